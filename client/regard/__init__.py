@@ -1,0 +1,49 @@
+"""The client of regard, which serves transformers over gRPC and shows what they looked at."""
+
+from regard.answers import (
+    AttentionLayer,
+    Classification,
+    Embedding,
+    Label,
+    Model,
+    Prediction,
+    TensorSpec,
+    Timings,
+)
+from regard.attention import Attention, AttentionRequest, Box, LayerAttention, PatchGrid, Token
+from regard.client import AsyncClient, Client
+from regard.errors import (
+    DeadlineExceeded,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    RegardError,
+    ResourceExhausted,
+    Unavailable,
+)
+
+__all__ = [
+    "AsyncClient",
+    "Attention",
+    "AttentionLayer",
+    "AttentionRequest",
+    "Box",
+    "Classification",
+    "Client",
+    "DeadlineExceeded",
+    "Embedding",
+    "FailedPrecondition",
+    "InvalidArgument",
+    "Label",
+    "LayerAttention",
+    "Model",
+    "NotFound",
+    "PatchGrid",
+    "Prediction",
+    "RegardError",
+    "ResourceExhausted",
+    "TensorSpec",
+    "Timings",
+    "Token",
+    "Unavailable",
+]

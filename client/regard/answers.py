@@ -1,0 +1,169 @@
+"""What the calls return, apart from attention: descriptions of models, labels, vectors, outputs, timings."""
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regard.attention import Attention, AttentionKind, PatchGrid
+
+Modality = Literal["text", "image"]
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """One input or output of predict.
+
+    Attributes:
+        name: Its key in `inputs` or `outputs`.
+        dtype: numpy's name of the element type, e.g. "float32".
+        shape: One number per axis: the size where it is fixed, -1 where it is symbolic.
+        axes: One name per axis ("batch", "seq_len") where it is symbolic, else "".
+    """
+
+    name: str
+    dtype: str
+    shape: tuple[int, ...]
+    axes: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class AttentionLayer:
+    """One layer whose attention a model can show: its number from 0, its kind, and how many heads it has."""
+
+    layer: int
+    kind: AttentionKind
+    num_heads: int
+
+
+@dataclass(frozen=True)
+class Model:
+    """What a served model takes, gives and can show.
+
+    Attributes:
+        name: As requests name it.
+        version: An integer, as text.
+        family: "bert", "vit", "dinov2".
+        description: In words.
+        inputs: Of predict.
+        outputs: Of predict.
+        modality: What classify and embed take; None where only predict is possible.
+        can_classify: Whether classify is possible.
+        labels: Class names in the order of the logits.
+        can_embed: Whether embed is possible.
+        embedding_dim: Width of the vector; 0 where there is none.
+        embedding_normalized: Whether the vector has Euclidean length 1.
+        attention_layers: Empty where no attention was exported.
+        patches: How positions lie on an image; None for texts.
+        max_tokens: The most tokens a text may have, special tokens included; 0 for images.
+        max_batch_size: Most rows of one predict.
+        device: "CPU" or "CUDA:0".
+    """
+
+    name: str
+    version: str
+    family: str
+    description: str
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    modality: Modality | None
+    can_classify: bool
+    labels: tuple[str, ...]
+    can_embed: bool
+    embedding_dim: int
+    embedding_normalized: bool
+    attention_layers: tuple[AttentionLayer, ...]
+    patches: PatchGrid | None
+    max_tokens: int
+    max_batch_size: int
+    device: str
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Where a request's time went on the server, in nanoseconds.
+
+    Attributes:
+        decode_ns: Checking and preprocessing: image decoding and resizing, or tokenisation.
+        queue_ns: Waiting for the engine.
+        compute_ns: The run of the batch that this request was in.
+        encode_ns: Choosing, reducing and writing the answer.
+        batch_size: Rows of that batch, this request's own included.
+    """
+
+    decode_ns: int
+    queue_ns: int
+    compute_ns: int
+    encode_ns: int
+    batch_size: int
+
+
+@dataclass(frozen=True)
+class Label:
+    """A class: its position in the logits, its name, and its softmax probability in [0, 1] over all classes."""
+
+    index: int
+    name: str
+    probability: float
+
+
+@dataclass(frozen=True, eq=False)
+class Classification:
+    """The answer to classify.
+
+    Attributes:
+        model: Which model answered.
+        version: Which version of it.
+        labels: Most probable first.
+        truncated: The text had more tokens than the model takes and was cut.
+        attention: None unless asked for.
+        timings: Of this request.
+    """
+
+    model: str
+    version: str
+    labels: tuple[Label, ...]
+    truncated: bool
+    attention: Attention | None
+    timings: Timings
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """The answer to embed.
+
+    Attributes:
+        model: Which model answered.
+        version: Which version of it.
+        vector: float32 [embedding_dim]. Read-only; copy it to change it.
+        truncated: The text had more tokens than the model takes and was cut.
+        attention: None unless asked for.
+        timings: Of this request.
+    """
+
+    model: str
+    version: str
+    vector: NDArray[np.float32]
+    truncated: bool
+    attention: Attention | None
+    timings: Timings
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """The answer to predict.
+
+    Attributes:
+        model: Which model answered.
+        version: Which version of it.
+        outputs: By name, shaped as the model's description says. Read-only arrays; copy one to change it.
+        attention: None unless asked for; its weights begin with a "batch" axis.
+        timings: Of this request.
+    """
+
+    model: str
+    version: str
+    outputs: dict[str, NDArray[Any]]
+    attention: Attention | None
+    timings: Timings

@@ -1,0 +1,262 @@
+"""The two clients, blocking and asyncio, of a regard server; programs, the command line and tests use them."""
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import grpc
+import grpc.aio
+from numpy.typing import NDArray
+
+from regard import codec
+from regard.answers import Classification, Embedding, Model, Prediction
+from regard.attention import AttentionRequest
+from regard.errors import from_rpc_error
+from regard.v1 import regard_pb2 as rpc
+from regard.v1.regard_pb2_grpc import RegardServiceStub
+
+DEFAULT_TIMEOUT_SECONDS = 30.0
+DEFAULT_MAX_MESSAGE_BYTES = 256 * 2**20
+"""Room for all of ViT-L/16's attention over one image (about 60 MB) four times over."""
+
+ChannelOptions = Sequence[tuple[str, Any]]
+_Answer = TypeVar("_Answer")
+
+
+def _channel_options(max_message_bytes: int, options: ChannelOptions) -> list[tuple[str, Any]]:
+    limits = [
+        ("grpc.max_receive_message_length", max_message_bytes),
+        ("grpc.max_send_message_length", max_message_bytes),
+    ]
+    return [*limits, *options]
+
+
+class Client:
+    """A blocking client. It connects at the first call, may be shared by threads, and is closed by `with` or `close`.
+
+    Every method raises a `RegardError` (see `regard.errors`) where the call fails.
+
+    Args:
+        address: "HOST:PORT".
+        timeout: Seconds that a call may take, unless the call says otherwise.
+        max_message_bytes: The largest request sent and the largest answer taken.
+        credentials: From `grpc.ssl_channel_credentials`, for TLS; without them the channel is not encrypted.
+        options: Further gRPC channel options.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
+        max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+        credentials: grpc.ChannelCredentials | None = None,
+        options: ChannelOptions = (),
+    ) -> None:
+        self._timeout = timeout
+        all_options = _channel_options(max_message_bytes, options)
+        if credentials is None:
+            self._channel = grpc.insecure_channel(address, all_options)
+        else:
+            self._channel = grpc.secure_channel(address, credentials, all_options)
+        self._stub = RegardServiceStub(self._channel)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connection; calls still running are cancelled."""
+        self._channel.close()
+
+    def models(self, *, timeout: float | None = None) -> tuple[Model, ...]:
+        """Return all models served, sorted by name."""
+        answer = self._call(self._stub.ListModels, rpc.ListModelsRequest(), timeout)
+        return tuple(codec.read_model(model) for model in answer.models)
+
+    def model(self, name: str = "", version: str = "", *, timeout: float | None = None) -> Model:
+        """Return one model; the name may be empty where only one is served, an empty version means the newest."""
+        answer = self._call(self._stub.GetModel, rpc.GetModelRequest(model=name, version=version), timeout)
+        return codec.read_model(answer.model)
+
+    def predict(
+        self,
+        inputs: Mapping[str, NDArray[Any]],
+        *,
+        model: str = "",
+        version: str = "",
+        outputs: Sequence[str] = (),
+        attention: AttentionRequest | None = None,
+        timeout: float | None = None,
+    ) -> Prediction:
+        """Run a model on arrays.
+
+        Args:
+            inputs: By input name, shaped as `model()` says; float32, float16, int64, int32, uint8 or bool, of any
+                strides and byte order. All share the batch axis.
+            model: May be empty where only one is served.
+            version: Empty means the newest.
+            outputs: Names of the outputs wanted; empty means all.
+            attention: Which attention weights to send along; None for none, which costs nothing.
+            timeout: Seconds, instead of the client's own.
+
+        Raises:
+            TypeError: An input is of another type.
+        """
+        request = codec.predict_request(inputs, model, version, outputs, attention)
+        return codec.read_prediction(self._call(self._stub.Predict, request, timeout))
+
+    def classify(
+        self,
+        *,
+        image: codec.ImageSource | None = None,
+        text: str | None = None,
+        model: str = "",
+        version: str = "",
+        top_k: int = 5,
+        truncate: bool = False,
+        attention: AttentionRequest | None = None,
+        timeout: float | None = None,
+    ) -> Classification:
+        """Name what an image or a text is.
+
+        Args:
+            image: A JPEG, PNG or WebP file, as bytes or as a path. Either this or text.
+            text: Either this or image.
+            model: May be empty where only one is served.
+            version: Empty means the newest.
+            top_k: How many labels, most probable first.
+            truncate: Cut a text that has more tokens than the model takes, instead of refusing it.
+            attention: Which attention weights to send along; None for none, which costs nothing.
+            timeout: Seconds, instead of the client's own.
+
+        Raises:
+            ValueError: Both or neither of image and text are given.
+            OSError: The image is a path that cannot be read.
+        """
+        request = codec.classify_request(image, text, model, version, top_k, truncate, attention)
+        return codec.read_classification(self._call(self._stub.Classify, request, timeout))
+
+    def embed(
+        self,
+        *,
+        image: codec.ImageSource | None = None,
+        text: str | None = None,
+        model: str = "",
+        version: str = "",
+        truncate: bool = False,
+        attention: AttentionRequest | None = None,
+        timeout: float | None = None,
+    ) -> Embedding:
+        """Turn an image or a text into a vector; arguments and errors are those of `classify`."""
+        request = codec.embed_request(image, text, model, version, truncate, attention)
+        return codec.read_embedding(self._call(self._stub.Embed, request, timeout))
+
+    def _call(self, method: Callable[..., _Answer], request: object, timeout: float | None) -> _Answer:
+        try:
+            return method(request, timeout=self._timeout if timeout is None else timeout)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+
+
+class AsyncClient:
+    """The same for asyncio: arguments, answers and errors are those of `Client`, and each call is awaited.
+
+    Make it inside a running event loop and use it in that loop only; close it by `async with` or `close`.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
+        max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+        credentials: grpc.ChannelCredentials | None = None,
+        options: ChannelOptions = (),
+    ) -> None:
+        self._timeout = timeout
+        all_options = _channel_options(max_message_bytes, options)
+        if credentials is None:
+            self._channel = grpc.aio.insecure_channel(address, all_options)
+        else:
+            self._channel = grpc.aio.secure_channel(address, credentials, all_options)
+        self._stub = RegardServiceStub(self._channel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """As `Client.close`."""
+        await self._channel.close()
+
+    async def models(self, *, timeout: float | None = None) -> tuple[Model, ...]:
+        """As `Client.models`."""
+        answer = await self._call(self._stub.ListModels, rpc.ListModelsRequest(), timeout)
+        return tuple(codec.read_model(model) for model in answer.models)
+
+    async def model(self, name: str = "", version: str = "", *, timeout: float | None = None) -> Model:
+        """As `Client.model`."""
+        answer = await self._call(self._stub.GetModel, rpc.GetModelRequest(model=name, version=version), timeout)
+        return codec.read_model(answer.model)
+
+    async def predict(
+        self,
+        inputs: Mapping[str, NDArray[Any]],
+        *,
+        model: str = "",
+        version: str = "",
+        outputs: Sequence[str] = (),
+        attention: AttentionRequest | None = None,
+        timeout: float | None = None,
+    ) -> Prediction:
+        """As `Client.predict`."""
+        request = codec.predict_request(inputs, model, version, outputs, attention)
+        return codec.read_prediction(await self._call(self._stub.Predict, request, timeout))
+
+    async def classify(
+        self,
+        *,
+        image: codec.ImageSource | None = None,
+        text: str | None = None,
+        model: str = "",
+        version: str = "",
+        top_k: int = 5,
+        truncate: bool = False,
+        attention: AttentionRequest | None = None,
+        timeout: float | None = None,
+    ) -> Classification:
+        """As `Client.classify`."""
+        request = codec.classify_request(image, text, model, version, top_k, truncate, attention)
+        return codec.read_classification(await self._call(self._stub.Classify, request, timeout))
+
+    async def embed(
+        self,
+        *,
+        image: codec.ImageSource | None = None,
+        text: str | None = None,
+        model: str = "",
+        version: str = "",
+        truncate: bool = False,
+        attention: AttentionRequest | None = None,
+        timeout: float | None = None,
+    ) -> Embedding:
+        """As `Client.embed`."""
+        request = codec.embed_request(image, text, model, version, truncate, attention)
+        return codec.read_embedding(await self._call(self._stub.Embed, request, timeout))
+
+    async def _call(
+        self, method: Callable[..., Coroutine[Any, Any, _Answer]], request: object, timeout: float | None
+    ) -> _Answer:
+        try:
+            return await method(request, timeout=self._timeout if timeout is None else timeout)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error

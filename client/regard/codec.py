@@ -1,0 +1,214 @@
+"""Builds requests and reads answers, without any network; both clients call it."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from regard.answers import (
+    AttentionLayer,
+    Classification,
+    Embedding,
+    Label,
+    Modality,
+    Model,
+    Prediction,
+    TensorSpec,
+    Timings,
+)
+from regard.attention import Attention, AttentionKind, AttentionRequest, Box, LayerAttention, PatchGrid, Token
+from regard.tensors import DTYPE_NAMES, DTYPES, read_tensor, write_tensor
+from regard.v1 import regard_pb2 as rpc
+from regard.v1 import types_pb2 as pb
+
+ImageSource = bytes | str | os.PathLike[str]
+"""A JPEG, PNG or WebP file: its bytes, or its path."""
+
+_KINDS: dict[pb.AttentionKind, AttentionKind] = {pb.ATTENTION_KIND_SELF: "self", pb.ATTENTION_KIND_CROSS: "cross"}
+_MODALITIES: dict[pb.Modality, Modality] = {pb.MODALITY_TEXT: "text", pb.MODALITY_IMAGE: "image"}
+
+
+def predict_request(
+    inputs: Mapping[str, NDArray[Any]],
+    model: str,
+    version: str,
+    outputs: Sequence[str],
+    attention: AttentionRequest | None,
+) -> rpc.PredictRequest:
+    """Build a request from arrays by input name; TypeError names an input of a type that cannot travel."""
+    return rpc.PredictRequest(
+        model=model,
+        version=version,
+        inputs={name: write_tensor(name, array) for name, array in inputs.items()},
+        outputs=outputs,
+        attention=_write_attention(attention),
+    )
+
+
+def classify_request(
+    image: ImageSource | None,
+    text: str | None,
+    model: str,
+    version: str,
+    top_k: int,
+    truncate: bool,
+    attention: AttentionRequest | None,
+) -> rpc.ClassifyRequest:
+    """Build a request from an image or a text; ValueError unless it is exactly one of them, OSError on a lost file."""
+    return rpc.ClassifyRequest(
+        model=model,
+        version=version,
+        image=_image_bytes(image, text),
+        text=text,
+        top_k=top_k,
+        truncate=truncate,
+        attention=_write_attention(attention),
+    )
+
+
+def embed_request(
+    image: ImageSource | None,
+    text: str | None,
+    model: str,
+    version: str,
+    truncate: bool,
+    attention: AttentionRequest | None,
+) -> rpc.EmbedRequest:
+    """Build a request from an image or a text; ValueError unless it is exactly one of them, OSError on a lost file."""
+    return rpc.EmbedRequest(
+        model=model,
+        version=version,
+        image=_image_bytes(image, text),
+        text=text,
+        truncate=truncate,
+        attention=_write_attention(attention),
+    )
+
+
+def read_prediction(answer: rpc.PredictResponse) -> Prediction:
+    """Read the answer to predict."""
+    return Prediction(
+        model=answer.model,
+        version=answer.version,
+        outputs={name: read_tensor(tensor) for name, tensor in answer.outputs.items()},
+        attention=_read_attention(answer.attention) if answer.HasField("attention") else None,
+        timings=_read_timings(answer.timings),
+    )
+
+
+def read_classification(answer: rpc.ClassifyResponse) -> Classification:
+    """Read the answer to classify."""
+    return Classification(
+        model=answer.model,
+        version=answer.version,
+        labels=tuple(Label(label.index, label.name, label.probability) for label in answer.labels),
+        truncated=answer.truncated,
+        attention=_read_attention(answer.attention) if answer.HasField("attention") else None,
+        timings=_read_timings(answer.timings),
+    )
+
+
+def read_embedding(answer: rpc.EmbedResponse) -> Embedding:
+    """Read the answer to embed."""
+    return Embedding(
+        model=answer.model,
+        version=answer.version,
+        vector=read_tensor(answer.vector),
+        truncated=answer.truncated,
+        attention=_read_attention(answer.attention) if answer.HasField("attention") else None,
+        timings=_read_timings(answer.timings),
+    )
+
+
+def read_model(model: pb.Model) -> Model:
+    """Read a model's description."""
+    return Model(
+        name=model.name,
+        version=model.version,
+        family=model.family,
+        description=model.description,
+        inputs=tuple(_read_spec(spec) for spec in model.inputs),
+        outputs=tuple(_read_spec(spec) for spec in model.outputs),
+        modality=_MODALITIES.get(model.modality),
+        can_classify=model.can_classify,
+        labels=tuple(model.labels),
+        can_embed=model.can_embed,
+        embedding_dim=model.embedding_dim,
+        embedding_normalized=model.embedding_normalized,
+        attention_layers=tuple(
+            AttentionLayer(layer.layer, _read_kind(layer.kind), layer.num_heads) for layer in model.attention_layers
+        ),
+        patches=_read_patches(model.patches) if model.HasField("patches") else None,
+        max_tokens=model.max_tokens,
+        max_batch_size=model.max_batch_size,
+        device=model.device,
+    )
+
+
+def _image_bytes(image: ImageSource | None, text: str | None) -> bytes | None:
+    if (image is None) == (text is None):
+        raise ValueError(f"give an image or a text, exactly one of them; got {'neither' if text is None else 'both'}")
+    return image if image is None or isinstance(image, bytes) else Path(image).read_bytes()
+
+
+def _write_attention(attention: AttentionRequest | None) -> pb.AttentionRequest | None:
+    if attention is None:
+        return None
+    return pb.AttentionRequest(
+        layers=attention.layers,
+        heads=attention.heads,
+        head_reduction=pb.HEAD_REDUCTION_MEAN if attention.mean_heads else pb.HEAD_REDUCTION_UNSPECIFIED,
+        rows=attention.rows,
+        cls_only=attention.cls_only,
+        dtype=DTYPES[attention.dtype],
+    )
+
+
+def _read_attention(attention: pb.Attention) -> Attention:
+    positions = attention.WhichOneof("positions")
+    return Attention(
+        layers=tuple(_read_layer(layer) for layer in attention.layers),
+        tokens=tuple(_read_token(token) for token in attention.tokens.tokens) if positions == "tokens" else None,
+        patches=_read_patches(attention.patches) if positions == "patches" else None,
+    )
+
+
+def _read_layer(layer: pb.LayerAttention) -> LayerAttention:
+    return LayerAttention(
+        layer=layer.layer,
+        kind=_read_kind(layer.kind),
+        axes=tuple(layer.axes),
+        heads=tuple(layer.heads),
+        queries=tuple(layer.queries),
+        weights=read_tensor(layer.weights),
+    )
+
+
+def _read_kind(kind: pb.AttentionKind) -> AttentionKind:
+    return _KINDS.get(kind, "unspecified")
+
+
+def _read_token(token: pb.Token) -> Token:
+    return Token(token.id, token.text, token.start, token.end, token.special)
+
+
+def _read_patches(grid: pb.PatchGrid) -> PatchGrid:
+    return PatchGrid(
+        prefix_tokens=grid.prefix_tokens,
+        rows=grid.rows,
+        cols=grid.cols,
+        patch_size=grid.patch_size,
+        image_width=grid.image_width or None,
+        image_height=grid.image_height or None,
+        box=Box(grid.box.left, grid.box.top, grid.box.right, grid.box.bottom) if grid.HasField("box") else None,
+    )
+
+
+def _read_timings(timings: pb.Timings) -> Timings:
+    return Timings(timings.decode_ns, timings.queue_ns, timings.compute_ns, timings.encode_ns, timings.batch_size)
+
+
+def _read_spec(spec: pb.TensorSpec) -> TensorSpec:
+    return TensorSpec(spec.name, DTYPE_NAMES.get(spec.dtype, "unspecified"), tuple(spec.shape), tuple(spec.axes))

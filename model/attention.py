@@ -1,0 +1,123 @@
+"""Scaled dot-product and multi-head attention (Vaswani et al. 2017, section 3.2); every network here is built on it.
+
+Axes: B batch, H heads, Q queries, K keys, D embedding, d head_dim = D / H.
+"""
+
+import math
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from model.positions import Rotary
+
+
+class Attend(Protocol):
+    """One way to compute attention: `fused_attention` or `explained_attention`."""
+
+    def __call__(
+        self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *, causal: bool = False
+    ) -> tuple[Tensor, Tensor | None]:
+        """Return the attended values and, where this way computes them, the weights."""
+        ...
+
+
+def fused_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *, causal: bool = False
+) -> tuple[Tensor, None]:
+    """Compute softmax(Q K^T / sqrt(d)) V in one kernel, which never holds the weights.
+
+    Args: as `explained_attention`.
+
+    Returns:
+        The attended values, float [B, H, Q, d], and None in place of the weights.
+    """
+    return functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, is_causal=causal), None
+
+
+def explained_attention(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *, causal: bool = False
+) -> tuple[Tensor, Tensor]:
+    """Compute softmax(Q K^T / sqrt(d)) V step by step (Vaswani et al. 2017, equation 1).
+
+    Args:
+        query: Float [B, H, Q, d].
+        key: Float [B, H, K, d].
+        value: Float [B, H, K, d].
+        mask: Broadcastable to [B, H, Q, K]. Bool: True where a query may look at a key. Float: added to the scores.
+        causal: A query looks at keys up to its own position only; may not be combined with a mask.
+
+    Returns:
+        The attended values, float [B, H, Q, d], and the weights, float [B, H, Q, K], whose rows sum to 1.
+
+    Raises:
+        ValueError: Both a mask and causal were given.
+    """
+    if causal and mask is not None:
+        raise ValueError("causal: True together with a mask; expected one of the two (put the causal part in the mask)")
+    if causal:
+        mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()
+    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])  # [B, H, Q, K]
+    if mask is not None:
+        scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
+    weights = scores.softmax(dim=-1)
+    return weights @ value, weights
+
+
+class MultiHeadAttention(nn.Module):
+    """Concat(head_1 .. head_h) W^O with head_i = Attention(Q W_i^Q, K W_i^K, V W_i^V) (section 3.2.2)."""
+
+    def __init__(self, embed_dim: int, num_heads: int, *, qkv_bias: bool = True, rotary: Rotary | None = None) -> None:
+        """Make the four projections.
+
+        Args:
+            embed_dim: D, a multiple of num_heads.
+            num_heads: H.
+            qkv_bias: Whether the query, key and value projections add a bias.
+            rotary: Rotates queries and keys by their positions before they meet.
+
+        Raises:
+            ValueError: num_heads does not divide embed_dim.
+        """
+        super().__init__()
+        if embed_dim % num_heads:
+            raise ValueError(f"num_heads: {num_heads} does not divide embed_dim {embed_dim}")
+        self.num_heads = num_heads
+        self.query = nn.Linear(embed_dim, embed_dim, bias=qkv_bias)
+        self.key = nn.Linear(embed_dim, embed_dim, bias=qkv_bias)
+        self.value = nn.Linear(embed_dim, embed_dim, bias=qkv_bias)
+        self.out = nn.Linear(embed_dim, embed_dim)
+        self.rotary = rotary
+
+    def forward(
+        self,
+        x: Tensor,
+        context: Tensor | None = None,
+        mask: Tensor | None = None,
+        *,
+        causal: bool = False,
+        attend: Attend = fused_attention,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Let every position of x look at the context, or at x itself.
+
+        Args:
+            x: Float [B, Q, D].
+            context: Float [B, K, D] for cross attention; None for self attention (K = Q).
+            mask: See `explained_attention`.
+            causal: See `explained_attention`.
+            attend: How attention is computed; decides whether there are weights to return.
+
+        Returns:
+            Float [B, Q, D], and the weights [B, H, Q, K] or None.
+        """
+        context = x if context is None else context
+        query, key, value = self._split(self.query(x)), self._split(self.key(context)), self._split(self.value(context))
+        if self.rotary is not None:
+            query, key = self.rotary(query), self.rotary(key)
+        attended, weights = attend(query, key, value, mask, causal=causal)  # [B, H, Q, d]
+        return self.out(attended.transpose(1, 2).flatten(2)), weights
+
+    def _split(self, x: Tensor) -> Tensor:
+        heads = x.reshape(x.shape[0], x.shape[1], self.num_heads, -1)  # [B, N, H, d]
+        return heads.transpose(1, 2)  # [B, H, N, d]

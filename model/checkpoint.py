@@ -1,0 +1,122 @@
+"""Reads and writes checkpoint folders: this repository's own, and Hugging Face's of three families; export uses it."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from model import huggingface
+from model.encoder import EncoderConfig
+from model.text import TextConfig, TextNetwork
+from model.vit import VisionTransformer, ViTConfig
+
+Network = TextNetwork | VisionTransformer
+
+
+class CheckpointError(ValueError):
+    """A checkpoint folder that cannot be read; the message says what is wrong with which file."""
+
+
+def load_network(folder: Path) -> Network:
+    """Build the network that config.json describes and fill it from model.safetensors.
+
+    Returns:
+        The network, in evaluation mode.
+
+    Raises:
+        CheckpointError: A file is absent or not readable, the family is unknown, or tensors are missing, unexpected
+            or of another shape; all of them are listed.
+    """
+    config = read_json(folder / "config.json")
+    tensors = _read_tensors(folder)
+    if config.get("model_type") in ("regard-text", "regard-vit"):
+        network = _own_network(config)
+    else:
+        try:
+            network, tensors = huggingface.translate(config, tensors, read_pooling(folder))
+        except ValueError as error:
+            raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
+    fill(network, tensors, source=str(folder))
+    return network.eval()
+
+
+def save_network(network: Network, folder: Path, labels: Sequence[str] = ()) -> None:
+    """Write config.json and model.safetensors in this repository's own layout; labels are the names of the classes."""
+    folder.mkdir(parents=True, exist_ok=True)
+    kind = "regard-text" if isinstance(network, TextNetwork) else "regard-vit"
+    config = {"model_type": kind, **dataclasses.asdict(network.config)}
+    if labels:
+        config["id2label"] = dict(enumerate(labels))
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    tensors = {name: tensor.contiguous() for name, tensor in network.state_dict().items()}
+    save_file(tensors, folder / "model.safetensors")
+
+
+def fill(network: Network, tensors: dict[str, Tensor], source: str) -> None:
+    """Load tensors by this repository's names, all or nothing.
+
+    Raises:
+        CheckpointError: Lists every missing and unexpected tensor and every wrong shape.
+    """
+    expected = network.state_dict()
+    faults = [f"missing {name} {list(expected[name].shape)}" for name in sorted(expected.keys() - tensors.keys())]
+    faults += [f"unexpected {name} {list(tensors[name].shape)}" for name in sorted(tensors.keys() - expected.keys())]
+    faults += [
+        f"{name} has shape {list(tensors[name].shape)}, expected {list(expected[name].shape)}"
+        for name in sorted(expected.keys() & tensors.keys())
+        if tensors[name].shape != expected[name].shape
+    ]
+    if faults:
+        raise CheckpointError(f"{source}: the tensors do not fit the configuration:\n  " + "\n  ".join(faults))
+    network.load_state_dict({name: tensor.float() for name, tensor in tensors.items()})
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        CheckpointError: The file is absent or holds something else.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: not found; expected a checkpoint folder with config.json") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}; expected an object")
+    return content
+
+
+def read_pooling(folder: Path) -> huggingface.Pooling:
+    """Read how a sentence-transformers folder turns tokens into a vector; plain folders pool the mean, normalised."""
+    pooling_file, modules_file = folder / "1_Pooling" / "config.json", folder / "modules.json"
+    cls, normalize = False, True
+    if pooling_file.is_file():
+        cls = bool(read_json(pooling_file).get("pooling_mode_cls_token"))
+    if modules_file.is_file():
+        modules = json.loads(modules_file.read_text(encoding="utf-8"))
+        normalize = any(str(module.get("type", "")).endswith("Normalize") for module in modules)
+    return huggingface.Pooling("cls" if cls else "mean", normalize)
+
+
+def _read_tensors(folder: Path) -> dict[str, Tensor]:
+    path = folder / "model.safetensors"
+    if not path.is_file():
+        raise CheckpointError(f"{path}: not found; expected the weights as a single safetensors file")
+    try:
+        return load_file(path)
+    except Exception as error:  # safetensors raises its own untyped SafetensorError
+        raise CheckpointError(f"{path}: not a readable safetensors file: {error}") from error
+
+
+def _own_network(config: dict[str, Any]) -> Network:
+    fields = {name: value for name, value in config.items() if name not in ("model_type", "id2label")}
+    fields["encoder"] = EncoderConfig(**fields["encoder"])
+    if config["model_type"] == "regard-text":
+        return TextNetwork(TextConfig(**fields))
+    return VisionTransformer(ViTConfig(**fields))

@@ -1,0 +1,49 @@
+"""Starts the server: `python -m server --models DIR --listen HOST:PORT --metrics HOST:PORT`."""
+
+import asyncio
+import logging
+import signal
+import sys
+from importlib.metadata import version
+
+from server.app import Started, serve
+from server.config import Config
+from server.errors import StartError
+
+
+def main() -> int:
+    """Run until SIGTERM or SIGINT; returns the exit code."""
+    try:
+        config = Config.from_command_line(sys.argv[1:])
+        logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        asyncio.run(_run(config))
+    except StartError as error:
+        print(f"regard: error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+async def _run(config: Config) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await serve(config, stop, announce)
+
+
+def announce(started: Started) -> None:
+    """Print what is served where."""
+    lines = [f"regard {version('regard')} on {started.device.name} ({started.device.reason})"]
+    for model in started.repository.all():
+        contract = model.contract
+        takes = "text" if contract.text else "images" if contract.image else "tensors"
+        layers = contract.attention
+        shown = f"attention of {len(layers)} layers x {layers[0].num_heads} heads" if layers else "no attention"
+        lines.append(f"  {model.name} {contract.version}: {contract.family}, takes {takes}, {shown}")
+    lines.append(f"gRPC on {started.address}, metrics on http://{started.metrics_address}/metrics")
+    lines.append(f"ready after {started.start_seconds:.1f} s")
+    print("\n".join(lines), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

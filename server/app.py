@@ -1,0 +1,136 @@
+"""The server's life: load, serve, drain, close, in one function read from top to bottom; __main__ runs it."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from regard.v1 import regard_pb2
+from regard.v1.regard_pb2_grpc import add_RegardServiceServicer_to_server
+
+from server.batching import BatchLimits
+from server.config import Config
+from server.device import Device, choose_device
+from server.errors import StartError
+from server.http import MetricsServer
+from server.metrics import Metrics
+from server.pipeline import Pipeline
+from server.repository import Repository, load_repository
+from server.scheduler import Scheduler
+from server.service import RegardService
+
+_log = logging.getLogger(__name__)
+_SERVICE = regard_pb2.DESCRIPTOR.services_by_name["RegardService"].full_name
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+# How long an answer that is ready may take to leave once draining is over.
+_LAST_ANSWERS_SECONDS = 1.0
+
+
+@dataclass(frozen=True)
+class Started:
+    """What is served where, for the lines at start and for tests."""
+
+    address: str
+    metrics_address: str
+    device: Device
+    repository: Repository
+    start_seconds: float
+
+
+async def serve(config: Config, stop: asyncio.Event, announce: Callable[[Started], None]) -> None:
+    """Serve until `stop` is set, then drain and close.
+
+    Args:
+        config: The settings.
+        stop: Set from outside, e.g. by a signal.
+        announce: Called once when requests are answered.
+
+    Raises:
+        StartError: Something is wrong with the settings, the artifacts, the ports or the device.
+    """
+    started_at = time.monotonic()
+    metrics = Metrics()
+    ready = False
+    web = MetricsServer(config.metrics, metrics.registry, lambda: ready)
+    workers = ThreadPoolExecutor(config.engine_threads + 1, thread_name_prefix="worker")
+    limits = BatchLimits(config.max_batch_size, config.max_batch_tokens, config.max_attention_bytes)
+    scheduler = Scheduler(limits, config.max_queue_size, metrics)
+    server = _make_server(config)
+    try:
+        address = _bind(server, config.listen)
+        device = choose_device(config.device)
+        repository = await asyncio.to_thread(load_repository, config.models, device, config.engine_threads)
+        for model in repository.all():
+            metrics.model_info.labels(model.name, model.contract.version, model.contract.family, device.name).set(1)
+        scheduler.start()
+        service = RegardService(config, repository, Pipeline(config, scheduler, workers, metrics), metrics, device.name)
+        add_RegardServiceServicer_to_server(service, server)
+        names = ["", _SERVICE, *(model.name for model in repository.all())]
+        healths = _add_health(server)
+        await server.start()
+        await _report(healths, names, _SERVING)
+        ready = True
+        announce(Started(address, web.address, device, repository, time.monotonic() - started_at))
+        await stop.wait()
+        _log.info("stopping: accepted requests have %g s", config.drain_seconds)
+        ready = False
+        await _report(healths, names, _NOT_SERVING)
+        await _drain(server, service, scheduler, config.drain_seconds)
+    finally:
+        await server.stop(None)
+        await scheduler.close()
+        workers.shutdown()
+        web.close()
+
+
+async def _drain(server: grpc.aio.Server, service: RegardService, scheduler: Scheduler, seconds: float) -> None:
+    """Refuse new requests, let accepted ones finish within the limit, answer the rest UNAVAILABLE."""
+    closing = asyncio.create_task(server.stop(seconds + _LAST_ANSWERS_SECONDS))
+    try:
+        await asyncio.wait_for(service.wait_idle(), seconds)
+    except TimeoutError:
+        _log.warning("requests still in flight after %g s are refused", seconds)
+        scheduler.refuse_waiting()
+        await asyncio.wait([asyncio.create_task(service.wait_idle())], timeout=_LAST_ANSWERS_SECONDS)
+    # What is still open now are streams without an end, such as a health watch.
+    await server.stop(None)
+    await closing
+
+
+def _make_server(config: Config) -> grpc.aio.Server:
+    return grpc.aio.server(
+        options=[
+            ("grpc.max_receive_message_length", config.max_message_bytes),
+            ("grpc.max_send_message_length", config.max_message_bytes),
+            ("grpc.so_reuseport", 0),  # two servers on one port would share callers by chance
+        ]
+    )
+
+
+def _bind(server: grpc.aio.Server, listen: str) -> str:
+    """Bind the port; returns the address with the real port."""
+    try:
+        port = server.add_insecure_port(listen)
+    except RuntimeError as error:
+        raise StartError(
+            f"--listen: {listen}: cannot listen; is the port free and the address this machine's?"
+        ) from error
+    return f"{listen.rpartition(':')[0]}:{port}"
+
+
+def _add_health(server: grpc.aio.Server) -> health.aio.HealthServicer:
+    servicer = health.aio.HealthServicer()
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+    reflection.enable_server_reflection([_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    return servicer
+
+
+async def _report(servicer: health.aio.HealthServicer, names: list[str], status: int) -> None:
+    for name in names:
+        await servicer.set(name, status)

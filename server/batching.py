@@ -1,0 +1,167 @@
+"""Which requests share a batch, how they are joined, how results are parted: pure functions for the scheduler."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.contract import SEQUENCE_AXIS, Contract
+from server.engine import Engine
+
+Array = NDArray[Any]
+
+# Requests of other lengths join a batch only while at most this share of its tokens is padding.
+_MAX_PADDING_SHARE = 0.25
+_BYTES_PER_WEIGHT = 4
+
+
+@dataclass(frozen=True)
+class BatchLimits:
+    """How large a batch may be.
+
+    Attributes:
+        rows: Most rows.
+        tokens: Most tokens or patches, padding included.
+        attention_bytes: Most bytes of attention weights fetched.
+    """
+
+    rows: int
+    tokens: int
+    attention_bytes: int
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """What one request needs computed.
+
+    Attributes:
+        engine: The model's.
+        contract: The model's.
+        inputs: By name, each [rows, ...].
+        rows: Rows of every input.
+        length: Positions of a row: tokens, or patches and class token.
+        outputs: Names of the ordinary outputs wanted.
+        attentions: Names of the attention outputs wanted; with any, the tapped graph runs.
+    """
+
+    engine: Engine
+    contract: Contract
+    inputs: Mapping[str, Array]
+    rows: int
+    length: int
+    outputs: tuple[str, ...]
+    attentions: tuple[str, ...] = ()
+
+    @property
+    def group(self) -> tuple[Engine, bool]:
+        """Requests of the same group may share a batch: one model, one of its graphs."""
+        return self.engine, bool(self.attentions)
+
+
+@dataclass(frozen=True, eq=False)
+class Results:
+    """One request's part of a batch, padding cut off: ordinary and attention outputs by name, each [rows, ...]."""
+
+    outputs: Mapping[str, Array]
+    attentions: Mapping[str, Array]
+
+
+def choose_companions(first: Work, waiting: Sequence[Work], limits: BatchLimits) -> list[int]:
+    """Choose which waiting requests share a batch with the one whose turn it is.
+
+    Args:
+        first: Runs in any case.
+        waiting: In order of arrival.
+        limits: The batch's.
+
+    Returns:
+        Positions in `waiting`, those of a length near to the first's foremost.
+    """
+    candidates = [index for index, work in enumerate(waiting) if work.group == first.group]
+    candidates.sort(key=lambda index: abs(waiting[index].length - first.length))
+    batch, chosen = [first], []
+    for index in candidates:
+        if _fits([*batch, waiting[index]], limits):
+            batch.append(waiting[index])
+            chosen.append(index)
+        if sum(work.rows for work in batch) >= limits.rows:
+            break
+    return chosen
+
+
+def padded_tokens(batch: Sequence[Work]) -> int:
+    """Tokens of a batch, padding included."""
+    return sum(work.rows for work in batch) * max(work.length for work in batch)
+
+
+def padding_share(batch: Sequence[Work]) -> float:
+    """Share of a batch's tokens that are padding, in [0, 1)."""
+    return 1 - sum(work.rows * work.length for work in batch) / padded_tokens(batch)
+
+
+def _fits(batch: Sequence[Work], limits: BatchLimits) -> bool:
+    rows = sum(work.rows for work in batch)
+    fits = rows <= limits.rows and padded_tokens(batch) <= limits.tokens
+    return fits and padding_share(batch) <= _MAX_PADDING_SHARE and _attention_bytes(batch) <= limits.attention_bytes
+
+
+def _attention_bytes(batch: Sequence[Work]) -> int:
+    fetched = {name for work in batch for name in work.attentions}
+    rows, longest = sum(work.rows for work in batch), max(work.length for work in batch)
+    heads = sum(layer.num_heads for layer in batch[0].contract.attention if layer.output in fetched)
+    return rows * heads * longest * longest * _BYTES_PER_WEIGHT
+
+
+def run_batch(batch: Sequence[Work]) -> list[Results]:
+    """Compute requests of one group together; returns their results in the same order."""
+    first = batch[0]
+    outputs = sorted({name for work in batch for name in work.outputs})
+    attentions = sorted({name for work in batch for name in work.attentions})
+    return part(batch, first.engine.run(join(batch), outputs, attentions))
+
+
+def join(batch: Sequence[Work]) -> dict[str, Array]:
+    """Put the rows of all requests into one array an input, the sequence axis padded to the longest; one copy.
+
+    A single request's arrays are passed on as they are.
+    """
+    if len(batch) == 1:
+        return dict(batch[0].inputs)
+    rows, longest = sum(work.rows for work in batch), max(work.length for work in batch)
+    joined = {}
+    for spec in batch[0].contract.inputs:
+        template = batch[0].inputs[spec.name]
+        shape = [
+            longest if axis == SEQUENCE_AXIS else size for axis, size in zip(spec.axes, template.shape, strict=True)
+        ]
+        array = np.full((rows, *shape[1:]), spec.pad_value, dtype=template.dtype)
+        start = 0
+        for work in batch:
+            source = work.inputs[spec.name]
+            array[(slice(start, start + work.rows), *map(slice, source.shape[1:]))] = source
+            start += work.rows
+        joined[spec.name] = array
+    return joined
+
+
+def part(batch: Sequence[Work], fetched: Mapping[str, Array]) -> list[Results]:
+    """Give each request its rows, cut to its own length; views, not copies."""
+    contract = batch[0].contract
+    ragged = any(SEQUENCE_AXIS in spec.axes for spec in contract.inputs)
+    axes_of = {spec.name: spec.axes for spec in contract.outputs}
+    results, start = [], 0
+    for work in batch:
+        rows = slice(start, start + work.rows)
+        length = slice(work.length) if ragged else slice(None)
+        outputs = {
+            name: fetched[name][
+                (rows, *(length if axis == SEQUENCE_AXIS else slice(None) for axis in axes_of[name][1:]))
+            ]
+            for name in work.outputs
+        }
+        attentions = {name: fetched[name][rows, :, length, length] for name in work.attentions}
+        results.append(Results(outputs, attentions))
+        start += work.rows
+    return results

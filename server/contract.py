@@ -1,0 +1,161 @@
+"""The contract of an artifact, contract.json: written by export/, read by the repository; the only thing both share."""
+
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+CONTRACT_FILE = "contract.json"
+PLAIN_GRAPH, TAPPED_GRAPH, WEIGHTS_FILE = "model.onnx", "attention.onnx", "weights.bin"
+BATCH_AXIS, SEQUENCE_AXIS = "batch", "seq_len"
+
+DType = Literal["float32", "float16", "int64", "int32", "uint8", "bool"]
+
+
+class ContractError(ValueError):
+    """A contract that cannot be used; the message names the file, the field and what was expected."""
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TensorContract(_Part):
+    """One input or output of the graphs.
+
+    Attributes:
+        axes: One entry an axis: its size where fixed, its name where symbolic.
+        minimum: Smallest value allowed in an input; None for no bound. Out of range would harm the whole batch.
+        maximum: Largest value allowed in an input; None for no bound.
+        pad_value: What fills the sequence axis up to the longest row of a batch.
+        mask: Whether this input says which positions are real; each row then needs at least one 1.
+    """
+
+    name: str
+    dtype: DType
+    axes: tuple[int | str, ...]
+    minimum: float | None = None
+    maximum: float | None = None
+    pad_value: int = 0
+    mask: bool = False
+
+
+class TextContract(_Part):
+    """How text becomes inputs.
+
+    Attributes:
+        tokenizer_file: A file of the tokenizers library beside the contract.
+        max_tokens: The most tokens a text may have, special tokens included.
+    """
+
+    tokenizer_file: str
+    max_tokens: int = Field(gt=0)
+
+
+class ImageContract(_Part):
+    """How an image becomes inputs: EXIF orientation, mode, resize, centre crop, scale to [0, 1], normalise.
+
+    Attributes:
+        mode: Pillow's mode the image is converted to: "RGB" or "L" (grey).
+        resize_shorter_edge: Pixels; the longer edge follows. None: both edges are resized to crop_size.
+        crop_size: Edge in pixels of the square that is cut from the centre.
+        resample: Pillow's filter.
+        mean: Subtracted per channel, after scaling.
+        std: Divided by per channel.
+    """
+
+    mode: Literal["RGB", "L"] = "RGB"
+    resize_shorter_edge: int | None = None
+    crop_size: int = Field(gt=0)
+    resample: Literal["bilinear", "bicubic", "lanczos"] = "bicubic"
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+
+class EmbeddingContract(_Part):
+    """Which output Embed gives; float32 [batch, dim]."""
+
+    output: str
+    dim: int
+    normalized: bool
+
+
+class AttentionContract(_Part):
+    """One attention output of the tapped graph, float32 [batch, heads, query, key]."""
+
+    output: str
+    layer: int
+    kind: Literal["self", "cross"]
+    num_heads: int
+
+
+class PatchContract(_Part):
+    """How positions lie on the image: prefix_tokens, then rows * cols patches of patch_size pixels, row by row."""
+
+    prefix_tokens: int
+    rows: int
+    cols: int
+    patch_size: int
+
+
+class Check(_Part):
+    """One line of the verification table, the worst over all cases.
+
+    Attributes:
+        tensor: The output looked at.
+        check: What it was compared with.
+        cases: How many inputs were tried.
+        max_abs: Largest absolute difference.
+        max_rel: The same over the largest magnitude of the reference.
+        limit: What max_abs may be at most.
+    """
+
+    tensor: str
+    check: str
+    cases: int
+    max_abs: float
+    max_rel: float
+    limit: float
+
+
+class Contract(_Part):
+    """Everything the server knows of a model besides its graphs.
+
+    Attributes:
+        labels: Class names in the order of the output "logits"; empty where there is no classifier.
+        files: sha256 in hexadecimal of every other file of the artifact, by name.
+        made_with: Versions of the libraries that made it.
+    """
+
+    format: Literal[1] = 1
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    version: int = Field(gt=0)
+    family: str
+    description: str = ""
+    inputs: tuple[TensorContract, ...]
+    outputs: tuple[TensorContract, ...]
+    text: TextContract | None = None
+    image: ImageContract | None = None
+    labels: tuple[str, ...] = ()
+    embedding: EmbeddingContract | None = None
+    attention: tuple[AttentionContract, ...] = ()
+    patches: PatchContract | None = None
+    files: dict[str, str]
+    made_with: dict[str, str] = {}
+    verification: tuple[Check, ...] = ()
+
+
+def read_contract(path: Path) -> Contract:
+    """Read and check a contract.
+
+    Raises:
+        ContractError: The file is absent, not JSON, or a field is wrong.
+    """
+    try:
+        return Contract.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ContractError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "content"
+        raise ContractError(f"{path}: {field}: {first['msg']} (got {str(first['input'])[:80]!r})") from error

@@ -1,0 +1,111 @@
+"""Which device a session runs on, decided by what sessions report, never by what a build of ONNX Runtime lists."""
+
+import ctypes
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import onnxruntime
+
+from server.errors import StartError
+
+CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+# Operators on shapes; ONNX Runtime keeps them on the CPU on purpose, where their results are needed.
+_SHAPE_OPERATORS = frozenset(
+    ("Add", "Cast", "Concat", "ConstantOfShape", "Div", "Gather", "Mul", "Range", "Reshape", "Shape", "Size", "Slice",
+     "Squeeze", "Sub", "Unsqueeze")
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Device:
+    """Where sessions run.
+
+    Attributes:
+        name: "CPU" or "CUDA:0".
+        providers: As onnxruntime.InferenceSession takes them.
+        reason: Why this one, for the line at start.
+    """
+
+    name: str
+    providers: tuple[Any, ...]
+    reason: str
+
+
+class AssignedNode(Protocol):
+    """A node as ONNX Runtime's graph assignment describes it."""
+
+    name: str
+    op_type: str
+
+
+class AssignedSubgraph(Protocol):
+    """Nodes that one execution provider runs."""
+
+    ep_name: str
+
+    def get_nodes(self) -> Iterable[AssignedNode]:
+        """Return the nodes."""
+        ...
+
+
+def choose_device(wanted: str) -> Device:
+    """Turn "auto", "cpu", "cuda" or "cuda:N" into a device.
+
+    Raises:
+        StartError: CUDA was asked for and there is none.
+    """
+    kind, _, index = wanted.partition(":")
+    if kind == "cpu":
+        return Device("CPU", (CPU,), "asked for")
+    missing = _what_cuda_lacks()
+    if not missing:
+        number = int(index or 0)
+        onnxruntime.preload_dlls()
+        chosen = (CUDA, {"device_id": number})
+        return Device(f"CUDA:{number}", (chosen, CPU), "asked for" if kind == "cuda" else "found")
+    if kind == "cuda":
+        raise StartError(f"--device: {wanted}: {missing}; expected an NVIDIA GPU, or --device cpu")
+    return Device("CPU", (CPU,), missing)
+
+
+def _what_cuda_lacks() -> str:
+    """Say what is missing for CUDA, or nothing."""
+    if CUDA not in onnxruntime.get_available_providers():
+        return "this build of ONNX Runtime has no CUDA"
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return "no NVIDIA driver (libcuda.so.1 not found)"
+    count = ctypes.c_int()
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or not count.value:
+        return "an NVIDIA driver but no usable GPU"
+    return ""
+
+
+def check_placement(device: Device, session_providers: Iterable[str], subgraphs: Iterable[AssignedSubgraph]) -> None:
+    """Refuse a session that silently runs elsewhere than it should.
+
+    Args:
+        device: The chosen device.
+        session_providers: What the session reports.
+        subgraphs: Which nodes each provider got.
+
+    Raises:
+        StartError: CUDA was chosen and the session has none, or a node that computes fell to the CPU.
+    """
+    if device.name == "CPU":
+        return
+    if CUDA not in session_providers:
+        raise StartError(
+            f"--device: {device.name}: ONNX Runtime could not load CUDA or cuDNN; its log says which library"
+        )
+    fallen = [
+        f"{node.name} ({node.op_type})"
+        for subgraph in subgraphs
+        if subgraph.ep_name == CPU
+        for node in subgraph.get_nodes()
+        if node.op_type not in _SHAPE_OPERATORS
+    ]
+    if fallen:
+        raise StartError(f"--device: {device.name}: these nodes would run on the CPU: {', '.join(fallen[:5])}")

@@ -1,0 +1,86 @@
+"""Everything that can go wrong for a caller; the only module that names gRPC's status codes.
+
+ServerError
+├── InvalidInput     INVALID_ARGUMENT     a field that cannot be used
+├── ModelNotFound    NOT_FOUND            no such model or version
+├── NotPossible      FAILED_PRECONDITION  the model cannot do what was asked
+├── TooBusy          RESOURCE_EXHAUSTED   the queue is full
+├── DeadlinePassed   DEADLINE_EXCEEDED    too late to be computed
+├── ShuttingDown     UNAVAILABLE          starting or stopping
+└── InternalFault    INTERNAL             ours; the details are in the log only
+
+StartError is apart: it stops the start of the server, with one clear line.
+"""
+
+from typing import ClassVar
+
+import grpc
+
+
+class StartError(Exception):
+    """The server cannot start; the message says why."""
+
+
+class ServerError(Exception):
+    """What a caller is told: a code and a message."""
+
+    code: ClassVar[grpc.StatusCode]
+
+
+class InvalidInput(ServerError):
+    """A field of the request cannot be used."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+
+    def __init__(self, field: str, value: object, expected: str) -> None:
+        """Compose the message.
+
+        Args:
+            field: As the caller wrote it, e.g. "attention.layers".
+            value: What came; long values are cut.
+            expected: What would have been right.
+        """
+        super().__init__(f"{field}: {_shorten(str(value))}; expected {expected}")
+
+
+class ModelNotFound(ServerError):
+    """No such model or version."""
+
+    code = grpc.StatusCode.NOT_FOUND
+
+
+class NotPossible(ServerError):
+    """The model cannot do what was asked, whatever the input."""
+
+    code = grpc.StatusCode.FAILED_PRECONDITION
+
+
+class TooBusy(ServerError):
+    """The queue is full."""
+
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+class DeadlinePassed(ServerError):
+    """The caller's deadline passed before the request was computed."""
+
+    code = grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+class ShuttingDown(ServerError):
+    """The server is starting or stopping."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+
+
+class InternalFault(ServerError):
+    """A fault of the server's own; says nothing of its inside."""
+
+    code = grpc.StatusCode.INTERNAL
+
+    def __init__(self) -> None:
+        super().__init__("internal error; the server's log has the details")
+
+
+def _shorten(text: str, limit: int = 100) -> str:
+    return text if len(text) <= limit else f"{text[:limit]}... ({len(text)} characters)"

@@ -1,0 +1,62 @@
+"""Serves /metrics, /healthz and /readyz over HTTP from a thread of its own, for Prometheus and orchestrators."""
+
+import threading
+from collections.abc import Callable, Iterable
+from typing import Any
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client.exposition import ThreadingWSGIServer
+
+from server.errors import StartError
+
+_Start = Callable[[str, list[tuple[str, str]]], Any]
+
+
+class _Quiet(WSGIRequestHandler):
+    timeout = 10  # seconds for a client to send its request
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 -- the base class's name
+        """Do not log scrapes."""
+
+
+class MetricsServer:
+    """A small HTTP server; `ready` decides what /readyz says."""
+
+    def __init__(self, address: str, registry: CollectorRegistry, ready: Callable[[], bool]) -> None:
+        """Bind the address and begin to serve.
+
+        Raises:
+            StartError: The address cannot be bound.
+        """
+        host, _, port = address.rpartition(":")
+        application = _route(make_wsgi_app(registry), ready)
+        try:
+            self._server: WSGIServer = make_server(
+                host.strip("[]"), int(port), application, server_class=ThreadingWSGIServer, handler_class=_Quiet
+            )
+        except OSError as error:
+            raise StartError(f"--metrics: {address}: cannot listen: {error.strerror or error}") from error
+        self.address = f"{host}:{self._server.server_port}"
+        self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop serving and free the port."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def _route(metrics: Callable[..., Any], ready: Callable[[], bool]) -> Callable[..., Any]:
+    def application(environ: dict[str, Any], start: _Start) -> Iterable[bytes]:
+        path = environ["PATH_INFO"]
+        if path == "/metrics":
+            return metrics(environ, start)  # type: ignore[no-any-return]
+        known = {"/healthz": (True, b"alive\n"), "/readyz": (ready(), b"ready\n" if ready() else b"not ready\n")}
+        good, text = known.get(path, (False, b"expected /metrics, /healthz or /readyz\n"))
+        status = "200 OK" if good else "503 Service Unavailable" if path in known else "404 Not Found"
+        start(status, [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text)))])
+        return [text]
+
+    return application

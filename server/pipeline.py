@@ -1,0 +1,206 @@
+"""The way of one request behind the protocol: prepare, plan attention, compute, encode; the service calls it."""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from regard.v1 import types_pb2 as pb
+
+from server.attention import AttentionPlan, plan_attention, write_attention
+from server.batching import Work
+from server.config import Config
+from server.describe import describe_patches, describe_tokens
+from server.errors import InvalidInput, NotPossible
+from server.images import Pixels, read_image
+from server.metrics import Metrics
+from server.repository import LoadedModel
+from server.scheduler import Computed, Scheduler
+from server.tensors import read_inputs
+from server.text import Tokens
+
+Array = NDArray[Any]
+Result = TypeVar("Result")
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """A request's input, ready for the graphs.
+
+    Attributes:
+        inputs: By input name, each [rows, ...].
+        rows: Rows of each.
+        length: Positions of a row: tokens, or patches and class token.
+        source: What the positions came from; None where the caller made the inputs.
+    """
+
+    inputs: Mapping[str, Array]
+    rows: int
+    length: int
+    source: Tokens | Pixels | None = None
+
+    @property
+    def truncated(self) -> bool:
+        """Whether a text was cut."""
+        return isinstance(self.source, Tokens) and self.source.truncated
+
+
+@dataclass(frozen=True, eq=False)
+class Answer:
+    """What every response has: outputs by name, each [rows, ...], attention, and timings but for the encoding."""
+
+    outputs: Mapping[str, Array]
+    attention: pb.Attention | None
+    truncated: bool
+    timings: pb.Timings
+
+
+class Pipeline:
+    """Runs requests: worker threads for decoding and encoding, the scheduler for computing."""
+
+    def __init__(self, config: Config, scheduler: Scheduler, workers: Executor, metrics: Metrics) -> None:
+        self._config = config
+        self._scheduler = scheduler
+        self._workers = workers
+        self._metrics = metrics
+
+    async def run(
+        self,
+        model: LoadedModel,
+        prepare: Callable[[], Prepared],
+        outputs: tuple[str, ...],
+        attention: pb.AttentionRequest | None,
+        deadline: float | None,
+    ) -> Answer:
+        """Answer one request.
+
+        Args:
+            model: Which is asked.
+            prepare: Decodes and checks the input; runs in a worker thread.
+            outputs: Names of the outputs wanted.
+            attention: What is wanted of the attention; None for none.
+            deadline: On the event loop's clock, in seconds; None for none.
+
+        Raises:
+            ServerError: As the steps raise it.
+        """
+        started_ns = time.perf_counter_ns()
+        prepared = await self._in_worker(prepare)
+        plan = self._plan(model, prepared, attention)
+        decoded_ns = time.perf_counter_ns()
+        wanted = plan.outputs if plan else ()
+        work = Work(model.engine, model.contract, prepared.inputs, prepared.rows, prepared.length, outputs, wanted)
+        computed = await self._scheduler.submit(work, deadline)
+        encoding_ns = time.perf_counter_ns()
+        message = await self._in_worker(lambda: _write(prepared, plan, computed, model)) if plan else None
+        timings = pb.Timings(
+            decode_ns=decoded_ns - started_ns,
+            queue_ns=computed.queue_ns,
+            compute_ns=computed.compute_ns,
+            encode_ns=time.perf_counter_ns() - encoding_ns,
+            batch_size=computed.batch_size,
+        )
+        self._observe(model.name, timings, message)
+        return Answer(computed.results.outputs, message, prepared.truncated, timings)
+
+    async def _in_worker(self, job: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._workers, job)
+
+    def _plan(
+        self, model: LoadedModel, prepared: Prepared, attention: pb.AttentionRequest | None
+    ) -> AttentionPlan | None:
+        if attention is None:
+            return None
+        # What is left of a message once everything but the weights has its place.
+        max_bytes = self._config.max_message_bytes * 15 // 16
+        return plan_attention(
+            attention, model.contract, rows=prepared.rows, length=prepared.length, max_bytes=max_bytes
+        )
+
+    def _observe(self, model: str, timings: pb.Timings, message: pb.Attention | None) -> None:
+        stages = {"decode": timings.decode_ns, "queue": timings.queue_ns}
+        stages |= {"compute": timings.compute_ns, "encode": timings.encode_ns}
+        self._metrics.observe_stages(model, stages)
+        if message:
+            sent = sum(len(layer.weights.data) for layer in message.layers)
+            self._metrics.attention_bytes.labels(model).inc(sent)
+
+
+def prepare_text(model: LoadedModel, text: str, *, truncate: bool, max_bytes: int) -> Prepared:
+    """Tokenise a text for a model.
+
+    Raises:
+        NotPossible: The model does not take text.
+        InvalidInput: See TextReader.read.
+    """
+    if model.reader is None:
+        raise NotPossible(
+            f"text: {model.name} takes no text; expected an image"
+            if model.contract.image
+            else f"text: {model.name} takes tensors only; expected Predict"
+        )
+    tokens = model.reader.read(text, truncate=truncate, max_bytes=max_bytes)
+    inputs = {
+        spec.name: np.ones_like(tokens.ids)[None] if spec.mask else tokens.ids[None] for spec in model.contract.inputs
+    }
+    return Prepared(inputs, rows=1, length=len(tokens.ids), source=tokens)
+
+
+def prepare_image(model: LoadedModel, content: bytes, *, max_pixels: int) -> Prepared:
+    """Decode an image for a model.
+
+    Raises:
+        NotPossible: The model does not take images.
+        InvalidInput: See read_image.
+    """
+    contract = model.contract
+    if contract.image is None or contract.patches is None:
+        raise NotPossible(
+            f"image: {model.name} takes no images; expected a text"
+            if contract.text
+            else f"image: {model.name} takes tensors only; expected Predict"
+        )
+    pixels = read_image(content, contract.image, max_pixels)
+    return Prepared({contract.inputs[0].name: pixels.values[None]}, 1, _positions(model), pixels)
+
+
+def prepare_tensors(model: LoadedModel, tensors: Mapping[str, pb.Tensor], max_batch_size: int) -> Prepared:
+    """Check a caller's own tensors for a model.
+
+    Raises:
+        InvalidInput: See read_inputs.
+    """
+    inputs = read_inputs(tensors, model.contract, max_batch_size)
+    shape = next(iter(inputs.values())).shape
+    return Prepared(inputs, rows=shape[0], length=shape[1] if model.contract.text else _positions(model))
+
+
+def choose_outputs(model: LoadedModel, wanted: tuple[str, ...]) -> tuple[str, ...]:
+    """Check the names of outputs; none wanted means all.
+
+    Raises:
+        InvalidInput: A name is unknown.
+    """
+    known = tuple(spec.name for spec in model.contract.outputs)
+    for name in wanted:
+        if name not in known:
+            raise InvalidInput("outputs", repr(name), f"{', '.join(known)}, the outputs of {model.name}")
+    return tuple(dict.fromkeys(wanted)) or known
+
+
+def _positions(model: LoadedModel) -> int:
+    patches = model.contract.patches
+    return patches.prefix_tokens + patches.rows * patches.cols if patches else 1
+
+
+def _write(prepared: Prepared, plan: AttentionPlan, computed: Computed, model: LoadedModel) -> pb.Attention:
+    message = write_attention(plan, computed.results.attentions, batched=prepared.source is None)
+    if isinstance(prepared.source, Tokens):
+        message.tokens.CopyFrom(describe_tokens(prepared.source))
+    elif isinstance(prepared.source, Pixels) and model.contract.patches:
+        message.patches.CopyFrom(describe_patches(model.contract.patches, prepared.source))
+    return message

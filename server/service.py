@@ -1,0 +1,206 @@
+"""The methods of regard.v1: turns requests into calls of the pipeline, and errors into gRPC's codes."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+from regard.v1 import regard_pb2 as api
+from regard.v1 import types_pb2 as pb
+from regard.v1.regard_pb2_grpc import RegardServiceServicer
+
+from server.config import Config
+from server.describe import describe_model
+from server.errors import InternalFault, InvalidInput, NotPossible, ServerError
+from server.metrics import Metrics
+from server.pipeline import (
+    Answer,
+    Pipeline,
+    Prepared,
+    choose_outputs,
+    prepare_image,
+    prepare_tensors,
+    prepare_text,
+)
+from server.repository import LoadedModel, Repository
+from server.tensors import write_tensor
+
+_log = logging.getLogger(__name__)
+_DEFAULT_TOP_K = 5
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Response = TypeVar("Response")
+
+
+class RegardService(RegardServiceServicer):
+    """Outputs for everyone, attention for whoever asks."""
+
+    def __init__(
+        self, config: Config, repository: Repository, pipeline: Pipeline, metrics: Metrics, device: str
+    ) -> None:
+        self._config = config
+        self._repository = repository
+        self._pipeline = pipeline
+        self._metrics = metrics
+        self._device = device
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    async def wait_idle(self) -> None:
+        """Wait until no request is in flight."""
+        await self._idle.wait()
+
+    async def Predict(self, request: api.PredictRequest, context: Context) -> api.PredictResponse:  # noqa: N802
+        """Run a model on the caller's tensors."""
+        return await self._answer("Predict", request, context, self._predict)
+
+    async def Classify(self, request: api.ClassifyRequest, context: Context) -> api.ClassifyResponse:  # noqa: N802
+        """Name what an image or a text is."""
+        return await self._answer("Classify", request, context, self._classify)
+
+    async def Embed(self, request: api.EmbedRequest, context: Context) -> api.EmbedResponse:  # noqa: N802
+        """Turn an image or a text into a vector."""
+        return await self._answer("Embed", request, context, self._embed)
+
+    async def ListModels(self, request: api.ListModelsRequest, context: Context) -> api.ListModelsResponse:  # noqa: N802
+        """Describe all models."""
+        return await self._answer("ListModels", request, context, self._list_models)
+
+    async def GetModel(self, request: api.GetModelRequest, context: Context) -> api.GetModelResponse:  # noqa: N802
+        """Describe one model."""
+        return await self._answer("GetModel", request, context, self._get_model)
+
+    async def _answer(
+        self,
+        method: str,
+        request: Any,
+        context: Context,
+        handle: Callable[[Any, Context], Awaitable[Response]],
+    ) -> Response:
+        """Count a request, and turn what it raises into a code and a message."""
+        code, error = grpc.StatusCode.OK, None
+        self._in_flight += 1
+        self._idle.clear()
+        try:
+            return await handle(request, context)
+        except ServerError as raised:
+            code, error = raised.code, raised
+        except asyncio.CancelledError:
+            code = grpc.StatusCode.CANCELLED
+            raise
+        except Exception:
+            _log.exception("%s failed", method)
+            error = InternalFault()
+            code = error.code
+        finally:
+            self._metrics.requests.labels(method, self._label(request), code.name).inc()
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
+        await context.abort(code, str(error))
+        raise AssertionError("abort always raises")
+
+    def _label(self, request: Any) -> str:
+        """Name the model for metrics; what callers invent does not become a label."""
+        try:
+            return self._repository.find(request.model, request.version).name
+        except (AttributeError, ServerError):
+            return ""
+
+    async def _predict(self, request: api.PredictRequest, context: Context) -> api.PredictResponse:
+        model = self._repository.find(request.model, request.version)
+        outputs = choose_outputs(model, tuple(request.outputs))
+        max_rows = self._config.max_batch_size
+        answer = await self._run(
+            model, request, lambda: prepare_tensors(model, request.inputs, max_rows), outputs, context
+        )
+        return api.PredictResponse(
+            model=model.name,
+            version=str(model.contract.version),
+            outputs={name: write_tensor(array) for name, array in answer.outputs.items()},
+            attention=answer.attention,
+            timings=answer.timings,
+        )
+
+    async def _classify(self, request: api.ClassifyRequest, context: Context) -> api.ClassifyResponse:
+        model = self._repository.find(request.model, request.version)
+        if not model.contract.labels:
+            raise NotPossible(f"model: {model.name} has no classes; expected a model with can_classify")
+        if request.top_k < 0:
+            raise InvalidInput("top_k", request.top_k, "0 for the default, or a positive number")
+        answer = await self._run(model, request, self._content(model, request), ("logits",), context)
+        return api.ClassifyResponse(
+            model=model.name,
+            version=str(model.contract.version),
+            labels=top_labels(answer.outputs["logits"][0], model.contract.labels, request.top_k or _DEFAULT_TOP_K),
+            truncated=answer.truncated,
+            attention=answer.attention,
+            timings=answer.timings,
+        )
+
+    async def _embed(self, request: api.EmbedRequest, context: Context) -> api.EmbedResponse:
+        model = self._repository.find(request.model, request.version)
+        embedding = model.contract.embedding
+        if embedding is None:
+            raise NotPossible(f"model: {model.name} gives no embedding; expected a model with can_embed")
+        answer = await self._run(model, request, self._content(model, request), (embedding.output,), context)
+        return api.EmbedResponse(
+            model=model.name,
+            version=str(model.contract.version),
+            vector=write_tensor(answer.outputs[embedding.output][0]),
+            truncated=answer.truncated,
+            attention=answer.attention,
+            timings=answer.timings,
+        )
+
+    async def _list_models(self, request: api.ListModelsRequest, context: Context) -> api.ListModelsResponse:
+        del request, context
+        return api.ListModelsResponse(models=[self._describe(model) for model in self._repository.all()])
+
+    async def _get_model(self, request: api.GetModelRequest, context: Context) -> api.GetModelResponse:
+        del context
+        return api.GetModelResponse(model=self._describe(self._repository.find(request.model, request.version)))
+
+    def _describe(self, model: LoadedModel) -> pb.Model:
+        return describe_model(model, self._config.max_batch_size, self._device)
+
+    def _content(self, model: LoadedModel, request: api.ClassifyRequest | api.EmbedRequest) -> Callable[[], Prepared]:
+        """Choose how the image or text of a request is prepared."""
+        kind = request.WhichOneof("input")
+        if kind == "text":
+            max_bytes = self._config.max_text_bytes
+            return lambda: prepare_text(model, request.text, truncate=request.truncate, max_bytes=max_bytes)
+        if kind == "image":
+            return lambda: prepare_image(model, request.image, max_pixels=self._config.max_image_pixels)
+        raise InvalidInput("input", "neither image nor text", "one of them")
+
+    async def _run(
+        self,
+        model: LoadedModel,
+        request: api.PredictRequest | api.ClassifyRequest | api.EmbedRequest,
+        prepare: Callable[[], Prepared],
+        outputs: tuple[str, ...],
+        context: Context,
+    ) -> Answer:
+        attention = request.attention if request.HasField("attention") else None
+        remaining = context.time_remaining()
+        deadline = None if remaining is None else asyncio.get_running_loop().time() + remaining
+        return await self._pipeline.run(model, prepare, outputs, attention, deadline)
+
+
+def top_labels(logits: NDArray[np.float32], names: tuple[str, ...], count: int) -> list[api.Label]:
+    """Return the most probable classes, best first.
+
+    Args:
+        logits: float32 [C].
+        names: C class names.
+        count: How many at most.
+    """
+    exponents = np.exp(logits.astype(np.float64) - logits.max())
+    probabilities = exponents / exponents.sum()
+    best = np.argsort(-probabilities, kind="stable")[:count]
+    return [api.Label(index=int(i), name=names[i], probability=float(probabilities[i])) for i in best]

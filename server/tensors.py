@@ -1,0 +1,120 @@
+"""Tensors on the wire and in memory, and the check of a caller's tensors against the contract; used by the service."""
+
+import math
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from regard.v1 import types_pb2 as pb
+
+from server.contract import BATCH_AXIS, SEQUENCE_AXIS, Contract, TensorContract
+from server.errors import InvalidInput
+
+Array = NDArray[Any]
+
+_DTYPES: dict[int, str] = {
+    pb.DATA_TYPE_FLOAT32: "float32",
+    pb.DATA_TYPE_FLOAT16: "float16",
+    pb.DATA_TYPE_INT64: "int64",
+    pb.DATA_TYPE_INT32: "int32",
+    pb.DATA_TYPE_UINT8: "uint8",
+    pb.DATA_TYPE_BOOL: "bool",
+}
+WIRE_DTYPES = {name: number for number, name in _DTYPES.items()}
+_MAX_AXES = 8
+
+
+def write_tensor(array: Array) -> pb.Tensor:
+    """Turn an array into a message; one copy of the elements."""
+    if sys.byteorder == "big":
+        array = array.astype(array.dtype.newbyteorder("<"))
+    return pb.Tensor(dtype=WIRE_DTYPES[array.dtype.name], shape=array.shape, data=array.tobytes())  # type: ignore[arg-type]
+
+
+def read_tensor(field: str, tensor: pb.Tensor) -> Array:
+    """Turn a message into a read-only array that shares the message's bytes.
+
+    Raises:
+        InvalidInput: An unknown dtype, an impossible shape, or data of another size than they say.
+    """
+    if tensor.dtype not in _DTYPES:
+        raise InvalidInput(f"{field}.dtype", tensor.dtype, f"one of {', '.join(_DTYPES.values())}")
+    dtype = np.dtype(_DTYPES[tensor.dtype]).newbyteorder("<")
+    shape = tuple(tensor.shape)
+    if len(shape) > _MAX_AXES or any(size < 0 for size in shape):
+        raise InvalidInput(f"{field}.shape", list(shape)[:20], f"at most {_MAX_AXES} sizes, none negative")
+    expected_bytes = math.prod(shape) * dtype.itemsize
+    if len(tensor.data) != expected_bytes:
+        expected = f"{expected_bytes} bytes for {dtype.name} {list(shape)}"
+        raise InvalidInput(f"{field}.data", f"{len(tensor.data)} bytes", expected)
+    return np.frombuffer(tensor.data, dtype=dtype).reshape(shape)
+
+
+def read_inputs(tensors: Mapping[str, pb.Tensor], contract: Contract, max_batch_size: int) -> dict[str, Array]:
+    """Read and check everything that Predict was sent.
+
+    Returns:
+        The arrays by input name, all with the same rows and the same length.
+
+    Raises:
+        InvalidInput: Names the input, what came and what was expected.
+    """
+    names = {spec.name for spec in contract.inputs}
+    for name in tensors:
+        if name not in names:
+            raise InvalidInput("inputs", repr(name), f"{' and '.join(sorted(names))}, the inputs of {contract.name}")
+    arrays: dict[str, Array] = {}
+    sizes: dict[str, int] = {}
+    for spec in contract.inputs:
+        field = f"inputs[{spec.name}]"
+        if spec.name not in tensors:
+            raise InvalidInput(field, "missing", f"{spec.dtype} {_describe(spec)}")
+        array = read_tensor(field, tensors[spec.name])
+        _check_shape(field, array, spec, sizes)
+        _check_values(field, array, spec)
+        arrays[spec.name] = array
+    _check_sizes(sizes, contract, max_batch_size)
+    return arrays
+
+
+def _check_shape(field: str, array: Array, spec: TensorContract, sizes: dict[str, int]) -> None:
+    """Compare with the contract; `sizes` collects what each symbolic axis turned out to be."""
+    if array.dtype.name != spec.dtype:
+        raise InvalidInput(f"{field}.dtype", array.dtype.name, spec.dtype)
+    fits = array.ndim == len(spec.axes) and all(
+        size == (sizes.setdefault(axis, size) if isinstance(axis, str) else axis)
+        for size, axis in zip(array.shape, spec.axes, strict=True)
+    )
+    if not fits:
+        known = ", ".join(f"{axis} {size}" for axis, size in sizes.items() if axis in spec.axes)
+        raise InvalidInput(f"{field}.shape", list(array.shape), _describe(spec) + (f" with {known}" if known else ""))
+
+
+def _check_values(field: str, array: Array, spec: TensorContract) -> None:
+    if not array.size:
+        raise InvalidInput(f"{field}.shape", list(array.shape), "at least one element")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        place = tuple(int(index) for index in np.argwhere(~np.isfinite(array))[0])
+        raise InvalidInput(field, f"{array[place]} at {list(place)}", "finite numbers")
+    low, high = spec.minimum, spec.maximum
+    if (low is not None and array.min() < low) or (high is not None and array.max() > high):
+        wrong = array.min() if low is not None and array.min() < low else array.max()
+        raise InvalidInput(field, f"a value of {wrong}", f"values from {low:g} to {high:g}")
+    if spec.mask and not array.any(axis=-1).all():
+        row = int(np.argmin(array.any(axis=-1)))
+        raise InvalidInput(field, f"only zeros in row {row}", "at least one 1 in every row")
+
+
+def _check_sizes(sizes: dict[str, int], contract: Contract, max_batch_size: int) -> None:
+    if sizes.get(BATCH_AXIS, 1) > max_batch_size:
+        raise InvalidInput(
+            "inputs", f"{sizes[BATCH_AXIS]} rows", f"at most {max_batch_size} (the server's --max-batch-size)"
+        )
+    if contract.text and sizes.get(SEQUENCE_AXIS, 1) > contract.text.max_tokens:
+        raise InvalidInput("inputs", f"{sizes[SEQUENCE_AXIS]} tokens", f"at most {contract.text.max_tokens}")
+
+
+def _describe(spec: TensorContract) -> str:
+    return f"[{', '.join(map(str, spec.axes))}]"
