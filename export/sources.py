@@ -32,6 +32,7 @@ _VIT_S14 = PackagedFile(
 )
 # The statistics of ImageNet that DINOv2 and most vision transformers were trained with.
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_GREY = {"image_mean": (0.5,), "image_std": (0.5,)}
 # Pillow's numbers for resampling filters, as preprocessor_config.json writes them.
 _RESAMPLE: dict[int, Literal["lanczos", "bilinear", "bicubic"]] = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
@@ -164,29 +165,43 @@ def _max_tokens(folder: Path) -> int:
 
 
 def _image_contract(folder: Path, config: dict[str, Any], image_size: int | None) -> ImageContract:
-    """Read preprocessor_config.json where there is one; else crop to the network's size, with ImageNet's statistics."""
+    """Read preprocessor_config.json; without one, crop to the network's size with ImageNet's statistics."""
     file = folder / "preprocessor_config.json"
-    given = read_json(file) if file.is_file() else {}
-    channels = int(config.get("num_channels", 3))
-    crop = _edge(given.get("crop_size")) if given.get("do_center_crop") else _edge(given.get("size"))
-    crop_size = crop or int(config["image_size"])
-    size = given.get("size")
-    shorter = _edge(size, "shortest_edge") if isinstance(size, dict) else None
-    if not given:
-        shorter = crop_size
-    wanted = image_size or crop_size
-    grey_mean, grey_std = (0.5,), (0.5,)
+    image_edge, channels = int(config["image_size"]), int(config.get("num_channels", 3))
+    colours = {"image_mean": _IMAGENET_MEAN, "image_std": _IMAGENET_STD} if channels == 3 else _GREY
+    defaults: dict[str, Any] = {
+        "size": {"shortest_edge": image_edge},
+        "do_center_crop": True,
+        "crop_size": image_edge,
+        "resample": 3,
+    }
+    given: dict[str, Any] = defaults | colours | (read_json(file) if file.is_file() else {})
+    shorter, exact = _shorter_edge(given["size"], crops=bool(given["do_center_crop"])), _edge(given["size"])
+    crop = _edge(given["crop_size"]) if given["do_center_crop"] else exact
+    wanted = image_size or crop
     return ImageContract(
         mode="RGB" if channels == 3 else "L",
-        resize_shorter_edge=shorter and round(shorter * wanted / crop_size),
+        resize_shorter_edge=shorter and round(shorter * wanted / crop),
         crop_size=wanted,
-        resample=_RESAMPLE.get(given.get("resample", 3), "bicubic"),
-        mean=tuple(given.get("image_mean", _IMAGENET_MEAN if channels == 3 else grey_mean)),
-        std=tuple(given.get("image_std", _IMAGENET_STD if channels == 3 else grey_std)),
+        resample=_RESAMPLE.get(int(given["resample"]), "bicubic"),
+        mean=tuple(given["image_mean"]),
+        std=tuple(given["image_std"]),
     )
 
 
-def _edge(size: Any, *names: str) -> int | None:
+def _shorter_edge(size: object, *, crops: bool) -> int | None:
+    """Return the shorter edge that images are resized to, or None where both edges are resized to one size."""
     if isinstance(size, dict):
-        return next((int(size[name]) for name in (*names, "height", "shortest_edge") if name in size), None)
-    return int(size) if isinstance(size, int) else None
+        return int(size["shortest_edge"]) if "shortest_edge" in size else None
+    return _edge(size) if crops else None
+
+
+def _edge(size: object) -> int:
+    """Read a size as Hugging Face writes it: a number, or an object with equal height and width."""
+    if isinstance(size, dict):
+        edges = {int(size[name]) for name in ("height", "width", "shortest_edge") if name in size}
+        if len(edges) == 1:
+            return edges.pop()
+    elif isinstance(size, int):
+        return size
+    raise CheckpointError(f"preprocessor_config.json: size {size!r}; expected a number, or equal height and width")

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
+
 from regard.v1 import regard_pb2
 from regard.v1.regard_pb2_grpc import add_RegardServiceServicer_to_server
-
 from server.batching import BatchLimits
 from server.config import Config
 from server.device import Device, choose_device
@@ -28,8 +28,8 @@ _log = logging.getLogger(__name__)
 _SERVICE = regard_pb2.DESCRIPTOR.services_by_name["RegardService"].full_name
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
-# How long an answer that is ready may take to leave once draining is over.
-_LAST_ANSWERS_SECONDS = 1.0
+# How long a stopping server still answers callers who have not heard of it, then waits for streams to end.
+_LAST_MOMENT_SECONDS = 0.25
 
 
 @dataclass(frozen=True)
@@ -90,17 +90,19 @@ async def serve(config: Config, stop: asyncio.Event, announce: Callable[[Started
 
 
 async def _drain(server: grpc.aio.Server, service: RegardService, scheduler: Scheduler, seconds: float) -> None:
-    """Refuse new requests, let accepted ones finish within the limit, answer the rest UNAVAILABLE."""
-    closing = asyncio.create_task(server.stop(seconds + _LAST_ANSWERS_SECONDS))
+    """Refuse new requests, let accepted ones finish within the limit, answer the rest UNAVAILABLE.
+
+    The service refuses by itself for a moment before gRPC closes: calls that gRPC holds and has not yet handed over when
+    it closes would end as CANCELLED, which callers do not retry.
+    """
+    service.refuse()
     try:
         await asyncio.wait_for(service.wait_idle(), seconds)
     except TimeoutError:
         _log.warning("requests still in flight after %g s are refused", seconds)
         scheduler.refuse_waiting()
-        await asyncio.wait([asyncio.create_task(service.wait_idle())], timeout=_LAST_ANSWERS_SECONDS)
-    # What is still open now are streams without an end, such as a health watch.
-    await server.stop(None)
-    await closing
+    await asyncio.sleep(_LAST_MOMENT_SECONDS)
+    await server.stop(_LAST_MOMENT_SECONDS)
 
 
 def _make_server(config: Config) -> grpc.aio.Server:

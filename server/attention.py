@@ -6,8 +6,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from regard.v1 import types_pb2 as pb
 
+from regard.v1 import types_pb2 as pb
 from server.contract import AttentionContract, Contract
 from server.errors import InvalidInput, NotPossible
 from server.tensors import write_tensor
@@ -73,7 +73,8 @@ def plan_attention(
     if request.cls_only and request.rows:
         raise InvalidInput("attention.rows", list(request.rows), "no rows together with cls_only")
     if request.dtype not in _DTYPES:
-        raise InvalidInput("attention.dtype", pb.DataType.Name(request.dtype), "FLOAT32 or FLOAT16")
+        name = pb.DataType.Name(request.dtype) if request.dtype in pb.DataType.values() else request.dtype
+        raise InvalidInput("attention.dtype", name, "FLOAT32 or FLOAT16")
     if request.head_reduction not in pb.HeadReduction.values():
         raise InvalidInput("attention.head_reduction", request.head_reduction, "one of the values of HeadReduction")
     layers = tuple(contract.attention[i] for i in _indices("layers", request.layers, len(contract.attention)))

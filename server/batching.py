@@ -2,19 +2,26 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from server.contract import SEQUENCE_AXIS, Contract
-from server.engine import Engine
 
 Array = NDArray[Any]
 
 # Requests of other lengths join a batch only while at most this share of its tokens is padding.
 _MAX_PADDING_SHARE = 0.25
 _BYTES_PER_WEIGHT = 4
+
+
+class Runner(Protocol):
+    """What computes a batch: the engine."""
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], attentions: Sequence[str]) -> dict[str, Array]:
+        """See Engine.run."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -46,7 +53,7 @@ class Work:
         attentions: Names of the attention outputs wanted; with any, the tapped graph runs.
     """
 
-    engine: Engine
+    engine: Runner
     contract: Contract
     inputs: Mapping[str, Array]
     rows: int
@@ -55,7 +62,7 @@ class Work:
     attentions: tuple[str, ...] = ()
 
     @property
-    def group(self) -> tuple[Engine, bool]:
+    def group(self) -> tuple[Runner, bool]:
         """Requests of the same group may share a batch: one model, one of its graphs."""
         return self.engine, bool(self.attentions)
 

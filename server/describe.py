@@ -1,7 +1,6 @@
 """Puts into messages what the server says about models and positions; used by the service."""
 
 from regard.v1 import types_pb2 as pb
-
 from server.contract import PatchContract, TensorContract
 from server.images import Pixels
 from server.repository import LoadedModel

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from regard.v1 import types_pb2 as pb
 
+from regard.v1 import types_pb2 as pb
 from server.attention import AttentionPlan, plan_attention, write_attention
 from server.batching import Work
 from server.config import Config

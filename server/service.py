@@ -8,13 +8,13 @@ from typing import Any, TypeVar
 import grpc
 import numpy as np
 from numpy.typing import NDArray
+
 from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as pb
 from regard.v1.regard_pb2_grpc import RegardServiceServicer
-
 from server.config import Config
 from server.describe import describe_model
-from server.errors import InternalFault, InvalidInput, NotPossible, ServerError
+from server.errors import InternalFault, InvalidInput, NotPossible, ServerError, ShuttingDown
 from server.metrics import Metrics
 from server.pipeline import (
     Answer,
@@ -46,9 +46,14 @@ class RegardService(RegardServiceServicer):
         self._pipeline = pipeline
         self._metrics = metrics
         self._device = device
+        self._refusing = False
         self._in_flight = 0
         self._idle = asyncio.Event()
         self._idle.set()
+
+    def refuse(self) -> None:
+        """Answer every request that comes from now on UNAVAILABLE."""
+        self._refusing = True
 
     async def wait_idle(self) -> None:
         """Wait until no request is in flight."""
@@ -86,6 +91,8 @@ class RegardService(RegardServiceServicer):
         self._in_flight += 1
         self._idle.clear()
         try:
+            if self._refusing:
+                raise ShuttingDown("the server is stopping")
             return await handle(request, context)
         except ServerError as raised:
             code, error = raised.code, raised

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from regard.v1 import types_pb2 as pb
 
+from regard.v1 import types_pb2 as pb
 from server.contract import BATCH_AXIS, SEQUENCE_AXIS, Contract, TensorContract
 from server.errors import InvalidInput
 

@@ -31,6 +31,7 @@ CONFIG = ViTConfig(
 # Hugging Face's terms; resample 2 is bilinear.
 PREPROCESSING = {
     "size": {"height": 28, "width": 28},
+    "do_center_crop": False,
     "resample": 2,
     "image_mean": [PIXEL_MEAN],
     "image_std": [PIXEL_STD],

@@ -1,5 +1,6 @@
 """The client of regard, which serves transformers over gRPC and shows what they looked at."""
 
+from regard.aio import AsyncClient
 from regard.answers import (
     AttentionLayer,
     Classification,
@@ -11,7 +12,7 @@ from regard.answers import (
     Timings,
 )
 from regard.attention import Attention, AttentionRequest, Box, LayerAttention, PatchGrid, Token
-from regard.client import AsyncClient, Client
+from regard.client import Client
 from regard.errors import (
     DeadlineExceeded,
     FailedPrecondition,

@@ -21,7 +21,7 @@ class AttentionRequest:
         mean_heads: Send the mean over the chosen heads, not each of them.
         rows: Query positions (those that look), within the request's own length.
         cls_only: Only the row of the class token; may not be given together with rows.
-        dtype: What the weights travel as. float16 halves the size, and is off by 2e-4 at most.
+        dtype: What the weights travel as. float16 halves the size, and is off by 2.5e-4 at most.
 
     Raises:
         ValueError: dtype is neither "float32" nor "float16".

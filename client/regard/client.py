@@ -1,11 +1,10 @@
-"""The two clients, blocking and asyncio, of a regard server; programs, the command line and tests use them."""
+"""The blocking client of a regard server; programs and the command line use it."""
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import grpc
-import grpc.aio
 from numpy.typing import NDArray
 
 from regard import codec
@@ -23,7 +22,8 @@ ChannelOptions = Sequence[tuple[str, Any]]
 _Answer = TypeVar("_Answer")
 
 
-def _channel_options(max_message_bytes: int, options: ChannelOptions) -> list[tuple[str, Any]]:
+def channel_options(max_message_bytes: int, options: ChannelOptions) -> list[tuple[str, Any]]:
+    """Return the options of a channel, either client's; the caller's own come last and win."""
     limits = [
         ("grpc.max_receive_message_length", max_message_bytes),
         ("grpc.max_send_message_length", max_message_bytes),
@@ -54,7 +54,7 @@ class Client:
         options: ChannelOptions = (),
     ) -> None:
         self._timeout = timeout
-        all_options = _channel_options(max_message_bytes, options)
+        all_options = channel_options(max_message_bytes, options)
         if credentials is None:
             self._channel = grpc.insecure_channel(address, all_options)
         else:
@@ -159,104 +159,5 @@ class Client:
     def _call(self, method: Callable[..., _Answer], request: object, timeout: float | None) -> _Answer:
         try:
             return method(request, timeout=self._timeout if timeout is None else timeout)
-        except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
-
-
-class AsyncClient:
-    """The same for asyncio: arguments, answers and errors are those of `Client`, and each call is awaited.
-
-    Make it inside a running event loop and use it in that loop only; close it by `async with` or `close`.
-    """
-
-    def __init__(
-        self,
-        address: str,
-        *,
-        timeout: float = DEFAULT_TIMEOUT_SECONDS,
-        max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
-        credentials: grpc.ChannelCredentials | None = None,
-        options: ChannelOptions = (),
-    ) -> None:
-        self._timeout = timeout
-        all_options = _channel_options(max_message_bytes, options)
-        if credentials is None:
-            self._channel = grpc.aio.insecure_channel(address, all_options)
-        else:
-            self._channel = grpc.aio.secure_channel(address, credentials, all_options)
-        self._stub = RegardServiceStub(self._channel)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """As `Client.close`."""
-        await self._channel.close()
-
-    async def models(self, *, timeout: float | None = None) -> tuple[Model, ...]:
-        """As `Client.models`."""
-        answer = await self._call(self._stub.ListModels, rpc.ListModelsRequest(), timeout)
-        return tuple(codec.read_model(model) for model in answer.models)
-
-    async def model(self, name: str = "", version: str = "", *, timeout: float | None = None) -> Model:
-        """As `Client.model`."""
-        answer = await self._call(self._stub.GetModel, rpc.GetModelRequest(model=name, version=version), timeout)
-        return codec.read_model(answer.model)
-
-    async def predict(
-        self,
-        inputs: Mapping[str, NDArray[Any]],
-        *,
-        model: str = "",
-        version: str = "",
-        outputs: Sequence[str] = (),
-        attention: AttentionRequest | None = None,
-        timeout: float | None = None,
-    ) -> Prediction:
-        """As `Client.predict`."""
-        request = codec.predict_request(inputs, model, version, outputs, attention)
-        return codec.read_prediction(await self._call(self._stub.Predict, request, timeout))
-
-    async def classify(
-        self,
-        *,
-        image: codec.ImageSource | None = None,
-        text: str | None = None,
-        model: str = "",
-        version: str = "",
-        top_k: int = 5,
-        truncate: bool = False,
-        attention: AttentionRequest | None = None,
-        timeout: float | None = None,
-    ) -> Classification:
-        """As `Client.classify`."""
-        request = codec.classify_request(image, text, model, version, top_k, truncate, attention)
-        return codec.read_classification(await self._call(self._stub.Classify, request, timeout))
-
-    async def embed(
-        self,
-        *,
-        image: codec.ImageSource | None = None,
-        text: str | None = None,
-        model: str = "",
-        version: str = "",
-        truncate: bool = False,
-        attention: AttentionRequest | None = None,
-        timeout: float | None = None,
-    ) -> Embedding:
-        """As `Client.embed`."""
-        request = codec.embed_request(image, text, model, version, truncate, attention)
-        return codec.read_embedding(await self._call(self._stub.Embed, request, timeout))
-
-    async def _call(
-        self, method: Callable[..., Coroutine[Any, Any, _Answer]], request: object, timeout: float | None
-    ) -> _Answer:
-        try:
-            return await method(request, timeout=self._timeout if timeout is None else timeout)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error

@@ -1,5 +1,3 @@
-# ruff: noqa: N818
-# N818 wants names ending in Error; these carry the names of gRPC's status codes, so that code and except clause agree.
 """What a failed call raises; the clients turn each gRPC error into one of these.
 
 RegardError

@@ -1,0 +1,120 @@
+# ruff: noqa: ASYNC109
+# ASYNC109 wants asyncio.timeout instead of a timeout parameter; gRPC sends this one to the server as the deadline.
+"""The asyncio client of a regard server; programs use it where many requests run at once."""
+
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+import grpc
+import grpc.aio
+from numpy.typing import NDArray
+
+from regard import codec
+from regard.answers import Classification, Embedding, Model, Prediction
+from regard.attention import AttentionRequest
+from regard.client import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS, ChannelOptions, channel_options
+from regard.errors import from_rpc_error
+from regard.v1 import regard_pb2 as rpc
+from regard.v1.regard_pb2_grpc import RegardServiceStub
+
+_Answer = TypeVar("_Answer")
+
+
+class AsyncClient:
+    """`Client` for asyncio: arguments, answers and errors are the same, and each call is awaited.
+
+    Make it inside a running event loop and use it in that loop only; close it by `async with` or `close`.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        timeout: float = DEFAULT_TIMEOUT_SECONDS,
+        max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
+        credentials: grpc.ChannelCredentials | None = None,
+        options: ChannelOptions = (),
+    ) -> None:
+        self._timeout = timeout
+        all_options = channel_options(max_message_bytes, options)
+        if credentials is None:
+            self._channel = grpc.aio.insecure_channel(address, all_options)
+        else:
+            self._channel = grpc.aio.secure_channel(address, credentials, all_options)
+        self._stub = RegardServiceStub(self._channel)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """As `Client.close`."""
+        await self._channel.close()
+
+    async def models(self, *, timeout: float | None = None) -> tuple[Model, ...]:
+        """As `Client.models`."""
+        answer = await self._call(self._stub.ListModels, rpc.ListModelsRequest(), timeout)
+        return tuple(codec.read_model(model) for model in answer.models)
+
+    async def model(self, name: str = "", version: str = "", *, timeout: float | None = None) -> Model:
+        """As `Client.model`."""
+        answer = await self._call(self._stub.GetModel, rpc.GetModelRequest(model=name, version=version), timeout)
+        return codec.read_model(answer.model)
+
+    async def predict(
+        self,
+        inputs: Mapping[str, NDArray[Any]],
+        *,
+        model: str = "",
+        version: str = "",
+        outputs: Sequence[str] = (),
+        attention: AttentionRequest | None = None,
+        timeout: float | None = None,
+    ) -> Prediction:
+        """As `Client.predict`."""
+        request = codec.predict_request(inputs, model, version, outputs, attention)
+        return codec.read_prediction(await self._call(self._stub.Predict, request, timeout))
+
+    async def classify(
+        self,
+        *,
+        image: codec.ImageSource | None = None,
+        text: str | None = None,
+        model: str = "",
+        version: str = "",
+        top_k: int = 5,
+        truncate: bool = False,
+        attention: AttentionRequest | None = None,
+        timeout: float | None = None,
+    ) -> Classification:
+        """As `Client.classify`."""
+        request = codec.classify_request(image, text, model, version, top_k, truncate, attention)
+        return codec.read_classification(await self._call(self._stub.Classify, request, timeout))
+
+    async def embed(
+        self,
+        *,
+        image: codec.ImageSource | None = None,
+        text: str | None = None,
+        model: str = "",
+        version: str = "",
+        truncate: bool = False,
+        attention: AttentionRequest | None = None,
+        timeout: float | None = None,
+    ) -> Embedding:
+        """As `Client.embed`."""
+        request = codec.embed_request(image, text, model, version, truncate, attention)
+        return codec.read_embedding(await self._call(self._stub.Embed, request, timeout))
+
+    async def _call(
+        self, method: Callable[..., Coroutine[Any, Any, _Answer]], request: object, timeout: float | None
+    ) -> _Answer:
+        try:
+            return await method(request, timeout=self._timeout if timeout is None else timeout)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error

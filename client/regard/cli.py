@@ -1,0 +1,58 @@
+"""The entry point `regard`: runs the commands and turns whatever goes wrong into one line and an exit code.
+
+0 all is well; 1 the server, an input or a file is at fault; 2 the command line is; 130 Ctrl-C.
+"""
+
+import os
+import sys
+
+from regard.errors import RegardError, Unavailable
+
+_EXTRA = {"typer", "rich", "matplotlib", "PIL"}
+
+
+def main() -> None:
+    """Run the command line of sys.argv and exit."""
+    code = _run()
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        code = _reader_gone()
+    sys.exit(code)
+
+
+def _run() -> int:
+    try:
+        from regard.commands import OutputClosed, run
+    except ModuleNotFoundError as error:
+        return _explain_missing(error)
+    try:
+        code = run()
+    except OutputClosed:
+        return _reader_gone()
+    except ModuleNotFoundError as error:
+        return _explain_missing(error)
+    except Unavailable as error:
+        return _fail(f"{error} (is a server running there? see --server)")
+    except (RegardError, OSError, ValueError) as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        code = 130
+    return _fail("interrupted", code) if code == 130 else code
+
+
+def _explain_missing(error: ModuleNotFoundError) -> int:
+    if (error.name or "").partition(".")[0] not in _EXTRA:
+        raise error
+    return _fail(f"the command line needs {error.name}: pip install 'regard[explore]'")
+
+
+def _fail(message: str, code: int = 1) -> int:
+    sys.stderr.write(f"regard: {' '.join(message.split())}\n")
+    return code
+
+
+def _reader_gone() -> int:
+    """Leave nothing in stdout's buffer that Python would try to write again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return _fail("nobody reads the output any more")

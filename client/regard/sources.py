@@ -1,0 +1,95 @@
+"""What the command line's arguments mean: which are photos, which are texts, and which model takes them."""
+
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from regard.answers import Modality, Model
+
+IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+
+Task = Literal["classify", "embed", "attend"]
+
+
+class InputError(ValueError):
+    """An argument that cannot be used; the message says which and why."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """A photo or a text from the command line.
+
+    Attributes:
+        name: What to call it: the file's name, "stdin", or the text itself.
+        image: The bytes of an image file, else None.
+        text: The text, else None.
+    """
+
+    name: str
+    image: bytes | None
+    text: str | None
+
+    @property
+    def modality(self) -> Modality:
+        """What a model must take to take this."""
+        return "text" if self.image is None else "image"
+
+
+def read_source(argument: str) -> Source:
+    """Read an argument: `-` is stdin, an existing file is a photo or a text, anything else is a text itself.
+
+    Raises:
+        InputError: A file that is neither a photo nor UTF-8, or a photo's name without a file.
+        OSError: A file that cannot be read.
+    """
+    if argument == "-":
+        return _from_bytes("stdin", sys.stdin.buffer.read())
+    path = Path(argument)
+    if _is_file(path):
+        return _from_bytes(path.name, path.read_bytes())
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        raise InputError(f"{argument}: no such file")
+    return Source(argument, None, argument)
+
+
+def is_image(data: bytes) -> bool:
+    """Tell by the first bytes whether a file is a JPEG, PNG or WebP."""
+    webp = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
+    return webp or data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))
+
+
+def choose_model(models: Iterable[Model], modality: Modality, task: Task) -> Model:
+    """Return the first model that takes this and can do that; one named "fashion" (a toy) only where no other does.
+
+    Raises:
+        InputError: There is none.
+    """
+    able = [model for model in models if model.modality == modality and can_do(model, task)]
+    if not able:
+        raise InputError(f"the server has no model that can {task} {modality}s; see: regard models")
+    return min(able, key=lambda model: "fashion" in model.name)
+
+
+def can_do(model: Model, task: Task) -> bool:
+    """Tell whether a model can do a task; attention comes along with a classification or an embedding."""
+    if task == "attend":
+        return bool(model.attention_layers) and (model.can_classify or model.can_embed)
+    return model.can_classify if task == "classify" else model.can_embed
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a text too long, or with characters that no path has
+        return False
+
+
+def _from_bytes(name: str, data: bytes) -> Source:
+    if is_image(data):
+        return Source(name, data, None)
+    try:
+        return Source(name, None, data.decode("utf-8-sig").rstrip("\r\n"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{name} is neither a JPEG, PNG or WebP image nor UTF-8 text") from error

@@ -1,0 +1,147 @@
+"""What the command line shows in a terminal: tables, bars, and a text's attention token by token."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+from rich.bar import Bar
+from rich.cells import cell_len, set_cell_size
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from regard.answers import Classification, Model
+from regard.attention import LayerAttention, Token
+from regard.sources import Task, can_do
+
+_LABEL_CELLS = 14
+_HEADING_LINES = 10
+_SHADES = " ░▒▓█"
+_VIRIDIS = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]])
+"""Five colours of matplotlib's viridis, which colour-blind people can read, as RGB from 0 to 255."""
+
+
+def models_table(models: Sequence[Model]) -> Table:
+    """Draw what the server offers, one model a row."""
+    table = Table(
+        "name", "version", "family", "takes", "can", "layers × heads", "device", box=None, header_style="bold"
+    )
+    for model in models:
+        cells = (model.name, model.version, model.family, _takes(model), _can(model), _depth(model), model.device)
+        table.add_row(*(Text(cell) for cell in cells))
+    return table
+
+
+def labels_table(answer: Classification) -> Table:
+    """Draw labels with their probabilities and bars, most probable first."""
+    table = Table.grid(padding=(0, 2))
+    for label in answer.labels:
+        bar = Bar(1, 0, label.probability, width=30, color="cyan")
+        table.add_row(Text(clean(label.name)), f"{100 * label.probability:5.1f} %", bar)
+    return table
+
+
+def cosine_table(names: Sequence[str], vectors: Sequence[NDArray[np.float32]]) -> Table:
+    """Draw the cosine of every pair of vectors, each float32 [D]."""
+    matrix = np.stack(vectors).astype(np.float64)
+    matrix /= np.maximum(np.linalg.norm(matrix, axis=1, keepdims=True), 1e-12)
+    table = Table("cosine", *(str(number) for number in range(1, len(names) + 1)), box=None, header_style="bold")
+    for number, (name, row) in enumerate(zip(names, matrix @ matrix.T, strict=True), 1):
+        label = set_cell_size(clean(name), min(40, cell_len(clean(name))))
+        table.add_row(Text(f"{number} {label}"), *(f"{cosine:.3f}" for cosine in row))
+    return table
+
+
+def token_picture(layer: LayerAttention, tokens: Sequence[Token], *, width: int, colour: bool) -> Text:
+    """Draw who looks at whom in a text: rows are queries, columns are keys.
+
+    Cells hold percentages where there is room, shades where there is less; where not even those fit, each row names
+    the three tokens that it looks at most.
+
+    Args:
+        layer: A text's: weights [Q, K], or [H, Q, K] of which the first head is drawn.
+        tokens: All tokens of the text.
+        width: Characters across.
+        colour: Whether the terminal shows colours.
+    """
+    weights = layer.weights.astype(np.float32)
+    weights = weights[0] if "head" in layer.axes else weights
+    words = [clean(token.text) for token in tokens]
+    label_cells = min(_LABEL_CELLS, max(map(cell_len, words)))
+    room = (width - label_cells - 1) // len(words)
+    if room < 1:
+        return _ranking(weights, layer.queries, words, label_cells)
+    cell = min(room, 3)
+    picture = _headings(words, cell, label_cells)
+    brightest = max(float(weights.max()), 1e-9)
+    for query, row in zip(layer.queries, weights, strict=True):
+        picture.append(_label(words[query], label_cells))
+        for weight in row:
+            picture.append_text(_cell(float(weight), brightest, cell, colour))
+        picture.append("\n")
+    return picture
+
+
+def clean(text: str) -> str:
+    """Replace what would move the cursor or change the terminal's colours."""
+    return "".join(letter if letter.isprintable() else "·" for letter in text)
+
+
+def _takes(model: Model) -> str:
+    if model.modality == "text":
+        return f"text, up to {model.max_tokens} tokens"
+    return "images" if model.modality == "image" else "tensors"
+
+
+def _can(model: Model) -> str:
+    tasks: dict[Task, str] = {
+        "classify": f"classify ({len(model.labels)})",
+        "embed": f"embed ({model.embedding_dim})",
+        "attend": "attend",
+    }
+    return ", ".join(["predict", *(words for task, words in tasks.items() if can_do(model, task))])
+
+
+def _depth(model: Model) -> str:
+    heads = sorted({layer.num_heads for layer in model.attention_layers})
+    return f"{len(model.attention_layers)} × {'/'.join(map(str, heads))}" if heads else "-"
+
+
+def _label(word: str, cells: int) -> str:
+    shown = word if cell_len(word) <= cells else set_cell_size(word, cells - 1) + "…"
+    return " " * (cells - cell_len(shown)) + shown + " "
+
+
+def _headings(words: Sequence[str], cell: int, label_cells: int) -> Text:
+    """Write the key tokens downwards, each ending just above its column."""
+    lines = min(_HEADING_LINES, max(map(len, words)))
+    shown = [(word if len(word) <= lines else word[: lines - 1] + "…").rjust(lines) for word in words]
+    heading = Text(no_wrap=True)
+    for line in range(lines):
+        letters = (word[line] if cell_len(word[line]) <= cell else "·" for word in shown)
+        heading.append(" " * (label_cells + 1) + "".join(" " * (cell - cell_len(c)) + c for c in letters) + "\n")
+    return heading
+
+
+def _cell(weight: float, brightest: float, cell: int, colour: bool) -> Text:
+    """Draw one weight; colours and shades follow the square root of its share, so that weak links stay visible."""
+    share = min(1.0, (weight / brightest) ** 0.5)
+    percent = round(100 * weight)
+    text = (f"{percent}" if percent else "·").rjust(cell) if cell == 3 else " " * cell
+    if colour:
+        return Text(text, _style(share))
+    return Text(text if cell == 3 else _SHADES[round(share * (len(_SHADES) - 1))] * cell)
+
+
+def _style(share: float) -> Style:
+    red, green, blue = (round(np.interp(share * 4, range(5), channel)) for channel in _VIRIDIS.T)
+    return Style(color="black" if share > 0.6 else "white", bgcolor=f"rgb({red},{green},{blue})")
+
+
+def _ranking(weights: NDArray[np.float32], queries: Sequence[int], words: Sequence[str], label_cells: int) -> Text:
+    """Name the three keys that each query looks at most; for texts too long to draw."""
+    picture = Text()
+    for query, row in zip(queries, weights, strict=True):
+        most = ", ".join(f"{words[key]} {100 * row[key]:.0f} %" for key in np.argsort(-row)[:3])
+        picture.append(f"{_label(words[query], label_cells)}looks at {most}\n")
+    return picture

@@ -1,0 +1,6 @@
+"""A small text network, its artifact and its tokenizer, so that server tests need neither torch nor a download."""
+
+from pathlib import Path
+
+GOLDEN_NETWORK = Path(__file__).parent / "tiny-text"
+GOLDEN_MODELS = Path(__file__).parent / "models"

@@ -1,0 +1,50 @@
+from pathlib import Path
+
+import pytest
+
+from server.config import EMBEDDED_MODELS, Config
+from server.errors import StartError
+
+
+def test_defaults_serve_the_embedded_model_on_loopback() -> None:
+    """Nothing given: the embedded default, on the documented ports."""
+    config = Config.from_command_line([])
+    assert (config.models, config.listen, config.metrics) == (EMBEDDED_MODELS, "127.0.0.1:8001", "127.0.0.1:9090")
+
+
+def test_flags_win_over_the_environment_and_that_over_defaults(monkeypatch: pytest.MonkeyPatch) -> None:
+    """REGARD_MAX_BATCH_SIZE is --max-batch-size."""
+    monkeypatch.setenv("REGARD_MAX_BATCH_SIZE", "7")
+    monkeypatch.setenv("REGARD_LISTEN", "127.0.0.1:7")
+    config = Config.from_command_line(["--max-batch-size", "9", "--models", "elsewhere"])
+    assert (config.max_batch_size, config.listen, config.models) == (9, "127.0.0.1:7", Path("elsewhere"))
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "message"),
+    [
+        ("--listen", "8001", "--listen .REGARD_LISTEN.: '8001': expected HOST:PORT"),
+        ("--listen", "localhost:99999", "--listen .*'localhost:99999': expected HOST:PORT"),
+        ("--metrics", "localhost:", "--metrics .*: expected HOST:PORT"),
+        ("--device", "gpu", "--device .*'gpu': expected auto, cpu, cuda or cuda:N"),
+        ("--device", "cpu:1", "--device .*: expected auto, cpu, cuda or cuda:N"),
+        ("--max-batch-size", "0", "--max-batch-size .*'0': Input should be greater than or equal to 1"),
+        ("--threads", "many", "--threads .*'many': Input should be a valid integer"),
+        ("--log-level", "loud", "--log-level .*'loud'"),
+    ],
+)
+def test_a_wrong_value_names_flag_value_and_expectation(flag: str, value: str, message: str) -> None:
+    """One line, whichever flag."""
+    with pytest.raises(StartError, match=message):
+        Config.from_command_line([flag, value])
+
+
+def test_every_flag_has_a_help_text(capsys: pytest.CaptureFixture[str]) -> None:
+    """--help lists each flag with what it means."""
+    with pytest.raises(SystemExit):
+        Config.from_command_line(["--help"])
+    printed = " ".join(capsys.readouterr().out.split())
+    for name, field in Config.model_fields.items():
+        assert f"--{name.replace('_', '-')}" in printed
+        assert field.description
+        assert field.description.split(";")[0] in printed

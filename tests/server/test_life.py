@@ -1,0 +1,138 @@
+import asyncio
+import urllib.request
+from pathlib import Path
+from typing import Any, cast
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from prometheus_client.parser import text_string_to_metric_families
+
+from regard.v1 import regard_pb2 as api
+from regard.v1 import types_pb2 as pb
+from server.errors import StartError
+from tests.server.conftest import Running, Serve
+
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+async def get(running: Running, path: str) -> tuple[int, str]:
+    """Status and body of a page beside the metrics."""
+
+    def fetch() -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://{running.started.metrics_address}{path}", timeout=10) as page:
+                return page.status, page.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    return await asyncio.to_thread(fetch)
+
+
+async def samples(running: Running) -> dict[tuple[str, ...], float]:
+    """Every sample of /metrics, by name and label values, these in alphabetical order of the labels."""
+    _, text = await get(running, "/metrics")
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+async def test_metrics_tell_what_was_asked_and_what_it_cost(running: Running) -> None:
+    """Requests by outcome, stages, batches, attention bytes, models."""
+    attention = pb.AttentionRequest(layers=[0], cls_only=True, head_reduction=pb.HEAD_REDUCTION_MEAN)
+    await running.stub.Embed(api.EmbedRequest(model="tiny-text", text="the cat", attention=attention))
+    with pytest.raises(grpc.aio.AioRpcError):
+        await running.stub.Embed(api.EmbedRequest(model="made up", text="the cat"))
+    found = await samples(running)
+    assert found[("regard_requests_total", "OK", "Embed", "tiny-text")] == 1
+    assert found[("regard_requests_total", "NOT_FOUND", "Embed", "")] == 1
+    assert {
+        found[("regard_stage_seconds_count", "tiny-text", s)] for s in ("decode", "queue", "compute", "encode")
+    } == {1}
+    assert found[("regard_batch_rows_sum", "tiny-text")] == 1
+    assert found[("regard_batch_padding_ratio_count", "tiny-text")] == 1
+    assert found[("regard_attention_sent_bytes_total", "tiny-text")] == 4 * 4
+    assert found[("regard_queue_depth",)] == 0
+    assert found[("regard_model_info", "CPU", "regard-vit", "fashion", "1")] == 1
+
+
+async def test_health_and_readiness_follow_the_servers_life(running: Running) -> None:
+    """Serving for every model while it runs; a watcher sees it stop."""
+    health: Any = health_pb2_grpc.HealthStub(running.channel)
+    for name in ("", "regard.v1.RegardService", "fashion", "tiny-text"):
+        answer = await health.Check(health_pb2.HealthCheckRequest(service=name))
+        assert answer.status == SERVING
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await health.Check(health_pb2.HealthCheckRequest(service="nope"))
+    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
+    assert await get(running, "/healthz") == (200, "alive\n")
+    assert await get(running, "/readyz") == (200, "ready\n")
+    assert (await get(running, "/elsewhere"))[0] == 404
+    watch = health.Watch(health_pb2.HealthCheckRequest(service="fashion"))
+    assert (await watch.read()).status == SERVING
+    running.stop.set()
+    assert (await watch.read()).status == NOT_SERVING
+    await running.task
+
+
+async def test_reflection_lists_the_services(running: Running) -> None:
+    """So that grpcurl works without the proto files."""
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(cast("grpc.Channel", running.channel))
+    call = stub.ServerReflectionInfo()
+    await call.write(reflection_pb2.ServerReflectionRequest(list_services=""))
+    await call.done_writing()
+    names = {service.name for service in (await call.read()).list_services_response.service}
+    assert {"regard.v1.RegardService", "grpc.health.v1.Health"} <= names
+
+
+async def test_accepted_requests_are_answered_when_the_server_stops(start: Serve) -> None:
+    """Forty in flight, then a stop: every one ends well or, had it not been accepted, UNAVAILABLE."""
+    async with start() as running:
+        request = api.EmbedRequest(model="tiny-text", text="the cat sat on the mat")
+        calls = [asyncio.ensure_future(running.stub.Embed(request)) for _ in range(40)]
+        await calls[0]
+        running.stop.set()
+        outcomes = await asyncio.gather(*calls, return_exceptions=True)
+        await running.task
+        failed = [outcome for outcome in outcomes if isinstance(outcome, BaseException)]
+        assert all(isinstance(error, grpc.aio.AioRpcError) for error in failed)
+        assert {error.code() for error in failed if isinstance(error, grpc.aio.AioRpcError)} <= {
+            grpc.StatusCode.UNAVAILABLE
+        }
+        assert len(failed) < 40
+
+
+async def test_a_deadline_that_passes_in_the_queue_is_counted_and_not_computed(start: Serve) -> None:
+    """The caller sees DEADLINE_EXCEEDED."""
+    async with start() as running:
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await running.stub.Embed(api.EmbedRequest(model="tiny-text", text="the cat"), timeout=1e-4)
+        assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+async def test_a_port_that_is_taken_stops_the_start(running: Running, start: Serve) -> None:
+    """For gRPC and for the metrics, each by its flag."""
+    with pytest.raises(StartError, match=r"--listen: .*: cannot listen"):
+        async with start(listen=running.started.address):
+            pass
+    with pytest.raises(StartError, match=r"--metrics: .*: cannot listen: Address already in use"):
+        async with start(metrics=running.started.metrics_address):
+            pass
+
+
+async def test_a_host_that_is_not_this_machines_stops_the_start(start: Serve) -> None:
+    """192.0.2.1 is reserved for documentation."""
+    with pytest.raises(StartError, match=r"--listen: 192\.0\.2\.1:0: cannot listen"):
+        async with start(listen="192.0.2.1:0"):
+            pass
+
+
+async def test_a_folder_without_models_stops_the_start(start: Serve, tmp_path: Path) -> None:
+    """And frees its ports."""
+    with pytest.raises(StartError, match="holds no artifact"):
+        async with start(models=tmp_path):
+            pass
