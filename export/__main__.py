@@ -9,13 +9,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from export.build import Built, build
+from export.build import build
 from export.fetch import FetchError
 from export.publish import PublishError
 from export.sources import KNOWN, load_source
 from export.tap import TapError
 from export.verify import VerificationError
 from model.checkpoint import CheckpointError
+from server.contract import Contract
 
 _EXPECTED = (CheckpointError, FetchError, PublishError, TapError, VerificationError, OSError)
 
@@ -27,7 +28,7 @@ def export(
     out: Annotated[Path, typer.Option(help="models folder; the artifact becomes OUT/NAME/VERSION")] = Path("models"),
     image_size: Annotated[int | None, typer.Option(min=1, help="edge of the images in pixels")] = None,
     cache: Annotated[Path, typer.Option(help="where downloaded weights are kept")] = Path("downloads"),
-    quiet: Annotated[bool, typer.Option("--quiet", help="print only where the artifact lies")] = False,
+    summary: Annotated[bool, typer.Option("--summary", help="print the worst of each check, not every tensor")] = False,
 ) -> None:
     """Export a network to an artifact that the server serves, after checking that it does the same."""
     console, errors = Console(), Console(stderr=True)
@@ -39,21 +40,23 @@ def export(
     except _EXPECTED as error:
         errors.print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
-    if not quiet:
-        console.print(verification_table(built))
+    console.print(verification_table(built.contract, worst_only=summary))
     state = "unchanged" if built.unchanged else "published"
     console.print(f"{state} {escape(str(built.folder))}", highlight=False, soft_wrap=True)
 
 
-def verification_table(built: Built) -> Table:
-    """Show every check with its difference and limit."""
-    contract = built.contract
+def verification_table(contract: Contract, *, worst_only: bool) -> Table:
+    """Show every check of every tensor, or of each check the tensor that came nearest to its limit."""
     table = Table(title=f"{contract.name}: exported graphs against the network", title_justify="left")
-    for column, justify in (("tensor", "left"), ("check", "left"), ("cases", "right"), ("max abs", "right")):
-        table.add_column(column, justify=justify)  # type: ignore[arg-type]
-    table.add_column("max rel", justify="right")
-    table.add_column("limit", justify="right")
-    for line in contract.verification:
+    for column in ("tensor", "check"):
+        table.add_column(column)
+    for column in ("cases", "max abs", "max rel", "limit"):
+        table.add_column(column, justify="right")
+    lines = contract.verification
+    if worst_only:
+        by_share = sorted(lines, key=lambda line: line.max_abs / line.limit)
+        lines = tuple({line.check: line for line in by_share}.values())
+    for line in lines:
         numbers = (f"{number:.2g}" for number in (line.max_abs, line.max_rel, line.limit))
         table.add_row(line.tensor, line.check, str(line.cases), *numbers)
     return table

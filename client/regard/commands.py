@@ -70,7 +70,8 @@ def connect(
 @app.command()
 def models(context: typer.Context, as_json: JsonOption = False) -> None:
     """List the models: what they take, what they can do."""
-    served = _client(context).models()
+    client: Client = context.obj
+    served = client.models()
     if as_json:
         _print_json([dataclasses.asdict(model) for model in served])
     else:
@@ -87,7 +88,8 @@ def classify(
     as_json: JsonOption = False,
 ) -> None:
     """Name what a photo or a text is."""
-    client, given = _client(context), read_source(source)
+    client: Client = context.obj
+    given = read_source(source)
     name = model or _choose(client, given, "classify").name
     answer = client.classify(image=given.image, text=given.text, model=name, top_k=top_k, truncate=truncate)
     _warn_if_cut(given, answer)
@@ -106,7 +108,8 @@ def embed(
     as_json: JsonOption = False,
 ) -> None:
     """Turn photos or texts into vectors; of several, print the cosine of every pair (or JSON, one a line)."""
-    client, given = _client(context), [read_source(source) for source in sources]
+    client: Client = context.obj
+    given = [read_source(source) for source in sources]
     if len({source.modality for source in given}) > 1:
         raise InputError("photos and texts cannot be compared; give only photos or only texts")
     name = model or _choose(client, given[0], "embed").name
@@ -141,33 +144,33 @@ def attend(
     """Show what a transformer looked at: a picture for photos, token by token for texts."""
     if output is not None and output.suffix.lower() not in _PICTURE_SUFFIXES:
         raise typer.BadParameter(f"{output}: a picture ends in {', '.join(_PICTURE_SUFFIXES)}", param_hint="-o")
-    client, given = _client(context), read_source(source)
+    client: Client = context.obj
+    given = read_source(source)
     chosen = client.model(model) if model else _choose(client, given, "attend")
-    is_photo = given.image is not None
-    wanted = AttentionRequest(
-        layers=(layer,),
-        heads=() if head is None else (head,),
-        mean_heads=head is None and not is_photo,
-        rows=tuple(row or ()),
-        cls_only=is_photo and not row,
-    )
     ask = client.classify if chosen.can_classify else client.embed
+    wanted = _wanted(given, layer, head, tuple(row or ()))
     answer = ask(image=given.image, text=given.text, model=chosen.name, truncate=truncate, attention=wanted)
     _warn_if_cut(given, answer)
     if as_json:
         _print_json(dataclasses.asdict(answer))
-    elif not is_photo:
+    elif given.text is not None:
         _print_tokens(answer)
-    if is_photo and not as_json:
+    else:
         output = output or Path(f"{Path(given.name).stem}-attention.png")
     if output is not None:
         _save_picture(output, given, answer)
 
 
-def _client(context: typer.Context) -> Client:
-    client = context.obj
-    assert isinstance(client, Client)
-    return client
+def _wanted(source: Source, layer: int, head: int | None, rows: tuple[int, ...]) -> AttentionRequest:
+    """Ask for each head's class token row of a photo, or the heads' mean over a text, unless told otherwise."""
+    is_photo = source.image is not None
+    return AttentionRequest(
+        layers=(layer,),
+        heads=() if head is None else (head,),
+        mean_heads=head is None and not is_photo,
+        rows=rows,
+        cls_only=is_photo and not rows,
+    )
 
 
 def _choose(client: Client, source: Source, task: Task) -> Model:

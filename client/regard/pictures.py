@@ -112,9 +112,10 @@ def head_grid(photo: Image.Image, layer: LayerAttention, patches: PatchGrid, *, 
     one_query = len(layer.queries) == 1
     for (query, head, weights), (line, column) in zip(rows, cells, strict=False):
         axes = figure.add_subplot(grid[line, column])
-        heat = _draw_heat(axes, photo, weights, patches, query)
+        _draw_heat(axes, photo, weights, patches, query)
         name = head if one_query else f"{head}, row {query}"
-        axes.set_title(f"{name} · max {_short(heat.norm.vmax or 0.0)}", color=_INK, fontsize=9, pad=4)
+        largest = float(patch_map(weights, patches).max())
+        axes.set_title(f"{name} · max {largest:.2g}", color=_INK, fontsize=9, pad=4)
     for axes in figure.axes:
         axes.set(xlim=(box.left, box.right), ylim=(box.bottom, box.top))
     looker = _looker(layer.queries[0], patches) if one_query else "each row"
@@ -190,10 +191,6 @@ def _looker(query: int, patches: PatchGrid) -> str:
         return f"register {query}"
     row, column = divmod(query - patches.prefix_tokens, patches.cols)
     return f"the patch in row {row}, column {column}"
-
-
-def _short(weight: float) -> str:
-    return f"{weight:.2f}" if weight >= 0.1 else f"{weight:.2g}"
 
 
 def _printable(text: str) -> str:

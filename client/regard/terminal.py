@@ -24,7 +24,7 @@ _VIRIDIS = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], 
 def models_table(models: Sequence[Model]) -> Table:
     """Draw what the server offers, one model a row."""
     table = Table(
-        "name", "version", "family", "takes", "can", "layers × heads", "device", box=None, header_style="bold"
+        "name", "version", "family", "takes", "can", "layers x heads", "device", box=None, header_style="bold"
     )
     for model in models:
         cells = (model.name, model.version, model.family, _takes(model), _can(model), _depth(model), model.device)
@@ -104,7 +104,7 @@ def _can(model: Model) -> str:
 
 def _depth(model: Model) -> str:
     heads = sorted({layer.num_heads for layer in model.attention_layers})
-    return f"{len(model.attention_layers)} × {'/'.join(map(str, heads))}" if heads else "-"
+    return f"{len(model.attention_layers)} x {'/'.join(map(str, heads))}" if heads else "-"
 
 
 def _label(word: str, cells: int) -> str:

@@ -69,7 +69,7 @@ def test_exif_orientation_turns_the_picture_upright(orientation: int) -> None:
     }
     upright = picture()
     stored = undo.get(orientation, lambda image: image)(upright)
-    exif: Any = Image.Exif()
+    exif: Any = upright.getexif()
     exif[0x0112] = orientation
     pixels = read_image(encode(stored, "PNG", exif=exif), CONTRACT, MAX_PIXELS)
     assert (pixels.width, pixels.height) == upright.size

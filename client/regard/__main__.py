@@ -1,0 +1,5 @@
+"""Lets `python -m regard` do what `regard` does."""
+
+from regard.cli import main
+
+main()

@@ -1,0 +1,172 @@
+"""The main job on real input, seen end to end: `make demo`.
+
+Exports the known models, serves them, asks on photographs and sentences with the real client and command line, writes
+pictures, reads the metrics once, and stops the server. Fails loudly where an answer is not what it should be.
+"""
+
+import argparse
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+
+import regard
+
+EXAMPLES = Path(__file__).parent
+MODELS = ("fashion", "minilm", "vit-s14", "sentiment")
+# The pair and its cosine according to the published model.
+PAIR, PAIR_COSINE = ("A man is eating food.", "A man eats a meal."), 0.908
+REVIEWS = {"A warm, funny and moving film.": "positive", "Two dull hours that I want back.": "negative"}
+_STOP_SECONDS = 60
+
+console = Console(highlight=False)
+
+
+class DemoError(Exception):
+    """An answer is not what it should be."""
+
+
+@dataclass(frozen=True)
+class Served:
+    """Where the server listens."""
+
+    address: str
+    metrics: str
+
+
+def main() -> None:
+    """Run every step."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--models", type=Path, default=Path("models"), help="where the artifacts go")
+    parser.add_argument("--out", type=Path, default=Path("build/demo"), help="where the pictures go")
+    args = parser.parse_args()
+    args.out.mkdir(parents=True, exist_ok=True)
+    try:
+        export_models(args.models)
+        with serving(args.models) as served:
+            with regard.Client(served.address) as client:
+                classify(client)
+                embed(client)
+            pictures = attend(served, args.out)
+            show_metrics(served)
+    except (DemoError, regard.RegardError, subprocess.CalledProcessError) as error:
+        console.print(f"[red]demo failed:[/] {error}")
+        sys.exit(1)
+    console.rule("all done")
+    console.print("Look at the pictures:", *pictures, sep="\n  ", soft_wrap=True)
+
+
+def export_models(folder: Path) -> None:
+    """Export every model, verified; a second time this changes nothing."""
+    for number, name in enumerate(MODELS, 1):
+        console.rule(f"export {number} of {len(MODELS)}: {name}")
+        command = [sys.executable, "-m", "export", name, "--out", str(folder), "--summary"]
+        subprocess.run(command, check=True)  # noqa: S603 -- our own fixed command
+
+
+@contextmanager
+def serving(folder: Path) -> Iterator[Served]:
+    """Start the server on free ports, wait until it is ready, and stop it by SIGTERM."""
+    console.rule("serve")
+    command = [sys.executable, "-m", "server", "--models", str(folder)]
+    command += ["--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 -- our own fixed command
+        try:
+            yield _wait_until_ready(process)
+        finally:
+            process.send_signal(signal.SIGTERM)
+            code = process.wait(_STOP_SECONDS)
+    console.print(f"server stopped with exit code {code}")
+    if code:
+        raise DemoError(f"the server ended with exit code {code}")
+
+
+def _wait_until_ready(process: "subprocess.Popen[str]") -> Served:
+    """Read the lines that the server prints at start."""
+    address = metrics = ""
+    for line in process.stdout or ():
+        console.print(line.rstrip(), soft_wrap=True)
+        if line.startswith("gRPC on "):
+            address, _, metrics = line.removeprefix("gRPC on ").strip().partition(", metrics on ")
+        if line.startswith("ready"):
+            return Served(address, metrics)
+    raise DemoError("the server did not start")
+
+
+def classify(client: regard.Client) -> None:
+    """Name clothing and reviews."""
+    console.rule("classify")
+    right, files = 0, sorted((EXAMPLES / "clothing").glob("*.png"))
+    for file in files:
+        best = client.classify(image=file, model="fashion").labels[0]
+        console.print(f"{file.stem:12} {best.name:12} {best.probability:.2f}")
+        right += best.name.lower().replace("/", "-").replace(" ", "-") == file.stem
+    console.print(f"{right} of {len(files)} right")
+    _check(right >= len(files) - 1, f"{right} of {len(files)} right; expected at most one mistake")
+    for text, expected in REVIEWS.items():
+        best = client.classify(text=text, model="sentiment").labels[0]
+        console.print(f"{text:40} {best.name} {best.probability:.2f}")
+        _check(best.name == expected, f"{text!r} is {best.name}; expected {expected}")
+
+
+def embed(client: regard.Client) -> None:
+    """Compare sentences and photographs by the cosine of their vectors."""
+    console.rule("embed")
+    first, second = (client.embed(text=text, model="minilm").vector for text in PAIR)
+    cosine = float(first @ second)
+    console.print(f"cosine of {PAIR[0]!r} and {PAIR[1]!r}: {cosine:.4f}")
+    _check(abs(cosine - PAIR_COSINE) < 1e-3, f"cosine {cosine:.4f}; expected {PAIR_COSINE}")
+    files = sorted((EXAMPLES / "photos").glob("*.jpg"))
+    vectors = np.stack([client.embed(image=file, model="vit-s14").vector for file in files])
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    for file, row in zip(files, vectors @ vectors.T, strict=True):
+        console.print(f"{file.stem:12}", " ".join(f"{value:6.3f}" for value in row))
+
+
+def attend(served: Served, out: Path) -> list[Path]:
+    """Draw what the networks looked at, with the command line."""
+    console.rule("attend")
+    pictures = []
+    for file in sorted((EXAMPLES / "photos").glob("*.jpg")):
+        pictures.append(out / f"{file.stem}-heads.png")
+        _regard(served, "attend", str(file), "--model", "vit-s14", "-o", str(pictures[-1]))
+    for suffix in ("png", "svg"):
+        pictures.append(out / f"sentence.{suffix}")
+        _regard(served, "attend", PAIR[0], "--model", "minilm", "--layer", "1", "-o", str(pictures[-1]))
+    for picture in pictures:
+        _check(picture.stat().st_size > 1000, f"{picture} is empty")
+    return pictures
+
+
+def _regard(served: Served, *arguments: str) -> None:
+    """Run the command line as a user would."""
+    environment = os.environ | {"REGARD_SERVER": served.address}
+    subprocess.run([sys.executable, "-m", "regard", *arguments], check=True, env=environment)  # noqa: S603 -- fixed
+
+
+def show_metrics(served: Served) -> None:
+    """Read /metrics once and print what was counted."""
+    console.rule("metrics")
+    with urllib.request.urlopen(served.metrics, timeout=10) as page:  # noqa: S310 -- our own server
+        lines = page.read().decode().splitlines()
+    wanted = ("regard_requests_total", "regard_batch_rows_sum", "regard_attention_sent_bytes_total")
+    shown = [line for line in lines if line.startswith(wanted)]
+    console.print(*shown, sep="\n", soft_wrap=True, markup=False)
+    _check(any('code="OK"' in line for line in shown), "the metrics count no request")
+
+
+def _check(good: bool, fault: str) -> None:
+    if not good:
+        raise DemoError(fault)
+
+
+if __name__ == "__main__":
+    main()
