@@ -21,7 +21,15 @@ from rich.console import Console
 import regard
 
 EXAMPLES = Path(__file__).parent
-MODELS = ("fashion", "minilm", "vit-s14", "sentiment")
+# The same vision transformer once more at the resolution its positions were learned at, for finer pictures.
+FINE_MODEL, FINE_IMAGE_SIZE = "vit-s14-518", 518
+MODELS = (
+    ("fashion",),
+    ("minilm",),
+    ("vit-s14",),
+    ("vit-s14", "--name", FINE_MODEL, "--image-size", str(FINE_IMAGE_SIZE)),
+    ("sentiment",),
+)
 # The pair and its cosine according to the published model.
 PAIR, PAIR_COSINE = ("A man is eating food.", "A man eats a meal."), 0.908
 REVIEWS = {"A warm, funny and moving film.": "positive", "Two dull hours that I want back.": "negative"}
@@ -66,9 +74,9 @@ def main() -> None:
 
 def export_models(folder: Path) -> None:
     """Export every model, verified; a second time this changes nothing."""
-    for number, name in enumerate(MODELS, 1):
-        console.rule(f"export {number} of {len(MODELS)}: {name}")
-        command = [sys.executable, "-m", "export", name, "--out", str(folder), "--summary"]
+    for number, arguments in enumerate(MODELS, 1):
+        console.rule(f"export {number} of {len(MODELS)}: {' '.join(arguments)}")
+        command = [sys.executable, "-m", "export", *arguments, "--out", str(folder), "--summary"]
         subprocess.run(command, check=True)  # noqa: S603 -- our own fixed command
 
 
@@ -137,7 +145,7 @@ def attend(served: Served, out: Path) -> list[Path]:
     pictures = []
     for file in sorted((EXAMPLES / "photos").glob("*.jpg")):
         pictures.append(out / f"{file.stem}-heads.png")
-        _regard(served, "attend", str(file), "--model", "vit-s14", "-o", str(pictures[-1]))
+        _regard(served, "attend", str(file), "--model", FINE_MODEL, "-o", str(pictures[-1]))
     for suffix in ("png", "svg"):
         pictures.append(out / f"sentence.{suffix}")
         _regard(served, "attend", PAIR[0], "--model", "minilm", "--layer", "1", "-o", str(pictures[-1]))

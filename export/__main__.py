@@ -1,6 +1,7 @@
 """The command line of the exporter: `python -m export NAME|PATH --out models`."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +27,7 @@ def export(
         str, typer.Argument(metavar="NAME|PATH", help=f"one of {', '.join(KNOWN)}, or a checkpoint folder")
     ],
     out: Annotated[Path, typer.Option(help="models folder; the artifact becomes OUT/NAME/VERSION")] = Path("models"),
+    name: Annotated[str | None, typer.Option(help="name of the artifact, instead of the source's own")] = None,
     image_size: Annotated[int | None, typer.Option(min=1, help="edge of the images in pixels")] = None,
     cache: Annotated[Path, typer.Option(help="where downloaded weights are kept")] = Path("downloads"),
     summary: Annotated[bool, typer.Option("--summary", help="print the worst of each check, not every tensor")] = False,
@@ -36,7 +38,9 @@ def export(
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
         with errors.status(f"loading {escape(source)}") as status:
-            built = build(load_source(source, cache, image_size), out, lambda step: status.update(f"{source}: {step}"))
+            loaded = load_source(source, cache, image_size)
+            loaded = replace(loaded, name=name or loaded.name)
+            built = build(loaded, out, lambda step: status.update(f"{loaded.name}: {step}"))
     except _EXPECTED as error:
         errors.print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error

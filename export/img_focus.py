@@ -34,9 +34,8 @@ _CONFIG = {
     "use_swiglu_ffn": False,
 }
 _PREPROCESSING = {
-    "do_center_crop": True,
-    "size": {"shortest_edge": 224},
-    "crop_size": {"height": 224, "width": 224},
+    "do_center_crop": False,
+    "size": {"height": 224, "width": 224},
     "resample": 3,
     "image_mean": [0.485, 0.456, 0.406],
     "image_std": [0.229, 0.224, 0.225],

@@ -14,6 +14,7 @@ from torch import Tensor
 from export.graph import example_inputs
 from model.checkpoint import Network
 from model.text import TextNetwork
+from model.vit import VisionTransformer
 from server.contract import PLAIN_GRAPH, TAPPED_GRAPH, Check
 
 Array = NDArray[np.float32]
@@ -22,6 +23,8 @@ Array = NDArray[np.float32]
 TORCH_LIMIT = 1e-4
 PLAIN_LIMIT = ROW_SUM_LIMIT = PADDING_LIMIT = 1e-5
 SEED = 0
+# All the attention of one image takes layers x heads x patches^2 numbers: above this, batches of 1 and 2 must do.
+_MANY_PATCHES = 512
 
 
 class VerificationError(ValueError):
@@ -82,10 +85,15 @@ def make_cases(network: Network, image_size: int | None) -> list[Case]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(SEED)
         if not isinstance(network, TextNetwork):
-            return [Case({"pixel_values": example_inputs(network, batch, 0, image_size)[0]}) for batch in (1, 2, 5)]
+            batches = (1, 2, 5) if _patches(network, image_size) <= _MANY_PATCHES else (1, 2)
+            return [Case({"pixel_values": example_inputs(network, batch, 0, image_size)[0]}) for batch in batches]
         longest = network.config.encoder.max_positions
         ragged = [(3,), (16, 16), (5, 17, 3, 9, 12), (64, 7), (33, 64, 1)]
         return [_text_case(network, tuple(min(length, longest) for length in lengths)) for lengths in ragged]
+
+
+def _patches(network: VisionTransformer, image_size: int | None) -> int:
+    return ((image_size or network.config.image_size) // network.config.patch_size) ** 2
 
 
 def _text_case(network: TextNetwork, lengths: tuple[int, ...]) -> Case:

@@ -23,13 +23,7 @@ def main() -> None:
 
 def _run() -> int:
     try:
-        from regard.commands import OutputClosed, run
-    except ModuleNotFoundError as error:
-        return _explain_missing(error)
-    try:
-        code = run()
-    except OutputClosed:
-        return _reader_gone()
+        return _run_commands()
     except ModuleNotFoundError as error:
         return _explain_missing(error)
     except Unavailable as error:
@@ -37,8 +31,17 @@ def _run() -> int:
     except (RegardError, OSError, ValueError) as error:
         return _fail(str(error))
     except KeyboardInterrupt:
-        code = 130
-    return _fail("interrupted", code) if code == 130 else code
+        return _fail("interrupted", 130)
+
+
+def _run_commands() -> int:
+    from regard.commands import OutputClosed, run  # here, since typer may be missing
+
+    try:
+        code = run()
+    except OutputClosed:
+        return _reader_gone()
+    return _fail("interrupted", 130) if code == 130 else code  # typer has caught the KeyboardInterrupt
 
 
 def _explain_missing(error: ModuleNotFoundError) -> int:

@@ -23,7 +23,7 @@ _PICTURE_SUFFIXES = (".png", ".svg", ".pdf")
 
 app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
 
-ModelOption = Annotated[str, typer.Option("--model", help="Model to ask.  [default: the first that can do it]")]
+ModelOption = Annotated[str, typer.Option("--model", help="Model to ask (default: the first that can do it).")]
 TruncateOption = Annotated[bool, typer.Option("--truncate", help="Cut a text that is too long for the model.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 SourceArgument = Annotated[
@@ -130,11 +130,11 @@ def attend(
     source: SourceArgument,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="Picture: .png, .svg or .pdf.")] = None,
     layer: Annotated[int, typer.Option(help="Layer; negative counts from the last.")] = -1,
-    head: Annotated[int | None, typer.Option(help="One head.  [default: each for photos, the mean for texts]")] = None,
+    head: Annotated[int | None, typer.Option(help="One head (default: each for photos, the mean for texts).")] = None,
     row: Annotated[
         list[int] | None,
         typer.Option(
-            help="Position that looks; repeatable.  [default: the class token of photos, all tokens of texts]"
+            help="Position that looks, may be repeated (default: class token of photos, all tokens of texts)."
         ),
     ] = None,
     model: ModelOption = "",
@@ -186,8 +186,9 @@ def _warn_if_cut(source: Source, answer: Classification | Embedding) -> None:
 
 def _summary(source: Source, answer: Embedding) -> Text:
     first = ", ".join(f"{value:.4f}" for value in answer.vector[:6])
+    more = ", ..." if answer.vector.size > 6 else ""
     norm = float(np.linalg.norm(answer.vector))
-    return Text(f"{clean(source.name)}: {answer.vector.size} wide, norm {norm:.4f}, [{first}, ...]")
+    return Text(f"{clean(source.name)}: {answer.vector.size} wide, norm {norm:.4f}, [{first}{more}]")
 
 
 def _print_tokens(answer: Classification | Embedding) -> None:

@@ -28,7 +28,7 @@ def _heat_map() -> ListedColormap:
     """Return matplotlib's inferno, which colour-blind people can read, growing from clear to nearly opaque."""
     share = np.linspace(0, 1, 256)
     colours = matplotlib.colormaps["inferno"](0.3 + 0.7 * share)
-    colours[:, 3] = 0.95 * share**0.8
+    colours[:, 3] = 0.88 * share**0.8
     return ListedColormap(colours, name="heat")
 
 

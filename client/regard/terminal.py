@@ -113,13 +113,16 @@ def _label(word: str, cells: int) -> str:
 
 
 def _headings(words: Sequence[str], cell: int, label_cells: int) -> Text:
-    """Write the key tokens downwards, each ending just above its column."""
+    """Write the key tokens downwards, each ending just above its column, every second one dim to tell them apart."""
     lines = min(_HEADING_LINES, max(map(len, words)))
     shown = [(word if len(word) <= lines else word[: lines - 1] + "…").rjust(lines) for word in words]
     heading = Text(no_wrap=True)
     for line in range(lines):
-        letters = (word[line] if cell_len(word[line]) <= cell else "·" for word in shown)
-        heading.append(" " * (label_cells + 1) + "".join(" " * (cell - cell_len(c)) + c for c in letters) + "\n")
+        heading.append(" " * (label_cells + 1))
+        for column, word in enumerate(shown):
+            letter = word[line] if cell_len(word[line]) <= cell else "·"
+            heading.append(" " * (cell - cell_len(letter)) + letter, "dim" if column % 2 else "")
+        heading.append("\n")
     return heading
 
 

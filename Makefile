@@ -1,0 +1,57 @@
+# Every target sets up what it needs. PYTHON chooses the interpreter (3.11 or newer).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+STUBS := client/regard/v1
+SOURCES := server model export training client bench examples tests
+
+.PHONY: help setup demo test test-install lint types proto proto-check bench image check clean
+
+help: ## List the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
+
+setup: $(READY) ## Make the virtual environment
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit("regard needs Python 3.11 or newer, not " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	@echo "setting up $(VENV): a minute or two"
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,export,explore]' --group dev
+	@touch $@
+
+demo: $(READY) ## Export, serve, classify, embed and attend on real photographs and sentences
+	$(BIN)/python -m examples.demo
+
+test: $(READY) ## Run the tests
+	$(BIN)/python -m pytest
+
+test-install: $(READY) ## Install the server alone in a new environment and serve the embedded model
+	$(BIN)/python -m pytest -m install
+
+lint: $(READY) ## Check style
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(READY) ## Check types
+	$(BIN)/mypy
+
+proto: $(READY) ## Make the stubs from proto/
+	$(BIN)/python -m grpc_tools.protoc --proto_path=proto --python_out=client --pyi_out=client proto/regard/v1/*.proto
+	$(BIN)/python -m grpc_tools.protoc --proto_path=proto --grpc_python_out=client proto/regard/v1/regard.proto
+
+proto-check: proto ## Fail where the committed stubs differ from proto/
+	git diff --exit-code -- $(STUBS)
+	@test -z "$$(git status --porcelain -- $(STUBS))" || (git status --short -- $(STUBS); exit 1)
+
+bench: $(READY) ## Measure the server against ONNX Runtime alone
+	$(BIN)/python -m bench
+
+image: ## Build the serving image
+	docker build --target server --tag regard-server .
+
+check: lint types proto-check test ## Everything a change must pass
+
+clean: ## Remove what was built; keeps models/ and downloads/
+	rm -rf build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis $(VENV)

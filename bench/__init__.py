@@ -1,0 +1,1 @@
+"""Measures the server against ONNX Runtime alone; `python -m bench --help`."""

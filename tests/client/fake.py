@@ -1,0 +1,208 @@
+"""A regard server with canned answers on a free port; the client's tests talk to it over real gRPC."""
+
+import io
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from regard.v1 import regard_pb2 as rpc
+from regard.v1 import types_pb2 as pb
+from regard.v1.regard_pb2_grpc import RegardServiceServicer, add_RegardServiceServicer_to_server
+
+WIDTH, HEIGHT = 90, 40
+NUM_HEADS = 3
+GRID = pb.PatchGrid(
+    prefix_tokens=1,
+    rows=2,
+    cols=3,
+    patch_size=16,
+    image_width=WIDTH,
+    image_height=HEIGHT,
+    box=pb.Box(left=15, top=0, right=75, bottom=40),
+)
+WORDS = ["[CLS]", "cats", "sit", "##ting", "[SEP]"]
+TIMINGS = pb.Timings(decode_ns=1, queue_ns=2, compute_ns=3, encode_ns=4, batch_size=5)
+
+
+def photo_bytes(orientation: int = 1) -> bytes:
+    """Return a PNG that is 90 x 40 pixels once its EXIF orientation is applied."""
+    turned = orientation in (5, 6, 7, 8)
+    image = Image.new("RGB", (HEIGHT, WIDTH) if turned else (WIDTH, HEIGHT), (128, 128, 128))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = io.BytesIO()
+    image.save(file, "PNG", exif=exif)
+    return file.getvalue()
+
+
+def float_tensor(array: NDArray[Any], dtype: int = pb.DATA_TYPE_FLOAT32) -> pb.Tensor:
+    """Write weights as float32 (float16 if asked) the way a server does."""
+    half = dtype == pb.DATA_TYPE_FLOAT16
+    return pb.Tensor(
+        dtype=pb.DATA_TYPE_FLOAT16 if half else pb.DATA_TYPE_FLOAT32,
+        shape=array.shape,
+        data=array.astype("<f2" if half else "<f4").tobytes(),
+    )
+
+
+def weights(num_queries: int, num_keys: int) -> NDArray[np.float32]:
+    """Return attention [NUM_HEADS, Q, K], all different, whose rows sum to 1."""
+    raw = 1 + np.arange(NUM_HEADS * num_queries * num_keys, dtype=np.float32).reshape(NUM_HEADS, num_queries, num_keys)
+    shares: NDArray[np.float32] = raw / raw.sum(-1, keepdims=True)
+    return shares
+
+
+def models() -> list[pb.Model]:
+    """Return what this server claims to serve, sorted by name."""
+    layers = [pb.AttentionLayer(layer=number, kind=pb.ATTENTION_KIND_SELF, num_heads=NUM_HEADS) for number in range(12)]
+    grid = pb.PatchGrid(prefix_tokens=1, rows=2, cols=3, patch_size=16)
+    pixels = pb.TensorSpec(
+        name="pixel_values", dtype=pb.DATA_TYPE_FLOAT32, shape=[-1, 3, 32, 48], axes=["batch", "", "", ""]
+    )
+    image = {
+        "version": "1",
+        "modality": pb.MODALITY_IMAGE,
+        "attention_layers": layers,
+        "patches": grid,
+        "device": "CPU",
+    }
+    text = {"version": "2", "modality": pb.MODALITY_TEXT, "attention_layers": layers, "max_tokens": 256}
+    labels = ["cat", "[dog]", "bird"]
+    return [
+        pb.Model(name="fashion", family="vit", can_classify=True, labels=labels, can_embed=True, **image),  # type: ignore[arg-type]
+        pb.Model(name="minilm", family="bert", can_embed=True, embedding_dim=4, embedding_normalized=True, **text),  # type: ignore[arg-type]
+        pb.Model(name="photos", family="vit", can_classify=True, labels=labels, inputs=[pixels], **image),  # type: ignore[arg-type]
+        pb.Model(name="tensors", version="1", family="bert", device="CUDA:0"),
+    ]
+
+
+class FakeServer(RegardServiceServicer):
+    """Records requests and gives canned answers, an error, or, while held, none.
+
+    Attributes:
+        address: Where it listens.
+        requests: All received, in order.
+        error: Status and message to answer instead.
+        held: While set, answers wait for `released`.
+        arrived: Set once a request has come.
+    """
+
+    def __init__(self) -> None:
+        self.address = ""
+        self.requests: list[Any] = []
+        self.error: tuple[grpc.StatusCode, str] | None = None
+        self.held = False
+        self.arrived = threading.Event()
+        self.released = threading.Event()
+        self.truncated = False
+
+    def Predict(self, request: rpc.PredictRequest, context: grpc.ServicerContext) -> rpc.PredictResponse:  # noqa: N802
+        """Send every input back as an output."""
+        self._receive(request, context)
+        attention = None
+        if request.HasField("attention"):
+            layer = pb.LayerAttention(layer=0, kind=pb.ATTENTION_KIND_CROSS, axes=["batch", "head", "query", "key"])
+            layer.weights.CopyFrom(float_tensor(weights(2, 5)[np.newaxis]))
+            attention = pb.Attention(layers=[layer])
+        return rpc.PredictResponse(
+            model="tensors", version="1", outputs=request.inputs, attention=attention, timings=TIMINGS
+        )
+
+    def Classify(self, request: rpc.ClassifyRequest, context: grpc.ServicerContext) -> rpc.ClassifyResponse:  # noqa: N802
+        """Say cat."""
+        self._receive(request, context)
+        labels = [
+            rpc.Label(index=0, name="cat", probability=0.75),
+            rpc.Label(index=1, name="[dog]", probability=0.25),
+        ]
+        return rpc.ClassifyResponse(
+            model=request.model or "photos",
+            version="1",
+            labels=labels[: request.top_k],
+            truncated=self.truncated,
+            attention=_attention(request),
+            timings=TIMINGS,
+        )
+
+    def Embed(self, request: rpc.EmbedRequest, context: grpc.ServicerContext) -> rpc.EmbedResponse:  # noqa: N802
+        """Turn the text's first letter into a direction."""
+        self._receive(request, context)
+        vector = np.eye(4)[ord(request.text[0]) % 4 if request.text else 0]
+        return rpc.EmbedResponse(
+            model=request.model or "minilm",
+            version="2",
+            vector=float_tensor(vector),
+            truncated=self.truncated,
+            attention=_attention(request),
+            timings=TIMINGS,
+        )
+
+    def ListModels(self, request: rpc.ListModelsRequest, context: grpc.ServicerContext) -> rpc.ListModelsResponse:  # noqa: N802
+        """List the canned models."""
+        self._receive(request, context)
+        return rpc.ListModelsResponse(models=models())
+
+    def GetModel(self, request: rpc.GetModelRequest, context: grpc.ServicerContext) -> rpc.GetModelResponse:  # noqa: N802
+        """Describe one of them."""
+        self._receive(request, context)
+        served = {model.name: model for model in models()}
+        if request.model not in served:
+            context.abort(grpc.StatusCode.NOT_FOUND, f"model: {request.model!r} is not served")
+        return rpc.GetModelResponse(model=served[request.model])
+
+    def _receive(self, request: Any, context: grpc.ServicerContext) -> None:
+        self.requests.append(request)
+        self.arrived.set()
+        if self.held:
+            self.released.wait(30)
+        if self.error is not None:
+            context.abort(*self.error)
+
+
+@contextmanager
+def serving() -> Iterator[FakeServer]:
+    """Run a fake server for the length of a with block."""
+    fake = FakeServer()
+    server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.so_reuseport", 0)])
+    add_RegardServiceServicer_to_server(fake, server)
+    fake.address = f"127.0.0.1:{server.add_insecure_port('127.0.0.1:0')}"
+    server.start()
+    try:
+        yield fake
+    finally:
+        fake.released.set()
+        server.stop(None).wait()
+
+
+def _attention(request: rpc.ClassifyRequest | rpc.EmbedRequest) -> pb.Attention | None:
+    """Answer an attention request for layer 11 as a server would."""
+    if not request.HasField("attention"):
+        return None
+    wanted = request.attention
+    num_keys = len(WORDS) if request.WhichOneof("input") == "text" else 7
+    heads = list(wanted.heads) or list(range(NUM_HEADS))
+    queries = [0] if wanted.cls_only else list(wanted.rows) or list(range(num_keys))
+    chosen = weights(num_keys, num_keys)[heads][:, queries]
+    mean = wanted.head_reduction == pb.HEAD_REDUCTION_MEAN
+    layer = pb.LayerAttention(
+        layer=11,
+        kind=pb.ATTENTION_KIND_SELF,
+        axes=["query", "key"] if mean else ["head", "query", "key"],
+        heads=heads,
+        queries=queries,
+        weights=float_tensor(chosen.mean(0) if mean else chosen, wanted.dtype),
+    )
+    if request.WhichOneof("input") == "image":
+        return pb.Attention(layers=[layer], patches=GRID)
+    tokens = [
+        pb.Token(id=number, text=word, start=number, end=number + 1, special=word[0] == "[")
+        for number, word in enumerate(WORDS)
+    ]
+    return pb.Attention(layers=[layer], tokens=pb.TokenSequence(tokens=tokens))

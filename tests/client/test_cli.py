@@ -1,0 +1,291 @@
+"""The command line against the fake server: what it prints, writes and exits with."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import grpc
+import pytest
+from PIL import Image
+
+from regard import cli
+from regard.sources import InputError, choose_model, read_source
+from tests.client.fake import FakeServer, photo_bytes
+from tests.client.test_errors import free_address
+
+REGARD = [sys.executable, "-c", "from regard.cli import main; main()"]
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Done]
+
+
+@pytest.fixture
+def run(server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `regard` with arguments in an empty folder against the fake server."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REGARD_SERVER", server.address)
+
+    def run(*arguments: str | Path) -> Done:
+        monkeypatch.setattr(sys, "argv", ["regard", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return Done(int(end.value.code or 0), *capsys.readouterr())
+
+    return run
+
+
+def test_models_prints_a_table(run: Run) -> None:
+    """One line a model: what it takes, what it can do, layers and heads."""
+    done = run("models")
+    minilm = next(line for line in done.out.splitlines() if "minilm" in line)
+    assert minilm.split("  ")[0].strip() == "minilm"
+    for words in ("bert", "text, up to 256 tokens", "predict, embed (4), attend", "12 x 3"):
+        assert words in minilm
+    assert (done.code, done.err) == (0, "")
+
+
+def test_models_as_json_holds_every_field(run: Run) -> None:
+    """Ready for jq."""
+    listed = json.loads(run("models", "--json").out)
+    assert [model["name"] for model in listed] == ["fashion", "minilm", "photos", "tensors"]
+    assert listed[2]["patches"]["rows"] == 2
+
+
+def test_classify_draws_bars(run: Run, photo: Path) -> None:
+    """Labels as the server spells them, brackets included; which model was taken stands on stderr."""
+    done = run("classify", photo)
+    first, second = done.out.splitlines()
+    assert first.startswith("cat     75.0 %  ████")
+    assert second.startswith("[dog]   25.0 %  ████")
+    assert first.count("█") > second.count("█")
+    assert done.err == "regard: using photos\n"
+
+
+def test_classify_passes_its_options_on(run: Run, server: FakeServer) -> None:
+    """With --model nothing is listed first."""
+    done = run("classify", "a fine film", "--model", "photos", "--top-k", "1", "--truncate", "--json")
+    (request,) = server.requests
+    assert (request.text, request.model, request.top_k, request.truncate) == ("a fine film", "photos", 1, True)
+    assert json.loads(done.out)["labels"] == [{"index": 0, "name": "cat", "probability": 0.75}]
+    assert done.err == ""
+
+
+def test_a_cut_text_is_reported(run: Run, server: FakeServer) -> None:
+    """On stderr, so that the output stays clean."""
+    server.truncated = True
+    assert run("embed", "hm").err.endswith("regard: hm has more tokens than minilm takes and was cut\n")
+
+
+def test_embed_summarises_one_vector(run: Run) -> None:
+    """Width, norm, first values."""
+    assert run("embed", "a").out == "a: 4 wide, norm 1.0000, [0.0000, 1.0000, 0.0000, 0.0000]\n"
+
+
+def test_embed_compares_several_vectors(run: Run) -> None:
+    """By the cosine of every pair."""
+    lines = run("embed", "a", "b", "e").out.splitlines()
+    assert [line.split() for line in lines[-3:]] == [
+        ["1", "a", "1.000", "0.000", "1.000"],
+        ["2", "b", "0.000", "1.000", "0.000"],
+        ["3", "e", "1.000", "0.000", "1.000"],
+    ]
+
+
+def test_embed_as_json_is_a_line_an_input(run: Run) -> None:
+    """With the whole vector."""
+    lines = [json.loads(line) for line in run("embed", "a", "b", "--json").out.splitlines()]
+    assert [(line["input"], line["vector"]) for line in lines] == [("a", [0, 1, 0, 0]), ("b", [0, 0, 1, 0])]
+
+
+def test_photos_and_texts_are_not_compared(run: Run, photo: Path) -> None:
+    """Their vectors come from different models."""
+    done = run("embed", photo, "a cat")
+    assert (done.code, done.err) == (1, "regard: photos and texts cannot be compared; give only photos or only texts\n")
+
+
+def test_attend_writes_a_picture_of_all_heads_of_a_photo(run: Run, server: FakeServer, photo: Path) -> None:
+    """The class token's row of each head of the last layer, beside where you are."""
+    done = run("attend", photo)
+    wanted = server.requests[-1].attention
+    assert (list(wanted.layers), list(wanted.heads), wanted.cls_only, wanted.head_reduction) == ([-1], [], True, 0)
+    assert server.requests[-1].image == photo.read_bytes()
+    assert done.err == "regard: using photos\nregard: wrote holiday-attention.png\n"
+    with Image.open("holiday-attention.png") as picture:
+        assert picture.width > 1000
+
+
+def test_attend_takes_a_head_and_a_row(run: Run, server: FakeServer, photo: Path) -> None:
+    """Then it is that head's view of that position."""
+    done = run("attend", photo, "-o", "one.svg", "--layer", "3", "--head", "2", "--row", "6", "--model", "photos")
+    wanted = server.requests[-1].attention
+    assert (list(wanted.layers), list(wanted.heads), list(wanted.rows), wanted.cls_only) == ([3], [2], [6], False)
+    assert done.code == 0
+    assert "<svg" in Path("one.svg").read_text()
+
+
+def test_attend_draws_a_text_in_the_terminal(run: Run, server: FakeServer) -> None:
+    """The mean over heads, which the title says; no file is written."""
+    done = run("attend", "cats sitting")
+    title, *_, last = done.out.splitlines()
+    assert title == "minilm · layer 11 · mean of 3 heads · percent of attention, rows look at columns"
+    assert last == " [SEP]  19 19 20 21 21"
+    assert server.requests[-1].attention.head_reduction == 1
+    assert list(Path().iterdir()) == []
+
+
+def test_attend_saves_a_text_too_if_asked(run: Run) -> None:
+    """Beside the terminal's picture."""
+    done = run("attend", "cats sitting", "-o", "cats.png", "--head", "1")
+    assert "minilm · layer 11 · head 1 ·" in done.out
+    with Image.open("cats.png") as picture:
+        assert picture.format == "PNG"
+
+
+def test_attend_as_json_holds_weights_and_tokens(run: Run, photo: Path) -> None:
+    """And draws nothing unless -o is given."""
+    attention = json.loads(run("attend", "cats sitting", "--json").out)["attention"]
+    assert [token["text"] for token in attention["tokens"]] == ["[CLS]", "cats", "sit", "##ting", "[SEP]"]
+    assert sum(attention["layers"][0]["weights"][0]) == pytest.approx(1, abs=1e-5)
+    assert json.loads(run("attend", photo, "--json").out)["attention"]["patches"]["box"]["left"] == 15
+    assert list(Path().iterdir()) == [Path("holiday.png")]
+
+
+def test_a_picture_of_an_unknown_kind_is_a_usage_error(run: Run, server: FakeServer) -> None:
+    """Found before the server is asked."""
+    done = run("attend", "cats", "-o", "cats.gif")
+    assert done.code == 2
+    assert "a picture ends in .png, .svg, .pdf" in done.err
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("arguments", [["nonsense"], ["classify"], ["--timeout", "soon", "models"]])
+def test_a_wrong_command_line_exits_with_2(run: Run, arguments: list[str]) -> None:
+    """And explains itself on stderr."""
+    done = run(*arguments)
+    assert (done.code, done.out) == (2, "")
+    assert "Error" in done.err
+
+
+def test_the_servers_error_is_one_line(run: Run, server: FakeServer) -> None:
+    """Even where its message has several; exit code 1."""
+    server.error = (grpc.StatusCode.INVALID_ARGUMENT, "heads: 99\nis out of range")
+    assert run("classify", "hm", "--model", "photos") == (
+        1,
+        "",
+        "regard: INVALID_ARGUMENT: heads: 99 is out of range\n",
+    )
+
+
+def test_no_server_is_one_line(run: Run) -> None:
+    """With a hint at --server; exit code 1."""
+    done = run("--server", free_address(), "models")
+    assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
+    assert done.err.startswith("regard: UNAVAILABLE: ")
+    assert done.err.endswith("(is a server running there? see --server)\n")
+
+
+def test_a_slow_server_is_one_line(run: Run, server: FakeServer) -> None:
+    """After --timeout seconds."""
+    server.held = True
+    done = run("--timeout", "0.05", "models")
+    assert (done.code, done.err) == (1, "regard: DEADLINE_EXCEEDED: Deadline Exceeded\n")
+
+
+def test_a_picture_that_cannot_be_written_is_one_line(run: Run) -> None:
+    """Exit code 1."""
+    done = run("attend", "cats", "-o", "no/such/folder.png")
+    assert done.code == 1
+    assert "No such file or directory" in done.err.splitlines()[-1]
+
+
+def test_without_typer_it_says_what_to_install(server: FakeServer) -> None:
+    """One line, exit code 1."""
+    blocked = "import sys; sys.modules['typer'] = None; from regard.cli import main; main()"
+    done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        1,
+        "regard: the command line needs typer: pip install 'regard[explore]'\n",
+    )
+
+
+def test_a_closed_pipe_is_one_line(server: FakeServer) -> None:
+    """As in `regard models | head -0`."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as nowhere:
+        command = [*REGARD, "--server", server.address, "models"]
+        done = subprocess.run(command, stdout=nowhere, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "regard: nobody reads the output any more\n")
+
+
+def test_ctrl_c_ends_a_waiting_command(server: FakeServer) -> None:
+    """One line, exit code 130."""
+    server.held = True
+    command = [*REGARD, "--server", server.address, "models"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert server.arrived.wait(30)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+    assert (process.returncode, out, err) == (130, "", "regard: interrupted\n")
+
+
+def test_stdin_is_a_photo_or_a_text(server: FakeServer) -> None:
+    """Told apart by the first bytes."""
+    command = [*REGARD, "--server", server.address, "classify", "-", "--model", "photos"]
+    subprocess.run(command, input=photo_bytes(), capture_output=True, check=True)
+    subprocess.run(command, input="Grüße\n".encode(), capture_output=True, check=True)
+    assert [request.image or request.text for request in server.requests] == [photo_bytes(), "Grüße"]
+
+
+@pytest.mark.parametrize("start", [b"\xff\xd8\xff\xe0", b"\x89PNG\r\n\x1a\n", b"RIFF\x10\0\0\0WEBP"])
+def test_an_existing_photo_is_known_by_its_first_bytes(tmp_path: Path, start: bytes) -> None:
+    """Whatever its name."""
+    path = tmp_path / "upload"
+    path.write_bytes(start)
+    assert read_source(str(path)).image == start
+
+
+def test_any_other_file_is_a_text(tmp_path: Path) -> None:
+    """Read as UTF-8, or refused."""
+    path = tmp_path / "letter"
+    path.write_bytes("Grüße\n".encode())
+    assert read_source(str(path)).text == "Grüße"
+    path.write_bytes(b"GIF89a\xff")
+    with pytest.raises(InputError, match="letter is neither a JPEG, PNG or WebP image nor UTF-8 text"):
+        read_source(str(path))
+
+
+@pytest.mark.parametrize("name", ["cat.jpg", "photos/cat.JPEG", "a.png", "b.webp"])
+def test_a_photo_that_is_not_there_is_not_taken_for_a_text(name: str) -> None:
+    """It looks like a path."""
+    with pytest.raises(InputError, match=f"{name}: no such file"):
+        read_source(name)
+
+
+@pytest.mark.parametrize("text", ["what a film", "no. 5", "long " * 2000, "a\0b", ""])
+def test_anything_else_is_the_text_itself(text: str) -> None:
+    """Even what no path could be."""
+    assert read_source(text).text == text
+
+
+def test_the_model_is_chosen_by_what_it_takes_and_can(client: Any) -> None:
+    """The embedded toy only where no other does."""
+    served = client.models()
+    assert choose_model(served, "image", "classify").name == "photos"
+    assert choose_model(served, "image", "embed").name == "fashion"
+    assert choose_model(served, "text", "attend").name == "minilm"
+    with pytest.raises(InputError, match="no model that can classify texts"):
+        choose_model(served, "text", "classify")

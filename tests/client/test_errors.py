@@ -1,0 +1,75 @@
+"""Which exception each failure becomes."""
+
+import socket
+
+import grpc
+import numpy as np
+import pytest
+
+import regard
+from regard import Client, RegardError
+from regard.tensors import read_tensor
+from regard.v1 import types_pb2 as pb
+from tests.client.fake import FakeServer
+
+CLASSES = [
+    (grpc.StatusCode.INVALID_ARGUMENT, regard.InvalidArgument),
+    (grpc.StatusCode.NOT_FOUND, regard.NotFound),
+    (grpc.StatusCode.FAILED_PRECONDITION, regard.FailedPrecondition),
+    (grpc.StatusCode.RESOURCE_EXHAUSTED, regard.ResourceExhausted),
+    (grpc.StatusCode.UNAVAILABLE, regard.Unavailable),
+    (grpc.StatusCode.DEADLINE_EXCEEDED, regard.DeadlineExceeded),
+    (grpc.StatusCode.INTERNAL, RegardError),
+    (grpc.StatusCode.UNAUTHENTICATED, RegardError),
+]
+
+
+def free_address() -> str:
+    """Return an address where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+@pytest.mark.parametrize(("code", "kind"), CLASSES, ids=[code.name for code, _ in CLASSES])
+def test_each_status_has_its_exception(
+    client: Client, server: FakeServer, code: grpc.StatusCode, kind: type[RegardError]
+) -> None:
+    """It carries the code and the server's own words, and the gRPC error is its cause."""
+    server.error = (code, "layers: 99 is out of range")
+    with pytest.raises(RegardError) as caught:
+        client.classify(text="hm")
+    assert type(caught.value) is kind
+    assert (caught.value.code, caught.value.message) == (code, "layers: 99 is out of range")
+    assert str(caught.value) == f"{code.name}: layers: 99 is out of range"
+    assert isinstance(caught.value.__cause__, grpc.RpcError)
+
+
+def test_a_server_that_does_not_answer_in_time_is_given_up(server: FakeServer) -> None:
+    """By the client's own timeout, or by that of one call."""
+    server.held = True
+    with Client(server.address, timeout=0.05) as hasty, pytest.raises(regard.DeadlineExceeded):
+        hasty.models()
+    with Client(server.address) as patient, pytest.raises(regard.DeadlineExceeded):
+        patient.embed(text="hm", timeout=0.05)
+
+
+def test_nobody_listening_is_unavailable() -> None:
+    """At the first call, not when the client is made."""
+    with Client(free_address()) as client, pytest.raises(regard.Unavailable, match="refused"):
+        client.models()
+
+
+def test_an_answer_larger_than_allowed_is_refused(server: FakeServer) -> None:
+    """The limit is the client's option; the default takes far more."""
+    array = np.zeros(2**21, np.float32)
+    with Client(server.address, max_message_bytes=2**20) as small, pytest.raises(regard.ResourceExhausted):
+        small.predict({"x": array})
+
+
+def test_a_broken_tensor_is_the_servers_fault() -> None:
+    """Too few bytes, or a type from the future."""
+    with pytest.raises(RegardError, match=r"INTERNAL: .* 4 bytes for float32 \[2\]"):
+        read_tensor(pb.Tensor(dtype=pb.DATA_TYPE_FLOAT32, shape=[2], data=b"\0\0\0\0"))
+    with pytest.raises(RegardError, match=r"INTERNAL: .* unknown type 0"):
+        read_tensor(pb.Tensor(shape=[2], data=b"\0\0"))

@@ -1,0 +1,67 @@
+"""The server as users start it: a process of its own, waited for by what it prints."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+CLOTHING, PHOTOS = ROOT / "examples" / "clothing", ROOT / "examples" / "photos"
+_STOP_SECONDS = 60
+
+StartProcess = Callable[..., AbstractContextManager["ServerProcess"]]
+
+
+@dataclass
+class ServerProcess:
+    """A server that is ready."""
+
+    process: "subprocess.Popen[str]"
+    address: str
+    printed: list[str]
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """Send a signal and return the exit code."""
+        self.process.send_signal(number)
+        return self.process.wait(_STOP_SECONDS)
+
+
+def environment() -> dict[str, str]:
+    """The tests' environment without settings of the server."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("REGARD_")}
+
+
+def run_server(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Start a server that is expected to refuse."""
+    command = [sys.executable, "-m", "server", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", *arguments]
+    return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60, check=False)
+
+
+@pytest.fixture
+def start_process() -> StartProcess:
+    """Start a server process; it is killed if the test leaves it running."""
+
+    @contextmanager
+    def starting(*arguments: str, python: str = sys.executable) -> Iterator[ServerProcess]:
+        command = [python, "-m", "server", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", *arguments]
+        with subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+            try:
+                assert process.stdout is not None
+                printed = []
+                for line in process.stdout:
+                    printed.append(line.rstrip())
+                    if line.startswith("ready"):
+                        break
+                assert printed, "the server ended without a word"
+                address = next(line for line in printed if line.startswith("gRPC on ")).split()[2].rstrip(",")
+                yield ServerProcess(process, address, printed)
+            finally:
+                process.kill()
+
+    return starting

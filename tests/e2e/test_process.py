@@ -1,0 +1,98 @@
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import regard
+from tests.e2e.conftest import CLOTHING, ROOT, StartProcess, environment, run_server
+
+
+def regard_command(address: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    """Run the command line against a server."""
+    command = [sys.executable, "-m", "regard", *arguments]
+    env = environment() | {"REGARD_SERVER": address}
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
+
+
+def test_without_models_the_embedded_default_is_served(start_process: StartProcess) -> None:
+    """It says what is served where, names a boot, and stops with exit code 0."""
+    with start_process("--device", "cpu") as server:
+        assert server.printed[0] == f"regard {server.printed[0].split()[1]} on CPU (asked for)"
+        assert server.printed[1] == "  fashion 1: regard-vit, takes images, attention of 4 layers x 4 heads"
+        with regard.Client(server.address) as client:
+            assert client.classify(image=CLOTHING / "ankle-boot.png").labels[0].name == "Ankle boot"
+        assert server.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_stops_it_cleanly(start_process: StartProcess, number: signal.Signals) -> None:
+    """Exit code 0 and nothing more on stdout."""
+    with start_process() as server:
+        assert server.stop(number) == 0
+        assert server.process.stdout is not None
+        assert server.process.stdout.read() == ""
+
+
+def test_a_bad_port_device_or_artifact_is_one_clear_line(tmp_path: Path) -> None:
+    """With a non-zero exit code and no traceback."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        (tmp_path / "odd" / "1").mkdir(parents=True)
+        refusals = {
+            ("--listen", f"127.0.0.1:{port}"): f"--listen: 127.0.0.1:{port}: cannot listen",
+            ("--metrics", f"127.0.0.1:{port}"): f"--metrics: 127.0.0.1:{port}: cannot listen",
+            ("--models", str(tmp_path)): "contract.json: cannot be read: No such file or directory",
+            ("--models", "/nowhere"): "--models: /nowhere: not a folder",
+            ("--device", "tpu"): "--device (REGARD_DEVICE): 'tpu': expected auto, cpu, cuda or cuda:N",
+        }
+        for arguments, message in refusals.items():
+            done = run_server(*arguments)
+            lines = [line for line in done.stderr.splitlines() if line.startswith("regard: error: ")]
+            assert (done.returncode, len(lines)) == (1, 1), done.stderr
+            assert message in lines[0]
+            assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(os.path.exists("/dev/nvidia0"), reason="this machine has a GPU")  # noqa: PTH110
+def test_cuda_refuses_to_start_on_a_machine_without_a_gpu() -> None:
+    """Rather than serving slowly from the CPU."""
+    done = run_server("--device", "cuda")
+    assert done.returncode == 1
+    assert "regard: error: --device: cuda: " in done.stderr
+
+
+def test_the_command_line_lists_classifies_embeds_and_attends(start_process: StartProcess, tmp_path: Path) -> None:
+    """Against a real server, as a user would."""
+    boot, picture = str(CLOTHING / "ankle-boot.png"), tmp_path / "boot.png"
+    with start_process() as server:
+        (model,) = json.loads(regard_command(server.address, "models", "--json").stdout)
+        assert (model["name"], model["modality"], len(model["attention_layers"])) == ("fashion", "image", 4)
+        answer = json.loads(regard_command(server.address, "classify", boot, "--json").stdout)
+        assert answer["labels"][0]["name"] == "Ankle boot"
+        embedding = json.loads(regard_command(server.address, "embed", boot, "--json").stdout)
+        assert len(embedding["vector"]) == 64
+        done = regard_command(server.address, "attend", boot, "-o", str(picture))
+        assert done.returncode == 0, done.stderr
+        assert picture.read_bytes().startswith(b"\x89PNG")
+        refused = regard_command(server.address, "classify", "some text", "--model", "fashion")
+        assert refused.returncode == 1
+        assert refused.stderr.startswith("regard: ")
+        assert "fashion takes no text" in refused.stderr
+
+
+def test_the_healthcheck_of_the_container_follows_the_server(start_process: StartProcess) -> None:
+    """Exit code 0 while it serves, 1 when it is gone."""
+    command = [sys.executable, "-m", "server.healthcheck"]
+    with start_process() as server:
+        env = environment() | {"REGARD_LISTEN": server.address}
+        assert subprocess.run(command, cwd=ROOT, env=env, check=False).returncode == 0
+        server.stop()
+    gone = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
+    assert (gone.returncode, gone.stderr) == (1, "not serving: UNAVAILABLE\n")
