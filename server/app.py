@@ -92,8 +92,8 @@ async def serve(config: Config, stop: asyncio.Event, announce: Callable[[Started
 async def _drain(server: grpc.aio.Server, service: RegardService, scheduler: Scheduler, seconds: float) -> None:
     """Refuse new requests, let accepted ones finish within the limit, answer the rest UNAVAILABLE.
 
-    The service refuses by itself for a moment before gRPC closes: calls that gRPC holds and has not yet handed over when
-    it closes would end as CANCELLED, which callers do not retry.
+    The service refuses by itself for a moment before gRPC closes: calls that gRPC holds and has not yet handed over
+    when it closes would end as CANCELLED, which callers do not retry.
     """
     service.refuse()
     try:

@@ -2,6 +2,7 @@
 
 import os
 import sys
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -11,7 +12,7 @@ def main() -> int:
     """Check the server that listens on the port of REGARD_LISTEN."""
     port = os.environ.get("REGARD_LISTEN", "127.0.0.1:8001").rpartition(":")[2]
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+        stub: Any = health_pb2_grpc.HealthStub(channel)
         try:
             answer = stub.Check(health_pb2.HealthCheckRequest(), timeout=2)
         except grpc.RpcError as error:

@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,8 @@ from server.text import Tokens
 
 Array = NDArray[Any]
 Result = TypeVar("Result")
+
+_ENCODE_HERE_BYTES = 64 * 2**10
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +52,10 @@ class Prepared:
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
-    """What every response has: outputs by name, each [rows, ...], attention, and timings but for the encoding."""
+class Answer(Generic[Result]):
+    """What every response has: what was made of the outputs, attention, and timings."""
 
-    outputs: Mapping[str, Array]
+    result: Result
     attention: pb.Attention | None
     truncated: bool
     timings: pb.Timings
@@ -73,15 +75,17 @@ class Pipeline:
         model: LoadedModel,
         prepare: Callable[[], Prepared],
         outputs: tuple[str, ...],
+        encode: Callable[[Mapping[str, Array]], Result],
         attention: pb.AttentionRequest | None,
         deadline: float | None,
-    ) -> Answer:
+    ) -> Answer[Result]:
         """Answer one request.
 
         Args:
             model: Which is asked.
             prepare: Decodes and checks the input; runs in a worker thread.
             outputs: Names of the outputs wanted.
+            encode: Makes the answer's own part of the outputs by name, each [rows, ...].
             attention: What is wanted of the attention; None for none.
             deadline: On the event loop's clock, in seconds; None for none.
 
@@ -96,7 +100,7 @@ class Pipeline:
         work = Work(model.engine, model.contract, prepared.inputs, prepared.rows, prepared.length, outputs, wanted)
         computed = await self._scheduler.submit(work, deadline)
         encoding_ns = time.perf_counter_ns()
-        message = await self._in_worker(lambda: _write(prepared, plan, computed, model)) if plan else None
+        result, message = await self._encode(lambda: _encode(model, prepared, plan, computed, encode), computed)
         timings = pb.Timings(
             decode_ns=decoded_ns - started_ns,
             queue_ns=computed.queue_ns,
@@ -105,10 +109,16 @@ class Pipeline:
             batch_size=computed.batch_size,
         )
         self._observe(model.name, timings, message)
-        return Answer(computed.results.outputs, message, prepared.truncated, timings)
+        return Answer(result, message, prepared.truncated, timings)
 
     async def _in_worker(self, job: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._workers, job)
+
+    async def _encode(self, job: Callable[[], Result], computed: Computed) -> Result:
+        """Encode small answers here, large ones in a worker thread: below some size the way there costs more."""
+        results = computed.results
+        size_bytes = sum(array.nbytes for array in (*results.outputs.values(), *results.attentions.values()))
+        return job() if size_bytes <= _ENCODE_HERE_BYTES else await self._in_worker(job)
 
     def _plan(
         self, model: LoadedModel, prepared: Prepared, attention: pb.AttentionRequest | None
@@ -197,10 +207,19 @@ def _positions(model: LoadedModel) -> int:
     return patches.prefix_tokens + patches.rows * patches.cols if patches else 1
 
 
-def _write(prepared: Prepared, plan: AttentionPlan, computed: Computed, model: LoadedModel) -> pb.Attention:
+def _encode(
+    model: LoadedModel,
+    prepared: Prepared,
+    plan: AttentionPlan | None,
+    computed: Computed,
+    encode: Callable[[Mapping[str, Array]], Result],
+) -> tuple[Result, pb.Attention | None]:
+    result = encode(computed.results.outputs)
+    if plan is None:
+        return result, None
     message = write_attention(plan, computed.results.attentions, batched=prepared.source is None)
     if isinstance(prepared.source, Tokens):
         message.tokens.CopyFrom(describe_tokens(prepared.source))
     elif isinstance(prepared.source, Pixels) and model.contract.patches:
         message.patches.CopyFrom(describe_patches(model.contract.patches, prepared.source))
-    return message
+    return result, message

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import grpc
@@ -32,7 +32,9 @@ _log = logging.getLogger(__name__)
 _DEFAULT_TOP_K = 5
 
 Context = grpc.aio.ServicerContext[Any, Any]
+Array = NDArray[Any]
 Response = TypeVar("Response")
+Result = TypeVar("Result")
 
 
 class RegardService(RegardServiceServicer):
@@ -123,12 +125,12 @@ class RegardService(RegardServiceServicer):
         outputs = choose_outputs(model, tuple(request.outputs))
         max_rows = self._config.max_batch_size
         answer = await self._run(
-            model, request, lambda: prepare_tensors(model, request.inputs, max_rows), outputs, context
+            model, request, lambda: prepare_tensors(model, request.inputs, max_rows), outputs, _write_tensors, context
         )
         return api.PredictResponse(
             model=model.name,
             version=str(model.contract.version),
-            outputs={name: write_tensor(array) for name, array in answer.outputs.items()},
+            outputs=answer.result,
             attention=answer.attention,
             timings=answer.timings,
         )
@@ -139,11 +141,16 @@ class RegardService(RegardServiceServicer):
             raise NotPossible(f"model: {model.name} has no classes; expected a model with can_classify")
         if request.top_k < 0:
             raise InvalidInput("top_k", request.top_k, "0 for the default, or a positive number")
-        answer = await self._run(model, request, self._content(model, request), ("logits",), context)
+        names, count = model.contract.labels, request.top_k or _DEFAULT_TOP_K
+
+        def encode(outputs: Mapping[str, Array]) -> list[api.Label]:
+            return top_labels(outputs["logits"][0], names, count)
+
+        answer = await self._run(model, request, self._content(model, request), ("logits",), encode, context)
         return api.ClassifyResponse(
             model=model.name,
             version=str(model.contract.version),
-            labels=top_labels(answer.outputs["logits"][0], model.contract.labels, request.top_k or _DEFAULT_TOP_K),
+            labels=answer.result,
             truncated=answer.truncated,
             attention=answer.attention,
             timings=answer.timings,
@@ -154,11 +161,16 @@ class RegardService(RegardServiceServicer):
         embedding = model.contract.embedding
         if embedding is None:
             raise NotPossible(f"model: {model.name} gives no embedding; expected a model with can_embed")
-        answer = await self._run(model, request, self._content(model, request), (embedding.output,), context)
+        output = embedding.output
+
+        def encode(outputs: Mapping[str, Array]) -> pb.Tensor:
+            return write_tensor(outputs[output][0])
+
+        answer = await self._run(model, request, self._content(model, request), (output,), encode, context)
         return api.EmbedResponse(
             model=model.name,
             version=str(model.contract.version),
-            vector=write_tensor(answer.outputs[embedding.output][0]),
+            vector=answer.result,
             truncated=answer.truncated,
             attention=answer.attention,
             timings=answer.timings,
@@ -191,12 +203,17 @@ class RegardService(RegardServiceServicer):
         request: api.PredictRequest | api.ClassifyRequest | api.EmbedRequest,
         prepare: Callable[[], Prepared],
         outputs: tuple[str, ...],
+        encode: Callable[[Mapping[str, Array]], Result],
         context: Context,
-    ) -> Answer:
+    ) -> Answer[Result]:
         attention = request.attention if request.HasField("attention") else None
         remaining = context.time_remaining()
         deadline = None if remaining is None else asyncio.get_running_loop().time() + remaining
-        return await self._pipeline.run(model, prepare, outputs, attention, deadline)
+        return await self._pipeline.run(model, prepare, outputs, encode, attention, deadline)
+
+
+def _write_tensors(outputs: Mapping[str, Array]) -> dict[str, pb.Tensor]:
+    return {name: write_tensor(array) for name, array in outputs.items()}
 
 
 def top_labels(logits: NDArray[np.float32], names: tuple[str, ...], count: int) -> list[api.Label]:

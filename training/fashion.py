@@ -17,8 +17,8 @@ from torch.nn import functional
 
 from model.checkpoint import save_network
 from model.encoder import EncoderConfig
-from training.fashion_mnist import LABELS, PIXEL_MEAN, PIXEL_STD, Split, normalize, read_split
 from model.vit import VisionTransformer, ViTConfig
+from training.fashion_mnist import LABELS, PIXEL_MEAN, PIXEL_STD, Split, normalize, read_split
 
 CONFIG = ViTConfig(
     EncoderConfig(embed_dim=64, num_layers=4, num_heads=4, mlp_dim=256, dropout=0.05),

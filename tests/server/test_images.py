@@ -68,8 +68,8 @@ def test_exif_orientation_turns_the_picture_upright(orientation: int) -> None:
         8: lambda image: image.transpose(Image.Transpose.ROTATE_270),
     }
     upright = picture()
-    stored = undo.get(orientation, lambda image: image)(upright)
-    exif: Any = upright.getexif()
+    stored = undo[orientation](upright) if orientation > 1 else upright
+    exif = upright.getexif()
     exif[0x0112] = orientation
     pixels = read_image(encode(stored, "PNG", exif=exif), CONTRACT, MAX_PIXELS)
     assert (pixels.width, pixels.height) == upright.size

@@ -169,6 +169,25 @@ BAD = [
         "outputs: 'odd'; expected last_hidden_state",
     ),
     (
+        api.PredictRequest(
+            model="fashion", inputs={"pixel_values": write_tensor(np.zeros((1, 3, 28, 28), np.float32))}
+        ),
+        "INVALID_ARGUMENT",
+        "inputs[pixel_values].shape: [1, 3, 28, 28]; expected [batch, 1, 28, 28]",
+    ),
+    (
+        api.PredictRequest(model="fashion", inputs={"pixel_values": write_tensor(np.zeros((1, 1, 28, 28), np.uint8))}),
+        "INVALID_ARGUMENT",
+        "inputs[pixel_values].dtype: uint8; expected float32",
+    ),
+    (
+        api.PredictRequest(
+            model="fashion", inputs={"pixel_values": write_tensor(np.full((1, 1, 28, 28), np.nan, "f4"))}
+        ),
+        "INVALID_ARGUMENT",
+        "inputs[pixel_values]: nan at [0, 0, 0, 0]; expected finite numbers",
+    ),
+    (
         api.PredictRequest(model="fashion", inputs={"x": pb.Tensor()}),
         "INVALID_ARGUMENT",
         "inputs: 'x'; expected pixel_values",
@@ -190,6 +209,16 @@ async def test_bad_requests_are_refused_by_field_and_the_server_goes_on(running:
         assert message in str(caught.value.details())
     answer = await running.stub.Embed(api.EmbedRequest(model="tiny-text", text="the cat"))
     np.testing.assert_allclose(read_tensor("v", answer.vector), run_alone("the cat")["embedding"][0], atol=TOLERANCE)
+
+
+async def test_a_caller_who_hangs_up_is_counted_and_harms_nobody(running: Running) -> None:
+    """Cancelled while it may be queued or computed; the next call is answered."""
+    call = running.stub.Embed(api.EmbedRequest(model="tiny-text", text="the cat"))
+    call.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await call
+    answer = await running.stub.Embed(api.EmbedRequest(model="tiny-text", text="a dog"))
+    np.testing.assert_allclose(read_tensor("v", answer.vector), run_alone("a dog")["embedding"][0], atol=TOLERANCE)
 
 
 async def test_a_message_larger_than_the_limit_is_refused(start: Serve) -> None:
