@@ -46,7 +46,7 @@ def read_image(content: bytes, contract: ImageContract, max_pixels: int) -> Pixe
     Raises:
         InvalidInput: Not such a file, damaged, or too large.
     """
-    upright = _decode(content, max_pixels).convert(contract.mode)
+    upright = _to_8_bits(_decode(content, max_pixels)).convert(contract.mode)
     width, height = upright.size
     size = _resized_size(width, height, contract)
     if size[0] * size[1] > max_pixels:
@@ -81,6 +81,13 @@ def _decode(content: bytes, max_pixels: int) -> Image.Image:
         ) from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's decoders raise on damaged files
         raise InvalidInput("image", f"{len(content)} bytes: {error}", f"a whole {', '.join(FORMATS)} file") from error
+
+
+def _to_8_bits(image: Image.Image) -> Image.Image:
+    """Scale 16-bit grey to 8 bits, which Pillow's own conversion would clip to white."""
+    if not image.mode.startswith("I"):
+        return image
+    return Image.fromarray((np.asarray(image, dtype=np.uint32) >> 8).clip(0, 255).astype(np.uint8))
 
 
 def _resized_size(width: int, height: int, contract: ImageContract) -> tuple[int, int]:

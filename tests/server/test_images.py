@@ -86,6 +86,13 @@ def test_other_colour_modes_are_converted_to_what_the_network_takes(mode: str) -
     np.testing.assert_allclose(read_image(content, CONTRACT, MAX_PIXELS).values, expected, atol=1e-6)
 
 
+def test_16_bit_grey_is_scaled_not_clipped() -> None:
+    """Half of 65535 is a middle grey, not white."""
+    values = np.full((40, 60), 30_000, dtype=np.uint16)
+    pixels = read_image(encode(Image.fromarray(values)), CONTRACT, MAX_PIXELS).values
+    np.testing.assert_allclose(pixels[0], (117 / 255 - 0.4) / 0.2, atol=1e-6)
+
+
 def test_a_grey_network_gets_one_channel() -> None:
     """Resized to the exact size where no shorter edge is given."""
     grey = ImageContract(mode="L", crop_size=28, resample="bilinear", mean=(0.5,), std=(0.5,))

@@ -46,6 +46,14 @@ def test_of_the_server_the_exporter_imports_the_contract_alone() -> None:
     assert modules == {"server.contract"}
 
 
+def test_onnx_runtime_is_told_not_to_report_to_its_makers() -> None:
+    """Before it is imported, by the server and by the exporter."""
+    for package in ("server", "export"):
+        code = f"import {package}, os, sys; print(os.environ['ORT_DISABLE_TELEMETRY'], 'onnxruntime' in sys.modules)"
+        done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+        assert done.stdout.split() == ["1", "False"]
+
+
 def test_a_loaded_server_has_no_torch_in_memory() -> None:
     """Nor by way of something it imports."""
     code = "import server.__main__, sys; print(sorted({'torch', 'onnx', 'transformers'} & set(sys.modules)))"
