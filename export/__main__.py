@@ -22,6 +22,10 @@ from server.contract import Contract
 _EXPECTED = (CheckpointError, FetchError, PublishError, TapError, VerificationError, OSError)
 
 
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
 def export(
     source: Annotated[
         str, typer.Argument(metavar="NAME|PATH", help=f"one of {', '.join(KNOWN)}, or a checkpoint folder")
@@ -67,4 +71,4 @@ def verification_table(contract: Contract, *, worst_only: bool) -> Table:
 
 
 if __name__ == "__main__":
-    typer.run(export)
+    app()

@@ -1,5 +1,6 @@
 """Builds an artifact: graph, tap, verification, contract, publication; the command line and the demo call it."""
 
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,12 +13,13 @@ from onnx import ModelProto, ValueInfoProto, helper
 
 from export.fetch import sha256_of
 from export.graph import externalize, to_onnx
-from export.publish import existing_versions, publish, same_as_newest, staging_folder
+from export.publish import PublishError, existing_versions, publish, same_as_newest, staging_folder
 from export.sources import Source
 from export.tap import Tap, tap
 from export.verify import verify
 from model.text import TextNetwork
 from server.contract import (
+    NAME_PATTERN,
     PLAIN_GRAPH,
     TAPPED_GRAPH,
     WEIGHTS_FILE,
@@ -51,9 +53,12 @@ def build(source: Source, out: Path, report: Callable[[str], None] = lambda step
         report: Called with a line as each step begins.
 
     Raises:
+        PublishError: The name cannot be a folder's, or the version exists.
         TapError: The graph has no attention that can be tapped.
         VerificationError: The graphs differ from the network; nothing was published.
     """
+    if not re.match(NAME_PATTERN, source.name):
+        raise PublishError(f"name: {source.name!r}; expected letters, digits, dots, dashes and underscores")
     image_size = source.image.crop_size if source.image else None
     with staging_folder(out, source.name) as staging:
         report("tracing the network")

@@ -1,0 +1,173 @@
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from typer.testing import CliRunner
+
+import export.build
+from export.__main__ import app
+from export.build import build
+from export.fetch import sha256_of
+from export.publish import PublishError, publish, staging_folder
+from export.sources import Source, load_folder
+from export.verify import VerificationError
+from model.text import TextNetwork
+from server.contract import read_contract
+from tests.golden import GOLDEN_MODELS, GOLDEN_NETWORK
+
+
+def everything_below(folder: Path) -> list[str]:
+    """Names of all files and folders, hidden ones too."""
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*")) if folder.exists() else []
+
+
+def nudged(source: Source) -> Source:
+    """The same source whose fused and explained networks differ in one weight."""
+    assert isinstance(source.network, TextNetwork)
+
+    class Nudged(TextNetwork):
+        def explain(
+            self, input_ids: torch.Tensor, attention_mask: torch.Tensor
+        ) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
+            outputs, attentions = super().explain(input_ids, attention_mask)
+            return outputs, [attentions[0], attentions[1] + 0.01]
+
+    network = Nudged(source.network.config).eval()
+    network.load_state_dict(source.network.state_dict())
+    return replace(source, network=network)
+
+
+def test_an_artifact_holds_all_that_the_server_needs(source: Source, out: Path) -> None:
+    """Two graphs, one weights file, tokenizer, contract with true hashes and a verification table."""
+    steps: list[str] = []
+    built = build(source, out, steps.append)
+    assert (built.folder, built.unchanged) == (out / "tiny-text" / "1", False)
+    files = ["attention.onnx", "contract.json", "model.onnx", "tokenizer.json", "weights.bin"]
+    assert everything_below(built.folder) == files
+    contract = read_contract(built.folder / "contract.json")
+    assert contract == built.contract
+    assert contract.files == {name: sha256_of(built.folder / name) for name in files if name != "contract.json"}
+    assert contract.labels == ("negative", "positive")
+    assert contract.text
+    assert contract.text.max_tokens == 64
+    checks = {(line.tensor, line.check) for line in contract.verification}
+    for tensor in ("last_hidden_state", "embedding", "logits", "attention.0", "attention.1"):
+        assert {(tensor, "against torch"), (tensor, "against unpadded")} <= checks
+    assert {("attention.0", "rows sum to 1"), ("logits", "against plain")} <= checks
+    assert all(line.max_abs <= line.limit for line in contract.verification)
+    assert set(contract.made_with) == {"regard", "torch", "onnx", "onnxscript"}
+    assert steps == ["tracing the network", "tapping attention", "verifying against the network", "publishing"]
+
+
+def test_the_same_network_twice_is_published_once(source: Source, out: Path) -> None:
+    """And a changed one becomes the next version."""
+    build(source, out)
+    again = build(source, out)
+    assert (again.folder, again.unchanged) == (out / "tiny-text" / "1", True)
+    changed = build(replace(source, description="another"), out)
+    assert (changed.folder.name, changed.contract.version) == ("2", 2)
+    assert sorted(path.name for path in (out / "tiny-text").iterdir()) == ["1", "2"]
+
+
+def test_a_failed_verification_publishes_nothing_and_says_what_differs(source: Source, out: Path) -> None:
+    """Tensor, check, difference and limit; not a file is left."""
+    with pytest.raises(VerificationError, match=r"attention\.1: against torch: 0\.01, limit 0\.0001"):
+        build(nudged(source), out)
+    assert everything_below(out) == []
+
+
+def test_numbers_that_are_none_fail_the_verification(source: Source, out: Path) -> None:
+    """NaN is below no limit."""
+    with torch.no_grad():
+        next(iter(source.network.parameters()))[5] = float("nan")
+    with pytest.raises(VerificationError, match="nan, limit"):
+        build(source, out)
+
+
+def test_an_interrupted_export_leaves_nothing_half_written(
+    source: Source, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C while it verifies."""
+
+    def interrupt(*arguments: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(export.build, "verify", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        build(source, out)
+    assert everything_below(out) == []
+
+
+def test_a_version_that_exists_is_not_overwritten(source: Source, out: Path) -> None:
+    """Had another export been faster."""
+    contract = build(source, out).contract
+    before = (out / "tiny-text" / "1" / "contract.json").read_bytes()
+    with staging_folder(out, "tiny-text") as staging, pytest.raises(PublishError, match="tiny-text/1: cannot be"):
+        publish(staging, out, contract)
+    assert (out / "tiny-text" / "1" / "contract.json").read_bytes() == before
+    assert [path.name for path in (out / "tiny-text").iterdir()] == ["1"]
+
+
+def test_the_golden_artifact_still_is_what_an_export_gives(source: Source, out: Path) -> None:
+    """Within 1e-5: the server's tests run on what today's exporter would write."""
+    built = build(source, out)
+    ids = np.arange(4, 20)[None]
+    feed = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
+    sessions = [
+        onnxruntime.InferenceSession(folder / "attention.onnx", providers=["CPUExecutionProvider"])
+        for folder in (built.folder, GOLDEN_MODELS / "tiny-text" / "1")
+    ]
+    for got, expected in zip(*(session.run(None, feed) for session in sessions), strict=True):
+        np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_the_embedded_artifact_is_the_committed_checkpoint() -> None:
+    """Its hashes are the files', and its verification compared it with the network."""
+    from server.config import EMBEDDED_MODELS
+
+    folder = EMBEDDED_MODELS / "fashion" / "1"
+    contract = read_contract(folder / "contract.json")
+    assert contract.files == {name: sha256_of(folder / name) for name in contract.files}
+    assert {line.check for line in contract.verification} == {"against torch", "against plain", "rows sum to 1"}
+
+
+def test_the_command_line_prints_the_table_and_where_the_artifact_lies(out: Path) -> None:
+    """Every tensor, or the worst of each check."""
+    arguments = [str(GOLDEN_NETWORK), "--out", str(out), "--name", "mine"]
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 0, done.output
+    assert "attention.1" in done.output
+    assert f"published {out / 'mine' / '1'}" in done.output
+    again = CliRunner().invoke(app, [*arguments, "--summary"])
+    assert f"unchanged {out / 'mine' / '1'}" in again.output
+    assert again.output.count("against torch") == 1
+
+
+@pytest.mark.parametrize(
+    ("argument", "message"),
+    [
+        ("nowhere", "error: nowhere: neither a folder nor one of the known names fashion, minilm, sentiment, vit-s14"),
+        (".", "config.json: not found; expected a checkpoint folder with config.json"),
+    ],
+)
+def test_a_source_that_is_none_is_one_clear_line(argument: str, message: str, out: Path, tmp_path: Path) -> None:
+    """With exit code 1."""
+    done = CliRunner().invoke(app, [str(tmp_path) if argument == "." else argument, "--out", str(out)])
+    assert done.exit_code == 1
+    assert message in done.output.replace("\n", "")
+    assert "Traceback" not in done.output
+
+
+def test_a_name_that_is_no_folder_name_is_refused(source: Source, out: Path) -> None:
+    """Names become folders and metrics labels."""
+    with pytest.raises(PublishError, match="name: '../odd'; expected letters, digits"):
+        build(replace(source, name="../odd"), out)
+    assert everything_below(out.parent) == []
+
+
+def test_loading_a_folder_takes_its_name() -> None:
+    """Unless another is given."""
+    assert load_folder(GOLDEN_NETWORK).name == "tiny-text"

