@@ -163,7 +163,7 @@ def test_a_source_that_is_none_is_one_clear_line(argument: str, message: str, ou
 
 def test_a_name_that_is_no_folder_name_is_refused(source: Source, out: Path) -> None:
     """Names become folders and metrics labels."""
-    with pytest.raises(PublishError, match="name: '../odd'; expected letters, digits"):
+    with pytest.raises(PublishError, match=r"name: '../odd'; expected letters, digits"):
         build(replace(source, name="../odd"), out)
     assert everything_below(out.parent) == []
 
