@@ -16,9 +16,11 @@ def main() -> None:
     parser.add_argument("--tokens", type=int, required=True)
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--spin", choices=("0", "1"), required=True, help="whether idle threads spin")
     args = parser.parse_args()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = args.threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", args.spin)
     session = onnxruntime.InferenceSession(args.graph, options, providers=["CPUExecutionProvider"])
     ids = np.random.default_rng(0).integers(1000, 20000, (args.batch, args.tokens))
     feed = {"input_ids": ids, "attention_mask": np.ones_like(ids)}

@@ -1,11 +1,25 @@
-"""Leaves this folder out, with the reason, where torch is not installed: a server needs none."""
+"""The exporter needs torch, which a server installation does not have: without it this folder is left out."""
 
-from importlib.util import find_spec
+import importlib.util
+from pathlib import Path
 
 import pytest
 
-if find_spec("torch") is None:
+if importlib.util.find_spec("torch"):
+    from export.sources import Source, load_folder
+    from tests.golden import GOLDEN_NETWORK
 
-    def pytest_collect_file() -> None:
-        """Skip the folder before its modules import torch."""
-        pytest.skip("torch is not installed (the extra `export` brings it)")
+    collect_ignore_glob: list[str] = []
+
+    @pytest.fixture
+    def source() -> Source:
+        """The golden text network."""
+        return load_folder(GOLDEN_NETWORK, name="tiny-text")
+
+    @pytest.fixture
+    def out(tmp_path: Path) -> Path:
+        """A models folder."""
+        return tmp_path / "models"
+
+else:
+    collect_ignore_glob = ["test_*.py"]

@@ -1,11 +1,5 @@
-"""Leaves this folder out, with the reason, where torch is not installed: a server needs none."""
+"""The networks need torch, which a server installation does not have: without it this folder is left out."""
 
-from importlib.util import find_spec
+import importlib.util
 
-import pytest
-
-if find_spec("torch") is None:
-
-    def pytest_collect_file() -> None:
-        """Skip the folder before its modules import torch."""
-        pytest.skip("torch is not installed (the extra `export` brings it)")
+collect_ignore_glob = [] if importlib.util.find_spec("torch") else ["test_*.py"]
