@@ -57,7 +57,7 @@ def build(source: Source, out: Path, report: Callable[[str], None] = lambda step
         TapError: The graph has no attention that can be tapped.
         VerificationError: The graphs differ from the network; nothing was published.
     """
-    if not re.match(NAME_PATTERN, source.name):
+    if not re.fullmatch(NAME_PATTERN, source.name):
         raise PublishError(f"name: {source.name!r}; expected letters, digits, dots, dashes and underscores")
     image_size = source.image.crop_size if source.image else None
     with staging_folder(out, source.name) as staging:

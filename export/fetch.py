@@ -101,6 +101,9 @@ def _extract(package: Path, member: str, target: Path) -> None:
                 content = file.read()
     except KeyError as error:
         raise FetchError(f"{package.name}: holds no {member}") from error
+    except (zipfile.BadZipFile, tarfile.TarError, EOFError) as error:
+        package.unlink()
+        raise FetchError(f"{package.name}: damaged ({type(error).__name__}); removed") from error
     partial = target.with_name(target.name + ".partial")
     partial.write_bytes(content)
     partial.rename(target)

@@ -47,10 +47,11 @@ def to_onnx(network: Network, image_size: int | None = None) -> ModelProto:
         A graph whose inputs are network.input_names and whose outputs are named as the network names them, with
         Attention nodes for fused attention. It holds no traces of the source tree that made it.
     """
-    example = example_inputs(network, batch=2, seq_len=16, image_size=image_size)
-    axes = {0: torch.export.Dim(BATCH_AXIS)}
+    axes, seq_len = {0: torch.export.Dim(BATCH_AXIS)}, 0
     if isinstance(network, TextNetwork):
-        axes[1] = torch.export.Dim(SEQUENCE_AXIS, max=network.config.encoder.max_positions)
+        longest = network.config.encoder.max_positions
+        axes[1], seq_len = torch.export.Dim(SEQUENCE_AXIS, max=longest), min(16, longest)
+    example = example_inputs(network, batch=2, seq_len=seq_len, image_size=image_size)
     with torch.inference_mode():
         output_names = list(network(*example))
     with warnings.catch_warnings():

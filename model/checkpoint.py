@@ -33,13 +33,14 @@ def load_network(folder: Path) -> Network:
     """
     config = read_json(folder / "config.json")
     tensors = _read_tensors(folder)
-    if config.get("model_type") in ("regard-text", "regard-vit"):
-        network = _own_network(config)
-    else:
-        try:
-            network, tensors = huggingface.translate(config, tensors, read_pooling(folder))
-        except ValueError as error:
-            raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
+    pooling = read_pooling(folder)
+    try:
+        if config.get("model_type") in ("regard-text", "regard-vit"):
+            network = _own_network(config)
+        else:
+            network, tensors = huggingface.translate(config, tensors, pooling)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
     fill(network, tensors, source=str(folder))
     return network.eval()
 
@@ -81,27 +82,38 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: The file is absent or holds something else.
     """
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path}: not found; expected a checkpoint folder with config.json") from error
-    except ValueError as error:
-        raise CheckpointError(f"{path}: not JSON: {error}") from error
+    content = _parse_json(path)
     if not isinstance(content, dict):
         raise CheckpointError(f"{path}: holds a {type(content).__name__}; expected an object")
     return content
 
 
 def read_pooling(folder: Path) -> huggingface.Pooling:
-    """Read how a sentence-transformers folder turns tokens into a vector; plain folders pool the mean, normalised."""
+    """Read how a sentence-transformers folder turns tokens into a vector; plain folders pool the mean, normalised.
+
+    Raises:
+        CheckpointError: A file is damaged, or pools in another way than by mean or class token.
+    """
     pooling_file, modules_file = folder / "1_Pooling" / "config.json", folder / "modules.json"
-    cls, normalize = False, True
+    modes = {"pooling_mode_mean_tokens"}
     if pooling_file.is_file():
-        cls = bool(read_json(pooling_file).get("pooling_mode_cls_token"))
-    if modules_file.is_file():
-        modules = json.loads(modules_file.read_text(encoding="utf-8"))
-        normalize = any(str(module.get("type", "")).endswith("Normalize") for module in modules)
-    return huggingface.Pooling("cls" if cls else "mean", normalize)
+        modes = {name for name, value in read_json(pooling_file).items() if name.startswith("pooling_mode") and value}
+    if modes not in ({"pooling_mode_mean_tokens"}, {"pooling_mode_cls_token"}):
+        raise CheckpointError(f"{pooling_file}: {', '.join(sorted(modes))}; expected mean tokens or cls token alone")
+    modules = _parse_json(modules_file) if modules_file.is_file() else [{"type": "Normalize"}]
+    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
+        raise CheckpointError(f"{modules_file}: expected a list of objects")
+    normalize = any(str(module.get("type", "")).endswith("Normalize") for module in modules)
+    return huggingface.Pooling("cls" if modes == {"pooling_mode_cls_token"} else "mean", normalize)
+
+
+def _parse_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path}: not found; expected a checkpoint folder with config.json") from error
+    except ValueError as error:
+        raise CheckpointError(f"{path}: not JSON: {error}") from error
 
 
 def _read_tensors(folder: Path) -> dict[str, Tensor]:
@@ -116,7 +128,7 @@ def _read_tensors(folder: Path) -> dict[str, Tensor]:
 
 def _own_network(config: dict[str, Any]) -> Network:
     fields = {name: value for name, value in config.items() if name not in ("model_type", "id2label")}
-    fields["encoder"] = EncoderConfig(**fields["encoder"])
+    fields["encoder"] = EncoderConfig(**fields.get("encoder", {}))
     if config["model_type"] == "regard-text":
         return TextNetwork(TextConfig(**fields))
     return VisionTransformer(ViTConfig(**fields))

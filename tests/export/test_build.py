@@ -87,6 +87,23 @@ def test_numbers_that_are_none_fail_the_verification(source: Source, out: Path) 
         build(source, out)
 
 
+def test_a_number_that_is_none_in_a_later_row_alone_fails_the_verification(source: Source, out: Path) -> None:
+    """The first row of a batch does not speak for the others."""
+    assert isinstance(source.network, TextNetwork)
+
+    class Faulty(TextNetwork):
+        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
+            outputs = super().forward(input_ids, attention_mask)
+            if not torch.compiler.is_exporting() and len(input_ids) > 1:
+                outputs["logits"][-1] = float("nan")
+            return outputs
+
+    network = Faulty(source.network.config).eval()
+    network.load_state_dict(source.network.state_dict())
+    with pytest.raises(VerificationError, match="logits: against torch: nan"):
+        build(replace(source, network=network), out)
+
+
 def test_an_interrupted_export_leaves_nothing_half_written(
     source: Source, out: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -161,10 +178,11 @@ def test_a_source_that_is_none_is_one_clear_line(argument: str, message: str, ou
     assert "Traceback" not in done.output
 
 
-def test_a_name_that_is_no_folder_name_is_refused(source: Source, out: Path) -> None:
+@pytest.mark.parametrize("name", ["../odd", "odd\n", "", ".hidden"])
+def test_a_name_that_is_no_folder_name_is_refused(name: str, source: Source, out: Path) -> None:
     """Names become folders and metrics labels."""
-    with pytest.raises(PublishError, match=r"name: '../odd'; expected letters, digits"):
-        build(replace(source, name="../odd"), out)
+    with pytest.raises(PublishError, match="; expected letters, digits, dots"):
+        build(replace(source, name=name), out)
     assert everything_below(out.parent) == []
 
 

@@ -147,6 +147,12 @@ def test_a_vision_transformer_is_exported_for_the_size_asked_for(tmp_path: Path)
     np.testing.assert_allclose(got, attentions[1].numpy(), atol=1e-5)
 
 
+def test_a_network_of_few_positions_is_exported() -> None:
+    """Fewer than are traced with otherwise."""
+    encoder = EncoderConfig(16, 1, 2, 32, positions="learned", max_positions=8)
+    assert to_onnx(TextNetwork(TextConfig(encoder, vocab_size=20)).eval()).graph.node
+
+
 def test_a_graph_without_attention_nodes_is_refused_with_what_it_has() -> None:
     """Nothing to tap."""
     value = helper.make_tensor_value_info("x", TensorProto.FLOAT, [1])

@@ -48,6 +48,30 @@ def test_vits_preprocessing_is_an_exact_bilinear_resize(vit_folder: Path) -> Non
     }  # fmt: skip
 
 
+@pytest.mark.parametrize("kind", ["image_processor_type", "feature_extractor_type"])
+@pytest.mark.parametrize("size", [48, {"height": 48, "width": 48}])
+def test_what_an_older_vit_file_leaves_out_is_vits_own_default(vit_folder: Path, kind: str, size: object) -> None:
+    """No crop, bilinear, a half."""
+    contract = image_contract(vit_folder, {kind: "ViTFeatureExtractor", "size": size, "do_normalize": True})
+    assert (contract["resize_shorter_edge"], contract["crop_size"], contract["resample"]) == (None, 48, "bilinear")
+    assert (contract["mean"], contract["std"]) == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+
+
+def test_steps_that_are_switched_off_are_left_out_or_refused(vit_folder: Path) -> None:
+    """No normalising is mean 0 and deviation 1; images must be resized and rescaled."""
+    size = {"size": {"height": 32, "width": 32}}
+    contract = image_contract(vit_folder, size | {"do_normalize": False})
+    assert (contract["mean"], contract["std"]) == ((0, 0, 0), (1, 1, 1))
+    with pytest.raises(CheckpointError, match="do_rescale: False; expected True"):
+        image_contract(vit_folder, size | {"do_rescale": False})
+
+
+def test_an_image_size_that_patches_do_not_fill_is_refused(vit_folder: Path) -> None:
+    """30 pixels hold three patches of 8 and a rest."""
+    with pytest.raises(CheckpointError, match="image size: 30; expected a multiple of the patch size 8"):
+        load_folder(vit_folder, image_size=30)
+
+
 def test_dinov2s_preprocessing_is_a_bicubic_resize_and_a_crop(vit_folder: Path) -> None:
     """As facebook/dinov2-small writes it; another image size scales both."""
     given = {
@@ -85,6 +109,9 @@ def test_a_text_folder_brings_its_tokenizer_and_limits(tmp_path: Path) -> None:
     (folder / "sentence_bert_config.json").write_text('{"max_seq_length": 20}')
     source = load_folder(folder)
     assert (source.max_tokens, source.labels) == (20, ("negative", "positive"))
+    (folder / "tokenizer.json").write_text("{")
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json: the tokenizers library cannot read it"):
+        load_folder(folder)
     (folder / "tokenizer.json").unlink()
     with pytest.raises(CheckpointError, match=r"tokenizer\.json: not found; expected a file of the tokenizers library"):
         load_folder(folder)
@@ -141,6 +168,17 @@ def test_a_packaged_file_with_another_hash_is_refused_and_removed(tmp_path: Path
     with pytest.raises(FetchError, match=f"sha256 .*, expected {wanted.sha256}; removed"):
         fetch_file(wanted, tmp_path)
     assert not list(tmp_path.rglob("data.bin"))
+
+
+@pytest.mark.parametrize("path", ["thing/data.bin", "some_thing-1.0/data.bin"])
+def test_a_damaged_package_is_named_and_removed(path: str, tmp_path: Path) -> None:
+    """A wheel or a source distribution whose download was cut off."""
+    name = "some_thing-1.0.tar.gz" if path.startswith("some") else "some_thing-1.0-py3-none-any.whl"
+    (tmp_path / "packages").mkdir()
+    (tmp_path / "packages" / name).write_bytes(b"cut off")
+    with pytest.raises(FetchError, match=rf"{name}: damaged \(.*\); removed"):
+        fetch_file(PackagedFile("some_thing", "1.0", path, "0" * 64), tmp_path)
+    assert not list((tmp_path / "packages").iterdir())
 
 
 def test_a_file_that_the_package_does_not_hold_is_named(tmp_path: Path) -> None:

@@ -144,6 +144,42 @@ def test_a_configuration_these_networks_cannot_do_is_refused(
         load_network(tmp_path)
 
 
+@pytest.mark.parametrize("change", [{"vocab_size": None}, {"odd": 1}, {"encoder": None}, {"encoder": {"odd": 1}}])
+def test_an_own_configuration_that_is_wrong_is_named(change: dict[str, Any], tmp_path: Path) -> None:
+    """A field that is missing or unknown is the file's fault."""
+    save_network(load_network(GOLDEN_NETWORK), tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text()) | change
+    config = {name: value for name, value in config.items() if value is not None}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(CheckpointError, match=r"config\.json: "):
+        load_network(tmp_path)
+
+
+def test_pooling_files_are_read_and_what_they_cannot_mean_is_refused(transformers: Any, tmp_path: Path) -> None:
+    """The class token, not normalised; a maximum is not there; a damaged file is named."""
+    make_reference(transformers, "BertModel", tmp_path)
+    (tmp_path / "1_Pooling").mkdir()
+    pooling = tmp_path / "1_Pooling" / "config.json"
+    pooling.write_text('{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}')
+    (tmp_path / "modules.json").write_text('[{"type": "sentence_transformers.models.Pooling"}]')
+    network = load_network(tmp_path)
+    assert isinstance(network, TextNetwork)
+    assert (network.config.pooling, network.config.normalize) == ("cls", False)
+    pooling.write_text('{"pooling_mode_max_tokens": true}')
+    with pytest.raises(CheckpointError, match="pooling_mode_max_tokens; expected mean tokens or cls token alone"):
+        load_network(tmp_path)
+    pooling.write_text('{"pooling_mode_mean_tokens": true}')
+    (tmp_path / "modules.json").write_text("[")
+    with pytest.raises(CheckpointError, match=r"modules\.json: not JSON"):
+        load_network(tmp_path)
+
+
+def test_half_precision_checkpoints_become_float32(tmp_path: Path) -> None:
+    """Whatever they were saved as."""
+    save_network(load_network(GOLDEN_NETWORK).half(), tmp_path)
+    assert {parameter.dtype for parameter in load_network(tmp_path).parameters()} == {torch.float32}
+
+
 def test_swiglu_is_refused(transformers: Any, tmp_path: Path) -> None:
     """DINOv2-giant's MLP is not there."""
     make_reference(transformers, "Dinov2Model", tmp_path, use_swiglu_ffn=True)
