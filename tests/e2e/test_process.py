@@ -70,6 +70,7 @@ def test_cuda_refuses_to_start_on_a_machine_without_a_gpu() -> None:
 
 def test_the_command_line_lists_classifies_embeds_and_attends(start_process: StartProcess, tmp_path: Path) -> None:
     """Against a real server, as a user would."""
+    pytest.importorskip("matplotlib", reason="the extra explore is not installed")
     boot, picture = str(CLOTHING / "ankle-boot.png"), tmp_path / "boot.png"
     with start_process() as server:
         (model,) = json.loads(regard_command(server.address, "models", "--json").stdout)
