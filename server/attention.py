@@ -14,7 +14,8 @@ from server.tensors import write_tensor
 
 Array = NDArray[Any]
 
-_KINDS = {"self": pb.ATTENTION_KIND_SELF, "cross": pb.ATTENTION_KIND_CROSS}
+_COMPUTED_ITEM_BYTES = 4
+KINDS = {"self": pb.ATTENTION_KIND_SELF, "cross": pb.ATTENTION_KIND_CROSS}
 _DTYPES: dict[int, type[np.floating[Any]]] = {
     pb.DATA_TYPE_UNSPECIFIED: np.float32,
     pb.DATA_TYPE_FLOAT32: np.float32,
@@ -51,9 +52,21 @@ class AttentionPlan:
         queries = length if self.queries is None else len(self.queries)
         return len(self.layers) * rows * heads * queries * length * np.dtype(self.dtype).itemsize
 
+    def computed_bytes(self, rows: int, length: int) -> int:
+        """Size of the weights that are computed for it, float32, before anything is cut out or reduced."""
+        return sum(layer.num_heads for layer in self.layers) * rows * length * length * _COMPUTED_ITEM_BYTES
+
+
+@dataclass(frozen=True)
+class AttentionLimits:
+    """Most bytes of attention weights of one request: in its answer, and while it is computed."""
+
+    answer_bytes: int
+    computed_bytes: int
+
 
 def plan_attention(
-    request: pb.AttentionRequest, contract: Contract, *, rows: int, length: int, max_bytes: int
+    request: pb.AttentionRequest, contract: Contract, *, rows: int, length: int, limits: AttentionLimits
 ) -> AttentionPlan:
     """Check an attention request against a model and an input.
 
@@ -62,7 +75,7 @@ def plan_attention(
         contract: The model's.
         rows: Rows of the input.
         length: Its positions: tokens, or patches and class token.
-        max_bytes: Most bytes of weights that one answer may hold.
+        limits: How much may be computed and sent.
 
     Raises:
         NotPossible: The model was exported without attention.
@@ -87,11 +100,20 @@ def plan_attention(
         queries=_indices("rows", chosen_rows, length) if chosen_rows else None,
         dtype=_DTYPES[request.dtype],
     )
-    size_bytes = plan.answer_bytes(rows, length)
-    if size_bytes > max_bytes:
-        expected = f"at most {max_bytes}: fewer layers, heads or rows, a mean over heads, or FLOAT16"
-        raise InvalidInput("attention", f"an answer of {size_bytes} bytes", expected)
+    _check_sizes(plan, rows, length, limits)
     return plan
+
+
+def _check_sizes(plan: AttentionPlan, rows: int, length: int, limits: AttentionLimits) -> None:
+    answer_bytes, computed_bytes = plan.answer_bytes(rows, length), plan.computed_bytes(rows, length)
+    if answer_bytes > limits.answer_bytes:
+        expected = f"at most {limits.answer_bytes}: fewer layers, heads or rows, a mean over heads, or FLOAT16"
+        raise InvalidInput("attention", f"an answer of {answer_bytes} bytes", expected)
+    if computed_bytes > limits.computed_bytes:
+        expected = (
+            f"at most {limits.computed_bytes} (the server's --max-attention-bytes): fewer layers or a smaller input"
+        )
+        raise InvalidInput("attention", f"{computed_bytes} bytes of weights to compute", expected)
 
 
 def _indices(field: str, wanted: Sequence[int], count: int) -> tuple[int, ...]:
@@ -140,7 +162,7 @@ def write_attention(plan: AttentionPlan, weights: Mapping[str, Array], *, batche
         reduced = reduce_weights(array, plan)
         answer.layers.add(
             layer=layer.layer,
-            kind=_KINDS[layer.kind],
+            kind=KINDS[layer.kind],
             axes=axes,
             heads=plan.heads,
             queries=range(array.shape[2]) if plan.queries is None else plan.queries,

@@ -1,7 +1,7 @@
 """Which requests share a batch, how they are joined, how results are parted: pure functions for the scheduler."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -66,6 +66,11 @@ class Work:
         """Requests of the same group may share a batch: one model, one of its graphs."""
         return self.engine, bool(self.attentions)
 
+    @property
+    def heads_fetched(self) -> dict[str, int]:
+        """Heads of each attention output wanted, by name."""
+        return {layer.output: layer.num_heads for layer in self.contract.attention if layer.output in self.attentions}
+
 
 @dataclass(frozen=True, eq=False)
 class Results:
@@ -88,14 +93,39 @@ def choose_companions(first: Work, waiting: Sequence[Work], limits: BatchLimits)
     """
     candidates = [index for index, work in enumerate(waiting) if work.group == first.group]
     candidates.sort(key=lambda index: abs(waiting[index].length - first.length))
-    batch, chosen = [first], []
+    load, chosen = _Load().with_one_more(first), []
     for index in candidates:
-        if _fits([*batch, waiting[index]], limits):
-            batch.append(waiting[index])
+        larger = load.with_one_more(waiting[index])
+        if larger.fits(limits):
+            load = larger
             chosen.append(index)
-        if sum(work.rows for work in batch) >= limits.rows:
+        if load.rows >= limits.rows:
             break
     return chosen
+
+
+@dataclass(frozen=True)
+class _Load:
+    """What a batch being cut amounts to."""
+
+    rows: int = 0
+    tokens: int = 0
+    longest: int = 0
+    heads_fetched: Mapping[str, int] = field(default_factory=dict)
+
+    def with_one_more(self, work: Work) -> "_Load":
+        heads = self.heads_fetched
+        if not heads.keys() >= set(work.attentions):
+            heads = {**heads, **work.heads_fetched}
+        rows, tokens = self.rows + work.rows, self.tokens + work.rows * work.length
+        return _Load(rows, tokens, max(self.longest, work.length), heads)
+
+    def fits(self, limits: BatchLimits) -> bool:
+        padded = self.rows * self.longest
+        weights = padded * self.longest * sum(self.heads_fetched.values())
+        within = self.rows <= limits.rows and padded <= limits.tokens
+        padding_is_small = 1 - self.tokens / padded <= _MAX_PADDING_SHARE
+        return within and padding_is_small and weights * _BYTES_PER_WEIGHT <= limits.attention_bytes
 
 
 def padded_tokens(batch: Sequence[Work]) -> int:
@@ -106,19 +136,6 @@ def padded_tokens(batch: Sequence[Work]) -> int:
 def padding_share(batch: Sequence[Work]) -> float:
     """Share of a batch's tokens that are padding, in [0, 1)."""
     return 1 - sum(work.rows * work.length for work in batch) / padded_tokens(batch)
-
-
-def _fits(batch: Sequence[Work], limits: BatchLimits) -> bool:
-    rows = sum(work.rows for work in batch)
-    fits = rows <= limits.rows and padded_tokens(batch) <= limits.tokens
-    return fits and padding_share(batch) <= _MAX_PADDING_SHARE and _attention_bytes(batch) <= limits.attention_bytes
-
-
-def _attention_bytes(batch: Sequence[Work]) -> int:
-    fetched = {name for work in batch for name in work.attentions}
-    rows, longest = sum(work.rows for work in batch), max(work.length for work in batch)
-    heads = sum(layer.num_heads for layer in batch[0].contract.attention if layer.output in fetched)
-    return rows * heads * longest * longest * _BYTES_PER_WEIGHT
 
 
 def run_batch(batch: Sequence[Work]) -> list[Results]:

@@ -1,9 +1,9 @@
 """The contract of an artifact, contract.json: written by export/, read by the repository; the only thing both share."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 CONTRACT_FILE = "contract.json"
 PLAIN_GRAPH, TAPPED_GRAPH, WEIGHTS_FILE = "model.onnx", "attention.onnx", "weights.bin"
@@ -71,6 +71,12 @@ class ImageContract(_Part):
     resample: Literal["bilinear", "bicubic", "lanczos"] = "bicubic"
     mean: tuple[float, ...]
     std: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _check_edges(self) -> Self:
+        if self.resize_shorter_edge is not None and self.resize_shorter_edge < self.crop_size:
+            raise ValueError(f"resize_shorter_edge: {self.resize_shorter_edge}; expected at least {self.crop_size}")
+        return self
 
 
 class EmbeddingContract(_Part):
@@ -145,6 +151,19 @@ class Contract(_Part):
     made_with: dict[str, str] = {}
     verification: tuple[Check, ...] = ()
 
+    @model_validator(mode="after")
+    def _check_references(self) -> Self:
+        outputs = {spec.name for spec in self.outputs}
+        if self.labels and "logits" not in outputs:
+            raise ValueError("labels: given without an output named logits")
+        if self.embedding and self.embedding.output not in outputs:
+            raise ValueError(f"embedding.output: {self.embedding.output!r} is no output")
+        if self.image and not self.patches:
+            raise ValueError("patches: missing; expected the grid of the images")
+        if self.text and self.text.tokenizer_file not in self.files:
+            raise ValueError(f"text.tokenizer_file: {self.text.tokenizer_file!r} is none of files")
+        return self
+
 
 def read_contract(path: Path) -> Contract:
     """Read and check a contract.
@@ -159,4 +178,6 @@ def read_contract(path: Path) -> Contract:
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"])) or "content"
-        raise ContractError(f"{path}: {field}: {first['msg']} (got {str(first['input'])[:80]!r})") from error
+        message = first["msg"].removeprefix("Value error, ")
+        got = "" if isinstance(first["input"], dict) else f" (got {str(first['input'])[:80]!r})"
+        raise ContractError(f"{path}: {field}: {message}{got}") from error

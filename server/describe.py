@@ -1,13 +1,12 @@
 """Puts into messages what the server says about models and positions; used by the service."""
 
 from regard.v1 import types_pb2 as pb
+from server.attention import KINDS
 from server.contract import PatchContract, TensorContract
 from server.images import Pixels
 from server.repository import LoadedModel
 from server.tensors import WIRE_DTYPES
 from server.text import Tokens
-
-_KINDS = {"self": pb.ATTENTION_KIND_SELF, "cross": pb.ATTENTION_KIND_CROSS}
 
 
 def describe_model(model: LoadedModel, max_batch_size: int, device: str) -> pb.Model:
@@ -35,7 +34,7 @@ def describe_model(model: LoadedModel, max_batch_size: int, device: str) -> pb.M
     if contract.patches:
         described.patches.CopyFrom(describe_patches(contract.patches))
     for layer in contract.attention:
-        described.attention_layers.add(layer=layer.layer, kind=_KINDS[layer.kind], num_heads=layer.num_heads)
+        described.attention_layers.add(layer=layer.layer, kind=KINDS[layer.kind], num_heads=layer.num_heads)
     return described
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regard.v1 import types_pb2 as pb
-from server.attention import AttentionPlan, plan_attention, write_attention
+from server.attention import AttentionLimits, AttentionPlan, plan_attention, write_attention
 from server.batching import Work
 from server.config import Config
 from server.describe import describe_patches, describe_tokens
@@ -125,11 +125,9 @@ class Pipeline:
     ) -> AttentionPlan | None:
         if attention is None:
             return None
-        # What is left of a message once everything but the weights has its place.
-        max_bytes = self._config.max_message_bytes * 15 // 16
-        return plan_attention(
-            attention, model.contract, rows=prepared.rows, length=prepared.length, max_bytes=max_bytes
-        )
+        # A sixteenth of the message is left for everything but the weights.
+        limits = AttentionLimits(self._config.max_message_bytes * 15 // 16, self._config.max_attention_bytes)
+        return plan_attention(attention, model.contract, rows=prepared.rows, length=prepared.length, limits=limits)
 
     def _observe(self, model: str, timings: pb.Timings, message: pb.Attention | None) -> None:
         stages = {"decode": timings.decode_ns, "queue": timings.queue_ns}

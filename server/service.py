@@ -14,7 +14,7 @@ from regard.v1 import types_pb2 as pb
 from regard.v1.regard_pb2_grpc import RegardServiceServicer
 from server.config import Config
 from server.describe import describe_model
-from server.errors import InternalFault, InvalidInput, NotPossible, ServerError, ShuttingDown
+from server.errors import InternalFault, InvalidInput, NotPossible, ServerError, ShuttingDown, TooBusy
 from server.metrics import Metrics
 from server.pipeline import (
     Answer,
@@ -81,6 +81,14 @@ class RegardService(RegardServiceServicer):
         """Describe one model."""
         return await self._answer("GetModel", request, context, self._get_model)
 
+    def _admit(self) -> None:
+        """Refuse at the door; requests that are being decoded count as waiting, since they hold memory too."""
+        if self._refusing:
+            raise ShuttingDown("the server is stopping")
+        most = self._config.max_queue_size + self._config.max_batch_size
+        if self._in_flight > most:
+            raise TooBusy(f"the server is full: {most} requests are in it (--max-queue-size); retry later")
+
     async def _answer(
         self,
         method: str,
@@ -93,8 +101,7 @@ class RegardService(RegardServiceServicer):
         self._in_flight += 1
         self._idle.clear()
         try:
-            if self._refusing:
-                raise ShuttingDown("the server is stopping")
+            self._admit()
             return await handle(request, context)
         except ServerError as raised:
             code, error = raised.code, raised

@@ -40,7 +40,10 @@ def open_photo(data: bytes) -> Image.Image:
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
-            return ImageOps.exif_transpose(image).convert("RGB")
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I"):  # 16-bit grey, which convert would clip to white
+                upright = Image.fromarray((np.asarray(upright, dtype=np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+            return upright.convert("RGB")
     except (OSError, Image.DecompressionBombError) as error:
         raise ValueError(f"not a readable image: {error}") from error
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from regard.v1 import types_pb2 as pb
-from server.attention import AttentionPlan, plan_attention, reduce_weights, write_attention
+from server.attention import AttentionLimits, AttentionPlan, plan_attention, reduce_weights, write_attention
 from server.contract import Contract
 from server.errors import InvalidInput, NotPossible
 from server.tensors import read_tensor
@@ -14,10 +14,14 @@ LENGTH = 6
 WEIGHTS = np.random.default_rng(0).dirichlet(np.ones(LENGTH), size=(2, 4, LENGTH)).astype(np.float32)
 
 
-def plan(contract: Contract = CONTRACT, *, max_bytes: int = 10**6, **request: Any) -> AttentionPlan:
+def plan(
+    contract: Contract = CONTRACT, *, answer_bytes: int = 10**6, computed_bytes: int = 10**6, **request: Any
+) -> AttentionPlan:
     """Plan an attention request on a text of six tokens."""
     message = pb.AttentionRequest(**request)
-    return plan_attention(message, contract, rows=1, length=LENGTH, max_bytes=max_bytes)
+    return plan_attention(
+        message, contract, rows=1, length=LENGTH, limits=AttentionLimits(answer_bytes, computed_bytes)
+    )
 
 
 def test_an_empty_request_means_every_layer_head_and_row() -> None:
@@ -62,8 +66,15 @@ def test_what_does_not_exist_is_refused_by_name(request_fields: dict[str, Any], 
 def test_an_answer_too_large_is_refused_before_it_is_computed() -> None:
     """2 layers x 4 heads x 6 x 6 float32 are 1152 bytes; half precision fits."""
     with pytest.raises(InvalidInput, match="an answer of 1152 bytes; expected at most 600: fewer layers"):
-        plan(max_bytes=600)
-    assert plan(max_bytes=600, dtype=pb.DATA_TYPE_FLOAT16).answer_bytes(1, LENGTH) == 576
+        plan(answer_bytes=600)
+    assert plan(answer_bytes=600, dtype=pb.DATA_TYPE_FLOAT16).answer_bytes(1, LENGTH) == 576
+
+
+def test_weights_too_large_to_compute_are_refused_even_where_the_answer_is_small() -> None:
+    """The class token's row needs the whole layer: two layers of 4 heads and 6 x 6 float32."""
+    with pytest.raises(InvalidInput, match=r"1152 bytes of weights to compute; expected at most 1000 .*fewer layers"):
+        plan(computed_bytes=1000, cls_only=True)
+    assert plan(computed_bytes=1000, cls_only=True, layers=[-1]).computed_bytes(1, LENGTH) == 576
 
 
 def test_a_model_without_attention_says_so() -> None:

@@ -96,8 +96,17 @@ def damage(path: Path) -> None:
         (lambda folder: edit_contract(folder, lambda c: c.pop("inputs")), r"contract\.json: inputs: Field required"),
         (lambda folder: edit_contract(folder, lambda c: c.update(extra=1)), r"contract\.json: extra: Extra inputs"),
         (
-            lambda folder: edit_contract(folder, lambda c: c["outputs"].pop()),
+            lambda folder: edit_contract(folder, lambda c: c["outputs"].pop(0)),
             r"model\.onnx: has the inputs and outputs",
+        ),
+        (lambda folder: edit_contract(folder, lambda c: c["outputs"].pop()), "labels: given without an output named"),
+        (
+            lambda folder: edit_contract(folder, lambda c: c["embedding"].update(output="x")),
+            "embedding.output: 'x' is no output",
+        ),
+        (
+            lambda folder: edit_contract(folder, lambda c: c["text"].update(tokenizer_file="/etc/passwd")),
+            "text.tokenizer_file: '/etc/passwd' is none of files",
         ),
         (
             lambda folder: edit_contract(folder, lambda c: c["attention"].pop()),
