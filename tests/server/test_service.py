@@ -221,6 +221,24 @@ async def test_a_caller_who_hangs_up_is_counted_and_harms_nobody(running: Runnin
     np.testing.assert_allclose(read_tensor("v", answer.vector), run_alone("a dog")["embedding"][0], atol=TOLERANCE)
 
 
+async def test_a_full_server_refuses_at_the_door_and_answers_whom_it_let_in(start: Serve) -> None:
+    """Sixty at once where a queue of one is allowed: right answers, or RESOURCE_EXHAUSTED with the limit's name."""
+    expected = run_alone("the cat")["embedding"][0]
+    async with start(max_queue_size=1, max_batch_size=1) as running:
+        request = api.EmbedRequest(model="tiny-text", text="the cat")
+        outcomes = await asyncio.gather(*(running.stub.Embed(request) for _ in range(60)), return_exceptions=True)
+        answers = [one for one in outcomes if not isinstance(one, BaseException)]
+        refusals = [one for one in outcomes if isinstance(one, grpc.aio.AioRpcError)]
+        assert len(answers) + len(refusals) == 60
+        assert answers
+        assert refusals
+        for answer in answers:
+            np.testing.assert_allclose(read_tensor("v", answer.vector), expected, atol=TOLERANCE)
+        for refusal in refusals:
+            assert refusal.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert "--max-queue-size" in str(refusal.details())
+
+
 async def test_a_message_larger_than_the_limit_is_refused(start: Serve) -> None:
     """By gRPC itself, before it is read."""
     async with start(max_message_bytes=10_000) as running:
