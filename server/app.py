@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -116,14 +117,17 @@ def _make_server(config: Config) -> grpc.aio.Server:
 
 
 def _bind(server: grpc.aio.Server, listen: str) -> str:
-    """Bind the port; returns the address with the real port."""
+    """Bind the port; returns the address with the real port.
+
+    A socket of our own tries the address first: gRPC would log the reason of a failure instead of telling it.
+    """
+    host, _, port = listen.rpartition(":")
     try:
-        port = server.add_insecure_port(listen)
-    except RuntimeError as error:
-        raise StartError(
-            f"--listen: {listen}: cannot listen; is the port free and the address this machine's?"
-        ) from error
-    return f"{listen.rpartition(':')[0]}:{port}"
+        family = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0][0]
+        socket.create_server((host.strip("[]"), int(port)), family=family).close()
+        return f"{host}:{server.add_insecure_port(listen)}"
+    except (OSError, RuntimeError) as error:
+        raise StartError(f"--listen: {listen}: cannot listen: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _add_health(server: grpc.aio.Server) -> health.aio.HealthServicer:

@@ -2,6 +2,12 @@
 
 from importlib.util import find_spec
 
+from hypothesis import settings
+
+# How long an example takes says nothing about whether it is right.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
+
 _NEEDS = {
     "export": "torch",
     "model": "torch",

@@ -22,6 +22,7 @@ def main() -> None:
 
 
 def _run() -> int:
+    os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what gRPC would log of a lost server is said in one line here
     try:
         return _run_commands()
     except ModuleNotFoundError as error:

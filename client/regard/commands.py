@@ -121,7 +121,7 @@ def embed(
         else:
             Terminal().print(_summary(source, answer))
     if len(answers) > 1 and not as_json:
-        Terminal().print("", cosine_table([each.name for each in given], [answer.vector for answer in answers]))
+        Terminal().print("", cosine_table([each.title for each in given], [answer.vector for answer in answers]))
 
 
 @app.command()
@@ -181,14 +181,14 @@ def _choose(client: Client, source: Source, task: Task) -> Model:
 
 def _warn_if_cut(source: Source, answer: Classification | Embedding) -> None:
     if answer.truncated:
-        typer.echo(f"regard: {clean(source.name)} has more tokens than {answer.model} takes and was cut", err=True)
+        typer.echo(f"regard: {clean(source.title)} has more tokens than {answer.model} takes and was cut", err=True)
 
 
 def _summary(source: Source, answer: Embedding) -> Text:
     first = ", ".join(f"{value:.4f}" for value in answer.vector[:6])
     more = ", ..." if answer.vector.size > 6 else ""
     norm = float(np.linalg.norm(answer.vector))
-    return Text(f"{clean(source.name)}: {answer.vector.size} wide, norm {norm:.4f}, [{first}{more}]")
+    return Text(f"{clean(source.title)}: {answer.vector.size} wide, norm {norm:.4f}, [{first}{more}]")
 
 
 def _print_tokens(answer: Classification | Embedding) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 
 from regard.answers import Modality, Model
 
+_TITLE_CHARACTERS = 60
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 Task = Literal["classify", "embed", "attend"]
@@ -30,6 +31,11 @@ class Source:
     name: str
     image: bytes | None
     text: str | None
+
+    @property
+    def title(self) -> str:
+        """The name, cut to what fits a line."""
+        return self.name if len(self.name) <= _TITLE_CHARACTERS else f"{self.name[: _TITLE_CHARACTERS - 1]}…"
 
     @property
     def modality(self) -> Modality:
