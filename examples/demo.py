@@ -146,9 +146,8 @@ def attend(served: Served, out: Path) -> list[Path]:
     for file in sorted((EXAMPLES / "photos").glob("*.jpg")):
         pictures.append(out / f"{file.stem}-heads.png")
         _regard(served, "attend", str(file), "--model", FINE_MODEL, "-o", str(pictures[-1]))
-    for suffix in ("png", "svg"):
-        pictures.append(out / f"sentence.{suffix}")
-        _regard(served, "attend", PAIR[0], "--model", "minilm", "--layer", "1", "-o", str(pictures[-1]))
+    pictures.append(out / "sentence.png")
+    _regard(served, "attend", PAIR[0], "--model", "minilm", "--layer", "1", "-o", str(pictures[-1]))
     for picture in pictures:
         _check(picture.stat().st_size > 1000, f"{picture} is empty")
     return pictures

@@ -43,6 +43,8 @@ def export(
     try:
         with errors.status(f"loading {escape(source)}") as status:
             loaded = load_source(source, cache, image_size)
+            if image_size and loaded.image is None:
+                raise CheckpointError(f"--image-size: {image_size}; {loaded.name} takes text")
             loaded = replace(loaded, name=name or loaded.name)
             built = build(loaded, out, lambda step: status.update(f"{loaded.name}: {step}"))
     except _EXPECTED as error:

@@ -29,6 +29,8 @@ def _run() -> int:
         return _explain_missing(error)
     except Unavailable as error:
         return _fail(f"{error} (is a server running there? see --server)")
+    except UnicodeEncodeError as error:
+        return _fail(f"this terminal's encoding, {error.encoding}, cannot show the answer: set PYTHONIOENCODING=utf-8")
     except (RegardError, OSError, ValueError) as error:
         return _fail(str(error))
     except KeyboardInterrupt:

@@ -4,6 +4,7 @@ import dataclasses
 import json
 import os
 import sys
+import warnings
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -128,7 +129,14 @@ def embed(
 def attend(
     context: typer.Context,
     source: SourceArgument,
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="Picture: .png, .svg or .pdf.")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="Picture: .png, .svg or .pdf.  [default for photos: NAME-attention.png in this folder]",
+        ),
+    ] = None,
     layer: Annotated[int, typer.Option(help="Layer; negative counts from the last.")] = -1,
     head: Annotated[int | None, typer.Option(help="One head (default: each for photos, the mean for texts).")] = None,
     row: Annotated[
@@ -145,6 +153,8 @@ def attend(
     if output is not None and output.suffix.lower() not in _PICTURE_SUFFIXES:
         raise typer.BadParameter(f"{output}: a picture ends in {', '.join(_PICTURE_SUFFIXES)}", param_hint="-o")
     client: Client = context.obj
+    if output is not None and not output.parent.is_dir():
+        raise InputError(f"-o {output}: {output.parent} is no folder")
     given = read_source(source)
     chosen = client.model(model) if model else _choose(client, given, "attend")
     ask = client.classify if chosen.can_classify else client.embed
@@ -215,7 +225,9 @@ def _save_picture(path: Path, source: Source, answer: Classification | Embedding
         figure = draw(pictures.open_photo(source.image), layer, attention.patches, model=answer.model)
     else:
         raise InputError("the server did not say what the positions stand for")
-    figure.savefig(path, dpi=150)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # drawn as a box
+        figure.savefig(path, dpi=150)
     typer.echo(f"regard: wrote {path}", err=True)
 
 

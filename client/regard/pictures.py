@@ -22,6 +22,8 @@ from regard.attention import Box, LayerAttention, PatchGrid, Token
 
 _SHOWN_PIXELS = 1024
 _INK, _PAPER = "#e6e6e6", "#101014"
+# The longest edge of a text's picture; above it, cells shrink and not every token is named.
+_LARGEST_INCHES = 20.0
 
 
 def _heat_map() -> ListedColormap:
@@ -147,13 +149,14 @@ def token_heatmap(layer: LayerAttention, tokens: Sequence[Token], *, model: str)
     weights = weights[0] if layer.axes[0] == "head" else weights
     if weights.shape != (len(layer.queries), len(tokens)):
         raise ValueError(f"attention of shape {list(weights.shape)} for {len(tokens)} tokens")
-    width, height = (max(2.5, 0.28 * count) for count in (len(tokens), len(layer.queries)))
+    width, height = (min(max(2.5, 0.28 * count), _LARGEST_INCHES) for count in (len(tokens), len(layer.queries)))
     figure = Figure(figsize=(width + 2.4, height + 2.0), layout="constrained", facecolor=_PAPER)
     axes = figure.add_subplot()
     heat = axes.imshow(weights, cmap="viridis", norm=PowerNorm(0.5, 0, max(float(weights.max()), 1e-9)))
     words = [_printable(token.text) for token in tokens]
-    axes.set_xticks(range(len(words)), words, rotation=90, fontsize=9)
-    axes.set_yticks(range(len(layer.queries)), [words[query] for query in layer.queries], fontsize=9)
+    columns, rows = (_labelled(count) for count in (len(words), len(layer.queries)))
+    axes.set_xticks(columns, [words[column] for column in columns], rotation=90, fontsize=9)
+    axes.set_yticks(rows, [words[layer.queries[row]] for row in rows], fontsize=9)
     axes.set_xlabel("looked at (keys)", color=_INK)
     axes.set_ylabel("looking (queries)", color=_INK)
     axes.tick_params(length=0, colors=_INK)
@@ -161,6 +164,11 @@ def token_heatmap(layer: LayerAttention, tokens: Sequence[Token], *, model: str)
     axes.set_title(f"{model} · layer {layer.layer} · {_head_names(layer)[0]}", color=_INK, fontsize=12)
     _style_scale(figure.colorbar(heat, ax=axes, label="attention weight", pad=0.02, aspect=30))
     return figure
+
+
+def _labelled(count: int) -> range:
+    """Which of so many rows or columns are labelled: all, or every second and so on where they are many."""
+    return range(0, count, max(1, -(-count * 28 // int(_LARGEST_INCHES * 100))))
 
 
 def _head_names(layer: LayerAttention) -> list[str]:

@@ -1,7 +1,7 @@
 """What the command line's arguments mean: which are photos, which are texts, and which model takes them."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -53,10 +53,20 @@ def read_source(argument: str) -> Source:
     if argument == "-":
         return _from_bytes("stdin", sys.stdin.buffer.read())
     path = Path(argument)
-    if _is_file(path):
-        return _from_bytes(path.name, path.read_bytes())
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+    named_like_image = path.suffix.lower() in IMAGE_SUFFIXES
+    if _is(path.is_file):
+        data = path.read_bytes()
+        if named_like_image and not is_image(data):
+            raise InputError(f"{argument}: {len(data)} bytes that are no JPEG, PNG or WebP image, in spite of the name")
+        return _from_bytes(path.name, data)
+    if named_like_image:
         raise InputError(f"{argument}: no such file")
+    if _is(path.is_dir) and "/" in argument:
+        raise InputError(f"{argument}: a folder; expected a file or a text")
+    try:
+        argument.encode()
+    except UnicodeEncodeError as error:
+        raise InputError("the text is not valid UTF-8") from error
     return Source(argument, None, argument)
 
 
@@ -85,9 +95,9 @@ def can_do(model: Model, task: Task) -> bool:
     return model.can_classify if task == "classify" else model.can_embed
 
 
-def _is_file(path: Path) -> bool:
+def _is(kind: Callable[[], bool]) -> bool:
     try:
-        return path.is_file()
+        return kind()
     except (OSError, ValueError):  # a text too long, or with characters that no path has
         return False
 

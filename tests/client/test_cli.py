@@ -208,7 +208,7 @@ def test_a_picture_that_cannot_be_written_is_one_line(run: Run) -> None:
     """Exit code 1."""
     done = run("attend", "cats", "-o", "no/such/folder.png")
     assert done.code == 1
-    assert "No such file or directory" in done.err.splitlines()[-1]
+    assert done.err.splitlines()[-1] == "regard: -o no/such/folder.png: no/such is no folder"
 
 
 def test_without_typer_it_says_what_to_install(server: FakeServer) -> None:

@@ -159,3 +159,19 @@ def test_tokens_that_do_not_fit_the_weights_are_refused() -> None:
     """One key too few."""
     with pytest.raises(ValueError, match=r"shape \[1, 4\] for 5 tokens"):
         pictures.token_heatmap(_layer(np.ones((1, 4), np.float32)), TOKENS, model="minilm")
+
+
+def test_a_long_texts_picture_stays_of_a_size_that_viewers_open() -> None:
+    """256 tokens: at most 20 inches of cells, and not every token is named."""
+    tokens = [Token(id=5, text=f"w{index}", start=0, end=0, special=False) for index in range(256)]
+    layer = LayerAttention(
+        layer=0,
+        kind="self",
+        axes=("query", "key"),
+        heads=(0, 1),
+        queries=tuple(range(256)),
+        weights=np.full((256, 256), 1 / 256, dtype=np.float32),
+    )
+    figure = pictures.token_heatmap(layer, tokens, model="m")
+    assert max(figure.get_size_inches()) <= 23
+    assert len(figure.axes[0].get_xticks()) == 64

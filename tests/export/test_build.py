@@ -186,6 +186,13 @@ def test_a_name_that_is_no_folder_name_is_refused(name: str, source: Source, out
     assert everything_below(out.parent) == []
 
 
+def test_an_image_size_for_a_text_network_is_refused(out: Path) -> None:
+    """Rather than ignored."""
+    done = CliRunner().invoke(app, [str(GOLDEN_NETWORK), "--image-size", "128", "--out", str(out)])
+    assert done.exit_code == 1
+    assert "--image-size: 128; tiny-text takes text" in done.output
+
+
 def test_loading_a_folder_takes_its_name() -> None:
     """Unless another is given."""
     assert load_folder(GOLDEN_NETWORK).name == "tiny-text"
