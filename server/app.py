@@ -16,13 +16,13 @@ from regard.v1 import regard_pb2
 from regard.v1.regard_pb2_grpc import add_RegardServiceServicer_to_server
 from server.batching import BatchLimits
 from server.config import Config
-from server.device import Device, choose_device
+from server.device import Device, choose_device, share_cpus
 from server.errors import StartError
 from server.http import MetricsServer
 from server.metrics import Metrics
 from server.pipeline import Pipeline
 from server.repository import Repository, load_repository
-from server.scheduler import Scheduler
+from server.scheduler import Admission, Scheduler
 from server.service import RegardService
 
 _log = logging.getLogger(__name__)
@@ -60,15 +60,16 @@ async def serve(config: Config, stop: asyncio.Event, announce: Callable[[Started
     ready = False
     web = MetricsServer(config.metrics, metrics.registry, lambda: ready)
     workers = ThreadPoolExecutor(config.engine_threads + 1, thread_name_prefix="worker")
-    limits = BatchLimits(config.max_batch_size, config.max_batch_tokens, config.max_attention_bytes)
-    scheduler = Scheduler(limits, config.max_queue_size, metrics)
     server = _make_server(config)
+    scheduler: Scheduler | None = None
     try:
         address = _bind(server, config.listen)
         device = choose_device(config.device)
-        repository = await asyncio.to_thread(load_repository, config.models, device, config.engine_threads)
+        lanes = share_cpus(config.engine_threads, device, config.lanes)
+        repository = await asyncio.to_thread(load_repository, config.models, device, lanes)
         for model in repository.all():
             metrics.model_info.labels(model.name, model.contract.version, model.contract.family, device.name).set(1)
+        scheduler = _make_scheduler(config, lanes.count, metrics)
         scheduler.start()
         service = RegardService(config, repository, Pipeline(config, scheduler, workers, metrics), metrics, device.name)
         add_RegardServiceServicer_to_server(service, server)
@@ -85,7 +86,8 @@ async def serve(config: Config, stop: asyncio.Event, announce: Callable[[Started
         await _drain(server, service, scheduler, config.drain_seconds)
     finally:
         await server.stop(None)
-        await scheduler.close()
+        if scheduler:
+            await scheduler.close()
         workers.shutdown()
         web.close()
 
@@ -104,6 +106,12 @@ async def _drain(server: grpc.aio.Server, service: RegardService, scheduler: Sch
         scheduler.refuse_waiting()
     await asyncio.sleep(_LAST_MOMENT_SECONDS)
     await server.stop(_LAST_MOMENT_SECONDS)
+
+
+def _make_scheduler(config: Config, lanes: int, metrics: Metrics) -> Scheduler:
+    limits = BatchLimits(config.max_batch_size, config.max_batch_tokens, config.max_attention_bytes)
+    admission = Admission(config.max_queue_size, config.max_queue_bytes, config.max_queue_seconds)
+    return Scheduler(limits, admission, lanes, metrics, config.max_queue_delay_ms / 1e3)
 
 
 def _make_server(config: Config) -> grpc.aio.Server:

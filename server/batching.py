@@ -1,4 +1,4 @@
-"""Which requests share a batch, how they are joined, how results are parted: pure functions for the scheduler."""
+"""What a request needs computed, how requests are joined into a batch, how its results are parted."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,19 +8,28 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.contract import SEQUENCE_AXIS, Contract
+from server.cost import CostModel
 
 Array = NDArray[Any]
 
-# Requests of other lengths join a batch only while at most this share of its tokens is padding.
-_MAX_PADDING_SHARE = 0.25
 _BYTES_PER_WEIGHT = 4
 
 
 class Runner(Protocol):
-    """What computes a batch: the engine."""
+    """What computes batches: one graph of a model. Requests for the same one may share a batch."""
 
-    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], attentions: Sequence[str]) -> dict[str, Array]:
-        """See Engine.run."""
+    @property
+    def cost(self) -> CostModel:
+        """What a run costs on one lane."""
+        ...
+
+    @property
+    def can_run_wide(self) -> bool:
+        """Whether a run that has the machine to itself can use all of it."""
+        ...
+
+    def run(self, inputs: Mapping[str, Array], names: Sequence[str], *, wide: bool = False) -> dict[str, Array]:
+        """See Graph.run."""
         ...
 
 
@@ -44,16 +53,16 @@ class Work:
     """What one request needs computed.
 
     Attributes:
-        engine: The model's.
+        graph: The model's plain graph, or with attention its tapped one.
         contract: The model's.
         inputs: By name, each [rows, ...].
         rows: Rows of every input.
         length: Positions of a row: tokens, or patches and class token.
         outputs: Names of the ordinary outputs wanted.
-        attentions: Names of the attention outputs wanted; with any, the tapped graph runs.
+        attentions: Names of the attention outputs wanted.
     """
 
-    engine: Runner
+    graph: Runner
     contract: Contract
     inputs: Mapping[str, Array]
     rows: int
@@ -62,9 +71,9 @@ class Work:
     attentions: tuple[str, ...] = ()
 
     @property
-    def group(self) -> tuple[Runner, bool]:
-        """Requests of the same group may share a batch: one model, one of its graphs."""
-        return self.engine, bool(self.attentions)
+    def held_bytes(self) -> int:
+        """Memory that the request holds while it waits."""
+        return sum(array.nbytes for array in self.inputs.values())
 
     @property
     def heads_fetched(self) -> dict[str, int]:
@@ -80,32 +89,8 @@ class Results:
     attentions: Mapping[str, Array]
 
 
-def choose_companions(first: Work, waiting: Sequence[Work], limits: BatchLimits) -> list[int]:
-    """Choose which waiting requests share a batch with the one whose turn it is.
-
-    Args:
-        first: Runs in any case.
-        waiting: In order of arrival.
-        limits: The batch's.
-
-    Returns:
-        Positions in `waiting`, those of a length near to the first's foremost.
-    """
-    candidates = [index for index, work in enumerate(waiting) if work.group == first.group]
-    candidates.sort(key=lambda index: abs(waiting[index].length - first.length))
-    load, chosen = _Load().with_one_more(first), []
-    for index in candidates:
-        larger = load.with_one_more(waiting[index])
-        if larger.fits(limits):
-            load = larger
-            chosen.append(index)
-        if load.rows >= limits.rows:
-            break
-    return chosen
-
-
 @dataclass(frozen=True)
-class _Load:
+class Load:
     """What a batch being cut amounts to."""
 
     rows: int = 0
@@ -113,37 +98,39 @@ class _Load:
     longest: int = 0
     heads_fetched: Mapping[str, int] = field(default_factory=dict)
 
-    def with_one_more(self, work: Work) -> "_Load":
+    @classmethod
+    def of(cls, works: Sequence[Work]) -> "Load":
+        """Add up a batch."""
+        load = cls()
+        for work in works:
+            load = load.with_one_more(work)
+        return load
+
+    def with_one_more(self, work: Work) -> "Load":
+        """Return what it amounts to with one request more."""
         heads = self.heads_fetched
         if not heads.keys() >= set(work.attentions):
             heads = {**heads, **work.heads_fetched}
         rows, tokens = self.rows + work.rows, self.tokens + work.rows * work.length
-        return _Load(rows, tokens, max(self.longest, work.length), heads)
+        return Load(rows, tokens, max(self.longest, work.length), heads)
 
     def fits(self, limits: BatchLimits) -> bool:
+        """Whether a batch may be that large."""
         padded = self.rows * self.longest
         weights = padded * self.longest * sum(self.heads_fetched.values())
         within = self.rows <= limits.rows and padded <= limits.tokens
-        padding_is_small = 1 - self.tokens / padded <= _MAX_PADDING_SHARE
-        return within and padding_is_small and weights * _BYTES_PER_WEIGHT <= limits.attention_bytes
+        return within and weights * _BYTES_PER_WEIGHT <= limits.attention_bytes
+
+    @property
+    def padding_share(self) -> float:
+        """Share of the tokens that are padding, in [0, 1)."""
+        return 1 - self.tokens / (self.rows * self.longest)
 
 
-def padded_tokens(batch: Sequence[Work]) -> int:
-    """Tokens of a batch, padding included."""
-    return sum(work.rows for work in batch) * max(work.length for work in batch)
-
-
-def padding_share(batch: Sequence[Work]) -> float:
-    """Share of a batch's tokens that are padding, in [0, 1)."""
-    return 1 - sum(work.rows * work.length for work in batch) / padded_tokens(batch)
-
-
-def run_batch(batch: Sequence[Work]) -> list[Results]:
-    """Compute requests of one group together; returns their results in the same order."""
-    first = batch[0]
-    outputs = sorted({name for work in batch for name in work.outputs})
-    attentions = sorted({name for work in batch for name in work.attentions})
-    return part(batch, first.engine.run(join(batch), outputs, attentions))
+def run_batch(batch: Sequence[Work], *, wide: bool = False) -> list[Results]:
+    """Compute requests of one graph together; returns their results in the same order."""
+    names = sorted({name for work in batch for name in (*work.outputs, *work.attentions)})
+    return part(batch, batch[0].graph.run(join(batch), names, wide=wide))
 
 
 def join(batch: Sequence[Work]) -> dict[str, Array]:

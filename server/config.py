@@ -52,10 +52,16 @@ class Config(BaseSettings):
     threads: int = Field(
         0, ge=0, description="threads of one engine run; 0: as many as there are CPUs for this process"
     )
+    lanes: int = Field(0, ge=0, description="runs at a time, which share the threads; 0: one a thread, at most 4")
     max_batch_size: int = Field(32, ge=1, description="most rows in one batch, and in one request")
     max_batch_tokens: int = Field(8192, ge=1, description="most tokens or patches in one batch, padding included")
     max_attention_bytes: int = Field(2**30, ge=1, description="most attention weights computed at once, in bytes")
     max_queue_size: int = Field(1024, ge=1, description="most requests waiting, or being decoded; more are refused")
+    max_queue_seconds: float = Field(10.0, gt=0, description="longest wait offered, by estimate; more are refused")
+    max_queue_bytes: int = Field(2**30, ge=1, description="most bytes of inputs waiting; more are refused")
+    max_queue_delay_ms: float = Field(
+        0.0, ge=0, description="how long a batch that is not full waits for company while the engine is idle"
+    )
     max_message_bytes: int = Field(64 * 2**20, ge=1024, description="largest request and largest answer, in bytes")
     max_image_pixels: int = Field(50_000_000, ge=1, description="largest image, width times height")
     max_text_bytes: int = Field(256 * 2**10, ge=1, description="longest text, in UTF-8 bytes")

@@ -9,6 +9,7 @@ import onnxruntime
 
 from server.errors import StartError
 
+_MOST_LANES = 4
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 # Operators on shapes; ONNX Runtime keeps them on the CPU on purpose, where their results are needed.
 _SHAPE_OPERATORS = frozenset(
@@ -30,6 +31,31 @@ class Device:
     name: str
     providers: tuple[Any, ...]
     reason: str
+
+
+@dataclass(frozen=True)
+class Lanes:
+    """How the CPUs are shared: so many runs at a time, each with so many threads.
+
+    Two runs of one thread each do more than one run of two threads: threads of one run wait for each other after every
+    operator (docs/performance.md has the figures).
+    """
+
+    count: int
+    threads: int
+
+    @property
+    def all_threads(self) -> int:
+        """Threads of a run that is alone."""
+        return self.count * self.threads
+
+
+def share_cpus(threads: int, device: "Device", lanes: int = 0) -> Lanes:
+    """Share threads among lanes; 0 lanes takes one a thread up to four, and on a GPU two, to copy while it computes."""
+    if device.name != "CPU":
+        return Lanes(lanes or 2, 1)
+    count = min(lanes or _MOST_LANES, threads)
+    return Lanes(count, threads // count)
 
 
 class AssignedNode(Protocol):

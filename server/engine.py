@@ -1,6 +1,7 @@
-"""Runs the graphs of one artifact in ONNX Runtime; the scheduler calls it from its one thread."""
+"""Runs the graphs of one artifact in ONNX Runtime; the scheduler calls them from its lanes' threads."""
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,64 +9,126 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
-from server.contract import PLAIN_GRAPH, TAPPED_GRAPH, Contract, TensorContract
-from server.device import Device, check_placement
+from server.contract import PLAIN_GRAPH, SEQUENCE_AXIS, TAPPED_GRAPH, Contract, TensorContract
+from server.cost import CostModel, Sample, fit_costs
+from server.device import Device, Lanes, check_placement
 from server.errors import StartError
 
 Array = NDArray[Any]
 
 _RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
-_INTRA_OP_SPINNING = "session.intra_op.allow_spinning"
+_SPINNING = "session.intra_op.allow_spinning"
+_STOP_SPINNING_AFTER_A_RUN = "session.force_spinning_stop"
 _WARNINGS_AND_WORSE = 2
+# What is run to fit the cost model, rows and positions, until the time for it is used up.
+_SAMPLES = ((1, 8), (8, 8), (1, 64), (4, 64), (2, 128))
+_MEASURING_SECONDS = 0.4
+
+
+class Graph:
+    """One graph of an artifact: a session for the lanes, and one with all threads for a run that is alone.
+
+    Spinning threads take the cores that the event loop and the callers need, so only the session that runs alone has
+    them, and only while it runs.
+    """
+
+    def __init__(self, path: Path, device: Device, lanes: Lanes, *, wide: bool) -> None:
+        """Load the graph.
+
+        Raises:
+            StartError: It cannot be loaded, or would run on another device.
+        """
+        self._path = path
+        self._narrow = _load(path, device, lanes.threads, spin=False)
+        self._wide = _load(path, device, lanes.all_threads, spin=True) if wide and lanes.count > 1 else None
+        self.cost = CostModel()
+
+    @property
+    def can_run_wide(self) -> bool:
+        """Whether there is a session with all threads."""
+        return self._wide is not None
+
+    def run(self, inputs: Mapping[str, Array], names: Sequence[str], *, wide: bool = False) -> dict[str, Array]:
+        """Compute one batch.
+
+        Args:
+            inputs: Every input of the contract, by name; all with the same number of rows.
+            names: Which outputs to fetch; with none, nothing is run.
+            wide: Whether all threads may be used, since nothing else runs.
+
+        Returns:
+            The fetched arrays by name.
+        """
+        session = self._wide if wide and self._wide else self._narrow
+        return dict(zip(names, session.run(names, dict(inputs)), strict=True)) if names else {}
+
+    def check_names(self, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        """Compare with what the contract says.
+
+        Raises:
+            StartError: The graph has other inputs or outputs.
+        """
+        found = {value.name for value in (*self._narrow.get_inputs(), *self._narrow.get_outputs())}
+        expected = {*inputs, *outputs}
+        if found != expected:
+            raise StartError(
+                f"{self._path}: has the inputs and outputs {sorted(found)}; its contract says {sorted(expected)}"
+            )
 
 
 class Engine:
-    """The two sessions of one model: plain, and tapped for those who ask for attention."""
+    """The graphs of one model: plain, and tapped for those who ask for attention."""
 
-    def __init__(self, folder: Path, contract: Contract, device: Device, threads: int) -> None:
+    def __init__(self, folder: Path, contract: Contract, device: Device, lanes: Lanes) -> None:
         """Load both graphs.
 
         Raises:
             StartError: A graph cannot be loaded, is not what the contract says, or would run on another device.
         """
         self._contract = contract
-        self._plain = _load(folder / PLAIN_GRAPH, device, threads)
-        self._tapped = _load(folder / TAPPED_GRAPH, device, threads) if contract.attention else None
-        outputs = [spec.name for spec in contract.outputs]
-        _check_names(folder / PLAIN_GRAPH, self._plain, contract, outputs)
-        if self._tapped:
-            tapped_outputs = [*outputs, *(spec.output for spec in contract.attention)]
-            _check_names(folder / TAPPED_GRAPH, self._tapped, contract, tapped_outputs)
-
-    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], attentions: Sequence[str]) -> dict[str, Array]:
-        """Compute one batch.
-
-        Args:
-            inputs: Every input of the contract, by name; all with the same number of rows.
-            outputs: Names of the ordinary outputs to fetch.
-            attentions: Names of the attention outputs to fetch; none means the plain graph runs.
-
-        Returns:
-            The fetched arrays by name. A graph with nothing to fetch is not run.
-        """
-        names = [*outputs, *attentions]
-        session = self._tapped if attentions and self._tapped else self._plain
-        return dict(zip(names, session.run(names, dict(inputs)), strict=True)) if names else {}
+        inputs, outputs = ([spec.name for spec in specs] for specs in (contract.inputs, contract.outputs))
+        self.plain = Graph(folder / PLAIN_GRAPH, device, lanes, wide=True)
+        self.plain.check_names(inputs, outputs)
+        self.tapped: Graph | None = None
+        if contract.attention:
+            self.tapped = Graph(folder / TAPPED_GRAPH, device, lanes, wide=False)
+            self.tapped.check_names(inputs, [*outputs, *(spec.output for spec in contract.attention)])
 
     def warm_up(self) -> None:
-        """Run each graph once on the smallest batch, so that the first caller does not pay for it."""
-        inputs = {spec.name: _smallest(spec) for spec in self._contract.inputs}
+        """Run each session, so that the first caller does not pay for it, and measure what batches cost."""
         outputs = [spec.name for spec in self._contract.outputs]
-        self.run(inputs, outputs, [])
-        self.run(inputs, outputs, [spec.output for spec in self._contract.attention[-1:]])
+        attentions = [spec.output for spec in self._contract.attention]
+        self.plain.run(self._example(1, 1), outputs, wide=True)
+        for graph, names in ((self.plain, outputs), (self.tapped, [*outputs, *attentions])):
+            if graph:
+                graph.cost = fit_costs(list(self._measure(graph, names)))
+
+    def _measure(self, graph: Graph, names: Sequence[str]) -> Iterator[Sample]:
+        """Run batches of several sizes, each until two runs or the time is up; yields the fastest of each."""
+        text, patches = self._contract.text, self._contract.patches
+        fixed = patches.prefix_tokens + patches.rows * patches.cols if patches else 1
+        sizes = ((rows, min(length, text.max_tokens) if text else fixed) for rows, length in _SAMPLES)
+        ends = time.perf_counter() + _MEASURING_SECONDS
+        for rows, length in dict.fromkeys(sizes):
+            inputs, seconds = self._example(rows, length), list[float]()
+            while len(seconds) < 3 and (not seconds or time.perf_counter() < ends):
+                started = time.perf_counter()
+                graph.run(inputs, names)
+                seconds.append(time.perf_counter() - started)
+            yield Sample(rows, length, min(seconds))
+            if time.perf_counter() > ends:
+                return
+
+    def _example(self, rows: int, length: int) -> dict[str, Array]:
+        return {spec.name: _example(spec, rows, length) for spec in self._contract.inputs}
 
 
-def _load(path: Path, device: Device, threads: int) -> onnxruntime.InferenceSession:
+def _load(path: Path, device: Device, threads: int, *, spin: bool) -> onnxruntime.InferenceSession:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.log_severity_level = _WARNINGS_AND_WORSE
-    # Spinning threads take the cores that the event loop and the callers need.
-    options.add_session_config_entry(_INTRA_OP_SPINNING, "0")
+    options.add_session_config_entry(_SPINNING, str(int(spin)))
+    options.add_session_config_entry(_STOP_SPINNING_AFTER_A_RUN, "1")
     options.add_session_config_entry(_RECORD_ASSIGNMENT, "1")
     try:
         session = onnxruntime.InferenceSession(path, options, providers=list(device.providers))
@@ -75,14 +138,7 @@ def _load(path: Path, device: Device, threads: int) -> onnxruntime.InferenceSess
     return session
 
 
-def _check_names(path: Path, session: onnxruntime.InferenceSession, contract: Contract, outputs: list[str]) -> None:
-    found = {value.name for value in (*session.get_inputs(), *session.get_outputs())}
-    expected = {*(spec.name for spec in contract.inputs), *outputs}
-    if found != expected:
-        raise StartError(f"{path}: has the inputs and outputs {sorted(found)}; its contract says {sorted(expected)}")
-
-
-def _smallest(spec: TensorContract) -> Array:
-    """Make an input with every symbolic axis 1, holding the largest allowed value for masks, else zeros."""
-    shape = [axis if isinstance(axis, int) else 1 for axis in spec.axes]
+def _example(spec: TensorContract, rows: int, length: int) -> Array:
+    """Make an input, holding ones for masks, else zeros."""
+    shape = [axis if isinstance(axis, int) else length if axis == SEQUENCE_AXIS else rows for axis in spec.axes]
     return np.full(shape, 1 if spec.mask else 0, dtype=spec.dtype)

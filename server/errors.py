@@ -15,6 +15,11 @@ StartError is apart: it stops the start of the server, with one clear line.
 from typing import ClassVar
 
 import grpc
+from google.protobuf.duration_pb2 import Duration
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
+
+Trailers = tuple[tuple[str, str | bytes], ...]
 
 
 class StartError(Exception):
@@ -25,6 +30,11 @@ class ServerError(Exception):
     """What a caller is told: a code and a message."""
 
     code: ClassVar[grpc.StatusCode]
+
+    @property
+    def trailers(self) -> Trailers:
+        """Metadata that goes with the code and the message."""
+        return ()
 
 
 class InvalidInput(ServerError):
@@ -56,9 +66,29 @@ class NotPossible(ServerError):
 
 
 class TooBusy(ServerError):
-    """The queue is full."""
+    """The queue is full; says when to come back."""
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+    def __init__(self, message: str, retry_seconds: float) -> None:
+        """Compose the error.
+
+        Args:
+            message: What is full.
+            retry_seconds: When a retry has a chance, from now.
+        """
+        super().__init__(message)
+        self.retry_seconds = retry_seconds
+
+    @property
+    def trailers(self) -> Trailers:
+        """When to retry: for gRPC's own retries (proposal A6), and as google.rpc.RetryInfo for everyone else."""
+        delay = Duration()
+        delay.FromNanoseconds(int(self.retry_seconds * 1e9))
+        status = Status(code=self.code.value[0], message=str(self))
+        status.details.add().Pack(RetryInfo(retry_delay=delay))
+        pushback_ms = str(round(self.retry_seconds * 1e3))
+        return (("grpc-retry-pushback-ms", pushback_ms), ("grpc-status-details-bin", status.SerializeToString()))
 
 
 class DeadlinePassed(ServerError):

@@ -42,6 +42,20 @@ class Metrics:
             registry=registry,
         )
         self.queue_depth = Gauge("regard_queue_depth", "Requests waiting for the engine", registry=registry)
+        self.queue_bytes = Gauge(
+            "regard_queue_bytes", "Bytes of the inputs of requests that wait for the engine", registry=registry
+        )
+        self.received = Counter("regard_requests_received", "Requests that came", ["method"], registry=registry)
+        self.submitted = Counter("regard_scheduler_received", "Requests handed to the scheduler", registry=registry)
+        self.outcomes = Counter(
+            "regard_scheduler_outcomes",
+            "What became of requests handed to the scheduler: computed, cancelled, or the code of the refusal",
+            ["outcome"],
+            registry=registry,
+        )
+        self.engine_seconds = Counter(
+            "regard_engine_seconds", "Time that lanes of the engine were busy, in seconds", ["model"], registry=registry
+        )
         self.dropped = Counter(
             "regard_dropped",
             "Requests never computed: cancelled or expired in the queue",
@@ -55,8 +69,9 @@ class Metrics:
             "regard_model_info", "Models served; always 1", ["model", "version", "family", "device"], registry=registry
         )
 
-    def observe_batch(self, model: str, rows: int, padding_share: float) -> None:
+    def observe_batch(self, model: str, rows: int, padding_share: float, compute_ns: int) -> None:
         """Count one batch that was computed."""
+        self.engine_seconds.labels(model).inc(compute_ns / 1e9)
         self.batch_rows.labels(model).observe(rows)
         self.padding.labels(model).observe(padding_share)
 

@@ -19,7 +19,7 @@ from server.errors import InvalidInput, NotPossible
 from server.images import Pixels, read_image
 from server.metrics import Metrics
 from server.repository import LoadedModel
-from server.scheduler import Computed, Scheduler
+from server.scheduler import DEFAULT_PRIORITY, Computed, Scheduler
 from server.tensors import read_inputs
 from server.text import Tokens
 
@@ -51,6 +51,14 @@ class Prepared:
         return isinstance(self.source, Tokens) and self.source.truncated
 
 
+@dataclass(frozen=True)
+class Urgency:
+    """When an answer is wanted: by when, on the event loop's clock in seconds, and before whom (1 goes first)."""
+
+    deadline: float | None = None
+    priority: int = DEFAULT_PRIORITY
+
+
 @dataclass(frozen=True, eq=False)
 class Answer(Generic[Result]):
     """What every response has: what was made of the outputs, attention, and timings."""
@@ -77,28 +85,33 @@ class Pipeline:
         outputs: tuple[str, ...],
         encode: Callable[[Mapping[str, Array]], Result],
         attention: pb.AttentionRequest | None,
-        deadline: float | None,
+        urgency: Urgency,
+        *,
+        here: bool,
     ) -> Answer[Result]:
         """Answer one request.
 
         Args:
             model: Which is asked.
-            prepare: Decodes and checks the input; runs in a worker thread.
+            prepare: Decodes and checks the input.
             outputs: Names of the outputs wanted.
             encode: Makes the answer's own part of the outputs by name, each [rows, ...].
             attention: What is wanted of the attention; None for none.
-            deadline: On the event loop's clock, in seconds; None for none.
+            urgency: When the answer is wanted.
+            here: Whether to prepare on the event loop: below some size the way to a worker costs more.
 
         Raises:
             ServerError: As the steps raise it.
         """
         started_ns = time.perf_counter_ns()
-        prepared = await self._in_worker(prepare)
+        prepared = prepare() if here else await self._in_worker(prepare)
         plan = self._plan(model, prepared, attention)
         decoded_ns = time.perf_counter_ns()
-        wanted = plan.outputs if plan else ()
-        work = Work(model.engine, model.contract, prepared.inputs, prepared.rows, prepared.length, outputs, wanted)
-        computed = await self._scheduler.submit(work, deadline)
+        graph, wanted = model.engine.plain, plan.outputs if plan else ()
+        if wanted and model.engine.tapped:
+            graph = model.engine.tapped
+        work = Work(graph, model.contract, prepared.inputs, prepared.rows, prepared.length, outputs, wanted)
+        computed = await self._scheduler.submit(work, urgency.deadline, urgency.priority)
         encoding_ns = time.perf_counter_ns()
         result, message = await self._encode(lambda: _encode(model, prepared, plan, computed, encode), computed)
         timings = pb.Timings(
@@ -110,6 +123,10 @@ class Pipeline:
         )
         self._observe(model.name, timings, message)
         return Answer(result, message, prepared.truncated, timings)
+
+    def suggest_retry(self) -> float:
+        """Say in how many seconds a request that was refused has a chance."""
+        return self._scheduler.suggest_retry()
 
     async def _in_worker(self, job: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._workers, job)

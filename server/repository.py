@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from server.contract import CONTRACT_FILE, Contract, ContractError, read_contract
-from server.device import Device
+from server.device import Device, Lanes
 from server.engine import Engine
 from server.errors import InvalidInput, ModelNotFound, StartError
 from server.text import TextReader
@@ -60,7 +60,7 @@ class Repository:
         return model
 
 
-def load_repository(folder: Path, device: Device, threads: int) -> Repository:
+def load_repository(folder: Path, device: Device, lanes: Lanes) -> Repository:
     """Load the newest version of every model in a folder.
 
     Raises:
@@ -69,7 +69,7 @@ def load_repository(folder: Path, device: Device, threads: int) -> Repository:
     artifacts = newest_versions(folder)
     if not artifacts:
         raise StartError(f"--models: {folder}: holds no artifact; expected NAME/VERSION/{CONTRACT_FILE}")
-    return Repository({path.parent.name: load_model(path, device, threads) for path in artifacts})
+    return Repository({path.parent.name: load_model(path, device, lanes) for path in artifacts})
 
 
 def newest_versions(folder: Path) -> list[Path]:
@@ -84,7 +84,7 @@ def newest_versions(folder: Path) -> list[Path]:
     return newest
 
 
-def load_model(folder: Path, device: Device, threads: int) -> LoadedModel:
+def load_model(folder: Path, device: Device, lanes: Lanes) -> LoadedModel:
     """Check an artifact's contract and hashes, load its graphs and run each once.
 
     Raises:
@@ -99,7 +99,7 @@ def load_model(folder: Path, device: Device, threads: int) -> LoadedModel:
         raise StartError(f"{folder}: holds {'/'.join(place)}; expected its own name and version")
     check_hashes(folder, contract)
     reader = TextReader(folder / contract.text.tokenizer_file, contract.text.max_tokens) if contract.text else None
-    engine = Engine(folder, contract, device, threads)
+    engine = Engine(folder, contract, device, lanes)
     engine.warm_up()
     return LoadedModel(contract, engine, reader)
 

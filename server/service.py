@@ -20,16 +20,19 @@ from server.pipeline import (
     Answer,
     Pipeline,
     Prepared,
+    Urgency,
     choose_outputs,
     prepare_image,
     prepare_tensors,
     prepare_text,
 )
 from server.repository import LoadedModel, Repository
+from server.scheduler import DEFAULT_PRIORITY, LAST_PRIORITY
 from server.tensors import write_tensor
 
 _log = logging.getLogger(__name__)
 _DEFAULT_TOP_K = 5
+_PREPARE_HERE_BYTES = 4 * 2**10
 
 Context = grpc.aio.ServicerContext[Any, Any]
 Array = NDArray[Any]
@@ -87,7 +90,8 @@ class RegardService(RegardServiceServicer):
             raise ShuttingDown("the server is stopping")
         most = self._config.max_queue_size + self._config.max_batch_size
         if self._in_flight > most:
-            raise TooBusy(f"the server is full: {most} requests are in it (--max-queue-size); retry later")
+            message = f"the server is full: {most} requests are in it (--max-queue-size); retry later"
+            raise TooBusy(message, self._pipeline.suggest_retry())
 
     async def _answer(
         self,
@@ -98,6 +102,7 @@ class RegardService(RegardServiceServicer):
     ) -> Response:
         """Count a request, and turn what it raises into a code and a message."""
         code, error = grpc.StatusCode.OK, None
+        self._metrics.received.labels(method).inc()
         self._in_flight += 1
         self._idle.clear()
         try:
@@ -117,7 +122,7 @@ class RegardService(RegardServiceServicer):
             self._in_flight -= 1
             if not self._in_flight:
                 self._idle.set()
-        await context.abort(code, str(error))
+        await context.abort(code, str(error), error.trailers if error else ())
         raise AssertionError("abort always raises")
 
     def _label(self, request: Any) -> str:
@@ -214,9 +219,32 @@ class RegardService(RegardServiceServicer):
         context: Context,
     ) -> Answer[Result]:
         attention = request.attention if request.HasField("attention") else None
-        remaining = context.time_remaining()
-        deadline = None if remaining is None else asyncio.get_running_loop().time() + remaining
-        return await self._pipeline.run(model, prepare, outputs, encode, attention, deadline)
+        here = not _has_image(request) and request.ByteSize() <= _PREPARE_HERE_BYTES
+        urgency = read_urgency(request, context.time_remaining(), asyncio.get_running_loop().time())
+        return await self._pipeline.run(model, prepare, outputs, encode, attention, urgency, here=here)
+
+
+def _has_image(request: api.PredictRequest | api.ClassifyRequest | api.EmbedRequest) -> bool:
+    return not isinstance(request, api.PredictRequest) and request.WhichOneof("input") == "image"
+
+
+def read_urgency(
+    request: api.PredictRequest | api.ClassifyRequest | api.EmbedRequest, remaining: float | None, now: float
+) -> Urgency:
+    """Combine a request's own priority and timeout with gRPC's deadline.
+
+    Args:
+        request: As it came.
+        remaining: Seconds until gRPC's deadline; None where there is none.
+        now: On the event loop's clock, in seconds.
+
+    Raises:
+        InvalidInput: There is no such priority.
+    """
+    if request.priority > LAST_PRIORITY:
+        raise InvalidInput("priority", request.priority, f"1 (first) to {LAST_PRIORITY} (last), or 0 for the default")
+    limits = [seconds for seconds in (remaining, request.timeout_ms / 1e3 or None) if seconds is not None]
+    return Urgency(now + min(limits) if limits else None, request.priority or DEFAULT_PRIORITY)
 
 
 def _write_tensors(outputs: Mapping[str, Array]) -> dict[str, pb.Tensor]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from server.device import Device, choose_device
+from server.device import Device, Lanes, choose_device
 from server.errors import InvalidInput, ModelNotFound, StartError
 from server.repository import Repository, load_repository
 from tests.golden import GOLDEN_MODELS
@@ -36,7 +36,7 @@ def edit_contract(folder: Path, change: Callable[[dict[str, Any]], None]) -> Non
 
 def load(folder: Path) -> Repository:
     """Load everything with one thread."""
-    return load_repository(folder, DEVICE, threads=1)
+    return load_repository(folder, DEVICE, Lanes(1, 1))
 
 
 def add_version(folder: Path, version: int) -> None:

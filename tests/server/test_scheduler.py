@@ -1,29 +1,36 @@
 import asyncio
 import threading
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 
 import numpy as np
 import pytest
 
-from server.batching import Array, BatchLimits, Work
+from server.batching import Array, BatchLimits, Runner, Work
+from server.cost import CostModel
 from server.errors import DeadlinePassed, InternalFault, ShuttingDown, TooBusy
 from server.metrics import Metrics
-from server.scheduler import Computed, Scheduler
+from server.scheduler import Admission, Computed, Scheduler
 from tests.server.test_batching import CONTRACT
 
 LIMITS = BatchLimits(rows=4, tokens=1024, attention_bytes=10**9)
-POISON = 13
+POISON = 99
 
 
-class GatedEngine:
+class GatedGraph:
     """Computes a row's sum; waits for the gate first, fails on poison, and remembers what it ran."""
 
-    def __init__(self) -> None:
+    can_run_wide = True
+
+    def __init__(self, cost: CostModel | None = None) -> None:
+        self.cost = cost or CostModel()
         self.gate = threading.Event()
         self.entered = threading.Event()
         self.batches: list[list[int]] = []
+        self.widths: list[bool] = []
 
-    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str], attentions: Sequence[str]) -> dict[str, Array]:
+    def run(self, inputs: Mapping[str, Array], names: Sequence[str], *, wide: bool = False) -> dict[str, Array]:
+        self.widths.append(wide)
         self.entered.set()
         assert self.gate.wait(timeout=30)
         ids = inputs["input_ids"]
@@ -34,36 +41,50 @@ class GatedEngine:
 
 
 @pytest.fixture
-def engine() -> GatedEngine:
-    """An engine whose gate is closed."""
-    return GatedEngine()
+def graph() -> GatedGraph:
+    """A graph whose gate is closed."""
+    return GatedGraph()
 
 
-@pytest.fixture
-async def scheduler() -> AsyncIterator[Scheduler]:
-    """A scheduler for batches of four rows and a queue of six."""
-    scheduler = Scheduler(LIMITS, max_queue_size=6, metrics=Metrics())
+@asynccontextmanager
+async def scheduling(
+    *,
+    requests: int = 6,
+    input_bytes: int = 10**6,
+    seconds: float = 10.0,
+    lanes: int = 1,
+    metrics: Metrics | None = None,
+) -> AsyncIterator[Scheduler]:
+    """A scheduler that runs."""
+    scheduler = Scheduler(LIMITS, Admission(requests, input_bytes, seconds), lanes, metrics or Metrics())
     scheduler.start()
     yield scheduler
     await scheduler.close()
 
 
-def make_work(engine: GatedEngine, value: int) -> Work:
+@pytest.fixture
+async def scheduler() -> AsyncIterator[Scheduler]:
+    """A scheduler for batches of four rows and a queue of six."""
+    async with scheduling() as scheduler:
+        yield scheduler
+
+
+def make_work(graph: Runner, value: int) -> Work:
     """A request of one row of four tokens, all `value`."""
     ids = np.full((1, 4), value, dtype=np.int64)
-    return Work(engine, CONTRACT, {"input_ids": ids, "attention_mask": np.ones_like(ids)}, 1, 4, ("embedding",))
+    return Work(graph, CONTRACT, {"input_ids": ids, "attention_mask": np.ones_like(ids)}, 1, 4, ("embedding",))
 
 
-async def occupy(scheduler: Scheduler, engine: GatedEngine) -> "asyncio.Task[Computed]":
+async def occupy(scheduler: Scheduler, graph: GatedGraph) -> "asyncio.Task[Computed]":
     """Keep the engine busy with a request of value 1 until the gate opens."""
-    task = asyncio.create_task(scheduler.submit(make_work(engine, 1)))
-    assert await asyncio.to_thread(engine.entered.wait, 30)
+    task = asyncio.create_task(scheduler.submit(make_work(graph, 1)))
+    assert await asyncio.to_thread(graph.entered.wait, 30)
     return task
 
 
-async def queue(scheduler: Scheduler, engine: GatedEngine, *values: int) -> list["asyncio.Task[Computed]"]:
+async def queue(scheduler: Scheduler, graph: GatedGraph, *values: int) -> list["asyncio.Task[Computed]"]:
     """Submit requests and return once they wait."""
-    tasks = [asyncio.create_task(scheduler.submit(make_work(engine, value))) for value in values]
+    tasks = [asyncio.create_task(scheduler.submit(make_work(graph, value))) for value in values]
     await asyncio.sleep(0)
     return tasks
 
@@ -73,121 +94,213 @@ def value_of(computed: Computed) -> float:
     return float(computed.results.outputs["embedding"][0, 0])
 
 
-async def test_an_idle_engine_starts_at_once_with_a_single_request(scheduler: Scheduler, engine: GatedEngine) -> None:
+async def test_an_idle_engine_starts_at_once_with_a_single_request(scheduler: Scheduler, graph: GatedGraph) -> None:
     """Nobody waits for company while the engine is free."""
-    first = await occupy(scheduler, engine)
-    engine.gate.set()
+    first = await occupy(scheduler, graph)
+    graph.gate.set()
     computed = await first
     assert (value_of(computed), computed.batch_size) == (4.0, 1)
 
 
-async def test_what_waits_while_a_batch_runs_goes_together_in_the_next(
-    scheduler: Scheduler, engine: GatedEngine
-) -> None:
+async def test_what_waits_while_a_batch_runs_goes_together_in_the_next(scheduler: Scheduler, graph: GatedGraph) -> None:
     """Three that queue behind one are computed as one batch, each with its own answer."""
-    first = await occupy(scheduler, engine)
-    waiting = await queue(scheduler, engine, 2, 3, 4)
-    engine.gate.set()
+    first = await occupy(scheduler, graph)
+    waiting = await queue(scheduler, graph, 2, 3, 4)
+    graph.gate.set()
     answers = [await task for task in (first, *waiting)]
     assert [value_of(answer) for answer in answers] == [4.0, 8.0, 12.0, 16.0]
-    assert engine.batches == [[1], [2, 3, 4]]
+    assert graph.batches == [[1], [2, 3, 4]]
     assert answers[-1].batch_size == 3
 
 
-async def test_a_cancelled_request_is_never_computed_and_harms_nobody(
-    scheduler: Scheduler, engine: GatedEngine
-) -> None:
+async def test_a_cancelled_request_is_never_computed_and_harms_nobody(scheduler: Scheduler, graph: GatedGraph) -> None:
     """Its neighbours in the queue get their own answers."""
-    first = await occupy(scheduler, engine)
-    left, cancelled, right = await queue(scheduler, engine, 2, 3, 4)
+    first = await occupy(scheduler, graph)
+    left, cancelled, right = await queue(scheduler, graph, 2, 3, 4)
     cancelled.cancel()
-    engine.gate.set()
+    graph.gate.set()
     assert [value_of(await task) for task in (first, left, right)] == [4.0, 8.0, 16.0]
-    assert engine.batches == [[1], [2, 4]]
+    assert graph.batches == [[1], [2, 4]]
 
 
 async def test_a_request_cancelled_in_the_middle_of_its_batch_harms_nobody(
-    scheduler: Scheduler, engine: GatedEngine
+    scheduler: Scheduler, graph: GatedGraph
 ) -> None:
     """The batch it is part of answers the others."""
-    first = await occupy(scheduler, engine)
+    first = await occupy(scheduler, graph)
     first.cancel()
-    (later,) = await queue(scheduler, engine, 5)
-    engine.gate.set()
+    (later,) = await queue(scheduler, graph, 5)
+    graph.gate.set()
     assert value_of(await later) == 20.0
     with pytest.raises(asyncio.CancelledError):
         await first
 
 
-async def test_a_request_whose_deadline_passed_is_refused_and_never_computed(
-    scheduler: Scheduler, engine: GatedEngine
+async def test_a_request_whose_deadline_passes_in_the_queue_is_never_computed(
+    scheduler: Scheduler, graph: GatedGraph
 ) -> None:
-    """A deadline in the past is noticed when the next batch is cut."""
-    await occupy(scheduler, engine)
-    late = asyncio.create_task(scheduler.submit(make_work(engine, 2), deadline=0.0))
-    await asyncio.sleep(0)
-    engine.gate.set()
-    with pytest.raises(DeadlinePassed):
+    """It is noticed when the next batch is cut."""
+    first, loop = await occupy(scheduler, graph), asyncio.get_running_loop()
+    deadline, passed = loop.time() + 0.05, asyncio.Event()
+    late = asyncio.create_task(scheduler.submit(make_work(graph, 2), deadline=deadline))
+    loop.call_at(deadline + 0.001, passed.set)
+    await passed.wait()
+    graph.gate.set()
+    with pytest.raises(DeadlinePassed, match="passed while the request waited"):
         await late
-    assert engine.batches == [[1]]
+    await first
+    assert graph.batches == [[1]]
 
 
-async def test_a_full_queue_refuses_at_once(scheduler: Scheduler, engine: GatedEngine) -> None:
+async def test_a_deadline_that_cannot_be_met_is_refused_at_once(scheduler: Scheduler) -> None:
+    """A run takes two seconds by the cost model; one second is too short, three are enough."""
+    graph = GatedGraph(CostModel(run_seconds=2.0))
+    graph.gate.set()
+    now = asyncio.get_running_loop().time()
+    with pytest.raises(DeadlinePassed, match=r"deadline is \d\.\d+ s away"):
+        await scheduler.submit(make_work(graph, 2), deadline=now + 1)
+    assert value_of(await scheduler.submit(make_work(graph, 3), deadline=now + 3)) == 12.0
+    assert graph.batches == [[3]]
+
+
+async def test_a_near_deadline_is_not_refused_for_what_is_due_later() -> None:
+    """Four seconds of work wait without a deadline; a request due in three goes first and is admitted."""
+    graph = GatedGraph(CostModel(run_seconds=0.0, token_seconds=0.25))
+    async with scheduling(seconds=100) as scheduler:
+        await occupy(scheduler, graph)
+        waiting = await queue(scheduler, graph, 2, 3, 4, 5)
+        deadline = asyncio.get_running_loop().time() + 3
+        urgent = asyncio.create_task(scheduler.submit(make_work(graph, 6), deadline=deadline))
+        graph.gate.set()
+        assert value_of(await urgent) == 24.0
+        await asyncio.gather(*waiting)
+        assert graph.batches[:2] == [[1], [6]]
+
+
+async def test_more_urgent_priorities_go_first(scheduler: Scheduler) -> None:
+    """Whatever came first: 1, then 2, then 3."""
+    graph = GatedGraph(CostModel(run_seconds=0.0, token_seconds=0.001))
+    await occupy(scheduler, graph)
+    tasks = [
+        asyncio.create_task(scheduler.submit(make_work(graph, 10 + priority), priority=priority))
+        for priority in (3, 1, 2)
+    ]
+    await asyncio.sleep(0)
+    graph.gate.set()
+    await asyncio.gather(*tasks)
+    assert graph.batches == [[1], [11], [12], [13]]
+
+
+async def test_what_would_wait_too_long_is_refused_with_a_hint_when_to_come_back() -> None:
+    """Two seconds of work wait and one is offered."""
+    graph = GatedGraph(CostModel(run_seconds=0.0, token_seconds=0.25))
+    async with scheduling(seconds=1.0) as scheduler:
+        first = await occupy(scheduler, graph)
+        waiting = await queue(scheduler, graph, 2)
+        with pytest.raises(TooBusy, match="--max-queue-seconds") as refusal:
+            await scheduler.submit(make_work(graph, 4))
+        assert 0.1 < refusal.value.retry_seconds <= 10
+        names = [name for name, _ in refusal.value.trailers]
+        assert names == ["grpc-retry-pushback-ms", "grpc-status-details-bin"]
+        graph.gate.set()
+        await asyncio.gather(first, *waiting)
+
+
+async def test_inputs_that_would_hold_too_many_bytes_are_refused(graph: GatedGraph) -> None:
+    """Each holds 64 bytes; two may wait."""
+    async with scheduling(input_bytes=128) as scheduler:
+        first = await occupy(scheduler, graph)
+        waiting = await queue(scheduler, graph, 2, 3)
+        with pytest.raises(TooBusy, match="--max-queue-bytes"):
+            await scheduler.submit(make_work(graph, 4))
+        graph.gate.set()
+        await asyncio.gather(first, *waiting)
+
+
+async def test_half_of_a_thousand_cancelled_in_the_queue_are_never_computed(graph: GatedGraph) -> None:
+    """Every second caller hangs up while the first batch runs."""
+    metrics = Metrics()
+    async with scheduling(requests=1000, metrics=metrics) as scheduler:
+        first = await occupy(scheduler, graph)
+        waiting = await queue(scheduler, graph, *range(100, 1099))
+        for task in waiting[::2]:
+            task.cancel()
+        await asyncio.gather(*waiting[::2], return_exceptions=True)
+        graph.gate.set()
+        await asyncio.gather(first, *waiting[1::2])
+        computed = [value for batch in graph.batches for value in batch]
+        assert sorted(computed) == [1, *range(101, 1099, 2)]
+    assert metrics.registry.get_sample_value("regard_dropped_total", {"reason": "cancelled"}) == 500
+    assert metrics.registry.get_sample_value("regard_scheduler_outcomes_total", {"outcome": "cancelled"}) == 500
+
+
+async def test_a_run_that_is_alone_has_all_lanes_and_two_that_wait_share_them(graph: GatedGraph) -> None:
+    """The first runs wide; what came meanwhile is divided among the lanes."""
+    async with scheduling(lanes=2) as scheduler:
+        first = await occupy(scheduler, graph)
+        waiting = await queue(scheduler, graph, 2, 3)
+        graph.gate.set()
+        await asyncio.gather(first, *waiting)
+    assert sorted(graph.batches) == [[1], [2], [3]]
+    assert graph.widths == [True, False, False]
+
+
+async def test_a_full_queue_refuses_at_once(scheduler: Scheduler, graph: GatedGraph) -> None:
     """The seventh that would wait is told so, with the name of the limit."""
-    await occupy(scheduler, engine)
-    waiting = await queue(scheduler, engine, *range(2, 8))
+    await occupy(scheduler, graph)
+    waiting = await queue(scheduler, graph, *range(2, 8))
     with pytest.raises(TooBusy, match=r"6 requests wait.*--max-queue-size"):
-        await scheduler.submit(make_work(engine, 9))
-    engine.gate.set()
+        await scheduler.submit(make_work(graph, 9))
+    graph.gate.set()
     await asyncio.gather(*waiting)
 
 
-async def test_a_queue_full_of_callers_who_hung_up_has_room(scheduler: Scheduler, engine: GatedEngine) -> None:
+async def test_a_queue_full_of_callers_who_hung_up_has_room(scheduler: Scheduler, graph: GatedGraph) -> None:
     """Dead entries do not keep the living out."""
-    await occupy(scheduler, engine)
-    waiting = await queue(scheduler, engine, *range(2, 8))
+    await occupy(scheduler, graph)
+    waiting = await queue(scheduler, graph, *range(2, 8))
     for task in waiting:
         task.cancel()
     await asyncio.gather(*waiting, return_exceptions=True)
-    (fresh,) = await queue(scheduler, engine, 9)
-    engine.gate.set()
+    (fresh,) = await queue(scheduler, graph, 9)
+    graph.gate.set()
     assert value_of(await fresh) == 36.0
 
 
 async def test_only_the_guilty_request_of_a_failed_batch_fails(
-    scheduler: Scheduler, engine: GatedEngine, caplog: pytest.LogCaptureFixture
+    scheduler: Scheduler, graph: GatedGraph, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The batch is run again one by one, the failure is logged, and the scheduler goes on."""
-    await occupy(scheduler, engine)
-    left, guilty, right = await queue(scheduler, engine, 2, POISON, 4)
-    engine.gate.set()
+    await occupy(scheduler, graph)
+    left, guilty, right = await queue(scheduler, graph, 2, POISON, 4)
+    graph.gate.set()
     assert [value_of(await task) for task in (left, right)] == [8.0, 16.0]
     with pytest.raises(InternalFault, match="internal error"):
         await guilty
     assert "poisoned" in caplog.text
-    assert value_of(await scheduler.submit(make_work(engine, 5))) == 20.0
+    assert value_of(await scheduler.submit(make_work(graph, 5))) == 20.0
 
 
 async def test_refusing_answers_everything_that_waits_and_everything_that_comes(
-    scheduler: Scheduler, engine: GatedEngine
+    scheduler: Scheduler, graph: GatedGraph
 ) -> None:
     """The batch that runs still ends well."""
-    first = await occupy(scheduler, engine)
-    waiting = await queue(scheduler, engine, 2, 3)
+    first = await occupy(scheduler, graph)
+    waiting = await queue(scheduler, graph, 2, 3)
     scheduler.refuse_waiting()
-    engine.gate.set()
+    graph.gate.set()
     for task in waiting:
         with pytest.raises(ShuttingDown):
             await task
     with pytest.raises(ShuttingDown):
-        await scheduler.submit(make_work(engine, 4))
+        await scheduler.submit(make_work(graph, 4))
     assert value_of(await first) == 4.0
 
 
-async def test_older_requests_are_never_overtaken_for_ever(scheduler: Scheduler, engine: GatedEngine) -> None:
+async def test_older_requests_are_never_overtaken_for_ever(scheduler: Scheduler, graph: GatedGraph) -> None:
     """The oldest is in the next batch, whatever came after it."""
-    await occupy(scheduler, engine)
-    waiting = await queue(scheduler, engine, 2, 3, 4, 5, 6)
-    engine.gate.set()
+    await occupy(scheduler, graph)
+    waiting = await queue(scheduler, graph, 2, 3, 4, 5, 6)
+    graph.gate.set()
     await asyncio.gather(*waiting)
-    assert engine.batches == [[1], [2, 3, 4, 5], [6]]
+    assert graph.batches == [[1], [2, 3, 4, 5], [6]]

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from regard.v1 import types_pb2 as regard_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16regard/v1/regard.proto\x12\tregard.v1\x1a\x15regard/v1/types.proto\"\xea\x01\n\x0ePredictRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x35\n\x06inputs\x18\x03 \x03(\x0b\x32%.regard.v1.PredictRequest.InputsEntry\x12\x0f\n\x07outputs\x18\x04 \x03(\t\x12.\n\tattention\x18\x05 \x01(\x0b\x32\x1b.regard.v1.AttentionRequest\x1a@\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12 \n\x05value\x18\x02 \x01(\x0b\x32\x11.regard.v1.Tensor:\x02\x38\x01\"\xfc\x01\n\x0fPredictResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x38\n\x07outputs\x18\x03 \x03(\x0b\x32\'.regard.v1.PredictResponse.OutputsEntry\x12\'\n\tattention\x18\x04 \x01(\x0b\x32\x14.regard.v1.Attention\x12#\n\x07timings\x18\x05 \x01(\x0b\x32\x12.regard.v1.Timings\x1a\x41\n\x0cOutputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12 \n\x05value\x18\x02 \x01(\x0b\x32\x11.regard.v1.Tensor:\x02\x38\x01\"\xac\x01\n\x0f\x43lassifyRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x05image\x18\x03 \x01(\x0cH\x00\x12\x0e\n\x04text\x18\x04 \x01(\tH\x00\x12\r\n\x05top_k\x18\x05 \x01(\x05\x12\x10\n\x08truncate\x18\x06 \x01(\x08\x12.\n\tattention\x18\x07 \x01(\x0b\x32\x1b.regard.v1.AttentionRequestB\x07\n\x05input\"\xb5\x01\n\x10\x43lassifyResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12 \n\x06labels\x18\x03 \x03(\x0b\x32\x10.regard.v1.Label\x12\x11\n\ttruncated\x18\x04 \x01(\x08\x12\'\n\tattention\x18\x05 \x01(\x0b\x32\x14.regard.v1.Attention\x12#\n\x07timings\x18\x06 \x01(\x0b\x32\x12.regard.v1.Timings\"9\n\x05Label\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bprobability\x18\x03 \x01(\x02\"\x9a\x01\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x05image\x18\x03 \x01(\x0cH\x00\x12\x0e\n\x04text\x18\x04 \x01(\tH\x00\x12\x10\n\x08truncate\x18\x05 \x01(\x08\x12.\n\tattention\x18\x06 \x01(\x0b\x32\x1b.regard.v1.AttentionRequestB\x07\n\x05input\"\xb3\x01\n\rEmbedResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12!\n\x06vector\x18\x03 \x01(\x0b\x32\x11.regard.v1.Tensor\x12\x11\n\ttruncated\x18\x04 \x01(\x08\x12\'\n\tattention\x18\x05 \x01(\x0b\x32\x14.regard.v1.Attention\x12#\n\x07timings\x18\x06 \x01(\x0b\x32\x12.regard.v1.Timings\"\x13\n\x11ListModelsRequest\"6\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.regard.v1.Model\"1\n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"3\n\x10GetModelResponse\x12\x1f\n\x05model\x18\x01 \x01(\x0b\x32\x10.regard.v1.Model2\xe2\x02\n\rRegardService\x12@\n\x07Predict\x12\x19.regard.v1.PredictRequest\x1a\x1a.regard.v1.PredictResponse\x12\x43\n\x08\x43lassify\x12\x1a.regard.v1.ClassifyRequest\x1a\x1b.regard.v1.ClassifyResponse\x12:\n\x05\x45mbed\x12\x17.regard.v1.EmbedRequest\x1a\x18.regard.v1.EmbedResponse\x12I\n\nListModels\x12\x1c.regard.v1.ListModelsRequest\x1a\x1d.regard.v1.ListModelsResponse\x12\x43\n\x08GetModel\x12\x1a.regard.v1.GetModelRequest\x1a\x1b.regard.v1.GetModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16regard/v1/regard.proto\x12\tregard.v1\x1a\x15regard/v1/types.proto\"\x90\x02\n\x0ePredictRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x35\n\x06inputs\x18\x03 \x03(\x0b\x32%.regard.v1.PredictRequest.InputsEntry\x12\x0f\n\x07outputs\x18\x04 \x03(\t\x12.\n\tattention\x18\x05 \x01(\x0b\x32\x1b.regard.v1.AttentionRequest\x12\x10\n\x08priority\x18\x06 \x01(\r\x12\x12\n\ntimeout_ms\x18\x07 \x01(\r\x1a@\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12 \n\x05value\x18\x02 \x01(\x0b\x32\x11.regard.v1.Tensor:\x02\x38\x01\"\xfc\x01\n\x0fPredictResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x38\n\x07outputs\x18\x03 \x03(\x0b\x32\'.regard.v1.PredictResponse.OutputsEntry\x12\'\n\tattention\x18\x04 \x01(\x0b\x32\x14.regard.v1.Attention\x12#\n\x07timings\x18\x05 \x01(\x0b\x32\x12.regard.v1.Timings\x1a\x41\n\x0cOutputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12 \n\x05value\x18\x02 \x01(\x0b\x32\x11.regard.v1.Tensor:\x02\x38\x01\"\xd2\x01\n\x0f\x43lassifyRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x05image\x18\x03 \x01(\x0cH\x00\x12\x0e\n\x04text\x18\x04 \x01(\tH\x00\x12\r\n\x05top_k\x18\x05 \x01(\x05\x12\x10\n\x08truncate\x18\x06 \x01(\x08\x12.\n\tattention\x18\x07 \x01(\x0b\x32\x1b.regard.v1.AttentionRequest\x12\x10\n\x08priority\x18\x08 \x01(\r\x12\x12\n\ntimeout_ms\x18\t \x01(\rB\x07\n\x05input\"\xb5\x01\n\x10\x43lassifyResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12 \n\x06labels\x18\x03 \x03(\x0b\x32\x10.regard.v1.Label\x12\x11\n\ttruncated\x18\x04 \x01(\x08\x12\'\n\tattention\x18\x05 \x01(\x0b\x32\x14.regard.v1.Attention\x12#\n\x07timings\x18\x06 \x01(\x0b\x32\x12.regard.v1.Timings\"9\n\x05Label\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bprobability\x18\x03 \x01(\x02\"\xc0\x01\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x05image\x18\x03 \x01(\x0cH\x00\x12\x0e\n\x04text\x18\x04 \x01(\tH\x00\x12\x10\n\x08truncate\x18\x05 \x01(\x08\x12.\n\tattention\x18\x06 \x01(\x0b\x32\x1b.regard.v1.AttentionRequest\x12\x10\n\x08priority\x18\x07 \x01(\r\x12\x12\n\ntimeout_ms\x18\x08 \x01(\rB\x07\n\x05input\"\xb3\x01\n\rEmbedResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12!\n\x06vector\x18\x03 \x01(\x0b\x32\x11.regard.v1.Tensor\x12\x11\n\ttruncated\x18\x04 \x01(\x08\x12\'\n\tattention\x18\x05 \x01(\x0b\x32\x14.regard.v1.Attention\x12#\n\x07timings\x18\x06 \x01(\x0b\x32\x12.regard.v1.Timings\"\x13\n\x11ListModelsRequest\"6\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.regard.v1.Model\"1\n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"3\n\x10GetModelResponse\x12\x1f\n\x05model\x18\x01 \x01(\x0b\x32\x10.regard.v1.Model2\xe2\x02\n\rRegardService\x12@\n\x07Predict\x12\x19.regard.v1.PredictRequest\x1a\x1a.regard.v1.PredictResponse\x12\x43\n\x08\x43lassify\x12\x1a.regard.v1.ClassifyRequest\x1a\x1b.regard.v1.ClassifyResponse\x12:\n\x05\x45mbed\x12\x17.regard.v1.EmbedRequest\x1a\x18.regard.v1.EmbedResponse\x12I\n\nListModels\x12\x1c.regard.v1.ListModelsRequest\x1a\x1d.regard.v1.ListModelsResponse\x12\x43\n\x08GetModel\x12\x1a.regard.v1.GetModelRequest\x1a\x1b.regard.v1.GetModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,31 +37,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREDICTRESPONSE_OUTPUTSENTRY']._loaded_options = None
   _globals['_PREDICTRESPONSE_OUTPUTSENTRY']._serialized_options = b'8\001'
   _globals['_PREDICTREQUEST']._serialized_start=61
-  _globals['_PREDICTREQUEST']._serialized_end=295
-  _globals['_PREDICTREQUEST_INPUTSENTRY']._serialized_start=231
-  _globals['_PREDICTREQUEST_INPUTSENTRY']._serialized_end=295
-  _globals['_PREDICTRESPONSE']._serialized_start=298
-  _globals['_PREDICTRESPONSE']._serialized_end=550
-  _globals['_PREDICTRESPONSE_OUTPUTSENTRY']._serialized_start=485
-  _globals['_PREDICTRESPONSE_OUTPUTSENTRY']._serialized_end=550
-  _globals['_CLASSIFYREQUEST']._serialized_start=553
-  _globals['_CLASSIFYREQUEST']._serialized_end=725
-  _globals['_CLASSIFYRESPONSE']._serialized_start=728
-  _globals['_CLASSIFYRESPONSE']._serialized_end=909
-  _globals['_LABEL']._serialized_start=911
-  _globals['_LABEL']._serialized_end=968
-  _globals['_EMBEDREQUEST']._serialized_start=971
-  _globals['_EMBEDREQUEST']._serialized_end=1125
-  _globals['_EMBEDRESPONSE']._serialized_start=1128
-  _globals['_EMBEDRESPONSE']._serialized_end=1307
-  _globals['_LISTMODELSREQUEST']._serialized_start=1309
-  _globals['_LISTMODELSREQUEST']._serialized_end=1328
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1330
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1384
-  _globals['_GETMODELREQUEST']._serialized_start=1386
-  _globals['_GETMODELREQUEST']._serialized_end=1435
-  _globals['_GETMODELRESPONSE']._serialized_start=1437
-  _globals['_GETMODELRESPONSE']._serialized_end=1488
-  _globals['_REGARDSERVICE']._serialized_start=1491
-  _globals['_REGARDSERVICE']._serialized_end=1845
+  _globals['_PREDICTREQUEST']._serialized_end=333
+  _globals['_PREDICTREQUEST_INPUTSENTRY']._serialized_start=269
+  _globals['_PREDICTREQUEST_INPUTSENTRY']._serialized_end=333
+  _globals['_PREDICTRESPONSE']._serialized_start=336
+  _globals['_PREDICTRESPONSE']._serialized_end=588
+  _globals['_PREDICTRESPONSE_OUTPUTSENTRY']._serialized_start=523
+  _globals['_PREDICTRESPONSE_OUTPUTSENTRY']._serialized_end=588
+  _globals['_CLASSIFYREQUEST']._serialized_start=591
+  _globals['_CLASSIFYREQUEST']._serialized_end=801
+  _globals['_CLASSIFYRESPONSE']._serialized_start=804
+  _globals['_CLASSIFYRESPONSE']._serialized_end=985
+  _globals['_LABEL']._serialized_start=987
+  _globals['_LABEL']._serialized_end=1044
+  _globals['_EMBEDREQUEST']._serialized_start=1047
+  _globals['_EMBEDREQUEST']._serialized_end=1239
+  _globals['_EMBEDRESPONSE']._serialized_start=1242
+  _globals['_EMBEDRESPONSE']._serialized_end=1421
+  _globals['_LISTMODELSREQUEST']._serialized_start=1423
+  _globals['_LISTMODELSREQUEST']._serialized_end=1442
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1444
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1498
+  _globals['_GETMODELREQUEST']._serialized_start=1500
+  _globals['_GETMODELREQUEST']._serialized_end=1549
+  _globals['_GETMODELRESPONSE']._serialized_start=1551
+  _globals['_GETMODELRESPONSE']._serialized_end=1602
+  _globals['_REGARDSERVICE']._serialized_start=1605
+  _globals['_REGARDSERVICE']._serialized_end=1959
 # @@protoc_insertion_point(module_scope)

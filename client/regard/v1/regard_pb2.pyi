@@ -8,7 +8,7 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class PredictRequest(_message.Message):
-    __slots__ = ("model", "version", "inputs", "outputs", "attention")
+    __slots__ = ("model", "version", "inputs", "outputs", "attention", "priority", "timeout_ms")
     class InputsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -21,12 +21,16 @@ class PredictRequest(_message.Message):
     INPUTS_FIELD_NUMBER: _ClassVar[int]
     OUTPUTS_FIELD_NUMBER: _ClassVar[int]
     ATTENTION_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     inputs: _containers.MessageMap[str, _types_pb2.Tensor]
     outputs: _containers.RepeatedScalarFieldContainer[str]
     attention: _types_pb2.AttentionRequest
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., inputs: _Optional[_Mapping[str, _types_pb2.Tensor]] = ..., outputs: _Optional[_Iterable[str]] = ..., attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ...) -> None: ...
+    priority: int
+    timeout_ms: int
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., inputs: _Optional[_Mapping[str, _types_pb2.Tensor]] = ..., outputs: _Optional[_Iterable[str]] = ..., attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
 
 class PredictResponse(_message.Message):
     __slots__ = ("model", "version", "outputs", "attention", "timings")
@@ -50,7 +54,7 @@ class PredictResponse(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., outputs: _Optional[_Mapping[str, _types_pb2.Tensor]] = ..., attention: _Optional[_Union[_types_pb2.Attention, _Mapping]] = ..., timings: _Optional[_Union[_types_pb2.Timings, _Mapping]] = ...) -> None: ...
 
 class ClassifyRequest(_message.Message):
-    __slots__ = ("model", "version", "image", "text", "top_k", "truncate", "attention")
+    __slots__ = ("model", "version", "image", "text", "top_k", "truncate", "attention", "priority", "timeout_ms")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
@@ -58,6 +62,8 @@ class ClassifyRequest(_message.Message):
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     TRUNCATE_FIELD_NUMBER: _ClassVar[int]
     ATTENTION_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     image: bytes
@@ -65,7 +71,9 @@ class ClassifyRequest(_message.Message):
     top_k: int
     truncate: bool
     attention: _types_pb2.AttentionRequest
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., image: _Optional[bytes] = ..., text: _Optional[str] = ..., top_k: _Optional[int] = ..., truncate: bool = ..., attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ...) -> None: ...
+    priority: int
+    timeout_ms: int
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., image: _Optional[bytes] = ..., text: _Optional[str] = ..., top_k: _Optional[int] = ..., truncate: bool = ..., attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
 
 class ClassifyResponse(_message.Message):
     __slots__ = ("model", "version", "labels", "truncated", "attention", "timings")
@@ -94,20 +102,24 @@ class Label(_message.Message):
     def __init__(self, index: _Optional[int] = ..., name: _Optional[str] = ..., probability: _Optional[float] = ...) -> None: ...
 
 class EmbedRequest(_message.Message):
-    __slots__ = ("model", "version", "image", "text", "truncate", "attention")
+    __slots__ = ("model", "version", "image", "text", "truncate", "attention", "priority", "timeout_ms")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     TRUNCATE_FIELD_NUMBER: _ClassVar[int]
     ATTENTION_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     image: bytes
     text: str
     truncate: bool
     attention: _types_pb2.AttentionRequest
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., image: _Optional[bytes] = ..., text: _Optional[str] = ..., truncate: bool = ..., attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ...) -> None: ...
+    priority: int
+    timeout_ms: int
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., image: _Optional[bytes] = ..., text: _Optional[str] = ..., truncate: bool = ..., attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
 
 class EmbedResponse(_message.Message):
     __slots__ = ("model", "version", "vector", "truncated", "attention", "timings")
