@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +18,47 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-TOKENS = 16
-BATCHES = (1, 32)
 # Callers, and what attention they ask for.
 SHOWN = {"none": "no attention", "cls": "CLS row of the last layer", "all": "all attention"}
 LIMIT = "ONNX Runtime alone"
 COLUMNS = ("what", "rows a second", "of the limit", "p50 ms", "p99 ms", "errors")
-LOADS = ((1, "none"), (8, "none"), (32, "none"), (32, "cls"), (32, "all"))
+
+
+@dataclass(frozen=True)
+class Workload:
+    """What is asked.
+
+    Attributes:
+        model: Which network.
+        title: For the table.
+        size: As bench.load takes it.
+        batches: Rows of a run of ONNX Runtime alone.
+        loads: Callers, and what attention they ask for.
+    """
+
+    model: str
+    title: str
+    size: str
+    batches: tuple[int, ...]
+    loads: tuple[tuple[int, str], ...]
+
+
+WORKLOADS = (
+    Workload(
+        model="minilm",
+        title="MiniLM, 16 tokens",
+        size="16",
+        batches=(1, 8, 32),
+        loads=((1, "none"), (8, "none"), (32, "none"), (128, "none"), (32, "cls"), (32, "all")),
+    ),
+    Workload("minilm", "MiniLM, 4 to 128 tokens, mixed", "4-128", (1,), ((32, "none"),)),
+    Workload("vit-s14", "ViT-S/14, 224 pixels, as tensors", "224px", (1, 4), ((8, "none"),)),
+)
 
 Figures = dict[str, list[dict[str, Any]]]
 
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 120)
+CPUS = len(os.sched_getaffinity(0))
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 def main() -> None:
@@ -39,30 +70,49 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
     parser.add_argument("--page", type=Path, help="write the table as a page of the documentation, too")
     args = parser.parse_args()
-    graphs = sorted(args.models.glob("minilm/*/model.onnx"), key=lambda path: int(path.parent.name))
-    if not graphs:
-        parser.exit(1, f"{args.models}/minilm is not there: make demo exports it\n")
-    threads = len(os.sched_getaffinity(0))
-    figures: Figures = {}
+    if missing := [work.model for work in WORKLOADS if not newest_graph(args.models, work.model)]:
+        parser.exit(1, f"{args.models}/{missing[0]} is not there: make demo exports it\n")
+    figures: dict[str, Figures] = {work.title: {} for work in WORKLOADS}
     with serving(args.models) as address:
         for _ in track(range(args.rounds), description="rounds", console=console):
-            for batch in BATCHES:
-                for spin, shown in ((1, "spinning"), (0, "not spinning")):
-                    options = {"batch": batch, "tokens": TOKENS, "seconds": args.seconds, "threads": threads}
-                    per_second = float(run("bench.limit", str(graphs[-1]), options | {"spin": spin}))
-                    figures.setdefault(f"{LIMIT}, batch {batch}, {shown}", []).append({"per_second": per_second})
-            for callers, attention in LOADS:
-                options = {"callers": callers, "tokens": TOKENS, "seconds": args.seconds, "attention": attention}
-                name = f"regard, callers {callers}, {SHOWN[attention]}"
-                figures.setdefault(name, []).append(json.loads(run("bench.load", address, options)))
-    rows = summarize(figures)
-    console.print(make_table(rows))
+            for work in WORKLOADS:
+                for name, figure in measure(work, args.models, address, args.seconds):
+                    figures[work.title].setdefault(name, []).append(figure)
+    tables = {title: summarize(one) for title, one in figures.items()}
+    for title, rows in tables.items():
+        console.print(make_table(title, rows))
     if args.page:
-        args.page.write_text(make_page(rows, args.rounds, args.seconds, threads))
+        args.page.write_text(make_page(tables, args.rounds, args.seconds))
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    machine = {"processor": cpu_name(), "cpus": threads, "tokens": TOKENS}
+    machine = {"processor": cpu_name(), "cpus": CPUS}
     args.out.write_text(json.dumps({"machine": machine, "figures": figures}, indent=2) + "\n")
     console.print(f"written to {args.out}")
+
+
+def newest_graph(models: Path, name: str) -> Path | None:
+    """The plain graph of the newest version of a model."""
+    graphs = sorted(models.glob(f"{name}/*/model.onnx"), key=lambda path: int(path.parent.name))
+    return graphs[-1] if graphs else None
+
+
+def measure(work: Workload, models: Path, address: str, seconds: float) -> Iterator[tuple[str, dict[str, Any]]]:
+    """One round: ONNX Runtime alone in every way, then the server under every load."""
+    graph = str(newest_graph(models, work.model))
+    ways = (
+        (CPUS, 1, 1, "one run at a time, spinning"),
+        (CPUS, 1, 0, "one run at a time, not spinning"),
+        (1, CPUS, 0, "one run a CPU"),
+    )
+    for batch in work.batches:
+        for threads, lanes, spin, shown in ways:
+            options = {"batch": batch, "size": work.size, "seconds": seconds}
+            options |= {"threads": threads, "lanes": lanes, "spin": spin}
+            per_second = float(run("bench.limit", graph, options))
+            yield f"{LIMIT}, batch {batch}, {shown}", {"per_second": per_second}
+    for callers, attention in work.loads:
+        options = {"model": work.model, "callers": callers, "size": work.size, "seconds": seconds}
+        report = json.loads(run("bench.load", address, options | {"attention": attention}))
+        yield f"regard, callers {callers}, {SHOWN[attention]}", report
 
 
 def run(module: str, target: str, options: dict[str, Any]) -> str:
@@ -102,9 +152,9 @@ def summarize(figures: Figures) -> list[tuple[str, ...]]:
     return rows
 
 
-def make_table(rows: list[tuple[str, ...]]) -> Table:
+def make_table(title: str, rows: list[tuple[str, ...]]) -> Table:
     """For the terminal."""
-    table = Table(title=f"MiniLM, {TOKENS} tokens", title_justify="left")
+    table = Table(title=title, title_justify="left")
     for column in COLUMNS:
         table.add_column(column, justify="left" if column == COLUMNS[0] else "right", no_wrap=True)
     for row in rows:
@@ -112,21 +162,20 @@ def make_table(rows: list[tuple[str, ...]]) -> Table:
     return table
 
 
-def make_page(rows: list[tuple[str, ...]], rounds: int, seconds: float, cpus: int) -> str:
+def make_page(tables: dict[str, list[tuple[str, ...]]], rounds: int, seconds: float) -> str:
     """For the documentation."""
     lines = [
         "# Performance",
         "",
-        f"Written by `python -m bench --page docs/performance.md`: MiniLM on {TOKENS} tokens, {rounds} interleaved",
-        f"rounds of {seconds:g} s each, {cpus} CPUs ({cpu_name()}), medians with the range. Callers run in a process",
-        "of their own on the same CPUs, in a closed loop, through gRPC. The limit is the best median of ONNX Runtime",
-        "alone, in a loop without a server and with all CPUs to itself, its threads spinning or not. The machine is",
-        "shared: only figures of one run can be compared.",
-        "",
-        "| " + " | ".join(COLUMNS) + " |",
-        "|" + "---|" * len(COLUMNS),
-        *("| " + " | ".join(row) + " |" for row in rows),
+        f"Written by `python -m bench --page docs/performance.md`: {rounds} interleaved rounds of {seconds:g} s each,",
+        f"{CPUS} CPUs ({cpu_name()}), medians with the range. Callers run in a process of their own on the same CPUs,",
+        "in a closed loop, through gRPC, written in Python. The limit is the best median of ONNX Runtime alone, in a",
+        "loop without a server and with all CPUs to itself. The machine is shared: only figures of one run can be",
+        "compared.",
     ]
+    for title, rows in tables.items():
+        lines += ["", f"## {title}", "", "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
+        lines += ["| " + " | ".join(row) + " |" for row in rows]
     return "\n".join(lines) + "\n"
 
 

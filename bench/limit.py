@@ -1,35 +1,49 @@
 """The limit: ONNX Runtime alone in a loop, no server; run by bench in a process of its own."""
 
 import argparse
+import itertools
+import threading
 import time
 from pathlib import Path
 
-import numpy as np
 import onnxruntime
+
+from bench.load import make_inputs
 
 
 def main() -> None:
-    """Print rows a second of session.run on random tokens."""
+    """Print rows a second of session.run on random inputs, in one thread or several at a time."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("graph", type=Path)
     parser.add_argument("--batch", type=int, required=True)
-    parser.add_argument("--tokens", type=int, required=True)
+    parser.add_argument("--size", required=True, help="as bench.load takes it")
     parser.add_argument("--seconds", type=float, required=True)
-    parser.add_argument("--threads", type=int, required=True)
+    parser.add_argument("--threads", type=int, required=True, help="of one run")
+    parser.add_argument("--lanes", type=int, required=True, help="runs at a time")
     parser.add_argument("--spin", choices=("0", "1"), required=True, help="whether idle threads spin")
     args = parser.parse_args()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = args.threads
     options.add_session_config_entry("session.intra_op.allow_spinning", args.spin)
     session = onnxruntime.InferenceSession(args.graph, options, providers=["CPUExecutionProvider"])
-    ids = np.random.default_rng(0).integers(1000, 20000, (args.batch, args.tokens))
-    feed = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-    session.run(["embedding"], feed)
-    started, rows = time.perf_counter(), 0
-    while time.perf_counter() - started < args.seconds:
-        session.run(["embedding"], feed)
-        rows += args.batch
-    print(rows / (time.perf_counter() - started))
+    feeds = make_inputs(args.size, args.batch)
+    rows = [0] * args.lanes
+    session.run(["embedding"], feeds[0])
+    started = time.perf_counter()
+
+    def loop(lane: int) -> None:
+        for feed in itertools.cycle(feeds[lane:] + feeds[:lane]):
+            session.run(["embedding"], feed)
+            rows[lane] += args.batch
+            if time.perf_counter() - started >= args.seconds:
+                return
+
+    threads = [threading.Thread(target=loop, args=(lane,)) for lane in range(args.lanes)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    print(sum(rows) / (time.perf_counter() - started))
 
 
 if __name__ == "__main__":

@@ -74,10 +74,11 @@ class AsyncClient:
         version: str = "",
         outputs: Sequence[str] = (),
         attention: AttentionRequest | None = None,
+        priority: int = 0,
         timeout: float | None = None,
     ) -> Prediction:
         """As `Client.predict`."""
-        request = codec.predict_request(inputs, model, version, outputs, attention)
+        request = codec.predict_request(inputs, model, version, outputs, attention, priority)
         return codec.read_prediction(await self._call(self._stub.Predict, request, timeout))
 
     async def classify(
@@ -90,10 +91,11 @@ class AsyncClient:
         top_k: int = 5,
         truncate: bool = False,
         attention: AttentionRequest | None = None,
+        priority: int = 0,
         timeout: float | None = None,
     ) -> Classification:
         """As `Client.classify`."""
-        request = codec.classify_request(image, text, model, version, top_k, truncate, attention)
+        request = codec.classify_request(image, text, model, version, top_k, truncate, attention, priority)
         return codec.read_classification(await self._call(self._stub.Classify, request, timeout))
 
     async def embed(
@@ -105,10 +107,11 @@ class AsyncClient:
         version: str = "",
         truncate: bool = False,
         attention: AttentionRequest | None = None,
+        priority: int = 0,
         timeout: float | None = None,
     ) -> Embedding:
         """As `Client.embed`."""
-        request = codec.embed_request(image, text, model, version, truncate, attention)
+        request = codec.embed_request(image, text, model, version, truncate, attention, priority)
         return codec.read_embedding(await self._call(self._stub.Embed, request, timeout))
 
     async def _call(

@@ -91,6 +91,7 @@ class Client:
         version: str = "",
         outputs: Sequence[str] = (),
         attention: AttentionRequest | None = None,
+        priority: int = 0,
         timeout: float | None = None,
     ) -> Prediction:
         """Run a model on arrays.
@@ -102,12 +103,13 @@ class Client:
             version: Empty means the newest.
             outputs: Names of the outputs wanted; empty means all.
             attention: Which attention weights to send along; None for none, which costs nothing.
+            priority: 1 is served first, then 2, then 3; 0 means 2.
             timeout: Seconds, instead of the client's own.
 
         Raises:
             TypeError: An input is of another type.
         """
-        request = codec.predict_request(inputs, model, version, outputs, attention)
+        request = codec.predict_request(inputs, model, version, outputs, attention, priority)
         return codec.read_prediction(self._call(self._stub.Predict, request, timeout))
 
     def classify(
@@ -120,6 +122,7 @@ class Client:
         top_k: int = 5,
         truncate: bool = False,
         attention: AttentionRequest | None = None,
+        priority: int = 0,
         timeout: float | None = None,
     ) -> Classification:
         """Name what an image or a text is.
@@ -132,13 +135,14 @@ class Client:
             top_k: How many labels, most probable first.
             truncate: Cut a text that has more tokens than the model takes, instead of refusing it.
             attention: Which attention weights to send along; None for none, which costs nothing.
+            priority: 1 is served first, then 2, then 3; 0 means 2.
             timeout: Seconds, instead of the client's own.
 
         Raises:
             ValueError: Both or neither of image and text are given.
             OSError: The image is a path that cannot be read.
         """
-        request = codec.classify_request(image, text, model, version, top_k, truncate, attention)
+        request = codec.classify_request(image, text, model, version, top_k, truncate, attention, priority)
         return codec.read_classification(self._call(self._stub.Classify, request, timeout))
 
     def embed(
@@ -150,10 +154,11 @@ class Client:
         version: str = "",
         truncate: bool = False,
         attention: AttentionRequest | None = None,
+        priority: int = 0,
         timeout: float | None = None,
     ) -> Embedding:
         """Turn an image or a text into a vector; arguments and errors are those of `classify`."""
-        request = codec.embed_request(image, text, model, version, truncate, attention)
+        request = codec.embed_request(image, text, model, version, truncate, attention, priority)
         return codec.read_embedding(self._call(self._stub.Embed, request, timeout))
 
     def _call(self, method: Callable[..., _Answer], request: object, timeout: float | None) -> _Answer:

@@ -36,6 +36,7 @@ def predict_request(
     version: str,
     outputs: Sequence[str],
     attention: AttentionRequest | None,
+    priority: int,
 ) -> rpc.PredictRequest:
     """Build a request from arrays by input name; TypeError names an input of a type that cannot travel."""
     return rpc.PredictRequest(
@@ -44,6 +45,7 @@ def predict_request(
         inputs={name: write_tensor(name, array) for name, array in inputs.items()},
         outputs=outputs,
         attention=_write_attention(attention),
+        priority=priority,
     )
 
 
@@ -55,6 +57,7 @@ def classify_request(
     top_k: int,
     truncate: bool,
     attention: AttentionRequest | None,
+    priority: int,
 ) -> rpc.ClassifyRequest:
     """Build a request from an image or a text; ValueError unless it is exactly one of them, OSError on a lost file."""
     return rpc.ClassifyRequest(
@@ -65,6 +68,7 @@ def classify_request(
         top_k=top_k,
         truncate=truncate,
         attention=_write_attention(attention),
+        priority=priority,
     )
 
 
@@ -75,6 +79,7 @@ def embed_request(
     version: str,
     truncate: bool,
     attention: AttentionRequest | None,
+    priority: int,
 ) -> rpc.EmbedRequest:
     """Build a request from an image or a text; ValueError unless it is exactly one of them, OSError on a lost file."""
     return rpc.EmbedRequest(
@@ -84,6 +89,7 @@ def embed_request(
         text=text,
         truncate=truncate,
         attention=_write_attention(attention),
+        priority=priority,
     )
 
 

@@ -117,6 +117,15 @@ def test_embed_returns_a_vector(client: Client, server: FakeServer) -> None:
     assert answer.truncated
 
 
+def test_a_priority_travels_with_every_kind_of_request(client: Client, server: FakeServer) -> None:
+    """Given or not: 0 lets the server choose."""
+    client.predict({"x": np.zeros(2, np.float32)}, priority=1)
+    client.classify(text="a", priority=3)
+    client.embed(text="a", priority=2)
+    client.embed(text="a")
+    assert [request.priority for request in server.requests] == [1, 3, 2, 0]
+
+
 def test_an_empty_text_is_a_text(client: Client, server: FakeServer) -> None:
     """Whether an empty text makes sense is for the server to say."""
     client.classify(text="")

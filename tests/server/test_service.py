@@ -7,6 +7,8 @@ import grpc
 import numpy as np
 import onnxruntime
 import pytest
+from google.rpc.error_details_pb2 import RetryInfo
+from google.rpc.status_pb2 import Status
 from numpy.typing import NDArray
 from PIL import Image
 from tokenizers import Tokenizer
@@ -271,3 +273,34 @@ async def test_models_are_described_as_clients_need_them(running: Running) -> No
     assert (ids.name, ids.dtype, list(ids.shape), list(ids.axes)) == ("input_ids", 3, [-1, -1], ["batch", "seq_len"])
     one = await running.stub.GetModel(api.GetModelRequest(model="fashion"))
     assert one.model == fashion
+
+
+async def test_a_refusal_says_when_to_come_back(start: Serve) -> None:
+    """As gRPC's retries understand it, and as google.rpc.RetryInfo."""
+    async with start(max_queue_size=1, max_batch_size=1) as running:
+        request = api.EmbedRequest(model="tiny-text", text="the cat")
+        outcomes = await asyncio.gather(*(running.stub.Embed(request) for _ in range(60)), return_exceptions=True)
+        refusal = next(one for one in outcomes if isinstance(one, grpc.aio.AioRpcError))
+        trailers = dict(refusal.trailing_metadata())
+        status, retry = Status.FromString(trailers["grpc-status-details-bin"]), RetryInfo()
+        assert status.details[0].Unpack(retry)
+        assert retry.retry_delay.ToMilliseconds() == pytest.approx(int(trailers["grpc-retry-pushback-ms"]), abs=1)
+        assert 10 <= retry.retry_delay.ToMilliseconds() <= 10_000
+
+
+async def test_an_unknown_priority_is_refused_with_the_ones_there_are(running: Running) -> None:
+    """Naming field, value and what was expected."""
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await running.stub.Embed(api.EmbedRequest(model="tiny-text", text="the cat", priority=4))
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.details() == "priority: 4; expected 1 (first) to 3 (last), or 0 for the default"
+
+
+async def test_a_timeout_that_cannot_be_met_is_refused(running: Running) -> None:
+    """One millisecond is not enough for 32 rows of 64 tokens; ten seconds are."""
+    ids = np.ones((32, 64), dtype=np.int64)
+    inputs = {"input_ids": write_tensor(ids), "attention_mask": write_tensor(ids)}
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await running.stub.Predict(api.PredictRequest(model="tiny-text", inputs=inputs, timeout_ms=1))
+    assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    await running.stub.Predict(api.PredictRequest(model="tiny-text", inputs=inputs, timeout_ms=10_000, priority=1))
