@@ -118,11 +118,12 @@ class Queue(Generic[Reply]):
         self.held_bytes -= entry.work.held_bytes
         return True
 
-    def take(self, idle_lanes: int = 1) -> list[Entry[Reply]]:
+    def take(self, idle_lanes: int = 1, *, wide: bool = False) -> list[Entry[Reply]]:
         """Take the next batch, the most urgent request first; empty where nothing waits.
 
         Args:
             idle_lanes: How many engine threads are free: each gets its share of the rows.
+            wide: Whether nothing runs, so that a graph that can use the whole machine for one batch may do so.
         """
         waiting = [group for group in self._groups.values() if group.entries]
         if not waiting:
@@ -134,7 +135,8 @@ class Queue(Generic[Reply]):
             key=lambda pair: (pair[1].served_seconds, pair[0].order),
         )
         rest = [entry for entry in group.entries.values() if entry is not head]
-        share = -(-sum(entry.work.rows for entry in group.entries.values()) // idle_lanes)
+        lanes = 1 if wide and head.work.graph.can_run_wide else idle_lanes
+        share = -(-sum(entry.work.rows for entry in group.entries.values()) // lanes)
         batch = [head, *choose_companions(head, rest, self._limits, share)]
         for entry in batch:
             self.remove(entry)

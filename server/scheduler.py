@@ -211,8 +211,9 @@ class Scheduler:
             if wait_until > self._loop.time():
                 self._later = self._loop.call_at(wait_until, self._dispatch)
                 return
-            batch = self._queue.take(self._idle_lanes)
-            alone = self._idle_lanes == self._lanes and not len(self._queue)
+            all_idle = self._idle_lanes == self._lanes
+            batch = self._queue.take(self._idle_lanes, wide=all_idle)
+            alone = all_idle and not len(self._queue)
             self._run(batch, wide=alone and batch[0].work.graph.can_run_wide)
 
     def _wait_until(self) -> float:

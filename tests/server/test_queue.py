@@ -69,6 +69,14 @@ def test_free_lanes_share_what_waits() -> None:
     assert [len(queue.take(2)), len(queue.take(1))] == [3, 3]
 
 
+def test_a_graph_that_can_use_the_whole_machine_takes_everything_while_nothing_runs() -> None:
+    """Six rows are one batch, not two."""
+    graph = EchoGraph(COST)
+    graph.can_run_wide = True
+    queue = fill(*(make_entry(8, arrived=index, graph=graph) for index in range(6)))
+    assert len(queue.take(2, wide=True)) == 6
+
+
 def test_requests_of_different_graphs_never_share_a_batch() -> None:
     """Plain and tapped, or two models: a caller who wants no attention never pays for one who does."""
     queue = fill(make_entry(8), make_entry(8, graph=EchoGraph(COST)), make_entry(8))

@@ -234,15 +234,25 @@ async def test_half_of_a_thousand_cancelled_in_the_queue_are_never_computed(grap
     assert metrics.registry.get_sample_value("regard_scheduler_outcomes_total", {"outcome": "cancelled"}) == 500
 
 
-async def test_a_run_that_is_alone_has_all_lanes_and_two_that_wait_share_them(graph: GatedGraph) -> None:
-    """The first runs wide; what came meanwhile is divided among the lanes."""
+async def test_a_batch_that_leaves_nothing_waiting_has_all_lanes(graph: GatedGraph) -> None:
+    """The first runs wide, and what came meanwhile goes together and wide."""
     async with scheduling(lanes=2) as scheduler:
         first = await occupy(scheduler, graph)
         waiting = await queue(scheduler, graph, 2, 3)
         graph.gate.set()
         await asyncio.gather(first, *waiting)
-    assert sorted(graph.batches) == [[1], [2], [3]]
-    assert graph.widths == [True, False, False]
+    assert graph.batches == [[1], [2, 3]]
+    assert graph.widths == [True, True]
+
+
+async def test_what_waits_is_divided_among_lanes_where_no_run_can_have_them_all(graph: GatedGraph) -> None:
+    """The first leaves a lane free, and two more share both lanes."""
+    graph.can_run_wide = False
+    graph.gate.set()
+    async with scheduling(lanes=2) as scheduler:
+        await asyncio.gather(*await queue(scheduler, graph, 2, 3))
+    assert sorted(graph.batches) == [[2], [3]]
+    assert graph.widths == [False, False]
 
 
 async def test_a_full_queue_refuses_at_once(scheduler: Scheduler, graph: GatedGraph) -> None:
