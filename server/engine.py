@@ -1,7 +1,9 @@
 """Runs the graphs of one artifact in ONNX Runtime; the scheduler calls them from its lanes' threads."""
 
+import functools
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +15,17 @@ from server.contract import PLAIN_GRAPH, SEQUENCE_AXIS, TAPPED_GRAPH, Contract, 
 from server.cost import CostModel, Sample, fit_costs
 from server.device import Device, Lanes, check_placement
 from server.errors import StartError
+from server.packing import packed
 
 Array = NDArray[Any]
 
 _RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
 _SPINNING = "session.intra_op.allow_spinning"
 _STOP_SPINNING_AFTER_A_RUN = "session.force_spinning_stop"
+_SHARED_ARENA = "session.use_env_allocators"
 _WARNINGS_AND_WORSE = 2
+# Limit 0 is none, strategy 1 is "as much as requested", -1 leaves the rest to ONNX Runtime.
+_ARENA = {"max_mem": 0, "arena_extend_strategy": 1, "initial_chunk_size_bytes": -1, "max_dead_bytes_per_chunk": -1}
 # What is run to fit the cost model, rows and positions, until the time for it is used up.
 _SAMPLES = ((1, 8), (8, 8), (1, 64), (4, 64), (2, 128))
 _MEASURING_SECONDS = 0.4
@@ -38,7 +44,6 @@ class Graph:
         Raises:
             StartError: It cannot be loaded, or would run on another device.
         """
-        self._path = path
         self._narrow = _load(path, device, lanes.threads, spin=False)
         self._wide = _load(path, device, lanes.all_threads, spin=True) if wide and lanes.count > 1 else None
         self.cost = CostModel()
@@ -62,8 +67,13 @@ class Graph:
         session = self._wide if wide and self._wide else self._narrow
         return dict(zip(names, session.run(names, dict(inputs)), strict=True)) if names else {}
 
-    def check_names(self, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+    def check_names(self, path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         """Compare with what the contract says.
+
+        Args:
+            path: Where the graph came from, for the message.
+            inputs: Names that the contract gives.
+            outputs: Likewise.
 
         Raises:
             StartError: The graph has other inputs or outputs.
@@ -72,7 +82,7 @@ class Graph:
         expected = {*inputs, *outputs}
         if found != expected:
             raise StartError(
-                f"{self._path}: has the inputs and outputs {sorted(found)}; its contract says {sorted(expected)}"
+                f"{path}: has the inputs and outputs {sorted(found)}; its contract says {sorted(expected)}"
             )
 
 
@@ -86,13 +96,17 @@ class Engine:
             StartError: A graph cannot be loaded, is not what the contract says, or would run on another device.
         """
         self._contract = contract
+        graphs = (PLAIN_GRAPH, TAPPED_GRAPH) if contract.attention else (PLAIN_GRAPH,)
+        own = {graph: folder / graph for graph in graphs}
+        with packed(folder, graphs, _make_options) if device.name == "CPU" else nullcontext(own) as sources:
+            self.plain = Graph(sources[PLAIN_GRAPH], device, lanes, wide=True)
+            self.tapped = Graph(sources[TAPPED_GRAPH], device, lanes, wide=False) if contract.attention else None
         inputs, outputs = ([spec.name for spec in specs] for specs in (contract.inputs, contract.outputs))
-        self.plain = Graph(folder / PLAIN_GRAPH, device, lanes, wide=True)
-        self.plain.check_names(inputs, outputs)
-        self.tapped: Graph | None = None
-        if contract.attention:
-            self.tapped = Graph(folder / TAPPED_GRAPH, device, lanes, wide=False)
-            self.tapped.check_names(inputs, [*outputs, *(spec.output for spec in contract.attention)])
+        self.plain.check_names(folder / PLAIN_GRAPH, inputs, outputs)
+        if self.tapped:
+            self.tapped.check_names(
+                folder / TAPPED_GRAPH, inputs, [*outputs, *(spec.output for spec in contract.attention)]
+            )
 
     def warm_up(self) -> None:
         """Run each session, so that the first caller does not pay for it, and measure what batches cost."""
@@ -123,10 +137,28 @@ class Engine:
         return {spec.name: _example(spec, rows, length) for spec in self._contract.inputs}
 
 
-def _load(path: Path, device: Device, threads: int, *, spin: bool) -> onnxruntime.InferenceSession:
+@functools.cache
+def _share_arena() -> None:
+    """Give all sessions of the process one arena for activations, which grows by what is asked, not by doubling."""
+    memory = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    onnxruntime.create_and_register_allocator(memory, onnxruntime.OrtArenaCfg(_ARENA))
+
+
+def _make_options() -> onnxruntime.SessionOptions:
+    """What all sessions have in common."""
+    _share_arena()
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = 1
     options.log_severity_level = _WARNINGS_AND_WORSE
+    options.add_session_config_entry(_SHARED_ARENA, "1")
+    return options
+
+
+def _load(path: Path, device: Device, threads: int, *, spin: bool) -> onnxruntime.InferenceSession:
+    options = _make_options()
+    options.intra_op_num_threads = threads
     options.add_session_config_entry(_SPINNING, str(int(spin)))
     options.add_session_config_entry(_STOP_SPINNING_AFTER_A_RUN, "1")
     options.add_session_config_entry(_RECORD_ASSIGNMENT, "1")
