@@ -53,7 +53,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class Urgency:
-    """When an answer is wanted: by when, on the event loop's clock in seconds, and before whom (1 goes first)."""
+    """When an answer is wanted: by when, on time.monotonic() in seconds, and before whom (1 goes first)."""
 
     deadline: float | None = None
     priority: int = DEFAULT_PRIORITY

@@ -3,6 +3,7 @@
 Nothing here waits or knows of a clock: times come in as arguments, so that fairness is tested in simulated time.
 """
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -29,6 +30,7 @@ class Entry(Generic[Reply]):
         priority: 1 is served first.
         due: When it should be computed at the latest, in seconds; orders requests of one priority.
         arrived: When it came, in seconds.
+        expires: When its caller does not want it any more, in seconds.
     """
 
     work: Work
@@ -36,6 +38,7 @@ class Entry(Generic[Reply]):
     priority: int
     due: float
     arrived: float
+    expires: float = math.inf
     order: "Order" = field(init=False)
 
     def __post_init__(self) -> None:
@@ -143,6 +146,13 @@ class Queue(Generic[Reply]):
         self._clock_seconds = group.served_seconds
         group.served_seconds += self.batch_seconds(batch)
         return batch
+
+    def drop_expired(self, now: float) -> list[Entry[Reply]]:
+        """Take out what its callers do not want any more."""
+        expired = [entry for entry in self if entry.expires <= now]
+        for entry in expired:
+            self.remove(entry)
+        return expired
 
     def batch_seconds(self, batch: Sequence[Entry[Reply]]) -> float:
         """What a batch is expected to take."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
@@ -220,7 +221,7 @@ class RegardService(RegardServiceServicer):
     ) -> Answer[Result]:
         attention = request.attention if request.HasField("attention") else None
         here = not _has_image(request) and request.ByteSize() <= _PREPARE_HERE_BYTES
-        urgency = read_urgency(request, context.time_remaining(), asyncio.get_running_loop().time())
+        urgency = read_urgency(request, context.time_remaining(), time.monotonic())
         return await self._pipeline.run(model, prepare, outputs, encode, attention, urgency, here=here)
 
 
@@ -236,7 +237,7 @@ def read_urgency(
     Args:
         request: As it came.
         remaining: Seconds until gRPC's deadline; None where there is none.
-        now: On the event loop's clock, in seconds.
+        now: On time.monotonic(), in seconds.
 
     Raises:
         InvalidInput: There is no such priority.

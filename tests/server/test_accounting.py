@@ -1,6 +1,7 @@
 """Chaos: requests come, hang up, fail, run late and are refused in any order; every one is accounted for once."""
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -58,7 +59,7 @@ class Chaos(RuleBasedStateMachine):
     )
     def submit(self, value: int, priority: int, remaining: float | None, count: int, begins: bool) -> None:
         """Requests come, with or without a deadline; the event loop sees them now or later."""
-        deadline = None if remaining is None else self.loop.time() + remaining
+        deadline = None if remaining is None else time.monotonic() + remaining
         for _ in range(count):
             work = make_work(self.graph, value)
             self.tasks[self.loop.create_task(self.scheduler.submit(work, deadline, priority))] = value
