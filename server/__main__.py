@@ -6,6 +6,11 @@ import signal
 import sys
 from importlib.metadata import version
 
+if sys.platform == "win32":
+    from asyncio import run
+else:
+    from uvloop import run
+
 from server.app import Started, serve
 from server.config import Config
 from server.errors import StartError
@@ -16,7 +21,7 @@ def main() -> int:
     try:
         config = Config.from_command_line(sys.argv[1:])
         logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-        asyncio.run(_run(config))
+        run(_run(config))
     except StartError as error:
         print(f"regard: error: {error}", file=sys.stderr)
         return 1

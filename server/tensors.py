@@ -81,7 +81,7 @@ def read_inputs(tensors: Mapping[str, pb.Tensor], contract: Contract, max_batch_
 
 def _check_shape(field: str, array: Array, spec: TensorContract, sizes: dict[str, int]) -> None:
     """Compare with the contract; `sizes` collects what each symbolic axis turned out to be."""
-    if array.dtype.name != spec.dtype:
+    if array.dtype != np.dtype(spec.dtype):
         raise InvalidInput(f"{field}.dtype", array.dtype.name, spec.dtype)
     fits = array.ndim == len(spec.axes) and all(
         size == (sizes.setdefault(axis, size) if isinstance(axis, str) else axis)
@@ -99,9 +99,10 @@ def _check_values(field: str, array: Array, spec: TensorContract) -> None:
         place = tuple(int(index) for index in np.argwhere(~np.isfinite(array))[0])
         raise InvalidInput(field, f"{array[place]} at {list(place)}", "finite numbers")
     low, high = spec.minimum, spec.maximum
-    if (low is not None and array.min() < low) or (high is not None and array.max() > high):
-        wrong = array.min() if low is not None and array.min() < low else array.max()
-        raise InvalidInput(field, f"a value of {wrong}", f"values from {low:g} to {high:g}")
+    if low is not None and (least := array.min()) < low:
+        raise InvalidInput(field, f"a value of {least}", f"values from {low:g} to {high:g}")
+    if high is not None and (most := array.max()) > high:
+        raise InvalidInput(field, f"a value of {most}", f"values from {low:g} to {high:g}")
     if spec.mask and not array.any(axis=-1).all():
         row = int(np.argmin(array.any(axis=-1)))
         raise InvalidInput(field, f"only zeros in row {row}", "at least one 1 in every row")
