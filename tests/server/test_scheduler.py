@@ -172,6 +172,7 @@ async def test_a_near_deadline_is_not_refused_for_what_is_due_later() -> None:
         waiting = await queue(scheduler, graph, 2, 3, 4, 5)
         deadline = time.monotonic() + 3
         urgent = asyncio.create_task(scheduler.submit(make_work(graph, 6), deadline=deadline))
+        await asyncio.sleep(0)
         graph.gate.set()
         assert value_of(await urgent) == 24.0
         await asyncio.gather(*waiting)
