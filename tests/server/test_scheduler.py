@@ -119,6 +119,7 @@ async def test_a_cancelled_request_is_never_computed_and_harms_nobody(scheduler:
     first = await occupy(scheduler, graph)
     left, cancelled, right = await queue(scheduler, graph, 2, 3, 4)
     cancelled.cancel()
+    await asyncio.gather(cancelled, return_exceptions=True)
     graph.gate.set()
     assert [value_of(await task) for task in (first, left, right)] == [4.0, 8.0, 16.0]
     assert graph.batches == [[1], [2, 4]]
