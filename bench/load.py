@@ -53,11 +53,12 @@ async def main() -> None:
 
 
 def make_inputs(size: str, rows: int = 1) -> list[dict[str, NDArray[Any]]]:
-    """Random inputs: one batch of "16" tokens, 32 batches of "4-128" tokens in random order, or one of "224px"."""
+    """Random inputs: one batch of "16" tokens, 32 of "4-128" in random order, one of "224px" or of grey "1x28px"."""
     random = np.random.default_rng(0)
     if size.endswith("px"):
-        edge = int(size.removesuffix("px"))
-        return [{"pixel_values": random.standard_normal((rows, 3, edge, edge), dtype=np.float32)}]
+        channels, _, edge = size.removesuffix("px").rpartition("x")
+        shape = (rows, int(channels or 3), int(edge), int(edge))
+        return [{"pixel_values": random.standard_normal(shape, dtype=np.float32)}]
     shortest, _, longest = size.partition("-")
     lengths = np.linspace(int(shortest), int(longest or shortest), 32 if longest else 1).astype(int)
     batches = [random.integers(1000, 20000, (rows, length)) for length in random.permutation(lengths)]

@@ -10,17 +10,29 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from export.build import build
+from export.accuracy import AccuracyError
+from export.build import Precise, build
 from export.fetch import FetchError
 from export.publish import PublishError
-from export.sources import KNOWN, load_source
+from export.samples import SampleError, read_samples
+from export.sources import KNOWN, Source, load_source
 from export.tap import TapError
 from export.verify import VerificationError
 from model.checkpoint import CheckpointError
-from server.contract import Contract
+from server.contract import Contract, Precision
 
-_EXPECTED = (CheckpointError, FetchError, PublishError, TapError, VerificationError, OSError)
-
+_EXPECTED = (
+    AccuracyError,
+    CheckpointError,
+    FetchError,
+    PublishError,
+    SampleError,
+    TapError,
+    VerificationError,
+    OSError,
+)
+_FULL = "fp32"
+_PRECISIONS: dict[str, Precision] = {_FULL: "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -34,6 +46,13 @@ def export(
     name: Annotated[str | None, typer.Option(help="name of the artifact, instead of the source's own")] = None,
     image_size: Annotated[int | None, typer.Option(min=1, help="edge of the images in pixels")] = None,
     cache: Annotated[Path, typer.Option(help="where downloaded weights are kept")] = Path("downloads"),
+    precision: Annotated[
+        str, typer.Option(help="fp32, fp16, bf16 or int8; but for fp32 the name gets it as an ending")
+    ] = "fp32",
+    samples: Annotated[
+        Path | None,
+        typer.Option(help="real inputs, for fp16, bf16 and int8: a text file, one text a line, or a folder of images"),
+    ] = None,
     summary: Annotated[bool, typer.Option("--summary", help="print the worst of each check, not every tensor")] = False,
 ) -> None:
     """Export a network to an artifact that the server serves, after checking that it does the same."""
@@ -45,14 +64,43 @@ def export(
             loaded = load_source(source, cache, image_size)
             if image_size and loaded.image is None:
                 raise CheckpointError(f"--image-size: {image_size}; {loaded.name} takes text")
-            loaded = replace(loaded, name=name or loaded.name)
-            built = build(loaded, out, lambda step: status.update(f"{loaded.name}: {step}"))
+            ending = "" if precision == _FULL else f"-{precision}"
+            loaded = replace(loaded, name=name or loaded.name + ending)
+            precise = _read_precision(precision, samples, loaded)
+            built = build(loaded, out, lambda step: status.update(f"{loaded.name}: {step}"), precise)
     except _EXPECTED as error:
         errors.print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
-    console.print(verification_table(built.contract, worst_only=summary))
+    if built.contract.verification:
+        console.print(verification_table(built.contract, worst_only=summary))
+    else:
+        console.print(f"graphs not run: ONNX Runtime has no {built.contract.precision} on the CPU; accuracy is torch's")
+    if built.contract.accuracy:
+        console.print(accuracy_table(built.contract))
     state = "unchanged" if built.unchanged else "published"
     console.print(f"{state} {escape(str(built.folder))}", highlight=False, soft_wrap=True)
+
+
+def _read_precision(name: str, samples: Path | None, source: Source) -> Precise:
+    if name not in _PRECISIONS:
+        raise SampleError(f"--precision: {name!r}; expected {', '.join(_PRECISIONS)}")
+    if name == _FULL:
+        return Precise()
+    if samples is None:
+        raise SampleError(f"--samples: missing; {name} is measured on real inputs, which only you have")
+    return Precise(_PRECISIONS[name], read_samples(samples, source))
+
+
+def accuracy_table(contract: Contract) -> Table:
+    """Show what the precision costs."""
+    title = f"{contract.name}: {contract.precision} against float32, {contract.accuracy[0].inputs} inputs"
+    table = Table(title=title, title_justify="left")
+    table.add_column("measure")
+    for column in ("value", "limit"):
+        table.add_column(column, justify="right")
+    for line in contract.accuracy:
+        table.add_row(line.measure, f"{line.value:.4f}", line.bound)
+    return table
 
 
 def verification_table(contract: Contract, *, worst_only: bool) -> Table:

@@ -1,12 +1,13 @@
 """Turns a network into an ONNX graph with dynamic batch and length; the first step of an export."""
 
+import copy
 import warnings
 from pathlib import Path
 
 import onnx
 import torch
 from onnx import ModelProto, TensorProto, external_data_helper
-from torch import Tensor
+from torch import Tensor, nn
 
 from model.checkpoint import Network
 from model.text import TextNetwork
@@ -36,12 +37,44 @@ def example_inputs(network: Network, batch: int, seq_len: int, image_size: int |
     return (torch.randn(batch, network.config.num_channels, size, size),)
 
 
-def to_onnx(network: Network, image_size: int | None = None) -> ModelProto:
+class _LowerText(nn.Module):
+    """A text network that computes in a lower precision and answers in float32."""
+
+    def __init__(self, network: Network, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.network = copy.deepcopy(network).to(dtype)
+
+    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
+        outputs = self.network(input_ids, attention_mask)
+        return {name: tensor.to(torch.float32) for name, tensor in outputs.items()}
+
+
+class _LowerImage(nn.Module):
+    """Likewise for images, which come as float32."""
+
+    def __init__(self, network: Network, dtype: torch.dtype) -> None:
+        super().__init__()
+        self.network, self._dtype = copy.deepcopy(network).to(dtype), dtype
+
+    def forward(self, pixel_values: Tensor) -> dict[str, Tensor]:
+        outputs = self.network(pixel_values.to(self._dtype))
+        return {name: tensor.to(torch.float32) for name, tensor in outputs.items()}
+
+
+def in_precision(network: Network, dtype: torch.dtype) -> nn.Module:
+    """Return the network itself for float32, else a copy that computes in `dtype` with the same inputs and outputs."""
+    if dtype == torch.float32:
+        return network
+    return (_LowerText if isinstance(network, TextNetwork) else _LowerImage)(network, dtype).eval()
+
+
+def to_onnx(network: Network, image_size: int | None = None, dtype: torch.dtype = torch.float32) -> ModelProto:
     """Trace a network with torch's exporter.
 
     Args:
         network: In evaluation mode.
         image_size: Edge in pixels of the images the graph is for; None for the size the network was made for.
+        dtype: What the graph computes in; its inputs and outputs are the same for all.
 
     Returns:
         A graph whose inputs are network.input_names and whose outputs are named as the network names them, with
@@ -57,7 +90,7 @@ def to_onnx(network: Network, image_size: int | None = None) -> ModelProto:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's exporter warns of its own deprecations and of axes that share a name
         program = torch.onnx.export(
-            network,
+            in_precision(network, dtype),
             example,
             dynamo=True,
             opset_version=OPSET,

@@ -37,7 +37,7 @@ def existing_versions(out: Path, name: str) -> list[int]:
 
 
 def same_as_newest(out: Path, contract: Contract) -> int | None:
-    """Return the newest version if it holds the same files and the same contract but for its version number."""
+    """Return the newest version if its files and its contract, but for version and measurements, are the same."""
     versions = existing_versions(out, contract.name)
     if not versions:
         return None
@@ -45,7 +45,7 @@ def same_as_newest(out: Path, contract: Contract) -> int | None:
         newest = read_contract(out / contract.name / str(versions[-1]) / CONTRACT_FILE)
     except ContractError:
         return None
-    ignored = {"version": contract.version, "verification": contract.verification}
+    ignored = {"version": contract.version, "verification": contract.verification, "accuracy": contract.accuracy}
     return versions[-1] if newest.model_copy(update=ignored) == contract else None
 
 

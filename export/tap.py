@@ -49,10 +49,15 @@ def tap(plain: ModelProto) -> tuple[ModelProto, list[Tap]]:
     if not nodes:
         kinds = sorted({node.op_type for node in tapped.graph.node})
         raise TapError(f"no Attention node to tap; the graph has {', '.join(kinds)}")
-    shapes = _known_shapes(tapped)
+    shapes, types = _known_shapes(tapped), _known_types(tapped)
     taps = [Tap(f"attention.{layer}", layer, _weights_shape(node, shapes)) for layer, node in enumerate(nodes)]
     for node, one in zip(nodes, taps, strict=True):
         weights = _ask_for_weights(node, one.output)
+        if types.get(node.output[0], TensorProto.FLOAT) != TensorProto.FLOAT:
+            cast = helper.make_node("Cast", [weights], [f"{weights}.float32"], to=TensorProto.FLOAT)
+            cast.name = f"{one.output}/cast"
+            tapped.graph.node.append(cast)
+            weights = cast.output[0]
         tapped.graph.node.extend(_restate_shape(node, weights, one.output))
         tapped.graph.output.append(helper.make_tensor_value_info(one.output, TensorProto.FLOAT, one.shape))
     return tapped, taps
@@ -90,6 +95,11 @@ def _weights_shape(node: NodeProto, shapes: dict[str, Shape]) -> Shape:
     if len(query) != 4 or len(key) != 4:
         raise TapError(f"{node.name}: query and key have shapes {query} and {key}; expected four known axes each")
     return query[0], query[1], query[2], key[2]
+
+
+def _known_types(model: ModelProto) -> dict[str, int]:
+    values = (*model.graph.value_info, *model.graph.input, *model.graph.output)
+    return {value.name: value.type.tensor_type.elem_type for value in values}
 
 
 def _known_shapes(model: ModelProto) -> dict[str, Shape]:

@@ -15,13 +15,34 @@ from export.graph import example_inputs
 from model.checkpoint import Network
 from model.text import TextNetwork
 from model.vit import VisionTransformer
-from server.contract import PLAIN_GRAPH, TAPPED_GRAPH, Check
+from server.contract import PLAIN_GRAPH, TAPPED_GRAPH, Check, Precision
 
 Array = NDArray[np.float32]
 
-# Largest absolute differences allowed for values of magnitude 1; outputs of larger magnitude scale their limit.
-TORCH_LIMIT = 1e-4
-PLAIN_LIMIT = ROW_SUM_LIMIT = PADDING_LIMIT = 1e-5
+
+@dataclass(frozen=True)
+class Limits:
+    """Largest absolute differences for values of magnitude 1; outputs of larger magnitude scale their limit.
+
+    Attributes:
+        torch: From the network; None where only the accuracy on real inputs says how far a precision may go.
+        plain: Of the tapped graph from the plain one.
+        row_sum: Of the sum of a row of attention from 1.
+        padding: Of a row in a padded batch from the row alone.
+    """
+
+    torch: float | None
+    plain: float
+    row_sum: float
+    padding: float
+
+
+# Where numbers are rounded to eleven or eight bits, the last bit of a sum can move a result by one step.
+LIMITS: dict[Precision, Limits] = {
+    "float32": Limits(torch=1e-4, plain=1e-5, row_sum=1e-5, padding=1e-5),
+    "float16": Limits(torch=None, plain=1e-2, row_sum=5e-3, padding=1e-2),
+    "int8": Limits(torch=None, plain=1e-5, row_sum=1e-5, padding=5e-2),
+}
 SEED = 0
 # All the attention of one image takes layers x heads x patches^2 numbers: above this, batches of 1 and 2 must do.
 _MANY_PATCHES = 512
@@ -50,7 +71,13 @@ class Difference:
     limit: float
 
 
-def verify(network: Network, folder: Path, attention_names: Sequence[str], image_size: int | None) -> tuple[Check, ...]:
+def verify(
+    network: Network,
+    folder: Path,
+    attention_names: Sequence[str],
+    image_size: int | None,
+    precision: Precision = "float32",
+) -> tuple[Check, ...]:
     """Run network and graphs on batches of several sizes, lengths and paddings and compare everything.
 
     Args:
@@ -58,6 +85,7 @@ def verify(network: Network, folder: Path, attention_names: Sequence[str], image
         folder: Holds the plain and the tapped graph and their weights.
         attention_names: The tapped graph's attention outputs, in the order of the layers.
         image_size: Edge in pixels of the images, None for the network's own.
+        precision: Of the graphs; one that ONNX Runtime can run on the CPU.
 
     Returns:
         The table, one line for each tensor and check, the worst over all cases.
@@ -71,7 +99,7 @@ def verify(network: Network, folder: Path, attention_names: Sequence[str], image
     )
     differences: list[Difference] = []
     for case in make_cases(network, image_size):
-        differences += compare_case(network, plain, tapped, attention_names, case)
+        differences += compare_case(network, plain, tapped, attention_names, case, LIMITS[precision])
     table = summarize(differences)
     failed = [line for line in table if not line.max_abs <= line.limit]
     if failed:
@@ -110,6 +138,7 @@ def compare_case(
     tapped: onnxruntime.InferenceSession,
     attention_names: Sequence[str],
     case: Case,
+    limits: Limits,
 ) -> Iterator[Difference]:
     """Yield every difference in one case; positions that are padding are left out."""
     with torch.inference_mode():
@@ -120,14 +149,16 @@ def compare_case(
     names = [*outputs, *attention_names]
     from_tapped = dict(zip(names, tapped.run(names, feed), strict=True))
     for name, reference in outputs.items():
-        yield _difference(name, "against torch", from_plain[name], reference, case, TORCH_LIMIT)
-        yield _difference(name, "against plain", from_tapped[name], from_plain[name], case, PLAIN_LIMIT)
+        if limits.torch:
+            yield _difference(name, "against torch", from_plain[name], reference, case, limits.torch)
+        yield _difference(name, "against plain", from_tapped[name], from_plain[name], case, limits.plain)
     for name, reference in zip(attention_names, attentions, strict=True):
-        yield _difference(name, "against torch", from_tapped[name], reference, case, TORCH_LIMIT)
+        if limits.torch:
+            yield _difference(name, "against torch", from_tapped[name], reference, case, limits.torch)
         sums = from_tapped[name].sum(-1, dtype=np.float64)
-        yield _difference(name, "rows sum to 1", sums, np.ones_like(sums), case, ROW_SUM_LIMIT)
+        yield _difference(name, "rows sum to 1", sums, np.ones_like(sums), case, limits.row_sum)
     if len(case.lengths) > 1:
-        yield from _compare_unpadded(tapped, names, feed, from_tapped, case)
+        yield from _compare_unpadded(tapped, names, feed, from_tapped, case, limits.padding)
 
 
 def _compare_unpadded(
@@ -136,6 +167,7 @@ def _compare_unpadded(
     feed: dict[str, Array],
     padded: dict[str, Array],
     case: Case,
+    padding_limit: float,
 ) -> Iterator[Difference]:
     """Run each row alone at its own length; it must not matter what it was batched with."""
     for row, length in enumerate(case.lengths):
@@ -144,7 +176,7 @@ def _compare_unpadded(
             is_attention = name.startswith("attention.")
             got = _true_part(name, padded[name][row], length)
             scale = max(1.0, float(np.abs(reference).max()))
-            limit = PADDING_LIMIT if is_attention else PADDING_LIMIT * scale
+            limit = padding_limit if is_attention else padding_limit * scale
             yield Difference(name, "against unpadded", _max_abs(got, reference[0]), scale, limit)
 
 

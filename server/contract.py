@@ -10,6 +10,7 @@ PLAIN_GRAPH, TAPPED_GRAPH, WEIGHTS_FILE = "model.onnx", "attention.onnx", "weigh
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 BATCH_AXIS, SEQUENCE_AXIS = "batch", "seq_len"
 
+Precision = Literal["float32", "float16", "bfloat16", "int8"]
 DType = Literal["float32", "float16", "int64", "int32", "uint8", "bool"]
 
 
@@ -125,11 +126,51 @@ class Check(_Part):
     limit: float
 
 
+class Accuracy(_Part):
+    """What a lower precision costs against float32, measured on real inputs.
+
+    Attributes:
+        measure: "cosine" of the embeddings, "label agreement", or "attention", its absolute difference.
+        value: What was found.
+        limit: Cosines and agreements must be at least that, differences at most; None where nothing is asked.
+        inputs: How many inputs were tried.
+    """
+
+    measure: Literal[
+        "cosine, mean",
+        "cosine, least",
+        "label agreement",
+        "attention, mean difference",
+        "attention, largest difference",
+    ]
+    value: float
+    limit: float | None = None
+    inputs: int
+
+    @property
+    def is_difference(self) -> bool:
+        """Whether less is better."""
+        return self.measure.startswith("attention")
+
+    @property
+    def holds(self) -> bool:
+        """Whether the limit is kept; NaN keeps none."""
+        if self.limit is None:
+            return True
+        return self.value <= self.limit if self.is_difference else self.value >= self.limit
+
+    @property
+    def bound(self) -> str:
+        """The limit in words."""
+        return "" if self.limit is None else f"{'at most' if self.is_difference else 'at least'} {self.limit:g}"
+
+
 class Contract(_Part):
     """Everything the server knows of a model besides its graphs.
 
     Attributes:
         labels: Class names in the order of the output "logits"; empty where there is no classifier.
+        precision: What the graphs compute in; their inputs and outputs are the same for all.
         files: sha256 in hexadecimal of every other file of the artifact, by name.
         made_with: Versions of the libraries that made it.
     """
@@ -147,9 +188,11 @@ class Contract(_Part):
     embedding: EmbeddingContract | None = None
     attention: tuple[AttentionContract, ...] = ()
     patches: PatchContract | None = None
+    precision: Precision = "float32"
     files: dict[str, str]
     made_with: dict[str, str] = {}
     verification: tuple[Check, ...] = ()
+    accuracy: tuple[Accuracy, ...] = ()
 
     @model_validator(mode="after")
     def _check_references(self) -> Self:

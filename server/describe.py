@@ -23,6 +23,7 @@ def describe_model(model: LoadedModel, max_batch_size: int, device: str) -> pb.M
         labels=contract.labels,
         max_batch_size=max_batch_size,
         device=device,
+        precision=contract.precision,
     )
     if contract.text:
         described.modality, described.max_tokens = pb.MODALITY_TEXT, contract.text.max_tokens

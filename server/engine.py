@@ -96,6 +96,11 @@ class Engine:
             StartError: A graph cannot be loaded, is not what the contract says, or would run on another device.
         """
         self._contract = contract
+        if contract.precision == "bfloat16" and device.name == "CPU":
+            raise StartError(
+                f"{folder}: computes in bfloat16, which ONNX Runtime cannot do on the CPU; "
+                "expected --device cuda, or an artifact of another precision"
+            )
         graphs = (PLAIN_GRAPH, TAPPED_GRAPH) if contract.attention else (PLAIN_GRAPH,)
         own = {graph: folder / graph for graph in graphs}
         with packed(folder, graphs, _make_options) if device.name == "CPU" else nullcontext(own) as sources:

@@ -59,6 +59,7 @@ class Model:
         max_tokens: The most tokens a text may have, special tokens included; 0 for images.
         max_batch_size: Most rows of one predict.
         device: "CPU" or "CUDA:0".
+        precision: What it computes in: "float32", "float16", "bfloat16" or "int8".
     """
 
     name: str
@@ -78,6 +79,7 @@ class Model:
     max_tokens: int
     max_batch_size: int
     device: str
+    precision: str
 
 
 @dataclass(frozen=True)

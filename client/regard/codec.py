@@ -150,6 +150,7 @@ def read_model(model: pb.Model) -> Model:
         max_tokens=model.max_tokens,
         max_batch_size=model.max_batch_size,
         device=model.device,
+        precision=model.precision,
     )
 
 

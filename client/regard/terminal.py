@@ -24,10 +24,28 @@ _VIRIDIS = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], 
 def models_table(models: Sequence[Model]) -> Table:
     """Draw what the server offers, one model a row."""
     table = Table(
-        "name", "version", "family", "takes", "can", "layers x heads", "device", box=None, header_style="bold"
+        "name",
+        "version",
+        "family",
+        "takes",
+        "can",
+        "layers x heads",
+        "precision",
+        "device",
+        box=None,
+        header_style="bold",
     )
     for model in models:
-        cells = (model.name, model.version, model.family, _takes(model), _can(model), _depth(model), model.device)
+        cells = (
+            model.name,
+            model.version,
+            model.family,
+            _takes(model),
+            _can(model),
+            _depth(model),
+            model.precision,
+            model.device,
+        )
         table.add_row(*(Text(cell) for cell in cells))
     return table
 

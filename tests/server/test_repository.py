@@ -132,3 +132,10 @@ def test_a_graph_that_is_no_graph_stops_the_start(folder: Path) -> None:
     edit_contract(folder, lambda contract: contract["files"].update({"model.onnx": digest}))
     with pytest.raises(StartError, match=r"model\.onnx: ONNX Runtime cannot load it"):
         load(folder)
+
+
+def test_what_computes_in_bfloat16_is_not_started_on_a_cpu(folder: Path) -> None:
+    """ONNX Runtime has no kernels for it there; the message says what to do."""
+    edit_contract(folder, lambda contract: contract.update(precision="bfloat16"))
+    with pytest.raises(StartError, match="bfloat16, which ONNX Runtime cannot do on the CPU; expected --device cuda"):
+        load(folder)

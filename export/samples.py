@@ -1,0 +1,69 @@
+"""Reads real inputs, to calibrate a quantised graph with and to measure its accuracy on; the command line calls it."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from export.sources import Source
+from model.text import TextNetwork
+from server.errors import InvalidInput
+from server.images import read_image
+from server.text import TextReader
+
+# One row of every input of a graph, by name, each [1, ...].
+Feed = dict[str, NDArray[Any]]
+
+_FEWEST = 8
+_MOST_PIXELS = 50_000_000
+_MOST_BYTES = 2**20
+
+
+class SampleError(ValueError):
+    """Samples that cannot be used; the message names the file and what was expected."""
+
+
+def read_samples(path: Path, source: Source) -> list[Feed]:
+    """Read inputs and preprocess them as the server does.
+
+    Args:
+        path: A text file with one text a line, or a folder of images, whichever the network takes.
+        source: The network.
+
+    Raises:
+        SampleError: The path is of the other kind, holds too little, or something in it cannot be read.
+    """
+    is_text = isinstance(source.network, TextNetwork)
+    if not (path.is_file() if is_text else path.is_dir()):
+        expected = "a text file, one text a line" if is_text else "a folder of images"
+        raise SampleError(f"--samples: {path}: expected {expected}, since {source.name} takes those")
+    feeds = _read_texts(path, source) if is_text else _read_images(path, source)
+    if len(feeds) < _FEWEST:
+        raise SampleError(f"--samples: {path}: {len(feeds)} inputs; expected at least {_FEWEST}")
+    return feeds
+
+
+def _read_texts(path: Path, source: Source) -> list[Feed]:
+    assert source.tokenizer_file  # noqa: S101 -- every text network has one
+    assert isinstance(source.network, TextNetwork)  # noqa: S101 -- checked by the caller
+    positions = source.network.config.encoder.max_positions
+    reader = TextReader(source.tokenizer_file, min(source.max_tokens or positions, positions))
+    try:
+        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except UnicodeDecodeError as error:
+        raise SampleError(f"--samples: {path}: not UTF-8: {error.reason} at byte {error.start}") from error
+    texts = [reader.read(line, truncate=True, max_bytes=_MOST_BYTES).ids[None] for line in lines]
+    return [{"input_ids": ids, "attention_mask": np.ones_like(ids)} for ids in texts]
+
+
+def _read_images(path: Path, source: Source) -> list[Feed]:
+    assert source.image  # noqa: S101 -- every vision network has one
+    feeds = []
+    for file in sorted(entry for entry in path.iterdir() if entry.is_file()):
+        try:
+            pixels = read_image(file.read_bytes(), source.image, _MOST_PIXELS)
+        except InvalidInput as error:
+            raise SampleError(f"--samples: {file}: {error}") from error
+        feeds.append({"pixel_values": pixels.values[None]})
+    return feeds
