@@ -1,92 +1,80 @@
-"""Measures the server against ONNX Runtime alone, in interleaved rounds: `make bench` (needs `make demo` once)."""
+"""Measures regard beside its peers and ONNX Runtime alone: `python -m bench`; everything in one run, round by round."""
 
 import argparse
 import json
 import os
-import platform
-import signal
-import statistics
+import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import track
-from rich.table import Table
 
-# Callers, and what attention they ask for.
-SHOWN = {"none": "no attention", "cls": "CLS row of the last layer", "all": "all attention"}
-LIMIT = "ONNX Runtime alone"
-COLUMNS = ("what", "rows a second", "of the limit", "p50 ms", "p99 ms", "errors")
-
-
-@dataclass(frozen=True)
-class Workload:
-    """What is asked.
-
-    Attributes:
-        model: Which network.
-        title: For the table.
-        size: As bench.load takes it.
-        batches: Rows of a run of ONNX Runtime alone.
-        loads: Callers, and what attention they ask for.
-    """
-
-    model: str
-    title: str
-    size: str
-    batches: tuple[int, ...]
-    loads: tuple[tuple[int, str], ...]
-
-
-WORKLOADS = (
-    Workload(
-        model="minilm",
-        title="MiniLM, 16 tokens",
-        size="16",
-        batches=(1, 8, 32),
-        loads=((1, "none"), (8, "none"), (32, "none"), (128, "none"), (32, "cls"), (32, "all")),
-    ),
-    Workload("minilm", "MiniLM, 4 to 128 tokens, mixed", "4-128", (1,), ((32, "none"),)),
-    Workload("vit-s14", "ViT-S/14, 224 pixels, as tensors", "224px", (1, 4), ((8, "none"),)),
-)
-
-Figures = dict[str, list[dict[str, Any]]]
+from bench.generator import GeneratorError, Target, frame, generate
+from bench.peers import PEERS, Peer, PeerError, install, request_body
+from bench.report import LIMIT, Figures, make_page, print_tables, save_pictures
+from bench.servers import Serving, serving_other, serving_regard
+from bench.workloads import GROWTH, IMAGES, TEXT, WORKLOADS, Workload, make_inputs, make_jpeg_request, make_requests
 
 CPUS = len(os.sched_getaffinity(0))
+# float32, 384 wide.
+_ANSWER_BYTES = 1536
+_SHOWN = {"none": "plain", "cls": "with the last layer's CLS row", "all": "with all attention", "jpeg": "as JPEG"}
+_OPEN_LOADS = (0.5, 0.7, 0.9, 1.5)
+_OFFERED_SECONDS = 0.5  # --max-queue-seconds of the server that is overloaded
+_MIXED_LOAD, _ATTENTION_SHARE = 0.6, 0.1
+
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
 
 def main() -> None:
-    """Measure, print a table, write the figures as JSON."""
+    """Measure, print tables, write the figures as JSON, and a page with pictures."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--models", type=Path, default=Path("models"))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=4.0, help="length of one measurement")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement")
+    parser.add_argument("--peers", default=",".join(peer.name for peer in PEERS), help="which, separated by commas")
+    parser.add_argument("--growth", action="store_true", help="longer texts, too")
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
-    parser.add_argument("--page", type=Path, help="write the table as a page of the documentation, too")
+    parser.add_argument("--page", type=Path, help="write a page of the documentation, with pictures beside it")
     args = parser.parse_args()
-    if missing := [work.model for work in WORKLOADS if not newest_graph(args.models, work.model)]:
+    workloads = (*WORKLOADS, *GROWTH) if args.growth else WORKLOADS
+    if missing := [work.model for work in workloads if not newest_graph(args.models, work.model)]:
         parser.exit(1, f"{args.models}/{missing[0]} is not there: make demo exports it\n")
-    figures: dict[str, Figures] = {work.title: {} for work in WORKLOADS}
-    with serving(args.models) as address:
-        for _ in track(range(args.rounds), description="rounds", console=console):
-            for work in WORKLOADS:
-                for name, figure in measure(work, args.models, address, args.seconds):
-                    figures[work.title].setdefault(name, []).append(figure)
-    tables = {title: summarize(one) for title, one in figures.items()}
-    for title, rows in tables.items():
-        console.print(make_table(title, rows))
-    if args.page:
-        args.page.write_text(make_page(tables, args.rounds, args.seconds))
+    figures: Figures = {}
+    peers, failures = prepare_peers([peer for peer in PEERS if peer.name in args.peers.split(",")])
+    try:
+        for number in range(args.rounds):
+            console.print(f"round {number + 1} of {args.rounds}")
+            for title, who, figure in measure(args.models, workloads, peers, failures, args.seconds):
+                figures.setdefault(title, {}).setdefault(who, []).append(figure)
+    except GeneratorError as error:
+        parser.exit(1, f"{error}\n")
+    print_tables(figures, failures, console)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    machine = {"processor": cpu_name(), "cpus": CPUS}
-    args.out.write_text(json.dumps({"machine": machine, "figures": figures}, indent=2) + "\n")
+    run_of = {"cpus": CPUS, "rounds": args.rounds, "seconds": args.seconds}
+    args.out.write_text(json.dumps({"run": run_of, "figures": figures, "failures": failures}, indent=2) + "\n")
+    if args.page:
+        args.page.write_text(make_page(figures, failures, run_of))
+        save_pictures(figures, args.page.parent)
     console.print(f"written to {args.out}")
+
+
+def prepare_peers(wanted: Sequence[Peer]) -> tuple[list[Peer], dict[str, str]]:
+    """Install peers; returns those that are there, and why others are not."""
+    ready, failures = [], {}
+    for peer in wanted:
+        try:
+            install(peer, Path("build/peers"))
+            ready.append(peer)
+        except PeerError as error:
+            failures[peer.name] = str(error)
+    return ready, failures
 
 
 def newest_graph(models: Path, name: str) -> Path | None:
@@ -95,9 +83,41 @@ def newest_graph(models: Path, name: str) -> Path | None:
     return graphs[-1] if graphs else None
 
 
-def measure(work: Workload, models: Path, address: str, seconds: float) -> Iterator[tuple[str, dict[str, Any]]]:
-    """One round: ONNX Runtime alone in every way, then the server under every load."""
-    graph = str(newest_graph(models, work.model))
+Measurement = tuple[str, str, dict[str, Any]]
+
+
+def measure(
+    models: Path, workloads: Sequence[Workload], peers: Sequence[Peer], failures: dict[str, str], seconds: float
+) -> Iterator[Measurement]:
+    """One round; yields where a figure belongs, whose it is, and the figure."""
+    for name in dict.fromkeys(work.model for work in workloads):
+        own = [work for work in workloads if work.model == name]
+        graph = newest_graph(models, name)
+        assert graph  # noqa: S101 -- checked by main
+        for work in own:
+            yield from measure_limit(work, graph, seconds)
+        with only(models, name) as folder:
+            yield from measure_regard(own, folder, seconds)
+            if name == TEXT.model:
+                yield from measure_without_attention(folder, name, seconds)
+                yield from measure_open_loop(folder, seconds)
+        for peer in peers:
+            try:
+                yield from measure_peer(peer, own, graph, seconds)
+            except PeerError as error:
+                failures[peer.name] = str(error)
+
+
+@contextmanager
+def only(models: Path, name: str) -> Iterator[Path]:
+    """A models folder with one model, and nothing else in the server's memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / name).symlink_to((models / name).resolve())
+        yield Path(folder)
+
+
+def measure_limit(work: Workload, graph: Path, seconds: float) -> Iterator[Measurement]:
+    """ONNX Runtime alone, in every way."""
     ways = (
         (CPUS, 1, 1, "one run at a time, spinning"),
         (CPUS, 1, 0, "one run at a time, not spinning"),
@@ -105,14 +125,80 @@ def measure(work: Workload, models: Path, address: str, seconds: float) -> Itera
     )
     for batch in work.batches:
         for threads, lanes, spin, shown in ways:
-            options = {"batch": batch, "size": work.size, "seconds": seconds}
+            options = {"batch": batch, "size": work.size, "seconds": seconds / 2}
             options |= {"threads": threads, "lanes": lanes, "spin": spin}
-            per_second = float(run("bench.limit", graph, options))
-            yield f"{LIMIT}, batch {batch}, {shown}", {"per_second": per_second}
-    for callers, attention in work.loads:
-        options = {"model": work.model, "callers": callers, "size": work.size, "seconds": seconds}
-        report = json.loads(run("bench.load", address, options | {"attention": attention}))
-        yield f"regard, callers {callers}, {SHOWN[attention]}", report
+            per_second = float(run("bench.limit", str(graph), options))
+            yield work.title, f"{LIMIT}, batch {batch}, {shown}", {"per_second": per_second}
+
+
+def measure_regard(works: Sequence[Workload], folder: Path, seconds: float) -> Iterator[Measurement]:
+    """Under every load of its workloads; then its memory."""
+    with serving_regard(folder) as serving:
+        for work in works:
+            for callers, asked in work.loads:
+                target = serving.embed if asked == "jpeg" else serving.target
+                figure = ask(target, regard_bodies(work, asked), callers, seconds)
+                yield work.title, f"regard, {_callers(callers)}, {_SHOWN[asked]}", figure
+        yield "servers", f"regard, {works[0].model}", describe(serving)
+
+
+def measure_without_attention(folder: Path, name: str, seconds: float) -> Iterator[Measurement]:
+    """The same model as an artifact that has no attention."""
+    with tempfile.TemporaryDirectory() as stripped:
+        target = Path(stripped) / name
+        shutil.copytree((folder / name).resolve(), target)
+        for path in target.glob("*/contract.json"):
+            contract = json.loads(path.read_text())
+            del contract["files"]["attention.onnx"]
+            path.write_text(json.dumps(contract | {"attention": []}))
+        with serving_regard(Path(stripped)) as serving:
+            figure = ask(serving.target, regard_bodies(TEXT, "none"), 32, seconds)
+            yield TEXT.title, "regard, 32 callers, artifact without attention", figure
+
+
+def measure_open_loop(folder: Path, seconds: float) -> Iterator[Measurement]:
+    """Requests at a rate, whatever happens, as shares of what callers in Python reach in a closed loop."""
+    with serving_regard(folder, "--max-queue-seconds", str(_OFFERED_SECONDS)) as serving:
+        peak = json.loads(run("bench.load", serving.address, {"callers": 128, "seconds": seconds}))
+        yield "open loop", "peak: 128 callers in a closed loop", peak
+        for load in _OPEN_LOADS:
+            options = {"rate": load * peak["per_second"], "seconds": seconds}
+            figure = json.loads(run("bench.load", serving.address, options))
+            yield "open loop", f"{load:.0%} of the peak", figure | {"peak": peak["per_second"]}
+        for share in (0.0, _ATTENTION_SHARE):
+            options = {"rate": _MIXED_LOAD * peak["per_second"], "seconds": seconds, "attention": share}
+            figure = json.loads(run("bench.load", serving.address, options))
+            yield "open loop", f"{_MIXED_LOAD:.0%}, of these {share:.0%} with all attention", figure
+
+
+def measure_peer(peer: Peer, works: Sequence[Workload], graph: Path, seconds: float) -> Iterator[Measurement]:
+    """One peer under the loads of its workloads; then its memory."""
+    kind = "image" if works[0] is IMAGES else "text"
+    python = install(peer, Path("build/peers"))
+    with serving_other(peer, Path("build/peers"), graph, kind, CPUS) as serving:
+        for work in works:
+            for callers in work.peer_callers:
+                bodies = [request_body(peer, python, inputs) for inputs in make_inputs(work.size)]
+                yield work.title, f"{peer.name}, {_callers(callers)}", ask(serving.target, bodies, callers, seconds)
+        yield "servers", f"{peer.name}, {works[0].model}", describe(serving)
+
+
+def regard_bodies(work: Workload, asked: str) -> list[bytes]:
+    """What callers send to regard."""
+    if asked == "jpeg":
+        return [frame(make_jpeg_request(work.model).SerializeToString())]
+    return [frame(request.SerializeToString()) for request in make_requests(work.model, work.size, asked)]
+
+
+def ask(target: Target, bodies: Sequence[bytes], callers: int, seconds: float) -> dict[str, Any]:
+    """Let callers ask; returns what they saw."""
+    return asdict(generate(target, bodies, callers, seconds, _ANSWER_BYTES))
+
+
+def describe(serving: Serving) -> dict[str, Any]:
+    """What a server takes."""
+    pss_mb, rss_mb = serving.memory_mb
+    return {"ready_seconds": serving.seconds_to_ready, "pss_mb": pss_mb, "rss_mb": rss_mb}
 
 
 def run(module: str, target: str, options: dict[str, Any]) -> str:
@@ -122,68 +208,8 @@ def run(module: str, target: str, options: dict[str, Any]) -> str:
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout  # noqa: S603 -- our own
 
 
-@contextmanager
-def serving(models: Path) -> Iterator[str]:
-    """Start the server on free ports; yields its address."""
-    command = [sys.executable, "-m", "server", "--models", str(models), "--listen", "127.0.0.1:0"]
-    command += ["--metrics", "127.0.0.1:0", "--device", "cpu", "--log-level", "warning"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 -- our own
-        try:
-            lines = iter(process.stdout or ())
-            address = next(line for line in lines if line.startswith("gRPC on ")).split()[2].rstrip(",")
-            next(line for line in lines if line.startswith("ready"))
-            yield address
-        finally:
-            process.send_signal(signal.SIGTERM)
-
-
-def summarize(figures: Figures) -> list[tuple[str, ...]]:
-    """Medians over the rounds with their range, and the share of the limit's best median; one row a measurement."""
-    medians = {name: statistics.median(one["per_second"] for one in rounds) for name, rounds in figures.items()}
-    limit = max(value for name, value in medians.items() if name.startswith(LIMIT))
-    rows = []
-    for name, rounds in figures.items():
-        values = [one["per_second"] for one in rounds]
-        row = [name, f"{medians[name]:.0f} ({min(values):.0f} to {max(values):.0f})", f"{medians[name] / limit:.2f}"]
-        if "p50_ms" in rounds[0]:
-            row += [f"{statistics.median(one[key] for one in rounds):.1f}" for key in ("p50_ms", "p99_ms")]
-            row.append(str(sum(one["errors"] for one in rounds)))
-        rows.append(tuple(row + [""] * (len(COLUMNS) - len(row))))
-    return rows
-
-
-def make_table(title: str, rows: list[tuple[str, ...]]) -> Table:
-    """For the terminal."""
-    table = Table(title=title, title_justify="left")
-    for column in COLUMNS:
-        table.add_column(column, justify="left" if column == COLUMNS[0] else "right", no_wrap=True)
-    for row in rows:
-        table.add_row(*row)
-    return table
-
-
-def make_page(tables: dict[str, list[tuple[str, ...]]], rounds: int, seconds: float) -> str:
-    """For the documentation."""
-    lines = [
-        "# Performance",
-        "",
-        f"Written by `python -m bench --page docs/performance.md`: {rounds} interleaved rounds of {seconds:g} s each,",
-        f"{CPUS} CPUs ({cpu_name()}), medians with the range. Callers run in a process of their own on the same CPUs,",
-        "in a closed loop, through gRPC, written in Python. The limit is the best median of ONNX Runtime alone, in a",
-        "loop without a server and with all CPUs to itself. The machine is shared: only figures of one run can be",
-        "compared.",
-    ]
-    for title, rows in tables.items():
-        lines += ["", f"## {title}", "", "| " + " | ".join(COLUMNS) + " |", "|" + "---|" * len(COLUMNS)]
-        lines += ["| " + " | ".join(row) + " |" for row in rows]
-    return "\n".join(lines) + "\n"
-
-
-def cpu_name() -> str:
-    """The processor as Linux names it."""
-    info = Path("/proc/cpuinfo")
-    lines = info.read_text().splitlines() if info.exists() else []
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())
+def _callers(count: int) -> str:
+    return "1 caller" if count == 1 else f"{count} callers"
 
 
 if __name__ == "__main__":

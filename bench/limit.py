@@ -8,7 +8,7 @@ from pathlib import Path
 
 import onnxruntime
 
-from bench.load import make_inputs
+from bench.workloads import make_inputs
 
 
 def main() -> None:
@@ -16,7 +16,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("graph", type=Path)
     parser.add_argument("--batch", type=int, required=True)
-    parser.add_argument("--size", required=True, help="as bench.load takes it")
+    parser.add_argument("--size", required=True, help="as bench.workloads takes it")
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--threads", type=int, required=True, help="of one run")
     parser.add_argument("--lanes", type=int, required=True, help="runs at a time")

@@ -1,0 +1,158 @@
+"""Turns figures into tables, a page and pictures; bench calls it at the end."""
+
+import platform
+import statistics
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from bench.workloads import IMAGES, MIXED, TEXT
+
+# Of every measurement, one figure a round: by workload, then by whose it is.
+Figures = dict[str, dict[str, list[dict[str, Any]]]]
+
+LIMIT = "ONNX Runtime alone"
+_SPECIAL = ("servers", "open loop")
+Rows = list[tuple[str, ...]]
+_THROUGHPUT = ("what", "rows a second", "of the limit", "p50 ms", "p99 ms", "errors", "generator's CPUs")
+_SERVERS = ("what", "ready s", "proportional MB", "resident MB")
+_OPEN = ("load", "answered a second", "of the peak", "p50 ms", "p99 ms", "refused", "refusals' p50 ms", "errors")
+
+
+def print_tables(figures: Figures, failures: dict[str, str], console: Console) -> None:
+    """For the terminal."""
+    for title, columns, rows in _tables(figures):
+        table = Table(title=title, title_justify="left")
+        for column in columns:
+            table.add_column(column, justify="left" if column == columns[0] else "right", no_wrap=True)
+        for row in rows:
+            table.add_row(*row)
+        console.print(table)
+    for name, reason in failures.items():
+        console.print(f"{name}: not measured: {reason}", markup=False)
+
+
+def make_page(figures: Figures, failures: dict[str, str], run_of: dict[str, Any]) -> str:
+    """For the documentation."""
+    lines = [
+        "# Performance",
+        "",
+        f"Written by `python -m bench --page docs/performance.md`: {run_of['rounds']} interleaved rounds,",
+        f"{run_of['seconds']:g} s a measurement, {run_of['cpus']} CPUs ({cpu_name()}); medians, and the range over the",
+        "rounds. The limit is the best median of ONNX Runtime alone, in a loop without a server and with all CPUs to",
+        "itself. Servers and callers share the CPUs. Callers are h2load in a closed loop, but in the open loop, where",
+        "they are a Python process that takes the CPUs stated. Every server has the same ONNX file and its natural",
+        "protocol; batching is on wherever there is one, ONNX Runtime's threads are what was best for 32 callers",
+        "(`bench/peers`). The machine is shared: only figures of one run can be compared.",
+        "",
+        "![throughput side by side](performance.png)",
+    ]
+    for title, columns, rows in _tables(figures):
+        lines += ["", f"## {title[0].upper()}{title[1:]}", ""]
+        lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+        lines += ["| " + " | ".join(row) + " |" for row in rows]
+    for name, reason in failures.items():
+        lines += ["", f"{name} was not measured: {' '.join(reason.split())}"]
+    return "\n".join(lines) + "\n"
+
+
+def save_pictures(figures: Figures, folder: Path) -> None:
+    """Draw throughput as shares of the limit, one panel a workload."""
+    import matplotlib as mpl  # only here: the tables do without
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    panels = [(work, callers) for work, callers in ((TEXT, 32), (MIXED, 32), (IMAGES, 8)) if work.title in figures]
+    drawn, axes = plt.subplots(1, len(panels), figsize=(4.2 * len(panels), 3.6), squeeze=False, layout="constrained")
+    for axis, (work, callers) in zip(axes[0], panels, strict=True):
+        shares = _shares(figures[work.title], callers)
+        names = sorted(shares, key=lambda name: shares[name])
+        colours = ["#1f77b4" if name == "regard" else "#b0b7bf" for name in names]
+        bars = axis.barh(names, [shares[name] for name in names], color=colours)
+        axis.bar_label(bars, fmt="%.2f", padding=3, fontsize=8)
+        axis.axvline(1, color="black", linewidth=0.8, linestyle=":")
+        axis.set_xlim(0, 1.15)
+        axis.set_title(f"{work.title}\n{callers} callers", fontsize=10)
+        axis.set_xlabel("share of ONNX Runtime alone")
+        axis.spines[["top", "right"]].set_visible(False)
+    drawn.savefig(folder / "performance.png", dpi=120)
+    plt.close(drawn)
+
+
+def _shares(figures: dict[str, list[dict[str, Any]]], callers: int) -> dict[str, float]:
+    """Throughput of every server under one load, as shares of the limit."""
+    limit = _limit(figures)
+    found = {}
+    for name, rounds in figures.items():
+        server, _, load = name.partition(", ")
+        if load in (f"{callers} callers", f"{callers} callers, plain"):
+            found[server] = _median(rounds, "per_second") / limit
+    return found
+
+
+def _tables(figures: Figures) -> Iterator[tuple[str, tuple[str, ...], Rows]]:
+    for title, own in figures.items():
+        if title not in _SPECIAL:
+            yield title, _THROUGHPUT, list(_throughput_rows(own))
+    if "open loop" in figures:
+        yield "open loop: MiniLM, 16 tokens, --max-queue-seconds 0.5", _OPEN, list(_open_rows(figures["open loop"]))
+    if "servers" in figures:
+        yield "servers after the load", _SERVERS, list(_server_rows(figures["servers"]))
+
+
+def _throughput_rows(figures: dict[str, list[dict[str, Any]]]) -> Iterator[tuple[str, ...]]:
+    limit = _limit(figures)
+    for name, rounds in figures.items():
+        row = [name, _ranged(rounds, "per_second", 0), f"{_median(rounds, 'per_second') / limit:.2f}"]
+        if "p50_ms" in rounds[0]:
+            row += [f"{_median(rounds, key):.1f}" for key in ("p50_ms", "p99_ms")]
+            row += [str(sum(one["errors"] for one in rounds)), f"{_median(rounds, 'generator_cpus'):.2f}"]
+        yield tuple(row + [""] * (len(_THROUGHPUT) - len(row)))
+
+
+def _open_rows(figures: dict[str, list[dict[str, Any]]]) -> Iterator[tuple[str, ...]]:
+    peak = statistics.median(one["peak"] for rounds in figures.values() for one in rounds if "peak" in one)
+    for name, rounds in figures.items():
+        refusals = [one["refused_p50_ms"] for one in rounds if one["refused_p50_ms"] is not None]
+        yield (
+            name,
+            _ranged(rounds, "per_second", 0),
+            f"{_median(rounds, 'per_second') / peak:.2f}",
+            _ranged(rounds, "p50_ms", 1),
+            _ranged(rounds, "p99_ms", 1),
+            str(sum(one["refused"] for one in rounds)),
+            f"{statistics.median(refusals):.1f}" if refusals else "",
+            str(sum(one["errors"] for one in rounds)),
+        )
+
+
+def _server_rows(figures: dict[str, list[dict[str, Any]]]) -> Iterator[tuple[str, ...]]:
+    for name, rounds in figures.items():
+        yield (
+            name,
+            *(_ranged(rounds, key, digits) for key, digits in (("ready_seconds", 1), ("pss_mb", 0), ("rss_mb", 0))),
+        )
+
+
+def _limit(figures: dict[str, list[dict[str, Any]]]) -> float:
+    return max(_median(rounds, "per_second") for name, rounds in figures.items() if name.startswith(LIMIT))
+
+
+def _median(rounds: list[dict[str, Any]], key: str) -> float:
+    return float(statistics.median(one[key] for one in rounds))
+
+
+def _ranged(rounds: list[dict[str, Any]], key: str, digits: int) -> str:
+    values = [one[key] for one in rounds]
+    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+
+
+def cpu_name() -> str:
+    """The processor as Linux names it."""
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text().splitlines() if info.exists() else []
+    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), platform.machine())

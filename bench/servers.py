@@ -1,0 +1,83 @@
+"""Starts what is measured, regard and its peers, alike: each in a process group of its own, asked through a target."""
+
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.generator import GRPC_HEADERS, Target
+from bench.peers import Peer, install, process_tree
+from bench.peers import serving as serving_peer
+
+_PREDICT, _EMBED = ("/regard.v1.RegardService/Predict", "/regard.v1.RegardService/Embed")
+
+
+@dataclass(frozen=True)
+class Serving:
+    """A server that answers.
+
+    Attributes:
+        target: Where the workload's requests go.
+        pid: Root of its processes.
+        seconds_to_ready: From its start.
+    """
+
+    target: Target
+    pid: int
+    seconds_to_ready: float
+
+    @property
+    def address(self) -> str:
+        """Host and port."""
+        return self.target.url.split("/")[2]
+
+    @property
+    def embed(self) -> Target:
+        """Where regard takes photographs."""
+        return Target(f"http://{self.address}{_EMBED}", GRPC_HEADERS, is_grpc=True)
+
+    @property
+    def memory_mb(self) -> tuple[float, float]:
+        """Proportional and resident set size of all its processes, in megabytes."""
+        totals = [0, 0]
+        for pid in process_tree(self.pid):
+            try:
+                lines = Path("/proc", str(pid), "smaps_rollup").read_text().splitlines()
+            except OSError:  # it has just ended
+                continue
+            sizes = {line.split(":")[0]: int(line.split()[1]) for line in lines if line.endswith("kB")}
+            totals = [totals[0] + sizes["Pss"], totals[1] + sizes["Rss"]]
+        return totals[0] / 1e3, totals[1] / 1e3
+
+
+@contextmanager
+def serving_regard(models: Path, *flags: str) -> Iterator[Serving]:
+    """Start regard on free ports."""
+    command = [sys.executable, "-m", "server", "--models", str(models), "--listen", "127.0.0.1:0"]
+    command += ["--metrics", "127.0.0.1:0", "--device", "cpu", "--log-level", "warning", *flags]
+    started = time.perf_counter()
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 -- our own
+        try:
+            lines = iter(process.stdout or ())
+            address = next(line for line in lines if line.startswith("gRPC on ")).split()[2].rstrip(",")
+            next(line for line in lines if line.startswith("ready"))
+            target = Target(f"http://{address}{_PREDICT}", GRPC_HEADERS, is_grpc=True)
+            yield Serving(target, process.pid, time.perf_counter() - started)
+        finally:
+            process.send_signal(signal.SIGTERM)
+
+
+@contextmanager
+def serving_other(peer: Peer, root: Path, graph: Path, kind: str, cpus: int) -> Iterator[Serving]:
+    """Start a peer.
+
+    Raises:
+        PeerError: It cannot be installed or started.
+    """
+    with serving_peer(peer, install(peer, root), graph, kind, cpus) as served:
+        target = Target(served.url, served.headers, is_grpc=peer.protocol == "grpc")
+        yield Serving(target, served.pid, served.seconds_to_ready)
