@@ -57,7 +57,9 @@ class Config(BaseSettings):
     max_batch_tokens: int = Field(8192, ge=1, description="most tokens or patches in one batch, padding included")
     max_attention_bytes: int = Field(2**30, ge=1, description="most attention weights computed at once, in bytes")
     max_queue_size: int = Field(1024, ge=1, description="most requests waiting, or being decoded; more are refused")
-    max_queue_seconds: float = Field(10.0, gt=0, description="longest wait offered, by estimate; more are refused")
+    max_queue_seconds: float = Field(
+        10.0, gt=0, description="longest wait for an answer that is offered, by estimate; more are refused"
+    )
     max_queue_bytes: int = Field(2**30, ge=1, description="most bytes of inputs waiting; more are refused")
     max_queue_delay_ms: float = Field(
         0.0, ge=0, description="how long a batch that is not full waits for company while the engine is idle"

@@ -13,7 +13,7 @@ from typing import Generic
 
 from server.batching import BatchLimits, Load, Results, Work, run_batch
 from server.errors import InternalFault
-from server.queue import Entry, Queue, Reply
+from server.queue import Entry, Order, Queue, Reply
 
 _log = logging.getLogger(__name__)
 
@@ -129,20 +129,15 @@ class Dispatcher(Generic[Reply]):
                 self._queue.remove(entry)
             return waiting
 
-    def wait_seconds(self, entry: Entry[Reply], *, exactly: bool = False) -> float:
-        """Estimate the seconds until a request would be answered if it were queued now.
-
-        Args:
-            entry: The request.
-            exactly: See Queue.wait_seconds.
-        """
+    def wait_seconds(self, work: Work, order: Order, *, exactly: bool = False) -> float:
+        """Estimate the seconds until a request would be answered if it were queued now; see Queue.wait_seconds."""
         with self._ready:
-            own_seconds = self._queue.run_seconds(entry.work)
+            own_seconds = self._queue.run_seconds(work)
             if self._idle_lanes and not len(self._queue):
                 return own_seconds
             now = time.monotonic()
             running = sum(run.lanes * max(run.ends - now, 0.0) for run in self._running)
-            waiting = self._queue.wait_seconds(entry.work, entry.order, exactly=exactly)
+            waiting = self._queue.wait_seconds(work, order, exactly=exactly)
             return (running + waiting) / self._lanes + own_seconds
 
     def backlog_seconds(self) -> float:

@@ -54,10 +54,12 @@ class _Group(Generic[Reply]):
         self.served_seconds = 0.0  # the group's virtual time: engine seconds it has had
         self.pace = 1.0  # how many times slower runs are than the cost model says
         self.backlog: dict[int, float] = {}  # seconds of rows waiting, by priority
+        self.rows = 0
 
     def add(self, entry: Entry[Reply], sign: int = 1) -> None:
         rows_seconds = self.cost.rows_seconds(entry.work.rows, entry.work.length)
         self.backlog[entry.priority] = self.backlog.get(entry.priority, 0.0) + sign * rows_seconds
+        self.rows += sign * entry.work.rows
         if sign > 0:
             self.entries[id(entry)] = entry
         else:
@@ -139,7 +141,7 @@ class Queue(Generic[Reply]):
         )
         rest = [entry for entry in group.entries.values() if entry is not head]
         lanes = 1 if wide and head.work.graph.can_run_wide else idle_lanes
-        share = -(-sum(entry.work.rows for entry in group.entries.values()) // lanes)
+        share = -(-group.rows // lanes)
         batch = [head, *choose_companions(head, rest, self._limits, share)]
         for entry in batch:
             self.remove(entry)
@@ -192,9 +194,14 @@ class Queue(Generic[Reply]):
         return group.pace * group.cost.run_seconds
 
     def run_seconds(self, work: Work) -> float:
-        """Estimate what a request takes when it runs alone."""
+        """Estimate what the batch takes that a request would be part of, company included if others wait."""
         group = self._group(work)
-        return group.pace * group.cost.seconds(work.rows, work.length)
+        row_seconds = group.cost.rows_seconds(1, work.length)
+        full_seconds = group.cost.run_seconds / _NEGLIGIBLE_SHARE
+        rows = min(
+            group.rows + work.rows, self._limits.rows, math.ceil(full_seconds / row_seconds) if row_seconds else 1
+        )
+        return group.pace * group.cost.seconds(max(rows, work.rows), work.length)
 
     def _group(self, work: Work) -> _Group[Reply]:
         group = self._groups.get(work.graph)

@@ -19,6 +19,7 @@ from server.queue import Entry
 DEFAULT_PRIORITY, LAST_PRIORITY = 2, 3
 _RETRY_SECONDS = (0.01, 10.0)  # shortest and longest hint
 _FULL_SHARE = 0.5  # of what waits should be gone when those who were refused come back
+_SLOWEST, _STEP, _MOST_FACTOR, _LONG_SHARE = 0.01, 0.05, 3.0, 0.25  # see Margin
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,26 @@ class Computed:
 class _Reply:
     future: asyncio.Future[Computed]
     arrived_ns: int
+    estimate_seconds: float
+
+
+class Margin:
+    """How many times longer than estimated the slowest hundredth of answers take, learned from every answer.
+
+    A quantile that is followed by small steps: up where an answer took longer, down by a hundredth where it did not
+    (Robbins and Monro 1951). Short waits teach nothing about long ones and are left out.
+    """
+
+    def __init__(self, limit_seconds: float) -> None:
+        self._worth_seconds = limit_seconds * _LONG_SHARE
+        self.factor = 1.0
+
+    def learn(self, estimate_seconds: float, seconds: float) -> None:
+        """Compare an estimate with what came."""
+        if estimate_seconds < self._worth_seconds:
+            return
+        step = _STEP * (_SLOWEST if seconds <= estimate_seconds * self.factor else _SLOWEST - 1)
+        self.factor = min(max(self.factor - step, 1.0), _MOST_FACTOR)
 
 
 _Entry = Entry[_Reply]
@@ -74,6 +95,7 @@ class Scheduler:
         self._metrics = metrics
         self._dispatcher = Dispatcher[_Reply](limits, lanes, delay_seconds, self._finish_soon, self._expire_soon)
         self._soon: asyncio.Handle | None = None
+        self._margin = Margin(admission.seconds)
         self._refusing = False
 
     def start(self) -> None:
@@ -133,17 +155,19 @@ class Scheduler:
         now = time.monotonic()
         expires = math.inf if deadline is None else deadline
         due = min(expires, now + self._admission.seconds)
-        entry = Entry(work, _Reply(self._loop.create_future(), time.perf_counter_ns()), priority, due, now, expires)
         self._check_room(work)
-        wait_seconds = self._dispatcher.wait_seconds(entry)
+        order = (priority, due, now)
+        wait_seconds = self._dispatcher.wait_seconds(work, order)
         if now + wait_seconds >= expires:
-            wait_seconds = self._dispatcher.wait_seconds(entry, exactly=True)
+            wait_seconds = self._dispatcher.wait_seconds(work, order, exactly=True)
             if now + wait_seconds >= expires:
                 raise DeadlinePassed(
                     f"the deadline is {max(expires - now, 0.0):.3f} s away and an answer takes {wait_seconds:.3f} s"
                 )
-        if wait_seconds > self._admission.seconds and len(self._dispatcher):
+        if wait_seconds * self._margin.factor > self._admission.seconds and len(self._dispatcher):
             self._refuse(f"an answer would take about {wait_seconds:.1f} s (the server's --max-queue-seconds)")
+        reply = _Reply(self._loop.create_future(), time.perf_counter_ns(), wait_seconds)
+        entry = Entry(work, reply, priority, due, now, expires)
         if self._dispatcher.add(entry) and self._soon is None:
             # Once everything that has arrived in this turn of the event loop is queued.
             self._soon = self._loop.call_soon(self._wake)
@@ -179,12 +203,13 @@ class Scheduler:
         self._loop.call_soon_threadsafe(self._expire, entry)
 
     def _finish(self, finished: Finished[_Reply]) -> None:
-        load = finished.load
+        load, now_ns = finished.load, time.perf_counter_ns()
         name = finished.batch[0].work.contract.name
         self._metrics.observe_batch(name, load.rows, load.padding_share, finished.compute_ns)
         for entry, outcome in zip(finished.batch, finished.outcomes, strict=True):
             if isinstance(outcome, Results):
                 queue_ns = finished.started_ns - entry.reply.arrived_ns
+                self._margin.learn(entry.reply.estimate_seconds, (now_ns - entry.reply.arrived_ns) / 1e9)
                 _resolve(entry, Computed(outcome, queue_ns, finished.compute_ns, load.rows))
             else:
                 _resolve(entry, outcome)

@@ -11,7 +11,7 @@ from server.batching import Array, BatchLimits, Runner, Work
 from server.cost import CostModel
 from server.errors import DeadlinePassed, InternalFault, ShuttingDown, TooBusy
 from server.metrics import Metrics
-from server.scheduler import Admission, Computed, Scheduler
+from server.scheduler import Admission, Computed, Margin, Scheduler
 from tests.server.test_batching import CONTRACT
 
 LIMITS = BatchLimits(rows=4, tokens=1024, attention_bytes=10**9)
@@ -317,3 +317,22 @@ async def test_older_requests_are_never_overtaken_for_ever(scheduler: Scheduler,
     graph.gate.set()
     await asyncio.gather(*waiting)
     assert graph.batches == [[1], [2, 3, 4, 5], [6]]
+
+
+def test_the_margin_follows_the_slowest_hundredth() -> None:
+    """Where one answer in fifty takes twice as long as estimated, 2; where none does any more, back to 1."""
+    margin = Margin(limit_seconds=1.0)
+    for number in range(10_000):
+        margin.learn(0.5, 1.0 if number % 50 == 0 else 0.5)
+    assert margin.factor == pytest.approx(2.0, abs=0.1)
+    for _ in range(10_000):
+        margin.learn(0.5, 0.4)
+    assert margin.factor == 1.0
+
+
+def test_short_waits_teach_the_margin_nothing() -> None:
+    """A millisecond that became three says nothing about a wait of seconds."""
+    margin = Margin(limit_seconds=1.0)
+    for _ in range(1000):
+        margin.learn(0.001, 0.003)
+    assert margin.factor == 1.0
