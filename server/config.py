@@ -64,6 +64,9 @@ class Config(BaseSettings):
     max_queue_delay_ms: float = Field(
         0.0, ge=0, description="how long a batch that is not full waits for company while the engine is idle"
     )
+    cache_bytes: int = Field(
+        0, ge=0, description="memory for answers to give again; equal requests at a time share one; 0: neither"
+    )
     max_message_bytes: int = Field(64 * 2**20, ge=1024, description="largest request and largest answer, in bytes")
     max_image_pixels: int = Field(50_000_000, ge=1, description="largest image, width times height")
     max_text_bytes: int = Field(256 * 2**10, ge=1, description="longest text, in UTF-8 bytes")

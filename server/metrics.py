@@ -62,6 +62,13 @@ class Metrics:
             ["reason"],
             registry=registry,
         )
+        self.cache_lookups = Counter(
+            "regard_cache_lookups",
+            "Requests looked up in the answer cache: hit, joined (an equal one was on its way), miss",
+            ["outcome"],
+            registry=registry,
+        )
+        self.cache_bytes = Gauge("regard_cache_bytes", "Bytes of answers in the cache", registry=registry)
         self.attention_bytes = Counter(
             "regard_attention_sent_bytes", "Attention weights sent, in bytes", ["model"], registry=registry
         )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from regard.v1 import types_pb2 as pb
 from server.attention import AttentionLimits, AttentionPlan, plan_attention, write_attention
 from server.batching import Work
+from server.cache import AnswerCache
 from server.config import Config
 from server.describe import describe_patches, describe_tokens
 from server.errors import InvalidInput, NotPossible
@@ -75,6 +76,7 @@ class Pipeline:
     def __init__(self, config: Config, scheduler: Scheduler, workers: Executor, metrics: Metrics) -> None:
         self._config = config
         self._scheduler = scheduler
+        self._cache = AnswerCache(scheduler.submit, config.cache_bytes, metrics)
         self._workers = workers
         self._metrics = metrics
 
@@ -111,7 +113,7 @@ class Pipeline:
         if wanted and model.engine.tapped:
             graph = model.engine.tapped
         work = Work(graph, model.contract, prepared.inputs, prepared.rows, prepared.length, outputs, wanted)
-        computed = await self._scheduler.submit(work, urgency.deadline, urgency.priority)
+        computed = await self._cache.compute(work, urgency.deadline, urgency.priority)
         encoding_ns = time.perf_counter_ns()
         result, message = await self._encode(lambda: _encode(model, prepared, plan, computed, encode), computed)
         timings = pb.Timings(
