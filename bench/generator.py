@@ -98,7 +98,16 @@ def _start(
     content, log = path.with_suffix(".body"), path.with_suffix(".log")
     content.write_bytes(body)
     headers = [part for header in target.headers for part in ("-H", header)]
-    command = ["h2load", "-c", str(callers), "-m", "1", "-D", f"{round(seconds * 1000)}ms", f"--warm-up-time={_WARM_UP_SECONDS}"]
+    command = [
+        "h2load",
+        "-c",
+        str(callers),
+        "-m",
+        "1",
+        "-D",
+        f"{round(seconds * 1000)}ms",
+        f"--warm-up-time={_WARM_UP_SECONDS}",
+    ]
     command += [*headers, "-d", str(content), f"--log-file={log}", *([] if target.is_grpc else ["--h1"]), target.url]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True), log  # noqa: S603
 

@@ -61,8 +61,9 @@ async def main() -> None:
     parser.add_argument("--callers", type=int, default=0, help="in a closed loop")
     parser.add_argument("--rate", type=float, default=0, help="requests a second, Poisson")
     parser.add_argument("--attention", type=float, default=0, help="share of requests that ask for all of it")
+    parser.add_argument("--size", default=TEXT.size, help="as bench.workloads takes it")
     args = parser.parse_args()
-    requests, tally = pick_requests(args.attention), Tally()
+    requests, tally = pick_requests(args.size, args.attention), Tally()
     async with grpc.aio.insecure_channel(args.address, options=[("grpc.max_receive_message_length", -1)]) as channel:
         stub = RegardServiceStub(channel)
         await stub.Predict(next(requests))
@@ -74,11 +75,11 @@ async def main() -> None:
         print(json.dumps(tally.report(time.perf_counter() - started)))
 
 
-def pick_requests(attention_share: float) -> Iterator[api.PredictRequest]:
-    """Yield requests without end."""
+def pick_requests(size: str, attention_share: float) -> Iterator[api.PredictRequest]:
+    """Yield requests without end, some of them asking for all attention."""
     random = np.random.default_rng(_SEED)
-    (plain,), (attentive,) = (make_requests(TEXT.model, TEXT.size, asked) for asked in ("none", "all"))
-    return (attentive if random.random() < attention_share else plain for _ in itertools.count())
+    plain, attentive = (itertools.cycle(make_requests(TEXT.model, size, asked)) for asked in ("none", "all"))
+    return (next(attentive if random.random() < attention_share else plain) for _ in itertools.count())
 
 
 async def ask_in_turn(

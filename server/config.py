@@ -21,8 +21,9 @@ def _address(value: str) -> str:
 
 def _device(value: str) -> str:
     kind, _, index = value.partition(":")
-    if kind not in ("auto", "cpu", "cuda") or (index and (kind != "cuda" or not index.isdecimal())):
-        raise ValueError("expected auto, cpu, cuda or cuda:N")
+    numbered = kind in ("cuda", "tensorrt")
+    if not (numbered or kind in ("auto", "cpu")) or (index and not (numbered and index.isdecimal())):
+        raise ValueError("expected auto, cpu, cuda or tensorrt, the last two with :N for another GPU than the first")
     return value
 
 
@@ -48,7 +49,9 @@ class Config(BaseSettings):
     )
     listen: Address = Field("127.0.0.1:8001", description="HOST:PORT for gRPC; port 0 takes a free one")
     metrics: Address = Field("127.0.0.1:9090", description="HOST:PORT for /metrics, /healthz, /readyz; port 0 likewise")
-    device: Annotated[str, AfterValidator(_device)] = Field("auto", description="auto, cpu, cuda or cuda:N")
+    device: Annotated[str, AfterValidator(_device)] = Field(
+        "auto", description="auto, cpu, cuda, cuda:N, tensorrt or tensorrt:N"
+    )
     threads: int = Field(
         0, ge=0, description="threads of one engine run; 0: as many as there are CPUs for this process"
     )

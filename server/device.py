@@ -11,6 +11,7 @@ from server.errors import StartError
 
 _MOST_LANES = 4
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
+TENSORRT = "TensorrtExecutionProvider"
 # Operators on shapes; ONNX Runtime keeps them on the CPU on purpose, where their results are needed.
 _SHAPE_OPERATORS = frozenset(
     ("Add", "Cast", "Concat", "ConstantOfShape", "Div", "Gather", "Mul", "Range", "Reshape", "Shape", "Size", "Slice",
@@ -23,14 +24,16 @@ class Device:
     """Where sessions run.
 
     Attributes:
-        name: "CPU" or "CUDA:0".
+        name: "CPU", "CUDA:0" or "TENSORRT:0".
         providers: As onnxruntime.InferenceSession takes them.
         reason: Why this one, for the line at start.
+        gpu: Which GPU; None for the CPU.
     """
 
     name: str
     providers: tuple[Any, ...]
     reason: str
+    gpu: int | None = None
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Lanes:
 
 def share_cpus(threads: int, device: "Device", lanes: int = 0) -> Lanes:
     """Share threads among lanes; 0 lanes takes one a thread up to four, and on a GPU two, to copy while it computes."""
-    if device.name != "CPU":
+    if device.gpu is not None:
         return Lanes(lanes or 2, 1)
     count = min(lanes or _MOST_LANES, threads)
     return Lanes(count, threads // count)
@@ -76,10 +79,10 @@ class AssignedSubgraph(Protocol):
 
 
 def choose_device(wanted: str) -> Device:
-    """Turn "auto", "cpu", "cuda" or "cuda:N" into a device.
+    """Turn "auto", "cpu", "cuda", "tensorrt", or one of these with ":N", into a device.
 
     Raises:
-        StartError: CUDA was asked for and there is none.
+        StartError: A GPU was asked for and there is none.
     """
     kind, _, index = wanted.partition(":")
     if kind == "cpu":
@@ -88,9 +91,11 @@ def choose_device(wanted: str) -> Device:
     if not missing:
         number = int(index or 0)
         onnxruntime.preload_dlls()
-        chosen = (CUDA, {"device_id": number})
-        return Device(f"CUDA:{number}", (chosen, CPU), "asked for" if kind == "cuda" else "found")
-    if kind == "cuda":
+        wanted_providers = (TENSORRT, CUDA) if kind == "tensorrt" else (CUDA,)
+        providers = tuple((provider, {"device_id": number}) for provider in wanted_providers)
+        name = f"{'TENSORRT' if kind == 'tensorrt' else 'CUDA'}:{number}"
+        return Device(name, (*providers, CPU), "found" if kind == "auto" else "asked for", number)
+    if kind != "auto":
         raise StartError(f"--device: {wanted}: {missing}; expected an NVIDIA GPU, or --device cpu")
     return Device("CPU", (CPU,), missing)
 
@@ -120,12 +125,14 @@ def check_placement(device: Device, session_providers: Iterable[str], subgraphs:
     Raises:
         StartError: CUDA was chosen and the session has none, or a node that computes fell to the CPU.
     """
-    if device.name == "CPU":
+    if device.gpu is None:
         return
-    if CUDA not in session_providers:
-        raise StartError(
-            f"--device: {device.name}: ONNX Runtime could not load CUDA or cuDNN; its log says which library"
-        )
+    for provider in (provider for provider, _ in device.providers[:-1]):
+        if provider not in session_providers:
+            libraries = "TensorRT" if provider == TENSORRT else "CUDA or cuDNN"
+            raise StartError(
+                f"--device: {device.name}: ONNX Runtime could not load {libraries}; its log says which library"
+            )
     fallen = [
         f"{node.name} ({node.op_type})"
         for subgraph in subgraphs

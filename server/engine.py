@@ -11,6 +11,7 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from server.binding import BoundSession
 from server.contract import PLAIN_GRAPH, SEQUENCE_AXIS, TAPPED_GRAPH, Contract, TensorContract
 from server.cost import CostModel, Sample, fit_costs
 from server.device import Device, Lanes, check_placement
@@ -45,7 +46,9 @@ class Graph:
             StartError: It cannot be loaded, or would run on another device.
         """
         self._narrow = _load(path, device, lanes.threads, spin=False)
-        self._wide = _load(path, device, lanes.all_threads, spin=True) if wide and lanes.count > 1 else None
+        on_cpu = device.gpu is None
+        self._wide = _load(path, device, lanes.all_threads, spin=True) if wide and on_cpu and lanes.count > 1 else None
+        self._bound = None if device.gpu is None else BoundSession(self._narrow, "cuda", device.gpu)
         self.cost = CostModel()
 
     @property
@@ -64,8 +67,12 @@ class Graph:
         Returns:
             The fetched arrays by name.
         """
+        if not names:
+            return {}
+        if self._bound:
+            return self._bound.run(inputs, names)
         session = self._wide if wide and self._wide else self._narrow
-        return dict(zip(names, session.run(names, dict(inputs)), strict=True)) if names else {}
+        return dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
     def check_names(self, path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         """Compare with what the contract says.
@@ -96,14 +103,14 @@ class Engine:
             StartError: A graph cannot be loaded, is not what the contract says, or would run on another device.
         """
         self._contract = contract
-        if contract.precision == "bfloat16" and device.name == "CPU":
+        if contract.precision == "bfloat16" and device.gpu is None:
             raise StartError(
                 f"{folder}: computes in bfloat16, which ONNX Runtime cannot do on the CPU; "
                 "expected --device cuda, or an artifact of another precision"
             )
         graphs = (PLAIN_GRAPH, TAPPED_GRAPH) if contract.attention else (PLAIN_GRAPH,)
         own = {graph: folder / graph for graph in graphs}
-        with packed(folder, graphs, _make_options) if device.name == "CPU" else nullcontext(own) as sources:
+        with packed(folder, graphs, _make_options) if device.gpu is None else nullcontext(own) as sources:
             self.plain = Graph(sources[PLAIN_GRAPH], device, lanes, wide=True)
             self.tapped = Graph(sources[TAPPED_GRAPH], device, lanes, wide=False) if contract.attention else None
         inputs, outputs = ([spec.name for spec in specs] for specs in (contract.inputs, contract.outputs))

@@ -1,13 +1,16 @@
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import onnxruntime
 import pytest
 
+import server.device
 from server.cpus import available_cpus
-from server.device import CPU, CUDA, Device, check_placement, choose_device
+from server.device import CPU, CUDA, TENSORRT, Device, check_placement, choose_device
 from server.errors import StartError
 
-CUDA_DEVICE = Device("CUDA:0", (CUDA, CPU), "asked for")
+CUDA_DEVICE = Device("CUDA:0", ((CUDA, {"device_id": 0}), CPU), "asked for", 0)
+TENSORRT_DEVICE = Device("TENSORRT:0", ((TENSORRT, {"device_id": 0}), (CUDA, {"device_id": 0}), CPU), "asked for", 0)
 
 
 @dataclass
@@ -51,7 +54,7 @@ def test_auto_takes_the_cpu_where_there_is_no_gpu_and_says_why(monkeypatch: pyte
     assert "no CUDA" in chosen.reason or "no NVIDIA driver" in chosen.reason
 
 
-@pytest.mark.parametrize("wanted", ["cuda", "cuda:1"])
+@pytest.mark.parametrize("wanted", ["cuda", "cuda:1", "tensorrt"])
 def test_cuda_refuses_to_start_where_there_is_no_gpu(wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With what was asked for and what is missing."""
     without_driver(monkeypatch)
@@ -63,6 +66,32 @@ def test_a_session_that_fell_back_to_the_cpu_stops_the_start() -> None:
     """As when a CUDA library is missing: ONNX Runtime only logs it."""
     with pytest.raises(StartError, match="could not load CUDA"):
         check_placement(CUDA_DEVICE, [CPU], [])
+
+
+def test_tensorrt_that_fell_back_to_cuda_stops_the_start() -> None:
+    """It was asked for, and CUDA is not it."""
+    with pytest.raises(StartError, match="could not load TensorRT"):
+        check_placement(TENSORRT_DEVICE, [CUDA, CPU], [])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "name", "providers"),
+    [
+        ("auto", "CUDA:0", [CUDA, CPU]),
+        ("cuda:1", "CUDA:1", [CUDA, CPU]),
+        ("tensorrt", "TENSORRT:0", [TENSORRT, CUDA, CPU]),
+    ],
+)
+def test_where_there_is_a_gpu_it_is_taken(
+    wanted: str, name: str, providers: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The CPU comes last, for the arithmetic on shapes."""
+    monkeypatch.setattr(server.device, "_what_cuda_lacks", lambda: "")
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    chosen = choose_device(wanted)
+    assert chosen.name == name
+    assert [one if isinstance(one, str) else one[0] for one in chosen.providers] == providers
+    assert chosen.gpu == int(name[-1])
 
 
 def test_a_computing_node_on_the_cpu_stops_the_start_by_name() -> None:
