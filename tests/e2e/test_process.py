@@ -50,7 +50,7 @@ def test_a_bad_port_device_or_artifact_is_one_clear_line(tmp_path: Path) -> None
             ("--metrics", f"127.0.0.1:{port}"): f"--metrics: 127.0.0.1:{port}: cannot listen",
             ("--models", str(tmp_path)): "contract.json: cannot be read: No such file or directory",
             ("--models", "/nowhere"): "--models: /nowhere: not a folder",
-            ("--device", "tpu"): "--device (REGARD_DEVICE): 'tpu': expected auto, cpu, cuda or cuda:N",
+            ("--device", "tpu"): "--device (REGARD_DEVICE): 'tpu': expected auto, cpu, cuda or tensorrt",
         }
         for arguments, message in refusals.items():
             done = run_server(*arguments)
