@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 STUBS := client/regard/v1
 SOURCES := server model export training client bench examples tests
 
-.PHONY: help setup demo test test-install lint types proto proto-check bench image check clean
+.PHONY: help setup demo test test-install lint types proto proto-check bench bench-long image check clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -45,8 +45,12 @@ proto-check: proto ## Fail where the committed stubs differ from proto/
 	git diff --exit-code -- $(STUBS)
 	@test -z "$$(git status --porcelain -- $(STUBS))" || (git status --short -- $(STUBS); exit 1)
 
-bench: $(READY) ## Measure the server against ONNX Runtime alone
-	$(BIN)/python -m bench
+bench: $(READY) ## Measure beside ONNX Runtime alone and other servers; ten minutes, and once ten to install those
+	$(BIN)/python -m bench --page docs/performance.md
+
+bench-long: $(READY) ## The same over ten minutes of memory, more rounds and longer texts; an hour and a half
+	$(BIN)/python -m bench.soak
+	$(BIN)/python -m bench --rounds 10 --seconds 6 --growth --page docs/performance.md
 
 image: ## Build the serving image
 	docker build --target server --tag regard-server .

@@ -17,17 +17,29 @@ from rich.console import Console
 
 from bench.generator import GeneratorError, Target, frame, generate
 from bench.peers import PEERS, Peer, PeerError, install, request_body
-from bench.report import LIMIT, Figures, make_page, print_tables, save_pictures
+from bench.report import make_page, print_tables, save_pictures
 from bench.servers import Serving, serving_other, serving_regard
+from bench.targets import (
+    ATTENTION_SHARE,
+    CANCELLED,
+    LIMIT,
+    MIXED_LOAD,
+    OFFERED_SECONDS,
+    OPEN,
+    SERVERS,
+    SOAK,
+    Figures,
+    load_name,
+    open_loop_name,
+)
 from bench.workloads import GROWTH, IMAGES, TEXT, WORKLOADS, Workload, make_inputs, make_jpeg_request, make_requests
 
 CPUS = len(os.sched_getaffinity(0))
+SOAK_FIGURES = Path("build/soak.json")
 # float32, 384 wide.
 _ANSWER_BYTES = 1536
 _SHOWN = {"none": "plain", "cls": "with the last layer's CLS row", "all": "with all attention", "jpeg": "as JPEG"}
 _OPEN_LOADS = (0.5, 0.7, 0.9, 1.5)
-_OFFERED_SECONDS = 0.5  # --max-queue-seconds of the server that is overloaded
-_MIXED_LOAD, _ATTENTION_SHARE = 0.6, 0.1
 
 console = Console(highlight=False, width=None if sys.stdout.isatty() else 140)
 
@@ -55,6 +67,8 @@ def main() -> None:
                 figures.setdefault(title, {}).setdefault(who, []).append(figure)
     except GeneratorError as error:
         parser.exit(1, f"{error}\n")
+    if SOAK_FIGURES.exists():
+        figures[SOAK] = {"regard": [json.loads(SOAK_FIGURES.read_text())]}
     print_tables(figures, failures, console)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     run_of = {"cpus": CPUS, "rounds": args.rounds, "seconds": args.seconds}
@@ -101,6 +115,7 @@ def measure(
             if name == TEXT.model:
                 yield from measure_without_attention(folder, name, seconds)
                 yield from measure_open_loop(folder, seconds)
+                yield from measure_cancelled(folder)
         for peer in peers:
             try:
                 yield from measure_peer(peer, own, graph, seconds)
@@ -138,8 +153,9 @@ def measure_regard(works: Sequence[Workload], folder: Path, seconds: float) -> I
             for callers, asked in work.loads:
                 target = serving.embed if asked == "jpeg" else serving.target
                 figure = ask(target, regard_bodies(work, asked), callers, seconds)
-                yield work.title, f"regard, {_callers(callers)}, {_SHOWN[asked]}", figure
-        yield "servers", f"regard, {works[0].model}", describe(serving)
+                yield work.title, f"regard, {load_name(callers, _SHOWN[asked])}", figure
+        weights_mb = sum(path.stat().st_size for path in folder.glob("*/*/weights.bin")) / 1e6
+        yield SERVERS, f"regard, {works[0].model}", describe(serving) | {"weights_mb": weights_mb}
 
 
 def measure_without_attention(folder: Path, name: str, seconds: float) -> Iterator[Measurement]:
@@ -153,22 +169,28 @@ def measure_without_attention(folder: Path, name: str, seconds: float) -> Iterat
             path.write_text(json.dumps(contract | {"attention": []}))
         with serving_regard(Path(stripped)) as serving:
             figure = ask(serving.target, regard_bodies(TEXT, "none"), 32, seconds)
-            yield TEXT.title, "regard, 32 callers, artifact without attention", figure
+            yield TEXT.title, f"regard, {load_name(32, 'artifact without attention')}", figure
 
 
 def measure_open_loop(folder: Path, seconds: float) -> Iterator[Measurement]:
     """Requests at a rate, whatever happens, as shares of what callers in Python reach in a closed loop."""
-    with serving_regard(folder, "--max-queue-seconds", str(_OFFERED_SECONDS)) as serving:
+    with serving_regard(folder, "--max-queue-seconds", str(OFFERED_SECONDS)) as serving:
         peak = json.loads(run("bench.load", serving.address, {"callers": 128, "seconds": seconds}))
-        yield "open loop", "peak: 128 callers in a closed loop", peak
+        yield OPEN, "peak: 128 callers in a closed loop", peak
         for load in _OPEN_LOADS:
             options = {"rate": load * peak["per_second"], "seconds": seconds}
             figure = json.loads(run("bench.load", serving.address, options))
-            yield "open loop", f"{load:.0%} of the peak", figure | {"peak": peak["per_second"]}
-        for share in (0.0, _ATTENTION_SHARE):
-            options = {"rate": _MIXED_LOAD * peak["per_second"], "seconds": seconds, "attention": share}
+            yield OPEN, f"{load:.0%} of the peak", figure | {"peak": peak["per_second"]}
+        for share in (0.0, ATTENTION_SHARE):
+            options = {"rate": MIXED_LOAD * peak["per_second"], "seconds": seconds, "attention": share}
             figure = json.loads(run("bench.load", serving.address, options))
-            yield "open loop", f"{_MIXED_LOAD:.0%}, of these {share:.0%} with all attention", figure
+            yield OPEN, open_loop_name(share), figure
+
+
+def measure_cancelled(folder: Path) -> Iterator[Measurement]:
+    """Callers who hang up while they wait."""
+    with serving_regard(folder) as serving:
+        yield CANCELLED, "regard", json.loads(run("bench.cancelling", serving.address, {}, serving.metrics))
 
 
 def measure_peer(peer: Peer, works: Sequence[Workload], graph: Path, seconds: float) -> Iterator[Measurement]:
@@ -179,8 +201,8 @@ def measure_peer(peer: Peer, works: Sequence[Workload], graph: Path, seconds: fl
         for work in works:
             for callers in work.peer_callers:
                 bodies = [request_body(peer, python, inputs) for inputs in make_inputs(work.size)]
-                yield work.title, f"{peer.name}, {_callers(callers)}", ask(serving.target, bodies, callers, seconds)
-        yield "servers", f"{peer.name}, {works[0].model}", describe(serving)
+                yield work.title, f"{peer.name}, {load_name(callers)}", ask(serving.target, bodies, callers, seconds)
+        yield SERVERS, f"{peer.name}, {works[0].model}", describe(serving)
 
 
 def regard_bodies(work: Workload, asked: str) -> list[bytes]:
@@ -201,15 +223,11 @@ def describe(serving: Serving) -> dict[str, Any]:
     return {"ready_seconds": serving.seconds_to_ready, "pss_mb": pss_mb, "rss_mb": rss_mb}
 
 
-def run(module: str, target: str, options: dict[str, Any]) -> str:
+def run(module: str, target: str, options: dict[str, Any], *more: str) -> str:
     """Run one measurement in a process of its own; returns what it prints."""
     flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
-    command = [sys.executable, "-m", module, target, *flags]
+    command = [sys.executable, "-m", module, target, *more, *flags]
     return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout  # noqa: S603 -- our own
-
-
-def _callers(count: int) -> str:
-    return "1 caller" if count == 1 else f"{count} callers"
 
 
 if __name__ == "__main__":

@@ -9,16 +9,15 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bench.peers import PEERS
+from bench.targets import CANCELLED, OPEN, SERVERS, SOAK, Figures, judge, limit_name, load_name
 from bench.workloads import IMAGES, MIXED, TEXT
 
-# Of every measurement, one figure a round: by workload, then by whose it is.
-Figures = dict[str, dict[str, list[dict[str, Any]]]]
-
-LIMIT = "ONNX Runtime alone"
-_SPECIAL = ("servers", "open loop")
+_SPECIAL = (SERVERS, OPEN, CANCELLED, SOAK)
 Rows = list[tuple[str, ...]]
 _THROUGHPUT = ("what", "rows a second", "of the limit", "p50 ms", "p99 ms", "errors", "generator's CPUs")
-_SERVERS = ("what", "ready s", "proportional MB", "resident MB")
+_TARGETS = ("target", "measured", "met")
+_MEMORY = ("what", "ready s", "proportional MB", "resident MB")
 _OPEN = ("load", "answered a second", "of the peak", "p50 ms", "p99 ms", "refused", "refusals' p50 ms", "errors")
 
 
@@ -89,19 +88,26 @@ def _shares(figures: dict[str, list[dict[str, Any]]], callers: int) -> dict[str,
     found = {}
     for name, rounds in figures.items():
         server, _, load = name.partition(", ")
-        if load in (f"{callers} callers", f"{callers} callers, plain"):
+        if load in (load_name(callers), load_name(callers, "plain")):
             found[server] = _median(rounds, "per_second") / limit
     return found
 
 
 def _tables(figures: Figures) -> Iterator[tuple[str, tuple[str, ...], Rows]]:
+    yield "targets", _TARGETS, list(_target_rows(figures))
     for title, own in figures.items():
         if title not in _SPECIAL:
             yield title, _THROUGHPUT, list(_throughput_rows(own))
-    if "open loop" in figures:
-        yield "open loop: MiniLM, 16 tokens, --max-queue-seconds 0.5", _OPEN, list(_open_rows(figures["open loop"]))
-    if "servers" in figures:
-        yield "servers after the load", _SERVERS, list(_server_rows(figures["servers"]))
+    if OPEN in figures:
+        yield "open loop: MiniLM, 16 tokens, --max-queue-seconds 0.5", _OPEN, list(_open_rows(figures[OPEN]))
+    if SERVERS in figures:
+        yield "servers after the load", _MEMORY, list(_server_rows(figures[SERVERS]))
+
+
+def _target_rows(figures: Figures) -> Iterator[tuple[str, ...]]:
+    words = {True: "yes", False: "**no**", None: ""}
+    for verdict in judge(figures, [peer.name for peer in PEERS if peer.batches]):
+        yield verdict.target, verdict.measured, words[verdict.met]
 
 
 def _throughput_rows(figures: dict[str, list[dict[str, Any]]]) -> Iterator[tuple[str, ...]]:
@@ -139,7 +145,7 @@ def _server_rows(figures: dict[str, list[dict[str, Any]]]) -> Iterator[tuple[str
 
 
 def _limit(figures: dict[str, list[dict[str, Any]]]) -> float:
-    return max(_median(rounds, "per_second") for name, rounds in figures.items() if name.startswith(LIMIT))
+    return _median(figures[limit_name(figures)], "per_second")
 
 
 def _median(rounds: list[dict[str, Any]], key: str) -> float:

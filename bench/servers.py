@@ -24,11 +24,13 @@ class Serving:
         target: Where the workload's requests go.
         pid: Root of its processes.
         seconds_to_ready: From its start.
+        metrics: URL of regard's metrics.
     """
 
     target: Target
     pid: int
     seconds_to_ready: float
+    metrics: str = ""
 
     @property
     def address(self) -> str:
@@ -63,10 +65,11 @@ def serving_regard(models: Path, *flags: str) -> Iterator[Serving]:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 -- our own
         try:
             lines = iter(process.stdout or ())
-            address = next(line for line in lines if line.startswith("gRPC on ")).split()[2].rstrip(",")
+            words = next(line for line in lines if line.startswith("gRPC on ")).split()
+            address, metrics = words[2].rstrip(","), words[-1]
             next(line for line in lines if line.startswith("ready"))
             target = Target(f"http://{address}{_PREDICT}", GRPC_HEADERS, is_grpc=True)
-            yield Serving(target, process.pid, time.perf_counter() - started)
+            yield Serving(target, process.pid, time.perf_counter() - started, metrics)
         finally:
             process.send_signal(signal.SIGTERM)
 

@@ -1,18 +1,23 @@
-"""Memory over a long time: `python -m bench.soak --minutes 10` loads a server with mixed requests and watches it."""
+"""Memory over a long time: `python -m bench.soak --minutes 10` loads a server with mixed requests and watches it.
+
+What is in flight moves memory by a few percent from one second to the next: one request for all attention of 128
+tokens has an answer of 5 MB. So medians of whole minutes are compared, from the second on: the first meets every batch
+size for the first time.
+"""
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import threading
 from pathlib import Path
 
-from bench.__main__ import only
+from bench.__main__ import SOAK_FIGURES, only
 from bench.servers import Serving, serving_regard
 from bench.workloads import MIXED
 
-_EVERY_SECONDS = 5.0
-_SETTLING = 0.1  # share of the time in which memory may still grow: the first batches of every size
+_SAMPLES_A_MINUTE = 60
 
 
 def main() -> None:
@@ -29,19 +34,25 @@ def main() -> None:
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as load:  # noqa: S603 -- our own
             samples = watch(serving, seconds)
             report = json.loads(load.communicate()[0])
-    settled = samples[int(len(samples) * _SETTLING) :]
-    growth = max(settled) / settled[0] - 1
-    print(f"proportional set size: {before:.0f} MB before, then {min(settled):.0f} to {max(settled):.0f} MB")
-    end = settled[-1] / settled[0] - 1
-    print(f"grew by {growth:.1%} at most after {_SETTLING * args.minutes:g} minutes, by {end:.1%} in the end")
+    minutes = [
+        statistics.median(samples[start : start + _SAMPLES_A_MINUTE])
+        for start in range(0, len(samples) - _SAMPLES_A_MINUTE // 2, _SAMPLES_A_MINUTE)
+    ]
+    print(f"proportional set size: {before:.0f} MB before, {min(samples):.0f} to {max(samples):.0f} MB under load")
+    print("median of each minute:", ", ".join(f"{megabytes:.0f}" for megabytes in minutes), "MB")
+    growth = minutes[-1] / minutes[min(1, len(minutes) - 1)] - 1
+    print(f"from the second minute to the last: {growth:+.1%}")
     print(f"{report['per_second']:.0f} answers a second, {report['errors']} errors, {report['refused']} refused")
+    SOAK_FIGURES.parent.mkdir(parents=True, exist_ok=True)
+    figures = {"minutes": args.minutes, "growth": growth, "errors": report["errors"] + report["refused"]}
+    SOAK_FIGURES.write_text(json.dumps(figures | {"medians_mb": minutes}) + "\n")
 
 
 def watch(serving: Serving, seconds: float) -> list[float]:
     """Sample the proportional set size, in megabytes."""
-    samples, pause = [], threading.Event()
-    for _ in range(int(seconds / _EVERY_SECONDS)):
-        pause.wait(_EVERY_SECONDS)
+    samples, pause, every = [], threading.Event(), 60 / _SAMPLES_A_MINUTE
+    for _ in range(int(seconds / every)):
+        pause.wait(every)
         samples.append(serving.memory_mb[0])
     return samples
 

@@ -1,6 +1,7 @@
 """Starts the server: `python -m server --models DIR --listen HOST:PORT --metrics HOST:PORT`."""
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -14,6 +15,8 @@ else:
 from server.app import Started, serve
 from server.config import Config
 from server.errors import StartError
+
+_COLLECT_AFTER_OBJECTS = 10_000
 
 
 def main() -> int:
@@ -37,7 +40,10 @@ async def _run(config: Config) -> None:
 
 
 def announce(started: Started) -> None:
-    """Print what is served where."""
+    """Print what is served where, and spare the garbage collector what stays for good: it takes 20 ms to look at."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(_COLLECT_AFTER_OBJECTS)
     lines = [f"regard {version('regard')} on {started.device.name} ({started.device.reason})"]
     for model in started.repository.all():
         contract = model.contract

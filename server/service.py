@@ -110,7 +110,7 @@ class RegardService(RegardServiceServicer):
             self._admit()
             return await handle(request, context)
         except ServerError as raised:
-            code, error = raised.code, raised
+            code, error = raised.code, raised.with_traceback(None)  # whose frames hold the request, and this error
         except asyncio.CancelledError:
             code = grpc.StatusCode.CANCELLED
             raise

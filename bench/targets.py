@@ -1,0 +1,182 @@
+"""What regard is held to, and whether the figures of a run reach it; report makes a table of it."""
+
+import statistics
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from bench.workloads import IMAGES, MIXED, TEXT, Workload
+
+Figures = dict[str, dict[str, list[dict[str, Any]]]]
+
+LIMIT = "ONNX Runtime alone"
+OPEN, SERVERS, CANCELLED, SOAK = "open loop", "servers", "cancelled", "soak"
+OFFERED_SECONDS = 0.5  # --max-queue-seconds of the server that is overloaded
+MIXED_LOAD, ATTENTION_SHARE = 0.6, 0.1
+_MOST_CANCELLED = 2 * 32  # two lanes' batches
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """One target, what was measured, and whether that reaches it; None where it was not measured."""
+
+    target: str
+    measured: str
+    met: bool | None
+
+
+def load_name(callers: int, asked: str = "") -> str:
+    """Name a load as figures do."""
+    return ("1 caller" if callers == 1 else f"{callers} callers") + (f", {asked}" if asked else "")
+
+
+def open_loop_name(share: float) -> str:
+    """Name a load of requests for all attention in the open loop, by their share."""
+    return f"{MIXED_LOAD:.0%}, of these {share:.0%} with all attention"
+
+
+def limit_name(figures: dict[str, list[dict[str, Any]]], part: str = "") -> str:
+    """Name the fastest way of ONNX Runtime alone, by its median, among those with some words in their name."""
+    ways = [name for name in figures if name.startswith(LIMIT) and part in name]
+    return max(ways, key=lambda name: statistics.median(one["per_second"] for one in figures[name]))
+
+
+def judge(figures: Figures, batching: Sequence[str]) -> Iterator[Verdict]:
+    """Compare figures with the targets.
+
+    Args:
+        figures: Of one run.
+        batching: Names of the peers that join requests to batches.
+    """
+    for target in (_throughput, _peers_at_32, _mixed, _images, _latency, _without_attention, _tail, _overload):
+        try:
+            yield from target(figures, batching)
+        except KeyError as missing:
+            yield Verdict(str(target.__doc__), f"not measured: {missing}", None)
+    yield from _servers(figures)
+
+
+def _throughput(figures: Figures, _: Sequence[str]) -> Iterator[Verdict]:
+    """16 tokens, 32 callers, against the limit."""
+    own = figures[TEXT.title]
+    share = _ratio(own[f"regard, {load_name(32, 'plain')}"], own[limit_name(own)])
+    yield _at_least("16 tokens, 32 callers, against the limit", share, 0.85)
+
+
+def _peers_at_32(figures: Figures, _: Sequence[str]) -> Iterator[Verdict]:
+    """16 tokens, 32 callers, against the best peer."""
+    peer, share = _against_peers(figures, TEXT, 32)
+    yield _at_least(f"16 tokens, 32 callers, against the best peer ({peer})", share, 1.0)
+
+
+def _mixed(figures: Figures, batching: Sequence[str]) -> Iterator[Verdict]:
+    """4 to 128 tokens, 32 callers, against peers."""
+    peer, share = _against_peers(figures, MIXED, 32, batching)
+    yield _at_least(f"4 to 128 tokens, 32 callers, against the best peer that pads ({peer})", share, 1.5)
+    peer, share = _against_peers(figures, MIXED, 32)
+    yield _at_least(f"4 to 128 tokens, 32 callers, against the best peer of all ({peer})", share, 1.0)
+
+
+def _images(figures: Figures, _: Sequence[str]) -> Iterator[Verdict]:
+    """224 pixels, 8 callers, against the limit and the best peer."""
+    own = figures[IMAGES.title]
+    share = _ratio(own[f"regard, {load_name(8, 'plain')}"], own[limit_name(own)])
+    yield _at_least("224 pixels, 8 callers, against the limit", share, 0.93)
+    peer, share = _against_peers(figures, IMAGES, 8)
+    yield _at_least(f"224 pixels, 8 callers, against the best peer ({peer})", share, 1.0)
+
+
+def _latency(figures: Figures, batching: Sequence[str]) -> Iterator[Verdict]:
+    """16 tokens, 1 caller: median latency."""
+    own = figures[TEXT.title]
+    alone = own[limit_name(own, "batch 1, one run at a time")]
+    more = statistics.median(
+        one["p50_ms"] - 1e3 / limit["per_second"]
+        for one, limit in zip(own[f"regard, {load_name(1, 'plain')}"], alone, strict=True)
+    )
+    yield Verdict("16 tokens, 1 caller: median over ONNX Runtime's own, at most 1.2 ms", f"{more:.2f} ms", more <= 1.2)
+    peers = {name: own[f"{name}, {load_name(1)}"] for name in batching if f"{name}, {load_name(1)}" in own}
+    medians = {name: _median(rounds, "p50_ms") for name, rounds in peers.items()}
+    best, regard = (
+        min(medians, key=lambda name: medians[name]),
+        _median(own[f"regard, {load_name(1, 'plain')}"], "p50_ms"),
+    )
+    shown = f"{regard:.1f} ms; {best} {medians[best]:.1f} ms"
+    yield Verdict("16 tokens, 1 caller: no peer that batches is lower", shown, regard <= medians[best])
+
+
+def _without_attention(figures: Figures, _: Sequence[str]) -> Iterator[Verdict]:
+    """Plain requests, the artifact with attention against one without."""
+    own = figures[TEXT.title]
+    share = _ratio(
+        own[f"regard, {load_name(32, 'plain')}"], own[f"regard, {load_name(32, 'artifact without attention')}"]
+    )
+    yield _at_least("plain requests, 32 callers: an artifact with attention against one without", share, 0.98)
+
+
+def _tail(figures: Figures, _: Sequence[str]) -> Iterator[Verdict]:
+    """10 % of requests ask for all attention: p99 of the others at 60 % load."""
+    own = figures[OPEN]
+    times = _ratio(own[open_loop_name(ATTENTION_SHARE)], own[open_loop_name(0)], "p99_ms")
+    title = "60 % load, a tenth of it with all attention: p99 of the plain ones, at most 1.5 times that without"
+    yield Verdict(title, f"{times:.2f}", times <= 1.5)
+
+
+def _overload(figures: Figures, _: Sequence[str]) -> Iterator[Verdict]:
+    """Open loop at 150 % of the peak."""
+    rounds = figures[OPEN]["150% of the peak"]
+    share = statistics.median(one["per_second"] / one["peak"] for one in rounds)
+    yield _at_least("open loop at 150 %: answered, against the peak", share, 0.9)
+    refused, p99 = _median(rounds, "refused_p50_ms"), _median(rounds, "p99_ms")
+    yield Verdict("open loop at 150 %: median of refusals, at most 20 ms", f"{refused:.1f} ms", refused <= 20)
+    wait = OFFERED_SECONDS * 1e3
+    yield Verdict(
+        f"open loop at 150 %: p99 of the accepted, at most the {wait:.0f} ms offered", f"{p99:.0f} ms", p99 <= wait
+    )
+
+
+def _servers(figures: Figures) -> Iterator[Verdict]:
+    if rounds := figures.get(CANCELLED, {}).get("regard"):
+        computed, of = (max(one[key] for one in rounds) for key in ("computed", "cancelled"))
+        title = "500 of 1,000 cancelled while queued: computed all the same, at most the batches in flight"
+        yield Verdict(title, f"{computed:.0f} of {of:.0f}", computed <= _MOST_CANCELLED)
+    if rounds := figures.get(SERVERS, {}).get(f"regard, {TEXT.model}"):
+        seconds = _median(rounds, "ready_seconds")
+        yield Verdict("minilm: start to ready, at most 3 s", f"{seconds:.1f} s", seconds <= 3)
+        over = statistics.median(one["pss_mb"] - one["weights_mb"] for one in rounds)
+        title = "minilm: proportional set size after the load over the weights' size, at most 250 MB"
+        yield Verdict(title, f"{over:.0f} MB", over <= 250)
+    if rounds := figures.get(SOAK, {}).get("regard"):
+        minutes, growth, errors = (rounds[0][key] for key in ("minutes", "growth", "errors"))
+        title = f"{minutes:g} minutes of mixed load: memory flat within 3 %, no error"
+        yield Verdict(title, f"{growth:+.1%}, {errors} errors", abs(growth) <= 0.03 and not errors)
+
+
+def _at_least(target: str, share: float, least: float) -> Verdict:
+    return Verdict(f"{target}, at least {least:g}", f"{share:.2f}", share >= least)
+
+
+def _against_peers(
+    figures: Figures, work: Workload, callers: int, only: Sequence[str] | None = None
+) -> tuple[str, float]:
+    """Find the peer that regard is least ahead of; returns its name, and how many times faster regard is."""
+    own = figures[work.title]
+    regard, suffix = own[f"regard, {load_name(callers, 'plain')}"], f", {load_name(callers)}"
+    shares = {
+        name.removesuffix(suffix): _ratio(regard, rounds)
+        for name, rounds in own.items()
+        if name.endswith(suffix) and (only is None or name.removesuffix(suffix) in only)
+    }
+    if not shares:
+        raise KeyError("no peer")
+    worst = min(shares, key=lambda name: shares[name])
+    return worst, shares[worst]
+
+
+def _ratio(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], key: str = "per_second") -> float:
+    """Median of the rounds' ratios."""
+    return float(statistics.median(one[key] / other[key] for one, other in zip(ours, theirs, strict=False)))
+
+
+def _median(rounds: list[dict[str, Any]], key: str) -> float:
+    return float(statistics.median(one[key] for one in rounds))
