@@ -20,12 +20,14 @@ class RegardError(Exception):
     Attributes:
         code: The gRPC status.
         message: What the server said, or gRPC where no server was reached.
+        retry_seconds: When a full server expects to have room again, from now; None where it did not say.
     """
 
-    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+    def __init__(self, code: grpc.StatusCode, message: str, retry_seconds: float | None = None) -> None:
         super().__init__(code, message)
         self.code = code
         self.message = message
+        self.retry_seconds = retry_seconds
 
     def __str__(self) -> str:
         return f"{self.code.name}: {self.message}"
@@ -68,4 +70,10 @@ _ERRORS: dict[grpc.StatusCode, type[RegardError]] = {
 def from_rpc_error(error: grpc.RpcError) -> RegardError:
     """Return the exception for what a stub, blocking or asyncio, has raised."""
     code = error.code()
-    return _ERRORS.get(code, RegardError)(code, error.details() or "")
+    return _ERRORS.get(code, RegardError)(code, error.details() or "", _retry_seconds(error))
+
+
+def _retry_seconds(error: grpc.RpcError) -> float | None:
+    """Read the hint of a server that is full (gRPC proposal A6)."""
+    found = dict(error.trailing_metadata() or ()).get("grpc-retry-pushback-ms")
+    return int(found) / 1e3 if found else None

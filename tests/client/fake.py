@@ -91,6 +91,7 @@ class FakeServer(RegardServiceServicer):
         requests: All received, in order.
         error: Status and message to answer instead.
         held: While set, answers wait for `released`.
+        trailers: What goes with an error.
         arrived: Set once a request has come.
     """
 
@@ -102,6 +103,7 @@ class FakeServer(RegardServiceServicer):
         self.arrived = threading.Event()
         self.released = threading.Event()
         self.truncated = False
+        self.trailers: tuple[tuple[str, str], ...] = ()
 
     def Predict(self, request: rpc.PredictRequest, context: grpc.ServicerContext) -> rpc.PredictResponse:  # noqa: N802
         """Send every input back as an output."""
@@ -163,6 +165,7 @@ class FakeServer(RegardServiceServicer):
         if self.held:
             self.released.wait(30)
         if self.error is not None:
+            context.set_trailing_metadata(self.trailers)
             context.abort(*self.error)
 
 

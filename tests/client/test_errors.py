@@ -42,7 +42,17 @@ def test_each_status_has_its_exception(
     assert type(caught.value) is kind
     assert (caught.value.code, caught.value.message) == (code, "layers: 99 is out of range")
     assert str(caught.value) == f"{code.name}: layers: 99 is out of range"
+    assert caught.value.retry_seconds is None
     assert isinstance(caught.value.__cause__, grpc.RpcError)
+
+
+def test_a_full_server_says_when_to_come_back(client: Client, server: FakeServer) -> None:
+    """In its trailers, as gRPC's own retries read it."""
+    server.error = (grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full")
+    server.trailers = (("grpc-retry-pushback-ms", "250"),)
+    with pytest.raises(regard.ResourceExhausted) as caught:
+        client.classify(text="hm")
+    assert caught.value.retry_seconds == 0.25
 
 
 def test_a_server_that_does_not_answer_in_time_is_given_up(server: FakeServer) -> None:
