@@ -41,7 +41,7 @@ def make_page(figures: Figures, failures: dict[str, str], run_of: dict[str, Any]
         "",
         f"Written by `python -m bench --page docs/performance.md`: {run_of['rounds']} interleaved rounds,",
         f"{run_of['seconds']:g} s a measurement, {run_of['cpus']} CPUs ({cpu_name()}); medians, and the range over the",
-        "rounds. The limit is the best median of ONNX Runtime alone, in a loop without a server and with all CPUs to",
+        "rounds. [profile.md](profile.md) says where the time goes that is missing. The limit is the best median of ONNX Runtime alone, in a loop without a server and with all CPUs to",
         "itself. Servers and callers share the CPUs. Callers are h2load in a closed loop, but in the open loop, where",
         "they are a Python process that takes the CPUs stated. Every server has the same ONNX file and its natural",
         "protocol; batching is on wherever there is one, ONNX Runtime's threads are what was best for 32 callers",
