@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-STUBS := client/regard/v1
+STUBS := client/regard/v1 server/oip
 SOURCES := server model export training client bench examples tests
 
 .PHONY: help setup demo test test-install lint types proto proto-check bench bench-long image check clean
@@ -40,6 +40,7 @@ types: $(READY) ## Check types
 proto: $(READY) ## Make the stubs from proto/
 	$(BIN)/python -m grpc_tools.protoc --proto_path=proto --python_out=client --pyi_out=client proto/regard/v1/*.proto
 	$(BIN)/python -m grpc_tools.protoc --proto_path=proto --grpc_python_out=client proto/regard/v1/regard.proto
+	$(BIN)/python -m grpc_tools.protoc --proto_path=server/oip=proto/inference --python_out=. --pyi_out=. --grpc_python_out=. server/oip/open_inference.proto
 
 proto-check: proto ## Fail where the committed stubs differ from proto/
 	git diff --exit-code -- $(STUBS)

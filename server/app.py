@@ -14,19 +14,29 @@ from grpc_reflection.v1alpha import reflection
 
 from regard.v1 import regard_pb2
 from regard.v1.regard_pb2_grpc import add_RegardServiceServicer_to_server
+from server.artifacts import LoadedModel, load_model
 from server.batching import BatchLimits
+from server.calls import Calls
 from server.config import Config
+from server.contract import Contract
 from server.device import Device, choose_device, share_cpus
 from server.errors import StartError
 from server.http import MetricsServer
 from server.metrics import Metrics
+from server.oip import open_inference_pb2
+from server.oip.open_inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
+from server.oip.service import InferenceService
 from server.pipeline import Pipeline
-from server.repository import Repository, load_repository
+from server.repository import Repository
 from server.scheduler import Admission, Scheduler
 from server.service import RegardService
+from server.watch import watch
 
 _log = logging.getLogger(__name__)
-_SERVICE = regard_pb2.DESCRIPTOR.services_by_name["RegardService"].full_name
+_SERVICES = (
+    regard_pb2.DESCRIPTOR.services_by_name["RegardService"].full_name,
+    open_inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
+)
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 # How long a stopping server still answers callers who have not heard of it, then waits for streams to end.
@@ -40,7 +50,7 @@ class Started:
     address: str
     metrics_address: str
     device: Device
-    repository: Repository
+    contracts: list[Contract]
     start_seconds: float
 
 
@@ -62,45 +72,60 @@ async def serve(config: Config, stop: asyncio.Event, announce: Callable[[Started
     workers = ThreadPoolExecutor(config.engine_threads + 1, thread_name_prefix="worker")
     server = _make_server(config)
     scheduler: Scheduler | None = None
+    watching: asyncio.Task[None] | None = None
+    inference: InferenceService | None = None
     try:
         address = _bind(server, config.listen)
         device = choose_device(config.device)
         lanes = share_cpus(config.engine_threads, device, config.lanes)
-        repository = await asyncio.to_thread(load_repository, config.models, device, lanes)
-        for model in repository.all():
-            metrics.model_info.labels(model.name, model.contract.version, model.contract.family, device.name).set(1)
+        healths = _add_health(server)
+        repository = Repository(
+            config.models,
+            lambda folder, usage: load_model(folder, device, lanes, usage),
+            lambda name, newest: _tell(name, newest, healths, metrics, device),
+        )
+        await repository.start()
         scheduler = _make_scheduler(config, lanes.count, metrics)
         scheduler.start()
-        service = RegardService(config, repository, Pipeline(config, scheduler, workers, metrics), metrics, device.name)
-        add_RegardServiceServicer_to_server(service, server)
-        names = ["", _SERVICE, *(model.name for model in repository.all())]
-        healths = _add_health(server)
+        pipeline = Pipeline(config, scheduler, workers, metrics)
+        most = config.max_queue_size + config.max_batch_size
+        calls = Calls(most, metrics, repository.label, scheduler.suggest_retry)
+        inference = InferenceService(config, repository, pipeline, calls, metrics.statistics)
+        add_RegardServiceServicer_to_server(RegardService(config, repository, pipeline, calls, device.name), server)
+        add_GRPCInferenceServiceServicer_to_server(inference, server)
         await server.start()
-        await _report(healths, names, _SERVING)
+        for name in ("", *_SERVICES):
+            await healths.set(name, _SERVING)
         ready = True
-        announce(Started(address, web.address, device, repository, time.monotonic() - started_at))
+        watching = asyncio.create_task(watch(config.models, repository)) if config.watch else None
+        contracts = [model.contract for model in repository.all()]
+        announce(Started(address, web.address, device, contracts, time.monotonic() - started_at))
         await stop.wait()
         _log.info("stopping: accepted requests have %g s", config.drain_seconds)
         ready = False
-        await _report(healths, names, _NOT_SERVING)
-        await _drain(server, service, scheduler, config.drain_seconds)
+        await healths.enter_graceful_shutdown()
+        await _drain(server, calls, scheduler, config.drain_seconds)
     finally:
+        if watching:
+            watching.cancel()
         await server.stop(None)
         if scheduler:
             await scheduler.close()
+        if inference:
+            inference.close()
         workers.shutdown()
         web.close()
 
 
-async def _drain(server: grpc.aio.Server, service: RegardService, scheduler: Scheduler, seconds: float) -> None:
+async def _drain(server: grpc.aio.Server, calls: Calls, scheduler: Scheduler, seconds: float) -> None:
     """Refuse new requests, let accepted ones finish within the limit, answer the rest UNAVAILABLE.
 
     The service refuses by itself for a moment before gRPC closes: calls that gRPC holds and has not yet handed over
     when it closes would end as CANCELLED, which callers do not retry.
     """
-    service.refuse()
+    calls.refuse()
     try:
-        await asyncio.wait_for(service.wait_idle(), seconds)
+        await asyncio.wait_for(calls.wait_idle(), seconds)
     except TimeoutError:
         _log.warning("requests still in flight after %g s are refused", seconds)
         scheduler.refuse_waiting()
@@ -141,10 +166,16 @@ def _bind(server: grpc.aio.Server, listen: str) -> str:
 def _add_health(server: grpc.aio.Server) -> health.aio.HealthServicer:
     servicer = health.aio.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    reflection.enable_server_reflection([_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    reflection.enable_server_reflection([*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
     return servicer
 
 
-async def _report(servicer: health.aio.HealthServicer, names: list[str], status: int) -> None:
-    for name in names:
-        await servicer.set(name, status)
+async def _tell(
+    name: str, newest: LoadedModel | None, healths: health.aio.HealthServicer, metrics: Metrics, device: Device
+) -> None:
+    """Let health and metrics say whether a model is served."""
+    await healths.set(name, _SERVING if newest else _NOT_SERVING)
+    metrics.forget_model(name)
+    if newest:
+        contract = newest.contract
+        metrics.model_info.labels(name, contract.version, contract.family, device.name).set(1)

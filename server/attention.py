@@ -28,13 +28,15 @@ class AttentionPlan:
     """A checked attention request.
 
     Attributes:
-        layers: In the order asked for.
+        indices: Which layers, counted from 0, in the order asked for.
+        layers: These.
         heads: Indices, counted from 0, in the order asked for.
         mean_heads: Whether the mean over these heads is sent instead of each.
         queries: Query positions, counted from 0; None for all.
         dtype: Of what is sent.
     """
 
+    indices: tuple[int, ...]
     layers: tuple[AttentionContract, ...]
     heads: tuple[int, ...]
     mean_heads: bool
@@ -90,10 +92,12 @@ def plan_attention(
         raise InvalidInput("attention.dtype", name, "FLOAT32 or FLOAT16")
     if request.head_reduction not in pb.HeadReduction.values():
         raise InvalidInput("attention.head_reduction", request.head_reduction, "one of the values of HeadReduction")
-    layers = tuple(contract.attention[i] for i in _indices("layers", request.layers, len(contract.attention)))
+    indices = _indices("layers", request.layers, len(contract.attention))
+    layers = tuple(contract.attention[i] for i in indices)
     fewest_heads = min(layer.num_heads for layer in layers)
     chosen_rows = [0] if request.cls_only else request.rows
     plan = AttentionPlan(
+        indices=indices,
         layers=layers,
         heads=_indices("heads", request.heads, fewest_heads),
         mean_heads=request.head_reduction == pb.HEAD_REDUCTION_MEAN,

@@ -1,5 +1,6 @@
 """What a request needs computed, how requests are joined into a batch, how its results are parted."""
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -26,6 +27,11 @@ class Runner(Protocol):
     @property
     def can_run_wide(self) -> bool:
         """Whether a run that has the machine to itself can use all of it."""
+        ...
+
+    @property
+    def token(self) -> object:
+        """Stands for this graph in keys, without keeping it in memory."""
         ...
 
     def run(self, inputs: Mapping[str, Array], names: Sequence[str], *, wide: bool = False) -> dict[str, Array]:
@@ -74,6 +80,20 @@ class Work:
     def held_bytes(self) -> int:
         """Memory that the request holds while it waits."""
         return sum(array.nbytes for array in self.inputs.values())
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Sizes of what is symbolic besides batch and sequence, which no padding can make equal."""
+        return tuple(
+            size
+            for spec in self.contract.inputs
+            for axis, size in zip(spec.axes[1:], self.inputs[spec.name].shape[1:], strict=True)
+            if isinstance(axis, str) and axis != SEQUENCE_AXIS
+        )
+
+    def may_join(self, other: "Work") -> bool:
+        """Whether both, for one graph, may share a run."""
+        return self.contract.batched and self.shape == other.shape
 
     @property
     def heads_fetched(self) -> dict[str, int]:
@@ -127,10 +147,34 @@ class Load:
         return 1 - self.tokens / (self.rows * self.longest)
 
 
-def run_batch(batch: Sequence[Work], *, wide: bool = False) -> list[Results]:
-    """Compute requests of one graph together; returns their results in the same order."""
+@dataclass(frozen=True)
+class BatchTimes:
+    """Nanoseconds of joining requests, running the graph, and parting the results."""
+
+    join_ns: int
+    run_ns: int
+    part_ns: int
+
+    @property
+    def total_ns(self) -> int:
+        """All three."""
+        return self.join_ns + self.run_ns + self.part_ns
+
+    def __add__(self, other: "BatchTimes") -> "BatchTimes":
+        return BatchTimes(self.join_ns + other.join_ns, self.run_ns + other.run_ns, self.part_ns + other.part_ns)
+
+
+def run_batch(batch: Sequence[Work], *, wide: bool = False) -> tuple[list[Results], BatchTimes]:
+    """Compute requests of one graph together; returns their results in the same order, and how long it took."""
     names = sorted({name for work in batch for name in (*work.outputs, *work.attentions)})
-    return part(batch, batch[0].graph.run(join(batch), names, wide=wide))
+    began_ns = time.perf_counter_ns()
+    joined = join(batch)
+    joined_ns = time.perf_counter_ns()
+    fetched = batch[0].graph.run(joined, names, wide=wide)
+    ran_ns = time.perf_counter_ns()
+    results = part(batch, fetched)
+    times = BatchTimes(joined_ns - began_ns, ran_ns - joined_ns, time.perf_counter_ns() - ran_ns)
+    return results, times
 
 
 def join(batch: Sequence[Work]) -> dict[str, Array]:
@@ -160,6 +204,8 @@ def join(batch: Sequence[Work]) -> dict[str, Array]:
 def part(batch: Sequence[Work], fetched: Mapping[str, Array]) -> list[Results]:
     """Give each request its rows, cut to its own length; views, not copies."""
     contract = batch[0].contract
+    if not contract.batched:
+        return [Results({name: fetched[name] for name in batch[0].outputs}, {})]
     ragged = any(SEQUENCE_AXIS in spec.axes for spec in contract.inputs)
     axes_of = {spec.name: spec.axes for spec in contract.outputs}
     results, start = [], 0

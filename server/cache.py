@@ -18,7 +18,7 @@ from server.metrics import Metrics
 from server.scheduler import Computed
 
 Submit = Callable[[Work, float | None, int], Awaitable[Computed]]
-Key = tuple[str, int, tuple[str, ...], tuple[str, ...], bytes]
+Key = tuple[object, tuple[str, ...], tuple[str, ...], bytes]
 
 _DIGEST_BYTES = 16
 _ENTRY_BYTES = 1024  # what a kept answer takes besides its arrays, generously
@@ -121,8 +121,7 @@ def _key_of(work: Work) -> Key:
         array = np.ascontiguousarray(work.inputs[name])
         digest.update(f"{name} {array.dtype} {array.shape} ".encode())
         digest.update(array.data)
-    contract = work.contract
-    return contract.name, contract.version, work.outputs, work.attentions, digest.digest()
+    return work.graph.token, work.outputs, work.attentions, digest.digest()
 
 
 def _size_bytes(results: Results) -> int:

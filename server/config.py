@@ -49,6 +49,7 @@ class Config(BaseSettings):
     )
     listen: Address = Field("127.0.0.1:8001", description="HOST:PORT for gRPC; port 0 takes a free one")
     metrics: Address = Field("127.0.0.1:9090", description="HOST:PORT for /metrics, /healthz, /readyz; port 0 likewise")
+    watch: bool = Field(False, description="follow changes in the models folder; else load and unload on request only")
     device: Annotated[str, AfterValidator(_device)] = Field(
         "auto", description="auto, cpu, cuda, cuda:N, tensorrt or tensorrt:N"
     )

@@ -9,9 +9,13 @@ CONTRACT_FILE = "contract.json"
 PLAIN_GRAPH, TAPPED_GRAPH, WEIGHTS_FILE = "model.onnx", "attention.onnx", "weights.bin"
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 BATCH_AXIS, SEQUENCE_AXIS = "batch", "seq_len"
+FOREIGN = "onnx"  # the family of an ONNX file that came without a contract
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
-DType = Literal["float32", "float16", "int64", "int32", "uint8", "bool"]
+DType = Literal[
+    "float32", "float16", "bfloat16", "float64", "int64", "int32", "int16", "int8", "uint64", "uint32", "uint16",
+    "uint8", "bool", "string",
+]  # fmt: skip
 
 
 class ContractError(ValueError):
@@ -31,6 +35,7 @@ class TensorContract(_Part):
         maximum: Largest value allowed in an input; None for no bound.
         pad_value: What fills the sequence axis up to the longest row of a batch.
         mask: Whether this input says which positions are real; each row then needs at least one 1.
+        finite: Whether an input may hold neither NaN nor infinity, nor be empty.
     """
 
     name: str
@@ -40,6 +45,7 @@ class TensorContract(_Part):
     maximum: float | None = None
     pad_value: int = 0
     mask: bool = False
+    finite: bool = True
 
 
 class TextContract(_Part):
@@ -193,6 +199,11 @@ class Contract(_Part):
     made_with: dict[str, str] = {}
     verification: tuple[Check, ...] = ()
     accuracy: tuple[Accuracy, ...] = ()
+
+    @property
+    def batched(self) -> bool:
+        """Whether rows of different requests may share a run: the first axis of everything is the batch."""
+        return all(spec.axes[:1] == (BATCH_AXIS,) for spec in (*self.inputs, *self.outputs))
 
     @model_validator(mode="after")
     def _check_references(self) -> Self:

@@ -1,10 +1,10 @@
 """Puts into messages what the server says about models and positions; used by the service."""
 
 from regard.v1 import types_pb2 as pb
+from server.artifacts import LoadedModel
 from server.attention import KINDS
 from server.contract import PatchContract, TensorContract
 from server.images import Pixels
-from server.repository import LoadedModel
 from server.tensors import WIRE_DTYPES
 from server.text import Tokens
 
@@ -14,7 +14,7 @@ def describe_model(model: LoadedModel, max_batch_size: int, device: str) -> pb.M
     contract = model.contract
     described = pb.Model(
         name=contract.name,
-        version=str(contract.version),
+        version=model.version,
         family=contract.family,
         description=contract.description,
         inputs=[_describe_tensor(spec) for spec in contract.inputs],
@@ -64,7 +64,7 @@ def describe_tokens(tokens: Tokens) -> pb.TokenSequence:
 def _describe_tensor(spec: TensorContract) -> pb.TensorSpec:
     return pb.TensorSpec(
         name=spec.name,
-        dtype=WIRE_DTYPES[spec.dtype],  # type: ignore[arg-type]
+        dtype=WIRE_DTYPES.get(spec.dtype, pb.DATA_TYPE_UNSPECIFIED),  # type: ignore[arg-type]
         shape=[axis if isinstance(axis, int) else -1 for axis in spec.axes],
         axes=["" if isinstance(axis, int) else axis for axis in spec.axes],
     )

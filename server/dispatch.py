@@ -11,13 +11,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic
 
-from server.batching import BatchLimits, Load, Results, Work, run_batch
+from server.batching import BatchLimits, BatchTimes, Load, Results, Work, run_batch
 from server.errors import InternalFault
 from server.queue import Entry, Order, Queue, Reply
 
 _log = logging.getLogger(__name__)
 
 Outcome = Results | InternalFault
+_NO_TIME = BatchTimes(0, 0, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,7 +46,7 @@ class Finished(Generic[Reply]):
     outcomes: Sequence[Outcome]
     load: Load
     started_ns: int
-    compute_ns: int
+    times: BatchTimes
 
 
 @dataclass(frozen=True)
@@ -155,10 +156,11 @@ class Dispatcher(Generic[Reply]):
         while run := self._take():
             started_ns = time.perf_counter_ns()
             works = [entry.work for entry in run.batch]
-            outcomes = _compute(works, wide=run.lanes > 1)
-            finished = Finished(run.batch, outcomes, Load.of(works), started_ns, time.perf_counter_ns() - started_ns)
+            outcomes, times = _compute(works, wide=run.lanes > 1)
+            finished = Finished(run.batch, outcomes, Load.of(works), started_ns, times)
             self._finish(finished)
             self._end(run, finished)
+            del run, works, outcomes, finished  # what waits for the next batch must not keep an unloaded model
 
     def _take(self) -> Run[Reply] | None:
         """Wait for a batch's time; None where the lane may stop."""
@@ -189,7 +191,7 @@ class Dispatcher(Generic[Reply]):
             self._running.remove(run)
             self._idle_lanes += run.lanes
             if run.lanes == 1:
-                self._queue.learn(run.batch, finished.compute_ns / 1e9)
+                self._queue.learn(run.batch, finished.times.total_ns / 1e9)
             expected_rows = min(finished.load.rows, self._limits.rows)
             until = time.monotonic() + self._queue.fixed_seconds(run.batch[0].work)
             self._company = _Company(expected_rows, until)
@@ -218,12 +220,13 @@ class Dispatcher(Generic[Reply]):
             self._expire(entry)
 
 
-def _compute(works: Sequence[Work], *, wide: bool) -> Sequence[Outcome]:
+def _compute(works: Sequence[Work], *, wide: bool) -> tuple[Sequence[Outcome], BatchTimes]:
     """Run a batch. Should it fail, each request runs alone: only the guilty one fails."""
     try:
         return run_batch(works, wide=wide)
     except Exception:
         _log.exception("a batch of %d requests of %s failed", len(works), works[0].contract.name)
         if len(works) == 1:
-            return [InternalFault()]
-    return [outcome for work in works for outcome in _compute([work], wide=wide)]
+            return [InternalFault()], _NO_TIME
+    alone = [_compute([work], wide=wide) for work in works]
+    return [outcome for outcomes, _ in alone for outcome in outcomes], sum((times for _, times in alone), _NO_TIME)

@@ -1,6 +1,9 @@
 """Runs the graphs of one artifact in ONNX Runtime; the scheduler calls them from its lanes' threads."""
 
+import ctypes
 import functools
+import logging
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
@@ -12,19 +15,23 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from server.binding import BoundSession
-from server.contract import PLAIN_GRAPH, SEQUENCE_AXIS, TAPPED_GRAPH, Contract, TensorContract
+from server.contract import BATCH_AXIS, FOREIGN, PLAIN_GRAPH, SEQUENCE_AXIS, TAPPED_GRAPH, Contract, TensorContract
 from server.cost import CostModel, Sample, fit_costs
 from server.device import Device, Lanes, check_placement
 from server.errors import StartError
 from server.packing import packed
+from server.tensors import BFLOAT16
 
 Array = NDArray[Any]
+
+_log = logging.getLogger(__name__)
 
 _RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
 _SPINNING = "session.intra_op.allow_spinning"
 _STOP_SPINNING_AFTER_A_RUN = "session.force_spinning_stop"
 _SHARED_ARENA = "session.use_env_allocators"
 _WARNINGS_AND_WORSE = 2
+_BFLOAT16_TENSOR, _BFLOAT16_NUMBER = "tensor(bfloat16)", 16  # onnx.TensorProto.BFLOAT16
 # Limit 0 is none, strategy 1 is "as much as requested", -1 leaves the rest to ONNX Runtime.
 _ARENA = {"max_mem": 0, "arena_extend_strategy": 1, "initial_chunk_size_bytes": -1, "max_dead_bytes_per_chunk": -1}
 # What is run to fit the cost model, rows and positions, until the time for it is used up.
@@ -50,6 +57,9 @@ class Graph:
         self._wide = _load(path, device, lanes.all_threads, spin=True) if wide and on_cpu and lanes.count > 1 else None
         self._bound = None if device.gpu is None else BoundSession(self._narrow, "cuda", device.gpu)
         self.cost = CostModel()
+        self.token = object()
+        values = (*self._narrow.get_inputs(), *self._narrow.get_outputs())
+        self._has_bfloat16 = any(value.type == _BFLOAT16_TENSOR for value in values)
 
     @property
     def can_run_wide(self) -> bool:
@@ -72,6 +82,8 @@ class Graph:
         if self._bound:
             return self._bound.run(inputs, names)
         session = self._wide if wide and self._wide else self._narrow
+        if self._has_bfloat16:
+            return dict(zip(names, _run_with_values(session, names, inputs), strict=True))
         return dict(zip(names, session.run(names, dict(inputs)), strict=True))
 
     def check_names(self, path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:
@@ -124,10 +136,21 @@ class Engine:
         """Run each session, so that the first caller does not pay for it, and measure what batches cost."""
         outputs = [spec.name for spec in self._contract.outputs]
         attentions = [spec.output for spec in self._contract.attention]
+        if self._contract.family == FOREIGN:
+            self._warm_up_foreign(outputs)
+            return
         self.plain.run(self._example(1, 1), outputs, wide=True)
         for graph, names in ((self.plain, outputs), (self.tapped, [*outputs, *attentions])):
             if graph:
                 graph.cost = fit_costs(list(self._measure(graph, names)))
+
+    def _warm_up_foreign(self, outputs: Sequence[str]) -> None:
+        """Do what is possible where nothing is known of the inputs but their types."""
+        try:
+            self.plain.run(self._example(1, 1), outputs, wide=True)
+            self.plain.cost = fit_costs(list(self._measure(self.plain, outputs)))
+        except Exception as error:  # ONNX Runtime's exceptions have no common base
+            _log.warning("%s: cannot be run on zeros to warm up: %s", self._contract.name, str(error).splitlines()[0])
 
     def _measure(self, graph: Graph, names: Sequence[str]) -> Iterator[Sample]:
         """Run batches of several sizes, each until two runs or the time is up; yields the fastest of each."""
@@ -182,7 +205,34 @@ def _load(path: Path, device: Device, threads: int, *, spin: bool) -> onnxruntim
     return session
 
 
+def _run_with_values(
+    session: onnxruntime.InferenceSession, names: Sequence[str], inputs: Mapping[str, Array]
+) -> list[Array]:
+    """Run a graph that takes or gives bfloat16, which ONNX Runtime does not exchange with numpy."""
+    make = onnxruntime.OrtValue
+    feed = {
+        name: make.ortvalue_from_numpy_with_onnx_type(np.ascontiguousarray(array).view(np.uint16), _BFLOAT16_NUMBER)
+        if array.dtype == BFLOAT16
+        else make.ortvalue_from_numpy(np.ascontiguousarray(array))
+        for name, array in inputs.items()
+    }
+    return [_to_numpy(value) for value in session.run_with_ort_values(list(names), feed)]
+
+
+def _to_numpy(value: onnxruntime.OrtValue) -> Array:
+    if value.data_type() != _BFLOAT16_TENSOR:
+        return np.asarray(value.numpy())
+    shape = value.shape()
+    content = (ctypes.c_char * (math.prod(shape) * BFLOAT16.itemsize)).from_address(value.data_ptr())
+    return np.frombuffer(bytes(content), dtype=BFLOAT16).reshape(shape)
+
+
 def _example(spec: TensorContract, rows: int, length: int) -> Array:
     """Make an input, holding ones for masks, else zeros."""
-    shape = [axis if isinstance(axis, int) else length if axis == SEQUENCE_AXIS else rows for axis in spec.axes]
-    return np.full(shape, 1 if spec.mask else 0, dtype=spec.dtype)
+    shape = [
+        axis if isinstance(axis, int) else rows if axis == BATCH_AXIS else length if axis == SEQUENCE_AXIS else 1
+        for axis in spec.axes
+    ]
+    if spec.dtype == "string":
+        return np.full(shape, "", dtype=object)
+    return np.full(shape, 1 if spec.mask else 0, dtype=BFLOAT16 if spec.dtype == "bfloat16" else spec.dtype)

@@ -2,11 +2,12 @@
 
 ServerError
 ├── InvalidInput     INVALID_ARGUMENT     a field that cannot be used
-├── ModelNotFound    NOT_FOUND            no such model or version
+├── NotFound         NOT_FOUND            no such model, version or region
 ├── NotPossible      FAILED_PRECONDITION  the model cannot do what was asked
 ├── TooBusy          RESOURCE_EXHAUSTED   the queue is full
 ├── DeadlinePassed   DEADLINE_EXCEEDED    too late to be computed
 ├── ShuttingDown     UNAVAILABLE          starting or stopping
+├── Unimplemented    UNIMPLEMENTED        what a protocol has and this server has not
 └── InternalFault    INTERNAL             ours; the details are in the log only
 
 StartError is apart: it stops the start of the server, with one clear line.
@@ -53,8 +54,8 @@ class InvalidInput(ServerError):
         super().__init__(f"{field}: {_shorten(str(value))}; expected {expected}")
 
 
-class ModelNotFound(ServerError):
-    """No such model or version."""
+class NotFound(ServerError):
+    """No such model, version or region of shared memory."""
 
     code = grpc.StatusCode.NOT_FOUND
 
@@ -101,6 +102,12 @@ class ShuttingDown(ServerError):
     """The server is starting or stopping."""
 
     code = grpc.StatusCode.UNAVAILABLE
+
+
+class Unimplemented(ServerError):
+    """A part of a protocol that this server does not have."""
+
+    code = grpc.StatusCode.UNIMPLEMENTED
 
 
 class InternalFault(ServerError):

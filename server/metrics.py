@@ -10,6 +10,10 @@ from prometheus_client import (
     ProcessCollector,
 )
 
+from regard.v1.types_pb2 import Timings
+from server.batching import BatchTimes
+from server.statistics import Statistics
+
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
 _SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 0.75)
@@ -21,6 +25,7 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
+        self.statistics = Statistics()
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=registry)
         self.requests = Counter(
@@ -76,13 +81,52 @@ class Metrics:
             "regard_model_info", "Models served; always 1", ["model", "version", "family", "device"], registry=registry
         )
 
-    def observe_batch(self, model: str, rows: int, padding_share: float, compute_ns: int) -> None:
+    def forget_model(self, name: str) -> None:
+        """Drop what says that a model is served."""
+        self.model_info.remove_by_labels({"model": name})
+
+    def observe_batch(self, model: str, version: str, rows: int, padding_share: float, times: BatchTimes) -> None:
         """Count one batch that was computed."""
-        self.engine_seconds.labels(model).inc(compute_ns / 1e9)
+        self.engine_seconds.labels(model).inc(times.total_ns / 1e9)
         self.batch_rows.labels(model).observe(rows)
         self.padding.labels(model).observe(padding_share)
+        durations = {"compute_input": times.join_ns, "compute_infer": times.run_ns, "compute_output": times.part_ns}
+        self.statistics.of(model, version).add_batch(rows, durations)
 
-    def observe_stages(self, model: str, stages_ns: dict[str, int]) -> None:
-        """Record one answered request's time in each stage, in nanoseconds."""
-        for stage, duration_ns in stages_ns.items():
+    def observe_answer(
+        self,
+        model: str,
+        version: str,
+        *,
+        rows: int,
+        total_ns: int,
+        timings: Timings,
+        attention_bytes: int,
+        cached: bool,
+    ) -> None:
+        """Count one answered request.
+
+        Args:
+            model: Which was asked.
+            version: Likewise.
+            rows: Of its input.
+            total_ns: From its arrival to its answer.
+            timings: The stages.
+            attention_bytes: Attention weights in its answer.
+            cached: Whether the answer cache was asked.
+        """
+        stages = {"decode": timings.decode_ns, "queue": timings.queue_ns}
+        stages |= {"compute": timings.compute_ns, "encode": timings.encode_ns}
+        for stage, duration_ns in stages.items():
             self.stages.labels(model, stage).observe(duration_ns / 1e9)
+        if attention_bytes:
+            self.attention_bytes.labels(model).inc(attention_bytes)
+        durations = {"queue": timings.queue_ns, "compute_input": timings.decode_ns}
+        durations |= {"compute_infer": timings.compute_ns, "compute_output": timings.encode_ns}
+        if cached:
+            durations["cache_miss" if timings.batch_size else "cache_hit"] = timings.decode_ns
+        self.statistics.of(model, version).add_request(rows, total_ns, durations)
+
+    def observe_failure(self, model: str, version: str, total_ns: int) -> None:
+        """Count a request that a model did not answer."""
+        self.statistics.of(model, version).requests["fail"].add(total_ns)

@@ -45,7 +45,7 @@ def packed(
             _check_room(target, folder)
             sources = {graph: _pack(folder / graph, target / Path(graph).stem, make_options()) for graph in graphs}
             _share_files([path.with_name(_PACKED_FILE) for path in sources.values()])
-            _give_back_memory()
+            give_back_memory()
         except Exception as error:  # ONNX Runtime's exceptions have no common base; what is damaged fails again below
             _log.warning("%s: each session keeps its own copy of the weights: %s", folder, str(error).strip())
             sources = {graph: folder / graph for graph in graphs}
@@ -78,8 +78,8 @@ def _share_files(files: Sequence[Path]) -> None:
             other.hardlink_to(first)
 
 
-def _give_back_memory() -> None:
-    """Return what packing used to the system, where the C library can (glibc's malloc_trim)."""
+def give_back_memory() -> None:
+    """Return memory that is no longer used to the system, where the C library can (glibc's malloc_trim)."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim:
         trim(0)

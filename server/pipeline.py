@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -11,17 +11,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regard.v1 import types_pb2 as pb
-from server.attention import AttentionLimits, AttentionPlan, plan_attention, write_attention
+from server.artifacts import LoadedModel
+from server.attention import AttentionLimits, AttentionPlan, plan_attention
 from server.batching import Work
 from server.cache import AnswerCache
 from server.config import Config
-from server.describe import describe_patches, describe_tokens
 from server.errors import InvalidInput, NotPossible
 from server.images import Pixels, read_image
 from server.metrics import Metrics
-from server.repository import LoadedModel
 from server.scheduler import DEFAULT_PRIORITY, Computed, Scheduler
-from server.tensors import read_inputs
+from server.tensors import check_inputs, read_tensors
 from server.text import Tokens
 
 Array = NDArray[Any]
@@ -61,12 +60,27 @@ class Urgency:
 
 
 @dataclass(frozen=True, eq=False)
+class Outcome:
+    """What was computed for a request, to be encoded.
+
+    Attributes:
+        prepared: Its input.
+        plan: What it wants of the attention; None for none.
+        outputs: By name, each [rows, ...].
+        attentions: By the tapped graph's output, float32 [rows, H, Q, K].
+    """
+
+    prepared: Prepared
+    plan: AttentionPlan | None
+    outputs: Mapping[str, Array]
+    attentions: Mapping[str, Array]
+
+
+@dataclass(frozen=True, eq=False)
 class Answer(Generic[Result]):
-    """What every response has: what was made of the outputs, attention, and timings."""
+    """What was made of an outcome, and how long that took."""
 
     result: Result
-    attention: pb.Attention | None
-    truncated: bool
     timings: pb.Timings
 
 
@@ -85,7 +99,7 @@ class Pipeline:
         model: LoadedModel,
         prepare: Callable[[], Prepared],
         outputs: tuple[str, ...],
-        encode: Callable[[Mapping[str, Array]], Result],
+        encode: Callable[[Outcome], Result],
         attention: pb.AttentionRequest | None,
         urgency: Urgency,
         *,
@@ -97,7 +111,7 @@ class Pipeline:
             model: Which is asked.
             prepare: Decodes and checks the input.
             outputs: Names of the outputs wanted.
-            encode: Makes the answer's own part of the outputs by name, each [rows, ...].
+            encode: Makes the protocol's answer of what was computed.
             attention: What is wanted of the attention; None for none.
             urgency: When the answer is wanted.
             here: Whether to prepare on the event loop: below some size the way to a worker costs more.
@@ -106,6 +120,25 @@ class Pipeline:
             ServerError: As the steps raise it.
         """
         started_ns = time.perf_counter_ns()
+        try:
+            with model.usage.request():
+                return await self._run(model, prepare, outputs, encode, attention, urgency, started_ns, here=here)
+        except BaseException:
+            self._metrics.observe_failure(model.name, model.version, time.perf_counter_ns() - started_ns)
+            raise
+
+    async def _run(
+        self,
+        model: LoadedModel,
+        prepare: Callable[[], Prepared],
+        outputs: tuple[str, ...],
+        encode: Callable[[Outcome], Result],
+        attention: pb.AttentionRequest | None,
+        urgency: Urgency,
+        started_ns: int,
+        *,
+        here: bool,
+    ) -> Answer[Result]:
         prepared = prepare() if here else await self._in_worker(prepare)
         plan = self._plan(model, prepared, attention)
         decoded_ns = time.perf_counter_ns()
@@ -113,9 +146,11 @@ class Pipeline:
         if wanted and model.engine.tapped:
             graph = model.engine.tapped
         work = Work(graph, model.contract, prepared.inputs, prepared.rows, prepared.length, outputs, wanted)
-        computed = await self._cache.compute(work, urgency.deadline, urgency.priority)
+        with model.usage.inputs(work.held_bytes):
+            computed = await self._cache.compute(work, urgency.deadline, urgency.priority)
         encoding_ns = time.perf_counter_ns()
-        result, message = await self._encode(lambda: _encode(model, prepared, plan, computed, encode), computed)
+        outcome = Outcome(prepared, plan, computed.results.outputs, computed.results.attentions)
+        result = await self._encode(lambda: encode(outcome), computed)
         timings = pb.Timings(
             decode_ns=decoded_ns - started_ns,
             queue_ns=computed.queue_ns,
@@ -123,8 +158,16 @@ class Pipeline:
             encode_ns=time.perf_counter_ns() - encoding_ns,
             batch_size=computed.batch_size,
         )
-        self._observe(model.name, timings, message)
-        return Answer(result, message, prepared.truncated, timings)
+        self._metrics.observe_answer(
+            model.name,
+            model.version,
+            rows=prepared.rows,
+            total_ns=time.perf_counter_ns() - started_ns,
+            timings=timings,
+            attention_bytes=plan.answer_bytes(prepared.rows, prepared.length) if plan else 0,
+            cached=self._config.cache_bytes > 0,
+        )
+        return Answer(result, timings)
 
     def suggest_retry(self) -> float:
         """Say in how many seconds a request that was refused has a chance."""
@@ -148,14 +191,6 @@ class Pipeline:
         limits = AttentionLimits(self._config.max_message_bytes * 15 // 16, self._config.max_attention_bytes)
         return plan_attention(attention, model.contract, rows=prepared.rows, length=prepared.length, limits=limits)
 
-    def _observe(self, model: str, timings: pb.Timings, message: pb.Attention | None) -> None:
-        stages = {"decode": timings.decode_ns, "queue": timings.queue_ns}
-        stages |= {"compute": timings.compute_ns, "encode": timings.encode_ns}
-        self._metrics.observe_stages(model, stages)
-        if message:
-            sent = sum(len(layer.weights.data) for layer in message.layers)
-            self._metrics.attention_bytes.labels(model).inc(sent)
-
 
 def prepare_text(model: LoadedModel, text: str, *, truncate: bool, max_bytes: int) -> Prepared:
     """Tokenise a text for a model.
@@ -171,10 +206,36 @@ def prepare_text(model: LoadedModel, text: str, *, truncate: bool, max_bytes: in
             else f"text: {model.name} takes tensors only; expected Predict"
         )
     tokens = model.reader.read(text, truncate=truncate, max_bytes=max_bytes)
-    inputs = {
-        spec.name: np.ones_like(tokens.ids)[None] if spec.mask else tokens.ids[None] for spec in model.contract.inputs
-    }
-    return Prepared(inputs, rows=1, length=len(tokens.ids), source=tokens)
+    return Prepared(_pad_tokens(model, [tokens]), rows=1, length=len(tokens.ids), source=tokens)
+
+
+def prepare_texts(model: LoadedModel, contents: Sequence[bytes], *, truncate: bool, max_bytes: int) -> Prepared:
+    """Tokenise texts in UTF-8, padded to the longest.
+
+    Raises:
+        InvalidInput: One is not UTF-8, or see TextReader.read.
+    """
+    prepared = []
+    for index, content in enumerate(contents):
+        try:
+            text = content.decode()
+        except UnicodeDecodeError as error:
+            raise InvalidInput(f"inputs[text][{index}]", f"{content[:20]!r}", f"UTF-8 ({error.reason})") from error
+        prepared.append(prepare_text(model, text, truncate=truncate, max_bytes=max_bytes))
+    if len(prepared) == 1:
+        return prepared[0]
+    tokens = [one.source for one in prepared if isinstance(one.source, Tokens)]
+    return Prepared(_pad_tokens(model, tokens), rows=len(tokens), length=max(len(one.ids) for one in tokens))
+
+
+def _pad_tokens(model: LoadedModel, rows: Sequence[Tokens]) -> dict[str, Array]:
+    """Make a text model's inputs, padded to the longest row."""
+    longest, inputs = max(len(row.ids) for row in rows), dict[str, Array]()
+    for spec in model.contract.inputs:
+        inputs[spec.name] = np.full((len(rows), longest), spec.pad_value, dtype=rows[0].ids.dtype)
+        for row, target in zip(rows, inputs[spec.name], strict=True):
+            target[: len(row.ids)] = 1 if spec.mask else row.ids
+    return inputs
 
 
 def prepare_image(model: LoadedModel, content: bytes, *, max_pixels: int) -> Prepared:
@@ -195,15 +256,49 @@ def prepare_image(model: LoadedModel, content: bytes, *, max_pixels: int) -> Pre
     return Prepared({contract.inputs[0].name: pixels.values[None]}, 1, _positions(model), pixels)
 
 
+def prepare_images(model: LoadedModel, contents: Sequence[bytes], *, max_pixels: int) -> Prepared:
+    """Decode images for a model.
+
+    Raises:
+        InvalidInput: See read_image.
+    """
+    prepared = [prepare_image(model, content, max_pixels=max_pixels) for content in contents]
+    if len(prepared) == 1:
+        return prepared[0]
+    name = model.contract.inputs[0].name
+    pixels = np.concatenate([one.inputs[name] for one in prepared])
+    return Prepared({name: pixels}, rows=len(prepared), length=prepared[0].length)
+
+
 def prepare_tensors(model: LoadedModel, tensors: Mapping[str, pb.Tensor], max_batch_size: int) -> Prepared:
     """Check a caller's own tensors for a model.
 
     Raises:
         InvalidInput: See read_inputs.
     """
-    inputs = read_inputs(tensors, model.contract, max_batch_size)
+    return prepare_arrays(model, read_tensors(tensors, model.contract), max_batch_size)
+
+
+def prepare_arrays(
+    model: LoadedModel, arrays: Mapping[str, Array], max_batch_size: int, datatypes: Mapping[str, str] | None = None
+) -> Prepared:
+    """Check a caller's own arrays for a model.
+
+    Args:
+        model: Which is asked.
+        arrays: By input name.
+        max_batch_size: Most rows.
+        datatypes: What the protocol calls a dtype, for messages.
+
+    Raises:
+        InvalidInput: See check_inputs.
+    """
+    contract = model.contract
+    inputs = check_inputs(arrays, contract, max_batch_size, datatypes)
+    if not contract.batched:
+        return Prepared(inputs, rows=1, length=1)
     shape = next(iter(inputs.values())).shape
-    return Prepared(inputs, rows=shape[0], length=shape[1] if model.contract.text else _positions(model))
+    return Prepared(inputs, rows=shape[0], length=shape[1] if contract.text else _positions(model))
 
 
 def choose_outputs(model: LoadedModel, wanted: tuple[str, ...]) -> tuple[str, ...]:
@@ -222,21 +317,3 @@ def choose_outputs(model: LoadedModel, wanted: tuple[str, ...]) -> tuple[str, ..
 def _positions(model: LoadedModel) -> int:
     patches = model.contract.patches
     return patches.prefix_tokens + patches.rows * patches.cols if patches else 1
-
-
-def _encode(
-    model: LoadedModel,
-    prepared: Prepared,
-    plan: AttentionPlan | None,
-    computed: Computed,
-    encode: Callable[[Mapping[str, Array]], Result],
-) -> tuple[Result, pb.Attention | None]:
-    result = encode(computed.results.outputs)
-    if plan is None:
-        return result, None
-    message = write_attention(plan, computed.results.attentions, batched=prepared.source is None)
-    if isinstance(prepared.source, Tokens):
-        message.tokens.CopyFrom(describe_tokens(prepared.source))
-    elif isinstance(prepared.source, Pixels) and model.contract.patches:
-        message.patches.CopyFrom(describe_patches(model.contract.patches, prepared.source))
-    return result, message

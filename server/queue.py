@@ -4,6 +4,7 @@ Nothing here waits or knows of a clock: times come in as arguments, so that fair
 """
 
 import math
+import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
@@ -89,7 +90,8 @@ class Queue(Generic[Reply]):
 
     def __init__(self, limits: BatchLimits) -> None:
         self._limits = limits
-        self._groups: dict[Runner, _Group[Reply]] = {}
+        # A model that was unloaded takes its group along.
+        self._groups: weakref.WeakKeyDictionary[Runner, _Group[Reply]] = weakref.WeakKeyDictionary()
         self._size = 0
         self.rows = 0
         self._clock_seconds = 0.0  # virtual time of the group served last
@@ -99,7 +101,7 @@ class Queue(Generic[Reply]):
         return self._size
 
     def __iter__(self) -> Iterator[Entry[Reply]]:
-        for group in self._groups.values():
+        for group in list(self._groups.values()):
             yield from group.entries.values()
 
     def add(self, entry: Entry[Reply]) -> None:
@@ -225,7 +227,8 @@ def choose_companions(
         Some of `rest`: more urgent priorities foremost, then lengths near to the head's.
     """
     length = head.work.length
-    candidates = sorted(rest, key=lambda entry: (entry.priority, abs(entry.work.length - length), entry.order))
+    fitting = [entry for entry in rest if entry.work.may_join(head.work)]
+    candidates = sorted(fitting, key=lambda entry: (entry.priority, abs(entry.work.length - length), entry.order))
     cost, load = head.work.graph.cost, Load.of([head.work])
     seconds = cost.seconds(load.rows, load.longest)
     chosen: list[Entry[Reply]] = []

@@ -1,40 +1,101 @@
-"""Finds artifacts in the models folder, checks them and loads them; the life cycle calls it once at start."""
+"""The models folder while the server runs: what is served, loaded and unloaded; services and the life cycle ask.
 
-import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
+A version is loaded, checked and run once before requests move to it; the one it replaces answers the requests that it
+has and is then freed. A version that cannot be loaded replaces nothing: it is listed with the reason.
+"""
+
+import asyncio
+import gc
+import logging
+import weakref
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import partial
 from pathlib import Path
 
-from server.contract import CONTRACT_FILE, Contract, ContractError, read_contract
-from server.device import Device, Lanes
-from server.engine import Engine
-from server.errors import InvalidInput, ModelNotFound, StartError
-from server.text import TextReader
+from server.artifacts import Fingerprint, LoadedModel, fingerprint, model_names, versions
+from server.errors import InvalidInput, NotFound, NotPossible, ServerError, StartError
+from server.packing import give_back_memory
+from server.settings import ModelSettings, SettingsError, read_settings
+from server.usage import Usage
+
+_log = logging.getLogger(__name__)
+
+Load = Callable[[Path, Usage], LoadedModel]
+Changed = Callable[[str, LoadedModel | None], Awaitable[None]]
 
 
-@dataclass(frozen=True, eq=False)
-class LoadedModel:
-    """A model that is ready to serve: its newest version."""
+class State(StrEnum):
+    """What a version is, in the protocols' words."""
 
-    contract: Contract
-    engine: Engine
-    reader: TextReader | None
+    READY = "READY"
+    LOADING = "LOADING"
+    UNLOADING = "UNLOADING"
+    UNAVAILABLE = "UNAVAILABLE"
 
-    @property
-    def name(self) -> str:
-        """The name that callers give."""
-        return self.contract.name
+
+@dataclass(frozen=True)
+class Entry:
+    """A version in the index; the reason says why it is not served, or what of a reload failed."""
+
+    name: str
+    version: int
+    state: State
+    reason: str = ""
+
+
+@dataclass(eq=False)
+class _Model:
+    """One name in the models folder."""
+
+    usage: Usage
+    served: dict[int, LoadedModel] = field(default_factory=dict)
+    fingerprints: dict[int, Fingerprint] = field(default_factory=dict)
+    states: dict[int, tuple[State, str]] = field(default_factory=dict)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    asleep: bool = False
+    timer: asyncio.TimerHandle | None = None
 
 
 class Repository:
-    """The models that are served, by name."""
+    """The models by name; lives in the event loop."""
 
-    def __init__(self, models: Mapping[str, LoadedModel]) -> None:
-        self._models = dict(sorted(models.items()))
+    def __init__(self, folder: Path, load: Load, changed: Changed) -> None:
+        """Make a repository that has loaded nothing.
+
+        Args:
+            folder: The models folder.
+            load: Loads one version; called in a thread.
+            changed: Told the newest version served of a model whenever that changes; None for none.
+        """
+        self._folder = folder
+        self._load = load
+        self._changed = changed
+        self._models: dict[str, _Model] = {}
+        self._idle_tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Load every model in the folder.
+
+        Raises:
+            StartError: The folder holds no artifact, or a model of which no version can be served.
+        """
+        self._loop = asyncio.get_running_loop()
+        names = model_names(self._folder)
+        if not names:
+            raise StartError(f"--models: {self._folder}: holds no artifact; expected NAME/VERSION/contract.json")
+        for name in names:
+            try:
+                await self.load(name)
+            except ServerError as error:
+                if not self._models[name].served:
+                    raise StartError(str(error)) from error
+                _log.error("%s", error)
 
     def all(self) -> list[LoadedModel]:
-        """List the models, sorted by name."""
-        return list(self._models.values())
+        """List every version served, sorted by name, the newest first."""
+        return [model for _, one in sorted(self._models.items()) for model in reversed(one.served.values())]
 
     def find(self, name: str, version: str) -> LoadedModel:
         """Look up what a request names.
@@ -44,77 +105,204 @@ class Repository:
             version: An integer as text; empty for the newest.
 
         Raises:
-            InvalidInput: The name is empty and there are several models.
-            ModelNotFound: No such model or version.
+            InvalidInput: The name is empty and there are several models, or the version is no integer.
+            NotFound: No such model or version.
         """
-        served = ", ".join(self._models)
-        if not name and len(self._models) > 1:
-            raise InvalidInput("model", "empty", f"one of {served}")
-        model = self._models.get(name) if name else next(iter(self._models.values()))
-        if model is None:
-            raise ModelNotFound(f"model: {name[:100]!r} is not served; expected one of {served}")
-        if version and version != str(model.contract.version):
-            raise ModelNotFound(
-                f"version: {version[:100]!r} of {model.name} is not served; expected {model.contract.version}"
-            )
-        return model
+        names = [known for known, one in sorted(self._models.items()) if one.served or one.asleep]
+        if not name and len(names) != 1:
+            raise InvalidInput("model", "empty", f"one of {', '.join(names)}" if names else "a model; none is served")
+        served = self._models[name or names[0]].served if not name or name in self._models else {}
+        if not served:
+            raise NotFound(f"model: {name[:100]!r} is not served; expected {_one_of(names)}")
+        if not version:
+            return next(reversed(served.values()))
+        if not version.isdecimal() or int(version) not in served:
+            expected = _one_of(map(str, served))
+            raise NotFound(f"version: {version[:100]!r} of {name or names[0]} is not served; expected {expected}")
+        return served[int(version)]
 
+    def label(self, name: str) -> str:
+        """Name a model for metrics; nothing for what nobody has heard of."""
+        if not name and len(self._models) == 1:
+            return next(iter(self._models))
+        return name if name in self._models else ""
 
-def load_repository(folder: Path, device: Device, lanes: Lanes) -> Repository:
-    """Load the newest version of every model in a folder.
+    def versions_of(self, name: str) -> list[int]:
+        """List the versions of a model that are served, the oldest first."""
+        return list(self._models[name].served) if name in self._models else []
 
-    Raises:
-        StartError: The folder holds no artifact, or one that cannot be served.
-    """
-    artifacts = newest_versions(folder)
-    if not artifacts:
-        raise StartError(f"--models: {folder}: holds no artifact; expected NAME/VERSION/{CONTRACT_FILE}")
-    return Repository({path.parent.name: load_model(path, device, lanes) for path in artifacts})
+    def is_asleep(self, name: str) -> bool:
+        """Whether a model was unloaded because nobody asked for it, and loads again for the next who does."""
+        return name in self._models and self._models[name].asleep
 
+    async def acquire(self, name: str, version: str) -> LoadedModel:
+        """Like find; loads a model first that was unloaded because nobody asked for it."""
+        asleep = self._models.get(name)
+        if asleep is not None and asleep.asleep:
+            await self.load(name)
+        return self.find(name, version)
 
-def newest_versions(folder: Path) -> list[Path]:
-    """List the newest version's folder of every model; hidden folders and names that are no integer do not count."""
-    if not folder.is_dir():
-        raise StartError(f"--models: {folder}: not a folder")
-    newest = []
-    for model in sorted(folder.iterdir()):
-        versions = [entry for entry in model.iterdir() if entry.name.isdecimal()] if model.is_dir() else []
-        if versions and not model.name.startswith("."):
-            newest.append(max(versions, key=lambda entry: int(entry.name)))
-    return newest
+    def index(self) -> list[Entry]:
+        """List every version in the folder or still in memory."""
+        names = {*self._models, *model_names(self._folder)}
+        return [entry for name in sorted(names) for entry in self._index(name)]
 
+    def _index(self, name: str) -> list[Entry]:
+        states = self._models[name].states if name in self._models else {}
+        numbers = {*states, *versions(self._folder / name)}
+        not_chosen = (State.UNAVAILABLE, "not loaded")
+        return [Entry(name, number, *states.get(number, not_chosen)) for number in sorted(numbers)]
 
-def load_model(folder: Path, device: Device, lanes: Lanes) -> LoadedModel:
-    """Check an artifact's contract and hashes, load its graphs and run each once.
+    async def load(self, name: str) -> None:
+        """Serve a model as its folder now is: load what is new or was changed, unload what is no longer wanted.
 
-    Raises:
-        StartError: Says what is wrong with which file.
-    """
-    try:
-        contract = read_contract(folder / CONTRACT_FILE)
-    except ContractError as error:
-        raise StartError(str(error)) from error
-    place = (contract.name, str(contract.version))
-    if place != (folder.parent.name, folder.name):
-        raise StartError(f"{folder}: holds {'/'.join(place)}; expected its own name and version")
-    check_hashes(folder, contract)
-    reader = TextReader(folder / contract.text.tokenizer_file, contract.text.max_tokens) if contract.text else None
-    engine = Engine(folder, contract, device, lanes)
-    engine.warm_up()
-    return LoadedModel(contract, engine, reader)
+        Raises:
+            NotFound: The folder holds no such model.
+            NotPossible: A version or the settings cannot be used; what was served goes on.
+        """
+        found = versions(self._folder / name) if _is_name(name) else []
+        if not found:
+            raise NotFound(f"model: {name[:100]!r} is not in the models folder; expected {_one_of(self._names())}")
+        one = self._models.setdefault(name, _Model(Usage(ModelSettings(), partial(self._when_idle, name))))
+        async with one.lock:
+            try:
+                settings = read_settings(self._folder / name)
+            except SettingsError as error:
+                raise NotPossible(str(error)) from error
+            one.usage.settings = settings
+            wanted, failures = await self._load_versions(name, one, settings, found)
+            one.asleep = False
+            await self._serve(name, one, wanted)
+        if failures:
+            raise NotPossible("; ".join(failures))
 
+    async def _load_versions(
+        self, name: str, one: _Model, settings: ModelSettings, found: list[int]
+    ) -> tuple[dict[int, LoadedModel], list[str]]:
+        """Load the versions that are wanted; returns these by number, and what went wrong."""
+        wanted, failures = dict[int, LoadedModel](), list[str]()
+        for number in settings.candidates(found):
+            if len(wanted) == settings.most(found):
+                break
+            try:
+                wanted[number] = await self._load_version(name, one, number)
+            except StartError as error:
+                failures.append(str(error))
+                if number in one.served:  # what it was before goes on
+                    wanted[number] = one.served[number]
+                    one.states[number] = (State.READY, f"reload failed: {error}")
+                else:
+                    one.states[number] = (State.UNAVAILABLE, str(error))
+        return wanted, failures
 
-def check_hashes(folder: Path, contract: Contract) -> None:
-    """Compare every file with the sha256 in the contract.
+    async def _load_version(self, name: str, one: _Model, number: int) -> LoadedModel:
+        folder = self._folder / name / str(number)
+        if not folder.is_dir():
+            raise StartError(f"{folder}: not there")
+        seen = await asyncio.to_thread(fingerprint, folder)
+        if number in one.served and one.fingerprints.get(number) == seen:
+            return one.served[number]
+        if number not in one.served:
+            one.states[number] = (State.LOADING, "")
+        loaded = await asyncio.to_thread(self._load, folder, one.usage)
+        one.fingerprints[number] = seen
+        _log.info("%s %d is loaded", name, number)
+        return loaded
 
-    Raises:
-        StartError: A file is absent or was changed.
-    """
-    for name, expected in contract.files.items():
+    async def unload(self, name: str) -> None:
+        """Stop serving a model; requests that it has are answered.
+
+        Raises:
+            NotFound: It is not served.
+        """
+        one = self._models.get(name)
+        if one is None or not (one.served or one.asleep):
+            raise NotFound(f"model: {name[:100]!r} is not served; expected {_one_of(self._names())}")
+        async with one.lock:
+            one.asleep = False
+            await self._serve(name, one, {})
+
+    async def sync(self, name: str) -> None:
+        """Follow a change in the folder, as the watcher saw it; what goes wrong is logged."""
         try:
-            with (folder / name).open("rb") as file:
-                found = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError as error:
-            raise StartError(f"{folder / name}: cannot be read: {error.strerror}") from error
-        if found != expected:
-            raise StartError(f"{folder / name}: sha256 {found}; its contract says {expected}: changed or damaged")
+            if versions(self._folder / name):
+                await self.load(name)
+            elif name in self._models and self._models[name].served:
+                await self.unload(name)
+        except ServerError as error:
+            _log.error("%s", error)
+
+    async def _serve(self, name: str, one: _Model, wanted: dict[int, LoadedModel]) -> None:
+        """Move requests to these versions, and let go of the others."""
+        before, one.served = one.served, dict(sorted(wanted.items()))
+        for number, model in one.served.items():
+            if one.states.get(number, (State.LOADING, ""))[0] != State.READY or before.get(number) is not model:
+                one.states[number] = (State.READY, "")
+        if not one.asleep:
+            await self._changed(name, next(reversed(one.served.values()), None))
+        if one.served and not one.usage.requests:
+            self._when_idle(name)
+        for number, model in before.items():
+            if one.served.get(number) is not model:
+                if number not in one.served:
+                    one.states[number] = (State.UNLOADING, "")
+                freed = weakref.finalize(model, self._free_soon, name, number)
+                freed.atexit = False
+        # The loop variable and `before` would keep the model.
+        del before
+        model = None  # type: ignore[assignment]
+
+    def _free_soon(self, name: str, number: int) -> None:
+        """Called wherever the last reference to a version goes away."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._freed, name, number)
+
+    def _freed(self, name: str, number: int) -> None:
+        states = self._models[name].states
+        if states.get(number, (None, ""))[0] == State.UNLOADING:
+            states[number] = (State.UNAVAILABLE, "unloaded")
+        self._loop.run_in_executor(None, _give_back)
+
+    def _names(self) -> list[str]:
+        return model_names(self._folder)
+
+    def _when_idle(self, name: str) -> None:
+        """Called when a model's last request has left."""
+        one = self._models[name]
+        seconds = one.usage.settings.unload_after_idle_seconds
+        if one.timer:
+            one.timer.cancel()
+            one.timer = None
+        if seconds is not None:
+            one.timer = self._loop.call_later(seconds, self._fall_asleep, name)
+
+    def _fall_asleep(self, name: str) -> None:
+        one = self._models[name]
+        one.timer = None
+        if one.usage.requests or not one.served or one.lock.locked():
+            return
+        task = asyncio.ensure_future(self._sleep(name, one))
+        self._idle_tasks.add(task)
+        task.add_done_callback(self._idle_tasks.discard)
+
+    async def _sleep(self, name: str, one: _Model) -> None:
+        async with one.lock:
+            if not one.usage.requests:
+                one.asleep = True
+                _log.info("%s is unloaded: nobody asked for %g s", name, one.usage.settings.unload_after_idle_seconds)
+                await self._serve(name, one, {})
+
+
+def _give_back() -> None:
+    gc.collect()
+    give_back_memory()
+
+
+def _is_name(name: str) -> bool:
+    """Whether it names a folder in the models folder, and not one outside."""
+    return bool(name) and not name.startswith(".") and "/" not in name and "\\" not in name and "\0" not in name
+
+
+def _one_of(names: "list[str] | map[str]") -> str:
+    listed = ", ".join(names)
+    return f"one of {listed}" if listed else "a model; none is there"

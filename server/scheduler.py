@@ -204,13 +204,13 @@ class Scheduler:
 
     def _finish(self, finished: Finished[_Reply]) -> None:
         load, now_ns = finished.load, time.perf_counter_ns()
-        name = finished.batch[0].work.contract.name
-        self._metrics.observe_batch(name, load.rows, load.padding_share, finished.compute_ns)
+        contract, compute_ns = finished.batch[0].work.contract, finished.times.total_ns
+        self._metrics.observe_batch(contract.name, str(contract.version), load.rows, load.padding_share, finished.times)
         for entry, outcome in zip(finished.batch, finished.outcomes, strict=True):
             if isinstance(outcome, Results):
                 queue_ns = finished.started_ns - entry.reply.arrived_ns
                 self._margin.learn(entry.reply.estimate_seconds, (now_ns - entry.reply.arrived_ns) / 1e9)
-                _resolve(entry, Computed(outcome, queue_ns, finished.compute_ns, load.rows))
+                _resolve(entry, Computed(outcome, queue_ns, compute_ns, load.rows))
             else:
                 _resolve(entry, outcome)
 

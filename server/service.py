@@ -1,24 +1,24 @@
 """The methods of regard.v1: turns requests into calls of the pipeline, and errors into gRPC's codes."""
 
-import asyncio
-import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import TypeVar
 
-import grpc
 import numpy as np
 from numpy.typing import NDArray
 
 from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as pb
 from regard.v1.regard_pb2_grpc import RegardServiceServicer
+from server.artifacts import LoadedModel
+from server.attention import write_attention
+from server.calls import Calls, Context
 from server.config import Config
-from server.describe import describe_model
-from server.errors import InternalFault, InvalidInput, NotPossible, ServerError, ShuttingDown, TooBusy
-from server.metrics import Metrics
+from server.describe import describe_model, describe_patches, describe_tokens
+from server.errors import InvalidInput, NotPossible
+from server.images import Pixels
 from server.pipeline import (
-    Answer,
+    Outcome,
     Pipeline,
     Prepared,
     Urgency,
@@ -27,175 +27,131 @@ from server.pipeline import (
     prepare_tensors,
     prepare_text,
 )
-from server.repository import LoadedModel, Repository
+from server.repository import Repository
 from server.scheduler import DEFAULT_PRIORITY, LAST_PRIORITY
 from server.tensors import write_tensor
+from server.text import Tokens
 
-_log = logging.getLogger(__name__)
 _DEFAULT_TOP_K = 5
 _PREPARE_HERE_BYTES = 4 * 2**10
 
-Context = grpc.aio.ServicerContext[Any, Any]
-Array = NDArray[Any]
-Response = TypeVar("Response")
-Result = TypeVar("Result")
+Request = api.PredictRequest | api.ClassifyRequest | api.EmbedRequest
+Response = TypeVar("Response", api.PredictResponse, api.ClassifyResponse, api.EmbedResponse)
 
 
 class RegardService(RegardServiceServicer):
     """Outputs for everyone, attention for whoever asks."""
 
-    def __init__(
-        self, config: Config, repository: Repository, pipeline: Pipeline, metrics: Metrics, device: str
-    ) -> None:
+    def __init__(self, config: Config, repository: Repository, pipeline: Pipeline, calls: Calls, device: str) -> None:
         self._config = config
         self._repository = repository
         self._pipeline = pipeline
-        self._metrics = metrics
+        self._calls = calls
         self._device = device
-        self._refusing = False
-        self._in_flight = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
-
-    def refuse(self) -> None:
-        """Answer every request that comes from now on UNAVAILABLE."""
-        self._refusing = True
-
-    async def wait_idle(self) -> None:
-        """Wait until no request is in flight."""
-        await self._idle.wait()
 
     async def Predict(self, request: api.PredictRequest, context: Context) -> api.PredictResponse:  # noqa: N802
         """Run a model on the caller's tensors."""
-        return await self._answer("Predict", request, context, self._predict)
+        return await self._calls.answer("Predict", request.model, context, lambda: self._predict(request, context))
 
     async def Classify(self, request: api.ClassifyRequest, context: Context) -> api.ClassifyResponse:  # noqa: N802
         """Name what an image or a text is."""
-        return await self._answer("Classify", request, context, self._classify)
+        return await self._calls.answer("Classify", request.model, context, lambda: self._classify(request, context))
 
     async def Embed(self, request: api.EmbedRequest, context: Context) -> api.EmbedResponse:  # noqa: N802
         """Turn an image or a text into a vector."""
-        return await self._answer("Embed", request, context, self._embed)
+        return await self._calls.answer("Embed", request.model, context, lambda: self._embed(request, context))
 
     async def ListModels(self, request: api.ListModelsRequest, context: Context) -> api.ListModelsResponse:  # noqa: N802
         """Describe all models."""
-        return await self._answer("ListModels", request, context, self._list_models)
+        return await self._calls.answer("ListModels", "", context, self._list_models)
 
     async def GetModel(self, request: api.GetModelRequest, context: Context) -> api.GetModelResponse:  # noqa: N802
         """Describe one model."""
-        return await self._answer("GetModel", request, context, self._get_model)
+        return await self._calls.answer("GetModel", request.model, context, lambda: self._get_model(request))
 
-    def _admit(self) -> None:
-        """Refuse at the door; requests that are being decoded count as waiting, since they hold memory too."""
-        if self._refusing:
-            raise ShuttingDown("the server is stopping")
-        most = self._config.max_queue_size + self._config.max_batch_size
-        if self._in_flight > most:
-            message = f"the server is full: {most} requests are in it (--max-queue-size); retry later"
-            raise TooBusy(message, self._pipeline.suggest_retry())
+    async def LoadModel(self, request: api.LoadModelRequest, context: Context) -> api.LoadModelResponse:  # noqa: N802
+        """Serve a model as its folder now is."""
+        return await self._calls.answer("LoadModel", request.model, context, lambda: self._load_model(request))
 
-    async def _answer(
-        self,
-        method: str,
-        request: Any,
-        context: Context,
-        handle: Callable[[Any, Context], Awaitable[Response]],
-    ) -> Response:
-        """Count a request, and turn what it raises into a code and a message."""
-        code, error = grpc.StatusCode.OK, None
-        self._metrics.received.labels(method).inc()
-        self._in_flight += 1
-        self._idle.clear()
-        try:
-            self._admit()
-            return await handle(request, context)
-        except ServerError as raised:
-            code, error = raised.code, raised.with_traceback(None)  # whose frames hold the request, and this error
-        except asyncio.CancelledError:
-            code = grpc.StatusCode.CANCELLED
-            raise
-        except Exception:
-            _log.exception("%s failed", method)
-            error = InternalFault()
-            code = error.code
-        finally:
-            self._metrics.requests.labels(method, self._label(request), code.name).inc()
-            self._in_flight -= 1
-            if not self._in_flight:
-                self._idle.set()
-        await context.abort(code, str(error), error.trailers if error else ())
-        raise AssertionError("abort always raises")
-
-    def _label(self, request: Any) -> str:
-        """Name the model for metrics; what callers invent does not become a label."""
-        try:
-            return self._repository.find(request.model, request.version).name
-        except (AttributeError, ServerError):
-            return ""
+    async def UnloadModel(  # noqa: N802
+        self, request: api.UnloadModelRequest, context: Context
+    ) -> api.UnloadModelResponse:
+        """Stop serving a model."""
+        return await self._calls.answer("UnloadModel", request.model, context, lambda: self._unload_model(request))
 
     async def _predict(self, request: api.PredictRequest, context: Context) -> api.PredictResponse:
-        model = self._repository.find(request.model, request.version)
+        model = await self._repository.acquire(request.model, request.version)
         outputs = choose_outputs(model, tuple(request.outputs))
         max_rows = self._config.max_batch_size
-        answer = await self._run(
-            model, request, lambda: prepare_tensors(model, request.inputs, max_rows), outputs, _write_tensors, context
-        )
-        return api.PredictResponse(
-            model=model.name,
-            version=str(model.contract.version),
-            outputs=answer.result,
-            attention=answer.attention,
-            timings=answer.timings,
-        )
+
+        def encode(outcome: Outcome) -> api.PredictResponse:
+            tensors = {name: write_tensor(array) for name, array in outcome.outputs.items()}
+            return api.PredictResponse(
+                model=model.name, version=model.version, outputs=tensors, attention=_write_attention(model, outcome)
+            )
+
+        def prepare() -> Prepared:
+            return prepare_tensors(model, request.inputs, max_rows)
+
+        return await self._run(model, request, prepare, outputs, encode, context)
 
     async def _classify(self, request: api.ClassifyRequest, context: Context) -> api.ClassifyResponse:
-        model = self._repository.find(request.model, request.version)
+        model = await self._repository.acquire(request.model, request.version)
         if not model.contract.labels:
             raise NotPossible(f"model: {model.name} has no classes; expected a model with can_classify")
         if request.top_k < 0:
             raise InvalidInput("top_k", request.top_k, "0 for the default, or a positive number")
         names, count = model.contract.labels, request.top_k or _DEFAULT_TOP_K
 
-        def encode(outputs: Mapping[str, Array]) -> list[api.Label]:
-            return top_labels(outputs["logits"][0], names, count)
+        def encode(outcome: Outcome) -> api.ClassifyResponse:
+            return api.ClassifyResponse(
+                model=model.name,
+                version=model.version,
+                labels=top_labels(outcome.outputs["logits"][0], names, count),
+                truncated=outcome.prepared.truncated,
+                attention=_write_attention(model, outcome),
+            )
 
-        answer = await self._run(model, request, self._content(model, request), ("logits",), encode, context)
-        return api.ClassifyResponse(
-            model=model.name,
-            version=str(model.contract.version),
-            labels=answer.result,
-            truncated=answer.truncated,
-            attention=answer.attention,
-            timings=answer.timings,
-        )
+        return await self._run(model, request, self._content(model, request), ("logits",), encode, context)
 
     async def _embed(self, request: api.EmbedRequest, context: Context) -> api.EmbedResponse:
-        model = self._repository.find(request.model, request.version)
+        model = await self._repository.acquire(request.model, request.version)
         embedding = model.contract.embedding
         if embedding is None:
             raise NotPossible(f"model: {model.name} gives no embedding; expected a model with can_embed")
         output = embedding.output
 
-        def encode(outputs: Mapping[str, Array]) -> pb.Tensor:
-            return write_tensor(outputs[output][0])
+        def encode(outcome: Outcome) -> api.EmbedResponse:
+            return api.EmbedResponse(
+                model=model.name,
+                version=model.version,
+                vector=write_tensor(outcome.outputs[output][0]),
+                truncated=outcome.prepared.truncated,
+                attention=_write_attention(model, outcome),
+            )
 
-        answer = await self._run(model, request, self._content(model, request), (output,), encode, context)
-        return api.EmbedResponse(
-            model=model.name,
-            version=str(model.contract.version),
-            vector=answer.result,
-            truncated=answer.truncated,
-            attention=answer.attention,
-            timings=answer.timings,
+        return await self._run(model, request, self._content(model, request), (output,), encode, context)
+
+    async def _list_models(self) -> api.ListModelsResponse:
+        versions = [
+            api.VersionState(model=entry.name, version=str(entry.version), state=entry.state, reason=entry.reason)
+            for entry in self._repository.index()
+        ]
+        served = [self._describe(model) for model in self._repository.all()]
+        return api.ListModelsResponse(models=served, versions=versions)
+
+    async def _get_model(self, request: api.GetModelRequest) -> api.GetModelResponse:
+        return api.GetModelResponse(
+            model=self._describe(await self._repository.acquire(request.model, request.version))
         )
 
-    async def _list_models(self, request: api.ListModelsRequest, context: Context) -> api.ListModelsResponse:
-        del request, context
-        return api.ListModelsResponse(models=[self._describe(model) for model in self._repository.all()])
+    async def _load_model(self, request: api.LoadModelRequest) -> api.LoadModelResponse:
+        await self._repository.load(request.model)
+        return api.LoadModelResponse(model=self._describe(self._repository.find(request.model, "")))
 
-    async def _get_model(self, request: api.GetModelRequest, context: Context) -> api.GetModelResponse:
-        del context
-        return api.GetModelResponse(model=self._describe(self._repository.find(request.model, request.version)))
+    async def _unload_model(self, request: api.UnloadModelRequest) -> api.UnloadModelResponse:
+        await self._repository.unload(request.model)
+        return api.UnloadModelResponse()
 
     def _describe(self, model: LoadedModel) -> pb.Model:
         return describe_model(model, self._config.max_batch_size, self._device)
@@ -213,25 +169,25 @@ class RegardService(RegardServiceServicer):
     async def _run(
         self,
         model: LoadedModel,
-        request: api.PredictRequest | api.ClassifyRequest | api.EmbedRequest,
+        request: Request,
         prepare: Callable[[], Prepared],
         outputs: tuple[str, ...],
-        encode: Callable[[Mapping[str, Array]], Result],
+        encode: Callable[[Outcome], Response],
         context: Context,
-    ) -> Answer[Result]:
+    ) -> Response:
         attention = request.attention if request.HasField("attention") else None
         here = not _has_image(request) and request.ByteSize() <= _PREPARE_HERE_BYTES
         urgency = read_urgency(request, context.time_remaining(), time.monotonic())
-        return await self._pipeline.run(model, prepare, outputs, encode, attention, urgency, here=here)
+        answer = await self._pipeline.run(model, prepare, outputs, encode, attention, urgency, here=here)
+        answer.result.timings.CopyFrom(answer.timings)
+        return answer.result
 
 
-def _has_image(request: api.PredictRequest | api.ClassifyRequest | api.EmbedRequest) -> bool:
+def _has_image(request: Request) -> bool:
     return not isinstance(request, api.PredictRequest) and request.WhichOneof("input") == "image"
 
 
-def read_urgency(
-    request: api.PredictRequest | api.ClassifyRequest | api.EmbedRequest, remaining: float | None, now: float
-) -> Urgency:
+def read_urgency(request: Request, remaining: float | None, now: float) -> Urgency:
     """Combine a request's own priority and timeout with gRPC's deadline.
 
     Args:
@@ -248,8 +204,17 @@ def read_urgency(
     return Urgency(now + min(limits) if limits else None, request.priority or DEFAULT_PRIORITY)
 
 
-def _write_tensors(outputs: Mapping[str, Array]) -> dict[str, pb.Tensor]:
-    return {name: write_tensor(array) for name, array in outputs.items()}
+def _write_attention(model: LoadedModel, outcome: Outcome) -> pb.Attention | None:
+    """Turn what was asked for of the attention into a message, with what its positions stand for."""
+    if outcome.plan is None:
+        return None
+    source = outcome.prepared.source
+    message = write_attention(outcome.plan, outcome.attentions, batched=source is None)
+    if isinstance(source, Tokens):
+        message.tokens.CopyFrom(describe_tokens(source))
+    elif isinstance(source, Pixels) and model.contract.patches:
+        message.patches.CopyFrom(describe_patches(model.contract.patches, source))
+    return message
 
 
 def top_labels(logits: NDArray[np.float32], names: tuple[str, ...], count: int) -> list[api.Label]:

@@ -2,15 +2,16 @@
 
 import math
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
 from regard.v1 import types_pb2 as pb
 from server.contract import BATCH_AXIS, SEQUENCE_AXIS, Contract, TensorContract
-from server.errors import InvalidInput
+from server.errors import InvalidInput, NotPossible
 
 Array = NDArray[Any]
 
@@ -21,13 +22,27 @@ _DTYPES: dict[int, str] = {
     pb.DATA_TYPE_INT32: "int32",
     pb.DATA_TYPE_UINT8: "uint8",
     pb.DATA_TYPE_BOOL: "bool",
+    pb.DATA_TYPE_FLOAT64: "float64",
+    pb.DATA_TYPE_INT8: "int8",
+    pb.DATA_TYPE_INT16: "int16",
+    pb.DATA_TYPE_UINT16: "uint16",
+    pb.DATA_TYPE_UINT32: "uint32",
+    pb.DATA_TYPE_UINT64: "uint64",
 }
 WIRE_DTYPES = {name: number for number, name in _DTYPES.items()}
 _MAX_AXES = 8
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
 def write_tensor(array: Array) -> pb.Tensor:
-    """Turn an array into a message; one copy of the elements."""
+    """Turn an array into a message; one copy of the elements.
+
+    Raises:
+        NotPossible: Its dtype does not travel through this protocol.
+    """
+    if name_of(array.dtype) not in WIRE_DTYPES:
+        name = name_of(array.dtype)
+        raise NotPossible(f"outputs: {name} does not travel through regard.v1; ask through inference.ModelInfer")
     if sys.byteorder == "big":
         array = array.astype(array.dtype.newbyteorder("<"))
     return pb.Tensor(dtype=WIRE_DTYPES[array.dtype.name], shape=array.shape, data=array.tobytes())  # type: ignore[arg-type]
@@ -52,37 +67,75 @@ def read_tensor(field: str, tensor: pb.Tensor) -> Array:
     return np.frombuffer(tensor.data, dtype=dtype).reshape(shape)
 
 
-def read_inputs(tensors: Mapping[str, pb.Tensor], contract: Contract, max_batch_size: int) -> dict[str, Array]:
-    """Read and check everything that Predict was sent.
+def read_tensors(tensors: Mapping[str, pb.Tensor], contract: Contract) -> dict[str, Array]:
+    """Turn everything that Predict was sent into arrays by name.
+
+    Raises:
+        InvalidInput: The model has no such input, or see read_tensor.
+    """
+    check_names(tensors, contract)
+    return {name: read_tensor(f"inputs[{name}]", tensor) for name, tensor in tensors.items()}
+
+
+def check_names(names: Iterable[str], contract: Contract) -> None:
+    """Refuse inputs that a model does not have.
+
+    Raises:
+        InvalidInput: Names the input.
+    """
+    known = sorted(spec.name for spec in contract.inputs)
+    for name in names:
+        if name not in known:
+            raise InvalidInput("inputs", repr(name), f"{' and '.join(known)}, the inputs of {contract.name}")
+
+
+def check_inputs(
+    arrays: Mapping[str, Array], contract: Contract, max_batch_size: int, datatypes: Mapping[str, str] | None = None
+) -> dict[str, Array]:
+    """Check arrays against what a model takes.
+
+    Args:
+        arrays: By input name.
+        contract: The model's.
+        max_batch_size: Most rows.
+        datatypes: What the protocol calls a dtype, for messages.
 
     Returns:
-        The arrays by input name, all with the same rows and the same length.
+        The arrays in the contract's order, all with the same rows and the same length.
 
     Raises:
         InvalidInput: Names the input, what came and what was expected.
     """
-    names = {spec.name for spec in contract.inputs}
-    for name in tensors:
-        if name not in names:
-            raise InvalidInput("inputs", repr(name), f"{' and '.join(sorted(names))}, the inputs of {contract.name}")
-    arrays: dict[str, Array] = {}
+    check_names(arrays, contract)
+    checked: dict[str, Array] = {}
     sizes: dict[str, int] = {}
     for spec in contract.inputs:
         field = f"inputs[{spec.name}]"
-        if spec.name not in tensors:
-            raise InvalidInput(field, "missing", f"{spec.dtype} {_describe(spec)}")
-        array = read_tensor(field, tensors[spec.name])
-        _check_shape(field, array, spec, sizes)
-        _check_values(field, array, spec)
-        arrays[spec.name] = array
+        if spec.name not in arrays:
+            dtype = (datatypes or {}).get(spec.dtype, spec.dtype)
+            raise InvalidInput(field, "missing", f"{dtype} {_describe(spec)}")
+        _check_dtype(field, arrays[spec.name], spec, datatypes or {})
+        _check_shape(field, arrays[spec.name], spec, sizes)
+        _check_values(field, arrays[spec.name], spec)
+        checked[spec.name] = arrays[spec.name]
     _check_sizes(sizes, contract, max_batch_size)
-    return arrays
+    return checked
+
+
+def name_of(dtype: "np.dtype[Any]") -> str:
+    """The contract's name of a dtype: numpy's, but string for objects."""
+    return "string" if dtype.kind in "OSU" else dtype.name
+
+
+def _check_dtype(field: str, array: Array, spec: TensorContract, datatypes: Mapping[str, str]) -> None:
+    found = name_of(array.dtype)
+    if found != spec.dtype:
+        label = "datatype" if datatypes else "dtype"
+        raise InvalidInput(f"{field}.{label}", datatypes.get(found, found), datatypes.get(spec.dtype, spec.dtype))
 
 
 def _check_shape(field: str, array: Array, spec: TensorContract, sizes: dict[str, int]) -> None:
     """Compare with the contract; `sizes` collects what each symbolic axis turned out to be."""
-    if array.dtype != np.dtype(spec.dtype):
-        raise InvalidInput(f"{field}.dtype", array.dtype.name, spec.dtype)
     fits = array.ndim == len(spec.axes) and all(
         size == (sizes.setdefault(axis, size) if isinstance(axis, str) else axis)
         for size, axis in zip(array.shape, spec.axes, strict=True)
@@ -93,9 +146,9 @@ def _check_shape(field: str, array: Array, spec: TensorContract, sizes: dict[str
 
 
 def _check_values(field: str, array: Array, spec: TensorContract) -> None:
-    if not array.size:
+    if spec.finite and not array.size:
         raise InvalidInput(f"{field}.shape", list(array.shape), "at least one element")
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    if spec.finite and array.dtype.kind == "f" and not np.isfinite(array).all():
         place = tuple(int(index) for index in np.argwhere(~np.isfinite(array))[0])
         raise InvalidInput(field, f"{array[place]} at {list(place)}", "finite numbers")
     low, high = spec.minimum, spec.maximum

@@ -10,6 +10,7 @@ from regard.answers import (
     Prediction,
     TensorSpec,
     Timings,
+    VersionState,
 )
 from regard.attention import Attention, AttentionRequest, Box, LayerAttention, PatchGrid, Token
 from regard.client import Client
@@ -47,4 +48,5 @@ __all__ = [
     "Timings",
     "Token",
     "Unavailable",
+    "VersionState",
 ]

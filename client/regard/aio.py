@@ -11,7 +11,7 @@ import grpc.aio
 from numpy.typing import NDArray
 
 from regard import codec
-from regard.answers import Classification, Embedding, Model, Prediction
+from regard.answers import Classification, Embedding, Model, Prediction, VersionState
 from regard.attention import AttentionRequest
 from regard.client import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS, ChannelOptions, channel_options
 from regard.errors import from_rpc_error
@@ -65,6 +65,20 @@ class AsyncClient:
         """As `Client.model`."""
         answer = await self._call(self._stub.GetModel, rpc.GetModelRequest(model=name, version=version), timeout)
         return codec.read_model(answer.model)
+
+    async def versions(self, *, timeout: float | None = None) -> tuple[VersionState, ...]:
+        """As `Client.versions`."""
+        answer = await self._call(self._stub.ListModels, rpc.ListModelsRequest(), timeout)
+        return tuple(codec.read_version(version) for version in answer.versions)
+
+    async def load_model(self, name: str, *, timeout: float | None = None) -> Model:
+        """As `Client.load_model`."""
+        answer = await self._call(self._stub.LoadModel, rpc.LoadModelRequest(model=name), timeout)
+        return codec.read_model(answer.model)
+
+    async def unload_model(self, name: str, *, timeout: float | None = None) -> None:
+        """As `Client.unload_model`."""
+        await self._call(self._stub.UnloadModel, rpc.UnloadModelRequest(model=name), timeout)
 
     async def predict(
         self,

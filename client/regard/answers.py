@@ -38,6 +38,16 @@ class AttentionLayer:
 
 
 @dataclass(frozen=True)
+class VersionState:
+    """A version in the server's models folder: READY, LOADING, UNLOADING or UNAVAILABLE, and why."""
+
+    model: str
+    version: str
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Model:
     """What a served model takes, gives and can show.
 

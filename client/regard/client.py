@@ -8,7 +8,7 @@ import grpc
 from numpy.typing import NDArray
 
 from regard import codec
-from regard.answers import Classification, Embedding, Model, Prediction
+from regard.answers import Classification, Embedding, Model, Prediction, VersionState
 from regard.attention import AttentionRequest
 from regard.errors import from_rpc_error
 from regard.v1 import regard_pb2 as rpc
@@ -74,7 +74,7 @@ class Client:
         self._channel.close()
 
     def models(self, *, timeout: float | None = None) -> tuple[Model, ...]:
-        """Return all models served, sorted by name."""
+        """Return every version that is served, sorted by name, the newest first."""
         answer = self._call(self._stub.ListModels, rpc.ListModelsRequest(), timeout)
         return tuple(codec.read_model(model) for model in answer.models)
 
@@ -82,6 +82,29 @@ class Client:
         """Return one model; the name may be empty where only one is served, an empty version means the newest."""
         answer = self._call(self._stub.GetModel, rpc.GetModelRequest(model=name, version=version), timeout)
         return codec.read_model(answer.model)
+
+    def versions(self, *, timeout: float | None = None) -> tuple[VersionState, ...]:
+        """Return every version in the server's models folder, served or not, and why not."""
+        answer = self._call(self._stub.ListModels, rpc.ListModelsRequest(), timeout)
+        return tuple(codec.read_version(version) for version in answer.versions)
+
+    def load_model(self, name: str, *, timeout: float | None = None) -> Model:
+        """Let the server load a model as its folder now is; returns the newest version that is then served.
+
+        Raises:
+            NotFound: The models folder holds no such model.
+            FailedPrecondition: A version cannot be loaded; what was served before goes on.
+        """
+        answer = self._call(self._stub.LoadModel, rpc.LoadModelRequest(model=name), timeout)
+        return codec.read_model(answer.model)
+
+    def unload_model(self, name: str, *, timeout: float | None = None) -> None:
+        """Let the server stop serving a model.
+
+        Raises:
+            NotFound: It is not served.
+        """
+        self._call(self._stub.UnloadModel, rpc.UnloadModelRequest(model=name), timeout)
 
     def predict(
         self,

@@ -17,6 +17,7 @@ from regard.answers import (
     Prediction,
     TensorSpec,
     Timings,
+    VersionState,
 )
 from regard.attention import Attention, AttentionKind, AttentionRequest, Box, LayerAttention, PatchGrid, Token
 from regard.tensors import DTYPE_NAMES, DTYPES, read_tensor, write_tensor
@@ -152,6 +153,11 @@ def read_model(model: pb.Model) -> Model:
         device=model.device,
         precision=model.precision,
     )
+
+
+def read_version(version: rpc.VersionState) -> VersionState:
+    """Read what the server says of a version."""
+    return VersionState(version.model, version.version, version.state, version.reason)
 
 
 def _image_bytes(image: ImageSource | None, text: str | None) -> bytes | None:

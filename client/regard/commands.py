@@ -27,6 +27,7 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 ModelOption = Annotated[str, typer.Option("--model", help="Model to ask (default: the first that can do it).")]
 TruncateOption = Annotated[bool, typer.Option("--truncate", help="Cut a text that is too long for the model.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
+ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="As the models folder names it.")]
 SourceArgument = Annotated[
     str, typer.Argument(metavar="FILE|TEXT", help="A photo, a text file, a text, or - for stdin.")
 ]
@@ -70,13 +71,33 @@ def connect(
 
 @app.command()
 def models(context: typer.Context, as_json: JsonOption = False) -> None:
-    """List the models: what they take, what they can do."""
+    """List the models: what they take, what they can do; and versions that are not served, with the reason."""
     client: Client = context.obj
     served = client.models()
     if as_json:
         _print_json([dataclasses.asdict(model) for model in served])
-    else:
-        Terminal().print(models_table(served))
+        return
+    Terminal().print(models_table(served))
+    for version in client.versions():
+        if version.state != "READY" or version.reason:
+            line = f"{version.model} {version.version} is {version.state}: {version.reason}".rstrip(": ")
+            Terminal().print(Text(clean(line)), soft_wrap=True)
+
+
+@app.command()
+def load(context: typer.Context, model: ModelArgument) -> None:
+    """Let the server load a model's new and changed versions, and unload what is no longer wanted."""
+    client: Client = context.obj
+    loaded = client.load_model(model)
+    typer.echo(f"regard: {loaded.name} {loaded.version} is served", err=True)
+
+
+@app.command()
+def unload(context: typer.Context, model: ModelArgument) -> None:
+    """Let the server stop serving a model."""
+    client: Client = context.obj
+    client.unload_model(model)
+    typer.echo(f"regard: {clean(model)} is no longer served", err=True)
 
 
 @app.command()

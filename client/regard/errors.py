@@ -11,6 +11,8 @@ RegardError
 Any other status is a plain `RegardError`, to be told apart by its `code`. The gRPC error is the `__cause__`.
 """
 
+from typing import Any
+
 import grpc
 
 
@@ -75,5 +77,8 @@ def from_rpc_error(error: grpc.RpcError) -> RegardError:
 
 def _retry_seconds(error: grpc.RpcError) -> float | None:
     """Read the hint of a server that is full (gRPC proposal A6)."""
-    found = dict(error.trailing_metadata() or ()).get("grpc-retry-pushback-ms")
-    return int(found) / 1e3 if found else None
+    metadata: Any = error.trailing_metadata() or ()  # pairs, whatever the annotation says
+    for key, value in metadata:
+        if key == "grpc-retry-pushback-ms":
+            return int(value) / 1e3
+    return None

@@ -16,6 +16,12 @@ DTYPES: dict[str, pb.DataType] = {
     "int32": pb.DATA_TYPE_INT32,
     "uint8": pb.DATA_TYPE_UINT8,
     "bool": pb.DATA_TYPE_BOOL,
+    "float64": pb.DATA_TYPE_FLOAT64,
+    "int8": pb.DATA_TYPE_INT8,
+    "int16": pb.DATA_TYPE_INT16,
+    "uint16": pb.DATA_TYPE_UINT16,
+    "uint32": pb.DATA_TYPE_UINT32,
+    "uint64": pb.DATA_TYPE_UINT64,
 }
 """numpy's name of every element type that can travel."""
 

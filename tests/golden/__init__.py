@@ -4,3 +4,5 @@ from pathlib import Path
 
 GOLDEN_NETWORK = Path(__file__).parent / "tiny-text"
 GOLDEN_MODELS = Path(__file__).parent / "models"
+FOREIGN_MODELS = Path(__file__).parent / "foreign"
+CONSTANT = 4321.5  # what two of the foreign models add, to be found in their files

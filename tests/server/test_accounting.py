@@ -23,6 +23,7 @@ class QuickGraph:
     """Computes a row's sum at once, or fails on poison."""
 
     can_run_wide = False
+    token = object()
     cost = CostModel(run_seconds=0.001)
 
     def run(self, inputs: Mapping[str, Array], names: Sequence[str], *, wide: bool = False) -> dict[str, Array]:

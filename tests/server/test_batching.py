@@ -16,6 +16,7 @@ class EchoGraph:
     """Gives back what it was sent: hidden states and attention that tell row and position."""
 
     can_run_wide = False
+    token = object()
 
     def __init__(self, cost: CostModel | None = None) -> None:
         self.cost = cost or CostModel()

@@ -1,14 +1,18 @@
+import asyncio
+import gc
 import json
 import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from server.artifacts import LoadedModel, load_model
 from server.device import Device, Lanes, choose_device
-from server.errors import InvalidInput, ModelNotFound, StartError
-from server.repository import Repository, load_repository
+from server.errors import InvalidInput, NotFound, NotPossible, StartError, TooBusy
+from server.repository import Repository, State
 from tests.golden import GOLDEN_MODELS
 
 DEVICE: Device = choose_device("cpu")
@@ -34,9 +38,20 @@ def edit_contract(folder: Path, change: Callable[[dict[str, Any]], None]) -> Non
     path.write_text(json.dumps(contract))
 
 
+async def nobody_cares(name: str, newest: LoadedModel | None) -> None:
+    """Take the news that something else is served."""
+
+
+def make(folder: Path) -> Repository:
+    """A repository with one thread that has loaded nothing."""
+    return Repository(folder, lambda path, usage: load_model(path, DEVICE, Lanes(1, 1), usage), nobody_cares)
+
+
 def load(folder: Path) -> Repository:
-    """Load everything with one thread."""
-    return load_repository(folder, DEVICE, Lanes(1, 1))
+    """Load everything."""
+    repository = make(folder)
+    asyncio.run(repository.start())
+    return repository
 
 
 def add_version(folder: Path, version: int) -> None:
@@ -64,15 +79,17 @@ def test_a_model_is_found_by_name_and_version(folder: Path) -> None:
 @pytest.mark.parametrize(("name", "version"), [("nope", ""), ("tiny-text", "2"), ("tiny-text", "v1")])
 def test_an_unknown_model_or_version_is_not_found(folder: Path, name: str, version: str) -> None:
     """With what there is."""
-    with pytest.raises(ModelNotFound, match="is not served; expected"):
+    with pytest.raises(NotFound, match="is not served; expected"):
         load(folder).find(name, version)
 
 
 def test_an_empty_name_among_several_models_is_a_question(folder: Path) -> None:
     """The message lists them."""
-    model = load(folder).find("", "")
-    with pytest.raises(InvalidInput, match="model: empty; expected one of a, b"):
-        Repository({"b": model, "a": model}).find("", "")
+    shutil.copytree(folder / "tiny-text", folder / "other")
+    path = folder / "other" / "1" / "contract.json"
+    path.write_text(path.read_text().replace('"tiny-text"', '"other"'))
+    with pytest.raises(InvalidInput, match="model: empty; expected one of other, tiny-text"):
+        load(folder).find("", "")
 
 
 def damage(path: Path) -> None:
@@ -139,3 +156,155 @@ def test_what_computes_in_bfloat16_is_not_started_on_a_cpu(folder: Path) -> None
     edit_contract(folder, lambda contract: contract.update(precision="bfloat16"))
     with pytest.raises(StartError, match="bfloat16, which ONNX Runtime cannot do on the CPU; expected --device cuda"):
         load(folder)
+
+
+def states(repository: Repository) -> dict[int, tuple[str, str]]:
+    """State and reason of each version of the only model."""
+    return {entry.version: (entry.state, entry.reason) for entry in repository.index()}
+
+
+def settle(folder: Path, text: str) -> None:
+    """Write the model's settings."""
+    (folder / "tiny-text" / "config.toml").write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("settings", "served"),
+    [("", [3]), ("versions = 2", [2, 3]), ('versions = "all"', [1, 2, 3]), ("versions = [1, 3]", [1, 3])],
+)
+def test_a_policy_says_which_versions_are_served(folder: Path, settings: str, served: list[int]) -> None:
+    """So many of the newest, all, or these; a request may name one, and gets the newest otherwise."""
+    add_version(folder, 2)
+    add_version(folder, 3)
+    settle(folder, settings)
+    repository = load(folder)
+    assert repository.versions_of("tiny-text") == served
+    assert repository.find("", "").contract.version == 3
+    assert repository.find("", str(served[0])).contract.version == served[0]
+    assert {number for number, (state, _) in states(repository).items() if state == "READY"} == set(served)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ("versions = 0", r"config\.toml: versions: expected a number of the newest from 1"),
+        ('versions = "newest"', r"config\.toml: versions: expected .* \(got 'newest'\)"),
+        ("versions = []", r"config\.toml: versions: expected"),
+        ("max_requests = 0", r"config\.toml: max_requests: Input should be greater than or equal to 1 \(got '0'\)"),
+        ("verions = 1", r"config\.toml: verions: Extra inputs are not permitted"),
+        ("versions = ", r"config\.toml: cannot be read: Invalid value"),
+        ("versions = [4]", r"tiny-text/4: not there"),
+    ],
+)
+def test_settings_that_cannot_be_used_stop_the_start(folder: Path, settings: str, message: str) -> None:
+    """The line names the file and the field."""
+    settle(folder, settings)
+    with pytest.raises(StartError, match=message):
+        load(folder)
+
+
+async def test_a_new_version_takes_over_and_the_old_one_is_freed_after_its_last_request(folder: Path) -> None:
+    """Until then it is unloading, and works."""
+    repository = make(folder)
+    await repository.start()
+    old = repository.find("", "")
+    add_version(folder, 2)
+    await repository.load("tiny-text")
+    assert repository.find("", "").contract.version == 2
+    assert states(repository) == {1: ("UNLOADING", ""), 2: ("READY", "")}
+    freed = weakref.ref(old.engine)
+    del old
+    gc.collect()
+    assert freed() is None
+    await asyncio.sleep(0)
+    assert states(repository)[1] == (State.UNAVAILABLE, "unloaded")
+    with pytest.raises(NotFound, match="version: '1' of tiny-text is not served; expected one of 2"):
+        repository.find("", "1")
+
+
+async def test_a_version_that_was_not_changed_is_not_loaded_again(folder: Path) -> None:
+    """One that was is."""
+    repository = make(folder)
+    await repository.start()
+    before = repository.find("", "")
+    await repository.load("tiny-text")
+    assert repository.find("", "") is before
+    edit_contract(folder, lambda contract: contract.update(description="now another"))
+    await repository.load("tiny-text")
+    assert repository.find("", "").contract.description == "now another"
+
+
+async def test_a_broken_version_is_listed_and_replaces_nothing(folder: Path) -> None:
+    """Whether it is new, or was changed in its place; mended, it is served."""
+    repository = make(folder)
+    await repository.start()
+    good = repository.find("", "")
+    add_version(folder, 2)
+    damage(artifact(folder, 2) / "weights.bin")
+    with pytest.raises(NotPossible, match=r"2/weights\.bin: sha256 .* changed or damaged"):
+        await repository.load("tiny-text")
+    assert repository.find("", "") is good
+    state, reason = states(repository)[2]
+    assert (state, "changed or damaged" in reason) == ("UNAVAILABLE", True)
+    damage(artifact(folder, 2) / "weights.bin")
+    await repository.load("tiny-text")
+    assert repository.find("", "").contract.version == 2
+    damage(artifact(folder, 2) / "model.onnx")
+    with pytest.raises(NotPossible):
+        await repository.load("tiny-text")
+    assert repository.find("", "").contract.version == 2
+    assert states(repository)[2][0] == "READY"
+    assert states(repository)[2][1].startswith("reload failed: ")
+
+
+async def test_a_model_can_be_unloaded_and_loaded_again(folder: Path) -> None:
+    """Meanwhile it is not found; what is not in the folder cannot be loaded."""
+    repository = make(folder)
+    await repository.start()
+    await repository.unload("tiny-text")
+    with pytest.raises(NotFound, match="model: 'tiny-text' is not served"):
+        repository.find("tiny-text", "")
+    with pytest.raises(NotFound):
+        await repository.unload("tiny-text")
+    await repository.load("tiny-text")
+    assert repository.find("tiny-text", "").contract.version == 1
+    for name in ("nope", "", "../models/tiny-text", ".", "tiny-text/1"):
+        with pytest.raises(NotFound, match="is not in the models folder; expected one of tiny-text"):
+            await repository.load(name)
+
+
+async def test_an_idle_model_is_unloaded_and_loads_for_the_next_who_asks(folder: Path) -> None:
+    """If the operator says so; to callers it was there all the time."""
+    settle(folder, "unload_after_idle_seconds = 0.01")
+    told = list[str | None]()
+
+    async def tell(name: str, newest: LoadedModel | None) -> None:
+        told.append(newest.version if newest else None)
+
+    repository = Repository(folder, lambda path, usage: load_model(path, DEVICE, Lanes(1, 1), usage), tell)
+    await repository.start()
+    with repository.find("", "").usage.request():
+        pass
+    freed = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    weakref.finalize(repository.find("", "").engine, loop.call_soon_threadsafe, freed.set)
+    await asyncio.wait_for(freed.wait(), 30)
+    assert repository.is_asleep("tiny-text")
+    assert (await repository.acquire("tiny-text", "")).version == "1"
+    assert not repository.is_asleep("tiny-text")
+    assert None not in told
+
+
+async def test_a_model_has_limits_of_its_own(folder: Path) -> None:
+    """On requests and on the bytes of their inputs; what left makes room, and one request may always come."""
+    settle(folder, "max_requests = 2\nmax_input_bytes = 100")
+    repository = make(folder)
+    await repository.start()
+    usage = repository.find("", "").usage
+    with usage.request(), usage.inputs(1000):
+        with usage.request(), pytest.raises(TooBusy, match="max_requests"), usage.request():
+            pass
+        with pytest.raises(TooBusy, match=r"1001 bytes of inputs .*max_input_bytes"), usage.inputs(1):
+            pass
+    with usage.request(), usage.request(), usage.inputs(60), usage.inputs(40):
+        pass

@@ -22,6 +22,7 @@ class GatedGraph:
     """Computes a row's sum; waits for the gate first, fails on poison, and remembers what it ran."""
 
     can_run_wide = True
+    token = object()
 
     def __init__(self, cost: CostModel | None = None) -> None:
         self.cost = cost or CostModel()

@@ -8,7 +8,7 @@ from regard.v1 import types_pb2 as pb
 from server.config import EMBEDDED_MODELS
 from server.contract import read_contract
 from server.errors import InvalidInput
-from server.tensors import read_inputs, read_tensor, write_tensor
+from server.tensors import check_inputs, read_tensor, read_tensors, write_tensor
 from tests.server.test_batching import CONTRACT
 
 FASHION = read_contract(EMBEDDED_MODELS / "fashion" / "1" / "contract.json")
@@ -66,7 +66,7 @@ def test_a_malformed_tensor_is_refused_by_field(tensor: pb.Tensor, message: str)
 def test_inputs_that_would_harm_a_batch_are_refused(inputs: dict[str, pb.Tensor], message: str) -> None:
     """The message names the input, what came and what was expected."""
     with pytest.raises(InvalidInput, match=message):
-        read_inputs(inputs, CONTRACT, max_batch_size=8)
+        check_inputs(read_tensors(inputs, CONTRACT), CONTRACT, max_batch_size=8)
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
@@ -77,11 +77,11 @@ def test_numbers_that_are_not_finite_are_refused_with_their_place(bad: float) ->
     with pytest.raises(
         InvalidInput, match=rf"inputs\[pixel_values\]: {bad} at \[1, 0, 3, 4\]; expected finite numbers"
     ):
-        read_inputs({"pixel_values": write_tensor(pixels)}, FASHION, max_batch_size=8)
+        check_inputs({"pixel_values": pixels}, FASHION, max_batch_size=8)
 
 
 def test_right_inputs_share_the_bytes_of_the_message() -> None:
     """Reading does not copy."""
-    arrays = read_inputs(text_inputs([[1, 2, 3]]), CONTRACT, max_batch_size=8)
+    arrays = check_inputs(read_tensors(text_inputs([[1, 2, 3]]), CONTRACT), CONTRACT, max_batch_size=8)
     assert arrays["input_ids"].tolist() == [[1, 2, 3]]
     assert not arrays["input_ids"].flags.owndata

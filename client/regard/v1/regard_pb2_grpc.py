@@ -59,6 +59,16 @@ class RegardServiceStub(object):
                 request_serializer=regard_dot_v1_dot_regard__pb2.GetModelRequest.SerializeToString,
                 response_deserializer=regard_dot_v1_dot_regard__pb2.GetModelResponse.FromString,
                 _registered_method=True)
+        self.LoadModel = channel.unary_unary(
+                '/regard.v1.RegardService/LoadModel',
+                request_serializer=regard_dot_v1_dot_regard__pb2.LoadModelRequest.SerializeToString,
+                response_deserializer=regard_dot_v1_dot_regard__pb2.LoadModelResponse.FromString,
+                _registered_method=True)
+        self.UnloadModel = channel.unary_unary(
+                '/regard.v1.RegardService/UnloadModel',
+                request_serializer=regard_dot_v1_dot_regard__pb2.UnloadModelRequest.SerializeToString,
+                response_deserializer=regard_dot_v1_dot_regard__pb2.UnloadModelResponse.FromString,
+                _registered_method=True)
 
 
 class RegardServiceServicer(object):
@@ -86,7 +96,7 @@ class RegardServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListModels(self, request, context):
-        """All models served.
+        """All models served, and what else is in the models folder.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -94,6 +104,21 @@ class RegardServiceServicer(object):
 
     def GetModel(self, request, context):
         """One model.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def LoadModel(self, request, context):
+        """Serves a model as its folder now is: new and changed versions are loaded, and requests move to them when they are
+        ready. FAILED_PRECONDITION says what could not be loaded; what was served before goes on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UnloadModel(self, request, context):
+        """Stops serving a model; requests that it has are answered.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -126,6 +151,16 @@ def add_RegardServiceServicer_to_server(servicer, server):
                     servicer.GetModel,
                     request_deserializer=regard_dot_v1_dot_regard__pb2.GetModelRequest.FromString,
                     response_serializer=regard_dot_v1_dot_regard__pb2.GetModelResponse.SerializeToString,
+            ),
+            'LoadModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.LoadModel,
+                    request_deserializer=regard_dot_v1_dot_regard__pb2.LoadModelRequest.FromString,
+                    response_serializer=regard_dot_v1_dot_regard__pb2.LoadModelResponse.SerializeToString,
+            ),
+            'UnloadModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.UnloadModel,
+                    request_deserializer=regard_dot_v1_dot_regard__pb2.UnloadModelRequest.FromString,
+                    response_serializer=regard_dot_v1_dot_regard__pb2.UnloadModelResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -263,6 +298,60 @@ class RegardService(object):
             '/regard.v1.RegardService/GetModel',
             regard_dot_v1_dot_regard__pb2.GetModelRequest.SerializeToString,
             regard_dot_v1_dot_regard__pb2.GetModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def LoadModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/regard.v1.RegardService/LoadModel',
+            regard_dot_v1_dot_regard__pb2.LoadModelRequest.SerializeToString,
+            regard_dot_v1_dot_regard__pb2.LoadModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UnloadModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/regard.v1.RegardService/UnloadModel',
+            regard_dot_v1_dot_regard__pb2.UnloadModelRequest.SerializeToString,
+            regard_dot_v1_dot_regard__pb2.UnloadModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

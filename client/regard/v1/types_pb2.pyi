@@ -16,6 +16,12 @@ class DataType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DATA_TYPE_INT32: _ClassVar[DataType]
     DATA_TYPE_UINT8: _ClassVar[DataType]
     DATA_TYPE_BOOL: _ClassVar[DataType]
+    DATA_TYPE_FLOAT64: _ClassVar[DataType]
+    DATA_TYPE_INT8: _ClassVar[DataType]
+    DATA_TYPE_INT16: _ClassVar[DataType]
+    DATA_TYPE_UINT16: _ClassVar[DataType]
+    DATA_TYPE_UINT32: _ClassVar[DataType]
+    DATA_TYPE_UINT64: _ClassVar[DataType]
 
 class HeadReduction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -40,6 +46,12 @@ DATA_TYPE_INT64: DataType
 DATA_TYPE_INT32: DataType
 DATA_TYPE_UINT8: DataType
 DATA_TYPE_BOOL: DataType
+DATA_TYPE_FLOAT64: DataType
+DATA_TYPE_INT8: DataType
+DATA_TYPE_INT16: DataType
+DATA_TYPE_UINT16: DataType
+DATA_TYPE_UINT32: DataType
+DATA_TYPE_UINT64: DataType
 HEAD_REDUCTION_UNSPECIFIED: HeadReduction
 HEAD_REDUCTION_MEAN: HeadReduction
 ATTENTION_KIND_UNSPECIFIED: AttentionKind

@@ -1,0 +1,101 @@
+"""What every call goes through, whichever protocol: counted, refused where the server is full, its errors told."""
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeVar
+
+import grpc
+
+from server.errors import InternalFault, ServerError, ShuttingDown, TooBusy
+from server.metrics import Metrics
+
+_log = logging.getLogger(__name__)
+
+Context = grpc.aio.ServicerContext[Any, Any]
+Response = TypeVar("Response")
+
+
+class Calls:
+    """The calls in flight; lives in the event loop."""
+
+    def __init__(
+        self, most: int, metrics: Metrics, label: Callable[[str], str], suggest_retry: Callable[[], float]
+    ) -> None:
+        """Count from nothing.
+
+        Args:
+            most: How many calls may be in the server, waiting ones and those being decoded.
+            metrics: Where they are counted.
+            label: Turns what a caller named into a model's name, or nothing: what callers invent is no label.
+            suggest_retry: In how many seconds one that was refused has a chance.
+        """
+        self._most = most
+        self._metrics = metrics
+        self._label = label
+        self._suggest_retry = suggest_retry
+        self._in_flight = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self.refusing = False
+
+    def refuse(self) -> None:
+        """Answer every call that comes from now on UNAVAILABLE."""
+        self.refusing = True
+
+    async def wait_idle(self) -> None:
+        """Wait until no call is in flight."""
+        await self._idle.wait()
+
+    async def answer(
+        self, method: str, model: str, context: Context, handle: Callable[[], Awaitable[Response]]
+    ) -> Response:
+        """Run a call; what it raises ends it with a code and a message."""
+        try:
+            return await self.run(method, model, handle)
+        except ServerError as raised:
+            error = raised.with_traceback(None)  # whose frames hold the request, and this error
+        await context.abort(error.code, str(error), error.trailers)
+        raise AssertionError("abort always raises")
+
+    async def run(self, method: str, model: str, handle: Callable[[], Awaitable[Response]]) -> Response:
+        """Count a call.
+
+        Args:
+            method: The RPC's name.
+            model: As the caller named it.
+            handle: Does the work.
+
+        Raises:
+            ServerError: As it came, or InternalFault for anything else.
+        """
+        code = grpc.StatusCode.OK
+        self._metrics.received.labels(method).inc()
+        self._in_flight += 1
+        self._idle.clear()
+        try:
+            self._admit()
+            return await handle()
+        except ServerError as error:
+            code = error.code
+            raise
+        except asyncio.CancelledError:
+            code = grpc.StatusCode.CANCELLED
+            raise
+        except Exception as error:
+            _log.exception("%s failed", method)
+            code = InternalFault.code
+            raise InternalFault from error
+        finally:
+            self._metrics.requests.labels(method, self._label(model), code.name).inc()
+            self._in_flight -= 1
+            if not self._in_flight:
+                self._idle.set()
+
+    def _admit(self) -> None:
+        """Refuse at the door; requests that are being decoded count as waiting, since they hold memory too."""
+        if self.refusing:
+            raise ShuttingDown("the server is stopping")
+        if self._in_flight > self._most:
+            message = f"the server is full: {self._most} requests are in it (--max-queue-size); retry later"
+            raise TooBusy(message, self._suggest_retry())

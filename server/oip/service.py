@@ -1,0 +1,345 @@
+"""The methods of inference.GRPCInferenceService: translates; what computes is the pipeline, as for regard.v1."""
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Sequence
+from importlib.metadata import version
+from typing import Any
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from server.artifacts import LoadedModel
+from server.attention import reduce_weights
+from server.calls import Calls
+from server.config import Config
+from server.errors import InvalidInput, ServerError, Unimplemented
+from server.oip import open_inference_pb2 as pb
+from server.oip.describe import describe_config, describe_metadata, describe_statistics
+from server.oip.logs import change_log_settings, read_log_settings
+from server.oip.open_inference_pb2_grpc import GRPCInferenceServiceServicer
+from server.oip.parameters import ATTENTION_PREFIX, check_names, read_attention, read_flag, read_urgency
+from server.oip.shared_memory import SharedMemory
+from server.oip.tensors import DATATYPE_OF, decode_strings, read_places, read_tensors, write_tensor
+from server.pipeline import Outcome, Pipeline, Prepared, choose_outputs, prepare_arrays, prepare_images, prepare_texts
+from server.repository import Repository, State
+from server.statistics import Statistics
+
+_log = logging.getLogger(__name__)
+
+_EXTENSIONS = (
+    "model_configuration", "model_repository", "statistics", "parameters", "system_shared_memory",
+    "cuda_shared_memory", "logging", "trace", "binary_tensor_data",
+)  # fmt: skip
+_PREPARE_HERE_BYTES = 4 * 2**10
+_MOST_IN_A_STREAM = 256
+_TRACE = {"trace_level": ["OFF"], "trace_rate": ["1000"], "trace_count": ["-1"], "log_frequency": ["0"]}
+
+Array = NDArray[Any]
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class InferenceService(GRPCInferenceServiceServicer):
+    """Standard inference clients."""
+
+    def __init__(
+        self, config: Config, repository: Repository, pipeline: Pipeline, calls: Calls, statistics: Statistics
+    ) -> None:
+        self._config = config
+        self._repository = repository
+        self._pipeline = pipeline
+        self._calls = calls
+        self._statistics = statistics
+        self._memory = SharedMemory()
+
+    def close(self) -> None:
+        """Close the regions of shared memory."""
+        self._memory.unregister()
+
+    async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> pb.ServerLiveResponse:  # noqa: N802
+        """Say that the process answers."""
+        return pb.ServerLiveResponse(live=True)
+
+    async def ServerReady(self, request: pb.ServerReadyRequest, context: Context) -> pb.ServerReadyResponse:  # noqa: N802
+        """Say whether requests are taken."""
+        return pb.ServerReadyResponse(ready=not self._calls.refusing)
+
+    async def ModelReady(self, request: pb.ModelReadyRequest, context: Context) -> pb.ModelReadyResponse:  # noqa: N802
+        """Say whether a model is served."""
+        try:
+            self._repository.find(request.name, request.version)
+        except ServerError:
+            return pb.ModelReadyResponse(ready=self._repository.is_asleep(request.name))
+        return pb.ModelReadyResponse(ready=not self._calls.refusing)
+
+    async def ServerMetadata(  # noqa: N802
+        self, request: pb.ServerMetadataRequest, context: Context
+    ) -> pb.ServerMetadataResponse:
+        """Say what this server is."""
+        return pb.ServerMetadataResponse(name="regard", version=version("regard"), extensions=_EXTENSIONS)
+
+    async def ModelMetadata(  # noqa: N802
+        self, request: pb.ModelMetadataRequest, context: Context
+    ) -> pb.ModelMetadataResponse:
+        """Describe a model's inputs and outputs."""
+
+        async def handle() -> pb.ModelMetadataResponse:
+            model = await self._repository.acquire(request.name, request.version)
+            return describe_metadata(model, self._repository.versions_of(model.name))
+
+        return await self._calls.answer("ModelMetadata", request.name, context, handle)
+
+    async def ModelConfig(self, request: pb.ModelConfigRequest, context: Context) -> pb.ModelConfigResponse:  # noqa: N802
+        """Describe how a model is run."""
+
+        async def handle() -> pb.ModelConfigResponse:
+            model = await self._repository.acquire(request.name, request.version)
+            return pb.ModelConfigResponse(config=describe_config(model, self._config))
+
+        return await self._calls.answer("ModelConfig", request.name, context, handle)
+
+    async def ModelStatistics(  # noqa: N802
+        self, request: pb.ModelStatisticsRequest, context: Context
+    ) -> pb.ModelStatisticsResponse:
+        """Say what was counted since the start."""
+
+        async def handle() -> pb.ModelStatisticsResponse:
+            models = self._repository.all()
+            if request.name or request.version:
+                found = self._repository.find(request.name, request.version)
+                models = [one for one in models if one.name == found.name]
+                models = [found] if request.version else models
+            return describe_statistics(models, self._statistics)
+
+        return await self._calls.answer("ModelStatistics", request.name, context, handle)
+
+    async def ModelInfer(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelInferResponse:  # noqa: N802
+        """Run a model."""
+        handle = lambda: self._infer(request, context.time_remaining())  # noqa: E731
+        return await self._calls.answer("ModelInfer", request.model_name, context, handle)
+
+    async def ModelStreamInfer(  # noqa: N802
+        self, requests: AsyncIterator[pb.ModelInferRequest], context: Context
+    ) -> None:
+        """Run requests as they come; each is answered when it is ready, and an error is its own alone."""
+        room, writing = asyncio.Semaphore(_MOST_IN_A_STREAM), asyncio.Lock()
+
+        async def answer(request: pb.ModelInferRequest) -> None:
+            try:
+                response = await self._answer_in_stream(request, context)
+                async with writing:
+                    await context.write(response)
+            finally:
+                room.release()
+
+        async with asyncio.TaskGroup() as group:
+            async for request in requests:
+                await room.acquire()
+                group.create_task(answer(request))
+
+    async def _answer_in_stream(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelStreamInferResponse:
+        handle = lambda: self._infer(request, context.time_remaining())  # noqa: E731
+        try:
+            response = await self._calls.run("ModelStreamInfer", request.model_name, handle)
+        except ServerError as error:
+            known = pb.ModelInferResponse(
+                id=request.id, model_name=request.model_name, model_version=request.model_version
+            )
+            return pb.ModelStreamInferResponse(error_message=str(error), infer_response=known)
+        response.parameters["triton_final_response"].bool_param = True
+        return pb.ModelStreamInferResponse(infer_response=response)
+
+    async def _infer(self, request: pb.ModelInferRequest, remaining: float | None) -> pb.ModelInferResponse:
+        try:
+            response = await self._compute(request, remaining)
+        except ServerError as error:
+            _log.info("request %r of %r: %s: %s", request.id, request.model_name, error.code.name, error)
+            raise
+        _log.debug("request %r of %r: OK", request.id, request.model_name)
+        return response
+
+    async def _compute(self, request: pb.ModelInferRequest, remaining: float | None) -> pb.ModelInferResponse:
+        urgency = read_urgency(request.parameters, remaining, time.monotonic())
+        check_names(request.parameters)
+        model = await self._repository.acquire(request.model_name, request.model_version)
+        places = read_places(request.outputs)
+        attention = read_attention(request.parameters, list(places))
+        named = [name for name in places if name.startswith(ATTENTION_PREFIX)]
+        ordinary = tuple(name for name in places if not name.startswith(ATTENTION_PREFIX))
+        outputs = () if named and not ordinary else choose_outputs(model, ordinary)
+
+        def encode(outcome: Outcome) -> pb.ModelInferResponse:
+            response = pb.ModelInferResponse(model_name=model.name, model_version=model.version, id=request.id)
+            arrays = {name: outcome.outputs[name] for name in outputs} | _name_attention(outcome, named)
+            for name in dict.fromkeys((*places, *arrays)):  # attention asked for by parameters comes last
+                write_tensor(response, name, arrays[name], places.get(name), self._memory)
+            return response
+
+        here = request.ByteSize() <= _PREPARE_HERE_BYTES and _is_plain(request)
+        answer = await self._pipeline.run(
+            model, lambda: self._prepare(model, request), outputs, encode, attention, urgency, here=here
+        )
+        return answer.result
+
+    def _prepare(self, model: LoadedModel, request: pb.ModelInferRequest) -> Prepared:
+        """Read the inputs: a model's own tensors, or text or images as BYTES where its contract says how."""
+        arrays = read_tensors(request, self._memory)
+        name, only = next(iter(arrays.items()), ("", np.empty(0)))
+        takes = "text" if model.contract.text else "image" if model.contract.image else ""
+        if len(arrays) == 1 and name == takes and only.dtype.kind == "O":
+            contents: list[Any] = only.reshape(-1).tolist()  # of bytes
+            if not 1 <= len(contents) <= self._config.max_batch_size:
+                expected = f"1 to {self._config.max_batch_size} (the server's --max-batch-size)"
+                raise InvalidInput(f"inputs[{name}]", f"{len(contents)} elements", expected)
+            if takes == "image":
+                return prepare_images(model, contents, max_pixels=self._config.max_image_pixels)
+            truncate = read_flag(request.parameters, "truncate")
+            return prepare_texts(model, contents, truncate=truncate, max_bytes=self._config.max_text_bytes)
+        strings = {spec.name for spec in model.contract.inputs if spec.dtype == "string"}
+        arrays |= {
+            key: decode_strings(key, arrays[key]) for key in strings & arrays.keys() if arrays[key].dtype == object
+        }
+        return prepare_arrays(model, arrays, self._config.max_batch_size, DATATYPE_OF)
+
+    async def RepositoryIndex(  # noqa: N802
+        self, request: pb.RepositoryIndexRequest, context: Context
+    ) -> pb.RepositoryIndexResponse:
+        """List what is in the models folder."""
+
+        async def handle() -> pb.RepositoryIndexResponse:
+            _check_repository(request.repository_name)
+            response = pb.RepositoryIndexResponse()
+            for entry in self._repository.index():
+                if entry.state == State.READY or not request.ready:
+                    response.models.add(
+                        name=entry.name, version=str(entry.version), state=entry.state, reason=entry.reason
+                    )
+            return response
+
+        return await self._calls.answer("RepositoryIndex", "", context, handle)
+
+    async def RepositoryModelLoad(  # noqa: N802
+        self, request: pb.RepositoryModelLoadRequest, context: Context
+    ) -> pb.RepositoryModelLoadResponse:
+        """Load or reload a model."""
+
+        async def handle() -> pb.RepositoryModelLoadResponse:
+            _check_repository(request.repository_name)
+            for name in request.parameters:
+                raise InvalidInput("parameters", repr(name), "none: a model's settings are its config.toml")
+            await self._repository.load(request.model_name)
+            return pb.RepositoryModelLoadResponse()
+
+        return await self._calls.answer("RepositoryModelLoad", request.model_name, context, handle)
+
+    async def RepositoryModelUnload(  # noqa: N802
+        self, request: pb.RepositoryModelUnloadRequest, context: Context
+    ) -> pb.RepositoryModelUnloadResponse:
+        """Unload a model."""
+
+        async def handle() -> pb.RepositoryModelUnloadResponse:
+            _check_repository(request.repository_name)
+            for name in request.parameters:
+                if name != "unload_dependents":  # there are none
+                    raise InvalidInput("parameters", repr(name), "unload_dependents, or none")
+            await self._repository.unload(request.model_name)
+            return pb.RepositoryModelUnloadResponse()
+
+        return await self._calls.answer("RepositoryModelUnload", request.model_name, context, handle)
+
+    async def SystemSharedMemoryStatus(  # noqa: N802
+        self, request: pb.SystemSharedMemoryStatusRequest, context: Context
+    ) -> pb.SystemSharedMemoryStatusResponse:
+        """List the registered regions."""
+
+        async def handle() -> pb.SystemSharedMemoryStatusResponse:
+            response = pb.SystemSharedMemoryStatusResponse()
+            for region in self._memory.regions(request.name):
+                status = response.regions[region.name]
+                status.name, status.key = region.name, region.key
+                status.offset, status.byte_size = region.offset, region.byte_size
+            return response
+
+        return await self._calls.answer("SystemSharedMemoryStatus", "", context, handle)
+
+    async def SystemSharedMemoryRegister(  # noqa: N802
+        self, request: pb.SystemSharedMemoryRegisterRequest, context: Context
+    ) -> pb.SystemSharedMemoryRegisterResponse:
+        """Register a region."""
+
+        async def handle() -> pb.SystemSharedMemoryRegisterResponse:
+            self._memory.register(request.name, request.key, request.offset, request.byte_size)
+            return pb.SystemSharedMemoryRegisterResponse()
+
+        return await self._calls.answer("SystemSharedMemoryRegister", "", context, handle)
+
+    async def SystemSharedMemoryUnregister(  # noqa: N802
+        self, request: pb.SystemSharedMemoryUnregisterRequest, context: Context
+    ) -> pb.SystemSharedMemoryUnregisterResponse:
+        """Forget a region, or all."""
+        self._memory.unregister(request.name)
+        return pb.SystemSharedMemoryUnregisterResponse()
+
+    async def CudaSharedMemoryStatus(  # noqa: N802
+        self, request: pb.CudaSharedMemoryStatusRequest, context: Context
+    ) -> pb.CudaSharedMemoryStatusResponse:
+        """List the registered regions of GPU memory: none."""
+        return pb.CudaSharedMemoryStatusResponse()
+
+    async def CudaSharedMemoryRegister(  # noqa: N802
+        self, request: pb.CudaSharedMemoryRegisterRequest, context: Context
+    ) -> pb.CudaSharedMemoryRegisterResponse:
+        """Refuse."""
+
+        async def handle() -> pb.CudaSharedMemoryRegisterResponse:
+            raise Unimplemented("regions of CUDA memory are not supported; use system shared memory or raw contents")
+
+        return await self._calls.answer("CudaSharedMemoryRegister", "", context, handle)
+
+    async def CudaSharedMemoryUnregister(  # noqa: N802
+        self, request: pb.CudaSharedMemoryUnregisterRequest, context: Context
+    ) -> pb.CudaSharedMemoryUnregisterResponse:
+        """Forget a region, or all: there is none."""
+        return pb.CudaSharedMemoryUnregisterResponse()
+
+    async def TraceSetting(self, request: pb.TraceSettingRequest, context: Context) -> pb.TraceSettingResponse:  # noqa: N802
+        """Say that nothing is traced."""
+
+        async def handle() -> pb.TraceSettingResponse:
+            for name, setting in request.settings.items():
+                if list(setting.value) not in ([], _TRACE.get(name)):
+                    raise Unimplemented(f"settings[{name}]: traces are not offered; expected {_TRACE.get(name, [])}")
+            settings = {name: pb.TraceSettingResponse.SettingValue(value=value) for name, value in _TRACE.items()}
+            return pb.TraceSettingResponse(settings=settings)
+
+        return await self._calls.answer("TraceSetting", "", context, handle)
+
+    async def LogSettings(self, request: pb.LogSettingsRequest, context: Context) -> pb.LogSettingsResponse:  # noqa: N802
+        """Read and change what is logged."""
+
+        async def handle() -> pb.LogSettingsResponse:
+            change_log_settings(request.settings)
+            return pb.LogSettingsResponse(settings=read_log_settings())
+
+        return await self._calls.answer("LogSettings", "", context, handle)
+
+
+def _name_attention(outcome: Outcome, named: Sequence[str]) -> dict[str, Array]:
+    """Cut out and reduce what was asked for of each layer, under the names asked for, else attention.LAYER."""
+    if outcome.plan is None:
+        return {}
+    names = named or [f"{ATTENTION_PREFIX}{index}" for index in outcome.plan.indices]
+    weights = (outcome.attentions[layer.output] for layer in outcome.plan.layers)
+    return {name: reduce_weights(array, outcome.plan) for name, array in zip(names, weights, strict=True)}
+
+
+def _is_plain(request: pb.ModelInferRequest) -> bool:
+    """Whether its inputs are in the message and need no decoding."""
+    return not any(tensor.name == "image" or "shared_memory_region" in tensor.parameters for tensor in request.inputs)
+
+
+def _check_repository(name: str) -> None:
+    if name:
+        raise InvalidInput("repository_name", repr(name), "empty: there is one repository")

@@ -1,0 +1,71 @@
+"""What an operator wants of one model: config.toml beside its versions; the repository reads it at every load."""
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+SETTINGS_FILE = "config.toml"
+
+
+class SettingsError(ValueError):
+    """Settings that cannot be used; the message names the file, the field and what was expected."""
+
+
+class ModelSettings(BaseModel):
+    """The settings of one model.
+
+    Attributes:
+        versions: Which are served: so many of the newest, "all", or these.
+        max_requests: Most requests for it in the server at a time; None for no limit of its own.
+        max_input_bytes: Most bytes of their inputs; likewise.
+        unload_after_idle_seconds: Unload it when nobody has asked for so long, and load it again for the next who
+            does; None for never.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    versions: int | Literal["all"] | tuple[int, ...] = 1
+    max_requests: int | None = Field(default=None, ge=1)
+    max_input_bytes: int | None = Field(default=None, ge=1)
+    unload_after_idle_seconds: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _check_versions(self) -> Self:
+        numbers = self.versions if isinstance(self.versions, tuple) else (self.versions,)
+        if not numbers or any(isinstance(number, int) and number < 1 for number in numbers):
+            raise ValueError('versions: expected a number of the newest from 1, "all", or a list of versions')
+        return self
+
+    def candidates(self, found: Sequence[int]) -> list[int]:
+        """Put in order what may be served of the versions found, the newest first."""
+        listed = set(self.versions) if isinstance(self.versions, tuple) else set(found)
+        return sorted(listed, reverse=True)
+
+    def most(self, found: Sequence[int]) -> int:
+        """How many of the candidates are served."""
+        return self.versions if isinstance(self.versions, int) else len(self.candidates(found))
+
+
+def read_settings(folder: Path) -> ModelSettings:
+    """Read the settings of a model; the defaults where there is no file.
+
+    Raises:
+        SettingsError: The file cannot be read, or a field is wrong.
+    """
+    path = folder / SETTINGS_FILE
+    try:
+        return ModelSettings.model_validate(tomllib.loads(path.read_text()))
+    except FileNotFoundError:
+        return ModelSettings()
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise SettingsError(f"{path}: cannot be read: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = str(first["loc"][0]) if first["loc"] else ""
+        message = first["msg"].removeprefix("Value error, ").removeprefix("versions: ")
+        if field == "versions" or not field:
+            field, message = "versions", 'expected a number of the newest from 1, "all", or a list of versions'
+        raise SettingsError(f"{path}: {field}: {message} (got {str(first['input'])[:80]!r})") from error
