@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-STUBS := client/regard/v1 server/oip
+STUBS := client/regard/v1 $(addprefix server/oip/open_inference_pb2,.py .pyi _grpc.py)
 SOURCES := server model export training client bench examples tests
 
 .PHONY: help setup demo test test-install lint types proto proto-check bench bench-long image check clean
