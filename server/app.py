@@ -31,6 +31,7 @@ from server.repository import Repository
 from server.scheduler import Admission, Scheduler
 from server.service import RegardService
 from server.watch import watch
+from server.wire import Registrar
 
 _log = logging.getLogger(__name__)
 _SERVICES = (
@@ -78,7 +79,8 @@ async def serve(config: Config, stop: asyncio.Event, announce: Callable[[Started
         address = _bind(server, config.listen)
         device = choose_device(config.device)
         lanes = share_cpus(config.engine_threads, device, config.lanes)
-        healths = _add_health(server)
+        registrar = Registrar(server)
+        healths = _add_health(registrar)
         repository = Repository(
             config.models,
             lambda folder, usage: load_model(folder, device, lanes, usage),
@@ -91,8 +93,8 @@ async def serve(config: Config, stop: asyncio.Event, announce: Callable[[Started
         most = config.max_queue_size + config.max_batch_size
         calls = Calls(most, metrics, repository.label, scheduler.suggest_retry)
         inference = InferenceService(config, repository, pipeline, calls, metrics.statistics)
-        add_RegardServiceServicer_to_server(RegardService(config, repository, pipeline, calls, device.name), server)
-        add_GRPCInferenceServiceServicer_to_server(inference, server)
+        add_RegardServiceServicer_to_server(RegardService(config, repository, pipeline, calls, device.name), registrar)
+        add_GRPCInferenceServiceServicer_to_server(inference, registrar)
         await server.start()
         for name in ("", *_SERVICES):
             await healths.set(name, _SERVING)
@@ -163,10 +165,10 @@ def _bind(server: grpc.aio.Server, listen: str) -> str:
         raise StartError(f"--listen: {listen}: cannot listen: {getattr(error, 'strerror', None) or error}") from error
 
 
-def _add_health(server: grpc.aio.Server) -> health.aio.HealthServicer:
+def _add_health(registrar: Registrar) -> health.aio.HealthServicer:
     servicer = health.aio.HealthServicer()
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
-    reflection.enable_server_reflection([*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+    health_pb2_grpc.add_HealthServicer_to_server(servicer, registrar)  # type: ignore[arg-type]
+    reflection.enable_server_reflection([*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME], registrar)  # type: ignore[arg-type]
     return servicer
 
 

@@ -20,6 +20,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
+MALFORMED = (grpc.StatusCode.INVALID_ARGUMENT, "the bytes are no message of this method; expected what its .proto says")
 Trailers = tuple[tuple[str, str | bytes], ...]
 
 

@@ -19,6 +19,8 @@ class ModelSettings(BaseModel):
 
     Attributes:
         versions: Which are served: so many of the newest, "all", or these.
+        list_attention: Whether the Open Inference Protocol's metadata lists attention among the outputs; perf_analyzer
+            asks for whatever is listed there.
         max_requests: Most requests for it in the server at a time; None for no limit of its own.
         max_input_bytes: Most bytes of their inputs; likewise.
         unload_after_idle_seconds: Unload it when nobody has asked for so long, and load it again for the next who
@@ -28,6 +30,7 @@ class ModelSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     versions: int | Literal["all"] | tuple[int, ...] = 1
+    list_attention: bool = True
     max_requests: int | None = Field(default=None, ge=1)
     max_input_bytes: int | None = Field(default=None, ge=1)
     unload_after_idle_seconds: float | None = Field(default=None, gt=0)

@@ -18,6 +18,7 @@ Metadata = pb.ModelMetadataResponse.TensorMetadata
 def describe_metadata(model: LoadedModel, versions: Sequence[int]) -> pb.ModelMetadataResponse:
     """Describe a model's tensors; -1 stands for what may change."""
     contract = model.contract
+    layers = contract.attention if model.usage.settings.list_attention else ()
     return pb.ModelMetadataResponse(
         name=model.name,
         versions=map(str, versions),
@@ -27,7 +28,7 @@ def describe_metadata(model: LoadedModel, versions: Sequence[int]) -> pb.ModelMe
             *(_describe_tensor(spec) for spec in contract.outputs),
             *(
                 Metadata(name=f"{ATTENTION_PREFIX}{index}", datatype="FP32", shape=[-1, layer.num_heads, -1, -1])
-                for index, layer in enumerate(contract.attention)
+                for index, layer in enumerate(layers)
             ),
         ],
     )
@@ -36,6 +37,7 @@ def describe_metadata(model: LoadedModel, versions: Sequence[int]) -> pb.ModelMe
 def describe_config(model: LoadedModel, config: Config) -> pb.ModelConfig:
     """Describe how a model is run; dims leave out the batch axis of a model that is batched."""
     contract = model.contract
+    layers = contract.attention if model.usage.settings.list_attention else ()
     start = 1 if contract.batched else 0
     described = pb.ModelConfig(
         name=model.name,
@@ -53,7 +55,7 @@ def describe_config(model: LoadedModel, config: Config) -> pb.ModelConfig:
             ),
             *(
                 pb.ModelOutput(name=f"{ATTENTION_PREFIX}{index}", data_type=pb.TYPE_FP32, dims=[one.num_heads, -1, -1])
-                for index, one in enumerate(contract.attention)
+                for index, one in enumerate(layers)
             ),
         ],
         model_transaction_policy=pb.ModelTransactionPolicy(decoupled=False),

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import AsyncIterator, Sequence
 from importlib.metadata import version
@@ -15,7 +16,7 @@ from server.artifacts import LoadedModel
 from server.attention import reduce_weights
 from server.calls import Calls
 from server.config import Config
-from server.errors import InvalidInput, ServerError, Unimplemented
+from server.errors import MALFORMED, InvalidInput, ServerError, Unimplemented
 from server.oip import open_inference_pb2 as pb
 from server.oip.describe import describe_config, describe_metadata, describe_statistics
 from server.oip.logs import change_log_settings, read_log_settings
@@ -121,12 +122,12 @@ class InferenceService(GRPCInferenceServiceServicer):
         return await self._calls.answer("ModelInfer", request.model_name, context, handle)
 
     async def ModelStreamInfer(  # noqa: N802
-        self, requests: AsyncIterator[pb.ModelInferRequest], context: Context
+        self, requests: AsyncIterator[pb.ModelInferRequest | None], context: Context
     ) -> None:
         """Run requests as they come; each is answered when it is ready, and an error is its own alone."""
         room, writing = asyncio.Semaphore(_MOST_IN_A_STREAM), asyncio.Lock()
 
-        async def answer(request: pb.ModelInferRequest) -> None:
+        async def answer(request: pb.ModelInferRequest | None) -> None:
             try:
                 response = await self._answer_in_stream(request, context)
                 async with writing:
@@ -139,7 +140,11 @@ class InferenceService(GRPCInferenceServiceServicer):
                 await room.acquire()
                 group.create_task(answer(request))
 
-    async def _answer_in_stream(self, request: pb.ModelInferRequest, context: Context) -> pb.ModelStreamInferResponse:
+    async def _answer_in_stream(
+        self, request: pb.ModelInferRequest | None, context: Context
+    ) -> pb.ModelStreamInferResponse:
+        if request is None:
+            return pb.ModelStreamInferResponse(error_message=MALFORMED[1])
         handle = lambda: self._infer(request, context.time_remaining())  # noqa: E731
         try:
             response = await self._calls.run("ModelStreamInfer", request.model_name, handle)
@@ -177,7 +182,7 @@ class InferenceService(GRPCInferenceServiceServicer):
                 write_tensor(response, name, arrays[name], places.get(name), self._memory)
             return response
 
-        here = request.ByteSize() <= _PREPARE_HERE_BYTES and _is_plain(request)
+        here = _decoding_bytes(request) <= _PREPARE_HERE_BYTES
         answer = await self._pipeline.run(
             model, lambda: self._prepare(model, request), outputs, encode, attention, urgency, here=here
         )
@@ -335,9 +340,12 @@ def _name_attention(outcome: Outcome, named: Sequence[str]) -> dict[str, Array]:
     return {name: reduce_weights(array, outcome.plan) for name, array in zip(names, weights, strict=True)}
 
 
-def _is_plain(request: pb.ModelInferRequest) -> bool:
-    """Whether its inputs are in the message and need no decoding."""
-    return not any(tensor.name == "image" or "shared_memory_region" in tensor.parameters for tensor in request.inputs)
+def _decoding_bytes(request: pb.ModelInferRequest) -> float:
+    """How much there is to read, in shared memory as well; pictures take long whatever their size."""
+    if any(tensor.name == "image" for tensor in request.inputs):
+        return math.inf
+    places = (tensor.parameters.get("shared_memory_byte_size") for tensor in request.inputs)
+    return request.ByteSize() + sum(place.int64_param for place in places if place is not None)
 
 
 def _check_repository(name: str) -> None:
