@@ -28,6 +28,10 @@ GRID = pb.PatchGrid(
     box=pb.Box(left=15, top=0, right=75, bottom=40),
 )
 WORDS = ["[CLS]", "cats", "sit", "##ting", "[SEP]"]
+VERSIONS = [
+    rpc.VersionState(model="words", version="1", state="READY"),
+    rpc.VersionState(model="words", version="2", state="UNAVAILABLE", reason="weights.bin: changed or damaged"),
+]
 TIMINGS = pb.Timings(decode_ns=1, queue_ns=2, compute_ns=3, encode_ns=4, batch_size=5)
 
 
@@ -149,7 +153,7 @@ class FakeServer(RegardServiceServicer):
     def ListModels(self, request: rpc.ListModelsRequest, context: grpc.ServicerContext) -> rpc.ListModelsResponse:  # noqa: N802
         """List the canned models."""
         self._receive(request, context)
-        return rpc.ListModelsResponse(models=models())
+        return rpc.ListModelsResponse(models=models(), versions=VERSIONS)
 
     def GetModel(self, request: rpc.GetModelRequest, context: grpc.ServicerContext) -> rpc.GetModelResponse:  # noqa: N802
         """Describe one of them."""
@@ -158,6 +162,18 @@ class FakeServer(RegardServiceServicer):
         if request.model not in served:
             context.abort(grpc.StatusCode.NOT_FOUND, f"model: {request.model!r} is not served")
         return rpc.GetModelResponse(model=served[request.model])
+
+    def LoadModel(self, request: rpc.LoadModelRequest, context: grpc.ServicerContext) -> rpc.LoadModelResponse:  # noqa: N802
+        """Answer with the model of that name."""
+        self._receive(request, context)
+        return rpc.LoadModelResponse(model=next(model for model in models() if model.name == request.model))
+
+    def UnloadModel(  # noqa: N802
+        self, request: rpc.UnloadModelRequest, context: grpc.ServicerContext
+    ) -> rpc.UnloadModelResponse:
+        """Answer."""
+        self._receive(request, context)
+        return rpc.UnloadModelResponse()
 
     def _receive(self, request: Any, context: grpc.ServicerContext) -> None:
         self.requests.append(request)

@@ -83,3 +83,12 @@ async def test_a_cancelled_call_stays_cancelled(aio_client: AsyncClient, server:
     call.cancel()
     with pytest.raises(asyncio.CancelledError):
         await call
+
+
+async def test_models_are_loaded_and_unloaded(aio_client: AsyncClient, server: FakeServer) -> None:
+    """As by the blocking client."""
+    served = (await aio_client.models())[0]
+    assert await aio_client.load_model(served.name) == served
+    await aio_client.unload_model(served.name)
+    assert [one.state for one in await aio_client.versions()] == ["READY", "UNAVAILABLE"]
+    assert type(server.requests[2]).__name__ == "UnloadModelRequest"

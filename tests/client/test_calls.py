@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from regard import AttentionRequest, Client, TensorSpec, Timings
+from regard.v1 import regard_pb2 as rpc
 from regard.v1 import types_pb2 as pb
 from tests.client.fake import NUM_HEADS, WORDS, FakeServer, photo_bytes, weights
 
@@ -196,3 +197,15 @@ def test_the_core_needs_neither_typer_nor_pictures() -> None:
     check = "import regard, sys; print({'typer', 'rich', 'matplotlib', 'PIL'} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
+
+
+def test_models_are_loaded_and_unloaded(client: Client, server: FakeServer) -> None:
+    """And the versions that are not served are listed with the reason."""
+    name = client.models()[0].name
+    assert client.load_model(name) == client.models()[0]
+    client.unload_model(name)
+    assert [one.model for one in server.requests if not isinstance(one, rpc.ListModelsRequest)] == [name, name]
+    assert [(one.version, one.state, one.reason) for one in client.versions()] == [
+        ("1", "READY", ""),
+        ("2", "UNAVAILABLE", "weights.bin: changed or damaged"),
+    ]

@@ -15,7 +15,7 @@ from PIL import Image
 
 from regard import cli
 from regard.sources import InputError, choose_model, read_source
-from tests.client.fake import FakeServer, photo_bytes
+from tests.client.fake import FakeServer, models, photo_bytes
 from tests.client.test_errors import free_address
 
 REGARD = [sys.executable, "-c", "from regard.cli import main; main()"]
@@ -55,6 +55,18 @@ def test_models_prints_a_table(run: Run) -> None:
     for words in ("bert", "text, up to 256 tokens", "predict, embed (4), attend", "12 x 3"):
         assert words in minilm
     assert (done.code, done.err) == (0, "")
+
+
+def test_models_says_which_versions_are_not_served_and_why(run: Run) -> None:
+    """Below the table."""
+    assert "words 2 is UNAVAILABLE: weights.bin: changed or damaged" in run("models").out
+
+
+def test_load_and_unload_say_what_is_served_then(run: Run) -> None:
+    """On stderr, as everything that is no answer."""
+    name = models()[0].name
+    assert f"regard: {name} {models()[0].version} is served" in run("load", name).err
+    assert f"regard: {name} is no longer served" in run("unload", name).err
 
 
 def test_models_as_json_holds_every_field(run: Run) -> None:
