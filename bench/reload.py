@@ -19,7 +19,7 @@ from bench.workloads import TEXT
 from regard import Client
 
 _CALLERS = 32
-_SETTLING_SECONDS = 4
+_SETTLING_SECONDS = 15
 
 
 def main() -> None:

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import ml_dtypes
@@ -31,6 +31,7 @@ _DTYPES: dict[int, str] = {
 }
 WIRE_DTYPES = {name: number for number, name in _DTYPES.items()}
 _MAX_AXES = 8
+_MOST_IN_NOTHING = 2**31
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
@@ -60,11 +61,22 @@ def read_tensor(field: str, tensor: pb.Tensor) -> Array:
     shape = tuple(tensor.shape)
     if len(shape) > _MAX_AXES or any(size < 0 for size in shape):
         raise InvalidInput(f"{field}.shape", list(shape)[:20], f"at most {_MAX_AXES} sizes, none negative")
-    expected_bytes = math.prod(shape) * dtype.itemsize
+    expected_bytes = count_elements(f"{field}.shape", shape) * dtype.itemsize
     if len(tensor.data) != expected_bytes:
         expected = f"{expected_bytes} bytes for {dtype.name} {list(shape)}"
         raise InvalidInput(f"{field}.data", f"{len(tensor.data)} bytes", expected)
     return np.frombuffer(tensor.data, dtype=dtype).reshape(shape)
+
+
+def count_elements(field: str, shape: Sequence[int]) -> int:
+    """Multiply sizes, none of them negative.
+
+    Raises:
+        InvalidInput: There are none, but of a shape that numpy cannot have.
+    """
+    if 0 in shape and math.prod(size for size in shape if size) > _MOST_IN_NOTHING:
+        raise InvalidInput(field, list(shape), f"a product of at most {_MOST_IN_NOTHING} beside a size of 0")
+    return math.prod(shape)
 
 
 def read_tensors(tensors: Mapping[str, pb.Tensor], contract: Contract) -> dict[str, Array]:

@@ -3,7 +3,6 @@
 Datatypes are the protocol's names (BOOL, INT8 to UINT64, FP16, BF16, FP32, FP64, BYTES).
 """
 
-import math
 import struct
 import sys
 from collections.abc import Mapping, Sequence
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from server.errors import InvalidInput
 from server.oip import open_inference_pb2 as pb
 from server.oip.shared_memory import Place, SharedMemory, read_place
-from server.tensors import BFLOAT16, name_of
+from server.tensors import BFLOAT16, count_elements, name_of
 
 Array = NDArray[Any]
 
@@ -121,7 +120,7 @@ def _read_tensor(field: str, tensor: InputTensor, raw: bytes | None) -> Array:
     shape = tuple(tensor.shape)
     if len(shape) > _MAX_AXES or any(size < 0 for size in shape):
         raise InvalidInput(f"{field}.shape", list(shape)[:20], f"at most {_MAX_AXES} sizes, none negative")
-    count = math.prod(shape)
+    count = count_elements(f"{field}.shape", shape)
     given = [name.name for name, _ in tensor.contents.ListFields()]
     if raw is not None:
         if given:

@@ -270,6 +270,10 @@ BAD: dict[str, tuple[Callable[[Request], object], str]] = {
         lambda r: r.inputs[0].shape.__setitem__(slice(0, 2), [2**62, 2**62]),
         r"inputs\[input_ids\]: 48 bytes; expected 170141183460469231731687303715884105728 for",
     ),
+    "nothing of too large a shape": (
+        lambda r: r.inputs[0].shape.__setitem__(slice(0, 2), [2**63 - 1, 0]),
+        r"shape: \[9223372036854775807, 0\]; expected a product of at most 2147483648 beside a size of 0",
+    ),
     "another shape": (lambda r: r.inputs[0].shape.__setitem__(1, 5), r"input_ids\]: 48 bytes; expected 40 for 5 elem"),
     "too few raw contents": (lambda r: r.raw_input_contents.pop(), "raw_input_contents: 1 entries; expected 2"),
     "raw and typed": (lambda r: r.inputs[0].contents.int64_contents.append(1), "contents: given beside raw contents"),

@@ -241,10 +241,8 @@ def case_what_perf_analyzer_calls(client: Client) -> None:
         client.get_model_config("free")
         assert "statistics" in client.get_server_metadata().extensions
         before = client.get_inference_statistics("free").model_stats[0].inference_stats.queue.count
-        parameters = {"triton_enable_empty_final_response": True}
         request = triton.InferInput("x", (1, 4), "FP32")
         request.set_data_from_numpy(np.ones((1, 4), np.float32))
-        del parameters  # a reserved name: perf_analyzer itself sends it, tritonclient does not let users
         for _ in range(3):
             client.infer("free", [request])
         after = client.get_inference_statistics("free").model_stats[0].inference_stats.queue.count
