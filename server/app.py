@@ -99,7 +99,9 @@ async def serve(config: Config, stop: asyncio.Event, announce: Callable[[Started
         for name in ("", *_SERVICES):
             await healths.set(name, _SERVING)
         ready = True
-        watching = asyncio.create_task(watch(config.models, repository)) if config.watch else None
+        if config.watch:
+            watching = asyncio.create_task(watch(config.models, repository))
+            watching.add_done_callback(_report_end)
         contracts = [model.contract for model in repository.all()]
         announce(Started(address, web.address, device, contracts, time.monotonic() - started_at))
         await stop.wait()
@@ -117,6 +119,11 @@ async def serve(config: Config, stop: asyncio.Event, announce: Callable[[Started
             inference.close()
         workers.shutdown()
         web.close()
+
+
+def _report_end(watching: "asyncio.Task[None]") -> None:
+    if not watching.cancelled() and (error := watching.exception()):
+        _log.error("--watch: the models folder is no longer followed: %s", error)
 
 
 async def _drain(server: grpc.aio.Server, calls: Calls, scheduler: Scheduler, seconds: float) -> None:

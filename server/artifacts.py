@@ -62,8 +62,15 @@ def versions(folder: Path) -> list[int]:
 
 
 def fingerprint(folder: Path) -> Fingerprint:
-    """Tell one content of a folder from another without reading it."""
-    found = ((path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file())
+    """Tell one content of a folder from another without reading it.
+
+    Raises:
+        StartError: It changes meanwhile, or cannot be read.
+    """
+    try:
+        found = [(path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
+    except OSError as error:
+        raise StartError(f"{folder}: cannot be read: {error.strerror}") from error
     return frozenset((str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns) for path, stat in found)
 
 

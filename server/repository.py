@@ -231,6 +231,8 @@ class Repository:
                 await self.unload(name)
         except ServerError as error:
             _log.error("%s", error)
+        except Exception:  # the watcher goes on
+            _log.exception("%s could not be loaded", name)
 
     async def _serve(self, name: str, one: _Model, wanted: dict[int, LoadedModel]) -> None:
         """Move requests to these versions, and let go of the others."""

@@ -15,9 +15,8 @@ _FIRST_LOOK_MS = 200
 async def watch(folder: Path, repository: Repository) -> None:
     """Load what was changed and unload what was removed, until cancelled."""
     root, seen_all = await asyncio.to_thread(folder.resolve), False
-    async for changes in awatch(
-        root, step=_QUIET_MS, debounce=_LONGEST_MS, rust_timeout=_FIRST_LOOK_MS, yield_on_timeout=True
-    ):
+    follow = awatch(root, step=_QUIET_MS, debounce=_LONGEST_MS, rust_timeout=_FIRST_LOOK_MS, yield_on_timeout=True)
+    async for changes in follow:
         names = {Path(path).relative_to(root).parts[0] for _, path in changes if Path(path) != root}
         if not seen_all:  # what was changed before anything was watched
             names, seen_all = names | {entry.name for entry in repository.index()}, True

@@ -160,7 +160,8 @@ class InferenceService(GRPCInferenceServiceServicer):
         try:
             response = await self._compute(request, remaining)
         except ServerError as error:
-            _log.info("request %r of %r: %s: %s", request.id, request.model_name, error.code.name, error)
+            level = logging.INFO if request.id else logging.DEBUG  # who gives an id wants to find it again
+            _log.log(level, "request %r of %r: %s: %s", request.id, request.model_name, error.code.name, error)
             raise
         _log.debug("request %r of %r: OK", request.id, request.model_name)
         return response
