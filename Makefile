@@ -27,7 +27,7 @@ demo: $(READY) ## Export, serve, classify, embed and attend on real photographs 
 test: $(READY) ## Run the tests
 	$(BIN)/python -m pytest
 
-test-install: $(READY) ## Install the server alone in a new environment and serve the embedded model
+test-install: $(READY) ## Tests that install: the server alone, serving the embedded model; KServe's client, asking
 	$(BIN)/python -m pytest -m install
 
 lint: $(READY) ## Check style
