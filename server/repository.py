@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 
 from server.artifacts import Fingerprint, LoadedModel, fingerprint, model_names, versions
+from server.engine import Engine
 from server.errors import InvalidInput, NotFound, NotPossible, ServerError, StartError
 from server.packing import give_back_memory
 from server.settings import ModelSettings, SettingsError, read_settings
@@ -263,7 +264,8 @@ class Repository:
         states = self._models[name].states
         if states.get(number, (None, ""))[0] == State.UNLOADING:
             states[number] = (State.UNAVAILABLE, "unloaded")
-        self._loop.run_in_executor(None, _give_back)
+        left = next(iter(self.all()), None)
+        self._loop.run_in_executor(None, _give_back, left.engine if left else None)
 
     def _names(self) -> list[str]:
         return model_names(self._folder)
@@ -295,9 +297,13 @@ class Repository:
                 await self._serve(name, one, {})
 
 
-def _give_back() -> None:
+def _give_back(engine: Engine | None) -> None:
+    """Return memory to the system; the arena is shared, so any engine that is left can shrink it."""
     gc.collect()
-    give_back_memory()
+    if engine:
+        engine.give_back_memory()
+    else:
+        give_back_memory()
 
 
 def _is_name(name: str) -> bool:
