@@ -108,10 +108,15 @@ async def test_accepted_requests_are_answered_when_the_server_stops(start: Serve
 
 async def test_a_deadline_that_passes_in_the_queue_is_counted_and_not_computed(start: Serve) -> None:
     """The caller sees DEADLINE_EXCEEDED."""
-    async with start() as running:
+    async with start(max_queue_delay_ms=60_000) as running:  # it waits for company that does not come
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await running.stub.Embed(api.EmbedRequest(model="tiny-text", text="the cat"), timeout=1e-4)
+            await running.stub.Embed(api.EmbedRequest(model="tiny-text", text="the cat"), timeout=0.2)
         assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+        async with asyncio.timeout(30):
+            while ("regard_dropped_total", "cancelled") not in (found := await samples(running)):
+                pass  # the server hears of it
+        assert found[("regard_dropped_total", "cancelled")] == 1
+        assert ("regard_batch_rows_count", "tiny-text") not in found
 
 
 async def test_a_port_that_is_taken_stops_the_start(running: Running, start: Serve) -> None:
