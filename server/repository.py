@@ -151,7 +151,7 @@ class Repository:
     def _index(self, name: str) -> list[Entry]:
         states = self._models[name].states if name in self._models else {}
         numbers = {*states, *versions(self._folder / name)}
-        not_chosen = (State.UNAVAILABLE, "not loaded")
+        not_chosen = (State.UNAVAILABLE, "not loaded: not wanted by the model's settings, or new")
         return [Entry(name, number, *states.get(number, not_chosen)) for number in sorted(numbers)]
 
     async def load(self, name: str) -> None:
