@@ -6,6 +6,7 @@ of that request; touching a mapping would end the server (SIGBUS). Linux keeps t
 
 import os
 import re
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,10 +40,11 @@ class Region:
 
 
 class SharedMemory:
-    """The regions by name."""
+    """The regions by name. Workers read and write them; none is closed meanwhile, or its descriptor might be another's."""
 
     def __init__(self) -> None:
         self._regions: dict[str, Region] = {}
+        self._lock = threading.Lock()
 
     def regions(self, name: str = "") -> list[Region]:
         """List all regions, or one.
@@ -79,9 +81,10 @@ class SharedMemory:
 
     def unregister(self, name: str = "") -> None:
         """Close one region, or with an empty name all; one that is not there is no error."""
-        for region in list(self._regions.values()):
-            if name in ("", region.name):
-                os.close(self._regions.pop(region.name).descriptor)
+        with self._lock:
+            for region in list(self._regions.values()):
+                if name in ("", region.name):
+                    os.close(self._regions.pop(region.name).descriptor)
 
     def read(self, field: str, place: Place) -> bytes:
         """Copy a tensor's bytes out.
@@ -89,8 +92,9 @@ class SharedMemory:
         Raises:
             InvalidInput: The region is not registered, too small, or was shortened.
         """
-        region = self._within(field, place)
-        content = os.pread(region.descriptor, place.byte_size, region.offset + place.offset)
+        with self._lock:
+            region = self._within(field, place)
+            content = os.pread(region.descriptor, place.byte_size, region.offset + place.offset)
         if len(content) < place.byte_size:
             raise InvalidInput(field, f"{len(content)} bytes left in {region.key}", f"{place.byte_size}")
         return content
@@ -101,7 +105,10 @@ class SharedMemory:
         Raises:
             InvalidInput: The region is not registered, too small, or was shortened.
         """
-        region = self._within(field, place)
+        with self._lock:
+            self._write(field, self._within(field, place), place, content)
+
+    def _write(self, field: str, region: Region, place: Place, content: bytes) -> None:
         if len(content) > place.byte_size:
             raise InvalidInput(field, f"{len(content)} bytes", "a shared_memory_byte_size of at least that")
         start = region.offset + place.offset
