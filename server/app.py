@@ -92,7 +92,7 @@ async def serve(config: Config, stop: asyncio.Event, announce: Callable[[Started
         pipeline = Pipeline(config, scheduler, workers, metrics)
         most = config.max_queue_size + config.max_batch_size
         calls = Calls(most, metrics, repository.label, scheduler.suggest_retry)
-        inference = InferenceService(config, repository, pipeline, calls, metrics.statistics)
+        inference = InferenceService(config, repository, pipeline, calls, metrics.statistics, on_cpu=device.gpu is None)
         add_RegardServiceServicer_to_server(RegardService(config, repository, pipeline, calls, device.name), registrar)
         add_GRPCInferenceServiceServicer_to_server(inference, registrar)
         await server.start()

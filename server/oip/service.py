@@ -18,11 +18,12 @@ from server.calls import Calls
 from server.config import Config
 from server.errors import MALFORMED, InvalidInput, ServerError, Unimplemented
 from server.oip import open_inference_pb2 as pb
+from server.oip.cuda_memory import CudaRegion, CudaRuntime
 from server.oip.describe import describe_config, describe_metadata, describe_statistics
 from server.oip.logs import change_log_settings, read_log_settings
 from server.oip.open_inference_pb2_grpc import GRPCInferenceServiceServicer
 from server.oip.parameters import ATTENTION_PREFIX, check_names, read_attention, read_flag, read_urgency
-from server.oip.shared_memory import SharedMemory
+from server.oip.shared_memory import SharedMemory, SystemRegion
 from server.oip.tensors import DATATYPE_OF, decode_strings, read_places, read_tensors, write_tensor
 from server.pipeline import Outcome, Pipeline, Prepared, choose_outputs, prepare_arrays, prepare_images, prepare_texts
 from server.repository import Repository, State
@@ -46,13 +47,21 @@ class InferenceService(GRPCInferenceServiceServicer):
     """Standard inference clients."""
 
     def __init__(
-        self, config: Config, repository: Repository, pipeline: Pipeline, calls: Calls, statistics: Statistics
+        self,
+        config: Config,
+        repository: Repository,
+        pipeline: Pipeline,
+        calls: Calls,
+        statistics: Statistics,
+        *,
+        on_cpu: bool,
     ) -> None:
         self._config = config
         self._repository = repository
         self._pipeline = pipeline
         self._calls = calls
         self._statistics = statistics
+        self._on_cpu = on_cpu
         self._memory = SharedMemory()
 
     def close(self) -> None:
@@ -262,9 +271,9 @@ class InferenceService(GRPCInferenceServiceServicer):
 
         async def handle() -> pb.SystemSharedMemoryStatusResponse:
             response = pb.SystemSharedMemoryStatusResponse()
-            for region in self._memory.regions(request.name):
-                status = response.regions[region.name]
-                status.name, status.key = region.name, region.key
+            for name, region in self._memory.regions(SystemRegion, request.name).items():
+                status = response.regions[name]
+                status.name, status.key = name, region.key
                 status.offset, status.byte_size = region.offset, region.byte_size
             return response
 
@@ -276,7 +285,8 @@ class InferenceService(GRPCInferenceServiceServicer):
         """Register a region."""
 
         async def handle() -> pb.SystemSharedMemoryRegisterResponse:
-            self._memory.register(request.name, request.key, request.offset, request.byte_size)
+            key, offset, size = request.key, request.offset, request.byte_size
+            self._memory.register(request.name, size, lambda: SystemRegion.open(key, offset, size))
             return pb.SystemSharedMemoryRegisterResponse()
 
         return await self._calls.answer("SystemSharedMemoryRegister", "", context, handle)
@@ -285,29 +295,43 @@ class InferenceService(GRPCInferenceServiceServicer):
         self, request: pb.SystemSharedMemoryUnregisterRequest, context: Context
     ) -> pb.SystemSharedMemoryUnregisterResponse:
         """Forget a region, or all."""
-        self._memory.unregister(request.name)
+        self._memory.unregister(SystemRegion, request.name)
         return pb.SystemSharedMemoryUnregisterResponse()
 
     async def CudaSharedMemoryStatus(  # noqa: N802
         self, request: pb.CudaSharedMemoryStatusRequest, context: Context
     ) -> pb.CudaSharedMemoryStatusResponse:
-        """List the registered regions of GPU memory: none."""
-        return pb.CudaSharedMemoryStatusResponse()
+        """List the registered regions of GPU memory."""
+
+        async def handle() -> pb.CudaSharedMemoryStatusResponse:
+            response = pb.CudaSharedMemoryStatusResponse()
+            for name, region in self._memory.regions(CudaRegion, request.name).items():
+                status = response.regions[name]
+                status.name, status.device_id, status.byte_size = name, region.device_id, region.byte_size
+            return response
+
+        return await self._calls.answer("CudaSharedMemoryStatus", "", context, handle)
 
     async def CudaSharedMemoryRegister(  # noqa: N802
         self, request: pb.CudaSharedMemoryRegisterRequest, context: Context
     ) -> pb.CudaSharedMemoryRegisterResponse:
-        """Refuse."""
+        """Register a region of GPU memory, where the server runs on a GPU."""
 
         async def handle() -> pb.CudaSharedMemoryRegisterResponse:
-            raise Unimplemented("regions of CUDA memory are not supported; use system shared memory or raw contents")
+            if self._on_cpu:
+                raise Unimplemented("this server has no CUDA device; use system shared memory or raw contents")
+            handle, device_id, size = request.raw_handle, request.device_id, request.byte_size
+            runtime = CudaRuntime()
+            self._memory.register(request.name, size, lambda: CudaRegion.open(handle, device_id, size, runtime))
+            return pb.CudaSharedMemoryRegisterResponse()
 
         return await self._calls.answer("CudaSharedMemoryRegister", "", context, handle)
 
     async def CudaSharedMemoryUnregister(  # noqa: N802
         self, request: pb.CudaSharedMemoryUnregisterRequest, context: Context
     ) -> pb.CudaSharedMemoryUnregisterResponse:
-        """Forget a region, or all: there is none."""
+        """Forget a region of GPU memory, or all."""
+        self._memory.unregister(CudaRegion, request.name)
         return pb.CudaSharedMemoryUnregisterResponse()
 
     async def TraceSetting(self, request: pb.TraceSettingRequest, context: Context) -> pb.TraceSettingResponse:  # noqa: N802

@@ -1,16 +1,16 @@
-"""Regions of POSIX shared memory that callers on the same machine have registered, for inputs and outputs.
+"""Regions of memory that callers on the same machine have registered, for inputs and outputs; the service reads them.
 
-A region is read and written through its file descriptor, never mapped: where its owner shortens it, a read is an error
-of that request; touching a mapping would end the server (SIGBUS). Linux keeps these objects in /dev/shm.
+POSIX shared memory is read and written through its file descriptor, never mapped: where its owner shortens it, a read
+is an error of that request; touching a mapping would end the server (SIGBUS). Linux keeps these objects in /dev/shm.
 """
 
 import os
 import re
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from server.errors import InvalidInput, NotFound, NotPossible
 
@@ -28,42 +28,97 @@ class Place:
     byte_size: int
 
 
-@dataclass(frozen=True)
-class Region:
-    """A registered region; offset and size in bytes within the object of that key."""
+class Region(Protocol):
+    """A registered region."""
 
-    name: str
+    @property
+    def byte_size(self) -> int:
+        """How large it is."""
+        ...
+
+    def read(self, offset: int, byte_size: int) -> bytes:
+        """Copy bytes out; fewer where they are no longer there."""
+        ...
+
+    def write(self, offset: int, content: bytes) -> bool:
+        """Copy bytes in; False where there is no longer room."""
+        ...
+
+    def close(self) -> None:
+        """Let go of it."""
+        ...
+
+
+@dataclass(frozen=True)
+class SystemRegion:
+    """A part of a POSIX shared memory object; offset and size in bytes."""
+
     key: str
     offset: int
     byte_size: int
     descriptor: int
 
+    @classmethod
+    def open(cls, key: str, offset: int, byte_size: int) -> "SystemRegion":
+        """Open the object of a key.
+
+        Raises:
+            InvalidInput: The key is none, or the object is smaller.
+            NotPossible: The system has no /dev/shm.
+        """
+        if not _FOLDER.is_dir():
+            raise NotPossible(f"key: this system has no {_FOLDER}; expected Linux")
+        if not _KEY.fullmatch(key) or key.strip("/") in (".", ".."):
+            raise InvalidInput("key", repr(key), "the name of a shared memory object, as shm_open takes it")
+        try:
+            descriptor = os.open(_FOLDER / key.lstrip("/"), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError as error:
+            raise InvalidInput("key", repr(key), f"an object that can be opened ({error.strerror})") from error
+        size, end = os.fstat(descriptor).st_size, offset + byte_size
+        if size < end:
+            os.close(descriptor)
+            raise InvalidInput("byte_size", f"offset and byte_size end at {end}", f"at most {size}, the size of {key}")
+        return cls(key, offset, byte_size, descriptor)
+
+    def read(self, offset: int, byte_size: int) -> bytes:
+        """See Region."""
+        return os.pread(self.descriptor, byte_size, self.offset + offset)
+
+    def write(self, offset: int, content: bytes) -> bool:
+        """See Region."""
+        start = self.offset + offset
+        if os.fstat(self.descriptor).st_size < start + len(content):
+            return False
+        return os.pwrite(self.descriptor, content, start) == len(content)
+
+    def close(self) -> None:
+        """See Region."""
+        os.close(self.descriptor)
+
 
 class SharedMemory:
-    """The regions by name. Workers read and write them; none is closed meanwhile, or its descriptor might be another's."""
+    """The regions by name. Workers read and write them, and none is closed meanwhile."""
 
     def __init__(self) -> None:
         self._regions: dict[str, Region] = {}
         self._lock = threading.Lock()
 
-    def regions(self, name: str = "") -> list[Region]:
-        """List all regions, or one.
+    def regions(self, kind: type[Any], name: str = "") -> dict[str, Any]:
+        """List the regions of a kind by name, or one.
 
         Raises:
             NotFound: There is no such region.
         """
-        if not name:
-            return list(self._regions.values())
-        if name not in self._regions:
+        found = {key: region for key, region in self._regions.items() if isinstance(region, kind)}
+        if name and name not in found:
             raise NotFound(f"name: {name[:100]!r} is not registered; expected a registered region")
-        return [self._regions[name]]
+        return {name: found[name]} if name else found
 
-    def register(self, name: str, key: str, offset: int, byte_size: int) -> None:
-        """Open a region.
+    def register(self, name: str, byte_size: int, open_region: Callable[[], Region]) -> None:
+        """Open a region and give it a name.
 
         Raises:
-            InvalidInput: The name is taken, the key is none, or the object is smaller.
-            NotPossible: The system has no /dev/shm.
+            InvalidInput: The name is empty or taken, or see SystemRegion.open and CudaRegion.open.
         """
         if not name:
             raise InvalidInput("name", "empty", "a name for the region")
@@ -73,18 +128,14 @@ class SharedMemory:
             raise InvalidInput("name", repr(name), f"at most {_MOST_REGIONS} regions at a time")
         if not byte_size:
             raise InvalidInput("byte_size", byte_size, "at least 1")
-        if not _FOLDER.is_dir():
-            raise NotPossible(f"key: this system has no {_FOLDER}; expected Linux")
-        if not _KEY.fullmatch(key) or key.strip("/") in (".", ".."):
-            raise InvalidInput("key", repr(key), "the name of a shared memory object, as shm_open takes it")
-        self._regions[name] = Region(name, key, offset, byte_size, _open(key, offset + byte_size))
+        self._regions[name] = open_region()
 
-    def unregister(self, name: str = "") -> None:
-        """Close one region, or with an empty name all; one that is not there is no error."""
+    def unregister(self, kind: type[Any] = object, name: str = "") -> None:
+        """Close one region of a kind, or with an empty name all; one that is not there is no error."""
         with self._lock:
-            for region in list(self._regions.values()):
-                if name in ("", region.name):
-                    os.close(self._regions.pop(region.name).descriptor)
+            for key, region in list(self._regions.items()):
+                if name in ("", key) and isinstance(region, kind):
+                    self._regions.pop(key).close()
 
     def read(self, field: str, place: Place) -> bytes:
         """Copy a tensor's bytes out.
@@ -93,10 +144,9 @@ class SharedMemory:
             InvalidInput: The region is not registered, too small, or was shortened.
         """
         with self._lock:
-            region = self._within(field, place)
-            content = os.pread(region.descriptor, place.byte_size, region.offset + place.offset)
+            content = self._within(field, place).read(place.offset, place.byte_size)
         if len(content) < place.byte_size:
-            raise InvalidInput(field, f"{len(content)} bytes left in {region.key}", f"{place.byte_size}")
+            raise InvalidInput(field, f"{len(content)} bytes left in {place.region}", f"{place.byte_size}")
         return content
 
     def write(self, field: str, place: Place, content: bytes) -> None:
@@ -105,16 +155,11 @@ class SharedMemory:
         Raises:
             InvalidInput: The region is not registered, too small, or was shortened.
         """
-        with self._lock:
-            self._write(field, self._within(field, place), place, content)
-
-    def _write(self, field: str, region: Region, place: Place, content: bytes) -> None:
         if len(content) > place.byte_size:
             raise InvalidInput(field, f"{len(content)} bytes", "a shared_memory_byte_size of at least that")
-        start = region.offset + place.offset
-        if os.fstat(region.descriptor).st_size < start + len(content):
-            raise InvalidInput(field, f"{region.key} was shortened", f"{start + len(content)} bytes")
-        os.pwrite(region.descriptor, content, start)
+        with self._lock:
+            if not self._within(field, place).write(place.offset, content):
+                raise InvalidInput(field, f"{place.region} was shortened", f"{place.offset + len(content)} bytes")
 
     def _within(self, field: str, place: Place) -> Region:
         if place.region not in self._regions:
@@ -122,7 +167,7 @@ class SharedMemory:
         region = self._regions[place.region]
         if place.offset + place.byte_size > region.byte_size:
             end = f"bytes up to {place.offset + place.byte_size}"
-            raise InvalidInput(field, end, f"at most {region.byte_size}, the size of {region.name}")
+            raise InvalidInput(field, end, f"at most {region.byte_size}, the size of {place.region}")
         return region
 
 
@@ -147,17 +192,3 @@ def read_place(field: str, parameters: Mapping[str, Any]) -> Place | None:
     if "shared_memory_byte_size" not in parameters:
         raise InvalidInput(f"{field}.shared_memory_byte_size", "missing", "the tensor's size in bytes")
     return Place(region, sizes["shared_memory_offset"], sizes["shared_memory_byte_size"])
-
-
-def _open(key: str, least_bytes: int) -> int:
-    try:
-        descriptor = os.open(_FOLDER / key.lstrip("/"), os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
-    except OSError as error:
-        raise InvalidInput("key", repr(key), f"an object that can be opened ({error.strerror})") from error
-    size = os.fstat(descriptor).st_size
-    if size < least_bytes:
-        os.close(descriptor)
-        raise InvalidInput(
-            "byte_size", f"offset and byte_size end at {least_bytes}", f"at most {size}, the size of {key}"
-        )
-    return descriptor
