@@ -145,7 +145,7 @@ class Repository:
 
     def index(self) -> list[Entry]:
         """List every version in the folder or still in memory."""
-        names = {*self._models, *model_names(self._folder)}
+        names = {*self._models, *self._names()}
         return [entry for name in sorted(names) for entry in self._index(name)]
 
     def _index(self, name: str) -> list[Entry]:
@@ -161,8 +161,7 @@ class Repository:
             NotFound: The folder holds no such model.
             NotPossible: A version or the settings cannot be used; what was served goes on.
         """
-        found = versions(self._folder / name) if _is_name(name) else []
-        if not found:
+        if not _is_name(name) or not versions(self._folder / name):
             raise NotFound(f"model: {name[:100]!r} is not in the models folder; expected {_one_of(self._names())}")
         one = self._models.setdefault(name, _Model(Usage(ModelSettings(), partial(self._when_idle, name))))
         async with one.lock:
@@ -170,7 +169,7 @@ class Repository:
                 settings = read_settings(self._folder / name)
             except SettingsError as error:
                 raise NotPossible(str(error)) from error
-            one.usage.settings = settings
+            one.usage.settings, found = settings, versions(self._folder / name)
             wanted, failures = await self._load_versions(name, one, settings, found)
             one.asleep = False
             await self._serve(name, one, wanted)
@@ -268,7 +267,10 @@ class Repository:
         self._loop.run_in_executor(None, _give_back, left.engine if left else None)
 
     def _names(self) -> list[str]:
-        return model_names(self._folder)
+        try:
+            return model_names(self._folder)
+        except StartError:  # it was there at the start
+            return []
 
     def _when_idle(self, name: str) -> None:
         """Called when a model's last request has left."""
