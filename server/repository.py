@@ -261,8 +261,11 @@ class Repository:
 
     def _freed(self, name: str, number: int) -> None:
         states = self._models[name].states
+        _log.info("%s %d is freed", name, number)
         if states.get(number, (None, ""))[0] == State.UNLOADING:
-            states[number] = (State.UNAVAILABLE, "unloaded")
+            del states[number]
+            if (self._folder / name / str(number)).is_dir():
+                states[number] = (State.UNAVAILABLE, "unloaded")
         left = next(iter(self.all()), None)
         self._loop.run_in_executor(None, _give_back, left.engine if left else None)
 

@@ -273,6 +273,21 @@ async def test_a_model_can_be_unloaded_and_loaded_again(folder: Path) -> None:
             await repository.load(name)
 
 
+async def test_a_version_whose_folder_has_gone_is_forgotten_when_it_is_freed(folder: Path) -> None:
+    """Until then it is listed."""
+    repository = make(folder)
+    await repository.start()
+    add_version(folder, 2)
+    shutil.rmtree(artifact(folder, 1))
+    held = repository.find("", "")
+    await repository.load("tiny-text")
+    assert states(repository) == {1: ("UNLOADING", ""), 2: ("READY", "")}
+    del held
+    gc.collect()
+    await asyncio.sleep(0)
+    assert states(repository) == {2: ("READY", "")}
+
+
 async def test_an_idle_model_is_unloaded_and_loads_for_the_next_who_asks(folder: Path) -> None:
     """If the operator says so; to callers it was there all the time."""
     settle(folder, "unload_after_idle_seconds = 0.01")
