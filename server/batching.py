@@ -16,6 +16,11 @@ Array = NDArray[Any]
 _BYTES_PER_WEIGHT = 4
 
 
+def size_of(array: Array) -> int:
+    """Bytes that an array holds, its strings included."""
+    return array.nbytes + (sum(map(len, array.reshape(-1))) if array.dtype.kind == "O" else 0)
+
+
 class Runner(Protocol):
     """What computes batches: one graph of a model. Requests for the same one may share a batch."""
 
@@ -79,7 +84,7 @@ class Work:
     @property
     def held_bytes(self) -> int:
         """Memory that the request holds while it waits."""
-        return sum(array.nbytes for array in self.inputs.values())
+        return sum(size_of(array) for array in self.inputs.values())
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -201,11 +206,19 @@ def join(batch: Sequence[Work]) -> dict[str, Array]:
     return joined
 
 
+def _check_rows(batch: Sequence[Work], fetched: Mapping[str, Array]) -> None:
+    rows = sum(work.rows for work in batch)
+    for name, array in fetched.items():
+        if array.shape[:1] != (rows,):
+            raise ValueError(f"output {name} has the shape {array.shape} for {rows} rows")
+
+
 def part(batch: Sequence[Work], fetched: Mapping[str, Array]) -> list[Results]:
     """Give each request its rows, cut to its own length; views, not copies."""
     contract = batch[0].contract
     if not contract.batched:
         return [Results({name: fetched[name] for name in batch[0].outputs}, {})]
+    _check_rows(batch, fetched)
     ragged = any(SEQUENCE_AXIS in spec.axes for spec in contract.inputs)
     axes_of = {spec.name: spec.axes for spec in contract.outputs}
     results, start = [], 0

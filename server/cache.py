@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from server.batching import Array, Results, Work
+from server.batching import Array, Results, Work, size_of
 from server.errors import DeadlinePassed, ServerError
 from server.metrics import Metrics
 from server.scheduler import Computed
@@ -118,14 +118,18 @@ def _on_loop(deadline: float | None) -> float | None:
 def _key_of(work: Work) -> Key:
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
     for name in sorted(work.inputs):
-        array = np.ascontiguousarray(work.inputs[name])
+        array = work.inputs[name]
         digest.update(f"{name} {array.dtype} {array.shape} ".encode())
-        digest.update(array.data)
+        if array.dtype.kind == "O":
+            for element in array.reshape(-1):
+                digest.update(f"{len(element)} {element}".encode())
+        else:
+            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
     return work.graph.token, work.outputs, work.attentions, digest.digest()
 
 
 def _size_bytes(results: Results) -> int:
-    return _ENTRY_BYTES + sum(array.nbytes for array in (*results.outputs.values(), *results.attentions.values()))
+    return _ENTRY_BYTES + sum(size_of(array) for array in (*results.outputs.values(), *results.attentions.values()))
 
 
 def _copy(arrays: Mapping[str, Array]) -> dict[str, Array]:

@@ -52,7 +52,7 @@ class InvalidInput(ServerError):
             value: What came; long values are cut.
             expected: What would have been right.
         """
-        super().__init__(f"{field}: {_shorten(str(value))}; expected {expected}")
+        super().__init__(f"{_shorten(field)}: {_shorten(str(value))}; expected {_shorten(expected, 2000)}")
 
 
 class NotFound(ServerError):

@@ -1,7 +1,7 @@
 """A contract for an ONNX file that has none, read from its inputs and outputs; artifacts uses it.
 
-Rows of different requests share a batch where the first axis of every input and output is symbolic; what else is
-symbolic has to be equal then, since only a contract can say what padding would mean.
+Rows of different requests share a batch where one name stands for the first axis of every input and output and for no
+other; what else is symbolic has to be equal then, since only a contract can say what padding would mean.
 """
 
 import itertools
@@ -41,7 +41,7 @@ def describe_graph(folder: Path) -> Contract:
     except Exception as error:  # ONNX Runtime's exceptions have no common base
         raise StartError(f"{path}: ONNX Runtime cannot load it: {str(error).strip().splitlines()[0]}") from error
     inputs, outputs = session.get_inputs(), session.get_outputs()
-    batched = all(value.shape and not isinstance(value.shape[0], int) for value in (*inputs, *outputs))
+    batched = _is_batched([value.shape for value in (*inputs, *outputs)])
     types = {value.type for value in (*inputs, *outputs)}
     if types >= {"tensor(bfloat16)", "tensor(string)"}:
         raise StartError(f"{path}: has strings and bfloat16, which ONNX Runtime does not exchange together")
@@ -58,6 +58,13 @@ def describe_graph(folder: Path) -> Contract:
         )
     except ValueError as error:
         raise StartError(f"{folder}: the name of a model has to match {NAME_PATTERN}") from error
+
+
+def _is_batched(shapes: Sequence[Sequence[Any]]) -> bool:
+    """Whether one name stands for the first axis of everything, and for no other axis."""
+    first = {shape[0] if shape else None for shape in shapes}
+    others = {size for shape in shapes for size in shape[1:]}
+    return len(first) == 1 and all(isinstance(name, str) and name for name in first) and not first & others
 
 
 def _describe(path: Path, value: Any, *, batched: bool) -> TensorContract:

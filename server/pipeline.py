@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from regard.v1 import types_pb2 as pb
 from server.artifacts import LoadedModel
 from server.attention import AttentionLimits, AttentionPlan, plan_attention
-from server.batching import Work
+from server.batching import Work, size_of
 from server.cache import AnswerCache
 from server.config import Config
 from server.errors import InvalidInput, NotPossible
@@ -169,17 +169,13 @@ class Pipeline:
         )
         return Answer(result, timings)
 
-    def suggest_retry(self) -> float:
-        """Say in how many seconds a request that was refused has a chance."""
-        return self._scheduler.suggest_retry()
-
     async def _in_worker(self, job: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._workers, job)
 
     async def _encode(self, job: Callable[[], Result], computed: Computed) -> Result:
         """Encode small answers here, large ones in a worker thread: below some size the way there costs more."""
         results = computed.results
-        size_bytes = sum(array.nbytes for array in (*results.outputs.values(), *results.attentions.values()))
+        size_bytes = sum(size_of(array) for array in (*results.outputs.values(), *results.attentions.values()))
         return job() if size_bytes <= _ENCODE_HERE_BYTES else await self._in_worker(job)
 
     def _plan(

@@ -23,6 +23,8 @@ from server.usage import Usage
 
 _log = logging.getLogger(__name__)
 
+_MOST_NAMED = 30
+
 Load = Callable[[Path, Usage], LoadedModel]
 Changed = Callable[[str, LoadedModel | None], Awaitable[None]]
 
@@ -56,6 +58,7 @@ class _Model:
     states: dict[int, tuple[State, str]] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     asleep: bool = False
+    loading: "asyncio.Task[None] | None" = None
     timer: asyncio.TimerHandle | None = None
 
 
@@ -117,10 +120,11 @@ class Repository:
             raise NotFound(f"model: {name[:100]!r} is not served; expected {_one_of(names)}")
         if not version:
             return next(reversed(served.values()))
-        if not version.isdecimal() or int(version) not in served:
+        number = next((number for number in served if str(number) == version), None)
+        if number is None:
             expected = _one_of(map(str, served))
             raise NotFound(f"version: {version[:100]!r} of {name or names[0]} is not served; expected {expected}")
-        return served[int(version)]
+        return served[number]
 
     def label(self, name: str) -> str:
         """Name a model for metrics; nothing for what nobody has heard of."""
@@ -138,9 +142,10 @@ class Repository:
 
     async def acquire(self, name: str, version: str) -> LoadedModel:
         """Like find; loads a model first that was unloaded because nobody asked for it."""
-        asleep = self._models.get(name)
-        if asleep is not None and asleep.asleep:
-            await self.load(name)
+        name = name or self.label("")
+        if self.is_asleep(name):
+            one = self._models[name]
+            await asyncio.shield(one.loading or self._start_load(name, one))
         return self.find(name, version)
 
     def index(self) -> list[Entry]:
@@ -157,6 +162,8 @@ class Repository:
     async def load(self, name: str) -> None:
         """Serve a model as its folder now is: load what is new or was changed, unload what is no longer wanted.
 
+        It ends whether or not its caller waits; one that is on its way may have looked too early, and is waited for.
+
         Raises:
             NotFound: The folder holds no such model.
             NotPossible: A version or the settings cannot be used; what was served goes on.
@@ -164,6 +171,16 @@ class Repository:
         if not _is_name(name) or not versions(self._folder / name):
             raise NotFound(f"model: {name[:100]!r} is not in the models folder; expected {_one_of(self._names())}")
         one = self._models.setdefault(name, _Model(Usage(ModelSettings(), partial(self._when_idle, name))))
+        while one.loading is not None:
+            await asyncio.wait({one.loading})
+        await asyncio.shield(self._start_load(name, one))
+
+    def _start_load(self, name: str, one: _Model) -> "asyncio.Task[None]":
+        one.loading = task = asyncio.ensure_future(self._load_all(name, one))
+        task.add_done_callback(lambda done: _forget(one, done))
+        return task
+
+    async def _load_all(self, name: str, one: _Model) -> None:
         async with one.lock:
             try:
                 settings = read_settings(self._folder / name)
@@ -171,7 +188,7 @@ class Repository:
                 raise NotPossible(str(error)) from error
             one.usage.settings, found = settings, versions(self._folder / name)
             wanted, failures = await self._load_versions(name, one, settings, found)
-            one.asleep = False
+            one.asleep = one.asleep and not wanted
             await self._serve(name, one, wanted)
         if failures:
             raise NotPossible("; ".join(failures))
@@ -186,7 +203,8 @@ class Repository:
                 break
             try:
                 wanted[number] = await self._load_version(name, one, number)
-            except StartError as error:
+            except Exception as raised:  # ONNX Runtime's exceptions have no common base
+                error = raised if isinstance(raised, StartError) else StartError(f"{name} {number}: {raised}")
                 failures.append(str(error))
                 if number in one.served:  # what it was before goes on
                     wanted[number] = one.served[number]
@@ -227,7 +245,7 @@ class Repository:
         try:
             if versions(self._folder / name):
                 await self.load(name)
-            elif name in self._models and self._models[name].served:
+            elif name in self._models and (self._models[name].served or self._models[name].asleep):
                 await self.unload(name)
         except ServerError as error:
             _log.error("%s", error)
@@ -311,11 +329,19 @@ def _give_back(engine: Engine | None) -> None:
         give_back_memory()
 
 
+def _forget(one: _Model, done: "asyncio.Task[None]") -> None:
+    """End a load; what it raised has been told to those who waited, if anyone did."""
+    one.loading = None
+    if not done.cancelled():
+        done.exception()
+
+
 def _is_name(name: str) -> bool:
     """Whether it names a folder in the models folder, and not one outside."""
     return bool(name) and not name.startswith(".") and "/" not in name and "\\" not in name and "\0" not in name
 
 
 def _one_of(names: "list[str] | map[str]") -> str:
-    listed = ", ".join(names)
-    return f"one of {listed}" if listed else "a model; none is there"
+    listed = list(names)
+    more = f" and {len(listed) - _MOST_NAMED} more" if len(listed) > _MOST_NAMED else ""
+    return f"one of {', '.join(listed[:_MOST_NAMED])}{more}" if listed else "a model; none is there"

@@ -205,7 +205,6 @@ class Scheduler:
     def _finish(self, finished: Finished[_Reply]) -> None:
         load, now_ns = finished.load, time.perf_counter_ns()
         contract, compute_ns = finished.batch[0].work.contract, finished.times.total_ns
-        self._metrics.observe_batch(contract.name, str(contract.version), load.rows, load.padding_share, finished.times)
         for entry, outcome in zip(finished.batch, finished.outcomes, strict=True):
             if isinstance(outcome, Results):
                 queue_ns = finished.started_ns - entry.reply.arrived_ns
@@ -213,6 +212,7 @@ class Scheduler:
                 _resolve(entry, Computed(outcome, queue_ns, compute_ns, load.rows))
             else:
                 _resolve(entry, outcome)
+        self._metrics.observe_batch(contract.name, str(contract.version), load.rows, load.padding_share, finished.times)
 
     def _expire(self, entry: _Entry) -> None:
         self._metrics.dropped.labels("expired").inc()

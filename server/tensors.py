@@ -174,6 +174,8 @@ def _check_values(field: str, array: Array, spec: TensorContract) -> None:
 
 
 def _check_sizes(sizes: dict[str, int], contract: Contract, max_batch_size: int) -> None:
+    if contract.batched and not sizes.get(BATCH_AXIS, 1):
+        raise InvalidInput("inputs", "no rows", "at least one")
     if sizes.get(BATCH_AXIS, 1) > max_batch_size:
         raise InvalidInput(
             "inputs", f"{sizes[BATCH_AXIS]} rows", f"at most {max_batch_size} (the server's --max-batch-size)"

@@ -26,7 +26,7 @@ class Registrar:
 
 
 class _Tolerant(grpc.GenericRpcHandler):
-    """Finds a service's methods, which get None for what is no message."""
+    """Finds a service's methods; what is no message is refused, or None for the stream that can say so itself."""
 
     def __init__(self, handler: grpc.GenericRpcHandler) -> None:
         self._handler = handler
@@ -39,16 +39,16 @@ class _Tolerant(grpc.GenericRpcHandler):
             found = self._handler.service(handler_call_details)
             if found is None:
                 return None
-            self._methods[name] = _tolerate(found)
+            self._methods[name] = _tolerate(found, takes_none=name.endswith("/ModelStreamInfer"))
         return self._methods[name]
 
 
-def _tolerate(handler: Any) -> Any:
+def _tolerate(handler: Any, *, takes_none: bool) -> Any:
     read = _reader(handler.request_deserializer)
     if handler.unary_unary:
         method = _refusing(handler.unary_unary)
         return grpc.unary_unary_rpc_method_handler(method, read, handler.response_serializer)
-    if handler.stream_stream:
+    if handler.stream_stream and takes_none:
         return grpc.stream_stream_rpc_method_handler(handler.stream_stream, read, handler.response_serializer)
     return handler
 

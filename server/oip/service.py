@@ -23,7 +23,7 @@ from server.oip.describe import describe_config, describe_metadata, describe_sta
 from server.oip.logs import change_log_settings, read_log_settings
 from server.oip.open_inference_pb2_grpc import GRPCInferenceServiceServicer
 from server.oip.parameters import ATTENTION_PREFIX, check_names, read_attention, read_flag, read_urgency
-from server.oip.shared_memory import SharedMemory, SystemRegion
+from server.oip.shared_memory import SharedMemory, SystemRegion, read_place
 from server.oip.tensors import DATATYPE_OF, decode_strings, read_places, read_tensors, write_tensor
 from server.pipeline import Outcome, Pipeline, Prepared, choose_outputs, prepare_arrays, prepare_images, prepare_texts
 from server.repository import Repository, State
@@ -62,7 +62,7 @@ class InferenceService(GRPCInferenceServiceServicer):
         self._calls = calls
         self._statistics = statistics
         self._on_cpu = on_cpu
-        self._memory = SharedMemory()
+        self._memory = SharedMemory(config.max_message_bytes)
 
     def close(self) -> None:
         """Close the regions of shared memory."""
@@ -81,8 +81,10 @@ class InferenceService(GRPCInferenceServiceServicer):
         try:
             self._repository.find(request.name, request.version)
         except ServerError:
-            return pb.ModelReadyResponse(ready=self._repository.is_asleep(request.name))
-        return pb.ModelReadyResponse(ready=not self._calls.refusing)
+            known = self._repository.is_asleep(request.name)
+        else:
+            known = True
+        return pb.ModelReadyResponse(ready=known and not self._calls.refusing)
 
     async def ServerMetadata(  # noqa: N802
         self, request: pb.ServerMetadataRequest, context: Context
@@ -161,7 +163,13 @@ class InferenceService(GRPCInferenceServiceServicer):
             known = pb.ModelInferResponse(
                 id=request.id, model_name=request.model_name, model_version=request.model_version
             )
+            error.with_traceback(None)  # whose frames hold the request, and this error
             return pb.ModelStreamInferResponse(error_message=str(error), infer_response=known)
+        if response.ByteSize() > self._config.max_message_bytes * 15 // 16:
+            message = f"an answer of {response.ByteSize()} bytes is too large (the server's --max-message-bytes)"
+            return pb.ModelStreamInferResponse(
+                error_message=message, infer_response=pb.ModelInferResponse(id=request.id)
+            )
         response.parameters["triton_final_response"].bool_param = True
         return pb.ModelStreamInferResponse(infer_response=response)
 
@@ -170,7 +178,7 @@ class InferenceService(GRPCInferenceServiceServicer):
             response = await self._compute(request, remaining)
         except ServerError as error:
             level = logging.INFO if request.id else logging.DEBUG  # who gives an id wants to find it again
-            _log.log(level, "request %r of %r: %s: %s", request.id, request.model_name, error.code.name, error)
+            _log.log(level, "request %.99r of %.99r: %s: %s", request.id, request.model_name, error.code.name, error)
             raise
         _log.debug("request %r of %r: OK", request.id, request.model_name)
         return response
@@ -369,8 +377,8 @@ def _decoding_bytes(request: pb.ModelInferRequest) -> float:
     """How much there is to read, in shared memory as well; pictures take long whatever their size."""
     if any(tensor.name == "image" for tensor in request.inputs):
         return math.inf
-    places = (tensor.parameters.get("shared_memory_byte_size") for tensor in request.inputs)
-    return request.ByteSize() + sum(place.int64_param for place in places if place is not None)
+    places = (read_place(f"inputs[{tensor.name}]", tensor.parameters) for tensor in request.inputs)
+    return request.ByteSize() + sum(place.byte_size for place in places if place is not None)
 
 
 def _check_repository(name: str) -> None:

@@ -4,6 +4,7 @@ POSIX shared memory is read and written through its file descriptor, never mappe
 is an error of that request; touching a mapping would end the server (SIGBUS). Linux keeps these objects in /dev/shm.
 """
 
+import logging
 import os
 import re
 import threading
@@ -14,9 +15,12 @@ from typing import Any, Protocol
 
 from server.errors import InvalidInput, NotFound, NotPossible
 
+_log = logging.getLogger(__name__)
+
 _FOLDER = Path("/dev/shm")  # noqa: S108 -- shm_open's folder
 _KEY = re.compile(r"/?[^/\0]{1,254}")
-_MOST_REGIONS = 4096
+_MOST_REGIONS = 256
+PLACE_PARAMETERS = ("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset")
 
 
 @dataclass(frozen=True)
@@ -99,7 +103,9 @@ class SystemRegion:
 class SharedMemory:
     """The regions by name. Workers read and write them, and none is closed meanwhile."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_bytes: int) -> None:
+        """Know no region yet; `most_bytes` bounds what one tensor may take, as it does in a message."""
+        self._most_bytes = most_bytes
         self._regions: dict[str, Region] = {}
         self._lock = threading.Lock()
 
@@ -135,7 +141,11 @@ class SharedMemory:
         with self._lock:
             for key, region in list(self._regions.items()):
                 if name in ("", key) and isinstance(region, kind):
-                    self._regions.pop(key).close()
+                    del self._regions[key]
+                    try:
+                        region.close()
+                    except (OSError, NotPossible) as error:  # its owner has gone: it is forgotten all the same
+                        _log.warning("region %s: %s", key, error)
 
     def read(self, field: str, place: Place) -> bytes:
         """Copy a tensor's bytes out.
@@ -158,13 +168,20 @@ class SharedMemory:
         if len(content) > place.byte_size:
             raise InvalidInput(field, f"{len(content)} bytes", "a shared_memory_byte_size of at least that")
         with self._lock:
-            if not self._within(field, place).write(place.offset, content):
+            try:
+                written = self._within(field, place).write(place.offset, content)
+            except OSError as error:
+                raise InvalidInput(field, place.region, f"a region with room ({error.strerror})") from error
+            if not written:
                 raise InvalidInput(field, f"{place.region} was shortened", f"{place.offset + len(content)} bytes")
 
     def _within(self, field: str, place: Place) -> Region:
         if place.region not in self._regions:
             raise InvalidInput(f"{field}.shared_memory_region", repr(place.region), "a registered region")
         region = self._regions[place.region]
+        if place.byte_size > self._most_bytes:
+            expected = f"at most {self._most_bytes} (the server's --max-message-bytes)"
+            raise InvalidInput(field, f"{place.byte_size} bytes", expected)
         if place.offset + place.byte_size > region.byte_size:
             end = f"bytes up to {place.offset + place.byte_size}"
             raise InvalidInput(field, end, f"at most {region.byte_size}, the size of {place.region}")

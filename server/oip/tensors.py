@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from server.errors import InvalidInput
 from server.oip import open_inference_pb2 as pb
-from server.oip.shared_memory import Place, SharedMemory, read_place
+from server.oip.shared_memory import PLACE_PARAMETERS, Place, SharedMemory, read_place
 from server.tensors import BFLOAT16, count_elements, name_of
 
 Array = NDArray[Any]
@@ -167,7 +167,7 @@ def _read_typed(field: str, tensor: InputTensor, count: int, given: Sequence[str
 def _read_bytes(field: str, count: int, raw: bytes) -> Array:
     """Take apart elements that each have their length before them."""
     values, position = list[bytes](), 0
-    while position < len(raw):
+    while position < len(raw) and len(values) <= count:
         start = position + _LENGTH.size
         length = _LENGTH.unpack_from(raw, position)[0] if start <= len(raw) else len(raw)
         if start + length > len(raw):
@@ -215,5 +215,9 @@ def read_places(outputs: Sequence[pb.ModelInferRequest.InferRequestedOutputTenso
     for output in outputs:
         if output.name in places:
             raise InvalidInput(f"outputs[{output.name}]", "given twice", "each output once")
+        for parameter in output.parameters:
+            if parameter not in PLACE_PARAMETERS:
+                expected = f"one of {', '.join(PLACE_PARAMETERS)}"
+                raise InvalidInput(f"outputs[{output.name}].parameters", repr(parameter), expected)
         places[output.name] = read_place(f"outputs[{output.name}]", output.parameters)
     return places

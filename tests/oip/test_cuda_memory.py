@@ -35,7 +35,7 @@ class FakeRuntime:
 
 def test_tensors_are_read_from_a_gpu_and_written_to_it() -> None:
     """Within the region; it is closed when it is unregistered, and no region of another kind is."""
-    runtime, memory = FakeRuntime(), SharedMemory()
+    runtime, memory = FakeRuntime(), SharedMemory(10**6)
     memory.register("r", 16, lambda: CudaRegion.open(HANDLE, 1, 16, runtime))
     memory.write("outputs[y]", Place("r", 4, 4), b"abcd")
     assert bytes(runtime.memory[104:108]) == b"abcd"
@@ -59,4 +59,4 @@ def test_tensors_are_read_from_a_gpu_and_written_to_it() -> None:
 def test_what_is_no_handle_is_refused(handle: bytes, device: int, message: str) -> None:
     """Before CUDA sees it."""
     with pytest.raises(InvalidInput, match=message):
-        SharedMemory().register("r", 16, lambda: CudaRegion.open(handle, device, 16, FakeRuntime()))
+        SharedMemory(10**6).register("r", 16, lambda: CudaRegion.open(handle, device, 16, FakeRuntime()))

@@ -172,7 +172,7 @@ def test_typed_contents_are_read_as_raw_ones(datatype: str, dtype: Any, field: s
     request = Request()
     tensor = request.inputs.add(name="x", datatype=datatype, shape=[2, 3])
     getattr(tensor.contents, field).extend(array.reshape(-1).tolist())
-    found = read_tensors(request, SharedMemory())["x"]
+    found = read_tensors(request, SharedMemory(10**6))["x"]
     assert found.dtype == array.dtype
     np.testing.assert_array_equal(found, array)
 
@@ -183,7 +183,7 @@ def test_half_precision_travels_raw_only(datatype: str) -> None:
     request = Request()
     request.inputs.add(name="x", datatype=datatype, shape=[1])
     with pytest.raises(InvalidInput, match="expected raw_input_contents"):
-        read_tensors(request, SharedMemory())
+        read_tensors(request, SharedMemory(10**6))
 
 
 async def test_strings_come_back_as_they_were_sent(stub: GRPCInferenceServiceStub) -> None:
@@ -257,6 +257,10 @@ BAD: dict[str, tuple[Callable[[Request], object], str]] = {
     "an unknown output": (lambda r: r.outputs.add(name="nope"), "outputs: 'nope'; expected last_hidden_state, "),
     "an attention output in words": (lambda r: r.outputs.add(name="attention.x"), r"outputs\[attention.x\]: 'x'"),
     "an output twice": (lambda r: [r.outputs.add(name="logits") for _ in range(2)], r"outputs\[logits\]: given twice"),
+    "an output parameter": (
+        lambda r: setattr(r.outputs.add(name="logits").parameters["classification"], "int64_param", 1),
+        r"outputs\[logits\].parameters: 'classification'; expected one of shared_memory_region",
+    ),
     "no inputs": (no_inputs, r"inputs\[input_ids\]: missing; expected INT64 \[batch, seq_len\]"),
     "an unknown input": (lambda r: setattr(r.inputs[0], "name", "ids"), "inputs: 'ids'; expected attention_mask and"),
     "an input twice": (lambda r: setattr(r.inputs[1], "name", "input_ids"), r"inputs\[input_ids\]: given twice"),
@@ -331,6 +335,36 @@ async def test_typed_integers_out_of_range_are_refused(stub: GRPCInferenceServic
     request.inputs.add(name="in_INT8", datatype="INT8", shape=[1, 1]).contents.int_contents.append(128)
     with pytest.raises(grpc.aio.AioRpcError, match="128; expected values from -128 to 127, for INT8"):
         await stub.ModelInfer(request)
+
+
+async def test_a_request_without_rows_is_refused(stub: GRPCInferenceServiceStub) -> None:
+    """By a graph without a contract, too."""
+    with pytest.raises(grpc.aio.AioRpcError, match="inputs: no rows; expected at least one"):
+        await stub.ModelInfer(make_request("free", x=np.zeros((0, 2), np.float32)))
+
+
+async def test_equal_pointers_are_not_equal_strings(start: Serve) -> None:
+    """The answer cache knows strings and bfloat16 by what they say."""
+    async with start(cache_bytes=10**6) as running:
+        stub = GRPCInferenceServiceStub(running.channel)
+        for number in range(300):
+            answer = await stub.ModelInfer(make_bytes_request("words", "x", b"text number %d" % number))
+            assert answer.raw_output_contents[0].endswith(b"text number %d" % number)
+        arrays = {f"in_{key}": np.ones((1, 3)).astype(dtype) for key, (_, dtype, _) in DATATYPES.items()}
+        assert (await stub.ModelInfer(make_request("every-type", **arrays))).outputs
+
+
+async def test_an_answer_too_large_for_a_stream_is_its_own_error(start: Serve) -> None:
+    """The others are answered."""
+    async with start(max_message_bytes=6000) as running:
+        stub = GRPCInferenceServiceStub(running.channel)
+        large, small = (make_request("tiny-text", **tokens_of(count)) for count in (60, 4))
+        large.id, small.id = "large", "small"
+        answers = {
+            one.infer_response.id: one.error_message async for one in stub.ModelStreamInfer(iter([large, small]))
+        }
+        assert not answers["small"]
+        assert "too large (the server's --max-message-bytes)" in answers["large"]
 
 
 async def test_broken_lengths_of_bytes_are_refused(stub: GRPCInferenceServiceStub) -> None:

@@ -2,6 +2,7 @@ import asyncio
 import gc
 import json
 import shutil
+import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,7 @@ from server.artifacts import LoadedModel, load_model
 from server.device import Device, Lanes, choose_device
 from server.errors import InvalidInput, NotFound, NotPossible, StartError, TooBusy
 from server.repository import Repository, State
+from server.usage import Usage
 from tests.golden import GOLDEN_MODELS
 
 DEVICE: Device = choose_device("cpu")
@@ -76,7 +78,9 @@ def test_a_model_is_found_by_name_and_version(folder: Path) -> None:
     assert repository.find("tiny-text", "1") is repository.find("", "")
 
 
-@pytest.mark.parametrize(("name", "version"), [("nope", ""), ("tiny-text", "2"), ("tiny-text", "v1")])
+@pytest.mark.parametrize(
+    ("name", "version"), [("nope", ""), ("tiny-text", "2"), ("tiny-text", "v1"), ("tiny-text", "1" * 5000)]
+)
 def test_an_unknown_model_or_version_is_not_found(folder: Path, name: str, version: str) -> None:
     """With what there is."""
     with pytest.raises(NotFound, match="is not served; expected"):
@@ -308,6 +312,47 @@ async def test_an_idle_model_is_unloaded_and_loads_for_the_next_who_asks(folder:
     assert (await repository.acquire("tiny-text", "")).version == "1"
     assert not repository.is_asleep("tiny-text")
     assert None not in told
+
+
+async def test_a_load_ends_though_its_caller_has_gone_and_is_shared_by_who_wakes_a_model(folder: Path) -> None:
+    """One load, whoever and how many wait for it."""
+    settle(folder, "unload_after_idle_seconds = 0.01")
+    loads, gate = list[Path](), threading.Event()
+
+    def load_slowly(path: Path, usage: Usage) -> LoadedModel:
+        loads.append(path)
+        assert gate.wait(30)
+        return load_model(path, DEVICE, Lanes(1, 1), usage)
+
+    gate.set()
+    repository = Repository(folder, load_slowly, nobody_cares)
+    await repository.start()
+    freed, loop = asyncio.Event(), asyncio.get_running_loop()
+    weakref.finalize(repository.find("", "").engine, loop.call_soon_threadsafe, freed.set)
+    await asyncio.wait_for(freed.wait(), 30)
+    gate.clear()
+    callers = [asyncio.ensure_future(repository.acquire("", "")) for _ in range(3)]
+    await asyncio.sleep(0)
+    callers[0].cancel()
+    await asyncio.gather(callers[0], return_exceptions=True)
+    gate.set()
+    assert {model.version for model in await asyncio.gather(*callers[1:])} == {"1"}
+    assert len(loads) == 2
+
+
+async def test_whatever_goes_wrong_in_a_load_is_a_reason(folder: Path) -> None:
+    """Not only what was foreseen."""
+    repository = make(folder)
+    await repository.start()
+    add_version(folder, 2)
+
+    def fail(path: Path, usage: Usage) -> LoadedModel:
+        raise MemoryError("no room")
+
+    repository._load = fail
+    with pytest.raises(NotPossible, match="tiny-text 2: no room"):
+        await repository.load("tiny-text")
+    assert states(repository) == {1: ("READY", ""), 2: ("UNAVAILABLE", "tiny-text 2: no room")}
 
 
 async def test_a_model_has_limits_of_its_own(folder: Path) -> None:
