@@ -95,12 +95,27 @@ class EmbeddingContract(_Part):
 
 
 class AttentionContract(_Part):
-    """One attention output of the tapped graph, float32 [batch, heads, query, key]."""
+    """One attention output of the tapped graph, float32 [batch, heads, query, key].
+
+    Attributes:
+        output: Its name in the tapped graph.
+        layer: Counted from 0, in the order of the graph.
+        kind: "self", "causal" (self-attention in which no position looks at a later one) or "cross".
+        num_heads: Query heads.
+        query_axis: A size where fixed, else the axis of an input or output; None where only a run tells.
+        key_axis: Likewise.
+        value_norms: A further output of the tapped graph, float32 [batch, heads, key]: the length of each position's
+            value vector after its head's part of the output projection (Kobayashi et al. 2020, "Attention is Not Only
+            a Weight", section 3); None where the graph does not show that projection.
+    """
 
     output: str
     layer: int
-    kind: Literal["self", "cross"]
+    kind: Literal["self", "causal", "cross"]
     num_heads: int
+    query_axis: int | str | None = SEQUENCE_AXIS
+    key_axis: int | str | None = SEQUENCE_AXIS
+    value_norms: str | None = None
 
 
 class PatchContract(_Part):
