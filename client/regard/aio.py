@@ -2,7 +2,7 @@
 # ASYNC109 wants asyncio.timeout instead of a timeout parameter; gRPC sends this one to the server as the deadline.
 """The asyncio client of a regard server; programs use it where many requests run at once."""
 
-from collections.abc import Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from regard import codec
 from regard.answers import Classification, Embedding, Model, Prediction, VersionState
-from regard.attention import AttentionRequest
+from regard.attention import Attention, AttentionRequest
 from regard.client import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS, ChannelOptions, channel_options
 from regard.errors import from_rpc_error
 from regard.v1 import regard_pb2 as rpc
@@ -127,6 +127,30 @@ class AsyncClient:
         """As `Client.embed`."""
         request = codec.embed_request(image, text, model, version, truncate, attention, priority)
         return codec.read_embedding(await self._call(self._stub.Embed, request, timeout))
+
+    async def attend(
+        self,
+        *,
+        image: codec.ImageSource | None = None,
+        text: str | None = None,
+        inputs: Mapping[str, NDArray[Any]] | None = None,
+        model: str = "",
+        version: str = "",
+        truncate: bool = False,
+        attention: AttentionRequest | None = None,
+        priority: int = 0,
+        timeout: float | None = None,
+    ) -> AsyncIterator[Attention]:
+        """As `Client.attend`."""
+        request = codec.attend_request(image, text, inputs, model, version, truncate, attention, priority)
+        first = None
+        try:
+            async for answer in self._stub.Attend(request, timeout=self._timeout if timeout is None else timeout):
+                layer = codec.read_attended(answer, first)
+                first = first or layer
+                yield layer
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
 
     async def _call(
         self, method: Callable[..., Coroutine[Any, Any, _Answer]], request: object, timeout: float | None

@@ -30,11 +30,19 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class AttentionLayer:
-    """One layer whose attention a model can show: its number from 0, its kind, and how many heads it has."""
+    """One layer whose attention a model can show.
+
+    Attributes:
+        layer: Its number, from 0.
+        kind: Who looks at whom.
+        num_heads: How many heads it has.
+        has_value_norms: Whether its weights can be multiplied by the lengths of the value vectors.
+    """
 
     layer: int
     kind: AttentionKind
     num_heads: int
+    has_value_norms: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,42 +1,73 @@
 """Attention as callers ask for it and as it comes back; used by the clients, the pictures and the command line."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-AttentionKind = Literal["self", "cross", "unspecified"]
+AttentionKind = Literal["self", "causal", "cross", "unspecified"]
+HeadReduction = Literal["mean", "max", "min"]
+Measure = Literal["weights", "rollout", "entropy", "distance"]
+_CHOICES = {
+    "reduce_heads": (None, "mean", "max", "min"),
+    "measure": ("weights", "rollout", "entropy", "distance"),
+    "dtype": ("float32", "float16", "uint8"),
+}
 
 
 @dataclass(frozen=True)
 class AttentionRequest:
     """Which attention weights to send along with an answer.
 
-    Layers, heads and rows count from 0; negative numbers count from the end. Empty means all.
+    Layers, heads, rows and keys count from 0; negative numbers count from the end. Empty means all.
 
     Attributes:
-        layers: Layers, answered in this order.
+        layers: Layers, answered in this order; a rollout multiplies them.
         heads: Heads of each of them.
-        mean_heads: Send the mean over the chosen heads, not each of them.
+        reduce_heads: Send the "mean", "max" or "min" over the chosen heads, not each of them. A rollout takes the mean
+            unless told otherwise.
         rows: Query positions (those that look), within the request's own length.
         cls_only: Only the row of the class token; may not be given together with rows.
-        dtype: What the weights travel as. float16 halves the size, and is off by 2.5e-4 at most.
+        dtype: What the weights travel as. float16 halves the size, and is off by 2.5e-4 at most; uint8 quarters it, and
+            is off by half of 1/255 of the largest weight. Both are read as floats.
+        keys: Key positions (those looked at).
+        measure: "weights", or what the server makes of them: "rollout" (Abnar and Zuidema 2020) over the layers,
+            "entropy" of each row in nats, "distance" (Dosovitskiy et al. 2020, figure 7) of each head.
+        residual_share: Of a rollout: what the residual connection keeps of each position, in [0, 1).
+        value_weighted: Multiply weights by the lengths of the value vectors (Kobayashi et al. 2020).
+        top_k: Only so many keys of each row, the largest first; 0 for all.
+        drop_special: Leave out special tokens of a text, prefix tokens of an image.
+        renormalize: Divide rows by the sum of what is left of them.
 
     Raises:
-        ValueError: dtype is neither "float32" nor "float16".
+        ValueError: reduce_heads, measure or dtype is none of these.
     """
 
     layers: tuple[int, ...] = ()
     heads: tuple[int, ...] = ()
-    mean_heads: bool = False
+    reduce_heads: HeadReduction | None = None
     rows: tuple[int, ...] = ()
     cls_only: bool = False
-    dtype: Literal["float32", "float16"] = "float32"
+    dtype: Literal["float32", "float16", "uint8"] = "float32"
+    keys: tuple[int, ...] = ()
+    measure: Measure = "weights"
+    residual_share: float | None = None
+    value_weighted: bool = False
+    top_k: int = 0
+    drop_special: bool = False
+    renormalize: bool = False
 
     def __post_init__(self) -> None:
-        if self.dtype not in ("float32", "float16"):
-            raise ValueError(f"attention dtype is {self.dtype!r}; expected 'float32' or 'float16'")
+        for name, choices in _CHOICES.items():
+            if getattr(self, name) not in choices:
+                raise ValueError(f"attention {name} is {getattr(self, name)!r}; expected {_alternatives(choices)}")
+
+
+def _alternatives(choices: Sequence[str | None]) -> str:
+    *most, last = map(repr, choices)
+    return f"{', '.join(most)} or {last}"
 
 
 @dataclass(frozen=True)
@@ -95,15 +126,21 @@ class PatchGrid:
 
 @dataclass(frozen=True, eq=False)
 class LayerAttention:
-    """The attention weights of one layer; each row sums to 1 over the key axis.
+    """The attention weights of one layer, each row summing to 1 over the key axis; or what was made of them.
 
     Attributes:
-        layer: Which layer, from 0.
-        kind: "self", or "cross" where queries and keys come from different sequences.
-        axes: Names of the axes of weights: "batch" (predict only), "head" (absent after a mean), "query", "key".
-        heads: Which heads lie along "head", or were averaged, from 0.
+        layer: Which layer, from 0; for a rollout the last that it covers.
+        kind: "self", "causal" where no position looks at a later one, or "cross" where queries and keys come from
+            different sequences.
+        axes: Names of the axes of weights: "batch" (tensors only), "head" (absent after a reduction), "query", "key"
+            or "top"; an entropy has no "key", a distance neither "query" nor "key".
+        heads: Which heads lie along "head", or were reduced, from 0.
         queries: Which positions lie along "query", from 0.
         weights: float32 or float16, shaped as axes says, e.g. [H, Q, K]. Read-only; copy it to change it.
+        keys: Which positions lie along "key", from 0; empty for all in their order.
+        measure: What the numbers are.
+        indices: After top_k, the key position of each weight, int32 of the same shape; else None.
+        covered_layers: Those that a rollout multiplied.
     """
 
     layer: int
@@ -112,6 +149,10 @@ class LayerAttention:
     heads: tuple[int, ...]
     queries: tuple[int, ...]
     weights: NDArray[np.floating]
+    keys: tuple[int, ...] = ()
+    measure: Measure = "weights"
+    indices: NDArray[np.int32] | None = None
+    covered_layers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)

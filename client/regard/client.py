@@ -1,6 +1,6 @@
 """The blocking client of a regard server; programs and the command line use it."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from regard import codec
 from regard.answers import Classification, Embedding, Model, Prediction, VersionState
-from regard.attention import AttentionRequest
+from regard.attention import Attention, AttentionRequest
 from regard.errors import from_rpc_error
 from regard.v1 import regard_pb2 as rpc
 from regard.v1.regard_pb2_grpc import RegardServiceStub
@@ -183,6 +183,46 @@ class Client:
         """Turn an image or a text into a vector; arguments and errors are those of `classify`."""
         request = codec.embed_request(image, text, model, version, truncate, attention, priority)
         return codec.read_embedding(self._call(self._stub.Embed, request, timeout))
+
+    def attend(
+        self,
+        *,
+        image: codec.ImageSource | None = None,
+        text: str | None = None,
+        inputs: Mapping[str, NDArray[Any]] | None = None,
+        model: str = "",
+        version: str = "",
+        truncate: bool = False,
+        attention: AttentionRequest | None = None,
+        priority: int = 0,
+        timeout: float | None = None,
+    ) -> Iterator[Attention]:
+        """Yield what a model looks at, one layer at a time, so that no answer is larger than a layer.
+
+        Args:
+            image: As for `classify`.
+            text: As for `classify`. Exactly one of image, text and inputs.
+            inputs: As for `predict`.
+            model: May be empty where only one is served.
+            version: Empty means the newest.
+            truncate: Cut a text that has more tokens than the model takes, instead of refusing it.
+            attention: What is wanted; None for all of every layer.
+            priority: 1 is served first, then 2, then 3; 0 means 2.
+            timeout: Seconds for all layers, instead of the client's own.
+
+        Raises:
+            ValueError: Not exactly one of image, text and inputs is given.
+            OSError: The image is a path that cannot be read.
+        """
+        request = codec.attend_request(image, text, inputs, model, version, truncate, attention, priority)
+        first = None
+        try:
+            for answer in self._stub.Attend(request, timeout=self._timeout if timeout is None else timeout):
+                layer = codec.read_attended(answer, first)
+                first = first or layer
+                yield layer
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
 
     def _call(self, method: Callable[..., _Answer], request: object, timeout: float | None) -> _Answer:
         try:

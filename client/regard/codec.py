@@ -2,9 +2,11 @@
 
 import os
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from regard.answers import (
@@ -19,7 +21,17 @@ from regard.answers import (
     Timings,
     VersionState,
 )
-from regard.attention import Attention, AttentionKind, AttentionRequest, Box, LayerAttention, PatchGrid, Token
+from regard.attention import (
+    Attention,
+    AttentionKind,
+    AttentionRequest,
+    Box,
+    HeadReduction,
+    LayerAttention,
+    Measure,
+    PatchGrid,
+    Token,
+)
 from regard.tensors import DTYPE_NAMES, DTYPES, read_tensor, write_tensor
 from regard.v1 import regard_pb2 as rpc
 from regard.v1 import types_pb2 as pb
@@ -27,7 +39,24 @@ from regard.v1 import types_pb2 as pb
 ImageSource = bytes | str | os.PathLike[str]
 """A JPEG, PNG or WebP file: its bytes, or its path."""
 
-_KINDS: dict[pb.AttentionKind, AttentionKind] = {pb.ATTENTION_KIND_SELF: "self", pb.ATTENTION_KIND_CROSS: "cross"}
+_KINDS: dict[pb.AttentionKind, AttentionKind] = {
+    pb.ATTENTION_KIND_SELF: "self",
+    pb.ATTENTION_KIND_CROSS: "cross",
+    pb.ATTENTION_KIND_CAUSAL: "causal",
+}
+_HEAD_REDUCTIONS: dict[HeadReduction | None, pb.HeadReduction] = {
+    None: pb.HEAD_REDUCTION_UNSPECIFIED,
+    "mean": pb.HEAD_REDUCTION_MEAN,
+    "max": pb.HEAD_REDUCTION_MAX,
+    "min": pb.HEAD_REDUCTION_MIN,
+}
+_MEASURES: dict[Measure, pb.AttentionMeasure] = {
+    "weights": pb.ATTENTION_MEASURE_UNSPECIFIED,
+    "rollout": pb.ATTENTION_MEASURE_ROLLOUT,
+    "entropy": pb.ATTENTION_MEASURE_ENTROPY,
+    "distance": pb.ATTENTION_MEASURE_DISTANCE,
+}
+_MEASURE_NAMES = {number: name for name, number in _MEASURES.items()}
 _MODALITIES: dict[pb.Modality, Modality] = {pb.MODALITY_TEXT: "text", pb.MODALITY_IMAGE: "image"}
 
 
@@ -94,6 +123,40 @@ def embed_request(
     )
 
 
+def attend_request(
+    image: ImageSource | None,
+    text: str | None,
+    inputs: Mapping[str, NDArray[Any]] | None,
+    model: str,
+    version: str,
+    truncate: bool,
+    attention: AttentionRequest | None,
+    priority: int,
+) -> rpc.AttendRequest:
+    """Build a request from an image, a text or arrays; ValueError unless it is exactly one of them."""
+    request = rpc.AttendRequest(
+        model=model, version=version, truncate=truncate, attention=_write_attention(attention), priority=priority
+    )
+    if inputs is None:
+        image_bytes = _image_bytes(image, text)
+        if image_bytes is None:
+            request.text = text or ""
+        else:
+            request.image = image_bytes
+        return request
+    if image is not None or text is not None:
+        raise ValueError("give an image, a text or inputs, exactly one of them")
+    for name, array in inputs.items():
+        request.tensors.tensors[name].CopyFrom(write_tensor(name, array))
+    return request
+
+
+def read_attended(answer: rpc.AttendResponse, first: Attention | None) -> Attention:
+    """Read one layer of a stream; what the positions stand for came with the first."""
+    attention = _read_attention(answer.attention)
+    return attention if first is None else replace(attention, tokens=first.tokens, patches=first.patches)
+
+
 def read_prediction(answer: rpc.PredictResponse) -> Prediction:
     """Read the answer to predict."""
     return Prediction(
@@ -145,7 +208,8 @@ def read_model(model: pb.Model) -> Model:
         embedding_dim=model.embedding_dim,
         embedding_normalized=model.embedding_normalized,
         attention_layers=tuple(
-            AttentionLayer(layer.layer, _read_kind(layer.kind), layer.num_heads) for layer in model.attention_layers
+            AttentionLayer(layer.layer, _read_kind(layer.kind), layer.num_heads, layer.has_value_norms)
+            for layer in model.attention_layers
         ),
         patches=_read_patches(model.patches) if model.HasField("patches") else None,
         max_tokens=model.max_tokens,
@@ -172,10 +236,17 @@ def _write_attention(attention: AttentionRequest | None) -> pb.AttentionRequest 
     return pb.AttentionRequest(
         layers=attention.layers,
         heads=attention.heads,
-        head_reduction=pb.HEAD_REDUCTION_MEAN if attention.mean_heads else pb.HEAD_REDUCTION_UNSPECIFIED,
+        head_reduction=_HEAD_REDUCTIONS[attention.reduce_heads],
         rows=attention.rows,
         cls_only=attention.cls_only,
         dtype=DTYPES[attention.dtype],
+        keys=attention.keys,
+        measure=_MEASURES[attention.measure],
+        residual_share=attention.residual_share,
+        value_weighted=attention.value_weighted,
+        top_k=attention.top_k,
+        drop_special=attention.drop_special,
+        renormalize=attention.renormalize,
     )
 
 
@@ -195,8 +266,17 @@ def _read_layer(layer: pb.LayerAttention) -> LayerAttention:
         axes=tuple(layer.axes),
         heads=tuple(layer.heads),
         queries=tuple(layer.queries),
-        weights=read_tensor(layer.weights),
+        weights=_read_weights(layer),
+        keys=tuple(layer.keys),
+        measure=_MEASURE_NAMES.get(layer.measure, "weights"),
+        indices=read_tensor(layer.indices) if layer.HasField("indices") else None,
+        covered_layers=tuple(layer.covered_layers),
     )
+
+
+def _read_weights(layer: pb.LayerAttention) -> NDArray[np.floating]:
+    weights = read_tensor(layer.weights)
+    return weights * np.float32(layer.scale) if weights.dtype == np.uint8 else weights
 
 
 def _read_kind(kind: pb.AttentionKind) -> AttentionKind:

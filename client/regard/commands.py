@@ -198,7 +198,7 @@ def _wanted(source: Source, layer: int, head: int | None, rows: tuple[int, ...])
     return AttentionRequest(
         layers=(layer,),
         heads=() if head is None else (head,),
-        mean_heads=head is None and not is_photo,
+        reduce_heads="mean" if head is None and not is_photo else None,
         rows=rows,
         cls_only=is_photo and not rows,
     )

@@ -49,6 +49,11 @@ class RegardServiceStub(object):
                 request_serializer=regard_dot_v1_dot_regard__pb2.EmbedRequest.SerializeToString,
                 response_deserializer=regard_dot_v1_dot_regard__pb2.EmbedResponse.FromString,
                 _registered_method=True)
+        self.Attend = channel.unary_stream(
+                '/regard.v1.RegardService/Attend',
+                request_serializer=regard_dot_v1_dot_regard__pb2.AttendRequest.SerializeToString,
+                response_deserializer=regard_dot_v1_dot_regard__pb2.AttendResponse.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/regard.v1.RegardService/ListModels',
                 request_serializer=regard_dot_v1_dot_regard__pb2.ListModelsRequest.SerializeToString,
@@ -90,6 +95,14 @@ class RegardServiceServicer(object):
 
     def Embed(self, request, context):
         """Turns an image or a text into a vector.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Attend(self, request, context):
+        """Shows what a model looks at, one layer a message: no answer needs a large message, and the first layer arrives
+        before the last is made.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -141,6 +154,11 @@ def add_RegardServiceServicer_to_server(servicer, server):
                     servicer.Embed,
                     request_deserializer=regard_dot_v1_dot_regard__pb2.EmbedRequest.FromString,
                     response_serializer=regard_dot_v1_dot_regard__pb2.EmbedResponse.SerializeToString,
+            ),
+            'Attend': grpc.unary_stream_rpc_method_handler(
+                    servicer.Attend,
+                    request_deserializer=regard_dot_v1_dot_regard__pb2.AttendRequest.FromString,
+                    response_serializer=regard_dot_v1_dot_regard__pb2.AttendResponse.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
@@ -244,6 +262,33 @@ class RegardService(object):
             '/regard.v1.RegardService/Embed',
             regard_dot_v1_dot_regard__pb2.EmbedRequest.SerializeToString,
             regard_dot_v1_dot_regard__pb2.EmbedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Attend(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/regard.v1.RegardService/Attend',
+            regard_dot_v1_dot_regard__pb2.AttendRequest.SerializeToString,
+            regard_dot_v1_dot_regard__pb2.AttendResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,12 +27,22 @@ class HeadReduction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     HEAD_REDUCTION_UNSPECIFIED: _ClassVar[HeadReduction]
     HEAD_REDUCTION_MEAN: _ClassVar[HeadReduction]
+    HEAD_REDUCTION_MAX: _ClassVar[HeadReduction]
+    HEAD_REDUCTION_MIN: _ClassVar[HeadReduction]
+
+class AttentionMeasure(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ATTENTION_MEASURE_UNSPECIFIED: _ClassVar[AttentionMeasure]
+    ATTENTION_MEASURE_ROLLOUT: _ClassVar[AttentionMeasure]
+    ATTENTION_MEASURE_ENTROPY: _ClassVar[AttentionMeasure]
+    ATTENTION_MEASURE_DISTANCE: _ClassVar[AttentionMeasure]
 
 class AttentionKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     ATTENTION_KIND_UNSPECIFIED: _ClassVar[AttentionKind]
     ATTENTION_KIND_SELF: _ClassVar[AttentionKind]
     ATTENTION_KIND_CROSS: _ClassVar[AttentionKind]
+    ATTENTION_KIND_CAUSAL: _ClassVar[AttentionKind]
 
 class Modality(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -54,9 +64,16 @@ DATA_TYPE_UINT32: DataType
 DATA_TYPE_UINT64: DataType
 HEAD_REDUCTION_UNSPECIFIED: HeadReduction
 HEAD_REDUCTION_MEAN: HeadReduction
+HEAD_REDUCTION_MAX: HeadReduction
+HEAD_REDUCTION_MIN: HeadReduction
+ATTENTION_MEASURE_UNSPECIFIED: AttentionMeasure
+ATTENTION_MEASURE_ROLLOUT: AttentionMeasure
+ATTENTION_MEASURE_ENTROPY: AttentionMeasure
+ATTENTION_MEASURE_DISTANCE: AttentionMeasure
 ATTENTION_KIND_UNSPECIFIED: AttentionKind
 ATTENTION_KIND_SELF: AttentionKind
 ATTENTION_KIND_CROSS: AttentionKind
+ATTENTION_KIND_CAUSAL: AttentionKind
 MODALITY_UNSPECIFIED: Modality
 MODALITY_TEXT: Modality
 MODALITY_IMAGE: Modality
@@ -71,21 +88,48 @@ class Tensor(_message.Message):
     data: bytes
     def __init__(self, dtype: _Optional[_Union[DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., data: _Optional[bytes] = ...) -> None: ...
 
+class TensorMap(_message.Message):
+    __slots__ = ("tensors",)
+    class TensorsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: Tensor
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
+    TENSORS_FIELD_NUMBER: _ClassVar[int]
+    tensors: _containers.MessageMap[str, Tensor]
+    def __init__(self, tensors: _Optional[_Mapping[str, Tensor]] = ...) -> None: ...
+
 class AttentionRequest(_message.Message):
-    __slots__ = ("layers", "heads", "head_reduction", "rows", "cls_only", "dtype")
+    __slots__ = ("layers", "heads", "head_reduction", "rows", "cls_only", "dtype", "keys", "measure", "residual_share", "value_weighted", "top_k", "drop_special", "renormalize")
     LAYERS_FIELD_NUMBER: _ClassVar[int]
     HEADS_FIELD_NUMBER: _ClassVar[int]
     HEAD_REDUCTION_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
     CLS_ONLY_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    MEASURE_FIELD_NUMBER: _ClassVar[int]
+    RESIDUAL_SHARE_FIELD_NUMBER: _ClassVar[int]
+    VALUE_WEIGHTED_FIELD_NUMBER: _ClassVar[int]
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
+    DROP_SPECIAL_FIELD_NUMBER: _ClassVar[int]
+    RENORMALIZE_FIELD_NUMBER: _ClassVar[int]
     layers: _containers.RepeatedScalarFieldContainer[int]
     heads: _containers.RepeatedScalarFieldContainer[int]
     head_reduction: HeadReduction
     rows: _containers.RepeatedScalarFieldContainer[int]
     cls_only: bool
     dtype: DataType
-    def __init__(self, layers: _Optional[_Iterable[int]] = ..., heads: _Optional[_Iterable[int]] = ..., head_reduction: _Optional[_Union[HeadReduction, str]] = ..., rows: _Optional[_Iterable[int]] = ..., cls_only: bool = ..., dtype: _Optional[_Union[DataType, str]] = ...) -> None: ...
+    keys: _containers.RepeatedScalarFieldContainer[int]
+    measure: AttentionMeasure
+    residual_share: float
+    value_weighted: bool
+    top_k: int
+    drop_special: bool
+    renormalize: bool
+    def __init__(self, layers: _Optional[_Iterable[int]] = ..., heads: _Optional[_Iterable[int]] = ..., head_reduction: _Optional[_Union[HeadReduction, str]] = ..., rows: _Optional[_Iterable[int]] = ..., cls_only: bool = ..., dtype: _Optional[_Union[DataType, str]] = ..., keys: _Optional[_Iterable[int]] = ..., measure: _Optional[_Union[AttentionMeasure, str]] = ..., residual_share: _Optional[float] = ..., value_weighted: bool = ..., top_k: _Optional[int] = ..., drop_special: bool = ..., renormalize: bool = ...) -> None: ...
 
 class Attention(_message.Message):
     __slots__ = ("layers", "tokens", "patches")
@@ -98,20 +142,30 @@ class Attention(_message.Message):
     def __init__(self, layers: _Optional[_Iterable[_Union[LayerAttention, _Mapping]]] = ..., tokens: _Optional[_Union[TokenSequence, _Mapping]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ...) -> None: ...
 
 class LayerAttention(_message.Message):
-    __slots__ = ("layer", "kind", "axes", "heads", "queries", "weights")
+    __slots__ = ("layer", "kind", "axes", "heads", "queries", "weights", "keys", "scale", "indices", "measure", "covered_layers")
     LAYER_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     AXES_FIELD_NUMBER: _ClassVar[int]
     HEADS_FIELD_NUMBER: _ClassVar[int]
     QUERIES_FIELD_NUMBER: _ClassVar[int]
     WEIGHTS_FIELD_NUMBER: _ClassVar[int]
+    KEYS_FIELD_NUMBER: _ClassVar[int]
+    SCALE_FIELD_NUMBER: _ClassVar[int]
+    INDICES_FIELD_NUMBER: _ClassVar[int]
+    MEASURE_FIELD_NUMBER: _ClassVar[int]
+    COVERED_LAYERS_FIELD_NUMBER: _ClassVar[int]
     layer: int
     kind: AttentionKind
     axes: _containers.RepeatedScalarFieldContainer[str]
     heads: _containers.RepeatedScalarFieldContainer[int]
     queries: _containers.RepeatedScalarFieldContainer[int]
     weights: Tensor
-    def __init__(self, layer: _Optional[int] = ..., kind: _Optional[_Union[AttentionKind, str]] = ..., axes: _Optional[_Iterable[str]] = ..., heads: _Optional[_Iterable[int]] = ..., queries: _Optional[_Iterable[int]] = ..., weights: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
+    keys: _containers.RepeatedScalarFieldContainer[int]
+    scale: float
+    indices: Tensor
+    measure: AttentionMeasure
+    covered_layers: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, layer: _Optional[int] = ..., kind: _Optional[_Union[AttentionKind, str]] = ..., axes: _Optional[_Iterable[str]] = ..., heads: _Optional[_Iterable[int]] = ..., queries: _Optional[_Iterable[int]] = ..., weights: _Optional[_Union[Tensor, _Mapping]] = ..., keys: _Optional[_Iterable[int]] = ..., scale: _Optional[float] = ..., indices: _Optional[_Union[Tensor, _Mapping]] = ..., measure: _Optional[_Union[AttentionMeasure, str]] = ..., covered_layers: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class TokenSequence(_message.Message):
     __slots__ = ("tokens",)
@@ -230,11 +284,13 @@ class TensorSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., dtype: _Optional[_Union[DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., axes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class AttentionLayer(_message.Message):
-    __slots__ = ("layer", "kind", "num_heads")
+    __slots__ = ("layer", "kind", "num_heads", "has_value_norms")
     LAYER_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     NUM_HEADS_FIELD_NUMBER: _ClassVar[int]
+    HAS_VALUE_NORMS_FIELD_NUMBER: _ClassVar[int]
     layer: int
     kind: AttentionKind
     num_heads: int
-    def __init__(self, layer: _Optional[int] = ..., kind: _Optional[_Union[AttentionKind, str]] = ..., num_heads: _Optional[int] = ...) -> None: ...
+    has_value_norms: bool
+    def __init__(self, layer: _Optional[int] = ..., kind: _Optional[_Union[AttentionKind, str]] = ..., num_heads: _Optional[int] = ..., has_value_norms: bool = ...) -> None: ...
