@@ -26,7 +26,7 @@ async def test_requests_and_answers_are_those_of_the_blocking_client(
 ) -> None:
     """Both send equal requests for equal arguments and read equal answers."""
     inputs = {"x": np.arange(6, dtype=">i4").reshape(2, 3).T}
-    attention = AttentionRequest(layers=(-1,), mean_heads=True)
+    attention = AttentionRequest(layers=(-1,), reduce_heads="mean")
     prediction = await aio_client.predict(inputs, model="tensors", outputs=["x"], attention=attention)
     classification = await aio_client.classify(image=photo_bytes(), top_k=1, attention=attention)
     embedding = await aio_client.embed(text="a", truncate=True, attention=attention)

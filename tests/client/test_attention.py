@@ -36,5 +36,5 @@ def test_a_layer_not_sent_is_a_lookup_error(number: int) -> None:
 
 def test_an_unknown_dtype_is_refused_at_once() -> None:
     """Before anything is sent."""
-    with pytest.raises(ValueError, match="attention dtype is 'int8'; expected 'float32' or 'float16'"):
+    with pytest.raises(ValueError, match="attention dtype is 'int8'; expected 'float32', 'float16' or 'uint8'"):
         AttentionRequest(dtype=cast("Any", "int8"))

@@ -172,7 +172,7 @@ def test_attention_of_a_photo_comes_with_its_grid(client: Client, server: FakeSe
 
 def test_a_mean_over_heads_has_no_head_axis(client: Client) -> None:
     """But the averaged heads are named."""
-    attention = client.embed(text="a", attention=AttentionRequest(mean_heads=True)).attention
+    attention = client.embed(text="a", attention=AttentionRequest(reduce_heads="mean")).attention
     assert attention is not None
     layer = attention.layers[0]
     assert (layer.axes, layer.heads, layer.weights.shape) == (("query", "key"), (0, 1, 2), (5, 5))
