@@ -1,6 +1,7 @@
 """What a caller wants of the attention weights: checked before anything runs, cut out and reduced before it is sent."""
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,19 +9,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regard.v1 import types_pb2 as pb
-from server.contract import AttentionContract, Contract
+from server import measures
+from server.contract import AttentionContract, Contract, PatchContract
 from server.errors import InvalidInput, NotPossible
 from server.tensors import write_tensor
 
 Array = NDArray[Any]
 
-_COMPUTED_ITEM_BYTES = 4
-KINDS = {"self": pb.ATTENTION_KIND_SELF, "cross": pb.ATTENTION_KIND_CROSS}
-_DTYPES: dict[int, type[np.floating[Any]]] = {
+_COMPUTED_ITEM_BYTES, _INDEX_BYTES = 4, 4
+_RESIDUAL_SHARE = 0.5  # Abnar and Zuidema 2020, section 3
+KINDS = {
+    "self": pb.ATTENTION_KIND_SELF,
+    "causal": pb.ATTENTION_KIND_CAUSAL,
+    "cross": pb.ATTENTION_KIND_CROSS,
+}
+_DTYPES: dict[int, type[np.generic]] = {
     pb.DATA_TYPE_UNSPECIFIED: np.float32,
     pb.DATA_TYPE_FLOAT32: np.float32,
     pb.DATA_TYPE_FLOAT16: np.float16,
+    pb.DATA_TYPE_UINT8: np.uint8,
 }
+_REDUCTIONS = {
+    pb.HEAD_REDUCTION_UNSPECIFIED: None,
+    pb.HEAD_REDUCTION_MEAN: "mean",
+    pb.HEAD_REDUCTION_MAX: "max",
+    pb.HEAD_REDUCTION_MIN: "min",
+}
+_WEIGHTS, _ROLLOUT = pb.ATTENTION_MEASURE_UNSPECIFIED, pb.ATTENTION_MEASURE_ROLLOUT
+_ENTROPY, _DISTANCE = pb.ATTENTION_MEASURE_ENTROPY, pb.ATTENTION_MEASURE_DISTANCE
 
 
 @dataclass(frozen=True)
@@ -31,32 +47,69 @@ class AttentionPlan:
         indices: Which layers, counted from 0, in the order asked for.
         layers: These.
         heads: Indices, counted from 0, in the order asked for.
-        mean_heads: Whether the mean over these heads is sent instead of each.
+        reduction: "mean", "max" or "min" over these heads; None sends each.
         queries: Query positions, counted from 0; None for all.
+        keys: Key positions, likewise.
         dtype: Of what is sent.
+        measure: What is made of the weights.
+        residual_share: Of a rollout.
+        value_weighted: Whether weights are multiplied by the lengths of the value vectors.
+        top_k: How many keys of each row; 0 for all.
+        renormalize: Whether rows are divided by the sum of what is left of them.
+        patches: How positions lie on an image; None where there is none.
     """
 
     indices: tuple[int, ...]
     layers: tuple[AttentionContract, ...]
     heads: tuple[int, ...]
-    mean_heads: bool
+    reduction: str | None
     queries: tuple[int, ...] | None
-    dtype: type[np.floating[Any]]
+    keys: tuple[int, ...] | None
+    dtype: type[np.generic]
+    measure: pb.AttentionMeasure
+    residual_share: float
+    value_weighted: bool
+    top_k: int
+    renormalize: bool
+    patches: PatchContract | None
 
     @property
     def outputs(self) -> tuple[str, ...]:
         """The tapped graph's outputs to fetch."""
-        return tuple(layer.output for layer in self.layers)
+        norms = (layer.value_norms for layer in self.layers if self.value_weighted)
+        return (*(layer.output for layer in self.layers), *(name for name in norms if name))
+
+    @property
+    def is_rollout(self) -> bool:
+        """Whether the layers are multiplied into one."""
+        return self.measure == _ROLLOUT
+
+    @property
+    def axes(self) -> list[str]:
+        """Names of the axes of what is sent, without the batch."""
+        heads = [] if self.reduction or self.is_rollout else ["head"]
+        rest = {_ENTROPY: ["query"], _DISTANCE: []}.get(self.measure, ["query", "top" if self.top_k else "key"])
+        return [*heads, *rest]
 
     def answer_bytes(self, rows: int, length: int) -> int:
-        """Size of the weights that will be sent for a request of so many rows and positions."""
-        heads = 1 if self.mean_heads else len(self.heads)
-        queries = length if self.queries is None else len(self.queries)
-        return len(self.layers) * rows * heads * queries * length * np.dtype(self.dtype).itemsize
+        """Size of what will be sent for a request of so many rows and positions."""
+        sizes = {"head": len(self.heads)}
+        item_bytes = np.dtype(self.dtype).itemsize + (_INDEX_BYTES if "top" in self.axes else 0)
+        total = 0
+        for layer in self.layers[:1] if self.is_rollout else self.layers:
+            queries, keys = (_size(axis, length) for axis in (layer.query_axis, layer.key_axis))
+            sizes["query"] = queries if self.queries is None else len(self.queries)
+            sizes["key"] = keys if self.keys is None else len(self.keys)
+            sizes["top"] = min(self.top_k, sizes["key"])
+            total += rows * math.prod(sizes[axis] for axis in self.axes) * item_bytes
+        return total
 
     def computed_bytes(self, rows: int, length: int) -> int:
         """Size of the weights that are computed for it, float32, before anything is cut out or reduced."""
-        return sum(layer.num_heads for layer in self.layers) * rows * length * length * _COMPUTED_ITEM_BYTES
+        weights = sum(
+            layer.num_heads * _size(layer.query_axis, length) * _size(layer.key_axis, length) for layer in self.layers
+        )
+        return weights * rows * _COMPUTED_ITEM_BYTES
 
 
 @dataclass(frozen=True)
@@ -67,8 +120,33 @@ class AttentionLimits:
     computed_bytes: int
 
 
+@dataclass(frozen=True, eq=False)
+class Reduced:
+    """What is sent of one layer, or of a rollout.
+
+    Attributes:
+        layer: The last that it covers.
+        values: Of the plan's dtype, [B, ...] with the plan's axes.
+        scale: What uint8 values are multiplied by; 0 for other dtypes.
+        indices: After top_k, the key position of each value, int32; else None.
+        queries: Positions along "query", or averaged.
+    """
+
+    layer: AttentionContract
+    values: Array
+    scale: float
+    indices: Array | None
+    queries: Sequence[int]
+
+
 def plan_attention(
-    request: pb.AttentionRequest, contract: Contract, *, rows: int, length: int, limits: AttentionLimits
+    request: pb.AttentionRequest,
+    contract: Contract,
+    *,
+    rows: int,
+    length: int,
+    limits: AttentionLimits,
+    special: Sequence[int] | None = None,
 ) -> AttentionPlan:
     """Check an attention request against a model and an input.
 
@@ -78,34 +156,100 @@ def plan_attention(
         rows: Rows of the input.
         length: Its positions: tokens, or patches and class token.
         limits: How much may be computed and sent.
+        special: Positions that are no part of the input: special tokens, prefix tokens; None where nobody knows.
 
     Raises:
-        NotPossible: The model was exported without attention.
-        InvalidInput: A layer, head or row that does not exist, is named twice, or an answer too large.
+        NotPossible: The model was exported without attention, or without what a measure needs.
+        InvalidInput: A layer, head, row or key that does not exist, is named twice, or an answer too large.
     """
     if not contract.attention:
         raise NotPossible(f"attention: {contract.name} was exported without attention")
-    if request.cls_only and request.rows:
-        raise InvalidInput("attention.rows", list(request.rows), "no rows together with cls_only")
-    if request.dtype not in _DTYPES:
-        name = pb.DataType.Name(request.dtype) if request.dtype in pb.DataType.values() else request.dtype
-        raise InvalidInput("attention.dtype", name, "FLOAT32 or FLOAT16")
-    if request.head_reduction not in pb.HeadReduction.values():
-        raise InvalidInput("attention.head_reduction", request.head_reduction, "one of the values of HeadReduction")
+    _check_choices(request)
     indices = _indices("layers", request.layers, len(contract.attention))
     layers = tuple(contract.attention[i] for i in indices)
-    fewest_heads = min(layer.num_heads for layer in layers)
-    chosen_rows = [0] if request.cls_only else request.rows
+    queries, keys = _choose_positions(request, layers, length, special)
     plan = AttentionPlan(
         indices=indices,
         layers=layers,
-        heads=_indices("heads", request.heads, fewest_heads),
-        mean_heads=request.head_reduction == pb.HEAD_REDUCTION_MEAN,
-        queries=_indices("rows", chosen_rows, length) if chosen_rows else None,
+        heads=_indices("heads", request.heads, min(layer.num_heads for layer in layers)),
+        reduction=_REDUCTIONS[request.head_reduction],
+        queries=queries,
+        keys=keys,
         dtype=_DTYPES[request.dtype],
+        measure=request.measure,
+        residual_share=request.residual_share if request.HasField("residual_share") else _RESIDUAL_SHARE,
+        value_weighted=request.value_weighted,
+        top_k=request.top_k,
+        renormalize=request.renormalize,
+        patches=contract.patches,
     )
+    _check_measure(plan, length)
     _check_sizes(plan, rows, length, limits)
     return plan
+
+
+def _check_choices(request: pb.AttentionRequest) -> None:
+    """Refuse values that are none, and fields that contradict each other."""
+    if request.dtype not in _DTYPES:
+        name = pb.DataType.Name(request.dtype) if request.dtype in pb.DataType.values() else request.dtype
+        raise InvalidInput("attention.dtype", name, "FLOAT32, FLOAT16 or UINT8")
+    if request.head_reduction not in _REDUCTIONS:
+        raise InvalidInput("attention.head_reduction", request.head_reduction, "one of the values of HeadReduction")
+    if request.measure not in pb.AttentionMeasure.values():
+        raise InvalidInput("attention.measure", request.measure, "one of the values of AttentionMeasure")
+    if request.cls_only and request.rows:
+        raise InvalidInput("attention.rows", list(request.rows), "no rows together with cls_only")
+    if request.drop_special and (request.rows or request.cls_only or request.keys):
+        raise InvalidInput("attention.drop_special", "true", "neither rows, cls_only nor keys together with it")
+    if request.top_k < 0:
+        raise InvalidInput("attention.top_k", request.top_k, "0 for all keys, or a positive number")
+    if request.top_k and request.measure in (_ENTROPY, _DISTANCE):
+        name = pb.AttentionMeasure.Name(request.measure)
+        raise InvalidInput("attention.top_k", request.top_k, f"0 with {name}, which has no keys")
+    if request.HasField("residual_share"):
+        if request.measure != _ROLLOUT:
+            raise InvalidInput("attention.residual_share", request.residual_share, "none but for a rollout")
+        if not 0 <= request.residual_share < 1:
+            raise InvalidInput("attention.residual_share", request.residual_share, "at least 0 and less than 1")
+
+
+def _choose_positions(
+    request: pb.AttentionRequest, layers: Sequence[AttentionContract], length: int, special: Sequence[int] | None
+) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
+    """Resolve query and key positions; None stands for all of them."""
+    if request.drop_special:
+        if special is None:
+            expected = "false: only a text or an image says which positions are special"
+            raise InvalidInput("attention.drop_special", "true", expected)
+        kept = tuple(sorted(set(range(length)) - set(special)))
+        if not kept:
+            expected = "an input with at least one position that is not special"
+            raise InvalidInput("attention.drop_special", "true", expected)
+        return kept, kept
+    rows = [0] if request.cls_only else request.rows
+    queries = min(_size(layer.query_axis, length) for layer in layers)
+    keys = min(_size(layer.key_axis, length) for layer in layers)
+    return (
+        _indices("rows", rows, queries) if rows else None,
+        _indices("keys", request.keys, keys) if request.keys else None,
+    )
+
+
+def _check_measure(plan: AttentionPlan, length: int) -> None:
+    """Refuse what this model or these positions do not allow."""
+    for index, layer in zip(plan.indices, plan.layers, strict=True):
+        if plan.value_weighted and layer.value_norms is None:
+            raise NotPossible(
+                f"attention.value_weighted: the export of layer {index} does not show its output projection; "
+                "expected layers with has_value_norms"
+            )
+        if plan.measure in (_ROLLOUT, _DISTANCE) and layer.kind == "cross":
+            name = pb.AttentionMeasure.Name(plan.measure)
+            raise NotPossible(f"attention.measure: {name} of layer {index}, which is cross-attention; expected self")
+    if plan.is_rollout and list(plan.indices) != sorted(plan.indices):
+        raise InvalidInput("attention.layers", list(plan.indices), "rising numbers for a rollout")
+    if plan.measure == _DISTANCE and not (_on_input(plan, plan.queries, length) and _on_input(plan, plan.keys, length)):
+        raise InvalidInput("attention.rows", list(plan.queries or ()), "at least one row and key that is a patch")
 
 
 def _check_sizes(plan: AttentionPlan, rows: int, length: int, limits: AttentionLimits) -> None:
@@ -120,6 +264,11 @@ def _check_sizes(plan: AttentionPlan, rows: int, length: int, limits: AttentionL
         raise InvalidInput("attention", f"{computed_bytes} bytes of weights to compute", expected)
 
 
+def _size(axis: int | str | None, length: int) -> int:
+    """Size of a query or key axis; what is symbolic has the request's own length."""
+    return axis if isinstance(axis, int) else length
+
+
 def _indices(field: str, wanted: Sequence[int], count: int) -> tuple[int, ...]:
     """Resolve negative indices; none wanted means all of them."""
     for index in wanted:
@@ -131,45 +280,104 @@ def _indices(field: str, wanted: Sequence[int], count: int) -> tuple[int, ...]:
     return resolved
 
 
-def reduce_weights(weights: Array, plan: AttentionPlan) -> Array:
-    """Cut out and reduce one layer.
+def _on_input(plan: AttentionPlan, chosen: Sequence[int] | None, length: int) -> list[int]:
+    """Leave the prefix tokens of an image out of some positions; None stands for all."""
+    first = plan.patches.prefix_tokens if plan.patches else 0
+    return [position for position in (range(length) if chosen is None else chosen) if position >= first]
+
+
+def reduce_attention(plan: AttentionPlan, weights: Mapping[str, Array]) -> Iterator[Reduced]:
+    """Yield what is sent, layer by layer, each made when it is wanted.
 
     Args:
-        weights: float32 [B, H, Q, K].
         plan: What was asked for.
-
-    Returns:
-        [B, heads, queries, K], or [B, queries, K] after a mean over heads, of the plan's dtype.
+        weights: By output name, float32 [B, H, Q, K] and value norms [B, H, K]; padding already cut off.
     """
-    if plan.heads != tuple(range(weights.shape[1])):
-        weights = weights[:, list(plan.heads)]
-    if plan.queries is not None:
-        weights = weights[:, :, list(plan.queries)]
-    if plan.mean_heads:
-        weights = weights.mean(axis=1, dtype=np.float32)
-    return weights.astype(plan.dtype, copy=False)
+    if plan.is_rollout:
+        yield _rollout(plan, weights)
+        return
+    for layer in plan.layers:
+        yield _reduce(plan, layer, _choose_heads(plan, layer, weights))
 
 
-def write_attention(plan: AttentionPlan, weights: Mapping[str, Array], *, batched: bool) -> pb.Attention:
-    """Turn fetched weights into the answer.
+def _choose_heads(plan: AttentionPlan, layer: AttentionContract, weights: Mapping[str, Array]) -> Array:
+    """Cut out heads and rows, and weigh by values; [B, heads, queries, K]. A rollout needs every row."""
+    heads = slice(None) if plan.heads == tuple(range(layer.num_heads)) else list(plan.heads)
+    chosen = weights[layer.output][:, heads]
+    if plan.queries is not None and not plan.is_rollout:
+        chosen = chosen[:, :, list(plan.queries)]
+    if plan.value_weighted and layer.value_norms:
+        chosen = measures.weigh_by_values(chosen, weights[layer.value_norms][:, heads])
+    return chosen
+
+
+def _reduce(plan: AttentionPlan, layer: AttentionContract, chosen: Array) -> Reduced:
+    queries: Sequence[int] = range(chosen.shape[2]) if plan.queries is None else plan.queries
+    if plan.measure == _WEIGHTS:
+        values = measures.fuse_heads(chosen, plan.reduction) if plan.reduction else chosen
+        return _finish(plan, layer, _choose_keys(plan, values), queries)
+    if plan.measure == _ENTROPY:
+        values = measures.entropy(measures.normalize_rows(_choose_keys(plan, chosen)))
+    else:
+        on_input = _on_input(plan, plan.queries, chosen.shape[2])
+        places, queries = [list(queries).index(query) for query in on_input], on_input
+        keys = _on_input(plan, plan.keys, chosen.shape[3])
+        looked_at = measures.normalize_rows(chosen[:, :, places][..., keys])
+        values = measures.mean_distance(looked_at, measures.distances(queries, keys, plan.patches))
+    return _finish(plan, layer, measures.fuse_heads(values, plan.reduction) if plan.reduction else values, queries)
+
+
+def _rollout(plan: AttentionPlan, weights: Mapping[str, Array]) -> Reduced:
+    fused = [
+        measures.fuse_heads(_choose_heads(plan, layer, weights), plan.reduction or "mean") for layer in plan.layers
+    ]
+    flow = measures.rollout(fused, plan.residual_share, plan.queries)
+    queries = range(flow.shape[1]) if plan.queries is None else plan.queries
+    return _finish(plan, plan.layers[-1], _choose_keys(plan, flow), queries)
+
+
+def _choose_keys(plan: AttentionPlan, values: Array) -> Array:
+    if plan.keys is not None:
+        values = values[..., list(plan.keys)]
+    return measures.normalize_rows(values) if plan.renormalize else values
+
+
+def _finish(plan: AttentionPlan, layer: AttentionContract, values: Array, queries: Sequence[int]) -> Reduced:
+    """Keep the largest, and round to what travels."""
+    indices, scale = None, 0.0
+    if "top" in plan.axes:
+        values, indices = measures.largest(values, plan.top_k)
+        if plan.keys is not None:
+            indices = np.asarray(plan.keys, dtype=np.int32)[indices]
+    if plan.dtype is np.uint8:
+        values, scale = measures.to_uint8(values)
+    return Reduced(layer, values.astype(plan.dtype, copy=False), scale, indices, queries)
+
+
+def write_attention(plan: AttentionPlan, weights: Mapping[str, Array], *, batched: bool) -> Iterator[pb.LayerAttention]:
+    """Turn fetched weights into the entries of the answer, each made when it is wanted.
 
     Args:
         plan: What was asked for.
-        weights: float32 [B, H, Q, K] by output name, padding already cut off.
+        weights: As for reduce_attention.
         batched: Whether to keep the batch axis; otherwise B is 1.
     """
-    axes = ["batch"] if batched else []
-    axes += ["query", "key"] if plan.mean_heads else ["head", "query", "key"]
-    answer = pb.Attention()
-    for layer in plan.layers:
-        array = weights[layer.output]
-        reduced = reduce_weights(array, plan)
-        answer.layers.add(
-            layer=layer.layer,
-            kind=KINDS[layer.kind],
-            axes=axes,
-            heads=plan.heads,
-            queries=range(array.shape[2]) if plan.queries is None else plan.queries,
-            weights=write_tensor(reduced if batched else reduced[0]),
-        )
-    return answer
+    return (_write_layer(plan, reduced, batched=batched) for reduced in reduce_attention(plan, weights))
+
+
+def _write_layer(plan: AttentionPlan, reduced: Reduced, *, batched: bool) -> pb.LayerAttention:
+    message = pb.LayerAttention(
+        layer=reduced.layer.layer,
+        kind=KINDS[reduced.layer.kind],
+        axes=[*(["batch"] if batched else []), *plan.axes],
+        heads=plan.heads,
+        queries=reduced.queries,
+        weights=write_tensor(reduced.values if batched else reduced.values[0]),
+        keys=plan.keys or (),
+        scale=reduced.scale,
+        measure=plan.measure,
+        covered_layers=plan.indices if plan.is_rollout else (),
+    )
+    if reduced.indices is not None:
+        message.indices.CopyFrom(write_tensor(reduced.indices if batched else reduced.indices[0]))
+    return message

@@ -1,7 +1,7 @@
 """What a request needs computed, how requests are joined into a batch, how its results are parted."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -213,25 +213,29 @@ def _check_rows(batch: Sequence[Work], fetched: Mapping[str, Array]) -> None:
             raise ValueError(f"output {name} has the shape {array.shape} for {rows} rows")
 
 
+def _own_part(axes: Sequence[int | str | None], length: slice) -> Iterator[slice]:
+    """Cut padding off every axis behind the batch."""
+    return (length if axis == SEQUENCE_AXIS else slice(None) for axis in axes[1:])
+
+
 def part(batch: Sequence[Work], fetched: Mapping[str, Array]) -> list[Results]:
     """Give each request its rows, cut to its own length; views, not copies."""
     contract = batch[0].contract
     if not contract.batched:
-        return [Results({name: fetched[name] for name in batch[0].outputs}, {})]
+        work = batch[0]
+        return [
+            Results({name: fetched[name] for name in work.outputs}, {name: fetched[name] for name in work.attentions})
+        ]
     _check_rows(batch, fetched)
     ragged = any(SEQUENCE_AXIS in spec.axes for spec in contract.inputs)
     axes_of = {spec.name: spec.axes for spec in contract.outputs}
+    attention_axes = contract.attention_axes
     results, start = [], 0
     for work in batch:
         rows = slice(start, start + work.rows)
         length = slice(work.length) if ragged else slice(None)
-        outputs = {
-            name: fetched[name][
-                (rows, *(length if axis == SEQUENCE_AXIS else slice(None) for axis in axes_of[name][1:]))
-            ]
-            for name in work.outputs
-        }
-        attentions = {name: fetched[name][rows, :, length, length] for name in work.attentions}
+        outputs = {name: fetched[name][(rows, *_own_part(axes_of[name], length))] for name in work.outputs}
+        attentions = {name: fetched[name][(rows, *_own_part(attention_axes[name], length))] for name in work.attentions}
         results.append(Results(outputs, attentions))
         start += work.rows
     return results

@@ -220,6 +220,16 @@ class Contract(_Part):
         """Whether rows of different requests may share a run: the first axis of everything is the batch."""
         return all(spec.axes[:1] == (BATCH_AXIS,) for spec in (*self.inputs, *self.outputs))
 
+    @property
+    def attention_axes(self) -> dict[str, tuple[int | str | None, ...]]:
+        """The axes of the tapped graph's further outputs, by name."""
+        axes = dict[str, tuple[int | str | None, ...]]()
+        for layer in self.attention:
+            axes[layer.output] = (BATCH_AXIS, layer.num_heads, layer.query_axis, layer.key_axis)
+            if layer.value_norms:
+                axes[layer.value_norms] = (BATCH_AXIS, layer.num_heads, layer.key_axis)
+        return axes
+
     @model_validator(mode="after")
     def _check_references(self) -> Self:
         outputs = {spec.name for spec in self.outputs}

@@ -35,7 +35,12 @@ def describe_model(model: LoadedModel, max_batch_size: int, device: str) -> pb.M
     if contract.patches:
         described.patches.CopyFrom(describe_patches(contract.patches))
     for layer in contract.attention:
-        described.attention_layers.add(layer=layer.layer, kind=KINDS[layer.kind], num_heads=layer.num_heads)
+        described.attention_layers.add(
+            layer=layer.layer,
+            kind=KINDS[layer.kind],
+            num_heads=layer.num_heads,
+            has_value_norms=layer.value_norms is not None,
+        )
     return described
 
 

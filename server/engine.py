@@ -149,9 +149,7 @@ class Engine:
         inputs, outputs = ([spec.name for spec in specs] for specs in (contract.inputs, contract.outputs))
         self.plain.check_names(folder / PLAIN_GRAPH, inputs, outputs)
         if self.tapped:
-            self.tapped.check_names(
-                folder / TAPPED_GRAPH, inputs, [*outputs, *(spec.output for spec in contract.attention)]
-            )
+            self.tapped.check_names(folder / TAPPED_GRAPH, inputs, [*outputs, *contract.attention_axes])
 
     def warm_up(self) -> None:
         """Run each session, so that the first caller does not pay for it, and measure what batches cost.
@@ -173,7 +171,7 @@ class Engine:
 
     def _run_samples(self) -> None:
         outputs = [spec.name for spec in self._contract.outputs]
-        attentions = [spec.output for spec in self._contract.attention]
+        attentions = list(self._contract.attention_axes)
         if self._contract.family == FOREIGN:
             self._warm_up_foreign(outputs)
             return

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from regard.v1 import types_pb2 as pb
 from server.artifacts import LoadedModel
-from server.attention import AttentionLimits, AttentionPlan, plan_attention
+from server.attention import AttentionLimits, AttentionPlan, plan_attention, write_attention
 from server.batching import Work, size_of
 from server.cache import AnswerCache
 from server.config import Config
@@ -169,6 +169,14 @@ class Pipeline:
         )
         return Answer(result, timings)
 
+    async def encode_layers(self, outcome: Outcome) -> AsyncIterator[pb.LayerAttention]:
+        """Make the entries of an attention answer one after the other, in a worker thread."""
+        if outcome.plan is None:
+            return
+        layers = write_attention(outcome.plan, outcome.attentions, batched=outcome.prepared.source is None)
+        while (layer := await self._in_worker(lambda: next(layers, None))) is not None:
+            yield layer
+
     async def _in_worker(self, job: Callable[[], Result]) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._workers, job)
 
@@ -185,7 +193,14 @@ class Pipeline:
             return None
         # A sixteenth of the message is left for everything but the weights.
         limits = AttentionLimits(self._config.max_message_bytes * 15 // 16, self._config.max_attention_bytes)
-        return plan_attention(attention, model.contract, rows=prepared.rows, length=prepared.length, limits=limits)
+        return plan_attention(
+            attention,
+            model.contract,
+            rows=prepared.rows,
+            length=prepared.length,
+            limits=limits,
+            special=_special(model, prepared),
+        )
 
 
 def prepare_text(model: LoadedModel, text: str, *, truncate: bool, max_bytes: int) -> Prepared:
@@ -270,7 +285,7 @@ def prepare_tensors(model: LoadedModel, tensors: Mapping[str, pb.Tensor], max_ba
     """Check a caller's own tensors for a model.
 
     Raises:
-        InvalidInput: See read_inputs.
+        InvalidInput: See read_tensors and check_inputs.
     """
     return prepare_arrays(model, read_tensors(tensors, model.contract), max_batch_size)
 
@@ -308,6 +323,13 @@ def choose_outputs(model: LoadedModel, wanted: tuple[str, ...]) -> tuple[str, ..
         if name not in known:
             raise InvalidInput("outputs", repr(name), f"{', '.join(known)}, the outputs of {model.name}")
     return tuple(dict.fromkeys(wanted)) or known
+
+
+def _special(model: LoadedModel, prepared: Prepared) -> Sequence[int] | None:
+    """Positions that are no part of the input; None where only the caller knows."""
+    if isinstance(prepared.source, Tokens):
+        return [position for position, special in enumerate(prepared.source.special) if special]
+    return range(model.contract.patches.prefix_tokens) if model.contract.patches else None
 
 
 def _positions(model: LoadedModel) -> int:

@@ -35,7 +35,7 @@ from server.text import Tokens
 _DEFAULT_TOP_K = 5
 _PREPARE_HERE_BYTES = 4 * 2**10
 
-Request = api.PredictRequest | api.ClassifyRequest | api.EmbedRequest
+Request = api.PredictRequest | api.ClassifyRequest | api.EmbedRequest | api.AttendRequest
 Response = TypeVar("Response", api.PredictResponse, api.ClassifyResponse, api.EmbedResponse)
 
 
@@ -60,6 +60,10 @@ class RegardService(RegardServiceServicer):
     async def Embed(self, request: api.EmbedRequest, context: Context) -> api.EmbedResponse:  # noqa: N802
         """Turn an image or a text into a vector."""
         return await self._calls.answer("Embed", request.model, context, lambda: self._embed(request, context))
+
+    async def Attend(self, request: api.AttendRequest, context: Context) -> None:  # noqa: N802
+        """Show what a model looks at, one layer a message."""
+        await self._calls.answer("Attend", request.model, context, lambda: self._attend(request, context))
 
     async def ListModels(self, request: api.ListModelsRequest, context: Context) -> api.ListModelsResponse:  # noqa: N802
         """Describe all models."""
@@ -132,6 +136,30 @@ class RegardService(RegardServiceServicer):
 
         return await self._run(model, request, self._content(model, request), (output,), encode, context)
 
+    async def _attend(self, request: api.AttendRequest, context: Context) -> None:
+        model = await self._repository.acquire(request.model, request.version)
+        tensors, max_rows = request.tensors.tensors, self._config.max_batch_size
+        prepare = (
+            (lambda: prepare_tensors(model, tensors, max_rows))
+            if request.WhichOneof("input") == "tensors"
+            else self._content(model, request)
+        )
+        urgency = read_urgency(request, context.time_remaining(), time.monotonic())
+        here = not _has_image(request) and request.ByteSize() <= _PREPARE_HERE_BYTES
+        answer = await self._pipeline.run(model, prepare, (), _keep, request.attention, urgency, here=here)
+        outcome = answer.result
+        response = api.AttendResponse(
+            model=model.name,
+            version=model.version,
+            attention=_describe_positions(model, outcome),
+            truncated=outcome.prepared.truncated,
+            timings=answer.timings,
+        )
+        async for layer in self._pipeline.encode_layers(outcome):
+            response.attention.layers.append(layer)
+            await context.write(response)
+            response = api.AttendResponse(model=model.name, version=model.version)
+
     async def _list_models(self) -> api.ListModelsResponse:
         versions = [
             api.VersionState(model=entry.name, version=str(entry.version), state=entry.state, reason=entry.reason)
@@ -156,7 +184,9 @@ class RegardService(RegardServiceServicer):
     def _describe(self, model: LoadedModel) -> pb.Model:
         return describe_model(model, self._config.max_batch_size, self._device)
 
-    def _content(self, model: LoadedModel, request: api.ClassifyRequest | api.EmbedRequest) -> Callable[[], Prepared]:
+    def _content(
+        self, model: LoadedModel, request: api.ClassifyRequest | api.EmbedRequest | api.AttendRequest
+    ) -> Callable[[], Prepared]:
         """Choose how the image or text of a request is prepared."""
         kind = request.WhichOneof("input")
         if kind == "text":
@@ -181,6 +211,10 @@ class RegardService(RegardServiceServicer):
         answer = await self._pipeline.run(model, prepare, outputs, encode, attention, urgency, here=here)
         answer.result.timings.CopyFrom(answer.timings)
         return answer.result
+
+
+def _keep(outcome: Outcome) -> Outcome:
+    return outcome
 
 
 def _has_image(request: Request) -> bool:
@@ -208,8 +242,14 @@ def _write_attention(model: LoadedModel, outcome: Outcome) -> pb.Attention | Non
     """Turn what was asked for of the attention into a message, with what its positions stand for."""
     if outcome.plan is None:
         return None
-    source = outcome.prepared.source
-    message = write_attention(outcome.plan, outcome.attentions, batched=source is None)
+    message = _describe_positions(model, outcome)
+    message.layers.extend(write_attention(outcome.plan, outcome.attentions, batched=outcome.prepared.source is None))
+    return message
+
+
+def _describe_positions(model: LoadedModel, outcome: Outcome) -> pb.Attention:
+    """Say what the positions stand for; nothing where the caller made the inputs."""
+    source, message = outcome.prepared.source, pb.Attention()
     if isinstance(source, Tokens):
         message.tokens.CopyFrom(describe_tokens(source))
     elif isinstance(source, Pixels) and model.contract.patches:

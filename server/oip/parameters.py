@@ -16,12 +16,24 @@ from server.scheduler import DEFAULT_PRIORITY, LAST_PRIORITY
 Parameters = Mapping[str, pb.InferParameter]
 
 ATTENTION_PREFIX = "attention."
-_DTYPES = {"FP32": regard.DATA_TYPE_FLOAT32, "FP16": regard.DATA_TYPE_FLOAT16}
-_REDUCTIONS = {"none": regard.HEAD_REDUCTION_UNSPECIFIED, "mean": regard.HEAD_REDUCTION_MEAN}
+_DTYPES = {"FP32": regard.DATA_TYPE_FLOAT32, "FP16": regard.DATA_TYPE_FLOAT16, "UINT8": regard.DATA_TYPE_UINT8}
+_REDUCTIONS = {
+    "none": regard.HEAD_REDUCTION_UNSPECIFIED,
+    "mean": regard.HEAD_REDUCTION_MEAN,
+    "max": regard.HEAD_REDUCTION_MAX,
+    "min": regard.HEAD_REDUCTION_MIN,
+}
+_MEASURES = {
+    "weights": regard.ATTENTION_MEASURE_UNSPECIFIED,
+    "rollout": regard.ATTENTION_MEASURE_ROLLOUT,
+    "entropy": regard.ATTENTION_MEASURE_ENTROPY,
+    "distance": regard.ATTENTION_MEASURE_DISTANCE,
+}
 _IGNORED = ("triton_", "sequence_", "headers", "binary_data_output")
 _KNOWN = (
     "priority", "timeout", "attention", "attention_layers", "attention_heads", "attention_rows", "attention_reduce",
-    "attention_dtype", "truncate",
+    "attention_dtype", "attention_keys", "attention_measure", "attention_residual_share", "attention_value_weighted",
+    "attention_top_k", "attention_drop_special", "attention_renormalize", "truncate",
 )  # fmt: skip
 
 
@@ -73,8 +85,11 @@ def read_attention(parameters: Parameters, outputs: Sequence[str]) -> regard.Att
 
     Args:
         parameters: attention (bool); attention_layers and attention_heads, integers separated by commas, or one
-            integer; attention_rows likewise, or "cls", or "all"; attention_reduce, "none" or "mean" over the heads;
-            attention_dtype, "FP32" or "FP16".
+            integer; attention_rows likewise, or "cls", or "all"; attention_keys likewise, or "all"; attention_reduce,
+            "none", "mean", "max" or "min" over the heads; attention_dtype, "FP32", "FP16" or "UINT8";
+            attention_measure, "weights", "rollout", "entropy" or "distance"; attention_residual_share (double);
+            attention_top_k (integer); attention_value_weighted, attention_drop_special and attention_renormalize
+            (bool). They mean what the fields of regard.v1.AttentionRequest mean.
         outputs: Names of the outputs asked for.
 
     Raises:
@@ -96,7 +111,26 @@ def read_attention(parameters: Parameters, outputs: Sequence[str]) -> regard.Att
         wanted.rows.extend(_read_list(parameters, "attention_rows", everything="all"))
     wanted.head_reduction = _choose(parameters, "attention_reduce", _REDUCTIONS, "none")
     wanted.dtype = _choose(parameters, "attention_dtype", _DTYPES, "FP32")
+    wanted.keys.extend(_read_list(parameters, "attention_keys", everything="all"))
+    wanted.measure = _choose(parameters, "attention_measure", _MEASURES, "weights")
+    if named and wanted.measure == regard.ATTENTION_MEASURE_ROLLOUT:
+        raise InvalidInput("parameters[attention_measure]", "'rollout'", "attention_layers instead of outputs")
+    wanted.top_k = _read_top_k(parameters)
+    wanted.value_weighted, wanted.drop_special, wanted.renormalize = (
+        read_flag(parameters, f"attention_{name}") for name in ("value_weighted", "drop_special", "renormalize")
+    )
+    if (share := parameters.get("attention_residual_share")) is not None:
+        if share.WhichOneof("parameter_choice") != "double_param":
+            raise InvalidInput("parameters[attention_residual_share]", _show(share), "a double_param")
+        wanted.residual_share = share.double_param
     return wanted
+
+
+def _read_top_k(parameters: Parameters) -> int:
+    count = _read_integer(parameters, "attention_top_k")
+    if not 0 <= count < 2**31:
+        raise InvalidInput("parameters[attention_top_k]", count, "0 for all keys, or a positive number")
+    return count
 
 
 def _read_layer(name: str) -> int:
@@ -133,7 +167,8 @@ def _read_word(parameters: Parameters, name: str) -> str:
 def _choose(parameters: Parameters, name: str, choices: Mapping[str, Any], default: str) -> Any:  # an enum's number
     word = _read_word(parameters, name) or default
     if word not in choices:
-        raise InvalidInput(f"parameters[{name}]", repr(word), " or ".join(choices))
+        *most, last = choices
+        raise InvalidInput(f"parameters[{name}]", repr(word), f"{', '.join(most)} or {last}")
     return choices[word]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.artifacts import LoadedModel
-from server.attention import reduce_weights
+from server.attention import reduce_attention
 from server.calls import Calls
 from server.config import Config
 from server.errors import MALFORMED, InvalidInput, ServerError, Unimplemented
@@ -365,12 +365,23 @@ class InferenceService(GRPCInferenceServiceServicer):
 
 
 def _name_attention(outcome: Outcome, named: Sequence[str]) -> dict[str, Array]:
-    """Cut out and reduce what was asked for of each layer, under the names asked for, else attention.LAYER."""
+    """Cut out and reduce what was asked for of each layer, under the names asked for, else attention.LAYER.
+
+    A rollout is attention.rollout. With top_k there is NAME.indices beside each, INT32, and for UINT8 NAME.scale, FP32
+    [1].
+    """
     if outcome.plan is None:
         return {}
-    names = named or [f"{ATTENTION_PREFIX}{index}" for index in outcome.plan.indices]
-    weights = (outcome.attentions[layer.output] for layer in outcome.plan.layers)
-    return {name: reduce_weights(array, outcome.plan) for name, array in zip(names, weights, strict=True)}
+    indices = ["rollout"] if outcome.plan.is_rollout else outcome.plan.indices
+    names = named or [f"{ATTENTION_PREFIX}{index}" for index in indices]
+    arrays = dict[str, Array]()
+    for name, reduced in zip(names, reduce_attention(outcome.plan, outcome.attentions), strict=True):
+        arrays[name] = reduced.values
+        if reduced.indices is not None:
+            arrays[f"{name}.indices"] = reduced.indices
+        if reduced.scale:
+            arrays[f"{name}.scale"] = np.asarray([reduced.scale], dtype=np.float32)
+    return arrays
 
 
 def _decoding_bytes(request: pb.ModelInferRequest) -> float:

@@ -126,6 +126,69 @@ async def test_attention_is_asked_for_by_parameters_as_in_regards_own_protocol(
     np.testing.assert_allclose(reduced[0], weights.astype(np.float32).mean(axis=0), atol=1e-3)
 
 
+def name_output(request: Request, name: str) -> Request:
+    """Ask for an output."""
+    request.outputs.add(name=name)
+    return request
+
+
+def ask(request: Request, **parameters: bool | int | float | str) -> None:
+    """Set parameters of attention, each of the kind that its value has."""
+    kinds: dict[type, str] = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}
+    for name, value in parameters.items():
+        setattr(request.parameters[f"attention_{name}"], kinds[type(value)], value)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "wanted"),
+    [
+        (
+            {"measure": "rollout", "residual_share": 0.25, "reduce": "max", "rows": "cls"},
+            {
+                "measure": regard.ATTENTION_MEASURE_ROLLOUT,
+                "residual_share": 0.25,
+                "head_reduction": regard.HEAD_REDUCTION_MAX,
+                "cls_only": True,
+            },
+        ),
+        ({"measure": "entropy", "reduce": "min"}, {"measure": regard.ATTENTION_MEASURE_ENTROPY, "head_reduction": 3}),
+        ({"measure": "distance", "drop_special": True}, {"measure": 3, "drop_special": True}),
+        ({"keys": "1,-1", "renormalize": True}, {"keys": [1, -1], "renormalize": True}),
+    ],
+)
+async def test_measures_are_the_same_by_parameters_as_in_regards_own_protocol(
+    stub: GRPCInferenceServiceStub, running: Running, parameters: dict[str, Any], wanted: dict[str, Any]
+) -> None:
+    """Rollout, entropy, distance, keys: the numbers of regard.v1."""
+    request = make_bytes_request("tiny-text", "text", b"the cat sat on the mat")
+    ask(request, **parameters)
+    embed = api.EmbedRequest(
+        model="tiny-text", text="the cat sat on the mat", attention=regard.AttentionRequest(**wanted)
+    )
+    own = (await running.stub.Embed(embed)).attention.layers
+    found = read(await stub.ModelInfer(request))
+    names = ["attention.rollout"] if "residual_share" in parameters else ["attention.0", "attention.1"]
+    assert [name for name in found if name.startswith("attention")] == names
+    for name, layer in zip(names, own, strict=True):
+        np.testing.assert_array_equal(found[name][0], read_tensor("weights", layer.weights))
+
+
+async def test_the_largest_weights_come_in_eight_bits_with_their_keys_and_scale(
+    stub: GRPCInferenceServiceStub,
+) -> None:
+    """Beside attention.1: attention.1.indices, INT32, and attention.1.scale, FP32."""
+    request = make_bytes_request("tiny-text", "text", b"the cat sat on the mat")
+    ask(request, layers="1", top_k=2, dtype="UINT8")
+    found, whole = read(await stub.ModelInfer(request)), run_alone("the cat sat on the mat")["attention.1"]
+    values = found["attention.1"] * found["attention.1.scale"]
+    np.testing.assert_allclose(values, -np.sort(-whole)[..., :2], atol=float(found["attention.1.scale"][0]))
+    np.testing.assert_allclose(
+        values,
+        np.take_along_axis(whole, found["attention.1.indices"], axis=-1),
+        atol=float(found["attention.1.scale"][0]),
+    )
+
+
 async def test_attention_equals_the_graphs_own(stub: GRPCInferenceServiceStub) -> None:
     """All of it, for a text."""
     request = make_bytes_request("tiny-text", "text", b"a dog")
@@ -251,8 +314,21 @@ BAD: dict[str, tuple[Callable[[Request], object], str]] = {
         "attention.layers: 2; expected from -2 to 1",
     ),
     "an unknown reduction": (
-        lambda r: setattr(r.parameters["attention_reduce"], "string_param", "max"),
-        r"attention_reduce\]: 'max'; expected none or mean",
+        lambda r: setattr(r.parameters["attention_reduce"], "string_param", "median"),
+        r"attention_reduce\]: 'median'; expected none, mean, max or min",
+    ),
+    "a rollout of named layers": (
+        lambda r: ask(name_output(r, "attention.0"), measure="rollout"),
+        r"attention_measure\]: 'rollout'; expected attention_layers instead of outputs",
+    ),
+    "a negative top_k": (lambda r: ask(r, top_k=-1), r"attention_top_k\]: -1; expected 0 for all keys"),
+    "a share that is no double": (
+        lambda r: ask(r, measure="rollout", residual_share="half"),
+        r"attention_residual_share\]: string_param 'half'; expected a double_param",
+    ),
+    "special tokens that nobody knows": (
+        lambda r: ask(r, drop_special=True),
+        r"attention.drop_special: true; expected false: only a text or an image",
     ),
     "an unknown output": (lambda r: r.outputs.add(name="nope"), "outputs: 'nope'; expected last_hidden_state, "),
     "an attention output in words": (lambda r: r.outputs.add(name="attention.x"), r"outputs\[attention.x\]: 'x'"),

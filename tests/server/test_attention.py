@@ -1,16 +1,29 @@
+import math
 from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from regard.v1 import types_pb2 as pb
-from server.attention import AttentionLimits, AttentionPlan, plan_attention, reduce_weights, write_attention
-from server.contract import Contract
+from server import measures
+from server.attention import (
+    AttentionLimits,
+    AttentionPlan,
+    Reduced,
+    plan_attention,
+    reduce_attention,
+    write_attention,
+)
+from server.contract import Contract, PatchContract
 from server.errors import InvalidInput, NotPossible
 from server.tensors import read_tensor
 from tests.server.test_batching import CONTRACT
 
 LENGTH = 6
+LIMITS = AttentionLimits(10**6, 10**6)
+ROLLOUT, ENTROPY = pb.ATTENTION_MEASURE_ROLLOUT, pb.ATTENTION_MEASURE_ENTROPY
+DISTANCE = pb.ATTENTION_MEASURE_DISTANCE
 WEIGHTS = np.random.default_rng(0).dirichlet(np.ones(LENGTH), size=(2, 4, LENGTH)).astype(np.float32)
 
 
@@ -52,8 +65,17 @@ def test_the_class_token_is_row_0() -> None:
         ({"rows": [6]}, "attention.rows: 6; expected from -6 to 5"),
         ({"layers": [1, -1]}, r"attention.layers: \[1, -1\]; expected each at most once"),
         ({"rows": [1], "cls_only": True}, r"attention.rows: \[1\]; expected no rows together with cls_only"),
-        ({"dtype": pb.DATA_TYPE_INT64}, "attention.dtype: DATA_TYPE_INT64; expected FLOAT32 or FLOAT16"),
-        ({"dtype": 77}, "attention.dtype: 77; expected FLOAT32 or FLOAT16"),
+        ({"dtype": pb.DATA_TYPE_INT64}, "attention.dtype: DATA_TYPE_INT64; expected FLOAT32, FLOAT16 or UINT8"),
+        ({"dtype": 77}, "attention.dtype: 77; expected FLOAT32, FLOAT16 or UINT8"),
+        ({"keys": [-7]}, "attention.keys: -7; expected from -6 to 5"),
+        ({"top_k": -1}, "attention.top_k: -1; expected 0 for all keys, or a positive number"),
+        ({"top_k": 1, "measure": ENTROPY}, "attention.top_k: 1; expected 0 with ATTENTION_MEASURE_ENTROPY"),
+        ({"measure": 9}, "attention.measure: 9; expected one of the values of AttentionMeasure"),
+        ({"residual_share": 0.5}, "attention.residual_share: 0.5; expected none but for a rollout"),
+        ({"residual_share": 1, "measure": ROLLOUT}, "attention.residual_share: 1.0; expected at least 0 and less"),
+        ({"measure": ROLLOUT, "layers": [1, 0]}, r"attention.layers: \[1, 0\]; expected rising numbers"),
+        ({"drop_special": True}, "attention.drop_special: true; expected false: only a text or an image says"),
+        ({"drop_special": True, "keys": [1]}, "attention.drop_special: true; expected neither rows, cls_only nor"),
         ({"head_reduction": 9}, "attention.head_reduction: 9; expected one of the values of HeadReduction"),
     ],
 )
@@ -83,38 +105,207 @@ def test_a_model_without_attention_says_so() -> None:
         plan(CONTRACT.model_copy(update={"attention": ()}))
 
 
+NORMS = np.random.default_rng(1).uniform(0.1, 2, size=(2, 4, LENGTH)).astype(np.float32)
+NORMED = CONTRACT.model_copy(
+    update={
+        "attention": tuple(
+            layer.model_copy(update={"value_norms": f"{layer.output}.value_norms"}) for layer in CONTRACT.attention
+        )
+    }
+)
+FETCHED = {
+    "attention.0": WEIGHTS,
+    "attention.1": np.roll(WEIGHTS, 1, axis=1),
+    "attention.0.value_norms": NORMS,
+    "attention.1.value_norms": NORMS[:, ::-1],
+}
+
+
+def reduced(contract: Contract = NORMED, **request: Any) -> list[Reduced]:
+    """Reduce the weights of both layers, or of those asked for."""
+    return list(reduce_attention(plan(contract, **request), FETCHED))
+
+
+def in_float64(layer: int, *, by_values: bool = False) -> NDArray[np.float64]:
+    """One layer's weights, weighed by the lengths of the values where asked for."""
+    weights = FETCHED[f"attention.{layer}"].astype(np.float64)
+    return weights * FETCHED[f"attention.{layer}.value_norms"][:, :, None, :] if by_values else weights
+
+
 def test_selection_equals_numpy_indexing() -> None:
-    """Heads and rows in the order asked for."""
-    reduced = reduce_weights(WEIGHTS, plan(heads=[2, 0], rows=[5, 1]))
-    assert np.array_equal(reduced, WEIGHTS[:, [2, 0]][:, :, [5, 1]])
+    """Heads, rows and keys in the order asked for."""
+    (layer,) = reduced(layers=[0], heads=[2, 0], rows=[5, 1], keys=[3, -1])
+    assert np.array_equal(layer.values, WEIGHTS[:, [2, 0]][:, :, [5, 1]][..., [3, 5]])
 
 
-def test_the_mean_over_chosen_heads_equals_its_definition() -> None:
-    """Against float64, within 1e-7; rows still sum to 1."""
-    reduced = reduce_weights(WEIGHTS, plan(heads=[1, 3], head_reduction=pb.HEAD_REDUCTION_MEAN))
-    expected = WEIGHTS[:, [1, 3]].astype(np.float64).mean(axis=1)
-    np.testing.assert_allclose(reduced, expected, atol=1e-7)
-    np.testing.assert_allclose(reduced.sum(-1), 1, atol=1e-6)
+@pytest.mark.parametrize("name", ["mean", "max", "min"])
+def test_a_reduction_over_chosen_heads_equals_its_definition(name: str) -> None:
+    """Against float64, within 1e-7."""
+    number = pb.HeadReduction.Value(f"HEAD_REDUCTION_{name.upper()}")
+    (layer,) = reduced(layers=[0], heads=[1, 3], head_reduction=number)
+    expected = getattr(in_float64(0)[:, [1, 3]], name)(axis=1)
+    np.testing.assert_allclose(layer.values, expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("by_values", [False, True])
+@pytest.mark.parametrize(("share", "fusion"), [(0.5, "mean"), (0.2, "max"), (0.0, "min")])
+def test_a_rollout_equals_its_definition(share: float, fusion: str, by_values: bool) -> None:
+    """Abnar and Zuidema, section 3, written out in float64, one text at a time; whole and one row alone."""
+    number = pb.HeadReduction.Value(f"HEAD_REDUCTION_{fusion.upper()}")
+    request: dict[str, Any] = {
+        "measure": ROLLOUT,
+        "residual_share": share,
+        "head_reduction": number,
+        "value_weighted": by_values,
+    }
+    (whole,), (row,) = reduced(**request), reduced(**request, rows=[4])
+    for text in range(2):
+        product = np.eye(LENGTH)
+        for layer in range(2):
+            fused = getattr(in_float64(layer, by_values=by_values)[text], fusion)(axis=0)
+            mixed = (1 - share) * fused / fused.sum(axis=1, keepdims=True) + share * np.eye(LENGTH)
+            product = mixed @ product
+        np.testing.assert_allclose(whole.values[text], product, atol=1e-6)
+        np.testing.assert_allclose(row.values[text], product[[4]], atol=1e-6)
+    np.testing.assert_allclose(whole.values.sum(axis=-1), 1, atol=1e-6)
+
+
+def test_a_rollout_takes_the_mean_and_the_papers_share_unless_told_otherwise() -> None:
+    """The mean over heads and half for the residual connection."""
+    (plain,) = reduced(measure=ROLLOUT)
+    (stated,) = reduced(measure=ROLLOUT, residual_share=0.5, head_reduction=pb.HEAD_REDUCTION_MEAN)
+    assert np.array_equal(plain.values, stated.values)
+
+
+def test_weights_are_multiplied_by_the_lengths_of_their_values() -> None:
+    """Kobayashi et al., section 3: the length of alpha f(x), key by key."""
+    (layer,) = reduced(layers=[1], heads=[2], rows=[3], value_weighted=True)
+    np.testing.assert_allclose(layer.values, in_float64(1, by_values=True)[:, [2]][:, :, [3]], atol=1e-6)
+
+
+def test_the_entropy_of_a_row_equals_its_definition() -> None:
+    """In nats, against float64; even attention over six keys has ln 6, a single key 0."""
+    (layer,) = reduced(layers=[0], measure=ENTROPY)
+    weights = in_float64(0)
+    np.testing.assert_allclose(layer.values, -(weights * np.log(weights)).sum(axis=-1), atol=1e-5)
+    even = np.full((1, 1, 2, 6), 1 / 6, dtype=np.float32)
+    np.testing.assert_allclose(measures.entropy(even), np.log(6), atol=1e-6)
+    assert measures.entropy(np.eye(6, dtype=np.float32)).tolist() == [0] * 6
+
+
+def test_the_distance_of_a_head_on_a_text_is_in_tokens() -> None:
+    """The mean over rows of the attention-weighted |query - key|, in float64."""
+    (layer,) = reduced(layers=[0], measure=DISTANCE)
+    apart = np.abs(np.subtract.outer(np.arange(LENGTH), np.arange(LENGTH)))
+    np.testing.assert_allclose(layer.values, (in_float64(0) * apart).sum(axis=-1).mean(axis=-1), atol=1e-5)
+
+
+def test_the_distance_of_a_head_on_an_image_is_in_pixels_between_patches() -> None:
+    """Class token left out, rows divided by what is left: 2 patches of 14 pixels below, 2 beside."""
+    on_image = NORMED.model_copy(update={"patches": PatchContract(prefix_tokens=2, rows=2, cols=2, patch_size=14)})
+    (layer,) = reduced(on_image, layers=[0], measure=DISTANCE, head_reduction=pb.HEAD_REDUCTION_MEAN)
+    places = [(0, 0), (0, 1), (1, 0), (1, 1)]
+    expected = np.zeros((2, 4))
+    for text, head, query in np.ndindex(2, 4, 4):
+        row = in_float64(0)[text, head, 2 + query, 2:]
+        away = [14 * math.dist(places[query], place) for place in places]
+        expected[text, head] += (row / row.sum() * away).sum() / 4
+    np.testing.assert_allclose(layer.values, expected.mean(axis=1), atol=1e-4)
+    assert list(layer.queries) == [2, 3, 4, 5]
+
+
+def test_the_largest_of_each_row_come_with_their_keys() -> None:
+    """In falling order; the numbers are positions of the input, also where keys were chosen."""
+    (layer,) = reduced(layers=[0], top_k=2, keys=[5, 3, 1])
+    assert layer.indices is not None
+    np.testing.assert_array_equal(layer.values, np.take_along_axis(WEIGHTS, layer.indices, axis=-1))
+    np.testing.assert_allclose(layer.values, -np.sort(-WEIGHTS[..., [5, 3, 1]])[..., :2])
+    assert set(layer.indices.ravel().tolist()) == {1, 3, 5}
+
+
+def test_more_than_there_are_gives_all_keys() -> None:
+    """As top_k of classes does."""
+    (layer,) = reduced(layers=[0], top_k=99)
+    np.testing.assert_array_equal(layer.values, -np.sort(-WEIGHTS))
+
+
+@pytest.mark.parametrize("renormalize", [False, True])
+def test_special_tokens_are_dropped_and_rows_renormalised_as_asked(renormalize: bool) -> None:
+    """The first and the last token; each row sums to 1 again only where that was asked for."""
+    message = pb.AttentionRequest(layers=[0], drop_special=True, renormalize=renormalize)
+    chosen = plan_attention(message, NORMED, rows=1, length=LENGTH, limits=LIMITS, special=[0, 5])
+    (layer,) = reduce_attention(chosen, FETCHED)
+    expected = in_float64(0)[:, :, 1:5, 1:5]
+    expected /= expected.sum(axis=-1, keepdims=True) if renormalize else 1
+    np.testing.assert_allclose(layer.values, expected, atol=1e-6)
+    assert (chosen.queries, chosen.keys) == ((1, 2, 3, 4), (1, 2, 3, 4))
+
+
+def test_uint8_is_off_by_half_a_step_at_most() -> None:
+    """A step is 1/255 of the largest weight sent; zeros stay zeros."""
+    (layer,) = reduced(layers=[0], dtype=pb.DATA_TYPE_UINT8)
+    assert layer.scale == pytest.approx(WEIGHTS.max() / 255)
+    assert np.abs(layer.values * layer.scale - WEIGHTS).max() <= layer.scale * 0.501
+    zeros, scale = measures.to_uint8(np.zeros((2, 2), dtype=np.float32))
+    assert (zeros.tolist(), scale) == ([[0, 0], [0, 0]], 1.0)
+
+
+@pytest.mark.parametrize(
+    "request_fields",
+    [
+        {},
+        {"layers": [1], "heads": [1], "rows": [2], "dtype": pb.DATA_TYPE_FLOAT16},
+        {"measure": ROLLOUT, "cls_only": True},
+        {"measure": ENTROPY},
+        {"measure": DISTANCE, "head_reduction": pb.HEAD_REDUCTION_MAX},
+        {"top_k": 3, "dtype": pb.DATA_TYPE_UINT8},
+        {"keys": [1, 2], "head_reduction": pb.HEAD_REDUCTION_MIN},
+    ],
+)
+def test_the_size_of_an_answer_is_known_before_it_is_made(request_fields: dict[str, Any]) -> None:
+    """What a plan foretells is what is written, indices included."""
+    chosen = plan(NORMED, **request_fields)
+    written = list(write_attention(chosen, FETCHED, batched=True))
+    sent = sum(len(layer.weights.data) + len(layer.indices.data) for layer in written)
+    assert sent == chosen.answer_bytes(2, LENGTH)
+    for layer in written:
+        assert len(layer.axes) == len(layer.weights.shape)
+
+
+def test_a_layer_of_fixed_size_has_its_own_length_whatever_the_texts() -> None:
+    """Cross-attention over 3 keys: there is no fourth."""
+    layer = CONTRACT.attention[0].model_copy(update={"kind": "cross", "key_axis": 3})
+    crossing = CONTRACT.model_copy(update={"attention": (layer,)})
+    assert plan(crossing, keys=[-1], rows=[-1]).keys == (2,)
+    assert plan(crossing).answer_bytes(1, LENGTH) == 4 * LENGTH * 3 * 4
+    with pytest.raises(InvalidInput, match=r"attention.keys: 3; expected from -3 to 2"):
+        plan(crossing, keys=[3])
+    for measure in (ROLLOUT, DISTANCE):
+        with pytest.raises(NotPossible, match="of layer 0, which is cross-attention; expected self"):
+            plan(crossing, measure=measure)
+
+
+def test_lengths_of_values_need_an_export_that_has_them() -> None:
+    """FAILED_PRECONDITION names the layer."""
+    with pytest.raises(NotPossible, match=r"attention.value_weighted: the export of layer 0 does not show its output"):
+        plan(value_weighted=True)
 
 
 def test_the_answer_names_its_axes_heads_and_rows() -> None:
     """What was sent can be read without knowing what was asked."""
-    answer = write_attention(
-        plan(layers=[1], heads=[3, 1], cls_only=True, dtype=pb.DATA_TYPE_FLOAT16),
-        {"attention.1": WEIGHTS[:1]},
-        batched=False,
-    )
-    (layer,) = answer.layers
+    chosen = plan(layers=[1], heads=[3, 1], cls_only=True, dtype=pb.DATA_TYPE_FLOAT16)
+    (layer,) = write_attention(chosen, {"attention.1": WEIGHTS[:1]}, batched=False)
     assert (layer.layer, layer.kind, list(layer.axes)) == (1, pb.ATTENTION_KIND_SELF, ["head", "query", "key"])
-    assert (list(layer.heads), list(layer.queries)) == ([3, 1], [0])
+    assert (list(layer.heads), list(layer.queries), list(layer.keys)) == ([3, 1], [0], [])
     expected = WEIGHTS[0, [3, 1], :1].astype(np.float16)
     assert np.array_equal(read_tensor("weights", layer.weights), expected)
 
 
 def test_predict_keeps_the_batch_axis() -> None:
-    """Two rows stay two rows; a mean has no head axis."""
-    answer = write_attention(
-        plan(layers=[0], head_reduction=pb.HEAD_REDUCTION_MEAN), {"attention.0": WEIGHTS}, batched=True
-    )
-    assert list(answer.layers[0].axes) == ["batch", "query", "key"]
-    assert list(answer.layers[0].weights.shape) == [2, LENGTH, LENGTH]
+    """Two rows stay two rows; a mean has no head axis; a rollout says what it covers."""
+    mean = plan(layers=[0], head_reduction=pb.HEAD_REDUCTION_MEAN)
+    (layer,) = write_attention(mean, {"attention.0": WEIGHTS}, batched=True)
+    assert list(layer.axes) == ["batch", "query", "key"]
+    assert list(layer.weights.shape) == [2, LENGTH, LENGTH]
+    (layer,) = write_attention(plan(measure=ROLLOUT), FETCHED, batched=True)
+    assert (list(layer.axes), list(layer.covered_layers), layer.layer) == (["batch", "query", "key"], [0, 1], 1)

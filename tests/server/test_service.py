@@ -52,6 +52,60 @@ async def test_embed_gives_the_vector_and_the_attention_of_the_text(running: Run
     assert answer.timings.batch_size == 1
 
 
+async def test_layers_are_streamed_one_a_message(running: Running) -> None:
+    """Equal to the unary answer; what the positions stand for, and the timings, come with the first alone."""
+    wanted = pb.AttentionRequest(layers=[1, 0], dtype=pb.DATA_TYPE_FLOAT16)
+    request = api.AttendRequest(model="tiny-text", text=TEXTS[0], attention=wanted)
+    first, second = [message async for message in running.stub.Attend(request)]
+    whole = await running.stub.Embed(api.EmbedRequest(model="tiny-text", text=TEXTS[0], attention=wanted))
+    assert [*first.attention.layers, *second.attention.layers] == list(whole.attention.layers)
+    assert first.attention.tokens == whole.attention.tokens
+    assert first.timings.compute_ns > 0
+    assert not second.HasField("timings")
+    assert second.attention.WhichOneof("positions") is None
+
+
+async def test_tensors_are_streamed_with_their_batch_axis(running: Running) -> None:
+    """Nothing asked for means all of every layer."""
+    request = api.AttendRequest(model="tiny-text")
+    for name, value in (("input_ids", 5), ("attention_mask", 1)):
+        request.tensors.tensors[name].CopyFrom(write_tensor(np.full((2, 3), value)))
+    messages = [message async for message in running.stub.Attend(request)]
+    assert [weights(message.attention).shape for message in messages] == [(2, 4, 3, 3)] * 2
+    assert list(messages[0].attention.layers[0].axes) == ["batch", "head", "query", "key"]
+
+
+async def test_what_cannot_be_streamed_is_refused_before_the_first_message(running: Running) -> None:
+    """As unary calls refuse it."""
+    request = api.AttendRequest(model="tiny-text", text="a", attention=pb.AttentionRequest(layers=[9]))
+    with pytest.raises(grpc.aio.AioRpcError, match=r"attention\.layers: 9; expected from -2 to 1") as caught:
+        await running.stub.Attend(request).read()
+    assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    with pytest.raises(grpc.aio.AioRpcError, match="input: neither image nor text"):
+        await running.stub.Attend(api.AttendRequest(model="tiny-text")).read()
+
+
+async def test_special_tokens_and_prefix_tokens_are_dropped(running: Running) -> None:
+    """[CLS] and [SEP] of a text; the class token of an image, whose distances are in pixels."""
+    dropped = pb.AttentionRequest(layers=[0], drop_special=True, renormalize=True)
+    answer = await running.stub.Embed(api.EmbedRequest(model="tiny-text", text="the cat", attention=dropped))
+    (layer,) = answer.attention.layers
+    assert (list(layer.queries), list(layer.keys)) == ([1, 2], [1, 2])
+    np.testing.assert_allclose(weights(answer.attention).sum(axis=-1), 1, atol=TOLERANCE)
+    picture = io.BytesIO()
+    Image.new("L", (28, 28), 200).save(picture, "PNG")
+    request = api.AttendRequest(
+        model="fashion",
+        image=picture.getvalue(),
+        attention=pb.AttentionRequest(layers=[-1], measure=pb.ATTENTION_MEASURE_DISTANCE),
+    )
+    (message,) = [message async for message in running.stub.Attend(request)]
+    (distances,) = (weights(message.attention),)
+    assert distances.shape == (4,)
+    assert ((distances > 0) & (distances < 28 * 2**0.5)).all()
+    assert list(message.attention.layers[0].queries) == list(range(1, 50))
+
+
 async def test_who_asks_for_no_attention_gets_none(running: Running) -> None:
     """And the request runs the plain graph."""
     answer = await running.stub.Embed(api.EmbedRequest(model="tiny-text", text="the cat"))

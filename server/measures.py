@@ -1,0 +1,124 @@
+"""What can be made of attention weights before they travel: pure functions of arrays, called by server/attention.py.
+
+Arrays keep their leading axes: B batch, H heads, Q queries, K keys.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from server.contract import PatchContract
+
+Array = NDArray[Any]
+Floats = NDArray[np.float32]
+
+_UINT8_STEPS = 255
+
+
+def weigh_by_values(weights: Floats, value_norms: Floats) -> Floats:
+    """Multiply each weight by the length of the value vector that it weighs.
+
+    Kobayashi et al. 2020, "Attention is Not Only a Weight", section 3: ||alpha f(x)||, where f(x) is the value vector
+    after its head's part of the output projection.
+
+    Args:
+        weights: [B, H, Q, K].
+        value_norms: [B, H, K].
+    """
+    return weights * value_norms[:, :, None]
+
+
+def normalize_rows(weights: Floats) -> Floats:
+    """Divide each row by its sum; rows of zeros stay. [..., Q, K]."""
+    sums = weights.sum(axis=-1, keepdims=True, dtype=np.float64)
+    normalized = np.zeros_like(weights)
+    np.divide(weights, sums, out=normalized, where=sums > 0, casting="same_kind")
+    return normalized
+
+
+def fuse_heads(values: Floats, reduction: str) -> Floats:
+    """Take the "mean", "max" or "min" over axis 1, the heads."""
+    if reduction == "mean":
+        return np.asarray(values.mean(axis=1, dtype=np.float32))
+    return np.asarray(values.max(axis=1) if reduction == "max" else values.min(axis=1))
+
+
+def rollout(layers: Sequence[Floats], residual_share: float, rows: Sequence[int] | None) -> Floats:
+    """Multiply layers as information flows through them.
+
+    Abnar and Zuidema 2020, "Quantifying Attention Flow in Transformers", section 3: the product, last layer first, of
+    (1 - s) A + s I, where s is the share of the residual connection, 0.5 in the paper. Only the rows that are wanted
+    are carried through, from the last layer down: a row costs N^2 a layer, all rows N^3.
+
+    Args:
+        layers: Each [B, N, N], heads already fused, the first layer first; rows are divided by their sums.
+        residual_share: s, in [0, 1).
+        rows: Which rows of the product; None for all.
+
+    Returns:
+        [B, rows, N].
+    """
+    batch, length = layers[0].shape[:2]
+    chosen = np.eye(length, dtype=np.float32)[slice(None) if rows is None else list(rows)]
+    flow = np.broadcast_to(chosen, (batch, *chosen.shape))
+    share = np.float32(residual_share)
+    for weights in reversed(layers):
+        flow = (1 - share) * (flow @ normalize_rows(weights)) + share * flow
+    return flow
+
+
+def entropy(weights: Floats) -> Floats:
+    """Shannon entropy of each row in nats, [..., Q]; 0 ln 0 is 0."""
+    logs = np.log(weights, out=np.zeros_like(weights), where=weights > 0)
+    sums = (weights * logs).sum(axis=-1, dtype=np.float64)
+    return np.asarray(np.maximum(-sums, 0), dtype=np.float32)
+
+
+def distances(queries: Sequence[int], keys: Sequence[int], patches: PatchContract | None) -> Floats:
+    """How far apart positions lie, [Q, K]: in pixels of the network's input for patches, else in positions."""
+    if patches is None:
+        return np.abs(np.subtract.outer(queries, keys)).astype(np.float32)
+    places = [np.divmod(np.asarray(chosen) - patches.prefix_tokens, patches.cols) for chosen in (queries, keys)]
+    (query_rows, query_cols), (key_rows, key_cols) = places
+    apart = np.hypot(np.subtract.outer(query_rows, key_rows), np.subtract.outer(query_cols, key_cols))
+    return (apart * patches.patch_size).astype(np.float32)
+
+
+def mean_distance(weights: Floats, apart: Floats) -> Floats:
+    """Average distance that a head looks over, weighted by its attention.
+
+    Dosovitskiy et al. 2020, "An Image is Worth 16x16 Words", section 4.5 and figure 7.
+
+    Args:
+        weights: [B, H, Q, K], each row summing to 1.
+        apart: [Q, K].
+
+    Returns:
+        [B, H].
+    """
+    sums = np.einsum("bhqk,qk->bh", weights, apart, dtype=np.float64)
+    return np.asarray(sums / len(apart), dtype=np.float32)
+
+
+def largest(weights: Floats, count: int) -> tuple[Floats, NDArray[np.int32]]:
+    """Keep the largest of each row, in falling order, equal ones in the order of their keys.
+
+    Args:
+        weights: [..., K].
+        count: How many; more than there are gives all.
+
+    Returns:
+        Values and their places along the last axis, both [..., count].
+    """
+    order = np.argsort(-weights, axis=-1, kind="stable")[..., :count]
+    return np.take_along_axis(weights, order, axis=-1), order.astype(np.int32)
+
+
+def to_uint8(values: Floats) -> tuple[NDArray[np.uint8], float]:
+    """Round to 255 steps of the largest value; returns them and the size of a step."""
+    scale = float(values.max(initial=0)) / _UINT8_STEPS
+    if not scale > 0:
+        return np.zeros(values.shape, dtype=np.uint8), 1.0
+    return np.rint(values / np.float32(scale)).clip(0, _UINT8_STEPS).astype(np.uint8), scale
