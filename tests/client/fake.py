@@ -150,6 +150,20 @@ class FakeServer(RegardServiceServicer):
             timings=TIMINGS,
         )
 
+    def Attend(  # noqa: N802
+        self, request: rpc.AttendRequest, context: grpc.ServicerContext
+    ) -> Iterator[rpc.AttendResponse]:
+        """Send two layers in eight bits, the second with its largest keys; tokens come with the first alone."""
+        self._receive(request, context)
+        layer = pb.LayerAttention(layer=0, axes=["head", "query", "key"], heads=[0], queries=[0], scale=0.5)
+        layer.weights.CopyFrom(pb.Tensor(dtype=pb.DATA_TYPE_UINT8, shape=[1, 1, 2], data=b"\x00\x02"))
+        yield rpc.AttendResponse(
+            attention=pb.Attention(layers=[layer], tokens=pb.TokenSequence(tokens=[pb.Token(id=7, text="a")]))
+        )
+        layer.layer, layer.axes[2] = 1, "top"
+        layer.indices.CopyFrom(pb.Tensor(dtype=pb.DATA_TYPE_INT32, shape=[1, 1, 2], data=b"\x01\0\0\0\0\0\0\0"))
+        yield rpc.AttendResponse(attention=pb.Attention(layers=[layer]))
+
     def ListModels(self, request: rpc.ListModelsRequest, context: grpc.ServicerContext) -> rpc.ListModelsResponse:  # noqa: N802
         """List the canned models."""
         self._receive(request, context)

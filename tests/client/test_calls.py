@@ -178,6 +178,42 @@ def test_a_mean_over_heads_has_no_head_axis(client: Client) -> None:
     assert (layer.axes, layer.heads, layer.weights.shape) == (("query", "key"), (0, 1, 2), (5, 5))
 
 
+def test_layers_come_one_at_a_time_each_with_its_tokens(client: Client) -> None:
+    """Eight bits are read as floats; the tokens came with the first alone."""
+    first, second = client.attend(text="a", attention=AttentionRequest(dtype="uint8", top_k=2))
+    assert first.layers[0].weights.tolist() == [[[0, 1]]]
+    assert first.layers[0].weights.dtype == np.float32
+    assert first.tokens == second.tokens
+    assert first.layers[0].indices is None
+    assert second.layers[0].indices is not None
+    assert second.layers[0].indices.tolist() == [[[1, 0]]]
+
+
+def test_what_is_wanted_of_the_attention_is_sent(client: Client, server: FakeServer) -> None:
+    """Every field reaches the server."""
+    wanted = AttentionRequest(
+        keys=(1,), measure="rollout", residual_share=0.25, value_weighted=True, reduce_heads="max", renormalize=True
+    )
+    list(client.attend(text="a", attention=wanted))
+    assert server.requests[-1].attention == pb.AttentionRequest(
+        keys=[1],
+        measure=pb.ATTENTION_MEASURE_ROLLOUT,
+        residual_share=0.25,
+        value_weighted=True,
+        head_reduction=pb.HEAD_REDUCTION_MAX,
+        renormalize=True,
+        dtype=pb.DATA_TYPE_FLOAT32,
+    )
+
+
+def test_a_stream_takes_one_kind_of_input(client: Client) -> None:
+    """An image, a text, or arrays."""
+    with pytest.raises(ValueError, match="exactly one of them"):
+        list(client.attend(text="a", inputs={"x": np.zeros(1)}))
+    with pytest.raises(ValueError, match="exactly one of them"):
+        list(client.attend())
+
+
 def test_models_are_described(client: Client) -> None:
     """Every field is readable without the stubs; a model's own grid lies on no image."""
     fashion, minilm, photos, tensors = client.models()
