@@ -86,7 +86,7 @@ def load_model(folder: Path, device: Device, lanes: Lanes, usage: Usage) -> Load
         raise StartError(f"{folder}: holds {'/'.join(place)}; expected its own name and version")
     check_hashes(folder, contract)
     reader = TextReader(folder / contract.text.tokenizer_file, contract.text.max_tokens) if contract.text else None
-    engine = Engine(folder, contract, device, lanes)
+    engine = Engine(folder, contract, device, lanes, usage.settings.attention_form)
     engine.warm_up()
     return LoadedModel(contract, engine, reader, usage)
 

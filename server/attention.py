@@ -53,6 +53,7 @@ class AttentionPlan:
         dtype: Of what is sent.
         measure: What is made of the weights.
         residual_share: Of a rollout.
+        shapes: Query and key positions of each layer, for this request.
         value_weighted: Whether weights are multiplied by the lengths of the value vectors.
         top_k: How many keys of each row; 0 for all.
         renormalize: Whether rows are divided by the sum of what is left of them.
@@ -61,6 +62,7 @@ class AttentionPlan:
 
     indices: tuple[int, ...]
     layers: tuple[AttentionContract, ...]
+    shapes: tuple[tuple[int, int], ...]
     heads: tuple[int, ...]
     reduction: str | None
     queries: tuple[int, ...] | None
@@ -91,24 +93,22 @@ class AttentionPlan:
         rest = {_ENTROPY: ["query"], _DISTANCE: []}.get(self.measure, ["query", "top" if self.top_k else "key"])
         return [*heads, *rest]
 
-    def answer_bytes(self, rows: int, length: int) -> int:
-        """Size of what will be sent for a request of so many rows and positions."""
+    def answer_bytes(self, rows: int) -> int:
+        """Size of what will be sent for a request of so many rows."""
         sizes = {"head": len(self.heads)}
         item_bytes = np.dtype(self.dtype).itemsize + (_INDEX_BYTES if "top" in self.axes else 0)
         total = 0
-        for layer in self.layers[:1] if self.is_rollout else self.layers:
-            queries, keys = (_size(axis, length) for axis in (layer.query_axis, layer.key_axis))
+        for queries, keys in self.shapes[:1] if self.is_rollout else self.shapes:
             sizes["query"] = queries if self.queries is None else len(self.queries)
             sizes["key"] = keys if self.keys is None else len(self.keys)
             sizes["top"] = min(self.top_k, sizes["key"])
             total += rows * math.prod(sizes[axis] for axis in self.axes) * item_bytes
         return total
 
-    def computed_bytes(self, rows: int, length: int) -> int:
+    def computed_bytes(self, rows: int) -> int:
         """Size of the weights that are computed for it, float32, before anything is cut out or reduced."""
-        weights = sum(
-            layer.num_heads * _size(layer.query_axis, length) * _size(layer.key_axis, length) for layer in self.layers
-        )
+        pairs = zip(self.layers, self.shapes, strict=True)
+        weights = sum(layer.num_heads * queries * keys for layer, (queries, keys) in pairs)
         return weights * rows * _COMPUTED_ITEM_BYTES
 
 
@@ -144,7 +144,8 @@ def plan_attention(
     contract: Contract,
     *,
     rows: int,
-    length: int,
+    sizes: Mapping[str, int],
+    positions: int,
     limits: AttentionLimits,
     special: Sequence[int] | None = None,
 ) -> AttentionPlan:
@@ -154,7 +155,8 @@ def plan_attention(
         request: As the caller sent it.
         contract: The model's.
         rows: Rows of the input.
-        length: Its positions: tokens, or patches and class token.
+        sizes: Of its symbolic axes, by name.
+        positions: Tokens of a text, or patches and class token of an image.
         limits: How much may be computed and sent.
         special: Positions that are no part of the input: special tokens, prefix tokens; None where nobody knows.
 
@@ -167,10 +169,12 @@ def plan_attention(
     _check_choices(request)
     indices = _indices("layers", request.layers, len(contract.attention))
     layers = tuple(contract.attention[i] for i in indices)
-    queries, keys = _choose_positions(request, layers, length, special)
+    shapes = tuple(_shape(layer, sizes, positions) for layer in layers)
+    queries, keys = _choose_positions(request, shapes, positions, special)
     plan = AttentionPlan(
         indices=indices,
         layers=layers,
+        shapes=shapes,
         heads=_indices("heads", request.heads, min(layer.num_heads for layer in layers)),
         reduction=_REDUCTIONS[request.head_reduction],
         queries=queries,
@@ -183,8 +187,8 @@ def plan_attention(
         renormalize=request.renormalize,
         patches=contract.patches,
     )
-    _check_measure(plan, length)
-    _check_sizes(plan, rows, length, limits)
+    _check_measure(plan)
+    _check_sizes(plan, rows, limits)
     return plan
 
 
@@ -214,28 +218,30 @@ def _check_choices(request: pb.AttentionRequest) -> None:
 
 
 def _choose_positions(
-    request: pb.AttentionRequest, layers: Sequence[AttentionContract], length: int, special: Sequence[int] | None
+    request: pb.AttentionRequest,
+    shapes: Sequence[tuple[int, int]],
+    positions: int,
+    special: Sequence[int] | None,
 ) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
     """Resolve query and key positions; None stands for all of them."""
     if request.drop_special:
         if special is None:
             expected = "false: only a text or an image says which positions are special"
             raise InvalidInput("attention.drop_special", "true", expected)
-        kept = tuple(sorted(set(range(length)) - set(special)))
+        kept = tuple(sorted(set(range(positions)) - set(special)))
         if not kept:
             expected = "an input with at least one position that is not special"
             raise InvalidInput("attention.drop_special", "true", expected)
         return kept, kept
     rows = [0] if request.cls_only else request.rows
-    queries = min(_size(layer.query_axis, length) for layer in layers)
-    keys = min(_size(layer.key_axis, length) for layer in layers)
+    queries, keys = (min(sizes) for sizes in zip(*shapes, strict=True))
     return (
         _indices("rows", rows, queries) if rows else None,
         _indices("keys", request.keys, keys) if request.keys else None,
     )
 
 
-def _check_measure(plan: AttentionPlan, length: int) -> None:
+def _check_measure(plan: AttentionPlan) -> None:
     """Refuse what this model or these positions do not allow."""
     for index, layer in zip(plan.indices, plan.layers, strict=True):
         if plan.value_weighted and layer.value_norms is None:
@@ -248,12 +254,13 @@ def _check_measure(plan: AttentionPlan, length: int) -> None:
             raise NotPossible(f"attention.measure: {name} of layer {index}, which is cross-attention; expected self")
     if plan.is_rollout and list(plan.indices) != sorted(plan.indices):
         raise InvalidInput("attention.layers", list(plan.indices), "rising numbers for a rollout")
-    if plan.measure == _DISTANCE and not (_on_input(plan, plan.queries, length) and _on_input(plan, plan.keys, length)):
+    queries, keys = plan.shapes[0]
+    if plan.measure == _DISTANCE and not (_on_input(plan, plan.queries, queries) and _on_input(plan, plan.keys, keys)):
         raise InvalidInput("attention.rows", list(plan.queries or ()), "at least one row and key that is a patch")
 
 
-def _check_sizes(plan: AttentionPlan, rows: int, length: int, limits: AttentionLimits) -> None:
-    answer_bytes, computed_bytes = plan.answer_bytes(rows, length), plan.computed_bytes(rows, length)
+def _check_sizes(plan: AttentionPlan, rows: int, limits: AttentionLimits) -> None:
+    answer_bytes, computed_bytes = plan.answer_bytes(rows), plan.computed_bytes(rows)
     if answer_bytes > limits.answer_bytes:
         expected = f"at most {limits.answer_bytes}: fewer layers, heads or rows, a mean over heads, or FLOAT16"
         raise InvalidInput("attention", f"an answer of {answer_bytes} bytes", expected)
@@ -264,9 +271,13 @@ def _check_sizes(plan: AttentionPlan, rows: int, length: int, limits: AttentionL
         raise InvalidInput("attention", f"{computed_bytes} bytes of weights to compute", expected)
 
 
-def _size(axis: int | str | None, length: int) -> int:
-    """Size of a query or key axis; what is symbolic has the request's own length."""
-    return axis if isinstance(axis, int) else length
+def _shape(layer: AttentionContract, sizes: Mapping[str, int], positions: int) -> tuple[int, int]:
+    """Query and key positions that a layer has for a request; what only a run tells is taken for its positions."""
+    queries, keys = (
+        axis if isinstance(axis, int) else sizes.get(axis, positions) if axis else positions
+        for axis in (layer.query_axis, layer.key_axis)
+    )
+    return queries, keys
 
 
 def _indices(field: str, wanted: Sequence[int], count: int) -> tuple[int, ...]:
@@ -280,10 +291,10 @@ def _indices(field: str, wanted: Sequence[int], count: int) -> tuple[int, ...]:
     return resolved
 
 
-def _on_input(plan: AttentionPlan, chosen: Sequence[int] | None, length: int) -> list[int]:
+def _on_input(plan: AttentionPlan, chosen: Sequence[int] | None, count: int) -> list[int]:
     """Leave the prefix tokens of an image out of some positions; None stands for all."""
     first = plan.patches.prefix_tokens if plan.patches else 0
-    return [position for position in (range(length) if chosen is None else chosen) if position >= first]
+    return [position for position in (range(count) if chosen is None else chosen) if position >= first]
 
 
 def reduce_attention(plan: AttentionPlan, weights: Mapping[str, Array]) -> Iterator[Reduced]:

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from server.contract import SEQUENCE_AXIS, Contract
+from server.contract import SEQUENCE_AXIS, AttentionContract, Contract
 from server.cost import CostModel
 
 Array = NDArray[Any]
@@ -101,9 +101,9 @@ class Work:
         return self.contract.batched and self.shape == other.shape
 
     @property
-    def heads_fetched(self) -> dict[str, int]:
-        """Heads of each attention output wanted, by name."""
-        return {layer.output: layer.num_heads for layer in self.contract.attention if layer.output in self.attentions}
+    def layers_fetched(self) -> dict[str, AttentionContract]:
+        """The attention outputs wanted, by name."""
+        return {layer.output: layer for layer in self.contract.attention if layer.output in self.attentions}
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +121,7 @@ class Load:
     rows: int = 0
     tokens: int = 0
     longest: int = 0
-    heads_fetched: Mapping[str, int] = field(default_factory=dict)
+    layers_fetched: Mapping[str, AttentionContract] = field(default_factory=dict)
 
     @classmethod
     def of(cls, works: Sequence[Work]) -> "Load":
@@ -133,16 +133,16 @@ class Load:
 
     def with_one_more(self, work: Work) -> "Load":
         """Return what it amounts to with one request more."""
-        heads = self.heads_fetched
-        if not heads.keys() >= set(work.attentions):
-            heads = {**heads, **work.heads_fetched}
+        layers = self.layers_fetched
+        if not layers.keys() >= set(work.attentions):
+            layers = {**layers, **work.layers_fetched}
         rows, tokens = self.rows + work.rows, self.tokens + work.rows * work.length
-        return Load(rows, tokens, max(self.longest, work.length), heads)
+        return Load(rows, tokens, max(self.longest, work.length), layers)
 
     def fits(self, limits: BatchLimits) -> bool:
         """Whether a batch may be that large."""
         padded = self.rows * self.longest
-        weights = padded * self.longest * sum(self.heads_fetched.values())
+        weights = self.rows * sum(layer.weights(self.longest) for layer in self.layers_fetched.values())
         within = self.rows <= limits.rows and padded <= limits.tokens
         return within and weights * _BYTES_PER_WEIGHT <= limits.attention_bytes
 

@@ -1,12 +1,15 @@
 """The contract of an artifact, contract.json: written by export/, read by the repository; the only thing both share."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 CONTRACT_FILE = "contract.json"
 PLAIN_GRAPH, TAPPED_GRAPH, WEIGHTS_FILE = "model.onnx", "attention.onnx", "weights.bin"
+LOWERED_GRAPH = "attention.lowered.onnx"  # the tapped graph with its fused attention written out
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 BATCH_AXIS, SEQUENCE_AXIS = "batch", "seq_len"
 FOREIGN = "onnx"  # the family of an ONNX file that came without a contract
@@ -117,6 +120,11 @@ class AttentionContract(_Part):
     key_axis: int | str | None = SEQUENCE_AXIS
     value_norms: str | None = None
 
+    def weights(self, longest: int) -> int:
+        """How many weights one row has whose sequences are as long as that."""
+        queries, keys = (axis if isinstance(axis, int) else longest for axis in (self.query_axis, self.key_axis))
+        return self.num_heads * queries * keys
+
 
 class PatchContract(_Part):
     """How positions lie on the image: prefix_tokens, then rows * cols patches of patch_size pixels, row by row."""
@@ -191,7 +199,10 @@ class Contract(_Part):
 
     Attributes:
         labels: Class names in the order of the output "logits"; empty where there is no classifier.
+        limits: Most positions of symbolic axes, by name.
         precision: What the graphs compute in; their inputs and outputs are the same for all.
+        inline_bytes: Size of the largest tensor that lies in a graph itself; larger ones are in the weights file, which
+            all graphs share.
         files: sha256 in hexadecimal of every other file of the artifact, by name.
         made_with: Versions of the libraries that made it.
     """
@@ -210,6 +221,8 @@ class Contract(_Part):
     attention: tuple[AttentionContract, ...] = ()
     patches: PatchContract | None = None
     precision: Precision = "float32"
+    inline_bytes: int = 0
+    limits: dict[str, int] = {}
     files: dict[str, str]
     made_with: dict[str, str] = {}
     verification: tuple[Check, ...] = ()
@@ -219,6 +232,15 @@ class Contract(_Part):
     def batched(self) -> bool:
         """Whether rows of different requests may share a run: the first axis of everything is the batch."""
         return all(spec.axes[:1] == (BATCH_AXIS,) for spec in (*self.inputs, *self.outputs))
+
+    def axis_sizes(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, int]:
+        """Sizes that the symbolic axes have in some inputs, by name."""
+        return {
+            axis: size
+            for spec in self.inputs
+            for axis, size in zip(spec.axes, inputs[spec.name].shape, strict=True)
+            if isinstance(axis, str)
+        }
 
     @property
     def attention_axes(self) -> dict[str, tuple[int | str | None, ...]]:

@@ -5,7 +5,7 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -15,11 +15,21 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from server.binding import BoundSession
-from server.contract import BATCH_AXIS, FOREIGN, PLAIN_GRAPH, SEQUENCE_AXIS, TAPPED_GRAPH, Contract, TensorContract
+from server.contract import (
+    BATCH_AXIS,
+    FOREIGN,
+    LOWERED_GRAPH,
+    PLAIN_GRAPH,
+    SEQUENCE_AXIS,
+    TAPPED_GRAPH,
+    Contract,
+    TensorContract,
+)
 from server.cost import CostModel, Sample, fit_costs
 from server.device import Device, Lanes, check_placement
 from server.errors import StartError
 from server.packing import give_back_memory, packed
+from server.settings import AttentionForm
 from server.tensors import BFLOAT16
 
 Array = NDArray[Any]
@@ -126,8 +136,17 @@ class Graph:
 class Engine:
     """The graphs of one model: plain, and tapped for those who ask for attention."""
 
-    def __init__(self, folder: Path, contract: Contract, device: Device, lanes: Lanes) -> None:
+    def __init__(
+        self, folder: Path, contract: Contract, device: Device, lanes: Lanes, form: AttentionForm = "auto"
+    ) -> None:
         """Load both graphs.
+
+        Args:
+            folder: The artifact's.
+            contract: The artifact's.
+            device: Where they run.
+            lanes: How runs share the CPUs.
+            form: Which form of the tapped graph.
 
         Raises:
             StartError: A graph cannot be loaded, is not what the contract says, or would run on another device.
@@ -138,14 +157,19 @@ class Engine:
                 f"{folder}: computes in bfloat16, which ONNX Runtime cannot do on the CPU; "
                 "expected --device cuda, or an artifact of another precision"
             )
-        graphs = (PLAIN_GRAPH, TAPPED_GRAPH) if contract.attention else (PLAIN_GRAPH,)
-        own = {graph: folder / graph for graph in graphs}
-        with packed(folder, graphs, _make_options) if device.gpu is None else nullcontext(own) as sources:
+        tapped = choose_tapped(contract, device, form)
+        graphs = (PLAIN_GRAPH, *tapped[:1])
+        own = {graph: folder / graph for graph in (PLAIN_GRAPH, *tapped)}
+        on_cpu = device.gpu is None
+        with packed(folder, graphs, contract.inline_bytes, _make_options) if on_cpu else nullcontext(own) as sources:
             self.plain = Graph(sources[PLAIN_GRAPH], device, lanes, wide=True)
             self.tapped: Graph | None = None
             if contract.attention:
                 frugal = _weights_bytes(contract) > _MUCH_ATTENTION_BYTES
-                self.tapped = Graph(sources[TAPPED_GRAPH], device, lanes, wide=False, frugal=frugal)
+                self.tapped = _load_first(
+                    [sources[name] for name in tapped],
+                    lambda path: Graph(path, device, lanes, wide=False, frugal=frugal),
+                )
         inputs, outputs = ([spec.name for spec in specs] for specs in (contract.inputs, contract.outputs))
         self.plain.check_names(folder / PLAIN_GRAPH, inputs, outputs)
         if self.tapped:
@@ -206,6 +230,29 @@ class Engine:
 
     def _example(self, rows: int, length: int) -> dict[str, Array]:
         return {spec.name: _example(spec, rows, length) for spec in self._contract.inputs}
+
+
+def choose_tapped(contract: Contract, device: Device, form: AttentionForm) -> list[str]:
+    """Which forms of the tapped graph to try, in this order; none where no attention was exported.
+
+    A fused node on a GPU may not give its weights, or fall to the CPU; its lowered form is then the second choice.
+    """
+    if not contract.attention:
+        return []
+    lowered = [LOWERED_GRAPH] if LOWERED_GRAPH in contract.files else []
+    if form == "lowered":
+        return lowered or [TAPPED_GRAPH]
+    return [TAPPED_GRAPH, *(lowered if form == "auto" and device.gpu is not None else [])]
+
+
+def _load_first(paths: Sequence[Path], load: Callable[[Path], Graph]) -> Graph:
+    """Load the first of some graphs that can be loaded."""
+    for path in paths[:-1]:
+        try:
+            return load(path)
+        except StartError as error:
+            _log.warning("%s; its lowered form is tried", error)
+    return load(paths[-1])
 
 
 @functools.cache

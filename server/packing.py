@@ -18,12 +18,14 @@ import onnxruntime
 _log = logging.getLogger(__name__)
 _PACKED_FILE = "packed.bin"
 _ROOM = 4.0  # free space asked for, times the artifact's size: packed matrices lie beside the others, for two graphs
+_LEAST_SHARED_BYTES = "session.optimized_model_external_initializers_min_size_in_bytes"
+_SMALL_BYTES = 1024  # ONNX Runtime's default: what is smaller stays in each graph
 _ERRORS_ONLY = 3  # ONNX Runtime warns that a packed graph belongs to this machine, which is meant
 
 
 @contextmanager
 def packed(
-    folder: Path, graphs: Sequence[str], make_options: Callable[[], onnxruntime.SessionOptions]
+    folder: Path, graphs: Sequence[str], inline_bytes: int, make_options: Callable[[], onnxruntime.SessionOptions]
 ) -> Iterator[dict[str, Path]]:
     """Pack the weights of an artifact's graphs into a temporary folder, from which sessions are loaded.
 
@@ -33,6 +35,7 @@ def packed(
     Args:
         folder: The artifact's.
         graphs: File names of its graphs.
+        inline_bytes: Size of the largest tensor that a graph has to itself; what is larger is shared.
         make_options: Those that the sessions are going to have: packing depends on them.
 
     Yields:
@@ -43,7 +46,10 @@ def packed(
         try:
             target = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="regard-")))
             _check_room(target, folder)
-            sources = {graph: _pack(folder / graph, target / Path(graph).stem, make_options()) for graph in graphs}
+            sources = {
+                graph: _pack(folder / graph, target / Path(graph).stem, inline_bytes, make_options())
+                for graph in graphs
+            }
             _share_files([path.with_name(_PACKED_FILE) for path in sources.values()])
             give_back_memory()
         except Exception as error:  # ONNX Runtime's exceptions have no common base; what is damaged fails again below
@@ -58,12 +64,13 @@ def _check_room(target: Path, folder: Path) -> None:
         raise OSError(f"{target.parent} has no room for {wanted_bytes} bytes")
 
 
-def _pack(graph: Path, target: Path, options: onnxruntime.SessionOptions) -> Path:
+def _pack(graph: Path, target: Path, inline_bytes: int, options: onnxruntime.SessionOptions) -> Path:
     """Write a packed graph and its weights; returns the graph's path."""
     target.mkdir()
     options.log_severity_level = _ERRORS_ONLY
     options.optimized_model_filepath = str(target / graph.name)
     options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _PACKED_FILE)
+    options.add_session_config_entry(_LEAST_SHARED_BYTES, str(max(_SMALL_BYTES, inline_bytes + 1)))
     options.add_session_config_entry("session.save_external_prepacked_constant_initializers", "1")
     onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     return target / graph.name

@@ -16,6 +16,7 @@ from server.attention import AttentionLimits, AttentionPlan, plan_attention, wri
 from server.batching import Work, size_of
 from server.cache import AnswerCache
 from server.config import Config
+from server.contract import BATCH_AXIS, SEQUENCE_AXIS
 from server.errors import InvalidInput, NotPossible
 from server.images import Pixels, read_image
 from server.metrics import Metrics
@@ -164,7 +165,7 @@ class Pipeline:
             rows=prepared.rows,
             total_ns=time.perf_counter_ns() - started_ns,
             timings=timings,
-            attention_bytes=plan.answer_bytes(prepared.rows, prepared.length) if plan else 0,
+            attention_bytes=plan.answer_bytes(prepared.rows) if plan else 0,
             cached=self._config.cache_bytes > 0,
         )
         return Answer(result, timings)
@@ -197,7 +198,8 @@ class Pipeline:
             attention,
             model.contract,
             rows=prepared.rows,
-            length=prepared.length,
+            sizes=model.contract.axis_sizes(prepared.inputs),
+            positions=prepared.length,
             limits=limits,
             special=_special(model, prepared),
         )
@@ -308,8 +310,8 @@ def prepare_arrays(
     inputs = check_inputs(arrays, contract, max_batch_size, datatypes)
     if not contract.batched:
         return Prepared(inputs, rows=1, length=1)
-    shape = next(iter(inputs.values())).shape
-    return Prepared(inputs, rows=shape[0], length=shape[1] if contract.text else _positions(model))
+    sizes = contract.axis_sizes(inputs)
+    return Prepared(inputs, rows=sizes[BATCH_AXIS], length=sizes.get(SEQUENCE_AXIS) or _positions(model))
 
 
 def choose_outputs(model: LoadedModel, wanted: tuple[str, ...]) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 SETTINGS_FILE = "config.toml"
+AttentionForm = Literal["auto", "fused", "lowered"]
 
 
 class SettingsError(ValueError):
@@ -23,6 +24,8 @@ class ModelSettings(BaseModel):
             asks for whatever is listed there.
         max_requests: Most requests for it in the server at a time; None for no limit of its own.
         max_input_bytes: Most bytes of their inputs; likewise.
+        attention_form: Which form of the tapped graph runs: with its fused nodes ("fused"), with these written out
+            ("lowered"), or "auto": fused, and on a GPU that cannot run it so, lowered.
         unload_after_idle_seconds: Unload it when nobody has asked for so long, and load it again for the next who
             does; None for never.
     """
@@ -31,6 +34,7 @@ class ModelSettings(BaseModel):
 
     versions: int | Literal["all"] | tuple[int, ...] = 1
     list_attention: bool = True
+    attention_form: AttentionForm = "auto"
     max_requests: int | None = Field(default=None, ge=1)
     max_input_bytes: int | None = Field(default=None, ge=1)
     unload_after_idle_seconds: float | None = Field(default=None, gt=0)

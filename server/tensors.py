@@ -182,6 +182,9 @@ def _check_sizes(sizes: dict[str, int], contract: Contract, max_batch_size: int)
         )
     if contract.text and sizes.get(SEQUENCE_AXIS, 1) > contract.text.max_tokens:
         raise InvalidInput("inputs", f"{sizes[SEQUENCE_AXIS]} tokens", f"at most {contract.text.max_tokens}")
+    for axis, most in contract.limits.items():
+        if sizes.get(axis, 0) > most:
+            raise InvalidInput("inputs", f"{sizes[axis]} positions along {axis}", f"at most {most}")
 
 
 def _describe(spec: TensorContract) -> str:

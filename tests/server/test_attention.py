@@ -33,7 +33,7 @@ def plan(
     """Plan an attention request on a text of six tokens."""
     message = pb.AttentionRequest(**request)
     return plan_attention(
-        message, contract, rows=1, length=LENGTH, limits=AttentionLimits(answer_bytes, computed_bytes)
+        message, contract, rows=1, sizes={"seq_len": LENGTH}, positions=LENGTH, limits=AttentionLimits(answer_bytes, computed_bytes)
     )
 
 
@@ -89,14 +89,14 @@ def test_an_answer_too_large_is_refused_before_it_is_computed() -> None:
     """2 layers x 4 heads x 6 x 6 float32 are 1152 bytes; half precision fits."""
     with pytest.raises(InvalidInput, match="an answer of 1152 bytes; expected at most 600: fewer layers"):
         plan(answer_bytes=600)
-    assert plan(answer_bytes=600, dtype=pb.DATA_TYPE_FLOAT16).answer_bytes(1, LENGTH) == 576
+    assert plan(answer_bytes=600, dtype=pb.DATA_TYPE_FLOAT16).answer_bytes(1) == 576
 
 
 def test_weights_too_large_to_compute_are_refused_even_where_the_answer_is_small() -> None:
     """The class token's row needs the whole layer: two layers of 4 heads and 6 x 6 float32."""
     with pytest.raises(InvalidInput, match=r"1152 bytes of weights to compute; expected at most 1000 .*fewer layers"):
         plan(computed_bytes=1000, cls_only=True)
-    assert plan(computed_bytes=1000, cls_only=True, layers=[-1]).computed_bytes(1, LENGTH) == 576
+    assert plan(computed_bytes=1000, cls_only=True, layers=[-1]).computed_bytes(1) == 576
 
 
 def test_a_model_without_attention_says_so() -> None:
@@ -233,7 +233,7 @@ def test_more_than_there_are_gives_all_keys() -> None:
 def test_special_tokens_are_dropped_and_rows_renormalised_as_asked(renormalize: bool) -> None:
     """The first and the last token; each row sums to 1 again only where that was asked for."""
     message = pb.AttentionRequest(layers=[0], drop_special=True, renormalize=renormalize)
-    chosen = plan_attention(message, NORMED, rows=1, length=LENGTH, limits=LIMITS, special=[0, 5])
+    chosen = plan_attention(message, NORMED, rows=1, sizes={"seq_len": LENGTH}, positions=LENGTH, limits=LIMITS, special=[0, 5])
     (layer,) = reduce_attention(chosen, FETCHED)
     expected = in_float64(0)[:, :, 1:5, 1:5]
     expected /= expected.sum(axis=-1, keepdims=True) if renormalize else 1
@@ -267,7 +267,7 @@ def test_the_size_of_an_answer_is_known_before_it_is_made(request_fields: dict[s
     chosen = plan(NORMED, **request_fields)
     written = list(write_attention(chosen, FETCHED, batched=True))
     sent = sum(len(layer.weights.data) + len(layer.indices.data) for layer in written)
-    assert sent == chosen.answer_bytes(2, LENGTH)
+    assert sent == chosen.answer_bytes(2)
     for layer in written:
         assert len(layer.axes) == len(layer.weights.shape)
 
@@ -277,7 +277,7 @@ def test_a_layer_of_fixed_size_has_its_own_length_whatever_the_texts() -> None:
     layer = CONTRACT.attention[0].model_copy(update={"kind": "cross", "key_axis": 3})
     crossing = CONTRACT.model_copy(update={"attention": (layer,)})
     assert plan(crossing, keys=[-1], rows=[-1]).keys == (2,)
-    assert plan(crossing).answer_bytes(1, LENGTH) == 4 * LENGTH * 3 * 4
+    assert plan(crossing).answer_bytes(1) == 4 * LENGTH * 3 * 4
     with pytest.raises(InvalidInput, match=r"attention.keys: 3; expected from -3 to 2"):
         plan(crossing, keys=[3])
     for measure in (ROLLOUT, DISTANCE):
