@@ -37,6 +37,7 @@ _REDUCTIONS = {
 }
 _WEIGHTS, _ROLLOUT = pb.ATTENTION_MEASURE_UNSPECIFIED, pb.ATTENTION_MEASURE_ROLLOUT
 _ENTROPY, _DISTANCE = pb.ATTENTION_MEASURE_ENTROPY, pb.ATTENTION_MEASURE_DISTANCE
+_CONTRIBUTION, _GLOBAL = pb.ATTENTION_MEASURE_CONTRIBUTION, pb.ATTENTION_MEASURE_CONTRIBUTION_ROLLOUT
 
 
 @dataclass(frozen=True)
@@ -77,19 +78,26 @@ class AttentionPlan:
 
     @property
     def outputs(self) -> tuple[str, ...]:
-        """The tapped graph's outputs to fetch."""
+        """The outputs to fetch: of the tapped graph, or of the contributions graph."""
+        if self.takes_contributions:
+            return tuple(layer.contribution for layer in self.layers if layer.contribution)
         norms = (layer.value_norms for layer in self.layers if self.value_weighted)
         return (*(layer.output for layer in self.layers), *(name for name in norms if name))
 
     @property
     def is_rollout(self) -> bool:
         """Whether the layers are multiplied into one."""
-        return self.measure == _ROLLOUT
+        return self.measure in (_ROLLOUT, _GLOBAL)
+
+    @property
+    def takes_contributions(self) -> bool:
+        """Whether it is made of the contributions graph's outputs."""
+        return self.measure in (_CONTRIBUTION, _GLOBAL)
 
     @property
     def axes(self) -> list[str]:
         """Names of the axes of what is sent, without the batch."""
-        heads = [] if self.reduction or self.is_rollout else ["head"]
+        heads = [] if self.reduction or self.is_rollout or self.takes_contributions else ["head"]
         rest = {_ENTROPY: ["query"], _DISTANCE: []}.get(self.measure, ["query", "top" if self.top_k else "key"])
         return [*heads, *rest]
 
@@ -210,6 +218,12 @@ def _check_choices(request: pb.AttentionRequest) -> None:
     if request.top_k and request.measure in (_ENTROPY, _DISTANCE):
         name = pb.AttentionMeasure.Name(request.measure)
         raise InvalidInput("attention.top_k", request.top_k, f"0 with {name}, which has no keys")
+    if request.measure in (_CONTRIBUTION, _GLOBAL):
+        for field in ("heads", "head_reduction", "value_weighted"):
+            if value := getattr(request, field):
+                name = pb.AttentionMeasure.Name(request.measure)
+                shown = list(value) if field == "heads" else value
+                raise InvalidInput(f"attention.{field}", shown, f"none with {name}, which sums the heads")
     if request.HasField("residual_share"):
         if request.measure != _ROLLOUT:
             raise InvalidInput("attention.residual_share", request.residual_share, "none but for a rollout")
@@ -248,6 +262,11 @@ def _check_measure(plan: AttentionPlan) -> None:
             raise NotPossible(
                 f"attention.value_weighted: the export of layer {index} does not show its output projection; "
                 "expected layers with has_value_norms"
+            )
+        if plan.takes_contributions and layer.contribution is None:
+            raise NotPossible(
+                f"attention.measure: the export of layer {index} does not show its output projection and residual; "
+                "expected layers with has_contributions"
             )
         if plan.measure in (_ROLLOUT, _DISTANCE) and layer.kind == "cross":
             name = pb.AttentionMeasure.Name(plan.measure)
@@ -302,13 +321,17 @@ def reduce_attention(plan: AttentionPlan, weights: Mapping[str, Array]) -> Itera
 
     Args:
         plan: What was asked for.
-        weights: By output name, float32 [B, H, Q, K] and value norms [B, H, K]; padding already cut off.
+        weights: By output name, float32 [B, H, Q, K], value norms [B, H, K] and contributions [B, Q, K]; padding
+            already cut off.
     """
     if plan.is_rollout:
         yield _rollout(plan, weights)
         return
     for layer in plan.layers:
-        yield _reduce(plan, layer, _choose_heads(plan, layer, weights))
+        if plan.takes_contributions:
+            yield _cut_contribution(plan, layer, weights)
+        else:
+            yield _reduce(plan, layer, _choose_heads(plan, layer, weights))
 
 
 def _choose_heads(plan: AttentionPlan, layer: AttentionContract, weights: Mapping[str, Array]) -> Array:
@@ -339,12 +362,21 @@ def _reduce(plan: AttentionPlan, layer: AttentionContract, chosen: Array) -> Red
 
 
 def _rollout(plan: AttentionPlan, weights: Mapping[str, Array]) -> Reduced:
-    fused = [
-        measures.fuse_heads(_choose_heads(plan, layer, weights), plan.reduction or "mean") for layer in plan.layers
-    ]
-    flow = measures.rollout(fused, plan.residual_share, plan.queries)
+    if plan.takes_contributions:
+        flow = measures.contribution_rollout([weights[name] for name in plan.outputs], plan.queries)
+    else:
+        fused = [
+            measures.fuse_heads(_choose_heads(plan, layer, weights), plan.reduction or "mean") for layer in plan.layers
+        ]
+        flow = measures.rollout(fused, plan.residual_share, plan.queries)
     queries = range(flow.shape[1]) if plan.queries is None else plan.queries
     return _finish(plan, plan.layers[-1], _choose_keys(plan, flow), queries)
+
+
+def _cut_contribution(plan: AttentionPlan, layer: AttentionContract, weights: Mapping[str, Array]) -> Reduced:
+    values = weights[layer.contribution or ""]
+    queries: Sequence[int] = range(values.shape[1]) if plan.queries is None else plan.queries
+    return _finish(plan, layer, _choose_keys(plan, values[:, list(queries)]), queries)
 
 
 def _choose_keys(plan: AttentionPlan, values: Array) -> Array:

@@ -103,7 +103,10 @@ class Work:
     @property
     def layers_fetched(self) -> dict[str, AttentionContract]:
         """The attention outputs wanted, by name."""
-        return {layer.output: layer for layer in self.contract.attention if layer.output in self.attentions}
+        layers = self.contract.attention
+        return {
+            name: layer for layer in layers for name in (layer.output, layer.contribution) if name in self.attentions
+        }
 
 
 @dataclass(frozen=True, eq=False)

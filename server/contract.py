@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 CONTRACT_FILE = "contract.json"
 PLAIN_GRAPH, TAPPED_GRAPH, WEIGHTS_FILE = "model.onnx", "attention.onnx", "weights.bin"
+CONTRIBUTIONS_GRAPH = "contributions.onnx"  # the plain graph with what each position adds to each other
 LOWERED_GRAPH = "attention.lowered.onnx"  # the tapped graph with its fused attention written out
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 BATCH_AXIS, SEQUENCE_AXIS = "batch", "seq_len"
@@ -110,6 +111,9 @@ class AttentionContract(_Part):
         value_norms: A further output of the tapped graph, float32 [batch, heads, key]: the length of each position's
             value vector after its head's part of the output projection (Kobayashi et al. 2020, "Attention is Not Only
             a Weight", section 3); None where the graph does not show that projection.
+        contribution: An output of the contributions graph, float32 [batch, query, key]: the length of what a key's
+            position adds to a query's, the residual connection included (Modarressi et al. 2022, "GlobEnc", equation 5,
+            N_Res); None where the graph does not show projection and residual.
     """
 
     output: str
@@ -119,6 +123,7 @@ class AttentionContract(_Part):
     query_axis: int | str | None = SEQUENCE_AXIS
     key_axis: int | str | None = SEQUENCE_AXIS
     value_norms: str | None = None
+    contribution: str | None = None
 
     def weights(self, longest: int) -> int:
         """How many weights one row has whose sequences are as long as that."""
@@ -243,13 +248,26 @@ class Contract(_Part):
         }
 
     @property
+    def tapped_outputs(self) -> list[str]:
+        """The further outputs of the tapped graph."""
+        names = [(layer.output, layer.value_norms) for layer in self.attention]
+        return [name for pair in names for name in pair if name]
+
+    @property
+    def contributions(self) -> list[str]:
+        """The further outputs of the contributions graph."""
+        return [layer.contribution for layer in self.attention if layer.contribution]
+
+    @property
     def attention_axes(self) -> dict[str, tuple[int | str | None, ...]]:
-        """The axes of the tapped graph's further outputs, by name."""
+        """The axes of the further outputs of the tapped and the contributions graph, by name."""
         axes = dict[str, tuple[int | str | None, ...]]()
         for layer in self.attention:
             axes[layer.output] = (BATCH_AXIS, layer.num_heads, layer.query_axis, layer.key_axis)
             if layer.value_norms:
                 axes[layer.value_norms] = (BATCH_AXIS, layer.num_heads, layer.key_axis)
+            if layer.contribution:
+                axes[layer.contribution] = (BATCH_AXIS, layer.query_axis, layer.key_axis)
         return axes
 
     @model_validator(mode="after")

@@ -40,6 +40,7 @@ def describe_model(model: LoadedModel, max_batch_size: int, device: str) -> pb.M
             kind=KINDS[layer.kind],
             num_heads=layer.num_heads,
             has_value_norms=layer.value_norms is not None,
+            has_contributions=layer.contribution is not None,
         )
     return described
 

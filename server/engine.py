@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from server.binding import BoundSession
 from server.contract import (
     BATCH_AXIS,
+    CONTRIBUTIONS_GRAPH,
     FOREIGN,
     LOWERED_GRAPH,
     PLAIN_GRAPH,
@@ -134,12 +135,12 @@ class Graph:
 
 
 class Engine:
-    """The graphs of one model: plain, and tapped for those who ask for attention."""
+    """The graphs of one model: plain; tapped for those who ask for attention; and one for contributions."""
 
     def __init__(
         self, folder: Path, contract: Contract, device: Device, lanes: Lanes, form: AttentionForm = "auto"
     ) -> None:
-        """Load both graphs.
+        """Load the graphs.
 
         Args:
             folder: The artifact's.
@@ -158,12 +159,16 @@ class Engine:
                 "expected --device cuda, or an artifact of another precision"
             )
         tapped = choose_tapped(contract, device, form)
-        graphs = (PLAIN_GRAPH, *tapped[:1])
-        own = {graph: folder / graph for graph in (PLAIN_GRAPH, *tapped)}
+        third = [CONTRIBUTIONS_GRAPH] if contract.contributions else []
+        graphs = (PLAIN_GRAPH, *tapped[:1], *third)
+        own = {graph: folder / graph for graph in (PLAIN_GRAPH, *tapped, *third)}
         on_cpu = device.gpu is None
         with packed(folder, graphs, contract.inline_bytes, _make_options) if on_cpu else nullcontext(own) as sources:
             self.plain = Graph(sources[PLAIN_GRAPH], device, lanes, wide=True)
             self.tapped: Graph | None = None
+            self.contributing: Graph | None = None
+            if third:
+                self.contributing = Graph(sources[CONTRIBUTIONS_GRAPH], device, lanes, wide=False, frugal=True)
             if contract.attention:
                 frugal = _weights_bytes(contract) > _MUCH_ATTENTION_BYTES
                 self.tapped = _load_first(
@@ -173,7 +178,10 @@ class Engine:
         inputs, outputs = ([spec.name for spec in specs] for specs in (contract.inputs, contract.outputs))
         self.plain.check_names(folder / PLAIN_GRAPH, inputs, outputs)
         if self.tapped:
-            self.tapped.check_names(folder / TAPPED_GRAPH, inputs, [*outputs, *contract.attention_axes])
+            self.tapped.check_names(folder / TAPPED_GRAPH, inputs, [*outputs, *contract.tapped_outputs])
+        if self.contributing:
+            expected = [*outputs, *contract.contributions]
+            self.contributing.check_names(folder / CONTRIBUTIONS_GRAPH, inputs, expected)
 
     def warm_up(self) -> None:
         """Run each session, so that the first caller does not pay for it, and measure what batches cost.
@@ -195,12 +203,17 @@ class Engine:
 
     def _run_samples(self) -> None:
         outputs = [spec.name for spec in self._contract.outputs]
-        attentions = list(self._contract.attention_axes)
+        attentions, contributions = self._contract.tapped_outputs, self._contract.contributions
         if self._contract.family == FOREIGN:
             self._warm_up_foreign(outputs)
             return
         self.plain.run(self._example(1, 1), outputs, wide=True)
-        for graph, names in ((self.plain, outputs), (self.tapped, [*outputs, *attentions])):
+        graphs = (
+            (self.plain, outputs),
+            (self.tapped, [*outputs, *attentions]),
+            (self.contributing, [*outputs, *contributions]),
+        )
+        for graph, names in graphs:
             if graph:
                 graph.cost = fit_costs(list(self._measure(graph, names)))
 

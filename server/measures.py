@@ -69,6 +69,27 @@ def rollout(layers: Sequence[Floats], residual_share: float, rows: Sequence[int]
     return flow
 
 
+def contribution_rollout(layers: Sequence[Floats], rows: Sequence[int] | None) -> Floats:
+    """Multiply what positions contribute to each other through the layers.
+
+    Modarressi et al. 2022, "GlobEnc", equation 12 with the contributions of equation 5: the product, last layer first.
+    Rows are divided by their sums after each layer, which keeps the numbers small and changes no share within a row.
+
+    Args:
+        layers: Each [B, N, N], the first layer first.
+        rows: Which rows of the product; None for all.
+
+    Returns:
+        [B, rows, N], each row summing to 1.
+    """
+    batch, length = layers[0].shape[:2]
+    chosen = np.eye(length, dtype=np.float32)[slice(None) if rows is None else list(rows)]
+    flow = np.broadcast_to(chosen, (batch, *chosen.shape))
+    for contributions in reversed(layers):
+        flow = normalize_rows(flow @ contributions)
+    return flow
+
+
 def entropy(weights: Floats) -> Floats:
     """Shannon entropy of each row in nats, [..., Q]; 0 ln 0 is 0."""
     logs = np.log(weights, out=np.zeros_like(weights), where=weights > 0)

@@ -144,8 +144,8 @@ class Pipeline:
         plan = self._plan(model, prepared, attention)
         decoded_ns = time.perf_counter_ns()
         graph, wanted = model.engine.plain, plan.outputs if plan else ()
-        if wanted and model.engine.tapped:
-            graph = model.engine.tapped
+        if plan and (tapped := model.engine.contributing if plan.takes_contributions else model.engine.tapped):
+            graph = tapped
         work = Work(graph, model.contract, prepared.inputs, prepared.rows, prepared.length, outputs, wanted)
         with model.usage.inputs(work.held_bytes):
             computed = await self._cache.compute(work, urgency.deadline, urgency.priority)

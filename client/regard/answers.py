@@ -37,12 +37,14 @@ class AttentionLayer:
         kind: Who looks at whom.
         num_heads: How many heads it has.
         has_value_norms: Whether its weights can be multiplied by the lengths of the value vectors.
+        has_contributions: Whether the measures "contribution" and "contribution_rollout" are possible.
     """
 
     layer: int
     kind: AttentionKind
     num_heads: int
     has_value_norms: bool = False
+    has_contributions: bool = False
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 AttentionKind = Literal["self", "causal", "cross", "unspecified"]
 HeadReduction = Literal["mean", "max", "min"]
-Measure = Literal["weights", "rollout", "entropy", "distance"]
+Measure = Literal["weights", "rollout", "entropy", "distance", "contribution", "contribution_rollout"]
 _CHOICES = {
     "reduce_heads": (None, "mean", "max", "min"),
-    "measure": ("weights", "rollout", "entropy", "distance"),
+    "measure": ("weights", "rollout", "entropy", "distance", "contribution", "contribution_rollout"),
     "dtype": ("float32", "float16", "uint8"),
 }
 
@@ -34,7 +34,9 @@ class AttentionRequest:
             is off by half of 1/255 of the largest weight. Both are read as floats.
         keys: Key positions (those looked at).
         measure: "weights", or what the server makes of them: "rollout" (Abnar and Zuidema 2020) over the layers,
-            "entropy" of each row in nats, "distance" (Dosovitskiy et al. 2020, figure 7) of each head.
+            "entropy" of each row in nats, "distance" (Dosovitskiy et al. 2020, figure 7) of each head, "contribution",
+            the length of what each key adds to each query, heads summed, residual connection included, and
+            "contribution_rollout", their product over the layers (Modarressi et al. 2022).
         residual_share: Of a rollout: what the residual connection keeps of each position, in [0, 1).
         value_weighted: Multiply weights by the lengths of the value vectors (Kobayashi et al. 2020).
         top_k: Only so many keys of each row, the largest first; 0 for all.

@@ -55,6 +55,8 @@ _MEASURES: dict[Measure, pb.AttentionMeasure] = {
     "rollout": pb.ATTENTION_MEASURE_ROLLOUT,
     "entropy": pb.ATTENTION_MEASURE_ENTROPY,
     "distance": pb.ATTENTION_MEASURE_DISTANCE,
+    "contribution": pb.ATTENTION_MEASURE_CONTRIBUTION,
+    "contribution_rollout": pb.ATTENTION_MEASURE_CONTRIBUTION_ROLLOUT,
 }
 _MEASURE_NAMES = {number: name for name, number in _MEASURES.items()}
 _MODALITIES: dict[pb.Modality, Modality] = {pb.MODALITY_TEXT: "text", pb.MODALITY_IMAGE: "image"}
@@ -208,7 +210,9 @@ def read_model(model: pb.Model) -> Model:
         embedding_dim=model.embedding_dim,
         embedding_normalized=model.embedding_normalized,
         attention_layers=tuple(
-            AttentionLayer(layer.layer, _read_kind(layer.kind), layer.num_heads, layer.has_value_norms)
+            AttentionLayer(
+                layer.layer, _read_kind(layer.kind), layer.num_heads, layer.has_value_norms, layer.has_contributions
+            )
             for layer in model.attention_layers
         ),
         patches=_read_patches(model.patches) if model.HasField("patches") else None,

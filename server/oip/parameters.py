@@ -28,6 +28,8 @@ _MEASURES = {
     "rollout": regard.ATTENTION_MEASURE_ROLLOUT,
     "entropy": regard.ATTENTION_MEASURE_ENTROPY,
     "distance": regard.ATTENTION_MEASURE_DISTANCE,
+    "contribution": regard.ATTENTION_MEASURE_CONTRIBUTION,
+    "contribution_rollout": regard.ATTENTION_MEASURE_CONTRIBUTION_ROLLOUT,
 }
 _IGNORED = ("triton_", "sequence_", "headers", "binary_data_output")
 _KNOWN = (
@@ -87,7 +89,8 @@ def read_attention(parameters: Parameters, outputs: Sequence[str]) -> regard.Att
         parameters: attention (bool); attention_layers and attention_heads, integers separated by commas, or one
             integer; attention_rows likewise, or "cls", or "all"; attention_keys likewise, or "all"; attention_reduce,
             "none", "mean", "max" or "min" over the heads; attention_dtype, "FP32", "FP16" or "UINT8";
-            attention_measure, "weights", "rollout", "entropy" or "distance"; attention_residual_share (double);
+            attention_measure, "weights", "rollout", "entropy", "distance", "contribution" or "contribution_rollout";
+            attention_residual_share (double);
             attention_top_k (integer); attention_value_weighted, attention_drop_special and attention_renormalize
             (bool). They mean what the fields of regard.v1.AttentionRequest mean.
         outputs: Names of the outputs asked for.
@@ -113,8 +116,10 @@ def read_attention(parameters: Parameters, outputs: Sequence[str]) -> regard.Att
     wanted.dtype = _choose(parameters, "attention_dtype", _DTYPES, "FP32")
     wanted.keys.extend(_read_list(parameters, "attention_keys", everything="all"))
     wanted.measure = _choose(parameters, "attention_measure", _MEASURES, "weights")
-    if named and wanted.measure == regard.ATTENTION_MEASURE_ROLLOUT:
-        raise InvalidInput("parameters[attention_measure]", "'rollout'", "attention_layers instead of outputs")
+    rollouts = (regard.ATTENTION_MEASURE_ROLLOUT, regard.ATTENTION_MEASURE_CONTRIBUTION_ROLLOUT)
+    if named and wanted.measure in rollouts:
+        word = parameters["attention_measure"].string_param
+        raise InvalidInput("parameters[attention_measure]", repr(word), "attention_layers instead of outputs")
     wanted.top_k = _read_top_k(parameters)
     wanted.value_weighted, wanted.drop_special, wanted.renormalize = (
         read_flag(parameters, f"attention_{name}") for name in ("value_weighted", "drop_special", "renormalize")

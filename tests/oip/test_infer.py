@@ -21,7 +21,7 @@ from server.oip.tensors import read_tensors
 from server.tensors import read_tensor, write_tensor
 from tests.golden import CONSTANT
 from tests.server.conftest import Running, Serve
-from tests.server.test_service import TOLERANCE, run_alone
+from tests.server.test_service import TOLERANCE, run_alone, run_graph
 
 Array = NDArray[Any]
 Request = pb.ModelInferRequest
@@ -484,3 +484,17 @@ async def test_a_stream_answers_each_request_and_an_error_is_its_own(stub: GRPCI
     for index, length in enumerate((3, 9, 5)):
         assert not answers[str(index)].error_message
         assert read(answers[str(index)].infer_response)["last_hidden_state"].shape[:2] == (1, length)
+
+
+async def test_contributions_are_a_measure_like_the_others(stub: GRPCInferenceServiceStub) -> None:
+    """By parameter; over all layers they are attention.rollout."""
+    request = make_bytes_request("tiny-text", "text", b"a good film")
+    ask(request, measure="contribution", layers="0")
+    graph = run_graph("a good film", "contributions.onnx")
+    found = read(await stub.ModelInfer(request))
+    np.testing.assert_allclose(found["attention.0"], graph["contributions.0"], rtol=1e-4)
+    request = make_bytes_request("tiny-text", "text", b"a good film")
+    ask(request, measure="contribution_rollout")
+    np.testing.assert_allclose(
+        read(await stub.ModelInfer(request))["attention.rollout"].sum(axis=-1), 1, atol=TOLERANCE
+    )

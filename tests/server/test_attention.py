@@ -23,7 +23,8 @@ from tests.server.test_batching import CONTRACT
 LENGTH = 6
 LIMITS = AttentionLimits(10**6, 10**6)
 ROLLOUT, ENTROPY = pb.ATTENTION_MEASURE_ROLLOUT, pb.ATTENTION_MEASURE_ENTROPY
-DISTANCE = pb.ATTENTION_MEASURE_DISTANCE
+DISTANCE, CONTRIBUTION = pb.ATTENTION_MEASURE_DISTANCE, pb.ATTENTION_MEASURE_CONTRIBUTION
+GLOBAL = pb.ATTENTION_MEASURE_CONTRIBUTION_ROLLOUT
 WEIGHTS = np.random.default_rng(0).dirichlet(np.ones(LENGTH), size=(2, 4, LENGTH)).astype(np.float32)
 
 
@@ -33,7 +34,12 @@ def plan(
     """Plan an attention request on a text of six tokens."""
     message = pb.AttentionRequest(**request)
     return plan_attention(
-        message, contract, rows=1, sizes={"seq_len": LENGTH}, positions=LENGTH, limits=AttentionLimits(answer_bytes, computed_bytes)
+        message,
+        contract,
+        rows=1,
+        sizes={"seq_len": LENGTH},
+        positions=LENGTH,
+        limits=AttentionLimits(answer_bytes, computed_bytes),
     )
 
 
@@ -113,6 +119,10 @@ NORMED = CONTRACT.model_copy(
         )
     }
 )
+CONTRIBUTIONS = {
+    f"contributions.{layer}": np.random.default_rng(layer).uniform(0.1, 20, (2, LENGTH, LENGTH)).astype(np.float32)
+    for layer in (0, 1)
+}
 FETCHED = {
     "attention.0": WEIGHTS,
     "attention.1": np.roll(WEIGHTS, 1, axis=1),
@@ -233,7 +243,9 @@ def test_more_than_there_are_gives_all_keys() -> None:
 def test_special_tokens_are_dropped_and_rows_renormalised_as_asked(renormalize: bool) -> None:
     """The first and the last token; each row sums to 1 again only where that was asked for."""
     message = pb.AttentionRequest(layers=[0], drop_special=True, renormalize=renormalize)
-    chosen = plan_attention(message, NORMED, rows=1, sizes={"seq_len": LENGTH}, positions=LENGTH, limits=LIMITS, special=[0, 5])
+    chosen = plan_attention(
+        message, NORMED, rows=1, sizes={"seq_len": LENGTH}, positions=LENGTH, limits=LIMITS, special=[0, 5]
+    )
     (layer,) = reduce_attention(chosen, FETCHED)
     expected = in_float64(0)[:, :, 1:5, 1:5]
     expected /= expected.sum(axis=-1, keepdims=True) if renormalize else 1
@@ -287,8 +299,49 @@ def test_a_layer_of_fixed_size_has_its_own_length_whatever_the_texts() -> None:
 
 def test_lengths_of_values_need_an_export_that_has_them() -> None:
     """FAILED_PRECONDITION names the layer."""
+    bare = tuple(layer.model_copy(update={"value_norms": None, "contribution": None}) for layer in CONTRACT.attention)
+    without = CONTRACT.model_copy(update={"attention": bare})
     with pytest.raises(NotPossible, match=r"attention.value_weighted: the export of layer 0 does not show its output"):
-        plan(value_weighted=True)
+        plan(without, value_weighted=True)
+    for measure in (CONTRIBUTION, GLOBAL):
+        with pytest.raises(NotPossible, match=r"layer 0 does not show its output projection and residual; expected"):
+            plan(without, measure=measure)
+
+
+def test_contributions_come_from_a_graph_of_their_own() -> None:
+    """Rows, keys and the largest are cut as of weights; there are no heads."""
+    chosen = plan(measure=CONTRIBUTION, rows=[2, -1], keys=[0, 3], layers=[1])
+    assert (chosen.outputs, chosen.axes) == (("contributions.1",), ["query", "key"])
+    (one,) = reduce_attention(chosen, CONTRIBUTIONS)
+    assert np.array_equal(one.values, CONTRIBUTIONS["contributions.1"][:, [2, 5]][..., [0, 3]])
+    (one,) = reduce_attention(plan(measure=CONTRIBUTION, layers=[0], top_k=1, renormalize=True), CONTRIBUTIONS)
+    shares = CONTRIBUTIONS["contributions.0"] / CONTRIBUTIONS["contributions.0"].sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(one.values[..., 0], shares.max(axis=-1), rtol=1e-6)
+
+
+def test_a_rollout_of_contributions_is_their_product_by_rows() -> None:
+    """GlobEnc, equation 12, in float64; rows are shares of 1."""
+    first, second = (CONTRIBUTIONS[f"contributions.{layer}"].astype(np.float64) for layer in (0, 1))
+    product = second @ first
+    expected = product / product.sum(axis=-1, keepdims=True)
+    (one,) = reduce_attention(plan(measure=GLOBAL, cls_only=True), CONTRIBUTIONS)
+    np.testing.assert_allclose(one.values, expected[:, :1], atol=1e-6)
+    (one,) = reduce_attention(plan(measure=GLOBAL), CONTRIBUTIONS)
+    np.testing.assert_allclose(one.values, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("heads", [1], r"attention.heads: \[1\]; expected none with ATTENTION_MEASURE_CONTRIBUTION"),
+        ("head_reduction", pb.HEAD_REDUCTION_MAX, "attention.head_reduction: 2; expected none with"),
+        ("value_weighted", True, "attention.value_weighted: True; expected none with"),
+    ],
+)
+def test_what_needs_heads_does_not_go_with_contributions(field: str, value: Any, message: str) -> None:
+    """They are summed before the length is taken."""
+    with pytest.raises(InvalidInput, match=message):
+        plan(measure=CONTRIBUTION, **{field: value})
 
 
 def test_the_answer_names_its_axes_heads_and_rows() -> None:

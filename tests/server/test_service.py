@@ -25,8 +25,14 @@ TOLERANCE = 1e-5
 
 
 def run_alone(text: str) -> dict[str, NDArray[np.float32]]:
-    """Everything the tapped graph gives for one text, by ONNX Runtime itself."""
-    session = onnxruntime.InferenceSession(GOLDEN_MODELS / "tiny-text" / "1" / "attention.onnx")
+    """Outputs and attention of the tapped graph for one text, by ONNX Runtime itself."""
+    given = run_graph(text, "attention.onnx")
+    return {name: array for name, array in given.items() if not name.startswith("value_norms")}
+
+
+def run_graph(text: str, graph: str) -> dict[str, NDArray[np.float32]]:
+    """Everything that one of the graphs gives for one text."""
+    session = onnxruntime.InferenceSession(GOLDEN_MODELS / "tiny-text" / "1" / graph)
     ids = np.array([Tokenizer.from_file(str(GOLDEN_NETWORK / "tokenizer.json")).encode(text).ids])
     names = [value.name for value in session.get_outputs()]
     return dict(zip(names, session.run(names, {"input_ids": ids, "attention_mask": np.ones_like(ids)}), strict=True))
@@ -358,3 +364,31 @@ async def test_a_timeout_that_cannot_be_met_is_refused(running: Running) -> None
         await running.stub.Predict(api.PredictRequest(model="tiny-text", inputs=inputs, timeout_ms=1))
     assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
     await running.stub.Predict(api.PredictRequest(model="tiny-text", inputs=inputs, timeout_ms=10_000, priority=1))
+
+
+async def test_values_weigh_the_attention_of_an_exported_model(running: Running) -> None:
+    """Weights times norms, as the tapped graph gives both."""
+    attention = pb.AttentionRequest(layers=[1], value_weighted=True)
+    answer = await running.stub.Embed(api.EmbedRequest(model="tiny-text", text="the cat sat", attention=attention))
+    graph = run_graph("the cat sat", "attention.onnx")
+    expected = graph["attention.1"][0] * graph["value_norms.1"][0][:, None]
+    np.testing.assert_allclose(weights(answer.attention), expected, atol=TOLERANCE)
+
+
+async def test_contributions_are_computed_by_their_own_graph(running: Running) -> None:
+    """For one layer, and over all of them."""
+    graph = run_graph("a good film", "contributions.onnx")
+    attention = pb.AttentionRequest(layers=[-1], measure=pb.ATTENTION_MEASURE_CONTRIBUTION, rows=[0])
+    answer = await running.stub.Classify(
+        api.ClassifyRequest(model="tiny-text", text="a good film", attention=attention)
+    )
+    layer = answer.attention.layers[0]
+    assert (list(layer.axes), list(layer.queries)) == (["query", "key"], [0])
+    np.testing.assert_allclose(weights(answer.attention), graph["contributions.1"][0][:1], rtol=1e-4)
+    attention = pb.AttentionRequest(measure=pb.ATTENTION_MEASURE_CONTRIBUTION_ROLLOUT)
+    answer = await running.stub.Classify(
+        api.ClassifyRequest(model="tiny-text", text="a good film", attention=attention)
+    )
+    product = graph["contributions.1"][0].astype(np.float64) @ graph["contributions.0"][0]
+    np.testing.assert_allclose(weights(answer.attention), product / product.sum(axis=-1, keepdims=True), atol=TOLERANCE)
+    assert list(answer.attention.layers[0].covered_layers) == [0, 1]

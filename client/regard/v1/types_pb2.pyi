@@ -36,6 +36,8 @@ class AttentionMeasure(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     ATTENTION_MEASURE_ROLLOUT: _ClassVar[AttentionMeasure]
     ATTENTION_MEASURE_ENTROPY: _ClassVar[AttentionMeasure]
     ATTENTION_MEASURE_DISTANCE: _ClassVar[AttentionMeasure]
+    ATTENTION_MEASURE_CONTRIBUTION: _ClassVar[AttentionMeasure]
+    ATTENTION_MEASURE_CONTRIBUTION_ROLLOUT: _ClassVar[AttentionMeasure]
 
 class AttentionKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -70,6 +72,8 @@ ATTENTION_MEASURE_UNSPECIFIED: AttentionMeasure
 ATTENTION_MEASURE_ROLLOUT: AttentionMeasure
 ATTENTION_MEASURE_ENTROPY: AttentionMeasure
 ATTENTION_MEASURE_DISTANCE: AttentionMeasure
+ATTENTION_MEASURE_CONTRIBUTION: AttentionMeasure
+ATTENTION_MEASURE_CONTRIBUTION_ROLLOUT: AttentionMeasure
 ATTENTION_KIND_UNSPECIFIED: AttentionKind
 ATTENTION_KIND_SELF: AttentionKind
 ATTENTION_KIND_CROSS: AttentionKind
@@ -284,13 +288,15 @@ class TensorSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., dtype: _Optional[_Union[DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., axes: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class AttentionLayer(_message.Message):
-    __slots__ = ("layer", "kind", "num_heads", "has_value_norms")
+    __slots__ = ("layer", "kind", "num_heads", "has_value_norms", "has_contributions")
     LAYER_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     NUM_HEADS_FIELD_NUMBER: _ClassVar[int]
     HAS_VALUE_NORMS_FIELD_NUMBER: _ClassVar[int]
+    HAS_CONTRIBUTIONS_FIELD_NUMBER: _ClassVar[int]
     layer: int
     kind: AttentionKind
     num_heads: int
     has_value_norms: bool
-    def __init__(self, layer: _Optional[int] = ..., kind: _Optional[_Union[AttentionKind, str]] = ..., num_heads: _Optional[int] = ..., has_value_norms: bool = ...) -> None: ...
+    has_contributions: bool
+    def __init__(self, layer: _Optional[int] = ..., kind: _Optional[_Union[AttentionKind, str]] = ..., num_heads: _Optional[int] = ..., has_value_norms: bool = ..., has_contributions: bool = ...) -> None: ...

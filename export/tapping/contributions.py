@@ -1,0 +1,174 @@
+"""Makes the third graph: how much of each position's new state comes from each other one, the residual included.
+
+Kobayashi et al. 2021, "Incorporating Residual and Normalization Layers into Analysis of Masked Language Models", and
+Modarressi et al. 2022, "GlobEnc", equation 5 (N_Res): the length of z_ij = sum_h alpha_h,ij f_h(x_j) + [i = j] x_i.
+f_h(x_j) is head h's value vector after its part of the output projection (and a layer scale), x_i what the residual
+connection adds. The heads are summed before the length is taken, so that what they cancel does not count.
+
+No vectors z of [Q, K, D] are made: with G_j[h, g] = <f_h(x_j), f_g(x_j)> and c_j[h] = <f_h(x_j), x_j>,
+||z_ij||^2 = alpha_ij^T G_j alpha_ij + [i = j] (2 alpha_ij^T c_j + ||x_j||^2), and G_j takes one product with the output
+projection for each head. No weight is added: the projection is the graph's own.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from onnx import ModelProto, NodeProto, TensorProto, helper
+
+from export.tapping.rule import Found
+from export.tapping.tap import Rule, find_attention, sort_nodes
+from export.tapping.view import GraphView, attribute
+
+_BETWEEN = frozenset({"Transpose", "Reshape", "Cast", "Identity", "Squeeze", "Flatten", "Dropout"})
+_MOST_STEPS = 16
+_LEAST_OPSET = 13  # axes as inputs
+
+
+@dataclass(frozen=True, eq=False)
+class _Mixing:
+    """What becomes of attended values: the projection's node, what scales its result, and the residual they meet."""
+
+    projection: NodeProto
+    scales: tuple[str, ...]
+    residual: str
+
+
+def tap_contributions(
+    plain: ModelProto, folder: Path, rules: tuple[Rule, ...], layers: Collection[int]
+) -> tuple[ModelProto, dict[int, str]]:
+    """Give a graph the contributions of some layers as further outputs.
+
+    Args:
+        plain: It is not changed.
+        folder: Where its weights lie, if not in itself.
+        rules: Which ways of writing attention to look for.
+        layers: Those of self-attention, counted as by tap.
+
+    Returns:
+        The graph, and the names of its further outputs, float32 [B, Q, K], by layer; those whose output projection or
+        residual connection the graph does not show have none.
+    """
+    model = ModelProto()
+    model.CopyFrom(plain)
+    view = GraphView(model, folder)
+    outputs = dict[int, str]()
+    if view.opset < _LEAST_OPSET:
+        return model, outputs
+    for layer, found in enumerate(find_attention(view, rules)):
+        mixing = _find_mixing(view, found.attended) if layer in layers and found.values else None
+        if mixing is not None and _add_contributions(view, found, mixing, f"contributions.{layer}"):
+            outputs[layer] = f"contributions.{layer}"
+    for name in outputs.values():
+        model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * 3))
+    sort_nodes(model)
+    return model, outputs
+
+
+def _find_mixing(view: GraphView, attended: str) -> _Mixing | None:
+    """Follow attended values through projection, bias and layer scale to the sum with the residual."""
+    value, projection, scales = attended, None, list[str]()
+    for _ in range(_MOST_STEPS):
+        takers = [node for node in view.consumers(value) if node.op_type not in ("Shape", "Size")]
+        if len(takers) != 1:
+            return None
+        node = takers[0]
+        others = [name for name in node.input if name != value]
+        constant = len(others) == 1 and view.is_constant(others[0])
+        if projection is None and node.op_type in ("MatMul", "Gemm") and node.input[0] == value:
+            if not view.is_constant(node.input[1]) or attribute(node, "transA", 0):
+                return None
+            projection = node
+        elif projection is not None and node.op_type == "Add" and len(others) == 1 and not constant:
+            return _Mixing(projection, tuple(scales), others[0]) if view.rank(others[0]) == 3 else None
+        elif projection is not None and node.op_type == "Mul" and constant:
+            scales.append(others[0])
+        elif not (node.op_type in _BETWEEN or (projection is not None and node.op_type == "Add" and constant)):
+            return None
+        value = node.output[0]
+    return None
+
+
+def _add_contributions(view: GraphView, found: Found, mixing: _Mixing, output: str) -> bool:
+    weights_shape, values_shape = view.shape(found.weights), view.shape(found.values)
+    if not values_shape or len(values_shape) != 4 or not all(isinstance(axis, int) for axis in values_shape[1::2]):
+        return False
+    key_heads, head_dim = int(values_shape[1] or 0), int(values_shape[3] or 0)
+    rows = view.shape(mixing.projection.input[1])
+    width = rows[1 if attribute(mixing.projection, "transB", 0) else 0] if rows else None
+    heads = width // head_dim if isinstance(width, int) else 0
+    if not heads or heads % key_heads or view.dtype(found.values) not in (TensorProto.FLOAT, TensorProto.UNDEFINED):
+        return False
+    if weights_shape and isinstance(weights_shape[1], int) and weights_shape[1] != heads:
+        return False
+    vectors = _project(view, found.values, (heads, key_heads, head_dim), mixing, output)  # [B, K, H, D]
+    weights = view.add("Transpose", [found.weights], f"{output}.weights", perm=[0, 3, 2, 1])  # [B, K, Q, H]
+    turned = view.add("Transpose", [vectors], f"{output}.turned", perm=[0, 1, 3, 2])  # [B, K, D, H]
+    gram = view.add("MatMul", [vectors, turned], f"{output}.gram")  # [B, K, H, H]
+    mixed = view.add("Mul", [view.add("MatMul", [weights, gram], f"{output}.half"), weights], f"{output}.product")
+    squares = _sum_last(view, mixed, f"{output}.squares")  # [B, K, Q]
+    diagonal = _diagonal(view, mixing.residual, vectors, weights, output)  # [B, K, Q]
+    total = view.add("Add", [squares, diagonal], f"{output}.total")
+    positive = view.add("Relu", [total], f"{output}.positive")  # what rounding took below 0
+    root = view.add("Sqrt", [positive], f"{output}.root")
+    view.add("Transpose", [root], output, perm=[0, 2, 1])
+    return True
+
+
+def _project(view: GraphView, values: str, sizes: tuple[int, int, int], mixing: _Mixing, output: str) -> str:
+    """Return f_h(x_j), [B, K, H, D]: each head's values alone among zeros, times the graph's own projection."""
+    heads, key_heads, head_dim = sizes
+    by_key = view.add("Transpose", [values], f"{output}.by_key", perm=[0, 2, 1, 3])  # [B, K, kv heads, d]
+    if key_heads != heads:
+        picked = _numbers(view, f"{output}.groups", np.repeat(np.arange(key_heads), heads // key_heads))
+        by_key = view.add("Gather", [by_key, picked], f"{output}.repeated", axis=2)  # [B, K, H, d]
+    lifted = view.add("Unsqueeze", [by_key, _numbers(view, f"{output}.axis", [2])], f"{output}.lifted")
+    alone = view.add_constant(np.eye(heads, dtype=np.float32)[:, :, None], f"{output}.alone")  # [H, H, 1]
+    spread = view.add("Mul", [lifted, alone], f"{output}.spread")  # [B, K, H, H, d]
+    node, is_gemm = mixing.projection, mixing.projection.op_type == "Gemm"
+    shape = [-1, heads * head_dim] if is_gemm else [0, 0, heads, heads * head_dim]
+    rows = view.add("Reshape", [spread, _numbers(view, f"{output}.rows", shape)], f"{output}.blocks")
+    given = {"transB": attribute(node, "transB", 0), "alpha": attribute(node, "alpha", 1.0)} if is_gemm else {}
+    vectors = view.add(node.op_type, [rows, node.input[1]], f"{output}.vectors", **given)
+    if is_gemm:
+        axes = _sizes(view, by_key, [0, 1, 2], f"{output}.axes")
+        rest = view.add("Concat", [axes, _numbers(view, f"{output}.rest", [-1])], f"{output}.shape", axis=0)
+        vectors = view.add("Reshape", [vectors, rest], f"{output}.by_head")
+    for index, scale in enumerate(mixing.scales):
+        vectors = view.add("Mul", [vectors, scale], f"{output}.scaled_{index}")
+    return vectors
+
+
+def _diagonal(view: GraphView, residual: str, vectors: str, weights: str, output: str) -> str:
+    """Return what the residual adds where a position looks at itself, [B, K, Q]; zero elsewhere."""
+    last = _numbers(view, f"{output}.last", [-1])
+    column = view.add("Unsqueeze", [residual, last], f"{output}.column")  # [B, K, D, 1]
+    along = view.add("MatMul", [vectors, column], f"{output}.along")  # [B, K, H, 1]
+    cross = view.add("Squeeze", [view.add("MatMul", [weights, along], f"{output}.met"), last], f"{output}.cross")
+    two = view.add_constant(np.array(2, dtype=np.float32), f"{output}.two")
+    twice = view.add("Mul", [cross, two], f"{output}.twice")  # [B, K, Q]
+    squared = view.add("Mul", [residual, residual], f"{output}.residual_squares")
+    lengths = view.add("Unsqueeze", [_sum_last(view, squared, f"{output}.own"), last], f"{output}.lengths")  # [B, K, 1]
+    both = view.add("Add", [twice, lengths], f"{output}.both")
+    size = view.add("Squeeze", [_sizes(view, residual, [1], f"{output}.size")], f"{output}.count")
+    bounds = [view.add_constant(np.array(n, dtype=np.int64), f"{output}.{n}") for n in (0, 1)]
+    places = view.add("Range", [bounds[0], size, bounds[1]], f"{output}.places")
+    down = view.add("Unsqueeze", [places, _numbers(view, f"{output}.down", [1])], f"{output}.queries")
+    same = view.add(
+        "Cast", [view.add("Equal", [places, down], f"{output}.same")], f"{output}.eye", to=TensorProto.FLOAT
+    )
+    return view.add("Mul", [both, same], f"{output}.diagonal")
+
+
+def _sum_last(view: GraphView, value: str, output: str) -> str:
+    return view.add("ReduceSum", [value, _numbers(view, f"{output}.sum_axis", [-1])], output, keepdims=0)
+
+
+def _sizes(view: GraphView, value: str, axes: list[int], output: str) -> str:
+    whole = view.add("Shape", [value], f"{output}.all")
+    return view.add("Gather", [whole, _numbers(view, f"{output}.places", axes)], output, axis=0)
+
+
+def _numbers(view: GraphView, name: str, numbers: "list[int] | np.ndarray") -> str:
+    return view.add_constant(np.asarray(numbers, dtype=np.int64), name)
