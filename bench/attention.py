@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+import onnx
 
 from bench.__main__ import newest_graph
 from bench.generator import frame, generate
@@ -26,7 +27,7 @@ from regard.v1.regard_pb2_grpc import RegardServiceStub
 
 _CAPABLE, _WITHOUT, _USUAL = "capable", "without", "usual"
 _FLOAT16, _UINT8 = pb.DATA_TYPE_FLOAT16, pb.DATA_TYPE_UINT8
-_ROLLOUT = pb.ATTENTION_MEASURE_ROLLOUT
+_ROLLOUT, _CONTRIBUTIONS = pb.ATTENTION_MEASURE_ROLLOUT, pb.ATTENTION_MEASURE_CONTRIBUTION_ROLLOUT
 _PLAIN, _EVERY_LAYER = "nothing, attention-capable server", "every layer, float32"
 # What is asked, of which server, and how much attention.
 _ASKED: dict[str, tuple[str, pb.AttentionRequest | None]] = {
@@ -35,6 +36,7 @@ _ASKED: dict[str, tuple[str, pb.AttentionRequest | None]] = {
     "last layer, CLS row": (_CAPABLE, pb.AttentionRequest(layers=[-1], cls_only=True)),
     "rollout, CLS row": (_CAPABLE, pb.AttentionRequest(measure=_ROLLOUT, cls_only=True)),
     "rollout, all rows": (_CAPABLE, pb.AttentionRequest(measure=_ROLLOUT)),
+    "contribution rollout, CLS row": (_CAPABLE, pb.AttentionRequest(measure=_CONTRIBUTIONS, cls_only=True)),
     "entropy of every head": (_CAPABLE, pb.AttentionRequest(measure=pb.ATTENTION_MEASURE_ENTROPY)),
     "last layer, all heads": (_CAPABLE, pb.AttentionRequest(layers=[-1])),
     "every layer, uint8": (_CAPABLE, pb.AttentionRequest(dtype=_UINT8)),
@@ -82,6 +84,7 @@ def measure(artifact: Path, load: Load, seconds: float, rounds: int) -> list[str
     with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
         publish(artifact, Path(name), load.model)
         servers = {kind: stack.enter_context(serving_regard(Path(name, kind))) for kind in (_CAPABLE, _WITHOUT, _USUAL)}
+        held = {kind: serving.memory_mb[0] for kind, serving in servers.items()}
         for _ in range(rounds):
             for asked, (kind, attention) in _ASKED.items():
                 request = make_request(load, attention, all_outputs=kind == _USUAL)
@@ -109,6 +112,13 @@ def measure(artifact: Path, load: Load, seconds: float, rounds: int) -> list[str
             f"{errors[asked]}",
         )
         lines.append(f"| {asked} | {' | '.join((*cells, *more))} |")
+    weights_mb = (artifact / "weights.bin").stat().st_size / 1e6
+    more_mb = held[_CAPABLE] - held[_WITHOUT]
+    lines.append(
+        f"\nReady and not yet asked, by proportional set size the attention-capable server holds {held[_CAPABLE]:.0f} MB, the one without "
+        f"{held[_WITHOUT]:.0f} MB: {more_mb:.1f} MB more, {100 * more_mb / weights_mb:.0f} % of the weights' "
+        f"{weights_mb:.0f} MB."
+    )
     return lines
 
 
@@ -121,14 +131,15 @@ def publish(artifact: Path, folder: Path, model: str) -> None:
         for path in artifact.iterdir():
             shutil.copyfile(path, target / path.name)
         (target / "contract.json").unlink()
-    files = {name: digest for name, digest in contract["files"].items() if name != "attention.onnx"}
+    graphs = ("attention.onnx", "attention.lowered.onnx", "contributions.onnx")
+    files = {name: digest for name, digest in contract["files"].items() if name not in graphs}
     plain = contract | {"attention": [], "files": files}
     (folder / _CAPABLE / model / "1" / "contract.json").write_text(json.dumps(contract))
     (folder / _WITHOUT / model / "1" / "contract.json").write_text(json.dumps(plain))
     graph = folder / _USUAL / model / "1" / "model.onnx"
     graph.unlink()
     graph.with_name("attention.onnx").unlink()
-    graph.write_bytes((artifact / "attention.onnx").read_bytes())
+    onnx.save_model(without_norms(onnx.load(artifact / "attention.onnx", load_external_data=False)), graph)
     described = [
         {"name": one["output"], "dtype": "float32", "axes": ["batch", one["num_heads"], "seq_len", "seq_len"]}
         for one in contract["attention"]
@@ -139,6 +150,20 @@ def publish(artifact: Path, folder: Path, model: str) -> None:
     files = {name: digest for name, digest in files.items() if name != "model.onnx"}
     always = plain | {"outputs": [*contract["outputs"], *described], "files": files}
     graph.with_name("contract.json").write_text(json.dumps(always))
+
+
+def without_norms(graph: onnx.ModelProto) -> onnx.ModelProto:
+    """Leave attention alone as further outputs, with what only the norms of values need."""
+    kept = [value for value in graph.graph.output if not value.name.startswith("value_norms.")]
+    del graph.graph.output[:]
+    graph.graph.output.extend(kept)
+    while True:
+        wanted = {name for node in graph.graph.node for name in node.input} | {value.name for value in kept}
+        dead = [node for node in graph.graph.node if not wanted & set(node.output)]
+        if not dead:
+            return graph
+        for node in dead:
+            graph.graph.node.remove(node)
 
 
 def make_request(load: Load, attention: pb.AttentionRequest | None, *, all_outputs: bool) -> api.PredictRequest:

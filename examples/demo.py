@@ -146,8 +146,16 @@ def attend(served: Served, out: Path) -> list[Path]:
     for file in sorted((EXAMPLES / "photos").glob("*.jpg")):
         pictures.append(out / f"{file.stem}-heads.png")
         _regard(served, "attend", str(file), "--model", FINE_MODEL, "-o", str(pictures[-1]))
-    pictures.append(out / "sentence.png")
-    _regard(served, "attend", PAIR[0], "--model", "minilm", "--layer", "1", "-o", str(pictures[-1]))
+    page = [str(EXAMPLES / "photos" / "chelsea.jpg"), "--model", FINE_MODEL, "--measure", "rollout"]
+    sentence = [PAIR[0], "--model", "minilm"]
+    for name, arguments in {
+        "sentence.png": [*sentence, "--layer", "1"],
+        "sentence-arcs.svg": [*sentence, "--layer", "1", "--view", "arcs", "--drop-special"],
+        "sentence-entropy.png": [*sentence, "--view", "entropy"],
+        "chelsea-rollout.html": page,
+    }.items():
+        pictures.append(out / name)
+        _regard(served, "attend", *arguments, "-o", str(pictures[-1]))
     for picture in pictures:
         _check(picture.stat().st_size > 1000, f"{picture} is empty")
     return pictures

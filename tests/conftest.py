@@ -12,9 +12,14 @@ _NEEDS = {
     "export": "torch",
     "model": "torch",
     "training": "torch",
+    "client/test_attending.py": "matplotlib",
     "client/test_cli.py": "matplotlib",
     "client/test_pictures.py": "matplotlib",
+    "client/test_pictures_pages.py": "matplotlib",
+    "client/test_pictures_texts.py": "matplotlib",
     "client/test_terminal.py": "rich",
+    "e2e/test_notebook.py": "nbclient",
+    "explorer": "starlette",
 }
 collect_ignore = [path for path, package in _NEEDS.items() if find_spec(package) is None]
 

@@ -11,8 +11,10 @@ from rich.table import Table
 from rich.text import Text
 
 from regard.answers import Classification, Model
-from regard.attention import LayerAttention, Token
+from regard.attention import Token
+from regard.matrices import Matrix
 from regard.sources import Task, can_do
+from regard.tables import Table as Numbers
 
 _LABEL_CELLS = 14
 _HEADING_LINES = 10
@@ -70,34 +72,41 @@ def cosine_table(names: Sequence[str], vectors: Sequence[NDArray[np.float32]]) -
     return table
 
 
-def token_picture(layer: LayerAttention, tokens: Sequence[Token], *, width: int, colour: bool) -> Text:
+def token_picture(matrix: Matrix, tokens: Sequence[Token], *, width: int, colour: bool) -> Text:
     """Draw who looks at whom in a text: rows are queries, columns are keys.
 
     Cells hold percentages where there is room, shades where there is less; where not even those fit, each row names
     the three tokens that it looks at most.
 
     Args:
-        layer: A text's: weights [Q, K], or [H, Q, K] of which the first head is drawn.
+        matrix: One head's weights, or what was made of several.
         tokens: All tokens of the text.
         width: Characters across.
         colour: Whether the terminal shows colours.
     """
-    weights = layer.weights.astype(np.float32)
-    weights = weights[0] if "head" in layer.axes else weights
-    words = [clean(token.text) for token in tokens]
-    label_cells = min(_LABEL_CELLS, max(map(cell_len, words)))
-    room = (width - label_cells - 1) // len(words)
+    weights = np.nan_to_num(matrix.weights)
+    rows, columns = ([clean(tokens[position].text) for position in side] for side in (matrix.queries, matrix.keys))
+    label_cells = min(_LABEL_CELLS, max(map(cell_len, rows)))
+    room = (width - label_cells - 1) // len(columns)
     if room < 1:
-        return _ranking(weights, layer.queries, words, label_cells)
+        return _ranking(weights, rows, columns, label_cells)
     cell = min(room, 3)
-    picture = _headings(words, cell, label_cells)
+    picture = _headings(columns, cell, label_cells)
     brightest = max(float(weights.max()), 1e-9)
-    for query, row in zip(layer.queries, weights, strict=True):
-        picture.append(_label(words[query], label_cells))
+    for word, row in zip(rows, weights, strict=True):
+        picture.append(_label(word, label_cells))
         for weight in row:
             picture.append_text(_cell(float(weight), brightest, cell, colour))
         picture.append("\n")
     return picture
+
+
+def numbers_table(numbers: Numbers) -> Table:
+    """Draw numbers with three digits after the point, one named row each."""
+    table = Table("", *numbers.columns, box=None, header_style="bold")
+    for name, row in zip(numbers.names, numbers.rows, strict=True):
+        table.add_row(Text(clean(name)), *("" if value is None else f"{value:.3f}" for value in row))
+    return table
 
 
 def clean(text: str) -> str:
@@ -159,10 +168,10 @@ def _style(share: float) -> Style:
     return Style(color="black" if share > 0.6 else "white", bgcolor=f"rgb({red},{green},{blue})")
 
 
-def _ranking(weights: NDArray[np.float32], queries: Sequence[int], words: Sequence[str], label_cells: int) -> Text:
+def _ranking(weights: NDArray[np.float32], rows: Sequence[str], columns: Sequence[str], label_cells: int) -> Text:
     """Name the three keys that each query looks at most; for texts too long to draw."""
     picture = Text()
-    for query, row in zip(queries, weights, strict=True):
-        most = ", ".join(f"{words[key]} {100 * row[key]:.0f} %" for key in np.argsort(-row)[:3])
-        picture.append(f"{_label(words[query], label_cells)}looks at {most}\n")
+    for word, row in zip(rows, weights, strict=True):
+        most = ", ".join(f"{columns[key]} {100 * row[key]:.0f} %" for key in np.argsort(-row)[:3])
+        picture.append(f"{_label(word, label_cells)}looks at {most}\n")
     return picture

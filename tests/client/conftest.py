@@ -1,12 +1,25 @@
-"""The fake server and a client of it, one pair a test."""
+"""The fake server, a client of it and a command line that asks it, one set a test."""
 
-from collections.abc import Iterator
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
-from regard import Client
+from regard import Client, cli
 from tests.client.fake import FakeServer, photo_bytes, serving
+
+
+class Done(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Done]
 
 
 @pytest.fixture
@@ -29,3 +42,18 @@ def photo(tmp_path: Path) -> Path:
     path = tmp_path / "holiday.png"
     path.write_bytes(photo_bytes())
     return path
+
+
+@pytest.fixture
+def run(server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run `regard` with arguments in an empty folder against the fake server."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("REGARD_SERVER", server.address)
+
+    def run(*arguments: str | Path) -> Done:
+        monkeypatch.setattr(sys, "argv", ["regard", *map(str, arguments)])
+        with pytest.raises(SystemExit) as end:
+            cli.main()
+        return Done(int(end.value.code or 0), *capsys.readouterr())
+
+    return run

@@ -9,15 +9,14 @@ from typing import Any
 
 import grpc
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from regard.v1 import regard_pb2 as rpc
 from regard.v1 import types_pb2 as pb
 from regard.v1.regard_pb2_grpc import RegardServiceServicer, add_RegardServiceServicer_to_server
+from tests.client.fake_attention import NUM_HEADS, NUM_LAYERS, attend, float_tensor, weights
 
 WIDTH, HEIGHT = 90, 40
-NUM_HEADS = 3
 GRID = pb.PatchGrid(
     prefix_tokens=1,
     rows=2,
@@ -46,26 +45,12 @@ def photo_bytes(orientation: int = 1) -> bytes:
     return file.getvalue()
 
 
-def float_tensor(array: NDArray[Any], dtype: int = pb.DATA_TYPE_FLOAT32) -> pb.Tensor:
-    """Write weights as float32 (float16 if asked) the way a server does."""
-    half = dtype == pb.DATA_TYPE_FLOAT16
-    return pb.Tensor(
-        dtype=pb.DATA_TYPE_FLOAT16 if half else pb.DATA_TYPE_FLOAT32,
-        shape=array.shape,
-        data=array.astype("<f2" if half else "<f4").tobytes(),
-    )
-
-
-def weights(num_queries: int, num_keys: int) -> NDArray[np.float32]:
-    """Return attention [NUM_HEADS, Q, K], all different, whose rows sum to 1."""
-    raw = 1 + np.arange(NUM_HEADS * num_queries * num_keys, dtype=np.float32).reshape(NUM_HEADS, num_queries, num_keys)
-    shares: NDArray[np.float32] = raw / raw.sum(-1, keepdims=True)
-    return shares
-
-
 def models() -> list[pb.Model]:
     """Return what this server claims to serve, sorted by name."""
-    layers = [pb.AttentionLayer(layer=number, kind=pb.ATTENTION_KIND_SELF, num_heads=NUM_HEADS) for number in range(12)]
+    layers = [
+        pb.AttentionLayer(layer=number, kind=pb.ATTENTION_KIND_SELF, num_heads=NUM_HEADS)
+        for number in range(NUM_LAYERS)
+    ]
     grid = pb.PatchGrid(prefix_tokens=1, rows=2, cols=3, patch_size=16)
     pixels = pb.TensorSpec(
         name="pixel_values", dtype=pb.DATA_TYPE_FLOAT32, shape=[-1, 3, 32, 48], axes=["batch", "", "", ""]
@@ -215,27 +200,16 @@ def serving() -> Iterator[FakeServer]:
 
 
 def _attention(request: rpc.ClassifyRequest | rpc.EmbedRequest) -> pb.Attention | None:
-    """Answer an attention request for layer 11 as a server would."""
+    """Answer an attention request, if there is one, as a server would."""
     if not request.HasField("attention"):
         return None
-    wanted = request.attention
-    num_keys = len(WORDS) if request.WhichOneof("input") == "text" else 7
-    heads = list(wanted.heads) or list(range(NUM_HEADS))
-    queries = [0] if wanted.cls_only else list(wanted.rows) or list(range(num_keys))
-    chosen = weights(num_keys, num_keys)[heads][:, queries]
-    mean = wanted.head_reduction == pb.HEAD_REDUCTION_MEAN
-    layer = pb.LayerAttention(
-        layer=11,
-        kind=pb.ATTENTION_KIND_SELF,
-        axes=["query", "key"] if mean else ["head", "query", "key"],
-        heads=heads,
-        queries=queries,
-        weights=float_tensor(chosen.mean(0) if mean else chosen, wanted.dtype),
-    )
     if request.WhichOneof("input") == "image":
-        return pb.Attention(layers=[layer], patches=GRID)
+        length = GRID.prefix_tokens + GRID.rows * GRID.cols
+        return pb.Attention(layers=attend(request.attention, length, range(GRID.prefix_tokens)), patches=GRID)
     tokens = [
         pb.Token(id=number, text=word, start=number, end=number + 1, special=word[0] == "[")
         for number, word in enumerate(WORDS)
     ]
-    return pb.Attention(layers=[layer], tokens=pb.TokenSequence(tokens=tokens))
+    special = [number for number, token in enumerate(tokens) if token.special]
+    layers = attend(request.attention, len(tokens), special)
+    return pb.Attention(layers=layers, tokens=pb.TokenSequence(tokens=tokens))

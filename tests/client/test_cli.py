@@ -5,46 +5,18 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import grpc
 import pytest
-from PIL import Image
 
-from regard import cli
 from regard.sources import InputError, choose_model, read_source
+from tests.client.conftest import Run
 from tests.client.fake import FakeServer, models, photo_bytes
 from tests.client.test_errors import free_address
 
 REGARD = [sys.executable, "-c", "from regard.cli import main; main()"]
-
-
-class Done(NamedTuple):
-    """How a command ended."""
-
-    code: int
-    out: str
-    err: str
-
-
-Run = Callable[..., Done]
-
-
-@pytest.fixture
-def run(server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run `regard` with arguments in an empty folder against the fake server."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("REGARD_SERVER", server.address)
-
-    def run(*arguments: str | Path) -> Done:
-        monkeypatch.setattr(sys, "argv", ["regard", *map(str, arguments)])
-        with pytest.raises(SystemExit) as end:
-            cli.main()
-        return Done(int(end.value.code or 0), *capsys.readouterr())
-
-    return run
 
 
 def test_models_prints_a_table(run: Run) -> None:
@@ -128,61 +100,6 @@ def test_photos_and_texts_are_not_compared(run: Run, photo: Path) -> None:
     assert (done.code, done.err) == (1, "regard: photos and texts cannot be compared; give only photos or only texts\n")
 
 
-def test_attend_writes_a_picture_of_all_heads_of_a_photo(run: Run, server: FakeServer, photo: Path) -> None:
-    """The class token's row of each head of the last layer, beside where you are."""
-    done = run("attend", photo)
-    wanted = server.requests[-1].attention
-    assert (list(wanted.layers), list(wanted.heads), wanted.cls_only, wanted.head_reduction) == ([-1], [], True, 0)
-    assert server.requests[-1].image == photo.read_bytes()
-    assert done.err == "regard: using photos\nregard: wrote holiday-attention.png\n"
-    with Image.open("holiday-attention.png") as picture:
-        assert picture.width > 1000
-
-
-def test_attend_takes_a_head_and_a_row(run: Run, server: FakeServer, photo: Path) -> None:
-    """Then it is that head's view of that position."""
-    done = run("attend", photo, "-o", "one.svg", "--layer", "3", "--head", "2", "--row", "6", "--model", "photos")
-    wanted = server.requests[-1].attention
-    assert (list(wanted.layers), list(wanted.heads), list(wanted.rows), wanted.cls_only) == ([3], [2], [6], False)
-    assert done.code == 0
-    assert "<svg" in Path("one.svg").read_text()
-
-
-def test_attend_draws_a_text_in_the_terminal(run: Run, server: FakeServer) -> None:
-    """The mean over heads, which the title says; no file is written."""
-    done = run("attend", "cats sitting")
-    title, *_, last = done.out.splitlines()
-    assert title == "minilm · layer 11 · mean of 3 heads · percent of attention, rows look at columns"
-    assert last == " [SEP]  19 19 20 21 21"
-    assert server.requests[-1].attention.head_reduction == 1
-    assert list(Path().iterdir()) == []
-
-
-def test_attend_saves_a_text_too_if_asked(run: Run) -> None:
-    """Beside the terminal's picture."""
-    done = run("attend", "cats sitting", "-o", "cats.png", "--head", "1")
-    assert "minilm · layer 11 · head 1 ·" in done.out
-    with Image.open("cats.png") as picture:
-        assert picture.format == "PNG"
-
-
-def test_attend_as_json_holds_weights_and_tokens(run: Run, photo: Path) -> None:
-    """And draws nothing unless -o is given."""
-    attention = json.loads(run("attend", "cats sitting", "--json").out)["attention"]
-    assert [token["text"] for token in attention["tokens"]] == ["[CLS]", "cats", "sit", "##ting", "[SEP]"]
-    assert sum(attention["layers"][0]["weights"][0]) == pytest.approx(1, abs=1e-5)
-    assert json.loads(run("attend", photo, "--json").out)["attention"]["patches"]["box"]["left"] == 15
-    assert list(Path().iterdir()) == [Path("holiday.png")]
-
-
-def test_a_picture_of_an_unknown_kind_is_a_usage_error(run: Run, server: FakeServer) -> None:
-    """Found before the server is asked."""
-    done = run("attend", "cats", "-o", "cats.gif")
-    assert done.code == 2
-    assert "a picture ends in .png, .svg, .pdf" in done.err
-    assert server.requests == []
-
-
 @pytest.mark.parametrize("arguments", [["nonsense"], ["classify"], ["--timeout", "soon", "models"]])
 def test_a_wrong_command_line_exits_with_2(run: Run, arguments: list[str]) -> None:
     """And explains itself on stderr."""
@@ -214,13 +131,6 @@ def test_a_slow_server_is_one_line(run: Run, server: FakeServer) -> None:
     server.held = True
     done = run("--timeout", "0.05", "models")
     assert (done.code, done.err) == (1, "regard: DEADLINE_EXCEEDED: Deadline Exceeded\n")
-
-
-def test_a_picture_that_cannot_be_written_is_one_line(run: Run) -> None:
-    """Exit code 1."""
-    done = run("attend", "cats", "-o", "no/such/folder.png")
-    assert done.code == 1
-    assert done.err.splitlines()[-1] == "regard: -o no/such/folder.png: no/such is no folder"
 
 
 def test_without_typer_it_says_what_to_install(server: FakeServer) -> None:

@@ -11,11 +11,12 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
-from regard import Box, LayerAttention, PatchGrid, Token, pictures
+from regard import AttentionRequest, Box, LayerAttention, PatchGrid, pictures
 from tests.client.fake import HEIGHT, WIDTH, photo_bytes
 
 GRID = PatchGrid(1, 2, 3, 16, WIDTH, HEIGHT, Box(15, 0, 75, 40))  # patches of 20 x 20 pixels
-TOKENS = [Token(number, word, 0, 0, False) for number, word in enumerate(["[CLS]", "$5", "or", "$6", "[SEP]"])]
+
+_INDICES = np.array([[[6, 5]]], np.int32)
 
 
 def _layer(weights: NDArray[Any], queries: tuple[int, ...] = (0,)) -> LayerAttention:
@@ -28,11 +29,13 @@ def _one_hot(position: int, num_heads: int = 1) -> LayerAttention:
     return _layer(np.tile(np.eye(7, dtype=np.float32)[position], (num_heads, 1, 1)))
 
 
-def _colour_at(figure: Figure, axes: Axes, x: float, y: float) -> NDArray[np.int64]:
+def _drawn(figure: Figure) -> NDArray[np.int64]:
+    """Return the figure's pixels, [height, width, 3]."""
+    return np.asarray(Image.open(io.BytesIO(pictures.to_bytes(figure, "png"))).convert("RGB")).astype(np.int64)
+
+
+def _colour_at(drawn: NDArray[np.int64], axes: Axes, x: float, y: float) -> NDArray[np.int64]:
     """Return the colour drawn at a pixel of the photo."""
-    file = io.BytesIO()
-    figure.savefig(file, format="png", dpi=100)
-    drawn = np.asarray(Image.open(file).convert("RGB")).astype(np.int64)
     across, up = axes.transData.transform((x, y))
     colour: NDArray[np.int64] = drawn[drawn.shape[0] - 1 - round(up), round(across)]
     return colour
@@ -47,9 +50,10 @@ def test_attention_on_one_patch_lights_its_place_on_the_photo(patch: int) -> Non
     """The box is offset by 15 pixels and its patches are 20 wide; all the others stay grey."""
     photo = pictures.open_photo(photo_bytes())
     figure = pictures.overlay(photo, _one_hot(1 + patch), GRID, model="vit")
+    drawn = _drawn(figure)
     for other in range(6):
         row, column = divmod(other, 3)
-        colour = _colour_at(figure, figure.axes[0], 15 + 20 * column + 10, 20 * row + 10)
+        colour = _colour_at(drawn, figure.axes[0], 15 + 20 * column + 10, 20 * row + 10)
         assert _is_grey(colour) == (other != patch), (other, colour)
 
 
@@ -57,7 +61,8 @@ def test_what_the_box_leaves_out_is_darker_than_what_it_covers() -> None:
     """The network never saw the strips left and right."""
     photo = pictures.open_photo(photo_bytes())
     figure = pictures.overlay(photo, _one_hot(0), GRID, model="vit")
-    inside, outside = (int(_colour_at(figure, figure.axes[0], x, 20).sum()) for x in (45, 7))
+    drawn = _drawn(figure)
+    inside, outside = (int(_colour_at(drawn, figure.axes[0], x, 20).sum()) for x in (45, 7))
     assert outside < inside / 1.5
 
 
@@ -65,8 +70,9 @@ def test_a_smaller_copy_of_the_photo_is_lit_in_the_same_place() -> None:
     """Coordinates are those of the image that was sent, whatever the resolution shown."""
     small = pictures.open_photo(photo_bytes()).resize((WIDTH // 3, HEIGHT // 3))
     figure = pictures.overlay(small, _one_hot(3), GRID, model="vit")
-    assert not _is_grey(_colour_at(figure, figure.axes[0], 65, 10))
-    assert _is_grey(_colour_at(figure, figure.axes[0], 25, 30))
+    drawn = _drawn(figure)
+    assert not _is_grey(_colour_at(drawn, figure.axes[0], 65, 10))
+    assert _is_grey(_colour_at(drawn, figure.axes[0], 25, 30))
 
 
 def test_the_overlay_is_one_panel_with_a_scale() -> None:
@@ -90,11 +96,12 @@ def test_the_heads_of_the_grid_are_lit_where_they_look() -> None:
     """Each panel shows the box, in the coordinates of the photo."""
     layer = _layer(np.eye(7, dtype=np.float32)[[1, 6]][:, np.newaxis])
     figure = pictures.head_grid(pictures.open_photo(photo_bytes()), layer, GRID, model="vit")
+    drawn = _drawn(figure)
     _, first, second, _ = figure.axes
     assert first.get_xlim() == (15, 75)
-    assert not _is_grey(_colour_at(figure, first, 25, 10))
-    assert _is_grey(_colour_at(figure, first, 65, 30))
-    assert not _is_grey(_colour_at(figure, second, 65, 30))
+    assert not _is_grey(_colour_at(drawn, first, 25, 10))
+    assert _is_grey(_colour_at(drawn, first, 65, 30))
+    assert not _is_grey(_colour_at(drawn, second, 65, 30))
 
 
 def test_a_patch_that_looks_is_framed_and_named() -> None:
@@ -102,7 +109,8 @@ def test_a_patch_that_looks_is_framed_and_named() -> None:
     layer = _layer(np.full((1, 1, 7), 1 / 7, np.float32), queries=(6,))
     figure = pictures.overlay(pictures.open_photo(photo_bytes()), layer, GRID, model="vit")
     frames = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle) and not patch.get_fill()]
-    assert [(frame.get_xy(), frame.get_width(), frame.get_height()) for frame in frames] == [((55, 20), 20, 20)]
+    assert {(frame.get_xy(), frame.get_width(), frame.get_height()) for frame in frames} == {((55, 20), 20, 20)}
+    assert [frame.get_edgecolor()[:3] for frame in frames] == [(0, 0, 0), (1, 1, 1)]
     assert figure.axes[0].get_title().endswith("what the patch in row 1, column 2 looks at")
 
 
@@ -121,7 +129,7 @@ def test_several_rows_have_a_panel_each() -> None:
 def test_weights_that_do_not_fit_the_grid_are_refused() -> None:
     """The message says what was expected; so does that of a grid without an image."""
     photo = pictures.open_photo(photo_bytes())
-    with pytest.raises(ValueError, match=r"shape \[5\]; expected \[7\]"):
+    with pytest.raises(ValueError, match=r"shape \[1, 1, 5\]; expected \[1, 1, 7\]"):
         pictures.overlay(photo, _layer(np.ones((1, 1, 5), np.float32)), GRID, model="vit")
     with pytest.raises(ValueError, match="a model's own"):
         pictures.head_grid(photo, _one_hot(1), PatchGrid(1, 2, 3, 16), model="vit")
@@ -139,39 +147,110 @@ def test_bytes_that_are_no_photo_are_refused() -> None:
         pictures.open_photo(b"hello")
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float16])
-def test_the_token_map_has_a_row_a_query_and_a_column_a_key(dtype: Any) -> None:
-    """Tick labels are the tokens, dollar signs included; the title says what was averaged."""
-    weights = np.full((2, 5), 0.2, dtype)
-    figure = pictures.token_heatmap(_layer(weights, queries=(1, 3)), TOKENS, model="minilm")
-    figure.savefig(io.BytesIO(), format="svg")
+def test_several_heads_on_one_photo_are_reduced() -> None:
+    """To their mean, or to what was asked for, which the title says."""
+    layer = _layer(np.eye(7, dtype=np.float32)[[1, 6]][:, np.newaxis])
+    photo = pictures.open_photo(photo_bytes())
+    mean = pictures.overlay(photo, layer, GRID, model="vit")
+    largest = pictures.overlay(photo, layer, GRID, model="vit", asked=AttentionRequest(reduce_heads="max"))
+    assert "mean of 2 heads" in mean.axes[0].get_title()
+    assert "max of 2 heads" in largest.axes[0].get_title()
+    assert [_map_of(figure).max() for figure in (mean, largest)] == [0.5, 1.0]
+
+
+def test_the_photo_of_query_maps_frames_each_patch_that_looks() -> None:
+    """Then each has a panel of its own, named by its place, with its frame and what it looks at."""
+    layer = _layer(np.eye(7, dtype=np.float32)[[6, 1]], queries=(1, 6))
+    figure = pictures.query_maps(pictures.open_photo(photo_bytes()), layer, GRID, model="vit")
+    drawn = _drawn(figure)
+    photo, first, second, _ = figure.axes
+    assert [axes.get_title() for axes in (first, second)] == [
+        "row 0, column 0 · max 1",
+        "row 1, column 2 · max 1",
+    ]
+    assert _framed(photo) == {(15, 0), (55, 20)}
+    assert (_framed(first), _framed(second)) == ({(15, 0)}, {(55, 20)})
+    assert not _is_grey(_colour_at(drawn, first, 65, 30))
+    assert not _is_grey(_colour_at(drawn, second, 25, 10))
+
+
+def test_spread_rows_lie_evenly_over_the_grid() -> None:
+    """Never on a prefix token, and each once even where the grid is smaller than asked for."""
+    grid = PatchGrid(1, 8, 8, 14)
+    places = [divmod(row - 1, 8) for row in pictures.spread_rows(grid)]
+    assert places == [(row, column) for row in (2, 6) for column in (1, 3, 5, 7)]
+    assert pictures.spread_rows(PatchGrid(1, 1, 2, 14)) == (1, 2)
+
+
+def test_a_rollouts_scale_leaves_out_the_few_patches_that_gather_most() -> None:
+    """Its end has an arrow; all others are told apart below it."""
+    grid = PatchGrid(1, 20, 20, 1, WIDTH, HEIGHT, Box(15, 0, 75, 40))
+    shares = np.linspace(0.001, 0.002, 401, dtype=np.float32)[np.newaxis]
+    shares[0, 5] = 0.5
+    layer = LayerAttention(11, "self", ("query", "key"), (0, 1), (0,), shares, (), "rollout", None, (3, 11))
+    figure = pictures.overlay(pictures.open_photo(photo_bytes()), layer, grid, model="vit")
     panel, scale = figure.axes
-    assert [label.get_text() for label in panel.get_xticklabels()] == ["[CLS]", r"\$5", "or", r"\$6", "[SEP]"]
-    assert [label.get_text() for label in panel.get_yticklabels()] == [r"\$5", r"\$6"]
-    assert panel.get_title() == "minilm · layer 11 · mean of 3 heads"
-    assert scale.get_ylabel() == "attention weight"
-    drawn = panel.images[0].get_array()
-    assert drawn is not None
-    np.testing.assert_array_equal(drawn, weights.astype(np.float32))
+    assert panel.get_title().startswith("vit · rollout over layers 3 and 11 · mean of 2 heads")
+    assert panel.images[1].get_clim()[1] == pytest.approx(0.002, rel=0.05)
+    assert scale.get_ylabel() == "share in the rollout"
 
 
-def test_tokens_that_do_not_fit_the_weights_are_refused() -> None:
-    """One key too few."""
-    with pytest.raises(ValueError, match=r"shape \[1, 4\] for 5 tokens"):
-        pictures.token_heatmap(_layer(np.ones((1, 4), np.float32)), TOKENS, model="minilm")
+def test_panels_of_a_rollout_say_where_their_scales_end() -> None:
+    """The one patch that gathers most lies beyond."""
+    grid = PatchGrid(1, 20, 20, 1, WIDTH, HEIGHT, Box(15, 0, 75, 40))
+    shares = np.full((2, 401), 0.001, np.float32)
+    shares[:, 5] = 0.5
+    layer = LayerAttention(11, "self", ("query", "key"), (0, 1), (1, 2), shares, (), "rollout", None, (3, 11))
+    figure = pictures.query_maps(pictures.open_photo(photo_bytes()), layer, grid, model="vit")
+    assert figure.axes[1].get_title() == "row 0, column 0 · up to 0.001"
+    assert [label.get_text() for label in figure.axes[-1].get_yticklabels()] == ["0", "end"]
 
 
-def test_a_long_texts_picture_stays_of_a_size_that_viewers_open() -> None:
-    """256 tokens: at most 20 inches of cells, and not every token is named."""
-    tokens = [Token(id=5, text=f"w{index}", start=0, end=0, special=False) for index in range(256)]
+def test_the_largest_weights_of_a_row_are_drawn_where_they_belong() -> None:
+    """After top_k; what was not sent counts as nothing."""
     layer = LayerAttention(
-        layer=0,
-        kind="self",
-        axes=("query", "key"),
-        heads=(0, 1),
-        queries=tuple(range(256)),
-        weights=np.full((256, 256), 1 / 256, dtype=np.float32),
+        0, "self", ("head", "query", "top"), (0,), (0,), np.array([[[0.6, 0.2]]], np.float32), (), "weights", _INDICES
     )
-    figure = pictures.token_heatmap(layer, tokens, model="m")
-    assert max(figure.get_size_inches()) <= 23
-    assert len(figure.axes[0].get_xticks()) == 64
+    drawn = _map_of(pictures.overlay(pictures.open_photo(photo_bytes()), layer, GRID, model="vit"))
+    np.testing.assert_allclose(drawn, np.array([[0, 0, 0], [0, 0.2, 0.6]]), atol=1e-6)
+
+
+@pytest.mark.parametrize("draw", [pictures.overlay, pictures.head_grid, pictures.query_maps])
+@pytest.mark.parametrize("width_cm", [8, 17])
+def test_a_printed_photo_is_as_wide_as_was_asked_for(draw: Any, width_cm: float) -> None:
+    """White paper, no type below seven points, and no title beyond the edge."""
+    style = pictures.make_style("print", width_cm=width_cm, dpi=150)
+    figure = draw(pictures.open_photo(photo_bytes()), _one_hot(3, 6), GRID, model="a-model-with-a-name", style=style)
+    figure.savefig(io.BytesIO(), format="png")
+    assert figure.get_figwidth() * 2.54 == pytest.approx(width_cm)
+    assert figure.get_facecolor() == (1, 1, 1, 1)
+    titles = [axes.title for axes in figure.axes] + [axes.yaxis.label for axes in figure.axes[-1:]]
+    texts = [text for text in (*titles, *figure.texts) if text.get_text()]
+    assert len(texts) > 1
+    for text in texts:
+        box = text.get_window_extent()
+        assert text.get_fontsize() >= 7
+        assert box.x0 >= 0, text
+        assert box.x1 <= figure.bbox.x1, text
+
+
+@pytest.mark.parametrize("width_cm", [8, 17, 30])
+def test_the_captions_of_panels_do_not_run_into_each_other(width_cm: float) -> None:
+    """However narrow the picture: there are fewer columns then."""
+    style = pictures.make_style("print", width_cm=width_cm, dpi=150)
+    layer = _layer(np.full((7, 7), 1 / 7, np.float32), queries=(1, 2, 3, 4, 5, 6, 0))
+    figure = pictures.query_maps(pictures.open_photo(photo_bytes()), layer, GRID, model="vit", style=style)
+    pictures.to_bytes(figure, "png")
+    boxes = [axes.title.get_window_extent() for axes in figure.axes[:-1]]
+    assert not any(one.overlaps(other) for at, one in enumerate(boxes) for other in boxes[:at])
+
+
+def _map_of(figure: Figure) -> NDArray[Any]:
+    drawn = figure.axes[0].images[1].get_array()
+    assert drawn is not None
+    return drawn
+
+
+def _framed(axes: Axes) -> set[tuple[float, float]]:
+    frames = (patch for patch in axes.patches if isinstance(patch, Rectangle) and not patch.get_fill())
+    return {frame.get_xy() for frame in frames}

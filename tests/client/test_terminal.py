@@ -1,17 +1,22 @@
 """A text's attention as characters."""
 
 import numpy as np
+from rich.console import Console
 
-from regard import LayerAttention, Token
-from regard.terminal import clean, token_picture
+from regard import Token
+from regard.matrices import Matrix
+from regard.tables import Table
+from regard.terminal import clean, numbers_table, token_picture
 
 
 def _picture(words: list[str], width: int, colour: bool = False) -> list[str]:
     """Draw tokens that look at themselves only."""
     identity = np.eye(len(words), dtype=np.float32)
-    layer = LayerAttention(0, "self", ("query", "key"), (0,), tuple(range(len(words))), identity)
+    positions = tuple(range(len(words)))
     tokens = [Token(0, word, 0, 0, False) for word in words]
-    return token_picture(layer, tokens, width=width, colour=colour).plain.splitlines()
+    return token_picture(
+        Matrix("head 0", positions, positions, identity), tokens, width=width, colour=colour
+    ).plain.splitlines()
 
 
 def test_where_there_is_room_cells_are_percentages() -> None:
@@ -50,3 +55,21 @@ def test_long_and_wide_tokens_keep_the_columns_straight() -> None:
 def test_control_characters_are_not_sent_to_the_terminal() -> None:
     """A label may hold anything."""
     assert clean("\x1b[31mred\n") == "·[31mred·"
+
+
+def test_what_was_not_sent_is_a_dot_and_keys_left_out_have_no_column() -> None:
+    """The largest of each row alone, of two of three tokens."""
+    weights = np.array([[np.nan, 0.7], [0.6, np.nan]], np.float32)
+    tokens = [Token(0, word, 0, 0, False) for word in ("[C]", "a", "b")]
+    picture = token_picture(Matrix("head 0", (1, 2), (1, 2), weights), tokens, width=80, colour=False)
+    assert picture.plain.splitlines() == ["    a  b", "a   · 70", "b  60  ·"]
+
+
+def test_numbers_have_three_digits_and_gaps_stay_empty() -> None:
+    """One named row each."""
+    console = Console(width=60, record=True)
+    with console.capture() as captured:
+        console.print(numbers_table(Table("entropy", ["head 0", "head 1"], ["layer 0"], [[1.23456, None]])))
+    heading, row = captured.get().splitlines()
+    assert heading.split("  ")[-2:] == ["head 0", "head 1 "]
+    assert row.split() == ["layer", "0", "1.235"]

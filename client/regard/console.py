@@ -1,0 +1,58 @@
+"""What the commands share: their common options, the terminal they print to, and how they choose a model."""
+
+import json
+import os
+import sys
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+
+from regard.answers import Classification, Embedding, Model
+from regard.client import Client
+from regard.sources import Source, Task, choose_model
+from regard.terminal import clean
+
+_PIPED_WIDTH = 120
+
+ModelOption = Annotated[str, typer.Option("--model", help="Model to ask (default: the first that can do it).")]
+TruncateOption = Annotated[bool, typer.Option("--truncate", help="Cut a text that is too long for the model.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
+SourceArgument = Annotated[
+    str, typer.Argument(metavar="FILE|TEXT", help="A photo, a text file, a text, or - for stdin.")
+]
+
+
+class OutputClosed(Exception):
+    """Whoever read the output went away."""
+
+
+class Terminal(Console):
+    """stdout: wide where it is a pipe, and saying so where the pipe breaks."""
+
+    def __init__(self) -> None:
+        free = sys.stdout.isatty() or "COLUMNS" in os.environ
+        super().__init__(width=None if free else _PIPED_WIDTH, highlight=False)
+
+    def on_broken_pipe(self) -> None:
+        """Leave it to cli.py."""
+        raise OutputClosed
+
+
+def choose(client: Client, source: Source, task: Task) -> Model:
+    """Take the first model that can do it, and say on stderr which."""
+    model = choose_model(client.models(), source.modality, task)
+    typer.echo(f"regard: using {model.name}", err=True)
+    return model
+
+
+def warn_if_cut(source: Source, answer: Classification | Embedding) -> None:
+    """Say on stderr where a text was longer than the model takes."""
+    if answer.truncated:
+        typer.echo(f"regard: {clean(source.title)} has more tokens than {answer.model} takes and was cut", err=True)
+
+
+def print_json(value: Any) -> None:
+    """Print one line of JSON."""
+    Terminal().out(json.dumps(value, ensure_ascii=False, default=np.ndarray.tolist), highlight=False)

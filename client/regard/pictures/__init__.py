@@ -1,0 +1,42 @@
+"""Pictures of attention as matplotlib figures, for notebooks and the command line.
+
+Functions return a `matplotlib.figure.Figure` and touch no global state; `save` or `figure.savefig(path)` writes it.
+"""
+
+from regard.pictures.arcs import token_arcs
+from regard.pictures.beside import side_by_side
+from regard.pictures.charts import head_chart
+from regard.pictures.files import save, to_bytes
+from regard.pictures.overlays import head_grid, overlay, query_maps
+from regard.pictures.page import Page, write_page
+from regard.pictures.photos import open_photo, patch_map
+from regard.pictures.style import PRINT, SCREEN, Drawing, Style, make_style
+from regard.pictures.texts import token_heads, token_heatmap
+from regard.tables import Table, in_words, tables
+from regard.views import spread_rows
+
+__all__ = [
+    "PRINT",
+    "SCREEN",
+    "Drawing",
+    "Page",
+    "Style",
+    "Table",
+    "head_chart",
+    "head_grid",
+    "in_words",
+    "make_style",
+    "open_photo",
+    "overlay",
+    "patch_map",
+    "query_maps",
+    "save",
+    "side_by_side",
+    "spread_rows",
+    "tables",
+    "to_bytes",
+    "token_arcs",
+    "token_heads",
+    "token_heatmap",
+    "write_page",
+]

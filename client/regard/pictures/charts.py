@@ -1,0 +1,136 @@
+"""Entropy and attention distance of all heads as a chart: layers along x, one dot a head."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+
+from regard.attention import Attention, AttentionRequest, LayerAttention
+from regard.matrices import HeadNumbers, head_names, head_numbers, positions
+from regard.pictures.lettering import POINTS_PER_INCH, wrapped
+from regard.pictures.style import SCREEN, Style, canvas, legend_below, whole
+
+_LAYER_INCHES, _HEAD_INCHES, _SMALLEST_INCHES, _LARGEST_INCHES = 0.75, 0.15, 5.0, 13.0
+_HEIGHT_INCHES, _HEIGHT_SHARE = 4.2, 0.5
+_SLOT_SHARE = 0.8
+"""Of the room between two layers, what its heads are spread over."""
+
+
+def head_chart(
+    attention: Attention,
+    *,
+    model: str,
+    asked: AttentionRequest | None = None,
+    style: Style = SCREEN,
+    on: SubFigure | None = None,
+) -> Figure:
+    """Draw the entropy or the attention distance of every head that was sent; a bar marks each layer's mean.
+
+    Of an entropy, which is averaged over the rows, the largest possible is marked: that of looking at everything alike.
+    The chart of distances is figure 7 of Dosovitskiy et al. 2020, "An Image is Worth 16x16 Words".
+
+    Args:
+        attention: An answer with that measure.
+        model: Name for the title.
+        asked: What was asked for, where the title should say so: a reduction other than the mean.
+        style: Colours and measures.
+        on: Draw on this part of a figure (see `side_by_side`).
+
+    Raises:
+        ValueError: It holds another measure, or no layer.
+    """
+    if not attention.layers:
+        raise ValueError("an answer without layers; expected at least one")
+    numbers = [head_numbers(layer) for layer in attention.layers]
+    most = max(len(layer.values) for layer in numbers)
+    wanted = min(max(_SMALLEST_INCHES, max(_LAYER_INCHES, _HEAD_INCHES * most) * len(numbers) + 1.2), _LARGEST_INCHES)
+    inches = style.width(wanted)
+    title = wrapped(_title(attention.layers[0], model, asked), inches, style.text_points + 2)
+    height = min(_HEIGHT_INCHES, _HEIGHT_SHARE * inches + 1.0)
+    drawn_on = canvas(style, on, inches, height + title.count("\n") * 0.2)
+    axes = drawn_on.add_subplot()
+    _draw_dots(axes, numbers, inches, style)
+    axes.set_ylim(bottom=0)
+    if attention.layers[0].measure == "entropy":
+        _mark_maximum(axes, attention, style)
+    _label(axes, numbers, attention, style)
+    axes.set_title(title, color=style.ink, fontsize=style.text_points + 2)
+    legend_below(drawn_on, axes.get_legend_handles_labels()[0], inches, style)
+    return whole(drawn_on)
+
+
+def _title(layer: LayerAttention, model: str, asked: AttentionRequest | None) -> str:
+    what = "entropy of attention" if layer.measure == "entropy" else "attention distance"
+    rows = "1 row" if len(layer.queries) == 1 else f"{len(layer.queries)} rows"
+    heads = " of each head" if "head" in layer.axes else f", {head_names(layer, asked)[0]}"
+    valued = ", weighted by value lengths" if asked and asked.value_weighted else ""
+    return f"{model} · {what}{heads}, mean over {rows}{valued}"
+
+
+def _draw_dots(axes: Axes, numbers: Sequence[HeadNumbers], inches: float, style: Style) -> None:
+    """Draw each head in its own place around its layer, head 0 on the left, with its number where there is room."""
+    colour = style.categories[1]
+    most = max(len(layer.heads) for layer in numbers)
+    slot_points = (inches - 1.2) * POINTS_PER_INCH / len(numbers) * _SLOT_SHARE
+    readable = slot_points / max(most, 1) >= style.small() * 0.5 * len(str(max(most - 1, 0)))
+    for place, layer in enumerate(numbers):
+        spread = np.linspace(-0.5, 0.5, len(layer.values)) * _SLOT_SHARE if len(layer.values) > 1 else np.zeros(1)
+        label = "a head" if layer.heads else "all heads"
+        axes.scatter(
+            place + spread,
+            layer.values,
+            s=22,
+            color=colour,
+            linewidths=0,
+            clip_on=False,
+            zorder=3,
+            label=None if place else label,
+        )
+        for head, x, y in zip(layer.heads, place + spread, layer.values, strict=False):
+            if readable:
+                above = {"xytext": (0, 4), "textcoords": "offset points", "ha": "center", "va": "bottom"}
+                axes.annotate(str(head), (x, y), color=style.ink, fontsize=style.small(), **above)  # type: ignore[arg-type]
+    if most > 1:
+        means, places = [float(layer.values.mean()) for layer in numbers], np.arange(len(numbers))
+        ends = places - _SLOT_SHARE / 2, places + _SLOT_SHARE / 2
+        axes.hlines(means, *ends, color=style.categories[0], linewidth=2, label="mean of the layer")
+
+
+def _mark_maximum(axes: Axes, attention: Attention, style: Style) -> None:
+    count = _num_keys(attention)
+    if not count:
+        return
+    most = math.log(count)
+    axes.axhline(most, color=style.ink, linestyle="--", linewidth=1, label=f"possible maximum, ln {count} = {most:.2f}")
+    axes.set_ylim(top=max(most * 1.08, axes.get_ylim()[1]))
+
+
+def _num_keys(attention: Attention) -> int:
+    """How many positions can be looked at; 0 where nobody knows."""
+    keys = attention.layers[0].keys
+    if keys:
+        return len(keys)
+    if attention.tokens is not None:
+        return len(attention.tokens)
+    return positions(attention.patches) if attention.patches is not None else 0
+
+
+def _label(axes: Axes, numbers: Sequence[HeadNumbers], attention: Attention, style: Style) -> None:
+    units = {
+        "entropy": "entropy in nats",
+        "distance": "distance in input pixels" if attention.patches else "distance in positions",
+    }
+    points = style.text_points
+    axes.set_xlabel("layer", color=style.ink, fontsize=points)
+    axes.set_ylabel(units[attention.layers[0].measure], color=style.ink, fontsize=points)
+    axes.set_xticks(range(len(numbers)), [str(layer.layer) for layer in numbers])
+    axes.set_xlim(-0.6, len(numbers) - 0.4)
+    axes.tick_params(colors=style.ink, labelsize=style.small(), length=0)
+    axes.set_facecolor(style.paper)
+    axes.grid(axis="y", color=style.faint, linewidth=0.5)
+    axes.set_axisbelow(True)
+    for name, spine in axes.spines.items():
+        spine.set_visible(name in ("left", "bottom"))
+        spine.set_color(style.faint)

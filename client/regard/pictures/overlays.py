@@ -1,0 +1,137 @@
+"""Attention over a photo: one map, a panel a head, or a panel for each patch that looks."""
+
+import numpy as np
+from matplotlib.figure import Figure, SubFigure
+from numpy.typing import NDArray
+from PIL import Image
+
+from regard.attention import AttentionRequest, LayerAttention, PatchGrid
+from regard.matrices import Matrix, is_product, layer_name, looker, matrices, one_matrix, positions, unit_name
+from regard.pictures.lettering import height_inches, wrapped
+from regard.pictures.panels import Panel, draw_panels
+from regard.pictures.photos import darken_outside, draw_heat, frame_patch, patch_map, placed
+from regard.pictures.style import SCREEN, Style, canvas, style_scale, whole
+
+_WANTED_INCHES, _SCALE_INCHES = 8.0, 0.9
+_ROLLOUT_PERCENT = 99
+
+
+def overlay(
+    photo: Image.Image,
+    layer: LayerAttention,
+    patches: PatchGrid,
+    *,
+    model: str,
+    asked: AttentionRequest | None = None,
+    style: Style = SCREEN,
+    on: SubFigure | None = None,
+) -> Figure:
+    """Draw the whole photo with one row of attention laid over it; what the network never saw is darkened.
+
+    Args:
+        photo: From `open_photo`; any resolution with the sides of the image that was sent.
+        layer: An image's: weights or a rollout [H, Q, K], or [Q, K] where heads were reduced. Of several heads their
+            mean is drawn, of several rows the first.
+        patches: The grid that came with it.
+        model: Name for the title.
+        asked: What was asked for, where the title should say so: a reduction other than the mean, value weighting.
+        style: Colours and measures.
+        on: Draw on this part of a figure (see `side_by_side`).
+
+    Raises:
+        ValueError: Weights and grid do not fit together.
+    """
+    matrix = one_matrix(layer, positions(patches), asked)
+    query, on_grid = matrix.queries[0], _maps(matrix, patches)[0]
+    width, height, _ = placed(patches)
+    inches = style.width(_WANTED_INCHES)
+    who = f"what {looker(query, patches)} looks at"
+    over_photo = inches - _SCALE_INCHES
+    title = wrapped(f"{model} · {layer_name(layer)} · {matrix.name}: {who}", over_photo, style.text_points + 2)
+    photo_inches = (inches - 1.2) * height / width
+    drawn_on = canvas(style, on, inches, photo_inches + height_inches(title, style.text_points + 2) + 0.3)
+    axes = drawn_on.add_subplot()
+    brightest, beyond = _scale_end(on_grid, layer)
+    heat = draw_heat(axes, photo, on_grid, patches, query, brightest=brightest)
+    darken_outside(axes, patches, style.paper)
+    axes.set_title(title, color=style.ink, fontsize=style.text_points + 2)
+    bar = drawn_on.colorbar(heat, ax=axes, pad=0.01, aspect=30, extend="max" if beyond else "neither")
+    style_scale(bar, style, unit_name(layer, asked))
+    return whole(drawn_on)
+
+
+def head_grid(
+    photo: Image.Image,
+    layer: LayerAttention,
+    patches: PatchGrid,
+    *,
+    model: str,
+    asked: AttentionRequest | None = None,
+    style: Style = SCREEN,
+    on: SubFigure | None = None,
+) -> Figure:
+    """Draw the photo as the network saw it, then one panel for each head (and each query row) of a layer.
+
+    Each panel runs from 0 to its own largest weight, which stands in its title: heads differ by an order of magnitude.
+
+    Args and raises: as `overlay`.
+    """
+    one_query = len(layer.queries) == 1
+    panels = [
+        Panel(matrix.name if one_query else f"{matrix.name}, row {query}", query, on_grid, *_scale_end(on_grid, layer))
+        for matrix in matrices(layer, positions(patches), asked)
+        for query, on_grid in zip(matrix.queries, _maps(matrix, patches), strict=True)
+    ]
+    who = looker(layer.queries[0], patches) if one_query else "each row"
+    title = f"{model} · {layer_name(layer)} · what {who} looks at"
+    return whole(draw_panels(photo, patches, panels, title, unit_name(layer, asked), style, on))
+
+
+def query_maps(
+    photo: Image.Image,
+    layer: LayerAttention,
+    patches: PatchGrid,
+    *,
+    model: str,
+    asked: AttentionRequest | None = None,
+    style: Style = SCREEN,
+    on: SubFigure | None = None,
+) -> Figure:
+    """Draw the photo with a frame around each patch that looks, then what each looks at; heads are reduced.
+
+    Args and raises: as `overlay`; every row is drawn.
+    """
+    matrix = one_matrix(layer, positions(patches), asked)
+    panels = [
+        Panel(_place(query, patches), query, on_grid, *_scale_end(on_grid, layer))
+        for query, on_grid in zip(matrix.queries, _maps(matrix, patches), strict=True)
+    ]
+    title = f"{model} · {layer_name(layer)} · {matrix.name}: what each framed patch looks at"
+    drawn_on = draw_panels(photo, patches, panels, title, unit_name(layer, asked), style, on)
+    for panel in panels:
+        frame_patch(drawn_on.axes[0], panel.query, patches)
+    return whole(drawn_on)
+
+
+def _maps(matrix: Matrix, patches: PatchGrid) -> list[NDArray[np.floating]]:
+    """Return what each query looks at as [rows, cols]; keys that were not sent count as 0."""
+    dense = np.zeros((len(matrix.queries), positions(patches)), dtype=np.float32)
+    dense[:, list(matrix.keys)] = np.nan_to_num(matrix.weights)
+    return [patch_map(row, patches) for row in dense]
+
+
+def _scale_end(on_grid: NDArray[np.floating], layer: LayerAttention) -> tuple[float, bool]:
+    """Where the scale ends, and whether weights lie beyond it.
+
+    A rollout gathers on very few patches, beside which nothing else would be seen: 1 in 100 lies beyond its scale.
+    """
+    largest = float(on_grid.max())
+    end = float(np.percentile(on_grid, _ROLLOUT_PERCENT)) if is_product(layer) else largest
+    return (end, end < largest) if end > 0 else (largest, False)
+
+
+def _place(query: int, patches: PatchGrid) -> str:
+    if query < patches.prefix_tokens:
+        return looker(query, patches).removeprefix("the ")
+    row, column = divmod(query - patches.prefix_tokens, patches.cols)
+    return f"row {row}, column {column}"

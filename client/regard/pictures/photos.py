@@ -1,0 +1,129 @@
+"""A photo and the map that lies over it: opened, placed, drawn on axes; `overlays` makes pictures of these."""
+
+import io
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import Normalize
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+from PIL import Image, ImageEnhance, ImageOps
+
+from regard.attention import Box, PatchGrid
+from regard.matrices import positions
+from regard.pictures.style import heat_colours
+
+_SHOWN_PIXELS = 1024
+_SMALLEST_SCALE = 1e-9
+
+
+def open_photo(data: bytes) -> Image.Image:
+    """Decode a JPEG, PNG or WebP file as people see it: RGB, turned by its EXIF orientation.
+
+    Raises:
+        ValueError: These bytes are no such image.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I"):  # 16-bit grey, which convert would clip to white
+                upright = Image.fromarray((np.asarray(upright, dtype=np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+            return upright.convert("RGB")
+    except (OSError, Image.DecompressionBombError) as error:
+        raise ValueError(f"not a readable image: {error}") from error
+
+
+def patch_map(weights: NDArray[np.floating], patches: PatchGrid) -> NDArray[np.floating]:
+    """Lay one row of attention out as the patches lie on the photo.
+
+    Args:
+        weights: [K] of any float type, prefix tokens first.
+        patches: The grid of the same image.
+
+    Returns:
+        [rows, cols].
+
+    Raises:
+        ValueError: The row does not have as many weights as there are positions.
+    """
+    count = positions(patches)
+    if weights.shape != (count,):
+        raise ValueError(f"attention of shape {list(weights.shape)}; expected [{count}], one weight per position")
+    return weights[patches.prefix_tokens :].reshape(patches.rows, patches.cols)
+
+
+def placed(patches: PatchGrid) -> tuple[int, int, Box]:
+    """Return image width, image height and box of a grid that came with an image.
+
+    Raises:
+        ValueError: It is a model's own.
+    """
+    if patches.image_width is None or patches.image_height is None or patches.box is None:
+        raise ValueError("this patch grid is a model's own; expected the one that came with an image's attention")
+    return patches.image_width, patches.image_height, patches.box
+
+
+def draw_photo(axes: Axes, photo: Image.Image, patches: PatchGrid, brightness: float = 1.0) -> None:
+    """Show the photo in the pixel coordinates of the image that was sent, in grey where it is to carry a map."""
+    width, height, _ = placed(patches)
+    shown = photo.copy()
+    shown.thumbnail((_SHOWN_PIXELS, _SHOWN_PIXELS))
+    if brightness < 1:
+        shown = ImageEnhance.Brightness(shown.convert("L").convert("RGB")).enhance(brightness)
+    axes.imshow(np.asarray(shown), extent=(0, width, height, 0))
+    axes.set_axis_off()
+
+
+def draw_heat(
+    axes: Axes,
+    photo: Image.Image,
+    on_grid: NDArray[np.floating],
+    patches: PatchGrid,
+    query: int,
+    *,
+    brightest: float | None = None,
+) -> ScalarMappable:
+    """Lay one row of attention over the box that the patches cover, opaque where the weight is large.
+
+    The scale ends at the largest weight, or at `brightest`.
+    """
+    width, height, box = placed(patches)
+    draw_photo(axes, photo, patches, brightness=0.65)
+    end = float(on_grid.max()) if brightest is None else brightest
+    heat = axes.imshow(
+        np.minimum(on_grid, end),  # what lies beyond would else spread while it is smoothed
+        cmap=heat_colours(),
+        norm=Normalize(0, max(end, _SMALLEST_SCALE)),
+        interpolation="bicubic",
+        interpolation_stage="data",
+        extent=(box.left, box.right, box.bottom, box.top),
+    )
+    axes.set(xlim=(0, width), ylim=(height, 0))
+    frame_patch(axes, query, patches)
+    return heat
+
+
+def frame_patch(axes: Axes, query: int, patches: PatchGrid) -> None:
+    """Frame the patch that looks, white on a dark rim; a prefix token has no place."""
+    if query < patches.prefix_tokens:
+        return
+    _, _, box = placed(patches)
+    row, column = divmod(query - patches.prefix_tokens, patches.cols)
+    width, height = (box.right - box.left) / patches.cols, (box.bottom - box.top) / patches.rows
+    corner = (box.left + column * width, box.top + row * height)
+    for colour, line_points in (("black", 2.4), ("white", 1.2)):
+        axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=colour, linewidth=line_points))
+
+
+def darken_outside(axes: Axes, patches: PatchGrid, paper: str) -> None:
+    """Fade what the network never saw towards the paper."""
+    width, height, box = placed(patches)
+    strips = [
+        (0, 0, width, box.top),
+        (0, box.bottom, width, height),
+        (0, box.top, box.left, box.bottom),
+        (box.right, box.top, width, box.bottom),
+    ]
+    for left, top, right, bottom in strips:
+        axes.add_patch(Rectangle((left, top), right - left, bottom - top, color=paper, alpha=0.65, linewidth=0))

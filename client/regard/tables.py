@@ -1,0 +1,98 @@
+"""A picture's numbers as tables, for a page and for the terminal, and the picture in words."""
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from regard.attention import Attention, AttentionRequest, LayerAttention, PatchGrid, Token
+from regard.matrices import Matrix, head_numbers, layer_name, looker, matrices, positions
+
+
+@dataclass(frozen=True)
+class Table:
+    """Numbers with names.
+
+    Attributes:
+        caption: What they are.
+        columns: One name each.
+        names: One for each row.
+        rows: One number for each column, None where there is none.
+    """
+
+    caption: str
+    columns: Sequence[str]
+    names: Sequence[str]
+    rows: Sequence[Sequence[float | None]]
+
+
+def tables(attention: Attention, *, model: str, asked: AttentionRequest | None = None) -> list[Table]:
+    """Return an answer's numbers: tokens against tokens, patches as they lie on the photo, or layers against heads.
+
+    Raises:
+        ValueError: The answer says neither tokens nor patches, or is of tensors.
+    """
+    if attention.layers and attention.layers[0].measure in ("entropy", "distance"):
+        return [_head_table(attention.layers, model)]
+    if attention.tokens is not None:
+        return list(_token_tables(attention.layers, attention.tokens, model, asked))
+    if attention.patches is not None:
+        return list(_patch_tables(attention.layers, attention.patches, model, asked))
+    raise ValueError("the answer does not say what the positions stand for")
+
+
+def in_words(attention: Attention, *, model: str, asked: AttentionRequest | None = None) -> str:
+    """Describe a picture by the largest number of each of its tables."""
+    return " ".join(_largest(table) for table in tables(attention, model=model, asked=asked)[:12])
+
+
+def _head_table(layers: Sequence[LayerAttention], model: str) -> Table:
+    numbers = [head_numbers(layer) for layer in layers]
+    measure = "entropy in nats" if layers[0].measure == "entropy" else "attention distance"
+    heads = sorted({head for layer in numbers for head in layer.heads})
+    columns = [f"head {head}" for head in heads] or ["all heads"]
+    rows = []
+    for layer in numbers:
+        by_head = dict(zip(layer.heads or [0], map(float, layer.values), strict=True))
+        rows.append([by_head.get(head) for head in heads or [0]])
+    return Table(f"{model}: {measure}", columns, [f"layer {layer.layer}" for layer in numbers], rows)
+
+
+def _token_tables(
+    layers: Sequence[LayerAttention], tokens: Sequence[Token], model: str, asked: AttentionRequest | None
+) -> Iterator[Table]:
+    for layer in layers:
+        for matrix in matrices(layer, len(tokens), asked):
+            names, columns = ([tokens[at].text for at in side] for side in (matrix.queries, matrix.keys))
+            caption = f"{model}, {layer_name(layer)}, {matrix.name}: rows look at columns"
+            yield Table(caption, columns, names, _numbers(matrix))
+
+
+def _patch_tables(
+    layers: Sequence[LayerAttention], patches: PatchGrid, model: str, asked: AttentionRequest | None
+) -> Iterator[Table]:
+    columns = [f"column {column}" for column in range(patches.cols)]
+    names = [f"row {row}" for row in range(patches.rows)]
+    for layer in layers:
+        for matrix in matrices(layer, positions(patches), asked):
+            for query, row in zip(matrix.queries, _numbers(matrix), strict=True):
+                dense = dict(zip(matrix.keys, row, strict=True))
+                numbers = [
+                    [dense.get(patches.prefix_tokens + line * patches.cols + at) for at in range(patches.cols)]
+                    for line in range(patches.rows)
+                ]
+                caption = f"{model}, {layer_name(layer)}, {matrix.name}: what {looker(query, patches)} looks at"
+                yield Table(caption, columns, names, numbers)
+
+
+def _numbers(matrix: Matrix) -> list[list[float | None]]:
+    return [[None if math.isnan(value) else float(value) for value in row] for row in matrix.weights]
+
+
+def _largest(table: Table) -> str:
+    numbers = np.array([[np.nan if value is None else value for value in row] for row in table.rows], dtype=np.float64)
+    if not np.isfinite(numbers).any():
+        return f"{table.caption}."
+    row, column = divmod(int(np.nanargmax(numbers)), numbers.shape[1])
+    return f"{table.caption}; most: {table.names[row]}, {table.columns[column]}, {numbers[row, column]:.2g}."

@@ -1,0 +1,158 @@
+"""Which view of attention fits an input and what to ask the server for it; `regard attend` and notebooks use this."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from regard.answers import Classification, Embedding, Model
+from regard.attention import Attention, AttentionRequest, HeadReduction, Measure, PatchGrid
+from regard.sources import InputError
+
+View = Literal["overlay", "heads", "queries", "matrix", "arcs", "entropy", "distance"]
+Theme = Literal["dark", "light"]
+Size = Literal["screen", "print"]
+CHARTS: tuple[View, ...] = ("entropy", "distance")
+_WITHOUT_HEADS: tuple[Measure, ...] = ("rollout", "contribution", "contribution_rollout")
+_OF_ONE_LAYER: tuple[Measure, ...] = ("weights", "contribution")
+_OF_PHOTOS: tuple[View, ...] = ("heads", "overlay", "queries", *CHARTS)
+_OF_TEXTS: tuple[View, ...] = ("matrix", "heads", "arcs", *CHARTS)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What was asked for on the command line; everything may be left open.
+
+    Attributes:
+        view: How to show it.
+        measure: What to show.
+        layers: Which layers.
+        heads: Which heads.
+        rows: Positions that look.
+        reduce: What heads are reduced by.
+        residual_share: Of a rollout.
+        value_weighted: Weigh by the lengths of the value vectors.
+        drop_special: Leave out special or prefix tokens; what is left of a row sums to 1 again.
+        top_k: Only the largest weights of each row; 0 for all.
+    """
+
+    view: View | None = None
+    measure: Measure | None = None
+    layers: tuple[int, ...] = ()
+    heads: tuple[int, ...] = ()
+    rows: tuple[int, ...] = ()
+    reduce: HeadReduction | None = None
+    residual_share: float | None = None
+    value_weighted: bool = False
+    drop_special: bool = False
+    top_k: int = 0
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a picture is to look; None leaves it to the size.
+
+    Attributes:
+        view: What is drawn.
+        size: For a screen or for print.
+        theme: Dark or light.
+        width_cm: Of the whole picture.
+        dpi: Dots per inch.
+    """
+
+    view: View
+    size: Size = "screen"
+    theme: Theme | None = None
+    width_cm: float | None = None
+    dpi: int | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """A model's answer, the attention that came with it, and what was asked for."""
+
+    answer: Classification | Embedding
+    attention: Attention
+    asked: AttentionRequest
+
+
+def choose_view(wish: Wish, *, is_photo: bool) -> View:
+    """Return the view that was asked for, or the one that suits what was.
+
+    Raises:
+        InputError: It does not fit the input, or the other wishes.
+    """
+    view = wish.view or _default_view(wish, is_photo=is_photo)
+    fitting, kind = (_OF_PHOTOS, "photo") if is_photo else (_OF_TEXTS, "text")
+    if view not in fitting:
+        raise InputError(f"--view {view} does not show a {kind}; expected {', '.join(fitting)}")
+    measure = wish.measure or "weights"
+    if view in CHARTS and measure not in ("weights", view):
+        raise InputError(f"--view {view} does not show --measure {measure}")
+    if measure in CHARTS and measure != view:
+        raise InputError(f"--measure {measure} is shown by --view {measure}, not {view}")
+    if view == "heads" and measure in _WITHOUT_HEADS:
+        raise InputError(f"--view heads: {measure} is one of all heads; expected another view")
+    if view == "heads" and wish.reduce:
+        raise InputError(f"--view heads shows each head; expected no --reduce {wish.reduce}")
+    if view == "overlay" and len(wish.rows) > 1:
+        raise InputError(f"--view overlay shows one row, not {len(wish.rows)}; --view queries shows several")
+    return view
+
+
+def request_for(view: View, wish: Wish, model: Model) -> AttentionRequest:
+    """Ask for just what a view shows."""
+    is_photo = model.patches is not None
+    measure: Measure = (
+        "entropy" if view == "entropy" else "distance" if view == "distance" else wish.measure or "weights"
+    )
+    rows = wish.rows or (spread_rows(model.patches) if model.patches and view == "queries" else ())
+    # A photo's views are of chosen rows, beside which the server takes no drop_special: keys say the same.
+    keyed = wish.drop_special and model.patches is not None and view not in CHARTS
+    return AttentionRequest(
+        layers=wish.layers or ((-1,) if measure in _OF_ONE_LAYER else ()),
+        heads=wish.heads,
+        reduce_heads=_reduction(view, measure, wish),
+        rows=rows,
+        cls_only=is_photo and view in ("overlay", "heads") and not rows,
+        keys=_patch_positions(model.patches) if keyed and model.patches else (),
+        measure=measure,
+        residual_share=wish.residual_share,
+        value_weighted=wish.value_weighted,
+        top_k=wish.top_k,
+        drop_special=wish.drop_special and not keyed,
+        renormalize=wish.drop_special,
+    )
+
+
+def spread_rows(patches: PatchGrid, lines: int = 2, columns: int = 4) -> tuple[int, ...]:
+    """Choose query patches that lie evenly over an image, to be drawn by `pictures.query_maps`.
+
+    Returns:
+        Positions, prefix tokens counted, each once; fewer than lines * columns where the grid is smaller.
+    """
+    rows, cols = (
+        [int((2 * number + 1) * size / (2 * count)) for number in range(count)]
+        for size, count in ((patches.rows, lines), (patches.cols, columns))
+    )
+    chosen = (patches.prefix_tokens + row * patches.cols + column for row in rows for column in cols)
+    return tuple(dict.fromkeys(chosen))
+
+
+def _default_view(wish: Wish, *, is_photo: bool) -> View:
+    if wish.measure == "entropy" or wish.measure == "distance":
+        return wish.measure
+    if not is_photo:
+        return "heads" if len(wish.heads) > 1 and not wish.reduce and wish.measure not in _WITHOUT_HEADS else "matrix"
+    if len(wish.rows) > 1:
+        return "queries"
+    return "overlay" if len(wish.heads) == 1 or wish.reduce or wish.measure in _WITHOUT_HEADS else "heads"
+
+
+def _reduction(view: View, measure: Measure, wish: Wish) -> HeadReduction | None:
+    """Reduce heads where a view shows one thing of all of them; some measures are that already."""
+    if wish.reduce or view in ("heads", *CHARTS) or measure in _WITHOUT_HEADS or len(wish.heads) == 1:
+        return wish.reduce
+    return None if view == "arcs" and wish.heads else "mean"
+
+
+def _patch_positions(patches: PatchGrid) -> tuple[int, ...]:
+    return tuple(range(patches.prefix_tokens, patches.prefix_tokens + patches.rows * patches.cols))

@@ -1,0 +1,113 @@
+"""Which view is taken, what does not fit, and what is asked of the server for it."""
+
+from typing import Any
+
+import pytest
+
+from regard import AttentionRequest, Client
+from regard.sources import InputError
+from regard.views import Wish, choose_view, request_for
+
+
+@pytest.mark.parametrize(
+    ("wish", "of_photo", "of_text"),
+    [
+        (Wish(), "heads", "matrix"),
+        (Wish(heads=(1,)), "overlay", "matrix"),
+        (Wish(heads=(1, 2)), "heads", "heads"),
+        (Wish(heads=(1, 2), reduce="max"), "overlay", "matrix"),
+        (Wish(rows=(3,)), "heads", "matrix"),
+        (Wish(rows=(3, 4)), "queries", "matrix"),
+        (Wish(measure="rollout"), "overlay", "matrix"),
+        (Wish(measure="contribution"), "overlay", "matrix"),
+        (Wish(measure="contribution_rollout"), "overlay", "matrix"),
+        (Wish(measure="entropy"), "entropy", "entropy"),
+        (Wish(measure="distance"), "distance", "distance"),
+        (Wish(view="entropy"), "entropy", "entropy"),
+    ],
+)
+def test_the_view_follows_from_the_input_and_what_was_asked(wish: Wish, of_photo: str, of_text: str) -> None:
+    """Unless one was named."""
+    assert (choose_view(wish, is_photo=True), choose_view(wish, is_photo=False)) == (of_photo, of_text)
+
+
+@pytest.mark.parametrize(
+    ("wish", "is_photo", "message"),
+    [
+        (
+            Wish(view="arcs"),
+            True,
+            "--view arcs does not show a photo; expected heads, overlay, queries, entropy, distance",
+        ),
+        (Wish(view="queries"), False, "--view queries does not show a text; expected matrix, heads, arcs, entropy"),
+        (Wish(view="entropy", measure="rollout"), True, "--view entropy does not show --measure rollout"),
+        (Wish(view="heads", measure="entropy"), True, "--measure entropy is shown by --view entropy, not heads"),
+        (Wish(view="heads", measure="rollout"), False, "rollout is one of all heads"),
+        (Wish(view="heads", reduce="max"), False, "shows each head; expected no --reduce max"),
+        (Wish(view="overlay", rows=(1, 2)), True, "--view overlay shows one row, not 2; --view queries"),
+    ],
+)
+def test_what_does_not_fit_is_refused_with_what_does(wish: Wish, is_photo: bool, message: str) -> None:
+    """Before anybody is asked."""
+    with pytest.raises(InputError) as refused:
+        choose_view(wish, is_photo=is_photo)
+    assert message in str(refused.value)
+
+
+PHOTO_PATCHES = (1, 2, 3, 4, 5, 6)
+
+
+@pytest.mark.parametrize(
+    ("view", "wish", "asked"),
+    [
+        ("heads", Wish(), {"layers": (-1,), "cls_only": True}),
+        ("overlay", Wish(), {"layers": (-1,), "cls_only": True, "reduce_heads": "mean"}),
+        ("overlay", Wish(heads=(2,), rows=(4,)), {"layers": (-1,), "heads": (2,), "rows": (4,)}),
+        ("queries", Wish(), {"layers": (-1,), "rows": PHOTO_PATCHES, "reduce_heads": "mean"}),
+        (
+            "overlay",
+            Wish(measure="rollout", reduce="min"),
+            {"measure": "rollout", "cls_only": True, "reduce_heads": "min"},
+        ),
+        ("entropy", Wish(view="entropy"), {"measure": "entropy"}),
+        ("distance", Wish(measure="distance", layers=(0, 1)), {"measure": "distance", "layers": (0, 1)}),
+        (
+            "heads",
+            Wish(drop_special=True, top_k=2),
+            {"layers": (-1,), "cls_only": True, "keys": PHOTO_PATCHES, "renormalize": True, "top_k": 2},
+        ),
+        ("entropy", Wish(drop_special=True), {"measure": "entropy", "drop_special": True, "renormalize": True}),
+    ],
+)
+def test_a_photos_view_asks_for_just_what_it_shows(
+    view: Any, wish: Wish, asked: dict[str, Any], client: Client
+) -> None:
+    """One row a map; without prefix tokens by naming the patches, since rows are chosen too."""
+    assert request_for(view, wish, client.model("photos")) == AttentionRequest(**asked)
+
+
+@pytest.mark.parametrize(
+    ("view", "wish", "asked"),
+    [
+        ("matrix", Wish(), {"layers": (-1,), "reduce_heads": "mean"}),
+        ("matrix", Wish(measure="contribution"), {"layers": (-1,), "measure": "contribution"}),
+        ("arcs", Wish(measure="contribution_rollout"), {"measure": "contribution_rollout"}),
+        ("matrix", Wish(layers=(0, 2), heads=(1,)), {"layers": (0, 2), "heads": (1,)}),
+        ("heads", Wish(heads=(0, 1)), {"layers": (-1,), "heads": (0, 1)}),
+        ("arcs", Wish(), {"layers": (-1,), "reduce_heads": "mean"}),
+        ("arcs", Wish(heads=(0, 1)), {"layers": (-1,), "heads": (0, 1)}),
+        (
+            "matrix",
+            Wish(measure="rollout", residual_share=0.2, value_weighted=True),
+            {"measure": "rollout", "residual_share": 0.2, "value_weighted": True},
+        ),
+        (
+            "matrix",
+            Wish(drop_special=True),
+            {"layers": (-1,), "reduce_heads": "mean", "drop_special": True, "renormalize": True},
+        ),
+    ],
+)
+def test_a_texts_view_asks_for_just_what_it_shows(view: Any, wish: Wish, asked: dict[str, Any], client: Client) -> None:
+    """All rows, heads reduced unless each is shown."""
+    assert request_for(view, wish, client.model("minilm")) == AttentionRequest(**asked)
