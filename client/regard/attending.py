@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from regard.answers import Model
+from regard.answers import Classification, Embedding, Model
 from regard.attention import AttentionRequest, HeadReduction, LayerAttention, Measure
 from regard.client import Client
 from regard.console import (
@@ -25,7 +25,7 @@ from regard.matrices import Matrix, in_shares, layer_name, matrices, unit_name
 from regard.sources import InputError, Source, read_source
 from regard.tables import tables
 from regard.terminal import numbers_table, token_picture
-from regard.views import CHARTS, Answered, Look, Size, Theme, View, Wish, choose_view, request_for
+from regard.views import CHARTS, Answered, Look, Shown, Size, Theme, View, Wish, choose_view, request_for
 
 _PRINTED = {
     "weights": "attention",
@@ -143,12 +143,25 @@ def _models(client: Client, source: Source, name: str, compare: str) -> list[Mod
 
 
 def _ask(client: Client, source: Source, model: Model, asked: AttentionRequest, *, truncate: bool) -> Answered:
-    call = client.classify if model.can_classify else client.embed
-    answer = call(image=source.image, text=source.text, model=model.name, truncate=truncate, attention=asked)
+    answer: Classification | Embedding | Shown
+    if model.can_classify or model.can_embed:
+        call = client.classify if model.can_classify else client.embed
+        answer = call(image=source.image, text=source.text, model=model.name, truncate=truncate, attention=asked)
+    else:
+        answer = _show(client, source, model, asked, truncate=truncate)
     warn_if_cut(source, answer)
     if answer.attention is None or not answer.attention.layers:
         raise InputError("the server sent no attention")
     return Answered(answer, answer.attention, asked)
+
+
+def _show(client: Client, source: Source, model: Model, asked: AttentionRequest, *, truncate: bool) -> Shown:
+    """Ask for attention alone, and put the layers together that come one by one."""
+    parts = list(
+        client.attend(image=source.image, text=source.text, model=model.name, truncate=truncate, attention=asked)
+    )
+    layers = tuple(layer for part in parts for layer in part.layers)
+    return Shown(model.name, model.version, dataclasses.replace(parts[0], layers=layers))
 
 
 def _print(answered: Answered) -> None:

@@ -89,9 +89,9 @@ def choose_model(models: Iterable[Model], modality: Modality, task: Task) -> Mod
 
 
 def can_do(model: Model, task: Task) -> bool:
-    """Tell whether a model can do a task; attention comes along with a classification or an embedding."""
+    """Tell whether a model can do a task."""
     if task == "attend":
-        return bool(model.attention_layers) and (model.can_classify or model.can_embed)
+        return bool(model.attention_layers) and model.modality is not None
     return model.can_classify if task == "classify" else model.can_embed
 
 

@@ -65,11 +65,21 @@ class Look:
     dpi: int | None = None
 
 
+@dataclass(frozen=True)
+class Shown:
+    """The answer of a model that shows what it looks at, and neither classifies nor embeds."""
+
+    model: str
+    version: str
+    attention: Attention
+    truncated: bool = False
+
+
 @dataclass(frozen=True, eq=False)
 class Answered:
     """A model's answer, the attention that came with it, and what was asked for."""
 
-    answer: Classification | Embedding
+    answer: Classification | Embedding | Shown
     attention: Attention
     asked: AttentionRequest
 

@@ -1,0 +1,155 @@
+"""The explorer's web application: the page, and what it asks of a regard server; serve.py runs it."""
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from regard.aio import AsyncClient
+from regard.client import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS
+from regard.errors import RegardError
+from regard.explorer.guard import Guard
+from regard.explorer.photos import MAX_BYTES, PhotoStore, media_type, orientation
+from regard.explorer.problems import Problem, from_problem, from_server, invalid, photo_gone
+from regard.explorer.questions import ask, read_question
+from regard.explorer.replies import MEDIA_TYPE, describe_model, encode
+from regard.sources import is_image
+
+STATIC = Path(__file__).parent / "static"
+_MODELS_TIMEOUT_SECONDS = 5.0
+_CLOSED = 499  # as web servers log a caller who hung up; nobody reads it
+_AROUND_BYTES = 2**16
+_MAX_QUESTION_BYTES = 4 * 2**20
+"""Sixteen times the longest text that a server takes by default."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the application needs to know.
+
+    Attributes:
+        server: HOST:PORT of the regard server.
+        timeout_seconds: For each call to it.
+        max_photo_bytes: The largest photo taken; what a client sends at most, less what travels around it.
+        host_names: Names under which the page is reached, beside localhost and IP addresses.
+    """
+
+    server: str
+    timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
+    max_photo_bytes: int = min(DEFAULT_MAX_MESSAGE_BYTES, MAX_BYTES) - _AROUND_BYTES
+    host_names: frozenset[str] = frozenset()
+
+
+def make_app(settings: Settings) -> ASGIApp:
+    """Build the application; it connects to the regard server when it is first asked."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        async with AsyncClient(settings.server, timeout=settings.timeout_seconds) as client:
+            app.state.client = client
+            yield
+
+    app = Starlette(
+        routes=[
+            Route("/", _page),
+            Route("/api/models", _models),
+            Route("/api/photos", _keep_photo, methods=["POST"]),
+            Route("/api/photos/{name}", _photo),
+            Route("/api/attend", _attend, methods=["POST"]),
+            Mount("/static", StaticFiles(directory=STATIC)),
+        ],
+        exception_handlers={Problem: from_problem, RegardError: from_server, ClientDisconnect: _nobody_waits},
+        lifespan=lifespan,
+    )
+    app.state.settings = settings
+    app.state.photos = PhotoStore()
+    return Guard(app, settings.host_names)
+
+
+async def _page(_: Request) -> Response:
+    return FileResponse(STATIC / "index.html")
+
+
+async def _models(request: Request) -> Response:
+    state = request.app.state
+    limits = {"photo_bytes": state.settings.max_photo_bytes, "question_bytes": _MAX_QUESTION_BYTES}
+    patience = min(_MODELS_TIMEOUT_SECONDS, state.settings.timeout_seconds)
+    served = await _unless_gone(request, state.client.models(timeout=patience))
+    models = [describe_model(model) for model in served]
+    return JSONResponse({"server": state.settings.server, "limits": limits, "models": models})
+
+
+async def _keep_photo(request: Request) -> Response:
+    data = await _body(request, request.app.state.settings.max_photo_bytes)
+    if not is_image(data):
+        raise invalid("photo", f"{len(data)} bytes", "a JPEG, PNG or WebP file")
+    name = await asyncio.to_thread(request.app.state.photos.put, data)
+    return JSONResponse({"photo": name, "orientation": orientation(data), "type": media_type(data)}, 201)
+
+
+async def _photo(request: Request) -> Response:
+    data = request.app.state.photos.get(request.path_params["name"])
+    if data is None:
+        raise photo_gone()
+    return Response(data, media_type=media_type(data), headers={"orientation": str(orientation(data))})
+
+
+async def _attend(request: Request) -> Response:
+    kind = request.headers.get("content-type", "").partition(";")[0].strip()
+    if kind != "application/json":
+        raise Problem(415, "INVALID_ARGUMENT", f"content-type: {kind!r:.200}; expected application/json")
+    state = request.app.state
+    question = read_question(await _body(request, _MAX_QUESTION_BYTES), state.photos)
+    reply = await _unless_gone(request, ask(state.client, question))
+    return Response(encode(reply), media_type=MEDIA_TYPE, headers={"cache-control": "no-store"})
+
+
+async def _nobody_waits(_: Request, __: Exception) -> Response:
+    return Response(status_code=_CLOSED)
+
+
+async def _body(request: Request, max_bytes: int) -> bytes:
+    """Read a body, and refuse one that is too large before it is read whole."""
+    too_large = Problem(413, "RESOURCE_EXHAUSTED", f"body: more than {max_bytes} bytes; expected at most these")
+    if int(request.headers.get("content-length", 0)) > max_bytes:
+        raise too_large
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > max_bytes:
+            raise too_large
+        parts.append(part)
+    return b"".join(parts)
+
+
+async def _unless_gone(request: Request, work: Coroutine[Any, Any, Any]) -> Any:
+    """Await a call to the server, and cancel it when the page hangs up: nobody would read the answer.
+
+    Raises:
+        ClientDisconnect: The page hung up.
+    """
+    call = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_hung_up(request))
+    try:
+        await asyncio.wait([call, gone], return_when=asyncio.FIRST_COMPLETED)
+        if not call.done():
+            raise ClientDisconnect
+        return call.result()
+    finally:
+        call.cancel()
+        gone.cancel()
+        await asyncio.gather(call, gone, return_exceptions=True)
+
+
+async def _hung_up(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

@@ -1,0 +1,61 @@
+"""Keeps the last photos in memory by their hash, so that links to them work; app.py owns it."""
+
+import hashlib
+import io
+import struct
+from collections import OrderedDict
+
+from PIL import Image
+
+MAX_PHOTOS = 64
+MAX_BYTES = 256 * 2**20
+_ORIENTATION_TAG = 0x0112
+
+
+def media_type(data: bytes) -> str:
+    """Return what a browser calls this image: by the first bytes, as `regard.sources.is_image` tells them."""
+    if data.startswith(b"\xff\xd8\xff"):
+        return "image/jpeg"
+    return "image/webp" if data.startswith(b"RIFF") else "image/png"
+
+
+def orientation(data: bytes) -> int:
+    """Return how EXIF says that an image is turned, 1 to 8; 1, upright, where it does not say.
+
+    Browsers turn JPEG by themselves, but not all turn PNG and WebP; the page turns what they do not.
+    """
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            turned = image.getexif().get(_ORIENTATION_TAG, 1)
+    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError):
+        return 1  # whoever asks about it will be told what is wrong with it
+    return turned if turned in range(1, 9) else 1
+
+
+class PhotoStore:
+    """The photos last used, at most so many and so many bytes; the one unused for longest goes first."""
+
+    def __init__(self, max_photos: int = MAX_PHOTOS, max_bytes: int = MAX_BYTES) -> None:
+        self._photos: OrderedDict[str, bytes] = OrderedDict()
+        self._max_photos = max_photos
+        self._max_bytes = max_bytes
+        self._bytes = 0
+
+    def put(self, data: bytes) -> str:
+        """Keep a photo of at most max_bytes and return its name, the SHA-256 in hexadecimal."""
+        name = hashlib.sha256(data).hexdigest()
+        if name not in self._photos:
+            self._photos[name] = data
+            self._bytes += len(data)
+        self._photos.move_to_end(name)
+        while len(self._photos) > self._max_photos or self._bytes > self._max_bytes:
+            _, oldest = self._photos.popitem(last=False)
+            self._bytes -= len(oldest)
+        return name
+
+    def get(self, name: str) -> bytes | None:
+        """Return a photo, or None where it is no longer kept or never was."""
+        data = self._photos.get(name)
+        if data is not None:
+            self._photos.move_to_end(name)
+        return data

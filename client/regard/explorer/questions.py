@@ -1,0 +1,151 @@
+"""What the page asks, and the one call to the regard server that answers it; app.py hands each request through here."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from regard.aio import AsyncClient
+from regard.answers import Classification, Embedding, Label, Timings
+from regard.attention import Attention, AttentionRequest
+from regard.explorer.photos import PhotoStore
+from regard.explorer.problems import invalid, photo_gone
+
+_TYPES: dict[str, tuple[type, str]] = {
+    "model": (str, "a text"),
+    "version": (str, "a text"),
+    "photo": (str, "the name of a photo"),
+    "text": (str, "a text"),
+    "truncate": (bool, "true or false"),
+    "measure": (str, "weights, rollout, entropy or distance"),
+    "reduce": (str, "mean, max or min"),
+    "layers": (list, "a list of numbers"),
+    "heads": (list, "a list of numbers"),
+}
+
+
+@dataclass(frozen=True)
+class Question:
+    """One request of the page.
+
+    Attributes:
+        model: Its name.
+        version: Empty means the newest.
+        image: A photo's bytes; None where a text is given.
+        text: None where a photo is given.
+        truncate: Cut a text that is too long.
+        attention: What is wanted.
+    """
+
+    model: str
+    version: str
+    image: bytes | None
+    text: str | None
+    truncate: bool
+    attention: AttentionRequest
+
+
+@dataclass(frozen=True)
+class Reply:
+    """What the server answered.
+
+    Attributes:
+        model: Which model.
+        version: Which version of it.
+        labels: Most probable first; empty where the model does not classify.
+        truncated: The text was cut.
+        attention: What was asked for.
+        timings: On the server.
+    """
+
+    model: str
+    version: str
+    labels: tuple[Label, ...]
+    truncated: bool
+    attention: Attention
+    timings: Timings
+
+
+def read_question(body: bytes, photos: PhotoStore) -> Question:
+    """Read a question from JSON.
+
+    Raises:
+        Problem: It names a field that does not exist or a value that is none, or a photo that is not kept.
+    """
+    fields = _read_fields(body)
+    if ("photo" in fields) == ("text" in fields):
+        raise invalid("photo, text", sorted(fields.keys() & {"photo", "text"}), "exactly one of them")
+    image = photos.get(fields["photo"]) if "photo" in fields else None
+    if "photo" in fields and image is None:
+        raise photo_gone()
+    return Question(
+        model=fields.get("model", ""),
+        version=fields.get("version", ""),
+        image=image,
+        text=fields.get("text"),
+        truncate=fields.get("truncate", False),
+        attention=_read_attention(fields),
+    )
+
+
+async def ask(client: AsyncClient, question: Question) -> Reply:
+    """Ask once; labels come along where the model classifies.
+
+    Raises:
+        RegardError: As the server refuses.
+    """
+    model = await client.model(question.model, question.version)
+    method = client.classify if model.can_classify else client.embed
+    answer: Classification | Embedding = await method(
+        image=question.image,
+        text=question.text,
+        model=question.model,
+        version=question.version,
+        truncate=question.truncate,
+        attention=question.attention,
+    )
+    return Reply(
+        model=answer.model,
+        version=answer.version,
+        labels=answer.labels if isinstance(answer, Classification) else (),
+        truncated=answer.truncated,
+        attention=answer.attention or Attention(()),
+        timings=answer.timings,
+    )
+
+
+def _read_fields(body: bytes) -> Mapping[str, Any]:
+    try:
+        fields = json.loads(body)
+    except ValueError as error:
+        raise invalid("body", str(error), "JSON") from error
+    if not isinstance(fields, dict):
+        raise invalid("body", fields, "a JSON object")
+    for name, value in fields.items():
+        if name not in _TYPES:
+            raise invalid(name, value, f"no such field, but {', '.join(_TYPES)}")
+        kind, expected = _TYPES[name]
+        if not _fits(value, kind):
+            raise invalid(name, value, expected)
+    return fields
+
+
+def _fits(value: Any, kind: type) -> bool:
+    if kind is list:
+        return isinstance(value, list) and all(type(item) is int for item in value)
+    return isinstance(value, kind)
+
+
+def _read_attention(fields: Mapping[str, Any]) -> AttentionRequest:
+    """Rows of weights travel as float16, off by 2.5e-4 at most: half the bytes; the few numbers of charts whole."""
+    measure = fields.get("measure", "weights")
+    try:
+        return AttentionRequest(
+            layers=tuple(fields.get("layers", ())),
+            heads=tuple(fields.get("heads", ())),
+            reduce_heads=fields.get("reduce"),
+            measure=measure,
+            dtype="float16" if measure in ("weights", "rollout") else "float32",
+        )
+    except ValueError as error:
+        raise invalid("attention", str(error), "one of these") from error

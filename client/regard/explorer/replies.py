@@ -1,0 +1,77 @@
+"""How an answer travels to the page: a description in JSON, then the numbers as they are; app.py sends it.
+
+4 bytes: the length of the JSON, little-endian; the JSON, with spaces up to a multiple of 4; each layer's numbers, row
+by row, little-endian, at its offset counted from the end of the JSON (a multiple of 4). static/wire.js reads it.
+"""
+
+import dataclasses
+import json
+import struct
+from typing import Any
+
+import numpy as np
+
+from regard.answers import Model
+from regard.attention import LayerAttention
+from regard.explorer.questions import Reply
+
+MEDIA_TYPE = "application/octet-stream"
+
+
+def encode(reply: Reply) -> bytes:
+    """Write an answer."""
+    layers, parts, offset = [], [], 0
+    for layer in reply.attention.layers:
+        numbers = np.ascontiguousarray(layer.weights, layer.weights.dtype.newbyteorder("<")).tobytes()
+        numbers += bytes(-len(numbers) % 4)
+        layers.append(_describe(layer, offset))
+        parts.append(numbers)
+        offset += len(numbers)
+    head = json.dumps({**_about(reply), "layers": layers}, ensure_ascii=False).encode()
+    head += b" " * (-len(head) % 4)
+    return b"".join([struct.pack("<I", len(head)), head, *parts])
+
+
+def describe_model(model: Model) -> dict[str, Any]:
+    """Return what the page needs to know of a model, for JSON."""
+    return {
+        "name": model.name,
+        "version": model.version,
+        "family": model.family,
+        "description": model.description,
+        "modality": model.modality,
+        "can_show": bool(model.attention_layers) and (model.can_classify or model.can_embed),
+        "can_classify": model.can_classify,
+        "layers": [dataclasses.asdict(layer) for layer in model.attention_layers],
+        "patches": model.patches and dataclasses.asdict(model.patches),
+        "max_tokens": model.max_tokens,
+        "device": model.device,
+        "precision": model.precision,
+    }
+
+
+def _about(reply: Reply) -> dict[str, Any]:
+    tokens, patches = reply.attention.tokens, reply.attention.patches
+    return {
+        "model": reply.model,
+        "version": reply.version,
+        "labels": [dataclasses.asdict(label) for label in reply.labels],
+        "truncated": reply.truncated,
+        "timings": dataclasses.asdict(reply.timings),
+        "tokens": tokens and [dataclasses.asdict(token) for token in tokens],
+        "patches": patches and dataclasses.asdict(patches),
+    }
+
+
+def _describe(layer: LayerAttention, offset: int) -> dict[str, Any]:
+    return {
+        "layer": layer.layer,
+        "kind": layer.kind,
+        "measure": layer.measure,
+        "axes": layer.axes,
+        "heads": layer.heads,
+        "covered_layers": layer.covered_layers,
+        "shape": layer.weights.shape,
+        "dtype": layer.weights.dtype.name,
+        "offset": offset,
+    }

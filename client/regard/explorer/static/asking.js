@@ -1,0 +1,82 @@
+// What to ask for a state of the page, and the answers already in it; main.js asks through one Asker.
+
+import { attend, Problem, sendPhoto } from "./api.js";
+
+const KEPT_BYTES = 384 * 2 ** 20;
+
+/** The layer of a model by its number; the last where there is no such. */
+export const layerOf = (model, number) => model.layers.find((layer) => layer.layer === number) ?? model.layers.at(-1);
+
+/** The question for one layer and head of a state: all heads of the layer, or a rollout from the first layer to it. */
+export function questionOf(state, model, number, head) {
+  const place = model.layers.indexOf(layerOf(model, number));
+  const question = { ...inputOf(state, model), measure: state.measure };
+  if (state.measure === "weights") return { ...question, layers: [place] };
+  const layers = Array.from({ length: place + 1 }, (_, layer) => layer);
+  return typeof head === "number" ? { ...question, layers, heads: [head] } : { ...question, layers, reduce: head };
+}
+
+/** The question for a chart: every layer and head. */
+export const chartQuestion = (state, model, measure) => ({ ...inputOf(state, model), measure });
+
+function inputOf(state, model) {
+  const shown = { model: model.name, version: model.version };
+  return model.modality === "image"
+    ? { ...shown, photo: state.photo }
+    : { ...shown, text: state.text, truncate: state.truncate };
+}
+
+/** Asks, and keeps the answers last used, as many as fit. */
+export class Asker {
+  /** `photoBlob` returns the photo that the page holds, or null. */
+  constructor(photoBlob) {
+    this.photoBlob = photoBlob;
+    this.kept = new Map();
+    this.bytes = 0;
+  }
+
+  /** The answer to a question if it is in the page, else null. */
+  find(question) {
+    const key = JSON.stringify(question);
+    const reply = this.kept.get(key) ?? null;
+    if (reply) {
+      this.kept.delete(key);
+      this.kept.set(key, reply);
+    }
+    return reply;
+  }
+
+  /** The answer to a question; a photo that the explorer has forgotten is sent again if the page has it. */
+  async ask(question, signal) {
+    const found = this.find(question);
+    if (found) return found;
+    let reply;
+    try {
+      reply = await attend(question, signal);
+    } catch (error) {
+      if (!(error instanceof Problem) || error.code !== "PHOTO_GONE" || !this.photoBlob()) throw error;
+      await sendPhoto(this.photoBlob(), signal);
+      reply = await attend(question, signal);
+    }
+    this.keep(question, reply);
+    return reply;
+  }
+
+  keep(question, reply) {
+    this.kept.set(JSON.stringify(question), reply);
+    this.bytes += sizeOf(reply);
+    for (const [key, oldest] of this.kept) {
+      if (this.bytes <= KEPT_BYTES || oldest === reply) break;
+      this.kept.delete(key);
+      this.bytes -= sizeOf(oldest);
+    }
+  }
+
+  /** Forget everything: another server, or models that were loaded anew. */
+  forget() {
+    this.kept.clear();
+    this.bytes = 0;
+  }
+}
+
+const sizeOf = (reply) => reply.layers.reduce((sum, layer) => sum + layer.data.byteLength, 0);

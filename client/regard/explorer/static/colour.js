@@ -1,0 +1,99 @@
+// Colours of weights, as matplotlib has them: viridis between tokens, inferno over photos. Pure; the views draw by it.
+
+const VIRIDIS = [
+  "#440154",
+  "#48186a",
+  "#472d7b",
+  "#424086",
+  "#3b528b",
+  "#33638d",
+  "#2c728e",
+  "#26828e",
+  "#21918c",
+  "#1f9f88",
+  "#27ad81",
+  "#3dbc74",
+  "#5cc863",
+  "#81d34d",
+  "#aadc32",
+  "#d5e21a",
+  "#fde725",
+];
+const INFERNO = [
+  "#000004",
+  "#0b0724",
+  "#210c4a",
+  "#3d0965",
+  "#57106e",
+  "#71196e",
+  "#8a226a",
+  "#a32c61",
+  "#bc3754",
+  "#d04545",
+  "#e35933",
+  "#f1711f",
+  "#f98c0a",
+  "#fcaa0f",
+  "#f9c932",
+  "#f2e865",
+  "#fcffa4",
+];
+const HEAT_START = 0.3;
+const HEAT_OPACITY = 0.88;
+
+/** The colour at a share from 0 to 1 of a list of equally spaced "#rrggbb", as [red, green, blue] from 0 to 255. */
+function between(stops, share) {
+  const place = Math.min(1, Math.max(0, share)) * (stops.length - 1);
+  const first = Math.min(stops.length - 2, Math.floor(place));
+  const rgb = (stop) => [1, 3, 5].map((at) => parseInt(stop.slice(at, at + 2), 16));
+  const [left, right] = [rgb(stops[first]), rgb(stops[first + 1])];
+  return left.map((value, channel) => Math.round(value + (right[channel] - value) * (place - first)));
+}
+
+/** Viridis, which colour-blind people can read. */
+export const viridis = (share) => between(VIRIDIS, share);
+
+/** The share of the scale that a weight gets between tokens: the square root, so that weak links stay visible. */
+export const rootShare = (weight, largest) => (largest > 0 ? Math.sqrt(Math.max(0, weight) / largest) : 0);
+
+/** A CSS colour. */
+export const css = ([red, green, blue]) => `rgb(${red} ${green} ${blue})`;
+
+/** Black or white, whichever can be read better on this ground: by relative luminance (WCAG 2.2). */
+export function inkOn(ground) {
+  const [red, green, blue] = ground.map((value) => {
+    const share = value / 255;
+    return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+  });
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000" : "#fff";
+}
+
+/** 256 RGBA colours over a darkened photo: from clear to nearly opaque, [256 * 4] bytes. */
+export function heatTable() {
+  const table = new Uint8ClampedArray(256 * 4);
+  for (let step = 0; step < 256; step++) {
+    const share = step / 255;
+    table.set(
+      [...between(INFERNO, HEAT_START + (1 - HEAT_START) * share), 255 * HEAT_OPACITY * share ** 0.8],
+      step * 4,
+    );
+  }
+  return table;
+}
+
+/** 256 opaque RGBA colours of viridis, [256 * 4] bytes. */
+export function viridisTable() {
+  const table = new Uint8ClampedArray(256 * 4);
+  for (let step = 0; step < 256; step++) table.set([...viridis(step / 255), 255], step * 4);
+  return table;
+}
+
+/** Paint numbers [height * width] by a table of 256 colours: an ImageData of one pixel a number. */
+export function paint(numbers, width, height, table, share) {
+  const image = new ImageData(width, height);
+  for (let at = 0; at < width * height; at++) {
+    const step = Math.round(255 * Math.min(1, Math.max(0, share(numbers[at])))) * 4;
+    image.data.set(table.subarray(step, step + 4), at * 4);
+  }
+  return image;
+}

@@ -1,0 +1,36 @@
+// What else the server said with an answer: labels, whether a text was cut, where the time went; main.js draws it.
+
+import { byId, make } from "./dom.js";
+import { percent } from "./numbers.js";
+
+/** Draw labels, a warning for a text that was cut, and timings. */
+export function drawFacts(reply, state) {
+  byId("labels").replaceChildren(...reply.labels.map(labelOf));
+  byId("labels").hidden = reply.labels.length === 0;
+  const cut = reply.truncated
+    ? `The text was longer than the model takes and was cut to ${reply.tokens.length} tokens. `
+    : "";
+  const rollout = reply.layers[0].covered_layers;
+  const covered =
+    state.measure === "rollout" && rollout.length ? `Rollout through layers ${rollout[0]} to ${rollout.at(-1)}. ` : "";
+  const causal = reply.layers[0].kind === "causal" ? "Causal: no position looks at a later one. " : "";
+  byId("facts").textContent = `${cut}${causal}${covered}${timesOf(reply.timings)}`;
+}
+
+function labelOf({ name, probability }) {
+  const bar = make("i", { "aria-hidden": "true" });
+  bar.style.width = `${100 * probability}%`;
+  return make(
+    "li",
+    {},
+    make("span", { class: "name", text: name }),
+    make("span", { class: "bar" }, bar),
+    make("span", { class: "value", text: percent(probability) }),
+  );
+}
+
+function timesOf(timings) {
+  const ms = (ns) => `${(ns / 1e6).toFixed(ns < 1e7 ? 1 : 0)} ms`;
+  const parts = ["decode", "queue", "compute", "encode"].map((part) => `${part} ${ms(timings[`${part}_ns`])}`);
+  return `On the server: ${parts.join(" · ")}`;
+}

@@ -1,0 +1,56 @@
+// Every head of a layer in small, for the query that looks; clicking one chooses it. view.js places it.
+
+import { make } from "./dom.js";
+import { exact, largestOf, look, matrixOf } from "./numbers.js";
+import { paintPhoto } from "./photo.js";
+import { prefixOf } from "./places.js";
+import { paintMatrix } from "./text.js";
+
+const SMALL_PIXELS = 168;
+
+/** The grid; `choose(head)` is called with the number of the head that was clicked. */
+export function headGrid(choose) {
+  const grid = make("div", { class: "heads" });
+  let cells = [];
+  return {
+    node: grid,
+    draw(view) {
+      const count = view.layer.shape[0];
+      if (cells.length !== count) {
+        cells = Array.from({ length: count }, (_, head) => cellOf(head, choose));
+        grid.replaceChildren(...cells.map((cell) => cell.node));
+      }
+      cells.forEach((cell, head) => drawCell(cell, head, view));
+    },
+  };
+}
+
+function cellOf(head, choose) {
+  const canvas = make("canvas", { "aria-hidden": "true" });
+  const label = make("span");
+  return {
+    canvas,
+    label,
+    node: make("button", { type: "button", class: "head", click: () => choose(head) }, canvas, label),
+  };
+}
+
+function drawCell({ canvas, label, node }, head, view) {
+  const { layer, reply, query } = view;
+  const row = look(layer, head, query);
+  const seen = reply.patches ? row.subarray(prefixOf(reply)) : matrixOf(layer, head);
+  label.textContent = `head ${layer.heads[head]} · max ${exact(Number(largestOf(seen).toPrecision(2)))}`;
+  node.setAttribute("aria-pressed", String(view.head === head));
+  if (reply.patches) {
+    const { left, top, right, bottom } = reply.patches.box;
+    resize(canvas, SMALL_PIXELS, Math.round((SMALL_PIXELS * (bottom - top)) / (right - left)));
+    paintPhoto(canvas, { ...view, row, part: { x: left, y: top, width: right - left, height: bottom - top } });
+  } else {
+    resize(canvas, SMALL_PIXELS, Math.round((SMALL_PIXELS * layer.shape[1]) / layer.shape[2]));
+    paintMatrix(canvas, { layer, head, query });
+  }
+}
+
+function resize(canvas, width, height) {
+  if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+}

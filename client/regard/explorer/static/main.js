@@ -1,0 +1,299 @@
+// The page's entry: holds what is chosen and given, asks when it must, and draws after every change.
+
+import { fetchModels, fetchPhoto, Problem, sendPhoto } from "./api.js";
+import { Asker, questionOf } from "./asking.js";
+import { besideOf, chosenModel, keyOf, partsOf, withModel } from "./choosing.js";
+import { drawControls } from "./controls.js";
+import { byId } from "./dom.js";
+import { drawFacts } from "./facts.js";
+import { listen } from "./gestures.js";
+import { HeldPhoto } from "./held.js";
+import { isPinned, lengthOf, moved, usualQuery } from "./places.js";
+import { Plots } from "./plots.js";
+import { take } from "./save.js";
+import { fromFragment, toFragment } from "./state.js";
+import { Status } from "./status.js";
+import { spokenOf, View } from "./view.js";
+
+const MODELS_RETRY_SECONDS = 5;
+
+/** The page. One object, made once below. */
+class Page {
+  constructor() {
+    this.state = fromFragment(location.hash);
+    this.models = [];
+    this.limits = { photo_bytes: Infinity };
+    this.photo = new HeldPhoto();
+    this.shown = null;
+    this.hover = null;
+    this.key = null;
+    this.status = new Status();
+    this.asker = new Asker(() => this.photo.blob);
+    this.view = new View({
+      point: (position) => this.point(position),
+      cell: (query, key) => this.cell(query, key),
+      pin: (position) => this.look(position),
+      key: (key) => this.press(key),
+      release: () => this.release(),
+      query: (query) => this.look(query),
+      head: (head) => this.change({ head }),
+      other: (fields) => this.change({ other: { ...this.state.other, ...fields } }),
+    });
+    this.plots = new Plots(this.asker, (layer, head) => this.change({ layer, head, measure: "weights" }));
+  }
+
+  /** Fetch the list of models, then show what the link says; keeps trying while no server answers. */
+  async start() {
+    const again = () => this.start();
+    const signal = this.begin("Asking what is served", again);
+    try {
+      const { server, limits, models } = await fetchModels(signal);
+      Object.assign(this, { limits, models });
+      this.status.serverIs(server, true);
+    } catch (error) {
+      this.status.fail(error, again, error.retrySeconds ?? MODELS_RETRY_SECONDS);
+      return;
+    }
+    await this.restore();
+  }
+
+  /** Show what the state of a link says. */
+  async restore() {
+    Object.assign(this, { hover: null, key: null });
+    byId("text").value = this.state.text || byId("text").value;
+    const { photo: name } = this.state;
+    if (name && name !== this.photo.name) {
+      const signal = this.begin("Fetching the photo", () => this.restore());
+      try {
+        const fetched = await fetchPhoto(name, signal);
+        await this.photo.take(fetched.blob, name, fetched);
+      } catch (error) {
+        this.drawChoices();
+        this.status.fail(error, () => (error.code === "PHOTO_GONE" ? byId("file").click() : this.restore()));
+        return;
+      }
+    }
+    await this.show();
+  }
+
+  /** The model that the state means, or null. */
+  model() {
+    return chosenModel(this.state, this.models);
+  }
+
+  /** Take changes into the state, and show them. */
+  change(fields) {
+    this.state = { ...this.state, ...fields };
+    return this.show();
+  }
+
+  /** Show the state: from what is in the page, or by asking. */
+  async show() {
+    const model = this.model();
+    if (model) this.state = { ...this.state, model: model.name, version: model.version };
+    this.remember();
+    this.drawChoices();
+    if (!model) return this.lacksModel();
+    if (this.state.input === "photo" ? !this.state.photo : !this.state.text) return this.rest("");
+    const questions = partsOf(this.state, model).map(({ layer, head }) => questionOf(this.state, model, layer, head));
+    if (questions.every((question) => this.asker.find(question))) this.status.end();
+    else if (!(await this.fetch(questions, model))) return undefined;
+    this.present(model, questions);
+    return undefined;
+  }
+
+  /** There is no model for this: say which the link names, or what the server lacks. */
+  lacksModel() {
+    const { model, version, input } = this.state;
+    this.rest(`The server has no model that shows attention over ${input}s.`);
+    if (!model) return;
+    const wanted = `model: '${model}', version '${version}'; expected one for ${input}s that is served`;
+    this.status.fail(new Problem("NOT_FOUND", wanted), () => this.start());
+  }
+
+  /** Ask what is not in the page; false where that failed or was called off. */
+  async fetch(questions, model) {
+    const again = () => this.show();
+    const signal = this.begin(`Asking ${model.name}`, again);
+    try {
+      for (const question of questions) await this.asker.ask(question, signal);
+    } catch (error) {
+      this.status.fail(error, again);
+      return false;
+    }
+    return !signal.aborted;
+  }
+
+  /** Draw the answers. */
+  present(model, questions) {
+    this.status.end();
+    byId("shown").classList.remove("stale");
+    const parts = partsOf(this.state, model).map(({ head }, at) => {
+      const reply = this.asker.find(questions[at]);
+      return { reply, layer: reply.layers[0], head };
+    });
+    const { reply } = parts[0];
+    if (typeof this.state.query === "number" && this.state.query >= lengthOf(reply))
+      this.state = { ...this.state, query: null };
+    this.shown = {
+      model,
+      main: parts[0],
+      other: parts[1] ?? null,
+      ground: reply.patches && this.photo.groundFor(reply.patches),
+    };
+    drawFacts(reply, this.state);
+    this.draw();
+    this.drawChoices();
+    this.showPlots(model);
+  }
+
+  showPlots(model) {
+    byId("charts").open = this.state.charts;
+    const { layer, head } = this.shown.main;
+    if (this.state.charts) this.plots.show(this.state, model, { layer: layer.layer, head });
+    else this.plots.close();
+  }
+
+  /** Draw what is shown, soon; several calls before then are one. */
+  draw() {
+    if (this.drawing || !this.shown) return;
+    this.drawing = requestAnimationFrame(() => {
+      this.drawing = 0;
+      if (this.shown) this.view.draw(this.seen());
+    });
+  }
+
+  /** What is seen: the answers, and who looks. */
+  seen() {
+    const { reply } = this.shown.main;
+    const query = this.hover ?? this.state.query ?? usualQuery(reply);
+    return { ...this.shown, state: this.state, query, key: this.key, smooth: byId("smooth").checked };
+  }
+
+  drawChoices() {
+    const model = this.model();
+    const inPage = (layer) => Boolean(model && this.asker.find(questionOf(this.state, model, layer, this.state.head)));
+    drawControls({ state: this.state, model, models: this.models }, inPage, (fields) => this.change(fields));
+  }
+
+  /** The pointer or the focus is on a position, or on none: that looks, unless another is pinned. */
+  point(position) {
+    const pinned = this.shown && isPinned(this.shown.main.reply, this.state.query);
+    this.hover = pinned ? null : position;
+    this.key = pinned ? position : null;
+    this.draw();
+  }
+
+  /** The pointer is on a cell of the matrix. */
+  cell(query, key) {
+    const pinned = this.shown && isPinned(this.shown.main.reply, this.state.query);
+    this.hover = pinned ? null : query;
+    this.key = key;
+    this.draw();
+  }
+
+  /** A key on the photo moves to another patch, which looks, and is pinned if the one before was; Enter pins it. */
+  press(key) {
+    const { query, main } = this.seen();
+    const next = moved(main.reply.patches, query, key);
+    if (next === null && !(["Enter", " "].includes(key) && typeof query === "number")) return false;
+    if (next === null || isPinned(main.reply, this.state.query)) this.look(next ?? query);
+    else this.point(next);
+    byId("spoken").textContent = spokenOf(this.seen());
+    return true;
+  }
+
+  /** Let a position look until it is released. */
+  look(query) {
+    this.hover = null;
+    this.key = null;
+    this.state = { ...this.state, query };
+    this.remember();
+    this.draw();
+  }
+
+  release() {
+    if (isPinned(this.shown.main.reply, this.state.query)) this.look(null);
+    else this.point(null);
+  }
+
+  /** Show a photo: keep it here, give it to the explorer, ask. */
+  async give(blob) {
+    const most = this.limits.photo_bytes;
+    if (blob.size > most) {
+      const message = `photo: ${blob.size} bytes; expected at most ${most}`;
+      return this.status.fail(new Problem("RESOURCE_EXHAUSTED", message), () => byId("file").click());
+    }
+    const again = () => this.give(blob);
+    const signal = this.begin("Handing over the photo", again);
+    try {
+      const kept = await sendPhoto(blob, signal);
+      await this.photo.take(blob, kept.photo, kept);
+      const input =
+        this.state.input === "photo" ? {} : { input: "photo", model: "", version: "", layer: null, query: null };
+      await this.change({ ...input, photo: kept.photo });
+      this.reveal();
+    } catch (error) {
+      this.status.fail(error, again);
+    }
+    return undefined;
+  }
+
+  /** On a screen so narrow that the picture is below the choices, go there. */
+  reveal() {
+    if (this.shown && window.matchMedia("(max-width: 780px)").matches) byId("view").scrollIntoView();
+  }
+
+  /** Begin to wait, ending what was waited for before. */
+  begin(what, again) {
+    byId("shown").classList.add("stale");
+    byId("empty").hidden = true;
+    return this.status.begin(what, again);
+  }
+
+  /** Nothing to show yet. */
+  rest(words) {
+    this.status.end();
+    this.plots.close();
+    this.shown = null;
+    byId("shown").hidden = true;
+    byId("empty").hidden = Boolean(words);
+    if (words) this.status.note(words);
+  }
+
+  /** Write the state into the address, so that it is a link to what is seen. */
+  remember() {
+    history.replaceState(null, "", `#${toFragment(this.state)}`);
+  }
+
+  /** Save what is seen as a picture or as numbers. */
+  async take(kind) {
+    if (this.shown) await take(kind, this.seen(), this.view.pictures(this.seen()));
+  }
+
+  /** Another model was chosen in the menu. */
+  choose(key) {
+    const model = this.models.find((each) => keyOf(each) === key);
+    return this.change(withModel(this.state, model));
+  }
+
+  /** Photos or texts; each has its models. */
+  turnTo(input) {
+    return this.change({ input, model: "", version: "", layer: null, query: null, other: null });
+  }
+
+  /** Show a second head beside the first, or no longer. */
+  compare() {
+    return this.change({ other: this.state.other ? null : besideOf(this.state, this.model()) });
+  }
+
+  /** Show what another link says. */
+  follow(fragment) {
+    this.state = fromFragment(fragment);
+    return this.restore();
+  }
+}
+
+const page = new Page();
+listen(page);
+page.start();

@@ -1,0 +1,113 @@
+// Rows of attention and what is made of them in the page. Pure; the views and downloads call it.
+
+let halves = null;
+
+/** The value of every float16, by its bits: [65536]; made once, at the first look. */
+export function halfTable() {
+  if (halves) return halves;
+  halves = new Float32Array(65536);
+  for (let bits = 0; bits < 65536; bits++) {
+    const exponent = (bits >> 10) & 31;
+    const fraction = bits & 1023;
+    const size =
+      exponent === 0
+        ? fraction * 2 ** -24
+        : exponent === 31
+          ? fraction
+            ? NaN
+            : Infinity
+          : (1 + fraction / 1024) * 2 ** (exponent - 15);
+    halves[bits] = bits & 0x8000 ? -size : size;
+  }
+  return halves;
+}
+
+/** What one head's query looks at: Float32Array [K]. `head` is its place in the layer. */
+export function rowOf(layer, head, query) {
+  const [, queries, keys] = layer.shape;
+  const start = (head * queries + query) * keys;
+  const packed = layer.data.subarray(start, start + keys);
+  return layer.half ? Float32Array.from(packed, (bits) => halfTable()[bits]) : Float32Array.from(packed);
+}
+
+/** Rows of all heads, or those of one, as one: "mean", "max" or "min" weight by weight, or the place of a head. */
+export function look(layer, head, query) {
+  if (query === "all") return meanOfRows(layer, head);
+  if (typeof head === "number") return rowOf(layer, Math.min(head, layer.shape[0] - 1), query);
+  return reduce(
+    Array.from({ length: layer.shape[0] }, (_, place) => rowOf(layer, place, query)),
+    head,
+  );
+}
+
+/** Several rows as one, weight by weight. */
+export function reduce(rows, how) {
+  const result = Float32Array.from(rows[0]);
+  for (const row of rows.slice(1)) {
+    for (let key = 0; key < row.length; key++) {
+      if (how === "mean") result[key] += row[key];
+      else if (how === "max" ? row[key] > result[key] : row[key] < result[key]) result[key] = row[key];
+    }
+  }
+  return how === "mean" ? result.map((weight) => weight / rows.length) : result;
+}
+
+/** How much each key is looked at by all queries on average: [K]; kept with the layer, since it reads all of it. */
+export function meanOfRows(layer, head) {
+  layer.means ??= new Map();
+  if (!layer.means.has(head)) {
+    const [, queries, keys] = layer.shape;
+    const sums = new Float64Array(keys);
+    for (let query = 0; query < queries; query++)
+      look(layer, head, query).forEach((weight, key) => (sums[key] += weight));
+    layer.means.set(
+      head,
+      Float32Array.from(sums, (sum) => sum / queries),
+    );
+  }
+  return layer.means.get(head);
+}
+
+/** Every query's row: Float32Array [Q * K]; kept with the layer. */
+export function matrixOf(layer, head) {
+  layer.matrices ??= new Map();
+  if (!layer.matrices.has(head)) {
+    const [, queries, keys] = layer.shape;
+    const matrix = new Float32Array(queries * keys);
+    for (let query = 0; query < queries; query++) matrix.set(look(layer, head, query), query * keys);
+    layer.matrices.set(head, matrix);
+  }
+  return layer.matrices.get(head);
+}
+
+/** The largest of some numbers, at least 0. */
+export const largestOf = (numbers) => numbers.reduce((most, number) => (number > most ? number : most), 0);
+
+/** The places of the largest weights, the largest first. */
+export const topOf = (row, count) =>
+  Array.from(row.keys())
+    .sort((a, b) => row[b] - row[a] || a - b)
+    .slice(0, count);
+
+/** How much two rows share: the sum of the smaller of each pair of weights, 1 for equal rows that sum to 1. */
+export const overlap = (a, b) => a.reduce((sum, weight, key) => sum + Math.min(weight, b[key]), 0);
+
+/** The mean over a head's queries: [H]. */
+export function meansByHead(layer) {
+  const [heads, queries, keys] = layer.shape;
+  const each = queries * keys;
+  return Array.from({ length: heads }, (_, head) => {
+    const part = layer.data.subarray(head * each, (head + 1) * each);
+    return part.reduce((sum, value) => sum + value, 0) / each;
+  });
+}
+
+/** A weight as people read it: four digits that count. */
+export const exact = (weight) => (weight === 0 ? "0" : String(Number(weight.toPrecision(4))));
+
+/** A weight in percent: "12 %", "1.2 %", "0.12 %". */
+export function percent(weight) {
+  const value = 100 * weight;
+  if (value !== 0 && value < 0.01) return "< 0.01 %";
+  return `${value >= 9.95 ? value.toFixed(0) : value >= 0.995 ? value.toFixed(1) : value.toFixed(2)} %`;
+}

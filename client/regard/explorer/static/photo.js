@@ -1,0 +1,139 @@
+// A photo with one row of attention over it: drawn, pointed at, moved over by keys; view.js places it.
+
+import { heatTable, paint } from "./colour.js";
+import { make } from "./dom.js";
+import { largestOf } from "./numbers.js";
+import { isPinned, patchAt, prefixOf, rectOf } from "./places.js";
+import { MOST_PIXELS } from "./upright.js";
+
+const DIMMED = 0.65;
+const heat = heatTable();
+
+/** A photo made grey and darker, at the size at which it is drawn; the ground for every map over it. */
+export function groundOf(picture, patches) {
+  const scale = MOST_PIXELS / Math.max(patches.image_width, patches.image_height);
+  const [width, height] = [patches.image_width, patches.image_height].map((side) =>
+    Math.max(1, Math.round(side * scale)),
+  );
+  const canvas = new OffscreenCanvas(width, height);
+  const context = canvas.getContext("2d");
+  context.fillStyle = "#777";
+  context.fillRect(0, 0, width, height);
+  context.imageSmoothingQuality = "high";
+  if (picture) context.drawImage(picture, 0, 0, width, height);
+  const image = context.getImageData(0, 0, width, height);
+  for (let at = 0; at < image.data.length; at += 4) {
+    const [red, green, blue] = image.data.subarray(at, at + 3);
+    image.data.fill((0.299 * red + 0.587 * green + 0.114 * blue) * DIMMED, at, at + 3);
+  }
+  context.putImageData(image, 0, 0);
+  return canvas;
+}
+
+/** The weights of a row as colours, one pixel a patch. */
+function mapOf(reply, row) {
+  const { rows, cols } = reply.patches;
+  const weights = row.subarray(prefixOf(reply));
+  const largest = largestOf(weights) || 1;
+  const canvas = new OffscreenCanvas(cols, rows);
+  canvas.getContext("2d").putImageData(
+    paint(weights, cols, rows, heat, (weight) => weight / largest),
+    0,
+    0,
+  );
+  return canvas;
+}
+
+/**
+ * Draw the ground, the map over what the network saw, and a frame around the patch that looks.
+ * `part` is the rectangle of the photo to show, in its pixels; without it all, dark where the network saw nothing.
+ */
+export function paintPhoto(canvas, { reply, row, query, key = null, ground, smooth, part = null }) {
+  const { patches } = reply;
+  const { left, top, right, bottom } = patches.box;
+  const view = part ?? { x: 0, y: 0, width: patches.image_width, height: patches.image_height };
+  const context = canvas.getContext("2d");
+  const scale = { x: canvas.width / view.width, y: canvas.height / view.height };
+  const shown = ground.width / patches.image_width;
+  context.setTransform(1, 0, 0, 1, 0, 0);
+  context.imageSmoothingEnabled = true;
+  context.imageSmoothingQuality = "high";
+  context.drawImage(
+    ground,
+    view.x * shown,
+    view.y * shown,
+    view.width * shown,
+    view.height * shown,
+    0,
+    0,
+    canvas.width,
+    canvas.height,
+  );
+  context.setTransform(scale.x, 0, 0, scale.y, -view.x * scale.x, -view.y * scale.y);
+  if (!part) darken(context, patches);
+  context.imageSmoothingEnabled = smooth;
+  context.drawImage(mapOf(reply, row), left, top, right - left, bottom - top);
+  if (isPinned(reply, query)) frame(context, rectOf(patches, query), scale, "#fff", part ? 1.5 : 3);
+  if (key !== null && key !== query && key >= prefixOf(reply))
+    frame(context, rectOf(patches, key), scale, "#7fd8ff", 2);
+}
+
+function darken(context, { box, image_width: width, image_height: height }) {
+  context.fillStyle = "rgb(12 12 16 / 65%)";
+  context.fillRect(0, 0, width, box.top);
+  context.fillRect(0, box.bottom, width, height - box.bottom);
+  context.fillRect(0, box.top, box.left, box.bottom - box.top);
+  context.fillRect(box.right, box.top, width - box.right, box.bottom - box.top);
+}
+
+/** A line that stands out on any ground: the colour, with black beside it. */
+function frame(context, { x, y, width, height }, scale, colour, pixels) {
+  const line = pixels / scale.x;
+  for (const [stroke, thick] of [
+    ["#000", line * 2],
+    [colour, line],
+  ]) {
+    context.strokeStyle = stroke;
+    context.lineWidth = thick;
+    context.strokeRect(x, y, width, height);
+  }
+}
+
+/**
+ * The picture as an element that answers the pointer and keys. `events`: point(position or null), pin(position),
+ * key(name), true where it was used, release().
+ */
+export function photoView(events) {
+  const canvas = make("canvas", {
+    class: "photo",
+    tabindex: "0",
+    role: "application",
+    "aria-label":
+      "Photo with attention over it. Arrow keys move the patch that looks, Enter pins it, Escape releases it.",
+    "aria-describedby": "spoken",
+  });
+  let view = null;
+  const at = (event) => {
+    const box = canvas.getBoundingClientRect();
+    const { image_width: width, image_height: height } = view.reply.patches;
+    return patchAt(
+      view.reply.patches,
+      ((event.clientX - box.left) / box.width) * width,
+      ((event.clientY - box.top) / box.height) * height,
+    );
+  };
+  canvas.addEventListener("pointermove", (event) => event.pointerType === "mouse" && events.point(at(event)));
+  canvas.addEventListener("pointerleave", () => events.point(null));
+  canvas.addEventListener("blur", () => events.point(null));
+  canvas.addEventListener("click", (event) => (at(event) === null ? events.release() : events.pin(at(event))));
+  canvas.addEventListener("keydown", (event) => events.key(event.key) && event.preventDefault());
+  return {
+    node: canvas,
+    draw(next) {
+      view = next;
+      const { width, height } = view.ground;
+      if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
+      paintPhoto(canvas, view);
+    },
+  };
+}

@@ -1,0 +1,67 @@
+// What the positions of an answer are: patches on a photo, tokens of a text. Pure; the views call it.
+
+/** Positions before the first patch; a text has none. */
+export const prefixOf = (reply) => (reply.patches ? reply.patches.prefix_tokens : 0);
+
+/** How many positions an answer has. */
+export const lengthOf = (reply) =>
+  reply.patches ? reply.patches.prefix_tokens + reply.patches.rows * reply.patches.cols : reply.tokens.length;
+
+/** Who looks unless told otherwise: the class token of a photo, all tokens of a text. */
+export const usualQuery = (reply) => (prefixOf(reply) > 0 ? 0 : "all");
+
+/** A patch or token was chosen, and moving the pointer does not change it. */
+export const isPinned = (reply, query) => typeof query === "number" && query >= prefixOf(reply);
+
+/** A position in words. */
+export function nameOf(reply, position) {
+  if (reply.tokens) return `“${reply.tokens[position].text}”`;
+  if (position === 0 && prefixOf(reply) > 0) return "class token";
+  if (position < prefixOf(reply)) return `register ${position}`;
+  const { row, col } = cellOf(reply.patches, position);
+  return `row ${row}, column ${col}`;
+}
+
+/** Who looks, in words, as the subject of a sentence. */
+export function lookerOf(reply, query) {
+  if (query === "all") return reply.tokens ? "all tokens on average" : "all positions on average";
+  if (reply.tokens) return nameOf(reply, query);
+  return query < prefixOf(reply) ? `the ${nameOf(reply, query)}` : `the patch in ${nameOf(reply, query)}`;
+}
+
+/** A patch's row and column. */
+export function cellOf(patches, position) {
+  const patch = position - patches.prefix_tokens;
+  return { row: Math.floor(patch / patches.cols), col: patch % patches.cols };
+}
+
+/** The position of the patch at a point of the photo, in its pixels, or null where the network saw nothing. */
+export function patchAt(patches, x, y) {
+  const { left, top, right, bottom } = patches.box;
+  const col = Math.floor(((x - left) / (right - left)) * patches.cols);
+  const row = Math.floor(((y - top) / (bottom - top)) * patches.rows);
+  const inside = col >= 0 && row >= 0 && col < patches.cols && row < patches.rows;
+  return inside ? patches.prefix_tokens + row * patches.cols + col : null;
+}
+
+/** Where a patch lies on the photo, in its pixels. */
+export function rectOf(patches, position) {
+  const { left, top, right, bottom } = patches.box;
+  const { row, col } = cellOf(patches, position);
+  const [width, height] = [(right - left) / patches.cols, (bottom - top) / patches.rows];
+  return { x: left + col * width, y: top + row * height, width, height };
+}
+
+/** Where an arrow key leads from a patch, staying on the grid; null for any other key. From no patch, to the middle. */
+export function moved(patches, position, key) {
+  const steps = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
+  if (!steps[key]) return null;
+  const start = patches.prefix_tokens;
+  if (position === "all" || position < start) {
+    return start + Math.floor(patches.rows / 2) * patches.cols + Math.floor(patches.cols / 2);
+  }
+  const cell = cellOf(patches, position);
+  const row = Math.min(patches.rows - 1, Math.max(0, cell.row + steps[key][0]));
+  const col = Math.min(patches.cols - 1, Math.max(0, cell.col + steps[key][1]));
+  return start + row * patches.cols + col;
+}

@@ -1,0 +1,119 @@
+// What a user takes away: the picture with its title, the numbers as CSV, JSON or NumPy's .npy. main.js calls it.
+
+import { make } from "./dom.js";
+import { look } from "./numbers.js";
+import { cellOf, lookerOf, prefixOf } from "./places.js";
+import { paintLabelled, placeOf } from "./text.js";
+
+const PICTURE_PIXELS = 1040;
+const MARGIN = 24;
+const TITLE_PIXELS = 64;
+
+/** Save what is seen: "png", or as numbers: "npy", "csv", "json". `pictures` as view.js gives them. */
+export async function take(kind, seen, pictures) {
+  const name = fileName(seen);
+  if (kind === "npy") save(`${name.replace(/-query.*/, "")}.npy`, npy(seen.main.layer));
+  else if (kind === "csv") save(`${name}.csv`, new Blob([csv(seen)], { type: "text/csv" }));
+  else if (kind === "json")
+    save(`${name}.json`, new Blob([JSON.stringify(numbersOf(seen))], { type: "application/json" }));
+  else save(`${name}.png`, await png(pictures));
+}
+
+/** Hand a file to the browser. */
+function save(name, blob) {
+  const url = URL.createObjectURL(blob);
+  make("a", { href: url, download: name }).click();
+  setTimeout(() => URL.revokeObjectURL(url), 60000);
+}
+
+/** A file's name without its ending: model, layer, head, who looks. */
+export function fileName({ model, main, query, state }) {
+  const head = typeof main.head === "number" ? `head${main.head}` : main.head;
+  return `${model.name}-${state.measure}-layer${main.layer.layer}-${head}-query-${query}`.replace(/[^\w.-]+/g, "_");
+}
+
+/** Numpy's file format, version 1.0, of all heads, queries and keys of a layer, as they came: float16 [H, Q, K]. */
+export function npy(layer) {
+  const kind = layer.half ? "<f2" : "<f4";
+  const head = `{'descr': '${kind}', 'fortran_order': False, 'shape': (${layer.shape.join(", ")}), }`;
+  const padded = head.padEnd(Math.ceil((head.length + 11) / 64) * 64 - 11) + "\n";
+  const start = new Uint8Array([
+    0x93,
+    ...new TextEncoder().encode("NUMPY"),
+    1,
+    0,
+    padded.length & 255,
+    padded.length >> 8,
+  ]);
+  return new Blob([start, padded, layer.data], { type: "application/octet-stream" });
+}
+
+/** The row that is seen, and each head's, with what the positions are. */
+export function numbersOf({ model, main, query, state }) {
+  const { reply, layer, head } = main;
+  const each =
+    layer.shape[0] > 1
+      ? Array.from({ length: layer.shape[0] }, (_, place) => ({
+          head: layer.heads[place],
+          weights: Array.from(look(layer, place, query)),
+        }))
+      : [];
+  return {
+    model: reply.model,
+    version: reply.version,
+    measure: state.measure,
+    layer: layer.layer,
+    kind: layer.kind,
+    head,
+    query,
+    query_name: lookerOf(reply, query),
+    labels: reply.labels,
+    tokens: reply.tokens,
+    patches: reply.patches,
+    weights: Array.from(look(layer, head, query)),
+    heads: each,
+  };
+}
+
+/** The row that is seen as a table: one line a position. */
+export function csv({ main, query }) {
+  const { reply, layer, head } = main;
+  const row = look(layer, head, query);
+  const quoted = (text) => `"${text.replaceAll('"', '""')}"`;
+  const where = (key) => {
+    if (reply.tokens) return quoted(reply.tokens[key].text);
+    if (key < prefixOf(reply)) return ",";
+    const { row: line, col } = cellOf(reply.patches, key);
+    return `${line},${col}`;
+  };
+  const first = reply.tokens ? "position,token,weight" : "position,row,column,weight";
+  return `${[first, ...Array.from(row, (weight, key) => `${key},${where(key)},${weight}`)].join("\n")}\n`;
+}
+
+/** The picture, or two, as a PNG with a title; `panels` are the views that are seen. */
+export async function png(panels) {
+  const pictures = panels.map((view) => (view.reply.tokens ? labelled(view) : view.canvas));
+  const width = pictures.reduce((sum, picture) => sum + picture.width + MARGIN, MARGIN);
+  const height = Math.max(...pictures.map((picture) => picture.height)) + TITLE_PIXELS + MARGIN;
+  const canvas = new OffscreenCanvas(Math.max(width, 480), height);
+  const context = canvas.getContext("2d");
+  context.fillStyle = "#101014";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.fillStyle = "#e6e6e6";
+  let left = MARGIN;
+  panels.forEach((view, at) => {
+    context.font = "600 20px system-ui, sans-serif";
+    context.fillText(view.title, left, 28, pictures[at].width);
+    context.font = "16px system-ui, sans-serif";
+    context.fillText(`what ${lookerOf(view.reply, view.query)} looks at`, left, 50, pictures[at].width);
+    context.drawImage(pictures[at], left, TITLE_PIXELS);
+    left += pictures[at].width + MARGIN;
+  });
+  return canvas.convertToBlob({ type: "image/png" });
+}
+
+function labelled(view) {
+  const canvas = make("canvas");
+  paintLabelled(canvas, { ...view, key: null, ink: "#e6e6e6" }, placeOf(view, PICTURE_PIXELS), 2);
+  return canvas;
+}

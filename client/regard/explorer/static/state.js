@@ -1,0 +1,69 @@
+// What the page shows, as one object, and as the fragment of a link. Pure; main.js keeps the object.
+
+export const REDUCTIONS = ["mean", "max", "min"];
+
+/** The start: nothing chosen. */
+export const START = Object.freeze({
+  model: "",
+  version: "",
+  input: "photo", // or "text"
+  photo: null, // its SHA-256
+  text: "",
+  truncate: false,
+  measure: "weights", // or "rollout"
+  layer: null, // its number; null for the last
+  head: "mean", // a reduction or the number of a head
+  query: null, // position that looks; "all" for the mean of all; null for the usual one
+  other: null, // { layer, head } beside it
+  charts: false,
+});
+
+/** The fragment of a link to a state, without "#". */
+export function toFragment(state) {
+  const fields = new URLSearchParams();
+  const add = (name, value) => value !== null && value !== "" && value !== false && fields.set(name, String(value));
+  add("model", state.model);
+  add("version", state.version);
+  if (state.input === "photo") add("photo", state.photo);
+  else add("text", state.text);
+  add("truncate", state.truncate);
+  if (state.measure !== "weights") add("measure", state.measure);
+  add("layer", state.layer);
+  add("head", state.head);
+  add("query", state.query);
+  if (state.other) add("beside", `${state.other.layer}.${state.other.head}`);
+  add("charts", state.charts);
+  return fields.toString();
+}
+
+/** The state that a link names; what it does not name, or names wrongly, is as at the start. */
+export function fromFragment(fragment) {
+  const fields = new URLSearchParams(fragment.replace(/^#/, ""));
+  const query = fields.get("query");
+  return {
+    ...START,
+    model: fields.get("model") ?? "",
+    version: fields.get("version") ?? "",
+    input: fields.has("text") ? "text" : "photo",
+    photo: /^[0-9a-f]{64}$/.test(fields.get("photo") ?? "") ? fields.get("photo") : null,
+    text: fields.get("text") ?? "",
+    truncate: fields.get("truncate") === "true",
+    measure: fields.get("measure") === "rollout" ? "rollout" : "weights",
+    layer: wholeOf(fields.get("layer")),
+    head: headOf(fields.get("head")),
+    query: query === "all" ? "all" : wholeOf(query),
+    other: otherOf(fields.get("beside")),
+    charts: fields.get("charts") === "true",
+  };
+}
+
+/** The number that a text is, if it is a whole one from 0, else null. */
+const wholeOf = (text) => (/^\d{1,6}$/.test(text ?? "") ? Number(text) : null);
+
+/** A reduction or the number of a head; "mean" for anything else. */
+export const headOf = (text) => (REDUCTIONS.includes(text) ? text : (wholeOf(text) ?? "mean"));
+
+function otherOf(text) {
+  const [layer, head] = (text ?? "").split(".");
+  return wholeOf(layer) === null ? null : { layer: wholeOf(layer), head: headOf(head) };
+}

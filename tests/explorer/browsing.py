@@ -1,0 +1,137 @@
+"""The page in a browser, for tests: opens it, watches for errors, and reads what it shows."""
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("playwright", reason="playwright is not installed: the page is not tested in a browser")
+
+from playwright.sync_api import Browser as Browser
+from playwright.sync_api import ConsoleMessage, Locator, Page
+from playwright.sync_api import expect as expect
+
+from tests.explorer.conftest import Explorer
+
+ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
+
+
+def find_chromium() -> str:
+    """Return where a Chromium of this machine is; the test that asks is skipped where there is none."""
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
+        pytest.skip("neither chromium nor google-chrome is installed: the page is not tested in a browser")
+    return path
+
+
+@contextmanager
+def visiting(
+    browser: Browser, explorer: Explorer, fragment: str = "", *, refusals: bool = False, **context: Any
+) -> Iterator["Visit"]:
+    """Open the page, and insist at the end that the browser found no fault with it.
+
+    Args:
+        browser: Which one.
+        explorer: Whose page.
+        fragment: Of a link.
+        refusals: The test provokes answers that are errors, which the browser logs.
+        context: What Playwright's contexts take: viewport, color_scheme.
+    """
+    opened = browser.new_context(**context)
+    faults: list[str] = []
+    try:
+        page = opened.new_page()
+        page.on("console", lambda message: faults.extend(_fault(message, refusals)))
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.goto(f"{explorer.url}#{fragment}")
+        yield Visit(page)
+        assert faults == [], faults
+    finally:
+        opened.close()
+
+
+def _fault(message: ConsoleMessage, refusals: bool) -> list[str]:
+    """Return what a message complains of: every error and warning, violations of the policy among them."""
+    if message.type not in ("error", "warning") or (refusals and message.text.startswith("Failed to load resource")):
+        return []
+    return [message.text]
+
+
+class Visit:
+    """The page as a reader sees it."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.asked = 0
+        page.on("request", self._count)
+
+    def _count(self, request: Any) -> None:
+        self.asked += request.url.endswith("/api/attend")
+
+    def find(self, selector: str) -> Locator:
+        """Find elements that are visible."""
+        return self.page.locator(f"{selector}:visible")
+
+    def button(self, name: str) -> Locator:
+        """Find a button by what it says."""
+        return self.page.get_by_role("button", name=name, exact=True)
+
+    def give(self, photo: Path | bytes) -> None:
+        """Choose a photo's file and wait for its picture."""
+        file: Any = photo if isinstance(photo, Path) else {"name": "x.jpg", "mimeType": "image/jpeg", "buffer": photo}
+        self.page.set_input_files("#file", file)
+
+    def type(self, text: str) -> None:
+        """Turn to texts and ask about one."""
+        self.page.get_by_role("radio", name="Text").check()
+        self.page.fill("#text", text)
+        self.button("Show attention").click()
+
+    def choose(self, group: str, value: str | int) -> None:
+        """Choose a layer, a head or a measure by its group's id."""
+        self.page.locator(f"#{group} input[value='{value}']").check()
+
+    def title_is(self, *parts: str) -> None:
+        """Wait until the picture's title is this."""
+        expect(self.page.locator("#title")).to_have_text(" · ".join(parts))
+
+    def looks_is(self, words: str) -> None:
+        """Wait until it is said who looks."""
+        expect(self.page.locator("#looks")).to_have_text(words)
+
+    def photo_point(self, row: int, col: int, rows: int = 7, cols: int = 7, panel: int = 0) -> dict[str, float]:
+        """Return where a patch lies on the canvas, for a photo that is seen whole."""
+        box = self.find("canvas.photo").nth(panel).bounding_box()
+        assert box is not None
+        return {"x": (col + 0.5) * box["width"] / cols, "y": (row + 0.5) * box["height"] / rows}
+
+    def hover_patch(self, row: int, col: int) -> None:
+        """Move the pointer over a patch of the first picture."""
+        self.find("canvas.photo").first.hover(position=self.photo_point(row, col))  # type: ignore[arg-type]
+
+    def click_patch(self, row: int, col: int) -> None:
+        """Click a patch of the first picture."""
+        self.find("canvas.photo").first.click(position=self.photo_point(row, col))  # type: ignore[arg-type]
+
+    def top(self, panel: int = 0) -> list[tuple[str, float]]:
+        """Return the places that are looked at most, with their weights as the page has them."""
+        entries = self.page.locator(".panel").nth(panel).locator(".top li")
+        return [
+            (entry.locator(".name").inner_text(), float(entry.locator(".value").get_attribute("title") or "nan"))
+            for entry in entries.all()
+        ]
+
+    def told(self, panel: int = 0) -> str:
+        """Return the sentence below the picture."""
+        return self.page.locator(".panel").nth(panel).locator(".told").inner_text()

@@ -1,0 +1,158 @@
+"""What is taken away from the page: links that lead back to what was seen, pictures and numbers."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from regard import AttentionRequest, Client
+from tests.explorer.browsing import Browser, Visit, expect, visiting
+from tests.explorer.conftest import SANDAL, TEXT, Explorer
+
+
+def fragment_of(visit: Visit) -> str:
+    """The part of the address that names what is seen."""
+    return visit.page.url.partition("#")[2]
+
+
+def download(visit: Visit, what: str) -> tuple[str, bytes]:
+    """Take something away: its file's name and content."""
+    visit.find("#download summary").click()
+    with visit.page.expect_download() as taken:
+        visit.button(what).click()
+    return taken.value.suggested_filename, Path(taken.value.path()).read_bytes()
+
+
+def test_a_link_leads_another_browser_to_the_same_view(browser: Browser, explorer: Explorer) -> None:
+    """Photo, layer, head, pinned patch, the second picture."""
+    with visiting(browser, explorer) as visit:
+        visit.give(SANDAL)
+        visit.choose("layers", 1)
+        visit.choose("head-choices", 2)
+        visit.button("Compare two heads").click()
+        visit.click_patch(4, 2)
+        visit.looks_is("What the patch in row 4, column 2 looks at")
+        link, seen = fragment_of(visit), (visit.top(0), visit.top(1), visit.find("#overlap").inner_text())
+    with visiting(browser, explorer, link) as visit:
+        visit.title_is("fashion", "layer 1", "head 2")
+        visit.looks_is("What the patch in row 4, column 2 looks at")
+        assert (visit.top(0), visit.top(1), visit.find("#overlap").inner_text()) == seen
+        assert fragment_of(visit) == link
+
+
+def test_a_link_to_a_text_holds_the_text(browser: Browser, explorer: Explorer) -> None:
+    """Nothing else need be kept anywhere."""
+    with visiting(browser, explorer) as visit:
+        visit.type(f"{TEXT} & more")
+        visit.find(".token").nth(2).click()
+        link = fragment_of(visit)
+    with visiting(browser, explorer, link) as visit:
+        expect(visit.find(".token").nth(2)).to_have_attribute("aria-pressed", "true")
+        assert visit.page.input_value("#text") == f"{TEXT} & more"
+
+
+def test_a_link_followed_in_the_open_page_is_shown(browser: Browser, explorer: Explorer) -> None:
+    """Without loading it anew."""
+    with visiting(browser, explorer) as visit:
+        visit.type(TEXT)
+        visit.title_is("tiny-text", "layer 1", "mean of 4 heads")
+        visit.page.evaluate("location.hash = 'model=tiny-text&text=film&layer=0&head=3'")
+        visit.title_is("tiny-text", "layer 0", "head 3")
+
+
+def test_a_link_whose_photo_is_gone_asks_for_it_again(browser: Browser, explorer: Explorer) -> None:
+    """And then shows it as the link says."""
+    link = f"model=fashion&version=1&photo={'0' * 64}&layer=2&head=1&query=9"
+    with visiting(browser, explorer, link, refusals=True) as visit:
+        expect(visit.find("#problem")).to_contain_text("photo is gone")
+        expect(visit.button("Choose the photo")).to_be_visible()
+        visit.give(SANDAL)
+        visit.title_is("fashion", "layer 2", "head 1")
+        visit.looks_is("What the patch in row 1, column 1 looks at")
+        expect(visit.page.locator("#problem")).to_be_hidden()
+
+
+def test_a_link_to_a_model_that_is_not_served_says_so(browser: Browser, explorer: Explorer) -> None:
+    """It does not quietly show another; choosing one goes on."""
+    with visiting(browser, explorer, f"model=gone&version=3&text={TEXT}") as visit:
+        expect(visit.find("#problem")).to_contain_text("NOT_FOUND: model: 'gone', version '3'")
+        visit.page.select_option("#model", "tiny-text/1")
+        visit.title_is("tiny-text", "layer 1", "mean of 4 heads")
+
+
+def test_the_link_is_copied(browser: Browser, explorer: Explorer) -> None:
+    """The whole address."""
+    with visiting(browser, explorer, permissions=["clipboard-read", "clipboard-write"]) as visit:
+        visit.type(TEXT)
+        expect(visit.find(".token").first).to_be_visible()
+        visit.button("Copy link").click()
+        expect(visit.button("Copied")).to_be_visible()
+        assert visit.page.evaluate("navigator.clipboard.readText()") == visit.page.url
+
+
+def test_where_copying_is_not_allowed_the_link_is_shown(browser: Browser, explorer: Explorer) -> None:
+    """Selected, to be copied by hand."""
+    with visiting(browser, explorer) as visit:
+        visit.page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('no')); }")
+        visit.button("Copy link").click()
+        expect(visit.find("#link")).to_have_value(visit.page.url)
+
+
+@pytest.mark.parametrize("subject", ["photo", "text"])
+def test_the_picture_is_saved_with_its_title(browser: Browser, explorer: Explorer, subject: str) -> None:
+    """As PNG, large enough for a slide, and not empty."""
+    with visiting(browser, explorer) as visit:
+        if subject == "photo":
+            visit.give(SANDAL)
+        else:
+            visit.type(TEXT)
+        expect(visit.find("#shown")).to_be_visible()
+        name, content = download(visit, "Picture (PNG)")
+    with Image.open(io.BytesIO(content)) as picture:
+        assert picture.format == "PNG"
+        assert min(picture.size) > 300
+        assert len(picture.convert("RGB").getcolors(2**24) or []) > 20
+    assert name.endswith(".png")
+
+
+def test_numbers_are_saved_in_three_forms(browser: Browser, explorer: Explorer, real_server: str) -> None:
+    """A table of the row, JSON of every head's, and the whole layer for NumPy: all as the client gets them."""
+    with Client(real_server) as client:
+        wanted = AttentionRequest(layers=(2,), dtype="float16")
+        attention = client.embed(image=SANDAL, model="fashion", attention=wanted).attention
+    assert attention is not None
+    layer = attention.layer(2).weights
+    with visiting(browser, explorer) as visit:
+        visit.give(SANDAL)
+        visit.choose("layers", 2)
+        visit.choose("head-choices", 3)
+        visit.title_is("fashion", "layer 2", "head 3")
+        visit.click_patch(0, 1)
+        visit.looks_is("What the patch in row 0, column 1 looks at")
+        table_name, table = download(visit, "This row (CSV)")
+        _, described = download(visit, "This row, every head (JSON)")
+        _, array = download(visit, "The whole layer (NumPy)")
+    assert table_name == "fashion-weights-layer2-head3-query-2.csv"
+    rows = list(csv.DictReader(io.StringIO(table.decode())))
+    assert [float(row["weight"]) for row in rows] == [float(weight) for weight in layer[3, 2]]
+    assert (rows[0]["row"], rows[1]["row"], rows[49]["row"], rows[49]["column"]) == ("", "0", "6", "6")
+    row = json.loads(described)
+    assert (row["model"], row["layer"], row["head"], row["query"]) == ("fashion", 2, 3, 2)
+    np.testing.assert_array_equal(np.array([head["weights"] for head in row["heads"]], np.float16), layer[:, 2])
+    loaded = np.load(io.BytesIO(array))
+    np.testing.assert_array_equal(loaded, layer)
+    assert loaded.dtype == np.float16
+
+
+def test_tokens_with_commas_and_quotes_keep_the_table_whole(browser: Browser, explorer: Explorer) -> None:
+    """As RFC 4180 has it."""
+    with visiting(browser, explorer) as visit:
+        visit.type('a , "film"')
+        expect(visit.find(".token").first).to_be_visible()
+        tokens = visit.find(".token span").all_inner_texts()
+        _, table = download(visit, "This row (CSV)")
+    assert [row["token"] for row in csv.DictReader(io.StringIO(table.decode()))] == tokens
