@@ -115,9 +115,9 @@ def measure(artifact: Path, load: Load, seconds: float, rounds: int) -> list[str
     weights_mb = (artifact / "weights.bin").stat().st_size / 1e6
     more_mb = held[_CAPABLE] - held[_WITHOUT]
     lines.append(
-        f"\nReady and not yet asked, by proportional set size the attention-capable server holds {held[_CAPABLE]:.0f} MB, the one without "
-        f"{held[_WITHOUT]:.0f} MB: {more_mb:.1f} MB more, {100 * more_mb / weights_mb:.0f} % of the weights' "
-        f"{weights_mb:.0f} MB."
+        f"\nReady and not yet asked, the attention-capable server holds {held[_CAPABLE]:.0f} MB (proportional set), "
+        f"the one without {held[_WITHOUT]:.0f} MB: {more_mb:.1f} MB more, {100 * more_mb / weights_mb:.0f} % of the "
+        f"weights' {weights_mb:.0f} MB."
     )
     return lines
 

@@ -8,7 +8,7 @@ import sys
 
 from regard.errors import RegardError, Unavailable
 
-_EXTRA = {"typer", "rich", "matplotlib", "PIL"}
+_EXTRA = {"typer", "rich", "matplotlib", "PIL", "starlette", "uvicorn"}
 
 
 def main() -> None:

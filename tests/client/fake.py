@@ -138,8 +138,13 @@ class FakeServer(RegardServiceServicer):
     def Attend(  # noqa: N802
         self, request: rpc.AttendRequest, context: grpc.ServicerContext
     ) -> Iterator[rpc.AttendResponse]:
-        """Send two layers in eight bits, the second with its largest keys; tokens come with the first alone."""
+        """Send an image's layers as Classify does; else two in eight bits, the second with its largest keys."""
         self._receive(request, context)
+        if request.WhichOneof("input") == "image":
+            whole = _attention(request) or pb.Attention()
+            for each in whole.layers:
+                yield rpc.AttendResponse(attention=pb.Attention(layers=[each], patches=whole.patches))
+            return
         layer = pb.LayerAttention(layer=0, axes=["head", "query", "key"], heads=[0], queries=[0], scale=0.5)
         layer.weights.CopyFrom(pb.Tensor(dtype=pb.DATA_TYPE_UINT8, shape=[1, 1, 2], data=b"\x00\x02"))
         yield rpc.AttendResponse(
@@ -199,7 +204,7 @@ def serving() -> Iterator[FakeServer]:
         server.stop(None).wait()
 
 
-def _attention(request: rpc.ClassifyRequest | rpc.EmbedRequest) -> pb.Attention | None:
+def _attention(request: rpc.ClassifyRequest | rpc.EmbedRequest | rpc.AttendRequest) -> pb.Attention | None:
     """Answer an attention request, if there is one, as a server would."""
     if not request.HasField("attention"):
         return None

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from regard.v1 import types_pb2 as pb
+from tests.client import fake
 from tests.client.conftest import Run
 from tests.client.fake import FakeServer
 
@@ -268,3 +269,18 @@ class _Page(HTMLParser):
 
     def handle_data(self, data: str) -> None:
         self.words.append(data)
+
+
+def test_a_model_that_gives_nothing_else_shows_its_attention(
+    run: Run, server: FakeServer, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A segmenter exported from an ONNX file, say: layers come one by one, and are drawn as any."""
+    bare = [model for model in fake.models() if model.name == "photos"]
+    for model in bare:
+        model.name, model.can_classify, model.can_embed = "bare", False, False
+    monkeypatch.setattr(fake, "models", lambda: bare)
+    picture = tmp_path / "bare.png"
+    done = run("attend", photo, "--layer", "0", "--layer", "-1", "-o", picture)
+    assert done.code == 0, done.err
+    assert "using bare" in done.err
+    assert picture.stat().st_size > 1000

@@ -165,6 +165,25 @@ def test_a_rollout_is_made_by_the_server(browser: Browser, explorer: Explorer, r
         expect_top(visit, answer.attention.layers[0].weights[0].astype(np.float32))
 
 
+def test_contributions_are_followed_through_the_layers_by_the_server(
+    browser: Browser, explorer: Explorer, real_server: str
+) -> None:
+    """All heads together: there are none to choose."""
+    with Client(real_server) as client:
+        wanted = AttentionRequest(layers=(0, 1, 2), measure="contribution_rollout", dtype="float16")
+        answer = client.embed(image=SANDAL, model="fashion", attention=wanted)
+    assert answer.attention is not None
+    with visiting(browser, explorer) as visit:
+        visit.give(SANDAL)
+        visit.title_is("fashion", "layer 3", "mean of 4 heads")
+        visit.choose("layers", "2")
+        visit.choose("measures", "contribution_rollout")
+        visit.title_is("fashion", "contributions to layer 2", "all heads")
+        expect_top(visit, answer.attention.layers[0].weights[0].astype(np.float32))
+        expect(visit.find("#head-choices")).to_be_hidden()
+        expect(visit.find("#every-head")).to_be_hidden()
+
+
 def test_two_heads_are_compared_side_by_side(
     browser: Browser, explorer: Explorer, attention: NDArray[np.float32]
 ) -> None:

@@ -35,7 +35,7 @@ def image_network() -> VisionTransformer:
     network = VisionTransformer(ViTConfig(config, image_size=12, patch_size=4)).eval()
     for layer in network.encoder.layers:
         assert isinstance(layer, EncoderLayer)
-        layer.attention_scale.factors.data.uniform_(0.5, 2)  # type: ignore[union-attr,operator]
+        layer.attention_scale.factors.data.uniform_(0.5, 2)  # type: ignore[operator]
     return network
 
 
@@ -62,10 +62,10 @@ def explained(attention: MultiHeadAttention, x: Tensor) -> tuple[Tensor, Tensor]
 
 def expected(network: Network, inputs: list[Tensor]) -> list[NDArray[np.float64]]:
     """||sum_h alpha f_h(x_j) + [i = j] x_i|| of every layer, [B, Q, K]."""
-    seen, hooks = list[Tensor](), []
-    double = network.double()
-    for layer in double.encoder.layers:
-        hooks.append(layer.register_forward_pre_hook(lambda module, args: seen.append(args[0])))
+    seen, double = list[Tensor](), network.double()
+    hooks = [
+        layer.register_forward_pre_hook(lambda module, args: seen.append(args[0])) for layer in double.encoder.layers
+    ]
     with torch.no_grad():
         double(*inputs)
         for hook in hooks:

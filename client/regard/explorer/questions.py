@@ -1,23 +1,26 @@
 """What the page asks, and the one call to the regard server that answers it; app.py hands each request through here."""
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from regard.aio import AsyncClient
-from regard.answers import Classification, Embedding, Label, Timings
+from regard.answers import Classification, Embedding, Label, Model, Timings
 from regard.attention import Attention, AttentionRequest
 from regard.explorer.photos import PhotoStore
 from regard.explorer.problems import invalid, photo_gone
 
+# What is a share of 1, which float16 holds well.
+_SHARES = ("weights", "rollout", "contribution_rollout")
 _TYPES: dict[str, tuple[type, str]] = {
     "model": (str, "a text"),
     "version": (str, "a text"),
     "photo": (str, "the name of a photo"),
     "text": (str, "a text"),
     "truncate": (bool, "true or false"),
-    "measure": (str, "weights, rollout, entropy or distance"),
+    "measure": (str, "weights, rollout, entropy, distance, contribution or contribution_rollout"),
     "reduce": (str, "mean, max or min"),
     "layers": (list, "a list of numbers"),
     "heads": (list, "a list of numbers"),
@@ -63,7 +66,7 @@ class Reply:
     labels: tuple[Label, ...]
     truncated: bool
     attention: Attention
-    timings: Timings
+    timings: Timings | None
 
 
 def read_question(body: bytes, photos: PhotoStore) -> Question:
@@ -89,12 +92,14 @@ def read_question(body: bytes, photos: PhotoStore) -> Question:
 
 
 async def ask(client: AsyncClient, question: Question) -> Reply:
-    """Ask once; labels come along where the model classifies.
+    """Ask once; labels come along where the model classifies, and a model that gives no answer shows its attention.
 
     Raises:
         RegardError: As the server refuses.
     """
     model = await client.model(question.model, question.version)
+    if not (model.can_classify or model.can_embed):
+        return await _show(client, question, model)
     method = client.classify if model.can_classify else client.embed
     answer: Classification | Embedding = await method(
         image=question.image,
@@ -112,6 +117,24 @@ async def ask(client: AsyncClient, question: Question) -> Reply:
         attention=answer.attention or Attention(()),
         timings=answer.timings,
     )
+
+
+async def _show(client: AsyncClient, question: Question, model: Model) -> Reply:
+    """Ask for attention alone, and put the layers together that come one by one."""
+    parts = [
+        part
+        async for part in client.attend(
+            image=question.image,
+            text=question.text,
+            model=question.model,
+            version=question.version,
+            truncate=question.truncate,
+            attention=question.attention,
+        )
+    ]
+    layers = tuple(layer for part in parts for layer in part.layers)
+    attention = dataclasses.replace(parts[0], layers=layers)
+    return Reply(model.name, model.version, (), truncated=False, attention=attention, timings=None)
 
 
 def _read_fields(body: bytes) -> Mapping[str, Any]:
@@ -145,7 +168,7 @@ def _read_attention(fields: Mapping[str, Any]) -> AttentionRequest:
             heads=tuple(fields.get("heads", ())),
             reduce_heads=fields.get("reduce"),
             measure=measure,
-            dtype="float16" if measure in ("weights", "rollout") else "float32",
+            dtype="float16" if measure in _SHARES else "float32",
         )
     except ValueError as error:
         raise invalid("attention", str(error), "one of these") from error

@@ -14,6 +14,7 @@ import numpy as np
 from regard.answers import Model
 from regard.attention import LayerAttention
 from regard.explorer.questions import Reply
+from regard.sources import can_do
 
 MEDIA_TYPE = "application/octet-stream"
 
@@ -40,7 +41,7 @@ def describe_model(model: Model) -> dict[str, Any]:
         "family": model.family,
         "description": model.description,
         "modality": model.modality,
-        "can_show": bool(model.attention_layers) and (model.can_classify or model.can_embed),
+        "can_show": can_do(model, "attend"),
         "can_classify": model.can_classify,
         "layers": [dataclasses.asdict(layer) for layer in model.attention_layers],
         "patches": model.patches and dataclasses.asdict(model.patches),
@@ -57,7 +58,7 @@ def _about(reply: Reply) -> dict[str, Any]:
         "version": reply.version,
         "labels": [dataclasses.asdict(label) for label in reply.labels],
         "truncated": reply.truncated,
-        "timings": dataclasses.asdict(reply.timings),
+        "timings": reply.timings and dataclasses.asdict(reply.timings),
         "tokens": tokens and [dataclasses.asdict(token) for token in tokens],
         "patches": patches and dataclasses.asdict(patches),
     }

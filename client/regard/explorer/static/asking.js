@@ -13,6 +13,7 @@ export function questionOf(state, model, number, head) {
   const question = { ...inputOf(state, model), measure: state.measure };
   if (state.measure === "weights") return { ...question, layers: [place] };
   const layers = Array.from({ length: place + 1 }, (_, layer) => layer);
+  if (state.measure === "contribution_rollout") return { ...question, layers };
   return typeof head === "number" ? { ...question, layers, heads: [head] } : { ...question, layers, reduce: head };
 }
 

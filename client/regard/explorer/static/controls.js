@@ -25,6 +25,15 @@ export function drawControls({ state, model, models }, inPage, change) {
         text: "rollout",
         title: "Attention followed through all layers up to this one (Abnar and Zuidema 2020)",
       },
+      ...(model.layers.every((each) => each.has_contributions)
+        ? [
+            {
+              value: "contribution_rollout",
+              text: "contributions",
+              title: "What each position adds to each other, through all layers up to this one (Modarressi et al. 2022)",
+            },
+          ]
+        : []),
     ],
     state.measure,
     (value) => change({ measure: value }),
@@ -45,6 +54,7 @@ export function drawControls({ state, model, models }, inPage, change) {
     text: String(head),
     class: typeof head === "number" ? "" : "word",
   }));
+  byId("head-choices").closest("fieldset").hidden = state.measure === "contribution_rollout"; // sums the heads
   group("head-choices", heads, state.head, (value) =>
     change({ head: REDUCTIONS.includes(value) ? value : Number(value) }),
   );

@@ -12,9 +12,9 @@ export function drawFacts(reply, state) {
     : "";
   const rollout = reply.layers[0].covered_layers;
   const covered =
-    state.measure === "rollout" && rollout.length ? `Rollout through layers ${rollout[0]} to ${rollout.at(-1)}. ` : "";
+    state.measure !== "weights" && rollout.length ? `Rollout through layers ${rollout[0]} to ${rollout.at(-1)}. ` : "";
   const causal = reply.layers[0].kind === "causal" ? "Causal: no position looks at a later one. " : "";
-  byId("facts").textContent = `${cut}${causal}${covered}${timesOf(reply.timings)}`;
+  byId("facts").textContent = `${cut}${causal}${covered}${reply.timings ? timesOf(reply.timings) : ""}`;
 }
 
 function labelOf({ name, probability }) {

@@ -1,6 +1,7 @@
 // What the page shows, as one object, and as the fragment of a link. Pure; main.js keeps the object.
 
 export const REDUCTIONS = ["mean", "max", "min"];
+const MEASURES = ["weights", "rollout", "contribution_rollout"];
 
 /** The start: nothing chosen. */
 export const START = Object.freeze({
@@ -10,7 +11,7 @@ export const START = Object.freeze({
   photo: null, // its SHA-256
   text: "",
   truncate: false,
-  measure: "weights", // or "rollout"
+  measure: "weights", // or another of MEASURES
   layer: null, // its number; null for the last
   head: "mean", // a reduction or the number of a head
   query: null, // position that looks; "all" for the mean of all; null for the usual one
@@ -48,7 +49,7 @@ export function fromFragment(fragment) {
     photo: /^[0-9a-f]{64}$/.test(fields.get("photo") ?? "") ? fields.get("photo") : null,
     text: fields.get("text") ?? "",
     truncate: fields.get("truncate") === "true",
-    measure: fields.get("measure") === "rollout" ? "rollout" : "weights",
+    measure: MEASURES.includes(fields.get("measure")) ? fields.get("measure") : "weights",
     layer: wholeOf(fields.get("layer")),
     head: headOf(fields.get("head")),
     query: query === "all" ? "all" : wholeOf(query),

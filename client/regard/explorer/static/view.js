@@ -15,6 +15,7 @@ export function headName(head, model, number) {
 
 /** The title of a picture. */
 export function titleOf(model, { layer: { layer }, head }, measure) {
+  if (measure === "contribution_rollout") return `${model.name} · contributions to layer ${layer} · all heads`;
   const what = measure === "rollout" ? `rollout to layer ${layer}` : `layer ${layer}`;
   return [model.name, what, headName(head, model, layer)].join(" · ");
 }
@@ -55,8 +56,8 @@ export class View {
     byId("overlap").hidden = !second;
     byId("smoothing").hidden = Boolean(main.reply.tokens);
     this.drawQueries(shown);
-    byId("every-head").hidden = state.measure === "rollout";
-    if (state.measure !== "rollout") this.grid.draw(first);
+    byId("every-head").hidden = state.measure !== "weights";
+    if (state.measure === "weights") this.grid.draw(first);
   }
 
   /** The views that are seen, with the canvases they are drawn on, for a download. */
