@@ -13,10 +13,12 @@ from rich.table import Table
 from export.accuracy import AccuracyError
 from export.build import Precise, build
 from export.fetch import FetchError
+from export.graph import ExportError
+from export.probe import ProbeError
 from export.publish import PublishError
 from export.samples import SampleError, read_samples
 from export.sources import KNOWN, Source, load_source
-from export.tap import TapError
+from export.tapping.view import TapError
 from export.verify import VerificationError
 from model.checkpoint import CheckpointError
 from server.contract import Contract, Precision
@@ -24,7 +26,9 @@ from server.contract import Contract, Precision
 _EXPECTED = (
     AccuracyError,
     CheckpointError,
+    ExportError,
     FetchError,
+    ProbeError,
     PublishError,
     SampleError,
     TapError,
@@ -40,11 +44,15 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 @app.command()
 def export(
     source: Annotated[
-        str, typer.Argument(metavar="NAME|PATH", help=f"one of {', '.join(KNOWN)}, or a checkpoint folder")
+        str,
+        typer.Argument(metavar="NAME|PATH", help=f"{', '.join(KNOWN)}, a checkpoint folder, or an ONNX file"),
     ],
     out: Annotated[Path, typer.Option(help="models folder; the artifact becomes OUT/NAME/VERSION")] = Path("models"),
     name: Annotated[str | None, typer.Option(help="name of the artifact, instead of the source's own")] = None,
     image_size: Annotated[int | None, typer.Option(min=1, help="edge of the images in pixels")] = None,
+    part: Annotated[
+        str | None, typer.Option(help="vision, text or encoder: which part of a checkpoint that has several")
+    ] = None,
     cache: Annotated[Path, typer.Option(help="where downloaded weights are kept")] = Path("downloads"),
     precision: Annotated[
         str, typer.Option(help="fp32, fp16, bf16 or int8; but for fp32 the name gets it as an ending")
@@ -61,9 +69,12 @@ def export(
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
         with errors.status(f"loading {escape(source)}") as status:
-            loaded = load_source(source, cache, image_size)
-            if image_size and loaded.image is None:
-                raise CheckpointError(f"--image-size: {image_size}; {loaded.name} takes text")
+            loaded = load_source(source, cache, image_size, part)
+            if image_size and (loaded.image is None or loaded.graph is not None):
+                takes = "text" if loaded.traits.is_text else "what its graph says"
+                raise CheckpointError(f"--image-size: {image_size}; {loaded.name} takes {takes}")
+            if part and loaded.graph is not None:
+                raise CheckpointError(f"--part: {part!r}; an ONNX file has one part only")
             ending = "" if precision == _FULL else f"-{precision}"
             loaded = replace(loaded, name=name or loaded.name + ending)
             precise = _read_precision(precision, samples, loaded)

@@ -9,12 +9,11 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
-from export.samples import Feed
-from model.checkpoint import Network
+from export.traits import Feed
 from server.contract import TAPPED_GRAPH, Accuracy
 
 Array = NDArray[np.float32]
-# Ordinary outputs by name, and the attention of every layer, float32 [1, H, N, N].
+# Ordinary outputs by name, and the attention of every layer, float32 [B, H, Q, K].
 Answer = tuple[dict[str, Array], list[Array]]
 
 # What publishing insists on.
@@ -25,8 +24,8 @@ class AccuracyError(ValueError):
     """A lower precision costs more than is allowed; lists every measure that misses its limit."""
 
 
-def ask_network(network: Network) -> Callable[[Feed], Answer]:
-    """Answer with a network in torch."""
+def ask_network(network: Any) -> Callable[[Feed], Answer]:
+    """Answer with a network in torch (verify.Exportable), whatever it computes in."""
 
     def ask(feed: Feed) -> Answer:
         dtype = next(network.parameters()).dtype
@@ -62,7 +61,8 @@ def measure_accuracy(
     agreements, cosines, differences = list[bool](), list[float](), list[Array]()
     for feed in feeds:
         (expected, expected_attentions), (got, got_attentions) = reference(feed), candidate(feed)
-        cosines.append(_cosine(got["embedding"], expected["embedding"]))
+        vector = "embedding" if "embedding" in expected else "last_hidden_state"
+        cosines.append(_cosine(got[vector], expected[vector]))
         if "logits" in expected:
             agreements.append(bool(got["logits"].argmax() == expected["logits"].argmax()))
         for one, other in zip(got_attentions, expected_attentions, strict=True):

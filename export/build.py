@@ -3,28 +3,33 @@
 import copy
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import onnx
 import torch
-from onnx import ModelProto, ValueInfoProto, helper
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from export.accuracy import AccuracyError, ask_graph, ask_network, measure_accuracy, misses
 from export.fetch import sha256_of
+from export.fold import fold_constants
 from export.graph import externalize, to_onnx
+from export.probe import Axes, Kind, declare_axes, find_axes, run_graph
 from export.publish import PublishError, existing_versions, publish, same_as_newest, staging_folder
 from export.quantize import Quantizer
-from export.samples import Feed
 from export.sources import Source
-from export.tap import Tap, tap
-from export.verify import LIMITS, verify
-from model.checkpoint import Network
-from model.text import TextNetwork
+from export.tapping.contributions import tap_contributions
+from export.tapping.tap import FUSED_RULES, RULES, Tap, tap, tap_lowered
+from export.tapping.view import TapError
+from export.traits import Feed, InputSpec, find_patches
+from export.verify import LIMITS, Reference, reference_of, reference_of_graph, verify
 from server.contract import (
+    BATCH_AXIS,
+    CONTRIBUTIONS_GRAPH,
+    LOWERED_GRAPH,
     NAME_PATTERN,
     PLAIN_GRAPH,
     TAPPED_GRAPH,
@@ -34,7 +39,6 @@ from server.contract import (
     Check,
     Contract,
     DType,
-    EmbeddingContract,
     PatchContract,
     Precision,
     TensorContract,
@@ -56,6 +60,27 @@ class Built:
     folder: Path
     contract: Contract
     unchanged: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Written:
+    """The graphs of an artifact.
+
+    Attributes:
+        plain: Its weights in the file beside it.
+        taps: What attention the tapped one gives.
+        axes: Of every output of the tapped one, by name.
+        kinds: Who looks at whom, by attention output.
+        inline_bytes: Size of the largest tensor that lies in a graph itself.
+        contributions: Outputs of the third graph, by layer.
+    """
+
+    plain: ModelProto
+    taps: list[Tap]
+    axes: Mapping[str, Axes]
+    kinds: Mapping[str, Kind]
+    inline_bytes: int
+    contributions: Mapping[int, str]
 
 
 @dataclass(frozen=True)
@@ -91,25 +116,24 @@ def build(
     if not re.fullmatch(NAME_PATTERN, source.name):
         raise PublishError(f"name: {source.name!r}; expected letters, digits, dots, dashes and underscores")
     precise = precise or Precise()
-    image_size = source.image.crop_size if source.image else None
     with staging_folder(out, source.name) as staging:
         if source.tokenizer_file:
             shutil.copyfile(source.tokenizer_file, staging / TOKENIZER_FILE)
-        report("tracing the network")
-        for graph in _graphs(source.network, image_size, precise):
-            plain, taps = _write_graphs(graph, staging, report)
-            accuracy = _measure(source.network, plain, taps, staging, precise, report)
+        report("tracing the network" if source.network else "reading the graph")
+        for graph in _graphs(source, precise):
+            written = _write_graphs(graph, source, staging, precise, report)
+            accuracy = _measure(source, written, staging, precise, report)
             if not misses(accuracy):
                 break
         else:
             raise AccuracyError(f"{precise.precision} costs too much:\n  " + "\n  ".join(misses(accuracy)))
-        report("verifying against the network")
+        report("verifying against the network" if source.network else "verifying")
         checks: tuple[Check, ...] = ()
         if precise.precision in LIMITS:  # ONNX Runtime cannot run the others on the CPU
-            names = [one.output for one in taps]
-            checks = verify(source.network, staging, names, image_size, precise.precision)
+            reference = _reference(source)
+            checks = verify(reference, staging, source.traits, written.axes, precise.precision)
         report("publishing")
-        contract = make_contract(source, plain, taps, staging, next_version(out, source.name))
+        contract = make_contract(source, written, staging, next_version(out, source.name))
         found = {"verification": checks, "precision": precise.precision, "accuracy": accuracy}
         contract = contract.model_copy(update=found)
         same = same_as_newest(out, contract)
@@ -118,45 +142,97 @@ def build(
         return Built(publish(staging, out, contract), contract, unchanged=False)
 
 
-def _graphs(network: Network, image_size: int | None, precise: Precise) -> Iterator[ModelProto]:
+def _reference(source: Source) -> Reference:
+    if source.network is not None:
+        return reference_of(source.network)
+    assert source.graph is not None  # noqa: S101 -- a source is a network or a graph
+    return reference_of_graph(source.graph)
+
+
+def _graphs(source: Source, precise: Precise) -> Iterator[ModelProto]:
     """Yield graphs to try, the fastest first: in int8, ever more of the most sensitive products stay in float32."""
-    if precise.precision != "int8":
-        yield to_onnx(network, image_size, _DTYPES[precise.precision])
+    if source.graph is not None:
+        if precise.precision != "float32":
+            raise PublishError(f"--precision: {precise.precision}; a graph is exported as it is, expected fp32")
+        yield fold_constants(source.graph)
         return
-    quantizer = Quantizer(to_onnx(network, image_size), precise.samples[::2])
+    assert source.network is not None  # noqa: S101 -- a source is a network or a graph
+    if precise.precision != "int8":
+        yield to_onnx(source.network, source.traits, _DTYPES[precise.precision])
+        return
+    quantizer = Quantizer(to_onnx(source.network, source.traits), precise.samples[::2])
     left_out = 0
     while left_out <= quantizer.products // 2:
         yield quantizer.quantize(left_out)
         left_out = left_out * 2 or 1
 
 
-def _write_graphs(graph: ModelProto, folder: Path, report: Callable[[str], None]) -> tuple[ModelProto, list[Tap]]:
+def _write_graphs(
+    graph: ModelProto, source: Source, folder: Path, precise: Precise, report: Callable[[str], None]
+) -> Written:
     plain = externalize(graph, folder / WEIGHTS_FILE)
     report("tapping attention")
-    tapped, taps = tap(plain)
+    fused = any(node.op_type == "Attention" for node in plain.graph.node)
+    rules = FUSED_RULES if source.network and fused else RULES
+    tapped, taps = tap(plain, folder, rules)
     for one, name in ((plain, PLAIN_GRAPH), (tapped, TAPPED_GRAPH)):
         onnx.save_model(one, folder / name)
-    return plain, taps
+    runs_here = precise.precision in LIMITS
+    run = run_graph(folder / TAPPED_GRAPH) if runs_here else _run_network(source, taps)
+    axes, kinds = find_axes(run, source.traits)
+    declare_axes(tapped, axes)
+    onnx.save_model(tapped, folder / TAPPED_GRAPH)
+    graphs = [tapped]
+    (folder / LOWERED_GRAPH).unlink(missing_ok=True)
+    if (lowered := tap_lowered(tapped, folder)) is not None:
+        onnx.save_model(lowered, folder / LOWERED_GRAPH)
+        graphs.append(lowered)
+    layers = [one.layer for one in taps if kinds[one.output] != "cross"]
+    contributing, contributions = tap_contributions(plain, folder, rules, layers)
+    if contributions and precise.precision == "float32":
+        contribution_axes = {
+            name: (BATCH_AXIS, *axes[f"attention.{layer}"][2:]) for layer, name in contributions.items()
+        }
+        axes = axes | contribution_axes
+        declare_axes(contributing, axes)
+        onnx.save_model(contributing, folder / CONTRIBUTIONS_GRAPH)
+        graphs.append(contributing)
+    return Written(plain, taps, axes, kinds, _inline_bytes(graphs), contributions)
+
+
+def _inline_bytes(graphs: Sequence[ModelProto]) -> int:
+    """Size of the largest tensor that lies in one of some graphs."""
+    tensors = (one for graph in graphs for one in graph.graph.initializer)
+    return max((len(one.raw_data) for one in tensors if one.data_location != TensorProto.EXTERNAL), default=0)
+
+
+def _run_network(source: Source, taps: Sequence[Tap]) -> Callable[[Feed], dict[str, Any]]:
+    """Stand in, when axes are looked for, for a graph that cannot run here."""
+    assert source.network is not None  # noqa: S101 -- only networks are exported in such precisions
+    ask = reference_of(source.network)
+
+    def run(feed: Feed) -> dict[str, Any]:
+        outputs, attentions = ask(feed)
+        named = {one.output: weights for one, weights in zip(taps, attentions, strict=True)}
+        norms = {one.value_norms: weights[:, :, 0] for one, weights in zip(taps, attentions, strict=True)}
+        return {**outputs, **named, **{name: array for name, array in norms.items() if name}}
+
+    return run
 
 
 def _measure(
-    network: Network,
-    plain: ModelProto,
-    taps: list[Tap],
-    folder: Path,
-    precise: Precise,
-    report: Callable[[str], None],
+    source: Source, written: Written, folder: Path, precise: Precise, report: Callable[[str], None]
 ) -> tuple[Accuracy, ...]:
     """Measure on the samples that did not calibrate; what ONNX Runtime cannot run on the CPU is run in torch."""
     if precise.precision == "float32":
         return ()
     report("measuring accuracy")
-    outputs = [value.name for value in plain.graph.output]
+    outputs = [value.name for value in written.plain.graph.output]
     if precise.precision in LIMITS:
-        candidate = ask_graph(folder, outputs, [one.output for one in taps])
+        candidate = ask_graph(folder, outputs, [one.output for one in written.taps])
     else:
-        candidate = ask_network(copy.deepcopy(network).to(_DTYPES[precise.precision]))
-    return measure_accuracy(ask_network(network), candidate, precise.samples[1::2])
+        candidate = ask_network(copy.deepcopy(source.network).to(_DTYPES[precise.precision]))  # type: ignore[union-attr]
+    return measure_accuracy(ask_network(source.network), candidate, precise.samples[1::2])
 
 
 def next_version(out: Path, name: str) -> int:
@@ -164,61 +240,64 @@ def next_version(out: Path, name: str) -> int:
     return max(existing_versions(out, name), default=0) + 1
 
 
-def make_contract(source: Source, plain: ModelProto, taps: list[Tap], folder: Path, version: int) -> Contract:
+def make_contract(source: Source, written: Written, folder: Path, version: int) -> Contract:
     """Describe the files in a folder as the server needs it."""
-    network, config = source.network, source.network.config
-    normalized = isinstance(network, TextNetwork) and network.config.normalize
+    traits, patches = source.traits, _patches(source, written)
     return Contract(
         name=source.name,
         version=version,
         family=source.family,
         description=source.description,
-        inputs=tuple(_input_contract(value, source) for value in plain.graph.input),
-        outputs=tuple(_tensor_contract(value) for value in plain.graph.output),
-        text=_text_contract(source),
-        image=source.image,
+        inputs=tuple(_input_contract(spec) for spec in traits.inputs),
+        outputs=tuple(_output_contract(value, written.axes[value.name]) for value in written.plain.graph.output),
+        text=TextContract(tokenizer_file=TOKENIZER_FILE, max_tokens=source.most_tokens)
+        if source.tokenizer_file
+        else None,
+        image=source.image if patches else None,
         labels=source.labels,
-        embedding=EmbeddingContract(output="embedding", dim=config.encoder.embed_dim, normalized=normalized),
-        attention=tuple(
-            AttentionContract(output=one.output, layer=one.layer, kind="self", num_heads=int(one.shape[1]))
-            for one in taps
-        ),
-        patches=_patch_contract(source),
+        embedding=traits.embedding,
+        attention=tuple(_attention_contract(one, written) for one in written.taps),
+        patches=patches,
+        inline_bytes=written.inline_bytes,
+        limits={axis: traits.limit(axis) for axis in traits.axes},
         files={file.name: sha256_of(file) for file in sorted(folder.iterdir())},
-        made_with={name: installed_version(name) for name in ("regard", "torch", "onnx", "onnxscript")},
+        made_with={name: installed_version(name) for name in source.made_with},
     )
 
 
-def _text_contract(source: Source) -> TextContract | None:
-    if not isinstance(source.network, TextNetwork):
-        return None
-    positions = source.network.config.encoder.max_positions
-    return TextContract(tokenizer_file=TOKENIZER_FILE, max_tokens=min(source.max_tokens or positions, positions))
+def _patches(source: Source, written: Written) -> PatchContract | None:
+    """Say how positions lie on an image; of a graph, whose attention alone tells, by the number of keys."""
+    if source.image is None or source.traits.patches:
+        return source.traits.patches if source.image else None
+    keys = written.axes[written.taps[0].output][3]
+    return find_patches(keys, source.image.crop_size) if isinstance(keys, int) else None
 
 
-def _patch_contract(source: Source) -> PatchContract | None:
-    if isinstance(source.network, TextNetwork) or source.image is None:
-        return None
-    patch_size = source.network.config.patch_size
-    grid = source.image.crop_size // patch_size
-    return PatchContract(prefix_tokens=1, rows=grid, cols=grid, patch_size=patch_size)
-
-
-def _tensor_contract(value: ValueInfoProto) -> TensorContract:
-    tensor = value.type.tensor_type
-    dtype = helper.tensor_dtype_to_np_dtype(tensor.elem_type).name
-    return TensorContract(
-        name=value.name,
-        dtype=cast("DType", dtype),  # checked when the contract is made
-        axes=tuple(dim.dim_param or dim.dim_value for dim in tensor.shape.dim),
+def _attention_contract(one: Tap, written: Written) -> AttentionContract:
+    _, heads, query_axis, key_axis = written.axes[one.output]
+    if not isinstance(heads, int):
+        raise TapError(f"{one.node}: the number of its heads follows the input; expected a fixed one")
+    return AttentionContract(
+        output=one.output,
+        layer=one.layer,
+        kind=written.kinds[one.output],
+        num_heads=heads,
+        query_axis=query_axis,
+        key_axis=key_axis,
+        value_norms=one.value_norms,
+        contribution=written.contributions.get(one.layer),
     )
 
 
-def _input_contract(value: ValueInfoProto, source: Source) -> TensorContract:
-    """Add to an input's shape what values it may hold, so that one caller's bad value cannot fail a batch."""
-    contract = _tensor_contract(value)
-    if not isinstance(source.network, TextNetwork):
-        return contract
-    if value.name == "attention_mask":
-        return contract.model_copy(update={"minimum": 0, "maximum": 1, "mask": True})
-    return contract.model_copy(update={"minimum": 0, "maximum": source.network.config.vocab_size - 1})
+def _output_contract(value: ValueInfoProto, axes: Axes) -> TensorContract:
+    dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name
+    named = (f"{value.name}_{place}" if axis is None else axis for place, axis in enumerate(axes))
+    return TensorContract(name=value.name, dtype=cast("DType", dtype), axes=tuple(named))
+
+
+def _input_contract(spec: InputSpec) -> TensorContract:
+    """Say what values an input may hold, so that one caller's bad value cannot fail a batch."""
+    contract = TensorContract(name=spec.name, dtype=spec.dtype, axes=spec.axes)
+    if spec.bound:
+        return contract.model_copy(update={"minimum": 0, "maximum": spec.bound - 1, "mask": spec.mask})
+    return contract

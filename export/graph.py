@@ -1,17 +1,20 @@
 """Turns a network into an ONNX graph with dynamic batch and length; the first step of an export."""
 
 import copy
+import textwrap
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import onnx
 import torch
 from onnx import ModelProto, TensorProto, external_data_helper
 from torch import Tensor, nn
 
-from model.checkpoint import Network
-from model.text import TextNetwork
-from server.contract import BATCH_AXIS, SEQUENCE_AXIS
+from export.mending import least_size, mend
+from export.traits import Traits
+from server.contract import BATCH_AXIS
 
 # The first opset with the Attention operator, whose fourth output can be the weights.
 # https://onnx.ai/onnx/operators/onnx__Attention.html
@@ -22,88 +25,134 @@ _INLINE_BYTES = 1024
 _ALIGNMENT_BYTES = 4096
 # The exporter names inner values after torch's operators ("embedding") and does not see that an output has that name.
 _OUTPUT_PREFIX = "output."
+_REASON_CHARACTERS = 300
 
 
-def example_inputs(network: Network, batch: int, seq_len: int, image_size: int | None) -> tuple[Tensor, ...]:
-    """Make random inputs in the order of network.input_names.
-
-    Returns:
-        Text: token ids and an all-ones mask, int64 [batch, seq_len]. Image: float32 [batch, channels, size, size].
-    """
-    if isinstance(network, TextNetwork):
-        shape = (batch, seq_len)
-        return torch.randint(network.config.vocab_size, shape), torch.ones(shape, dtype=torch.int64)
-    size = image_size or network.config.image_size
-    return (torch.randn(batch, network.config.num_channels, size, size),)
+class ExportError(ValueError):
+    """A network that torch cannot export."""
 
 
-class _LowerText(nn.Module):
-    """A text network that computes in a lower precision and answers in float32."""
+class _Traced(nn.Module):
+    """A network as it is traced: inputs by position, as it may compute in a lower precision, answers in float32."""
 
-    def __init__(self, network: Network, dtype: torch.dtype) -> None:
+    def __init__(self, network: nn.Module, dtype: torch.dtype) -> None:
         super().__init__()
-        self.network = copy.deepcopy(network).to(dtype)
+        self.network = network if dtype == torch.float32 else copy.deepcopy(network).to(dtype)
+        self._dtype = dtype
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
-        outputs = self.network(input_ids, attention_mask)
-        return {name: tensor.to(torch.float32) for name, tensor in outputs.items()}
-
-
-class _LowerImage(nn.Module):
-    """Likewise for images, which come as float32."""
-
-    def __init__(self, network: Network, dtype: torch.dtype) -> None:
-        super().__init__()
-        self.network, self._dtype = copy.deepcopy(network).to(dtype), dtype
-
-    def forward(self, pixel_values: Tensor) -> dict[str, Tensor]:
-        outputs = self.network(pixel_values.to(self._dtype))
-        return {name: tensor.to(torch.float32) for name, tensor in outputs.items()}
+    def forward(self, *inputs: Tensor) -> dict[str, Tensor]:
+        if self._dtype == torch.float32:
+            return dict(self.network(*inputs))
+        lower = [one.to(self._dtype) if one.is_floating_point() else one for one in inputs]
+        return {name: tensor.to(torch.float32) for name, tensor in self.network(*lower).items()}
 
 
-def in_precision(network: Network, dtype: torch.dtype) -> nn.Module:
-    """Return the network itself for float32, else a copy that computes in `dtype` with the same inputs and outputs."""
-    if dtype == torch.float32:
-        return network
-    return (_LowerText if isinstance(network, TextNetwork) else _LowerImage)(network, dtype).eval()
-
-
-def to_onnx(network: Network, image_size: int | None = None, dtype: torch.dtype = torch.float32) -> ModelProto:
+def to_onnx(network: nn.Module, traits: Traits, dtype: torch.dtype = torch.float32) -> ModelProto:
     """Trace a network with torch's exporter.
 
     Args:
-        network: In evaluation mode.
-        image_size: Edge in pixels of the images the graph is for; None for the size the network was made for.
+        network: In evaluation mode; takes its inputs in the order of the traits and returns tensors by name.
+        traits: Of it.
         dtype: What the graph computes in; its inputs and outputs are the same for all.
 
     Returns:
-        A graph whose inputs are network.input_names and whose outputs are named as the network names them, with
+        A graph whose inputs are those of the traits and whose outputs are named as the network names them, with
         Attention nodes for fused attention. It holds no traces of the source tree that made it.
+
+    Raises:
+        ExportError: Torch cannot export it.
     """
-    axes, seq_len = {0: torch.export.Dim(BATCH_AXIS)}, 0
-    if isinstance(network, TextNetwork):
-        longest = network.config.encoder.max_positions
-        axes[1], seq_len = torch.export.Dim(SEQUENCE_AXIS, max=longest), min(16, longest)
-    example = example_inputs(network, batch=2, seq_len=seq_len, image_size=image_size)
-    with torch.inference_mode():
-        output_names = list(network(*example))
-    with warnings.catch_warnings():
+    example = [torch.from_numpy(array) for array in traits.example(2, _example_sizes(traits)).values()]
+    dims = {name: torch.export.Dim(name, min=least_size(traits, name), max=traits.limit(name)) for name in traits.axes}
+    dims[BATCH_AXIS] = torch.export.Dim(BATCH_AXIS)
+    axes = tuple(
+        {place: dims[axis] for place, axis in enumerate(spec.axes) if isinstance(axis, str)} for spec in traits.inputs
+    )
+    with torch.no_grad(), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's exporter warns of its own deprecations and of axes that share a name
-        program = torch.onnx.export(
-            in_precision(network, dtype),
-            example,
-            dynamo=True,
-            opset_version=OPSET,
-            input_names=list(network.input_names),
-            output_names=[f"{_OUTPUT_PREFIX}{name}" for name in output_names],
-            dynamic_shapes=tuple(axes for _ in example),
-            verbose=False,
-        )
-    assert program is not None  # noqa: S101 -- None only without dynamo
+        try:
+            output_names = list(network(*example))
+            program = _trace(_Traced(network, dtype).eval(), tuple(example), axes, traits, output_names)
+        except Exception as error:  # torch raises whatever its parts raise
+            raise ExportError(f"torch cannot export it: {_reason(error)}") from error
     model = program.model_proto
     _rename_values(model, {name: f"{name}.inner" for name in output_names})
     _rename_values(model, {f"{_OUTPUT_PREFIX}{name}": name for name in output_names})
+    rename_axes(model, _given_names(model, traits))
+    mend(model, traits)
     return _without_traces(model)
+
+
+def _given_names(model: ModelProto, traits: Traits) -> dict[str, str]:
+    """Map torch's names of axes to ours."""
+    names = dict[str, str]()
+    for value, spec in zip(model.graph.input, traits.inputs, strict=True):
+        for dim, axis in zip(value.type.tensor_type.shape.dim, spec.axes, strict=True):
+            if isinstance(axis, str) and not dim.dim_param:
+                raise ExportError(f"torch cannot export it: {spec.name} would have to have {axis} {dim.dim_value}")
+            if isinstance(axis, str):
+                names[dim.dim_param] = axis
+    return names
+
+
+def _example_sizes(traits: Traits) -> dict[str, int]:
+    """Make no two axes of one size, which torch would take for the same."""
+    return traits.fit({name: 16 + 3 * place for place, name in enumerate(traits.axes)})
+
+
+def _trace(
+    traced: nn.Module, example: tuple[Tensor, ...], axes: tuple[Any, ...], traits: Traits, output_names: list[str]
+) -> torch.onnx.ONNXProgram:
+    exported = _export(traced, example, axes)
+    _say_what_is_grouped(exported)
+    program = torch.onnx.export(
+        exported,
+        dynamo=True,
+        opset_version=OPSET,
+        input_names=[spec.name for spec in traits.inputs],
+        output_names=[f"{_OUTPUT_PREFIX}{name}" for name in output_names],
+        verbose=False,
+    )
+    assert program is not None  # noqa: S101 -- None only without dynamo
+    return program
+
+
+def _export(traced: nn.Module, example: tuple[Tensor, ...], axes: tuple[Any, ...]) -> torch.export.ExportedProgram:
+    """Export for all sizes; where torch finds some that the code treats in a way of its own, for those it can."""
+    try:
+        return torch.export.export(traced, example, dynamic_shapes=(axes,))
+    except torch._dynamo.exc.UserError as error:
+        if "Constraints violated" not in str(error):
+            raise
+        free = tuple(dict.fromkeys(named, torch.export.Dim.AUTO) for named in axes)
+        return torch.export.export(traced, example, dynamic_shapes=(free,))
+
+
+def _say_what_is_grouped(program: torch.export.ExportedProgram) -> None:
+    """Tell where one key head serves all query heads: torch repeats it silently, its exporter wants to be told."""
+    for node in program.graph.nodes:
+        if node.target is torch.ops.aten.scaled_dot_product_attention.default:
+            query, key = (value.meta["val"].shape for value in node.args[:2])
+            if len(query) == len(key) == 4 and key[1] == 1 != query[1]:
+                node.kwargs = {**node.kwargs, "enable_gqa": True}
+
+
+def _reason(error: BaseException) -> str:
+    """What an error of torch's exporter says in one line: its first cause, without advice on logging."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
+    first, advice, _ = (lines or [type(error).__name__])[0].partition(" For more information")
+    detail = f" {lines[1]}" if advice and len(lines) > 1 else ""
+    return textwrap.shorten(first + detail, _REASON_CHARACTERS, placeholder=" ...")
+
+
+def rename_axes(model: ModelProto, names: Mapping[str, str]) -> None:
+    """Give symbolic axes other names, everywhere in a graph."""
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info):
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param in names:
+                dim.dim_param = names[dim.dim_param]
 
 
 def externalize(graph: ModelProto, weights_file: Path) -> ModelProto:

@@ -1,19 +1,14 @@
 """Reads real inputs, to calibrate a quantised graph with and to measure its accuracy on; the command line calls it."""
 
 from pathlib import Path
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from export.sources import Source
-from model.text import TextNetwork
+from export.traits import Feed
 from server.errors import InvalidInput
 from server.images import read_image
 from server.text import TextReader
-
-# One row of every input of a graph, by name, each [1, ...].
-Feed = dict[str, NDArray[Any]]
 
 _FEWEST = 8
 _MOST_PIXELS = 50_000_000
@@ -34,7 +29,7 @@ def read_samples(path: Path, source: Source) -> list[Feed]:
     Raises:
         SampleError: The path is of the other kind, holds too little, or something in it cannot be read.
     """
-    is_text = isinstance(source.network, TextNetwork)
+    is_text = source.traits.is_text
     if not (path.is_file() if is_text else path.is_dir()):
         expected = "a text file, one text a line" if is_text else "a folder of images"
         raise SampleError(f"--samples: {path}: expected {expected}, since {source.name} takes those")
@@ -45,10 +40,9 @@ def read_samples(path: Path, source: Source) -> list[Feed]:
 
 
 def _read_texts(path: Path, source: Source) -> list[Feed]:
-    assert source.tokenizer_file  # noqa: S101 -- every text network has one
-    assert isinstance(source.network, TextNetwork)  # noqa: S101 -- checked by the caller
-    positions = source.network.config.encoder.max_positions
-    reader = TextReader(source.tokenizer_file, min(source.max_tokens or positions, positions))
+    if source.tokenizer_file is None:
+        raise SampleError(f"--samples: {source.name} has no tokenizer; expected one in its folder")
+    reader = TextReader(source.tokenizer_file, source.most_tokens)
     try:
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
@@ -58,12 +52,13 @@ def _read_texts(path: Path, source: Source) -> list[Feed]:
 
 
 def _read_images(path: Path, source: Source) -> list[Feed]:
-    assert source.image  # noqa: S101 -- every vision network has one
+    if source.image is None:
+        raise SampleError(f"--samples: {source.name} takes no images; expected another network")
     feeds = []
     for file in sorted(entry for entry in path.iterdir() if entry.is_file()):
         try:
             pixels = read_image(file.read_bytes(), source.image, _MOST_PIXELS)
         except InvalidInput as error:
             raise SampleError(f"--samples: {file}: {error}") from error
-        feeds.append({"pixel_values": pixels.values[None]})
+        feeds.append({source.traits.inputs[0].name: pixels.values[None]})
     return feeds

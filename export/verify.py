@@ -1,23 +1,51 @@
 """Compares the exported graphs with the network before anything is published; called by build."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime
 import torch
 from numpy.typing import NDArray
+from onnx import ModelProto
 from torch import Tensor
 
-from export.graph import example_inputs
-from model.checkpoint import Network
-from model.text import TextNetwork
-from model.vit import VisionTransformer
-from server.contract import PLAIN_GRAPH, TAPPED_GRAPH, Check, Precision
+from export.accuracy import Answer
+from export.probe import Axes
+from export.traits import Feed, Traits, pad
+from server.contract import (
+    CONTRIBUTIONS_GRAPH,
+    LOWERED_GRAPH,
+    PLAIN_GRAPH,
+    SEQUENCE_AXIS,
+    TAPPED_GRAPH,
+    Check,
+    Precision,
+)
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]
+Reference = Callable[[Feed], Answer]
+
+
+class Exportable(Protocol):
+    """A network that says what it looked at: one of model/, or one of the transformers library."""
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """In the order in which it takes them."""
+        ...
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Return its outputs by name."""
+        ...
+
+    @property
+    def explain(self) -> Callable[..., tuple[dict[str, Tensor], list[Tensor]]]:
+        """Return them and each layer's weights, float [B, H, Q, K]."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -29,35 +57,58 @@ class Limits:
         plain: Of the tapped graph from the plain one.
         row_sum: Of the sum of a row of attention from 1.
         padding: Of a row in a padded batch from the row alone.
+        lowered: Of the lowered form from the tapped graph.
     """
 
     torch: float | None
     plain: float
     row_sum: float
     padding: float
+    lowered: float = 1e-5
 
 
 # Where numbers are rounded to eleven or eight bits, the last bit of a sum can move a result by one step.
 LIMITS: dict[Precision, Limits] = {
     "float32": Limits(torch=1e-4, plain=1e-5, row_sum=1e-5, padding=1e-5),
-    "float16": Limits(torch=None, plain=1e-2, row_sum=5e-3, padding=1e-2),
-    "int8": Limits(torch=None, plain=1e-5, row_sum=1e-5, padding=5e-2),
+    "float16": Limits(torch=None, plain=1e-2, row_sum=5e-3, padding=1e-2, lowered=1e-2),
+    "int8": Limits(torch=None, plain=1e-5, row_sum=1e-5, padding=5e-2, lowered=5e-2),
 }
 SEED = 0
 # All the attention of one image takes layers x heads x patches^2 numbers: above this, batches of 1 and 2 must do.
-_MANY_PATCHES = 512
+_MANY_POSITIONS = 512
 
 
 class VerificationError(ValueError):
     """The graphs do not do what the network does; lists every failed check with its difference and limit."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Case:
     """One batch to try, by input name, and the true length of each row (text only)."""
 
-    inputs: dict[str, Tensor]
+    feed: Feed
     lengths: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Graphs:
+    """What is compared: both sessions, what they take, the axes of every output, and how much may differ."""
+
+    plain: onnxruntime.InferenceSession
+    tapped: onnxruntime.InferenceSession
+    traits: Traits
+    axes: Mapping[str, Axes]
+    limits: Limits
+
+    @property
+    def outputs(self) -> list[str]:
+        """Names of the ordinary outputs."""
+        return [value.name for value in self.plain.get_outputs()]
+
+    @property
+    def attentions(self) -> list[str]:
+        """Names of the attention outputs, in the order of the layers."""
+        return [name for name in self.axes if name.startswith("attention.")]
 
 
 @dataclass(frozen=True)
@@ -72,19 +123,19 @@ class Difference:
 
 
 def verify(
-    network: Network,
+    reference: Reference,
     folder: Path,
-    attention_names: Sequence[str],
-    image_size: int | None,
+    traits: Traits,
+    axes: Mapping[str, Axes],
     precision: Precision = "float32",
 ) -> tuple[Check, ...]:
     """Run network and graphs on batches of several sizes, lengths and paddings and compare everything.
 
     Args:
-        network: In evaluation mode.
+        reference: The network, written out; or the graph as it was read, which gives no attention.
         folder: Holds the plain and the tapped graph and their weights.
-        attention_names: The tapped graph's attention outputs, in the order of the layers.
-        image_size: Edge in pixels of the images, None for the network's own.
+        traits: Of the inputs.
+        axes: Of every output of the tapped graph, by name.
         precision: Of the graphs; one that ONNX Runtime can run on the CPU.
 
     Returns:
@@ -97,9 +148,22 @@ def verify(
         onnxruntime.InferenceSession(folder / name, providers=["CPUExecutionProvider"])
         for name in (PLAIN_GRAPH, TAPPED_GRAPH)
     )
+    others = {value.name for value in tapped.get_outputs()}
+    tapped_axes = {name: one for name, one in axes.items() if name in others}
+    graphs = Graphs(plain, tapped, traits, tapped_axes, LIMITS[precision])
     differences: list[Difference] = []
-    for case in make_cases(network, image_size):
-        differences += compare_case(network, plain, tapped, attention_names, case, LIMITS[precision])
+    for case in make_cases(traits, axes):
+        differences += compare_case(reference, graphs, case)
+    if (folder / LOWERED_GRAPH).exists():
+        lowered = onnxruntime.InferenceSession(folder / LOWERED_GRAPH, providers=["CPUExecutionProvider"])
+        for case in make_cases(traits, axes)[:3]:
+            differences += compare_lowered(lowered, graphs, case)
+    if (folder / CONTRIBUTIONS_GRAPH).exists():
+        session = onnxruntime.InferenceSession(folder / CONTRIBUTIONS_GRAPH, providers=["CPUExecutionProvider"])
+        names = [value.name for value in session.get_outputs()]
+        contributing = replace(graphs, tapped=session, axes={name: axes[name] for name in names})
+        for case in make_cases(traits, axes):
+            differences += compare_contributions(contributing, case)
     table = summarize(differences)
     failed = [line for line in table if not line.max_abs <= line.limit]
     if failed:
@@ -108,98 +172,134 @@ def verify(
     return table
 
 
-def make_cases(network: Network, image_size: int | None) -> list[Case]:
-    """Make batches of 1, 2 and 5 rows; of texts with 3 to 64 tokens, even and ragged."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(SEED)
-        if not isinstance(network, TextNetwork):
-            batches = (1, 2, 5) if _patches(network, image_size) <= _MANY_PATCHES else (1, 2)
-            return [Case({"pixel_values": example_inputs(network, batch, 0, image_size)[0]}) for batch in batches]
-        longest = network.config.encoder.max_positions
-        ragged = [(3,), (16, 16), (5, 17, 3, 9, 12), (64, 7), (33, 64, 1)]
-        return [_text_case(network, tuple(min(length, longest) for length in lengths)) for lengths in ragged]
+def make_cases(traits: Traits, axes: Mapping[str, Axes]) -> list[Case]:
+    """Make batches of 1, 2 and 5 rows; of texts with 1 to 64 tokens, even and ragged."""
+    if not traits.is_text:
+        positions = max((axis for one in axes.values() for axis in one[-1:] if isinstance(axis, int)), default=0)
+        batches = (1, 2, 5) if positions <= _MANY_POSITIONS else (1, 2)
+        return [Case(_feed(traits, batch, 9)) for batch in batches]
+    ragged = [(3,), (16, 16), (5, 17, 3, 9, 12), (64, 7), (33, 64, 1)]
+    return [_text_case(traits, tuple(min(length, traits.longest) for length in lengths)) for lengths in ragged]
 
 
-def _patches(network: VisionTransformer, image_size: int | None) -> int:
-    return ((image_size or network.config.image_size) // network.config.patch_size) ** 2
+def _text_case(traits: Traits, lengths: tuple[int, ...]) -> Case:
+    return Case(pad(_feed(traits, len(lengths), max(lengths)), traits, lengths), lengths)
 
 
-def _text_case(network: TextNetwork, lengths: tuple[int, ...]) -> Case:
-    input_ids, mask = example_inputs(network, len(lengths), max(lengths), None)
-    for row, length in enumerate(lengths):
-        input_ids[row, length:] = 0
-        mask[row, length:] = 0
-    return Case({"input_ids": input_ids, "attention_mask": mask}, lengths)
+def _feed(traits: Traits, batch: int, length: int) -> Feed:
+    """Make inputs of a length, other sequences a little longer."""
+    sizes = traits.fit({name: length + 3 * place for place, name in enumerate(traits.axes)})
+    return traits.example(batch, sizes, SEED)
 
 
-def compare_case(
-    network: Network,
-    plain: onnxruntime.InferenceSession,
-    tapped: onnxruntime.InferenceSession,
-    attention_names: Sequence[str],
-    case: Case,
-    limits: Limits,
-) -> Iterator[Difference]:
+def reference_of(network: Exportable) -> Reference:
+    """Make a reference of a network: answers in numpy, attention written out."""
+
+    def ask(feed: Feed) -> Answer:
+        with torch.inference_mode():
+            tensors = [torch.from_numpy(feed[name]) for name in network.input_names]
+            outputs, attentions = network(*tensors), network.explain(*tensors)[1]
+        return {name: one.numpy() for name, one in outputs.items()}, [one.numpy() for one in attentions]
+
+    return ask
+
+
+def reference_of_graph(graph: ModelProto) -> Reference:
+    """Make a reference of a graph as it was read."""
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_outputs()]
+
+    def ask(feed: Feed) -> Answer:
+        values: Sequence[Any] = session.run(names, feed)
+        return dict(zip(names, values, strict=True)), []
+
+    return ask
+
+
+def compare_case(reference: Reference, graphs: Graphs, case: Case) -> Iterator[Difference]:
     """Yield every difference in one case; positions that are padding are left out."""
-    with torch.inference_mode():
-        outputs = {name: tensor.numpy() for name, tensor in network(**case.inputs).items()}
-        attentions = [tensor.numpy() for tensor in network.explain(**case.inputs)[1]]
-    feed = {name: tensor.numpy() for name, tensor in case.inputs.items()}
-    from_plain = dict(zip(outputs, plain.run(list(outputs), feed), strict=True))
-    names = [*outputs, *attention_names]
-    from_tapped = dict(zip(names, tapped.run(names, feed), strict=True))
-    for name, reference in outputs.items():
-        if limits.torch:
-            yield _difference(name, "against torch", from_plain[name], reference, case, limits.torch)
-        yield _difference(name, "against plain", from_tapped[name], from_plain[name], case, limits.plain)
-    for name, reference in zip(attention_names, attentions, strict=True):
-        if limits.torch:
-            yield _difference(name, "against torch", from_tapped[name], reference, case, limits.torch)
+    limits, outputs = graphs.limits, graphs.outputs
+    from_plain = dict(zip(outputs, graphs.plain.run(list(outputs), case.feed), strict=True))
+    from_tapped = dict(zip(graphs.axes, graphs.tapped.run(list(graphs.axes), case.feed), strict=True))
+    yield from _compare_plain(graphs, from_plain, from_tapped, case)
+    for name in graphs.attentions:
         sums = from_tapped[name].sum(-1, dtype=np.float64)
-        yield _difference(name, "rows sum to 1", sums, np.ones_like(sums), case, limits.row_sum)
-    if len(case.lengths) > 1:
-        yield from _compare_unpadded(tapped, names, feed, from_tapped, case, limits.padding)
+        yield _difference(name, "rows sum to 1", sums, np.ones_like(sums), case, graphs, limits.row_sum)
+    if limits.torch:
+        yield from _compare_reference(reference, graphs, {**from_tapped, **from_plain}, case, limits.torch)
 
 
-def _compare_unpadded(
-    tapped: onnxruntime.InferenceSession,
-    names: list[str],
-    feed: dict[str, Array],
-    padded: dict[str, Array],
-    case: Case,
-    padding_limit: float,
+def compare_contributions(graphs: Graphs, case: Case) -> Iterator[Difference]:
+    """Yield the differences of the contributions graph, which stands in place of the tapped one."""
+    from_plain = dict(zip(graphs.outputs, graphs.plain.run(graphs.outputs, case.feed), strict=True))
+    found = dict(zip(graphs.axes, graphs.tapped.run(list(graphs.axes), case.feed), strict=True))
+    yield from _compare_plain(graphs, from_plain, found, case)
+
+
+def _compare_plain(
+    graphs: Graphs, from_plain: Mapping[str, Array], found: Mapping[str, Array], case: Case
 ) -> Iterator[Difference]:
+    """Yield how ordinary outputs differ from the plain graph's, and rows of a padded batch from themselves alone."""
+    for name, expected in from_plain.items():
+        yield _difference(name, "against plain", found[name], expected, case, graphs, graphs.limits.plain)
+    if len(case.lengths) > 1:
+        yield from _compare_unpadded(graphs, found, case)
+
+
+def _compare_reference(
+    reference: Reference, graphs: Graphs, found: Mapping[str, Array], case: Case, limit: float
+) -> Iterator[Difference]:
+    """Compare with a network, or with the file that a graph was read from, which has no attention to compare."""
+    expected, attentions = reference(case.feed)
+    check = "against torch" if attentions else "against the file"
+    if attentions and len(attentions) != len(graphs.attentions):
+        raise VerificationError(f"the network has {len(attentions)} layers, its graph {len(graphs.attentions)}")
+    named = dict(zip(graphs.attentions, attentions, strict=False))
+    for name, array in {**expected, **named}.items():
+        yield _difference(name, check, found[name], array, case, graphs, limit)
+
+
+def compare_lowered(lowered: onnxruntime.InferenceSession, graphs: Graphs, case: Case) -> Iterator[Difference]:
+    """Yield the differences of the lowered form from the tapped graph."""
+    names = list(graphs.axes)
+    both = (session.run(names, case.feed) for session in (lowered, graphs.tapped))
+    for name, got, expected in zip(names, *both, strict=True):
+        yield _difference(name, "lowered form", got, expected, case, graphs, graphs.limits.lowered)
+
+
+def _compare_unpadded(graphs: Graphs, padded: Mapping[str, Array], case: Case) -> Iterator[Difference]:
     """Run each row alone at its own length; it must not matter what it was batched with."""
+    names = list(graphs.axes)
+    inputs = {spec.name: spec.axes for spec in graphs.traits.inputs}
     for row, length in enumerate(case.lengths):
-        alone = tapped.run(names, {name: array[row : row + 1, :length] for name, array in feed.items()})
-        for name, reference in zip(names, alone, strict=True):
-            is_attention = name.startswith("attention.")
-            got = _true_part(name, padded[name][row], length)
-            scale = max(1.0, float(np.abs(reference).max()))
-            limit = padding_limit if is_attention else padding_limit * scale
-            yield Difference(name, "against unpadded", _max_abs(got, reference[0]), scale, limit)
+        alone = graphs.tapped.run(
+            names, {name: _cut(array[row : row + 1], inputs[name], length) for name, array in case.feed.items()}
+        )
+        for name, expected in zip(names, alone, strict=True):
+            got = _cut(padded[name][row : row + 1], graphs.axes[name], length)
+            scale = max(1.0, float(np.abs(expected).max(initial=0)))
+            limit = graphs.limits.padding * (scale if name not in graphs.attentions else 1)
+            yield Difference(name, "against unpadded", _max_abs(got, expected), scale, limit)
 
 
-def _difference(name: str, check: str, got: Array, reference: Array, case: Case, limit: float) -> Difference:
+def _difference(
+    name: str, check: str, got: Array, expected: Array, case: Case, graphs: Graphs, limit: float
+) -> Difference:
+    axes = graphs.axes[name][: got.ndim]
+    rows = [(got, expected)]
     if case.lengths:
         rows = [
-            (_true_part(name, a, n), _true_part(name, b, n))
-            for a, b, n in zip(got, reference, case.lengths, strict=True)
+            (_cut(got[row : row + 1], axes, length), _cut(expected[row : row + 1], axes, length))
+            for row, length in enumerate(case.lengths)
         ]
-    else:
-        rows = [(got, reference)]
-    scale = _largest(np.abs(b).max() for _, b in rows)
-    scaled_limit = limit * max(1.0, scale) if not name.startswith("attention.") else limit
+    scale = _largest(np.abs(b).max(initial=0) for _, b in rows)
+    scaled_limit = limit * (max(1.0, scale) if name not in graphs.attentions else 1)
     return Difference(name, check, _largest(_max_abs(a, b) for a, b in rows), scale, scaled_limit)
 
 
-def _true_part(name: str, row: Array, length: int) -> Array:
-    """Cut padding off one row: hidden states [N, D], attention [H, N, N] or its sums [H, N]; vectors stay."""
-    if name == "last_hidden_state":
-        return row[:length]
-    if name.startswith("attention."):
-        return row[:, :length, :length] if row.ndim == 3 else row[:, :length]
-    return row
+def _cut(row: Array, axes: Sequence[int | str | None], length: int) -> Array:
+    """Cut padding off every axis that is the sequence's."""
+    return row[tuple(slice(length) if axis == SEQUENCE_AXIS else slice(None) for axis in axes)]
 
 
 def _largest(values: Iterable[float]) -> float:
@@ -208,8 +308,10 @@ def _largest(values: Iterable[float]) -> float:
 
 
 def _max_abs(got: Array, reference: Array) -> float:
-    """Largest absolute difference; NaN if there is one anywhere, which no limit admits."""
-    return float(np.abs(got - reference).max())
+    """Largest absolute difference; NaN if there is one anywhere, infinite for other shapes, which no limit admits."""
+    if got.shape != reference.shape:
+        return math.inf
+    return float(np.abs(got - reference).max(initial=0))
 
 
 def summarize(differences: Sequence[Difference]) -> tuple[Check, ...]:

@@ -41,11 +41,12 @@ def nudged(source: Source) -> Source:
 
 
 def test_an_artifact_holds_all_that_the_server_needs(source: Source, out: Path) -> None:
-    """Two graphs, one weights file, tokenizer, contract with true hashes and a verification table."""
+    """Four graphs, one weights file, tokenizer, contract with true hashes and a verification table."""
     steps: list[str] = []
     built = build(source, out, steps.append)
     assert (built.folder, built.unchanged) == (out / "tiny-text" / "1", False)
-    files = ["attention.onnx", "contract.json", "model.onnx", "tokenizer.json", "weights.bin"]
+    graphs = ["attention.lowered.onnx", "attention.onnx", "contributions.onnx", "model.onnx"]
+    files = sorted([*graphs, "contract.json", "tokenizer.json", "weights.bin"])
     assert everything_below(built.folder) == files
     contract = read_contract(built.folder / "contract.json")
     assert contract == built.contract
@@ -56,7 +57,8 @@ def test_an_artifact_holds_all_that_the_server_needs(source: Source, out: Path) 
     checks = {(line.tensor, line.check) for line in contract.verification}
     for tensor in ("last_hidden_state", "embedding", "logits", "attention.0", "attention.1"):
         assert {(tensor, "against torch"), (tensor, "against unpadded")} <= checks
-    assert {("attention.0", "rows sum to 1"), ("logits", "against plain")} <= checks
+    assert {("attention.0", "rows sum to 1"), ("logits", "against plain"), ("attention.1", "lowered form")} <= checks
+    assert [layer.value_norms for layer in contract.attention] == ["value_norms.0", "value_norms.1"]
     assert all(line.max_abs <= line.limit for line in contract.verification)
     assert set(contract.made_with) == {"regard", "torch", "onnx", "onnxscript"}
     assert steps == ["tracing the network", "tapping attention", "verifying against the network", "publishing"]
@@ -148,7 +150,8 @@ def test_the_embedded_artifact_is_the_committed_checkpoint() -> None:
     folder = EMBEDDED_MODELS / "fashion" / "1"
     contract = read_contract(folder / "contract.json")
     assert contract.files == {name: sha256_of(folder / name) for name in contract.files}
-    assert {line.check for line in contract.verification} == {"against torch", "against plain", "rows sum to 1"}
+    checks = {"against torch", "against plain", "rows sum to 1", "lowered form"}
+    assert {line.check for line in contract.verification} == checks
 
 
 def test_the_command_line_prints_the_table_and_where_the_artifact_lies(out: Path) -> None:
@@ -166,7 +169,7 @@ def test_the_command_line_prints_the_table_and_where_the_artifact_lies(out: Path
 @pytest.mark.parametrize(
     ("argument", "message"),
     [
-        ("nowhere", "error: nowhere: neither a folder nor one of the known names fashion, minilm, sentiment, vit-s14"),
+        ("nowhere", "error: nowhere: neither a folder, nor an ONNX file, nor one of the known names fashion, minilm"),
         (".", "config.json: not found; expected a checkpoint folder with config.json"),
     ],
 )

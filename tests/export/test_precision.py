@@ -18,8 +18,10 @@ from export.accuracy import AccuracyError, measure_accuracy, misses
 from export.build import Precise, build
 from export.graph import to_onnx
 from export.quantize import Quantizer
-from export.samples import Feed, SampleError, read_samples
+from export.samples import SampleError, read_samples
 from export.sources import Source, load_folder
+from export.traits import Feed
+from model.text import TextNetwork
 from server.contract import Accuracy, Precision, read_contract
 from tests.e2e.conftest import ROOT
 from tests.golden import GOLDEN_NETWORK
@@ -64,7 +66,7 @@ def test_a_lower_precision_has_the_same_outputs_nearly(
     assert measures["cosine, mean"].value > 0.99
     assert measures["label agreement"].inputs == len(TEXTS) // 2
     checks = {line.check for line in contract.verification}
-    assert checks == {"against plain", "rows sum to 1", "against unpadded"}
+    assert checks == {"against plain", "rows sum to 1", "against unpadded", "lowered form"}
     for feed in samples:
         exact = run(full.folder, "attention.onnx", feed)
         for name, array in run(built.folder, "attention.onnx", feed).items():
@@ -116,7 +118,8 @@ def test_ever_more_products_stay_in_float32_until_the_limits_are_kept(
 
 def test_smoothing_alone_changes_nothing(source: Source, samples: list[Feed]) -> None:
     """With every product left in float32 the graph gives what it gave."""
-    graph = to_onnx(source.network)
+    assert isinstance(source.network, TextNetwork)
+    graph = to_onnx(source.network, source.traits)
     before = graph.SerializeToString()
     quantizer = Quantizer(graph, samples)
     left = quantizer.quantize(quantizer.products)

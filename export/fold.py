@@ -1,0 +1,29 @@
+"""Lets ONNX Runtime fold the constants of a graph that comes from elsewhere; build calls it.
+
+Otherwise each session would fold them for itself, in an order of its own, and the packed weights of the plain and the
+tapped graph would not come out the same (server/packing.py), so that they could not be shared.
+"""
+
+import tempfile
+from pathlib import Path
+
+import onnx
+import onnxruntime
+from onnx import ModelProto
+
+_ERRORS_ONLY = 3
+_MOST_BYTES = 2**31 - 2**20  # of a message in memory; larger graphs stay as they are
+
+
+def fold_constants(model: ModelProto) -> ModelProto:
+    """Return the graph with what does not depend on its inputs computed; operators stay ONNX's own."""
+    options = onnxruntime.SessionOptions()
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
+    options.log_severity_level = _ERRORS_ONLY
+    if model.ByteSize() > _MOST_BYTES:
+        return model
+    with tempfile.TemporaryDirectory(prefix="regard-") as folder:
+        target = Path(folder, "folded.onnx")
+        options.optimized_model_filepath = str(target)
+        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        return onnx.load(target)

@@ -1,0 +1,138 @@
+"""Finds out by running a graph what its outputs' axes are, and who looks at whom; build calls it."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+from onnx import ModelProto
+
+from export.tapping.view import TapError, name_of
+from export.traits import Feed, Traits
+from server.contract import BATCH_AXIS
+
+Axes = tuple[int | str | None, ...]
+Kind = Literal["self", "causal", "cross"]
+Run = Callable[[Feed], dict[str, NDArray[Any]]]
+
+# Two runs with every symbolic axis of another size: what stays the same is fixed, what follows an axis is that axis.
+_BATCHES = (2, 3)
+_ATTENTION = "attention."
+
+
+class ProbeError(ValueError):
+    """A graph that does not run on its own inputs."""
+
+
+def find_axes(run: Run, traits: Traits) -> tuple[dict[str, Axes], dict[str, Kind]]:
+    """Run a graph twice.
+
+    Args:
+        run: Returns every output by name.
+        traits: Of the inputs.
+
+    Returns:
+        The axes of each output by name: a size where fixed, the name of an input's axis, or None where it is neither;
+        and of each output with four axes whether it holds self-, causal or cross-attention.
+
+    Raises:
+        ProbeError: It cannot be loaded or run.
+    """
+    runs = [
+        (sizes | {BATCH_AXIS: batch}, run(traits.example(batch, sizes)))
+        for batch, sizes in zip(_BATCHES, _sizes(traits), strict=True)
+    ]
+    (sizes, outputs), (other_sizes, other_outputs) = runs
+    axes = {
+        name: tuple(map(_Namer(sizes, other_sizes), array.shape, other_outputs[name].shape))
+        for name, array in outputs.items()
+    }
+    kinds = {name: _kind(axes[name], array) for name, array in other_outputs.items() if array.ndim == 4}
+    return axes, kinds
+
+
+def declare_axes(model: ModelProto, axes: Mapping[str, Axes]) -> None:
+    """Write axes into a graph's outputs; an unknown one stays without a name.
+
+    Raises:
+        TapError: Attention is not [batch, heads, query, key]; names the node.
+    """
+    batch = _first_axis(model)
+    for value in model.graph.output:
+        if value.name.startswith(_ATTENTION) and (len(axes[value.name]) != 4 or axes[value.name][0] != batch):
+            found = ", ".join(str(axis or "?") for axis in axes[value.name])
+            raise TapError(
+                f"{_maker(model, value.name)}: its weights are [{found}]; expected [{batch}, heads, query, key] "
+                "(windows in the batch, or no batch, cannot be served)"
+            )
+        tensor = value.type.tensor_type
+        tensor.ClearField("shape")
+        tensor.shape.SetInParent()
+        for axis in axes[value.name]:
+            dim = tensor.shape.dim.add()
+            if isinstance(axis, int):
+                dim.dim_value = axis
+            elif axis:
+                dim.dim_param = axis
+
+
+def _first_axis(model: ModelProto) -> int | str:
+    dim = model.graph.input[0].type.tensor_type.shape.dim[0]
+    return dim.dim_param or dim.dim_value
+
+
+def _maker(model: ModelProto, output: str) -> str:
+    return next((name_of(node) for node in model.graph.node if output in node.output), output)
+
+
+class _Namer:
+    """Tells what an axis is from its sizes in both runs."""
+
+    def __init__(self, sizes: Mapping[str, int], other_sizes: Mapping[str, int]) -> None:
+        self._names = {(size, other_sizes[name]): name for name, size in sizes.items()}
+
+    def __call__(self, size: int, other_size: int) -> int | str | None:
+        return self._names.get((size, other_size), size if size == other_size else None)
+
+
+def _sizes(traits: Traits) -> tuple[dict[str, int], dict[str, int]]:
+    """Choose two sizes for each symbolic axis that no other axis has, within its limit."""
+    first, second = dict[str, int](), dict[str, int]()
+    for place, axis in enumerate(traits.axes):
+        larger = min(7 + 5 * place, traits.limit(axis) // traits.unit(axis))
+        first[axis], second[axis] = max(1, min(5 + 3 * place, larger - 1)), larger
+    return traits.fit(first), traits.fit(second)
+
+
+def run_graph(path: Path) -> Run:
+    """Make a function that runs a graph and returns all of its outputs.
+
+    Raises:
+        ProbeError: It cannot be loaded; the function raises it where it does not run.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what is wrong is raised
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions have no common base
+        raise ProbeError(f"{path.name}: ONNX Runtime cannot load it: {str(error).strip()}") from error
+    names = [value.name for value in session.get_outputs()]
+
+    def run(feed: Feed) -> dict[str, NDArray[Any]]:
+        try:
+            values: Sequence[Any] = session.run(names, feed)
+        except Exception as error:  # ONNX Runtime's exceptions have no common base
+            shapes = {name: array.shape for name, array in feed.items()}
+            raise ProbeError(f"{path.name}: does not run on inputs of {shapes}: {str(error).strip()}") from error
+        return dict(zip(names, values, strict=True))
+
+    return run
+
+
+def _kind(axes: Axes, weights: NDArray[Any]) -> Kind:
+    """Cross-attention has other keys than queries; in a causal one no query looks behind itself."""
+    if axes[2] != axes[3] or weights.shape[2] != weights.shape[3]:
+        return "cross"
+    return "causal" if weights.shape[2] > 1 and not np.triu(weights, 1).any() else "self"

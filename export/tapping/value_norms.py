@@ -1,0 +1,114 @@
+"""Adds to a tapped graph how long each position's value vector is after its head's part of the output projection.
+
+Kobayashi et al. 2020, "Attention is Not Only a Weight", section 3: a head adds to its query the vectors alpha f(x) with
+f(x) = (x W_V + b_V) W_O, so that a weight counts for as much as alpha ||f(x)||.
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from onnx import NodeProto, TensorProto
+
+from export.tapping.rule import Found
+from export.tapping.view import GraphView, attribute
+
+_RESHAPES = frozenset({"Reshape", "Flatten", "Squeeze"})
+_UNCHANGED = frozenset({"Cast", "Identity", "Dropout"})
+
+
+def add_value_norms(view: GraphView, found: Found, output: str) -> bool:
+    """Compute ||v_k W_h|| for every head h and key k, float32 [B, H, K].
+
+    With W_h^T = Q R (Q orthonormal), it equals ||R v_k||: a product with a matrix of head_dim by head_dim, which lies
+    in the graph, instead of one with the whole projection.
+
+    Args:
+        view: The tapped graph.
+        found: The attention.
+        output: Name of the new value.
+
+    Returns:
+        Whether it was possible: the graph has to show values by head and a projection by a weight of its own.
+    """
+    shape, projection = view.shape(found.values), find_projection(view, found.attended)
+    if projection is None or shape is None or len(shape) != 4:
+        return False
+    key_heads, head_dim = shape[1], shape[3]
+    if not isinstance(head_dim, int):
+        head_dim = _divide(projection.shape[0], (view.shape(found.weights) or (None,) * 4)[1])
+    if not isinstance(key_heads, int) or not isinstance(head_dim, int) or projection.shape[0] % (key_heads * head_dim):
+        return False
+    groups = projection.shape[0] // head_dim // key_heads
+    factors = _triangular(projection, head_dim).reshape(key_heads, groups, head_dim, -1)
+    values = view.add("Cast", [found.values], f"{output}.values", to=TensorProto.FLOAT)
+    axes = _numbers(view, f"{output}.axes", [0, key_heads, 1, -1, head_dim])
+    grouped = view.add("Reshape", [values, axes], f"{output}.grouped")
+    factors_name = view.add_constant(factors, f"{output}.factors")
+    projected = view.add("MatMul", [grouped, factors_name], f"{output}.projected")  # [B, kv heads, groups, K, d]
+    lengths = _reduce_last(view, projected, f"{output}.lengths")  # [B, kv heads, groups, K]
+    view.add("Reshape", [lengths, _numbers(view, f"{output}.heads", [0, key_heads * groups, -1])], output)
+    return True
+
+
+def find_projection(view: GraphView, attended: str) -> NDArray[np.float32] | None:
+    """Follow attended values to the matrix they are multiplied with.
+
+    Returns:
+        float32 [H * head_dim, D], its rows in the order of the heads; None where it is no weight, or where the values
+        go another way: changed, in another order, to more than one place.
+    """
+    rank, value = view.rank(attended), attended
+    if rank not in (3, 4):
+        return None
+    order = list(range(4)) if rank == 4 else []  # of the axes, while heads have one of their own
+    while (node := _only_taker(view, value)) is not None and node.input[0] == value:
+        if node.op_type in ("MatMul", "Gemm"):
+            return None if order else _weight_of(view, node)
+        if node.op_type == "Transpose":
+            turn = list(attribute(node, "perm", []))
+            if turn[-1:] != [len(turn) - 1]:
+                return None
+            order = [order[axis] for axis in turn] if order else []
+        elif node.op_type in _RESHAPES:
+            if order and order[-2:] != [1, 3]:
+                return None
+            order = []
+        elif node.op_type not in _UNCHANGED:
+            return None
+        value = node.output[0]
+    return None
+
+
+def _only_taker(view: GraphView, value: str) -> NodeProto | None:
+    takers = [node for node in view.consumers(value) if node.op_type not in ("Shape", "Size")]
+    return takers[0] if len(takers) == 1 else None
+
+
+def _weight_of(view: GraphView, node: NodeProto) -> NDArray[np.float32] | None:
+    weight = view.constant(node.input[1])
+    if weight is None or weight.ndim != 2 or weight.dtype.kind != "f" or attribute(node, "transA", 0):
+        return None
+    turned = weight.T if attribute(node, "transB", 0) else weight
+    return np.asarray(turned, dtype=np.float32) * np.float32(attribute(node, "alpha", 1.0))
+
+
+def _divide(width: int, heads: int | str | None) -> int | None:
+    return width // heads if isinstance(heads, int) and heads and width % heads == 0 else None
+
+
+def _triangular(projection: NDArray[Any], head_dim: int) -> NDArray[np.float32]:
+    """Return R^T of the QR decomposition of each head's W_h^T; float32 [H, d, d]."""
+    heads = projection.astype(np.float64).reshape(-1, head_dim, projection.shape[1])  # [H, d, D]
+    triangles = [np.asarray(np.linalg.qr(head.T, mode="r")) for head in heads]  # [min(d, D), d]
+    return np.stack([triangle.T for triangle in triangles]).astype(np.float32)
+
+
+def _reduce_last(view: GraphView, value: str, output: str) -> str:
+    if view.opset >= 18:
+        return view.add("ReduceL2", [value, _numbers(view, f"{output}.axis", [-1])], output, keepdims=0)
+    return view.add("ReduceL2", [value], output, axes=[-1], keepdims=0)
+
+
+def _numbers(view: GraphView, name: str, numbers: list[int]) -> str:
+    return view.add_constant(np.array(numbers, dtype=np.int64), name)

@@ -1,0 +1,112 @@
+"""Rule: MatMul, scale, mask, Softmax, MatMul, as exporters before opset 23 write attention; the weights are there.
+
+A softmax over the last axis is attention's where its scores come from a product with computed keys, by way of scaling
+and masking alone, and where what comes out multiplies computed values. So neither a classifier's softmax nor a
+router's is one.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+from onnx import NodeProto
+
+from export.tapping.rule import Found
+from export.tapping.value_norms import find_projection
+from export.tapping.view import GraphView, TapError, attribute, name_of, walk_back
+from export.tapping.write_out import size_of
+from server.contract import BATCH_AXIS
+
+_PRODUCTS = frozenset({"MatMul", "FusedMatMul"})
+_TO_SCORES = frozenset(
+    {"Add", "Sub", "Mul", "Div", "Where", "Cast", "Clip", "Max", "Min", "Tanh", "Reshape", "Identity"}
+    | {"QuantizeLinear", "DequantizeLinear"}
+)
+# What may stand between the softmax and the product: the dropout of training, and torch's care for rows that are
+# masked altogether. Weights are taken behind these, and before what only gives them another form.
+_KEEPS_WEIGHTS = frozenset({"Dropout", "Identity", "Where"})
+_CHANGES_FORM = frozenset({"Cast", "Reshape", "QuantizeLinear", "DequantizeLinear"})
+_FOLDED, _BY_HEAD = 3, 4
+
+
+def tap_written_out(view: GraphView) -> Iterator[Found]:
+    """Find every softmax between two products."""
+    for softmax in view.nodes("Softmax"):
+        if not _is_over_keys(view, softmax) or not _has_scores(view, softmax):
+            continue
+        found = _weighing(view, softmax.output[0])
+        if found is None:
+            continue
+        weights, product, values = found
+        if view.rank(weights) == _FOLDED:
+            yield Found(softmax, _unfold_heads(view, softmax, weights, product))
+        elif view.rank(weights) == _BY_HEAD:
+            yield Found(softmax, weights, values, product.output[0])
+        else:
+            axes = view.rank(weights)
+            raise TapError(f"{name_of(softmax)}: its weights have {axes} axes; expected batch, heads, query, key")
+
+
+def _is_over_keys(view: GraphView, softmax: NodeProto) -> bool:
+    """Whether it runs over the last axis; before opset 13 the axis was where a flattening begins."""
+    axis = attribute(softmax, "axis", -1 if view.opset >= 13 else 1)
+    rank = view.rank(softmax.input[0])
+    return axis == -1 or (axis == rank - 1 if rank else axis in (2, 3))
+
+
+def _has_scores(view: GraphView, softmax: NodeProto) -> bool:
+    """Whether what it normalises is a product with keys that depend on the input; queries may be learned ones."""
+    return any(
+        node.op_type in _PRODUCTS and not view.is_constant(node.input[1])
+        for node in walk_back(view, softmax.input[0], _TO_SCORES)
+    )
+
+
+def _weighing(view: GraphView, weights: str) -> tuple[str, NodeProto, str] | None:
+    """Follow weights to the product with the values.
+
+    Returns:
+        The weights as they enter it, that product, and the values [.., K, d], empty where they are turned or scaled.
+    """
+    for node in view.consumers(weights):
+        if node.op_type in _PRODUCTS and _weighs(view, node, weights, side=0):
+            return weights, node, str(node.input[1]) if node.op_type == "MatMul" else ""
+        for product in view.consumers(node.output[0]) if _swaps_last_axes(node) else []:
+            if product.op_type in _PRODUCTS and _weighs(view, product, node.output[0], side=1):
+                return weights, product, ""
+        if node.op_type in _KEEPS_WEIGHTS and (found := _weighing(view, node.output[0])):
+            return found
+        if node.op_type in _CHANGES_FORM and (found := _weighing(view, node.output[0])):
+            return (weights if found[0] == node.output[0] else found[0]), *found[1:]
+    return None
+
+
+def _swaps_last_axes(node: NodeProto) -> bool:
+    order = list(attribute(node, "perm", [])) if node.op_type == "Transpose" else []
+    return order[-2:] == [len(order) - 1, len(order) - 2]
+
+
+def _weighs(view: GraphView, product: NodeProto, weights: str, side: int) -> bool:
+    """Whether weights are the left side of a product with values that depend on the input; turned, the right side."""
+    turned = attribute(product, "transB" if side else "transA", 0)
+    return product.input[side] == weights and not turned and not view.is_constant(product.input[1 - side])
+
+
+def _unfold_heads(view: GraphView, softmax: NodeProto, weights: str, product: NodeProto) -> str:
+    """Turn weights [B * H, Q, K] into [B, H, Q, K].
+
+    The output projection's width says how many heads there are; without one, a batch axis that is no product says that
+    there is one.
+    """
+    if (view.shape(weights) or (None,))[0] == BATCH_AXIS:
+        count = view.add_constant(np.array([1], dtype=np.int64), f"{weights}.heads")
+    elif (projection := find_projection(view, product.output[0])) is not None:
+        width = view.add_constant(np.array(projection.shape[:1], dtype=np.int64), f"{weights}.width")
+        head_dim = size_of(view, product.output[0], 2, f"{weights}.head_dim")
+        count = view.add("Div", [width, head_dim], f"{weights}.heads")
+    else:
+        raise TapError(f"{name_of(softmax)}: heads are folded into the batch, and no output projection says how many")
+    rest = view.add_constant(np.array([-1], dtype=np.int64), f"{weights}.rest")
+    lengths = [size_of(view, weights, axis, f"{weights}.{axis}") for axis in (1, 2)]
+    axes = view.add("Concat", [rest, count, *lengths], f"{weights}.axes", axis=0)
+    shaped = view.add("Reshape", [weights, axes], f"{weights}.shaped")
+    return view.describe(shaped, (None,) * 4, view.dtype(weights))

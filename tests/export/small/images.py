@@ -1,0 +1,62 @@
+"""Encoders of images and video, and classifiers on them."""
+
+from tests.export.small.family import CLIP, IMAGE, SIZES, Family, families
+
+_MAE = {"decoder_hidden_size": 32, "decoder_num_attention_heads": 4, "decoder_intermediate_size": 48}
+_DPT = {"backbone_out_indices": [0, 1], "neck_hidden_sizes": [16, 32], "fusion_hidden_size": 16}
+_SWIN = {"image_size": 32, "patch_size": 4, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 4], "window_size": 4}
+_PATCHES_AS_PAIRS = {"image_size": [32, 32], "patch_size": [8, 8]}
+
+IMAGES: dict[str, Family] = {
+    **families(
+        IMAGE,
+        {
+            "aimv2_vision_model": {"use_head": False},
+            "beit": {"use_absolute_position_embeddings": True},
+            "blip_vision_model": {},
+            "clip_vision_model": {},
+            "data2vec-vision": {},
+            "deit": {},
+            "dinov2": {},
+            "dinov2_with_registers": {},
+            "dinov3_vit": {"num_register_tokens": 4},
+            "dpt": _DPT,
+            "idefics3_vision": {},
+            "ijepa": {},
+            "internvl_vision": _PATCHES_AS_PAIRS,
+            "mlcd_vision_model": {},
+            "pixio": {},
+            "pixtral": {"head_dim": 8},
+            "sam_vision_model": {"global_attn_indexes": [1], "window_size": 2, "output_channels": 16},
+            "siglip2_vision_model": {"num_patches": 16},
+            "siglip_vision_model": {},
+            "smolvlm_vision": {},
+            "vit": {},
+            "vit_mae": _MAE,
+            "vit_msn": {},
+            "vitdet": {},
+            "yolos": {"image_size": [32, 32], "num_detection_tokens": 5},
+            "beit, image classifier": {},
+            "deit, image classifier": {},
+            "dinov2_with_registers, image classifier": {},
+        },
+    ),
+    **families(
+        CLIP,
+        {
+            "altclip, vision": {},
+            "chinese_clip, vision": {},
+            "clip, vision": {},
+            "metaclip_2, vision": {},
+            "owlvit, vision": {},
+            "siglip, vision": {},
+            "clip, image classifier": {},
+            "siglip, image classifier": {},
+        },
+    ),
+    **families(IMAGE | {"num_frames": 2}, {"timesformer": {}, "videomae": {}, "vivit": {"tubelet_size": [2, 8, 8]}}),
+    "vjepa2": Family("vjepa2", SIZES | {"crop_size": 32, "frames_per_clip": 4, "patch_size": 8}),
+    **families(_SWIN, {"swin": {}, "swinv2": {}}),
+    **families({}, {"cvt": {"image_size": 64}, "hiera": {}, "levit": {}, "pvt": {}, "segformer": {"image_size": 64}}),
+    "resnet": Family("resnet", {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]}),
+}
