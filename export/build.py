@@ -20,12 +20,13 @@ from export.graph import externalize, to_onnx
 from export.probe import Axes, Kind, declare_axes, find_axes, run_graph
 from export.publish import PublishError, existing_versions, publish, same_as_newest, staging_folder
 from export.quantize import Quantizer
+from export.references import Reference, reference_of, reference_of_graph
 from export.sources import Source
 from export.tapping.contributions import tap_contributions
 from export.tapping.tap import FUSED_RULES, RULES, Tap, tap, tap_lowered
 from export.tapping.view import TapError
 from export.traits import Feed, InputSpec, find_patches
-from export.verify import LIMITS, Reference, reference_of, reference_of_graph, verify
+from export.verify import LIMITS, verify
 from server.contract import (
     BATCH_AXIS,
     CONTRIBUTIONS_GRAPH,

@@ -11,12 +11,18 @@ import onnx
 import onnxruntime
 from onnx import ModelProto
 
+from export.probe import ProbeError
+
 _ERRORS_ONLY = 3
 _MOST_BYTES = 2**31 - 2**20  # of a message in memory; larger graphs stay as they are
 
 
 def fold_constants(model: ModelProto) -> ModelProto:
-    """Return the graph with what does not depend on its inputs computed; operators stay ONNX's own."""
+    """Return the graph with what does not depend on its inputs computed; operators stay ONNX's own.
+
+    Raises:
+        ProbeError: It cannot be loaded.
+    """
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
     options.log_severity_level = _ERRORS_ONLY
@@ -25,5 +31,8 @@ def fold_constants(model: ModelProto) -> ModelProto:
     with tempfile.TemporaryDirectory(prefix="regard-") as folder:
         target = Path(folder, "folded.onnx")
         options.optimized_model_filepath = str(target)
-        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        try:
+            onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's exceptions have no common base
+            raise ProbeError(f"ONNX Runtime cannot load the graph: {str(error).strip()}") from error
         return onnx.load(target)

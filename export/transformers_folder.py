@@ -6,7 +6,7 @@ The network is exported with its fused attention (sdpa) and compared with the sa
 
 import dataclasses
 import inspect
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,21 +15,16 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor, nn
+from transformers.modeling_outputs import BaseModelOutput
 
 from export.traits import Traits
 from export.transformers_checkpoint import CLASSIFIERS, Checkpoint, first_line, read_checkpoint
-from export.transformers_traits import describe_inputs, find_grid, main_input, resizing
-from model.checkpoint import CheckpointError, read_pooling
-from model.huggingface import Pooling
-from model.text import mean_over_tokens
-from server.contract import EmbeddingContract, PatchContract
+from export.transformers_pooling import Pooling, choose_pooling
+from export.transformers_traits import describe_inputs, find_grid, resizing
+from model.checkpoint import CheckpointError
+from server.contract import EmbeddingContract
 
-# What a tower that is trained to be compared with another gives for that.
-_PROJECTED = ("text_embeds", "image_embeds")
-_TEXT_TOWER = "_text_model"
 _ROWS, _SIZE = 2, 8  # of the batch, and of symbolic axes, when it is tried
-
-Pool = Callable[[Any, Tensor, Tensor | None], Tensor | None]
 
 
 @dataclass(frozen=True)
@@ -44,17 +39,17 @@ class Loaded:
 class TransformersNetwork(nn.Module):
     """One network twice, with the same weights: fused, and written out to say what it looked at."""
 
-    def __init__(self, fused: Any, explained: Any, traits: Traits, pool: Pool | None) -> None:
+    def __init__(self, fused: Any, explained: Any, traits: Traits, pooling: Pooling | None) -> None:
         """Put both together.
 
         Args:
             fused: In evaluation mode.
             explained: The same with attention written out.
             traits: Of its inputs.
-            pool: Makes the vector from the library's output, the last hidden state and the mask; None for none.
+            pooling: How the vector is made; None for none.
         """
         super().__init__()
-        self.fused, self.explained, self._pool = fused, explained, pool
+        self.fused, self.explained, self._pooling = fused, explained, pooling
         self.input_names = tuple(spec.name for spec in traits.inputs)
         self.classifies = type(fused).__name__.endswith(CLASSIFIERS)
         taken = inspect.signature(fused.forward).parameters
@@ -72,7 +67,7 @@ class TransformersNetwork(nn.Module):
 
         Returns:
             "last_hidden_state" float [B, N, D], of a classifier that of the network below it; "embedding" float
-            [B, D] (see _choose_pooling) where there is one; with a classifier "logits" float [B, C]; of an
+            [B, D] (see choose_pooling) where there is one; with a classifier "logits" float [B, C]; of an
             encoder-decoder also "encoder_last_hidden_state".
         """
         return self._outputs(*self._call(self.fused, inputs), inputs)
@@ -88,6 +83,9 @@ class TransformersNetwork(nn.Module):
         if not self.classifies:
             answer = network(**given, **self._options, **options)
             return answer, answer
+        if network.base_model is network:  # what is below is not told apart
+            answer = network(**given, **self._options, **options, output_hidden_states=True)
+            return answer, BaseModelOutput(answer.hidden_states[-1])
         answers = list[Any]()
         handle = network.base_model.register_forward_hook(lambda module, taken, made: answers.append(made))
         try:
@@ -111,9 +109,9 @@ class TransformersNetwork(nn.Module):
         outputs = {"last_hidden_state": hidden}
         if (encoded := getattr(answer, "encoder_last_hidden_state", None)) is not None:
             outputs["encoder_last_hidden_state"] = encoded
-        if self._pool is not None:
+        if self._pooling is not None:
             given = dict(zip(self.input_names, inputs, strict=True))
-            if (vector := self._pool(base, hidden, given.get("attention_mask"))) is not None:
+            if (vector := self._pooling.vector(base, hidden, given.get("attention_mask"))) is not None:
                 outputs["embedding"] = vector
         if self.classifies:
             outputs["logits"] = answer.logits
@@ -138,7 +136,7 @@ def load_transformers(folder: Path, part: str | None = None, image_size: int | N
         except CheckpointError:
             raise
         except Exception as error:  # the library raises whatever its parts raise
-            family, main = checkpoint.config.model_type, main_input(checkpoint.fused)
+            family, main = checkpoint.config.model_type, checkpoint.main_input
             raise CheckpointError(f"{folder}: {family} does not run on {main} alone: {first_line(error)}") from error
 
 
@@ -146,61 +144,24 @@ def _assemble(checkpoint: Checkpoint, folder: Path, image_size: int | None, *, w
     """Put the network together, run it once, and complete its traits by what it gives."""
     fused, config = checkpoint.fused, checkpoint.config
     traits = describe_inputs(fused, config, image_size, whole=whole)
-    patches = find_grid(fused, traits.inputs[0].axes) if main_input(fused) == "pixel_values" else None
-    takes_pooling = traits.is_text and not config.model_type.endswith(_TEXT_TOWER)
-    pooling = read_pooling(folder) if takes_pooling else Pooling("cls", normalize=False)
-    is_sound = main_input(fused) not in ("input_ids", "pixel_values")
-    has_vector = not is_sound and not (config.is_encoder_decoder and whole)
-    pool = _choose_pooling(checkpoint, traits, pooling, patches) if has_vector else None
-    network = TransformersNetwork(fused, checkpoint.explained, traits, pool).eval()
+    patches = find_grid(fused, traits.inputs[0].axes) if checkpoint.main_input == "pixel_values" else None
+    has_vector = checkpoint.main_input in ("input_ids", "pixel_values") and not (config.is_encoder_decoder and whole)
+    pooling = choose_pooling(checkpoint, folder, patches) if has_vector else None
+    network = TransformersNetwork(fused, checkpoint.explained, traits, pooling).eval()
     sizes = traits.fit(dict.fromkeys(traits.axes, _SIZE))
     feed = [torch.from_numpy(array) for array in traits.example(_ROWS, sizes).values()]
     with torch.inference_mode():
         outputs, attentions = network.explain(*feed)
     _check_attentions(attentions, config.model_type)
     embedding = None
-    if "embedding" in outputs:
+    if pooling and "embedding" in outputs:
         dim = outputs["embedding"].shape[1]
-        embedding = EmbeddingContract(output="embedding", dim=dim, normalized=pooling.normalize)
+        embedding = EmbeddingContract(output="embedding", dim=dim, normalized=pooling.normalized)
     return Loaded(network, dataclasses.replace(traits, embedding=embedding, patches=patches), config)
 
 
 def _is_rotary(network: nn.Module) -> bool:
     return any("Rotary" in type(module).__name__ for module in network.modules())
-
-
-def _choose_pooling(checkpoint: Checkpoint, traits: Traits, pooling: Pooling, patches: PatchContract | None) -> Pool:
-    """Decide how the vector is made.
-
-    Returns:
-        Of a text: as the sentence-transformers files of the folder say, else the normalised mean over its tokens. Of an
-        image, and of a text tower trained beside an image tower: what is compared with the other tower's vector, else
-        what the network's own pooler gives; without a pooler the class token, and without that the mean of the patches.
-        It gives None where states are no sequence.
-    """
-    config = checkpoint.config
-    if traits.is_text and not config.model_type.endswith(_TEXT_TOWER):
-        return lambda answer, hidden, mask: _pool_text(hidden, mask, pooling)
-    has_cls = traits.is_text or (patches is not None and patches.prefix_tokens > 0)
-    has_pooler = checkpoint.has_pooler
-
-    def pool(answer: Any, hidden: Tensor, mask: Tensor | None) -> Tensor | None:
-        names = (*_PROJECTED, "pooler_output") if has_pooler else _PROJECTED
-        found: Iterator[Tensor | None] = (getattr(answer, name, None) for name in names)
-        vector = next((one for one in found if one is not None), None)
-        if vector is not None and vector.ndim == 2:
-            return vector
-        if hidden.ndim != 3:
-            return None
-        return hidden[:, 0] if has_cls else hidden.mean(dim=1)
-
-    return pool
-
-
-def _pool_text(hidden: Tensor, mask: Tensor | None, pooling: Pooling) -> Tensor:
-    ones = torch.ones_like(hidden[:, :, 0]) if mask is None else mask
-    vector = hidden[:, 0] if pooling.mode == "cls" else mean_over_tokens(hidden, ones)
-    return nn.functional.normalize(vector, dim=-1) if pooling.normalize else vector
 
 
 def _attentions(answer: Any) -> list[Tensor]:

@@ -9,11 +9,13 @@ import torch
 from torch import Tensor, nn
 
 from export.traits import InputSpec, Traits
+from export.transformers_checkpoint import main_input
 from model.checkpoint import CheckpointError
 from server.contract import BATCH_AXIS, SEQUENCE_AXIS, PatchContract
 
 TARGET_AXIS, SAMPLES_AXIS, FRAMES_AXIS = "target_len", "samples", "frames"
 _DEFAULT_LONGEST = 512  # tokens, where positions are relative or rotary without a limit of their own
+_UNTOLD_SAMPLES = 1_600  # that make a frame, where the kernels are not told; a tenth of a second at 16 kHz
 _MOST_SAMPLES = 480_000  # half a minute at 16 kHz
 _MOST_FRAMES = 3_000  # likewise, at 10 ms each
 _FRAMES_TOGETHER = 4  # what convolutions make one of, at most
@@ -48,12 +50,6 @@ def describe_inputs(network: Any, config: Any, image_size: int | None, *, whole:
         inputs += (ids,)
         limits[TARGET_AXIS] = _positive(config, "max_target_positions") or _longest(network, config)
     return Traits(inputs, _longest(network, config), other_axes=limits, units=units)
-
-
-def main_input(network: Any) -> str:
-    """Name of what it reads; some classes name one that they do not take."""
-    taken = list(inspect.signature(network.forward).parameters)
-    return str(network.main_input_name) if network.main_input_name in taken else taken[0]
 
 
 def _text(network: Any, config: Any) -> tuple[InputSpec, ...]:
@@ -102,7 +98,7 @@ def _sound(name: str, config: Any) -> InputSpec:
 def _samples_of_a_frame(config: Any) -> int:
     """How many samples the convolutions need for one frame, by their kernels and strides."""
     kernels, strides = getattr(config, "conv_kernel", ()), getattr(config, "conv_stride", ())
-    samples = 1
+    samples = 1 if kernels else _UNTOLD_SAMPLES
     for kernel, stride in reversed(list(zip(kernels, strides, strict=True))):
         samples = (samples - 1) * stride + kernel
     return samples

@@ -1,20 +1,17 @@
 """Compares the exported graphs with the network before anything is published; called by build."""
 
-import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import onnxruntime
-import torch
 from numpy.typing import NDArray
-from onnx import ModelProto
-from torch import Tensor
 
-from export.accuracy import Answer
+from export.differences import Difference, largest, max_abs, summarize
 from export.probe import Axes
+from export.references import Reference
 from export.traits import Feed, Traits, pad
 from server.contract import (
     CONTRIBUTIONS_GRAPH,
@@ -27,25 +24,6 @@ from server.contract import (
 )
 
 Array = NDArray[Any]
-Reference = Callable[[Feed], Answer]
-
-
-class Exportable(Protocol):
-    """A network that says what it looked at: one of model/, or one of the transformers library."""
-
-    @property
-    def input_names(self) -> tuple[str, ...]:
-        """In the order in which it takes them."""
-        ...
-
-    def __call__(self, *inputs: Any) -> Any:
-        """Return its outputs by name."""
-        ...
-
-    @property
-    def explain(self) -> Callable[..., tuple[dict[str, Tensor], list[Tensor]]]:
-        """Return them and each layer's weights, float [B, H, Q, K]."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -109,17 +87,6 @@ class Graphs:
     def attentions(self) -> list[str]:
         """Names of the attention outputs, in the order of the layers."""
         return [name for name in self.axes if name.startswith("attention.")]
-
-
-@dataclass(frozen=True)
-class Difference:
-    """One comparison in one case; `scale` is the largest magnitude of the reference."""
-
-    tensor: str
-    check: str
-    max_abs: float
-    scale: float
-    limit: float
 
 
 def verify(
@@ -192,30 +159,6 @@ def _feed(traits: Traits, batch: int, length: int) -> Feed:
     return traits.example(batch, sizes, SEED)
 
 
-def reference_of(network: Exportable) -> Reference:
-    """Make a reference of a network: answers in numpy, attention written out."""
-
-    def ask(feed: Feed) -> Answer:
-        with torch.inference_mode():
-            tensors = [torch.from_numpy(feed[name]) for name in network.input_names]
-            outputs, attentions = network(*tensors), network.explain(*tensors)[1]
-        return {name: one.numpy() for name, one in outputs.items()}, [one.numpy() for one in attentions]
-
-    return ask
-
-
-def reference_of_graph(graph: ModelProto) -> Reference:
-    """Make a reference of a graph as it was read."""
-    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
-    names = [value.name for value in session.get_outputs()]
-
-    def ask(feed: Feed) -> Answer:
-        values: Sequence[Any] = session.run(names, feed)
-        return dict(zip(names, values, strict=True)), []
-
-    return ask
-
-
 def compare_case(reference: Reference, graphs: Graphs, case: Case) -> Iterator[Difference]:
     """Yield every difference in one case; positions that are padding are left out."""
     limits, outputs = graphs.limits, graphs.outputs
@@ -279,7 +222,7 @@ def _compare_unpadded(graphs: Graphs, padded: Mapping[str, Array], case: Case) -
             got = _cut(padded[name][row : row + 1], graphs.axes[name], length)
             scale = max(1.0, float(np.abs(expected).max(initial=0)))
             limit = graphs.limits.padding * (scale if name not in graphs.attentions else 1)
-            yield Difference(name, "against unpadded", _max_abs(got, expected), scale, limit)
+            yield Difference(name, "against unpadded", max_abs(got, expected), scale, limit)
 
 
 def _difference(
@@ -292,48 +235,11 @@ def _difference(
             (_cut(got[row : row + 1], axes, length), _cut(expected[row : row + 1], axes, length))
             for row, length in enumerate(case.lengths)
         ]
-    scale = _largest(np.abs(b).max(initial=0) for _, b in rows)
+    scale = largest(np.abs(b).max(initial=0) for _, b in rows)
     scaled_limit = limit * (max(1.0, scale) if name not in graphs.attentions else 1)
-    return Difference(name, check, _largest(_max_abs(a, b) for a, b in rows), scale, scaled_limit)
+    return Difference(name, check, largest(max_abs(a, b) for a, b in rows), scale, scaled_limit)
 
 
 def _cut(row: Array, axes: Sequence[int | str | None], length: int) -> Array:
     """Cut padding off every axis that is the sequence's."""
     return row[tuple(slice(length) if axis == SEQUENCE_AXIS else slice(None) for axis in axes)]
-
-
-def _largest(values: Iterable[float]) -> float:
-    """Largest of some numbers; NaN if one of them is NaN, which Python's max may drop."""
-    return float(np.max(list(values)))
-
-
-def _max_abs(got: Array, reference: Array) -> float:
-    """Largest absolute difference; NaN if there is one anywhere, infinite for other shapes, which no limit admits."""
-    if got.shape != reference.shape:
-        return math.inf
-    return float(np.abs(got - reference).max(initial=0))
-
-
-def summarize(differences: Sequence[Difference]) -> tuple[Check, ...]:
-    """Keep the worst of each tensor and check."""
-    groups: dict[tuple[str, str], list[Difference]] = {}
-    for one in differences:
-        groups.setdefault((one.tensor, one.check), []).append(one)
-    return tuple(_worst(group) for group in groups.values())
-
-
-def _worst(group: Sequence[Difference]) -> Check:
-    worst = max(group, key=_share_of_limit)
-    return Check(
-        tensor=worst.tensor,
-        check=worst.check,
-        cases=len(group),
-        max_abs=worst.max_abs,
-        max_rel=worst.max_abs / max(worst.scale, float(np.finfo(np.float32).tiny)),
-        limit=worst.limit,
-    )
-
-
-def _share_of_limit(difference: Difference) -> float:
-    share = difference.max_abs / difference.limit
-    return math.inf if math.isnan(share) else share

@@ -245,7 +245,7 @@ def _pad_tokens(model: LoadedModel, rows: Sequence[Tokens]) -> dict[str, Array]:
     """Make a text model's inputs, padded to the longest row."""
     longest, inputs = max(len(row.ids) for row in rows), dict[str, Array]()
     for spec in model.contract.inputs:
-        inputs[spec.name] = np.full((len(rows), longest), spec.pad_value, dtype=rows[0].ids.dtype)
+        inputs[spec.name] = np.full((len(rows), longest), spec.pad_value, dtype=spec.dtype)
         for row, target in zip(rows, inputs[spec.name], strict=True):
             target[: len(row.ids)] = 1 if spec.mask else row.ids
     return inputs

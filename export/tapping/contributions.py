@@ -19,6 +19,7 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from export.tapping.rule import Found
 from export.tapping.tap import Rule, find_attention, sort_nodes
+from export.tapping.value_norms import find_projection
 from export.tapping.view import GraphView, attribute
 
 _BETWEEN = frozenset({"Transpose", "Reshape", "Cast", "Identity", "Squeeze", "Flatten", "Dropout"})
@@ -57,7 +58,8 @@ def tap_contributions(
     if view.opset < _LEAST_OPSET:
         return model, outputs
     for layer, found in enumerate(find_attention(view, rules)):
-        mixing = _find_mixing(view, found.attended) if layer in layers and found.values else None
+        wanted = layer in layers and found.values and find_projection(view, found.attended) is not None
+        mixing = _find_mixing(view, found.attended) if wanted else None
         if mixing is not None and _add_contributions(view, found, mixing, f"contributions.{layer}"):
             outputs[layer] = f"contributions.{layer}"
     for name in outputs.values():

@@ -105,7 +105,8 @@ def _declare(view: GraphView, found: Found, layer: int) -> Tap:
         _rename(view.model, found.weights, output)
     has_norms = bool(found.values) and add_value_norms(view, found, norms)
     for name, axes in ((output, 4), (norms, 3)) if has_norms else ((output, 4),):
-        view.model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * axes))
+        value = helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * axes, doc_string=name_of(found.node))
+        view.model.graph.output.append(value)
     return Tap(output, layer, name_of(found.node), norms if has_norms else None)
 
 

@@ -31,24 +31,35 @@ def add_value_norms(view: GraphView, found: Found, output: str) -> bool:
     Returns:
         Whether it was possible: the graph has to show values by head and a projection by a weight of its own.
     """
-    shape, projection = view.shape(found.values), find_projection(view, found.attended)
-    if projection is None or shape is None or len(shape) != 4:
+    projection = find_projection(view, found.attended)
+    sizes = None if projection is None else _count(view, found, projection.shape[0])
+    if projection is None or sizes is None:
         return False
-    key_heads, head_dim = shape[1], shape[3]
-    if not isinstance(head_dim, int):
-        head_dim = _divide(projection.shape[0], (view.shape(found.weights) or (None,) * 4)[1])
-    if not isinstance(key_heads, int) or not isinstance(head_dim, int) or projection.shape[0] % (key_heads * head_dim):
-        return False
-    groups = projection.shape[0] // head_dim // key_heads
-    factors = _triangular(projection, head_dim).reshape(key_heads, groups, head_dim, -1)
+    key_heads, heads, head_dim = sizes
     values = view.add("Cast", [found.values], f"{output}.values", to=TensorProto.FLOAT)
-    axes = _numbers(view, f"{output}.axes", [0, key_heads, 1, -1, head_dim])
-    grouped = view.add("Reshape", [values, axes], f"{output}.grouped")
-    factors_name = view.add_constant(factors, f"{output}.factors")
-    projected = view.add("MatMul", [grouped, factors_name], f"{output}.projected")  # [B, kv heads, groups, K, d]
-    lengths = _reduce_last(view, projected, f"{output}.lengths")  # [B, kv heads, groups, K]
-    view.add("Reshape", [lengths, _numbers(view, f"{output}.heads", [0, key_heads * groups, -1])], output)
+    if key_heads not in (1, heads):
+        places = _numbers(view, f"{output}.places", np.repeat(np.arange(key_heads), heads // key_heads))
+        values = view.add("Gather", [values, places], f"{output}.by_head", axis=1)  # [B, H, K, d]
+    factors = view.add_constant(_triangular(projection, head_dim), f"{output}.factors")
+    _reduce_last(view, view.add("MatMul", [values, factors], f"{output}.projected"), output)
     return True
+
+
+def _count(view: GraphView, found: Found, width: int) -> tuple[int, int, int] | None:
+    """Tell heads of keys, heads of queries, and a head's width; None where the graph does not."""
+    shape, (_, heads, _, _) = view.shape(found.values), view.shape(found.weights) or (None,) * 4
+    if shape is None or len(shape) != 4:
+        return None
+    key_heads, head_dim = shape[1], shape[3]
+    if isinstance(head_dim, int):
+        heads = width // head_dim
+    elif isinstance(heads, int):
+        head_dim = width // heads
+    if not isinstance(heads, int) or not isinstance(head_dim, int) or heads * head_dim != width:
+        return None
+    if not isinstance(key_heads, int) and found.node.op_type == "Softmax":
+        key_heads = heads  # a plain product takes as many as there are weights, or one for all, as the next one does
+    return (key_heads, heads, head_dim) if isinstance(key_heads, int) and heads % key_heads == 0 else None
 
 
 def find_projection(view: GraphView, attended: str) -> NDArray[np.float32] | None:
@@ -93,12 +104,8 @@ def _weight_of(view: GraphView, node: NodeProto) -> NDArray[np.float32] | None:
     return np.asarray(turned, dtype=np.float32) * np.float32(attribute(node, "alpha", 1.0))
 
 
-def _divide(width: int, heads: int | str | None) -> int | None:
-    return width // heads if isinstance(heads, int) and heads and width % heads == 0 else None
-
-
 def _triangular(projection: NDArray[Any], head_dim: int) -> NDArray[np.float32]:
-    """Return R^T of the QR decomposition of each head's W_h^T; float32 [H, d, d]."""
+    """Return R^T of the QR decomposition of each head's W_h^T; float32 [H, d, d or D, the smaller]."""
     heads = projection.astype(np.float64).reshape(-1, head_dim, projection.shape[1])  # [H, d, D]
     triangles = [np.asarray(np.linalg.qr(head.T, mode="r")) for head in heads]  # [min(d, D), d]
     return np.stack([triangle.T for triangle in triangles]).astype(np.float32)
@@ -110,5 +117,5 @@ def _reduce_last(view: GraphView, value: str, output: str) -> str:
     return view.add("ReduceL2", [value], output, axes=[-1], keepdims=0)
 
 
-def _numbers(view: GraphView, name: str, numbers: list[int]) -> str:
+def _numbers(view: GraphView, name: str, numbers: "list[int] | NDArray[np.int64]") -> str:
     return view.add_constant(np.array(numbers, dtype=np.int64), name)

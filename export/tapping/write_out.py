@@ -42,7 +42,8 @@ def write_weights(view: GraphView, heads: Heads, name: str) -> str:
     turned = view.add("Transpose", [key], f"{name}.turned", perm=[0, 1, 3, 2])  # [B, H, d, K]
     scaled = view.add("Mul", [heads.query, _scale(view, heads, dtype, name)], f"{name}.scaled")
     scores = view.add("MatMul", [scaled, turned], f"{name}.scores")  # [B, H, Q, K]
-    lowest = _constant(view, _lowest(dtype), dtype, f"{name}.lowest")
+    hides = heads.causal or heads.zero_rows or any(view.dtype(mask) == TensorProto.BOOL for mask in heads.masks)
+    lowest = _constant(view, _lowest(dtype), dtype, f"{name}.lowest") if hides else ""
     for index, mask in enumerate(heads.masks):
         if view.dtype(mask) == TensorProto.BOOL:
             scores = view.add("Where", [mask, scores, lowest], f"{name}.masked_{index}")

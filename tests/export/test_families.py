@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 import transformers
@@ -19,6 +20,7 @@ import regard
 from export.__main__ import app
 from export.build import Built, build
 from export.sources import Source, load_folder
+from export.traits import pad
 from export.transformers_folder import TransformersNetwork
 from model.checkpoint import CheckpointError
 from tests.e2e.conftest import PHOTOS, StartProcess, start_process  # noqa: F401 -- a fixture
@@ -186,20 +188,36 @@ def test_weights_in_a_lower_precision_are_read_as_float32(tmp_path: Path) -> Non
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
 
 
-def test_a_sentence_transformers_folder_pools_as_it_says(tmp_path: Path) -> None:
-    """The class token, not normalised."""
-    folder = write_folder(shallow(FAMILIES["distilbert"]), tmp_path / "net")
+@pytest.mark.parametrize(
+    ("name", "mode", "places"), [("distilbert", "cls_token", (0, 0)), ("llama", "lasttoken", (4, 2))]
+)
+def test_a_sentence_transformers_folder_pools_as_it_says(
+    name: str, mode: str, places: tuple[int, int], tmp_path: Path
+) -> None:
+    """The class token, or the last that is no padding; not normalised."""
+    folder = write_folder(shallow(FAMILIES[name]), tmp_path / "net")
     (folder / "1_Pooling").mkdir()
-    (folder / "1_Pooling" / "config.json").write_text('{"pooling_mode_cls_token": true}')
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps({f"pooling_mode_{mode}": True}))
     (folder / "modules.json").write_text("[]")
     source = load_folder(folder)
-    feed = [torch.from_numpy(array) for array in source.traits.example(2, {"seq_len": 5}).values()]
+    feed = pad(source.traits.example(2, {"seq_len": 5}), source.traits, (5, 3))
     assert source.network is not None
     with torch.inference_mode():
-        outputs = source.network(*feed)
-    assert torch.equal(outputs["embedding"], outputs["last_hidden_state"][:, 0])
+        outputs = source.network(*map(torch.from_numpy, feed.values()))
+    assert torch.equal(outputs["embedding"], outputs["last_hidden_state"][[0, 1], places])
     assert source.traits.embedding
     assert not source.traits.embedding.normalized
+
+
+def test_sound_may_be_of_any_length(artifact: Builder) -> None:
+    """Frames follow the samples; what is too short for one frame is filled up with silence."""
+    session = onnxruntime.InferenceSession(artifact("wav2vec2").folder / "attention.onnx")
+    noise = np.random.default_rng(0).standard_normal((1, 1000)).astype(np.float32)
+    frames = []
+    for samples in (1, 500, 1000):
+        (weights,) = session.run(["attention.0"], {"input_values": noise[:, :samples]})
+        frames.append(weights.shape[2:])
+    assert frames == [(3, 3), (30, 30), (61, 61)]
 
 
 def test_the_encoder_of_a_pair_is_a_text_model_of_its_own(tmp_path: Path) -> None:

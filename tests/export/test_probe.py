@@ -99,6 +99,7 @@ def test_the_kind_of_attention_is_told_from_its_weights() -> None:
 def declared(axes: tuple[int | str | None, ...], first: int | str = "batch") -> ModelProto:
     """A graph whose attention has some axes."""
     model = graph([node("Softmax", "x", "attention.0")], {"x": [first, "n", "m", "m"]}, ["attention.0"])
+    model.graph.output[0].doc_string = "my Softmax"
     declare_axes(model, {"attention.0": axes})
     return model
 

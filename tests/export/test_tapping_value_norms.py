@@ -119,6 +119,22 @@ def test_values_of_attention_that_is_written_out_have_norms_too(opset: int) -> N
     np.testing.assert_allclose(got["value_norms.0"], lengths(feed["v"]), rtol=1e-5)
 
 
+@pytest.mark.parametrize("key_heads", [HEADS, 1])
+def test_values_whose_heads_only_a_run_counts_have_norms_too(key_heads: int) -> None:
+    """As many as there are weights, or one for all."""
+    nodes = [
+        node("Transpose", "k", "kt", perm=[0, 1, 3, 2]),
+        node("MatMul", "q kt", "s"),
+        node("Softmax", "s", "w", axis=-1),
+        node("MatMul", "w v", "y"),
+    ]
+    inputs = {"q": ["batch", HEADS, "n", HEAD_DIM]} | {name: ["batch", "heads", "n", HEAD_DIM] for name in "kv"}
+    weights = {"merged": np.array([0, 0, FLAT]), "out": OUT}
+    feed = feed_of(key_heads)
+    _, got = compare_tapped(graph([*nodes, *PROJECT], inputs, ["z"], weights, 17), feed)
+    np.testing.assert_allclose(got["value_norms.0"], lengths(feed["v"]), rtol=1e-5)
+
+
 def test_attended_values_that_are_an_output_too_have_norms() -> None:
     """An output changes nothing about where they go."""
     assert compare_tapped(projected(PROJECT, outputs=("z", "y")), feed_of())[0][0].value_norms

@@ -30,7 +30,8 @@ DECODERS: dict[str, Family] = {
             "glm4": _PARTLY_ROTARY,
             "gpt_oss": {"num_local_experts": 4},
             "granite": {},
-            "helium": {},
+            # Of its own 1e-8 the library that writes the graph makes 0, so that a vector of zeros becomes NaN.
+            "helium": {"rms_norm_eps": 1e-6},
             "hunyuan_v1_dense": {},
             "llama": {},
             "ministral": {},

@@ -58,5 +58,5 @@ IMAGES: dict[str, Family] = {
     "vjepa2": Family("vjepa2", SIZES | {"crop_size": 32, "frames_per_clip": 4, "patch_size": 8}),
     **families(_SWIN, {"swin": {}, "swinv2": {}}),
     **families({}, {"cvt": {"image_size": 64}, "hiera": {}, "levit": {}, "pvt": {}, "segformer": {"image_size": 64}}),
-    "resnet": Family("resnet", {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]}),
+    "resnet": Family("resnet", {"image_size": 32, "embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]}),
 }

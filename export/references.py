@@ -1,0 +1,56 @@
+"""What exported graphs are compared with: networks that say what they looked at, and graphs as they were read."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import onnxruntime
+import torch
+from onnx import ModelProto
+from torch import Tensor
+
+from export.accuracy import Answer
+from export.traits import Feed
+
+Reference = Callable[[Feed], Answer]
+
+
+class Exportable(Protocol):
+    """A network that says what it looked at: one of model/, or one of the transformers library."""
+
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """In the order in which it takes them."""
+        ...
+
+    def __call__(self, *inputs: Any) -> Any:
+        """Return its outputs by name."""
+        ...
+
+    @property
+    def explain(self) -> Callable[..., tuple[dict[str, Tensor], list[Tensor]]]:
+        """Return them and each layer's weights, float [B, H, Q, K]."""
+        ...
+
+
+def reference_of(network: Exportable) -> Reference:
+    """Make a reference of a network: answers in numpy, attention written out."""
+
+    def ask(feed: Feed) -> Answer:
+        with torch.inference_mode():
+            tensors = [torch.from_numpy(feed[name]) for name in network.input_names]
+            outputs, attentions = network(*tensors), network.explain(*tensors)[1]
+        return {name: one.numpy() for name, one in outputs.items()}, [one.numpy() for one in attentions]
+
+    return ask
+
+
+def reference_of_graph(graph: ModelProto) -> Reference:
+    """Make a reference of a graph as it was read."""
+    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    names = [value.name for value in session.get_outputs()]
+
+    def ask(feed: Feed) -> Answer:
+        values: Sequence[Any] = session.run(names, feed)
+        return dict(zip(names, values, strict=True)), []
+
+    return ask

