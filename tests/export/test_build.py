@@ -83,6 +83,7 @@ def test_a_failed_verification_publishes_nothing_and_says_what_differs(source: S
 
 def test_numbers_that_are_none_fail_the_verification(source: Source, out: Path) -> None:
     """NaN is below no limit."""
+    assert isinstance(source.network, TextNetwork)
     with torch.no_grad():
         next(iter(source.network.parameters()))[5] = float("nan")
     with pytest.raises(VerificationError, match="nan, limit"):
