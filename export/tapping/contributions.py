@@ -59,7 +59,7 @@ def tap_contributions(
         return model, outputs
     for layer, found in enumerate(find_attention(view, rules)):
         wanted = layer in layers and found.values and find_projection(view, found.attended) is not None
-        mixing = _find_mixing(view, found.attended) if wanted else None
+        mixing = _find_mixing(view, found) if wanted else None
         if mixing is not None and _add_contributions(view, found, mixing, f"contributions.{layer}"):
             outputs[layer] = f"contributions.{layer}"
     for name in outputs.values():
@@ -68,9 +68,14 @@ def tap_contributions(
     return model, outputs
 
 
-def _find_mixing(view: GraphView, attended: str) -> _Mixing | None:
-    """Follow attended values through projection, bias and layer scale to the sum with the residual."""
-    value, projection, scales = attended, None, list[str]()
+def _find_mixing(view: GraphView, found: Found) -> _Mixing | None:
+    """Follow attended values through projection, bias and layer scale to the sum with the residual.
+
+    The residual is what the values themselves were made from. Another summand, such as the MLP's output where that runs
+    beside attention, belongs to the position alone and is passed by.
+    """
+    value, projection, scales = found.attended, None, list[str]()
+    upstream = _upstream(view, found.values)
     for _ in range(_MOST_STEPS):
         takers = [node for node in view.consumers(value) if node.op_type not in ("Shape", "Size")]
         if len(takers) != 1:
@@ -83,13 +88,26 @@ def _find_mixing(view: GraphView, attended: str) -> _Mixing | None:
                 return None
             projection = node
         elif projection is not None and node.op_type == "Add" and len(others) == 1 and not constant:
-            return _Mixing(projection, tuple(scales), others[0]) if view.rank(others[0]) == 3 else None
+            if others[0] in upstream:
+                return _Mixing(projection, tuple(scales), others[0]) if view.rank(others[0]) == 3 else None
         elif projection is not None and node.op_type == "Mul" and constant:
             scales.append(others[0])
         elif not (node.op_type in _BETWEEN or (projection is not None and node.op_type == "Add" and constant)):
             return None
         value = node.output[0]
     return None
+
+
+def _upstream(view: GraphView, value: str) -> set[str]:
+    """Names of everything that a value is made from."""
+    waiting, seen = [value], {value}
+    while waiting:
+        node = view.producer(waiting.pop())
+        for name in node.input if node else ():
+            if name and name not in seen:
+                seen.add(name)
+                waiting.append(name)
+    return seen
 
 
 def _add_contributions(view: GraphView, found: Found, mixing: _Mixing, output: str) -> bool:

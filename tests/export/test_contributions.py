@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from export.graph import to_onnx
 from export.tapping.contributions import tap_contributions
 from export.tapping.tap import FUSED_RULES, tap
-from export.traits import own_traits
+from export.traits import InputSpec, Traits, own_traits
 from model.attention import MultiHeadAttention
 from model.checkpoint import Network
 from model.encoder import EncoderConfig, EncoderLayer
@@ -136,3 +136,35 @@ def test_value_norms_are_each_heads_vectors_lengths(make: type[nn.Module], tmp_p
         network(*(one.double() if one.is_floating_point() else one for one in tensors))
         vectors, _ = vectors_of(layer, seen[0])
     np.testing.assert_allclose(got, vectors.norm(dim=-1).numpy(), rtol=1e-5, atol=1e-5)
+
+
+def test_an_mlp_beside_attention_is_not_taken_for_the_residual(tmp_path: Path) -> None:
+    """The sum of MLP, attention and x, as GPT-J and GPT-NeoX write it; within 1e-5."""
+    torch.manual_seed(0)
+
+    class Parallel(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.attention = nn.LayerNorm(24), MultiHeadAttention(24, 4)
+            self.mlp = nn.Sequential(nn.Linear(24, 32), nn.GELU(), nn.Linear(32, 24))
+
+        def forward(self, x: Tensor) -> dict[str, Tensor]:
+            inner = self.norm(x)
+            return {"last_hidden_state": self.mlp(inner) + self.attention(inner)[0] + x}
+
+    network = Parallel().eval()
+    traits = Traits((InputSpec("x", ("batch", 7, 24)),))
+    graph, outputs = tap_contributions(to_onnx(network, traits), tmp_path, FUSED_RULES, [0])
+    onnx.save_model(graph, tmp_path / "graph.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "graph.onnx", providers=["CPUExecutionProvider"])
+    feed = traits.example(2, {})
+    (got,) = session.run([outputs[0]], feed)
+    x, attention = torch.from_numpy(feed["x"]).double(), network.double().attention
+    with torch.no_grad():
+        inner = network.norm(x)
+        _, weights = explained(attention, inner)
+        by_head = attention.out.weight.T.reshape(4, 6, 24)
+        vectors = torch.einsum("bhnd,hde->bhne", attention._split(attention.value(inner)), by_head)
+        summed = torch.einsum("bhqk,bhke->bqke", weights, vectors)
+        summed = summed + torch.eye(7, dtype=torch.float64)[None, :, :, None] * x[:, :, None]
+    np.testing.assert_allclose(got, summed.norm(dim=-1).numpy(), rtol=1e-5, atol=1e-5)
