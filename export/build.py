@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import onnx
 import torch
-from onnx import ModelProto, TensorProto, ValueInfoProto, helper
+from onnx import ModelProto, ValueInfoProto, helper
 
 from export.accuracy import AccuracyError, ask_graph, ask_network, measure_accuracy, misses
 from export.fetch import sha256_of
@@ -72,7 +72,6 @@ class Written:
         taps: What attention the tapped one gives.
         axes: Of every output of the tapped one, by name.
         kinds: Who looks at whom, by attention output.
-        inline_bytes: Size of the largest tensor that lies in a graph itself.
         contributions: Outputs of the third graph, by layer.
     """
 
@@ -80,7 +79,6 @@ class Written:
     taps: list[Tap]
     axes: Mapping[str, Axes]
     kinds: Mapping[str, Kind]
-    inline_bytes: int
     contributions: Mapping[int, str]
 
 
@@ -183,11 +181,9 @@ def _write_graphs(
     axes, kinds = find_axes(run, source.traits)
     declare_axes(tapped, axes)
     onnx.save_model(tapped, folder / TAPPED_GRAPH)
-    graphs = [tapped]
     (folder / LOWERED_GRAPH).unlink(missing_ok=True)
     if (lowered := tap_lowered(tapped, folder)) is not None:
         onnx.save_model(lowered, folder / LOWERED_GRAPH)
-        graphs.append(lowered)
     layers = [one.layer for one in taps if kinds[one.output] != "cross"]
     contributing, contributions = tap_contributions(plain, folder, rules, layers)
     if contributions and precise.precision == "float32":
@@ -197,14 +193,7 @@ def _write_graphs(
         axes = axes | contribution_axes
         declare_axes(contributing, axes)
         onnx.save_model(contributing, folder / CONTRIBUTIONS_GRAPH)
-        graphs.append(contributing)
-    return Written(plain, taps, axes, kinds, _inline_bytes(graphs), contributions)
-
-
-def _inline_bytes(graphs: Sequence[ModelProto]) -> int:
-    """Size of the largest tensor that lies in one of some graphs."""
-    tensors = (one for graph in graphs for one in graph.graph.initializer)
-    return max((len(one.raw_data) for one in tensors if one.data_location != TensorProto.EXTERNAL), default=0)
+    return Written(plain, taps, axes, kinds, contributions)
 
 
 def _run_network(source: Source, taps: Sequence[Tap]) -> Callable[[Feed], dict[str, Any]]:
@@ -259,7 +248,6 @@ def make_contract(source: Source, written: Written, folder: Path, version: int) 
         embedding=traits.embedding,
         attention=tuple(_attention_contract(one, written) for one in written.taps),
         patches=patches,
-        inline_bytes=written.inline_bytes,
         limits={axis: traits.limit(axis) for axis in traits.axes},
         files={file.name: sha256_of(file) for file in sorted(folder.iterdir())},
         made_with={name: installed_version(name) for name in source.made_with},

@@ -177,7 +177,7 @@ def plan_attention(
     _check_choices(request)
     indices = _indices("layers", request.layers, len(contract.attention))
     layers = tuple(contract.attention[i] for i in indices)
-    shapes = tuple(_shape(layer, sizes, positions) for layer in layers)
+    shapes = tuple(layer.shape(sizes, positions) for layer in layers)
     queries, keys = _choose_positions(request, shapes, positions, special)
     plan = AttentionPlan(
         indices=indices,
@@ -242,6 +242,9 @@ def _choose_positions(
         if special is None:
             expected = "false: only a text or an image says which positions are special"
             raise InvalidInput("attention.drop_special", "true", expected)
+        if any(shape != (positions, positions) for shape in shapes):
+            expected = "false, or layers whose queries and keys are the positions of the input"
+            raise InvalidInput("attention.drop_special", "true", expected)
         kept = tuple(sorted(set(range(positions)) - set(special)))
         if not kept:
             expected = "an input with at least one position that is not special"
@@ -274,6 +277,9 @@ def _check_measure(plan: AttentionPlan) -> None:
     if plan.is_rollout and list(plan.indices) != sorted(plan.indices):
         raise InvalidInput("attention.layers", list(plan.indices), "rising numbers for a rollout")
     queries, keys = plan.shapes[0]
+    if plan.is_rollout and any(shape != (queries, queries) for shape in plan.shapes):
+        found = ", ".join(f"{one} x {other}" for one, other in dict.fromkeys(plan.shapes))
+        raise InvalidInput("attention.layers", found, "layers over the same positions for a rollout")
     if plan.measure == _DISTANCE and not (_on_input(plan, plan.queries, queries) and _on_input(plan, plan.keys, keys)):
         raise InvalidInput("attention.rows", list(plan.queries or ()), "at least one row and key that is a patch")
 
@@ -288,15 +294,6 @@ def _check_sizes(plan: AttentionPlan, rows: int, limits: AttentionLimits) -> Non
             f"at most {limits.computed_bytes} (the server's --max-attention-bytes): fewer layers or a smaller input"
         )
         raise InvalidInput("attention", f"{computed_bytes} bytes of weights to compute", expected)
-
-
-def _shape(layer: AttentionContract, sizes: Mapping[str, int], positions: int) -> tuple[int, int]:
-    """Query and key positions that a layer has for a request; what only a run tells is taken for its positions."""
-    queries, keys = (
-        axis if isinstance(axis, int) else sizes.get(axis, positions) if axis else positions
-        for axis in (layer.query_axis, layer.key_axis)
-    )
-    return queries, keys
 
 
 def _indices(field: str, wanted: Sequence[int], count: int) -> tuple[int, ...]:

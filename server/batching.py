@@ -1,5 +1,6 @@
 """What a request needs computed, how requests are joined into a batch, how its results are parted."""
 
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -125,6 +126,7 @@ class Load:
     tokens: int = 0
     longest: int = 0
     layers_fetched: Mapping[str, AttentionContract] = field(default_factory=dict)
+    axis_sizes: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
     def of(cls, works: Sequence[Work]) -> "Load":
@@ -136,18 +138,24 @@ class Load:
 
     def with_one_more(self, work: Work) -> "Load":
         """Return what it amounts to with one request more."""
-        layers = self.layers_fetched
+        layers, sizes = self.layers_fetched, self.axis_sizes
         if not layers.keys() >= set(work.attentions):
-            layers = {**layers, **work.layers_fetched}
+            layers, sizes = {**layers, **work.layers_fetched}, work.contract.axis_sizes(work.inputs)
         rows, tokens = self.rows + work.rows, self.tokens + work.rows * work.length
-        return Load(rows, tokens, max(self.longest, work.length), layers)
+        return Load(rows, tokens, max(self.longest, work.length), layers, sizes)
 
     def fits(self, limits: BatchLimits) -> bool:
         """Whether a batch may be that large."""
         padded = self.rows * self.longest
-        weights = self.rows * sum(layer.weights(self.longest) for layer in self.layers_fetched.values())
         within = self.rows <= limits.rows and padded <= limits.tokens
-        return within and weights * _BYTES_PER_WEIGHT <= limits.attention_bytes
+        return within and self.rows * self._weights * _BYTES_PER_WEIGHT <= limits.attention_bytes
+
+    @property
+    def _weights(self) -> int:
+        """Weights of one row; of the symbolic axes only the sequence differs between requests that share a batch."""
+        sizes = {**self.axis_sizes, SEQUENCE_AXIS: self.longest}
+        layers = self.layers_fetched.values()
+        return sum(layer.num_heads * math.prod(layer.shape(sizes, self.longest)) for layer in layers)
 
     @property
     def padding_share(self) -> float:

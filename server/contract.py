@@ -125,10 +125,13 @@ class AttentionContract(_Part):
     value_norms: str | None = None
     contribution: str | None = None
 
-    def weights(self, longest: int) -> int:
-        """How many weights one row has whose sequences are as long as that."""
-        queries, keys = (axis if isinstance(axis, int) else longest for axis in (self.query_axis, self.key_axis))
-        return self.num_heads * queries * keys
+    def shape(self, sizes: Mapping[str, int], positions: int) -> tuple[int, int]:
+        """Query and key positions, given the sizes of symbolic axes; one that is not among them has the positions."""
+        queries, keys = (
+            axis if isinstance(axis, int) else sizes.get(axis or "", positions)
+            for axis in (self.query_axis, self.key_axis)
+        )
+        return queries, keys
 
 
 class PatchContract(_Part):
@@ -206,8 +209,6 @@ class Contract(_Part):
         labels: Class names in the order of the output "logits"; empty where there is no classifier.
         limits: Most positions of symbolic axes, by name.
         precision: What the graphs compute in; their inputs and outputs are the same for all.
-        inline_bytes: Size of the largest tensor that lies in a graph itself; larger ones are in the weights file, which
-            all graphs share.
         files: sha256 in hexadecimal of every other file of the artifact, by name.
         made_with: Versions of the libraries that made it.
     """
@@ -226,7 +227,6 @@ class Contract(_Part):
     attention: tuple[AttentionContract, ...] = ()
     patches: PatchContract | None = None
     precision: Precision = "float32"
-    inline_bytes: int = 0
     limits: dict[str, int] = {}
     files: dict[str, str]
     made_with: dict[str, str] = {}

@@ -163,7 +163,7 @@ class Engine:
         graphs = (PLAIN_GRAPH, *tapped[:1], *third)
         own = {graph: folder / graph for graph in (PLAIN_GRAPH, *tapped, *third)}
         on_cpu = device.gpu is None
-        with packed(folder, graphs, contract.inline_bytes, _make_options) if on_cpu else nullcontext(own) as sources:
+        with packed(folder, graphs, _make_options) if on_cpu else nullcontext(own) as sources:
             self.plain = Graph(sources[PLAIN_GRAPH], device, lanes, wide=True)
             self.tapped: Graph | None = None
             self.contributing: Graph | None = None
@@ -288,7 +288,8 @@ def _weights_bytes(contract: Contract) -> int:
     """Attention weights of one row of the largest size, all of which are computed whatever is asked for."""
     patches, text = contract.patches, contract.text
     longest = patches.prefix_tokens + patches.rows * patches.cols if patches else text.max_tokens if text else 1
-    return sum(layer.num_heads for layer in contract.attention) * longest**2 * _WEIGHT_BYTES
+    weights = (layer.num_heads * math.prod(layer.shape(contract.limits, longest)) for layer in contract.attention)
+    return sum(weights) * _WEIGHT_BYTES
 
 
 def _make_options() -> onnxruntime.SessionOptions:

@@ -5,7 +5,6 @@ its kernels read them. Here they are written once to a file in that order, and t
 """
 
 import ctypes
-import filecmp
 import logging
 import shutil
 import tempfile
@@ -15,27 +14,26 @@ from pathlib import Path
 
 import onnxruntime
 
+from server.external_data import ExternalData, Piece
+
 _log = logging.getLogger(__name__)
 _PACKED_FILE = "packed.bin"
 _ROOM = 4.0  # free space asked for, times the artifact's size: packed matrices lie beside the others, for two graphs
-_LEAST_SHARED_BYTES = "session.optimized_model_external_initializers_min_size_in_bytes"
-_SMALL_BYTES = 1024  # ONNX Runtime's default: what is smaller stays in each graph
+_ALIGNMENT_BYTES = 4096  # pages, so that what is appended can be mapped
 _ERRORS_ONLY = 3  # ONNX Runtime warns that a packed graph belongs to this machine, which is meant
 
 
 @contextmanager
 def packed(
-    folder: Path, graphs: Sequence[str], inline_bytes: int, make_options: Callable[[], onnxruntime.SessionOptions]
+    folder: Path, graphs: Sequence[str], make_options: Callable[[], onnxruntime.SessionOptions]
 ) -> Iterator[dict[str, Path]]:
     """Pack the weights of an artifact's graphs into a temporary folder, from which sessions are loaded.
 
-    The folder is removed on leaving: what is mapped stays. The plain and the tapped graph share one file, since their
-    weights come out the same to the last byte; where they ever should not, each keeps its own.
+    The folder is removed on leaving: what is mapped stays. All graphs refer to one file.
 
     Args:
         folder: The artifact's.
         graphs: File names of its graphs.
-        inline_bytes: Size of the largest tensor that a graph has to itself; what is larger is shared.
         make_options: Those that the sessions are going to have: packing depends on them.
 
     Yields:
@@ -46,11 +44,7 @@ def packed(
         try:
             target = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="regard-")))
             _check_room(target, folder)
-            sources = {
-                graph: _pack(folder / graph, target / Path(graph).stem, inline_bytes, make_options())
-                for graph in graphs
-            }
-            _share_files([path.with_name(_PACKED_FILE) for path in sources.values()])
+            sources = dict(_pack_all(folder, graphs, target, make_options))
             give_back_memory()
         except Exception as error:  # ONNX Runtime's exceptions have no common base; what is damaged fails again below
             _log.warning("%s: each session keeps its own copy of the weights: %s", folder, str(error).strip())
@@ -64,25 +58,68 @@ def _check_room(target: Path, folder: Path) -> None:
         raise OSError(f"{target.parent} has no room for {wanted_bytes} bytes")
 
 
-def _pack(graph: Path, target: Path, inline_bytes: int, options: onnxruntime.SessionOptions) -> Path:
+def _pack(graph: Path, target: Path, options: onnxruntime.SessionOptions) -> Path:
     """Write a packed graph and its weights; returns the graph's path."""
     target.mkdir()
     options.log_severity_level = _ERRORS_ONLY
     options.optimized_model_filepath = str(target / graph.name)
     options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _PACKED_FILE)
-    options.add_session_config_entry(_LEAST_SHARED_BYTES, str(max(_SMALL_BYTES, inline_bytes + 1)))
     options.add_session_config_entry("session.save_external_prepacked_constant_initializers", "1")
     onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
     return target / graph.name
 
 
-def _share_files(files: Sequence[Path]) -> None:
-    """Let files that are the same be one, so that their pages are in memory once."""
-    first, *others = files
-    for other in others:
-        if filecmp.cmp(first, other, shallow=False):
-            other.unlink()
-            other.hardlink_to(first)
+def _pack_all(
+    folder: Path, graphs: Sequence[str], target: Path, make_options: Callable[[], onnxruntime.SessionOptions]
+) -> Iterator[tuple[str, Path]]:
+    first: Path | None = None
+    for graph in graphs:
+        path = _pack(folder / graph, target / Path(graph).stem, make_options())
+        if first:
+            _share(first, path)
+        first = first or path
+        yield graph, path
+
+
+def _share(first: Path, other: Path) -> None:
+    """Let a graph refer to the weights of the first one, so that their pages are in memory once.
+
+    ONNX Runtime writes each graph's weights in an order of its own. What this graph has and the first has not is
+    appended.
+    """
+    pool, own = (path.with_name(_PACKED_FILE) for path in (first, other))
+    known, data = dict(ExternalData(first).tensors()), ExternalData(other)
+    if own.exists():
+        data.move({name: _places(pool, own, known.get(name, []), pieces) for name, pieces in data.tensors()})
+        own.unlink()
+        own.hardlink_to(pool)
+
+
+def _places(pool: Path, own: Path, known: Sequence[Piece], pieces: Sequence[Piece]) -> list[int]:
+    """Find where a tensor's pieces lie in the pool, which is given those that it has not."""
+    if [piece.length for piece in known] != [piece.length for piece in pieces]:
+        return [_append(pool, _bytes_of(own, piece)) for piece in pieces]
+    contents = [(_bytes_of(pool, one), _bytes_of(own, other)) for one, other in zip(known, pieces, strict=True)]
+    return [
+        piece.offset if shared == wanted else _append(pool, wanted)
+        for piece, (shared, wanted) in zip(known, contents, strict=True)
+    ]
+
+
+def _bytes_of(path: Path, piece: Piece) -> bytes:
+    with path.open("rb") as file:
+        file.seek(piece.offset)
+        return file.read(piece.length)
+
+
+def _append(path: Path, content: bytes) -> int:
+    """Write at the next page; returns the offset."""
+    with path.open("r+b") as file:
+        end = file.seek(0, 2)
+        offset = end + -end % _ALIGNMENT_BYTES
+        file.seek(offset)
+        file.write(content)
+        return offset
 
 
 def give_back_memory() -> None:

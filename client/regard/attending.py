@@ -161,7 +161,8 @@ def _show(client: Client, source: Source, model: Model, asked: AttentionRequest,
         client.attend(image=source.image, text=source.text, model=model.name, truncate=truncate, attention=asked)
     )
     layers = tuple(layer for part in parts for layer in part.layers)
-    return Shown(model.name, model.version, dataclasses.replace(parts[0], layers=layers))
+    whole = dataclasses.replace(parts[0], layers=layers)
+    return Shown(model.name, model.version, whole, whole.truncated)
 
 
 def _print(answered: Answered) -> None:

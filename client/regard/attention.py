@@ -165,11 +165,13 @@ class Attention:
         layers: One entry per layer, in the order asked for.
         tokens: What the positions stand for where a text was sent, else None.
         patches: Where the positions lie where an image was sent, else None.
+        truncated: The text had more tokens than the model takes and was cut.
     """
 
     layers: tuple[LayerAttention, ...]
     tokens: tuple[Token, ...] | None = None
     patches: PatchGrid | None = None
+    truncated: bool = False
 
     def layer(self, number: int) -> LayerAttention:
         """Return one layer by its number in the model, or, if negative, counted from the last of those sent.

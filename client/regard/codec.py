@@ -155,8 +155,10 @@ def attend_request(
 
 def read_attended(answer: rpc.AttendResponse, first: Attention | None) -> Attention:
     """Read one layer of a stream; what the positions stand for came with the first."""
-    attention = _read_attention(answer.attention)
-    return attention if first is None else replace(attention, tokens=first.tokens, patches=first.patches)
+    attention = _read_attention(answer.attention, answer.truncated)
+    if first is None:
+        return attention
+    return replace(attention, tokens=first.tokens, patches=first.patches, truncated=first.truncated)
 
 
 def read_prediction(answer: rpc.PredictResponse) -> Prediction:
@@ -177,7 +179,7 @@ def read_classification(answer: rpc.ClassifyResponse) -> Classification:
         version=answer.version,
         labels=tuple(Label(label.index, label.name, label.probability) for label in answer.labels),
         truncated=answer.truncated,
-        attention=_read_attention(answer.attention) if answer.HasField("attention") else None,
+        attention=_read_attention(answer.attention, answer.truncated) if answer.HasField("attention") else None,
         timings=_read_timings(answer.timings),
     )
 
@@ -189,7 +191,7 @@ def read_embedding(answer: rpc.EmbedResponse) -> Embedding:
         version=answer.version,
         vector=read_tensor(answer.vector),
         truncated=answer.truncated,
-        attention=_read_attention(answer.attention) if answer.HasField("attention") else None,
+        attention=_read_attention(answer.attention, answer.truncated) if answer.HasField("attention") else None,
         timings=_read_timings(answer.timings),
     )
 
@@ -254,12 +256,13 @@ def _write_attention(attention: AttentionRequest | None) -> pb.AttentionRequest 
     )
 
 
-def _read_attention(attention: pb.Attention) -> Attention:
+def _read_attention(attention: pb.Attention, truncated: bool = False) -> Attention:
     positions = attention.WhichOneof("positions")
     return Attention(
         layers=tuple(_read_layer(layer) for layer in attention.layers),
         tokens=tuple(_read_token(token) for token in attention.tokens.tokens) if positions == "tokens" else None,
         patches=_read_patches(attention.patches) if positions == "patches" else None,
+        truncated=truncated,
     )
 
 

@@ -143,9 +143,10 @@ def explore(
     from regard.explorer import Settings, read_address, serve  # Starlette is needed here alone
 
     asked = context.parent.params if context.parent is not None else {}
-    names = frozenset(host_name or ())
+    address = read_address(listen, allow_remote=allow_remote)
+    names = frozenset((*(host_name or ()), address.host))
     settings = Settings(server=asked["server"], timeout_seconds=asked["timeout"], host_names=names)
-    serve(settings, read_address(listen, allow_remote=allow_remote), open_page=open_page)
+    serve(settings, address, open_page=open_page)
 
 
 def _summary(source: Source, answer: Embedding) -> Text:

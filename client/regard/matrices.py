@@ -4,13 +4,13 @@ Numbers that were not sent (keys beyond the largest, or left out) are NaN.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from regard.attention import AttentionRequest, HeadReduction, LayerAttention, PatchGrid
+from regard.attention import AttentionRequest, HeadReduction, LayerAttention, PatchGrid, Token
 
 _MEASURES = {"rollout": "rollout", "entropy": "entropy", "distance": "attention distance"}
 
@@ -146,6 +146,18 @@ def unit_name(layer: LayerAttention, asked: AttentionRequest | None = None) -> s
 def positions(patches: PatchGrid) -> int:
     """Return how many positions an image has: prefix tokens, then patches."""
     return patches.prefix_tokens + patches.rows * patches.cols
+
+
+def tokens_at(tokens: Sequence[Token], positions: Iterable[int]) -> list[Token]:
+    """Return the tokens at some positions.
+
+    Raises:
+        ValueError: There are fewer tokens than that: the positions are not those of the text.
+    """
+    chosen = list(positions)
+    if chosen and max(chosen) >= len(tokens):
+        raise ValueError(f"attention of position {max(chosen)} for {len(tokens)} tokens")
+    return [tokens[position] for position in chosen]
 
 
 def looker(query: int, patches: PatchGrid) -> str:

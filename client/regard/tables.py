@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from regard.attention import Attention, AttentionRequest, LayerAttention, PatchGrid, Token
-from regard.matrices import Matrix, head_numbers, layer_name, looker, matrices, positions
+from regard.matrices import Matrix, head_numbers, layer_name, looker, matrices, positions, tokens_at
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,9 @@ def _token_tables(
 ) -> Iterator[Table]:
     for layer in layers:
         for matrix in matrices(layer, len(tokens), asked):
-            names, columns = ([tokens[at].text for at in side] for side in (matrix.queries, matrix.keys))
+            names, columns = (
+                [token.text for token in tokens_at(tokens, side)] for side in (matrix.queries, matrix.keys)
+            )
             caption = f"{model}, {layer_name(layer)}, {matrix.name}: rows look at columns"
             yield Table(caption, columns, names, _numbers(matrix))
 

@@ -12,7 +12,7 @@ from rich.text import Text
 
 from regard.answers import Classification, Model
 from regard.attention import Token
-from regard.matrices import Matrix
+from regard.matrices import Matrix, tokens_at
 from regard.sources import Task, can_do
 from regard.tables import Table as Numbers
 
@@ -85,7 +85,7 @@ def token_picture(matrix: Matrix, tokens: Sequence[Token], *, width: int, colour
         colour: Whether the terminal shows colours.
     """
     weights = np.nan_to_num(matrix.weights)
-    rows, columns = ([clean(tokens[position].text) for position in side] for side in (matrix.queries, matrix.keys))
+    rows, columns = ([clean(token.text) for token in tokens_at(tokens, side)] for side in (matrix.queries, matrix.keys))
     label_cells = min(_LABEL_CELLS, max(map(cell_len, rows)))
     room = (width - label_cells - 1) // len(columns)
     if room < 1:

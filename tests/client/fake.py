@@ -147,9 +147,8 @@ class FakeServer(RegardServiceServicer):
             return
         layer = pb.LayerAttention(layer=0, axes=["head", "query", "key"], heads=[0], queries=[0], scale=0.5)
         layer.weights.CopyFrom(pb.Tensor(dtype=pb.DATA_TYPE_UINT8, shape=[1, 1, 2], data=b"\x00\x02"))
-        yield rpc.AttendResponse(
-            attention=pb.Attention(layers=[layer], tokens=pb.TokenSequence(tokens=[pb.Token(id=7, text="a")]))
-        )
+        tokens = pb.TokenSequence(tokens=[pb.Token(id=7, text="a")])
+        yield rpc.AttendResponse(attention=pb.Attention(layers=[layer], tokens=tokens), truncated=self.truncated)
         layer.layer, layer.axes[2] = 1, "top"
         layer.indices.CopyFrom(pb.Tensor(dtype=pb.DATA_TYPE_INT32, shape=[1, 1, 2], data=b"\x01\0\0\0\0\0\0\0"))
         yield rpc.AttendResponse(attention=pb.Attention(layers=[layer]))

@@ -188,6 +188,13 @@ def test_layers_come_one_at_a_time_each_with_its_tokens(client: Client) -> None:
     assert first.layers[0].indices is None
     assert second.layers[0].indices is not None
     assert second.layers[0].indices.tolist() == [[[1, 0]]]
+    assert not first.truncated
+
+
+def test_a_cut_text_is_reported_with_each_layer(client: Client, server: FakeServer) -> None:
+    """Though the first message alone says so."""
+    server.truncated = True
+    assert [part.truncated for part in client.attend(text="a", truncate=True)] == [True, True]
 
 
 def test_what_is_wanted_of_the_attention_is_sent(client: Client, server: FakeServer) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 import regard
 from regard import AttentionRequest, Client
+from tests.client import fake as canned
 from tests.client.fake import FakeServer
 from tests.client.test_errors import free_address
 from tests.explorer.conftest import TEXT, Explorer, ends_of_calls, exploring, sandal
@@ -132,6 +133,10 @@ def test_a_body_of_unknown_length_is_refused_when_it_has_become_too_large(fake: 
         ({"text": "a", "layers": [True]}, "layers: [True]; expected a list of numbers"),
         ({"text": "a", "measure": "width"}, "attention measure is 'width'"),
         ({"text": "a", "priority": 1}, "priority: 1; expected no such field"),
+        ({"text": "a", "layers": [2**31]}, "layers: [2147483648]; expected a list of numbers"),
+        (b"[" * 100_000, "expected JSON"),
+        (b'{"text": "\\ud800"}', "surrogates not allowed"),
+        (b'{"\\ud800": "a"}', "surrogates not allowed"),
     ],
 )
 def test_a_question_that_is_none_is_refused(before_fake: Explorer, body: Any, message: str) -> None:
@@ -139,6 +144,20 @@ def test_a_question_that_is_none_is_refused(before_fake: Explorer, body: Any, me
     answer = before_fake.ask("POST", "/api/attend", body, content_type="application/json")
     assert answer.status == 400
     assert message in answer.json()["message"]
+
+
+def test_a_model_that_gives_nothing_else_shows_its_attention(
+    before_fake: Explorer, fake: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Layers come one by one and are put together; that a text was cut is said."""
+    bare = [model for model in canned.models() if model.name == "minilm"]
+    for model in bare:
+        model.can_embed = False
+    monkeypatch.setattr(canned, "models", lambda: bare)
+    fake.truncated = True
+    head, numbers = before_fake.attend(**QUESTION, truncate=True).reply()
+    assert ([layer["layer"] for layer in head["layers"]], len(numbers)) == ([0, 1], 2)
+    assert (head["labels"], head["truncated"], head["timings"]) == ([], True, None)
 
 
 def test_a_question_must_say_that_it_is_json(before_fake: Explorer) -> None:

@@ -30,7 +30,7 @@ def test_the_page_needs_nothing_that_the_policy_forbids() -> None:
 @pytest.mark.parametrize("host", ["127.0.0.1:{port}", "localhost:{port}", "[::1]:{port}", "192.168.7.7", "explore.lan"])
 def test_the_page_answers_under_its_own_names(fake: FakeServer, host: str) -> None:
     """Any address, localhost, and what --host-name gives."""
-    with exploring(fake.address, host_names=frozenset({"explore.lan"})) as explorer:
+    with exploring(fake.address, host_names=frozenset({"Explore.lan"})) as explorer:
         assert explorer.ask("GET", "/", host=host.format(port=explorer.port)).status == 200
 
 
@@ -50,6 +50,7 @@ def test_a_foreign_name_for_this_address_is_refused(before_fake: Explorer, fake:
         {"origin": "https://evil.example"},
         {"origin": "null"},
         {"origin": "http://127.0.0.1:1"},
+        {"origin": "http://[::1"},
         {"sec_fetch_site": "cross-site"},
         {"sec_fetch_site": "same-site"},
         {"sec_fetch_site": "cross-site", "sec_fetch_mode": "navigate"},

@@ -8,6 +8,8 @@ import urllib.request
 
 import pytest
 
+from regard.commands import run
+from regard.explorer import Settings
 from regard.explorer.serve import listen, read_address, url_of
 from regard.sources import InputError
 from tests.client.fake import FakeServer
@@ -39,6 +41,15 @@ def test_the_command_prints_where_the_page_is_and_ends_at_ctrl_c(fake: FakeServe
             process.kill()
     assert process.returncode == 130
     assert said.splitlines() == [f"regard: exploring {fake.address}; Ctrl-C ends", "regard: interrupted"]
+
+
+def test_the_name_that_it_listens_on_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the printed address has it, without --host-name."""
+    given = list[Settings]()
+    monkeypatch.setattr("regard.explorer.serve", lambda settings, address, *, open_page: given.append(settings))
+    monkeypatch.setattr(sys, "argv", ["regard", "explore", "--listen", "box.lan:0", "--allow-remote"])
+    run()
+    assert given[0].host_names == {"box.lan"}
 
 
 @pytest.mark.parametrize("address", ["0.0.0.0:8080", "[::]:8080", "192.168.1.5:80", "example.org:80"])

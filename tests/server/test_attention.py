@@ -297,6 +297,32 @@ def test_a_layer_of_fixed_size_has_its_own_length_whatever_the_texts() -> None:
             plan(crossing, measure=measure)
 
 
+def test_each_layer_has_the_axes_of_its_own_input() -> None:
+    """Six positions look at three of a second input; special ones are those of the text alone."""
+    layer = CONTRACT.attention[0].model_copy(update={"kind": "cross", "key_axis": "context"})
+    crossing = CONTRACT.model_copy(update={"attention": (layer,)})
+    sizes = {"seq_len": LENGTH, "context": 3}
+    message = pb.AttentionRequest(keys=[-1], rows=[-1])
+    chosen = plan_attention(message, crossing, rows=1, sizes=sizes, positions=LENGTH, limits=LIMITS)
+    assert (chosen.keys, chosen.queries, chosen.shapes) == ((2,), (5,), ((LENGTH, 3),))
+    message = pb.AttentionRequest(drop_special=True)
+    with pytest.raises(InvalidInput, match="drop_special: true; expected false, or layers whose queries and keys are"):
+        plan_attention(message, crossing, rows=1, sizes=sizes, positions=LENGTH, limits=LIMITS, special=[0])
+
+
+@pytest.mark.parametrize("measure", [ROLLOUT, GLOBAL])
+def test_a_rollout_over_layers_of_different_sizes_is_refused(measure: pb.AttentionMeasure) -> None:
+    """Those of an encoder and of its decoder have no product."""
+    decoder = CONTRACT.attention[1].model_copy(update={"query_axis": "target", "key_axis": "target"})
+    both = CONTRACT.model_copy(update={"attention": (CONTRACT.attention[0], decoder)})
+    sizes, message = {"seq_len": LENGTH, "target": 3}, pb.AttentionRequest(measure=measure)
+    with pytest.raises(InvalidInput, match=r"attention.layers: 6 x 6, 3 x 3; expected layers over the same positions"):
+        plan_attention(message, both, rows=1, sizes=sizes, positions=LENGTH, limits=LIMITS)
+    message.layers.append(1)
+    chosen = plan_attention(message, both, rows=1, sizes=sizes, positions=LENGTH, limits=LIMITS)
+    assert chosen.answer_bytes(1) == 3 * 3 * 4
+
+
 def test_lengths_of_values_need_an_export_that_has_them() -> None:
     """FAILED_PRECONDITION names the layer."""
     bare = tuple(layer.model_copy(update={"value_norms": None, "contribution": None}) for layer in CONTRACT.attention)

@@ -3,13 +3,14 @@
 import itertools
 from collections.abc import Sequence
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.batching import BatchLimits, Load
+from server.batching import BatchLimits, Load, Work
 from server.cost import CostModel
 from server.queue import Entry, Queue, choose_companions
-from tests.server.test_batching import EchoGraph, make_work
+from tests.server.test_batching import CONTRACT, EchoGraph, make_work
 
 LIMITS = BatchLimits(rows=8, tokens=256, attention_bytes=10**9)
 COST = CostModel(run_seconds=0.002, token_seconds=0.0001, pair_seconds=1e-7)
@@ -88,6 +89,22 @@ def test_attention_requests_are_bounded_by_what_they_fetch() -> None:
     first, other = (make_entry(16, attentions=("attention.0",)) for _ in range(2))
     assert choose_companions(first, [other], BatchLimits(8, 256, attention_bytes=8192), share=8) == [other]
     assert choose_companions(first, [other], BatchLimits(8, 256, attention_bytes=8191), share=8) == []
+
+
+def test_what_is_fetched_of_an_axis_that_is_no_sequence_has_its_own_size() -> None:
+    """Two rows of 4 heads and 3 x 5 weights take 480 bytes, though each counts as one position."""
+    axes = {"query_axis": "image", "key_axis": "words"}
+    inputs = tuple(
+        spec.model_copy(update={"axes": ("batch", axis)})
+        for spec, axis in zip(CONTRACT.inputs, axes.values(), strict=True)
+    )
+    attention = (CONTRACT.attention[0].model_copy(update=axes),)
+    contract = CONTRACT.model_copy(update={"inputs": inputs, "attention": attention})
+    arrays = {spec.name: np.ones((1, size), dtype=np.int64) for spec, size in zip(inputs, (3, 5), strict=True)}
+    work = Work(GRAPH, contract, arrays, 1, 1, ("embedding",), ("attention.0",))
+    load = Load.of([work, work])
+    assert load.fits(BatchLimits(8, 256, attention_bytes=480))
+    assert not load.fits(BatchLimits(8, 256, attention_bytes=479))
 
 
 @given(st.lists(st.tuples(st.integers(1, 64), st.integers(1, 4)), max_size=20), st.integers(1, 64))

@@ -93,14 +93,16 @@ async def _keep_photo(request: Request) -> Response:
     if not is_image(data):
         raise invalid("photo", f"{len(data)} bytes", "a JPEG, PNG or WebP file")
     name = await asyncio.to_thread(request.app.state.photos.put, data)
-    return JSONResponse({"photo": name, "orientation": orientation(data), "type": media_type(data)}, 201)
+    turned = await asyncio.to_thread(orientation, data)
+    return JSONResponse({"photo": name, "orientation": turned, "type": media_type(data)}, 201)
 
 
 async def _photo(request: Request) -> Response:
     data = request.app.state.photos.get(request.path_params["name"])
     if data is None:
         raise photo_gone()
-    return Response(data, media_type=media_type(data), headers={"orientation": str(orientation(data))})
+    turned = await asyncio.to_thread(orientation, data)
+    return Response(data, media_type=media_type(data), headers={"orientation": str(turned)})
 
 
 async def _attend(request: Request) -> Response:

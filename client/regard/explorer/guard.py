@@ -4,6 +4,7 @@ The explorer asks nobody for a password. So it answers only under names that are
 name of its own to 127.0.0.1, "DNS rebinding"), and only to its own page.
 """
 
+from collections.abc import Set
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -34,7 +35,7 @@ class Guard:
 
     def __init__(self, app: ASGIApp, host_names: frozenset[str]) -> None:
         self._app = app
-        self._host_names = host_names | {"localhost"}
+        self._host_names = {name.lower() for name in host_names} | {"localhost"}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -46,13 +47,13 @@ class Guard:
         await app(scope, receive, _with_headers(send))
 
 
-def foreign(headers: Headers, method: str, host_names: frozenset[str]) -> str | None:
+def foreign(headers: Headers, method: str, host_names: Set[str]) -> str | None:
     """Say why a request comes from elsewhere than the explorer's own page, or None where it does not."""
     host = headers.get("host", "")
     if not _is_own(host, host_names):
         return f"the page was asked for as {host!r}; expected an IP address, localhost, or a name given by --host-name"
     origin = headers.get("origin")
-    if origin is not None and urlsplit(origin).netloc != host:
+    if origin is not None and origin.partition("://")[2] != host:
         return f"the request comes from {origin!r}; expected the explorer's own page"
     site = headers.get("sec-fetch-site", "none")
     follows_link = method == "GET" and headers.get("sec-fetch-mode") == "navigate"
@@ -61,7 +62,7 @@ def foreign(headers: Headers, method: str, host_names: frozenset[str]) -> str | 
     return None
 
 
-def _is_own(host: str, host_names: frozenset[str]) -> bool:
+def _is_own(host: str, host_names: Set[str]) -> bool:
     try:
         name = urlsplit(f"//{host}").hostname or ""
     except ValueError:

@@ -4,6 +4,7 @@ import hashlib
 import io
 import struct
 from collections import OrderedDict
+from threading import Lock
 
 from PIL import Image
 
@@ -22,7 +23,8 @@ def media_type(data: bytes) -> str:
 def orientation(data: bytes) -> int:
     """Return how EXIF says that an image is turned, 1 to 8; 1, upright, where it does not say.
 
-    Browsers turn JPEG by themselves, but not all turn PNG and WebP; the page turns what they do not.
+    Browsers turn JPEG by themselves, but not all turn PNG and WebP; the page turns what they do not. A PNG may have its
+    EXIF behind its pixels, all of which are then decoded: call this in a thread.
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
@@ -33,29 +35,35 @@ def orientation(data: bytes) -> int:
 
 
 class PhotoStore:
-    """The photos last used, at most so many and so many bytes; the one unused for longest goes first."""
+    """The photos last used, at most so many and so many bytes; the one unused for longest goes first.
+
+    Threads may share one: hashing a photo takes a while, so app.py puts it in a thread of its own.
+    """
 
     def __init__(self, max_photos: int = MAX_PHOTOS, max_bytes: int = MAX_BYTES) -> None:
         self._photos: OrderedDict[str, bytes] = OrderedDict()
         self._max_photos = max_photos
         self._max_bytes = max_bytes
         self._bytes = 0
+        self._lock = Lock()
 
     def put(self, data: bytes) -> str:
         """Keep a photo of at most max_bytes and return its name, the SHA-256 in hexadecimal."""
         name = hashlib.sha256(data).hexdigest()
-        if name not in self._photos:
-            self._photos[name] = data
-            self._bytes += len(data)
-        self._photos.move_to_end(name)
-        while len(self._photos) > self._max_photos or self._bytes > self._max_bytes:
-            _, oldest = self._photos.popitem(last=False)
-            self._bytes -= len(oldest)
+        with self._lock:
+            if name not in self._photos:
+                self._photos[name] = data
+                self._bytes += len(data)
+            self._photos.move_to_end(name)
+            while len(self._photos) > self._max_photos or self._bytes > self._max_bytes:
+                _, oldest = self._photos.popitem(last=False)
+                self._bytes -= len(oldest)
         return name
 
     def get(self, name: str) -> bytes | None:
         """Return a photo, or None where it is no longer kept or never was."""
-        data = self._photos.get(name)
-        if data is not None:
-            self._photos.move_to_end(name)
+        with self._lock:
+            data = self._photos.get(name)
+            if data is not None:
+                self._photos.move_to_end(name)
         return data

@@ -14,6 +14,7 @@ from regard.explorer.problems import invalid, photo_gone
 
 # What is a share of 1, which float16 holds well.
 _SHARES = ("weights", "rollout", "contribution_rollout")
+_MOST = 2**31  # as protobuf's int32
 _TYPES: dict[str, tuple[type, str]] = {
     "model": (str, "a text"),
     "version": (str, "a text"),
@@ -134,13 +135,14 @@ async def _show(client: AsyncClient, question: Question, model: Model) -> Reply:
     ]
     layers = tuple(layer for part in parts for layer in part.layers)
     attention = dataclasses.replace(parts[0], layers=layers)
-    return Reply(model.name, model.version, (), truncated=False, attention=attention, timings=None)
+    return Reply(model.name, model.version, (), attention.truncated, attention, timings=None)
 
 
 def _read_fields(body: bytes) -> Mapping[str, Any]:
     try:
         fields = json.loads(body)
-    except ValueError as error:
+        json.dumps(fields, ensure_ascii=False).encode()  # half a surrogate pair is JSON, but no text to be sent
+    except (ValueError, RecursionError) as error:
         raise invalid("body", str(error), "JSON") from error
     if not isinstance(fields, dict):
         raise invalid("body", fields, "a JSON object")
@@ -155,7 +157,7 @@ def _read_fields(body: bytes) -> Mapping[str, Any]:
 
 def _fits(value: Any, kind: type) -> bool:
     if kind is list:
-        return isinstance(value, list) and all(type(item) is int for item in value)
+        return isinstance(value, list) and all(type(item) is int and abs(item) < _MOST for item in value)
     return isinstance(value, kind)
 
 

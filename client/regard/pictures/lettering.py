@@ -10,6 +10,7 @@ from matplotlib.ft2font import FT2Font
 from matplotlib.textpath import text_to_path
 
 from regard.attention import Token
+from regard.matrices import tokens_at
 
 POINTS_PER_INCH = 72
 _LONGEST_LETTERS = 24
@@ -26,10 +27,7 @@ def words(tokens: Sequence[Token], positions: Iterable[int]) -> list[str]:
     Raises:
         ValueError: There are fewer tokens than that.
     """
-    chosen = list(positions)
-    if chosen and max(chosen) >= len(tokens):
-        raise ValueError(f"attention of position {max(chosen)} for {len(tokens)} tokens")
-    return [printable(tokens[position].text) for position in chosen]
+    return [printable(token.text) for token in tokens_at(tokens, positions)]
 
 
 def printable(text: str) -> str:

@@ -13,9 +13,10 @@ export class HeldPhoto {
     this.ground = null;
   }
 
-  /** Take a photo, known to the explorer by a name, and show it in small. */
-  async take(blob, name, { orientation, type }) {
+  /** Take a photo, known to the explorer by a name, and show it in small; an AbortError where nobody waits any more. */
+  async take(blob, name, { orientation, type }, signal) {
     const picture = await openPhoto(blob, { orientation, type });
+    signal.throwIfAborted();
     Object.assign(this, { blob, name, picture, ground: null });
     byId("drop").classList.toggle("has-photo", Boolean(picture));
     if (picture) thumb(picture);

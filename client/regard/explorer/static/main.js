@@ -66,7 +66,7 @@ class Page {
       const signal = this.begin("Fetching the photo", () => this.restore());
       try {
         const fetched = await fetchPhoto(name, signal);
-        await this.photo.take(fetched.blob, name, fetched);
+        await this.photo.take(fetched.blob, name, fetched, signal);
       } catch (error) {
         this.drawChoices();
         this.status.fail(error, () => (error.code === "PHOTO_GONE" ? byId("file").click() : this.restore()));
@@ -228,7 +228,7 @@ class Page {
     const signal = this.begin("Handing over the photo", again);
     try {
       const kept = await sendPhoto(blob, signal);
-      await this.photo.take(blob, kept.photo, kept);
+      await this.photo.take(blob, kept.photo, kept, signal);
       const input =
         this.state.input === "photo" ? {} : { input: "photo", model: "", version: "", layer: null, query: null };
       await this.change({ ...input, photo: kept.photo });
