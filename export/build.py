@@ -192,6 +192,9 @@ def _write_graphs(
         }
         axes = axes | contribution_axes
         declare_axes(contributing, axes)
+        contributing = (
+            tap_lowered(contributing, folder) or contributing
+        )  # so that it runs wherever the lowered form does
         onnx.save_model(contributing, folder / CONTRIBUTIONS_GRAPH)
     return Written(plain, taps, axes, kinds, contributions)
 

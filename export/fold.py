@@ -1,7 +1,6 @@
 """Lets ONNX Runtime fold the constants of a graph that comes from elsewhere; build calls it.
 
-Otherwise each session would fold them for itself, in an order of its own, and the packed weights of the plain and the
-tapped graph would not come out the same (server/packing.py), so that they could not be shared.
+Otherwise each session would fold them for itself at each start, and rules would meet weights that are still computed.
 """
 
 import tempfile

@@ -18,7 +18,7 @@ from server.external_data import ExternalData, Piece
 
 _log = logging.getLogger(__name__)
 _PACKED_FILE = "packed.bin"
-_ROOM = 4.0  # free space asked for, times the artifact's size: packed matrices lie beside the others, for two graphs
+_ROOM = 4.0  # free space asked for, times the artifact's size: packed matrices lie beside the others, twice for a while
 _ALIGNMENT_BYTES = 4096  # pages, so that what is appended can be mapped
 _ERRORS_ONLY = 3  # ONNX Runtime warns that a packed graph belongs to this machine, which is meant
 

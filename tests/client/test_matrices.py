@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from regard import AttentionRequest, LayerAttention
-from regard.matrices import counted, in_shares, layer_name, matrices, one_matrix, unit_name
+from regard import AttentionRequest, LayerAttention, Token
+from regard.matrices import counted, in_shares, layer_name, matrices, one_matrix, tokens_at, unit_name
 
 WEIGHTS = np.array([[[0.1, 0.2, 0.7]], [[0.3, 0.6, 0.1]]], np.float32)  # 2 heads, 1 query, 3 keys
 
@@ -86,3 +86,11 @@ def test_contributions_are_of_all_heads_and_no_shares_by_themselves() -> None:
     )
     assert layer_name(product) == "rollout of contributions over layers 0 to 2"
     assert unit_name(product) == "share in the rollout"
+
+
+def test_positions_that_are_none_of_the_text_have_no_tokens() -> None:
+    """As of cross-attention, whose queries may be more than the tokens that they look at."""
+    tokens = [Token(number, word, 0, 1, False) for number, word in enumerate("abc")]
+    assert [token.text for token in tokens_at(tokens, (2, 0))] == ["c", "a"]
+    with pytest.raises(ValueError, match="attention of position 3 for 3 tokens"):
+        tokens_at(tokens, (0, 3))

@@ -259,3 +259,31 @@ def test_a_photo_that_stands_by_its_exif_orientation_stands_on_the_page(browser:
         visit.title_is("fashion", "layer 3", "mean of 4 heads")
         width, height = visit.find("canvas.photo").evaluate("canvas => [canvas.width, canvas.height]")
         assert height == 2 * width
+
+
+def test_of_two_photos_the_later_stays_however_long_the_earlier_takes(browser: Browser, explorer: Explorer) -> None:
+    """The first is decoded when the second is long shown."""
+    hold = """() => {
+      const decode = window.createImageBitmap;
+      window.createImageBitmap = (blob) => {
+        window.createImageBitmap = decode;
+        window.late = new Promise((resolve) => (window.release = resolve)).then(() => decode(blob));
+        return window.late;
+      };
+    }"""
+    file = io.BytesIO()
+    Image.new("RGB", (40, 80)).save(file, "PNG")
+    with visiting(browser, explorer) as visit:
+        visit.page.evaluate(hold)
+        visit.give(SANDAL)
+        visit.page.wait_for_function("() => window.release")
+        visit.give(file.getvalue())
+        visit.title_is("fashion", "layer 3", "mean of 4 heads")
+        link = visit.page.url
+        visit.page.evaluate("async () => { window.release(); await window.late; }")
+        assert visit.page.url == link
+        visit.choose("layers", 0)
+        visit.title_is("fashion", "layer 0", "mean of 4 heads")
+        width, height = visit.find("canvas.photo").evaluate("canvas => [canvas.width, canvas.height]")
+        assert height == 2 * width
+        assert visit.asked == 2

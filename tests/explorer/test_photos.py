@@ -1,7 +1,5 @@
 """The photos that links name: how many are kept."""
 
-from concurrent.futures import ThreadPoolExecutor
-
 from regard.explorer.photos import PhotoStore, media_type, orientation
 from tests.client.fake import photo_bytes
 
@@ -32,16 +30,6 @@ def test_photos_go_when_they_take_too_many_bytes() -> None:
     assert store.get(large) == b"x" * 10
     after = [store.put(bytes([number]) * 5) for number in range(2)]
     assert all(store.get(name) is not None for name in after)
-
-
-def test_threads_may_share_a_store() -> None:
-    """Its bytes stay what it holds, whoever puts and gets at a time."""
-    store = PhotoStore(max_photos=3, max_bytes=9)
-    photos = [bytes([number]) * (1 + number % 4) for number in range(8)] * 200
-    with ThreadPoolExecutor(8) as threads:
-        names = list(threads.map(store.put, photos))
-        list(threads.map(store.get, names))
-    assert sum(store.get(name) is not None for name in set(names)) in (2, 3)
 
 
 def test_the_type_of_a_photo_is_told_by_its_first_bytes() -> None:
