@@ -1,4 +1,4 @@
-"""What can be made of attention weights before they travel: pure functions of arrays, called by server/attention.py.
+"""What can be made of attention weights before they travel: pure functions of arrays, called by server/reduction.py.
 
 Arrays keep their leading axes: B batch, H heads, Q queries, K keys.
 """

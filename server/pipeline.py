@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from regard.v1 import types_pb2 as pb
 from server.artifacts import LoadedModel
-from server.attention import AttentionLimits, AttentionPlan, plan_attention, write_attention
+from server.attention import AttentionLimits, AttentionPlan, plan_attention
 from server.batching import Work, size_of
 from server.cache import AnswerCache
 from server.config import Config
@@ -20,6 +20,7 @@ from server.contract import BATCH_AXIS, SEQUENCE_AXIS
 from server.errors import InvalidInput, NotPossible
 from server.images import Pixels, read_image
 from server.metrics import Metrics
+from server.reduction import write_attention
 from server.scheduler import DEFAULT_PRIORITY, Computed, Scheduler
 from server.tensors import check_inputs, read_tensors
 from server.text import Tokens

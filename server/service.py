@@ -11,7 +11,6 @@ from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as pb
 from regard.v1.regard_pb2_grpc import RegardServiceServicer
 from server.artifacts import LoadedModel
-from server.attention import write_attention
 from server.calls import Calls, Context
 from server.config import Config
 from server.describe import describe_model, describe_patches, describe_tokens
@@ -27,6 +26,7 @@ from server.pipeline import (
     prepare_tensors,
     prepare_text,
 )
+from server.reduction import write_attention
 from server.repository import Repository
 from server.scheduler import DEFAULT_PRIORITY, LAST_PRIORITY
 from server.tensors import write_tensor

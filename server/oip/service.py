@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from server.artifacts import LoadedModel
-from server.attention import reduce_attention
 from server.calls import Calls
 from server.config import Config
 from server.errors import MALFORMED, InvalidInput, ServerError, Unimplemented
@@ -26,6 +25,7 @@ from server.oip.parameters import ATTENTION_PREFIX, check_names, read_attention,
 from server.oip.shared_memory import SharedMemory, SystemRegion, read_place
 from server.oip.tensors import DATATYPE_OF, decode_strings, read_places, read_tensors, write_tensor
 from server.pipeline import Outcome, Pipeline, Prepared, choose_outputs, prepare_arrays, prepare_images, prepare_texts
+from server.reduction import reduce_attention
 from server.repository import Repository, State
 from server.statistics import Statistics
 

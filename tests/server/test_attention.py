@@ -7,16 +7,10 @@ from numpy.typing import NDArray
 
 from regard.v1 import types_pb2 as pb
 from server import measures
-from server.attention import (
-    AttentionLimits,
-    AttentionPlan,
-    Reduced,
-    plan_attention,
-    reduce_attention,
-    write_attention,
-)
+from server.attention import AttentionLimits, AttentionPlan, plan_attention
 from server.contract import Contract, PatchContract
 from server.errors import InvalidInput, NotPossible
+from server.reduction import Reduced, reduce_attention, write_attention
 from server.tensors import read_tensor
 from tests.server.test_batching import CONTRACT
 
