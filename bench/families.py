@@ -36,6 +36,21 @@ _KINDS = ("self", "causal", "cross")
 _REASON_LINES = 2
 _REFUSALS = (CheckpointError, ExportError, ProbeError, TapError, VerificationError)
 
+_REASONS = """Nothing of these is published. What is behind it:
+
+- **Windows, blocks, factorised attention** (hiera, longt5, sam, swin, swinv2, timesformer, yoso; pixtral, which packs
+  images): there is no matrix [heads, queries, keys] for a row of the batch.
+- **The library gives nothing to compare with**: no attention at all (fnet, mamba, resnet), none returned (cvt, levit),
+  scores before the softmax (squeezebert), the mean over the heads (wavlm), one of two attentions of a layer (diffllama,
+  lilt). gpt_oss has a sink in its softmax, so that its rows do not sum to 1.
+- **Padding changes what the network itself answers**, in PyTorch too (convbert, nystromformer), so that requests could
+  not share a batch.
+- **More inputs than one** (bros, siglip2), random masks at inference (vit_mae), a token that every text must hold
+  (bart's classifier).
+- **torch's exporter** cannot trace it for every length (canine, funnel, led, longformer, prophetnet, sew, sew-d,
+  switch_transformers, xlnet).
+"""
+
 console = Console(highlight=False)
 
 
@@ -167,6 +182,8 @@ def make_page(findings: dict[str, Finding]) -> str:
         *(_row(name, one) for name, one in tapped.items()),
         "",
         f"## Not tapped: {len(refused)}",
+        "",
+        *_REASONS.splitlines(),
         "",
         "| family | what the exporter says |",
         "|---|---|",

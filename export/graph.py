@@ -145,7 +145,7 @@ def _reason(error: BaseException) -> str:
         error = error.__cause__
     lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
     first, advice, _ = (lines or [type(error).__name__])[0].partition(" For more information")
-    detail = f" {lines[1]}" if advice and len(lines) > 1 else ""
+    detail = f" {lines[1].partition(' If you')[0]}" if advice and len(lines) > 1 else ""
     return textwrap.shorten(first + detail, _REASON_CHARACTERS, placeholder=" ...")
 
 
