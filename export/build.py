@@ -4,7 +4,7 @@ import copy
 import re
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any, cast
@@ -17,12 +17,14 @@ from export.accuracy import AccuracyError, ask_graph, ask_network, measure_accur
 from export.fetch import sha256_of
 from export.fold import fold_constants
 from export.graph import externalize, to_onnx
-from export.probe import Axes, Kind, declare_axes, find_axes, run_graph
+from export.onnx_file import DEFAULT_LONGEST
+from export.probe import Axes, Kind, declare_axes, find_axes, find_longest, run_graph
 from export.publish import PublishError, existing_versions, publish, same_as_newest, staging_folder
 from export.quantize import Quantizer
 from export.references import Reference, reference_of, reference_of_graph
 from export.sources import Source
 from export.tapping.contributions import tap_contributions
+from export.tapping.packed import part_packed_attention
 from export.tapping.tap import FUSED_RULES, RULES, Tap, tap, tap_lowered
 from export.tapping.view import TapError
 from export.traits import Feed, InputSpec, find_patches
@@ -126,6 +128,9 @@ def build(
                 break
         else:
             raise AccuracyError(f"{precise.precision} costs too much:\n  " + "\n  ".join(misses(accuracy)))
+        if source.graph is not None and source.traits.is_text and source.traits.longest <= DEFAULT_LONGEST:
+            longest = find_longest(run_graph(staging / PLAIN_GRAPH), source.traits)
+            source = replace(source, traits=replace(source.traits, longest=longest))
         report("verifying against the network" if source.network else "verifying")
         checks: tuple[Check, ...] = ()
         if precise.precision in LIMITS:  # ONNX Runtime cannot run the others on the CPU
@@ -153,7 +158,9 @@ def _graphs(source: Source, precise: Precise) -> Iterator[ModelProto]:
     if source.graph is not None:
         if precise.precision != "float32":
             raise PublishError(f"--precision: {precise.precision}; a graph is exported as it is, expected fp32")
-        yield fold_constants(source.graph)
+        graph = fold_constants(source.graph)
+        part_packed_attention(graph)
+        yield graph
         return
     assert source.network is not None  # noqa: S101 -- a source is a network or a graph
     if precise.precision != "int8":
@@ -184,17 +191,13 @@ def _write_graphs(
     (folder / LOWERED_GRAPH).unlink(missing_ok=True)
     if (lowered := tap_lowered(tapped, folder)) is not None:
         onnx.save_model(lowered, folder / LOWERED_GRAPH)
-    layers = [one.layer for one in taps if kinds[one.output] != "cross"]
+    layers = [one.layer for one in taps if kinds[one.output] != "cross" and precise.precision == "float32"]
     contributing, contributions = tap_contributions(plain, folder, rules, layers)
-    if contributions and precise.precision == "float32":
-        contribution_axes = {
-            name: (BATCH_AXIS, *axes[f"attention.{layer}"][2:]) for layer, name in contributions.items()
-        }
-        axes = axes | contribution_axes
+    if contributions:
+        axes |= {name: (BATCH_AXIS, *axes[f"attention.{layer}"][2:]) for layer, name in contributions.items()}
         declare_axes(contributing, axes)
-        contributing = (
-            tap_lowered(contributing, folder) or contributing
-        )  # so that it runs wherever the lowered form does
+        # So that it runs wherever the lowered form does.
+        contributing = tap_lowered(contributing, folder) or contributing
         onnx.save_model(contributing, folder / CONTRIBUTIONS_GRAPH)
     return Written(plain, taps, axes, kinds, contributions)
 

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
 from export.graph import rename_axes
-from export.tapping.packed import part_packed_attention
 from export.tapping.view import GraphView, attribute, walk_back
 from export.traits import InputSpec, Traits
 from model.checkpoint import CheckpointError
@@ -26,16 +25,15 @@ _PASSES_IDS = frozenset({"Cast", "Identity", "Unsqueeze", "Reshape"})
 _COUNTS_POSITIONS = frozenset({"Add", "Mul", "Cast", "Identity"})
 _SEGMENTS = "token_type_ids"
 _EMBEDDINGS = ("sentence_embedding", "embedding", "image_embeds", "text_embeds", "pooler_output")
-_DEFAULT_LONGEST = 512
+DEFAULT_LONGEST = 512
 _LEAST_IR = 4  # before it, weights had to be listed as inputs
 
 
 def read_graph(path: Path) -> ModelProto:
-    """Read a file as a plain graph: axes named as here, no segment ids, every attention in a form that can be tapped.
+    """Read a file as a plain graph: axes named as here, no segment ids.
 
     Raises:
         CheckpointError: It is no ONNX file, or its weights are not beside it.
-        TapError: See part_packed_attention.
     """
     try:
         model = onnx.load(path)
@@ -54,7 +52,6 @@ def read_graph(path: Path) -> ModelProto:
     del model.graph.input[:]
     model.graph.input.extend(inputs)
     _fill_segments(model)
-    part_packed_attention(model)
     _name_axes(model)
     return model
 
@@ -75,7 +72,7 @@ def fix_image_size(model: ModelProto, edge: int) -> None:
             dim.dim_value = size
 
 
-def read_traits(model: ModelProto, other_axis: int = _DEFAULT_LONGEST) -> Traits:
+def read_traits(model: ModelProto, other_axis: int = DEFAULT_LONGEST) -> Traits:
     """Describe a graph's inputs and its vector.
 
     Args:

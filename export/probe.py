@@ -1,5 +1,6 @@
 """Finds out by running a graph what its outputs' axes are, and who looks at whom; build calls it."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +20,7 @@ Run = Callable[[Feed], dict[str, NDArray[Any]]]
 
 # Two runs with every symbolic axis of another size: what stays the same is fixed, what follows an axis is that axis.
 _BATCHES = (2, 3)
-_ATTENTION = "attention."
+_ATTENTION = re.compile(r"attention\.\d+")  # names of the tapped outputs; a graph's own may be "attention.mean"
 
 
 class ProbeError(ValueError):
@@ -53,6 +54,20 @@ def find_axes(run: Run, traits: Traits) -> tuple[dict[str, Axes], dict[str, Kind
     return axes, kinds
 
 
+def find_longest(run: Run, traits: Traits) -> int:
+    """Find the most positions that a graph runs on, up to what is said; a table of positions may have gone unseen."""
+    least, most = 1, traits.longest
+    length = most
+    while least < most:
+        try:
+            run(traits.example(1, traits.fit(dict.fromkeys(traits.axes, length))))
+            least = length
+        except ProbeError:
+            most = length - 1
+        length = (least + most + 1) // 2
+    return most
+
+
 def declare_axes(model: ModelProto, axes: Mapping[str, Axes]) -> None:
     """Write axes into a graph's outputs; an unknown one stays without a name.
 
@@ -61,7 +76,7 @@ def declare_axes(model: ModelProto, axes: Mapping[str, Axes]) -> None:
     """
     batch = _first_axis(model)
     for value in model.graph.output:
-        if value.name.startswith(_ATTENTION) and (len(axes[value.name]) != 4 or axes[value.name][0] != batch):
+        if is_attention(value.name) and (len(axes[value.name]) != 4 or axes[value.name][0] != batch):
             found = ", ".join(str(axis or "?") for axis in axes[value.name])
             raise TapError(
                 f"{value.doc_string or value.name}: its weights are [{found}]; expected [{batch}, heads, query, key] "
@@ -76,6 +91,11 @@ def declare_axes(model: ModelProto, axes: Mapping[str, Axes]) -> None:
                 dim.dim_value = axis
             elif axis:
                 dim.dim_param = axis
+
+
+def is_attention(output: str) -> bool:
+    """Whether an output of the tapped graph holds a layer's weights."""
+    return _ATTENTION.fullmatch(output) is not None
 
 
 def _first_axis(model: ModelProto) -> int | str:

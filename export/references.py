@@ -1,14 +1,18 @@
 """What exported graphs are compared with: networks that say what they looked at, and graphs as they were read."""
 
+import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Protocol
 
+import onnx
 import onnxruntime
 import torch
 from onnx import ModelProto
 from torch import Tensor
 
 from export.accuracy import Answer
+from export.graph import externalize
 from export.traits import Feed
 
 Reference = Callable[[Feed], Answer]
@@ -45,8 +49,10 @@ def reference_of(network: Exportable) -> Reference:
 
 
 def reference_of_graph(graph: ModelProto) -> Reference:
-    """Make a reference of a graph as it was read."""
-    session = onnxruntime.InferenceSession(graph.SerializeToString(), providers=["CPUExecutionProvider"])
+    """Make a reference of a graph as it was read; its weights go by way of a file, as messages end at 2 GB."""
+    with tempfile.TemporaryDirectory(prefix="regard-") as folder:
+        onnx.save_model(externalize(graph, Path(folder, "weights.bin")), Path(folder, "graph.onnx"))
+        session = onnxruntime.InferenceSession(Path(folder, "graph.onnx"), providers=["CPUExecutionProvider"])
     names = [value.name for value in session.get_outputs()]
 
     def ask(feed: Feed) -> Answer:

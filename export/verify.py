@@ -1,6 +1,6 @@
 """Compares the exported graphs with the network before anything is published; called by build."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from export.differences import Difference, largest, max_abs, summarize
-from export.probe import Axes
+from export.probe import Axes, is_attention
 from export.references import Reference
 from export.traits import Feed, Traits, pad
 from server.contract import (
@@ -86,7 +86,7 @@ class Graphs:
     @property
     def attentions(self) -> list[str]:
         """Names of the attention outputs, in the order of the layers."""
-        return [name for name in self.axes if name.startswith("attention.")]
+        return [name for name in self.axes if is_attention(name)]
 
 
 def verify(
@@ -162,8 +162,8 @@ def _feed(traits: Traits, batch: int, length: int) -> Feed:
 def compare_case(reference: Reference, graphs: Graphs, case: Case) -> Iterator[Difference]:
     """Yield every difference in one case; positions that are padding are left out."""
     limits, outputs = graphs.limits, graphs.outputs
-    from_plain = dict(zip(outputs, graphs.plain.run(list(outputs), case.feed), strict=True))
-    from_tapped = dict(zip(graphs.axes, graphs.tapped.run(list(graphs.axes), case.feed), strict=True))
+    from_plain = _run(graphs.plain, outputs, case.feed)
+    from_tapped = _run(graphs.tapped, graphs.axes, case.feed)
     yield from _compare_plain(graphs, from_plain, from_tapped, case)
     for name in graphs.attentions:
         sums = from_tapped[name].sum(-1, dtype=np.float64)
@@ -174,9 +174,8 @@ def compare_case(reference: Reference, graphs: Graphs, case: Case) -> Iterator[D
 
 def compare_contributions(graphs: Graphs, case: Case) -> Iterator[Difference]:
     """Yield the differences of the contributions graph, which stands in place of the tapped one."""
-    from_plain = dict(zip(graphs.outputs, graphs.plain.run(graphs.outputs, case.feed), strict=True))
-    found = dict(zip(graphs.axes, graphs.tapped.run(list(graphs.axes), case.feed), strict=True))
-    yield from _compare_plain(graphs, from_plain, found, case)
+    from_plain = _run(graphs.plain, graphs.outputs, case.feed)
+    yield from _compare_plain(graphs, from_plain, _run(graphs.tapped, graphs.axes, case.feed), case)
 
 
 def _compare_plain(
@@ -204,25 +203,31 @@ def _compare_reference(
 
 def compare_lowered(lowered: onnxruntime.InferenceSession, graphs: Graphs, case: Case) -> Iterator[Difference]:
     """Yield the differences of the lowered form from the tapped graph."""
-    names = list(graphs.axes)
-    both = (session.run(names, case.feed) for session in (lowered, graphs.tapped))
-    for name, got, expected in zip(names, *both, strict=True):
-        yield _difference(name, "lowered form", got, expected, case, graphs, graphs.limits.lowered)
+    got, expected = (_run(session, graphs.axes, case.feed) for session in (lowered, graphs.tapped))
+    for name, array in expected.items():
+        yield _difference(name, "lowered form", got[name], array, case, graphs, graphs.limits.lowered)
 
 
 def _compare_unpadded(graphs: Graphs, padded: Mapping[str, Array], case: Case) -> Iterator[Difference]:
     """Run each row alone at its own length; it must not matter what it was batched with."""
-    names = list(graphs.axes)
     inputs = {spec.name: spec.axes for spec in graphs.traits.inputs}
     for row, length in enumerate(case.lengths):
-        alone = graphs.tapped.run(
-            names, {name: _cut(array[row : row + 1], inputs[name], length) for name, array in case.feed.items()}
-        )
-        for name, expected in zip(names, alone, strict=True):
+        feed = {name: _cut(array[row : row + 1], inputs[name], length) for name, array in case.feed.items()}
+        for name, expected in _run(graphs.tapped, graphs.axes, feed).items():
             got = _cut(padded[name][row : row + 1], graphs.axes[name], length)
             scale = max(1.0, float(np.abs(expected).max(initial=0)))
             limit = graphs.limits.padding * (scale if name not in graphs.attentions else 1)
             yield Difference(name, "against unpadded", max_abs(got, expected), scale, limit)
+
+
+def _run(session: onnxruntime.InferenceSession, outputs: Iterable[str], feed: Feed) -> dict[str, Array]:
+    """Return some outputs by name."""
+    names = list(outputs)
+    try:
+        return dict(zip(names, session.run(names, feed), strict=True))
+    except Exception as error:  # ONNX Runtime's exceptions have no common base
+        shapes = {name: array.shape for name, array in feed.items()}
+        raise VerificationError(f"the export does not run on inputs of {shapes}: {str(error).strip()}") from error
 
 
 def _difference(

@@ -22,6 +22,7 @@ def tap_attention_nodes(view: GraphView) -> Iterator[Found]:
         if optional_input(node, _PAST_KEY):
             raise TapError(f"{name_of(node)}: takes a key-value cache; expected a graph over the whole sequence")
         weights = _restate_shape(view, node, _ask_for_weights(view, node))
+        _hide_length(view, node)
         values, heads = node.input[2], attribute(node, "kv_num_heads")
         yield Found(
             node, weights, split_heads(view, values, heads, f"{weights}.values") if heads else values, node.output[0]
@@ -61,3 +62,20 @@ def _restate_shape(view: GraphView, node: NodeProto, weights: str) -> str:
     axes = view.add("Concat", sizes, f"{weights}.axes", axis=0)
     shaped = view.add("Reshape", [weights, axes], f"{weights}.shaped")
     return view.describe(shaped, (None,) * 4, view.dtype(query))
+
+
+def _hide_length(view: GraphView, node: NodeProto) -> None:
+    """Keep a session from guessing how many queries there are, where keys come from another sequence.
+
+    Since the last axis counts as 0 (see above), it would take the weights of self- and of cross-attention with the same
+    queries for equally large, and give the second the memory of the first: runs with more keys than queries then fail.
+    """
+    query, key = node.input[:2]
+    length = 1 if attribute(node, "q_num_heads") else 2
+    sizes = [(view.shape(value) or (None,) * (length + 2))[length] for value in (query, key)]
+    if sizes[0] == sizes[1] or all(isinstance(size, int) for size in sizes):
+        return
+    name = f"{node.output[0]}.query"
+    same = np.array([-1 if axis == length else 0 for axis in range(length + 2)], dtype=np.int64)
+    node.input[0] = view.add("Reshape", [query, view.add_constant(same, f"{name}.axes")], name)
+    view.describe(name, view.shape(query) or (None,) * (length + 2), view.dtype(query))

@@ -19,21 +19,29 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from export.tapping.rule import Found
 from export.tapping.tap import Rule, find_attention, sort_nodes
-from export.tapping.value_norms import find_projection
+from export.tapping.value_norms import count_heads, find_projection
 from export.tapping.view import GraphView, attribute
 
-_BETWEEN = frozenset({"Transpose", "Reshape", "Cast", "Identity", "Squeeze", "Flatten", "Dropout"})
+_BETWEEN = frozenset({"Reshape", "Cast", "Identity", "Squeeze", "Flatten", "Dropout"})
+# Transpositions that may stand on the way: of [B, H, Q, d] before the projection, of [B, Q, D] anywhere; and whether
+# queries then come before rows, as where a network works on [N, B, D].
+_TURNS = {(0, 2, 1, 3): False, (2, 0, 1, 3): True, (1, 0, 2): True}
 _MOST_STEPS = 16
 _LEAST_OPSET = 13  # axes as inputs
+_STATE_AXES = 3
 
 
 @dataclass(frozen=True, eq=False)
 class _Mixing:
-    """What becomes of attended values: the projection's node, what scales its result, and the residual they meet."""
+    """What becomes of attended values: the projection's node, what scales its result, and the residual they meet.
+
+    The residual is [B, Q, D], or where it is turned [Q, B, D].
+    """
 
     projection: NodeProto
     scales: tuple[str, ...]
     residual: str
+    turned: bool
 
 
 def tap_contributions(
@@ -74,7 +82,7 @@ def _find_mixing(view: GraphView, found: Found) -> _Mixing | None:
     The residual is what the values themselves were made from. Another summand, such as the MLP's output where that runs
     beside attention, belongs to the position alone and is passed by.
     """
-    value, projection, scales = found.attended, None, list[str]()
+    value, projection, scales, turned = found.attended, None, list[str](), False
     upstream = _upstream(view, found.values)
     for _ in range(_MOST_STEPS):
         takers = [node for node in view.consumers(value) if node.op_type not in ("Shape", "Size")]
@@ -89,13 +97,27 @@ def _find_mixing(view: GraphView, found: Found) -> _Mixing | None:
             projection = node
         elif projection is not None and node.op_type == "Add" and len(others) == 1 and not constant:
             if others[0] in upstream:
-                return _Mixing(projection, tuple(scales), others[0]) if view.rank(others[0]) == 3 else None
+                fits = view.rank(others[0]) == 3
+                return _Mixing(projection, tuple(scales), others[0], turned) if fits else None
         elif projection is not None and node.op_type == "Mul" and constant:
+            if not _is_of_features(view, others[0]):
+                return None
             scales.append(others[0])
+        elif node.op_type == "Transpose":
+            turn = tuple(attribute(node, "perm", ()))
+            if turn not in _TURNS or (projection is not None and len(turn) > _STATE_AXES):
+                return None
+            turned ^= _TURNS[turn]
         elif not (node.op_type in _BETWEEN or (projection is not None and node.op_type == "Add" and constant)):
             return None
         value = node.output[0]
     return None
+
+
+def _is_of_features(view: GraphView, scale: str) -> bool:
+    """Whether a scale is a number, or one a feature; of positions, it would meet other axes than here."""
+    shape = view.shape(scale)
+    return shape is not None and all(axis == 1 for axis in shape[:-1])
 
 
 def _upstream(view: GraphView, value: str) -> set[str]:
@@ -111,24 +133,21 @@ def _upstream(view: GraphView, value: str) -> set[str]:
 
 
 def _add_contributions(view: GraphView, found: Found, mixing: _Mixing, output: str) -> bool:
-    weights_shape, values_shape = view.shape(found.weights), view.shape(found.values)
-    if not values_shape or len(values_shape) != 4 or not all(isinstance(axis, int) for axis in values_shape[1::2]):
-        return False
-    key_heads, head_dim = int(values_shape[1] or 0), int(values_shape[3] or 0)
     rows = view.shape(mixing.projection.input[1])
     width = rows[1 if attribute(mixing.projection, "transB", 0) else 0] if rows else None
-    heads = width // head_dim if isinstance(width, int) else 0
-    if not heads or heads % key_heads or view.dtype(found.values) not in (TensorProto.FLOAT, TensorProto.UNDEFINED):
+    sizes = count_heads(view, found, width) if isinstance(width, int) else None
+    if sizes is None or view.dtype(found.values) not in (TensorProto.FLOAT, TensorProto.UNDEFINED):
         return False
-    if weights_shape and isinstance(weights_shape[1], int) and weights_shape[1] != heads:
-        return False
-    vectors = _project(view, found.values, (heads, key_heads, head_dim), mixing, output)  # [B, K, H, D]
+    vectors = _project(view, found.values, sizes, mixing, output)  # [B, K, H, D]
     weights = view.add("Transpose", [found.weights], f"{output}.weights", perm=[0, 3, 2, 1])  # [B, K, Q, H]
     turned = view.add("Transpose", [vectors], f"{output}.turned", perm=[0, 1, 3, 2])  # [B, K, D, H]
     gram = view.add("MatMul", [vectors, turned], f"{output}.gram")  # [B, K, H, H]
     mixed = view.add("Mul", [view.add("MatMul", [weights, gram], f"{output}.half"), weights], f"{output}.product")
     squares = _sum_last(view, mixed, f"{output}.squares")  # [B, K, Q]
-    diagonal = _diagonal(view, mixing.residual, vectors, weights, output)  # [B, K, Q]
+    residual = mixing.residual
+    if mixing.turned:
+        residual = view.add("Transpose", [residual], f"{output}.residual", perm=[1, 0, 2])
+    diagonal = _diagonal(view, residual, vectors, weights, output)  # [B, K, Q]
     total = view.add("Add", [squares, diagonal], f"{output}.total")
     positive = view.add("Relu", [total], f"{output}.positive")  # what rounding took below 0
     root = view.add("Sqrt", [positive], f"{output}.root")
@@ -138,9 +157,9 @@ def _add_contributions(view: GraphView, found: Found, mixing: _Mixing, output: s
 
 def _project(view: GraphView, values: str, sizes: tuple[int, int, int], mixing: _Mixing, output: str) -> str:
     """Return f_h(x_j), [B, K, H, D]: each head's values alone among zeros, times the graph's own projection."""
-    heads, key_heads, head_dim = sizes
+    key_heads, heads, head_dim = sizes
     by_key = view.add("Transpose", [values], f"{output}.by_key", perm=[0, 2, 1, 3])  # [B, K, kv heads, d]
-    if key_heads != heads:
+    if key_heads not in (1, heads):
         picked = _numbers(view, f"{output}.groups", np.repeat(np.arange(key_heads), heads // key_heads))
         by_key = view.add("Gather", [by_key, picked], f"{output}.repeated", axis=2)  # [B, K, H, d]
     lifted = view.add("Unsqueeze", [by_key, _numbers(view, f"{output}.axis", [2])], f"{output}.lifted")

@@ -32,7 +32,7 @@ def add_value_norms(view: GraphView, found: Found, output: str) -> bool:
         Whether it was possible: the graph has to show values by head and a projection by a weight of its own.
     """
     projection = find_projection(view, found.attended)
-    sizes = None if projection is None else _count(view, found, projection.shape[0])
+    sizes = None if projection is None else count_heads(view, found, projection.shape[0])
     if projection is None or sizes is None:
         return False
     key_heads, heads, head_dim = sizes
@@ -45,17 +45,18 @@ def add_value_norms(view: GraphView, found: Found, output: str) -> bool:
     return True
 
 
-def _count(view: GraphView, found: Found, width: int) -> tuple[int, int, int] | None:
+def count_heads(view: GraphView, found: Found, width: int) -> tuple[int, int, int] | None:
     """Tell heads of keys, heads of queries, and a head's width; None where the graph does not."""
-    shape, (_, heads, _, _) = view.shape(found.values), view.shape(found.weights) or (None,) * 4
+    shape, (_, weighing, _, _) = view.shape(found.values), view.shape(found.weights) or (None,) * 4
     if shape is None or len(shape) != 4:
         return None
     key_heads, head_dim = shape[1], shape[3]
-    if isinstance(head_dim, int):
-        heads = width // head_dim
-    elif isinstance(heads, int):
+    heads = width // head_dim if isinstance(head_dim, int) else weighing
+    if isinstance(heads, int) and not isinstance(head_dim, int):
         head_dim = width // heads
     if not isinstance(heads, int) or not isinstance(head_dim, int) or heads * head_dim != width:
+        return None
+    if isinstance(weighing, int) and weighing != heads:
         return None
     if not isinstance(key_heads, int) and found.node.op_type == "Softmax":
         key_heads = heads  # a plain product takes as many as there are weights, or one for all, as the next one does

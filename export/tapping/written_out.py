@@ -91,6 +91,16 @@ def _weighs(view: GraphView, product: NodeProto, weights: str, side: int) -> boo
     return product.input[side] == weights and not turned and not view.is_constant(product.input[1 - side])
 
 
+def _has_rows_first(view: GraphView, product: NodeProto) -> bool:
+    """Whether [B * H, Q, d] is not unfolded as [H, B, Q, d] further on: heads come last before they are merged."""
+    for node in view.consumers(product.output[0]):
+        for turn in view.consumers(node.output[0]) if node.op_type == "Reshape" else []:
+            order = list(attribute(turn, "perm", [])) if turn.op_type == "Transpose" else []
+            if len(order) == _BY_HEAD and order[2] != 1:
+                return False
+    return True
+
+
 def _unfold_heads(view: GraphView, softmax: NodeProto, weights: str, product: NodeProto) -> str:
     """Turn weights [B * H, Q, K] into [B, H, Q, K].
 
@@ -99,6 +109,8 @@ def _unfold_heads(view: GraphView, softmax: NodeProto, weights: str, product: No
     """
     if (view.shape(weights) or (None,))[0] == BATCH_AXIS:
         count = view.add_constant(np.array([1], dtype=np.int64), f"{weights}.heads")
+    elif not _has_rows_first(view, product):
+        raise TapError(f"{name_of(softmax)}: heads are folded into the batch before rows; expected rows before heads")
     elif (projection := find_projection(view, product.output[0])) is not None:
         width = view.add_constant(np.array(projection.shape[:1], dtype=np.int64), f"{weights}.width")
         head_dim = size_of(view, product.output[0], 2, f"{weights}.head_dim")

@@ -12,13 +12,15 @@ from torch import Tensor, nn
 
 from export.graph import to_onnx
 from export.tapping.contributions import tap_contributions
-from export.tapping.tap import FUSED_RULES, tap
+from export.tapping.tap import FUSED_RULES, RULES, tap
 from export.traits import InputSpec, Traits, own_traits
 from model.attention import MultiHeadAttention
 from model.checkpoint import Network
 from model.encoder import EncoderConfig, EncoderLayer
 from model.text import TextConfig, TextNetwork
 from model.vit import VisionTransformer, ViTConfig
+from tests.export.networks import write_onnx
+from tests.export.tapping import run
 
 
 def text_network() -> TextNetwork:
@@ -168,3 +170,50 @@ def test_an_mlp_beside_attention_is_not_taken_for_the_residual(tmp_path: Path) -
         summed = torch.einsum("bhqk,bhke->bqke", weights, vectors)
         summed = summed + torch.eye(7, dtype=torch.float64)[None, :, :, None] * x[:, :, None]
     np.testing.assert_allclose(got, summed.norm(dim=-1).numpy(), rtol=1e-5, atol=1e-5)
+
+
+class LengthFirst(nn.Module):
+    """Torch's own attention on [N, B, D], as CLIP was written; what attention adds may be scaled."""
+
+    def __init__(self, scale: Tensor) -> None:
+        super().__init__()
+        self.norm, self.attention = nn.LayerNorm(24), nn.MultiheadAttention(24, 4)
+        self.scale = nn.Buffer(scale)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Turn [B, N, D] round and back."""
+        x = x.transpose(0, 1)
+        inner = self.norm(x)
+        x = x + self.attention(inner, inner, inner, need_weights=False)[0] * self.scale
+        turned: Tensor = (x + self.norm(x)).transpose(0, 1)
+        return turned
+
+    def expected(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
+        """In float64, every vector written out."""
+        inner, attention = self.double().norm(state := torch.from_numpy(x).double()), self.attention
+        whole = inner @ attention.in_proj_weight.T + attention.in_proj_bias
+        query, key, value = (part.reshape(*x.shape[:2], 4, 6).transpose(1, 2) for part in whole.chunk(3, -1))
+        weights = (query @ key.transpose(-1, -2) / 6**0.5).softmax(-1)
+        vectors = torch.einsum("bhnd,hde->bhne", value, attention.out_proj.weight.T.reshape(4, 6, 24)) * self.scale
+        summed = torch.einsum("bhqk,bhke->bqke", weights, vectors)
+        summed = summed + torch.eye(x.shape[1], dtype=torch.float64)[None, :, :, None] * state[:, :, None]
+        return np.asarray(summed.norm(dim=-1).detach().numpy())
+
+
+@pytest.mark.parametrize("rows", [2, 7])
+@pytest.mark.parametrize("scale", [torch.tensor(0.5), torch.linspace(0.5, 2, 24)])
+def test_a_residual_whose_positions_come_before_its_rows_is_turned(scale: Tensor, rows: int) -> None:
+    """As many rows as positions would hide it; of files by torch's older exporter, which names no sizes."""
+    torch.manual_seed(0)
+    network, x = LengthFirst(scale).eval(), np.random.default_rng(0).standard_normal((rows, 7, 24)).astype(np.float32)
+    plain = write_onnx(network, {"x": torch.zeros(2, 7, 24)}, {"x": {0: "batch"}, "y": {0: "batch"}}, 17, ["y"])
+    graph, outputs = tap_contributions(plain, Path(), RULES, [0])
+    got = run(graph, {"x": x})[outputs[0]]
+    np.testing.assert_allclose(got, network.expected(x), rtol=1e-5, atol=1e-5)
+
+
+def test_what_scales_positions_is_not_taken_for_a_layer_scale() -> None:
+    """It would be multiplied with heads."""
+    network = LengthFirst(torch.linspace(0.5, 2, 7)[:, None, None]).eval()
+    plain = write_onnx(network, {"x": torch.zeros(2, 7, 24)}, {"x": {0: "batch"}, "y": {0: "batch"}}, 17, ["y"])
+    assert tap_contributions(plain, Path(), RULES, [0])[1] == {}

@@ -16,13 +16,27 @@ from typer.testing import CliRunner
 
 import regard
 from export.__main__ import app
+from export.build import build
 from export.onnx_file import read_graph
 from export.sources import load_source
+from export.tapping.packed import part_packed_attention
 from export.tapping.tap import tap
+from export.verify import VerificationError
 from model.vit import VisionTransformer
 from server.contract import Contract, read_contract
 from tests.e2e.conftest import PHOTOS, ROOT, start_process
-from tests.export.networks import Eager, Images, Texts, spread, write_images, write_onnx, write_texts
+from tests.export.networks import (
+    POSITIONS,
+    VOCABULARY,
+    WIDTH,
+    Eager,
+    Images,
+    Texts,
+    spread,
+    write_images,
+    write_onnx,
+    write_texts,
+)
 from tests.export.tapping import compare_tapped, graph, node, numbers
 from tests.golden import GOLDEN_NETWORK
 
@@ -123,6 +137,49 @@ class LengthFirst(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Return the output [N, B, D]."""
         return cast("torch.Tensor", self.inner(x.transpose(0, 1)).transpose(0, 1))
+
+
+class Unnamed(nn.Module):
+    """Texts with a table of positions that does not say what it is."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words, self.wpe, self.first = nn.Embedding(VOCABULARY, WIDTH), nn.Embedding(POSITIONS, WIDTH), Eager()
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        state: torch.Tensor = self.words(input_ids) + self.wpe(torch.arange(input_ids.shape[1]))
+        return state + self.first.explain(state, attention_mask)[0]
+
+
+def test_a_graph_takes_no_more_positions_than_it_runs_on(out: Path, tmp_path: Path) -> None:
+    """Longer rows would fail everyone in their batch."""
+    names = ("input_ids", "attention_mask")
+    axes = {name: {0: "b", 1: "s"} for name in (*names, "last_hidden_state")}
+    feed = dict.fromkeys(names, torch.ones(2, 6, dtype=torch.int64))
+    model = write_onnx(spread(Unnamed()), feed, axes, outputs=["last_hidden_state"])
+    onnx.save_model(model, tmp_path / "unnamed.onnx")
+    assert export(tmp_path / "unnamed.onnx", out).limits == {"seq_len": POSITIONS}
+
+
+def test_a_graph_is_compared_with_its_file_before_attention_was_parted(
+    out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What parts it might do so wrongly."""
+
+    def spoil(model: ModelProto) -> int:
+        count = part_packed_attention(model)
+        for one in model.graph.node:
+            if one.op_type == "MultiHeadAttention":
+                one.input[1], one.input[2] = one.input[2], one.input[1]
+        return count
+
+    one = node("Attention", "x w b", "y", "com.microsoft", num_heads=2)
+    model = graph([one], {"x": ["batch", 5, 8]}, ["y"], {"w": numbers(8, 24), "b": numbers(24)}, opset=17)
+    onnx.save_model(model, tmp_path / "packed.onnx")
+    assert export(tmp_path / "packed.onnx", out).attention[0].num_heads == 2
+    monkeypatch.setattr("export.build.part_packed_attention", spoil)
+    with pytest.raises(VerificationError, match="y: against the file"):
+        build(load_source(str(tmp_path / "packed.onnx"), tmp_path), out)
 
 
 def test_a_first_axis_that_is_no_batch_is_refused(out: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
-from export.probe import ProbeError, declare_axes, find_axes, run_graph
+from export.probe import ProbeError, declare_axes, find_axes, find_longest, is_attention, run_graph
 from export.tapping.view import TapError
 from export.traits import Feed, InputSpec, Traits
 from tests.export.tapping import graph, node
@@ -62,6 +62,28 @@ def test_no_run_is_longer_than_a_network_has_positions(longest: int) -> None:
     assert find_axes(run, traits_of(longest, x=("batch", "seq_len")))[0] == {"y": ("batch", "seq_len")}
     assert max(seen) <= longest
     assert len(set(seen)) == (2 if longest > 1 else 1)
+
+
+@pytest.mark.parametrize("fits", [1, 2, 40, 63, 64])
+def test_the_longest_row_is_found_by_running(fits: int) -> None:
+    """A table of positions may have any name."""
+
+    def run(feed: Feed) -> Outputs:
+        if feed["x"].shape[1] > fits:
+            raise ProbeError("too long")
+        return {}
+
+    assert find_longest(run, traits_of(64, x=("batch", "seq_len"))) == fits
+
+
+def test_a_graphs_own_outputs_may_be_named_like_attention() -> None:
+    """The tapped ones have numbers."""
+    assert [is_attention(name) for name in ("attention.0", "attention.12", "attention.mean", "attention")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
 
 
 def test_sizes_are_whole_units() -> None:

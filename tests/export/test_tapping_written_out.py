@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -231,14 +232,17 @@ def test_weights_of_five_axes_are_refused_by_name() -> None:
         tap(model, Path())
 
 
-def folded(projected: bool, batch: str = "rows") -> ModelProto:
-    """Attention of [B * H, N, d], with an output projection or without."""
+def folded(projected: bool, batch: str = "rows", unfolded: Sequence[int] = (), turn: Sequence[int] = ()) -> ModelProto:
+    """Attention of [B * H, N, d], with an output projection or without; heads may get an axis before merging."""
     nodes = [node("Transpose", "k", "kt", perm=[0, 2, 1]), *SCORES["divided"], *SOFTMAX, node("MatMul", "w v", "y")]
-    weights = {"root": WEIGHTS["root"]}
+    weights, before = {"root": WEIGHTS["root"]}, "y"
+    if unfolded:
+        weights["unfolded"] = np.array([*unfolded, LENGTH, WIDTH])
+        nodes.append(node("Reshape", "y unfolded", before := "u"))
     if projected:
         weights |= {"axes": np.array([-1, HEADS * WIDTH]), "out": numbers(HEADS * WIDTH, 6)}
         nodes += [
-            node("Transpose", "y", "t", perm=[1, 0, 2]),
+            node("Transpose", before, "t", perm=list(turn) or [1, 0, 2]),
             node("Reshape", "t axes", "f"),
             node("Gemm", "f out", "z"),
         ]
@@ -253,6 +257,15 @@ def test_folded_heads_are_counted_by_the_output_projection() -> None:
     np.testing.assert_allclose(got["attention.0"], weigh(FEED["q"], FEED["k"]), atol=1e-6)
     with pytest.raises(TapError, match="my Softmax: heads are folded into the batch, and no output projection says"):
         tap(folded(projected=False), Path())
+
+
+def test_heads_that_are_folded_before_rows_are_refused() -> None:
+    """Of [H * B, N, d], heads of several rows would be taken for those of one."""
+    feed = {name: array.reshape(-1, LENGTH, WIDTH) for name, array in FEED.items()}
+    _, got = compare_tapped(folded(projected=True, unfolded=[-1, HEADS], turn=[0, 2, 1, 3]), feed)
+    np.testing.assert_allclose(got["attention.0"], weigh(FEED["q"], FEED["k"]), atol=1e-6)
+    with pytest.raises(TapError, match="my Softmax: heads are folded into the batch before rows; expected rows before"):
+        tap(folded(projected=True, unfolded=[HEADS, -1], turn=[1, 2, 0, 3]), Path())
 
 
 def test_a_batch_axis_that_is_no_product_has_one_head() -> None:
