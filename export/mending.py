@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import numpy as np
 from onnx import ModelProto
 
 from export.tapping.tap import sort_nodes
@@ -35,8 +34,7 @@ def _spread_masks(view: GraphView) -> None:
         if not shape or len(shape) != 4 or shape[2] != 1 or view.shape(node.input[0])[2:3] == (1,):  # type: ignore[index]
             continue
         name = f"{node.output[0]}.mask"
-        queries = view.add("Shape", [node.input[0]], f"{name}.queries", start=2, end=3)
-        one = view.add_constant(np.array([1], dtype=np.int64), f"{name}.one")
+        queries, one = view.size_of(node.input[0], 2, f"{name}.queries"), view.add_numbers([1], f"{name}.one")
         axes = view.add("Concat", [one, one, queries, one], f"{name}.axes", axis=0)
         node.input[_MASK] = view.add("Expand", [mask, axes], f"{name}.spread")
 
@@ -60,9 +58,9 @@ def _fill_up_short(view: GraphView, traits: Traits) -> None:
             if not isinstance(axis, str) or (least := least_size(traits, axis)) is None:
                 continue
             takers, name = list(view.consumers(spec.name)), f"{spec.name}.filled"
-            size = view.add("Shape", [spec.name], f"{name}.size", start=place, end=place + 1)
+            size = view.size_of(spec.name, place, f"{name}.size")
             zero, wanted, axes = (
-                view.add_constant(np.array([number], dtype=np.int64), f"{name}.{what}")
+                view.add_numbers([number], f"{name}.{what}")
                 for what, number in (("none", 0), ("least", least), ("axis", place))
             )
             lacking = view.add("Max", [view.add("Sub", [wanted, size], f"{name}.short"), zero], f"{name}.lacking")

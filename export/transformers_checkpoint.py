@@ -16,7 +16,6 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from model.checkpoint import CheckpointError, read_json
 
-PARTS = ("vision", "text", "encoder")
 _FUSED, _WRITTEN_OUT = "sdpa", "eager"
 _HEADS = {
     "ForSequenceClassification": transformers.AutoModelForSequenceClassification,

@@ -1,6 +1,6 @@
 """Compares the exported graphs with the network before anything is published; called by build."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,7 @@ LIMITS: dict[Precision, Limits] = {
 SEED = 0
 # All the attention of one image takes layers x heads x patches^2 numbers: above this, batches of 1 and 2 must do.
 _MANY_POSITIONS = 512
+_LOWERED_CASES = 3
 
 
 class VerificationError(ValueError):
@@ -70,18 +71,15 @@ class Case:
 
 @dataclass(frozen=True, eq=False)
 class Graphs:
-    """What is compared: both sessions, what they take, the axes of every output, and how much may differ."""
+    """What is compared: the sessions, what they take, the axes of every output, and how much may differ."""
 
     plain: onnxruntime.InferenceSession
     tapped: onnxruntime.InferenceSession
+    lowered: onnxruntime.InferenceSession | None
+    contributing: onnxruntime.InferenceSession | None
     traits: Traits
     axes: Mapping[str, Axes]
     limits: Limits
-
-    @property
-    def outputs(self) -> list[str]:
-        """Names of the ordinary outputs."""
-        return [value.name for value in self.plain.get_outputs()]
 
     @property
     def attentions(self) -> list[str]:
@@ -102,7 +100,7 @@ def verify(
         reference: The network, written out; or the graph as it was read, which gives no attention.
         folder: Holds the plain and the tapped graph and their weights.
         traits: Of the inputs.
-        axes: Of every output of the tapped graph, by name.
+        axes: Of every output of the graphs, by name.
         precision: Of the graphs; one that ONNX Runtime can run on the CPU.
 
     Returns:
@@ -111,32 +109,24 @@ def verify(
     Raises:
         VerificationError: A difference is above its limit, or is not a number.
     """
-    plain, tapped = (
-        onnxruntime.InferenceSession(folder / name, providers=["CPUExecutionProvider"])
-        for name in (PLAIN_GRAPH, TAPPED_GRAPH)
-    )
-    others = {value.name for value in tapped.get_outputs()}
-    tapped_axes = {name: one for name, one in axes.items() if name in others}
-    graphs = Graphs(plain, tapped, traits, tapped_axes, LIMITS[precision])
+    sessions = (_open(folder / name) for name in (PLAIN_GRAPH, TAPPED_GRAPH, LOWERED_GRAPH, CONTRIBUTIONS_GRAPH))
+    plain, tapped, lowered, contributing = sessions
+    assert plain and tapped  # noqa: S101 -- every artifact has both
+    graphs = Graphs(plain, tapped, lowered, contributing, traits, axes, LIMITS[precision])
     differences: list[Difference] = []
-    for case in make_cases(traits, axes):
-        differences += compare_case(reference, graphs, case)
-    if (folder / LOWERED_GRAPH).exists():
-        lowered = onnxruntime.InferenceSession(folder / LOWERED_GRAPH, providers=["CPUExecutionProvider"])
-        for case in make_cases(traits, axes)[:3]:
-            differences += compare_lowered(lowered, graphs, case)
-    if (folder / CONTRIBUTIONS_GRAPH).exists():
-        session = onnxruntime.InferenceSession(folder / CONTRIBUTIONS_GRAPH, providers=["CPUExecutionProvider"])
-        names = [value.name for value in session.get_outputs()]
-        contributing = replace(graphs, tapped=session, axes={name: axes[name] for name in names})
-        for case in make_cases(traits, axes):
-            differences += compare_contributions(contributing, case)
+    for place, case in enumerate(make_cases(traits, axes)):
+        with_lowered = graphs if place < _LOWERED_CASES else replace(graphs, lowered=None)
+        differences += compare_case(reference, with_lowered, case)
     table = summarize(differences)
     failed = [line for line in table if not line.max_abs <= line.limit]
     if failed:
         lines = (f"{line.tensor}: {line.check}: {line.max_abs:.3g}, limit {line.limit:.3g}" for line in failed)
         raise VerificationError("the export differs from the network:\n  " + "\n  ".join(lines))
     return table
+
+
+def _open(path: Path) -> onnxruntime.InferenceSession | None:
+    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]) if path.exists() else None
 
 
 def make_cases(traits: Traits, axes: Mapping[str, Axes]) -> list[Case]:
@@ -161,31 +151,34 @@ def _feed(traits: Traits, batch: int, length: int) -> Feed:
 
 def compare_case(reference: Reference, graphs: Graphs, case: Case) -> Iterator[Difference]:
     """Yield every difference in one case; positions that are padding are left out."""
-    limits, outputs = graphs.limits, graphs.outputs
-    from_plain = _run(graphs.plain, outputs, case.feed)
-    from_tapped = _run(graphs.tapped, graphs.axes, case.feed)
-    yield from _compare_plain(graphs, from_plain, from_tapped, case)
+    limits = graphs.limits
+    from_plain, from_tapped = _run(graphs.plain, case.feed), _run(graphs.tapped, case.feed)
+    yield from _compare_plain(graphs.tapped, graphs, from_plain, from_tapped, case)
     for name in graphs.attentions:
         sums = from_tapped[name].sum(-1, dtype=np.float64)
         yield _difference(name, "rows sum to 1", sums, np.ones_like(sums), case, graphs, limits.row_sum)
     if limits.torch:
         yield from _compare_reference(reference, graphs, {**from_tapped, **from_plain}, case, limits.torch)
-
-
-def compare_contributions(graphs: Graphs, case: Case) -> Iterator[Difference]:
-    """Yield the differences of the contributions graph, which stands in place of the tapped one."""
-    from_plain = _run(graphs.plain, graphs.outputs, case.feed)
-    yield from _compare_plain(graphs, from_plain, _run(graphs.tapped, graphs.axes, case.feed), case)
+    if graphs.lowered:
+        for name, array in _run(graphs.lowered, case.feed).items():
+            yield _difference(name, "lowered form", array, from_tapped[name], case, graphs, limits.lowered)
+    if graphs.contributing:
+        found = _run(graphs.contributing, case.feed)
+        yield from _compare_plain(graphs.contributing, graphs, from_plain, found, case)
 
 
 def _compare_plain(
-    graphs: Graphs, from_plain: Mapping[str, Array], found: Mapping[str, Array], case: Case
+    session: onnxruntime.InferenceSession,
+    graphs: Graphs,
+    from_plain: Mapping[str, Array],
+    found: Mapping[str, Array],
+    case: Case,
 ) -> Iterator[Difference]:
     """Yield how ordinary outputs differ from the plain graph's, and rows of a padded batch from themselves alone."""
     for name, expected in from_plain.items():
         yield _difference(name, "against plain", found[name], expected, case, graphs, graphs.limits.plain)
     if len(case.lengths) > 1:
-        yield from _compare_unpadded(graphs, found, case)
+        yield from _compare_unpadded(session, graphs, found, case)
 
 
 def _compare_reference(
@@ -201,28 +194,23 @@ def _compare_reference(
         yield _difference(name, check, found[name], array, case, graphs, limit)
 
 
-def compare_lowered(lowered: onnxruntime.InferenceSession, graphs: Graphs, case: Case) -> Iterator[Difference]:
-    """Yield the differences of the lowered form from the tapped graph."""
-    got, expected = (_run(session, graphs.axes, case.feed) for session in (lowered, graphs.tapped))
-    for name, array in expected.items():
-        yield _difference(name, "lowered form", got[name], array, case, graphs, graphs.limits.lowered)
-
-
-def _compare_unpadded(graphs: Graphs, padded: Mapping[str, Array], case: Case) -> Iterator[Difference]:
+def _compare_unpadded(
+    session: onnxruntime.InferenceSession, graphs: Graphs, padded: Mapping[str, Array], case: Case
+) -> Iterator[Difference]:
     """Run each row alone at its own length; it must not matter what it was batched with."""
     inputs = {spec.name: spec.axes for spec in graphs.traits.inputs}
     for row, length in enumerate(case.lengths):
         feed = {name: _cut(array[row : row + 1], inputs[name], length) for name, array in case.feed.items()}
-        for name, expected in _run(graphs.tapped, graphs.axes, feed).items():
+        for name, expected in _run(session, feed).items():
             got = _cut(padded[name][row : row + 1], graphs.axes[name], length)
             scale = max(1.0, float(np.abs(expected).max(initial=0)))
             limit = graphs.limits.padding * (scale if name not in graphs.attentions else 1)
             yield Difference(name, "against unpadded", max_abs(got, expected), scale, limit)
 
 
-def _run(session: onnxruntime.InferenceSession, outputs: Iterable[str], feed: Feed) -> dict[str, Array]:
-    """Return some outputs by name."""
-    names = list(outputs)
+def _run(session: onnxruntime.InferenceSession, feed: Feed) -> dict[str, Array]:
+    """Return every output by name."""
+    names = [value.name for value in session.get_outputs()]
     try:
         return dict(zip(names, session.run(names, feed), strict=True))
     except Exception as error:  # ONNX Runtime's exceptions have no common base

@@ -175,13 +175,18 @@ class Engine:
                     [sources[name] for name in tapped],
                     lambda path: Graph(path, device, lanes, wide=False, frugal=frugal),
                 )
-        inputs, outputs = ([spec.name for spec in specs] for specs in (contract.inputs, contract.outputs))
-        self.plain.check_names(folder / PLAIN_GRAPH, inputs, outputs)
+        inputs = [spec.name for spec in contract.inputs]
+        for name, graph, outputs in self._graphs():
+            graph.check_names(folder / name, inputs, outputs)
+
+    def _graphs(self) -> Iterator[tuple[str, Graph, list[str]]]:
+        """Yield the graphs there are: the file's name, the graph, and the names of its outputs."""
+        outputs = [spec.name for spec in self._contract.outputs]
+        yield PLAIN_GRAPH, self.plain, outputs
         if self.tapped:
-            self.tapped.check_names(folder / TAPPED_GRAPH, inputs, [*outputs, *contract.tapped_outputs])
+            yield TAPPED_GRAPH, self.tapped, [*outputs, *self._contract.tapped_outputs]
         if self.contributing:
-            expected = [*outputs, *contract.contributions]
-            self.contributing.check_names(folder / CONTRIBUTIONS_GRAPH, inputs, expected)
+            yield CONTRIBUTIONS_GRAPH, self.contributing, [*outputs, *self._contract.contributions]
 
     def warm_up(self) -> None:
         """Run each session, so that the first caller does not pay for it, and measure what batches cost.
@@ -203,19 +208,12 @@ class Engine:
 
     def _run_samples(self) -> None:
         outputs = [spec.name for spec in self._contract.outputs]
-        attentions, contributions = self._contract.tapped_outputs, self._contract.contributions
         if self._contract.family == FOREIGN:
             self._warm_up_foreign(outputs)
             return
         self.plain.run(self._example(1, 1), outputs, wide=True)
-        graphs = (
-            (self.plain, outputs),
-            (self.tapped, [*outputs, *attentions]),
-            (self.contributing, [*outputs, *contributions]),
-        )
-        for graph, names in graphs:
-            if graph:
-                graph.cost = fit_costs(list(self._measure(graph, names)))
+        for _, graph, names in self._graphs():
+            graph.cost = fit_costs(list(self._measure(graph, names)))
 
     def _warm_up_foreign(self, outputs: Sequence[str]) -> None:
         """Do what is possible where nothing is known of the inputs but their types."""

@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from regard.answers import Classification, Embedding, Model
-from regard.attention import AttentionRequest, HeadReduction, LayerAttention, Measure
+from regard.attention import Attention, AttentionRequest, HeadReduction, LayerAttention, Measure
 from regard.client import Client
 from regard.console import (
     JsonOption,
@@ -156,12 +156,9 @@ def _ask(client: Client, source: Source, model: Model, asked: AttentionRequest, 
 
 
 def _show(client: Client, source: Source, model: Model, asked: AttentionRequest, *, truncate: bool) -> Shown:
-    """Ask for attention alone, and put the layers together that come one by one."""
-    parts = list(
-        client.attend(image=source.image, text=source.text, model=model.name, truncate=truncate, attention=asked)
-    )
-    layers = tuple(layer for part in parts for layer in part.layers)
-    whole = dataclasses.replace(parts[0], layers=layers)
+    """Ask for attention alone."""
+    given = client.attend(image=source.image, text=source.text, model=model.name, truncate=truncate, attention=asked)
+    whole = Attention.join(list(given))
     return Shown(model.name, model.version, whole, whole.truncated)
 
 

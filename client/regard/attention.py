@@ -1,5 +1,6 @@
 """Attention as callers ask for it and as it comes back; used by the clients, the pictures and the command line."""
 
+import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -172,6 +173,11 @@ class Attention:
     tokens: tuple[Token, ...] | None = None
     patches: PatchGrid | None = None
     truncated: bool = False
+
+    @classmethod
+    def join(cls, parts: Sequence["Attention"]) -> "Attention":
+        """Put together what `Client.attend` yields one by one."""
+        return dataclasses.replace(parts[0], layers=tuple(layer for part in parts for layer in part.layers))
 
     def layer(self, number: int) -> LayerAttention:
         """Return one layer by its number in the model, or, if negative, counted from the last of those sent.

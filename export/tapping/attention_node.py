@@ -5,12 +5,11 @@ https://onnx.ai/onnx/operators/onnx__Attention.html
 
 from collections.abc import Iterator
 
-import numpy as np
 from onnx import NodeProto, helper
 
 from export.tapping.rule import Found
 from export.tapping.view import GraphView, TapError, attribute, name_of, optional_input
-from export.tapping.write_out import size_of, split_heads
+from export.tapping.write_out import split_heads
 
 _MODE, _AFTER_SOFTMAX, _WEIGHTS_OUTPUT = "qk_matmul_output_mode", 3, 3
 _PAST_KEY = 4
@@ -52,12 +51,10 @@ def _restate_shape(view: GraphView, node: NodeProto, weights: str) -> str:
     (query, key), heads = node.input[:2], attribute(node, "q_num_heads")
     length = 1 if heads else 2
     sizes = [
-        size_of(view, query, 0, f"{weights}.batch"),
-        view.add_constant(np.array([heads], dtype=np.int64), f"{weights}.heads")
-        if heads
-        else size_of(view, query, 1, f"{weights}.heads"),
-        size_of(view, query, length, f"{weights}.queries"),
-        size_of(view, key, length, f"{weights}.keys"),
+        view.size_of(query, 0, f"{weights}.batch"),
+        view.add_numbers([heads], f"{weights}.heads") if heads else view.size_of(query, 1, f"{weights}.heads"),
+        view.size_of(query, length, f"{weights}.queries"),
+        view.size_of(key, length, f"{weights}.keys"),
     ]
     axes = view.add("Concat", sizes, f"{weights}.axes", axis=0)
     shaped = view.add("Reshape", [weights, axes], f"{weights}.shaped")
@@ -76,6 +73,6 @@ def _hide_length(view: GraphView, node: NodeProto) -> None:
     if sizes[0] == sizes[1] or all(isinstance(size, int) for size in sizes):
         return
     name = f"{node.output[0]}.query"
-    same = np.array([-1 if axis == length else 0 for axis in range(length + 2)], dtype=np.int64)
-    node.input[0] = view.add("Reshape", [query, view.add_constant(same, f"{name}.axes")], name)
+    same = [-1 if axis == length else 0 for axis in range(length + 2)]
+    node.input[0] = view.add("Reshape", [query, view.add_numbers(same, f"{name}.axes")], name)
     view.describe(name, view.shape(query) or (None,) * (length + 2), view.dtype(query))

@@ -20,13 +20,13 @@ from onnx import ModelProto, NodeProto, TensorProto, helper
 from export.tapping.rule import Found
 from export.tapping.tap import Rule, find_attention, sort_nodes
 from export.tapping.value_norms import count_heads, find_projection
-from export.tapping.view import GraphView, attribute
+from export.tapping.view import GraphView, attribute, walk_back
+from export.tapping.write_out import places_of, repeat_heads
 
 _BETWEEN = frozenset({"Reshape", "Cast", "Identity", "Squeeze", "Flatten", "Dropout"})
 # Transpositions that may stand on the way: of [B, H, Q, d] before the projection, of [B, Q, D] anywhere; and whether
 # queries then come before rows, as where a network works on [N, B, D].
 _TURNS = {(0, 2, 1, 3): False, (2, 0, 1, 3): True, (1, 0, 2): True}
-_MOST_STEPS = 16
 _LEAST_OPSET = 13  # axes as inputs
 _STATE_AXES = 3
 
@@ -83,12 +83,8 @@ def _find_mixing(view: GraphView, found: Found) -> _Mixing | None:
     beside attention, belongs to the position alone and is passed by.
     """
     value, projection, scales, turned = found.attended, None, list[str](), False
-    upstream = _upstream(view, found.values)
-    for _ in range(_MOST_STEPS):
-        takers = [node for node in view.consumers(value) if node.op_type not in ("Shape", "Size")]
-        if len(takers) != 1:
-            return None
-        node = takers[0]
+    upstream = {name for node in walk_back(view, found.values) for name in node.input}
+    while (node := view.only_taker(value)) is not None:
         others = [name for name in node.input if name != value]
         constant = len(others) == 1 and view.is_constant(others[0])
         if projection is None and node.op_type in ("MatMul", "Gemm") and node.input[0] == value:
@@ -120,18 +116,6 @@ def _is_of_features(view: GraphView, scale: str) -> bool:
     return shape is not None and all(axis == 1 for axis in shape[:-1])
 
 
-def _upstream(view: GraphView, value: str) -> set[str]:
-    """Names of everything that a value is made from."""
-    waiting, seen = [value], {value}
-    while waiting:
-        node = view.producer(waiting.pop())
-        for name in node.input if node else ():
-            if name and name not in seen:
-                seen.add(name)
-                waiting.append(name)
-    return seen
-
-
 def _add_contributions(view: GraphView, found: Found, mixing: _Mixing, output: str) -> bool:
     rows = view.shape(mixing.projection.input[1])
     width = rows[1 if attribute(mixing.projection, "transB", 0) else 0] if rows else None
@@ -158,22 +142,21 @@ def _add_contributions(view: GraphView, found: Found, mixing: _Mixing, output: s
 def _project(view: GraphView, values: str, sizes: tuple[int, int, int], mixing: _Mixing, output: str) -> str:
     """Return f_h(x_j), [B, K, H, D]: each head's values alone among zeros, times the graph's own projection."""
     key_heads, heads, head_dim = sizes
-    by_key = view.add("Transpose", [values], f"{output}.by_key", perm=[0, 2, 1, 3])  # [B, K, kv heads, d]
-    if key_heads not in (1, heads):
-        picked = _numbers(view, f"{output}.groups", np.repeat(np.arange(key_heads), heads // key_heads))
-        by_key = view.add("Gather", [by_key, picked], f"{output}.repeated", axis=2)  # [B, K, H, d]
-    lifted = view.add("Unsqueeze", [by_key, _numbers(view, f"{output}.axis", [2])], f"{output}.lifted")
+    by_head = repeat_heads(view, values, key_heads, heads, f"{output}.by_head")  # [B, H, K, d]
+    by_key = view.add("Transpose", [by_head], f"{output}.by_key", perm=[0, 2, 1, 3])  # [B, K, H, d]
+    lifted = view.unsqueeze(by_key, [2], f"{output}.lifted")  # [B, K, 1, H, d]
     alone = view.add_constant(np.eye(heads, dtype=np.float32)[:, :, None], f"{output}.alone")  # [H, H, 1]
     spread = view.add("Mul", [lifted, alone], f"{output}.spread")  # [B, K, H, H, d]
     node, is_gemm = mixing.projection, mixing.projection.op_type == "Gemm"
     shape = [-1, heads * head_dim] if is_gemm else [0, 0, heads, heads * head_dim]
-    rows = view.add("Reshape", [spread, _numbers(view, f"{output}.rows", shape)], f"{output}.blocks")
+    rows = view.add("Reshape", [spread, view.add_numbers(shape, f"{output}.rows")], f"{output}.blocks")
     given = {"transB": attribute(node, "transB", 0), "alpha": attribute(node, "alpha", 1.0)} if is_gemm else {}
     vectors = view.add(node.op_type, [rows, node.input[1]], f"{output}.vectors", **given)
     if is_gemm:
-        axes = _sizes(view, by_key, [0, 1, 2], f"{output}.axes")
-        rest = view.add("Concat", [axes, _numbers(view, f"{output}.rest", [-1])], f"{output}.shape", axis=0)
-        vectors = view.add("Reshape", [vectors, rest], f"{output}.by_head")
+        sizes_of_keys = [view.size_of(by_key, axis, f"{output}.axis_{axis}") for axis in (0, 1)]
+        rest = view.add_numbers([heads, -1], f"{output}.rest")
+        shaped = view.add("Concat", [*sizes_of_keys, rest], f"{output}.shape", axis=0)
+        vectors = view.add("Reshape", [vectors, shaped], f"{output}.shaped")
     for index, scale in enumerate(mixing.scales):
         vectors = view.add("Mul", [vectors, scale], f"{output}.scaled_{index}")
     return vectors
@@ -181,33 +164,20 @@ def _project(view: GraphView, values: str, sizes: tuple[int, int, int], mixing: 
 
 def _diagonal(view: GraphView, residual: str, vectors: str, weights: str, output: str) -> str:
     """Return what the residual adds where a position looks at itself, [B, K, Q]; zero elsewhere."""
-    last = _numbers(view, f"{output}.last", [-1])
-    column = view.add("Unsqueeze", [residual, last], f"{output}.column")  # [B, K, D, 1]
+    column = view.unsqueeze(residual, [-1], f"{output}.column")  # [B, K, D, 1]
     along = view.add("MatMul", [vectors, column], f"{output}.along")  # [B, K, H, 1]
-    cross = view.add("Squeeze", [view.add("MatMul", [weights, along], f"{output}.met"), last], f"{output}.cross")
+    met = view.add("MatMul", [weights, along], f"{output}.met")  # [B, K, Q, 1]
+    cross = view.add("Squeeze", [met, view.add_numbers([-1], f"{output}.last")], f"{output}.cross")  # [B, K, Q]
     two = view.add_constant(np.array(2, dtype=np.float32), f"{output}.two")
-    twice = view.add("Mul", [cross, two], f"{output}.twice")  # [B, K, Q]
+    twice = view.add("Mul", [cross, two], f"{output}.twice")
     squared = view.add("Mul", [residual, residual], f"{output}.residual_squares")
-    lengths = view.add("Unsqueeze", [_sum_last(view, squared, f"{output}.own"), last], f"{output}.lengths")  # [B, K, 1]
+    lengths = view.unsqueeze(_sum_last(view, squared, f"{output}.own"), [-1], f"{output}.lengths")  # [B, K, 1]
     both = view.add("Add", [twice, lengths], f"{output}.both")
-    size = view.add("Squeeze", [_sizes(view, residual, [1], f"{output}.size")], f"{output}.count")
-    bounds = [view.add_constant(np.array(n, dtype=np.int64), f"{output}.{n}") for n in (0, 1)]
-    places = view.add("Range", [bounds[0], size, bounds[1]], f"{output}.places")
-    down = view.add("Unsqueeze", [places, _numbers(view, f"{output}.down", [1])], f"{output}.queries")
-    same = view.add(
-        "Cast", [view.add("Equal", [places, down], f"{output}.same")], f"{output}.eye", to=TensorProto.FLOAT
-    )
-    return view.add("Mul", [both, same], f"{output}.diagonal")
+    places = places_of(view, residual, 1, f"{output}.positions")
+    same = view.add("Equal", [places, view.unsqueeze(places, [1], f"{output}.queries")], f"{output}.same")
+    eye = view.add("Cast", [same], f"{output}.eye", to=TensorProto.FLOAT)
+    return view.add("Mul", [both, eye], f"{output}.diagonal")
 
 
 def _sum_last(view: GraphView, value: str, output: str) -> str:
-    return view.add("ReduceSum", [value, _numbers(view, f"{output}.sum_axis", [-1])], output, keepdims=0)
-
-
-def _sizes(view: GraphView, value: str, axes: list[int], output: str) -> str:
-    whole = view.add("Shape", [value], f"{output}.all")
-    return view.add("Gather", [whole, _numbers(view, f"{output}.places", axes)], output, axis=0)
-
-
-def _numbers(view: GraphView, name: str, numbers: "list[int] | np.ndarray") -> str:
-    return view.add_constant(np.asarray(numbers, dtype=np.int64), name)
+    return view.add("ReduceSum", [value, view.add_numbers([-1], f"{output}.sum_axis")], output, keepdims=0)

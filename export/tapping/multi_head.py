@@ -120,5 +120,5 @@ def _padding(view: GraphView, node: NodeProto, name: str) -> str:
 def _from_counts(view: GraphView, counts: str, key: str, name: str) -> str:
     """Turn the numbers of real keys, int32 [B], into a mask of keys, bool [B, K]."""
     places = view.add("Cast", [places_of(view, key, 1, f"{name}.places")], f"{name}.numbers", to=TensorProto.INT32)
-    column = view.add_constant(np.array([-1, 1], dtype=np.int64), f"{name}.column")
+    column = view.add_numbers([-1, 1], f"{name}.column")
     return view.add("Less", [places, view.add("Reshape", [counts, column], f"{name}.counts")], f"{name}.within")

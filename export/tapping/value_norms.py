@@ -12,6 +12,7 @@ from onnx import NodeProto, TensorProto
 
 from export.tapping.rule import Found
 from export.tapping.view import GraphView, attribute
+from export.tapping.write_out import repeat_heads
 
 _RESHAPES = frozenset({"Reshape", "Flatten", "Squeeze"})
 _UNCHANGED = frozenset({"Cast", "Identity", "Dropout"})
@@ -37,9 +38,7 @@ def add_value_norms(view: GraphView, found: Found, output: str) -> bool:
         return False
     key_heads, heads, head_dim = sizes
     values = view.add("Cast", [found.values], f"{output}.values", to=TensorProto.FLOAT)
-    if key_heads not in (1, heads):
-        places = _numbers(view, f"{output}.places", np.repeat(np.arange(key_heads), heads // key_heads))
-        values = view.add("Gather", [values, places], f"{output}.by_head", axis=1)  # [B, H, K, d]
+    values = repeat_heads(view, values, key_heads, heads, f"{output}.by_head")  # [B, H, K, d]
     factors = view.add_constant(_triangular(projection, head_dim), f"{output}.factors")
     _reduce_last(view, view.add("MatMul", [values, factors], f"{output}.projected"), output)
     return True
@@ -74,7 +73,7 @@ def find_projection(view: GraphView, attended: str) -> NDArray[np.float32] | Non
     if rank not in (3, 4):
         return None
     order = list(range(4)) if rank == 4 else []  # of the axes, while heads have one of their own
-    while (node := _only_taker(view, value)) is not None and node.input[0] == value:
+    while (node := view.only_taker(value)) is not None and node.input[0] == value:
         if node.op_type in ("MatMul", "Gemm"):
             return None if order else _weight_of(view, node)
         if node.op_type == "Transpose":
@@ -90,11 +89,6 @@ def find_projection(view: GraphView, attended: str) -> NDArray[np.float32] | Non
             return None
         value = node.output[0]
     return None
-
-
-def _only_taker(view: GraphView, value: str) -> NodeProto | None:
-    takers = [node for node in view.consumers(value) if node.op_type not in ("Shape", "Size")]
-    return takers[0] if len(takers) == 1 else None
 
 
 def _weight_of(view: GraphView, node: NodeProto) -> NDArray[np.float32] | None:
@@ -114,9 +108,5 @@ def _triangular(projection: NDArray[Any], head_dim: int) -> NDArray[np.float32]:
 
 def _reduce_last(view: GraphView, value: str, output: str) -> str:
     if view.opset >= 18:
-        return view.add("ReduceL2", [value, _numbers(view, f"{output}.axis", [-1])], output, keepdims=0)
+        return view.add("ReduceL2", [value, view.add_numbers([-1], f"{output}.axis")], output, keepdims=0)
     return view.add("ReduceL2", [value], output, axes=[-1], keepdims=0)
-
-
-def _numbers(view: GraphView, name: str, numbers: "list[int] | NDArray[np.int64]") -> str:
-    return view.add_constant(np.array(numbers, dtype=np.int64), name)

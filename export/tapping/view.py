@@ -122,7 +122,7 @@ class GraphView:
         """Append new axes of size 1, which before opset 13 is written in another way."""
         if self.opset < 13:
             return self.add("Unsqueeze", [value], output, axes=axes)
-        return self.add("Unsqueeze", [value, self.add_constant(np.array(axes), f"{output}.axes")], output)
+        return self.add("Unsqueeze", [value, self.add_numbers(axes, f"{output}.axes")], output)
 
     def add_constant(self, content: NDArray[Any], name: str) -> str:
         """Append a weight that lies in the graph itself."""
@@ -131,6 +131,20 @@ class GraphView:
         self._initializers[name] = tensor
         self._constants.add(name)
         return name
+
+    def add_numbers(self, numbers: "Sequence[int] | NDArray[Any]", name: str) -> str:
+        """Append whole numbers, int64, as shapes and places are given."""
+        return self.add_constant(np.array(numbers, dtype=np.int64), name)
+
+    def size_of(self, value: str, axis: int, name: str) -> str:
+        """Append the size of an axis, int64 [1]."""
+        sizes = self.add("Shape", [value], f"{name}.shape")
+        return self.add("Gather", [sizes, self.add_numbers([axis], f"{name}.place")], name, axis=0)
+
+    def only_taker(self, value: str) -> NodeProto | None:
+        """Which node alone takes a value, apart from those that ask for its shape."""
+        takers = [node for node in self.consumers(value) if node.op_type not in ("Shape", "Size")]
+        return takers[0] if len(takers) == 1 else None
 
     def describe(self, value: str, shape: Shape, dtype: int) -> str:
         """Say what an added value is, where a rule asks for it later; returns it."""
@@ -161,8 +175,8 @@ def _computes_the_same(node: NodeProto) -> bool:
     return node.op_type not in _RANDOM and not any(entry.HasField("g") or entry.graphs for entry in node.attribute)
 
 
-def walk_back(view: GraphView, value: str, through: frozenset[str]) -> Iterator[NodeProto]:
-    """Yield the nodes a value is made from, going on through the operators given, the nearest first."""
+def walk_back(view: GraphView, value: str, through: frozenset[str] | None = None) -> Iterator[NodeProto]:
+    """Yield the nodes a value is made from, the nearest first, going on through all or the operators given."""
     waiting, seen = [value], set[str]()
     while waiting:
         name = waiting.pop(0)
@@ -171,5 +185,5 @@ def walk_back(view: GraphView, value: str, through: frozenset[str]) -> Iterator[
             continue
         seen.add(name)
         yield node
-        if node.op_type in through:
+        if through is None or node.op_type in through:
             waiting += node.input

@@ -66,7 +66,7 @@ def write_attended(view: GraphView, heads: Heads, weights: str, output: str) -> 
 
 def split_heads(view: GraphView, value: str, heads: int, name: str) -> str:
     """Turn [B, N, H * d] into [B, H, N, d]."""
-    axes = view.add_constant(np.array([0, 0, heads, -1], dtype=np.int64), f"{name}.axes")
+    axes = view.add_numbers([0, 0, heads, -1], f"{name}.axes")
     split = view.add("Reshape", [value, axes], f"{name}.split")  # [B, N, H, d]
     batch, length, width = view.shape(value) or (None, None, None)
     head_dim = width // heads if isinstance(width, int) else None
@@ -74,23 +74,28 @@ def split_heads(view: GraphView, value: str, heads: int, name: str) -> str:
     return view.describe(turned, (batch, heads, length, head_dim), view.dtype(value))
 
 
+def repeat_heads(view: GraphView, value: str, own: int, wanted: int, name: str) -> str:
+    """Let each key or value head of [B, heads, ...] serve its group of query heads (grouped-query attention).
+
+    Ainslie et al. 2023, "GQA". A single head serves all by itself, as products spread it.
+    """
+    if own in (1, wanted):
+        return value
+    return view.add(
+        "Gather", [value, view.add_numbers(np.repeat(np.arange(own), wanted // own), f"{name}.places")], name, axis=1
+    )
+
+
 def merge_heads(view: GraphView, value: str, output: str) -> str:
     """Turn [B, H, N, d] into [B, N, H * d]."""
     turned = view.add("Transpose", [value], f"{output}.turned", perm=[0, 2, 1, 3])
-    axes = view.add_constant(np.array([0, 0, -1], dtype=np.int64), f"{output}.merged")
+    axes = view.add_numbers([0, 0, -1], f"{output}.merged")
     return view.add("Reshape", [turned, axes], output)
-
-
-def size_of(view: GraphView, value: str, axis: int, name: str) -> str:
-    """Add the size of an axis, int64 [1]."""
-    sizes = view.add("Shape", [value], f"{name}.shape")
-    place = view.add_constant(np.array([axis], dtype=np.int64), f"{name}.place")
-    return view.add("Gather", [sizes, place], name, axis=0)
 
 
 def places_of(view: GraphView, value: str, axis: int, name: str) -> str:
     """Add the numbers of an axis's positions, int64 [N]."""
-    size = view.add("Squeeze", [size_of(view, value, axis, f"{name}.size")], f"{name}.count")
+    size = view.add("Squeeze", [view.size_of(value, axis, f"{name}.size")], f"{name}.count")
     zero, one = (view.add_constant(np.array(n, dtype=np.int64), f"{name}.{n}") for n in (0, 1))
     return view.add("Range", [zero, size, one], name)
 
@@ -101,7 +106,7 @@ def _scale(view: GraphView, heads: Heads, dtype: int, name: str) -> str:
     if heads.scale is not None or isinstance(head_dim, int):
         scale = heads.scale if heads.scale is not None else head_dim**-0.5  # type: ignore[operator]
         return _constant(view, scale, dtype, f"{name}.scale")
-    number = view.add("Cast", [size_of(view, heads.query, 3, f"{name}.head_dim")], f"{name}.d", to=TensorProto.FLOAT)
+    number = view.add("Cast", [view.size_of(heads.query, 3, f"{name}.head_dim")], f"{name}.d", to=TensorProto.FLOAT)
     inverse = view.add("Reciprocal", [view.add("Sqrt", [number], f"{name}.root")], f"{name}.inverse")
     return view.add("Cast", [inverse], f"{name}.scale", to=dtype)
 
@@ -115,16 +120,12 @@ def _constant(view: GraphView, number: float, dtype: int, name: str) -> str:
 
 
 def _repeat(view: GraphView, value: str, query: str, name: str) -> str:
-    """Let each key or value head serve its group of query heads (grouped-query attention, Ainslie et al. 2023)."""
     own, wanted = ((view.shape(one) or (None,) * 4)[1] for one in (value, query))
-    if own == wanted or not isinstance(own, int) or not isinstance(wanted, int):
-        return value
-    places = view.add_constant(np.repeat(np.arange(own), wanted // own), f"{name}.places")
-    return view.add("Gather", [value, places], f"{name}.heads", axis=1)
+    return repeat_heads(view, value, own, wanted, name) if isinstance(own, int) and isinstance(wanted, int) else value
 
 
 def _later(view: GraphView, query: str, key: str, name: str) -> str:
     """True where a key is behind its query, [Q, K]."""
     queries, keys = places_of(view, query, 2, f"{name}.queries"), places_of(view, key, 2, f"{name}.keys")
-    column = view.add_constant(np.array([-1, 1], dtype=np.int64), f"{name}.column")
+    column = view.add_numbers([-1, 1], f"{name}.column")
     return view.add("Greater", [keys, view.add("Reshape", [queries, column], f"{name}.rows")], f"{name}.later")

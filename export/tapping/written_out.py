@@ -7,13 +7,11 @@ router's is one.
 
 from collections.abc import Iterator
 
-import numpy as np
 from onnx import NodeProto
 
 from export.tapping.rule import Found
 from export.tapping.value_norms import find_projection
 from export.tapping.view import GraphView, TapError, attribute, name_of, walk_back
-from export.tapping.write_out import size_of
 from server.contract import BATCH_AXIS
 
 _PRODUCTS = frozenset({"MatMul", "FusedMatMul"})
@@ -108,17 +106,17 @@ def _unfold_heads(view: GraphView, softmax: NodeProto, weights: str, product: No
     there is one.
     """
     if (view.shape(weights) or (None,))[0] == BATCH_AXIS:
-        count = view.add_constant(np.array([1], dtype=np.int64), f"{weights}.heads")
+        count = view.add_numbers([1], f"{weights}.heads")
     elif not _has_rows_first(view, product):
         raise TapError(f"{name_of(softmax)}: heads are folded into the batch before rows; expected rows before heads")
     elif (projection := find_projection(view, product.output[0])) is not None:
-        width = view.add_constant(np.array(projection.shape[:1], dtype=np.int64), f"{weights}.width")
-        head_dim = size_of(view, product.output[0], 2, f"{weights}.head_dim")
+        width = view.add_numbers(projection.shape[:1], f"{weights}.width")
+        head_dim = view.size_of(product.output[0], 2, f"{weights}.head_dim")
         count = view.add("Div", [width, head_dim], f"{weights}.heads")
     else:
         raise TapError(f"{name_of(softmax)}: heads are folded into the batch, and no output projection says how many")
-    rest = view.add_constant(np.array([-1], dtype=np.int64), f"{weights}.rest")
-    lengths = [size_of(view, weights, axis, f"{weights}.{axis}") for axis in (1, 2)]
+    rest = view.add_numbers([-1], f"{weights}.rest")
+    lengths = [view.size_of(weights, axis, f"{weights}.{axis}") for axis in (1, 2)]
     axes = view.add("Concat", [rest, count, *lengths], f"{weights}.axes", axis=0)
     shaped = view.add("Reshape", [weights, axes], f"{weights}.shaped")
     return view.describe(shaped, (None,) * 4, view.dtype(weights))

@@ -1,13 +1,12 @@
 """What the page asks, and the one call to the regard server that answers it; app.py hands each request through here."""
 
-import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from regard.aio import AsyncClient
-from regard.answers import Classification, Embedding, Label, Model, Timings
+from regard.answers import Classification, Embedding, Label, Timings
 from regard.attention import Attention, AttentionRequest
 from regard.explorer.photos import PhotoStore
 from regard.explorer.problems import invalid, photo_gone
@@ -99,17 +98,18 @@ async def ask(client: AsyncClient, question: Question) -> Reply:
         RegardError: As the server refuses.
     """
     model = await client.model(question.model, question.version)
+    given: dict[str, Any] = {
+        "image": question.image,
+        "text": question.text,
+        "model": question.model,
+        "version": question.version,
+        "truncate": question.truncate,
+        "attention": question.attention,
+    }
     if not (model.can_classify or model.can_embed):
-        return await _show(client, question, model)
-    method = client.classify if model.can_classify else client.embed
-    answer: Classification | Embedding = await method(
-        image=question.image,
-        text=question.text,
-        model=question.model,
-        version=question.version,
-        truncate=question.truncate,
-        attention=question.attention,
-    )
+        whole = Attention.join([part async for part in client.attend(**given)])
+        return Reply(model.name, model.version, (), whole.truncated, whole, timings=None)
+    answer: Classification | Embedding = await (client.classify if model.can_classify else client.embed)(**given)
     return Reply(
         model=answer.model,
         version=answer.version,
@@ -118,24 +118,6 @@ async def ask(client: AsyncClient, question: Question) -> Reply:
         attention=answer.attention or Attention(()),
         timings=answer.timings,
     )
-
-
-async def _show(client: AsyncClient, question: Question, model: Model) -> Reply:
-    """Ask for attention alone, and put the layers together that come one by one."""
-    parts = [
-        part
-        async for part in client.attend(
-            image=question.image,
-            text=question.text,
-            model=question.model,
-            version=question.version,
-            truncate=question.truncate,
-            attention=question.attention,
-        )
-    ]
-    layers = tuple(layer for part in parts for layer in part.layers)
-    attention = dataclasses.replace(parts[0], layers=layers)
-    return Reply(model.name, model.version, (), attention.truncated, attention, timings=None)
 
 
 def _read_fields(body: bytes) -> Mapping[str, Any]:
