@@ -45,7 +45,7 @@ class AttentionPlan:
     Attributes:
         indices: Which layers, counted from 0, in the order asked for.
         layers: These.
-        heads: Indices, counted from 0, in the order asked for.
+        heads: Indices, counted from 0, in the order asked for; None for all of each layer.
         reduction: "mean", "max" or "min" over these heads; None sends each.
         queries: Query positions, counted from 0; None for all.
         keys: Key positions, likewise.
@@ -62,7 +62,7 @@ class AttentionPlan:
     indices: tuple[int, ...]
     layers: tuple[AttentionContract, ...]
     shapes: tuple[tuple[int, int], ...]
-    heads: tuple[int, ...]
+    heads: tuple[int, ...] | None
     reduction: str | None
     queries: tuple[int, ...] | None
     keys: tuple[int, ...] | None
@@ -101,12 +101,15 @@ class AttentionPlan:
 
     def answer_bytes(self, rows: int) -> int:
         """Size of what will be sent for a request of so many rows."""
-        sizes = {"head": len(self.heads)}
         item_bytes = np.dtype(self.dtype).itemsize + (_INDEX_BYTES if "top" in self.axes else 0)
+        sent = list(zip(self.layers, self.shapes, strict=True))
         total = 0
-        for queries, keys in self.shapes[:1] if self.is_rollout else self.shapes:
-            sizes["query"] = queries if self.queries is None else len(self.queries)
-            sizes["key"] = keys if self.keys is None else len(self.keys)
+        for layer, (queries, keys) in sent[:1] if self.is_rollout else sent:
+            sizes = {
+                "head": layer.num_heads if self.heads is None else len(self.heads),
+                "query": queries if self.queries is None else len(self.queries),
+                "key": keys if self.keys is None else len(self.keys),
+            }
             sizes["top"] = min(self.top_k, sizes["key"])
             total += rows * math.prod(sizes[axis] for axis in self.axes) * item_bytes
         return total
@@ -154,6 +157,8 @@ def plan_attention(
     if not contract.attention:
         raise NotPossible(f"attention: {contract.name} was exported without attention")
     _check_choices(request)
+    if request.cls_only and contract.patches and not contract.patches.prefix_tokens:
+        raise NotPossible(f"attention.cls_only: {contract.name} has no class token; expected rows, or none for all")
     indices = _indices("layers", request.layers, len(contract.attention))
     layers = tuple(contract.attention[i] for i in indices)
     shapes = tuple(layer.shape(sizes, positions) for layer in layers)
@@ -162,7 +167,7 @@ def plan_attention(
         indices=indices,
         layers=layers,
         shapes=shapes,
-        heads=_indices("heads", request.heads, min(layer.num_heads for layer in layers)),
+        heads=_choose_heads(request, layers),
         reduction=_REDUCTIONS[request.head_reduction],
         queries=queries,
         keys=keys,
@@ -208,6 +213,16 @@ def _check_choices(request: pb.AttentionRequest) -> None:
             raise InvalidInput("attention.residual_share", request.residual_share, "none but for a rollout")
         if not 0 <= request.residual_share < 1:
             raise InvalidInput("attention.residual_share", request.residual_share, "at least 0 and less than 1")
+
+
+def _choose_heads(request: pb.AttentionRequest, layers: Sequence[AttentionContract]) -> tuple[int, ...] | None:
+    """Resolve heads; None stands for all of each layer. What is named must be there in every layer."""
+    counts = sorted({layer.num_heads for layer in layers})
+    for head in request.heads:
+        if head < 0 and len(counts) > 1:
+            expected = f"heads counted from 0: these layers have {' or '.join(map(str, counts))}"
+            raise InvalidInput("attention.heads", head, expected)
+    return _indices("heads", request.heads, counts[0]) if request.heads else None
 
 
 def _choose_positions(

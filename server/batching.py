@@ -11,15 +11,18 @@ from numpy.typing import NDArray
 
 from server.contract import SEQUENCE_AXIS, AttentionContract, Contract
 from server.cost import CostModel
+from server.device_measures import Weights
 
 Array = NDArray[Any]
 
 _BYTES_PER_WEIGHT = 4
 
 
-def size_of(array: Array) -> int:
+def size_of(array: Weights) -> int:
     """Bytes that an array holds, its strings included."""
-    return array.nbytes + (sum(map(len, array.reshape(-1))) if array.dtype.kind == "O" else 0)
+    if isinstance(array, np.ndarray) and array.dtype.kind == "O":
+        return array.nbytes + sum(map(len, array.reshape(-1)))
+    return array.nbytes
 
 
 class Runner(Protocol):
@@ -40,7 +43,7 @@ class Runner(Protocol):
         """Stands for this graph in keys, without keeping it in memory."""
         ...
 
-    def run(self, inputs: Mapping[str, Array], names: Sequence[str], *, wide: bool = False) -> dict[str, Array]:
+    def run(self, inputs: Mapping[str, Array], names: Sequence[str], *, wide: bool = False) -> Mapping[str, Weights]:
         """See Graph.run."""
         ...
 
@@ -112,10 +115,13 @@ class Work:
 
 @dataclass(frozen=True, eq=False)
 class Results:
-    """One request's part of a batch, padding cut off: ordinary and attention outputs by name, each [rows, ...]."""
+    """One request's part of a batch, padding cut off: ordinary and attention outputs by name, each [rows, ...].
 
-    outputs: Mapping[str, Array]
-    attentions: Mapping[str, Array]
+    Only attention may lie on a device.
+    """
+
+    outputs: Mapping[str, Any]
+    attentions: Mapping[str, Weights]
 
 
 @dataclass(frozen=True)
@@ -217,7 +223,7 @@ def join(batch: Sequence[Work]) -> dict[str, Array]:
     return joined
 
 
-def _check_rows(batch: Sequence[Work], fetched: Mapping[str, Array]) -> None:
+def _check_rows(batch: Sequence[Work], fetched: Mapping[str, Weights]) -> None:
     rows = sum(work.rows for work in batch)
     for name, array in fetched.items():
         if array.shape[:1] != (rows,):
@@ -229,7 +235,7 @@ def _own_part(axes: Sequence[int | str | None], length: slice) -> Iterator[slice
     return (length if axis == SEQUENCE_AXIS else slice(None) for axis in axes[1:])
 
 
-def part(batch: Sequence[Work], fetched: Mapping[str, Array]) -> list[Results]:
+def part(batch: Sequence[Work], fetched: Mapping[str, Weights]) -> list[Results]:
     """Give each request its rows, cut to its own length; views, not copies."""
     contract = batch[0].contract
     if not contract.batched:

@@ -1,19 +1,22 @@
 """Runs a session with buffers on its device that are made once and used again; the engine runs GPU sessions so.
 
 Inputs are copied to device buffers and outputs to host buffers (page-locked where CUDA is), instead of memory that is
-allocated and copied through anew at every run. On the CPU a session reads the caller's memory in place, so there it
+allocated and copied through anew at every run. Attention stays on the device, for what is asked of it to be made there
+(server/device_measures.py). On the CPU a session reads the caller's memory in place, so there it
 would bring nothing; the same code runs there under test.
 """
 
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
+
+from server.device_measures import DeviceArray, DeviceMeasures
 
 Array = NDArray[Any]
 Key = tuple[Any, ...]
@@ -32,19 +35,23 @@ class _Buffers:
 class BoundSession:
     """A session whose inputs and outputs are bound to buffers; each thread that runs it has buffers of its own."""
 
-    def __init__(self, session: onnxruntime.InferenceSession, device_type: str, device_id: int) -> None:
+    def __init__(
+        self, session: onnxruntime.InferenceSession, measures: DeviceMeasures, staying: Collection[str] = ()
+    ) -> None:
         """Wrap a session.
 
         Args:
-            session: On the device.
-            device_type: As onnxruntime.OrtValue takes it: "cuda", or "cpu".
-            device_id: Which of them.
+            session: On the device of the measures.
+            measures: What computes with what stays there.
+            staying: Names of the outputs that stay.
         """
         self._session = session
-        self._device = (device_type, device_id)
+        self._measures = measures
+        self._device = measures.place
+        self._staying = frozenset(staying)
         self._own = threading.local()
 
-    def run(self, inputs: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array]:
+    def run(self, inputs: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array | DeviceArray]:
         """Compute one batch; arguments and result are Graph.run's. The arrays are the caller's own."""
         buffers = self._buffers_for(inputs, names)
         binding = self._session.io_binding()
@@ -54,13 +61,17 @@ class BoundSession:
         for name in names:
             if name in buffers.outputs:
                 binding.bind_ortvalue_output(name, buffers.outputs[name])
+            elif name in self._staying:
+                binding.bind_output(name, *self._device)
             else:
                 binding.bind_output(name)
         self._session.run_with_iobinding(binding)
-        fetched = {name: np.array(value.numpy()) for name, value in zip(names, binding.get_outputs(), strict=True)}
+        values = dict(zip(names, binding.get_outputs(), strict=True))
+        staying = {name: DeviceArray(value, self._measures) for name, value in values.items() if name in self._staying}
+        fetched = {name: np.array(value.numpy()) for name, value in values.items() if name not in staying}
         if not buffers.outputs:
             buffers.outputs = {name: self._host_buffer(array) for name, array in fetched.items()}
-        return fetched
+        return {**fetched, **staying}
 
     def _buffers_for(self, inputs: Mapping[str, Array], names: Sequence[str]) -> _Buffers:
         kept: OrderedDict[Key, _Buffers] = self._own.__dict__.setdefault("kept", OrderedDict())

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from server.batching import Array, Results, Work, size_of
+from server.device_measures import Weights
 from server.errors import DeadlinePassed, ServerError
 from server.metrics import Metrics
 from server.scheduler import Computed
@@ -132,6 +133,6 @@ def _size_bytes(results: Results) -> int:
     return _ENTRY_BYTES + sum(size_of(array) for array in (*results.outputs.values(), *results.attentions.values()))
 
 
-def _copy(arrays: Mapping[str, Array]) -> dict[str, Array]:
+def _copy(arrays: Mapping[str, Weights]) -> dict[str, Array]:
     """Copy: a view would keep the whole batch in memory."""
     return {name: array.copy() for name, array in arrays.items()}

@@ -19,7 +19,7 @@ _SHAPE_OPERATORS = frozenset(
 )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Device:
     """Where sessions run.
 
@@ -28,12 +28,19 @@ class Device:
         providers: As onnxruntime.InferenceSession takes them.
         reason: Why this one, for the line at start.
         gpu: Which GPU; None for the CPU.
+        bound: Whether sessions keep buffers there, and leave attention there; without it they use the caller's memory.
     """
 
     name: str
     providers: tuple[Any, ...]
     reason: str
     gpu: int | None = None
+    bound: bool = False
+
+    @property
+    def place(self) -> tuple[str, int]:
+        """Where its memory is, as onnxruntime.OrtValue takes it."""
+        return ("cpu", 0) if self.gpu is None else ("cuda", self.gpu)
 
 
 @dataclass(frozen=True)
@@ -94,7 +101,7 @@ def choose_device(wanted: str) -> Device:
         wanted_providers = (TENSORRT, CUDA) if kind == "tensorrt" else (CUDA,)
         providers = tuple((provider, {"device_id": number}) for provider in wanted_providers)
         name = f"{'TENSORRT' if kind == 'tensorrt' else 'CUDA'}:{number}"
-        return Device(name, (*providers, CPU), "found" if kind == "auto" else "asked for", number)
+        return Device(name, (*providers, CPU), "found" if kind == "auto" else "asked for", number, bound=True)
     if kind != "auto":
         raise StartError(f"--device: {wanted}: {missing}; expected an NVIDIA GPU, or --device cpu")
     return Device("CPU", (CPU,), missing)

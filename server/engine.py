@@ -5,7 +5,7 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from server.contract import (
 )
 from server.cost import CostModel, Sample, fit_costs
 from server.device import Device, Lanes, check_placement
+from server.device_measures import Weights, measures_on
 from server.errors import StartError
 from server.packing import give_back_memory, packed
 from server.settings import AttentionForm
@@ -61,13 +62,23 @@ class Graph:
     them, and only while it runs.
     """
 
-    def __init__(self, path: Path, device: Device, lanes: Lanes, *, wide: bool, frugal: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        device: Device,
+        lanes: Lanes,
+        staying: Collection[str] = (),
+        *,
+        wide: bool = False,
+        frugal: bool = False,
+    ) -> None:
         """Load the graph.
 
         Args:
             path: The file.
             device: Where it runs.
             lanes: How runs share the CPUs.
+            staying: Names of outputs that stay on the device, where it is bound.
             wide: Whether to make a session with all threads as well.
             frugal: Whether each run gives back at once what it took.
 
@@ -77,7 +88,7 @@ class Graph:
         self._narrow = _load(path, device, lanes.threads, spin=False)
         on_cpu = device.gpu is None
         self._wide = _load(path, device, lanes.all_threads, spin=True) if wide and on_cpu and lanes.count > 1 else None
-        self._bound = None if device.gpu is None else BoundSession(self._narrow, "cuda", device.gpu)
+        self._bound = BoundSession(self._narrow, measures_on(device), staying) if device.bound else None
         self._options = _shrinking_options() if frugal and on_cpu else None
         self.cost = CostModel()
         self.token = object()
@@ -89,7 +100,7 @@ class Graph:
         """Whether there is a session with all threads."""
         return self._wide is not None
 
-    def run(self, inputs: Mapping[str, Array], names: Sequence[str], *, wide: bool = False) -> dict[str, Array]:
+    def run(self, inputs: Mapping[str, Array], names: Sequence[str], *, wide: bool = False) -> Mapping[str, Weights]:
         """Compute one batch.
 
         Args:
@@ -98,7 +109,7 @@ class Graph:
             wide: Whether all threads may be used, since nothing else runs.
 
         Returns:
-            The fetched arrays by name.
+            The fetched arrays by name; those that stay on the device as DeviceArray.
         """
         if not names:
             return {}
@@ -162,18 +173,18 @@ class Engine:
         third = [CONTRIBUTIONS_GRAPH] if contract.contributions else []
         graphs = (PLAIN_GRAPH, *tapped[:1], *third)
         own = {graph: folder / graph for graph in (PLAIN_GRAPH, *tapped, *third)}
-        on_cpu = device.gpu is None
+        on_cpu, staying = device.gpu is None, contract.attention_axes
         with packed(folder, graphs, _make_options) if on_cpu else nullcontext(own) as sources:
             self.plain = Graph(sources[PLAIN_GRAPH], device, lanes, wide=True)
             self.tapped: Graph | None = None
             self.contributing: Graph | None = None
             if third:
-                self.contributing = Graph(sources[CONTRIBUTIONS_GRAPH], device, lanes, wide=False, frugal=True)
+                self.contributing = Graph(sources[CONTRIBUTIONS_GRAPH], device, lanes, staying, frugal=True)
             if contract.attention:
                 frugal = _weights_bytes(contract) > _MUCH_ATTENTION_BYTES
                 self.tapped = _load_first(
                     [sources[name] for name in tapped],
-                    lambda path: Graph(path, device, lanes, wide=False, frugal=frugal),
+                    lambda path: Graph(path, device, lanes, staying, frugal=frugal),
                 )
         inputs = [spec.name for spec in contract.inputs]
         for name, graph, outputs in self._graphs():

@@ -1,5 +1,7 @@
 """What can be made of attention weights before they travel: pure functions of arrays, called by server/reduction.py.
 
+server/device_measures.py has the same on a GPU.
+
 Arrays keep their leading axes: B batch, H heads, Q queries, K keys.
 """
 
@@ -15,6 +17,22 @@ Array = NDArray[Any]
 Floats = NDArray[np.float32]
 
 _UINT8_STEPS = 255
+
+
+def choose(weights: Floats, heads: Sequence[int] | None, queries: Sequence[int] | None) -> Floats:
+    """Cut heads and queries out of [B, H, Q, K]; None stands for all, of which nothing is copied."""
+    chosen = weights if heads is None else weights[:, list(heads)]
+    return chosen if queries is None else chosen[:, :, list(queries)]
+
+
+def choose_fused(values: Floats, firsts: Sequence[int] | None) -> Floats:
+    """Cut places of the second axis out of [B, M, N]; None stands for all."""
+    return values if firsts is None else values[:, list(firsts)]
+
+
+def choose_keys(values: Floats, keys: Sequence[int]) -> Floats:
+    """Cut keys out of [..., K]."""
+    return values[..., list(keys)]
 
 
 def weigh_by_values(weights: Floats, value_norms: Floats) -> Floats:
@@ -60,9 +78,7 @@ def rollout(layers: Sequence[Floats], residual_share: float, rows: Sequence[int]
     Returns:
         [B, rows, N].
     """
-    batch, length = layers[0].shape[:2]
-    chosen = np.eye(length, dtype=np.float32)[slice(None) if rows is None else list(rows)]
-    flow = np.broadcast_to(chosen, (batch, *chosen.shape))
+    flow = unit_rows(layers[0].shape, rows)
     share = np.float32(residual_share)
     for weights in reversed(layers):
         flow = (1 - share) * (flow @ normalize_rows(weights)) + share * flow
@@ -82,12 +98,17 @@ def contribution_rollout(layers: Sequence[Floats], rows: Sequence[int] | None) -
     Returns:
         [B, rows, N], each row summing to 1.
     """
-    batch, length = layers[0].shape[:2]
-    chosen = np.eye(length, dtype=np.float32)[slice(None) if rows is None else list(rows)]
-    flow = np.broadcast_to(chosen, (batch, *chosen.shape))
+    flow = unit_rows(layers[0].shape, rows)
     for contributions in reversed(layers):
         flow = normalize_rows(flow @ contributions)
     return flow
+
+
+def unit_rows(shape: tuple[int, ...], rows: Sequence[int] | None) -> Floats:
+    """What a rollout begins with: these rows of the identity for a layer of [B, N, N]; None stands for all."""
+    batch, length = shape[:2]
+    chosen = np.eye(length, dtype=np.float32)[slice(None) if rows is None else list(rows)]
+    return np.broadcast_to(chosen, (batch, *chosen.shape))
 
 
 def entropy(weights: Floats) -> Floats:
@@ -137,9 +158,19 @@ def largest(weights: Floats, count: int) -> tuple[Floats, NDArray[np.int32]]:
     return np.take_along_axis(weights, order, axis=-1), order.astype(np.int32)
 
 
+def to_float16(values: Floats) -> NDArray[np.float16]:
+    """Round to half precision."""
+    return values.astype(np.float16)
+
+
 def to_uint8(values: Floats) -> tuple[NDArray[np.uint8], float]:
     """Round to 255 steps of the largest value; returns them and the size of a step."""
     scale = float(values.max(initial=0)) / _UINT8_STEPS
     if not scale > 0:
         return np.zeros(values.shape, dtype=np.uint8), 1.0
     return np.rint(values / np.float32(scale)).clip(0, _UINT8_STEPS).astype(np.uint8), scale
+
+
+def to_host(values: Array) -> Array:
+    """Return what is to be sent, which lies here already."""
+    return values

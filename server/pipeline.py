@@ -17,6 +17,7 @@ from server.batching import Work, size_of
 from server.cache import AnswerCache
 from server.config import Config
 from server.contract import BATCH_AXIS, SEQUENCE_AXIS
+from server.device_measures import Weights
 from server.errors import InvalidInput, NotPossible
 from server.images import Pixels, read_image
 from server.metrics import Metrics
@@ -75,7 +76,7 @@ class Outcome:
     prepared: Prepared
     plan: AttentionPlan | None
     outputs: Mapping[str, Array]
-    attentions: Mapping[str, Array]
+    attentions: Mapping[str, Weights]
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from regard.v1 import types_pb2 as pb
 from server import measures
 from server.attention import KINDS, AttentionPlan, on_input
 from server.contract import AttentionContract
+from server.device_measures import DeviceArray, Weights
 from server.tensors import write_tensor
 
 Array = NDArray[Any]
@@ -35,88 +36,98 @@ class Reduced:
     queries: Sequence[int]
 
 
-def reduce_attention(plan: AttentionPlan, weights: Mapping[str, Array]) -> Iterator[Reduced]:
-    """Yield what is sent, layer by layer, each made when it is wanted.
+def reduce_attention(plan: AttentionPlan, weights: Mapping[str, Weights]) -> Iterator[Reduced]:
+    """Yield what is sent, layer by layer, each made when it is wanted, where the weights lie.
 
     Args:
         plan: What was asked for.
         weights: By output name, float32 [B, H, Q, K], value norms [B, H, K] and contributions [B, Q, K]; padding
             already cut off.
     """
+    found = next(iter(weights.values()))
+    reducing = _Reducing(plan, weights, found.measures if isinstance(found, DeviceArray) else measures)
     if plan.is_rollout:
-        yield _rollout(plan, weights)
+        yield reducing.rollout()
         return
     for layer in plan.layers:
-        if plan.takes_contributions:
-            yield _cut_contribution(plan, layer, weights)
+        yield reducing.contribution(layer) if plan.takes_contributions else reducing.layer(layer)
+
+
+class _Reducing:
+    """What one request asked for, the weights, and who computes with them: measures.py or its like on a device."""
+
+    def __init__(self, plan: AttentionPlan, weights: Mapping[str, Weights], on: Any) -> None:
+        self._plan = plan
+        self._weights = weights
+        self._on = on
+
+    def layer(self, layer: AttentionContract) -> Reduced:
+        """Make of one layer what was asked for."""
+        plan, on, chosen = self._plan, self._on, self._choose(layer)
+        queries: Sequence[int] = range(chosen.shape[2]) if plan.queries is None else plan.queries
+        if plan.measure == pb.ATTENTION_MEASURE_UNSPECIFIED:
+            return self._finish(layer, self._choose_keys(self._fuse(chosen)), queries)
+        if plan.measure == pb.ATTENTION_MEASURE_ENTROPY:
+            values = on.entropy(on.normalize_rows(self._choose_keys(chosen)))
         else:
-            yield _reduce(plan, layer, _choose_heads(plan, layer, weights))
+            placed = on_input(plan, plan.queries, chosen.shape[2])
+            places, queries = [list(queries).index(query) for query in placed], placed
+            keys = on_input(plan, plan.keys, chosen.shape[3])
+            looked_at = on.normalize_rows(on.choose_keys(on.choose(chosen, None, places), keys))
+            values = on.mean_distance(looked_at, measures.distances(queries, keys, plan.patches))
+        return self._finish(layer, self._fuse(values), queries)
+
+    def contribution(self, layer: AttentionContract) -> Reduced:
+        """Cut one layer's contributions out."""
+        values = self._on.choose_fused(self._weights[layer.contribution or ""], self._plan.queries)
+        queries = range(values.shape[1]) if self._plan.queries is None else self._plan.queries
+        return self._finish(layer, self._choose_keys(values), queries)
+
+    def rollout(self) -> Reduced:
+        """Multiply all layers."""
+        plan, on = self._plan, self._on
+        if plan.takes_contributions:
+            layers = [on.choose_fused(self._weights[name], None) for name in plan.outputs]
+            flow = on.contribution_rollout(layers, plan.queries)
+        else:
+            fused = [on.fuse_heads(self._choose(layer), plan.reduction or "mean") for layer in plan.layers]
+            flow = on.rollout(fused, plan.residual_share, plan.queries)
+        queries = range(flow.shape[1]) if plan.queries is None else plan.queries
+        return self._finish(plan.layers[-1], self._choose_keys(flow), queries)
+
+    def _choose(self, layer: AttentionContract) -> Any:
+        """Cut out heads and rows, and weigh by values; [B, heads, queries, K]. A rollout needs every row."""
+        plan, on = self._plan, self._on
+        chosen = on.choose(self._weights[layer.output], plan.heads, None if plan.is_rollout else plan.queries)
+        if plan.value_weighted and layer.value_norms:
+            chosen = on.weigh_by_values(chosen, on.choose_fused(self._weights[layer.value_norms], plan.heads))
+        return chosen
+
+    def _fuse(self, values: Any) -> Any:
+        return self._on.fuse_heads(values, self._plan.reduction) if self._plan.reduction else values
+
+    def _choose_keys(self, values: Any) -> Any:
+        if self._plan.keys is not None:
+            values = self._on.choose_keys(values, self._plan.keys)
+        return self._on.normalize_rows(values) if self._plan.renormalize else values
+
+    def _finish(self, layer: AttentionContract, values: Any, queries: Sequence[int]) -> Reduced:
+        """Keep the largest, and round to what travels."""
+        plan, on, indices, scale = self._plan, self._on, None, 0.0
+        if "top" in plan.axes:
+            values, indices = on.largest(values, plan.top_k)
+            if plan.keys is not None:
+                indices = np.asarray(plan.keys, dtype=np.int32)[indices]
+        if plan.dtype is np.uint8:
+            values, scale = on.to_uint8(values)
+        elif plan.dtype is np.float16:
+            values = on.to_float16(values)
+        return Reduced(layer, on.to_host(values), scale, indices, queries)
 
 
-def _choose_heads(plan: AttentionPlan, layer: AttentionContract, weights: Mapping[str, Array]) -> Array:
-    """Cut out heads and rows, and weigh by values; [B, heads, queries, K]. A rollout needs every row."""
-    heads = slice(None) if plan.heads == tuple(range(layer.num_heads)) else list(plan.heads)
-    chosen = weights[layer.output][:, heads]
-    if plan.queries is not None and not plan.is_rollout:
-        chosen = chosen[:, :, list(plan.queries)]
-    if plan.value_weighted and layer.value_norms:
-        chosen = measures.weigh_by_values(chosen, weights[layer.value_norms][:, heads])
-    return chosen
-
-
-def _reduce(plan: AttentionPlan, layer: AttentionContract, chosen: Array) -> Reduced:
-    queries: Sequence[int] = range(chosen.shape[2]) if plan.queries is None else plan.queries
-    if plan.measure == pb.ATTENTION_MEASURE_UNSPECIFIED:
-        values = measures.fuse_heads(chosen, plan.reduction) if plan.reduction else chosen
-        return _finish(plan, layer, _choose_keys(plan, values), queries)
-    if plan.measure == pb.ATTENTION_MEASURE_ENTROPY:
-        values = measures.entropy(measures.normalize_rows(_choose_keys(plan, chosen)))
-    else:
-        placed = on_input(plan, plan.queries, chosen.shape[2])
-        places, queries = [list(queries).index(query) for query in placed], placed
-        keys = on_input(plan, plan.keys, chosen.shape[3])
-        looked_at = measures.normalize_rows(chosen[:, :, places][..., keys])
-        values = measures.mean_distance(looked_at, measures.distances(queries, keys, plan.patches))
-    return _finish(plan, layer, measures.fuse_heads(values, plan.reduction) if plan.reduction else values, queries)
-
-
-def _rollout(plan: AttentionPlan, weights: Mapping[str, Array]) -> Reduced:
-    if plan.takes_contributions:
-        flow = measures.contribution_rollout([weights[name] for name in plan.outputs], plan.queries)
-    else:
-        fused = [
-            measures.fuse_heads(_choose_heads(plan, layer, weights), plan.reduction or "mean") for layer in plan.layers
-        ]
-        flow = measures.rollout(fused, plan.residual_share, plan.queries)
-    queries = range(flow.shape[1]) if plan.queries is None else plan.queries
-    return _finish(plan, plan.layers[-1], _choose_keys(plan, flow), queries)
-
-
-def _cut_contribution(plan: AttentionPlan, layer: AttentionContract, weights: Mapping[str, Array]) -> Reduced:
-    values = weights[layer.contribution or ""]
-    queries: Sequence[int] = range(values.shape[1]) if plan.queries is None else plan.queries
-    return _finish(plan, layer, _choose_keys(plan, values[:, list(queries)]), queries)
-
-
-def _choose_keys(plan: AttentionPlan, values: Array) -> Array:
-    if plan.keys is not None:
-        values = values[..., list(plan.keys)]
-    return measures.normalize_rows(values) if plan.renormalize else values
-
-
-def _finish(plan: AttentionPlan, layer: AttentionContract, values: Array, queries: Sequence[int]) -> Reduced:
-    """Keep the largest, and round to what travels."""
-    indices, scale = None, 0.0
-    if "top" in plan.axes:
-        values, indices = measures.largest(values, plan.top_k)
-        if plan.keys is not None:
-            indices = np.asarray(plan.keys, dtype=np.int32)[indices]
-    if plan.dtype is np.uint8:
-        values, scale = measures.to_uint8(values)
-    return Reduced(layer, values.astype(plan.dtype, copy=False), scale, indices, queries)
-
-
-def write_attention(plan: AttentionPlan, weights: Mapping[str, Array], *, batched: bool) -> Iterator[pb.LayerAttention]:
+def write_attention(
+    plan: AttentionPlan, weights: Mapping[str, Weights], *, batched: bool
+) -> Iterator[pb.LayerAttention]:
     """Turn fetched weights into the entries of the answer, each made when it is wanted.
 
     Args:
@@ -132,7 +143,7 @@ def _write_layer(plan: AttentionPlan, reduced: Reduced, *, batched: bool) -> pb.
         layer=reduced.layer.layer,
         kind=KINDS[reduced.layer.kind],
         axes=[*(["batch"] if batched else []), *plan.axes],
-        heads=plan.heads,
+        heads=range(reduced.layer.num_heads) if plan.heads is None else plan.heads,
         queries=reduced.queries,
         weights=write_tensor(reduced.values if batched else reduced.values[0]),
         keys=plan.keys or (),

@@ -13,6 +13,7 @@ from server.errors import InvalidInput, NotPossible
 from server.reduction import Reduced, reduce_attention, write_attention
 from server.tensors import read_tensor
 from tests.server.test_batching import CONTRACT
+from tests.server.test_device_measures import on_device
 
 LENGTH = 6
 LIMITS = AttentionLimits(10**6, 10**6)
@@ -41,7 +42,7 @@ def test_an_empty_request_means_every_layer_head_and_row() -> None:
     """All of the attention, as float32."""
     everything = plan()
     assert everything.outputs == ("attention.0", "attention.1")
-    assert (everything.heads, everything.queries, everything.dtype) == ((0, 1, 2, 3), None, np.float32)
+    assert (everything.heads, everything.queries, everything.dtype) == (None, None, np.float32)
 
 
 def test_negative_numbers_count_from_the_end() -> None:
@@ -54,6 +55,13 @@ def test_negative_numbers_count_from_the_end() -> None:
 def test_the_class_token_is_row_0() -> None:
     """cls_only is a shorthand."""
     assert plan(cls_only=True).queries == (0,)
+
+
+def test_a_network_of_patches_alone_has_no_class_token() -> None:
+    """SigLIP's position 0 is a patch like any other."""
+    patches = PatchContract(prefix_tokens=0, rows=2, cols=3, patch_size=8)
+    with pytest.raises(NotPossible, match="attention.cls_only: tiny-text has no class token; expected rows, or none"):
+        plan(CONTRACT.model_copy(update={"patches": patches}), cls_only=True)
 
 
 @pytest.mark.parametrize(
@@ -126,8 +134,15 @@ FETCHED = {
 
 
 def reduced(contract: Contract = NORMED, **request: Any) -> list[Reduced]:
-    """Reduce the weights of both layers, or of those asked for."""
-    return list(reduce_attention(plan(contract, **request), FETCHED))
+    """Reduce the weights of both layers, or of those asked for, on the host and as on a device: both are the same."""
+    planned = plan(contract, **request)
+    results = list(reduce_attention(planned, FETCHED))
+    for here, there in zip(results, reduce_attention(planned, on_device(FETCHED)), strict=True):
+        assert (here.layer, here.queries, here.values.dtype) == (there.layer, there.queries, there.values.dtype)
+        assert there.scale == pytest.approx(here.scale)
+        np.testing.assert_allclose(there.values, here.values, rtol=1e-3, atol=1 if here.scale else 1e-6)
+        np.testing.assert_array_equal(there.indices, here.indices)
+    return results
 
 
 def in_float64(layer: int, *, by_values: bool = False) -> NDArray[np.float64]:
@@ -315,6 +330,21 @@ def test_a_rollout_over_layers_of_different_sizes_is_refused(measure: pb.Attenti
     message.layers.append(1)
     chosen = plan_attention(message, both, rows=1, sizes=sizes, positions=LENGTH, limits=LIMITS)
     assert chosen.answer_bytes(1) == 3 * 3 * 4
+
+
+def test_no_heads_means_all_of_each_layer_where_layers_have_different_numbers() -> None:
+    """A layer with fewer heads does not hide those of the others; negative numbers would mean different heads."""
+    smaller = NORMED.attention[1].model_copy(update={"num_heads": 2})
+    contract = NORMED.model_copy(update={"attention": (NORMED.attention[0], smaller)})
+    everything = plan(contract)
+    sent = list(write_attention(everything, {**FETCHED, "attention.1": WEIGHTS[:, :2]}, batched=True))
+    assert [list(layer.heads) for layer in sent] == [[0, 1, 2, 3], [0, 1]]
+    assert everything.answer_bytes(2) == sum(len(layer.weights.data) for layer in sent)
+    assert plan(contract, heads=[1]).heads == (1,)
+    with pytest.raises(InvalidInput, match="attention.heads: 2; expected from -2 to 1"):
+        plan(contract, heads=[2])
+    with pytest.raises(InvalidInput, match="attention.heads: -1; expected heads counted from 0: these layers have 2"):
+        plan(contract, heads=[-1])
 
 
 def test_lengths_of_values_need_an_export_that_has_them() -> None:

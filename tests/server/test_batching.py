@@ -64,7 +64,7 @@ def test_each_request_gets_back_its_own_rows_at_its_own_length(sizes: list[tuple
         assert hidden.shape == (work.rows, work.length, 3)
         assert (hidden == value).all()
         assert results.attentions[name].shape == (work.rows, 4, work.length, work.length)
-        assert (results.attentions[name] == value * 1001).all()
+        np.testing.assert_array_equal(results.attentions[name], value * 1001)
         assert list(results.attentions) == [name]
 
 

@@ -8,8 +8,11 @@ import pytest
 
 from server.binding import BoundSession
 from server.contract import TAPPED_GRAPH
+from server.device import Device
+from server.device_measures import measures_on
 from tests.golden import GOLDEN_MODELS
 
+MEASURES = measures_on(Device("CPU", ("CPUExecutionProvider",), "for the test"))
 NAMES = ["embedding", "attention.0", "attention.1"]
 
 
@@ -35,7 +38,7 @@ def check(bound: BoundSession, session: onnxruntime.InferenceSession, inputs: di
 
 def test_buffers_change_nothing(session: onnxruntime.InferenceSession) -> None:
     """The same shape again, others in between, more of them than are kept."""
-    bound = BoundSession(session, "cpu", 0)
+    bound = BoundSession(session, MEASURES)
     for length in (*range(3, 25), 3, 24, 3):
         for seed in (0, 1):
             check(bound, session, make_inputs(2, length, seed))
@@ -43,7 +46,7 @@ def test_buffers_change_nothing(session: onnxruntime.InferenceSession) -> None:
 
 def test_answers_do_not_change_when_the_buffers_are_used_again(session: onnxruntime.InferenceSession) -> None:
     """They belong to the caller, who reads them later."""
-    bound = BoundSession(session, "cpu", 0)
+    bound = BoundSession(session, MEASURES)
     bound.run(make_inputs(1, 5, 0), NAMES)
     first = bound.run(make_inputs(1, 5, 1), NAMES)
     before = {name: array.copy() for name, array in first.items()}
@@ -54,7 +57,7 @@ def test_answers_do_not_change_when_the_buffers_are_used_again(session: onnxrunt
 
 def test_inputs_that_are_views_are_copied_whole(session: onnxruntime.InferenceSession) -> None:
     """A slice of a larger batch."""
-    bound = BoundSession(session, "cpu", 0)
+    bound = BoundSession(session, MEASURES)
     whole = make_inputs(4, 9)
     for _ in range(2):
         check(bound, session, {name: array[1:3, :6] for name, array in whole.items()})
@@ -62,7 +65,7 @@ def test_inputs_that_are_views_are_copied_whole(session: onnxruntime.InferenceSe
 
 def test_lanes_do_not_share_buffers(session: onnxruntime.InferenceSession) -> None:
     """Two threads run different batches of one shape at the same time."""
-    bound, failures = BoundSession(session, "cpu", 0), list[BaseException]()
+    bound, failures = BoundSession(session, MEASURES), list[BaseException]()
 
     def work(seed: int) -> None:
         try:
