@@ -60,7 +60,7 @@ def test_the_class_token_is_row_0() -> None:
 def test_a_network_of_patches_alone_has_no_class_token() -> None:
     """SigLIP's position 0 is a patch like any other."""
     patches = PatchContract(prefix_tokens=0, rows=2, cols=3, patch_size=8)
-    with pytest.raises(NotPossible, match="attention.cls_only: tiny-text has no class token; expected rows, or none"):
+    with pytest.raises(NotPossible, match=r"attention.cls_only: tiny-text has no class token; expected rows, or none"):
         plan(CONTRACT.model_copy(update={"patches": patches}), cls_only=True)
 
 
@@ -341,9 +341,9 @@ def test_no_heads_means_all_of_each_layer_where_layers_have_different_numbers() 
     assert [list(layer.heads) for layer in sent] == [[0, 1, 2, 3], [0, 1]]
     assert everything.answer_bytes(2) == sum(len(layer.weights.data) for layer in sent)
     assert plan(contract, heads=[1]).heads == (1,)
-    with pytest.raises(InvalidInput, match="attention.heads: 2; expected from -2 to 1"):
+    with pytest.raises(InvalidInput, match=r"attention.heads: 2; expected from -2 to 1"):
         plan(contract, heads=[2])
-    with pytest.raises(InvalidInput, match="attention.heads: -1; expected heads counted from 0: these layers have 2"):
+    with pytest.raises(InvalidInput, match=r"attention.heads: -1; expected heads counted from 0: these layers have 2"):
         plan(contract, heads=[-1])
 
 
