@@ -41,6 +41,7 @@ from server.contract import (
     AttentionContract,
     Check,
     Contract,
+    DerivedAxis,
     DType,
     PatchContract,
     Precision,
@@ -74,6 +75,7 @@ class Written:
         taps: What attention the tapped one gives.
         axes: Of every output of the tapped one, by name.
         kinds: Who looks at whom, by attention output.
+        derived: Axes that follow from an input's.
         contributions: Outputs of the third graph, by layer.
     """
 
@@ -81,6 +83,7 @@ class Written:
     taps: list[Tap]
     axes: Mapping[str, Axes]
     kinds: Mapping[str, Kind]
+    derived: tuple[DerivedAxis, ...]
     contributions: Mapping[int, str]
 
 
@@ -185,7 +188,8 @@ def _write_graphs(
         onnx.save_model(one, folder / name)
     runs_here = precise.precision in LIMITS
     run = run_graph(folder / TAPPED_GRAPH) if runs_here else _run_network(source, taps)
-    axes, kinds = find_axes(run, source.traits)
+    found = find_axes(run, source.traits)
+    axes, kinds = found.axes, found.kinds
     declare_axes(tapped, axes)
     onnx.save_model(tapped, folder / TAPPED_GRAPH)
     (folder / LOWERED_GRAPH).unlink(missing_ok=True)
@@ -199,7 +203,7 @@ def _write_graphs(
         # So that it runs wherever the lowered form does.
         contributing = tap_lowered(contributing, folder) or contributing
         onnx.save_model(contributing, folder / CONTRIBUTIONS_GRAPH)
-    return Written(plain, taps, axes, kinds, contributions)
+    return Written(plain, taps, axes, kinds, found.derived, contributions)
 
 
 def _run_network(source: Source, taps: Sequence[Tap]) -> Callable[[Feed], dict[str, Any]]:
@@ -255,6 +259,7 @@ def make_contract(source: Source, written: Written, folder: Path, version: int) 
         attention=tuple(_attention_contract(one, written) for one in written.taps),
         patches=patches,
         limits={axis: traits.limit(axis) for axis in traits.axes},
+        derived_axes=written.derived,
         files={file.name: sha256_of(file) for file in sorted(folder.iterdir())},
         made_with={name: installed_version(name) for name in source.made_with},
     )

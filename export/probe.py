@@ -1,7 +1,9 @@
 """Finds out by running a graph what its outputs' axes are, and who looks at whom; build calls it."""
 
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,9 +12,10 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from export.derived import find_derived
 from export.tapping.view import TapError
 from export.traits import Feed, Traits
-from server.contract import BATCH_AXIS
+from server.contract import BATCH_AXIS, SEQUENCE_AXIS, DerivedAxis
 
 Axes = tuple[int | str | None, ...]
 Kind = Literal["self", "causal", "cross"]
@@ -27,16 +30,28 @@ class ProbeError(ValueError):
     """A graph that does not run on its own inputs."""
 
 
-def find_axes(run: Run, traits: Traits) -> tuple[dict[str, Axes], dict[str, Kind]]:
-    """Run a graph twice.
+@dataclass(frozen=True)
+class Found:
+    """What runs of a graph tell.
+
+    Attributes:
+        axes: Of each output, by name: a size where fixed, the name of an input's axis or of one derived from it, or
+            None where it is neither.
+        kinds: Of each output with four axes, whether it holds self-, causal or cross-attention.
+        derived: The axes derived from inputs'.
+    """
+
+    axes: dict[str, Axes]
+    kinds: dict[str, Kind]
+    derived: tuple[DerivedAxis, ...]
+
+
+def find_axes(run: Run, traits: Traits) -> Found:
+    """Run a graph twice, and more often where an axis has to be derived.
 
     Args:
         run: Returns every output by name.
         traits: Of the inputs.
-
-    Returns:
-        The axes of each output by name: a size where fixed, the name of an input's axis, or None where it is neither;
-        and of each output with four axes whether it holds self-, causal or cross-attention.
 
     Raises:
         ProbeError: It cannot be loaded or run.
@@ -46,12 +61,40 @@ def find_axes(run: Run, traits: Traits) -> tuple[dict[str, Axes], dict[str, Kind
         for batch, sizes in zip(_BATCHES, _sizes(traits), strict=True)
     ]
     (sizes, outputs), (other_sizes, other_outputs) = runs
-    axes = {
-        name: tuple(map(_Namer(sizes, other_sizes), array.shape, other_outputs[name].shape))
-        for name, array in outputs.items()
-    }
+    namer = _Namer(sizes, other_sizes)
+    axes = {name: tuple(map(namer, array.shape, other_outputs[name].shape)) for name, array in outputs.items()}
+    unknown = [(name, place) for name, own in axes.items() for place, axis in enumerate(own) if axis is None]
+    derived = _derive(run, traits, sizes, unknown)
+    for axis in derived:
+        namer.add(axis)
+    axes = {name: tuple(map(namer, array.shape, other_outputs[name].shape)) for name, array in outputs.items()}
     kinds = {name: _kind(axes[name], array) for name, array in other_outputs.items() if array.ndim == 4}
-    return axes, kinds
+    return Found(axes, kinds, derived)
+
+
+def _derive(
+    run: Run, traits: Traits, sizes: Mapping[str, int], unknown: Sequence[tuple[str, int]]
+) -> tuple[DerivedAxis, ...]:
+    """Find out how axes follow from those of inputs, but the sequence: padding of that is cut off by its own length."""
+    own = {axis: sizes[axis] for axis in traits.axes}
+
+    @functools.cache
+    def shapes(of: str, size: int) -> dict[str, tuple[int, ...]]:
+        try:
+            return {name: array.shape for name, array in run(traits.example(1, {**own, of: size})).items()}
+        except ProbeError:
+            return {}
+
+    def count(name: str, place: int, of: str, size: int) -> int:
+        return shapes(of, size)[name][place] if shapes(of, size) else 0
+
+    rules = (
+        find_derived(of, functools.partial(count, name, place, of), own[of], traits.limit(of))
+        for name, place in unknown
+        for of in traits.axes
+        if of != SEQUENCE_AXIS
+    )
+    return tuple(dict.fromkeys(rule for rule in rules if rule))
 
 
 def find_longest(run: Run, traits: Traits) -> int:
@@ -107,7 +150,13 @@ class _Namer:
     """Tells what an axis is from its sizes in both runs."""
 
     def __init__(self, sizes: Mapping[str, int], other_sizes: Mapping[str, int]) -> None:
+        self._sizes = (sizes, other_sizes)
         self._names = {(size, other_sizes[name]): name for name, size in sizes.items()}
+
+    def add(self, axis: DerivedAxis) -> None:
+        """Know a further axis."""
+        size, other_size = (axis.size(sizes[axis.of]) for sizes in self._sizes)
+        self._names.setdefault((size, other_size), axis.name)
 
     def __call__(self, size: int, other_size: int) -> int | str | None:
         return self._names.get((size, other_size), size if size == other_size else None)

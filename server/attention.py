@@ -162,7 +162,7 @@ def plan_attention(
     indices = _indices("layers", request.layers, len(contract.attention))
     layers = tuple(contract.attention[i] for i in indices)
     shapes = tuple(layer.shape(sizes, positions) for layer in layers)
-    queries, keys = _choose_positions(request, shapes, positions, special)
+    queries, keys = _choose_positions(request, layers, shapes, positions, special)
     plan = AttentionPlan(
         indices=indices,
         layers=layers,
@@ -227,6 +227,7 @@ def _choose_heads(request: pb.AttentionRequest, layers: Sequence[AttentionContra
 
 def _choose_positions(
     request: pb.AttentionRequest,
+    layers: Sequence[AttentionContract],
     shapes: Sequence[tuple[int, int]],
     positions: int,
     special: Sequence[int] | None,
@@ -245,6 +246,11 @@ def _choose_positions(
             raise InvalidInput("attention.drop_special", "true", expected)
         return kept, kept
     rows = [0] if request.cls_only else request.rows
+    for field, wanted, axis in (("rows", rows, "query_axis"), ("keys", request.keys, "key_axis")):
+        untold = [layer.layer for layer in layers if getattr(layer, axis) is None]
+        if wanted and untold:
+            expected = f"none: only a run tells how many positions layer {untold[0]} has"
+            raise InvalidInput(f"attention.{field}", list(wanted), expected)
     queries, keys = (min(sizes) for sizes in zip(*shapes, strict=True))
     return (
         _indices("rows", rows, queries) if rows else None,

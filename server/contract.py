@@ -106,7 +106,7 @@ class AttentionContract(_Part):
         layer: Counted from 0, in the order of the graph.
         kind: "self", "causal" (self-attention in which no position looks at a later one) or "cross".
         num_heads: Query heads.
-        query_axis: A size where fixed, else the axis of an input or output; None where only a run tells.
+        query_axis: A size where fixed, else the axis of an input, or derived from one; None where only a run tells.
         key_axis: Likewise.
         value_norms: A further output of the tapped graph, float32 [batch, heads, key]: the length of each position's
             value vector after its head's part of the output projection (Kobayashi et al. 2020, "Attention is Not Only
@@ -132,6 +132,32 @@ class AttentionContract(_Part):
             for axis in (self.query_axis, self.key_axis)
         )
         return queries, keys
+
+
+class DerivedAxis(_Part):
+    """How many positions a network makes of those of an input: (n + offset) // unit, as convolutions do.
+
+    Attributes:
+        of: The input's axis, of n positions.
+        least: What is made of the shortest inputs, which the graph fills up.
+    """
+
+    of: str
+    unit: int = Field(gt=0)
+    offset: int
+    least: int = 0
+
+    @property
+    def name(self) -> str:
+        """The rule, which is the axis's name in the graphs."""
+        moved = f"{self.of} {'+' if self.offset > 0 else '-'} {abs(self.offset)}" if self.offset else self.of
+        if self.unit == 1:
+            return moved
+        return f"({moved}) // {self.unit}" if self.offset else f"{moved} // {self.unit}"
+
+    def size(self, positions: int) -> int:
+        """Positions that are made of so many."""
+        return max((positions + self.offset) // self.unit, self.least)
 
 
 class PatchContract(_Part):
@@ -208,6 +234,7 @@ class Contract(_Part):
     Attributes:
         labels: Class names in the order of the output "logits"; empty where there is no classifier.
         limits: Most positions of symbolic axes, by name.
+        derived_axes: Axes of outputs whose size follows from an input's.
         precision: What the graphs compute in; their inputs and outputs are the same for all.
         files: sha256 in hexadecimal of every other file of the artifact, by name.
         made_with: Versions of the libraries that made it.
@@ -228,6 +255,7 @@ class Contract(_Part):
     patches: PatchContract | None = None
     precision: Precision = "float32"
     limits: dict[str, int] = {}
+    derived_axes: tuple[DerivedAxis, ...] = ()
     files: dict[str, str]
     made_with: dict[str, str] = {}
     verification: tuple[Check, ...] = ()
@@ -239,13 +267,14 @@ class Contract(_Part):
         return all(spec.axes[:1] == (BATCH_AXIS,) for spec in (*self.inputs, *self.outputs))
 
     def axis_sizes(self, inputs: Mapping[str, NDArray[Any]]) -> dict[str, int]:
-        """Sizes that the symbolic axes have in some inputs, by name."""
-        return {
+        """Sizes that the symbolic axes have with some inputs, by name."""
+        sizes = {
             axis: size
             for spec in self.inputs
             for axis, size in zip(spec.axes, inputs[spec.name].shape, strict=True)
             if isinstance(axis, str)
         }
+        return sizes | {axis.name: axis.size(sizes[axis.of]) for axis in self.derived_axes if axis.of in sizes}
 
     @property
     def tapped_outputs(self) -> list[str]:

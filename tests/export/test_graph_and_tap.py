@@ -96,7 +96,8 @@ def test_a_tapped_graph_gives_the_weights_and_the_same_outputs(
     graph, taps = tap(plain, tmp_path)
     assert plain.SerializeToString() == before
     (tmp_path / "first.onnx").write_bytes(graph.SerializeToString())
-    axes, kinds = find_axes(run_graph(tmp_path / "first.onnx"), own_traits(network, None))
+    probed = find_axes(run_graph(tmp_path / "first.onnx"), own_traits(network, None))
+    axes, kinds = probed.axes, probed.kinds
     declare_axes(graph, axes)
     assert set(kinds.values()) == {"self"}
     one, both = save(plain, tmp_path / "plain.onnx"), save(graph, tmp_path / "tapped.onnx")

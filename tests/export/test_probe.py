@@ -29,7 +29,8 @@ def test_axes_are_named_after_the_inputs_that_they_follow() -> None:
         shapes |= {"flat": (batch * length, other), "one": ()}
         return {name: np.zeros(shape) for name, shape in shapes.items()}
 
-    axes, kinds = find_axes(run, traits_of(x=("batch", "seq_len", 4), y=("batch", "other", 4)))
+    probed = find_axes(run, traits_of(x=("batch", "seq_len", 4), y=("batch", "other", 4)))
+    axes, kinds = probed.axes, probed.kinds
     assert axes == {
         "state": ("batch", "seq_len", 7),
         "longer": ("batch", None),
@@ -46,8 +47,8 @@ def test_many_axes_are_told_apart() -> None:
     def run(feed: Feed) -> Outputs:
         return {name: feed[f"x_{name}"] for name in names} | {"longer": np.zeros(feed["x_axis_0"].shape[1] + 1)}
 
-    axes, _ = find_axes(run, Traits(tuple(InputSpec(f"x_{name}", ("batch", name)) for name in names)))
-    assert axes == {name: ("batch", name) for name in names} | {"longer": (None,)}
+    axes = find_axes(run, Traits(tuple(InputSpec(f"x_{name}", ("batch", name)) for name in names))).axes
+    assert axes == {name: ("batch", name) for name in names} | {"longer": ("axis_0 + 1",)}
 
 
 @pytest.mark.parametrize("longest", [1, 2, 5, 8])
@@ -59,7 +60,7 @@ def test_no_run_is_longer_than_a_network_has_positions(longest: int) -> None:
         seen.append(feed["x"].shape[1])
         return {"y": feed["x"]}
 
-    assert find_axes(run, traits_of(longest, x=("batch", "seq_len")))[0] == {"y": ("batch", "seq_len")}
+    assert find_axes(run, traits_of(longest, x=("batch", "seq_len"))).axes == {"y": ("batch", "seq_len")}
     assert max(seen) <= longest
     assert len(set(seen)) == (2 if longest > 1 else 1)
 
@@ -95,7 +96,7 @@ def test_sizes_are_whole_units() -> None:
         seen.append(feed["x"].shape[1])
         return {"y": feed["x"]}
 
-    assert find_axes(run, traits)[0] == {"y": ("batch", "samples")}
+    assert find_axes(run, traits).axes == {"y": ("batch", "samples")}
     assert seen == [30, 40]
 
 
@@ -113,7 +114,8 @@ def attention_of(feed: Feed) -> Outputs:
 
 def test_the_kind_of_attention_is_told_from_its_weights() -> None:
     """No query of a causal one looks behind itself; a cross one has other keys than queries."""
-    axes, kinds = find_axes(attention_of, traits_of(x=("batch", "seq_len")))
+    probed = find_axes(attention_of, traits_of(x=("batch", "seq_len")))
+    axes, kinds = probed.axes, probed.kinds
     assert kinds == dict(zip(axes, ("self", "causal", "cross", "cross"), strict=True))
     assert axes["attention.2"] == ("batch", 2, "seq_len", 9)
 

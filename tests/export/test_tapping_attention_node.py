@@ -127,7 +127,8 @@ def test_sessions_report_the_axes_and_say_nothing(tmp_path: Path, capfd: pytest.
     axes = {"q": ("batch", HEADS, "queries", WIDTH), "k": ("batch", 2, "keys", WIDTH), "v": ("batch", 2, "keys", WIDTH)}
     onnx.save_model(tapped, tmp_path / "tapped.onnx")
     traits = Traits(tuple(InputSpec(name, one) for name, one in axes.items()))
-    found, kinds = find_axes(run_graph(tmp_path / "tapped.onnx"), traits)
+    probed = find_axes(run_graph(tmp_path / "tapped.onnx"), traits)
+    found, kinds = probed.axes, probed.kinds
     assert kinds["attention.0"] == "cross"
     declare_axes(tapped, found)
     onnx.save_model(tapped, tmp_path / "tapped.onnx")

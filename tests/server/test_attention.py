@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from regard.v1 import types_pb2 as pb
 from server import measures
 from server.attention import AttentionLimits, AttentionPlan, plan_attention
-from server.contract import Contract, PatchContract
+from server.contract import Contract, DerivedAxis, PatchContract, TensorContract
 from server.errors import InvalidInput, NotPossible
 from server.reduction import Reduced, reduce_attention, write_attention
 from server.tensors import read_tensor
@@ -304,6 +304,27 @@ def test_a_layer_of_fixed_size_has_its_own_length_whatever_the_texts() -> None:
     for measure in (ROLLOUT, DISTANCE):
         with pytest.raises(NotPossible, match="of layer 0, which is cross-attention; expected self"):
             plan(crossing, measure=measure)
+
+
+def test_rows_of_sound_are_chosen_among_its_frames() -> None:
+    """How many frames the samples make stands in the contract; where only a run tells, rows cannot be chosen."""
+    frames = DerivedAxis(of="samples", unit=320, offset=-80)
+    layer = CONTRACT.attention[0].model_copy(update={"query_axis": frames.name, "key_axis": frames.name})
+    samples = TensorContract(name="input_values", dtype="float32", axes=("batch", "samples"))
+    sound = CONTRACT.model_copy(update={"inputs": (samples,), "attention": (layer,), "derived_axes": (frames,)})
+    sizes = sound.axis_sizes({"input_values": np.zeros((1, 16_000))})
+
+    def on_sound(contract: Contract, **request: Any) -> AttentionPlan:
+        message = pb.AttentionRequest(**request)
+        return plan_attention(message, contract, rows=1, sizes=sizes, positions=1, limits=LIMITS)
+
+    assert on_sound(sound).shapes == ((49, 49),)
+    assert on_sound(sound, rows=[-1]).queries == (48,)
+    with pytest.raises(InvalidInput, match=r"attention.rows: 49; expected from -49 to 48"):
+        on_sound(sound, rows=[49])
+    untold = sound.model_copy(update={"attention": (layer.model_copy(update={"query_axis": None}),)})
+    with pytest.raises(InvalidInput, match=r"attention.rows: \[0\]; expected none: only a run tells how many"):
+        on_sound(untold, rows=[0])
 
 
 def test_each_layer_has_the_axes_of_its_own_input() -> None:
