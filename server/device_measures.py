@@ -9,7 +9,6 @@ from __future__ import annotations
 import functools
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
@@ -17,11 +16,10 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from server.device import TENSORRT, Device
-from server.measures import unit_rows
+from server.measures import KERNELS, unit_rows
 
 Array = NDArray[Any]
 
-_KERNELS = Path(__file__).parent / "kernels"
 _ERRORS_ONLY = 3
 
 
@@ -85,7 +83,7 @@ class DeviceMeasures:
         providers = [provider for provider in device.providers if TENSORRT not in provider]
         self._sessions = {
             path.stem: onnxruntime.InferenceSession(path, options, providers=providers)
-            for path in sorted(_KERNELS.glob("*.onnx"))
+            for path in sorted(KERNELS.glob("*.onnx"))
         }
         self.place = device.place
 

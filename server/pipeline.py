@@ -172,11 +172,13 @@ class Pipeline:
         )
         return Answer(result, timings)
 
-    async def encode_layers(self, outcome: Outcome) -> AsyncIterator[pb.LayerAttention]:
-        """Make the entries of an attention answer one after the other, in a worker thread."""
+    async def encode_layers(
+        self, outcome: Outcome, add: Callable[[], pb.LayerAttention]
+    ) -> AsyncIterator[pb.LayerAttention]:
+        """Make the entries of an attention answer one after the other, in a worker thread; see write_attention."""
         if outcome.plan is None:
             return
-        layers = write_attention(outcome.plan, outcome.attentions, batched=outcome.prepared.source is None)
+        layers = write_attention(outcome.plan, outcome.attentions, add, batched=outcome.prepared.source is None)
         while (layer := await self._in_worker(lambda: next(layers, None))) is not None:
             yield layer
 

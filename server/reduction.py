@@ -1,6 +1,6 @@
 """Cuts attention out and reduces it as it was planned, layer by layer, and writes it down; the protocols call it."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -126,31 +126,36 @@ class _Reducing:
 
 
 def write_attention(
-    plan: AttentionPlan, weights: Mapping[str, Weights], *, batched: bool
+    plan: AttentionPlan,
+    weights: Mapping[str, Weights],
+    add: Callable[[], pb.LayerAttention] = pb.LayerAttention,
+    *,
+    batched: bool,
 ) -> Iterator[pb.LayerAttention]:
     """Turn fetched weights into the entries of the answer, each made when it is wanted.
 
     Args:
         plan: What was asked for.
         weights: As for reduce_attention.
+        add: Gives the next entry to be written, in the answer itself: putting it there afterwards would copy it.
         batched: Whether to keep the batch axis; otherwise B is 1.
     """
-    return (_write_layer(plan, reduced, batched=batched) for reduced in reduce_attention(plan, weights))
+    for reduced in reduce_attention(plan, weights):
+        message = add()
+        _write_layer(plan, reduced, message, batched=batched)
+        yield message
 
 
-def _write_layer(plan: AttentionPlan, reduced: Reduced, *, batched: bool) -> pb.LayerAttention:
-    message = pb.LayerAttention(
-        layer=reduced.layer.layer,
-        kind=KINDS[reduced.layer.kind],
-        axes=[*(["batch"] if batched else []), *plan.axes],
-        heads=range(reduced.layer.num_heads) if plan.heads is None else plan.heads,
-        queries=reduced.queries,
-        weights=write_tensor(reduced.values if batched else reduced.values[0]),
-        keys=plan.keys or (),
-        scale=reduced.scale,
-        measure=plan.measure,
-        covered_layers=plan.indices if plan.is_rollout else (),
-    )
+def _write_layer(plan: AttentionPlan, reduced: Reduced, message: pb.LayerAttention, *, batched: bool) -> None:
+    layer = reduced.layer
+    message.layer, message.kind, message.measure = layer.layer, KINDS[layer.kind], plan.measure
+    message.axes.extend([*(["batch"] if batched else []), *plan.axes])
+    message.heads.extend(range(layer.num_heads) if plan.heads is None else plan.heads)
+    message.queries.extend(reduced.queries)
+    message.keys.extend(plan.keys or ())
+    message.scale = reduced.scale
+    if plan.is_rollout:
+        message.covered_layers.extend(plan.indices)
+    write_tensor(reduced.values if batched else reduced.values[0], message.weights)
     if reduced.indices is not None:
-        message.indices.CopyFrom(write_tensor(reduced.indices if batched else reduced.indices[0]))
-    return message
+        write_tensor(reduced.indices if batched else reduced.indices[0], message.indices)

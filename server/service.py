@@ -89,10 +89,11 @@ class RegardService(RegardServiceServicer):
         max_rows = self._config.max_batch_size
 
         def encode(outcome: Outcome) -> api.PredictResponse:
-            tensors = {name: write_tensor(array) for name, array in outcome.outputs.items()}
-            return api.PredictResponse(
-                model=model.name, version=model.version, outputs=tensors, attention=_write_attention(model, outcome)
-            )
+            response = api.PredictResponse(model=model.name, version=model.version)
+            for name, array in outcome.outputs.items():
+                write_tensor(array, response.outputs[name])
+            _write_attention(model, outcome, response)
+            return response
 
         def prepare() -> Prepared:
             return prepare_tensors(model, request.inputs, max_rows)
@@ -108,13 +109,14 @@ class RegardService(RegardServiceServicer):
         names, count = model.contract.labels, request.top_k or _DEFAULT_TOP_K
 
         def encode(outcome: Outcome) -> api.ClassifyResponse:
-            return api.ClassifyResponse(
+            response = api.ClassifyResponse(
                 model=model.name,
                 version=model.version,
                 labels=top_labels(outcome.outputs["logits"][0], names, count),
                 truncated=outcome.prepared.truncated,
-                attention=_write_attention(model, outcome),
             )
+            _write_attention(model, outcome, response)
+            return response
 
         return await self._run(model, request, self._content(model, request), ("logits",), encode, context)
 
@@ -126,13 +128,10 @@ class RegardService(RegardServiceServicer):
         output = embedding.output
 
         def encode(outcome: Outcome) -> api.EmbedResponse:
-            return api.EmbedResponse(
-                model=model.name,
-                version=model.version,
-                vector=write_tensor(outcome.outputs[output][0]),
-                truncated=outcome.prepared.truncated,
-                attention=_write_attention(model, outcome),
-            )
+            response = api.EmbedResponse(model=model.name, version=model.version, truncated=outcome.prepared.truncated)
+            write_tensor(outcome.outputs[output][0], response.vector)
+            _write_attention(model, outcome, response)
+            return response
 
         return await self._run(model, request, self._content(model, request), (output,), encode, context)
 
@@ -155,10 +154,10 @@ class RegardService(RegardServiceServicer):
             truncated=outcome.prepared.truncated,
             timings=answer.timings,
         )
-        async for layer in self._pipeline.encode_layers(outcome):
-            response.attention.layers.append(layer)
+        async for _ in self._pipeline.encode_layers(outcome, lambda: response.attention.layers.add()):
             await context.write(response)
-            response = api.AttendResponse(model=model.name, version=model.version)
+            response.Clear()
+            response.model, response.version = model.name, model.version
 
     async def _list_models(self) -> api.ListModelsResponse:
         versions = [
@@ -238,13 +237,14 @@ def read_urgency(request: Request, remaining: float | None, now: float) -> Urgen
     return Urgency(now + min(limits) if limits else None, request.priority or DEFAULT_PRIORITY)
 
 
-def _write_attention(model: LoadedModel, outcome: Outcome) -> pb.Attention | None:
-    """Turn what was asked for of the attention into a message, with what its positions stand for."""
+def _write_attention(model: LoadedModel, outcome: Outcome, response: Response) -> None:
+    """Write what was asked for of the attention into an answer, with what its positions stand for."""
     if outcome.plan is None:
-        return None
-    message = _describe_positions(model, outcome)
-    message.layers.extend(write_attention(outcome.plan, outcome.attentions, batched=outcome.prepared.source is None))
-    return message
+        return
+    response.attention.CopyFrom(_describe_positions(model, outcome))
+    batched, add = outcome.prepared.source is None, response.attention.layers.add
+    for _ in write_attention(outcome.plan, outcome.attentions, add, batched=batched):
+        pass
 
 
 def _describe_positions(model: LoadedModel, outcome: Outcome) -> pb.Attention:

@@ -35,8 +35,15 @@ _MOST_IN_NOTHING = 2**31
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
-def write_tensor(array: Array) -> pb.Tensor:
-    """Turn an array into a message; one copy of the elements.
+def write_tensor(array: Array, message: pb.Tensor | None = None) -> pb.Tensor:
+    """Write an array into a message.
+
+    Args:
+        array: Of any shape.
+        message: Where it lies in an answer: put there afterwards it would be copied whole. None makes one.
+
+    Returns:
+        The message.
 
     Raises:
         NotPossible: Its dtype does not travel through this protocol.
@@ -46,7 +53,11 @@ def write_tensor(array: Array) -> pb.Tensor:
         raise NotPossible(f"outputs: {name} does not travel through regard.v1; ask through inference.ModelInfer")
     if sys.byteorder == "big":
         array = array.astype(array.dtype.newbyteorder("<"))
-    return pb.Tensor(dtype=WIRE_DTYPES[array.dtype.name], shape=array.shape, data=array.tobytes())  # type: ignore[arg-type]
+    message = pb.Tensor() if message is None else message
+    message.dtype = WIRE_DTYPES[array.dtype.name]  # type: ignore[assignment]
+    message.shape.extend(array.shape)
+    message.data = array.tobytes()
+    return message
 
 
 def read_tensor(field: str, tensor: pb.Tensor) -> Array:
