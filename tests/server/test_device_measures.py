@@ -17,7 +17,8 @@ from server.batching import Work, run_batch
 from server.contract import CONTRACT_FILE, read_contract
 from server.device import Device, Lanes
 from server.device_measures import DeviceArray, measures_on
-from server.engine import Engine, Graph
+from server.engine import Engine
+from server.graph import Graph
 from server.reduction import write_attention
 from server.tensors import read_tensor
 from tests.golden import GOLDEN_MODELS
