@@ -16,16 +16,8 @@ from server.config import Config
 from server.describe import describe_model, describe_patches, describe_tokens
 from server.errors import InvalidInput, NotPossible
 from server.images import Pixels
-from server.pipeline import (
-    Outcome,
-    Pipeline,
-    Prepared,
-    Urgency,
-    choose_outputs,
-    prepare_image,
-    prepare_tensors,
-    prepare_text,
-)
+from server.pipeline import Outcome, Pipeline, Urgency
+from server.prepare import Prepared, choose_outputs, prepare_image, prepare_tensors, prepare_text
 from server.reduction import write_attention
 from server.repository import Repository
 from server.scheduler import DEFAULT_PRIORITY, LAST_PRIORITY

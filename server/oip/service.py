@@ -24,7 +24,8 @@ from server.oip.open_inference_pb2_grpc import GRPCInferenceServiceServicer
 from server.oip.parameters import ATTENTION_PREFIX, check_names, read_attention, read_flag, read_urgency
 from server.oip.shared_memory import SharedMemory, SystemRegion, read_place
 from server.oip.tensors import DATATYPE_OF, decode_strings, read_places, read_tensors, write_tensor
-from server.pipeline import Outcome, Pipeline, Prepared, choose_outputs, prepare_arrays, prepare_images, prepare_texts
+from server.pipeline import Outcome, Pipeline
+from server.prepare import Prepared, choose_outputs, prepare_arrays, prepare_images, prepare_texts
 from server.reduction import reduce_attention
 from server.repository import Repository, State
 from server.statistics import Statistics
