@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from regard.v1 import types_pb2 as pb
 from server.artifacts import LoadedModel
-from server.attention import AttentionLimits, AttentionPlan, plan_attention
+from server.attention import AttentionLimits, plan_attention
+from server.attention_plan import AttentionPlan
 from server.batching import Work, size_of
 from server.cache import AnswerCache
 from server.config import Config

@@ -9,7 +9,8 @@ from numpy.typing import NDArray
 
 from regard.v1 import types_pb2 as pb
 from server import measures
-from server.attention import KINDS, AttentionPlan, on_input
+from server.attention import KINDS
+from server.attention_plan import AttentionPlan
 from server.contract import AttentionContract
 from server.device_measures import DeviceArray, Weights
 from server.tensors import write_tensor
@@ -70,9 +71,9 @@ class _Reducing:
         if plan.measure == pb.ATTENTION_MEASURE_ENTROPY:
             values = on.entropy(on.normalize_rows(self._choose_keys(chosen)))
         else:
-            placed = on_input(plan, plan.queries, chosen.shape[2])
+            placed = plan.on_input(plan.queries, chosen.shape[2])
             places, queries = [list(queries).index(query) for query in placed], placed
-            keys = on_input(plan, plan.keys, chosen.shape[3])
+            keys = plan.on_input(plan.keys, chosen.shape[3])
             looked_at = on.normalize_rows(on.choose_keys(on.choose(chosen, None, places), keys))
             values = on.mean_distance(looked_at, measures.distances(queries, keys, plan.patches))
         return self._finish(layer, self._fuse(values), queries)

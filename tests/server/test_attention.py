@@ -7,7 +7,8 @@ from numpy.typing import NDArray
 
 from regard.v1 import types_pb2 as pb
 from server import measures
-from server.attention import AttentionLimits, AttentionPlan, plan_attention
+from server.attention import AttentionLimits, plan_attention
+from server.attention_plan import AttentionPlan
 from server.contract import Contract, DerivedAxis, PatchContract, TensorContract
 from server.errors import InvalidInput, NotPossible
 from server.reduction import Reduced, reduce_attention, write_attention
