@@ -114,7 +114,7 @@ def make_page(sections: list[tuple[str, str, Contract | None, list[Speed]]], rou
         f"Written by `python -m bench.precision`: ONNX Runtime {onnxruntime.__version__} alone, one run on each of",
         f"{CPUS} CPUs ({cpu_name()}), {rounds} rounds in turn with float32; text of 16 tokens. Accuracy is what the",
         "exporter measured on the half of the samples that did not calibrate: film reviews, crops of the photographs",
-        "in `examples/`, training images of Fashion-MNIST.",
+        f"in `examples/`{', training images of Fashion-MNIST' * any(name == 'fashion' for name, *_ in sections)}.",
     ]
     for name, failure, contract, speeds in sections:
         lines += ["", f"## {name}", ""]

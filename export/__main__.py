@@ -82,6 +82,8 @@ def export(
     except _EXPECTED as error:
         errors.print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
         raise typer.Exit(1) from error
+    if loaded.assumed:
+        console.print(f"assumed: {loaded.assumed}", highlight=False, soft_wrap=True)
     if built.contract.verification:
         console.print(verification_table(built.contract, worst_only=summary))
     else:

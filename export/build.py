@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import onnx
 import torch
-from onnx import ModelProto, ValueInfoProto, helper
+from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
 from export.accuracy import AccuracyError, ask_graph, ask_network, measure_accuracy, misses
 from export.fetch import sha256_of
@@ -120,6 +120,8 @@ def build(
     if not re.fullmatch(NAME_PATTERN, source.name):
         raise PublishError(f"name: {source.name!r}; expected letters, digits, dots, dashes and underscores")
     precise = precise or Precise()
+    if source.graph is not None:
+        precise = _precision_of_graph(source.graph, precise)
     with staging_folder(out, source.name) as staging:
         if source.tokenizer_file:
             shutil.copyfile(source.tokenizer_file, staging / TOKENIZER_FILE)
@@ -156,12 +158,21 @@ def _reference(source: Source) -> Reference:
     return reference_of_graph(source.graph)
 
 
+def _precision_of_graph(graph: ModelProto, asked: Precise) -> Precise:
+    """Read off a graph's weights what it computes in."""
+    if asked.precision != "float32":
+        raise PublishError(f"--precision: {asked.precision}; a graph is exported as it is, expected fp32")
+    types = {tensor.data_type for tensor in graph.graph.initializer if len(tensor.dims) > 1}
+    if TensorProto.BFLOAT16 in types:
+        raise PublishError("the graph computes in bfloat16, which cannot be verified on the CPU; expected float32")
+    return Precise("float16") if TensorProto.FLOAT16 in types else asked
+
+
 def _graphs(source: Source, precise: Precise) -> Iterator[ModelProto]:
     """Yield graphs to try, the fastest first: in int8, ever more of the most sensitive products stay in float32."""
     if source.graph is not None:
-        if precise.precision != "float32":
-            raise PublishError(f"--precision: {precise.precision}; a graph is exported as it is, expected fp32")
-        graph = fold_constants(source.graph)
+        # Without kernels for them on the CPU, ONNX Runtime would write other operators in place of half-precision ones.
+        graph = fold_constants(source.graph) if precise.precision == "float32" else copy.deepcopy(source.graph)
         part_packed_attention(graph)
         yield graph
         return
@@ -224,7 +235,7 @@ def _measure(
     source: Source, written: Written, folder: Path, precise: Precise, report: Callable[[str], None]
 ) -> tuple[Accuracy, ...]:
     """Measure on the samples that did not calibrate; what ONNX Runtime cannot run on the CPU is run in torch."""
-    if precise.precision == "float32":
+    if precise.precision == "float32" or source.network is None:
         return ()
     report("measuring accuracy")
     outputs = [value.name for value in written.plain.graph.output]

