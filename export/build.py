@@ -242,7 +242,7 @@ def _measure(
     if precise.precision in LIMITS:
         candidate = ask_graph(folder, outputs, [one.output for one in written.taps])
     else:
-        candidate = ask_network(copy.deepcopy(source.network).to(_DTYPES[precise.precision]))  # type: ignore[union-attr]
+        candidate = ask_network(copy.deepcopy(source.network).to(_DTYPES[precise.precision]))
     return measure_accuracy(ask_network(source.network), candidate, precise.samples[1::2])
 
 
