@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 STUBS := client/regard/v1 $(addprefix server/oip/open_inference_pb2,.py .pyi _grpc.py)
 SOURCES := server model export training client bench examples tests
 
-.PHONY: help setup demo test test-install lint types proto proto-check bench bench-long image check clean
+.PHONY: help setup demo test test-install lint types proto proto-check bench bench-long audit image check clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -52,6 +52,11 @@ bench: $(READY) ## Measure beside ONNX Runtime alone and other servers; ten minu
 bench-long: $(READY) ## The same over ten minutes of memory, more rounds and longer texts; an hour and a half
 	$(BIN)/python -m bench.soak
 	$(BIN)/python -m bench --rounds 10 --seconds 6 --growth --page docs/performance.md
+
+audit: $(READY) ## Look for known holes in the pinned dependencies; asks PyPI
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	build/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
 
 image: ## Build the serving image
 	docker build --target server --tag regard-server .

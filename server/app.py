@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import socket
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,8 +19,8 @@ from server.calls import Calls
 from server.config import Config
 from server.contract import Contract
 from server.device import Device, choose_device, share_cpus
-from server.errors import StartError
 from server.http import MetricsServer
+from server.listening import bind, check_exposure, make_access, make_server, read_certificates
 from server.metrics import Metrics
 from server.oip import open_inference_pb2
 from server.oip.open_inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
@@ -71,12 +70,14 @@ async def serve(config: Config, stop: asyncio.Event, announce: Callable[[Started
     ready = False
     web = MetricsServer(config.metrics, metrics.registry, lambda: ready)
     workers = ThreadPoolExecutor(config.engine_threads + 1, thread_name_prefix="worker")
-    server = _make_server(config)
+    check_exposure(config)
+    access = make_access(config)
+    server = make_server(config, access)
     scheduler: Scheduler | None = None
     watching: asyncio.Task[None] | None = None
     inference: InferenceService | None = None
     try:
-        address = _bind(server, config.listen)
+        address = bind(server, config.listen, read_certificates(config))
         device = choose_device(config.device)
         lanes = share_cpus(config.engine_threads, device, config.lanes)
         registrar = Registrar(server)
@@ -91,7 +92,7 @@ async def serve(config: Config, stop: asyncio.Event, announce: Callable[[Started
         scheduler.start()
         pipeline = Pipeline(config, scheduler, workers, metrics)
         most = config.max_queue_size + config.max_batch_size
-        calls = Calls(most, metrics, repository.label, scheduler.suggest_retry)
+        calls = Calls(most, metrics, repository.label, scheduler.suggest_retry, access)
         inference = InferenceService(config, repository, pipeline, calls, metrics.statistics, on_cpu=device.gpu is None)
         add_RegardServiceServicer_to_server(RegardService(config, repository, pipeline, calls, device.name), registrar)
         add_GRPCInferenceServiceServicer_to_server(inference, registrar)
@@ -146,30 +147,6 @@ def _make_scheduler(config: Config, lanes: int, metrics: Metrics) -> Scheduler:
     limits = BatchLimits(config.max_batch_size, config.max_batch_tokens, config.max_attention_bytes)
     admission = Admission(config.max_queue_size, config.max_queue_bytes, config.max_queue_seconds)
     return Scheduler(limits, admission, lanes, metrics, config.max_queue_delay_ms / 1e3)
-
-
-def _make_server(config: Config) -> grpc.aio.Server:
-    return grpc.aio.server(
-        options=[
-            ("grpc.max_receive_message_length", config.max_message_bytes),
-            ("grpc.max_send_message_length", config.max_message_bytes),
-            ("grpc.so_reuseport", 0),  # two servers on one port would share callers by chance
-        ]
-    )
-
-
-def _bind(server: grpc.aio.Server, listen: str) -> str:
-    """Bind the port; returns the address with the real port.
-
-    A socket of our own tries the address first: gRPC would log the reason of a failure instead of telling it.
-    """
-    host, _, port = listen.rpartition(":")
-    try:
-        family = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0][0]
-        socket.create_server((host.strip("[]"), int(port)), family=family).close()
-        return f"{host}:{server.add_insecure_port(listen)}"
-    except (OSError, RuntimeError) as error:
-        raise StartError(f"--listen: {listen}: cannot listen: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _add_health(registrar: Registrar) -> health.aio.HealthServicer:

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import grpc
 
+from server.access import Access, current
 from server.errors import InternalFault, ServerError, ShuttingDown, TooBusy
 from server.metrics import Metrics
 
@@ -20,7 +21,12 @@ class Calls:
     """The calls in flight; lives in the event loop."""
 
     def __init__(
-        self, most: int, metrics: Metrics, label: Callable[[str], str], suggest_retry: Callable[[], float]
+        self,
+        most: int,
+        metrics: Metrics,
+        label: Callable[[str], str],
+        suggest_retry: Callable[[], float],
+        access: Access,
     ) -> None:
         """Count from nothing.
 
@@ -29,7 +35,9 @@ class Calls:
             metrics: Where they are counted.
             label: Turns what a caller named into a model's name, or nothing: what callers invent is no label.
             suggest_retry: In how many seconds one that was refused has a chance.
+            access: Who may call.
         """
+        self._access = access
         self._most = most
         self._metrics = metrics
         self._label = label
@@ -52,18 +60,21 @@ class Calls:
     ) -> Response:
         """Run a call; what it raises ends it with a code and a message."""
         try:
-            return await self.run(method, model, handle)
+            return await self.run(method, model, context, handle)
         except ServerError as raised:
             error = raised.with_traceback(None)  # whose frames hold the request, and this error
         await context.abort(error.code, str(error), error.trailers)
         raise AssertionError("abort always raises")
 
-    async def run(self, method: str, model: str, handle: Callable[[], Awaitable[Response]]) -> Response:
-        """Count a call.
+    async def run(
+        self, method: str, model: str, context: Context, handle: Callable[[], Awaitable[Response]]
+    ) -> Response:
+        """Count a call, and see who makes it.
 
         Args:
             method: The RPC's name.
             model: As the caller named it.
+            context: Says who calls.
             handle: Does the work.
 
         Raises:
@@ -74,7 +85,7 @@ class Calls:
         self._in_flight += 1
         self._idle.clear()
         try:
-            self._admit()
+            self._admit(method, context)
             return await handle()
         except ServerError as error:
             code = error.code
@@ -92,10 +103,21 @@ class Calls:
             if not self._in_flight:
                 self._idle.set()
 
-    def _admit(self) -> None:
+    def _admit(self, method: str, context: Context) -> None:
         """Refuse at the door; requests that are being decoded count as waiting, since they hold memory too."""
+        client = self._access.identify(dict(context.invocation_metadata() or ()), _certificate_names(context))
+        self._access.check(client, method)
         if self.refusing:
             raise ShuttingDown("the server is stopping")
         if self._in_flight > self._most:
             message = f"the server is full: {self._most} requests are in it (--max-queue-size); retry later"
             raise TooBusy(message, self._suggest_retry())
+        client.quota.admit()
+        current.set(client)
+
+
+def _certificate_names(context: Context) -> list[str]:
+    """Names on the caller's certificate; TLS has checked that its authority is known."""
+    peer = context.auth_context() or {}
+    kinds = ("x509_common_name", "x509_subject_alternative_name")
+    return [name.decode(errors="replace") for kind in kinds for name in peer.get(kind, ())]

@@ -1,7 +1,7 @@
 """The server's settings: one frozen object, read once from flags and environment by __main__."""
 
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
@@ -49,6 +49,15 @@ class Config(BaseSettings):
     )
     listen: Address = Field("127.0.0.1:8001", description="HOST:PORT for gRPC; port 0 takes a free one")
     metrics: Address = Field("127.0.0.1:9090", description="HOST:PORT for /metrics, /healthz, /readyz; port 0 likewise")
+    tls_cert: Path | None = Field(None, description="certificate with its chain, PEM; read again on change")
+    tls_key: Path | None = Field(None, description="its key, PEM, without a password")
+    tls_client_ca: Path | None = Field(None, description="who signs callers' certificates, PEM: callers need one then")
+    clients: Path | None = Field(None, description="who may call what and how much, TOML; read again on change")
+    manage: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="loading and unloading models, shared memory, log settings; auto: only on a loopback address",
+    )
+    allow_insecure: bool = Field(False, description="listen beyond loopback without TLS or without knowing callers")
     watch: bool = Field(False, description="follow changes in the models folder; else load and unload on request only")
     device: Annotated[str, AfterValidator(_device)] = Field(
         "auto", description="auto, cpu, cuda, cuda:N, tensorrt or tensorrt:N"
@@ -72,6 +81,7 @@ class Config(BaseSettings):
         0, ge=0, description="memory for answers to give again; equal requests at a time share one; 0: neither"
     )
     max_message_bytes: int = Field(64 * 2**20, ge=1024, description="largest request and largest answer, in bytes")
+    max_connections: int = Field(4096, ge=1, description="most connections; further ones are closed")
     max_image_pixels: int = Field(50_000_000, ge=1, description="largest image, width times height")
     max_text_bytes: int = Field(256 * 2**10, ge=1, description="longest text, in UTF-8 bytes")
     drain_seconds: float = Field(30.0, ge=0, description="on SIGTERM, how long accepted requests may still take")

@@ -302,6 +302,8 @@ class Contract(_Part):
     @model_validator(mode="after")
     def _check_references(self) -> Self:
         outputs = {spec.name for spec in self.outputs}
+        if outside := [name for name in self.files if Path(name).name != name]:
+            raise ValueError(f"files: {outside[0]!r}: expected names of files in the artifact's own folder")
         if self.labels and "logits" not in outputs:
             raise ValueError("labels: given without an output named logits")
         if self.embedding and self.embedding.output not in outputs:

@@ -4,7 +4,9 @@ ServerError
 ├── InvalidInput     INVALID_ARGUMENT     a field that cannot be used
 ├── NotFound         NOT_FOUND            no such model, version or region
 ├── NotPossible      FAILED_PRECONDITION  the model cannot do what was asked
-├── TooBusy          RESOURCE_EXHAUSTED   the queue is full
+├── TooBusy          RESOURCE_EXHAUSTED   the queue is full, or a client's quota used
+├── Unauthenticated  UNAUTHENTICATED      nobody who is known
+├── PermissionDenied PERMISSION_DENIED    somebody who may not
 ├── DeadlinePassed   DEADLINE_EXCEEDED    too late to be computed
 ├── ShuttingDown     UNAVAILABLE          starting or stopping
 ├── Unimplemented    UNIMPLEMENTED        what a protocol has and this server has not
@@ -91,6 +93,18 @@ class TooBusy(ServerError):
         status.details.add().Pack(RetryInfo(retry_delay=delay))
         pushback_ms = str(round(self.retry_seconds * 1e3))
         return (("grpc-retry-pushback-ms", pushback_ms), ("grpc-status-details-bin", status.SerializeToString()))
+
+
+class Unauthenticated(ServerError):
+    """The caller is nobody who is known."""
+
+    code = grpc.StatusCode.UNAUTHENTICATED
+
+
+class PermissionDenied(ServerError):
+    """The caller may not do that."""
+
+    code = grpc.StatusCode.PERMISSION_DENIED
 
 
 class DeadlinePassed(ServerError):

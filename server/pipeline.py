@@ -10,6 +10,7 @@ from typing import Any, Generic, TypeVar
 from numpy.typing import NDArray
 
 from regard.v1 import types_pb2 as pb
+from server.access import current
 from server.artifacts import LoadedModel
 from server.attention import AttentionLimits, plan_attention
 from server.attention_plan import AttentionPlan
@@ -116,6 +117,9 @@ class Pipeline:
         *,
         here: bool,
     ) -> Answer[Result]:
+        client = current.get()
+        if attention is not None:
+            client.require("attention", "attention")
         prepared = prepare() if here else await self._in_worker(prepare)
         plan = self._plan(model, prepared, attention)
         decoded_ns = time.perf_counter_ns()
@@ -125,6 +129,8 @@ class Pipeline:
         work = Work(graph, model.contract, prepared.inputs, prepared.rows, prepared.length, outputs, wanted)
         with model.usage.inputs(work.held_bytes):
             computed = await self._cache.compute(work, urgency.deadline, urgency.priority)
+        if computed.batch_size:
+            client.quota.charge(computed.compute_ns / 1e9 * prepared.rows / computed.batch_size)
         encoding_ns = time.perf_counter_ns()
         outcome = Outcome(prepared, plan, computed.results.outputs, computed.results.attentions)
         result = await self._encode(lambda: encode(outcome), computed)

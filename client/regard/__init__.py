@@ -19,8 +19,10 @@ from regard.errors import (
     FailedPrecondition,
     InvalidArgument,
     NotFound,
+    PermissionDenied,
     RegardError,
     ResourceExhausted,
+    Unauthenticated,
     Unavailable,
 )
 
@@ -41,12 +43,14 @@ __all__ = [
     "Model",
     "NotFound",
     "PatchGrid",
+    "PermissionDenied",
     "Prediction",
     "RegardError",
     "ResourceExhausted",
     "TensorSpec",
     "Timings",
     "Token",
+    "Unauthenticated",
     "Unavailable",
     "VersionState",
 ]

@@ -15,6 +15,7 @@ from regard.answers import Classification, Embedding, Model, Prediction, Version
 from regard.attention import Attention, AttentionRequest
 from regard.client import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS, ChannelOptions, channel_options
 from regard.errors import from_rpc_error
+from regard.identity import metadata_of
 from regard.v1 import regard_pb2 as rpc
 from regard.v1.regard_pb2_grpc import RegardServiceStub
 
@@ -34,9 +35,10 @@ class AsyncClient:
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
         credentials: grpc.ChannelCredentials | None = None,
+        token: str | None = None,
         options: ChannelOptions = (),
     ) -> None:
-        self._timeout = timeout
+        self._timeout, self._metadata = timeout, metadata_of(token)
         all_options = channel_options(max_message_bytes, options)
         if credentials is None:
             self._channel = grpc.aio.insecure_channel(address, all_options)
@@ -145,7 +147,8 @@ class AsyncClient:
         request = codec.attend_request(image, text, inputs, model, version, truncate, attention, priority)
         first = None
         try:
-            async for answer in self._stub.Attend(request, timeout=self._timeout if timeout is None else timeout):
+            seconds = self._timeout if timeout is None else timeout
+            async for answer in self._stub.Attend(request, timeout=seconds, metadata=self._metadata):
                 layer = codec.read_attended(answer, first)
                 first = first or layer
                 yield layer
@@ -156,6 +159,7 @@ class AsyncClient:
         self, method: Callable[..., Coroutine[Any, Any, _Answer]], request: object, timeout: float | None
     ) -> _Answer:
         try:
-            return await method(request, timeout=self._timeout if timeout is None else timeout)
+            seconds = self._timeout if timeout is None else timeout
+            return await method(request, timeout=seconds, metadata=self._metadata)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error

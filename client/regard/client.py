@@ -11,6 +11,7 @@ from regard import codec
 from regard.answers import Classification, Embedding, Model, Prediction, VersionState
 from regard.attention import Attention, AttentionRequest
 from regard.errors import from_rpc_error
+from regard.identity import metadata_of
 from regard.v1 import regard_pb2 as rpc
 from regard.v1.regard_pb2_grpc import RegardServiceStub
 
@@ -41,6 +42,7 @@ class Client:
         timeout: Seconds that a call may take, unless the call says otherwise.
         max_message_bytes: The largest request sent and the largest answer taken.
         credentials: From `grpc.ssl_channel_credentials`, for TLS; without them the channel is not encrypted.
+        token: What the server knows this client by, where it asks; without TLS it can be read on the way.
         options: Further gRPC channel options.
     """
 
@@ -51,9 +53,10 @@ class Client:
         timeout: float = DEFAULT_TIMEOUT_SECONDS,
         max_message_bytes: int = DEFAULT_MAX_MESSAGE_BYTES,
         credentials: grpc.ChannelCredentials | None = None,
+        token: str | None = None,
         options: ChannelOptions = (),
     ) -> None:
-        self._timeout = timeout
+        self._timeout, self._metadata = timeout, metadata_of(token)
         all_options = channel_options(max_message_bytes, options)
         if credentials is None:
             self._channel = grpc.insecure_channel(address, all_options)
@@ -217,7 +220,8 @@ class Client:
         request = codec.attend_request(image, text, inputs, model, version, truncate, attention, priority)
         first = None
         try:
-            for answer in self._stub.Attend(request, timeout=self._timeout if timeout is None else timeout):
+            seconds = self._timeout if timeout is None else timeout
+            for answer in self._stub.Attend(request, timeout=seconds, metadata=self._metadata):
                 layer = codec.read_attended(answer, first)
                 first = first or layer
                 yield layer
@@ -226,6 +230,6 @@ class Client:
 
     def _call(self, method: Callable[..., _Answer], request: object, timeout: float | None) -> _Answer:
         try:
-            return method(request, timeout=self._timeout if timeout is None else timeout)
+            return method(request, timeout=self._timeout if timeout is None else timeout, metadata=self._metadata)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error

@@ -1,7 +1,9 @@
 """The commands of `regard`, built with typer; the entry point in cli.py runs them and explains their errors."""
 
 import dataclasses
-from typing import Annotated
+import os
+from pathlib import Path
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -21,6 +23,7 @@ from regard.console import (
     warn_if_cut,
 )
 from regard.console import OutputClosed as OutputClosed  # cli.py explains it
+from regard.identity import read_identity
 from regard.sources import InputError, Source, read_source
 from regard.terminal import clean, cosine_table, labels_table, models_table
 
@@ -28,6 +31,10 @@ app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="As the models folder names it.")]
 SourcesArgument = Annotated[list[str], typer.Argument(metavar="FILE|TEXT...", help="As for classify; one or several.")]
+
+
+def _file(variable: str, text: str) -> Any:
+    return typer.Option(metavar="FILE", envvar=variable, help=text)
 
 
 def run() -> int:
@@ -44,9 +51,17 @@ def connect(
     context: typer.Context,
     server: Annotated[str, typer.Option(metavar="HOST:PORT", envvar="REGARD_SERVER")] = "127.0.0.1:8001",
     timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="For each call.")] = DEFAULT_TIMEOUT_SECONDS,
+    tls: Annotated[bool, typer.Option("--tls", help="Encrypt, trusting whom the system trusts.")] = False,
+    ca: Annotated[Path | None, _file("REGARD_CA", "Encrypt, trusting this authority (PEM).")] = None,
+    cert: Annotated[Path | None, _file("REGARD_CERT", "Certificate to show the server (PEM).")] = None,
+    key: Annotated[Path | None, _file("REGARD_KEY", "Its key (PEM).")] = None,
+    token_file: Annotated[Path | None, _file("REGARD_TOKEN_FILE", "Holds the token; or set REGARD_TOKEN.")] = None,
 ) -> None:
     """Ask a regard server what a photo or a text is, and what the transformer looked at."""
-    context.obj = context.with_resource(Client(server, timeout=timeout))
+    identity = read_identity(ca, cert, key, token_file, os.environ, tls=tls)
+    context.meta["identity"] = identity
+    client = Client(server, timeout=timeout, credentials=identity.credentials, token=identity.token)
+    context.obj = context.with_resource(client)
 
 
 @app.command()
@@ -145,7 +160,7 @@ def explore(
     asked = context.parent.params if context.parent is not None else {}
     address = read_address(listen, allow_remote=allow_remote)
     names = frozenset((*(host_name or ()), address.host))
-    settings = Settings(server=asked["server"], timeout_seconds=asked["timeout"], host_names=names)
+    settings = Settings(asked["server"], asked["timeout"], host_names=names, identity=context.meta["identity"])
     serve(settings, address, open_page=open_page)
 
 

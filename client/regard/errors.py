@@ -4,7 +4,9 @@ RegardError
 ├── InvalidArgument     the request is wrong: the message names the field, its value and what was expected
 ├── NotFound            no such model or version
 ├── FailedPrecondition  this model cannot do it: no labels, or no attention exported
-├── ResourceExhausted   the queue is full, or a message is larger than allowed
+├── Unauthenticated     the server does not know who calls: no token, or not one of a client
+├── PermissionDenied    the client may not do that, or nobody may on this address
+├── ResourceExhausted   the queue is full, a quota used, or a message larger than allowed
 ├── Unavailable         nobody answers there, or the server is starting or stopping
 └── DeadlineExceeded    no answer came within the timeout
 
@@ -47,8 +49,16 @@ class FailedPrecondition(RegardError):
     """The model cannot do what was asked: it has no labels, or its attention was not exported."""
 
 
+class Unauthenticated(RegardError):
+    """The server does not know who calls: there was no token or certificate, or not one of a client."""
+
+
+class PermissionDenied(RegardError):
+    """The client may not do that, or nobody may on this address."""
+
+
 class ResourceExhausted(RegardError):
-    """The server's queue is full, or a message is larger than one side allows."""
+    """The server's queue is full, the client's quota is used, or a message is larger than one side allows."""
 
 
 class Unavailable(RegardError):
@@ -63,6 +73,8 @@ _ERRORS: dict[grpc.StatusCode, type[RegardError]] = {
     grpc.StatusCode.INVALID_ARGUMENT: InvalidArgument,
     grpc.StatusCode.NOT_FOUND: NotFound,
     grpc.StatusCode.FAILED_PRECONDITION: FailedPrecondition,
+    grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
+    grpc.StatusCode.PERMISSION_DENIED: PermissionDenied,
     grpc.StatusCode.RESOURCE_EXHAUSTED: ResourceExhausted,
     grpc.StatusCode.UNAVAILABLE: Unavailable,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,

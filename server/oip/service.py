@@ -159,7 +159,7 @@ class InferenceService(GRPCInferenceServiceServicer):
             return pb.ModelStreamInferResponse(error_message=MALFORMED[1])
         handle = lambda: self._infer(request, context.time_remaining())  # noqa: E731
         try:
-            response = await self._calls.run("ModelStreamInfer", request.model_name, handle)
+            response = await self._calls.run("ModelStreamInfer", request.model_name, context, handle)
         except ServerError as error:
             known = pb.ModelInferResponse(
                 id=request.id, model_name=request.model_name, model_version=request.model_version
@@ -304,8 +304,12 @@ class InferenceService(GRPCInferenceServiceServicer):
         self, request: pb.SystemSharedMemoryUnregisterRequest, context: Context
     ) -> pb.SystemSharedMemoryUnregisterResponse:
         """Forget a region, or all."""
-        self._memory.unregister(SystemRegion, request.name)
-        return pb.SystemSharedMemoryUnregisterResponse()
+
+        async def handle() -> pb.SystemSharedMemoryUnregisterResponse:
+            self._memory.unregister(SystemRegion, request.name)
+            return pb.SystemSharedMemoryUnregisterResponse()
+
+        return await self._calls.answer("SystemSharedMemoryUnregister", "", context, handle)
 
     async def CudaSharedMemoryStatus(  # noqa: N802
         self, request: pb.CudaSharedMemoryStatusRequest, context: Context
@@ -340,8 +344,12 @@ class InferenceService(GRPCInferenceServiceServicer):
         self, request: pb.CudaSharedMemoryUnregisterRequest, context: Context
     ) -> pb.CudaSharedMemoryUnregisterResponse:
         """Forget a region of GPU memory, or all."""
-        self._memory.unregister(CudaRegion, request.name)
-        return pb.CudaSharedMemoryUnregisterResponse()
+
+        async def handle() -> pb.CudaSharedMemoryUnregisterResponse:
+            self._memory.unregister(CudaRegion, request.name)
+            return pb.CudaSharedMemoryUnregisterResponse()
+
+        return await self._calls.answer("CudaSharedMemoryUnregister", "", context, handle)
 
     async def TraceSetting(self, request: pb.TraceSettingRequest, context: Context) -> pb.TraceSettingResponse:  # noqa: N802
         """Say that nothing is traced."""

@@ -20,7 +20,9 @@ CLASSES = [
     (grpc.StatusCode.UNAVAILABLE, regard.Unavailable),
     (grpc.StatusCode.DEADLINE_EXCEEDED, regard.DeadlineExceeded),
     (grpc.StatusCode.INTERNAL, RegardError),
-    (grpc.StatusCode.UNAUTHENTICATED, RegardError),
+    (grpc.StatusCode.UNAUTHENTICATED, regard.Unauthenticated),
+    (grpc.StatusCode.PERMISSION_DENIED, regard.PermissionDenied),
+    (grpc.StatusCode.ABORTED, RegardError),
 ]
 
 

@@ -132,7 +132,7 @@ async def test_a_port_that_is_taken_stops_the_start(running: Running, start: Ser
 async def test_a_host_that_is_not_this_machines_stops_the_start(start: Serve) -> None:
     """192.0.2.1 is reserved for documentation."""
     with pytest.raises(StartError, match=r"--listen: 192\.0\.2\.1:0: cannot listen"):
-        async with start(listen="192.0.2.1:0"):
+        async with start(listen="192.0.2.1:0", allow_insecure=True):
             pass
 
 

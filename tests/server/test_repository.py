@@ -122,6 +122,10 @@ def damage(path: Path) -> None:
         ),
         (lambda folder: edit_contract(folder, lambda c: c["outputs"].pop()), "labels: given without an output named"),
         (
+            lambda folder: edit_contract(folder, lambda c: c["files"].update({"../secret": "0"})),
+            "files: '../secret': expected names of files in the artifact's own folder",
+        ),
+        (
             lambda folder: edit_contract(folder, lambda c: c["embedding"].update(output="x")),
             "embedding.output: 'x' is no output",
         ),

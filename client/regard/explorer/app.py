@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from regard.explorer.photos import MAX_BYTES, PhotoStore, media_type, orientatio
 from regard.explorer.problems import Problem, from_problem, from_server, invalid, photo_gone
 from regard.explorer.questions import ask, read_question
 from regard.explorer.replies import MEDIA_TYPE, describe_model, encode
+from regard.identity import Identity
 from regard.sources import is_image
 
 STATIC = Path(__file__).parent / "static"
@@ -41,12 +42,14 @@ class Settings:
         timeout_seconds: For each call to it.
         max_photo_bytes: The largest photo taken; what a client sends at most, less what travels around it.
         host_names: Names under which the page is reached, beside localhost and IP addresses.
+        identity: What the page connects to the server with, whoever looks at it.
     """
 
     server: str
     timeout_seconds: float = DEFAULT_TIMEOUT_SECONDS
     max_photo_bytes: int = min(DEFAULT_MAX_MESSAGE_BYTES, MAX_BYTES) - _AROUND_BYTES
     host_names: frozenset[str] = frozenset()
+    identity: Identity = field(default_factory=Identity)
 
 
 def make_app(settings: Settings) -> ASGIApp:
@@ -54,7 +57,10 @@ def make_app(settings: Settings) -> ASGIApp:
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        async with AsyncClient(settings.server, timeout=settings.timeout_seconds) as client:
+        credentials, token = settings.identity.credentials, settings.identity.token
+        async with AsyncClient(
+            settings.server, timeout=settings.timeout_seconds, credentials=credentials, token=token
+        ) as client:
             app.state.client = client
             yield
 

@@ -1,0 +1,62 @@
+"""Who a client is and whom it trusts: TLS files and tokens; the command line and the page read them with this."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+Metadata = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What a client connects with.
+
+    Attributes:
+        credentials: For TLS; None for a connection that is not encrypted.
+        token: What the server knows the client by; None where it asks for none.
+    """
+
+    credentials: grpc.ChannelCredentials | None = None
+    token: str | None = None
+
+
+def read_identity(
+    authority: Path | None = None,
+    certificate: Path | None = None,
+    key: Path | None = None,
+    token_file: Path | None = None,
+    environment: Mapping[str, str] | None = None,
+    *,
+    tls: bool = False,
+) -> Identity:
+    """Read what a client connects with.
+
+    Args:
+        authority: Who signs the server's certificate, PEM; without it those that the system trusts.
+        certificate: The client's own with its chain, PEM, for mutual TLS.
+        key: Its key.
+        token_file: Holds the token, and nothing else.
+        environment: Where REGARD_TOKEN may be, in place of a file.
+        tls: Whether to use TLS where none of the files is given.
+
+    Raises:
+        OSError: A file cannot be read.
+        ValueError: One of certificate and key is missing, or a token has a line break within.
+    """
+    if (certificate is None) != (key is None):
+        raise ValueError("--cert, --key: one is missing; expected both or neither")
+    token = token_file.read_text(encoding="utf-8").strip() if token_file else (environment or {}).get("REGARD_TOKEN")
+    if token and not token.isprintable():
+        raise ValueError("the token holds what is no character; expected one line")
+    credentials = None
+    if tls or authority or certificate:
+        read = [path.read_bytes() if path else None for path in (authority, key, certificate)]
+        credentials = grpc.ssl_channel_credentials(*read)
+    return Identity(credentials, token or None)
+
+
+def metadata_of(token: str | None) -> Metadata:
+    """Return what goes with each call."""
+    return (("authorization", f"Bearer {token}"),) if token else ()

@@ -1,0 +1,134 @@
+"""The server's door: options of gRPC, port and TLS, and who is let in before a message is read; app uses it."""
+
+import ipaddress
+import socket
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+
+from server.access import Access
+from server.config import Config
+from server.errors import ServerError, StartError
+from server.tls import Certificates, TlsFiles
+
+_OPEN_SERVICES = ("/grpc.health.v1.Health/",)
+_MANY_STREAMS = 1024  # of one connection; what a balancer in front needs
+
+
+def is_loopback(listen: str) -> bool:
+    """Whether an address, HOST:PORT, can be reached from this machine alone."""
+    host = listen.rpartition(":")[0].strip("[]")
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_exposure(config: Config) -> None:
+    """Refuse to listen to strangers without TLS and a way to know them, unless told so.
+
+    Raises:
+        StartError: Says what is missing.
+    """
+    if is_loopback(config.listen) or config.allow_insecure:
+        return
+    missing = [] if config.tls_cert else ["--tls-cert and --tls-key"]
+    if not config.clients and not config.tls_client_ca:
+        missing.append("--clients or --tls-client-ca")
+    if missing:
+        raise StartError(
+            f"--listen: {config.listen}: can be reached from other machines; expected {' and '.join(missing)}, "
+            "or --allow-insecure"
+        )
+
+
+def make_access(config: Config) -> Access:
+    """Read who may call.
+
+    Raises:
+        StartError: The file cannot be used, or names certificates that nobody is asked for.
+    """
+    manage = is_loopback(config.listen) if config.manage == "auto" else config.manage == "on"
+    access = Access(config.clients, manage=manage)
+    if access.knows_certificates and not config.tls_client_ca:
+        raise StartError("--clients: knows some by their certificates; expected --tls-client-ca with it")
+    return access
+
+
+def read_certificates(config: Config) -> Certificates | None:
+    """Read the certificate that the settings name; None where they name none.
+
+    Raises:
+        StartError: The files cannot be used, or one is missing.
+    """
+    if config.tls_cert and config.tls_key:
+        return Certificates(TlsFiles(config.tls_cert, config.tls_key, config.tls_client_ca))
+    if config.tls_cert or config.tls_key or config.tls_client_ca:
+        raise StartError("--tls-cert, --tls-key: one is missing; expected both")
+    return None
+
+
+def make_server(config: Config, access: Access) -> grpc.aio.Server:
+    """Make a server that is not bound yet."""
+    return grpc.aio.server(
+        interceptors=[_Gate(access)],
+        options=[
+            ("grpc.max_receive_message_length", config.max_message_bytes),
+            ("grpc.max_send_message_length", config.max_message_bytes),
+            ("grpc.max_concurrent_streams", _MANY_STREAMS),
+            ("grpc.max_allowed_incoming_connections", config.max_connections),
+            ("grpc.so_reuseport", 0),  # two servers on one port would share callers by chance
+        ],
+    )
+
+
+def bind(server: grpc.aio.Server, listen: str, certificates: Certificates | None) -> str:
+    """Bind the port; returns the address with the real port.
+
+    A socket of our own tries the address first: gRPC would log the reason of a failure instead of telling it.
+
+    Raises:
+        StartError: The address cannot be had.
+    """
+    host, _, port = listen.rpartition(":")
+    try:
+        family = socket.getaddrinfo(host.strip("[]"), int(port), type=socket.SOCK_STREAM)[0][0]
+        socket.create_server((host.strip("[]"), int(port)), family=family).close()
+        if certificates:
+            return f"{host}:{server.add_secure_port(listen, certificates.credentials())}"
+        return f"{host}:{server.add_insecure_port(listen)}"
+    except (OSError, RuntimeError) as error:
+        raise StartError(f"--listen: {listen}: cannot listen: {getattr(error, 'strerror', None) or error}") from error
+
+
+class _Gate(grpc.aio.ServerInterceptor):
+    """Turns strangers away before their message is read, all services but health's alike."""
+
+    def __init__(self, access: Access) -> None:
+        self._access = access
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Return the method's handler, or one that refuses."""
+        metadata = dict(handler_call_details.invocation_metadata or ())
+        by_certificate = self._access.knows_certificates and "authorization" not in metadata
+        # A certificate is only seen once the call has begun: calls looks at it.
+        if not by_certificate and not handler_call_details.method.startswith(_OPEN_SERVICES):
+            try:
+                self._access.identify(metadata)
+            except ServerError as error:
+                return _refusal(error.with_traceback(None))
+        return await continuation(handler_call_details)
+
+
+def _refusal(error: ServerError) -> "grpc.RpcMethodHandler[Any, Any]":
+    """Make a handler that refuses without reading; for gRPC every method is a stream of messages."""
+
+    async def refuse(requests: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+        await context.abort(error.code, str(error), error.trailers)
+
+    return grpc.stream_stream_rpc_method_handler(refuse)

@@ -1,0 +1,71 @@
+"""How much one client may ask: token buckets of requests and of the engine's time; access gives each client one."""
+
+import time
+from collections.abc import Callable
+
+from server.errors import TooBusy
+
+_BURST_SECONDS = 1.0  # what may be used at once after a pause
+
+
+class Quota:
+    """What a client has left; lives in the event loop.
+
+    A request is let in while something is left of both; what it costs is known afterwards, so that time may go below
+    nothing, and then nobody is let in until it has come back.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        requests_per_second: float | None = None,
+        compute_seconds_per_second: float | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Begin with a full second's worth.
+
+        Args:
+            name: The client's, for messages.
+            requests_per_second: None for no limit.
+            compute_seconds_per_second: Of all lanes together; likewise.
+            clock: Seconds.
+        """
+        self.rates = requests_per_second, compute_seconds_per_second
+        self._name = name
+        self._requests = _Bucket(requests_per_second, clock, least=1.0)
+        self._seconds = _Bucket(compute_seconds_per_second, clock)
+
+    def admit(self) -> None:
+        """Count a request.
+
+        Raises:
+            TooBusy: The client has used what it may; says when to come back.
+        """
+        for bucket, what, needed in ((self._requests, "requests", 1.0), (self._seconds, "seconds of the engine", 0.0)):
+            if (wait_seconds := bucket.wait_seconds(needed)) > 0:
+                raise TooBusy(f"{self._name} has used its quota of {bucket.rate:g} {what} a second", wait_seconds)
+        self._requests.take(1.0)
+
+    def charge(self, seconds: float) -> None:
+        """Count the engine's time that a request took."""
+        self._seconds.take(seconds)
+
+
+class _Bucket:
+    def __init__(self, rate: float | None, clock: Callable[[], float], least: float = 0.0) -> None:
+        self.rate = rate or 0.0
+        self._clock = clock
+        self._most = max(self.rate * _BURST_SECONDS, least)
+        self._left, self._at = self._most, clock()
+
+    def wait_seconds(self, needed: float) -> float:
+        """Say how long until so much is there; 0 where it is, or where there is no limit."""
+        if not self.rate:
+            return 0.0
+        now = self._clock()
+        self._left, self._at = min(self._most, self._left + (now - self._at) * self.rate), now
+        return max(needed - self._left, 0.0) / self.rate
+
+    def take(self, amount: float) -> None:
+        if self.rate:
+            self._left -= amount

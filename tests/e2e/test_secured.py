@@ -1,0 +1,87 @@
+"""A server with TLS and tokens, and everything of ours that calls it."""
+
+import os
+import subprocess
+import sys
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import pytest
+import trustme
+
+import regard
+from regard.identity import read_identity
+from tests.e2e.conftest import ROOT, ServerProcess, StartProcess, environment
+from tests.golden import GOLDEN_MODELS
+
+TOKEN = "the-token-of-the-tests"  # noqa: S105 -- for this server alone
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Path:
+    """A folder with an authority, a certificate and its key, a token, and who has it."""
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost")
+    (tmp_path / "ca.pem").write_bytes(authority.cert_pem.bytes())
+    (tmp_path / "cert.pem").write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
+    (tmp_path / "key.pem").write_bytes(issued.private_key_pem.bytes())
+    (tmp_path / "token").write_text(f"{TOKEN}\n")
+    (tmp_path / "clients.toml").write_text(f'[clients.tests]\ntokens = ["{TOKEN}"]\n')
+    return tmp_path
+
+
+def secured(start_process: StartProcess, files: Path) -> "AbstractContextManager[ServerProcess]":
+    """Start the server; strangers may reach it."""
+    arguments = ["--tls-cert", "cert.pem", "--tls-key", "key.pem", "--clients", "clients.toml"]
+    arguments = [str(files / one) if not one.startswith("--") else one for one in arguments]
+    return start_process("--models", str(GOLDEN_MODELS), "--listen", "0.0.0.0:0", *arguments)
+
+
+def run(*arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
+    """Run a command of ours."""
+    command = [sys.executable, "-m", *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env=environment() | variables, capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_our_clients_speak_tls_and_show_a_token(files: Path, start_process: StartProcess) -> None:
+    """The library and the command line; without the token, or without TLS, in one clear line."""
+    with secured(start_process, files) as server:
+        address = f"localhost:{server.address.rpartition(':')[2]}"
+        identity = read_identity(files / "ca.pem", token_file=files / "token")
+        with regard.Client(address, credentials=identity.credentials, token=identity.token) as client:
+            answer = client.embed(text="the cat", attention=regard.AttentionRequest())
+            assert answer.attention
+            assert len(list(client.attend(text="the cat"))) == len(answer.attention.layers)
+            with pytest.raises(regard.PermissionDenied, match="LoadModel: management is off on this address"):
+                client.load_model("tiny-text")
+        with (
+            regard.Client(address, credentials=identity.credentials) as client,
+            pytest.raises(regard.Unauthenticated, match="authorization: missing; expected metadata"),
+        ):
+            client.models()
+        given = {"REGARD_SERVER": address, "REGARD_CA": str(files / "ca.pem")}
+        done = run("regard", "models", **given, REGARD_TOKEN=TOKEN)
+        assert (done.returncode, "tiny-text" in done.stdout) == (0, True), done.stderr
+        done = run("regard", "--token-file", str(files / "token"), "embed", "the cat", **given)
+        assert done.returncode == 0, done.stderr
+        done = run("regard", "models", **given, REGARD_TOKEN=TOKEN[1:])
+        assert (done.returncode, TOKEN in done.stderr) == (1, False)
+        assert "UNAUTHENTICATED: authorization: not the token of a client" in done.stderr
+        assert run("regard", "models", REGARD_SERVER=address, REGARD_TOKEN=TOKEN).returncode == 1
+        metrics = server.printed[-2].partition("http://")[2].partition("/")[0]
+        healthy = run("server.healthcheck", REGARD_TLS_CERT=str(files / "cert.pem"), REGARD_METRICS=metrics)
+        assert healthy.returncode == 0, healthy.stderr
+
+
+def test_identities_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
+    """Half of a pair, a file that is not there, a token of two lines."""
+    with pytest.raises(ValueError, match="--cert, --key: one is missing; expected both or neither"):
+        read_identity(certificate=tmp_path / "cert.pem")
+    with pytest.raises(FileNotFoundError):
+        read_identity(tmp_path / "ca.pem")
+    (tmp_path / "token").write_text("one\ntwo")
+    with pytest.raises(ValueError, match="the token holds what is no character; expected one line"):
+        read_identity(token_file=tmp_path / "token")
+    assert read_identity(environment=os.environ | {"REGARD_TOKEN": ""}).token is None

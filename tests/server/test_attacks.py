@@ -1,0 +1,133 @@
+"""What a caller can make large or do often, tried; the server refuses and still answers others."""
+
+import asyncio
+import gzip
+import io
+import struct
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+
+import grpc
+import pytest
+from onnx import TensorProto, helper
+from PIL import Image
+
+from regard.v1 import regard_pb2 as api
+from server.errors import StartError
+from tests.server.conftest import Running, Serve
+
+PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+SETTINGS, PING, GOAWAY = 4, 6, 7  # RFC 9113, section 6
+MAX_CONCURRENT_STREAMS = 3
+TEXT = api.EmbedRequest(model="tiny-text", text="the cat")
+
+
+def frame(kind: int, content: bytes = b"") -> bytes:
+    """A frame of HTTP/2 on the connection itself."""
+    return len(content).to_bytes(3, "big") + bytes([kind, 0, 0, 0, 0, 0]) + content
+
+
+@asynccontextmanager
+async def connected(running: Running) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
+    """A connection that speaks for itself."""
+    host, _, port = running.started.address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    writer.write(PREFACE + frame(SETTINGS))
+    yield reader, writer
+    writer.close()
+
+
+async def read_frame(reader: asyncio.StreamReader) -> tuple[int, bytes]:
+    """Kind and content of the next frame."""
+    head = await reader.readexactly(9)
+    return head[3], await reader.readexactly(int.from_bytes(head[:3], "big"))
+
+
+async def refused(running: Running, request: api.ClassifyRequest, **how: object) -> grpc.StatusCode:
+    """How a call is refused; the next one is answered."""
+    with pytest.raises(grpc.aio.AioRpcError) as error:
+        await running.stub.Classify(request, **how)
+    assert (await running.stub.Embed(TEXT)).model == "tiny-text"
+    return error.value.code()
+
+
+async def test_a_message_that_inflates_beyond_the_limit_is_refused(start: Serve) -> None:
+    """64 MB of nothing are 64 KB on the way."""
+    bomb = api.ClassifyRequest(model="fashion", image=bytes(64 * 2**20))
+    assert len(gzip.compress(bomb.SerializeToString())) < 2**17
+    async with start(max_message_bytes=2**20) as running:
+        assert await refused(running, bomb, compression=grpc.Compression.Gzip) is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_an_image_that_inflates_beyond_the_limit_is_refused(running: Running) -> None:
+    """400 million white pixels are 50 KB of PNG; they are never decoded."""
+    file = io.BytesIO()
+    Image.new("1", (20_000, 20_000)).save(file, "PNG")
+    assert len(file.getvalue()) < 2**17
+    request = api.ClassifyRequest(model="fashion", image=file.getvalue())
+    assert await refused(running, request) is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_much_metadata_is_refused(running: Running) -> None:
+    """A hundred kilobytes that no method wants."""
+    metadata = tuple((f"x-filler-{number}", "x" * 1000) for number in range(100))
+    request = api.ClassifyRequest(model="fashion")
+    assert await refused(running, request, metadata=metadata) is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_a_connection_has_so_many_streams_and_no_more(running: Running) -> None:
+    """The server says so when it is greeted."""
+    async with connected(running) as (reader, _):
+        kind, content = await read_frame(reader)
+        assert kind == SETTINGS
+        settings = dict(struct.iter_unpack(">HI", content))
+    assert settings[MAX_CONCURRENT_STREAMS] == 1024
+
+
+async def test_whoever_pings_without_end_is_shown_the_door(running: Running) -> None:
+    """Frames that cost the caller nothing end its connection."""
+    async with connected(running) as (reader, writer):
+        writer.write(frame(PING, bytes(8)) * 100)
+        while (received := await read_frame(reader))[0] != GOAWAY:
+            pass
+        assert b"too_many_pings" in received[1]
+    assert (await running.stub.Embed(TEXT)).model == "tiny-text"
+
+
+async def test_connections_beyond_the_limit_are_closed(start: Serve) -> None:
+    """Those that are there stay, and new ones find room when others have gone."""
+    async with start(max_connections=3) as running:
+        assert (await running.stub.Embed(TEXT)).model == "tiny-text"
+        async with connected(running) as (one, _), connected(running) as (other, _):
+            assert (await read_frame(one))[0] == (await read_frame(other))[0] == SETTINGS
+            async with connected(running) as (beyond, _):
+                with pytest.raises((asyncio.IncompleteReadError, ConnectionError)):
+                    while True:
+                        await read_frame(beyond)
+            assert (await running.stub.Embed(TEXT)).model == "tiny-text"
+
+
+def write_model(folder: Path, location: str) -> None:
+    """A model without a contract whose weights are said to lie somewhere."""
+    tensor = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[4], data_location=TensorProto.EXTERNAL)
+    for key, value in {"location": location, "offset": "0", "length": "16"}.items():
+        tensor.external_data.add(key=key, value=value)
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "g", values[:1], values[1:], [tensor])
+    folder.mkdir(parents=True)
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10)
+    (folder / "model.onnx").write_bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize("location", ["../secret.bin", "{outside}/secret.bin", "link.bin", "a/../../secret.bin"])
+async def test_a_model_cannot_read_what_lies_outside_its_folder(location: str, start: Serve, tmp_path: Path) -> None:
+    """By a way up, by an absolute path, by a link: the file of a stranger would be its weights, and come back."""
+    (tmp_path / "models" / "spy").mkdir(parents=True)
+    (tmp_path / "models" / "spy" / "secret.bin").write_bytes(bytes(16))
+    folder = tmp_path / "models" / "spy" / "1"
+    write_model(folder, location.format(outside=folder.parent))
+    (folder / "link.bin").symlink_to(folder.parent / "secret.bin")
+    with pytest.raises(StartError, match="External data path validation failed"):
+        async with start(models=tmp_path / "models"):
+            pass
