@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import logging
+import os
 import signal
 import sys
 from importlib.metadata import version
@@ -14,13 +15,14 @@ else:
 
 from server.app import Started, serve
 from server.config import Config
-from server.errors import StartError
+from server.errors import EngineFault, StartError
 
 _COLLECT_AFTER_OBJECTS = 10_000
+_ENGINE_FAULT = 70  # EX_SOFTWARE of sysexits.h
 
 
 def main() -> int:
-    """Run until SIGTERM or SIGINT; returns the exit code."""
+    """Run until SIGTERM or SIGINT; returns the exit code: 0, 1 where it cannot start, 70 where the engine failed."""
     try:
         config = Config.from_command_line(sys.argv[1:])
         logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
@@ -28,6 +30,9 @@ def main() -> int:
     except StartError as error:
         print(f"regard: error: {error}", file=sys.stderr)
         return 1
+    except EngineFault as error:
+        print(f"regard: fault: {error}; ending, to be started anew", file=sys.stderr, flush=True)
+        os._exit(_ENGINE_FAULT)  # a thread that hangs would keep an ordinary exit waiting
     return 0
 
 

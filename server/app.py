@@ -19,6 +19,7 @@ from server.calls import Calls
 from server.config import Config
 from server.contract import Contract
 from server.device import Device, choose_device, share_cpus
+from server.errors import EngineFault
 from server.http import MetricsServer
 from server.listening import bind, check_exposure, make_access, make_server, read_certificates
 from server.metrics import Metrics
@@ -64,6 +65,7 @@ async def serve(config: Config, stop: asyncio.Event, announce: Callable[[Started
 
     Raises:
         StartError: Something is wrong with the settings, the artifacts, the ports or the device.
+        EngineFault: The engine hangs or has died.
     """
     started_at = time.monotonic()
     metrics = Metrics()
@@ -105,10 +107,14 @@ async def serve(config: Config, stop: asyncio.Event, announce: Callable[[Started
             watching.add_done_callback(_report_end)
         contracts = [model.contract for model in repository.all()]
         announce(Started(address, web.address, device, contracts, time.monotonic() - started_at))
-        await stop.wait()
-        _log.info("stopping: accepted requests have %g s", config.drain_seconds)
+        fault = await _wait(stop, scheduler, config.watchdog_seconds)
         ready = False
         await healths.enter_graceful_shutdown()
+        if fault:
+            abandoned, scheduler = scheduler, None  # whose lanes would be waited for
+            await _give_up(server, calls, abandoned)
+            raise EngineFault(fault)
+        _log.info("stopping: accepted requests have %g s", config.drain_seconds)
         await _drain(server, calls, scheduler, config.drain_seconds)
     finally:
         if watching:
@@ -125,6 +131,25 @@ async def serve(config: Config, stop: asyncio.Event, announce: Callable[[Started
 def _report_end(watching: "asyncio.Task[None]") -> None:
     if not watching.cancelled() and (error := watching.exception()):
         _log.error("--watch: the models folder is no longer followed: %s", error)
+
+
+async def _wait(stop: asyncio.Event, scheduler: Scheduler, limit_seconds: float) -> str:
+    """Wait for the signal to stop, or for the engine to fail; returns what failed, or nothing."""
+    stopping, failing = asyncio.create_task(stop.wait()), asyncio.create_task(scheduler.watch(limit_seconds))
+    try:
+        await asyncio.wait([stopping, failing], return_when=asyncio.FIRST_COMPLETED)
+        return "" if stopping.done() else failing.result()
+    finally:
+        stopping.cancel()
+        failing.cancel()
+
+
+async def _give_up(server: grpc.aio.Server, calls: Calls, scheduler: Scheduler) -> None:
+    """Answer everyone UNAVAILABLE, since nothing will be computed any more."""
+    calls.refuse()
+    scheduler.abandon()
+    await asyncio.sleep(_LAST_MOMENT_SECONDS)
+    await server.stop(_LAST_MOMENT_SECONDS)
 
 
 async def _drain(server: grpc.aio.Server, calls: Calls, scheduler: Scheduler, seconds: float) -> None:

@@ -85,6 +85,9 @@ class Config(BaseSettings):
     max_image_pixels: int = Field(50_000_000, ge=1, description="largest image, width times height")
     max_text_bytes: int = Field(256 * 2**10, ge=1, description="longest text, in UTF-8 bytes")
     drain_seconds: float = Field(30.0, ge=0, description="on SIGTERM, how long accepted requests may still take")
+    watchdog_seconds: float = Field(
+        60.0, ge=0, description="a run of the engine that takes longer is taken for hung, and the server ends; 0: never"
+    )
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
 
     @property

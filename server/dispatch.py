@@ -68,7 +68,7 @@ class Dispatcher(Generic[Reply]):
         finish: Callable[[Finished[Reply]], None],
         expire: Callable[[Entry[Reply]], None],
     ) -> None:
-        """Make a dispatcher that has not started.
+        """Make a dispatcher that has not started; `lost` says why a lane has ended that should not have.
 
         Args:
             limits: A batch's.
@@ -87,6 +87,7 @@ class Dispatcher(Generic[Reply]):
         self._running: list[Run[Reply]] = []
         self._company = _Company(rows=0, until=0.0)
         self._closing = False
+        self.lost = ""
         self._ready = threading.Condition()
         self._threads = [threading.Thread(target=self._work, name=f"lane_{i}", daemon=True) for i in range(lanes)]
 
@@ -151,8 +152,20 @@ class Dispatcher(Generic[Reply]):
         with self._ready:
             self._ready.notify()
 
+    def running(self) -> list[Run[Reply]]:
+        """Return the batches that run now."""
+        with self._ready:
+            return list(self._running)
+
     def _work(self) -> None:
-        """What a lane does all its life."""
+        """What a lane does all its life; should it end before its time, the watchdog learns why."""
+        try:
+            self._run_batches()
+        except BaseException as error:
+            _log.critical("a lane of the engine has ended", exc_info=True)
+            self.lost = f"a lane of the engine has ended: {error!r}"
+
+    def _run_batches(self) -> None:
         while run := self._take():
             started_ns = time.perf_counter_ns()
             works = [entry.work for entry in run.batch]

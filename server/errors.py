@@ -12,7 +12,7 @@ ServerError
 ├── Unimplemented    UNIMPLEMENTED        what a protocol has and this server has not
 └── InternalFault    INTERNAL             ours; the details are in the log only
 
-StartError is apart: it stops the start of the server, with one clear line.
+Two are apart, with one clear line each: StartError stops the start of the server, EngineFault ends one that runs.
 """
 
 from typing import ClassVar
@@ -28,6 +28,10 @@ Trailers = tuple[tuple[str, str | bytes], ...]
 
 class StartError(Exception):
     """The server cannot start; the message says why."""
+
+
+class EngineFault(Exception):
+    """The engine hangs or has died: the process has to end, for its orchestrator to start it anew."""
 
 
 class ServerError(Exception):

@@ -15,6 +15,7 @@ from server.dispatch import Dispatcher, Finished
 from server.errors import DeadlinePassed, ServerError, ShuttingDown, TooBusy
 from server.metrics import Metrics
 from server.queue import Entry
+from server.watchdog import watch_engine
 
 DEFAULT_PRIORITY, LAST_PRIORITY = 2, 3
 _RETRY_SECONDS = (0.01, 10.0)  # shortest and longest hint
@@ -142,6 +143,17 @@ class Scheduler:
         self._refusing = True
         for entry in self._dispatcher.clear():
             _resolve(entry, ShuttingDown("the server is stopping"))
+
+    async def watch(self, limit_seconds: float) -> str:
+        """Wait until the engine hangs or has died; returns what happened. See watch_engine."""
+        return await watch_engine(self._dispatcher, limit_seconds)
+
+    def abandon(self) -> None:
+        """Give the engine up: answer everything that waits or runs with ShuttingDown, and everything that comes."""
+        running = [entry for run in self._dispatcher.running() for entry in run.batch]
+        self.refuse_waiting()
+        for entry in running:
+            _resolve(entry, ShuttingDown("the engine has failed; the server is stopping"))
 
     async def close(self) -> None:
         """Refuse what waits, let the running batches end, and stop the threads."""

@@ -1,5 +1,6 @@
 """The command line against the fake server: what it prints, writes and exits with."""
 
+import functools
 import json
 import os
 import signal
@@ -157,7 +158,9 @@ def test_ctrl_c_ends_a_waiting_command(server: FakeServer) -> None:
     """One line, exit code 130."""
     server.held = True
     command = [*REGARD, "--server", server.address, "models"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    pipe = subprocess.PIPE
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # ignored where tests run in the background
+    with subprocess.Popen(command, stdout=pipe, stderr=pipe, text=True, preexec_fn=heed) as process:
         assert server.arrived.wait(30)
         process.send_signal(signal.SIGINT)
         out, err = process.communicate(timeout=30)

@@ -1,0 +1,27 @@
+"""The wall clock may jump; nothing that is measured or waited for follows it."""
+
+import ast
+from pathlib import Path
+
+from tests.e2e.conftest import ROOT
+
+WALL_CLOCKS = {"time", "time_ns", "localtime", "gmtime", "now", "utcnow", "today"}
+
+
+def calls_of_the_wall_clock(path: Path) -> list[str]:
+    """Where a file asks what time of day it is."""
+    return [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in WALL_CLOCKS
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id in ("time", "datetime", "date")
+    ]
+
+
+def test_the_server_never_asks_for_the_time_of_day() -> None:
+    """Deadlines, quotas, estimates and the watchdog run on monotonic clocks; only statistics name a time."""
+    asking = [place for path in (ROOT / "server").rglob("*.py") for place in calls_of_the_wall_clock(path)]
+    assert [place.partition(":")[0] for place in asking] == ["server/statistics.py"]  # when a model was last used

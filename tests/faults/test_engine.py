@@ -1,0 +1,142 @@
+"""The engine raises, runs out of memory, hangs, dies: what callers and orchestrators see."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, cast
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from regard.v1 import regard_pb2 as api
+from server.dispatch import Dispatcher
+from server.errors import EngineFault
+from server.graph import Graph
+from tests.e2e.conftest import ROOT, environment
+from tests.golden import GOLDEN_MODELS
+from tests.server.conftest import Running, Serve
+
+SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
+BAD_LENGTH = 7  # tokens of the text on which the engine fails
+
+
+def embed(running: Running, text: str) -> Any:
+    """Ask for the vector of a text."""
+    return running.stub.Embed(api.EmbedRequest(model="tiny-text", text=text))
+
+
+GOOD, BAD = "the cat", "the cat sat on mat"  # 4 and 7 tokens with the special ones
+
+
+@pytest.fixture
+def fail(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], None]], None]:
+    """Let something happen when the engine meets the bad text."""
+    run = Graph.run
+
+    def failing(happen: Callable[[], None]) -> None:
+        def instead(self: Graph, inputs: Mapping[str, Any], *rest: Any, **how: Any) -> Any:
+            if "input_ids" in inputs and inputs["input_ids"].shape[1] == BAD_LENGTH:
+                happen()
+            return run(self, inputs, *rest, **how)
+
+        monkeypatch.setattr(Graph, "run", instead)
+
+    return failing
+
+
+def throw(error: BaseException) -> None:
+    """Raise."""
+    raise error
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a kernel failed"), MemoryError("no room for 12 GB")])
+async def test_a_run_that_raises_fails_alone(error: Exception, start: Serve, fail: Any) -> None:
+    """INTERNAL without a word of the inside; others, and the next, are answered."""
+    async with start() as running:
+        fail(lambda: throw(error))
+        calls: list[Any] = [embed(running, text) for text in (BAD, *[GOOD] * 5)]
+        bad, *good = cast("list[Any]", await asyncio.gather(*calls, return_exceptions=True))
+        assert isinstance(bad, grpc.aio.AioRpcError)
+        assert (bad.code(), bad.details()) == (
+            grpc.StatusCode.INTERNAL,
+            "internal error; the server's log has the details",
+        )
+        assert [answer.model for answer in good] == ["tiny-text"] * 5
+        assert (await embed(running, GOOD)).model == "tiny-text"
+
+
+@pytest.fixture
+def gate() -> Iterator[threading.Event]:
+    """What a hanging run waits for; it is let go when the test is over."""
+    gate = threading.Event()
+    yield gate
+    gate.set()
+
+
+async def test_a_run_that_hangs_ends_the_server_and_everyone_is_told(
+    start: Serve, fail: Any, gate: threading.Event
+) -> None:
+    """Health says NOT_SERVING, who waits gets UNAVAILABLE at once, and the server ends with the reason."""
+    with pytest.raises(EngineFault, match=r"a run has taken longer than 0.3 s \(--watchdog-seconds\)"):
+        async with start(watchdog_seconds=0.3, lanes=1) as running:
+            fail(gate.wait)
+            health: Any = health_pb2_grpc.HealthStub(running.channel)
+            states = health.Watch(health_pb2.HealthCheckRequest())
+            assert (await states.read()).status == SERVING
+            hanging = asyncio.ensure_future(asyncio.wait_for(embed(running, BAD), 30))
+            waiting = [asyncio.ensure_future(asyncio.wait_for(embed(running, GOOD), 30)) for _ in range(3)]
+            assert (await states.read()).status == NOT_SERVING
+            for call in (hanging, *waiting):
+                with pytest.raises(grpc.aio.AioRpcError) as refused:
+                    await call
+                assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+            await running.task
+
+
+async def test_a_lane_that_dies_ends_the_server(start: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its thread is gone, and with it whoever it was working for."""
+    with pytest.raises(EngineFault, match="a lane of the engine has ended: RuntimeError"):
+        async with start(lanes=1) as running:
+            monkeypatch.setattr(Dispatcher, "_end", lambda *args: throw(RuntimeError("a bug of ours")))
+            await embed(running, GOOD)
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await asyncio.wait_for(embed(running, GOOD), 30)
+            assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+            await running.task
+
+
+HANGING = """
+import sys, threading
+from server import __main__, graph
+run = graph.Graph.run
+def instead(self, inputs, *rest, **how):
+    if inputs["input_ids"].shape[1] == 7:
+        threading.Event().wait()
+    return run(self, inputs, *rest, **how)
+graph.Graph.run = instead
+sys.exit(__main__.main())
+"""
+
+
+def test_the_process_ends_for_its_orchestrator_though_a_thread_hangs() -> None:
+    """With a code of its own, and one line."""
+    import regard
+
+    command = [sys.executable, "-c", HANGING, "--models", str(GOLDEN_MODELS), "--watchdog-seconds", "0.3"]
+    command += ["--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=pipe, stderr=pipe, text=True) as process:
+        try:
+            assert process.stdout
+            lines = iter(process.stdout.readline, "")
+            address = next(line for line in lines if line.startswith("gRPC on ")).split()[2].rstrip(",")
+            with regard.Client(address) as client, pytest.raises(regard.Unavailable, match="the engine has failed"):
+                client.embed(text=BAD)
+            assert process.wait(30) == 70
+            assert process.stderr
+            assert "regard: fault: a run has taken longer than 0.3 s" in process.stderr.read()
+        finally:
+            process.kill()

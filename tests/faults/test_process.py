@@ -1,0 +1,205 @@
+"""A server process that is stopped, killed, starved and abused, under load; what its callers see."""
+
+import os
+import resource
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import pytest
+
+import regard
+from regard.v1 import regard_pb2 as api
+from regard.v1.regard_pb2_grpc import RegardServiceStub
+from tests.e2e.conftest import ServerProcess, StartProcess, start_process
+from tests.golden import GOLDEN_MODELS
+
+__all__ = ["start_process"]
+MOUNT, UMOUNT = (shutil.which(command) or "" for command in ("mount", "umount"))
+RETRIES = """{"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": 5, "initialBackoff": "0.1s",
+  "maxBackoff": "5s", "backoffMultiplier": 4, "retryableStatusCodes": ["UNAVAILABLE"]}}]}"""
+
+
+def open_descriptors(server: ServerProcess) -> int:
+    """How many files and sockets the server has open."""
+    return len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
+
+
+class Callers:
+    """Callers that ask again as soon as they are answered, and a little later where they were not."""
+
+    def __init__(self, address: str, count: int, service_config: str) -> None:
+        """Begin."""
+        self.codes: Counter[str] = Counter()
+        self._address, self._service_config = address, service_config
+        self._ended, self._lock = threading.Event(), threading.Lock()
+        self._threads = [threading.Thread(target=self._call) for _ in range(count)]
+        for thread in self._threads:
+            thread.start()
+
+    def end(self) -> Counter[str]:
+        """Let calls that are on their way end; returns how calls ended."""
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+        return self.codes
+
+    def _call(self) -> None:
+        options = [("grpc.service_config", self._service_config), ("grpc.use_local_subchannel_pool", 1)]
+        with grpc.insecure_channel(self._address, [*options, ("grpc.max_reconnect_backoff_ms", 200)]) as channel:
+            stub = RegardServiceStub(channel)
+            while not self._ended.is_set():
+                code = "OK"
+                try:
+                    stub.Embed(api.EmbedRequest(model="tiny-text", text="the cat"), timeout=60)
+                except grpc.RpcError as error:
+                    code = error.code().name
+                    self._ended.wait(0.05)
+                with self._lock:
+                    self.codes[code] += 1
+
+
+def wait_until(happens: Callable[[], bool], seconds: float = 60) -> None:
+    """Look again and again; the condition decides, not the time."""
+    ends, tick = time.monotonic() + seconds, threading.Event()
+    while not happens():
+        assert time.monotonic() < ends, "it does not happen"
+        tick.wait(0.01)
+
+
+def test_stopped_under_load_it_finishes_what_it_accepted(start_process: StartProcess) -> None:
+    """SIGTERM: callers see answers, then that nobody is there, and nothing else; it ends well within its time."""
+    with start_process("--models", str(GOLDEN_MODELS), "--drain-seconds", "20") as server:
+        callers = Callers(server.address, 8, "{}")
+        wait_until(lambda: callers.codes["OK"] > 50)
+        began = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - began < 20
+        assert set(callers.end()) <= {"OK", "UNAVAILABLE"}
+
+
+def test_killed_and_started_again_it_loses_no_caller_that_retries(start_process: StartProcess) -> None:
+    """SIGKILL in the middle: gRPC's own retries see every call answered."""
+    with start_process("--models", str(GOLDEN_MODELS)) as first:
+        callers = Callers(first.address, 4, RETRIES)
+        wait_until(lambda: callers.codes["OK"] > 50)
+        assert first.stop(signal.SIGKILL) == -signal.SIGKILL
+        answered = callers.codes["OK"]
+        with start_process("--models", str(GOLDEN_MODELS), "--listen", first.address):
+            wait_until(lambda: callers.codes["OK"] > answered + 50)
+            assert set(callers.end()) == {"OK"}
+
+
+def test_models_deleted_or_damaged_while_they_are_served_go_on(start_process: StartProcess, tmp_path: Path) -> None:
+    """What is loaded does not depend on its files any more; what is damaged is not loaded in its place."""
+    models = tmp_path / "models"
+    shutil.copytree(GOLDEN_MODELS, models)
+    with start_process("--models", str(models)) as server, regard.Client(server.address) as client:
+        before = client.embed(text="the cat", attention=regard.AttentionRequest())
+        shutil.copytree(models / "tiny-text" / "1", models / "tiny-text" / "2")
+        contract, weights = (models / "tiny-text" / "2" / name for name in ("contract.json", "weights.bin"))
+        contract.write_text(
+            contract.read_text().replace('"version":1', '"version":2').replace('"version": 1', '"version": 2')
+        )
+        weights.write_bytes(bytes(weights.stat().st_size))
+        with pytest.raises(regard.FailedPrecondition, match=r"weights\.bin"):
+            client.load_model("tiny-text")
+        shutil.rmtree(models / "tiny-text")
+        after = client.embed(text="the cat", attention=regard.AttentionRequest())
+        assert before.vector.tobytes() == after.vector.tobytes()
+        assert after.attention
+        with pytest.raises(regard.RegardError):
+            client.load_model("tiny-text")
+
+
+@pytest.mark.skipif(os.getuid() != 0 or not MOUNT, reason="a small disk needs root")
+def test_a_full_disk_costs_memory_and_no_request(start_process: StartProcess, tmp_path: Path) -> None:
+    """Without room to pack weights in, sessions keep their own copies; the log says so."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = subprocess.run([MOUNT, "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True, check=False)
+    if mounted.returncode:
+        pytest.skip("mounts are not allowed here")
+    try:
+        (disk / "filler").write_bytes(bytes(60 * 2**10))
+        os.environ["TMPDIR"] = str(disk)
+        with start_process("--models", str(GOLDEN_MODELS)) as server, regard.Client(server.address) as client:
+            assert client.embed(text="the cat", attention=regard.AttentionRequest()).attention
+        assert [path.name for path in disk.iterdir()] == ["filler"]
+    finally:
+        del os.environ["TMPDIR"]
+        subprocess.run([UMOUNT, disk], check=True)
+
+
+def test_without_descriptors_for_more_connections_those_there_are_go_on(start_process: StartProcess) -> None:
+    """And when the others have gone, new ones are taken again."""
+    with start_process("--models", str(GOLDEN_MODELS)) as server, regard.Client(server.address) as client:
+        client.embed(text="the cat")
+        limit = open_descriptors(server) + 20
+        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (limit, limit))
+        host, _, port = server.address.rpartition(":")
+        crowd = [socket.create_connection((host, int(port))) for _ in range(60)]
+        wait_until(lambda: open_descriptors(server) >= limit - 1)
+        for _ in range(20):
+            assert client.embed(text="the cat").vector.size
+        for one in crowd:
+            one.close()
+        wait_until(lambda: open_descriptors(server) < limit - 10)
+        with regard.Client(server.address, options=[("grpc.use_local_subchannel_pool", 1)]) as another:
+            assert another.embed(text="the cat", timeout=30).vector.size
+
+
+def test_thousands_of_connections_opened_and_dropped_leave_nothing(start_process: StartProcess) -> None:
+    """Neither descriptors nor memory; bench.faults does ten thousand."""
+    with start_process("--models", str(GOLDEN_MODELS)) as server, regard.Client(server.address) as client:
+        client.embed(text="the cat")
+        before, (host, _, port) = open_descriptors(server), server.address.rpartition(":")
+        for number in range(2000):
+            with socket.create_connection((host, int(port))) as one:
+                if number % 2:
+                    one.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
+        wait_until(lambda: open_descriptors(server) <= before + 2)
+        assert client.embed(text="the cat").vector.size
+
+
+def test_a_reader_that_does_not_read_keeps_nobody_waiting(start_process: StartProcess) -> None:
+    """Its answer is stuck in flow control; others are answered, and its call ends when it hangs up."""
+    with start_process("--models", str(GOLDEN_MODELS)) as server:
+        options = [
+            ("grpc.http2.lookahead_bytes", 1),
+            ("grpc.http2.bdp_probe", 0),
+            ("grpc.use_local_subchannel_pool", 1),
+        ]
+        with grpc.insecure_channel(server.address, options) as channel, regard.Client(server.address) as client:
+            request = api.AttendRequest(model="tiny-text", text="the cat sat on the mat " * 8, truncate=True)
+            request.attention.SetInParent()
+            stuck = [RegardServiceStub(channel).Attend(request) for _ in range(50)]
+            first = next(stuck[0])  # the others are never read
+            assert first.attention.layers
+            for _ in range(20):
+                assert client.embed(text="the cat").vector.size
+            for call in stuck:
+                call.cancel()
+            assert client.embed(text="the cat").vector.size
+
+
+def test_a_writer_that_does_not_write_keeps_nobody_waiting(start_process: StartProcess) -> None:
+    """A request that stops half way holds its connection and no more."""
+    with start_process("--models", str(GOLDEN_MODELS)) as server, regard.Client(server.address) as client:
+        host, _, port = server.address.rpartition(":")
+        half = []
+        for _ in range(50):
+            one = socket.create_connection((host, int(port)))
+            one.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]) + bytes([0, 1, 0]))
+            half.append(one)
+        for _ in range(20):
+            assert client.embed(text="the cat").vector.size
+        for one in half:
+            one.close()
