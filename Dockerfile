@@ -6,7 +6,7 @@ WORKDIR /build
 COPY pyproject.toml constraints.txt README.md LICENSE ./
 COPY client client
 RUN python -m venv /opt/regard \
-    && /opt/regard/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt '.[server]'
+    && /opt/regard/bin/pip install --no-cache-dir --disable-pip-version-check --constraint constraints.txt '.[server,trace]'
 
 FROM ${BASE} AS server
 RUN useradd --system --uid 10001 --no-create-home regard

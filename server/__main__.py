@@ -2,7 +2,6 @@
 
 import asyncio
 import gc
-import logging
 import os
 import signal
 import sys
@@ -16,6 +15,7 @@ else:
 from server.app import Started, serve
 from server.config import Config
 from server.errors import EngineFault, StartError
+from server.logs import set_up
 
 _COLLECT_AFTER_OBJECTS = 10_000
 _ENGINE_FAULT = 70  # EX_SOFTWARE of sysexits.h
@@ -25,7 +25,7 @@ def main() -> int:
     """Run until SIGTERM or SIGINT; returns the exit code: 0, 1 where it cannot start, 70 where the engine failed."""
     try:
         config = Config.from_command_line(sys.argv[1:])
-        logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        set_up(config.log_level, config.log_format)
         run(_run(config))
     except StartError as error:
         print(f"regard: error: {error}", file=sys.stderr)

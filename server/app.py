@@ -6,8 +6,10 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.metadata import version
 
 import grpc
+import onnxruntime
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
@@ -30,6 +32,7 @@ from server.pipeline import Pipeline
 from server.repository import Repository
 from server.scheduler import Admission, Scheduler
 from server.service import RegardService
+from server.tracing import Tracing
 from server.watch import watch
 from server.wire import Registrar
 
@@ -68,7 +71,7 @@ async def serve(config: Config, stop: asyncio.Event, announce: Callable[[Started
         EngineFault: The engine hangs or has died.
     """
     started_at = time.monotonic()
-    metrics = Metrics()
+    metrics, tracing = Metrics(), Tracing.from_environment()
     ready = False
     web = MetricsServer(config.metrics, metrics.registry, lambda: ready)
     workers = ThreadPoolExecutor(config.engine_threads + 1, thread_name_prefix="worker")
@@ -81,6 +84,8 @@ async def serve(config: Config, stop: asyncio.Event, announce: Callable[[Started
     try:
         address = bind(server, config.listen, read_certificates(config))
         device = choose_device(config.device)
+        metrics.build_info.labels(version("regard"), onnxruntime.__version__, device.name).set(1)
+        metrics.ready.set_function(lambda: float(ready))
         lanes = share_cpus(config.engine_threads, device, config.lanes)
         registrar = Registrar(server)
         healths = _add_health(registrar)
@@ -90,11 +95,11 @@ async def serve(config: Config, stop: asyncio.Event, announce: Callable[[Started
             lambda name, newest: _tell(name, newest, healths, metrics, device),
         )
         await repository.start()
-        scheduler = _make_scheduler(config, lanes.count, metrics)
+        scheduler = _make_scheduler(config, lanes.count, metrics, tracing)
         scheduler.start()
-        pipeline = Pipeline(config, scheduler, workers, metrics)
+        pipeline = Pipeline(config, scheduler, workers, metrics, tracing)
         most = config.max_queue_size + config.max_batch_size
-        calls = Calls(most, metrics, repository.label, scheduler.suggest_retry, access)
+        calls = Calls(most, metrics, repository.label, scheduler.suggest_retry, access, tracing)
         inference = InferenceService(config, repository, pipeline, calls, metrics.statistics, on_cpu=device.gpu is None)
         add_RegardServiceServicer_to_server(RegardService(config, repository, pipeline, calls, device.name), registrar)
         add_GRPCInferenceServiceServicer_to_server(inference, registrar)
@@ -125,6 +130,7 @@ async def serve(config: Config, stop: asyncio.Event, announce: Callable[[Started
         if inference:
             inference.close()
         workers.shutdown()
+        tracing.close()
         web.close()
 
 
@@ -168,10 +174,10 @@ async def _drain(server: grpc.aio.Server, calls: Calls, scheduler: Scheduler, se
     await server.stop(_LAST_MOMENT_SECONDS)
 
 
-def _make_scheduler(config: Config, lanes: int, metrics: Metrics) -> Scheduler:
+def _make_scheduler(config: Config, lanes: int, metrics: Metrics, tracing: Tracing) -> Scheduler:
     limits = BatchLimits(config.max_batch_size, config.max_batch_tokens, config.max_attention_bytes)
     admission = Admission(config.max_queue_size, config.max_queue_bytes, config.max_queue_seconds)
-    return Scheduler(limits, admission, lanes, metrics, config.max_queue_delay_ms / 1e3)
+    return Scheduler(limits, admission, lanes, metrics, config.max_queue_delay_ms / 1e3, tracing)
 
 
 def _add_health(registrar: Registrar) -> health.aio.HealthServicer:

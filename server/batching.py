@@ -4,7 +4,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +14,7 @@ from server.cost import CostModel
 from server.device_measures import Weights
 
 Array = NDArray[Any]
+GraphKind = Literal["plain", "tapped", "contributions"]
 
 _BYTES_PER_WEIGHT = 4
 
@@ -99,6 +100,13 @@ class Work:
             for axis, size in zip(spec.axes[1:], self.inputs[spec.name].shape[1:], strict=True)
             if isinstance(axis, str) and axis != SEQUENCE_AXIS
         )
+
+    @property
+    def graph_kind(self) -> GraphKind:
+        """Which of the model's graphs it runs, for metrics."""
+        if not self.attentions:
+            return "plain"
+        return "contributions" if self.attentions[0] in self.contract.contributions else "tapped"
 
     def may_join(self, other: "Work") -> bool:
         """Whether both, for one graph, may share a run."""

@@ -2,14 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
 import grpc
 
 from server.access import Access, current
 from server.errors import InternalFault, ServerError, ShuttingDown, TooBusy
+from server.logs import REQUEST_ID, Record, begin, end, record
 from server.metrics import Metrics
+from server.tracing import Tracing, set_outcome
 
 _log = logging.getLogger(__name__)
 
@@ -27,6 +29,7 @@ class Calls:
         label: Callable[[str], str],
         suggest_retry: Callable[[], float],
         access: Access,
+        tracing: Tracing,
     ) -> None:
         """Count from nothing.
 
@@ -36,13 +39,16 @@ class Calls:
             label: Turns what a caller named into a model's name, or nothing: what callers invent is no label.
             suggest_retry: In how many seconds one that was refused has a chance.
             access: Who may call.
+            tracing: Where they are traced.
         """
         self._access = access
+        self._tracing = tracing
         self._most = most
         self._metrics = metrics
         self._label = label
         self._suggest_retry = suggest_retry
         self._in_flight = 0
+        metrics.in_flight.set_function(lambda: float(self._in_flight))
         self._idle = asyncio.Event()
         self._idle.set()
         self.refusing = False
@@ -60,10 +66,15 @@ class Calls:
     ) -> Response:
         """Run a call; what it raises ends it with a code and a message."""
         try:
-            return await self.run(method, model, context, handle)
+            answer = await self.run(method, model, context, handle)
+            if (own := record.get()) and own.given:
+                context.set_trailing_metadata(((REQUEST_ID, own.id),))
+            return answer
         except ServerError as raised:
             error = raised.with_traceback(None)  # whose frames hold the request, and this error
-        await context.abort(error.code, str(error), error.trailers)
+        own = record.get()
+        trailers = ((REQUEST_ID, own.id),) if own else ()
+        await context.abort(error.code, str(error), (*error.trailers, *trailers))
         raise AssertionError("abort always raises")
 
     async def run(
@@ -80,38 +91,45 @@ class Calls:
         Raises:
             ServerError: As it came, or InternalFault for anything else.
         """
-        code = grpc.StatusCode.OK
+        metadata = dict(context.invocation_metadata() or ())
+        own, code, message = begin(method, model, metadata), grpc.StatusCode.OK, ""
         self._metrics.received.labels(method).inc()
         self._in_flight += 1
         self._idle.clear()
-        try:
-            self._admit(method, context)
-            return await handle()
-        except ServerError as error:
-            code = error.code
-            raise
-        except asyncio.CancelledError:
-            code = grpc.StatusCode.CANCELLED
-            raise
-        except Exception as error:
-            _log.exception("%s failed", method)
-            code = InternalFault.code
-            raise InternalFault from error
-        finally:
-            self._metrics.requests.labels(method, self._label(model), code.name).inc()
-            self._in_flight -= 1
-            if not self._in_flight:
-                self._idle.set()
+        with self._tracing.request(method, metadata) as span:
+            try:
+                self._admit(own, metadata, context)
+                return await handle()
+            except ServerError as error:
+                code, message = error.code, str(error)
+                if isinstance(error, TooBusy):
+                    self._metrics.refused.labels(error.reason).inc()
+                raise
+            except asyncio.CancelledError:
+                code = grpc.StatusCode.CANCELLED
+                raise
+            except Exception as error:
+                _log.exception("%s failed, request %s", method, own.id)
+                code = InternalFault.code
+                raise InternalFault from error
+            finally:
+                self._metrics.observe_end(method, self._label(model), code.name, own.client)
+                end(own, code.name, message)
+                set_outcome(span, code.name, own.client)
+                self._in_flight -= 1
+                if not self._in_flight:
+                    self._idle.set()
 
-    def _admit(self, method: str, context: Context) -> None:
+    def _admit(self, own: Record, metadata: Mapping[str, str | bytes], context: Context) -> None:
         """Refuse at the door; requests that are being decoded count as waiting, since they hold memory too."""
-        client = self._access.identify(dict(context.invocation_metadata() or ()), _certificate_names(context))
-        self._access.check(client, method)
+        client = self._access.identify(metadata, _certificate_names(context))
+        own.client = client.name
+        self._access.check(client, own.method)
         if self.refusing:
             raise ShuttingDown("the server is stopping")
         if self._in_flight > self._most:
             message = f"the server is full: {self._most} requests are in it (--max-queue-size); retry later"
-            raise TooBusy(message, self._suggest_retry())
+            raise TooBusy(message, self._suggest_retry(), "requests")
         client.quota.admit()
         current.set(client)
 

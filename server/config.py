@@ -88,6 +88,7 @@ class Config(BaseSettings):
     watchdog_seconds: float = Field(
         60.0, ge=0, description="a run of the engine that takes longer is taken for hung, and the server ends; 0: never"
     )
+    log_format: Literal["text", "json"] = Field("text", description="text for people, json for machines, a line each")
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
 
     @property

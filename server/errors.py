@@ -15,7 +15,7 @@ ServerError
 Two are apart, with one clear line each: StartError stops the start of the server, EngineFault ends one that runs.
 """
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
@@ -23,6 +23,7 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
 MALFORMED = (grpc.StatusCode.INVALID_ARGUMENT, "the bytes are no message of this method; expected what its .proto says")
+Reason = Literal["requests", "bytes", "seconds", "model", "quota"]
 Trailers = tuple[tuple[str, str | bytes], ...]
 
 
@@ -78,15 +79,17 @@ class TooBusy(ServerError):
 
     code = grpc.StatusCode.RESOURCE_EXHAUSTED
 
-    def __init__(self, message: str, retry_seconds: float) -> None:
+    def __init__(self, message: str, retry_seconds: float, reason: Reason) -> None:
         """Compose the error.
 
         Args:
             message: What is full.
             retry_seconds: When a retry has a chance, from now.
+            reason: Likewise, for metrics: the queue's requests, bytes or seconds, a model's limits, a client's quota.
         """
         super().__init__(message)
         self.retry_seconds = retry_seconds
+        self.reason = reason
 
     @property
     def trailers(self) -> Trailers:

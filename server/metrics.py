@@ -11,7 +11,7 @@ from prometheus_client import (
 )
 
 from regard.v1.types_pb2 import Timings
-from server.batching import BatchTimes
+from server.batching import BatchTimes, GraphKind, Load
 from server.statistics import Statistics
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -33,8 +33,9 @@ class Metrics:
         )
         self.stages = Histogram(
             "regard_stage_seconds",
-            "Time of answered requests in each stage: decode, queue, compute, encode",
-            ["model", "stage"],
+            "Time of answered requests in each stage: decode, queue, compute, encode; by graph: plain, tapped (for"
+            " attention), contributions",
+            ["model", "stage", "graph"],
             buckets=_SECONDS,
             registry=registry,
         )
@@ -59,7 +60,39 @@ class Metrics:
             registry=registry,
         )
         self.engine_seconds = Counter(
-            "regard_engine_seconds", "Time that lanes of the engine were busy, in seconds", ["model"], registry=registry
+            "regard_engine_seconds",
+            "Time that lanes of the engine were busy, in seconds",
+            ["model", "graph"],
+            registry=registry,
+        )
+        self.batch_seconds = Histogram(
+            "regard_batch_seconds",
+            "Time of a batch in the engine: joined, run, parted",
+            ["model", "graph"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
+        self.refused = Counter(
+            "regard_refused",
+            "Requests refused, by what was full: requests, bytes or seconds of the queue, a model's limits, a quota",
+            ["reason"],
+            registry=registry,
+        )
+        self.client_requests = Counter(
+            "regard_client_requests", "Requests answered, by client", ["client", "code"], registry=registry
+        )
+        self.client_seconds = Counter(
+            "regard_client_compute_seconds",
+            "Time of the engine that a client's requests took, by their share of each batch, in seconds",
+            ["client"],
+            registry=registry,
+        )
+        self.in_flight = Gauge("regard_requests_in_flight", "Requests in the server now", registry=registry)
+        self.lanes = Gauge("regard_lanes", "Lanes of the engine", registry=registry)
+        self.lanes_busy = Gauge("regard_lanes_busy", "Lanes of the engine that run a batch now", registry=registry)
+        self.ready = Gauge("regard_ready", "Whether requests are answered: 1, or 0", registry=registry)
+        self.build_info = Gauge(
+            "regard_build_info", "What runs; always 1", ["version", "onnxruntime", "device"], registry=registry
         )
         self.dropped = Counter(
             "regard_dropped",
@@ -85,18 +118,26 @@ class Metrics:
         """Drop what says that a model is served."""
         self.model_info.remove_by_labels({"model": name})
 
-    def observe_batch(self, model: str, version: str, rows: int, padding_share: float, times: BatchTimes) -> None:
+    def observe_batch(self, model: str, version: str, graph: GraphKind, load: Load, times: BatchTimes) -> None:
         """Count one batch that was computed."""
-        self.engine_seconds.labels(model).inc(times.total_ns / 1e9)
-        self.batch_rows.labels(model).observe(rows)
-        self.padding.labels(model).observe(padding_share)
+        self.engine_seconds.labels(model, graph).inc(times.total_ns / 1e9)
+        self.batch_seconds.labels(model, graph).observe(times.total_ns / 1e9)
+        self.batch_rows.labels(model).observe(load.rows)
+        self.padding.labels(model).observe(load.padding_share)
         durations = {"compute_input": times.join_ns, "compute_infer": times.run_ns, "compute_output": times.part_ns}
-        self.statistics.of(model, version).add_batch(rows, durations)
+        self.statistics.of(model, version).add_batch(load.rows, durations)
+
+    def observe_end(self, method: str, model: str, code: str, client: str) -> None:
+        """Count a request that has ended, however."""
+        self.requests.labels(method, model, code).inc()
+        if client:
+            self.client_requests.labels(client, code).inc()
 
     def observe_answer(
         self,
         model: str,
         version: str,
+        graph: GraphKind,
         *,
         rows: int,
         total_ns: int,
@@ -109,6 +150,7 @@ class Metrics:
         Args:
             model: Which was asked.
             version: Likewise.
+            graph: Which of its graphs ran.
             rows: Of its input.
             total_ns: From its arrival to its answer.
             timings: The stages.
@@ -118,7 +160,7 @@ class Metrics:
         stages = {"decode": timings.decode_ns, "queue": timings.queue_ns}
         stages |= {"compute": timings.compute_ns, "encode": timings.encode_ns}
         for stage, duration_ns in stages.items():
-            self.stages.labels(model, stage).observe(duration_ns / 1e9)
+            self.stages.labels(model, stage, graph).observe(duration_ns / 1e9)
         if attention_bytes:
             self.attention_bytes.labels(model).inc(attention_bytes)
         durations = {"queue": timings.queue_ns, "compute_input": timings.decode_ns}

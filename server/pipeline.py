@@ -18,10 +18,12 @@ from server.batching import Work, size_of
 from server.cache import AnswerCache
 from server.config import Config
 from server.device_measures import Weights
+from server.logs import record
 from server.metrics import Metrics
 from server.prepare import Prepared, special_positions
 from server.reduction import write_attention
 from server.scheduler import DEFAULT_PRIORITY, Computed, Scheduler
+from server.tracing import Tracing
 
 Array = NDArray[Any]
 Result = TypeVar("Result")
@@ -65,7 +67,10 @@ class Answer(Generic[Result]):
 class Pipeline:
     """Runs requests: worker threads for decoding and encoding, the scheduler for computing."""
 
-    def __init__(self, config: Config, scheduler: Scheduler, workers: Executor, metrics: Metrics) -> None:
+    def __init__(
+        self, config: Config, scheduler: Scheduler, workers: Executor, metrics: Metrics, tracing: Tracing
+    ) -> None:
+        self._tracing = tracing
         self._config = config
         self._scheduler = scheduler
         self._cache = AnswerCache(scheduler.submit, config.cache_bytes, metrics)
@@ -130,7 +135,9 @@ class Pipeline:
         with model.usage.inputs(work.held_bytes):
             computed = await self._cache.compute(work, urgency.deadline, urgency.priority)
         if computed.batch_size:
-            client.quota.charge(computed.compute_ns / 1e9 * prepared.rows / computed.batch_size)
+            seconds = computed.compute_ns / 1e9 * prepared.rows / computed.batch_size
+            client.quota.charge(seconds)
+            self._metrics.client_seconds.labels(client.name).inc(seconds)
         encoding_ns = time.perf_counter_ns()
         outcome = Outcome(prepared, plan, computed.results.outputs, computed.results.attentions)
         result = await self._encode(lambda: encode(outcome), computed)
@@ -144,12 +151,16 @@ class Pipeline:
         self._metrics.observe_answer(
             model.name,
             model.version,
+            work.graph_kind,
             rows=prepared.rows,
             total_ns=time.perf_counter_ns() - started_ns,
             timings=timings,
             attention_bytes=plan.answer_bytes(prepared.rows) if plan else 0,
             cached=self._config.cache_bytes > 0,
         )
+        if own := record.get():
+            own.timings = timings
+        self._tracing.stages(timings, {"regard.model": model.name, "regard.graph": work.graph_kind})
         return Answer(result, timings)
 
     async def encode_layers(

@@ -43,7 +43,8 @@ class Quota:
         """
         for bucket, what, needed in ((self._requests, "requests", 1.0), (self._seconds, "seconds of the engine", 0.0)):
             if (wait_seconds := bucket.wait_seconds(needed)) > 0:
-                raise TooBusy(f"{self._name} has used its quota of {bucket.rate:g} {what} a second", wait_seconds)
+                message = f"{self._name} has used its quota of {bucket.rate:g} {what} a second"
+                raise TooBusy(message, wait_seconds, "quota")
         self._requests.take(1.0)
 
     def charge(self, seconds: float) -> None:

@@ -8,13 +8,14 @@ import asyncio
 import math
 import time
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from server.batching import BatchLimits, Results, Work
 from server.dispatch import Dispatcher, Finished
-from server.errors import DeadlinePassed, ServerError, ShuttingDown, TooBusy
+from server.errors import DeadlinePassed, Reason, ServerError, ShuttingDown, TooBusy
 from server.metrics import Metrics
 from server.queue import Entry
+from server.tracing import Tracing, current_context
 from server.watchdog import watch_engine
 
 DEFAULT_PRIORITY, LAST_PRIORITY = 2, 3
@@ -53,6 +54,7 @@ class _Reply:
     future: asyncio.Future[Computed]
     arrived_ns: int
     estimate_seconds: float
+    trace: Any = None
 
 
 class Margin:
@@ -81,7 +83,13 @@ class Scheduler:
     """The door of the engine and the way back; lives in the event loop."""
 
     def __init__(
-        self, limits: BatchLimits, admission: Admission, lanes: int, metrics: Metrics, delay_seconds: float = 0.0
+        self,
+        limits: BatchLimits,
+        admission: Admission,
+        lanes: int,
+        metrics: Metrics,
+        delay_seconds: float = 0.0,
+        tracing: Tracing | None = None,
     ) -> None:
         """Make a scheduler that has not started.
 
@@ -91,7 +99,10 @@ class Scheduler:
             lanes: Batches that run at a time.
             metrics: Where everything is counted.
             delay_seconds: How long the first of a batch that is not full waits for company, though a lane is free.
+            tracing: Where batches are traced; None for nowhere.
         """
+        self._tracing = tracing or Tracing()
+        metrics.lanes.set(lanes)
         self._admission = admission
         self._metrics = metrics
         self._dispatcher = Dispatcher[_Reply](limits, lanes, delay_seconds, self._finish_soon, self._expire_soon)
@@ -104,6 +115,7 @@ class Scheduler:
         self._loop = asyncio.get_running_loop()
         self._metrics.queue_depth.set_function(lambda: float(len(self._dispatcher)))
         self._metrics.queue_bytes.set_function(lambda: float(self._dispatcher.held_bytes))
+        self._metrics.lanes_busy.set_function(lambda: float(sum(run.lanes for run in self._dispatcher.running())))
         self._dispatcher.start()
 
     async def submit(self, work: Work, deadline: float | None = None, priority: int = DEFAULT_PRIORITY) -> Computed:
@@ -177,8 +189,10 @@ class Scheduler:
                     f"the deadline is {max(expires - now, 0.0):.3f} s away and an answer takes {wait_seconds:.3f} s"
                 )
         if wait_seconds * self._margin.factor > self._admission.seconds and len(self._dispatcher):
-            self._refuse(f"an answer would take about {wait_seconds:.1f} s (the server's --max-queue-seconds)")
-        reply = _Reply(self._loop.create_future(), time.perf_counter_ns(), wait_seconds)
+            self._refuse(
+                f"an answer would take about {wait_seconds:.1f} s (the server's --max-queue-seconds)", "seconds"
+            )
+        reply = _Reply(self._loop.create_future(), time.perf_counter_ns(), wait_seconds, current_context())
         entry = Entry(work, reply, priority, due, now, expires)
         if self._dispatcher.add(entry) and self._soon is None:
             # Once everything that has arrived in this turn of the event loop is queued.
@@ -188,12 +202,12 @@ class Scheduler:
     def _check_room(self, work: Work) -> None:
         waiting, held_bytes = len(self._dispatcher), self._dispatcher.held_bytes + work.held_bytes
         if waiting >= self._admission.requests:
-            self._refuse(f"{waiting} requests wait (the server's --max-queue-size)")
+            self._refuse(f"{waiting} requests wait (the server's --max-queue-size)", "requests")
         if held_bytes > self._admission.input_bytes and waiting:
-            self._refuse(f"its inputs would hold {held_bytes} bytes (the server's --max-queue-bytes)")
+            self._refuse(f"its inputs would hold {held_bytes} bytes (the server's --max-queue-bytes)", "bytes")
 
-    def _refuse(self, reason: str) -> NoReturn:
-        raise TooBusy(f"the queue is full: {reason}; retry later", self.suggest_retry())
+    def _refuse(self, what: str, reason: Reason) -> NoReturn:
+        raise TooBusy(f"the queue is full: {what}; retry later", self.suggest_retry(), reason)
 
     async def _wait(self, entry: _Entry) -> Computed:
         try:
@@ -224,7 +238,10 @@ class Scheduler:
                 _resolve(entry, Computed(outcome, queue_ns, compute_ns, load.rows))
             else:
                 _resolve(entry, outcome)
-        self._metrics.observe_batch(contract.name, str(contract.version), load.rows, load.padding_share, finished.times)
+        graph, times = finished.batch[0].work.graph_kind, finished.times
+        self._metrics.observe_batch(contract.name, str(contract.version), graph, load, times)
+        steps = {"join": times.join_ns, "run": times.run_ns, "part": times.part_ns}
+        self._tracing.batch(contract.name, load.rows, [entry.reply.trace for entry in finished.batch], steps)
 
     def _expire(self, entry: _Entry) -> None:
         self._metrics.dropped.labels("expired").inc()

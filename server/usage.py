@@ -33,7 +33,9 @@ class Usage:
         """
         most = self.settings.max_requests
         if most is not None and self.requests >= most:
-            raise TooBusy(f"the model is full: {most} requests (its max_requests); retry later", _RETRY_SECONDS)
+            raise TooBusy(
+                f"the model is full: {most} requests (its max_requests); retry later", _RETRY_SECONDS, "model"
+            )
         self.requests += 1
         try:
             yield
@@ -52,7 +54,7 @@ class Usage:
         most = self.settings.max_input_bytes
         if most is not None and self._input_bytes and self._input_bytes + size_bytes > most:
             held = f"{self._input_bytes + size_bytes} bytes of inputs"
-            raise TooBusy(f"the model is full: {held} (its max_input_bytes); retry later", _RETRY_SECONDS)
+            raise TooBusy(f"the model is full: {held} (its max_input_bytes); retry later", _RETRY_SECONDS, "model")
         self._input_bytes += size_bytes
         try:
             yield

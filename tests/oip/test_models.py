@@ -103,7 +103,7 @@ async def test_statistics_agree_with_the_metrics_and_with_what_was_asked(
     assert {one.batch_size: one.compute_infer.count for one in found.batch_stats} == {1: 3, 2: 1}
     assert found.last_inference > 0
     metrics = await samples(running)
-    assert metrics[("regard_stage_seconds_count", "tiny-text", "queue")] == stats.queue.count
+    assert metrics[("regard_stage_seconds_count", "plain", "tiny-text", "queue")] == stats.queue.count
     assert metrics[("regard_batch_rows_sum", "tiny-text")] == found.inference_count
     assert metrics[("regard_batch_rows_count", "tiny-text")] == found.execution_count
     assert metrics[("regard_requests_total", "OK", "ModelInfer", "tiny-text")] == stats.success.count

@@ -50,9 +50,13 @@ async def test_metrics_tell_what_was_asked_and_what_it_cost(running: Running) ->
     found = await samples(running)
     assert found[("regard_requests_total", "OK", "Embed", "tiny-text")] == 1
     assert found[("regard_requests_total", "NOT_FOUND", "Embed", "")] == 1
-    assert {
-        found[("regard_stage_seconds_count", "tiny-text", s)] for s in ("decode", "queue", "compute", "encode")
-    } == {1}
+    stages = ("decode", "queue", "compute", "encode")
+    assert {found[("regard_stage_seconds_count", "tapped", "tiny-text", stage)] for stage in stages} == {1}
+    assert found[("regard_batch_seconds_count", "tapped", "tiny-text")] == 1
+    assert found[("regard_client_requests_total", "anyone", "OK")] == 1
+    assert found[("regard_client_compute_seconds_total", "anyone")] > 0
+    assert (found[("regard_requests_in_flight",)], found[("regard_lanes_busy",)], found[("regard_ready",)]) == (0, 0, 1)
+    assert found[("regard_lanes",)] == 2
     assert found[("regard_batch_rows_sum", "tiny-text")] == 1
     assert found[("regard_batch_padding_ratio_count", "tiny-text")] == 1
     assert found[("regard_attention_sent_bytes_total", "tiny-text")] == 4 * 4
