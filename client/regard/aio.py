@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 from numpy.typing import NDArray
 
-from regard import codec
+from regard import decoding, encoding
 from regard.answers import Classification, Embedding, Model, Prediction, VersionState
 from regard.attention import Attention, AttentionRequest
 from regard.client import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS, ChannelOptions, channel_options
@@ -61,22 +61,22 @@ class AsyncClient:
     async def models(self, *, timeout: float | None = None) -> tuple[Model, ...]:
         """As `Client.models`."""
         answer = await self._call(self._stub.ListModels, rpc.ListModelsRequest(), timeout)
-        return tuple(codec.read_model(model) for model in answer.models)
+        return tuple(decoding.read_model(model) for model in answer.models)
 
     async def model(self, name: str = "", version: str = "", *, timeout: float | None = None) -> Model:
         """As `Client.model`."""
         answer = await self._call(self._stub.GetModel, rpc.GetModelRequest(model=name, version=version), timeout)
-        return codec.read_model(answer.model)
+        return decoding.read_model(answer.model)
 
     async def versions(self, *, timeout: float | None = None) -> tuple[VersionState, ...]:
         """As `Client.versions`."""
         answer = await self._call(self._stub.ListModels, rpc.ListModelsRequest(), timeout)
-        return tuple(codec.read_version(version) for version in answer.versions)
+        return tuple(decoding.read_version(version) for version in answer.versions)
 
     async def load_model(self, name: str, *, timeout: float | None = None) -> Model:
         """As `Client.load_model`."""
         answer = await self._call(self._stub.LoadModel, rpc.LoadModelRequest(model=name), timeout)
-        return codec.read_model(answer.model)
+        return decoding.read_model(answer.model)
 
     async def unload_model(self, name: str, *, timeout: float | None = None) -> None:
         """As `Client.unload_model`."""
@@ -94,13 +94,13 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> Prediction:
         """As `Client.predict`."""
-        request = codec.predict_request(inputs, model, version, outputs, attention, priority)
-        return codec.read_prediction(await self._call(self._stub.Predict, request, timeout))
+        request = encoding.predict_request(inputs, model, version, outputs, attention, priority)
+        return decoding.read_prediction(await self._call(self._stub.Predict, request, timeout))
 
     async def classify(
         self,
         *,
-        image: codec.ImageSource | None = None,
+        image: encoding.ImageSource | None = None,
         text: str | None = None,
         model: str = "",
         version: str = "",
@@ -111,13 +111,13 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> Classification:
         """As `Client.classify`."""
-        request = codec.classify_request(image, text, model, version, top_k, truncate, attention, priority)
-        return codec.read_classification(await self._call(self._stub.Classify, request, timeout))
+        request = encoding.classify_request(image, text, model, version, top_k, truncate, attention, priority)
+        return decoding.read_classification(await self._call(self._stub.Classify, request, timeout))
 
     async def embed(
         self,
         *,
-        image: codec.ImageSource | None = None,
+        image: encoding.ImageSource | None = None,
         text: str | None = None,
         model: str = "",
         version: str = "",
@@ -127,13 +127,13 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> Embedding:
         """As `Client.embed`."""
-        request = codec.embed_request(image, text, model, version, truncate, attention, priority)
-        return codec.read_embedding(await self._call(self._stub.Embed, request, timeout))
+        request = encoding.embed_request(image, text, model, version, truncate, attention, priority)
+        return decoding.read_embedding(await self._call(self._stub.Embed, request, timeout))
 
     async def attend(
         self,
         *,
-        image: codec.ImageSource | None = None,
+        image: encoding.ImageSource | None = None,
         text: str | None = None,
         inputs: Mapping[str, NDArray[Any]] | None = None,
         model: str = "",
@@ -144,12 +144,12 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> AsyncIterator[Attention]:
         """As `Client.attend`."""
-        request = codec.attend_request(image, text, inputs, model, version, truncate, attention, priority)
+        request = encoding.attend_request(image, text, inputs, model, version, truncate, attention, priority)
         first = None
         try:
             seconds = self._timeout if timeout is None else timeout
             async for answer in self._stub.Attend(request, timeout=seconds, metadata=self._metadata):
-                layer = codec.read_attended(answer, first)
+                layer = decoding.read_attended(answer, first)
                 first = first or layer
                 yield layer
         except grpc.RpcError as error:

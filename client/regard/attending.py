@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from regard.answers import Classification, Embedding, Model
-from regard.attention import Attention, AttentionRequest, HeadReduction, LayerAttention, Measure
+from regard.attention import AttentionRequest, HeadReduction, LayerAttention, Measure
 from regard.client import Client
 from regard.console import (
     JsonOption,
@@ -148,18 +148,14 @@ def _ask(client: Client, source: Source, model: Model, asked: AttentionRequest, 
         call = client.classify if model.can_classify else client.embed
         answer = call(image=source.image, text=source.text, model=model.name, truncate=truncate, attention=asked)
     else:
-        answer = _show(client, source, model, asked, truncate=truncate)
+        parts = client.attend(
+            image=source.image, text=source.text, model=model.name, truncate=truncate, attention=asked
+        )
+        answer = Shown.join(model, list(parts))
     warn_if_cut(source, answer)
     if answer.attention is None or not answer.attention.layers:
         raise InputError("the server sent no attention")
     return Answered(answer, answer.attention, asked)
-
-
-def _show(client: Client, source: Source, model: Model, asked: AttentionRequest, *, truncate: bool) -> Shown:
-    """Ask for attention alone."""
-    given = client.attend(image=source.image, text=source.text, model=model.name, truncate=truncate, attention=asked)
-    whole = Attention.join(list(given))
-    return Shown(model.name, model.version, whole, whole.truncated)
 
 
 def _print(answered: Answered) -> None:

@@ -7,7 +7,7 @@ from typing import Any, Self, TypeVar
 import grpc
 from numpy.typing import NDArray
 
-from regard import codec
+from regard import decoding, encoding
 from regard.answers import Classification, Embedding, Model, Prediction, VersionState
 from regard.attention import Attention, AttentionRequest
 from regard.errors import from_rpc_error
@@ -79,17 +79,17 @@ class Client:
     def models(self, *, timeout: float | None = None) -> tuple[Model, ...]:
         """Return every version that is served, sorted by name, the newest first."""
         answer = self._call(self._stub.ListModels, rpc.ListModelsRequest(), timeout)
-        return tuple(codec.read_model(model) for model in answer.models)
+        return tuple(decoding.read_model(model) for model in answer.models)
 
     def model(self, name: str = "", version: str = "", *, timeout: float | None = None) -> Model:
         """Return one model; the name may be empty where only one is served, an empty version means the newest."""
         answer = self._call(self._stub.GetModel, rpc.GetModelRequest(model=name, version=version), timeout)
-        return codec.read_model(answer.model)
+        return decoding.read_model(answer.model)
 
     def versions(self, *, timeout: float | None = None) -> tuple[VersionState, ...]:
         """Return every version in the server's models folder, served or not, and why not."""
         answer = self._call(self._stub.ListModels, rpc.ListModelsRequest(), timeout)
-        return tuple(codec.read_version(version) for version in answer.versions)
+        return tuple(decoding.read_version(version) for version in answer.versions)
 
     def load_model(self, name: str, *, timeout: float | None = None) -> Model:
         """Let the server load a model as its folder now is; returns the newest version that is then served.
@@ -99,7 +99,7 @@ class Client:
             FailedPrecondition: A version cannot be loaded; what was served before goes on.
         """
         answer = self._call(self._stub.LoadModel, rpc.LoadModelRequest(model=name), timeout)
-        return codec.read_model(answer.model)
+        return decoding.read_model(answer.model)
 
     def unload_model(self, name: str, *, timeout: float | None = None) -> None:
         """Let the server stop serving a model.
@@ -135,13 +135,13 @@ class Client:
         Raises:
             TypeError: An input is of another type.
         """
-        request = codec.predict_request(inputs, model, version, outputs, attention, priority)
-        return codec.read_prediction(self._call(self._stub.Predict, request, timeout))
+        request = encoding.predict_request(inputs, model, version, outputs, attention, priority)
+        return decoding.read_prediction(self._call(self._stub.Predict, request, timeout))
 
     def classify(
         self,
         *,
-        image: codec.ImageSource | None = None,
+        image: encoding.ImageSource | None = None,
         text: str | None = None,
         model: str = "",
         version: str = "",
@@ -168,13 +168,13 @@ class Client:
             ValueError: Both or neither of image and text are given.
             OSError: The image is a path that cannot be read.
         """
-        request = codec.classify_request(image, text, model, version, top_k, truncate, attention, priority)
-        return codec.read_classification(self._call(self._stub.Classify, request, timeout))
+        request = encoding.classify_request(image, text, model, version, top_k, truncate, attention, priority)
+        return decoding.read_classification(self._call(self._stub.Classify, request, timeout))
 
     def embed(
         self,
         *,
-        image: codec.ImageSource | None = None,
+        image: encoding.ImageSource | None = None,
         text: str | None = None,
         model: str = "",
         version: str = "",
@@ -184,13 +184,13 @@ class Client:
         timeout: float | None = None,
     ) -> Embedding:
         """Turn an image or a text into a vector; arguments and errors are those of `classify`."""
-        request = codec.embed_request(image, text, model, version, truncate, attention, priority)
-        return codec.read_embedding(self._call(self._stub.Embed, request, timeout))
+        request = encoding.embed_request(image, text, model, version, truncate, attention, priority)
+        return decoding.read_embedding(self._call(self._stub.Embed, request, timeout))
 
     def attend(
         self,
         *,
-        image: codec.ImageSource | None = None,
+        image: encoding.ImageSource | None = None,
         text: str | None = None,
         inputs: Mapping[str, NDArray[Any]] | None = None,
         model: str = "",
@@ -217,12 +217,12 @@ class Client:
             ValueError: Not exactly one of image, text and inputs is given.
             OSError: The image is a path that cannot be read.
         """
-        request = codec.attend_request(image, text, inputs, model, version, truncate, attention, priority)
+        request = encoding.attend_request(image, text, inputs, model, version, truncate, attention, priority)
         first = None
         try:
             seconds = self._timeout if timeout is None else timeout
             for answer in self._stub.Attend(request, timeout=seconds, metadata=self._metadata):
-                layer = codec.read_attended(answer, first)
+                layer = decoding.read_attended(answer, first)
                 first = first or layer
                 yield layer
         except grpc.RpcError as error:

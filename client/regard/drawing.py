@@ -94,6 +94,8 @@ def _facts(answered: Answered) -> list[tuple[str, str]]:
     numbers = [layer.layer for layer in answered.attention.layers]
     layers = layer_name(first) if len(numbers) == 1 else counted("layer", numbers)
     heads = counted("head", first.heads) if "head" in first.axes else head_names(first, answered.asked)[0]
+    if len({layer.heads for layer in answered.attention.layers}) > 1:
+        heads = f"{', '.join(str(len(layer.heads)) for layer in answered.attention.layers)} heads"
     facts = [("Model", f"{answer.model}, version {answer.version}: {layers}, {heads}")]
     if isinstance(answer, Classification):
         labels = ", ".join(f"{label.name} {100 * label.probability:.1f} %" for label in answer.labels[:3])

@@ -160,6 +160,31 @@ def tokens_at(tokens: Sequence[Token], positions: Iterable[int]) -> list[Token]:
     return [tokens[position] for position in chosen]
 
 
+def averaged(matrix: Matrix, patches: PatchGrid) -> Matrix:
+    """Return the mean of all rows where no row is a class token's and every position looks; else the matrix itself.
+
+    A mean has no queries: `looker` and the pictures know by that what was averaged.
+    """
+    if patches.prefix_tokens or len(matrix.queries) < 2 or len(matrix.queries) < positions(patches):
+        return matrix
+    missing = np.isnan(matrix.weights).all(axis=0)
+    mean: NDArray[np.float32] = np.nan_to_num(matrix.weights).mean(axis=0, dtype=np.float32)
+    return dataclasses.replace(matrix, queries=(), weights=np.where(missing, np.float32(np.nan), mean)[np.newaxis])
+
+
+def rows_of(matrix: Matrix) -> list[tuple[int | None, NDArray[np.float32]]]:
+    """Return each row with who looks: None for the mean of all."""
+    return list(zip(matrix.queries or (None,), matrix.weights, strict=True))
+
+
+def looking(query: int | None, layer: LayerAttention, patches: PatchGrid) -> str:
+    """Say who looks and that it does, as the end of a title."""
+    if query is None:
+        return "what all patches look at on average"
+    who = f"query {query} of the cross-attention" if layer.kind == "cross" else looker(query, patches)
+    return f"what {who} looks at"
+
+
 def looker(query: int, patches: PatchGrid) -> str:
     """Say who looks: the class token, a register, or a patch."""
     if query == 0 and patches.prefix_tokens:

@@ -7,7 +7,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from regard.attention import Attention, AttentionRequest, LayerAttention, PatchGrid, Token
-from regard.matrices import Matrix, head_numbers, layer_name, looker, matrices, positions, tokens_at
+from regard.matrices import (
+    Matrix,
+    averaged,
+    head_numbers,
+    layer_name,
+    looking,
+    matrices,
+    positions,
+    rows_of,
+    tokens_at,
+)
 
 
 @dataclass(frozen=True)
@@ -77,14 +87,15 @@ def _patch_tables(
     columns = [f"column {column}" for column in range(patches.cols)]
     names = [f"row {row}" for row in range(patches.rows)]
     for layer in layers:
-        for matrix in matrices(layer, positions(patches), asked):
-            for query, row in zip(matrix.queries, _numbers(matrix), strict=True):
+        for each in matrices(layer, positions(patches), asked):
+            matrix = averaged(each, patches)
+            for (query, _), row in zip(rows_of(matrix), _numbers(matrix), strict=True):
                 dense = dict(zip(matrix.keys, row, strict=True))
                 numbers = [
                     [dense.get(patches.prefix_tokens + line * patches.cols + at) for at in range(patches.cols)]
                     for line in range(patches.rows)
                 ]
-                caption = f"{model}, {layer_name(layer)}, {matrix.name}: what {looker(query, patches)} looks at"
+                caption = f"{model}, {layer_name(layer)}, {matrix.name}: {looking(query, layer, patches)}"
                 yield Table(caption, columns, names, numbers)
 
 

@@ -1,4 +1,4 @@
-"""numpy arrays to regard.v1 tensors and back; called by the codec."""
+"""numpy arrays to regard.v1 tensors and back; encoding and decoding call it."""
 
 from typing import Any
 

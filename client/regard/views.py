@@ -1,5 +1,6 @@
 """Which view of attention fits an input and what to ask the server for it; `regard attend` and notebooks use this."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,6 +14,7 @@ Size = Literal["screen", "print"]
 CHARTS: tuple[View, ...] = ("entropy", "distance")
 _WITHOUT_HEADS: tuple[Measure, ...] = ("rollout", "contribution", "contribution_rollout")
 _OF_ONE_LAYER: tuple[Measure, ...] = ("weights", "contribution")
+_SELF_ONLY: tuple[Measure, ...] = ("rollout", "distance")
 _OF_PHOTOS: tuple[View, ...] = ("heads", "overlay", "queries", *CHARTS)
 _OF_TEXTS: tuple[View, ...] = ("matrix", "heads", "arcs", *CHARTS)
 
@@ -74,6 +76,12 @@ class Shown:
     attention: Attention
     truncated: bool = False
 
+    @classmethod
+    def join(cls, model: Model, parts: Sequence[Attention]) -> "Shown":
+        """Put together what a client's `attend` yielded of a model, layer by layer."""
+        whole = Attention.join(parts)
+        return cls(model.name, model.version, whole, whole.truncated)
+
 
 @dataclass(frozen=True, eq=False)
 class Answered:
@@ -109,8 +117,14 @@ def choose_view(wish: Wish, *, is_photo: bool) -> View:
 
 
 def request_for(view: View, wish: Wish, model: Model) -> AttentionRequest:
-    """Ask for just what a view shows."""
-    is_photo = model.patches is not None
+    """Ask for just what a view shows, and a chart or a rollout only of layers that have it.
+
+    A photo's network without a class token is asked for all rows, of which the pictures show the mean.
+
+    Raises:
+        InputError: No layer of the model has what the view shows.
+    """
+    has_class_token = model.patches is not None and model.patches.prefix_tokens > 0
     measure: Measure = (
         "entropy" if view == "entropy" else "distance" if view == "distance" else wish.measure or "weights"
     )
@@ -118,11 +132,11 @@ def request_for(view: View, wish: Wish, model: Model) -> AttentionRequest:
     # A photo's views are of chosen rows, beside which the server takes no drop_special: keys say the same.
     keyed = wish.drop_special and model.patches is not None and view not in CHARTS
     return AttentionRequest(
-        layers=wish.layers or ((-1,) if measure in _OF_ONE_LAYER else ()),
+        layers=wish.layers or ((-1,) if measure in _OF_ONE_LAYER else _able_layers(measure, model)),
         heads=wish.heads,
         reduce_heads=_reduction(view, measure, wish),
         rows=rows,
-        cls_only=is_photo and view in ("overlay", "heads") and not rows,
+        cls_only=has_class_token and view in ("overlay", "heads") and not rows,
         keys=_patch_positions(model.patches) if keyed and model.patches else (),
         measure=measure,
         residual_share=wish.residual_share,
@@ -155,6 +169,18 @@ def _default_view(wish: Wish, *, is_photo: bool) -> View:
     if len(wish.rows) > 1:
         return "queries"
     return "overlay" if len(wish.heads) == 1 or wish.reduce or wish.measure in _WITHOUT_HEADS else "heads"
+
+
+def _able_layers(measure: Measure, model: Model) -> tuple[int, ...]:
+    """Return the layers that have a measure; empty where all do. Cross-attention has neither distances nor rollouts."""
+    able = tuple(
+        place
+        for place, layer in enumerate(model.attention_layers)
+        if measure == "entropy" or (layer.kind != "cross" and (measure in _SELF_ONLY or layer.has_contributions))
+    )
+    if model.attention_layers and not able and measure in _SELF_ONLY:
+        raise InputError(f"--measure {measure}: {model.name} has cross-attention alone; expected self-attention")
+    return () if len(able) == len(model.attention_layers) else able
 
 
 def _reduction(view: View, measure: Measure, wish: Wish) -> HeadReduction | None:

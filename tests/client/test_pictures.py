@@ -11,7 +11,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
-from regard import AttentionRequest, Box, LayerAttention, PatchGrid, pictures
+from regard import Attention, AttentionRequest, Box, LayerAttention, PatchGrid, pictures
 from tests.client.fake import HEIGHT, WIDTH, photo_bytes
 
 GRID = PatchGrid(1, 2, 3, 16, WIDTH, HEIGHT, Box(15, 0, 75, 40))  # patches of 20 x 20 pixels
@@ -254,3 +254,73 @@ def _map_of(figure: Figure) -> NDArray[Any]:
 def _framed(axes: Axes) -> set[tuple[float, float]]:
     frames = (patch for patch in axes.patches if isinstance(patch, Rectangle) and not patch.get_fill())
     return {frame.get_xy() for frame in frames}
+
+
+BARE = PatchGrid(0, 2, 3, 16, WIDTH, HEIGHT, Box(15, 0, 75, 40))
+
+
+def _every_row(num_heads: int) -> LayerAttention:
+    """Six patches; each row of a head looks at one patch, half of them at the last."""
+    rows = np.eye(6, dtype=np.float32)[[5, 5, 5, 0, 1, 2]]
+    return _layer(np.tile(rows, (num_heads, 1, 1)), tuple(range(6)))
+
+
+def test_without_a_class_token_the_mean_of_all_rows_is_drawn() -> None:
+    """Titles say what was averaged, no patch is framed, and the numbers are those of the mean."""
+    photo = pictures.open_photo(photo_bytes())
+    one = pictures.overlay(photo, _every_row(1), BARE, model="siglip")
+    assert one.axes[0].get_title().replace("\n", " ").endswith("head 0: what all patches look at on average")
+    assert [patch for patch in one.axes[0].patches if isinstance(patch, Rectangle) and not patch.get_fill()] == []
+    np.testing.assert_allclose(_map_of(one), np.array([[1, 1, 1], [0, 0, 3]]) / 6, atol=1e-6)
+    grid = pictures.head_grid(photo, _every_row(2), BARE, model="siglip")
+    assert grid.get_suptitle() == "siglip · layer 11 · what all patches look at on average"
+    assert [axes.get_title() for axes in grid.axes[1:-1]] == ["head 0 · max 0.5", "head 1 · max 0.5"]
+    (table,) = pictures.tables(Attention((_every_row(1),), patches=BARE), model="siglip")
+    assert table.caption.endswith("what all patches look at on average")
+    np.testing.assert_allclose(np.array(table.rows, float), np.array([[1, 1, 1], [0, 0, 3]]) / 6, atol=1e-6)
+
+
+def test_a_chosen_patch_of_a_network_without_a_class_token_looks_alone() -> None:
+    """Position 0 is a patch there, framed and named as one."""
+    layer = _layer(np.full((1, 1, 6), 1 / 6, np.float32), queries=(0,))
+    figure = pictures.overlay(pictures.open_photo(photo_bytes()), layer, BARE, model="siglip")
+    assert figure.axes[0].get_title().replace("\n", " ").endswith("what the patch in row 0, column 0 looks at")
+
+
+def test_a_query_of_cross_attention_is_no_patch() -> None:
+    """What pools the patches, say: it is named by its number, and nothing is framed."""
+    layer = LayerAttention(4, "cross", ("head", "query", "key"), (0,), (0,), np.full((1, 1, 6), 1 / 6, np.float32))
+    figure = pictures.overlay(pictures.open_photo(photo_bytes()), layer, BARE, model="siglip")
+    title = figure.axes[0].get_title().replace("\n", " ")
+    assert title.endswith("what query 0 of the cross-attention looks at")
+    assert [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle) and not patch.get_fill()] == []
+
+
+@pytest.mark.parametrize("reduced", [False, True])
+def test_layers_with_different_numbers_of_heads_share_a_chart_and_a_table(reduced: bool) -> None:
+    """Each dot stands in its layer, missing heads are empty cells, and the possible maximum is not of a cross layer."""
+    layers = tuple(
+        LayerAttention(
+            number,
+            "cross" if number == 1 else "self",
+            ("query",) if reduced else ("head", "query"),
+            tuple(range(heads)),
+            tuple(range(7)),
+            np.full((7,) if reduced else (heads, 7), number + 1, np.float32),
+            measure="entropy",
+        )
+        for number, heads in enumerate((2, 4, 3))
+    )
+    attention = Attention(layers, patches=GRID)
+    (table,) = pictures.tables(attention, model="pvt")
+    chart = pictures.head_chart(attention, model="pvt")
+    dots = [len(np.asarray(each.get_offsets())) for each in chart.axes[0].collections if len(each.get_offsets())]
+    if reduced:
+        assert table.rows == [[1.0], [2.0], [3.0]]
+        assert "mean of each layer's heads" in chart.axes[0].get_title().replace("\n", " ")
+        return
+    assert [len([cell for cell in row if cell is not None]) for row in table.rows] == [2, 4, 3]
+    assert table.columns == ["head 0", "head 1", "head 2", "head 3"]
+    assert dots[:3] == [2, 4, 3]
+    legend = chart.legends[0] if chart.legends else chart.axes[0].get_legend()
+    assert "not of layer 1, cross-attention" in " ".join(text.get_text() for text in legend.get_texts())

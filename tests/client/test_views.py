@@ -1,10 +1,12 @@
 """Which view is taken, what does not fit, and what is asked of the server for it."""
 
+import dataclasses
 from typing import Any
 
 import pytest
 
-from regard import AttentionRequest, Client
+from regard import AttentionRequest, Client, PatchGrid
+from regard.answers import AttentionLayer
 from regard.sources import InputError
 from regard.views import Wish, choose_view, request_for
 
@@ -111,3 +113,37 @@ def test_a_photos_view_asks_for_just_what_it_shows(
 def test_a_texts_view_asks_for_just_what_it_shows(view: Any, wish: Wish, asked: dict[str, Any], client: Client) -> None:
     """All rows, heads reduced unless each is shown."""
     assert request_for(view, wish, client.model("minilm")) == AttentionRequest(**asked)
+
+
+@pytest.mark.parametrize("view", ["heads", "overlay"])
+def test_without_a_class_token_all_rows_are_asked_for(view: Any, client: Client) -> None:
+    """A server refuses cls_only there; a chosen patch still looks alone."""
+    model = dataclasses.replace(client.model("photos"), patches=PatchGrid(0, 2, 3, 16))
+    asked, chosen = request_for(view, Wish(), model), request_for(view, Wish(rows=(4,)), model)
+    assert (asked.cls_only, asked.rows, chosen.rows) == (False, (), (4,))
+
+
+MIXED = (AttentionLayer(0, "self", 3), AttentionLayer(1, "cross", 2), AttentionLayer(2, "causal", 3, False, True))
+
+
+@pytest.mark.parametrize(
+    ("wish", "layers"),
+    [
+        (Wish(measure="distance"), (0, 2)),
+        (Wish(measure="rollout"), (0, 2)),
+        (Wish(measure="contribution_rollout"), (2,)),
+        (Wish(measure="entropy"), ()),
+        (Wish(measure="distance", layers=(1,)), (1,)),
+    ],
+)
+def test_only_layers_that_can_answer_are_asked(wish: Wish, layers: tuple[int, ...], client: Client) -> None:
+    """Cross-attention has neither distances nor rollouts; who names a layer gets the server's own refusal."""
+    model = dataclasses.replace(client.model("minilm"), attention_layers=MIXED)
+    assert request_for(choose_view(wish, is_photo=False), wish, model).layers == layers
+
+
+def test_a_model_of_cross_attention_alone_has_no_distances(client: Client) -> None:
+    """It is said before the server is asked."""
+    model = dataclasses.replace(client.model("minilm"), attention_layers=MIXED[1:2])
+    with pytest.raises(InputError, match="--measure distance: minilm has cross-attention alone"):
+        request_for("distance", Wish(view="distance"), model)

@@ -10,6 +10,7 @@ from regard.answers import Classification, Embedding, Label, Timings
 from regard.attention import Attention, AttentionRequest
 from regard.explorer.photos import PhotoStore
 from regard.explorer.problems import invalid, photo_gone
+from regard.views import Shown
 
 # What is a share of 1, which float16 holds well.
 _SHARES = ("weights", "rollout", "contribution_rollout")
@@ -107,8 +108,8 @@ async def ask(client: AsyncClient, question: Question) -> Reply:
         "attention": question.attention,
     }
     if not (model.can_classify or model.can_embed):
-        whole = Attention.join([part async for part in client.attend(**given)])
-        return Reply(model.name, model.version, (), whole.truncated, whole, timings=None)
+        shown = Shown.join(model, [part async for part in client.attend(**given)])
+        return Reply(shown.model, shown.version, (), shown.truncated, shown.attention, timings=None)
     answer: Classification | Embedding = await (client.classify if model.can_classify else client.embed)(**given)
     return Reply(
         model=answer.model,

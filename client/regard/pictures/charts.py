@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 
 from regard.attention import Attention, AttentionRequest, LayerAttention
-from regard.matrices import HeadNumbers, head_names, head_numbers, positions
+from regard.matrices import HeadNumbers, counted, head_names, head_numbers, positions, reduction_of
 from regard.pictures.lettering import POINTS_PER_INCH, wrapped
 from regard.pictures.style import SCREEN, Style, canvas, legend_below, whole
 
@@ -47,7 +47,7 @@ def head_chart(
     most = max(len(layer.values) for layer in numbers)
     wanted = min(max(_SMALLEST_INCHES, max(_LAYER_INCHES, _HEAD_INCHES * most) * len(numbers) + 1.2), _LARGEST_INCHES)
     inches = style.width(wanted)
-    title = wrapped(_title(attention.layers[0], model, asked), inches, style.text_points + 2)
+    title = wrapped(_title(attention.layers, model, asked), inches, style.text_points + 2)
     height = min(_HEIGHT_INCHES, _HEIGHT_SHARE * inches + 1.0)
     drawn_on = canvas(style, on, inches, height + title.count("\n") * 0.2)
     axes = drawn_on.add_subplot()
@@ -61,12 +61,20 @@ def head_chart(
     return whole(drawn_on)
 
 
-def _title(layer: LayerAttention, model: str, asked: AttentionRequest | None) -> str:
+def _title(layers: Sequence[LayerAttention], model: str, asked: AttentionRequest | None) -> str:
+    layer = layers[0]
     what = "entropy of attention" if layer.measure == "entropy" else "attention distance"
-    rows = "1 row" if len(layer.queries) == 1 else f"{len(layer.queries)} rows"
-    heads = " of each head" if "head" in layer.axes else f", {head_names(layer, asked)[0]}"
+    counts = {len(each.queries) for each in layers}
+    rows = "each layer's rows" if len(counts) > 1 else "1 row" if counts == {1} else f"{len(layer.queries)} rows"
+    reduced = head_names(layer, asked)[0] if len({each.heads for each in layers}) == 1 else _fused(asked)
+    heads = " of each head" if "head" in layer.axes else f", {reduced}"
     valued = ", weighted by value lengths" if asked and asked.value_weighted else ""
     return f"{model} · {what}{heads}, mean over {rows}{valued}"
+
+
+def _fused(asked: AttentionRequest | None) -> str:
+    """Name a reduction of heads, of which some layers have more than others."""
+    return f"{reduction_of(asked)} of each layer's heads"
 
 
 def _draw_dots(axes: Axes, numbers: Sequence[HeadNumbers], inches: float, style: Style) -> None:
@@ -100,10 +108,13 @@ def _draw_dots(axes: Axes, numbers: Sequence[HeadNumbers], inches: float, style:
 
 def _mark_maximum(axes: Axes, attention: Attention, style: Style) -> None:
     count = _num_keys(attention)
-    if not count:
+    crossing = [layer.layer for layer in attention.layers if layer.kind == "cross"]
+    if not count or len(crossing) == len(attention.layers):
         return
     most = math.log(count)
-    axes.axhline(most, color=style.ink, linestyle="--", linewidth=1, label=f"possible maximum, ln {count} = {most:.2f}")
+    but = f" (not of {counted('layer', crossing)}, cross-attention)" if crossing else ""
+    label = f"possible maximum, ln {count} = {most:.2f}{but}"
+    axes.axhline(most, color=style.ink, linestyle="--", linewidth=1, label=label)
     axes.set_ylim(top=max(most * 1.08, axes.get_ylim()[1]))
 
 

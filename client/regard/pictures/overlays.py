@@ -6,7 +6,19 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from regard.attention import AttentionRequest, LayerAttention, PatchGrid
-from regard.matrices import Matrix, is_product, layer_name, looker, matrices, one_matrix, positions, unit_name
+from regard.matrices import (
+    Matrix,
+    averaged,
+    is_product,
+    layer_name,
+    looker,
+    looking,
+    matrices,
+    one_matrix,
+    positions,
+    rows_of,
+    unit_name,
+)
 from regard.pictures.lettering import height_inches, wrapped
 from regard.pictures.panels import Panel, draw_panels
 from regard.pictures.photos import darken_outside, draw_heat, frame_patch, patch_map, placed
@@ -31,7 +43,7 @@ def overlay(
     Args:
         photo: From `open_photo`; any resolution with the sides of the image that was sent.
         layer: An image's: weights or a rollout [H, Q, K], or [Q, K] where heads were reduced. Of several heads their
-            mean is drawn, of several rows the first.
+            mean is drawn, of several rows the first; of all rows of a network without a class token their mean.
         patches: The grid that came with it.
         model: Name for the title.
         asked: What was asked for, where the title should say so: a reduction other than the mean, value weighting.
@@ -41,18 +53,18 @@ def overlay(
     Raises:
         ValueError: Weights and grid do not fit together.
     """
-    matrix = one_matrix(layer, positions(patches), asked)
-    query, on_grid = matrix.queries[0], _maps(matrix, patches)[0]
+    matrix = averaged(one_matrix(layer, positions(patches), asked), patches)
+    query, on_grid = _maps(matrix, patches)[0]
     width, height, _ = placed(patches)
     inches = style.width(_WANTED_INCHES)
-    who = f"what {looker(query, patches)} looks at"
+    who = looking(query, layer, patches)
     over_photo = inches - _SCALE_INCHES
     title = wrapped(f"{model} · {layer_name(layer)} · {matrix.name}: {who}", over_photo, style.text_points + 2)
     photo_inches = (inches - 1.2) * height / width
     drawn_on = canvas(style, on, inches, photo_inches + height_inches(title, style.text_points + 2) + 0.3)
     axes = drawn_on.add_subplot()
     brightest, beyond = _scale_end(on_grid, layer)
-    heat = draw_heat(axes, photo, on_grid, patches, query, brightest=brightest)
+    heat = draw_heat(axes, photo, on_grid, patches, _framed(query, layer), brightest=brightest)
     darken_outside(axes, patches, style.paper)
     axes.set_title(title, color=style.ink, fontsize=style.text_points + 2)
     bar = drawn_on.colorbar(heat, ax=axes, pad=0.01, aspect=30, extend="max" if beyond else "neither")
@@ -72,18 +84,26 @@ def head_grid(
 ) -> Figure:
     """Draw the photo as the network saw it, then one panel for each head (and each query row) of a layer.
 
+    Where all rows of a network without a class token were sent, each panel shows their mean.
+
     Each panel runs from 0 to its own largest weight, which stands in its title: heads differ by an order of magnitude.
 
     Args and raises: as `overlay`.
     """
-    one_query = len(layer.queries) == 1
+    heads = [averaged(matrix, patches) for matrix in matrices(layer, positions(patches), asked)]
+    one_row = len(heads[0].weights) == 1
     panels = [
-        Panel(matrix.name if one_query else f"{matrix.name}, row {query}", query, on_grid, *_scale_end(on_grid, layer))
-        for matrix in matrices(layer, positions(patches), asked)
-        for query, on_grid in zip(matrix.queries, _maps(matrix, patches), strict=True)
+        Panel(
+            matrix.name if one_row else f"{matrix.name}, row {query}",
+            _framed(query, layer),
+            on_grid,
+            *_scale_end(on_grid, layer),
+        )
+        for matrix in heads
+        for query, on_grid in _maps(matrix, patches)
     ]
-    who = looker(layer.queries[0], patches) if one_query else "each row"
-    title = f"{model} · {layer_name(layer)} · what {who} looks at"
+    who = looking(rows_of(heads[0])[0][0], layer, patches) if one_row else "what each row looks at"
+    title = f"{model} · {layer_name(layer)} · {who}"
     return whole(draw_panels(photo, patches, panels, title, unit_name(layer, asked), style, on))
 
 
@@ -104,18 +124,30 @@ def query_maps(
     matrix = one_matrix(layer, positions(patches), asked)
     panels = [
         Panel(_place(query, patches), query, on_grid, *_scale_end(on_grid, layer))
-        for query, on_grid in zip(matrix.queries, _maps(matrix, patches), strict=True)
+        for query, on_grid in zip(matrix.queries, _grids(matrix, patches), strict=True)
     ]
     title = f"{model} · {layer_name(layer)} · {matrix.name}: what each framed patch looks at"
     drawn_on = draw_panels(photo, patches, panels, title, unit_name(layer, asked), style, on)
     for panel in panels:
-        frame_patch(drawn_on.axes[0], panel.query, patches)
+        if panel.query is not None:
+            frame_patch(drawn_on.axes[0], panel.query, patches)
     return whole(drawn_on)
 
 
-def _maps(matrix: Matrix, patches: PatchGrid) -> list[NDArray[np.floating]]:
-    """Return what each query looks at as [rows, cols]; keys that were not sent count as 0."""
-    dense = np.zeros((len(matrix.queries), positions(patches)), dtype=np.float32)
+def _maps(matrix: Matrix, patches: PatchGrid) -> list[tuple[int | None, NDArray[np.floating]]]:
+    """Return who looks, None for the mean of all, and at what, as [rows, cols]."""
+    who = [query for query, _ in rows_of(matrix)]
+    return list(zip(who, _grids(matrix, patches), strict=True))
+
+
+def _framed(query: int | None, layer: LayerAttention) -> int | None:
+    """The patch to frame: the queries of cross-attention lie nowhere on the photo, nor does a mean."""
+    return None if layer.kind == "cross" else query
+
+
+def _grids(matrix: Matrix, patches: PatchGrid) -> list[NDArray[np.floating]]:
+    """Return each row as [rows, cols]; keys that were not sent count as 0."""
+    dense = np.zeros((len(matrix.weights), positions(patches)), dtype=np.float32)
     dense[:, list(matrix.keys)] = np.nan_to_num(matrix.weights)
     return [patch_map(row, patches) for row in dense]
 

@@ -21,10 +21,18 @@ _WANTED_INCHES, _SCALE_INCHES, _EDGE_INCHES = 11.9, 0.9, 0.1
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """One map: its name, who looks, the numbers, where its scale ends, and whether there are any beyond."""
+    """One map.
+
+    Attributes:
+        title: Its name.
+        query: The position that looks; None where it has no place on the photo.
+        on_grid: The numbers, [rows, cols].
+        end: Where its scale ends.
+        beyond: Whether there are numbers beyond.
+    """
 
     title: str
-    query: int
+    query: int | None
     on_grid: NDArray[floating]
     end: float
     beyond: bool

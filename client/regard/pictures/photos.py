@@ -80,7 +80,7 @@ def draw_heat(
     photo: Image.Image,
     on_grid: NDArray[np.floating],
     patches: PatchGrid,
-    query: int,
+    query: int | None,
     *,
     brightest: float | None = None,
 ) -> ScalarMappable:
@@ -100,7 +100,8 @@ def draw_heat(
         extent=(box.left, box.right, box.bottom, box.top),
     )
     axes.set(xlim=(0, width), ylim=(height, 0))
-    frame_patch(axes, query, patches)
+    if query is not None:
+        frame_patch(axes, query, patches)
     return heat
 
 

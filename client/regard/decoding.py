@@ -1,10 +1,6 @@
-"""Builds requests and reads answers, without any network; both clients call it."""
+"""Reads answers into what callers get, without any network; both clients call it."""
 
-import os
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,136 +17,19 @@ from regard.answers import (
     Timings,
     VersionState,
 )
-from regard.attention import (
-    Attention,
-    AttentionKind,
-    AttentionRequest,
-    Box,
-    HeadReduction,
-    LayerAttention,
-    Measure,
-    PatchGrid,
-    Token,
-)
-from regard.tensors import DTYPE_NAMES, DTYPES, read_tensor, write_tensor
+from regard.attention import Attention, AttentionKind, Box, LayerAttention, PatchGrid, Token
+from regard.encoding import MEASURES
+from regard.tensors import DTYPE_NAMES, read_tensor
 from regard.v1 import regard_pb2 as rpc
 from regard.v1 import types_pb2 as pb
-
-ImageSource = bytes | str | os.PathLike[str]
-"""A JPEG, PNG or WebP file: its bytes, or its path."""
 
 _KINDS: dict[pb.AttentionKind, AttentionKind] = {
     pb.ATTENTION_KIND_SELF: "self",
     pb.ATTENTION_KIND_CROSS: "cross",
     pb.ATTENTION_KIND_CAUSAL: "causal",
 }
-_HEAD_REDUCTIONS: dict[HeadReduction | None, pb.HeadReduction] = {
-    None: pb.HEAD_REDUCTION_UNSPECIFIED,
-    "mean": pb.HEAD_REDUCTION_MEAN,
-    "max": pb.HEAD_REDUCTION_MAX,
-    "min": pb.HEAD_REDUCTION_MIN,
-}
-_MEASURES: dict[Measure, pb.AttentionMeasure] = {
-    "weights": pb.ATTENTION_MEASURE_UNSPECIFIED,
-    "rollout": pb.ATTENTION_MEASURE_ROLLOUT,
-    "entropy": pb.ATTENTION_MEASURE_ENTROPY,
-    "distance": pb.ATTENTION_MEASURE_DISTANCE,
-    "contribution": pb.ATTENTION_MEASURE_CONTRIBUTION,
-    "contribution_rollout": pb.ATTENTION_MEASURE_CONTRIBUTION_ROLLOUT,
-}
-_MEASURE_NAMES = {number: name for name, number in _MEASURES.items()}
+_MEASURE_NAMES = {number: name for name, number in MEASURES.items()}
 _MODALITIES: dict[pb.Modality, Modality] = {pb.MODALITY_TEXT: "text", pb.MODALITY_IMAGE: "image"}
-
-
-def predict_request(
-    inputs: Mapping[str, NDArray[Any]],
-    model: str,
-    version: str,
-    outputs: Sequence[str],
-    attention: AttentionRequest | None,
-    priority: int,
-) -> rpc.PredictRequest:
-    """Build a request from arrays by input name; TypeError names an input of a type that cannot travel."""
-    return rpc.PredictRequest(
-        model=model,
-        version=version,
-        inputs={name: write_tensor(name, array) for name, array in inputs.items()},
-        outputs=outputs,
-        attention=_write_attention(attention),
-        priority=priority,
-    )
-
-
-def classify_request(
-    image: ImageSource | None,
-    text: str | None,
-    model: str,
-    version: str,
-    top_k: int,
-    truncate: bool,
-    attention: AttentionRequest | None,
-    priority: int,
-) -> rpc.ClassifyRequest:
-    """Build a request from an image or a text; ValueError unless it is exactly one of them, OSError on a lost file."""
-    return rpc.ClassifyRequest(
-        model=model,
-        version=version,
-        image=_image_bytes(image, text),
-        text=text,
-        top_k=top_k,
-        truncate=truncate,
-        attention=_write_attention(attention),
-        priority=priority,
-    )
-
-
-def embed_request(
-    image: ImageSource | None,
-    text: str | None,
-    model: str,
-    version: str,
-    truncate: bool,
-    attention: AttentionRequest | None,
-    priority: int,
-) -> rpc.EmbedRequest:
-    """Build a request from an image or a text; ValueError unless it is exactly one of them, OSError on a lost file."""
-    return rpc.EmbedRequest(
-        model=model,
-        version=version,
-        image=_image_bytes(image, text),
-        text=text,
-        truncate=truncate,
-        attention=_write_attention(attention),
-        priority=priority,
-    )
-
-
-def attend_request(
-    image: ImageSource | None,
-    text: str | None,
-    inputs: Mapping[str, NDArray[Any]] | None,
-    model: str,
-    version: str,
-    truncate: bool,
-    attention: AttentionRequest | None,
-    priority: int,
-) -> rpc.AttendRequest:
-    """Build a request from an image, a text or arrays; ValueError unless it is exactly one of them."""
-    request = rpc.AttendRequest(
-        model=model, version=version, truncate=truncate, attention=_write_attention(attention), priority=priority
-    )
-    if inputs is None:
-        image_bytes = _image_bytes(image, text)
-        if image_bytes is None:
-            request.text = text or ""
-        else:
-            request.image = image_bytes
-        return request
-    if image is not None or text is not None:
-        raise ValueError("give an image, a text or inputs, exactly one of them")
-    for name, array in inputs.items():
-        request.tensors.tensors[name].CopyFrom(write_tensor(name, array))
-    return request
 
 
 def read_attended(answer: rpc.AttendResponse, first: Attention | None) -> Attention:
@@ -228,32 +107,6 @@ def read_model(model: pb.Model) -> Model:
 def read_version(version: rpc.VersionState) -> VersionState:
     """Read what the server says of a version."""
     return VersionState(version.model, version.version, version.state, version.reason)
-
-
-def _image_bytes(image: ImageSource | None, text: str | None) -> bytes | None:
-    if (image is None) == (text is None):
-        raise ValueError(f"give an image or a text, exactly one of them; got {'neither' if text is None else 'both'}")
-    return image if image is None or isinstance(image, bytes) else Path(image).read_bytes()
-
-
-def _write_attention(attention: AttentionRequest | None) -> pb.AttentionRequest | None:
-    if attention is None:
-        return None
-    return pb.AttentionRequest(
-        layers=attention.layers,
-        heads=attention.heads,
-        head_reduction=_HEAD_REDUCTIONS[attention.reduce_heads],
-        rows=attention.rows,
-        cls_only=attention.cls_only,
-        dtype=DTYPES[attention.dtype],
-        keys=attention.keys,
-        measure=_MEASURES[attention.measure],
-        residual_share=attention.residual_share,
-        value_weighted=attention.value_weighted,
-        top_k=attention.top_k,
-        drop_special=attention.drop_special,
-        renormalize=attention.renormalize,
-    )
 
 
 def _read_attention(attention: pb.Attention, truncated: bool = False) -> Attention:
