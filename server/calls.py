@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, TypeVar
 
@@ -113,7 +114,8 @@ class Calls:
                 code = InternalFault.code
                 raise InternalFault from error
             finally:
-                self._metrics.observe_end(method, self._label(model), code.name, own.client)
+                seconds = (time.perf_counter_ns() - own.started_ns) / 1e9
+                self._metrics.observe_end(method, self._label(model), code.name, own.client, seconds)
                 end(own, code.name, message)
                 set_outcome(span, code.name, own.client)
                 self._in_flight -= 1

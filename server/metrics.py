@@ -31,6 +31,13 @@ class Metrics:
         self.requests = Counter(
             "regard_requests", "Requests answered, by outcome", ["method", "model", "code"], registry=registry
         )
+        self.request_seconds = Histogram(
+            "regard_request_seconds",
+            "Time of a request in the server, however it ended",
+            ["method"],
+            buckets=_SECONDS,
+            registry=registry,
+        )
         self.stages = Histogram(
             "regard_stage_seconds",
             "Time of answered requests in each stage: decode, queue, compute, encode; by graph: plain, tapped (for"
@@ -127,8 +134,9 @@ class Metrics:
         durations = {"compute_input": times.join_ns, "compute_infer": times.run_ns, "compute_output": times.part_ns}
         self.statistics.of(model, version).add_batch(load.rows, durations)
 
-    def observe_end(self, method: str, model: str, code: str, client: str) -> None:
+    def observe_end(self, method: str, model: str, code: str, client: str, seconds: float) -> None:
         """Count a request that has ended, however."""
+        self.request_seconds.labels(method).observe(seconds)
         self.requests.labels(method, model, code).inc()
         if client:
             self.client_requests.labels(client, code).inc()

@@ -57,6 +57,7 @@ async def test_metrics_tell_what_was_asked_and_what_it_cost(running: Running) ->
     assert found[("regard_client_compute_seconds_total", "anyone")] > 0
     assert (found[("regard_requests_in_flight",)], found[("regard_lanes_busy",)], found[("regard_ready",)]) == (0, 0, 1)
     assert found[("regard_lanes",)] == 2
+    assert found[("regard_request_seconds_count", "Embed")] == 2
     assert found[("regard_batch_rows_sum", "tiny-text")] == 1
     assert found[("regard_batch_padding_ratio_count", "tiny-text")] == 1
     assert found[("regard_attention_sent_bytes_total", "tiny-text")] == 4 * 4

@@ -1,0 +1,1 @@
+"""What runs regard elsewhere: images, compose files, Prometheus, Grafana, Envoy, Kubernetes."""
