@@ -56,7 +56,7 @@ bench-long: $(READY) ## The same over ten minutes of memory, more rounds and lon
 audit: $(READY) ## Look for known holes in the pinned dependencies; asks PyPI
 	$(PYTHON) -m venv build/audit
 	build/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1
-	build/audit/bin/pip-audit --requirement constraints.txt --no-deps --disable-pip
+	build/audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
 
 image: ## Build the serving image
 	docker build --target server --tag regard-server .

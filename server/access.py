@@ -194,7 +194,10 @@ class Access:
             quota = known.quota if known and known.quota.rates == rates else Quota(name, *rates)
             client = clients[name] = Client(name, entry.allow, quota)
             digests = [hashlib.sha256(token.encode()).digest() for token in entry.tokens]
-            by_digest |= dict.fromkeys([*digests, *map(bytes.fromhex, entry.token_sha256)], client)
+            digests += map(bytes.fromhex, entry.token_sha256)
+            if entry.certificate in by_certificate or not by_digest.keys().isdisjoint(digests):
+                raise ValueError(f"{self._file}: clients.{name}: expected tokens and a certificate of its own")
+            by_digest |= dict.fromkeys(digests, client)
             if entry.certificate:
                 by_certificate[entry.certificate] = client
         self._clients, self._by_digest, self._by_certificate = clients, by_digest, by_certificate

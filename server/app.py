@@ -10,7 +10,7 @@ from importlib.metadata import version
 
 import grpc
 import onnxruntime
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from regard.v1 import regard_pb2
@@ -22,6 +22,7 @@ from server.config import Config
 from server.contract import Contract
 from server.device import Device, choose_device, share_cpus
 from server.errors import EngineFault
+from server.health import Health
 from server.http import MetricsServer
 from server.listening import bind, check_exposure, make_access, make_server, read_certificates
 from server.metrics import Metrics
@@ -41,8 +42,7 @@ _SERVICES = (
     regard_pb2.DESCRIPTOR.services_by_name["RegardService"].full_name,
     open_inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
 )
-_SERVING = health_pb2.HealthCheckResponse.SERVING
-_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+_HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 # How long a stopping server still answers callers who have not heard of it, then waits for streams to end.
 _LAST_MOMENT_SECONDS = 0.25
 
@@ -105,7 +105,7 @@ async def serve(config: Config, stop: asyncio.Event, announce: Callable[[Started
         add_GRPCInferenceServiceServicer_to_server(inference, registrar)
         await server.start()
         for name in ("", *_SERVICES):
-            await healths.set(name, _SERVING)
+            await healths.tell(name, serving=True)
         ready = True
         if config.watch:
             watching = asyncio.create_task(watch(config.models, repository))
@@ -114,7 +114,7 @@ async def serve(config: Config, stop: asyncio.Event, announce: Callable[[Started
         announce(Started(address, web.address, device, contracts, time.monotonic() - started_at))
         fault = await _wait(stop, scheduler, config.watchdog_seconds)
         ready = False
-        await healths.enter_graceful_shutdown()
+        await healths.stop()
         if fault:
             abandoned, scheduler = scheduler, None  # whose lanes would be waited for
             await _give_up(server, calls, abandoned)
@@ -180,18 +180,16 @@ def _make_scheduler(config: Config, lanes: int, metrics: Metrics, tracing: Traci
     return Scheduler(limits, admission, lanes, metrics, config.max_queue_delay_ms / 1e3, tracing)
 
 
-def _add_health(registrar: Registrar) -> health.aio.HealthServicer:
-    servicer = health.aio.HealthServicer()
+def _add_health(registrar: Registrar) -> Health:
+    servicer = Health()
     health_pb2_grpc.add_HealthServicer_to_server(servicer, registrar)  # type: ignore[arg-type]
-    reflection.enable_server_reflection([*_SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME], registrar)  # type: ignore[arg-type]
+    reflection.enable_server_reflection([*_SERVICES, _HEALTH, reflection.SERVICE_NAME], registrar)  # type: ignore[arg-type]
     return servicer
 
 
-async def _tell(
-    name: str, newest: LoadedModel | None, healths: health.aio.HealthServicer, metrics: Metrics, device: Device
-) -> None:
+async def _tell(name: str, newest: LoadedModel | None, healths: Health, metrics: Metrics, device: Device) -> None:
     """Let health and metrics say whether a model is served."""
-    await healths.set(name, _SERVING if newest else _NOT_SERVING)
+    await healths.tell(name, serving=newest is not None)
     metrics.forget_model(name)
     if newest:
         contract = newest.contract

@@ -124,7 +124,7 @@ class Calls:
 
     def _admit(self, own: Record, metadata: Mapping[str, str | bytes], context: Context) -> None:
         """Refuse at the door; requests that are being decoded count as waiting, since they hold memory too."""
-        client = self._access.identify(metadata, _certificate_names(context))
+        client = self._access.identify(metadata, certificate_names(context))
         own.client = client.name
         self._access.check(client, own.method)
         if self.refusing:
@@ -136,7 +136,7 @@ class Calls:
         current.set(client)
 
 
-def _certificate_names(context: Context) -> list[str]:
+def certificate_names(context: Context) -> list[str]:
     """Names on the caller's certificate; TLS has checked that its authority is known."""
     peer = context.auth_context() or {}
     kinds = ("x509_common_name", "x509_subject_alternative_name")

@@ -8,11 +8,13 @@ from typing import Any
 import grpc
 
 from server.access import Access
+from server.calls import Context, certificate_names
 from server.config import Config
 from server.errors import ServerError, StartError
 from server.tls import Certificates, TlsFiles
 
 _OPEN_SERVICES = ("/grpc.health.v1.Health/",)
+_REFLECTION = "/grpc.reflection."
 _MANY_STREAMS = 1024  # of one connection; what a balancer in front needs
 
 
@@ -115,20 +117,40 @@ class _Gate(grpc.aio.ServerInterceptor):
     ) -> Any:
         """Return the method's handler, or one that refuses."""
         metadata = dict(handler_call_details.invocation_metadata or ())
-        by_certificate = self._access.knows_certificates and "authorization" not in metadata
-        # A certificate is only seen once the call has begun: calls looks at it.
-        if not by_certificate and not handler_call_details.method.startswith(_OPEN_SERVICES):
-            try:
-                self._access.identify(metadata)
-            except ServerError as error:
-                return _refusal(error.with_traceback(None))
+        method = handler_call_details.method
+        if method.startswith(_OPEN_SERVICES):
+            return await continuation(handler_call_details)
+        if self._access.knows_certificates and "authorization" not in metadata and not method.startswith(_REFLECTION):
+            # A certificate is only seen once the call has begun.
+            return self._look_later(await continuation(handler_call_details))
+        try:
+            self._access.identify(metadata)
+        except ServerError as error:
+            return _refusal(error.with_traceback(None))
         return await continuation(handler_call_details)
+
+    def _look_later(self, handler: Any) -> Any:
+        """Let a method look at the certificate itself; streams do so at every request (see calls)."""
+        if handler is None or not handler.unary_unary:
+            return handler
+
+        async def run(request: Any, context: Context) -> Any:
+            try:
+                self._access.identify({}, certificate_names(context))
+            except ServerError as raised:
+                error = raised.with_traceback(None)
+            else:
+                return await handler.unary_unary(request, context)
+            await context.abort(error.code, str(error), error.trailers)
+            raise AssertionError("abort always raises")
+
+        return grpc.unary_unary_rpc_method_handler(run, handler.request_deserializer, handler.response_serializer)
 
 
 def _refusal(error: ServerError) -> "grpc.RpcMethodHandler[Any, Any]":
     """Make a handler that refuses without reading; for gRPC every method is a stream of messages."""
 
-    async def refuse(requests: object, context: grpc.aio.ServicerContext[Any, Any]) -> None:
+    async def refuse(requests: object, context: Context) -> None:
         await context.abort(error.code, str(error), error.trailers)
 
     return grpc.stream_stream_rpc_method_handler(refuse)

@@ -122,9 +122,8 @@ class Pipeline:
         *,
         here: bool,
     ) -> Answer[Result]:
-        client = current.get()
         if attention is not None:
-            client.require("attention", "attention")
+            current.get().require("attention", "attention")
         prepared = prepare() if here else await self._in_worker(prepare)
         plan = self._plan(model, prepared, attention)
         decoded_ns = time.perf_counter_ns()
@@ -134,10 +133,6 @@ class Pipeline:
         work = Work(graph, model.contract, prepared.inputs, prepared.rows, prepared.length, outputs, wanted)
         with model.usage.inputs(work.held_bytes):
             computed = await self._cache.compute(work, urgency.deadline, urgency.priority)
-        if computed.batch_size:
-            seconds = computed.compute_ns / 1e9 * prepared.rows / computed.batch_size
-            client.quota.charge(seconds)
-            self._metrics.client_seconds.labels(client.name).inc(seconds)
         encoding_ns = time.perf_counter_ns()
         outcome = Outcome(prepared, plan, computed.results.outputs, computed.results.attentions)
         result = await self._encode(lambda: encode(outcome), computed)

@@ -11,8 +11,8 @@ _BURST_SECONDS = 1.0  # what may be used at once after a pause
 class Quota:
     """What a client has left; lives in the event loop.
 
-    A request is let in while something is left of both; what it costs is known afterwards, so that time may go below
-    nothing, and then nobody is let in until it has come back.
+    A request is let in while something is left of both. What it is expected to cost is held until what it cost is
+    known; time may go below nothing by one request, and then nobody is let in until it has come back.
     """
 
     def __init__(
@@ -41,15 +41,27 @@ class Quota:
         Raises:
             TooBusy: The client has used what it may; says when to come back.
         """
-        for bucket, what, needed in ((self._requests, "requests", 1.0), (self._seconds, "seconds of the engine", 0.0)):
-            if (wait_seconds := bucket.wait_seconds(needed)) > 0:
-                message = f"{self._name} has used its quota of {bucket.rate:g} {what} a second"
-                raise TooBusy(message, wait_seconds, "quota")
+        self._check(self._requests, "requests", 1.0)
+        self._check(self._seconds, "seconds of the engine", 0.0)
         self._requests.take(1.0)
 
-    def charge(self, seconds: float) -> None:
-        """Count the engine's time that a request took."""
+    def hold(self, seconds: float) -> None:
+        """Set aside what a request is expected to take of the engine, so that a burst cannot spend a second twice.
+
+        Raises:
+            TooBusy: As for admit; others of the client may have been let in meanwhile.
+        """
+        self._check(self._seconds, "seconds of the engine", 0.0)
         self._seconds.take(seconds)
+
+    def settle(self, held_seconds: float, seconds: float) -> None:
+        """Replace what was held by what the request really took, nothing where it never ran."""
+        self._seconds.take(seconds - held_seconds)
+
+    def _check(self, bucket: "_Bucket", what: str, needed: float) -> None:
+        if (wait_seconds := bucket.wait_seconds(needed)) > 0:
+            message = f"{self._name} has used its quota of {bucket.rate:g} {what} a second"
+            raise TooBusy(message, wait_seconds, "quota")
 
 
 class _Bucket:

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Any, NoReturn
 
+from server.access import Client, current
 from server.batching import BatchLimits, Results, Work
 from server.dispatch import Dispatcher, Finished
 from server.errors import DeadlinePassed, Reason, ServerError, ShuttingDown, TooBusy
@@ -54,7 +55,13 @@ class _Reply:
     future: asyncio.Future[Computed]
     arrived_ns: int
     estimate_seconds: float
-    trace: Any = None
+    trace: Any
+    client: Client
+    held_seconds: float
+
+    def settle(self, seconds: float = 0.0) -> None:
+        """Charge the client for what was computed, whether or not it still waits."""
+        self.client.quota.settle(self.held_seconds, seconds)
 
 
 class Margin:
@@ -127,7 +134,7 @@ class Scheduler:
             priority: 1 is served first; among equals, whoever's deadline is nearest.
 
         Raises:
-            TooBusy: Too many requests, bytes or seconds are in the queue.
+            TooBusy: Too many requests, bytes or seconds are in the queue, or the client's quota is used.
             DeadlinePassed: The deadline cannot be met, or passed in the queue.
             ShuttingDown: The server stopped before its turn came.
             InternalFault: The engine failed on this very request.
@@ -154,6 +161,7 @@ class Scheduler:
         """Answer everything that waits with ShuttingDown, and everything that comes."""
         self._refusing = True
         for entry in self._dispatcher.clear():
+            entry.reply.settle()
             _resolve(entry, ShuttingDown("the server is stopping"))
 
     async def watch(self, limit_seconds: float) -> str:
@@ -192,7 +200,10 @@ class Scheduler:
             self._refuse(
                 f"an answer would take about {wait_seconds:.1f} s (the server's --max-queue-seconds)", "seconds"
             )
-        reply = _Reply(self._loop.create_future(), time.perf_counter_ns(), wait_seconds, current_context())
+        client, cost_seconds = current.get(), work.graph.cost.seconds(work.rows, work.length)
+        client.quota.hold(cost_seconds)
+        future, trace = self._loop.create_future(), current_context()
+        reply = _Reply(future, time.perf_counter_ns(), wait_seconds, trace, client, cost_seconds)
         entry = Entry(work, reply, priority, due, now, expires)
         if self._dispatcher.add(entry) and self._soon is None:
             # Once everything that has arrived in this turn of the event loop is queued.
@@ -214,6 +225,7 @@ class Scheduler:
             return await entry.reply.future
         finally:
             if self._dispatcher.remove(entry):  # the caller hung up while it waited
+                entry.reply.settle()
                 self._metrics.dropped.labels("cancelled").inc()
 
     def _wake(self) -> None:
@@ -233,10 +245,14 @@ class Scheduler:
         contract, compute_ns = finished.batch[0].work.contract, finished.times.total_ns
         for entry, outcome in zip(finished.batch, finished.outcomes, strict=True):
             if isinstance(outcome, Results):
+                seconds = compute_ns / 1e9 * entry.work.rows / load.rows
+                entry.reply.settle(seconds)
+                self._metrics.client_seconds.labels(entry.reply.client.name).inc(seconds)
                 queue_ns = finished.started_ns - entry.reply.arrived_ns
                 self._margin.learn(entry.reply.estimate_seconds, (now_ns - entry.reply.arrived_ns) / 1e9)
                 _resolve(entry, Computed(outcome, queue_ns, compute_ns, load.rows))
             else:
+                entry.reply.settle(entry.reply.held_seconds)  # it was tried, and nobody measured for how long
                 _resolve(entry, outcome)
         graph, times = finished.batch[0].work.graph_kind, finished.times
         self._metrics.observe_batch(contract.name, str(contract.version), graph, load, times)
@@ -244,6 +260,7 @@ class Scheduler:
         self._tracing.batch(contract.name, load.rows, [entry.reply.trace for entry in finished.batch], steps)
 
     def _expire(self, entry: _Entry) -> None:
+        entry.reply.settle()
         self._metrics.dropped.labels("expired").inc()
         _resolve(entry, DeadlinePassed("the deadline passed while the request waited"))
 

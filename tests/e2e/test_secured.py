@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import urllib.request
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -19,20 +20,21 @@ TOKEN = "the-token-of-the-tests"  # noqa: S105 -- for this server alone
 
 @pytest.fixture
 def files(tmp_path: Path) -> Path:
-    """A folder with an authority, a certificate and its key, a token, and who has it."""
+    """A folder with an authority, the server's and a caller's certificates and keys, a token, and who has it."""
     authority = trustme.CA()
-    issued = authority.issue_cert("localhost")
     (tmp_path / "ca.pem").write_bytes(authority.cert_pem.bytes())
-    (tmp_path / "cert.pem").write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
-    (tmp_path / "key.pem").write_bytes(issued.private_key_pem.bytes())
+    for prefix, name in (("", "localhost"), ("own-", "caller.example")):
+        issued = authority.issue_cert(name)
+        (tmp_path / f"{prefix}cert.pem").write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
+        (tmp_path / f"{prefix}key.pem").write_bytes(issued.private_key_pem.bytes())
     (tmp_path / "token").write_text(f"{TOKEN}\n")
     (tmp_path / "clients.toml").write_text(f'[clients.tests]\ntokens = ["{TOKEN}"]\n')
     return tmp_path
 
 
-def secured(start_process: StartProcess, files: Path) -> "AbstractContextManager[ServerProcess]":
+def secured(start_process: StartProcess, files: Path, *more: str) -> "AbstractContextManager[ServerProcess]":
     """Start the server; strangers may reach it."""
-    arguments = ["--tls-cert", "cert.pem", "--tls-key", "key.pem", "--clients", "clients.toml"]
+    arguments = ["--tls-cert", "cert.pem", "--tls-key", "key.pem", "--clients", "clients.toml", *more]
     arguments = [str(files / one) if not one.startswith("--") else one for one in arguments]
     return start_process("--models", str(GOLDEN_MODELS), "--listen", "0.0.0.0:0", *arguments)
 
@@ -73,6 +75,31 @@ def test_our_clients_speak_tls_and_show_a_token(files: Path, start_process: Star
         metrics = server.printed[-2].partition("http://")[2].partition("/")[0]
         healthy = run("server.healthcheck", REGARD_TLS_CERT=str(files / "cert.pem"), REGARD_METRICS=metrics)
         assert healthy.returncode == 0, healthy.stderr
+
+
+def test_the_command_line_and_the_page_show_a_certificate(files: Path, start_process: StartProcess) -> None:
+    """With mutual TLS, from the environment and from flags; without one there is no answer."""
+    (files / "clients.toml").write_text('[clients.caller]\ncertificate = "caller.example"\n')
+    with secured(start_process, files, "--tls-client-ca", "ca.pem") as server:
+        address = f"localhost:{server.address.rpartition(':')[2]}"
+        trusted = {"REGARD_SERVER": address, "REGARD_CA": str(files / "ca.pem")}
+        own = {"REGARD_CERT": str(files / "own-cert.pem"), "REGARD_KEY": str(files / "own-key.pem")}
+        done = run("regard", "models", **trusted, **own)
+        assert (done.returncode, "tiny-text" in done.stdout) == (0, True), done.stderr
+        flags = ["--cert", own["REGARD_CERT"], "--key", own["REGARD_KEY"]]
+        assert run("regard", *flags, "models", **trusted).returncode == 0
+        assert run("regard", "models", **trusted).returncode == 1
+        command = [sys.executable, "-m", "regard", "explore", "--no-open", "--listen", "127.0.0.1:0"]
+        with subprocess.Popen(
+            command, env=environment() | trusted | own, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as process:
+            try:
+                assert process.stdout is not None
+                url = process.stdout.readline().strip()
+                with urllib.request.urlopen(f"{url}api/models", timeout=30) as models:  # noqa: S310 -- the page's own
+                    assert b"tiny-text" in models.read()
+            finally:
+                process.kill()
 
 
 def test_identities_that_cannot_be_read_are_refused(tmp_path: Path) -> None:

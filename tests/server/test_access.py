@@ -130,6 +130,14 @@ def test_a_changed_file_is_taken_and_one_that_is_damaged_is_not(file: Path, capl
             "requests_per_second: Input should be greater than 0",
         ),
         ("secret", "not TOML"),
+        (
+            '[clients.a]\ntokens = ["a-secret-of-both-of-them"]\n[clients.b]\ntokens = ["a-secret-of-both-of-them"]',
+            "clients.b: expected tokens and a certificate of its own",
+        ),
+        (
+            '[clients.a]\ncertificate = "x"\n[clients.b]\ncertificate = "x"',
+            "clients.b: expected tokens and a certificate of its own",
+        ),
     ],
 )
 def test_a_file_that_cannot_be_used_stops_the_start_and_shows_no_secret(

@@ -7,9 +7,11 @@ import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from onnx import TensorProto, helper
 from PIL import Image
 
@@ -95,6 +97,23 @@ async def test_whoever_pings_without_end_is_shown_the_door(running: Running) -> 
     assert (await running.stub.Embed(TEXT)).model == "tiny-text"
 
 
+async def test_a_watch_of_health_that_ends_leaves_the_others(running: Running) -> None:
+    """A stranger who watches the same and hangs up; whoever stays is told what changes."""
+    health: Any = health_pb2_grpc.HealthStub(running.channel)
+    asked = health_pb2.HealthCheckRequest(service="tiny-text")
+    staying, leaving = health.Watch(asked), health.Watch(asked)
+    assert (await staying.read()).status == (await leaving.read()).status == health_pb2.HealthCheckResponse.SERVING
+    leaving.cancel()
+    assert await leaving.code() is grpc.StatusCode.CANCELLED
+    again = health.Watch(asked)  # which the server sees after the end
+    await again.read()
+    await running.stub.UnloadModel(api.UnloadModelRequest(model="tiny-text"))
+    told = await asyncio.wait_for(staying.read(), 30)
+    assert told.status == health_pb2.HealthCheckResponse.NOT_SERVING
+    await running.stub.LoadModel(api.LoadModelRequest(model="tiny-text"))
+    assert (await staying.read()).status == health_pb2.HealthCheckResponse.SERVING
+
+
 async def test_connections_beyond_the_limit_are_closed(start: Serve) -> None:
     """Those that are there stay, and new ones find room when others have gone."""
     async with start(max_connections=3) as running:
@@ -120,7 +139,9 @@ def write_model(folder: Path, location: str) -> None:
     (folder / "model.onnx").write_bytes(model.SerializeToString())
 
 
-@pytest.mark.parametrize("location", ["../secret.bin", "{outside}/secret.bin", "link.bin", "a/../../secret.bin"])
+@pytest.mark.parametrize(
+    "location", ["../secret.bin", "{outside}/secret.bin", "link.bin", "up/secret.bin", "a/../../secret.bin"]
+)
 async def test_a_model_cannot_read_what_lies_outside_its_folder(location: str, start: Serve, tmp_path: Path) -> None:
     """By a way up, by an absolute path, by a link: the file of a stranger would be its weights, and come back."""
     (tmp_path / "models" / "spy").mkdir(parents=True)
@@ -128,6 +149,7 @@ async def test_a_model_cannot_read_what_lies_outside_its_folder(location: str, s
     folder = tmp_path / "models" / "spy" / "1"
     write_model(folder, location.format(outside=folder.parent))
     (folder / "link.bin").symlink_to(folder.parent / "secret.bin")
+    (folder / "up").symlink_to(folder.parent)
     with pytest.raises(StartError, match="External data path validation failed"):
         async with start(models=tmp_path / "models"):
             pass
