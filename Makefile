@@ -6,7 +6,7 @@ READY := $(VENV)/.ready
 STUBS := client/regard/v1 $(addprefix server/oip/open_inference_pb2,.py .pyi _grpc.py)
 SOURCES := server model export training client bench examples tests
 
-.PHONY: help setup demo test test-install lint types proto proto-check bench bench-long audit image check clean
+.PHONY: help setup demo test test-install test-containers lint types proto proto-check bench bench-long audit image sbom check clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -29,6 +29,9 @@ test: $(READY) ## Run the tests
 
 test-install: $(READY) ## Tests that install: the server alone, serving the embedded model; KServe's client, asking
 	$(BIN)/python -m pytest -m install
+
+test-containers: $(READY) ## Build the images and run the stack, where a Docker engine is there
+	$(BIN)/python -m pytest -m containers tests/containers
 
 lint: $(READY) ## Check style
 	$(BIN)/ruff check .
@@ -58,8 +61,11 @@ audit: $(READY) ## Look for known holes in the pinned dependencies; asks PyPI
 	build/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1
 	build/audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
 
-image: ## Build the serving image
-	docker build --target server --tag regard-server .
+image: ## Build the images: server, page, load
+	for target in server explore load; do docker build --target $$target --tag regard-$$target . || exit; done
+
+sbom: ## List what is in the serving image (SPDX), with syft
+	mkdir -p build && syft scan docker:regard-server --output spdx-json=build/regard-server.spdx.json
 
 check: lint types proto-check test ## Everything a change must pass
 

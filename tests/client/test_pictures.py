@@ -314,7 +314,8 @@ def test_layers_with_different_numbers_of_heads_share_a_chart_and_a_table(reduce
     attention = Attention(layers, patches=GRID)
     (table,) = pictures.tables(attention, model="pvt")
     chart = pictures.head_chart(attention, model="pvt")
-    dots = [len(np.asarray(each.get_offsets())) for each in chart.axes[0].collections if len(each.get_offsets())]
+    offsets = [np.asarray(each.get_offsets()) for each in chart.axes[0].collections]
+    dots = [len(each) for each in offsets if len(each)]
     if reduced:
         assert table.rows == [[1.0], [2.0], [3.0]]
         assert "mean of each layer's heads" in chart.axes[0].get_title().replace("\n", " ")
@@ -323,4 +324,5 @@ def test_layers_with_different_numbers_of_heads_share_a_chart_and_a_table(reduce
     assert table.columns == ["head 0", "head 1", "head 2", "head 3"]
     assert dots[:3] == [2, 4, 3]
     legend = chart.legends[0] if chart.legends else chart.axes[0].get_legend()
+    assert legend
     assert "not of layer 1, cross-attention" in " ".join(text.get_text() for text in legend.get_texts())

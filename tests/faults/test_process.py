@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -35,8 +36,9 @@ def open_descriptors(server: ServerProcess) -> int:
 class Callers:
     """Callers that ask again as soon as they are answered, and a little later where they were not."""
 
-    def __init__(self, address: str, count: int, service_config: str) -> None:
+    def __init__(self, address: str, count: int, service_config: str, ask: Callable[[RegardServiceStub], Any]) -> None:
         """Begin."""
+        self._ask = ask
         self.codes: Counter[str] = Counter()
         self._address, self._service_config = address, service_config
         self._ended, self._lock = threading.Event(), threading.Lock()
@@ -58,12 +60,17 @@ class Callers:
             while not self._ended.is_set():
                 code = "OK"
                 try:
-                    stub.Embed(api.EmbedRequest(model="tiny-text", text="the cat"), timeout=60)
+                    self._ask(stub)
                 except grpc.RpcError as error:
                     code = error.code().name
                     self._ended.wait(0.05)
                 with self._lock:
                     self.codes[code] += 1
+
+
+def embed(stub: RegardServiceStub) -> None:
+    """What a caller asks."""
+    stub.Embed(api.EmbedRequest(model="tiny-text", text="the cat"), timeout=60)
 
 
 def wait_until(happens: Callable[[], bool], seconds: float = 60) -> None:
@@ -77,7 +84,7 @@ def wait_until(happens: Callable[[], bool], seconds: float = 60) -> None:
 def test_stopped_under_load_it_finishes_what_it_accepted(start_process: StartProcess) -> None:
     """SIGTERM: callers see answers, then that nobody is there, and nothing else; it ends well within its time."""
     with start_process("--models", str(GOLDEN_MODELS), "--drain-seconds", "20") as server:
-        callers = Callers(server.address, 8, "{}")
+        callers = Callers(server.address, 8, "{}", embed)
         wait_until(lambda: callers.codes["OK"] > 50)
         began = time.monotonic()
         assert server.stop() == 0
@@ -88,7 +95,7 @@ def test_stopped_under_load_it_finishes_what_it_accepted(start_process: StartPro
 def test_killed_and_started_again_it_loses_no_caller_that_retries(start_process: StartProcess) -> None:
     """SIGKILL in the middle: gRPC's own retries see every call answered."""
     with start_process("--models", str(GOLDEN_MODELS)) as first:
-        callers = Callers(first.address, 4, RETRIES)
+        callers = Callers(first.address, 4, RETRIES, embed)
         wait_until(lambda: callers.codes["OK"] > 50)
         assert first.stop(signal.SIGKILL) == -signal.SIGKILL
         answered = callers.codes["OK"]

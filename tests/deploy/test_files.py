@@ -1,0 +1,114 @@
+"""What lies in deploy/ fits together; promtool, where it is there, checks the rules and runs their tests."""
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+
+from deploy import dashboard
+from server.metrics import Metrics
+from tests.e2e.conftest import ROOT
+
+PROMETHEUS, KUBERNETES = ROOT / "deploy" / "prometheus", ROOT / "deploy" / "kubernetes"
+PROMTOOL = shutil.which("promtool") or ""
+NOT_OURS = {"up"}
+KUBERNETES_VERSION = "1.33"
+
+
+def rules() -> list[dict[str, Any]]:
+    """All rules, recorded and alerts."""
+    groups = yaml.safe_load((PROMETHEUS / "rules.yml").read_text())["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def names_in(query: str) -> set[str]:
+    """Metrics that a query asks for."""
+    return set(re.findall(r"\b(?:regard|process)_[a-z_]+\b|\bregard:[a-z0-9_:]+", query))
+
+
+def known() -> set[str]:
+    """Metrics that the server has, and those that are recorded."""
+    recorded = {rule["record"] for rule in rules() if "record" in rule}
+    families = list(Metrics().registry.collect())
+    samples = {
+        f"{family.name}{ending}" for family in families for ending in ("", "_total", "_bucket", "_sum", "_count")
+    }
+    return samples | recorded
+
+
+def test_the_committed_dashboard_is_the_one_that_is_written() -> None:
+    """`python -m deploy.dashboard` was run after its last change."""
+    assert json.loads(dashboard.FILE.read_text()) == dashboard.make_dashboard()
+
+
+def test_rules_and_dashboard_ask_for_metrics_that_there_are() -> None:
+    """A metric that was renamed would leave a chart empty and an alert silent."""
+    asked = {name for query in (*(rule["expr"] for rule in rules()), *dashboard.queries()) for name in names_in(query)}
+    assert asked
+    assert asked - known() == set()
+
+
+def test_every_alert_has_its_page_in_the_runbook() -> None:
+    """And every page its alert."""
+    alerts = [rule for rule in rules() if "alert" in rule]
+    headings = re.findall(r"^## (Regard\w+)$", (ROOT / "docs" / "runbook.md").read_text(), re.MULTILINE)
+    assert sorted(headings) == sorted(rule["alert"] for rule in alerts)
+    for rule in alerts:
+        assert rule["annotations"]["runbook"] == f"docs/runbook.md#{rule['alert'].lower()}"
+
+
+@pytest.mark.skipif(not PROMTOOL, reason="no promtool (Debian: prometheus)")
+def test_promtool_accepts_configuration_and_rules() -> None:
+    """With the rules' own tests: each alert fires when it should."""
+    for arguments in (["check", "config", "prometheus.yml"], ["test", "rules", "rules.test.yml"]):
+        done = subprocess.run([PROMTOOL, *arguments], cwd=PROMETHEUS, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def manifests() -> list[tuple[Path, dict[str, Any]]]:
+    """Every manifest for Kubernetes."""
+    files = sorted(KUBERNETES.rglob("*.yaml"))
+    return [(file, one) for file in files for one in yaml.safe_load_all(file.read_text()) if one]
+
+
+def test_manifests_fit_the_schemas_of_kubernetes() -> None:
+    """All kinds that Kubernetes has itself; kustomizations and KServe's have schemas of their own."""
+    checked = 0
+    for file, manifest in manifests():
+        if "kustomize" in manifest["apiVersion"] or "kserve" in manifest["apiVersion"] or file.name.startswith("patch"):
+            continue
+        kubernetes_validate.validate(manifest, KUBERNETES_VERSION, strict=True)
+        checked += 1
+    assert checked >= 6
+
+
+def test_pods_are_as_closed_as_the_compose_file() -> None:
+    """No root, nothing to write but /tmp, no capabilities; probes and limits are there."""
+    (deployment,) = (one for file, one in manifests() if one["kind"] == "Deployment" and file.name != "patch.yaml")
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    assert pod["securityContext"]["runAsNonRoot"]
+    assert container["securityContext"] == {
+        "allowPrivilegeEscalation": False,
+        "readOnlyRootFilesystem": True,
+        "capabilities": {"drop": ["ALL"]},
+    }
+    assert {"startupProbe", "readinessProbe", "livenessProbe"} <= container.keys()
+    assert container["resources"]["limits"]["memory"]
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    for name in ("server", "explore", "replica"):
+        assert (services[name]["read_only"], services[name]["cap_drop"]) == (True, ["ALL"])
+
+
+def test_images_are_pinned() -> None:
+    """Nothing runs as latest but what is built here."""
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    foreign = [service["image"] for service in services.values() if "build" not in service]
+    assert len(foreign) == 3
+    assert all(re.search(r":v?\d+\.\d+\.\d+$", image) for image in foreign)
