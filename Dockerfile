@@ -45,7 +45,7 @@ ENTRYPOINT ["regard"]
 CMD ["explore", "--listen", "0.0.0.0:8080", "--allow-remote", "--no-open"]
 
 FROM build AS build-load
-RUN pip install --constraint constraints.txt . locust==2.47.0 && pip uninstall --quiet --yes pip setuptools
+RUN pip install --constraint constraints.txt . pillow locust==2.47.0 && pip uninstall --quiet --yes pip setuptools
 
 FROM base AS load
 COPY --from=build-load /opt/regard /opt/regard

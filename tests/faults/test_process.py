@@ -40,6 +40,7 @@ class Callers:
         """Begin."""
         self._ask = ask
         self.codes: Counter[str] = Counter()
+        self.messages = list[str]()
         self._address, self._service_config = address, service_config
         self._ended, self._lock = threading.Event(), threading.Lock()
         self._threads = [threading.Thread(target=self._call) for _ in range(count)]
@@ -63,6 +64,7 @@ class Callers:
                     self._ask(stub)
                 except grpc.RpcError as error:
                     code = error.code().name
+                    self.messages.append(error.details() or "")
                     self._ended.wait(0.05)
                 with self._lock:
                     self.codes[code] += 1
