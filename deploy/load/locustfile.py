@@ -1,4 +1,4 @@
-"""Users for Locust: every RPC of regard.v1 in the shares of a mixed service.
+"""Users for Locust: every RPC of regard.v1 but management, in the shares of a mixed service.
 
 `locust --locustfile deploy/load/locustfile.py --host HOST:PORT`, or `docker compose --profile load up`. A user asks for
 what the server has: photographs where a model takes images, texts where one takes texts. REGARD_CA, REGARD_TOKEN and
@@ -82,6 +82,19 @@ class Asking(User):
         """Every layer, one a message."""
         models = [model for model in (*self.texts, *self.images) if model.attention_layers]
         self._ask("Attend", models, lambda **how: list(self.client.attend(**how)))
+
+    @task(2)
+    def predict(self) -> None:
+        """Arrays of the caller's own."""
+        if self.texts:
+            ids = np.full((1, 16), 5)
+            inputs = {spec.name: np.ones_like(ids) if "mask" in spec.name else ids for spec in self.texts[0].inputs}
+            self._measure("Predict", lambda: self.client.predict(inputs, model=self.texts[0].name))
+
+    @task(1)
+    def describe(self) -> None:
+        """What a model is."""
+        self._measure("GetModel", lambda: self.client.model((*self.texts, *self.images)[0].name))
 
     @task(1)
     def list(self) -> None:

@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -92,6 +93,9 @@ def test_stopped_under_load_it_finishes_what_it_accepted(start_process: StartPro
         assert server.stop() == 0
         assert time.monotonic() - began < 20
         assert set(callers.end()) <= {"OK", "UNAVAILABLE"}
+        # Turned away at the door or before it; a request that was taken in and dropped would say something else.
+        at_the_door = ("the server is stopping", "failed to connect to all addresses")
+        assert not [said for said in callers.messages if not said.startswith(at_the_door)]
 
 
 def test_killed_and_started_again_it_loses_no_caller_that_retries(start_process: StartProcess) -> None:
@@ -129,7 +133,12 @@ def test_models_deleted_or_damaged_while_they_are_served_go_on(start_process: St
 
 
 @pytest.mark.skipif(os.getuid() != 0 or not MOUNT, reason="a small disk needs root")
-def test_a_full_disk_costs_memory_and_no_request(start_process: StartProcess, tmp_path: Path) -> None:
+def test_a_full_disk_costs_memory_and_no_request(
+    start_process: StartProcess,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
     """Without room to pack weights in, sessions keep their own copies; the log says so."""
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -138,12 +147,12 @@ def test_a_full_disk_costs_memory_and_no_request(start_process: StartProcess, tm
         pytest.skip("mounts are not allowed here")
     try:
         (disk / "filler").write_bytes(bytes(60 * 2**10))
-        os.environ["TMPDIR"] = str(disk)
+        monkeypatch.setenv("TMPDIR", str(disk))
         with start_process("--models", str(GOLDEN_MODELS)) as server, regard.Client(server.address) as client:
             assert client.embed(text="the cat", attention=regard.AttentionRequest()).attention
         assert [path.name for path in disk.iterdir()] == ["filler"]
+        assert "each session keeps its own copy of the weights" in capfd.readouterr().err
     finally:
-        del os.environ["TMPDIR"]
         subprocess.run([UMOUNT, disk], check=True)
 
 
@@ -166,7 +175,7 @@ def test_without_descriptors_for_more_connections_those_there_are_go_on(start_pr
 
 
 def test_thousands_of_connections_opened_and_dropped_leave_nothing(start_process: StartProcess) -> None:
-    """Neither descriptors nor memory; bench.faults does ten thousand."""
+    """Neither descriptors nor an open call; `python -m bench.faults connections` does ten thousand."""
     with start_process("--models", str(GOLDEN_MODELS)) as server, regard.Client(server.address) as client:
         client.embed(text="the cat")
         before, (host, _, port) = open_descriptors(server), server.address.rpartition(":")
@@ -197,6 +206,23 @@ def test_a_reader_that_does_not_read_keeps_nobody_waiting(start_process: StartPr
             for call in stuck:
                 call.cancel()
             assert client.embed(text="the cat").vector.size
+
+
+def test_callers_that_vanish_in_mid_call_leave_nothing(start_process: StartProcess) -> None:
+    """Their connections are gone without a word; what they asked is dropped or ends, and nothing of them stays."""
+    with start_process("--models", str(GOLDEN_MODELS)) as server, regard.Client(server.address) as client:
+        client.embed(text="the cat")
+        before = open_descriptors(server)
+        asking = (
+            "import regard, sys\nwith regard.Client(sys.argv[1]) as c:\n while True: list(c.attend(text='the cat'))"
+        )
+        crowd = [subprocess.Popen([sys.executable, "-c", asking, server.address]) for _ in range(3)]
+        wait_until(lambda: open_descriptors(server) >= before + 3)
+        for one in crowd:
+            one.kill()
+            one.wait()
+        wait_until(lambda: open_descriptors(server) <= before)
+        assert client.embed(text="the cat").vector.size
 
 
 def test_a_writer_that_does_not_write_keeps_nobody_waiting(start_process: StartProcess) -> None:
