@@ -1,0 +1,166 @@
+"""Faults of the network between client and server: `python -m bench.network`, as root, with iproute2 and iptables.
+
+The server runs in a network namespace of its own behind a veth pair, so that nothing but this link is disturbed.
+Callers have deadlines of two seconds, gRPC's retries and keepalive, as docs/operations.md advises. Added delay is not
+offered: not every kernel has netem, and a low rate shows the same queueing.
+"""
+
+import argparse
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+
+from bench.__main__ import only
+from bench.workloads import TEXT, make_requests
+from regard.v1.regard_pb2_grpc import RegardServiceStub
+
+_SPACE, _HERE, _THERE = "regard-faults", "10.211.0.1", "10.211.0.2"
+_RETRIES = """{"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": 4, "initialBackoff": "0.1s",
+  "maxBackoff": "1s", "backoffMultiplier": 2, "retryableStatusCodes": ["UNAVAILABLE"]}}]}"""
+_DEADLINE_SECONDS, _CALLERS = 2.0, 4
+_INSIDE = ["ip", "netns", "exec", _SPACE]
+_INPUT = "INPUT --in-interface regard0"
+# What is done to the link from the server's side, and undone.
+_FAULTS = {
+    "none": ("", ""),
+    "5 % of the packets lost": tuple(
+        f"iptables {how} {_INPUT} -m statistic --mode random --probability 0.05 -j DROP" for how in ("-A", "-D")
+    ),
+    "connections reset": tuple(
+        f"iptables {how} {_INPUT} -p tcp -j REJECT --reject-with tcp-reset" for how in ("-A", "-D")
+    ),
+    "black hole": tuple(f"iptables {how} {_INPUT} -j DROP" for how in ("-A", "-D")),
+    "link down": ("ip link set regard0 down", "ip link set regard0 up"),
+    "1 Mbit a second": (
+        "tc qdisc add dev regard0 root tbf rate 1mbit burst 4kb latency 50ms",
+        "tc qdisc del dev regard0 root",
+    ),
+}
+
+
+def main() -> None:
+    """Disturb the link in each way for some seconds, and print what callers saw during and after."""
+    parser = argparse.ArgumentParser(prog="python -m bench.network", description=__doc__)
+    parser.add_argument("--models", type=Path, default=Path("models"))
+    parser.add_argument("--seconds", type=float, default=10.0, help="of each fault, and after it")
+    args = parser.parse_args()
+    missing = [tool for tool in ("ip", "iptables", "tc") if not shutil.which(tool)]
+    if os.geteuid() or missing:
+        sys.exit(f"bench.network: expected root, and {', '.join(missing) or 'nothing else'}")
+    print("| fault | during: answered | other ends | after: answered | other ends | first answer after, s |")
+    print("|---|---|---|---|---|---|")
+    with only(args.models, TEXT.model) as folder, serving(folder) as address:
+        for name, (doing, undoing) in _FAULTS.items():
+            print(f"| {name} | {disturb(address, doing, undoing, args.seconds)} |", flush=True)
+
+
+def disturb(address: str, doing: str, undoing: str, seconds: float) -> str:
+    """Do something to the link while callers ask, undo it, and tell what they saw."""
+    callers = _Callers(address)
+    callers.wait_for_answers()
+    _run([*_INSIDE, *doing.split()] if doing else ["true"])
+    during = callers.count(seconds)
+    _run([*_INSIDE, *undoing.split()] if undoing else ["true"])
+    mended = time.monotonic()
+    after = callers.count(seconds)
+    callers.end()
+    return f"{_told(during)} | {_told(after)} | {callers.first_answer_after(mended) - mended:.1f}"
+
+
+@contextmanager
+def serving(models: Path) -> Iterator[str]:
+    """A server behind a link of its own."""
+    for command in (
+        f"ip netns add {_SPACE}",
+        f"ip link add regard1 type veth peer name regard0 netns {_SPACE}",
+        f"ip addr add {_HERE}/24 dev regard1",
+        "ip link set regard1 up",
+        f"{' '.join(_INSIDE)} ip addr add {_THERE}/24 dev regard0",
+        f"{' '.join(_INSIDE)} ip link set regard0 up",
+        f"{' '.join(_INSIDE)} ip link set lo up",
+    ):
+        _run(command.split())
+    start = [*_INSIDE, sys.executable, "-m", "server", "--models", str(models), "--listen", f"{_THERE}:8001"]
+    start += ["--metrics", "127.0.0.1:0", "--allow-insecure", "--log-level", "warning"]
+    try:
+        with subprocess.Popen(start, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 -- our own
+            next(line for line in process.stdout or () if line.startswith("ready"))
+            try:
+                yield f"{_THERE}:8001"
+            finally:
+                process.send_signal(signal.SIGTERM)
+    finally:
+        _run(["ip", "link", "del", "regard1"])
+        _run(["ip", "netns", "del", _SPACE])
+
+
+class _Callers:
+    """Callers that ask again and again, each on a connection of its own."""
+
+    def __init__(self, address: str) -> None:
+        self._address, self._ended, self._lock = address, threading.Event(), threading.Lock()
+        self._ends = list[tuple[float, str]]()
+        self._threads = [threading.Thread(target=self._call) for _ in range(_CALLERS)]
+        for thread in self._threads:
+            thread.start()
+
+    def _call(self) -> None:
+        options: list[tuple[str, object]] = [("grpc.service_config", _RETRIES), ("grpc.use_local_subchannel_pool", 1)]
+        options += [("grpc.keepalive_time_ms", 10_000), ("grpc.keepalive_timeout_ms", 2_000)]
+        request = make_requests(TEXT.model, TEXT.size, "none")[0]
+        with grpc.insecure_channel(self._address, [*options, ("grpc.max_reconnect_backoff_ms", 1000)]) as channel:
+            stub = RegardServiceStub(channel)
+            while not self._ended.is_set():
+                code = "OK"
+                try:
+                    stub.Predict(request, timeout=_DEADLINE_SECONDS)
+                except grpc.RpcError as error:
+                    code = error.code().name
+                with self._lock:
+                    self._ends.append((time.monotonic(), code))
+
+    def wait_for_answers(self) -> None:
+        """Wait until everyone has connected."""
+        while sum(code == "OK" for _, code in list(self._ends)) < 10 * _CALLERS:
+            self._ended.wait(0.05)
+
+    def count(self, seconds: float) -> Counter[str]:
+        """How calls end within the next seconds."""
+        began = time.monotonic()
+        self._ended.wait(seconds)
+        with self._lock:
+            return Counter(code for at, code in self._ends if at >= began)
+
+    def first_answer_after(self, moment: float) -> float:
+        """When the first call was answered that ended later; infinite where none was."""
+        with self._lock:
+            return min((at for at, code in self._ends if at >= moment and code == "OK"), default=float("inf"))
+
+    def end(self) -> None:
+        """Let the last calls end."""
+        self._ended.set()
+        for thread in self._threads:
+            thread.join()
+
+
+def _told(ends: Counter[str]) -> str:
+    others = ", ".join(f"{count} {code}" for code, count in sorted(ends.items()) if code != "OK")
+    return f"{ends['OK']} | {others or 'none'}"
+
+
+def _run(command: list[str]) -> None:
+    subprocess.run(command, check=True, capture_output=True)  # noqa: S603 -- the commands above
+
+
+if __name__ == "__main__":
+    main()
