@@ -74,9 +74,12 @@ class _Graph:
 class Simulation:
     """One replica, request by request, in simulated time."""
 
-    def __init__(self, replica: Replica) -> None:
+    def __init__(self, replica: Replica, requests: int = _REQUESTS) -> None:
+        self._requests = requests
         self._replica, self._graph = replica, _Graph(replica.cost)
         self._queue: Queue[int] = Queue(_LIMITS)
+        # What all requests hold, for what the queue reads off it.
+        self._inputs = {spec.name: np.zeros((1, replica.length)) for spec in replica.contract.inputs}
         self._idle, self._loop_free = replica.lanes, 0.0
         self._events = list[tuple[float, int, str, Any]]()
         self._order = itertools.count()
@@ -84,18 +87,18 @@ class Simulation:
     def open_loop(self, rate: float, seed: int = 1) -> np.ndarray:
         """Latencies in seconds of requests that come at so many a second, whatever happens."""
         random = np.random.default_rng(seed)
-        arrivals = np.cumsum(random.exponential(1 / rate, _REQUESTS))
+        arrivals = np.cumsum(random.exponential(1 / rate, self._requests))
         for number, at in enumerate(arrivals):
             self._push(at, "arrives", number)
         ended = dict(self._run())
-        return np.array([ended[number] - at for number, at in enumerate(arrivals)])[_REQUESTS // 10 :]
+        return np.array([ended[number] - at for number, at in enumerate(arrivals)])[self._requests // 10 :]
 
     def closed_loop(self, callers: int) -> float:
         """Requests a second of callers that ask again at once."""
         for number in range(callers):
             self._push(0.0, "arrives", number)
         numbers = itertools.count(callers)
-        ends = [at for _, at in itertools.islice(self._run(again=numbers), _REQUESTS)]
+        ends = [at for _, at in itertools.islice(self._run(again=numbers), self._requests)]
         return (len(ends) - len(ends) // 10) / (ends[-1] - ends[len(ends) // 10])
 
     def _push(self, at: float, kind: str, what: Any) -> None:
@@ -110,7 +113,7 @@ class Simulation:
                 self._loop_free = max(self._loop_free, now) + half
                 self._push(self._loop_free, "queued" if kind == "arrives" else "answered", what)
             elif kind == "queued":
-                work = Work(self._graph, self._replica.contract, {}, 1, self._replica.length, ())
+                work = Work(self._graph, self._replica.contract, self._inputs, 1, self._replica.length, ())
                 self._queue.add(Entry(work, what, 2, math.inf, now))
                 self._begin(now)
             elif kind == "ran":
@@ -131,22 +134,22 @@ class Simulation:
             self._push(now + seconds, "ran", [entry.reply for entry in batch])
 
 
-def fit_pace(replica: Replica, peak: float) -> Replica:
+def fit_pace(replica: Replica, peak: float, requests: int = _REQUESTS) -> Replica:
     """Find the pace at which the simulated peak is the measured one."""
     low, high = 0.2, 20.0
     for _ in range(20):
         pace = math.sqrt(low * high)
         fitted = Replica(replica.cost, pace, replica.loop_seconds, replica.lanes, replica.length, replica.contract)
-        low, high = (pace, high) if Simulation(fitted).closed_loop(_CALLERS) > peak else (low, pace)
+        low, high = (pace, high) if Simulation(fitted, requests).closed_loop(_CALLERS) > peak else (low, pace)
     return fitted
 
 
-def rate_within(replica: Replica, peak: float, p99_seconds: float) -> float:
+def rate_within(replica: Replica, peak: float, p99_seconds: float, requests: int = _REQUESTS) -> float:
     """Most requests a second of which 99 in 100 are answered in time, by the simulation."""
     low, high = 0.01 * peak, peak
     for _ in range(10):
         rate = (low + high) / 2
-        slow = np.quantile(Simulation(replica).open_loop(rate), 0.99) > p99_seconds
+        slow = np.quantile(Simulation(replica, requests).open_loop(rate), 0.99) > p99_seconds
         low, high = (low, rate) if slow else (rate, high)
     return low
 

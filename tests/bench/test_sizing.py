@@ -1,0 +1,51 @@
+"""The simulation of a replica, where arithmetic tells what must come out."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from bench.sizing import Replica, Simulation, fit_pace, rate_within
+from server.contract import CONTRACT_FILE, read_contract
+from server.cost import CostModel
+from tests.golden import GOLDEN_MODELS
+
+CONTRACT = read_contract(GOLDEN_MODELS / "tiny-text" / "1" / CONTRACT_FILE)
+FEW = 2000  # requests
+# A run takes 4 ms and 1 ms for each row of 10 tokens; the event loop 1 ms a request.
+REPLICA = Replica(CostModel(run_seconds=0.004, token_seconds=0.0001), 1.0, 0.001, 2, 10, CONTRACT)
+
+
+def test_alone_a_request_takes_its_run_and_the_loop() -> None:
+    """Once a second, nobody waits."""
+    latencies = Simulation(REPLICA, FEW).open_loop(1.0)
+    assert np.median(latencies) == pytest.approx(0.006)
+    assert latencies.min() == pytest.approx(0.006)
+
+
+def test_a_caller_in_a_closed_loop_asks_as_often_as_it_is_answered() -> None:
+    """One caller: 1 / 6 ms. Many: batches, until the event loop is full."""
+    assert Simulation(REPLICA, FEW).closed_loop(1) == pytest.approx(1 / 0.006, rel=0.01)
+    assert Simulation(REPLICA, FEW).closed_loop(64) == pytest.approx(1000, rel=0.02)
+
+
+def test_without_batching_it_is_the_queue_of_the_textbook() -> None:
+    """M/D/1 at half load: the mean wait is half a service time (Pollaczek and Khinchine)."""
+    slow = dataclasses.replace(REPLICA, cost=CostModel(run_seconds=0.0, token_seconds=0.001), lanes=1, loop_seconds=0.0)
+    latencies = Simulation(slow, FEW).open_loop(50.0)  # 10 ms each, alone or together
+    assert latencies.mean() == pytest.approx(0.010 + 0.005, rel=0.25)
+
+
+def test_the_pace_that_makes_a_peak_is_found() -> None:
+    """From the peak that it makes."""
+    slow = dataclasses.replace(REPLICA, pace=2.5)
+    peak = Simulation(slow, FEW).closed_loop(128)
+    assert fit_pace(REPLICA, peak, FEW).pace == pytest.approx(2.5, rel=0.05)
+
+
+def test_a_shorter_time_allows_fewer_requests() -> None:
+    """And a time that nobody can keep allows next to none."""
+    rates = [rate_within(REPLICA, 1000, seconds, FEW) for seconds in (0.003, 0.010, 0.050)]
+    assert rates == sorted(rates)
+    assert rates[0] < 20
+    assert 50 < rates[1] < rates[2] < 1000
