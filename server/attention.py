@@ -35,10 +35,17 @@ _CONTRIBUTION, _GLOBAL = pb.ATTENTION_MEASURE_CONTRIBUTION, pb.ATTENTION_MEASURE
 
 @dataclass(frozen=True)
 class AttentionLimits:
-    """Most bytes of attention weights of one request: in its answer, and while it is computed."""
+    """Most bytes of attention weights of one request.
+
+    Attributes:
+        answer_bytes: In one message.
+        computed_bytes: While it is computed.
+        layer_by_layer: Whether each layer has a message of its own.
+    """
 
     answer_bytes: int
     computed_bytes: int
+    layer_by_layer: bool = False
 
 
 def plan_attention(
@@ -197,10 +204,15 @@ def _check_measure(plan: AttentionPlan) -> None:
 
 
 def _check_sizes(plan: AttentionPlan, rows: int, limits: AttentionLimits) -> None:
-    answer_bytes, computed_bytes = plan.answer_bytes(rows), plan.computed_bytes(rows)
+    computed_bytes = plan.computed_bytes(rows)
+    answer_bytes = max(plan.layers_bytes(rows)) if limits.layer_by_layer else plan.answer_bytes(rows)
     if answer_bytes > limits.answer_bytes:
-        expected = f"at most {limits.answer_bytes}: fewer layers, heads or rows, a mean over heads, or FLOAT16"
-        raise InvalidInput("attention", f"an answer of {answer_bytes} bytes", expected)
+        fewer = (
+            "fewer heads or rows" if limits.layer_by_layer else "Attend, which sends each layer by itself; fewer layers"
+        )
+        expected = f"at most {limits.answer_bytes}: {fewer}, a mean over heads, or FLOAT16"
+        what = "a layer" if limits.layer_by_layer else "an answer"
+        raise InvalidInput("attention", f"{what} of {answer_bytes} bytes", expected)
     if computed_bytes > limits.computed_bytes:
         expected = (
             f"at most {limits.computed_bytes} (the server's --max-attention-bytes): fewer layers or a smaller input"

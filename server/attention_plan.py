@@ -79,9 +79,13 @@ class AttentionPlan:
 
     def answer_bytes(self, rows: int) -> int:
         """Size of what will be sent for a request of so many rows."""
+        return sum(self.layers_bytes(rows))
+
+    def layers_bytes(self, rows: int) -> list[int]:
+        """The same, layer by layer; of a rollout there is one."""
         item_bytes = np.dtype(self.dtype).itemsize + (_INDEX_BYTES if "top" in self.axes else 0)
         sent = list(zip(self.layers, self.shapes, strict=True))
-        total = 0
+        found = list[int]()
         for layer, (queries, keys) in sent[:1] if self.is_rollout else sent:
             sizes = {
                 "head": layer.num_heads if self.heads is None else len(self.heads),
@@ -89,8 +93,8 @@ class AttentionPlan:
                 "key": keys if self.keys is None else len(self.keys),
             }
             sizes["top"] = min(self.top_k, sizes["key"])
-            total += rows * math.prod(sizes[axis] for axis in self.axes) * item_bytes
-        return total
+            found.append(rows * math.prod(sizes[axis] for axis in self.axes) * item_bytes)
+        return found
 
     def computed_bytes(self, rows: int) -> int:
         """Size of the weights that are computed for it, float32, before anything is cut out or reduced."""

@@ -87,6 +87,7 @@ class Pipeline:
         urgency: Urgency,
         *,
         here: bool,
+        layer_by_layer: bool = False,
     ) -> Answer[Result]:
         """Answer one request.
 
@@ -98,6 +99,7 @@ class Pipeline:
             attention: What is wanted of the attention; None for none.
             urgency: When the answer is wanted.
             here: Whether to prepare on the event loop: below some size the way to a worker costs more.
+            layer_by_layer: Whether each layer of the attention has a message of its own.
 
         Raises:
             ServerError: As the steps raise it.
@@ -105,7 +107,10 @@ class Pipeline:
         started_ns = time.perf_counter_ns()
         try:
             with model.usage.request():
-                return await self._run(model, prepare, outputs, encode, attention, urgency, started_ns, here=here)
+                asked = (attention, urgency, started_ns)
+                return await self._run(
+                    model, prepare, outputs, encode, *asked, here=here, layer_by_layer=layer_by_layer
+                )
         except BaseException:
             self._metrics.observe_failure(model.name, model.version, time.perf_counter_ns() - started_ns)
             raise
@@ -121,11 +126,12 @@ class Pipeline:
         started_ns: int,
         *,
         here: bool,
+        layer_by_layer: bool = False,
     ) -> Answer[Result]:
         if attention is not None:
             current.get().require("attention", "attention")
         prepared = prepare() if here else await self._in_worker(prepare)
-        plan = self._plan(model, prepared, attention)
+        plan = self._plan(model, prepared, attention, layer_by_layer=layer_by_layer)
         decoded_ns = time.perf_counter_ns()
         graph, wanted = model.engine.plain, plan.outputs if plan else ()
         if plan and (tapped := model.engine.contributing if plan.takes_contributions else model.engine.tapped):
@@ -178,12 +184,18 @@ class Pipeline:
         return job() if size_bytes <= _ENCODE_HERE_BYTES else await self._in_worker(job)
 
     def _plan(
-        self, model: LoadedModel, prepared: Prepared, attention: pb.AttentionRequest | None
+        self,
+        model: LoadedModel,
+        prepared: Prepared,
+        attention: pb.AttentionRequest | None,
+        *,
+        layer_by_layer: bool,
     ) -> AttentionPlan | None:
         if attention is None:
             return None
         # A sixteenth of the message is left for everything but the weights.
-        limits = AttentionLimits(self._config.max_message_bytes * 15 // 16, self._config.max_attention_bytes)
+        message_bytes = self._config.max_message_bytes * 15 // 16
+        limits = AttentionLimits(message_bytes, self._config.max_attention_bytes, layer_by_layer)
         return plan_attention(
             attention,
             model.contract,

@@ -137,7 +137,9 @@ class RegardService(RegardServiceServicer):
         )
         urgency = read_urgency(request, context.time_remaining(), time.monotonic())
         here = not _has_image(request) and request.ByteSize() <= _PREPARE_HERE_BYTES
-        answer = await self._pipeline.run(model, prepare, (), _keep, request.attention, urgency, here=here)
+        answer = await self._pipeline.run(
+            model, prepare, (), _keep, request.attention, urgency, here=here, layer_by_layer=True
+        )
         outcome = answer.result
         response = api.AttendResponse(
             model=model.name,

@@ -96,9 +96,20 @@ def test_what_does_not_exist_is_refused_by_name(request_fields: dict[str, Any], 
 
 def test_an_answer_too_large_is_refused_before_it_is_computed() -> None:
     """2 layers x 4 heads x 6 x 6 float32 are 1152 bytes; half precision fits."""
-    with pytest.raises(InvalidInput, match="an answer of 1152 bytes; expected at most 600: fewer layers"):
+    with pytest.raises(
+        InvalidInput, match="an answer of 1152 bytes; expected at most 600: Attend, which sends each layer"
+    ):
         plan(answer_bytes=600)
     assert plan(answer_bytes=600, dtype=pb.DATA_TYPE_FLOAT16).answer_bytes(1) == 576
+
+
+def test_layer_by_layer_an_answer_may_be_as_large_as_it_is() -> None:
+    """Each layer has a message of its own: 576 bytes of 1152."""
+    limits = AttentionLimits(600, 10**6, layer_by_layer=True)
+    how: dict[str, Any] = {"rows": 1, "sizes": {"seq_len": LENGTH}, "positions": LENGTH}
+    assert plan_attention(pb.AttentionRequest(), CONTRACT, limits=limits, **how).answer_bytes(1) == 1152
+    with pytest.raises(InvalidInput, match="a layer of 576 bytes; expected at most 500: fewer heads or rows"):
+        plan_attention(pb.AttentionRequest(), CONTRACT, limits=AttentionLimits(500, 10**6, True), **how)
 
 
 def test_weights_too_large_to_compute_are_refused_even_where_the_answer_is_small() -> None:

@@ -318,7 +318,9 @@ async def test_an_attention_answer_larger_than_a_message_is_refused_with_advice(
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await running.stub.Embed(request)
         assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-        assert "an answer of 40000 bytes; expected at most 18750: fewer layers" in str(caught.value.details())
+        assert "an answer of 40000 bytes; expected at most 18750: Attend, which sends each layer by itself" in str(
+            caught.value.details()
+        )
 
 
 async def test_models_are_described_as_clients_need_them(running: Running) -> None:
