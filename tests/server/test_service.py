@@ -318,9 +318,20 @@ async def test_an_attention_answer_larger_than_a_message_is_refused_with_advice(
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await running.stub.Embed(request)
         assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-        assert "an answer of 40000 bytes; expected at most 18750: Attend, which sends each layer by itself" in str(
-            caught.value.details()
-        )
+        expected = "an answer of 40000 bytes; expected at most 18750: Attend, which sends each layer by itself"
+        assert expected in str(caught.value.details())
+
+
+async def test_layer_by_layer_no_answer_needs_a_large_message(start: Serve) -> None:
+    """Every layer through a limit that all together exceed."""
+    async with start(max_message_bytes=50_000) as running:
+        image, everything = CLOTHING[0].read_bytes(), pb.AttentionRequest()
+        with pytest.raises(grpc.aio.AioRpcError, match="sends each layer by itself"):
+            await running.stub.Embed(api.EmbedRequest(model="fashion", image=image, attention=everything))
+        request = api.AttendRequest(model="fashion", image=image, attention=everything)
+        sizes = [len(answer.attention.layers[0].weights.data) async for answer in running.stub.Attend(request)]
+        assert len(sizes) > 1
+        assert set(sizes) == {40_000}
 
 
 async def test_models_are_described_as_clients_need_them(running: Running) -> None:
