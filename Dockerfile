@@ -65,8 +65,10 @@ EXPOSE 8001 9090
 HEALTHCHECK --interval=5s --timeout=3s --start-period=60s CMD ["python", "-m", "server.healthcheck"]
 ENTRYPOINT ["python", "-m", "server"]
 
+# torch comes as its build for CPUs, 4 GB smaller, where TORCH_INDEX can be reached.
 FROM build AS build-export
-RUN pip install --constraint constraints.txt '.[export]'
+ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
+RUN pip install --constraint constraints.txt --extra-index-url "$TORCH_INDEX" '.[export]'
 
 FROM base AS export
 COPY --from=build-export /opt/regard /opt/regard
