@@ -9,6 +9,7 @@ import socket
 import time
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 from bench.__main__ import only, run
 from bench.servers import Serving, serving_regard
@@ -59,11 +60,15 @@ def overload(serving: Serving, times: float, seconds: float) -> None:
     answered, refused = figure["per_second"], figure["refused"] / seconds
     print(f"capacity, {_PEAK_CALLERS} callers in a closed loop: {capacity:.0f} requests a second")
     print(f"offered for {seconds / 60:g} min: {(answered + refused) / capacity:.1f} times that")
-    print(f"answered: {answered / capacity:.2f} of the capacity, p99 {figure['p99_ms']:.0f} ms")
-    print(f"refused: {figure['refused']}, p99 {figure['refused_p99_ms'] or 0:.0f} ms; other errors: {figure['errors']}")
+    print(f"answered: {answered / capacity:.2f} of the capacity, {_percentiles(figure, '')}")
+    print(f"refused: {figure['refused']}, {_percentiles(figure, 'refused_')}; other errors: {figure['errors']}")
     print(f"memory (proportional set): {memory_mb:.0f} MB before, {serving.memory_mb[0]:.0f} MB after")
     after = json.loads(run("bench.load", serving.address, {"callers": _PEAK_CALLERS, "seconds": _PEAK_SECONDS}))
     print(f"afterwards: {after['per_second'] / capacity:.2f} of the capacity, {after['errors']} errors")
+
+
+def _percentiles(figure: dict[str, Any], which: str) -> str:
+    return ", ".join(f"p{share} {figure[f'{which}p{share}_ms'] or 0:.0f} ms" for share in (50, 99))
 
 
 def open_descriptors(serving: Serving) -> int:

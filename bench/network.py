@@ -1,11 +1,12 @@
 """Faults of the network between client and server: `python -m bench.network`, as root, with iproute2 and iptables.
 
 The server runs in a network namespace of its own behind a veth pair, so that nothing but this link is disturbed.
-Callers have deadlines of two seconds, gRPC's retries and keepalive, as docs/operations.md advises. Added delay is not
-offered: not every kernel has netem, and a low rate shows the same queueing.
+Callers have deadlines of two seconds, gRPC's retries and keepalive, as docs/operations.md advises. Delay is made by a
+relay between them, since not every kernel has netem.
 """
 
 import argparse
+import asyncio
 import os
 import shutil
 import signal
@@ -14,8 +15,9 @@ import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import grpc
@@ -28,11 +30,12 @@ _SPACE, _HERE, _THERE = "regard-faults", "10.211.0.1", "10.211.0.2"
 _RETRIES = """{"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": 4, "initialBackoff": "0.1s",
   "maxBackoff": "1s", "backoffMultiplier": 2, "retryableStatusCodes": ["UNAVAILABLE"]}}]}"""
 _DEADLINE_SECONDS, _CALLERS = 2.0, 4
+_DELAY_SECONDS = 0.1  # each way
 _INSIDE = ["ip", "netns", "exec", _SPACE]
 _INPUT = "INPUT --in-interface regard0"
 # What is done to the link from the server's side, and undone.
 _FAULTS = {
-    "none": ("", ""),
+    "none": ("true", "true"),
     "5 % of the packets lost": tuple(
         f"iptables {how} {_INPUT} -m statistic --mode random --probability 0.05 -j DROP" for how in ("-A", "-D")
     ),
@@ -61,16 +64,21 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     with only(args.models, TEXT.model) as folder, serving(folder) as address:
         for name, (doing, undoing) in _FAULTS.items():
-            print(f"| {name} | {disturb(address, doing, undoing, args.seconds)} |", flush=True)
+            do, undo = (partial(_run, [*_INSIDE, *command.split()]) for command in (doing, undoing))
+            print(f"| {name} | {disturb(address, do, undo, args.seconds)} |", flush=True)
+        with _Relay(address) as relay:
+            do, undo = (partial(setattr, relay, "delay_seconds", delay) for delay in (_DELAY_SECONDS, 0.0))
+            told = disturb(relay.address, do, undo, args.seconds)
+            print(f"| {_DELAY_SECONDS * 1e3:.0f} ms of delay each way | {told} |")
 
 
-def disturb(address: str, doing: str, undoing: str, seconds: float) -> str:
+def disturb(address: str, do: Callable[[], None], undo: Callable[[], None], seconds: float) -> str:
     """Do something to the link while callers ask, undo it, and tell what they saw."""
     callers = _Callers(address)
     callers.wait_for_answers()
-    _run([*_INSIDE, *doing.split()] if doing else ["true"])
+    do()
     during = callers.count(seconds)
-    _run([*_INSIDE, *undoing.split()] if undoing else ["true"])
+    undo()
     mended = time.monotonic()
     after = callers.count(seconds)
     callers.end()
@@ -102,6 +110,58 @@ def serving(models: Path) -> Iterator[str]:
     finally:
         _run(["ip", "link", "del", "regard1"])
         _run(["ip", "netns", "del", _SPACE])
+
+
+class _Relay:
+    """Passes bytes on between callers and a server, late by `delay_seconds` in each direction."""
+
+    def __init__(self, target: str) -> None:
+        self.delay_seconds, self.address = 0.0, ""
+        self._target, self._ready = target, threading.Event()
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_until_complete, args=(self._serve(),))
+
+    def __enter__(self) -> "_Relay":
+        self._thread.start()
+        self._ready.wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._ended.set)
+        self._thread.join()
+        self._loop.close()
+
+    async def _serve(self) -> None:
+        self._ended = asyncio.Event()
+        listening = await asyncio.start_server(self._connect, "127.0.0.1", 0)
+        self.address = "{}:{}".format(*listening.sockets[0].getsockname())
+        self._ready.set()
+        await self._ended.wait()
+        listening.close()
+
+    async def _connect(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        host, port = self._target.split(":")
+        far_reader, far_writer = await asyncio.open_connection(host, int(port))
+        with suppress(ConnectionError):
+            await asyncio.gather(self._pass(reader, far_writer), self._pass(far_reader, writer))
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        late = asyncio.Queue[tuple[float, bytes]]()
+
+        async def write() -> None:
+            while True:
+                due, data = await late.get()
+                await asyncio.sleep(due - self._loop.time())
+                if not data:
+                    return writer.close()
+                writer.write(data)
+
+        writing = asyncio.create_task(write())
+        data = b"more"
+        while data:
+            data = await reader.read(2**16)
+            late.put_nowait((self._loop.time() + self.delay_seconds, data))
+        await writing
 
 
 class _Callers:

@@ -1,9 +1,12 @@
 """How many replicas a load needs: `python -m bench.sizing` measures one, simulates it, and shows how far both agree.
 
-The simulation drives the server's own queue (server/queue.py) with the cost model that the server fits at its start
-(server/cost.py): Poisson arrivals, one event loop that decodes and encodes one request after the other, lanes that run
-batches. One number is fitted: how much slower the engine is with everything at work than alone, so that the simulated
-peak is the measured one. What is then compared are latencies at loads below the peak.
+Measured are the service-time curve (seconds of a run by its rows, at work and not alone: by more and more callers in a
+closed loop), the event loop's part, and what a caller waits beyond both. The simulation drives the server's own queue
+(server/queue.py) with a line through that curve: Poisson arrivals, one event loop that decodes and encodes one request
+after the other, lanes that run batches. Nothing is fitted to what is compared then: the peak, and latencies below it.
+
+Machines that are shared change their speed from minute to minute: a round measures the curve and then every load as a
+share of its own peak, and medians over the rounds are told.
 """
 
 import argparse
@@ -11,26 +14,28 @@ import heapq
 import itertools
 import json
 import math
+import os
 import re
+import statistics
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from bench.__main__ import CPUS, only, run
-from bench.servers import serving_regard
+from bench.servers import Serving, serving_regard
 from server.batching import BatchLimits, Work
 from server.contract import CONTRACT_FILE, Contract, read_contract
 from server.cost import CostModel
-from server.device import choose_device, share_cpus
-from server.engine import Engine
 from server.queue import Entry, Queue
 
-_CALLERS = 128  # that make the peak
+_CALLERS = (1, 4, 16, 48, 128)  # of the curve; the last make the peak
+_CURVE_SHARE = 0.5  # of the seconds of a load, for each of these
 _LOADS = (0.3, 0.5, 0.7, 0.85)
+_PERCENTILES = ("p50_ms", "p95_ms", "p99_ms")
 _LIMITS = BatchLimits(rows=32, tokens=8192, attention_bytes=2**30)  # the server's defaults
 _REQUESTS = 20_000  # of a simulation
 _P99_TARGETS_MS = (25, 50, 100, 250)
@@ -42,20 +47,30 @@ class Replica:
     """What a simulation knows of one server.
 
     Attributes:
-        cost: Of its plain graph, alone on one lane.
-        pace: How many times longer runs take when everything is at work.
+        cost: Of a run, with everything at work.
         loop_seconds: Of the event loop, for one request: decoding, answering, gRPC.
+        way_seconds: What a caller waits beyond the run and the loop where nobody else asks.
         lanes: Runs at a time.
         length: Tokens of a request.
         contract: The model's.
     """
 
     cost: CostModel
-    pace: float
     loop_seconds: float
+    way_seconds: float
     lanes: int
     length: int
     contract: Contract
+
+
+class Point(NamedTuple):
+    """What so many callers saw, and the server: medians over the rounds."""
+
+    rows: float  # of a batch
+    run_seconds: float
+    loop_seconds: float  # of a request
+    latency_seconds: float  # the median
+    per_second: float
 
 
 class _Graph:
@@ -91,7 +106,8 @@ class Simulation:
         for number, at in enumerate(arrivals):
             self._push(at, "arrives", number)
         ended = dict(self._run())
-        return np.array([ended[number] - at for number, at in enumerate(arrivals)])[self._requests // 10 :]
+        latencies = np.array([ended[number] - at for number, at in enumerate(arrivals)])
+        return latencies[self._requests // 10 :] + self._replica.way_seconds
 
     def closed_loop(self, callers: int) -> float:
         """Requests a second of callers that ask again at once."""
@@ -130,18 +146,18 @@ class Simulation:
         while self._idle and len(self._queue):
             batch = self._queue.take(self._idle)
             self._idle -= 1
-            seconds = self._replica.cost.seconds(len(batch), self._replica.length) * self._replica.pace
+            seconds = self._replica.cost.seconds(len(batch), self._replica.length)
             self._push(now + seconds, "ran", [entry.reply for entry in batch])
 
 
-def fit_pace(replica: Replica, peak: float, requests: int = _REQUESTS) -> Replica:
-    """Find the pace at which the simulated peak is the measured one."""
-    low, high = 0.2, 20.0
-    for _ in range(20):
-        pace = math.sqrt(low * high)
-        fitted = Replica(replica.cost, pace, replica.loop_seconds, replica.lanes, replica.length, replica.contract)
-        low, high = (pace, high) if Simulation(fitted, requests).closed_loop(_CALLERS) > peak else (low, pace)
-    return fitted
+def fit_replica(curve: list[Point], lanes: int, length: int, contract: Contract) -> Replica:
+    """Draw a line through a service-time curve; its first point is that of one caller, its last the peak."""
+    rows, seconds = (np.array([point[place] for point in curve]) for place in (0, 1))
+    row_seconds, run_seconds = np.polyfit(rows, seconds, 1, w=1 / seconds)  # relative errors
+    alone, loop_seconds = curve[0], curve[-1].loop_seconds
+    way_seconds = max(alone.latency_seconds - alone.run_seconds - loop_seconds, 0.0)
+    cost = CostModel(run_seconds=max(float(run_seconds), 0.0), token_seconds=float(row_seconds) / length)
+    return Replica(cost, loop_seconds, way_seconds, lanes, length, contract)
 
 
 def rate_within(replica: Replica, peak: float, p99_seconds: float, requests: int = _REQUESTS) -> float:
@@ -161,59 +177,86 @@ def main() -> None:
     parser.add_argument("--model", default="minilm", help="takes texts")
     parser.add_argument("--tokens", type=int, default=16)
     parser.add_argument("--seconds", type=float, default=10.0, help="of each load")
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--page", type=Path, help="rewritten between its marks")
     args = parser.parse_args()
-    lines = report(args.models, args.model, args.tokens, args.seconds)
+    lines = report(args.models, args.model, args.tokens, args.seconds, args.rounds)
     print("\n".join(lines))
     if args.page:
         before, rest = args.page.read_text().split(_MARKS[0])
         args.page.write_text("\n".join([f"{before}{_MARKS[0]}", *lines, f"{_MARKS[1]}{rest.split(_MARKS[1])[1]}"]))
 
 
-def report(models: Path, model: str, tokens: int, seconds: float) -> list[str]:
+def report(models: Path, model: str, tokens: int, seconds: float, rounds: int) -> list[str]:
     """Make the section of the page."""
     artifact = max((path for path in (models / model).iterdir() if path.name.isdecimal()), key=lambda p: int(p.name))
-    contract, device = read_contract(artifact / CONTRACT_FILE), choose_device("cpu")
-    lanes = share_cpus(CPUS, device)
-    engine = Engine(artifact, contract, device, lanes)
-    engine.warm_up()
+    contract = read_contract(artifact / CONTRACT_FILE)
     with only(models, model) as folder, serving_regard(folder, "--max-queue-seconds", "60") as serving:
-        before = read_seconds(serving.metrics)
-        peak = json.loads(run("bench.load", serving.address, {"callers": _CALLERS, "seconds": seconds, "size": tokens}))
-        spent = [late - early for late, early in zip(read_seconds(serving.metrics), before, strict=True)]
-        cpu_seconds, engine_seconds, requests = spent
-        loop_seconds = max(cpu_seconds - engine_seconds, 0.0) / requests
-        options = {"seconds": seconds, "size": tokens}
-        rates = {load: load * peak["per_second"] for load in _LOADS}
-        measured = {
-            load: json.loads(run("bench.load", serving.address, options | {"rate": rate}))
-            for load, rate in rates.items()
-        }
-    alone = Replica(engine.plain.cost, 1.0, loop_seconds, lanes.count, tokens, contract)
-    replica = fit_pace(alone, peak["per_second"])
-    return list(tell(replica, peak["per_second"], measured))
+        lanes = int(read_sums(serving.metrics, "regard_lanes")[0])
+        curves, loads = zip(*(measure_round(serving, seconds, tokens) for _ in range(rounds)), strict=True)
+    curve = [Point(*map(statistics.median, zip(*points, strict=True))) for points in zip(*curves, strict=True)]
+    measured = {
+        load: {name: statistics.median(round_[load][name] for round_ in loads) for name in _PERCENTILES}
+        for load in _LOADS
+    }
+    return list(tell(curve, fit_replica(curve, lanes, tokens, contract), measured))
 
 
-def read_seconds(metrics: str) -> tuple[float, float, float]:
-    """CPU seconds of the process, seconds of its lanes, and requests computed, since its start."""
+def measure_round(serving: Serving, seconds: float, tokens: int) -> tuple[list[Point], dict[float, dict[str, float]]]:
+    """Measure the service-time curve, and percentiles of latency at shares of its peak."""
+    curve = [measure_point(serving, callers, seconds * _CURVE_SHARE, tokens) for callers in _CALLERS]
+    loads = {}
+    for load in _LOADS:
+        options = {"rate": load * curve[-1].per_second, "seconds": seconds, "size": tokens}
+        loads[load] = json.loads(run("bench.load", serving.address, options))
+    return curve, loads
+
+
+def measure_point(serving: Serving, callers: int, seconds: float, tokens: int) -> Point:
+    """Let callers ask in a closed loop, and read off the server what its runs took."""
+    names = ("regard_batch_rows_sum", "regard_batch_rows_count", "regard_engine_seconds_total")
+    before = [*read_sums(serving.metrics, *names), loop_cpu_seconds(serving.pid)]
+    options = {"callers": callers, "seconds": seconds, "size": tokens}
+    seen = json.loads(run("bench.load", serving.address, options))
+    after = [*read_sums(serving.metrics, *names), loop_cpu_seconds(serving.pid)]
+    rows, runs, engine_seconds, loop_seconds = (late - early for late, early in zip(after, before, strict=True))
+    return Point(rows / runs, engine_seconds / runs, loop_seconds / rows, seen["p50_ms"] / 1e3, seen["per_second"])
+
+
+def loop_cpu_seconds(pid: int) -> float:
+    """CPU seconds of a server's event loop, which is its main thread."""
+    # proc(5): the name in brackets may hold blanks; after it utime and stime are fields 14 and 15.
+    fields = Path("/proc", str(pid), "task", str(pid), "stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def read_sums(metrics: str, *names: str) -> list[float]:
+    """Metrics, each summed over its labels."""
     with urllib.request.urlopen(metrics, timeout=10) as page:  # noqa: S310 -- http, and our own
         text = page.read().decode()
-    names = ("process_cpu_seconds_total", "regard_engine_seconds_total", "regard_batch_rows_sum")
     found = (re.findall(rf"^{name}(?:{{.*}})? (\S+)$", text, re.MULTILINE) for name in names)
-    sums = [sum(map(float, values)) for values in found]
-    return sums[0], sums[1], sums[2]
+    return [sum(map(float, values)) for values in found]
 
 
-def tell(replica: Replica, peak: float, measured: dict[float, dict[str, Any]]) -> Iterator[str]:
+def tell(curve: list[Point], replica: Replica, measured: dict[float, dict[str, float]]) -> Iterator[str]:
     """Yield the section's lines."""
-    cost = replica.cost
+    cost, peak = replica.cost, curve[-1].per_second
     run_ms, row_ms = cost.run_seconds * 1e3, cost.rows_seconds(1, replica.length) * 1e3
-    yield f"{replica.contract.name}, {replica.length} tokens, {CPUS} CPUs, {replica.lanes} lanes. Alone, a run takes"
-    yield f"{run_ms:.2f} ms and {row_ms:.2f} ms for each row; with everything at work {replica.pace:.2f} times that."
-    yield f"A request takes the event loop {replica.loop_seconds * 1e3:.2f} ms. The peak is {peak:.0f} a second."
+    loop_ms, way_ms, simulated = replica.loop_seconds * 1e3, replica.way_seconds * 1e3, Simulation(replica)
+    yield f"{replica.contract.name}, {replica.length} tokens, {CPUS} CPUs, {replica.lanes} lanes."
+    yield ""
+    yield "| callers | requests a second | rows of a batch | ms of a run | the line |"
+    yield "|---|---|---|---|---|"
+    for callers, point in zip(_CALLERS, curve, strict=True):
+        figures = f"{point.per_second:.0f} | {point.rows:.1f} | {point.run_seconds * 1e3:.1f}"
+        yield f"| {callers} | {figures} | {run_ms + row_ms * point.rows:.1f} |"
+    yield ""
+    yield f"The line: {run_ms:.1f} ms for a run and {row_ms:.1f} ms for each row. The event loop takes"
+    yield f"{loop_ms:.2f} ms for a request; one caller alone waits {way_ms:.1f} ms beyond both. Peak: {peak:.0f}"
+    yield f"requests a second measured, {simulated.closed_loop(_CALLERS[-1]):.0f} simulated."
     yield ""
     columns = " | ".join(f"p{share} ms, measured | simulated" for share in (50, 95, 99))
-    yield f"| load, of the peak | {columns} |"
+    yield f"| load, of the measured peak | {columns} |"
     yield "|---|---|---|---|---|---|---|"
     for load, figure in measured.items():
         latencies = Simulation(replica).open_loop(load * peak) * 1e3

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bench.sizing import Replica, Simulation, fit_pace, rate_within
+from bench.sizing import Point, Replica, Simulation, fit_replica, rate_within
 from server.contract import CONTRACT_FILE, read_contract
 from server.cost import CostModel
 from tests.golden import GOLDEN_MODELS
@@ -13,7 +13,7 @@ from tests.golden import GOLDEN_MODELS
 CONTRACT = read_contract(GOLDEN_MODELS / "tiny-text" / "1" / CONTRACT_FILE)
 FEW = 2000  # requests
 # A run takes 4 ms and 1 ms for each row of 10 tokens; the event loop 1 ms a request.
-REPLICA = Replica(CostModel(run_seconds=0.004, token_seconds=0.0001), 1.0, 0.001, 2, 10, CONTRACT)
+REPLICA = Replica(CostModel(run_seconds=0.004, token_seconds=0.0001), 0.001, 0.0, 2, 10, CONTRACT)
 
 
 def test_alone_a_request_takes_its_run_and_the_loop() -> None:
@@ -36,11 +36,14 @@ def test_without_batching_it_is_the_queue_of_the_textbook() -> None:
     assert latencies.mean() == pytest.approx(0.010 + 0.005, rel=0.25)
 
 
-def test_the_pace_that_makes_a_peak_is_found() -> None:
-    """From the peak that it makes."""
-    slow = dataclasses.replace(REPLICA, pace=2.5)
-    peak = Simulation(slow, FEW).closed_loop(128)
-    assert fit_pace(REPLICA, peak, FEW).pace == pytest.approx(2.5, rel=0.05)
+def test_a_replica_is_read_off_its_service_time_curve() -> None:
+    """The line goes through the points; what one caller waits beyond its run and the loop is the way."""
+    curve = [Point(rows, 0.004 + 0.001 * rows, 0.001, 0.008 + rows, 100.0) for rows in (1.0, 3.5, 12.0)]
+    curve[0] = curve[0]._replace(latency_seconds=0.008)
+    replica = fit_replica(curve, 2, 10, CONTRACT)
+    assert replica.cost.seconds(7, 10) == pytest.approx(0.011)
+    assert replica.way_seconds == pytest.approx(0.002)
+    assert np.median(Simulation(replica, FEW).open_loop(1.0)) == pytest.approx(0.008)
 
 
 def test_a_shorter_time_allows_fewer_requests() -> None:
