@@ -28,7 +28,7 @@ def _run() -> int:
     except ModuleNotFoundError as error:
         return _explain_missing(error)
     except Unavailable as error:
-        return _fail(f"{error} (is a server running there? see --server)")
+        return _fail(f"{error} (is a server running there? see --server, and --ca where it has TLS)")
     except UnicodeEncodeError as error:
         return _fail(f"this terminal's encoding, {error.encoding}, cannot show the answer: set PYTHONIOENCODING=utf-8")
     except (RegardError, OSError, ValueError) as error:

@@ -124,7 +124,7 @@ def test_no_server_is_one_line(run: Run) -> None:
     done = run("--server", free_address(), "models")
     assert (done.code, done.out, done.err.count("\n")) == (1, "", 1)
     assert done.err.startswith("regard: UNAVAILABLE: ")
-    assert done.err.endswith("(is a server running there? see --server)\n")
+    assert done.err.endswith("(is a server running there? see --server, and --ca where it has TLS)\n")
 
 
 def test_a_slow_server_is_one_line(run: Run, server: FakeServer) -> None:
