@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from bench.sizing import Point, Replica, Simulation, fit_replica, rate_within
+from bench.sizing import Point, Replica, Simulation, fit_peak, fit_replica, rate_measured, rate_within
 from server.contract import CONTRACT_FILE, read_contract
 from server.cost import CostModel
 from tests.golden import GOLDEN_MODELS
@@ -44,6 +44,22 @@ def test_a_replica_is_read_off_its_service_time_curve() -> None:
     assert replica.cost.seconds(7, 10) == pytest.approx(0.011)
     assert replica.way_seconds == pytest.approx(0.002)
     assert np.median(Simulation(replica, FEW).open_loop(1.0)) == pytest.approx(0.008)
+
+
+def test_the_costs_that_make_a_peak_are_found() -> None:
+    """From the peak that they make."""
+    slow = dataclasses.replace(REPLICA, cost=CostModel(run_seconds=0.010, token_seconds=0.00025))
+    peak = Simulation(slow, FEW).closed_loop(128)
+    assert fit_peak(REPLICA, peak, FEW).cost.run_seconds == pytest.approx(0.010, rel=0.05)
+
+
+def test_rates_are_read_off_between_those_measured() -> None:
+    """And outside of them only a bound is known."""
+    p99 = {100.0: 0.020, 200.0: 0.060}
+    rate, bound = rate_measured(p99, 0.030)
+    assert (rate, bound) == (pytest.approx(125.0), "")
+    assert rate_measured(p99, 0.010) == (100.0, "<")
+    assert rate_measured(p99, 0.070) == (200.0, ">")
 
 
 def test_a_shorter_time_allows_fewer_requests() -> None:
