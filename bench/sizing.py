@@ -283,8 +283,8 @@ def tell(curve: list[Point], replica: Replica, measured: dict[float, dict[str, f
         figures = f"{point.per_second:.0f} | {point.rows:.1f} | {point.run_seconds * 1e3:.1f}"
         yield f"| {figures} | {run_ms + row_ms * point.rows:.1f} |"
     yield ""
-    yield f"The line, scaled to the peak: {run_ms:.1f} ms for a run and {row_ms:.1f} ms for each row. The event loop takes"
-    yield f"{loop_ms:.2f} ms for a request; callers wait {way_ms:.1f} ms beyond both at the least load."
+    yield f"The line, scaled to the peak: {run_ms:.1f} ms for a run and {row_ms:.1f} ms for each row. The event loop"
+    yield f"takes {loop_ms:.2f} ms for a request; callers wait {way_ms:.1f} ms beyond both at the least load."
     yield ""
     columns = " | ".join(f"p{share} ms, measured | simulated" for share in (50, 95, 99))
     yield f"| load, of the peak | {columns} |"

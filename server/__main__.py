@@ -31,7 +31,7 @@ def main() -> int:
         print(f"regard: error: {error}", file=sys.stderr)
         return 1
     except EngineFault as error:
-        print(f"regard: fault: {error}; ending, to be started anew", file=sys.stderr, flush=True)
+        print(f"regard: fault: {error}; ending with code {_ENGINE_FAULT}", file=sys.stderr, flush=True)
         os._exit(_ENGINE_FAULT)  # a thread that hangs would keep an ordinary exit waiting
     return 0
 

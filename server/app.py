@@ -3,10 +3,11 @@
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
+from typing import Any
 
 import grpc
 import onnxruntime
@@ -77,7 +78,7 @@ async def serve(config: Config, stop: asyncio.Event, announce: Callable[[Started
     workers = ThreadPoolExecutor(config.engine_threads + 1, thread_name_prefix="worker")
     check_exposure(config)
     access = make_access(config)
-    server = make_server(config, access)
+    server = make_server(config, access, metrics)
     scheduler: Scheduler | None = None
     watching: asyncio.Task[None] | None = None
     inference: InferenceService | None = None
@@ -94,7 +95,13 @@ async def serve(config: Config, stop: asyncio.Event, announce: Callable[[Started
             lambda folder, usage: load_model(folder, device, lanes, usage),
             lambda name, newest: _tell(name, newest, healths, metrics, device),
         )
-        await repository.start()
+        loading = asyncio.create_task(repository.start())
+        await _first(stop.wait(), loading)
+        if not loading.done():
+            _log.info("stopping, before everything is loaded")
+            loading.cancel()
+            return
+        loading.result()
         scheduler = _make_scheduler(config, lanes.count, metrics, tracing)
         scheduler.start()
         pipeline = Pipeline(config, scheduler, workers, metrics, tracing)
@@ -112,15 +119,21 @@ async def serve(config: Config, stop: asyncio.Event, announce: Callable[[Started
             watching.add_done_callback(_report_end)
         contracts = [model.contract for model in repository.all()]
         announce(Started(address, web.address, device, contracts, time.monotonic() - started_at))
-        fault = await _wait(stop, scheduler, config.watchdog_seconds)
+        failing = asyncio.create_task(scheduler.watch(config.watchdog_seconds))
+        await _first(stop.wait(), failing)
         ready = False
         await healths.stop()
-        if fault:
-            abandoned, scheduler = scheduler, None  # whose lanes would be waited for
-            await _give_up(server, calls, abandoned)
-            raise EngineFault(fault)
-        _log.info("stopping: accepted requests have %g s", config.drain_seconds)
-        await _drain(server, calls, scheduler, config.drain_seconds)
+        ends = time.monotonic() + config.drain_seconds
+        if not failing.done():
+            _log.info("stopping: accepted requests have %g s", config.drain_seconds)
+            await _first(_drain(server, calls, scheduler, config.drain_seconds), failing)
+        closing, scheduler = scheduler, None
+        if failing.done():
+            await _give_up(server, calls, closing)
+            raise EngineFault(failing.result())
+        failing.cancel()
+        if not await closing.close(max(ends - time.monotonic(), _LAST_MOMENT_SECONDS)):
+            raise EngineFault(f"a run has not ended within {config.drain_seconds:g} s (--drain-seconds)")
     finally:
         if watching:
             watching.cancel()
@@ -139,21 +152,21 @@ def _report_end(watching: "asyncio.Task[None]") -> None:
         _log.error("--watch: the models folder is no longer followed: %s", error)
 
 
-async def _wait(stop: asyncio.Event, scheduler: Scheduler, limit_seconds: float) -> str:
-    """Wait for the signal to stop, or for the engine to fail; returns what failed, or nothing."""
-    stopping, failing = asyncio.create_task(stop.wait()), asyncio.create_task(scheduler.watch(limit_seconds))
+async def _first(what: Coroutine[Any, Any, object], other: "asyncio.Task[Any]") -> None:
+    """Wait until one of both has ended; the first is given up where the other was faster."""
+    task = asyncio.create_task(what)
     try:
-        await asyncio.wait([stopping, failing], return_when=asyncio.FIRST_COMPLETED)
-        return "" if stopping.done() else failing.result()
+        await asyncio.wait([task, other], return_when=asyncio.FIRST_COMPLETED)
+        if task.done():
+            task.result()
     finally:
-        stopping.cancel()
-        failing.cancel()
+        task.cancel()
 
 
 async def _give_up(server: grpc.aio.Server, calls: Calls, scheduler: Scheduler) -> None:
     """Answer everyone UNAVAILABLE, since nothing will be computed any more."""
     calls.refuse()
-    scheduler.abandon()
+    scheduler.abandon("the engine has failed; the server is stopping")
     await asyncio.sleep(_LAST_MOMENT_SECONDS)
     await server.stop(_LAST_MOMENT_SECONDS)
 
@@ -169,7 +182,7 @@ async def _drain(server: grpc.aio.Server, calls: Calls, scheduler: Scheduler, se
         await asyncio.wait_for(calls.wait_idle(), seconds)
     except TimeoutError:
         _log.warning("requests still in flight after %g s are refused", seconds)
-        scheduler.refuse_waiting()
+        scheduler.abandon("the server is stopping")
     await asyncio.sleep(_LAST_MOMENT_SECONDS)
     await server.stop(_LAST_MOMENT_SECONDS)
 

@@ -18,7 +18,6 @@ from server.queue import Entry, Order, Queue, Reply
 _log = logging.getLogger(__name__)
 
 Outcome = Results | InternalFault
-_NO_TIME = BatchTimes(0, 0, 0)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,6 +46,11 @@ class Finished(Generic[Reply]):
     load: Load
     started_ns: int
     times: BatchTimes
+
+    @property
+    def whole(self) -> bool:
+        """Whether every request was computed, and in one run."""
+        return all(isinstance(outcome, Results) for outcome in self.outcomes)
 
 
 @dataclass(frozen=True)
@@ -96,13 +100,15 @@ class Dispatcher(Generic[Reply]):
         for thread in self._threads:
             thread.start()
 
-    def close(self) -> None:
-        """Run what waits, then stop; blocks until then."""
+    def close(self, limit_seconds: float | None = None) -> bool:
+        """Run what waits, then stop; blocks until then, or so long. Returns whether every lane has ended."""
         with self._ready:
             self._closing = True
             self._ready.notify_all()
+        ends = None if limit_seconds is None else time.monotonic() + limit_seconds
         for thread in self._threads:
-            thread.join()
+            thread.join(None if ends is None else max(ends - time.monotonic(), 0.0))
+        return not any(thread.is_alive() for thread in self._threads)
 
     def __len__(self) -> int:
         return len(self._queue)
@@ -204,7 +210,7 @@ class Dispatcher(Generic[Reply]):
             self._running.remove(run)
             self._idle_lanes += run.lanes
             if run.lanes == 1:
-                self._queue.learn(run.batch, finished.times.total_ns / 1e9)
+                self._queue.learn(run.batch, finished.times.total_ns / 1e9, whole=finished.whole)
             expected_rows = min(finished.load.rows, self._limits.rows)
             until = time.monotonic() + self._queue.fixed_seconds(run.batch[0].work)
             self._company = _Company(expected_rows, until)
@@ -234,12 +240,14 @@ class Dispatcher(Generic[Reply]):
 
 
 def _compute(works: Sequence[Work], *, wide: bool) -> tuple[Sequence[Outcome], BatchTimes]:
-    """Run a batch. Should it fail, each request runs alone: only the guilty one fails."""
+    """Run a batch. Should it fail, each request runs alone: only the guilty one fails. All of it takes its time."""
+    began_ns = time.perf_counter_ns()
     try:
         return run_batch(works, wide=wide)
     except Exception:
         _log.exception("a batch of %d requests of %s failed", len(works), works[0].contract.name)
+        times = BatchTimes(0, time.perf_counter_ns() - began_ns, 0)
         if len(works) == 1:
-            return [InternalFault()], _NO_TIME
+            return [InternalFault()], times
     alone = [_compute([work], wide=wide) for work in works]
-    return [outcome for outcomes, _ in alone for outcome in outcomes], sum((times for _, times in alone), _NO_TIME)
+    return [outcome for outcomes, _ in alone for outcome in outcomes], sum((own for _, own in alone), times)

@@ -11,6 +11,8 @@ from server.access import Access
 from server.calls import Context, certificate_names
 from server.config import Config
 from server.errors import ServerError, StartError
+from server.logs import REQUEST_ID, begin, end
+from server.metrics import Metrics
 from server.tls import Certificates, TlsFiles
 
 _OPEN_SERVICES = ("/grpc.health.v1.Health/",)
@@ -71,10 +73,10 @@ def read_certificates(config: Config) -> Certificates | None:
     return None
 
 
-def make_server(config: Config, access: Access) -> grpc.aio.Server:
+def make_server(config: Config, access: Access, metrics: Metrics) -> grpc.aio.Server:
     """Make a server that is not bound yet."""
     return grpc.aio.server(
-        interceptors=[_Gate(access)],
+        interceptors=[_Gate(access, metrics)],
         options=[
             ("grpc.max_receive_message_length", config.max_message_bytes),
             ("grpc.max_send_message_length", config.max_message_bytes),
@@ -107,8 +109,9 @@ def bind(server: grpc.aio.Server, listen: str, certificates: Certificates | None
 class _Gate(grpc.aio.ServerInterceptor):
     """Turns strangers away before their message is read, all services but health's alike."""
 
-    def __init__(self, access: Access) -> None:
+    def __init__(self, access: Access, metrics: Metrics) -> None:
         self._access = access
+        self._metrics = metrics
 
     async def intercept_service(
         self,
@@ -117,19 +120,27 @@ class _Gate(grpc.aio.ServerInterceptor):
     ) -> Any:
         """Return the method's handler, or one that refuses."""
         metadata = dict(handler_call_details.invocation_metadata or ())
-        method = handler_call_details.method
+        method, handler = handler_call_details.method, await continuation(handler_call_details)
         if method.startswith(_OPEN_SERVICES):
-            return await continuation(handler_call_details)
+            return handler
+        name = method.rpartition("/")[2] if handler else ""  # what a stranger invents is no label
         if self._access.knows_certificates and "authorization" not in metadata and not method.startswith(_REFLECTION):
             # A certificate is only seen once the call has begun.
-            return self._look_later(await continuation(handler_call_details))
+            return self._look_later(handler, name)
         try:
             self._access.identify(metadata)
-        except ServerError as error:
-            return _refusal(error.with_traceback(None))
-        return await continuation(handler_call_details)
+        except ServerError as raised:
+            error = raised.with_traceback(None)
+        else:
+            return handler
 
-    def _look_later(self, handler: Any) -> Any:
+        async def refuse(requests: object, context: Context) -> None:
+            await self._refuse(error, name, context)
+
+        # For gRPC every method is a stream of messages; of this one none is read.
+        return grpc.stream_stream_rpc_method_handler(refuse)
+
+    def _look_later(self, handler: Any, name: str) -> Any:
         """Let a method look at the certificate itself; streams do so at every request (see calls)."""
         if handler is None or not handler.unary_unary:
             return handler
@@ -141,16 +152,14 @@ class _Gate(grpc.aio.ServerInterceptor):
                 error = raised.with_traceback(None)
             else:
                 return await handler.unary_unary(request, context)
-            await context.abort(error.code, str(error), error.trailers)
-            raise AssertionError("abort always raises")
+            return await self._refuse(error, name, context)
 
         return grpc.unary_unary_rpc_method_handler(run, handler.request_deserializer, handler.response_serializer)
 
-
-def _refusal(error: ServerError) -> "grpc.RpcMethodHandler[Any, Any]":
-    """Make a handler that refuses without reading; for gRPC every method is a stream of messages."""
-
-    async def refuse(requests: object, context: Context) -> None:
-        await context.abort(error.code, str(error), error.trailers)
-
-    return grpc.stream_stream_rpc_method_handler(refuse)
+    async def _refuse(self, error: ServerError, name: str, context: Context) -> None:
+        """End a call; count it and log it like those that came further."""
+        own = begin(name, "", dict(context.invocation_metadata() or ()))
+        self._metrics.received.labels(name).inc()
+        self._metrics.observe_end(name, "", error.code.name, "", 0.0)
+        end(own, error.code.name, str(error))
+        await context.abort(error.code, str(error), (*error.trailers, (REQUEST_ID, own.id)))

@@ -164,12 +164,12 @@ class Queue(Generic[Reply]):
         load = Load.of([entry.work for entry in batch])
         return group.pace * group.cost.seconds(load.rows, load.longest)
 
-    def learn(self, batch: Sequence[Entry[Reply]], seconds: float) -> None:
-        """Correct what a batch was expected to take by what it took."""
+    def learn(self, batch: Sequence[Entry[Reply]], seconds: float, *, whole: bool) -> None:
+        """Correct what a batch was expected to take by what it took; one that failed says nothing of the next."""
         group = self._group(batch[0].work)
         expected = self.batch_seconds(batch)
         group.served_seconds += seconds - expected
-        if expected:
+        if expected and whole:
             group.pace *= 1 + _PACE_WEIGHT * (min(max(seconds / expected, 0.1), 10.0) - 1)
 
     def wait_seconds(self, work: Work, order: Order, *, exactly: bool = False) -> float:

@@ -168,17 +168,21 @@ class Scheduler:
         """Wait until the engine hangs or has died; returns what happened. See watch_engine."""
         return await watch_engine(self._dispatcher, limit_seconds)
 
-    def abandon(self) -> None:
-        """Give the engine up: answer everything that waits or runs with ShuttingDown, and everything that comes."""
+    def abandon(self, why: str) -> None:
+        """Give up what waits and what runs: answer all of it with ShuttingDown, and everything that comes."""
         running = [entry for run in self._dispatcher.running() for entry in run.batch]
         self.refuse_waiting()
         for entry in running:
-            _resolve(entry, ShuttingDown("the engine has failed; the server is stopping"))
+            _resolve(entry, ShuttingDown(why))
 
-    async def close(self) -> None:
-        """Refuse what waits, let the running batches end, and stop the threads."""
+    async def close(self, limit_seconds: float | None = None) -> bool:
+        """Refuse what waits, let the running batches end, and stop the threads; returns whether all have ended.
+
+        Args:
+            limit_seconds: How long that may take; None for as long as it does.
+        """
         self.refuse_waiting()
-        await asyncio.to_thread(self._dispatcher.close)
+        return await asyncio.to_thread(self._dispatcher.close, limit_seconds)
 
     def _admit(self, work: Work, deadline: float | None, priority: int) -> _Entry:
         """Refuse at the door what cannot be served in time, or queue it."""
@@ -252,7 +256,7 @@ class Scheduler:
                 self._margin.learn(entry.reply.estimate_seconds, (now_ns - entry.reply.arrived_ns) / 1e9)
                 _resolve(entry, Computed(outcome, queue_ns, compute_ns, load.rows))
             else:
-                entry.reply.settle(entry.reply.held_seconds)  # it was tried, and nobody measured for how long
+                entry.reply.settle(entry.reply.held_seconds)  # for what it cost those beside it, nobody knows
                 _resolve(entry, outcome)
         graph, times = finished.batch[0].work.graph_kind, finished.times
         self._metrics.observe_batch(contract.name, str(contract.version), graph, load, times)

@@ -42,7 +42,7 @@ class Certificates:
         self._stamp = self._look()
         try:
             self._first = self._read()
-        except (OSError, ssl.SSLError) as error:
+        except (OSError, ValueError) as error:
             raise StartError(f"--tls-cert, --tls-key, --tls-client-ca: cannot be used: {_explain(error)}") from error
 
     def credentials(self) -> grpc.ServerCredentials:
@@ -58,7 +58,7 @@ class Certificates:
         self._stamp = stamp
         try:
             read = self._read()
-        except (OSError, ssl.SSLError) as error:
+        except (OSError, ValueError) as error:
             _log.error("changed TLS files cannot be used, the last ones stay: %s", _explain(error))
             return None
         _log.info("TLS: the certificate was read again")

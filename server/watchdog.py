@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-_LOOKS = 10  # within the limit
+_LOOKS, _MOST_SECONDS = 10, 1.0  # looks within the limit, at least; seconds between two, at most
 
 
 class Engine(Protocol):
@@ -37,11 +37,11 @@ async def watch_engine(
         limit_seconds: How long a run may take; 0 for as long as it likes.
         pause: Waits so many seconds.
     """
-    every_seconds = limit_seconds / _LOOKS if limit_seconds else 1.0
+    every_seconds = min(limit_seconds / _LOOKS, _MOST_SECONDS) if limit_seconds else _MOST_SECONDS
     looks: dict[object, int] = {}
     while not engine.lost:
         looks = {run: looks.get(run, 0) + 1 for run in engine.running()}
-        if limit_seconds and max(looks.values(), default=0) > _LOOKS:
+        if limit_seconds and (max(looks.values(), default=0) - 1) * every_seconds >= limit_seconds:
             return f"a run has taken longer than {limit_seconds:g} s (--watchdog-seconds)"
         await pause(every_seconds)
     return engine.lost

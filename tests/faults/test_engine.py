@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, cast
 
 import grpc
@@ -12,12 +13,14 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from regard.v1 import regard_pb2 as api
+from server import app
+from server.artifacts import load_model
 from server.dispatch import Dispatcher
 from server.errors import EngineFault
 from server.graph import Graph
 from tests.e2e.conftest import ROOT, environment
 from tests.golden import GOLDEN_MODELS
-from tests.server.conftest import Running, Serve
+from tests.server.conftest import Running, Serve, make_config
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 BAD_LENGTH = 7  # tokens of the text on which the engine fails
@@ -106,6 +109,79 @@ async def test_a_lane_that_dies_ends_the_server(start: Serve, monkeypatch: pytes
                 await asyncio.wait_for(embed(running, GOOD), 30)
             assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
             await running.task
+
+
+async def test_a_run_that_outlasts_the_drain_does_not_hold_the_server(
+    start: Serve, fail: Any, gate: threading.Event
+) -> None:
+    """Told to stop, it gives up what does not end in time: its caller is told, and the process can end."""
+    with pytest.raises(EngineFault, match=r"a run has not ended within 0.3 s \(--drain-seconds\)"):
+        async with start(drain_seconds=0.3, lanes=1) as running:
+            entered = threading.Event()
+
+            def hang() -> None:
+                entered.set()
+                gate.wait()
+
+            fail(hang)
+            hanging = asyncio.ensure_future(asyncio.wait_for(embed(running, BAD), 30))
+            assert await asyncio.to_thread(entered.wait, 30)
+            running.stop.set()
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await hanging
+            assert (refused.value.code(), refused.value.details()) == (
+                grpc.StatusCode.UNAVAILABLE,
+                "the server is stopping",
+            )
+            await asyncio.wait_for(running.task, 30)
+
+
+async def test_a_lane_that_dies_while_the_server_drains_ends_it(start: Serve, fail: Any, gate: threading.Event) -> None:
+    """Nobody waits for the drain's end in vain."""
+    with pytest.raises(EngineFault, match="a lane of the engine has ended: SystemExit"):
+        async with start(drain_seconds=3600, lanes=1) as running:
+            entered = threading.Event()
+
+            def die() -> None:
+                entered.set()
+                gate.wait()
+                raise SystemExit
+
+            fail(die)
+            health: Any = health_pb2_grpc.HealthStub(running.channel)
+            states = health.Watch(health_pb2.HealthCheckRequest())
+            assert (await states.read()).status == SERVING
+            dying = asyncio.ensure_future(asyncio.wait_for(embed(running, BAD), 30))
+            assert await asyncio.to_thread(entered.wait, 30)
+            running.stop.set()
+            assert (await states.read()).status == NOT_SERVING
+            gate.set()
+            with pytest.raises(grpc.aio.AioRpcError, match="the engine has failed"):
+                await dying
+            await asyncio.wait_for(running.task, 30)
+
+
+async def test_told_to_stop_while_it_loads_it_ends(
+    models_folder: Path, gate: threading.Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without having announced itself."""
+    entered, stop = threading.Event(), asyncio.Event()
+
+    def slowly(*arguments: Any) -> Any:
+        entered.set()
+        gate.wait()
+        return load_model(*arguments)
+
+    monkeypatch.setattr(app, "load_model", slowly)
+    announced = list[app.Started]()
+    serving = asyncio.create_task(app.serve(make_config(models=models_folder), stop, announced.append))
+    assert await asyncio.to_thread(entered.wait, 30)
+    stop.set()
+    try:
+        await asyncio.wait_for(serving, 30)
+    finally:
+        gate.set()  # the event loop's end waits for its threads
+    assert not announced
 
 
 HANGING = """

@@ -19,6 +19,7 @@ from server.errors import StartError
 from server.oip import open_inference_pb2 as oip
 from server.oip.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from tests.server.conftest import Running, Serve
+from tests.server.test_life import samples
 
 TOKEN, OPERATOR = "the-token-of-an-app", "the-token-of-the-operator"
 CLIENTS = f"""
@@ -210,6 +211,26 @@ async def test_each_client_may_do_what_the_file_says(start: Serve, clients: Path
             assert await code_of(reflect(running.channel, who)) is grpc.StatusCode[expected]
 
 
+async def test_who_is_turned_away_is_counted_and_logged(
+    start: Serve, clients: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Under the id that the caller gave; methods that a stranger invents are no labels."""
+    caplog.set_level("INFO")
+    async with start(clients=clients) as running:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await running.stub.Embed(TEXT, metadata=[("x-request-id", "lost"), *bearer("a-wrong-token-of-an-app")])
+        invented: Any = running.channel.unary_unary("/regard.v1.RegardService/Invented")
+        assert await code_of(invented(b"")) is grpc.StatusCode.UNAUTHENTICATED
+        found = await samples(running)
+    assert dict(refused.value.trailing_metadata() or ())["x-request-id"] == "lost"
+    assert [found[("regard_requests_total", "UNAUTHENTICATED", method, "")] for method in ("Embed", "")] == [1, 1]
+    assert found[("regard_requests_received_total", "Embed")] == 1
+    (line,) = [one for one in caplog.records if getattr(one, "fields", {}).get("request_id") == "lost"]
+    assert "Embed of '': UNAUTHENTICATED: authorization: not the token of a client" in line.getMessage()
+    assert "a-wrong-token" not in caplog.text
+    assert "Invented" not in caplog.text
+
+
 async def test_a_strangers_message_is_not_read(start: Serve, clients: Path) -> None:
     """However large it is, it is refused for its token, before its size could be."""
     async with start(clients=clients, max_message_bytes=1024) as running:
@@ -268,12 +289,15 @@ async def test_told_so_it_listens_to_strangers_who_may_not_manage(start: Serve) 
         ({"tls_key": None}, "--tls-cert, --tls-key: one is missing; expected both"),
         ({"tls_cert": Path("absent.pem")}, "cannot be used: .*/absent.pem: No such file"),
         ({"tls_key": Path("cert.pem")}, "--tls-cert, --tls-key, --tls-client-ca: cannot be used"),
+        ({"tls_client_ca": Path("empty.pem")}, "--tls-client-ca: cannot be used"),
+        ({"tls_client_ca": Path("key.pem")}, "--tls-client-ca: cannot be used"),
     ],
 )
 async def test_tls_files_that_cannot_be_used_stop_the_start(
     change: dict[str, Any], message: str, start: Serve, pki: Pki
 ) -> None:
     """In one line."""
+    (pki.folder / "empty.pem").touch()
     change = {name: pki.folder / path if path else None for name, path in change.items()}
     with pytest.raises(StartError, match=message):
         async with start(**(pki.settings | change)):

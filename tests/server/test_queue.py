@@ -185,8 +185,22 @@ def test_estimates_follow_what_runs_really_take() -> None:
     for turn in range(60):
         queue.add(make_entry(16, arrived=turn))
         batch = queue.take()
-        queue.learn(batch, 3 * COST.seconds(1, 16))
+        queue.learn(batch, 3 * COST.seconds(1, 16), whole=True)
     assert 2.8 < queue.run_seconds(make_work(16, graph=GRAPH)) / COST.seconds(1, 16) < 3.2
+
+
+def test_a_run_that_failed_counts_for_fairness_and_says_nothing_of_the_next() -> None:
+    """One that broke at once would make the engine look fast."""
+    queue, tapped = Queue[str](LIMITS), EchoGraph(COST)
+    for turn in range(60):
+        queue.add(make_entry(16, arrived=turn, graph=tapped))
+        queue.learn(queue.take(), COST.seconds(1, 16) / 100, whole=False)
+    assert queue.run_seconds(make_work(16, graph=tapped)) == COST.seconds(1, 16)
+    queue.add(make_entry(16, arrived=60, graph=tapped))
+    queue.learn(queue.take(), 1000.0, whole=False)  # and one that took its time has had its share
+    queue.add(make_entry(16, arrived=61, graph=tapped))
+    queue.add(make_entry(16, arrived=62))
+    assert [queue.take()[0].work.graph is tapped for _ in range(2)] == [False, True]
 
 
 @given(st.lists(st.tuples(st.integers(1, 64), st.integers(1, 3), st.booleans()), max_size=30))

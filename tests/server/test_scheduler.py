@@ -295,6 +295,19 @@ async def test_only_the_guilty_request_of_a_failed_batch_fails(
     assert value_of(await scheduler.submit(make_work(graph, 5))) == 20.0
 
 
+async def test_a_run_that_fails_takes_the_time_that_it_took(graph: GatedGraph) -> None:
+    """Otherwise what breaks after a minute would look free."""
+    metrics = Metrics()
+    async with scheduling(metrics=metrics) as scheduler:
+        failing = asyncio.create_task(scheduler.submit(make_work(graph, POISON)))
+        assert await asyncio.to_thread(graph.entered.wait, 30)
+        graph.gate.set()
+        with pytest.raises(InternalFault):
+            await failing
+    labels = {"model": CONTRACT.name, "graph": "plain"}
+    assert metrics.registry.get_sample_value("regard_engine_seconds_total", labels)
+
+
 async def test_refusing_answers_everything_that_waits_and_everything_that_comes(
     scheduler: Scheduler, graph: GatedGraph
 ) -> None:

@@ -23,11 +23,13 @@ async def no_pause(seconds: float) -> None:
 
 
 async def test_a_run_that_is_seen_too_often_has_hung() -> None:
-    """Eleven looks at a tenth of the limit."""
-    slow, quick = object(), [object() for _ in range(20)]
-    engine = Fake(*([slow, one] for one in quick))
-    assert await watch_engine(engine, 60, no_pause) == "a run has taken longer than 60 s (--watchdog-seconds)"
-    assert len(engine.looks) == 20 - 11
+    """A look every second, or every tenth of a limit that is shorter than ten."""
+    for limit_seconds, looks in ((60, 61), (5, 11)):
+        slow, quick = object(), [object() for _ in range(100)]
+        engine = Fake(*([slow, one] for one in quick))
+        found = await watch_engine(engine, limit_seconds, no_pause)
+        assert found == f"a run has taken longer than {limit_seconds} s (--watchdog-seconds)"
+        assert len(engine.looks) == 100 - looks
 
 
 async def test_runs_that_end_in_time_are_no_fault() -> None:
