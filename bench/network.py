@@ -75,32 +75,36 @@ def main() -> None:
 def disturb(address: str, do: Callable[[], None], undo: Callable[[], None], seconds: float) -> str:
     """Do something to the link while callers ask, undo it, and tell what they saw."""
     callers = _Callers(address)
-    callers.wait_for_answers()
-    do()
-    during = callers.count(seconds)
-    undo()
-    mended = time.monotonic()
-    after = callers.count(seconds)
-    callers.end()
+    try:
+        callers.wait_for_answers()
+        do()
+        try:
+            during = callers.count(seconds)
+        finally:
+            undo()
+        mended = time.monotonic()
+        after = callers.count(seconds)
+    finally:
+        callers.end()
     return f"{_told(during)} | {_told(after)} | {callers.first_answer_after(mended) - mended:.1f}"
 
 
 @contextmanager
 def serving(models: Path) -> Iterator[str]:
     """A server behind a link of its own."""
-    for command in (
-        f"ip netns add {_SPACE}",
-        f"ip link add regard1 type veth peer name regard0 netns {_SPACE}",
-        f"ip addr add {_HERE}/24 dev regard1",
-        "ip link set regard1 up",
-        f"{' '.join(_INSIDE)} ip addr add {_THERE}/24 dev regard0",
-        f"{' '.join(_INSIDE)} ip link set regard0 up",
-        f"{' '.join(_INSIDE)} ip link set lo up",
-    ):
-        _run(command.split())
     start = [*_INSIDE, sys.executable, "-m", "server", "--models", str(models), "--listen", f"{_THERE}:8001"]
     start += ["--metrics", "127.0.0.1:0", "--allow-insecure", "--log-level", "warning"]
     try:
+        for command in (
+            f"ip netns add {_SPACE}",
+            f"ip link add regard1 type veth peer name regard0 netns {_SPACE}",
+            f"ip addr add {_HERE}/24 dev regard1",
+            "ip link set regard1 up",
+            f"{' '.join(_INSIDE)} ip addr add {_THERE}/24 dev regard0",
+            f"{' '.join(_INSIDE)} ip link set regard0 up",
+            f"{' '.join(_INSIDE)} ip link set lo up",
+        ):
+            _run(command.split())
         with subprocess.Popen(start, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 -- our own
             next(line for line in process.stdout or () if line.startswith("ready"))
             try:
@@ -108,8 +112,8 @@ def serving(models: Path) -> Iterator[str]:
             finally:
                 process.send_signal(signal.SIGTERM)
     finally:
-        _run(["ip", "link", "del", "regard1"])
-        _run(["ip", "netns", "del", _SPACE])
+        for undoing in (["ip", "link", "del", "regard1"], ["ip", "netns", "del", _SPACE]):
+            subprocess.run(undoing, check=False, capture_output=True)  # noqa: S603 -- what there is of both
 
 
 class _Relay:

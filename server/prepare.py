@@ -68,7 +68,8 @@ def prepare_texts(model: LoadedModel, contents: Sequence[bytes], *, truncate: bo
         try:
             text = content.decode()
         except UnicodeDecodeError as error:
-            raise InvalidInput(f"inputs[text][{index}]", f"{content[:20]!r}", f"UTF-8 ({error.reason})") from error
+            wrong = f"byte {error.start}: 0x{content[error.start]:02x}"  # not the text: what is refused is logged
+            raise InvalidInput(f"inputs[text][{index}]", wrong, f"UTF-8 ({error.reason})") from error
         prepared.append(prepare_text(model, text, truncate=truncate, max_bytes=max_bytes))
     if len(prepared) == 1:
         return prepared[0]

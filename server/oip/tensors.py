@@ -74,7 +74,9 @@ def decode_strings(name: str, array: Array) -> Array:
             decoded[index] = element.decode()
         except UnicodeDecodeError as error:
             raise InvalidInput(
-                f"inputs[{name}]{list(index)}", f"{element[:20]!r}", f"UTF-8 ({error.reason})"
+                f"inputs[{name}]{list(index)}",
+                f"byte {error.start}: 0x{element[error.start]:02x}",
+                f"UTF-8 ({error.reason})",
             ) from error
     return decoded
 

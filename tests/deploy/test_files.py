@@ -125,6 +125,7 @@ def test_pods_are_as_closed_as_the_compose_file() -> None:
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     for name in ("server", "explore", "replica"):
         assert (services[name]["read_only"], services[name]["cap_drop"]) == (True, ["ALL"])
+    assert all(service.get("restart") == "unless-stopped" for name, service in services.items() if name != "load")
 
 
 def test_images_are_pinned() -> None:

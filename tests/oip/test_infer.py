@@ -390,10 +390,10 @@ async def test_a_malformed_request_is_told_what_is_wrong(
     ("request_", "message"),
     [
         (make_bytes_request("tiny-text", "text"), "0 elements; expected 1 to 32"),
-        (make_bytes_request("tiny-text", "text", b"\xff"), r"inputs\[text\]\[0\]: b'\\xff'; expected UTF-8"),
+        (make_bytes_request("tiny-text", "text", b"\xff"), r"inputs\[text\]\[0\]: byte 0: 0xff; expected UTF-8"),
         (make_bytes_request("fashion", "image", b"no image"), "image: "),
         (make_bytes_request("fashion", "text", b"hm"), "inputs: 'text'; expected pixel_values"),
-        (make_bytes_request("words", "x", b"\xff"), "UTF-8"),
+        (make_bytes_request("words", "x", b"\xff"), "byte 0: 0xff; expected UTF-8"),
     ],
 )
 async def test_bytes_that_cannot_be_read_are_refused(
