@@ -28,6 +28,7 @@ USER 10001
 
 FROM base AS server
 COPY --from=build-server /opt/regard /opt/regard
+COPY artifact artifact
 COPY server server
 ENV REGARD_LISTEN=0.0.0.0:8001 REGARD_METRICS=0.0.0.0:9090 REGARD_LOG_FORMAT=json
 EXPOSE 8001 9090
@@ -58,6 +59,7 @@ RUN pip install --constraint constraints.txt '.[server,trace]' 'onnxruntime-gpu[
 
 FROM base AS server-cuda
 COPY --from=build-cuda /opt/regard /opt/regard
+COPY artifact artifact
 COPY server server
 ENV REGARD_LISTEN=0.0.0.0:8001 REGARD_METRICS=0.0.0.0:9090 REGARD_LOG_FORMAT=json REGARD_DEVICE=cuda \
     NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
@@ -74,5 +76,6 @@ FROM base AS export
 COPY --from=build-export /opt/regard /opt/regard
 COPY export export
 COPY model model
+COPY artifact artifact
 COPY server server
 ENTRYPOINT ["python", "-m", "export"]

@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-STUBS := client/regard/v1 $(addprefix server/oip/open_inference_pb2,.py .pyi _grpc.py)
-SOURCES := server model export training client bench examples tests
+STUBS := client/regard/v1 $(addprefix server/api/open_inference/open_inference_pb2,.py .pyi _grpc.py)
+SOURCES := artifact server model export training client bench examples tests
 
 .PHONY: help setup demo test test-install test-containers lint types proto proto-check bench bench-long audit image sbom check clean
 
@@ -43,7 +43,7 @@ types: $(READY) ## Check types
 proto: $(READY) ## Make the stubs from proto/
 	$(BIN)/python -m grpc_tools.protoc --proto_path=proto --python_out=client --pyi_out=client proto/regard/v1/*.proto
 	$(BIN)/python -m grpc_tools.protoc --proto_path=proto --grpc_python_out=client proto/regard/v1/regard.proto
-	$(BIN)/python -m grpc_tools.protoc --proto_path=server/oip=proto/inference --python_out=. --pyi_out=. --grpc_python_out=. server/oip/open_inference.proto
+	$(BIN)/python -m grpc_tools.protoc --proto_path=server/api/open_inference=proto/inference --python_out=. --pyi_out=. --grpc_python_out=. server/api/open_inference/open_inference.proto
 
 proto-check: proto ## Fail where the committed stubs differ from proto/
 	git diff --exit-code -- $(STUBS)

@@ -21,6 +21,7 @@ import torch
 import transformers
 from rich.console import Console
 
+from artifact.contract import PLAIN_GRAPH, AttentionContract
 from export.build import Built, build
 from export.graph import ExportError
 from export.probe import ProbeError
@@ -28,7 +29,6 @@ from export.sources import Source, load_folder
 from export.tapping.view import TapError
 from export.verify import VerificationError
 from model.checkpoint import CheckpointError
-from server.contract import PLAIN_GRAPH, AttentionContract
 from tests.export.families import FAMILIES, write_folder
 
 _ROWS, _LENGTH = 3, 12

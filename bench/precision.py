@@ -13,10 +13,10 @@ import onnxruntime
 from PIL import Image
 from rich.console import Console
 
+from artifact.contract import Contract, read_contract
 from bench.__main__ import CPUS, newest_graph, run
 from bench.report import cpu_name
 from export.fetch import fetch_file
-from server.contract import Contract, read_contract
 from training.fashion_mnist import read_split
 from training.sentiment import REVIEWS, read_reviews
 

@@ -2,7 +2,7 @@
 
 Measured are the service-time curve (seconds of a run by its rows, under more and more load: a CPU that just woke and
 CPUs that are all at work are slower than one that computes alone), the event loop's part, and what a caller waits
-beyond both. The simulation drives the server's own queue (server/queue.py) with a line through that curve: Poisson
+beyond both. The simulation drives the server's own queue with a line through that curve: Poisson
 arrivals, one event loop that decodes and encodes one request after the other, lanes that run batches. One number is
 fitted: how much steeper the line is, so that the simulated peak is the measured one. What is compared then are
 latencies at loads below it.
@@ -28,12 +28,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from artifact.contract import CONTRACT_FILE, Contract, read_contract
 from bench.__main__ import CPUS, only, run
 from bench.servers import Serving, serving_regard
-from server.batching import BatchLimits, Work
-from server.contract import CONTRACT_FILE, Contract, read_contract
-from server.cost import CostModel
-from server.queue import Entry, Queue
+from server.engine.cost import CostModel
+from server.scheduling.batch import BatchLimits, Work
+from server.scheduling.fair_queue import Entry, Queue
 
 _CALLERS = 128  # that make the peak
 _CURVE = (0.05, 0.2, 0.4, 0.6, 0.8)  # of the peak; the peak itself is the last point

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from artifact.contract import Contract, Precision
 from export.accuracy import AccuracyError
 from export.build import Precise, build
 from export.fetch import FetchError
@@ -21,7 +22,6 @@ from export.sources import KNOWN, Source, load_source
 from export.tapping.view import TapError
 from export.verify import VerificationError
 from model.checkpoint import CheckpointError
-from server.contract import Contract, Precision
 
 _EXPECTED = (
     AccuracyError,

@@ -9,8 +9,9 @@ import onnxruntime
 import torch
 from numpy.typing import NDArray
 
+from artifact.contract import TAPPED_GRAPH
+from artifact.verification import Accuracy
 from export.traits import Feed
-from server.contract import TAPPED_GRAPH, Accuracy
 
 Array = NDArray[np.float32]
 # Ordinary outputs by name, and the attention of every layer, float32 [B, H, Q, K].

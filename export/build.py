@@ -13,6 +13,24 @@ import onnx
 import torch
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper
 
+from artifact.contract import (
+    BATCH_AXIS,
+    CONTRIBUTIONS_GRAPH,
+    LOWERED_GRAPH,
+    NAME_PATTERN,
+    PLAIN_GRAPH,
+    TAPPED_GRAPH,
+    WEIGHTS_FILE,
+    AttentionContract,
+    Contract,
+    DerivedAxis,
+    PatchContract,
+    Precision,
+    TensorContract,
+    TextContract,
+)
+from artifact.dtypes import DType
+from artifact.verification import Accuracy, Check
 from export.accuracy import AccuracyError, ask_graph, ask_network, measure_accuracy, misses
 from export.fetch import sha256_of
 from export.fold import fold_constants
@@ -29,25 +47,6 @@ from export.tapping.tap import FUSED_RULES, RULES, Tap, tap, tap_lowered
 from export.tapping.view import TapError
 from export.traits import Feed, InputSpec, find_patches
 from export.verify import LIMITS, verify
-from server.contract import (
-    BATCH_AXIS,
-    CONTRIBUTIONS_GRAPH,
-    LOWERED_GRAPH,
-    NAME_PATTERN,
-    PLAIN_GRAPH,
-    TAPPED_GRAPH,
-    WEIGHTS_FILE,
-    Accuracy,
-    AttentionContract,
-    Check,
-    Contract,
-    DerivedAxis,
-    DType,
-    PatchContract,
-    Precision,
-    TensorContract,
-    TextContract,
-)
 
 TOKENIZER_FILE = "tokenizer.json"
 _DTYPES: dict[Precision, torch.dtype] = {

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from server.contract import DerivedAxis
+from artifact.contract import DerivedAxis
 
 
 def find_derived(of: str, count: Callable[[int], int], least: int, most: int) -> DerivedAxis | None:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from server.contract import Check
+from artifact.verification import Check
 
 Array = NDArray[Any]
 

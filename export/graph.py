@@ -12,9 +12,9 @@ import torch
 from onnx import ModelProto, TensorProto, external_data_helper
 from torch import Tensor, nn
 
+from artifact.contract import BATCH_AXIS
 from export.mending import least_size, mend
 from export.traits import Traits
-from server.contract import BATCH_AXIS
 
 # The first opset with the Attention operator, whose fourth output can be the weights.
 # https://onnx.ai/onnx/operators/onnx__Attention.html

@@ -1,8 +1,8 @@
 """Writes the small graphs that make measures of attention on the device that holds it; `python -m export.kernels`.
 
-A server has no onnx package, so they are committed, in server/kernels/. Each does what the function of its name in
-server/measures.py does; server/device_measures.py runs them. Axes: B batch, H heads, Q queries, K keys, N positions; a
-tensor without axes here may have any.
+A server has no onnx package, so they are committed, in server/engine/kernels/. Each does what the function of its
+name in server/engine/array_ops.py does. Axes: B batch, H heads, Q queries, K keys, N positions; a tensor without axes
+here may have any.
 """
 
 from collections.abc import Iterator
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from onnx import ModelProto, parser
 
-FOLDER = Path(__file__).parents[1] / "server" / "kernels"
+FOLDER = Path(__file__).parents[1] / "server" / "engine" / "kernels"
 # An opset of which CUDA has every operator here.
 _HEADER = '<ir_version: 8, opset_import: ["": 17]>'
 
@@ -92,7 +92,7 @@ _GRAPHS = {
         places = Cast <to = 6> (found)
     }""",
     "to_float16": "(float values) => (float16 rounded) { rounded = Cast <to = 10> (values) }",
-    # As server/measures.py: 255 steps of the largest value, and steps of 1 where that is not above 0.
+    # As server/engine/array_ops.py: 255 steps of the largest value, and steps of 1 where that is not above 0.
     "to_uint8": """(float values) => (uint8 rounded, float[1] scale) {
         shape = Constant <value_ints = [1]> ()
         largest = ReduceMax <keepdims = 0> (values)

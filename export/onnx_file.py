@@ -14,11 +14,12 @@ import onnx.inliner
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
+from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS, EmbeddingContract
+from artifact.dtypes import DType
 from export.graph import rename_axes
 from export.tapping.view import GraphView, attribute, walk_back
 from export.traits import InputSpec, Traits
 from model.checkpoint import CheckpointError
-from server.contract import BATCH_AXIS, SEQUENCE_AXIS, DType, EmbeddingContract
 
 _DTYPES = ("float32", "float16", "float64", "int64", "int32", "bool", "uint8", "int8")
 _PASSES_IDS = frozenset({"Cast", "Identity", "Unsqueeze", "Reshape"})

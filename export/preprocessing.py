@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from artifact.contract import ImageContract
 from model.checkpoint import CheckpointError, read_json
-from server.contract import ImageContract
 
 # The statistics of ImageNet that DINOv2 and most vision transformers were trained with.
 _IMAGENET = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.225)}

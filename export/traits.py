@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS, EmbeddingContract, PatchContract
+from artifact.dtypes import DType
 from model.checkpoint import Network
 from model.text import TextNetwork
-from server.contract import BATCH_AXIS, SEQUENCE_AXIS, DType, EmbeddingContract, PatchContract
 
 Feed = dict[str, NDArray[Any]]
 

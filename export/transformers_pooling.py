@@ -8,10 +8,10 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from artifact.contract import PatchContract
 from export.transformers_checkpoint import Checkpoint
 from model.checkpoint import read_json, read_normalize, read_pooling
 from model.text import mean_over_tokens
-from server.contract import PatchContract
 
 # What a tower that is trained to be compared with another gives for that.
 _PROJECTED = ("text_embeds", "image_embeds")

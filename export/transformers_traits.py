@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS, PatchContract
 from export.traits import InputSpec, Traits
 from export.transformers_checkpoint import main_input
 from model.checkpoint import CheckpointError
-from server.contract import BATCH_AXIS, SEQUENCE_AXIS, PatchContract
 
 TARGET_AXIS, SAMPLES_AXIS, FRAMES_AXIS = "target_len", "samples", "frames"
 _DEFAULT_LONGEST = 512  # tokens, where positions are relative or rotary without a limit of their own

@@ -9,19 +9,12 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
+from artifact.contract import CONTRIBUTIONS_GRAPH, LOWERED_GRAPH, PLAIN_GRAPH, SEQUENCE_AXIS, TAPPED_GRAPH, Precision
+from artifact.verification import Check
 from export.differences import Difference, largest, max_abs, summarize
 from export.probe import Axes, is_attention
 from export.references import Reference
 from export.traits import Feed, Traits, pad
-from server.contract import (
-    CONTRIBUTIONS_GRAPH,
-    LOWERED_GRAPH,
-    PLAIN_GRAPH,
-    SEQUENCE_AXIS,
-    TAPPED_GRAPH,
-    Check,
-    Precision,
-)
 
 Array = NDArray[Any]
 

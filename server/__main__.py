@@ -15,7 +15,7 @@ else:
 from server.app import Started, serve
 from server.config import Config
 from server.errors import EngineFault, StartError
-from server.logs import set_up
+from server.telemetry.logs import set_up
 
 _COLLECT_AFTER_OBJECTS = 10_000
 _ENGINE_FAULT = 70  # EX_SOFTWARE of sysexits.h

@@ -14,29 +14,29 @@ import onnxruntime
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from artifact.contract import Contract
 from regard.v1 import regard_pb2
 from regard.v1.regard_pb2_grpc import add_RegardServiceServicer_to_server
-from server.artifacts import LoadedModel, load_model
-from server.batching import BatchLimits
-from server.calls import Calls
+from server.api.handler import Calls
+from server.api.open_inference import open_inference_pb2
+from server.api.open_inference.infer import InferenceService
+from server.api.open_inference.open_inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
+from server.api.regard_v1.service import RegardService
 from server.config import Config
-from server.contract import Contract
-from server.device import Device, choose_device, share_cpus
+from server.engine.device import Device, choose_device, share_cpus
 from server.errors import EngineFault
-from server.health import Health
-from server.http import MetricsServer
-from server.listening import bind, check_exposure, make_access, make_server, read_certificates
-from server.metrics import Metrics
-from server.oip import open_inference_pb2
-from server.oip.open_inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
-from server.oip.service import InferenceService
-from server.pipeline import Pipeline
-from server.repository import Repository
-from server.scheduler import Admission, Scheduler
-from server.service import RegardService
-from server.tracing import Tracing
-from server.watch import watch
-from server.wire import Registrar
+from server.inference.pipeline import Pipeline
+from server.repository.catalog import Repository
+from server.repository.folder_watch import watch
+from server.repository.loading import LoadedModel, load_model
+from server.scheduling.batch import BatchLimits
+from server.scheduling.scheduler import Admission, Scheduler
+from server.telemetry.metrics import Metrics
+from server.telemetry.tracing import Tracing
+from server.transport.grpc_server import bind, check_exposure, make_access, make_server, read_certificates
+from server.transport.health import Health
+from server.transport.http import MetricsServer
+from server.transport.malformed import Registrar
 
 _log = logging.getLogger(__name__)
 _SERVICES = (

@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 
-from server.cpus import available_cpus
+from server.engine.cpus import available_cpus
 from server.errors import StartError
 
 EMBEDDED_MODELS = Path(__file__).parent / "embedded"

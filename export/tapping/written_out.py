@@ -9,10 +9,10 @@ from collections.abc import Iterator
 
 from onnx import NodeProto
 
+from artifact.contract import BATCH_AXIS
 from export.tapping.rule import Found
 from export.tapping.value_norms import find_projection
 from export.tapping.view import GraphView, TapError, attribute, name_of, walk_back
-from server.contract import BATCH_AXIS
 
 _PRODUCTS = frozenset({"MatMul", "FusedMatMul"})
 _TO_SCORES = frozenset(

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
+from artifact.contract import CONTRACT_FILE, read_contract
 from bench.sizing import Point, Replica, Simulation, fit_peak, fit_replica, rate_measured, rate_within
-from server.contract import CONTRACT_FILE, read_contract
-from server.cost import CostModel
+from server.engine.cost import CostModel
 from tests.golden import GOLDEN_MODELS
 
 CONTRACT = read_contract(GOLDEN_MODELS / "tiny-text" / "1" / CONTRACT_FILE)

@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from deploy import dashboard
-from server.metrics import Metrics
+from server.telemetry.metrics import Metrics
 from tests.e2e.conftest import ROOT
 
 PROMETHEUS, KUBERNETES = ROOT / "deploy" / "prometheus", ROOT / "deploy" / "kubernetes"

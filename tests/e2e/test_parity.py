@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import regard
+from artifact.contract import read_contract
+from artifact.images import read_image
 from server.config import EMBEDDED_MODELS
-from server.contract import read_contract
-from server.images import read_image
 from tests.e2e.conftest import CLOTHING, PHOTOS, ROOT, StartProcess
 from tests.golden import GOLDEN_MODELS, GOLDEN_NETWORK
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from server.contract import ImageContract
-from server.images import read_image
-from server.text import TextReader
+from artifact.contract import ImageContract
+from artifact.images import read_image
+from artifact.text import TextReader
 from tests.e2e.conftest import PHOTOS
 from tests.golden import GOLDEN_NETWORK
 

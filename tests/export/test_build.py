@@ -8,6 +8,7 @@ import torch
 from typer.testing import CliRunner
 
 import export.build
+from artifact.contract import read_contract
 from export.__main__ import app
 from export.build import build
 from export.fetch import sha256_of
@@ -15,7 +16,6 @@ from export.publish import PublishError, publish, staging_folder
 from export.sources import Source, load_folder
 from export.verify import VerificationError
 from model.text import TextNetwork
-from server.contract import read_contract
 from tests.golden import GOLDEN_MODELS, GOLDEN_NETWORK
 
 

@@ -8,9 +8,9 @@ from onnx import ModelProto
 from torch import Tensor, nn
 from torch.nn import functional
 
+from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS
 from export.graph import ExportError, to_onnx
 from export.traits import InputSpec, Traits
-from server.contract import BATCH_AXIS, SEQUENCE_AXIS
 
 TRAITS = Traits((InputSpec("x", (BATCH_AXIS, SEQUENCE_AXIS, 8)),), longest=32)
 

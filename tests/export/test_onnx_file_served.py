@@ -15,6 +15,7 @@ from torch import nn
 from typer.testing import CliRunner
 
 import regard
+from artifact.contract import Contract, read_contract
 from export.__main__ import app
 from export.build import build
 from export.onnx_file import read_graph
@@ -23,7 +24,6 @@ from export.tapping.packed import part_packed_attention
 from export.tapping.tap import tap
 from export.verify import VerificationError
 from model.vit import VisionTransformer
-from server.contract import Contract, read_contract
 from tests.e2e.conftest import PHOTOS, ROOT, start_process
 from tests.export.networks import (
     POSITIONS,

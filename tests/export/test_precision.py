@@ -13,6 +13,8 @@ from typer.testing import CliRunner
 
 import export.accuracy
 import export.build
+from artifact.contract import Precision, read_contract
+from artifact.verification import Accuracy
 from export.__main__ import app
 from export.accuracy import AccuracyError, measure_accuracy, misses
 from export.build import Precise, build
@@ -22,7 +24,6 @@ from export.samples import SampleError, read_samples
 from export.sources import Source, load_folder
 from export.traits import Feed
 from model.text import TextNetwork
-from server.contract import Accuracy, Precision, read_contract
 from tests.e2e.conftest import ROOT
 from tests.golden import GOLDEN_NETWORK
 

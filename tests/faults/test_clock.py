@@ -36,4 +36,7 @@ def test_the_server_never_asks_for_the_time_of_day() -> None:
     asking = [place for path in (ROOT / "server").rglob("*.py") for place in calls_of_the_wall_clock(path)]
     assert not [place for path in (ROOT / "server").rglob("*.py") for place in imports_of_the_wall_clock(path)]
     # Traces are told at what time of day something was; statistics, when a model was last used.
-    assert {place.partition(":")[0] for place in asking} == {"server/statistics.py", "server/tracing.py"}
+    assert {place.partition(":")[0] for place in asking} == {
+        "server/telemetry/counts.py",
+        "server/telemetry/tracing.py",
+    }

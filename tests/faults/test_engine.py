@@ -14,10 +14,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from regard.v1 import regard_pb2 as api
 from server import app
-from server.artifacts import load_model
-from server.dispatch import Dispatcher
+from server.engine.session import Graph
 from server.errors import EngineFault
-from server.graph import Graph
+from server.repository.loading import load_model
+from server.scheduling.dispatcher import Dispatcher
 from tests.e2e.conftest import ROOT, environment
 from tests.golden import GOLDEN_MODELS
 from tests.server.conftest import Running, Serve, make_config
@@ -186,7 +186,8 @@ async def test_told_to_stop_while_it_loads_it_ends(
 
 HANGING = """
 import sys, threading
-from server import __main__, graph
+from server import __main__
+from server.engine import session as graph
 run = graph.Graph.run
 def instead(self, inputs, *rest, **how):
     if inputs["input_ids"].shape[1] == 7:

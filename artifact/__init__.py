@@ -1,0 +1,1 @@
+"""What the exporter writes and the server reads: contract, verification, preprocessing. No torch, gRPC or engine."""

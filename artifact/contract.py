@@ -1,0 +1,269 @@
+"""The contract of an artifact, contract.json: everything known of a network besides its graphs."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from artifact.dtypes import Array, DType
+from artifact.errors import ContractError
+from artifact.verification import Accuracy, Check
+
+CONTRACT_FILE = "contract.json"
+PLAIN_GRAPH, TAPPED_GRAPH, WEIGHTS_FILE = "model.onnx", "attention.onnx", "weights.bin"
+CONTRIBUTIONS_GRAPH = "contributions.onnx"  # the plain graph with what each position adds to each other
+LOWERED_GRAPH = "attention.lowered.onnx"  # the tapped graph with its fused attention written out
+NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+BATCH_AXIS, SEQUENCE_AXIS = "batch", "seq_len"
+FOREIGN = "onnx"  # the family of an ONNX file that came without a contract
+
+Precision = Literal["float32", "float16", "bfloat16", "int8"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class TensorContract(_Part):
+    """One input or output of the graphs.
+
+    Attributes:
+        axes: One entry an axis: its size where fixed, its name where symbolic.
+        minimum: Smallest value allowed in an input; None for no bound. Out of range would harm the whole batch.
+        maximum: Largest value allowed in an input; None for no bound.
+        pad_value: What fills the sequence axis up to the longest row of a batch.
+        mask: Whether this input says which positions are real; each row then needs at least one 1.
+        finite: Whether an input may hold neither NaN nor infinity, nor be empty.
+    """
+
+    name: str
+    dtype: DType
+    axes: tuple[int | str, ...]
+    minimum: float | None = None
+    maximum: float | None = None
+    pad_value: int = 0
+    mask: bool = False
+    finite: bool = True
+
+
+class TextContract(_Part):
+    """How text becomes inputs.
+
+    Attributes:
+        tokenizer_file: A file of the tokenizers library beside the contract.
+        max_tokens: The most tokens a text may have, special tokens included.
+    """
+
+    tokenizer_file: str
+    max_tokens: int = Field(gt=0)
+
+
+class ImageContract(_Part):
+    """How an image becomes inputs: EXIF orientation, mode, resize, centre crop, scale to [0, 1], normalise.
+
+    Attributes:
+        mode: Pillow's mode the image is converted to: "RGB" or "L" (grey).
+        resize_shorter_edge: Pixels; the longer edge follows. None: both edges are resized to crop_size.
+        crop_size: Edge in pixels of the square that is cut from the centre.
+        resample: Pillow's filter.
+        mean: Subtracted per channel, after scaling.
+        std: Divided by per channel.
+    """
+
+    mode: Literal["RGB", "L"] = "RGB"
+    resize_shorter_edge: int | None = None
+    crop_size: int = Field(gt=0)
+    resample: Literal["bilinear", "bicubic", "lanczos"] = "bicubic"
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+
+    @model_validator(mode="after")
+    def _check_edges(self) -> Self:
+        if self.resize_shorter_edge is not None and self.resize_shorter_edge < self.crop_size:
+            raise ValueError(f"resize_shorter_edge: {self.resize_shorter_edge}; expected at least {self.crop_size}")
+        return self
+
+
+class EmbeddingContract(_Part):
+    """Which output Embed gives; float32 [batch, dim]."""
+
+    output: str
+    dim: int
+    normalized: bool
+
+
+class AttentionContract(_Part):
+    """One attention output of the tapped graph, float32 [batch, heads, query, key].
+
+    Attributes:
+        output: Its name in the tapped graph.
+        layer: Counted from 0, in the order of the graph.
+        kind: "self", "causal" (self-attention in which no position looks at a later one) or "cross".
+        num_heads: Query heads.
+        query_axis: A size where fixed, else the axis of an input, or derived from one; None where only a run tells.
+        key_axis: Likewise.
+        value_norms: A further output of the tapped graph, float32 [batch, heads, key]: the length of each position's
+            value vector after its head's part of the output projection (Kobayashi et al. 2020, "Attention is Not Only
+            a Weight", section 3); None where the graph does not show that projection.
+        contribution: An output of the contributions graph, float32 [batch, query, key]: the length of what a key's
+            position adds to a query's, the residual connection included (Modarressi et al. 2022, "GlobEnc", equation 5,
+            N_Res); None where the graph does not show projection and residual.
+    """
+
+    output: str
+    layer: int
+    kind: Literal["self", "causal", "cross"]
+    num_heads: int
+    query_axis: int | str | None = SEQUENCE_AXIS
+    key_axis: int | str | None = SEQUENCE_AXIS
+    value_norms: str | None = None
+    contribution: str | None = None
+
+    def shape(self, sizes: Mapping[str, int], positions: int) -> tuple[int, int]:
+        """Query and key positions, given the sizes of symbolic axes; one that is not among them has the positions."""
+        queries, keys = (
+            axis if isinstance(axis, int) else sizes.get(axis or "", positions)
+            for axis in (self.query_axis, self.key_axis)
+        )
+        return queries, keys
+
+
+class DerivedAxis(_Part):
+    """How many positions a network makes of those of an input: (n + offset) // unit, as convolutions do.
+
+    Attributes:
+        of: The input's axis, of n positions.
+        least: What is made of the shortest inputs, which the graph fills up.
+    """
+
+    of: str
+    unit: int = Field(gt=0)
+    offset: int
+    least: int = 0
+
+    @property
+    def name(self) -> str:
+        """The rule, which is the axis's name in the graphs."""
+        moved = f"{self.of} {'+' if self.offset > 0 else '-'} {abs(self.offset)}" if self.offset else self.of
+        if self.unit == 1:
+            return moved
+        return f"({moved}) // {self.unit}" if self.offset else f"{moved} // {self.unit}"
+
+    def size(self, positions: int) -> int:
+        """Positions that are made of so many."""
+        return max((positions + self.offset) // self.unit, self.least)
+
+
+class PatchContract(_Part):
+    """How positions lie on the image: prefix_tokens, then rows * cols patches of patch_size pixels, row by row."""
+
+    prefix_tokens: int
+    rows: int
+    cols: int
+    patch_size: int
+
+
+class Contract(_Part):
+    """Everything the server knows of a model besides its graphs.
+
+    Attributes:
+        labels: Class names in the order of the output "logits"; empty where there is no classifier.
+        limits: Most positions of symbolic axes, by name.
+        derived_axes: Axes of outputs whose size follows from an input's.
+        precision: What the graphs compute in; their inputs and outputs are the same for all.
+        files: sha256 in hexadecimal of every other file of the artifact, by name.
+        made_with: Versions of the libraries that made it.
+    """
+
+    format: Literal[1] = 1
+    name: str = Field(pattern=NAME_PATTERN)
+    version: int = Field(gt=0)
+    family: str
+    description: str = ""
+    inputs: tuple[TensorContract, ...]
+    outputs: tuple[TensorContract, ...]
+    text: TextContract | None = None
+    image: ImageContract | None = None
+    labels: tuple[str, ...] = ()
+    embedding: EmbeddingContract | None = None
+    attention: tuple[AttentionContract, ...] = ()
+    patches: PatchContract | None = None
+    precision: Precision = "float32"
+    limits: dict[str, int] = {}
+    derived_axes: tuple[DerivedAxis, ...] = ()
+    files: dict[str, str]
+    made_with: dict[str, str] = {}
+    verification: tuple[Check, ...] = ()
+    accuracy: tuple[Accuracy, ...] = ()
+
+    @property
+    def batched(self) -> bool:
+        """Whether rows of different requests may share a run: the first axis of everything is the batch."""
+        return all(spec.axes[:1] == (BATCH_AXIS,) for spec in (*self.inputs, *self.outputs))
+
+    def axis_sizes(self, inputs: Mapping[str, Array]) -> dict[str, int]:
+        """Sizes that the symbolic axes have with some inputs, by name."""
+        sizes = {
+            axis: size
+            for spec in self.inputs
+            for axis, size in zip(spec.axes, inputs[spec.name].shape, strict=True)
+            if isinstance(axis, str)
+        }
+        return sizes | {axis.name: axis.size(sizes[axis.of]) for axis in self.derived_axes if axis.of in sizes}
+
+    @property
+    def tapped_outputs(self) -> list[str]:
+        """The further outputs of the tapped graph."""
+        names = [(layer.output, layer.value_norms) for layer in self.attention]
+        return [name for pair in names for name in pair if name]
+
+    @property
+    def contributions(self) -> list[str]:
+        """The further outputs of the contributions graph."""
+        return [layer.contribution for layer in self.attention if layer.contribution]
+
+    @property
+    def attention_axes(self) -> dict[str, tuple[int | str | None, ...]]:
+        """The axes of the further outputs of the tapped and the contributions graph, by name."""
+        axes = dict[str, tuple[int | str | None, ...]]()
+        for layer in self.attention:
+            axes[layer.output] = (BATCH_AXIS, layer.num_heads, layer.query_axis, layer.key_axis)
+            if layer.value_norms:
+                axes[layer.value_norms] = (BATCH_AXIS, layer.num_heads, layer.key_axis)
+            if layer.contribution:
+                axes[layer.contribution] = (BATCH_AXIS, layer.query_axis, layer.key_axis)
+        return axes
+
+    @model_validator(mode="after")
+    def _check_references(self) -> Self:
+        outputs = {spec.name for spec in self.outputs}
+        if outside := [name for name in self.files if Path(name).name != name]:
+            raise ValueError(f"files: {outside[0]!r}: expected names of files in the artifact's own folder")
+        if self.labels and "logits" not in outputs:
+            raise ValueError("labels: given without an output named logits")
+        if self.embedding and self.embedding.output not in outputs:
+            raise ValueError(f"embedding.output: {self.embedding.output!r} is no output")
+        if self.image and not self.patches:
+            raise ValueError("patches: missing; expected the grid of the images")
+        if self.text and self.text.tokenizer_file not in self.files:
+            raise ValueError(f"text.tokenizer_file: {self.text.tokenizer_file!r} is none of files")
+        return self
+
+
+def read_contract(path: Path) -> Contract:
+    """Read and check a contract.
+
+    Raises:
+        ContractError: The file is absent, not JSON, or a field is wrong.
+    """
+    try:
+        return Contract.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise ContractError(f"{path}: cannot be read: {error.strerror}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = ".".join(map(str, first["loc"])) or "content"
+        message = first["msg"].removeprefix("Value error, ")
+        got = "" if isinstance(first["input"], dict) else f" (got {str(first['input'])[:80]!r})"
+        raise ContractError(f"{path}: {field}: {message}{got}") from error

@@ -1,0 +1,41 @@
+"""The files of artifacts: versions in a models folder, and hashes."""
+
+import hashlib
+from pathlib import Path
+
+from artifact.contract import Contract
+from artifact.errors import ArtifactError
+
+
+def versions(folder: Path) -> list[int]:
+    """List the versions of a model, the newest first; names that are no integer do not count."""
+    try:
+        names = [entry.name for entry in folder.iterdir() if entry.is_dir()]
+    except OSError:
+        return []
+    return sorted({int(name) for name in names if name.isdecimal() and name == str(int(name))}, reverse=True)
+
+
+def check_hashes(folder: Path, contract: Contract) -> None:
+    """Compare every file with the sha256 in the contract.
+
+    Raises:
+        ArtifactError: A file is absent or was changed.
+    """
+    for name, expected in contract.files.items():
+        found = hash_file(folder / name)
+        if found != expected:
+            raise ArtifactError(f"{folder / name}: sha256 {found}; its contract says {expected}: changed or damaged")
+
+
+def hash_file(path: Path) -> str:
+    """sha256 in hexadecimal.
+
+    Raises:
+        ArtifactError: The file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read: {error.strerror}") from error

@@ -1,0 +1,117 @@
+"""What the protocol's messages say about models: metadata, configuration, statistics; its service uses it."""
+
+from collections.abc import Iterable, Sequence
+
+from artifact.contract import TensorContract
+from server.api.open_inference import open_inference_pb2 as pb
+from server.api.open_inference.parameters import ATTENTION_PREFIX
+from server.api.open_inference.tensors import DATATYPE_OF
+from server.config import Config
+from server.repository.loading import LoadedModel
+from server.scheduling.scheduler import DEFAULT_PRIORITY, LAST_PRIORITY
+from server.telemetry.counts import Duration, Statistics
+
+_PLATFORM, _BACKEND = "onnxruntime_onnx", "onnxruntime"
+Metadata = pb.ModelMetadataResponse.TensorMetadata
+
+
+def describe_metadata(model: LoadedModel, versions: Sequence[int]) -> pb.ModelMetadataResponse:
+    """Describe a model's tensors; -1 stands for what may change."""
+    contract = model.contract
+    layers = contract.attention if model.usage.settings.list_attention else ()
+    return pb.ModelMetadataResponse(
+        name=model.name,
+        versions=map(str, versions),
+        platform=_PLATFORM,
+        inputs=[_describe_tensor(spec) for spec in contract.inputs],
+        outputs=[
+            *(_describe_tensor(spec) for spec in contract.outputs),
+            *(
+                Metadata(name=f"{ATTENTION_PREFIX}{index}", datatype="FP32", shape=[-1, layer.num_heads, -1, -1])
+                for index, layer in enumerate(layers)
+            ),
+        ],
+    )
+
+
+def describe_config(model: LoadedModel, config: Config) -> pb.ModelConfig:
+    """Describe how a model is run; dims leave out the batch axis of a model that is batched."""
+    contract = model.contract
+    layers = contract.attention if model.usage.settings.list_attention else ()
+    start = 1 if contract.batched else 0
+    described = pb.ModelConfig(
+        name=model.name,
+        platform=_PLATFORM,
+        backend=_BACKEND,
+        max_batch_size=config.max_batch_size if contract.batched else 0,
+        input=[
+            pb.ModelInput(name=spec.name, data_type=_number(spec), dims=_sizes(spec)[start:])
+            for spec in contract.inputs
+        ],
+        output=[
+            *(
+                pb.ModelOutput(name=spec.name, data_type=_number(spec), dims=_sizes(spec)[start:])
+                for spec in contract.outputs
+            ),
+            *(
+                pb.ModelOutput(name=f"{ATTENTION_PREFIX}{index}", data_type=pb.TYPE_FP32, dims=[one.num_heads, -1, -1])
+                for index, one in enumerate(layers)
+            ),
+        ],
+        model_transaction_policy=pb.ModelTransactionPolicy(decoupled=False),
+        response_cache=pb.ModelResponseCache(enable=bool(config.cache_bytes)),
+        version_policy=_describe_policy(model.usage.settings.versions),
+    )
+    if contract.batched:
+        described.dynamic_batching.max_queue_delay_microseconds = round(config.max_queue_delay_ms * 1e3)
+        described.dynamic_batching.priority_levels = LAST_PRIORITY
+        described.dynamic_batching.default_priority_level = DEFAULT_PRIORITY
+    if takes := "text" if contract.text else "image" if contract.image else "":
+        described.parameters["accepts"].string_value = takes
+    return described
+
+
+def describe_statistics(models: Iterable[LoadedModel], statistics: Statistics) -> pb.ModelStatisticsResponse:
+    """Say what was counted of these models."""
+    response = pb.ModelStatisticsResponse()
+    for model in models:
+        counted = statistics.of(model.name, model.version)
+        one = response.model_stats.add(
+            name=model.name,
+            version=model.version,
+            last_inference=counted.last_inference_ms,
+            inference_count=counted.inference_count,
+            execution_count=counted.execution_count,
+        )
+        for name, duration in counted.requests.items():
+            _fill(getattr(one.inference_stats, name), duration)
+        for size, durations in sorted(counted.batches.items()):
+            batch = one.batch_stats.add(batch_size=size)
+            for name, duration in durations.items():
+                _fill(getattr(batch, name), duration)
+    return response
+
+
+def _fill(message: pb.StatisticDuration, duration: Duration) -> None:
+    message.count, message.ns = duration.count, duration.ns
+
+
+def _describe_policy(versions: int | str | tuple[int, ...]) -> pb.ModelVersionPolicy:
+    if isinstance(versions, int):
+        return pb.ModelVersionPolicy(latest=pb.ModelVersionPolicy.Latest(num_versions=versions))
+    if isinstance(versions, tuple):
+        return pb.ModelVersionPolicy(specific=pb.ModelVersionPolicy.Specific(versions=versions))
+    return pb.ModelVersionPolicy(all=pb.ModelVersionPolicy.All())
+
+
+def _describe_tensor(spec: TensorContract) -> Metadata:
+    return Metadata(name=spec.name, datatype=DATATYPE_OF[spec.dtype], shape=_sizes(spec))
+
+
+def _sizes(spec: TensorContract) -> list[int]:
+    return [axis if isinstance(axis, int) else -1 for axis in spec.axes]
+
+
+def _number(spec: TensorContract) -> pb.DataType:
+    datatype = DATATYPE_OF[spec.dtype]
+    return pb.DataType.Value("TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}")  # type: ignore[return-value]

@@ -1,0 +1,226 @@
+"""Tensors of the Open Inference Protocol in memory and on the wire: raw, typed or in shared memory.
+
+Datatypes are the protocol's names (BOOL, INT8 to UINT64, FP16, BF16, FP32, FP64, BYTES).
+"""
+
+import struct
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from artifact.dtypes import BFLOAT16, name_of
+from server.api.open_inference import open_inference_pb2 as pb
+from server.api.open_inference.shared_memory import PLACE_PARAMETERS, Place, SharedMemory, read_place
+from server.errors import InvalidInput
+from server.inference.validation import count_elements
+
+Array = NDArray[Any]
+
+# By the protocol's name: numpy's, and the field that typed contents of it are in.
+_DATATYPES: dict[str, tuple[str, str]] = {
+    "BOOL": ("bool", "bool_contents"),
+    "INT8": ("int8", "int_contents"),
+    "INT16": ("int16", "int_contents"),
+    "INT32": ("int32", "int_contents"),
+    "INT64": ("int64", "int64_contents"),
+    "UINT8": ("uint8", "uint_contents"),
+    "UINT16": ("uint16", "uint_contents"),
+    "UINT32": ("uint32", "uint_contents"),
+    "UINT64": ("uint64", "uint64_contents"),
+    "FP16": ("float16", ""),
+    "BF16": ("bfloat16", ""),
+    "FP32": ("float32", "fp32_contents"),
+    "FP64": ("float64", "fp64_contents"),
+    "BYTES": ("string", "bytes_contents"),
+}
+DATATYPE_OF = {name: datatype for datatype, (name, _) in _DATATYPES.items()}
+_MAX_AXES = 16
+_LENGTH = struct.Struct("<I")
+
+Request = pb.ModelInferRequest
+InputTensor = pb.ModelInferRequest.InferInputTensor
+
+
+def read_tensors(request: Request, memory: SharedMemory) -> dict[str, Array]:
+    """Read all inputs of a request.
+
+    Returns:
+        Arrays by name. Raw elements are shared with the message; BYTES become an object array of bytes.
+
+    Raises:
+        InvalidInput: Names the input, what came and what was expected.
+    """
+    arrays: dict[str, Array] = {}
+    for tensor, raw in zip(request.inputs, _pair_raw(request), strict=True):
+        field = f"inputs[{tensor.name}]"
+        if tensor.name in arrays:
+            raise InvalidInput(field, "given twice", "each input once")
+        place = read_place(field, tensor.parameters)
+        arrays[tensor.name] = _read_tensor(field, tensor, raw if place is None else memory.read(field, place))
+    return arrays
+
+
+def decode_strings(name: str, array: Array) -> Array:
+    """Turn an array of bytes into one of text, as ONNX's strings are.
+
+    Raises:
+        InvalidInput: An element is not UTF-8.
+    """
+    decoded = np.empty(array.shape, dtype=object)
+    for index, element in np.ndenumerate(array):
+        try:
+            decoded[index] = element.decode()
+        except UnicodeDecodeError as error:
+            raise InvalidInput(
+                f"inputs[{name}]{list(index)}",
+                f"byte {error.start}: 0x{element[error.start]:02x}",
+                f"UTF-8 ({error.reason})",
+            ) from error
+    return decoded
+
+
+def write_tensor(
+    response: pb.ModelInferResponse, name: str, array: Array, place: Place | None, memory: SharedMemory
+) -> None:
+    """Put an output into an answer, its elements raw or in shared memory.
+
+    Raises:
+        InvalidInput: It does not fit into the place that was asked for.
+    """
+    datatype = DATATYPE_OF[name_of(array.dtype)]
+    output = response.outputs.add(name=name, datatype=datatype, shape=array.shape)
+    content = _write_bytes(array) if datatype == "BYTES" else _little(array).tobytes()
+    if place is None:
+        response.raw_output_contents.append(content)
+        return
+    memory.write(f"outputs[{name}]", place, content)
+    response.raw_output_contents.append(b"")
+    output.parameters["shared_memory_region"].string_param = place.region
+    output.parameters["shared_memory_byte_size"].int64_param = len(content)
+    if place.offset:
+        output.parameters["shared_memory_offset"].int64_param = place.offset
+
+
+def _pair_raw(request: Request) -> list[bytes | None]:
+    """Give each input its raw contents; None where it has none. Those in shared memory are skipped."""
+    raw = request.raw_input_contents
+    if not raw:
+        return [None] * len(request.inputs)
+    outside = [tensor for tensor in request.inputs if "shared_memory_region" not in tensor.parameters]
+    if len(raw) != len(outside):
+        expected = f"{len(outside)}, one for each input that is not in shared memory"
+        raise InvalidInput("raw_input_contents", f"{len(raw)} entries", expected)
+    contents = iter(raw)
+    return [None if "shared_memory_region" in tensor.parameters else next(contents) for tensor in request.inputs]
+
+
+def _read_tensor(field: str, tensor: InputTensor, raw: bytes | None) -> Array:
+    if tensor.datatype not in _DATATYPES:
+        raise InvalidInput(f"{field}.datatype", repr(tensor.datatype), f"one of {', '.join(_DATATYPES)}")
+    shape = tuple(tensor.shape)
+    if len(shape) > _MAX_AXES or any(size < 0 for size in shape):
+        raise InvalidInput(f"{field}.shape", list(shape)[:20], f"at most {_MAX_AXES} sizes, none negative")
+    count = count_elements(f"{field}.shape", shape)
+    given = [name.name for name, _ in tensor.contents.ListFields()]
+    if raw is not None:
+        if given:
+            raise InvalidInput(f"{field}.contents", "given beside raw contents", "either contents or raw ones")
+        elements = _read_raw(field, tensor.datatype, count, raw)
+    else:
+        elements = _read_typed(field, tensor, count, given)
+    return elements.reshape(shape)
+
+
+def _read_raw(field: str, datatype: str, count: int, raw: bytes) -> Array:
+    if datatype == "BYTES":
+        return _read_bytes(field, count, raw)
+    dtype = _dtype(datatype)
+    if len(raw) != count * dtype.itemsize:
+        expected = f"{count * dtype.itemsize} for {count} elements of {datatype}"
+        raise InvalidInput(field, f"{len(raw)} bytes", expected)
+    if datatype == "BOOL":
+        return np.frombuffer(raw, dtype=np.uint8).astype(bool)
+    return np.frombuffer(raw, dtype=dtype)
+
+
+def _read_typed(field: str, tensor: InputTensor, count: int, given: Sequence[str]) -> Array:
+    name, wanted = _DATATYPES[tensor.datatype]
+    if not wanted and (count or given):
+        raise InvalidInput(f"{field}.contents", f"{tensor.datatype} typed or missing", "raw_input_contents")
+    if any(other != wanted for other in given):
+        raise InvalidInput(f"{field}.contents", ", ".join(given), f"{wanted} alone, for {tensor.datatype}")
+    values = getattr(tensor.contents, wanted) if wanted else ()
+    if len(values) != count:
+        expected = f"{count} for the shape {list(tensor.shape)}, or raw_input_contents"
+        raise InvalidInput(f"{field}.contents", f"{len(values)} elements", expected)
+    if name == "string":
+        return _objects(values)
+    dtype = np.dtype(_little_name(name))
+    if dtype.kind in "iu" and count:
+        low, high = np.iinfo(dtype).min, np.iinfo(dtype).max
+        outside = next((value for value in (min(values), max(values)) if not low <= value <= high), None)
+        if outside is not None:
+            raise InvalidInput(f"{field}.contents", outside, f"values from {low} to {high}, for {tensor.datatype}")
+    return np.array(values, dtype=dtype)
+
+
+def _read_bytes(field: str, count: int, raw: bytes) -> Array:
+    """Take apart elements that each have their length before them."""
+    values, position = list[bytes](), 0
+    while position < len(raw) and len(values) <= count:
+        start = position + _LENGTH.size
+        length = _LENGTH.unpack_from(raw, position)[0] if start <= len(raw) else len(raw)
+        if start + length > len(raw):
+            raise InvalidInput(
+                field, f"element {len(values)} ends after the {len(raw)} bytes", "4 bytes length, then it"
+            )
+        values.append(raw[start : start + length])
+        position = start + length
+    if len(values) != count:
+        raise InvalidInput(field, f"{len(values)} elements", f"{count} for its shape")
+    return _objects(values)
+
+
+def _write_bytes(array: Array) -> bytes:
+    encoded = [value.encode() if isinstance(value, str) else bytes(value) for value in array.reshape(-1)]
+    return b"".join(part for value in encoded for part in (_LENGTH.pack(len(value)), value))
+
+
+def _objects(values: Sequence[bytes]) -> Array:
+    array = np.empty(len(values), dtype=object)
+    array[:] = values
+    return array
+
+
+def _dtype(datatype: str) -> "np.dtype[Any]":
+    name = _DATATYPES[datatype][0]
+    return BFLOAT16 if name == "bfloat16" else np.dtype(_little_name(name))
+
+
+def _little_name(name: str) -> "np.dtype[Any]":
+    return np.dtype(name).newbyteorder("<")
+
+
+def _little(array: Array) -> Array:
+    return array.astype(array.dtype.newbyteorder("<")) if sys.byteorder == "big" else array
+
+
+def read_places(outputs: Sequence[pb.ModelInferRequest.InferRequestedOutputTensor]) -> Mapping[str, Place | None]:
+    """Read where each requested output belongs; None for the answer itself.
+
+    Raises:
+        InvalidInput: An output is named twice, or a place is incomplete.
+    """
+    places: dict[str, Place | None] = {}
+    for output in outputs:
+        if output.name in places:
+            raise InvalidInput(f"outputs[{output.name}]", "given twice", "each output once")
+        for parameter in output.parameters:
+            if parameter not in PLACE_PARAMETERS:
+                expected = f"one of {', '.join(PLACE_PARAMETERS)}"
+                raise InvalidInput(f"outputs[{output.name}].parameters", repr(parameter), expected)
+        places[output.name] = read_place(f"outputs[{output.name}]", output.parameters)
+    return places

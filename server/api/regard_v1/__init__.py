@@ -1,0 +1,1 @@
+"""regard.v1, the typed service."""

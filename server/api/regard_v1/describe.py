@@ -1,0 +1,76 @@
+"""Puts into messages what the server says about models and positions; used by the service."""
+
+from artifact.contract import PatchContract, TensorContract
+from artifact.images import Pixels
+from artifact.text import Tokens
+from regard.v1 import types_pb2 as pb
+from server.api.regard_v1.tensors import WIRE_DTYPES
+from server.attention.request import KINDS
+from server.repository.loading import LoadedModel
+
+
+def describe_model(model: LoadedModel, max_batch_size: int, device: str) -> pb.Model:
+    """Describe a served model for ListModels and GetModel."""
+    contract = model.contract
+    described = pb.Model(
+        name=contract.name,
+        version=model.version,
+        family=contract.family,
+        description=contract.description,
+        inputs=[_describe_tensor(spec) for spec in contract.inputs],
+        outputs=[_describe_tensor(spec) for spec in contract.outputs],
+        can_classify=bool(contract.labels),
+        labels=contract.labels,
+        max_batch_size=max_batch_size,
+        device=device,
+        precision=contract.precision,
+    )
+    if contract.text:
+        described.modality, described.max_tokens = pb.MODALITY_TEXT, contract.text.max_tokens
+    elif contract.image:
+        described.modality = pb.MODALITY_IMAGE
+    if contract.embedding:
+        described.can_embed, described.embedding_dim = True, contract.embedding.dim
+        described.embedding_normalized = contract.embedding.normalized
+    if contract.patches:
+        described.patches.CopyFrom(describe_patches(contract.patches))
+    for layer in contract.attention:
+        described.attention_layers.add(
+            layer=layer.layer,
+            kind=KINDS[layer.kind],
+            num_heads=layer.num_heads,
+            has_value_norms=layer.value_norms is not None,
+            has_contributions=layer.contribution is not None,
+        )
+    return described
+
+
+def describe_patches(patches: PatchContract, pixels: Pixels | None = None) -> pb.PatchGrid:
+    """Say how positions lie on an image; with pixels, on the image that was sent."""
+    grid = pb.PatchGrid(
+        prefix_tokens=patches.prefix_tokens, rows=patches.rows, cols=patches.cols, patch_size=patches.patch_size
+    )
+    if pixels:
+        left, top, right, bottom = pixels.box
+        grid.image_width, grid.image_height = pixels.width, pixels.height
+        grid.box.CopyFrom(pb.Box(left=left, top=top, right=right, bottom=bottom))
+    return grid
+
+
+def describe_tokens(tokens: Tokens) -> pb.TokenSequence:
+    """Say which positions of a text's sequence come from where."""
+    sequence = pb.TokenSequence()
+    for token_id, text, (start, end), special in zip(
+        tokens.ids.tolist(), tokens.texts, tokens.offsets, tokens.special, strict=True
+    ):
+        sequence.tokens.add(id=token_id, text=text, start=start, end=end, special=special)
+    return sequence
+
+
+def _describe_tensor(spec: TensorContract) -> pb.TensorSpec:
+    return pb.TensorSpec(
+        name=spec.name,
+        dtype=WIRE_DTYPES.get(spec.dtype, pb.DATA_TYPE_UNSPECIFIED),  # type: ignore[arg-type]
+        shape=[axis if isinstance(axis, int) else -1 for axis in spec.axes],
+        axes=["" if isinstance(axis, int) else axis for axis in spec.axes],
+    )

@@ -1,0 +1,108 @@
+"""A checked attention request: which outputs to fetch, what is made of them, how much that is."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from artifact.contract import AttentionContract, PatchContract
+from regard.v1 import types_pb2 as pb
+
+_COMPUTED_ITEM_BYTES, _INDEX_BYTES = 4, 4
+_ROLLOUTS = (pb.ATTENTION_MEASURE_ROLLOUT, pb.ATTENTION_MEASURE_CONTRIBUTION_ROLLOUT)
+_CONTRIBUTIONS = (pb.ATTENTION_MEASURE_CONTRIBUTION, pb.ATTENTION_MEASURE_CONTRIBUTION_ROLLOUT)
+
+
+@dataclass(frozen=True)
+class AttentionPlan:
+    """A checked attention request.
+
+    Attributes:
+        indices: Which layers, counted from 0, in the order asked for.
+        layers: These.
+        heads: Indices, counted from 0, in the order asked for; None for all of each layer.
+        reduction: "mean", "max" or "min" over these heads; None sends each.
+        queries: Query positions, counted from 0; None for all.
+        keys: Key positions, likewise.
+        dtype: Of what is sent.
+        measure: What is made of the weights.
+        residual_share: Of a rollout.
+        shapes: Query and key positions of each layer, for this request.
+        value_weighted: Whether weights are multiplied by the lengths of the value vectors.
+        top_k: How many keys of each row; 0 for all.
+        renormalize: Whether rows are divided by the sum of what is left of them.
+        patches: How positions lie on an image; None where there is none.
+    """
+
+    indices: tuple[int, ...]
+    layers: tuple[AttentionContract, ...]
+    shapes: tuple[tuple[int, int], ...]
+    heads: tuple[int, ...] | None
+    reduction: str | None
+    queries: tuple[int, ...] | None
+    keys: tuple[int, ...] | None
+    dtype: type[np.generic]
+    measure: pb.AttentionMeasure
+    residual_share: float
+    value_weighted: bool
+    top_k: int
+    renormalize: bool
+    patches: PatchContract | None
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """The outputs to fetch: of the tapped graph, or of the contributions graph."""
+        if self.takes_contributions:
+            return tuple(layer.contribution for layer in self.layers if layer.contribution)
+        norms = (layer.value_norms for layer in self.layers if self.value_weighted)
+        return (*(layer.output for layer in self.layers), *(name for name in norms if name))
+
+    @property
+    def is_rollout(self) -> bool:
+        """Whether the layers are multiplied into one."""
+        return self.measure in _ROLLOUTS
+
+    @property
+    def takes_contributions(self) -> bool:
+        """Whether it is made of the contributions graph's outputs."""
+        return self.measure in _CONTRIBUTIONS
+
+    @property
+    def axes(self) -> list[str]:
+        """Names of the axes of what is sent, without the batch."""
+        heads = [] if self.reduction or self.is_rollout or self.takes_contributions else ["head"]
+        largest = ["query", "top" if self.top_k else "key"]
+        entropy, distance = pb.ATTENTION_MEASURE_ENTROPY, pb.ATTENTION_MEASURE_DISTANCE
+        rest = {entropy: ["query"], distance: []}.get(self.measure, largest)
+        return [*heads, *rest]
+
+    def answer_bytes(self, rows: int) -> int:
+        """Size of what will be sent for a request of so many rows."""
+        return sum(self.layers_bytes(rows))
+
+    def layers_bytes(self, rows: int) -> list[int]:
+        """The same, layer by layer; of a rollout there is one."""
+        item_bytes = np.dtype(self.dtype).itemsize + (_INDEX_BYTES if "top" in self.axes else 0)
+        sent = list(zip(self.layers, self.shapes, strict=True))
+        found = list[int]()
+        for layer, (queries, keys) in sent[:1] if self.is_rollout else sent:
+            sizes = {
+                "head": layer.num_heads if self.heads is None else len(self.heads),
+                "query": queries if self.queries is None else len(self.queries),
+                "key": keys if self.keys is None else len(self.keys),
+            }
+            sizes["top"] = min(self.top_k, sizes["key"])
+            found.append(rows * math.prod(sizes[axis] for axis in self.axes) * item_bytes)
+        return found
+
+    def computed_bytes(self, rows: int) -> int:
+        """Size of the weights that are computed for it, float32, before anything is cut out or reduced."""
+        pairs = zip(self.layers, self.shapes, strict=True)
+        weights = sum(layer.num_heads * queries * keys for layer, (queries, keys) in pairs)
+        return weights * rows * _COMPUTED_ITEM_BYTES
+
+    def on_input(self, chosen: Sequence[int] | None, count: int) -> list[int]:
+        """Leave the prefix tokens of an image out of some positions; None stands for all."""
+        first = self.patches.prefix_tokens if self.patches else 0
+        return [position for position in (range(count) if chosen is None else chosen) if position >= first]

@@ -1,0 +1,162 @@
+"""Cuts attention out and reduces it as it was planned, layer by layer, and writes it down; the protocols call it."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from artifact.contract import AttentionContract
+from regard.v1 import types_pb2 as pb
+from server.api.regard_v1.tensors import write_tensor
+from server.attention.plan import AttentionPlan
+from server.attention.request import KINDS
+from server.engine import array_ops as measures
+from server.engine.device_ops import DeviceArray, Weights
+
+Array = NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Reduced:
+    """What is sent of one layer, or of a rollout.
+
+    Attributes:
+        layer: The last that it covers.
+        values: Of the plan's dtype, [B, ...] with the plan's axes.
+        scale: What uint8 values are multiplied by; 0 for other dtypes.
+        indices: After top_k, the key position of each value, int32; else None.
+        queries: Positions along "query", or averaged.
+    """
+
+    layer: AttentionContract
+    values: Array
+    scale: float
+    indices: Array | None
+    queries: Sequence[int]
+
+
+def reduce_attention(plan: AttentionPlan, weights: Mapping[str, Weights]) -> Iterator[Reduced]:
+    """Yield what is sent, layer by layer, each made when it is wanted, where the weights lie.
+
+    Args:
+        plan: What was asked for.
+        weights: By output name, float32 [B, H, Q, K], value norms [B, H, K] and contributions [B, Q, K]; padding
+            already cut off.
+    """
+    found = next(iter(weights.values()))
+    reducing = _Reducing(plan, weights, found.measures if isinstance(found, DeviceArray) else measures)
+    if plan.is_rollout:
+        yield reducing.rollout()
+        return
+    for layer in plan.layers:
+        yield reducing.contribution(layer) if plan.takes_contributions else reducing.layer(layer)
+
+
+class _Reducing:
+    """What one request asked for, the weights, and who computes with them: measures.py or its like on a device."""
+
+    def __init__(self, plan: AttentionPlan, weights: Mapping[str, Weights], on: Any) -> None:
+        self._plan = plan
+        self._weights = weights
+        self._on = on
+
+    def layer(self, layer: AttentionContract) -> Reduced:
+        """Make of one layer what was asked for."""
+        plan, on, chosen = self._plan, self._on, self._choose(layer)
+        queries: Sequence[int] = range(chosen.shape[2]) if plan.queries is None else plan.queries
+        if plan.measure == pb.ATTENTION_MEASURE_UNSPECIFIED:
+            return self._finish(layer, self._choose_keys(self._fuse(chosen)), queries)
+        if plan.measure == pb.ATTENTION_MEASURE_ENTROPY:
+            values = on.entropy(on.normalize_rows(self._choose_keys(chosen)))
+        else:
+            placed = plan.on_input(plan.queries, chosen.shape[2])
+            places, queries = [list(queries).index(query) for query in placed], placed
+            keys = plan.on_input(plan.keys, chosen.shape[3])
+            looked_at = on.normalize_rows(on.choose_keys(on.choose(chosen, None, places), keys))
+            values = on.mean_distance(looked_at, measures.distances(queries, keys, plan.patches))
+        return self._finish(layer, self._fuse(values), queries)
+
+    def contribution(self, layer: AttentionContract) -> Reduced:
+        """Cut one layer's contributions out."""
+        values = self._on.choose_fused(self._weights[layer.contribution or ""], self._plan.queries)
+        queries = range(values.shape[1]) if self._plan.queries is None else self._plan.queries
+        return self._finish(layer, self._choose_keys(values), queries)
+
+    def rollout(self) -> Reduced:
+        """Multiply all layers."""
+        plan, on = self._plan, self._on
+        if plan.takes_contributions:
+            layers = [on.choose_fused(self._weights[name], None) for name in plan.outputs]
+            flow = on.contribution_rollout(layers, plan.queries)
+        else:
+            fused = [on.fuse_heads(self._choose(layer), plan.reduction or "mean") for layer in plan.layers]
+            flow = on.rollout(fused, plan.residual_share, plan.queries)
+        queries = range(flow.shape[1]) if plan.queries is None else plan.queries
+        return self._finish(plan.layers[-1], self._choose_keys(flow), queries)
+
+    def _choose(self, layer: AttentionContract) -> Any:
+        """Cut out heads and rows, and weigh by values; [B, heads, queries, K]. A rollout needs every row."""
+        plan, on = self._plan, self._on
+        chosen = on.choose(self._weights[layer.output], plan.heads, None if plan.is_rollout else plan.queries)
+        if plan.value_weighted and layer.value_norms:
+            chosen = on.weigh_by_values(chosen, on.choose_fused(self._weights[layer.value_norms], plan.heads))
+        return chosen
+
+    def _fuse(self, values: Any) -> Any:
+        return self._on.fuse_heads(values, self._plan.reduction) if self._plan.reduction else values
+
+    def _choose_keys(self, values: Any) -> Any:
+        if self._plan.keys is not None:
+            values = self._on.choose_keys(values, self._plan.keys)
+        return self._on.normalize_rows(values) if self._plan.renormalize else values
+
+    def _finish(self, layer: AttentionContract, values: Any, queries: Sequence[int]) -> Reduced:
+        """Keep the largest, and round to what travels."""
+        plan, on, indices, scale = self._plan, self._on, None, 0.0
+        if "top" in plan.axes:
+            values, indices = on.largest(values, plan.top_k)
+            if plan.keys is not None:
+                indices = np.asarray(plan.keys, dtype=np.int32)[indices]
+        if plan.dtype is np.uint8:
+            values, scale = on.to_uint8(values)
+        elif plan.dtype is np.float16:
+            values = on.to_float16(values)
+        return Reduced(layer, on.to_host(values), scale, indices, queries)
+
+
+def write_attention(
+    plan: AttentionPlan,
+    weights: Mapping[str, Weights],
+    add: Callable[[], pb.LayerAttention] = pb.LayerAttention,
+    *,
+    batched: bool,
+) -> Iterator[pb.LayerAttention]:
+    """Turn fetched weights into the entries of the answer, each made when it is wanted.
+
+    Args:
+        plan: What was asked for.
+        weights: As for reduce_attention.
+        add: Gives the next entry to be written, in the answer itself: putting it there afterwards would copy it.
+        batched: Whether to keep the batch axis; otherwise B is 1.
+    """
+    for reduced in reduce_attention(plan, weights):
+        message = add()
+        _write_layer(plan, reduced, message, batched=batched)
+        yield message
+
+
+def _write_layer(plan: AttentionPlan, reduced: Reduced, message: pb.LayerAttention, *, batched: bool) -> None:
+    layer = reduced.layer
+    message.layer, message.kind, message.measure = layer.layer, KINDS[layer.kind], plan.measure
+    message.axes.extend([*(["batch"] if batched else []), *plan.axes])
+    message.heads.extend(range(layer.num_heads) if plan.heads is None else plan.heads)
+    message.queries.extend(reduced.queries)
+    message.keys.extend(plan.keys or ())
+    message.scale = reduced.scale
+    if plan.is_rollout:
+        message.covered_layers.extend(plan.indices)
+    write_tensor(reduced.values if batched else reduced.values[0], message.weights)
+    if reduced.indices is not None:
+        write_tensor(reduced.indices if batched else reduced.indices[0], message.indices)

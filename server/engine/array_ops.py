@@ -1,0 +1,188 @@
+"""What can be made of attention weights before they travel: pure functions of numpy arrays.
+
+`device_ops` has the same on a GPU.
+
+Arrays keep their leading axes: B batch, H heads, Q queries, K keys.
+"""
+
+import functools
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from artifact.contract import PatchContract
+
+Array = NDArray[Any]
+Floats = NDArray[np.float32]
+
+KERNELS = Path(__file__).parent / "kernels"
+_UINT8_STEPS = 255
+
+
+def choose(weights: Floats, heads: Sequence[int] | None, queries: Sequence[int] | None) -> Floats:
+    """Cut heads and queries out of [B, H, Q, K]; None stands for all, of which nothing is copied."""
+    chosen = weights if heads is None else weights[:, list(heads)]
+    return chosen if queries is None else chosen[:, :, list(queries)]
+
+
+def choose_fused(values: Floats, firsts: Sequence[int] | None) -> Floats:
+    """Cut places of the second axis out of [B, M, N]; None stands for all."""
+    return values if firsts is None else values[:, list(firsts)]
+
+
+def choose_keys(values: Floats, keys: Sequence[int]) -> Floats:
+    """Cut keys out of [..., K]."""
+    return values[..., list(keys)]
+
+
+def weigh_by_values(weights: Floats, value_norms: Floats) -> Floats:
+    """Multiply each weight by the length of the value vector that it weighs.
+
+    Kobayashi et al. 2020, "Attention is Not Only a Weight", section 3: ||alpha f(x)||, where f(x) is the value vector
+    after its head's part of the output projection.
+
+    Args:
+        weights: [B, H, Q, K].
+        value_norms: [B, H, K].
+    """
+    return weights * value_norms[:, :, None]
+
+
+def normalize_rows(weights: Floats) -> Floats:
+    """Divide each row by its sum; rows of zeros stay. [..., Q, K]."""
+    sums = weights.sum(axis=-1, keepdims=True)
+    return np.asarray(weights / np.where(sums > 0, sums, np.float32(1)))
+
+
+def fuse_heads(values: Floats, reduction: str) -> Floats:
+    """Take the "mean", "max" or "min" over axis 1, the heads."""
+    if reduction == "mean":
+        return np.asarray(values.mean(axis=1, dtype=np.float32))
+    return np.asarray(values.max(axis=1) if reduction == "max" else values.min(axis=1))
+
+
+def rollout(layers: Sequence[Floats], residual_share: float, rows: Sequence[int] | None) -> Floats:
+    """Multiply layers as information flows through them.
+
+    Abnar and Zuidema 2020, "Quantifying Attention Flow in Transformers", section 3: the product, last layer first, of
+    (1 - s) A + s I, where s is the share of the residual connection, 0.5 in the paper. Only the rows that are wanted
+    are carried through, from the last layer down: a row costs N^2 a layer, all rows N^3.
+
+    Args:
+        layers: Each [B, N, N], heads already fused, the first layer first; rows are divided by their sums.
+        residual_share: s, in [0, 1).
+        rows: Which rows of the product; None for all.
+
+    Returns:
+        [B, rows, N].
+    """
+    flow = unit_rows(layers[0].shape, rows)
+    share = np.float32(residual_share)
+    for weights in reversed(layers):
+        flow = (1 - share) * (flow @ normalize_rows(weights)) + share * flow
+    return flow
+
+
+def contribution_rollout(layers: Sequence[Floats], rows: Sequence[int] | None) -> Floats:
+    """Multiply what positions contribute to each other through the layers.
+
+    Modarressi et al. 2022, "GlobEnc", equation 12 with the contributions of equation 5: the product, last layer first.
+    Rows are divided by their sums after each layer, which keeps the numbers small and changes no share within a row.
+
+    Args:
+        layers: Each [B, N, N], the first layer first.
+        rows: Which rows of the product; None for all.
+
+    Returns:
+        [B, rows, N], each row summing to 1.
+    """
+    flow = unit_rows(layers[0].shape, rows)
+    for contributions in reversed(layers):
+        flow = normalize_rows(flow @ contributions)
+    return flow
+
+
+def unit_rows(shape: tuple[int, ...], rows: Sequence[int] | None) -> Floats:
+    """What a rollout begins with: these rows of the identity for a layer of [B, N, N]; None stands for all."""
+    batch, length = shape[:2]
+    chosen = np.eye(length, dtype=np.float32)[slice(None) if rows is None else list(rows)]
+    return np.broadcast_to(chosen, (batch, *chosen.shape))
+
+
+def entropy(weights: Floats) -> Floats:
+    """Shannon entropy of each row in nats, [..., Q]; 0 ln 0 is 0."""
+    logs = np.log(weights, out=np.zeros_like(weights), where=weights > 0)
+    sums = (weights * logs).sum(axis=-1, dtype=np.float64)
+    return np.asarray(np.maximum(-sums, 0), dtype=np.float32)
+
+
+def distances(queries: Sequence[int], keys: Sequence[int], patches: PatchContract | None) -> Floats:
+    """How far apart positions lie, [Q, K]: in pixels of the network's input for patches, else in positions."""
+    if patches is None:
+        return np.abs(np.subtract.outer(queries, keys)).astype(np.float32)
+    places = [np.divmod(np.asarray(chosen) - patches.prefix_tokens, patches.cols) for chosen in (queries, keys)]
+    (query_rows, query_cols), (key_rows, key_cols) = places
+    apart = np.hypot(np.subtract.outer(query_rows, key_rows), np.subtract.outer(query_cols, key_cols))
+    return (apart * patches.patch_size).astype(np.float32)
+
+
+def mean_distance(weights: Floats, apart: Floats) -> Floats:
+    """Average distance that a head looks over, weighted by its attention.
+
+    Dosovitskiy et al. 2020, "An Image is Worth 16x16 Words", section 4.5 and figure 7.
+
+    Args:
+        weights: [B, H, Q, K], each row summing to 1.
+        apart: [Q, K].
+
+    Returns:
+        [B, H].
+    """
+    sums = np.einsum("bhqk,qk->bh", weights, apart, dtype=np.float64)
+    return np.asarray(sums / len(apart), dtype=np.float32)
+
+
+def largest(weights: Floats, count: int) -> tuple[Floats, NDArray[np.int32]]:
+    """Keep the largest of each row, in falling order, equal ones in the order of their keys.
+
+    Args:
+        weights: [..., K].
+        count: How many; more than there are gives all.
+
+    Returns:
+        Values and their places along the last axis, both [..., count].
+    """
+    order = np.argsort(-weights, axis=-1, kind="stable")[..., :count]
+    return np.take_along_axis(weights, order, axis=-1), order.astype(np.int32)
+
+
+@functools.cache
+def _rounding() -> onnxruntime.InferenceSession:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    return onnxruntime.InferenceSession(KERNELS / "to_float16.onnx", options, providers=["CPUExecutionProvider"])
+
+
+def to_float16(values: Floats) -> NDArray[np.float16]:
+    """Round to half precision; ONNX Runtime does it in a tenth of the time that numpy takes."""
+    (rounded,) = _rounding().run(None, {"values": np.ascontiguousarray(values)})
+    return np.asarray(rounded)
+
+
+def to_uint8(values: Floats) -> tuple[NDArray[np.uint8], float]:
+    """Round to 255 steps of the largest value; returns them and the size of a step."""
+    scale = float(values.max(initial=0)) / _UINT8_STEPS
+    if not scale > 0:
+        return np.zeros(values.shape, dtype=np.uint8), 1.0
+    steps = values / np.float32(scale)
+    np.rint(steps, out=steps)
+    return steps.clip(0, _UINT8_STEPS, out=steps).astype(np.uint8), scale
+
+
+def to_host(values: Array) -> Array:
+    """Return what is to be sent, which lies here already."""
+    return values

@@ -1,0 +1,193 @@
+"""Runs the graphs of one artifact in ONNX Runtime; the scheduler calls them from its lanes' threads."""
+
+import logging
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from artifact.contract import (
+    BATCH_AXIS,
+    CONTRIBUTIONS_GRAPH,
+    FOREIGN,
+    LOWERED_GRAPH,
+    PLAIN_GRAPH,
+    SEQUENCE_AXIS,
+    TAPPED_GRAPH,
+    Contract,
+    TensorContract,
+)
+from artifact.dtypes import BFLOAT16
+from server.engine.cost import Sample, fit_costs
+from server.engine.device import Device, Lanes
+from server.engine.prepacked_weights import give_back_memory, packed
+from server.engine.session import Graph, make_options
+from server.errors import StartError
+from server.repository.settings import AttentionForm
+
+Array = NDArray[Any]
+
+_log = logging.getLogger(__name__)
+
+# Above this, an attention run gives its memory back: for ViT-S/14 at 518 pixels 310 MB are left instead of 1402, and
+# the run takes as long (0.56 s).
+_MUCH_ATTENTION_BYTES, _WEIGHT_BYTES = 64 * 2**20, 4
+# What is run to fit the cost model, rows and positions, until the time for it is used up.
+_SAMPLES = ((1, 8), (8, 8), (1, 64), (4, 64), (2, 128))
+_MEASURING_SECONDS = 0.4
+
+
+class Engine:
+    """The graphs of one model: plain; tapped for those who ask for attention; and one for contributions."""
+
+    def __init__(
+        self, folder: Path, contract: Contract, device: Device, lanes: Lanes, form: AttentionForm = "auto"
+    ) -> None:
+        """Load the graphs.
+
+        Args:
+            folder: The artifact's.
+            contract: The artifact's.
+            device: Where they run.
+            lanes: How runs share the CPUs.
+            form: Which form of the tapped graph.
+
+        Raises:
+            StartError: A graph cannot be loaded, is not what the contract says, or would run on another device.
+        """
+        self._contract = contract
+        if contract.precision == "bfloat16" and device.gpu is None:
+            raise StartError(
+                f"{folder}: computes in bfloat16, which ONNX Runtime cannot do on the CPU; "
+                "expected --device cuda, or an artifact of another precision"
+            )
+        tapped = choose_tapped(contract, device, form)
+        third = [CONTRIBUTIONS_GRAPH] if contract.contributions else []
+        graphs = (PLAIN_GRAPH, *tapped[:1], *third)
+        own = {graph: folder / graph for graph in (PLAIN_GRAPH, *tapped, *third)}
+        on_cpu, staying = device.gpu is None, contract.attention_axes
+        with packed(folder, graphs, make_options) if on_cpu else nullcontext(own) as sources:
+            self.plain = Graph(sources[PLAIN_GRAPH], device, lanes, wide=True)
+            self.tapped: Graph | None = None
+            self.contributing: Graph | None = None
+            if third:
+                self.contributing = Graph(sources[CONTRIBUTIONS_GRAPH], device, lanes, staying, frugal=True)
+            if contract.attention:
+                frugal = _weights_bytes(contract) > _MUCH_ATTENTION_BYTES
+                self.tapped = _load_first(
+                    [sources[name] for name in tapped],
+                    lambda path: Graph(path, device, lanes, staying, frugal=frugal),
+                )
+        inputs = [spec.name for spec in contract.inputs]
+        for name, graph, outputs in self._graphs():
+            graph.check_names(folder / name, inputs, outputs)
+
+    def _graphs(self) -> Iterator[tuple[str, Graph, list[str]]]:
+        """Yield the graphs there are: the file's name, the graph, and the names of its outputs."""
+        outputs = [spec.name for spec in self._contract.outputs]
+        yield PLAIN_GRAPH, self.plain, outputs
+        if self.tapped:
+            yield TAPPED_GRAPH, self.tapped, [*outputs, *self._contract.tapped_outputs]
+        if self.contributing:
+            yield CONTRIBUTIONS_GRAPH, self.contributing, [*outputs, *self._contract.contributions]
+
+    def warm_up(self) -> None:
+        """Run each session, so that the first caller does not pay for it, and measure what batches cost.
+
+        What the largest of them took is given back: all attention of an image of 518 pixels is 0.6 GB.
+        """
+        self._run_samples()
+        self.give_back_memory()
+
+    def give_back_memory(self) -> None:
+        """Return to the system what no run needs at the moment."""
+        try:
+            self.plain.shrink_arena(self._example(1, 1), [self._contract.outputs[0].name])
+        except (
+            Exception
+        ) as error:  # ONNX Runtime's exceptions have no common base; only a foreign graph may refuse zeros
+            _log.debug("%s: its arena keeps its size: %s", self._contract.name, error)
+        give_back_memory()
+
+    def _run_samples(self) -> None:
+        outputs = [spec.name for spec in self._contract.outputs]
+        if self._contract.family == FOREIGN:
+            self._warm_up_foreign(outputs)
+            return
+        self.plain.run(self._example(1, 1), outputs, wide=True)
+        for _, graph, names in self._graphs():
+            graph.cost = fit_costs(list(self._measure(graph, names)))
+
+    def _warm_up_foreign(self, outputs: Sequence[str]) -> None:
+        """Do what is possible where nothing is known of the inputs but their types."""
+        try:
+            self.plain.run(self._example(1, 1), outputs, wide=True)
+            self.plain.cost = fit_costs(list(self._measure(self.plain, outputs)))
+        except Exception as error:  # ONNX Runtime's exceptions have no common base
+            _log.warning("%s: cannot be run on zeros to warm up: %s", self._contract.name, str(error).splitlines()[0])
+
+    def _measure(self, graph: Graph, names: Sequence[str]) -> Iterator[Sample]:
+        """Run batches of several sizes, each until two runs or the time is up; yields the fastest of each."""
+        text, patches = self._contract.text, self._contract.patches
+        fixed = patches.prefix_tokens + patches.rows * patches.cols if patches else 1
+        sizes = ((rows, min(length, text.max_tokens) if text else fixed) for rows, length in _SAMPLES)
+        ends = time.perf_counter() + _MEASURING_SECONDS
+        for rows, length in dict.fromkeys(sizes):
+            inputs, seconds = self._example(rows, length), list[float]()
+            while len(seconds) < 3 and (not seconds or time.perf_counter() < ends):
+                started = time.perf_counter()
+                graph.run(inputs, names)
+                seconds.append(time.perf_counter() - started)
+            yield Sample(rows, length, min(seconds))
+            if time.perf_counter() > ends:
+                return
+
+    def _example(self, rows: int, length: int) -> dict[str, Array]:
+        return {spec.name: _example(spec, rows, length) for spec in self._contract.inputs}
+
+
+def choose_tapped(contract: Contract, device: Device, form: AttentionForm) -> list[str]:
+    """Which forms of the tapped graph to try, in this order; none where no attention was exported.
+
+    A fused node on a GPU may not give its weights, or fall to the CPU; its lowered form is then the second choice.
+    """
+    if not contract.attention:
+        return []
+    lowered = [LOWERED_GRAPH] if LOWERED_GRAPH in contract.files else []
+    if form == "lowered":
+        return lowered or [TAPPED_GRAPH]
+    return [TAPPED_GRAPH, *(lowered if form == "auto" and device.gpu is not None else [])]
+
+
+def _load_first(paths: Sequence[Path], load: Callable[[Path], Graph]) -> Graph:
+    """Load the first of some graphs that can be loaded."""
+    for path in paths[:-1]:
+        try:
+            return load(path)
+        except StartError as error:
+            _log.warning("%s; its lowered form is tried", error)
+    return load(paths[-1])
+
+
+def _weights_bytes(contract: Contract) -> int:
+    """Attention weights of one row of the largest size, all of which are computed whatever is asked for."""
+    patches, text = contract.patches, contract.text
+    longest = patches.prefix_tokens + patches.rows * patches.cols if patches else text.max_tokens if text else 1
+    weights = (layer.num_heads * math.prod(layer.shape(contract.limits, longest)) for layer in contract.attention)
+    return sum(weights) * _WEIGHT_BYTES
+
+
+def _example(spec: TensorContract, rows: int, length: int) -> Array:
+    """Make an input, holding ones for masks, else zeros."""
+    shape = [
+        axis if isinstance(axis, int) else rows if axis == BATCH_AXIS else length if axis == SEQUENCE_AXIS else 1
+        for axis in spec.axes
+    ]
+    if spec.dtype == "string":
+        return np.full(shape, "", dtype=object)
+    return np.full(shape, 1 if spec.mask else 0, dtype=BFLOAT16 if spec.dtype == "bfloat16" else spec.dtype)

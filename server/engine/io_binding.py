@@ -1,0 +1,94 @@
+"""Runs a session with buffers on its device that are made once and used again; the engine runs GPU sessions so.
+
+Inputs are copied to device buffers and outputs to host buffers (page-locked where CUDA is), instead of memory that is
+allocated and copied through anew at every run. Attention stays on the device, for what is asked of it to be made there
+(server/engine/device_ops.py). On the CPU a session reads the caller's memory in place, so there it
+would bring nothing; the same code runs there under test.
+"""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from server.engine.device_ops import DeviceArray, DeviceMeasures
+
+Array = NDArray[Any]
+Key = tuple[Any, ...]
+
+_SHAPES_KEPT = 16  # of each lane: buffers for the shapes used last
+
+
+@dataclass(eq=False)
+class _Buffers:
+    """What one shape of batch needs; the outputs' shapes are known after its first run."""
+
+    inputs: dict[str, onnxruntime.OrtValue]
+    outputs: dict[str, onnxruntime.OrtValue] = field(default_factory=dict)
+
+
+class BoundSession:
+    """A session whose inputs and outputs are bound to buffers; each thread that runs it has buffers of its own."""
+
+    def __init__(
+        self, session: onnxruntime.InferenceSession, measures: DeviceMeasures, staying: Collection[str] = ()
+    ) -> None:
+        """Wrap a session.
+
+        Args:
+            session: On the device of the measures.
+            measures: What computes with what stays there.
+            staying: Names of the outputs that stay.
+        """
+        self._session = session
+        self._measures = measures
+        self._device = measures.place
+        self._staying = frozenset(staying)
+        self._own = threading.local()
+
+    def run(self, inputs: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array | DeviceArray]:
+        """Compute one batch; arguments and result are Graph.run's. The arrays are the caller's own."""
+        buffers = self._buffers_for(inputs, names)
+        binding = self._session.io_binding()
+        for name, array in inputs.items():
+            buffers.inputs[name].update_inplace(np.ascontiguousarray(array))
+            binding.bind_ortvalue_input(name, buffers.inputs[name])
+        for name in names:
+            if name in buffers.outputs:
+                binding.bind_ortvalue_output(name, buffers.outputs[name])
+            elif name in self._staying:
+                binding.bind_output(name, *self._device)
+            else:
+                binding.bind_output(name)
+        self._session.run_with_iobinding(binding)
+        values = dict(zip(names, binding.get_outputs(), strict=True))
+        staying = {name: DeviceArray(value, self._measures) for name, value in values.items() if name in self._staying}
+        fetched = {name: np.array(value.numpy()) for name, value in values.items() if name not in staying}
+        if not buffers.outputs:
+            buffers.outputs = {name: self._host_buffer(array) for name, array in fetched.items()}
+        return {**fetched, **staying}
+
+    def _buffers_for(self, inputs: Mapping[str, Array], names: Sequence[str]) -> _Buffers:
+        kept: OrderedDict[Key, _Buffers] = self._own.__dict__.setdefault("kept", OrderedDict())
+        key = (tuple(names), *((name, array.shape, array.dtype.str) for name, array in inputs.items()))
+        if key not in kept:
+            device = {name: onnxruntime.OrtValue.ortvalue_from_numpy(x, *self._device) for name, x in inputs.items()}
+            kept[key] = _Buffers(device)
+            if len(kept) > _SHAPES_KEPT:
+                kept.popitem(last=False)
+        kept.move_to_end(key)
+        return kept[key]
+
+    def _host_buffer(self, array: Array) -> onnxruntime.OrtValue:
+        """Make a buffer that an output is copied to, page-locked for CUDA."""
+        make = onnxruntime.OrtValue.ortvalue_from_shape_and_type
+        if self._device[0] != "cuda":
+            return make(array.shape, array.dtype.type)
+        kind = onnxruntime.OrtAllocatorType.ORT_DEVICE_ALLOCATOR
+        pinned = onnxruntime.OrtMemoryInfo("CudaPinned", kind, self._device[1], onnxruntime.OrtMemType.CPU_OUTPUT)
+        return make(array.shape, array.dtype.type, memory_info=pinned)

@@ -1,0 +1,183 @@
+"""One graph of an artifact in ONNX Runtime, and the sessions that run it; the engine makes them."""
+
+import ctypes
+import functools
+import math
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from artifact.dtypes import BFLOAT16
+from server.engine.cost import CostModel
+from server.engine.device import Device, Lanes, check_placement
+from server.engine.device_ops import Weights, measures_on
+from server.engine.io_binding import BoundSession
+from server.errors import StartError
+
+Array = NDArray[Any]
+
+_RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
+_SPINNING = "session.intra_op.allow_spinning"
+_STOP_SPINNING_AFTER_A_RUN = "session.force_spinning_stop"
+_SHRINK_ARENA = "memory.enable_memory_arena_shrinkage"
+_SHARED_ARENA = "session.use_env_allocators"
+_WARNINGS_AND_WORSE = 2
+_BFLOAT16_TENSOR, _BFLOAT16_NUMBER = "tensor(bfloat16)", 16  # onnx.TensorProto.BFLOAT16
+# Limit 0 is none, strategy 1 is "as much as requested", -1 leaves the rest to ONNX Runtime.
+_ARENA = {"max_mem": 0, "arena_extend_strategy": 1, "initial_chunk_size_bytes": -1, "max_dead_bytes_per_chunk": -1}
+
+
+class Graph:
+    """One graph of an artifact: a session for the lanes, and one with all threads for a run that is alone.
+
+    Spinning threads take the cores that the event loop and the callers need, so only the session that runs alone has
+    them, and only while it runs.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        device: Device,
+        lanes: Lanes,
+        staying: Collection[str] = (),
+        *,
+        wide: bool = False,
+        frugal: bool = False,
+    ) -> None:
+        """Load the graph.
+
+        Args:
+            path: The file.
+            device: Where it runs.
+            lanes: How runs share the CPUs.
+            staying: Names of outputs that stay on the device, where it is bound.
+            wide: Whether to make a session with all threads as well.
+            frugal: Whether each run gives back at once what it took.
+
+        Raises:
+            StartError: It cannot be loaded, or would run on another device.
+        """
+        self._narrow = _load(path, device, lanes.threads, spin=False)
+        on_cpu = device.gpu is None
+        self._wide = _load(path, device, lanes.all_threads, spin=True) if wide and on_cpu and lanes.count > 1 else None
+        self._bound = BoundSession(self._narrow, measures_on(device), staying) if device.bound else None
+        self._options = _shrinking_options() if frugal and on_cpu else None
+        self.cost = CostModel()
+        self.token = object()
+        values = (*self._narrow.get_inputs(), *self._narrow.get_outputs())
+        self._has_bfloat16 = any(value.type == _BFLOAT16_TENSOR for value in values)
+
+    @property
+    def can_run_wide(self) -> bool:
+        """Whether there is a session with all threads."""
+        return self._wide is not None
+
+    def run(self, inputs: Mapping[str, Array], names: Sequence[str], *, wide: bool = False) -> Mapping[str, Weights]:
+        """Compute one batch.
+
+        Args:
+            inputs: Every input of the contract, by name; all with the same number of rows.
+            names: Which outputs to fetch; with none, nothing is run.
+            wide: Whether all threads may be used, since nothing else runs.
+
+        Returns:
+            The fetched arrays by name; those that stay on the device as DeviceArray.
+        """
+        if not names:
+            return {}
+        if self._bound:
+            return self._bound.run(inputs, names)
+        session = self._wide if wide and self._wide else self._narrow
+        if self._has_bfloat16:
+            return dict(zip(names, _run_with_values(session, names, inputs), strict=True))
+        return dict(zip(names, session.run(names, dict(inputs), self._options), strict=True))
+
+    def shrink_arena(self, inputs: Mapping[str, Array], names: Sequence[str]) -> None:
+        """Run once and give back what the arena, shared by all sessions of the process, holds beyond that."""
+        if self._has_bfloat16 or self._bound:
+            return
+        self._narrow.run(names, dict(inputs), _shrinking_options())
+
+    def check_names(self, path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        """Compare with what the contract says.
+
+        Args:
+            path: Where the graph came from, for the message.
+            inputs: Names that the contract gives.
+            outputs: Likewise.
+
+        Raises:
+            StartError: The graph has other inputs or outputs.
+        """
+        found = {value.name for value in (*self._narrow.get_inputs(), *self._narrow.get_outputs())}
+        expected = {*inputs, *outputs}
+        if found != expected:
+            raise StartError(
+                f"{path}: has the inputs and outputs {sorted(found)}; its contract says {sorted(expected)}"
+            )
+
+
+@functools.cache
+def _share_arena() -> None:
+    """Give all sessions of the process one arena for activations, which grows by what is asked, not by doubling."""
+    memory = onnxruntime.OrtMemoryInfo(
+        "Cpu", onnxruntime.OrtAllocatorType.ORT_ARENA_ALLOCATOR, 0, onnxruntime.OrtMemType.DEFAULT
+    )
+    onnxruntime.create_and_register_allocator(memory, onnxruntime.OrtArenaCfg(_ARENA))
+
+
+def _shrinking_options() -> onnxruntime.RunOptions:
+    """Let a run end with giving back what the arena does not need at the moment."""
+    options = onnxruntime.RunOptions()
+    options.add_run_config_entry(_SHRINK_ARENA, "cpu:0")
+    return options
+
+
+def make_options() -> onnxruntime.SessionOptions:
+    """What all sessions have in common."""
+    _share_arena()
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1
+    options.log_severity_level = _WARNINGS_AND_WORSE
+    options.add_session_config_entry(_SHARED_ARENA, "1")
+    return options
+
+
+def _load(path: Path, device: Device, threads: int, *, spin: bool) -> onnxruntime.InferenceSession:
+    options = make_options()
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry(_SPINNING, str(int(spin)))
+    options.add_session_config_entry(_STOP_SPINNING_AFTER_A_RUN, "1")
+    options.add_session_config_entry(_RECORD_ASSIGNMENT, "1")
+    try:
+        session = onnxruntime.InferenceSession(path, options, providers=list(device.providers))
+    except Exception as error:  # ONNX Runtime's exceptions have no common base
+        raise StartError(f"{path}: ONNX Runtime cannot load it: {str(error).strip().splitlines()[0]}") from error
+    check_placement(device, session.get_providers(), session.get_provider_graph_assignment_info())
+    return session
+
+
+def _run_with_values(
+    session: onnxruntime.InferenceSession, names: Sequence[str], inputs: Mapping[str, Array]
+) -> list[Array]:
+    """Run a graph that takes or gives bfloat16, which ONNX Runtime does not exchange with numpy."""
+    make = onnxruntime.OrtValue
+    feed = {
+        name: make.ortvalue_from_numpy_with_onnx_type(np.ascontiguousarray(array).view(np.uint16), _BFLOAT16_NUMBER)
+        if array.dtype == BFLOAT16
+        else make.ortvalue_from_numpy(np.ascontiguousarray(array))
+        for name, array in inputs.items()
+    }
+    return [_to_numpy(value) for value in session.run_with_ort_values(list(names), feed)]
+
+
+def _to_numpy(value: onnxruntime.OrtValue) -> Array:
+    if value.data_type() != _BFLOAT16_TENSOR:
+        return np.asarray(value.numpy())
+    shape = value.shape()
+    content = (ctypes.c_char * (math.prod(shape) * BFLOAT16.itemsize)).from_address(value.data_ptr())
+    return np.frombuffer(bytes(content), dtype=BFLOAT16).reshape(shape)

@@ -1,0 +1,1 @@
+"""What happens to a request, whatever the protocol: preprocess, validate, plan, compute, reduce. Knows no protobuf."""

@@ -1,0 +1,120 @@
+"""The check of arrays against what a model's contract says it takes."""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS, Contract, TensorContract
+from artifact.dtypes import Array, name_of
+from server.errors import InvalidInput
+
+_MOST_IN_NOTHING = 2**31
+
+
+def count_elements(field: str, shape: Sequence[int]) -> int:
+    """Multiply sizes, none of them negative.
+
+    Raises:
+        InvalidInput: There are none, but of a shape that numpy cannot have.
+    """
+    if 0 in shape and math.prod(size for size in shape if size) > _MOST_IN_NOTHING:
+        raise InvalidInput(field, list(shape), f"a product of at most {_MOST_IN_NOTHING} beside a size of 0")
+    return math.prod(shape)
+
+
+def check_names(names: Iterable[str], contract: Contract) -> None:
+    """Refuse inputs that a model does not have.
+
+    Raises:
+        InvalidInput: Names the input.
+    """
+    known = sorted(spec.name for spec in contract.inputs)
+    for name in names:
+        if name not in known:
+            raise InvalidInput("inputs", repr(name), f"{' and '.join(known)}, the inputs of {contract.name}")
+
+
+def check_inputs(
+    arrays: Mapping[str, Array], contract: Contract, max_batch_size: int, datatypes: Mapping[str, str] | None = None
+) -> dict[str, Array]:
+    """Check arrays against what a model takes.
+
+    Args:
+        arrays: By input name.
+        contract: The model's.
+        max_batch_size: Most rows.
+        datatypes: What the protocol calls a dtype, for messages.
+
+    Returns:
+        The arrays in the contract's order, all with the same rows and the same length.
+
+    Raises:
+        InvalidInput: Names the input, what came and what was expected.
+    """
+    check_names(arrays, contract)
+    checked: dict[str, Array] = {}
+    sizes: dict[str, int] = {}
+    for spec in contract.inputs:
+        field = f"inputs[{spec.name}]"
+        if spec.name not in arrays:
+            dtype = (datatypes or {}).get(spec.dtype, spec.dtype)
+            raise InvalidInput(field, "missing", f"{dtype} {_describe(spec)}")
+        _check_dtype(field, arrays[spec.name], spec, datatypes or {})
+        _check_shape(field, arrays[spec.name], spec, sizes)
+        _check_values(field, arrays[spec.name], spec)
+        checked[spec.name] = arrays[spec.name]
+    _check_sizes(sizes, contract, max_batch_size)
+    return checked
+
+
+def _check_dtype(field: str, array: Array, spec: TensorContract, datatypes: Mapping[str, str]) -> None:
+    found = name_of(array.dtype)
+    if found != spec.dtype:
+        label = "datatype" if datatypes else "dtype"
+        raise InvalidInput(f"{field}.{label}", datatypes.get(found, found), datatypes.get(spec.dtype, spec.dtype))
+
+
+def _check_shape(field: str, array: Array, spec: TensorContract, sizes: dict[str, int]) -> None:
+    """Compare with the contract; `sizes` collects what each symbolic axis turned out to be."""
+    fits = array.ndim == len(spec.axes) and all(
+        size == (sizes.setdefault(axis, size) if isinstance(axis, str) else axis)
+        for size, axis in zip(array.shape, spec.axes, strict=True)
+    )
+    if not fits:
+        known = ", ".join(f"{axis} {size}" for axis, size in sizes.items() if axis in spec.axes)
+        raise InvalidInput(f"{field}.shape", list(array.shape), _describe(spec) + (f" with {known}" if known else ""))
+
+
+def _check_values(field: str, array: Array, spec: TensorContract) -> None:
+    if spec.finite and not array.size:
+        raise InvalidInput(f"{field}.shape", list(array.shape), "at least one element")
+    if spec.finite and array.dtype.kind == "f" and not np.isfinite(array).all():
+        place = tuple(int(index) for index in np.argwhere(~np.isfinite(array))[0])
+        raise InvalidInput(field, f"{array[place]} at {list(place)}", "finite numbers")
+    low, high = spec.minimum, spec.maximum
+    if low is not None and (least := array.min()) < low:
+        raise InvalidInput(field, f"a value of {least}", f"values from {low:g} to {high:g}")
+    if high is not None and (most := array.max()) > high:
+        raise InvalidInput(field, f"a value of {most}", f"values from {low:g} to {high:g}")
+    if spec.mask and not array.any(axis=-1).all():
+        row = int(np.argmin(array.any(axis=-1)))
+        raise InvalidInput(field, f"only zeros in row {row}", "at least one 1 in every row")
+
+
+def _check_sizes(sizes: dict[str, int], contract: Contract, max_batch_size: int) -> None:
+    if contract.batched and not sizes.get(BATCH_AXIS, 1):
+        raise InvalidInput("inputs", "no rows", "at least one")
+    if sizes.get(BATCH_AXIS, 1) > max_batch_size:
+        raise InvalidInput(
+            "inputs", f"{sizes[BATCH_AXIS]} rows", f"at most {max_batch_size} (the server's --max-batch-size)"
+        )
+    if contract.text and sizes.get(SEQUENCE_AXIS, 1) > contract.text.max_tokens:
+        raise InvalidInput("inputs", f"{sizes[SEQUENCE_AXIS]} tokens", f"at most {contract.text.max_tokens}")
+    for axis, most in contract.limits.items():
+        if sizes.get(axis, 0) > most:
+            raise InvalidInput("inputs", f"{sizes[axis]} positions along {axis}", f"at most {most}")
+
+
+def _describe(spec: TensorContract) -> str:
+    return f"[{', '.join(map(str, spec.axes))}]"

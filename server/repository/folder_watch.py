@@ -1,0 +1,25 @@
+"""Follows changes in the models folder while the server runs; the life cycle starts it where the operator wants it."""
+
+import asyncio
+from pathlib import Path
+
+from watchfiles import awatch
+
+from server.repository.catalog import Repository
+
+# A version being copied is looked at when nothing has changed for so long, or again and again while it has.
+_QUIET_MS, _LONGEST_MS = 500, 5000
+_FIRST_LOOK_MS = 200
+
+
+async def watch(folder: Path, repository: Repository) -> None:
+    """Load what was changed and unload what was removed, until cancelled."""
+    root, seen_all = await asyncio.to_thread(folder.resolve), False
+    follow = awatch(root, step=_QUIET_MS, debounce=_LONGEST_MS, rust_timeout=_FIRST_LOOK_MS, yield_on_timeout=True)
+    async for changes in follow:
+        names = {Path(path).relative_to(root).parts[0] for _, path in changes if Path(path) != root}
+        if not seen_all:  # what was changed before anything was watched
+            names, seen_all = names | {entry.name for entry in repository.index()}, True
+        for name in sorted(names):
+            if not name.startswith("."):
+                await repository.sync(name)

@@ -1,0 +1,96 @@
+"""One version of a model on disk: checked against its contract, loaded, run once; the repository calls it in a thread.
+
+An artifact has a contract beside its graphs. A folder with a model.onnx and no contract is served, too: what it takes
+and gives is read from the graph.
+"""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from artifact.contract import CONTRACT_FILE, PLAIN_GRAPH, TAPPED_GRAPH, Contract, read_contract
+from artifact.errors import ArtifactError
+from artifact.files import check_hashes, versions
+from artifact.text import TextReader
+from server.engine.device import Device, Lanes
+from server.engine.engine import Engine
+from server.errors import StartError
+from server.repository.bare_onnx import describe_graph
+from server.repository.limits import Usage
+from server.repository.settings import ModelSettings
+
+# Name, size and time of change of every file.
+Fingerprint = frozenset[tuple[str, int, int]]
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedModel:
+    """One version of a model, ready to serve."""
+
+    contract: Contract
+    engine: Engine
+    reader: TextReader | None
+    usage: Usage = field(default_factory=lambda: Usage(ModelSettings()))
+
+    @property
+    def name(self) -> str:
+        """The name that callers give."""
+        return self.contract.name
+
+    @property
+    def version(self) -> str:
+        """The version as callers give it."""
+        return str(self.contract.version)
+
+
+def model_names(folder: Path) -> list[str]:
+    """List the folders that hold a version; hidden ones do not count.
+
+    Raises:
+        StartError: There is no such folder.
+    """
+    if not folder.is_dir():
+        raise StartError(f"--models: {folder}: not a folder")
+    return [entry.name for entry in sorted(folder.iterdir()) if not entry.name.startswith(".") and versions(entry)]
+
+
+def fingerprint(folder: Path) -> Fingerprint:
+    """Tell one content of a folder from another without reading it.
+
+    Raises:
+        StartError: It changes meanwhile, or cannot be read.
+    """
+    try:
+        found = [(path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
+    except OSError as error:
+        raise StartError(f"{folder}: cannot be read: {error.strerror}") from error
+    return frozenset((str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns) for path, stat in found)
+
+
+def load_model(folder: Path, device: Device, lanes: Lanes, usage: Usage) -> LoadedModel:
+    """Check an artifact's contract and hashes, load its graphs and run each once.
+
+    Raises:
+        StartError: Says what is wrong with which file.
+    """
+    try:
+        return _load(folder, device, lanes, usage)
+    except ArtifactError as error:
+        raise StartError(str(error)) from error
+
+
+def _load(folder: Path, device: Device, lanes: Lanes, usage: Usage) -> LoadedModel:
+    contract = _read_contract(folder)
+    place = (contract.name, str(contract.version))
+    if place != (folder.parent.name, folder.name):
+        raise StartError(f"{folder}: holds {'/'.join(place)}; expected its own name and version")
+    check_hashes(folder, contract)
+    reader = TextReader(folder / contract.text.tokenizer_file, contract.text.max_tokens) if contract.text else None
+    engine = Engine(folder, contract, device, lanes, usage.settings.attention_form)
+    engine.warm_up()
+    return LoadedModel(contract, engine, reader, usage)
+
+
+def _read_contract(folder: Path) -> Contract:
+    if (folder / PLAIN_GRAPH).exists() and not any((folder / name).exists() for name in (CONTRACT_FILE, TAPPED_GRAPH)):
+        return describe_graph(folder)
+    return read_contract(folder / CONTRACT_FILE)

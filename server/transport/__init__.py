@@ -1,0 +1,1 @@
+"""gRPC and HTTP ports: who calls, bytes in, bytes out."""

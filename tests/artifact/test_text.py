@@ -1,0 +1,69 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tokenizers import Tokenizer
+
+from artifact.errors import ArtifactError, InputError
+from artifact.text import TextReader
+from tests.golden import GOLDEN_NETWORK
+
+FILE = GOLDEN_NETWORK / "tokenizer.json"
+READER = TextReader(FILE, max_tokens=8)
+
+
+def read(text: str, *, truncate: bool = False) -> list[str]:
+    """The tokens of a text, as the vocabulary spells them."""
+    return READER.read(text, truncate=truncate, max_bytes=1000).texts
+
+
+def test_tokens_equal_the_tokenizers_library() -> None:
+    """Ids, spelling and special tokens."""
+    tokens = READER.read("The cat sat.", truncate=False, max_bytes=1000)
+    encoding = Tokenizer.from_file(str(FILE)).encode("The cat sat.")
+    assert tokens.ids.tolist() == encoding.ids
+    assert tokens.texts == ["[CLS]", "the", "cat", "sat", ".", "[SEP]"]
+    assert tokens.special == [True, False, False, False, False, True]
+    assert tokens.ids.dtype == np.int64
+
+
+def test_offsets_count_characters_of_the_sent_text_not_bytes() -> None:
+    """An emoji and an accent before a word do not shift it."""
+    text = "é🙂 cat"
+    tokens = READER.read(text, truncate=False, max_bytes=1000)
+    start, end = tokens.offsets[tokens.texts.index("cat")]
+    assert text[start:end] == "cat"
+
+
+def test_a_text_with_too_many_tokens_is_refused_unless_it_may_be_cut() -> None:
+    """The special token at the end stays."""
+    with pytest.raises(InputError, match="text: 12 tokens; expected at most 8, or truncate set"):
+        read("the cat " * 5)
+    tokens = READER.read("the cat " * 5, truncate=True, max_bytes=1000)
+    assert tokens.truncated
+    assert tokens.texts == ["[CLS]", "the", "cat", "the", "cat", "the", "cat", "[SEP]"]
+
+
+def test_a_text_that_fits_is_not_marked_as_cut() -> None:
+    """Even where it might have been."""
+    assert not READER.read("the cat", truncate=True, max_bytes=1000).truncated
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\n\t"])
+def test_an_empty_text_is_refused(text: str) -> None:
+    """White space is nothing to look at."""
+    with pytest.raises(InputError, match="text: empty; expected a text with something in it"):
+        read(text)
+
+
+def test_a_text_of_ten_megabytes_is_refused_before_it_is_tokenised() -> None:
+    """By its size in bytes."""
+    with pytest.raises(InputError, match="text: 10000000 bytes; expected at most 1000 "):
+        read("x" * 10_000_000)
+
+
+def test_a_damaged_tokenizer_stops_the_start(tmp_path: Path) -> None:
+    """With the file's name."""
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(ArtifactError, match=r"tokenizer\.json: the tokenizers library cannot read it"):
+        TextReader(tmp_path / "tokenizer.json", 8)

@@ -1,0 +1,37 @@
+"""A real server, asked through the Open Inference Protocol: models with a contract, and without one."""
+
+import shutil
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from server.config import EMBEDDED_MODELS
+from tests.golden import FOREIGN_MODELS, GOLDEN_MODELS
+from tests.server.conftest import Running, Serve, start
+
+__all__ = ["start"]
+
+
+@pytest.fixture(scope="session")
+def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All models there are."""
+    folder = tmp_path_factory.mktemp("models")
+    shutil.copytree(FOREIGN_MODELS, folder, dirs_exist_ok=True)
+    shutil.copytree(GOLDEN_MODELS, folder, dirs_exist_ok=True)
+    (folder / "fashion").symlink_to(EMBEDDED_MODELS / "fashion")
+    return folder
+
+
+@pytest.fixture
+async def running(start: Serve) -> AsyncIterator[Running]:
+    """A server with default settings."""
+    async with start() as server:
+        yield server
+
+
+@pytest.fixture
+def stub(running: Running) -> GRPCInferenceServiceStub:
+    """It, asked through the protocol."""
+    return GRPCInferenceServiceStub(running.channel)

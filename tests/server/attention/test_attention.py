@@ -1,0 +1,447 @@
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from artifact.contract import Contract, DerivedAxis, PatchContract, TensorContract
+from regard.v1 import types_pb2 as pb
+from server.api.regard_v1.tensors import read_tensor
+from server.attention.plan import AttentionPlan
+from server.attention.reduce import Reduced, reduce_attention, write_attention
+from server.attention.request import AttentionLimits, plan_attention
+from server.engine import array_ops as measures
+from server.errors import InvalidInput, NotPossible
+from tests.server.engine.test_device_ops import on_device
+from tests.server.scheduling.test_batch import CONTRACT
+
+LENGTH = 6
+LIMITS = AttentionLimits(10**6, 10**6)
+ROLLOUT, ENTROPY = pb.ATTENTION_MEASURE_ROLLOUT, pb.ATTENTION_MEASURE_ENTROPY
+DISTANCE, CONTRIBUTION = pb.ATTENTION_MEASURE_DISTANCE, pb.ATTENTION_MEASURE_CONTRIBUTION
+GLOBAL = pb.ATTENTION_MEASURE_CONTRIBUTION_ROLLOUT
+WEIGHTS = np.random.default_rng(0).dirichlet(np.ones(LENGTH), size=(2, 4, LENGTH)).astype(np.float32)
+
+
+def plan(
+    contract: Contract = CONTRACT, *, answer_bytes: int = 10**6, computed_bytes: int = 10**6, **request: Any
+) -> AttentionPlan:
+    """Plan an attention request on a text of six tokens."""
+    message = pb.AttentionRequest(**request)
+    return plan_attention(
+        message,
+        contract,
+        rows=1,
+        sizes={"seq_len": LENGTH},
+        positions=LENGTH,
+        limits=AttentionLimits(answer_bytes, computed_bytes),
+    )
+
+
+def test_an_empty_request_means_every_layer_head_and_row() -> None:
+    """All of the attention, as float32."""
+    everything = plan()
+    assert everything.outputs == ("attention.0", "attention.1")
+    assert (everything.heads, everything.queries, everything.dtype) == (None, None, np.float32)
+
+
+def test_negative_numbers_count_from_the_end() -> None:
+    """-1 is the last layer, head and row."""
+    last = plan(layers=[-1, 0], heads=[-1], rows=[-1, 2])
+    assert last.outputs == ("attention.1", "attention.0")
+    assert (last.heads, last.queries) == ((3,), (5, 2))
+
+
+def test_the_class_token_is_row_0() -> None:
+    """cls_only is a shorthand."""
+    assert plan(cls_only=True).queries == (0,)
+
+
+def test_a_network_of_patches_alone_has_no_class_token() -> None:
+    """SigLIP's position 0 is a patch like any other."""
+    patches = PatchContract(prefix_tokens=0, rows=2, cols=3, patch_size=8)
+    with pytest.raises(NotPossible, match=r"attention.cls_only: tiny-text has no class token; expected rows, or none"):
+        plan(CONTRACT.model_copy(update={"patches": patches}), cls_only=True)
+
+
+@pytest.mark.parametrize(
+    ("request_fields", "message"),
+    [
+        ({"layers": [99]}, "attention.layers: 99; expected from -2 to 1"),
+        ({"layers": [-3]}, "attention.layers: -3; expected from -2 to 1"),
+        ({"heads": [4]}, "attention.heads: 4; expected from -4 to 3"),
+        ({"rows": [6]}, "attention.rows: 6; expected from -6 to 5"),
+        ({"layers": [1, -1]}, r"attention.layers: \[1, -1\]; expected each at most once"),
+        ({"rows": [1], "cls_only": True}, r"attention.rows: \[1\]; expected no rows together with cls_only"),
+        ({"dtype": pb.DATA_TYPE_INT64}, "attention.dtype: DATA_TYPE_INT64; expected FLOAT32, FLOAT16 or UINT8"),
+        ({"dtype": 77}, "attention.dtype: 77; expected FLOAT32, FLOAT16 or UINT8"),
+        ({"keys": [-7]}, "attention.keys: -7; expected from -6 to 5"),
+        ({"top_k": -1}, "attention.top_k: -1; expected 0 for all keys, or a positive number"),
+        ({"top_k": 1, "measure": ENTROPY}, "attention.top_k: 1; expected 0 with ATTENTION_MEASURE_ENTROPY"),
+        ({"measure": 9}, "attention.measure: 9; expected one of the values of AttentionMeasure"),
+        ({"residual_share": 0.5}, "attention.residual_share: 0.5; expected none but for a rollout"),
+        ({"residual_share": 1, "measure": ROLLOUT}, "attention.residual_share: 1.0; expected at least 0 and less"),
+        ({"measure": ROLLOUT, "layers": [1, 0]}, r"attention.layers: \[1, 0\]; expected rising numbers"),
+        ({"drop_special": True}, "attention.drop_special: true; expected false: only a text or an image says"),
+        ({"drop_special": True, "keys": [1]}, "attention.drop_special: true; expected neither rows, cls_only nor"),
+        ({"head_reduction": 9}, "attention.head_reduction: 9; expected one of the values of HeadReduction"),
+    ],
+)
+def test_what_does_not_exist_is_refused_by_name(request_fields: dict[str, Any], message: str) -> None:
+    """The message names the field, the value and what was expected."""
+    with pytest.raises(InvalidInput, match=message):
+        plan(**request_fields)
+
+
+def test_an_answer_too_large_is_refused_before_it_is_computed() -> None:
+    """2 layers x 4 heads x 6 x 6 float32 are 1152 bytes; half precision fits."""
+    with pytest.raises(
+        InvalidInput, match="an answer of 1152 bytes; expected at most 600: Attend, which sends each layer"
+    ):
+        plan(answer_bytes=600)
+    assert plan(answer_bytes=600, dtype=pb.DATA_TYPE_FLOAT16).answer_bytes(1) == 576
+
+
+def test_layer_by_layer_an_answer_may_be_as_large_as_it_is() -> None:
+    """Each layer has a message of its own: 576 bytes of 1152."""
+    limits = AttentionLimits(600, 10**6, layer_by_layer=True)
+    how: dict[str, Any] = {"rows": 1, "sizes": {"seq_len": LENGTH}, "positions": LENGTH}
+    assert plan_attention(pb.AttentionRequest(), CONTRACT, limits=limits, **how).answer_bytes(1) == 1152
+    with pytest.raises(InvalidInput, match="a layer of 576 bytes; expected at most 500: fewer heads or rows"):
+        plan_attention(pb.AttentionRequest(), CONTRACT, limits=AttentionLimits(500, 10**6, True), **how)
+
+
+def test_weights_too_large_to_compute_are_refused_even_where_the_answer_is_small() -> None:
+    """The class token's row needs the whole layer: two layers of 4 heads and 6 x 6 float32."""
+    with pytest.raises(InvalidInput, match=r"1152 bytes of weights to compute; expected at most 1000 .*fewer layers"):
+        plan(computed_bytes=1000, cls_only=True)
+    assert plan(computed_bytes=1000, cls_only=True, layers=[-1]).computed_bytes(1) == 576
+
+
+def test_a_model_without_attention_says_so() -> None:
+    """FAILED_PRECONDITION, since no input would help."""
+    with pytest.raises(NotPossible, match="tiny-text was exported without attention"):
+        plan(CONTRACT.model_copy(update={"attention": ()}))
+
+
+NORMS = np.random.default_rng(1).uniform(0.1, 2, size=(2, 4, LENGTH)).astype(np.float32)
+NORMED = CONTRACT.model_copy(
+    update={
+        "attention": tuple(
+            layer.model_copy(update={"value_norms": f"{layer.output}.value_norms"}) for layer in CONTRACT.attention
+        )
+    }
+)
+CONTRIBUTIONS = {
+    f"contributions.{layer}": np.random.default_rng(layer).uniform(0.1, 20, (2, LENGTH, LENGTH)).astype(np.float32)
+    for layer in (0, 1)
+}
+FETCHED = {
+    "attention.0": WEIGHTS,
+    "attention.1": np.roll(WEIGHTS, 1, axis=1),
+    "attention.0.value_norms": NORMS,
+    "attention.1.value_norms": NORMS[:, ::-1],
+}
+
+
+def reduced(contract: Contract = NORMED, **request: Any) -> list[Reduced]:
+    """Reduce the weights of both layers, or of those asked for, on the host and as on a device: both are the same."""
+    planned = plan(contract, **request)
+    results = list(reduce_attention(planned, FETCHED))
+    for here, there in zip(results, reduce_attention(planned, on_device(FETCHED)), strict=True):
+        assert (here.layer, here.queries, here.values.dtype) == (there.layer, there.queries, there.values.dtype)
+        assert there.scale == pytest.approx(here.scale)
+        np.testing.assert_allclose(there.values, here.values, rtol=1e-3, atol=1 if here.scale else 1e-6)
+        np.testing.assert_array_equal(there.indices, here.indices)
+    return results
+
+
+def in_float64(layer: int, *, by_values: bool = False) -> NDArray[np.float64]:
+    """One layer's weights, weighed by the lengths of the values where asked for."""
+    weights = FETCHED[f"attention.{layer}"].astype(np.float64)
+    return weights * FETCHED[f"attention.{layer}.value_norms"][:, :, None, :] if by_values else weights
+
+
+def test_selection_equals_numpy_indexing() -> None:
+    """Heads, rows and keys in the order asked for."""
+    (layer,) = reduced(layers=[0], heads=[2, 0], rows=[5, 1], keys=[3, -1])
+    assert np.array_equal(layer.values, WEIGHTS[:, [2, 0]][:, :, [5, 1]][..., [3, 5]])
+
+
+@pytest.mark.parametrize("name", ["mean", "max", "min"])
+def test_a_reduction_over_chosen_heads_equals_its_definition(name: str) -> None:
+    """Against float64, within 1e-7."""
+    number = pb.HeadReduction.Value(f"HEAD_REDUCTION_{name.upper()}")
+    (layer,) = reduced(layers=[0], heads=[1, 3], head_reduction=number)
+    expected = getattr(in_float64(0)[:, [1, 3]], name)(axis=1)
+    np.testing.assert_allclose(layer.values, expected, atol=1e-7)
+
+
+@pytest.mark.parametrize("by_values", [False, True])
+@pytest.mark.parametrize(("share", "fusion"), [(0.5, "mean"), (0.2, "max"), (0.0, "min")])
+def test_a_rollout_equals_its_definition(share: float, fusion: str, by_values: bool) -> None:
+    """Abnar and Zuidema, section 3, written out in float64, one text at a time; whole and one row alone."""
+    number = pb.HeadReduction.Value(f"HEAD_REDUCTION_{fusion.upper()}")
+    request: dict[str, Any] = {
+        "measure": ROLLOUT,
+        "residual_share": share,
+        "head_reduction": number,
+        "value_weighted": by_values,
+    }
+    (whole,), (row,) = reduced(**request), reduced(**request, rows=[4])
+    for text in range(2):
+        product = np.eye(LENGTH)
+        for layer in range(2):
+            fused = getattr(in_float64(layer, by_values=by_values)[text], fusion)(axis=0)
+            mixed = (1 - share) * fused / fused.sum(axis=1, keepdims=True) + share * np.eye(LENGTH)
+            product = mixed @ product
+        np.testing.assert_allclose(whole.values[text], product, atol=1e-6)
+        np.testing.assert_allclose(row.values[text], product[[4]], atol=1e-6)
+    np.testing.assert_allclose(whole.values.sum(axis=-1), 1, atol=1e-6)
+
+
+def test_a_rollout_takes_the_mean_and_the_papers_share_unless_told_otherwise() -> None:
+    """The mean over heads and half for the residual connection."""
+    (plain,) = reduced(measure=ROLLOUT)
+    (stated,) = reduced(measure=ROLLOUT, residual_share=0.5, head_reduction=pb.HEAD_REDUCTION_MEAN)
+    assert np.array_equal(plain.values, stated.values)
+
+
+def test_weights_are_multiplied_by_the_lengths_of_their_values() -> None:
+    """Kobayashi et al., section 3: the length of alpha f(x), key by key."""
+    (layer,) = reduced(layers=[1], heads=[2], rows=[3], value_weighted=True)
+    np.testing.assert_allclose(layer.values, in_float64(1, by_values=True)[:, [2]][:, :, [3]], atol=1e-6)
+
+
+def test_the_entropy_of_a_row_equals_its_definition() -> None:
+    """In nats, against float64; even attention over six keys has ln 6, a single key 0."""
+    (layer,) = reduced(layers=[0], measure=ENTROPY)
+    weights = in_float64(0)
+    np.testing.assert_allclose(layer.values, -(weights * np.log(weights)).sum(axis=-1), atol=1e-5)
+    even = np.full((1, 1, 2, 6), 1 / 6, dtype=np.float32)
+    np.testing.assert_allclose(measures.entropy(even), np.log(6), atol=1e-6)
+    assert measures.entropy(np.eye(6, dtype=np.float32)).tolist() == [0] * 6
+
+
+def test_the_distance_of_a_head_on_a_text_is_in_tokens() -> None:
+    """The mean over rows of the attention-weighted |query - key|, in float64."""
+    (layer,) = reduced(layers=[0], measure=DISTANCE)
+    apart = np.abs(np.subtract.outer(np.arange(LENGTH), np.arange(LENGTH)))
+    np.testing.assert_allclose(layer.values, (in_float64(0) * apart).sum(axis=-1).mean(axis=-1), atol=1e-5)
+
+
+def test_the_distance_of_a_head_on_an_image_is_in_pixels_between_patches() -> None:
+    """Class token left out, rows divided by what is left: 2 patches of 14 pixels below, 2 beside."""
+    on_image = NORMED.model_copy(update={"patches": PatchContract(prefix_tokens=2, rows=2, cols=2, patch_size=14)})
+    (layer,) = reduced(on_image, layers=[0], measure=DISTANCE, head_reduction=pb.HEAD_REDUCTION_MEAN)
+    places = [(0, 0), (0, 1), (1, 0), (1, 1)]
+    expected = np.zeros((2, 4))
+    for text, head, query in np.ndindex(2, 4, 4):
+        row = in_float64(0)[text, head, 2 + query, 2:]
+        away = [14 * math.dist(places[query], place) for place in places]
+        expected[text, head] += (row / row.sum() * away).sum() / 4
+    np.testing.assert_allclose(layer.values, expected.mean(axis=1), atol=1e-4)
+    assert list(layer.queries) == [2, 3, 4, 5]
+
+
+def test_the_largest_of_each_row_come_with_their_keys() -> None:
+    """In falling order; the numbers are positions of the input, also where keys were chosen."""
+    (layer,) = reduced(layers=[0], top_k=2, keys=[5, 3, 1])
+    assert layer.indices is not None
+    np.testing.assert_array_equal(layer.values, np.take_along_axis(WEIGHTS, layer.indices, axis=-1))
+    np.testing.assert_allclose(layer.values, -np.sort(-WEIGHTS[..., [5, 3, 1]])[..., :2])
+    assert set(layer.indices.ravel().tolist()) == {1, 3, 5}
+
+
+def test_more_than_there_are_gives_all_keys() -> None:
+    """As top_k of classes does."""
+    (layer,) = reduced(layers=[0], top_k=99)
+    np.testing.assert_array_equal(layer.values, -np.sort(-WEIGHTS))
+
+
+@pytest.mark.parametrize("renormalize", [False, True])
+def test_special_tokens_are_dropped_and_rows_renormalised_as_asked(renormalize: bool) -> None:
+    """The first and the last token; each row sums to 1 again only where that was asked for."""
+    message = pb.AttentionRequest(layers=[0], drop_special=True, renormalize=renormalize)
+    chosen = plan_attention(
+        message, NORMED, rows=1, sizes={"seq_len": LENGTH}, positions=LENGTH, limits=LIMITS, special=[0, 5]
+    )
+    (layer,) = reduce_attention(chosen, FETCHED)
+    expected = in_float64(0)[:, :, 1:5, 1:5]
+    expected /= expected.sum(axis=-1, keepdims=True) if renormalize else 1
+    np.testing.assert_allclose(layer.values, expected, atol=1e-6)
+    assert (chosen.queries, chosen.keys) == ((1, 2, 3, 4), (1, 2, 3, 4))
+
+
+def test_uint8_is_off_by_half_a_step_at_most() -> None:
+    """A step is 1/255 of the largest weight sent; zeros stay zeros."""
+    (layer,) = reduced(layers=[0], dtype=pb.DATA_TYPE_UINT8)
+    assert layer.scale == pytest.approx(WEIGHTS.max() / 255)
+    assert np.abs(layer.values * layer.scale - WEIGHTS).max() <= layer.scale * 0.501
+    zeros, scale = measures.to_uint8(np.zeros((2, 2), dtype=np.float32))
+    assert (zeros.tolist(), scale) == ([[0, 0], [0, 0]], 1.0)
+
+
+@pytest.mark.parametrize(
+    "request_fields",
+    [
+        {},
+        {"layers": [1], "heads": [1], "rows": [2], "dtype": pb.DATA_TYPE_FLOAT16},
+        {"measure": ROLLOUT, "cls_only": True},
+        {"measure": ENTROPY},
+        {"measure": DISTANCE, "head_reduction": pb.HEAD_REDUCTION_MAX},
+        {"top_k": 3, "dtype": pb.DATA_TYPE_UINT8},
+        {"keys": [1, 2], "head_reduction": pb.HEAD_REDUCTION_MIN},
+    ],
+)
+def test_the_size_of_an_answer_is_known_before_it_is_made(request_fields: dict[str, Any]) -> None:
+    """What a plan foretells is what is written, indices included."""
+    chosen = plan(NORMED, **request_fields)
+    written = list(write_attention(chosen, FETCHED, batched=True))
+    sent = sum(len(layer.weights.data) + len(layer.indices.data) for layer in written)
+    assert sent == chosen.answer_bytes(2)
+    for layer in written:
+        assert len(layer.axes) == len(layer.weights.shape)
+
+
+def test_a_layer_of_fixed_size_has_its_own_length_whatever_the_texts() -> None:
+    """Cross-attention over 3 keys: there is no fourth."""
+    layer = CONTRACT.attention[0].model_copy(update={"kind": "cross", "key_axis": 3})
+    crossing = CONTRACT.model_copy(update={"attention": (layer,)})
+    assert plan(crossing, keys=[-1], rows=[-1]).keys == (2,)
+    assert plan(crossing).answer_bytes(1) == 4 * LENGTH * 3 * 4
+    with pytest.raises(InvalidInput, match=r"attention.keys: 3; expected from -3 to 2"):
+        plan(crossing, keys=[3])
+    for measure in (ROLLOUT, DISTANCE):
+        with pytest.raises(NotPossible, match="of layer 0, which is cross-attention; expected self"):
+            plan(crossing, measure=measure)
+
+
+def test_rows_of_sound_are_chosen_among_its_frames() -> None:
+    """How many frames the samples make stands in the contract; where only a run tells, rows cannot be chosen."""
+    frames = DerivedAxis(of="samples", unit=320, offset=-80)
+    layer = CONTRACT.attention[0].model_copy(update={"query_axis": frames.name, "key_axis": frames.name})
+    samples = TensorContract(name="input_values", dtype="float32", axes=("batch", "samples"))
+    sound = CONTRACT.model_copy(update={"inputs": (samples,), "attention": (layer,), "derived_axes": (frames,)})
+    sizes = sound.axis_sizes({"input_values": np.zeros((1, 16_000))})
+
+    def on_sound(contract: Contract, **request: Any) -> AttentionPlan:
+        message = pb.AttentionRequest(**request)
+        return plan_attention(message, contract, rows=1, sizes=sizes, positions=1, limits=LIMITS)
+
+    assert on_sound(sound).shapes == ((49, 49),)
+    assert on_sound(sound, rows=[-1]).queries == (48,)
+    with pytest.raises(InvalidInput, match=r"attention.rows: 49; expected from -49 to 48"):
+        on_sound(sound, rows=[49])
+    untold = sound.model_copy(update={"attention": (layer.model_copy(update={"query_axis": None}),)})
+    with pytest.raises(InvalidInput, match=r"attention.rows: \[0\]; expected none: only a run tells how many"):
+        on_sound(untold, rows=[0])
+
+
+def test_each_layer_has_the_axes_of_its_own_input() -> None:
+    """Six positions look at three of a second input; special ones are those of the text alone."""
+    layer = CONTRACT.attention[0].model_copy(update={"kind": "cross", "key_axis": "context"})
+    crossing = CONTRACT.model_copy(update={"attention": (layer,)})
+    sizes = {"seq_len": LENGTH, "context": 3}
+    message = pb.AttentionRequest(keys=[-1], rows=[-1])
+    chosen = plan_attention(message, crossing, rows=1, sizes=sizes, positions=LENGTH, limits=LIMITS)
+    assert (chosen.keys, chosen.queries, chosen.shapes) == ((2,), (5,), ((LENGTH, 3),))
+    message = pb.AttentionRequest(drop_special=True)
+    with pytest.raises(InvalidInput, match="drop_special: true; expected false, or layers whose queries and keys are"):
+        plan_attention(message, crossing, rows=1, sizes=sizes, positions=LENGTH, limits=LIMITS, special=[0])
+
+
+@pytest.mark.parametrize("measure", [ROLLOUT, GLOBAL])
+def test_a_rollout_over_layers_of_different_sizes_is_refused(measure: pb.AttentionMeasure) -> None:
+    """Those of an encoder and of its decoder have no product."""
+    decoder = CONTRACT.attention[1].model_copy(update={"query_axis": "target", "key_axis": "target"})
+    both = CONTRACT.model_copy(update={"attention": (CONTRACT.attention[0], decoder)})
+    sizes, message = {"seq_len": LENGTH, "target": 3}, pb.AttentionRequest(measure=measure)
+    with pytest.raises(InvalidInput, match=r"attention.layers: 6 x 6, 3 x 3; expected layers over the same positions"):
+        plan_attention(message, both, rows=1, sizes=sizes, positions=LENGTH, limits=LIMITS)
+    message.layers.append(1)
+    chosen = plan_attention(message, both, rows=1, sizes=sizes, positions=LENGTH, limits=LIMITS)
+    assert chosen.answer_bytes(1) == 3 * 3 * 4
+
+
+def test_no_heads_means_all_of_each_layer_where_layers_have_different_numbers() -> None:
+    """A layer with fewer heads does not hide those of the others; negative numbers would mean different heads."""
+    smaller = NORMED.attention[1].model_copy(update={"num_heads": 2})
+    contract = NORMED.model_copy(update={"attention": (NORMED.attention[0], smaller)})
+    everything = plan(contract)
+    sent = list(write_attention(everything, {**FETCHED, "attention.1": WEIGHTS[:, :2]}, batched=True))
+    assert [list(layer.heads) for layer in sent] == [[0, 1, 2, 3], [0, 1]]
+    assert everything.answer_bytes(2) == sum(len(layer.weights.data) for layer in sent)
+    assert plan(contract, heads=[1]).heads == (1,)
+    with pytest.raises(InvalidInput, match=r"attention.heads: 2; expected from -2 to 1"):
+        plan(contract, heads=[2])
+    with pytest.raises(InvalidInput, match=r"attention.heads: -1; expected heads counted from 0: these layers have 2"):
+        plan(contract, heads=[-1])
+
+
+def test_lengths_of_values_need_an_export_that_has_them() -> None:
+    """FAILED_PRECONDITION names the layer."""
+    bare = tuple(layer.model_copy(update={"value_norms": None, "contribution": None}) for layer in CONTRACT.attention)
+    without = CONTRACT.model_copy(update={"attention": bare})
+    with pytest.raises(NotPossible, match=r"attention.value_weighted: the export of layer 0 does not show its output"):
+        plan(without, value_weighted=True)
+    for measure in (CONTRIBUTION, GLOBAL):
+        with pytest.raises(NotPossible, match=r"layer 0 does not show its output projection and residual; expected"):
+            plan(without, measure=measure)
+
+
+def test_contributions_come_from_a_graph_of_their_own() -> None:
+    """Rows, keys and the largest are cut as of weights; there are no heads."""
+    chosen = plan(measure=CONTRIBUTION, rows=[2, -1], keys=[0, 3], layers=[1])
+    assert (chosen.outputs, chosen.axes) == (("contributions.1",), ["query", "key"])
+    (one,) = reduce_attention(chosen, CONTRIBUTIONS)
+    assert np.array_equal(one.values, CONTRIBUTIONS["contributions.1"][:, [2, 5]][..., [0, 3]])
+    (one,) = reduce_attention(plan(measure=CONTRIBUTION, layers=[0], top_k=1, renormalize=True), CONTRIBUTIONS)
+    shares = CONTRIBUTIONS["contributions.0"] / CONTRIBUTIONS["contributions.0"].sum(axis=-1, keepdims=True)
+    np.testing.assert_allclose(one.values[..., 0], shares.max(axis=-1), rtol=1e-6)
+
+
+def test_a_rollout_of_contributions_is_their_product_by_rows() -> None:
+    """GlobEnc, equation 12, in float64; rows are shares of 1."""
+    first, second = (CONTRIBUTIONS[f"contributions.{layer}"].astype(np.float64) for layer in (0, 1))
+    product = second @ first
+    expected = product / product.sum(axis=-1, keepdims=True)
+    (one,) = reduce_attention(plan(measure=GLOBAL, cls_only=True), CONTRIBUTIONS)
+    np.testing.assert_allclose(one.values, expected[:, :1], atol=1e-6)
+    (one,) = reduce_attention(plan(measure=GLOBAL), CONTRIBUTIONS)
+    np.testing.assert_allclose(one.values, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("heads", [1], r"attention.heads: \[1\]; expected none with ATTENTION_MEASURE_CONTRIBUTION"),
+        ("head_reduction", pb.HEAD_REDUCTION_MAX, "attention.head_reduction: 2; expected none with"),
+        ("value_weighted", True, "attention.value_weighted: True; expected none with"),
+    ],
+)
+def test_what_needs_heads_does_not_go_with_contributions(field: str, value: Any, message: str) -> None:
+    """They are summed before the length is taken."""
+    with pytest.raises(InvalidInput, match=message):
+        plan(measure=CONTRIBUTION, **{field: value})
+
+
+def test_the_answer_names_its_axes_heads_and_rows() -> None:
+    """What was sent can be read without knowing what was asked."""
+    chosen = plan(layers=[1], heads=[3, 1], cls_only=True, dtype=pb.DATA_TYPE_FLOAT16)
+    (layer,) = write_attention(chosen, {"attention.1": WEIGHTS[:1]}, batched=False)
+    assert (layer.layer, layer.kind, list(layer.axes)) == (1, pb.ATTENTION_KIND_SELF, ["head", "query", "key"])
+    assert (list(layer.heads), list(layer.queries), list(layer.keys)) == ([3, 1], [0], [])
+    expected = WEIGHTS[0, [3, 1], :1].astype(np.float16)
+    assert np.array_equal(read_tensor("weights", layer.weights), expected)
+
+
+def test_predict_keeps_the_batch_axis() -> None:
+    """Two rows stay two rows; a mean has no head axis; a rollout says what it covers."""
+    mean = plan(layers=[0], head_reduction=pb.HEAD_REDUCTION_MEAN)
+    (layer,) = write_attention(mean, {"attention.0": WEIGHTS}, batched=True)
+    assert list(layer.axes) == ["batch", "query", "key"]
+    assert list(layer.weights.shape) == [2, LENGTH, LENGTH]
+    (layer,) = write_attention(plan(measure=ROLLOUT), FETCHED, batched=True)
+    assert (list(layer.axes), list(layer.covered_layers), layer.layer) == (["batch", "query", "key"], [0, 1], 1)

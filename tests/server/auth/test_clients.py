@@ -1,0 +1,153 @@
+import hashlib
+from pathlib import Path
+
+import pytest
+
+from server.auth.clients import ANYONE, Access
+from server.errors import PermissionDenied, StartError, Unauthenticated
+
+OLD, NEW, OTHER = "an-old-token-of-alice", "a-new-token-of-alice", "the-token-of-the-operator"
+FILE = f"""
+[clients.alice]
+tokens = ["{OLD}", "{NEW}"]
+allow = ["infer"]
+requests_per_second = 5
+
+[clients.operator]
+token_sha256 = ["{hashlib.sha256(OTHER.encode()).hexdigest()}"]
+allow = ["infer", "attention", "manage"]
+
+[clients.sensor]
+certificate = "sensor.example"
+"""
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """Three clients: by tokens, by a token's hash, by a certificate."""
+    (tmp_path / "clients.toml").write_text(FILE)
+    return tmp_path / "clients.toml"
+
+
+def bearer(token: str) -> dict[str, str | bytes]:
+    """A call's metadata."""
+    return {"authorization": f"Bearer {token}"}
+
+
+def test_every_token_of_a_client_is_the_clients(file: Path) -> None:
+    """So that one can be replaced while the other is in use; of the operator's only the hash is known."""
+    access = Access(file, manage=True)
+    assert [access.identify(bearer(token)).name for token in (OLD, NEW, OTHER)] == ["alice", "alice", "operator"]
+    assert access.identify({}, ["other.example", "sensor.example"]).name == "sensor"
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        {},
+        bearer(""),
+        bearer(OLD[:-1]),
+        bearer(OLD + "x"),
+        bearer(hashlib.sha256(OTHER.encode()).hexdigest()),
+        {"authorization": f"Basic {OLD}"},
+        {"authorization": OLD},
+        {"x-token": OLD},
+    ],
+)
+def test_whoever_is_not_known_is_turned_away(metadata: dict[str, str | bytes], file: Path) -> None:
+    """And is not told what would have fitted."""
+    with pytest.raises(Unauthenticated) as refused:
+        Access(file, manage=True).identify(metadata, ["unknown.example"])
+    assert not any(token in str(refused.value) for token in (OLD, NEW, OTHER))
+
+
+def test_each_may_do_what_the_file_says(file: Path) -> None:
+    """Alice asks, the sensor asks for attention too, the operator manages, where management is offered."""
+    access = Access(file, manage=True)
+    alice, operator = access.identify(bearer(OLD)), access.identify(bearer(OTHER))
+    sensor = access.identify({}, ["sensor.example"])
+    for client in (alice, operator, sensor):
+        access.check(client, "Predict")
+    sensor.require("attention", "attention")
+    with pytest.raises(PermissionDenied, match="attention: alice may not; expected a client with 'attention'"):
+        alice.require("attention", "attention")
+    access.check(operator, "LoadModel")
+    with pytest.raises(PermissionDenied, match="LoadModel: alice may not; expected a client with 'manage'"):
+        access.check(alice, "LoadModel")
+    with pytest.raises(PermissionDenied, match="RepositoryModelLoad: management is off on this address"):
+        Access(file, manage=False).check(operator, "RepositoryModelLoad")
+
+
+def test_without_a_file_anyone_may_do_everything_that_is_offered() -> None:
+    """A server on one's own machine."""
+    access = Access(None, manage=True)
+    assert access.identify({}) is ANYONE
+    access.check(ANYONE, "SystemSharedMemoryRegister")
+    with pytest.raises(PermissionDenied, match="management is off"):
+        Access(None, manage=False).check(ANYONE, "SystemSharedMemoryRegister")
+
+
+def replace(file: Path, content: str) -> None:
+    """Put another file in its place, as editors and Kubernetes do."""
+    other = file.with_suffix(".new")
+    other.write_text(content)
+    other.replace(file)
+
+
+def test_a_changed_file_is_taken_and_one_that_is_damaged_is_not(file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A token that was taken out ends at once; what is left of a quota stays; secrets are not logged."""
+    access = Access(file, manage=True)
+    quota = access.identify(bearer(NEW)).quota
+    replace(file, FILE.replace(f'"{OLD}", ', ""))
+    assert access.identify(bearer(NEW)).quota is quota
+    with pytest.raises(Unauthenticated):
+        access.identify(bearer(OLD))
+    replace(file, FILE.replace("requests_per_second = 5", "requests_per_second = 6"))
+    assert access.identify(bearer(NEW)).quota is not quota
+    replace(file, f'[clients.alice]\ntokens = ["{OLD}')
+    assert access.identify(bearer(OTHER)).name == "operator"
+    assert "clients.toml: not TOML" in caplog.text
+    file.unlink()
+    assert access.identify(bearer(OTHER)).name == "operator"
+    assert not any(token in caplog.text for token in (OLD, NEW, OTHER))
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "clients: Field required"),
+        ("[clients]", "clients: Dictionary should have at least 1 item"),
+        ("[clients.a]", "clients.a: expected tokens, token_sha256 or certificate"),
+        ('[clients.a]\ntokens = ["secret"]', "clients.a: tokens: expected at least 16 characters each"),
+        ('[clients.a]\ntoken_sha256 = ["secret"]', "clients.a: token_sha256: expected 64 hexadecimal digits"),
+        (
+            '[clients.a]\ncertificate = "x"\nallow = ["secret"]',
+            r"clients.a.allow.0: Input should be 'infer', 'attention'",
+        ),
+        ('[clients.a]\ncertificate = "x"\nsecret = 1', "clients.a.secret: Extra inputs are not permitted"),
+        (
+            '[clients.a]\ncertificate = "x"\nrequests_per_second = 0',
+            "requests_per_second: Input should be greater than 0",
+        ),
+        ("secret", "not TOML"),
+        (
+            '[clients.a]\ntokens = ["a-secret-of-both-of-them"]\n[clients.b]\ntokens = ["a-secret-of-both-of-them"]',
+            "clients.b: expected tokens and a certificate of its own",
+        ),
+        (
+            '[clients.a]\ncertificate = "x"\n[clients.b]\ncertificate = "x"',
+            "clients.b: expected tokens and a certificate of its own",
+        ),
+    ],
+)
+def test_a_file_that_cannot_be_used_stops_the_start_and_shows_no_secret(
+    content: str, message: str, tmp_path: Path
+) -> None:
+    """With the file, the field and what was expected."""
+    (tmp_path / "clients.toml").write_text(content)
+    with pytest.raises(StartError, match=message) as refused:
+        Access(tmp_path / "clients.toml", manage=True)
+    assert str(refused.value).startswith(f"--clients: {tmp_path / 'clients.toml'}: ")
+    assert "secret" not in str(refused.value).replace("clients.a.secret", "")
+    with pytest.raises(StartError, match=r"absent.toml: cannot be read: No such file"):
+        Access(tmp_path / "absent.toml", manage=True)

@@ -1,0 +1,113 @@
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import onnxruntime
+import pytest
+
+import server.engine.device
+from server.engine.cpus import available_cpus
+from server.engine.device import CPU, CUDA, TENSORRT, Device, check_placement, choose_device
+from server.errors import StartError
+
+CUDA_DEVICE = Device("CUDA:0", ((CUDA, {"device_id": 0}), CPU), "asked for", 0)
+TENSORRT_DEVICE = Device("TENSORRT:0", ((TENSORRT, {"device_id": 0}), (CUDA, {"device_id": 0}), CPU), "asked for", 0)
+
+
+@dataclass
+class Node:
+    """A node of a graph."""
+
+    name: str
+    op_type: str
+
+
+@dataclass
+class Subgraph:
+    """Nodes that one provider got."""
+
+    ep_name: str
+    nodes: list[Node] = field(default_factory=list)
+
+    def get_nodes(self) -> list[Node]:
+        return self.nodes
+
+
+def without_driver(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine without an NVIDIA driver, whatever this one has."""
+
+    def absent(name: str) -> None:
+        raise OSError(f"{name}: cannot open shared object file")
+
+    monkeypatch.setattr("ctypes.CDLL", absent)
+
+
+def test_cpu_is_always_to_be_had() -> None:
+    """And needs no reason."""
+    assert choose_device("cpu").providers == (CPU,)
+
+
+def test_auto_takes_the_cpu_where_there_is_no_gpu_and_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
+    """onnxruntime-gpu lists CUDA even there; the driver decides."""
+    without_driver(monkeypatch)
+    chosen = choose_device("auto")
+    assert chosen.name == "CPU"
+    assert "no CUDA" in chosen.reason or "no NVIDIA driver" in chosen.reason
+
+
+@pytest.mark.parametrize("wanted", ["cuda", "cuda:1", "tensorrt"])
+def test_cuda_refuses_to_start_where_there_is_no_gpu(wanted: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what was asked for and what is missing."""
+    without_driver(monkeypatch)
+    with pytest.raises(StartError, match=f"--device: {wanted}: .*; expected an NVIDIA GPU"):
+        choose_device(wanted)
+
+
+def test_a_session_that_fell_back_to_the_cpu_stops_the_start() -> None:
+    """As when a CUDA library is missing: ONNX Runtime only logs it."""
+    with pytest.raises(StartError, match="could not load CUDA"):
+        check_placement(CUDA_DEVICE, [CPU], [])
+
+
+def test_tensorrt_that_fell_back_to_cuda_stops_the_start() -> None:
+    """It was asked for, and CUDA is not it."""
+    with pytest.raises(StartError, match="could not load TensorRT"):
+        check_placement(TENSORRT_DEVICE, [CUDA, CPU], [])
+
+
+@pytest.mark.parametrize(
+    ("wanted", "name", "providers"),
+    [
+        ("auto", "CUDA:0", [CUDA, CPU]),
+        ("cuda:1", "CUDA:1", [CUDA, CPU]),
+        ("tensorrt", "TENSORRT:0", [TENSORRT, CUDA, CPU]),
+    ],
+)
+def test_where_there_is_a_gpu_it_is_taken(
+    wanted: str, name: str, providers: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The CPU comes last, for the arithmetic on shapes."""
+    monkeypatch.setattr(server.engine.device, "_what_cuda_lacks", lambda: "")
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    chosen = choose_device(wanted)
+    assert chosen.name == name
+    assert [one if isinstance(one, str) else one[0] for one in chosen.providers] == providers
+    assert chosen.gpu == int(name[-1])
+
+
+def test_a_computing_node_on_the_cpu_stops_the_start_by_name() -> None:
+    """A silent fall back of the attention node would be slow."""
+    subgraphs = [Subgraph(CUDA, [Node("mm", "MatMul")]), Subgraph(CPU, [Node("tap", "Attention"), Node("s", "Shape")])]
+    with pytest.raises(StartError, match=r"would run on the CPU: tap \(Attention\)$"):
+        check_placement(CUDA_DEVICE, [CUDA, CPU], subgraphs)
+
+
+def test_shape_arithmetic_belongs_on_the_cpu() -> None:
+    """ONNX Runtime puts it there on purpose."""
+    check_placement(CUDA_DEVICE, [CUDA, CPU], [Subgraph(CPU, [Node("s", "Shape"), Node("g", "Gather")])])
+
+
+@pytest.mark.parametrize(("content", "expected"), [("150000 100000", 1), ("50000 100000", 1), ("max 100000", None)])
+def test_a_containers_quota_bounds_the_cpus(tmp_path: Path, content: str, expected: int | None) -> None:
+    """1.5 CPUs are one whole thread; half a CPU still needs one."""
+    (tmp_path / "cpu.max").write_text(content)
+    assert available_cpus(tmp_path) == (expected or available_cpus(tmp_path / "absent"))

@@ -1,0 +1,181 @@
+"""Answers given again, and shared by equal requests at a time; on a scheduler whose engine waits for a gate."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import numpy as np
+import pytest
+
+from server.errors import DeadlinePassed, InternalFault
+from server.inference.response_cache import AnswerCache
+from server.scheduling.batch import Work
+from server.scheduling.scheduler import DEFAULT_PRIORITY, Computed, Scheduler
+from server.telemetry.metrics import Metrics
+from tests.server.scheduling.test_batch import CONTRACT
+from tests.server.scheduling.test_scheduler import POISON, GatedGraph, make_work, occupy, scheduling, value_of
+
+ROOM = 10**6
+
+
+@pytest.fixture
+def graph() -> GatedGraph:
+    """A graph whose gate is closed."""
+    return GatedGraph()
+
+
+@pytest.fixture
+async def scheduler() -> AsyncIterator[Scheduler]:
+    """A scheduler of one lane."""
+    async with scheduling(requests=100) as scheduler:
+        yield scheduler
+
+
+def make_cache(scheduler: Scheduler, max_bytes: int = ROOM, metrics: Metrics | None = None) -> AnswerCache:
+    """A cache before it."""
+    return AnswerCache(scheduler.submit, max_bytes, metrics or Metrics())
+
+
+async def ask(cache: AnswerCache, work: Work, deadline: float | None = None, priority: int = 2) -> Computed:
+    """One request."""
+    return await cache.compute(work, deadline, priority)
+
+
+async def start(*requests: "asyncio.Task[Computed]") -> None:
+    """Let them get as far as they can without the engine."""
+    for _ in range(3):
+        await asyncio.sleep(0)
+
+
+def lookups(metrics: Metrics) -> dict[str, float]:
+    """What was counted."""
+    sample = metrics.registry.get_sample_value
+    return {name: sample("regard_cache_lookups_total", {"outcome": name}) or 0 for name in ("hit", "joined", "miss")}
+
+
+async def test_the_same_request_again_is_not_computed_again(scheduler: Scheduler, graph: GatedGraph) -> None:
+    """It takes no time and has no batch."""
+    graph.gate.set()
+    metrics = Metrics()
+    cache = make_cache(scheduler, metrics=metrics)
+    first, again = await ask(cache, make_work(graph, 2)), await ask(cache, make_work(graph, 2))
+    other = await ask(cache, make_work(graph, 3))
+    assert [value_of(one) for one in (first, again, other)] == [8.0, 8.0, 12.0]
+    assert graph.batches == [[2], [3]]
+    assert (again.compute_ns, again.batch_size) == (0, 0)
+    assert lookups(metrics) == {"hit": 1, "joined": 0, "miss": 2}
+    assert metrics.registry.get_sample_value("regard_cache_bytes") == 2 * (1024 + 4)
+
+
+async def test_what_differs_in_shape_or_in_what_is_wanted_is_not_the_same(
+    scheduler: Scheduler, graph: GatedGraph
+) -> None:
+    """Two rows of two tokens are not one row of four, whatever their bytes."""
+    graph.gate.set()
+    cache = make_cache(scheduler)
+    one, ids = make_work(graph, 2), np.full((2, 2), 2)
+    two = Work(graph, CONTRACT, {"input_ids": ids, "attention_mask": np.ones_like(ids)}, 2, 2, ("embedding",))
+    none = Work(graph, CONTRACT, one.inputs, 1, 4, ())
+    for work in (one, two, none):
+        await ask(cache, work)
+    assert graph.batches == [[2], [2, 2], [2]]
+
+
+async def test_without_memory_nothing_is_kept_or_shared(scheduler: Scheduler, graph: GatedGraph) -> None:
+    """As the server is by default."""
+    graph.gate.set()
+    cache = make_cache(scheduler, max_bytes=0)
+    await asyncio.gather(*(ask(cache, make_work(graph, 2)) for _ in range(3)))
+    assert sum(map(len, graph.batches)) == 3
+
+
+async def test_equal_requests_at_a_time_are_computed_once(scheduler: Scheduler, graph: GatedGraph) -> None:
+    """Each gets the answer, though the first of them hangs up."""
+    await occupy(scheduler, graph)
+    metrics = Metrics()
+    cache = make_cache(scheduler, metrics=metrics)
+    first, *others = [asyncio.create_task(ask(cache, make_work(graph, 2))) for _ in range(4)]
+    await start()
+    first.cancel()
+    await asyncio.gather(first, return_exceptions=True)
+    graph.gate.set()
+    assert [value_of(await other) for other in others] == [8.0] * 3
+    assert graph.batches == [[1], [2]]
+    assert lookups(metrics) == {"hit": 0, "joined": 3, "miss": 1}
+
+
+async def test_what_all_have_left_is_never_computed(scheduler: Scheduler, graph: GatedGraph) -> None:
+    """Whoever leaves last calls it off, and the next who asks starts anew."""
+    first = await occupy(scheduler, graph)
+    cache = make_cache(scheduler)
+    leaving = [asyncio.create_task(ask(cache, make_work(graph, 2))) for _ in range(2)]
+    await start()
+    for task in leaving:
+        task.cancel()
+    await asyncio.gather(*leaving, return_exceptions=True)
+    await start()
+    graph.gate.set()
+    await first
+    assert graph.batches == [[1]]
+    assert value_of(await ask(cache, make_work(graph, 2))) == 8.0
+
+
+async def test_a_more_urgent_request_does_not_wait_for_a_less_urgent_one(
+    scheduler: Scheduler, graph: GatedGraph
+) -> None:
+    """It is computed by itself."""
+    await occupy(scheduler, graph)
+    cache = make_cache(scheduler)
+    tasks = [asyncio.create_task(ask(cache, make_work(graph, 2), priority=priority)) for priority in (3, 1, 1)]
+    await start()
+    graph.gate.set()
+    assert [value_of(await task) for task in tasks] == [8.0] * 3
+    assert sum(batch.count(2) for batch in graph.batches) == 2
+
+
+async def test_another_callers_deadline_is_not_ones_own(scheduler: Scheduler, graph: GatedGraph) -> None:
+    """The first may not wait as long as the second, which is computed then."""
+    await occupy(scheduler, graph)
+    cache, loop, passed = make_cache(scheduler), asyncio.get_running_loop(), asyncio.Event()
+    hurried = asyncio.create_task(ask(cache, make_work(graph, 2), deadline=time.monotonic() + 0.05))
+    await start()
+    patient = asyncio.create_task(ask(cache, make_work(graph, 2)))
+    await start()
+    loop.call_later(0.06, passed.set)
+    await passed.wait()
+    graph.gate.set()
+    with pytest.raises(DeadlinePassed):
+        await hurried
+    assert value_of(await patient) == 8.0
+
+
+async def test_ones_own_deadline_holds_while_another_is_waited_for(scheduler: Scheduler, graph: GatedGraph) -> None:
+    """The other goes on."""
+    await occupy(scheduler, graph)
+    cache = make_cache(scheduler)
+    patient = asyncio.create_task(ask(cache, make_work(graph, 2)))
+    await start()
+    cost_seconds = 10.0
+    graph.cost = type(graph.cost)(run_seconds=cost_seconds)
+    with pytest.raises(DeadlinePassed):
+        await ask(cache, make_work(graph, 2), deadline=time.monotonic() + 0.02)
+    graph.gate.set()
+    assert value_of(await patient) == 8.0
+
+
+async def test_a_failure_is_not_kept(scheduler: Scheduler, graph: GatedGraph) -> None:
+    """Nor given to anybody who did not cause it."""
+    graph.gate.set()
+    cache = make_cache(scheduler)
+    for _ in range(2):
+        with pytest.raises(InternalFault):
+            await ask(cache, make_work(graph, POISON))
+
+
+async def test_the_answer_used_longest_ago_makes_room(scheduler: Scheduler, graph: GatedGraph) -> None:
+    """Room for two: 2 is asked for again and stays, 3 goes."""
+    graph.gate.set()
+    cache = make_cache(scheduler, max_bytes=2 * (1024 + 4))
+    for value in (2, 3, 2, 4, 2, 3):
+        await cache.compute(make_work(graph, value), None, DEFAULT_PRIORITY)
+    assert graph.batches == [[2], [3], [4], [3]]

@@ -1,0 +1,352 @@
+import asyncio
+import threading
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+
+from server.engine.cost import CostModel
+from server.errors import DeadlinePassed, InternalFault, ShuttingDown, TooBusy
+from server.scheduling.batch import Array, BatchLimits, Runner, Work
+from server.scheduling.scheduler import Admission, Computed, Margin, Scheduler
+from server.telemetry.metrics import Metrics
+from tests.server.scheduling.test_batch import CONTRACT
+
+LIMITS = BatchLimits(rows=4, tokens=1024, attention_bytes=10**9)
+POISON = 99
+
+
+class GatedGraph:
+    """Computes a row's sum; waits for the gate first, fails on poison, and remembers what it ran."""
+
+    can_run_wide = True
+    token = object()
+
+    def __init__(self, cost: CostModel | None = None) -> None:
+        self.cost = cost or CostModel()
+        self.gate = threading.Event()
+        self.entered = threading.Event()
+        self.batches: list[list[int]] = []
+        self.widths: list[bool] = []
+
+    def run(self, inputs: Mapping[str, Array], names: Sequence[str], *, wide: bool = False) -> dict[str, Array]:
+        self.widths.append(wide)
+        self.entered.set()
+        assert self.gate.wait(timeout=30)
+        ids = inputs["input_ids"]
+        if (ids == POISON).any():
+            raise RuntimeError("poisoned")
+        self.batches.append(ids[:, 0].tolist())
+        return {"embedding": ids.sum(axis=1, keepdims=True).astype(np.float32)}
+
+
+@pytest.fixture
+def graph() -> GatedGraph:
+    """A graph whose gate is closed."""
+    return GatedGraph()
+
+
+@asynccontextmanager
+async def scheduling(
+    *,
+    requests: int = 6,
+    input_bytes: int = 10**6,
+    seconds: float = 10.0,
+    lanes: int = 1,
+    metrics: Metrics | None = None,
+) -> AsyncIterator[Scheduler]:
+    """A scheduler that runs."""
+    scheduler = Scheduler(LIMITS, Admission(requests, input_bytes, seconds), lanes, metrics or Metrics())
+    scheduler.start()
+    yield scheduler
+    await scheduler.close()
+
+
+@pytest.fixture
+async def scheduler() -> AsyncIterator[Scheduler]:
+    """A scheduler for batches of four rows and a queue of six."""
+    async with scheduling() as scheduler:
+        yield scheduler
+
+
+def make_work(graph: Runner, value: int) -> Work:
+    """A request of one row of four tokens, all `value`."""
+    ids = np.full((1, 4), value, dtype=np.int64)
+    return Work(graph, CONTRACT, {"input_ids": ids, "attention_mask": np.ones_like(ids)}, 1, 4, ("embedding",))
+
+
+async def occupy(scheduler: Scheduler, graph: GatedGraph) -> "asyncio.Task[Computed]":
+    """Keep the engine busy with a request of value 1 until the gate opens."""
+    task = asyncio.create_task(scheduler.submit(make_work(graph, 1)))
+    assert await asyncio.to_thread(graph.entered.wait, 30)
+    return task
+
+
+async def queue(scheduler: Scheduler, graph: GatedGraph, *values: int) -> list["asyncio.Task[Computed]"]:
+    """Submit requests and return once they wait."""
+    tasks = [asyncio.create_task(scheduler.submit(make_work(graph, value))) for value in values]
+    await asyncio.sleep(0)
+    return tasks
+
+
+def value_of(computed: Computed) -> float:
+    """The sum that the engine gave for a request."""
+    return float(computed.results.outputs["embedding"][0, 0])
+
+
+async def test_an_idle_engine_starts_at_once_with_a_single_request(scheduler: Scheduler, graph: GatedGraph) -> None:
+    """Nobody waits for company while the engine is free."""
+    first = await occupy(scheduler, graph)
+    graph.gate.set()
+    computed = await first
+    assert (value_of(computed), computed.batch_size) == (4.0, 1)
+
+
+async def test_what_waits_while_a_batch_runs_goes_together_in_the_next(scheduler: Scheduler, graph: GatedGraph) -> None:
+    """Three that queue behind one are computed as one batch, each with its own answer."""
+    first = await occupy(scheduler, graph)
+    waiting = await queue(scheduler, graph, 2, 3, 4)
+    graph.gate.set()
+    answers = [await task for task in (first, *waiting)]
+    assert [value_of(answer) for answer in answers] == [4.0, 8.0, 12.0, 16.0]
+    assert graph.batches == [[1], [2, 3, 4]]
+    assert answers[-1].batch_size == 3
+
+
+async def test_a_cancelled_request_is_never_computed_and_harms_nobody(scheduler: Scheduler, graph: GatedGraph) -> None:
+    """Its neighbours in the queue get their own answers."""
+    first = await occupy(scheduler, graph)
+    left, cancelled, right = await queue(scheduler, graph, 2, 3, 4)
+    cancelled.cancel()
+    await asyncio.gather(cancelled, return_exceptions=True)
+    graph.gate.set()
+    assert [value_of(await task) for task in (first, left, right)] == [4.0, 8.0, 16.0]
+    assert graph.batches == [[1], [2, 4]]
+
+
+async def test_a_request_cancelled_in_the_middle_of_its_batch_harms_nobody(
+    scheduler: Scheduler, graph: GatedGraph
+) -> None:
+    """The batch it is part of answers the others."""
+    first = await occupy(scheduler, graph)
+    first.cancel()
+    (later,) = await queue(scheduler, graph, 5)
+    graph.gate.set()
+    assert value_of(await later) == 20.0
+    with pytest.raises(asyncio.CancelledError):
+        await first
+
+
+async def test_a_request_whose_deadline_passes_in_the_queue_is_never_computed(
+    scheduler: Scheduler, graph: GatedGraph
+) -> None:
+    """It is noticed when the next batch is cut."""
+    first, loop = await occupy(scheduler, graph), asyncio.get_running_loop()
+    deadline, passed = loop.time() + 0.05, asyncio.Event()
+    late = asyncio.create_task(scheduler.submit(make_work(graph, 2), deadline=deadline))
+    loop.call_at(deadline + 0.001, passed.set)
+    await passed.wait()
+    graph.gate.set()
+    with pytest.raises(DeadlinePassed, match="passed while the request waited"):
+        await late
+    await first
+    assert graph.batches == [[1]]
+
+
+async def test_a_deadline_that_cannot_be_met_is_refused_at_once(scheduler: Scheduler) -> None:
+    """A run takes two seconds by the cost model; one second is too short, three are enough."""
+    graph = GatedGraph(CostModel(run_seconds=2.0))
+    graph.gate.set()
+    now = time.monotonic()
+    with pytest.raises(DeadlinePassed, match=r"deadline is \d\.\d+ s away"):
+        await scheduler.submit(make_work(graph, 2), deadline=now + 1)
+    assert value_of(await scheduler.submit(make_work(graph, 3), deadline=now + 3)) == 12.0
+    assert graph.batches == [[3]]
+
+
+async def test_a_near_deadline_is_not_refused_for_what_is_due_later() -> None:
+    """Four seconds of work wait without a deadline; a request due in three goes first and is admitted."""
+    graph = GatedGraph(CostModel(run_seconds=0.0, token_seconds=0.25))
+    async with scheduling(seconds=100) as scheduler:
+        await occupy(scheduler, graph)
+        waiting = await queue(scheduler, graph, 2, 3, 4, 5)
+        deadline = time.monotonic() + 3
+        urgent = asyncio.create_task(scheduler.submit(make_work(graph, 6), deadline=deadline))
+        await asyncio.sleep(0)
+        graph.gate.set()
+        assert value_of(await urgent) == 24.0
+        await asyncio.gather(*waiting)
+        assert graph.batches[:2] == [[1], [6]]
+
+
+async def test_more_urgent_priorities_go_first(scheduler: Scheduler) -> None:
+    """Whatever came first: 1, then 2, then 3."""
+    graph = GatedGraph(CostModel(run_seconds=0.0, token_seconds=0.001))
+    await occupy(scheduler, graph)
+    tasks = [
+        asyncio.create_task(scheduler.submit(make_work(graph, 10 + priority), priority=priority))
+        for priority in (3, 1, 2)
+    ]
+    await asyncio.sleep(0)
+    graph.gate.set()
+    await asyncio.gather(*tasks)
+    assert graph.batches == [[1], [11], [12], [13]]
+
+
+async def test_what_would_wait_too_long_is_refused_with_a_hint_when_to_come_back() -> None:
+    """Two seconds of work wait and one is offered."""
+    graph = GatedGraph(CostModel(run_seconds=0.0, token_seconds=0.25))
+    async with scheduling(seconds=1.0) as scheduler:
+        first = await occupy(scheduler, graph)
+        waiting = await queue(scheduler, graph, 2)
+        with pytest.raises(TooBusy, match="--max-queue-seconds") as refusal:
+            await scheduler.submit(make_work(graph, 4))
+        assert 0.1 < refusal.value.retry_seconds <= 10
+        names = [name for name, _ in refusal.value.trailers]
+        assert names == ["grpc-retry-pushback-ms", "grpc-status-details-bin"]
+        graph.gate.set()
+        await asyncio.gather(first, *waiting)
+
+
+async def test_inputs_that_would_hold_too_many_bytes_are_refused(graph: GatedGraph) -> None:
+    """Each holds 64 bytes; two may wait."""
+    async with scheduling(input_bytes=128) as scheduler:
+        first = await occupy(scheduler, graph)
+        waiting = await queue(scheduler, graph, 2, 3)
+        with pytest.raises(TooBusy, match="--max-queue-bytes"):
+            await scheduler.submit(make_work(graph, 4))
+        graph.gate.set()
+        await asyncio.gather(first, *waiting)
+
+
+async def test_half_of_a_thousand_cancelled_in_the_queue_are_never_computed(graph: GatedGraph) -> None:
+    """Every second caller hangs up while the first batch runs."""
+    metrics = Metrics()
+    async with scheduling(requests=1000, metrics=metrics) as scheduler:
+        first = await occupy(scheduler, graph)
+        waiting = await queue(scheduler, graph, *range(100, 1099))
+        for task in waiting[::2]:
+            task.cancel()
+        await asyncio.gather(*waiting[::2], return_exceptions=True)
+        graph.gate.set()
+        await asyncio.gather(first, *waiting[1::2])
+        computed = [value for batch in graph.batches for value in batch]
+        assert sorted(computed) == [1, *range(101, 1099, 2)]
+    assert metrics.registry.get_sample_value("regard_dropped_total", {"reason": "cancelled"}) == 500
+    assert metrics.registry.get_sample_value("regard_scheduler_outcomes_total", {"outcome": "cancelled"}) == 500
+
+
+async def test_a_batch_that_leaves_nothing_waiting_has_all_lanes(graph: GatedGraph) -> None:
+    """The first runs wide, and what came meanwhile goes together and wide."""
+    async with scheduling(lanes=2) as scheduler:
+        first = await occupy(scheduler, graph)
+        waiting = await queue(scheduler, graph, 2, 3)
+        graph.gate.set()
+        await asyncio.gather(first, *waiting)
+    assert graph.batches == [[1], [2, 3]]
+    assert graph.widths == [True, True]
+
+
+async def test_what_waits_is_divided_among_lanes_where_no_run_can_have_them_all(graph: GatedGraph) -> None:
+    """The first leaves a lane free, and two more share both lanes."""
+    graph.can_run_wide = False
+    graph.gate.set()
+    async with scheduling(lanes=2) as scheduler:
+        await asyncio.gather(*await queue(scheduler, graph, 2, 3))
+    assert sorted(graph.batches) == [[2], [3]]
+    assert graph.widths == [False, False]
+
+
+async def test_a_full_queue_refuses_at_once(scheduler: Scheduler, graph: GatedGraph) -> None:
+    """The seventh that would wait is told so, with the name of the limit."""
+    await occupy(scheduler, graph)
+    waiting = await queue(scheduler, graph, *range(2, 8))
+    with pytest.raises(TooBusy, match=r"6 requests wait.*--max-queue-size"):
+        await scheduler.submit(make_work(graph, 9))
+    graph.gate.set()
+    await asyncio.gather(*waiting)
+
+
+async def test_a_queue_full_of_callers_who_hung_up_has_room(scheduler: Scheduler, graph: GatedGraph) -> None:
+    """Dead entries do not keep the living out."""
+    await occupy(scheduler, graph)
+    waiting = await queue(scheduler, graph, *range(2, 8))
+    for task in waiting:
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)
+    (fresh,) = await queue(scheduler, graph, 9)
+    graph.gate.set()
+    assert value_of(await fresh) == 36.0
+
+
+async def test_only_the_guilty_request_of_a_failed_batch_fails(
+    scheduler: Scheduler, graph: GatedGraph, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The batch is run again one by one, the failure is logged, and the scheduler goes on."""
+    await occupy(scheduler, graph)
+    left, guilty, right = await queue(scheduler, graph, 2, POISON, 4)
+    graph.gate.set()
+    assert [value_of(await task) for task in (left, right)] == [8.0, 16.0]
+    with pytest.raises(InternalFault, match="internal error"):
+        await guilty
+    assert "poisoned" in caplog.text
+    assert value_of(await scheduler.submit(make_work(graph, 5))) == 20.0
+
+
+async def test_a_run_that_fails_takes_the_time_that_it_took(graph: GatedGraph) -> None:
+    """Otherwise what breaks after a minute would look free."""
+    metrics = Metrics()
+    async with scheduling(metrics=metrics) as scheduler:
+        failing = asyncio.create_task(scheduler.submit(make_work(graph, POISON)))
+        assert await asyncio.to_thread(graph.entered.wait, 30)
+        graph.gate.set()
+        with pytest.raises(InternalFault):
+            await failing
+    labels = {"model": CONTRACT.name, "graph": "plain"}
+    assert metrics.registry.get_sample_value("regard_engine_seconds_total", labels)
+
+
+async def test_refusing_answers_everything_that_waits_and_everything_that_comes(
+    scheduler: Scheduler, graph: GatedGraph
+) -> None:
+    """The batch that runs still ends well."""
+    first = await occupy(scheduler, graph)
+    waiting = await queue(scheduler, graph, 2, 3)
+    scheduler.refuse_waiting()
+    graph.gate.set()
+    for task in waiting:
+        with pytest.raises(ShuttingDown):
+            await task
+    with pytest.raises(ShuttingDown):
+        await scheduler.submit(make_work(graph, 4))
+    assert value_of(await first) == 4.0
+
+
+async def test_older_requests_are_never_overtaken_for_ever(scheduler: Scheduler, graph: GatedGraph) -> None:
+    """The oldest is in the next batch, whatever came after it."""
+    await occupy(scheduler, graph)
+    waiting = await queue(scheduler, graph, 2, 3, 4, 5, 6)
+    graph.gate.set()
+    await asyncio.gather(*waiting)
+    assert graph.batches == [[1], [2, 3, 4, 5], [6]]
+
+
+def test_the_margin_follows_the_slowest_hundredth() -> None:
+    """Where one answer in fifty takes twice as long as estimated, 2; where none does any more, back to 1."""
+    margin = Margin(limit_seconds=1.0)
+    for number in range(10_000):
+        margin.learn(0.5, 1.0 if number % 50 == 0 else 0.5)
+    assert margin.factor == pytest.approx(2.0, abs=0.1)
+    for _ in range(10_000):
+        margin.learn(0.5, 0.4)
+    assert margin.factor == 1.0
+
+
+def test_short_waits_teach_the_margin_nothing() -> None:
+    """A millisecond that became three says nothing about a wait of seconds."""
+    margin = Margin(limit_seconds=1.0)
+    for _ in range(1000):
+        margin.learn(0.001, 0.003)
+    assert margin.factor == 1.0

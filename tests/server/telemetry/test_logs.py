@@ -1,0 +1,78 @@
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import grpc
+import pytest
+
+from regard.v1 import regard_pb2 as api
+from server.telemetry.logs import JsonFormatter
+from tests.server.conftest import Running
+
+TEXT = api.EmbedRequest(model="tiny-text", text="a secret of the caller")
+
+
+@pytest.fixture
+def lines(caplog: pytest.LogCaptureFixture) -> Iterator[list[dict[str, Any]]]:
+    """What the server logs of requests from DEBUG on, as it would write it."""
+    found = list[dict[str, Any]]()
+
+    class Keeping(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            found.append(json.loads(JsonFormatter().format(record)))
+
+    logger, handler = logging.getLogger("server.requests"), Keeping()
+    logger.addHandler(handler)
+    logger.setLevel(logging.DEBUG)
+    yield found
+    logger.removeHandler(handler)
+    logger.setLevel(logging.NOTSET)
+
+
+async def test_a_request_is_one_line_without_its_content(running: Running, lines: list[dict[str, Any]]) -> None:
+    """With its caller's id, which goes back to the caller, and how long each stage took."""
+    call = running.stub.Embed(TEXT, metadata=(("x-request-id", "mine-17"),))
+    await call
+    assert dict(await call.trailing_metadata())["x-request-id"] == "mine-17"
+    (line,) = lines
+    expected = {
+        "level": "DEBUG",
+        "logger": "server.requests",
+        "message": "Embed of 'tiny-text': OK",
+        "request_id": "mine-17",
+        "method": "Embed",
+        "model": "tiny-text",
+        "code": "OK",
+        "client": "anyone",
+    }
+    assert line.items() >= expected.items()
+    stages = [line[f"{stage}_ms"] for stage in ("decode", "queue", "compute", "encode")]
+    assert 0 < sum(stages) <= line["total_ms"]
+    assert line["batch_rows"] == 1
+    assert line["time"].endswith("Z")
+    assert "secret" not in json.dumps(line)
+
+
+async def test_a_refusal_names_the_id_under_which_it_is_logged(running: Running, lines: list[dict[str, Any]]) -> None:
+    """So that whoever asks about it can be answered; ids that are none are replaced."""
+    for given in ("", "x" * 200):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await running.stub.Embed(api.EmbedRequest(model="made up"), metadata=(("x-request-id", given),))
+        trailers = dict(refused.value.trailing_metadata() or ())
+        line = lines.pop()
+        assert (line["level"], line["code"], line["request_id"]) == ("INFO", "NOT_FOUND", trailers["x-request-id"])
+        assert len(line["request_id"]) == 32
+        assert line["message"].startswith("Embed of 'made up': NOT_FOUND: model: 'made up'")
+
+
+def test_an_error_is_within_its_line() -> None:
+    """However many lines its traceback has."""
+    try:
+        raise RuntimeError("it\nbroke")
+    except RuntimeError:
+        record = logging.LogRecord("server", logging.ERROR, "file", 1, "failed: %s", ("it",), sys.exc_info())
+    text = JsonFormatter().format(record)
+    assert "\n" not in text
+    assert json.loads(text)["error"].startswith("Traceback")
