@@ -1,3 +1,6 @@
-"""From a network to an artifact: sources, graph, tap, verify, publish; `python -m export --help`."""
+"""From a network to an artifact: graph, attention taps, verification, publication."""
 
-import server as server  # first of all: it keeps ONNX Runtime from reporting to its makers
+import os
+
+# ONNX Runtime reports to its makers unless this is set before it is first imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
