@@ -7,7 +7,7 @@ from typing import Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from artifact.dtypes import Array, DType
-from artifact.errors import ContractError
+from artifact.errors import ContractError, explain
 from artifact.verification import Accuracy, Check
 
 CONTRACT_FILE = "contract.json"
@@ -262,8 +262,4 @@ def read_contract(path: Path) -> Contract:
     except OSError as error:
         raise ContractError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        field = ".".join(map(str, first["loc"])) or "content"
-        message = first["msg"].removeprefix("Value error, ")
-        got = "" if isinstance(first["input"], dict) else f" (got {str(first['input'])[:80]!r})"
-        raise ContractError(f"{path}: {field}: {message}{got}") from error
+        raise ContractError(f"{path}: {explain(error)}") from error

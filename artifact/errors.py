@@ -5,6 +5,10 @@ ArtifactError (ValueError)    a file of an artifact cannot be used
 InputError (ValueError)       a text or an image cannot be used
 """
 
+from pydantic import ValidationError
+
+_MAX_SHOWN_CHARACTERS = 80
+
 
 class ArtifactError(ValueError):
     """A file of an artifact that cannot be used; the message names the file and what was expected."""
@@ -27,3 +31,17 @@ class InputError(ValueError):
         """
         super().__init__(f"{field}: {value}; expected {expected}")
         self.field, self.value, self.expected = field, value, expected
+
+
+def explain(error: ValidationError, *, show_value: bool = True) -> str:
+    """Say what is wrong with the first field that pydantic refused: its name, why, and what came.
+
+    Args:
+        error: As pydantic raised it.
+        show_value: False where values are secrets.
+    """
+    first = error.errors(include_url=False)[0]
+    field = ".".join(map(str, first["loc"])) or "content"
+    message = first["msg"].removeprefix("Value error, ")
+    shown = show_value and not isinstance(first["input"], dict)
+    return f"{field}: {message}" + (f" (got {str(first['input'])[:_MAX_SHOWN_CHARACTERS]!r})" if shown else "")

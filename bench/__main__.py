@@ -139,9 +139,9 @@ def measure_limit(work: Workload, graph: Path, seconds: float) -> Iterator[Measu
         (1, CPUS, 0, "one run a CPU"),
     )
     for batch in work.batches:
-        for threads, lanes, spin, shown in ways:
+        for threads, instances, spin, shown in ways:
             options = {"batch": batch, "size": work.size, "seconds": seconds / 2}
-            options |= {"threads": threads, "lanes": lanes, "spin": spin}
+            options |= {"threads": threads, "instances": instances, "spin": spin}
             per_second = float(run("bench.limit", str(graph), options))
             yield work.title, f"{LIMIT}, batch {batch}, {shown}", {"per_second": per_second}
 

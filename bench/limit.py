@@ -19,7 +19,7 @@ def main() -> None:
     parser.add_argument("--size", required=True, help="as bench.workloads takes it")
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--threads", type=int, required=True, help="of one run")
-    parser.add_argument("--lanes", type=int, required=True, help="runs at a time")
+    parser.add_argument("--instances", type=int, required=True, help="runs at a time")
     parser.add_argument("--spin", choices=("0", "1"), required=True, help="whether idle threads spin")
     args = parser.parse_args()
     options = onnxruntime.SessionOptions()
@@ -27,18 +27,18 @@ def main() -> None:
     options.add_session_config_entry("session.intra_op.allow_spinning", args.spin)
     session = onnxruntime.InferenceSession(args.graph, options, providers=["CPUExecutionProvider"])
     feeds = make_inputs(args.size, args.batch)
-    rows = [0] * args.lanes
+    rows = [0] * args.instances
     session.run(["embedding"], feeds[0])
     started = time.perf_counter()
 
-    def loop(lane: int) -> None:
-        for feed in itertools.cycle(feeds[lane:] + feeds[:lane]):
+    def loop(instance: int) -> None:
+        for feed in itertools.cycle(feeds[instance:] + feeds[:instance]):
             session.run(["embedding"], feed)
-            rows[lane] += args.batch
+            rows[instance] += args.batch
             if time.perf_counter() - started >= args.seconds:
                 return
 
-    threads = [threading.Thread(target=loop, args=(lane,)) for lane in range(args.lanes)]
+    threads = [threading.Thread(target=loop, args=(instance,)) for instance in range(args.instances)]
     for thread in threads:
         thread.start()
     for thread in threads:

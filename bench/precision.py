@@ -100,7 +100,7 @@ def measure(float32: Path, int8: Path, name: str, batch: int, rounds: int) -> Sp
     """Run both graphs in turn, one run a CPU."""
     channels, edge = _EDGES.get(name, (0, 0))
     size = f"{channels}x{edge}px" if edge else "16"
-    options = {"batch": batch, "size": size, "seconds": 1, "threads": 1, "lanes": CPUS, "spin": 0}
+    options = {"batch": batch, "size": size, "seconds": 1, "threads": 1, "instances": CPUS, "spin": 0}
     pairs = [tuple(float(run("bench.limit", str(graph), options)) for graph in (float32, int8)) for _ in range(rounds)]
     medians = [statistics.median(values) for values in zip(*pairs, strict=True)]
     return Speed(batch, medians[0], medians[1], tuple(second / first for first, second in pairs))

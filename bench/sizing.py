@@ -3,8 +3,8 @@
 Measured are the service-time curve (seconds of a run by its rows, under more and more load: a CPU that just woke and
 CPUs that are all at work are slower than one that computes alone), the event loop's part, and what a caller waits
 beyond both. The simulation drives the server's own queue with a line through that curve: Poisson
-arrivals, one event loop that decodes and encodes one request after the other, lanes that run batches. One number is
-fitted: how much steeper the line is, so that the simulated peak is the measured one. What is compared then are
+arrivals, one event loop that decodes and encodes one request after the other, instances that run batches. One number
+is fitted: how much steeper the line is, so that the simulated peak is the measured one. What is compared then are
 latencies at loads below it.
 
 Machines that are shared change their speed from minute to minute: a round measures the curve and then every load as a
@@ -31,9 +31,10 @@ import numpy as np
 from artifact.contract import CONTRACT_FILE, Contract, read_contract
 from bench.__main__ import CPUS, only, run
 from bench.servers import Serving, serving_regard
+from server.context import RpcContext
 from server.engine.cost import CostModel
-from server.scheduling.batch import BatchLimits, Work
-from server.scheduling.fair_queue import Entry, Queue
+from server.scheduling.batch import BatchItem, BatchLimits
+from server.scheduling.fair_queue import FairQueue
 
 _CALLERS = 128  # that make the peak
 _CURVE = (0.05, 0.2, 0.4, 0.6, 0.8)  # of the peak; the peak itself is the last point
@@ -54,7 +55,7 @@ class Replica:
         cost: Of a run, with everything at work.
         loop_seconds: Of the event loop, for one request: decoding, answering, gRPC.
         way_seconds: What a caller waits beyond the run and the loop where next to nobody else asks.
-        lanes: Runs at a time.
+        instances: Runs at a time.
         length: Tokens of a request.
         contract: The model's.
     """
@@ -62,7 +63,7 @@ class Replica:
     cost: CostModel
     loop_seconds: float
     way_seconds: float
-    lanes: int
+    instances: int
     length: int
     contract: Contract
 
@@ -80,13 +81,13 @@ class Point(NamedTuple):
 class _Graph:
     """Stands for a graph in the queue."""
 
-    can_run_wide = False
+    can_use_all_threads = False
 
     def __init__(self, cost: CostModel) -> None:
         self.cost = cost
         self.token = object()
 
-    def run(self, inputs: Any, names: Any, *, wide: bool = False) -> dict[str, Any]:
+    def run(self, inputs: Any, names: Any, *, all_threads: bool = False) -> dict[str, Any]:
         raise NotImplementedError("the simulation runs nothing")
 
 
@@ -96,10 +97,10 @@ class Simulation:
     def __init__(self, replica: Replica, requests: int = _REQUESTS) -> None:
         self._requests = requests
         self._replica, self._graph = replica, _Graph(replica.cost)
-        self._queue: Queue[int] = Queue(_LIMITS)
+        self._queue = FairQueue(_LIMITS)
         # What all requests hold, for what the queue reads off it.
         self._inputs = {spec.name: np.zeros((1, replica.length)) for spec in replica.contract.inputs}
-        self._idle, self._loop_free = replica.lanes, 0.0
+        self._idle, self._loop_free = replica.instances, 0.0
         self._events = list[tuple[float, int, str, Any]]()
         self._order = itertools.count()
 
@@ -133,8 +134,7 @@ class Simulation:
                 self._loop_free = max(self._loop_free, now) + half
                 self._push(self._loop_free, "queued" if kind == "arrives" else "answered", what)
             elif kind == "queued":
-                work = Work(self._graph, self._replica.contract, self._inputs, 1, self._replica.length, ())
-                self._queue.add(Entry(work, what, 2, math.inf, now))
+                self._queue.add(self._item(what, now))
                 self._begin(now)
             elif kind == "ran":
                 self._idle += 1
@@ -146,22 +146,28 @@ class Simulation:
                 if again is not None:
                     self._push(now, "arrives", next(again))
 
+    def _item(self, number: int, now: float) -> BatchItem:
+        context, replica = RpcContext(request_id=str(number)), self._replica
+        item = BatchItem(self._graph, replica.contract, self._inputs, 1, replica.length, (), context=context)
+        item.arrived = now
+        return item
+
     def _begin(self, now: float) -> None:
         while self._idle and len(self._queue):
             batch = self._queue.take(self._idle)
             self._idle -= 1
             seconds = self._replica.cost.seconds(len(batch), self._replica.length)
-            self._push(now + seconds, "ran", [entry.reply for entry in batch])
+            self._push(now + seconds, "ran", [int(item.context.request_id) for item in batch])
 
 
-def fit_replica(curve: list[Point], lanes: int, length: int, contract: Contract) -> Replica:
+def fit_replica(curve: list[Point], instances: int, length: int, contract: Contract) -> Replica:
     """Draw a line through a service-time curve; its first point is that of the least load, its last the peak."""
     rows, seconds = (np.array([point[place] for point in curve]) for place in (0, 1))
     row_seconds, run_seconds = np.polyfit(rows, seconds, 1, w=1 / seconds)  # relative errors
     alone, loop_seconds = curve[0], curve[-1].loop_seconds
     way_seconds = max(alone.latency_seconds - alone.run_seconds - loop_seconds, 0.0)
     cost = CostModel(run_seconds=max(float(run_seconds), 0.0), token_seconds=float(row_seconds) / length)
-    return Replica(cost, loop_seconds, way_seconds, lanes, length, contract)
+    return Replica(cost, loop_seconds, way_seconds, instances, length, contract)
 
 
 def fit_peak(replica: Replica, peak: float, requests: int = _REQUESTS) -> Replica:
@@ -223,14 +229,14 @@ def report(models: Path, model: str, tokens: int, seconds: float, rounds: int) -
     artifact = max((path for path in (models / model).iterdir() if path.name.isdecimal()), key=lambda p: int(p.name))
     contract = read_contract(artifact / CONTRACT_FILE)
     with only(models, model) as folder, serving_regard(folder, "--max-queue-seconds", "60") as serving:
-        lanes = int(read_sums(serving.metrics, "regard_lanes")[0])
+        instances = int(read_sums(serving.metrics, "regard_instances")[0])
         curves, loads = zip(*(measure_round(serving, seconds, tokens) for _ in range(rounds)), strict=True)
     curve = [Point(*map(statistics.median, zip(*points, strict=True))) for points in zip(*curves, strict=True)]
     measured = {
         load: {name: statistics.median(round_[load][name] for round_ in loads) for name in _PERCENTILES}
         for load in _LOADS
     }
-    return list(tell(curve, fit_peak(fit_replica(curve, lanes, tokens, contract), curve[-1].per_second), measured))
+    return list(tell(curve, fit_peak(fit_replica(curve, instances, tokens, contract), curve[-1].per_second), measured))
 
 
 def measure_round(serving: Serving, seconds: float, tokens: int) -> tuple[list[Point], dict[float, dict[str, float]]]:
@@ -275,7 +281,7 @@ def tell(curve: list[Point], replica: Replica, measured: dict[float, dict[str, f
     cost, peak = replica.cost, curve[-1].per_second
     run_ms, row_ms = cost.run_seconds * 1e3, cost.rows_seconds(1, replica.length) * 1e3
     loop_ms, way_ms = replica.loop_seconds * 1e3, replica.way_seconds * 1e3
-    yield f"{replica.contract.name}, {replica.length} tokens, {CPUS} CPUs, {replica.lanes} lanes."
+    yield f"{replica.contract.name}, {replica.length} tokens, {CPUS} CPUs, {replica.instances} instances."
     yield ""
     yield "| requests a second | rows of a batch | ms of a run | by the line |"
     yield "|---|---|---|---|"

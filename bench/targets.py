@@ -13,7 +13,7 @@ LIMIT = "ONNX Runtime alone"
 OPEN, SERVERS, CANCELLED, SOAK = "open loop", "servers", "cancelled", "soak"
 OFFERED_SECONDS = 0.5  # --max-queue-seconds of the server that is overloaded
 MIXED_LOAD, ATTENTION_SHARE = 0.6, 0.1
-_MOST_CANCELLED = 2 * 32  # two lanes' batches
+_MOST_CANCELLED = 2 * 32  # two instances' batches
 
 
 @dataclass(frozen=True)

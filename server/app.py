@@ -1,31 +1,31 @@
-"""The server's life: load, serve, drain, close, in one function read from top to bottom; __main__ runs it."""
+"""The server's life: start, run, stop."""
 
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any
 
-import grpc
 import onnxruntime
-from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
 
 from artifact.contract import Contract
-from regard.v1 import regard_pb2
-from regard.v1.regard_pb2_grpc import add_RegardServiceServicer_to_server
-from server.api.handler import Calls
-from server.api.open_inference import open_inference_pb2
-from server.api.open_inference.infer import InferenceService
-from server.api.open_inference.open_inference_pb2_grpc import add_GRPCInferenceServiceServicer_to_server
+from server.api.handler import RpcHandler
+from server.api.open_inference.service import InferenceService
+from server.api.open_inference.shared_memory import SharedMemory
 from server.api.regard_v1.service import RegardService
+from server.attention.planning import AttentionLimits
+from server.auth.clients import Authenticator
 from server.config import Config
-from server.engine.device import Device, choose_device, share_cpus
+from server.engine.cpus import available_cpus
+from server.engine.device import Device, Lanes, choose_device, share_cpus
 from server.errors import EngineFault
 from server.inference.pipeline import Pipeline
+from server.inference.preprocess import InputLimits
+from server.inference.response_cache import ResponseCache
+from server.inference.workers import Workers
 from server.repository.catalog import Repository
 from server.repository.folder_watch import watch
 from server.repository.loading import LoadedModel, load_model
@@ -33,19 +33,14 @@ from server.scheduling.batch import BatchLimits
 from server.scheduling.scheduler import Admission, Scheduler
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import Tracing
-from server.transport.grpc_server import bind, check_exposure, make_access, make_server, read_certificates
-from server.transport.health import Health
+from server.transport.grpc_server import bind, check_exposure, make_authenticator, make_server, read_certificates
 from server.transport.http import MetricsServer
-from server.transport.malformed import Registrar
+from server.transport.services import Services
 
 _log = logging.getLogger(__name__)
-_SERVICES = (
-    regard_pb2.DESCRIPTOR.services_by_name["RegardService"].full_name,
-    open_inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
-)
-_HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 # How long a stopping server still answers callers who have not heard of it, then waits for streams to end.
 _LAST_MOMENT_SECONDS = 0.25
+_LOOK_SECONDS = 1.0  # between two looks at the file of clients
 
 
 @dataclass(frozen=True)
@@ -71,80 +66,186 @@ async def serve(config: Config, stop: asyncio.Event, announce: Callable[[Started
         StartError: Something is wrong with the settings, the artifacts, the ports or the device.
         EngineFault: The engine hangs or has died.
     """
-    started_at = time.monotonic()
-    metrics, tracing = Metrics(), Tracing.from_environment()
-    ready = False
-    web = MetricsServer(config.metrics, metrics.registry, lambda: ready)
-    workers = ThreadPoolExecutor(config.engine_threads + 1, thread_name_prefix="worker")
-    check_exposure(config)
-    access = make_access(config)
-    server = make_server(config, access, metrics)
-    scheduler: Scheduler | None = None
-    watching: asyncio.Task[None] | None = None
-    inference: InferenceService | None = None
-    try:
-        address = bind(server, config.listen, read_certificates(config))
+    async with Server(config) as server:
+        if await server.start(stop):
+            announce(server.started)
+            await server.run(stop)
+
+
+class Server:
+    """A server; what it holds is let go of when the block ends, however far it came."""
+
+    def __init__(self, config: Config) -> None:
+        """Open the HTTP port, and make what needs no model.
+
+        Raises:
+            StartError: The settings cannot be used.
+        """
+        check_exposure(config)
+        self._config = config
+        self._began = time.monotonic()
+        self._ready = False
+        self._metrics, self._tracing = Metrics(), Tracing.from_environment()
+        self._metrics.ready.set_function(lambda: float(self._ready))
+        self._authenticator = make_authenticator(config)
+        self._grpc = make_server(config, self._authenticator, self._metrics)
+        self._threads = config.threads or available_cpus()
+        self._executor = ThreadPoolExecutor(self._threads + 1, thread_name_prefix="worker")
+        self._http = MetricsServer(config.metrics, self._metrics.registry, lambda: self._ready)
+        self._memory = SharedMemory(config.max_message_bytes)
+        self._scheduler: Scheduler | None = None
+        self._is_closed = False
+        self._background = set[asyncio.Task[Any]]()
+
+    async def __aenter__(self) -> "Server":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        for task in self._background:
+            task.cancel()
+        await self._grpc.stop(None)
+        if self._scheduler and not self._is_closed:
+            await self._scheduler.close()
+        self._memory.unregister()
+        self._executor.shutdown()
+        self._tracing.close()
+        self._http.close()
+
+    async def start(self, stop: asyncio.Event) -> bool:
+        """Bind the port, load the models and answer requests; returns False where it was told to stop meanwhile.
+
+        Raises:
+            StartError: The port, the device or the models cannot be used.
+        """
+        config = self._config
+        address = bind(self._grpc, config.listen, read_certificates(config))
         device = choose_device(config.device)
-        metrics.build_info.labels(version("regard"), onnxruntime.__version__, device.name).set(1)
-        metrics.ready.set_function(lambda: float(ready))
-        lanes = share_cpus(config.engine_threads, device, config.lanes)
-        registrar = Registrar(server)
-        healths = _add_health(registrar)
-        repository = Repository(
-            config.models,
-            lambda folder, usage: load_model(folder, device, lanes, usage),
-            lambda name, newest: _tell(name, newest, healths, metrics, device),
-        )
-        loading = asyncio.create_task(repository.start())
-        await _first(stop.wait(), loading)
-        if not loading.done():
-            _log.info("stopping, before everything is loaded")
-            loading.cancel()
-            return
-        loading.result()
-        scheduler = _make_scheduler(config, lanes.count, metrics, tracing)
-        scheduler.start()
-        pipeline = Pipeline(config, scheduler, workers, metrics, tracing)
-        most = config.max_queue_size + config.max_batch_size
-        calls = Calls(most, metrics, repository.label, scheduler.suggest_retry, access, tracing)
-        inference = InferenceService(config, repository, pipeline, calls, metrics.statistics, on_cpu=device.gpu is None)
-        add_RegardServiceServicer_to_server(RegardService(config, repository, pipeline, calls, device.name), registrar)
-        add_GRPCInferenceServiceServicer_to_server(inference, registrar)
-        await server.start()
-        for name in ("", *_SERVICES):
-            await healths.tell(name, serving=True)
-        ready = True
-        if config.watch:
-            watching = asyncio.create_task(watch(config.models, repository))
-            watching.add_done_callback(_report_end)
-        contracts = [model.contract for model in repository.all()]
-        announce(Started(address, web.address, device, contracts, time.monotonic() - started_at))
-        failing = asyncio.create_task(scheduler.watch(config.watchdog_seconds))
+        self._metrics.build_info.labels(version("regard"), onnxruntime.__version__, device.name).set(1)
+        instances = share_cpus(self._threads, device, config.instances or config.lanes)
+        services = Services(self._grpc)
+        self._health = services.health
+        self._repository = self._open_repository(device, instances)
+        if not await self._load(stop):
+            return False
+        self._scheduler = _make_scheduler(config, instances.count, self._metrics, self._tracing)
+        self._scheduler.start()
+        self._add_services(services, self._scheduler, device)
+        await self._grpc.start()
+        await services.set_serving()
+        self._ready = True
+        self._follow()
+        contracts = [model.contract for model in self._repository.all()]
+        seconds = time.monotonic() - self._began
+        self.started = Started(address, self._http.address, device, contracts, seconds)
+        return True
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Serve until told to stop, then drain and close.
+
+        Raises:
+            EngineFault: The engine hangs or has died.
+        """
+        scheduler = self._scheduler
+        assert scheduler is not None  # noqa: S101 -- it has started
+        failing = asyncio.create_task(scheduler.watch(self._config.watchdog_seconds))
+        self._background.add(failing)
         await _first(stop.wait(), failing)
-        ready = False
-        await healths.stop()
-        ends = time.monotonic() + config.drain_seconds
+        self._ready = False
+        await self._health.stop()
+        ends = time.monotonic() + self._config.drain_seconds
         if not failing.done():
-            _log.info("stopping: accepted requests have %g s", config.drain_seconds)
-            await _first(_drain(server, calls, scheduler, config.drain_seconds), failing)
-        closing, scheduler = scheduler, None
+            await _first(self._drain(scheduler), failing)
+        self._is_closed = True  # a run that hangs would keep the threads from ending
         if failing.done():
-            await _give_up(server, calls, closing)
+            await self._give_up(scheduler)
             raise EngineFault(failing.result())
-        failing.cancel()
-        if not await closing.close(max(ends - time.monotonic(), _LAST_MOMENT_SECONDS)):
-            raise EngineFault(f"a run has not ended within {config.drain_seconds:g} s (--drain-seconds)")
-    finally:
-        if watching:
-            watching.cancel()
-        await server.stop(None)
-        if scheduler:
-            await scheduler.close()
-        if inference:
-            inference.close()
-        workers.shutdown()
-        tracing.close()
-        web.close()
+        if not await scheduler.close(max(ends - time.monotonic(), _LAST_MOMENT_SECONDS)):
+            raise EngineFault(f"a run has not ended within {self._config.drain_seconds:g} s (--drain-seconds)")
+
+    def _open_repository(self, device: Device, instances: Lanes) -> Repository:
+        async def changed(name: str, newest: LoadedModel | None) -> None:
+            """Let health and metrics say whether a model is served."""
+            await self._health.set_status(name, serving=newest is not None)
+            self._metrics.forget_model(name)
+            if newest:
+                contract = newest.contract
+                self._metrics.model_info.labels(name, contract.version, contract.family, device.name).set(1)
+
+        return Repository(
+            self._config.models, lambda folder, usage: load_model(folder, device, instances, usage), changed
+        )
+
+    async def _load(self, stop: asyncio.Event) -> bool:
+        """Load the models; False where the server was told to stop before everything was loaded."""
+        loading = asyncio.create_task(self._repository.start())
+        await _first(stop.wait(), loading)
+        if loading.done():
+            loading.result()
+            return True
+        _log.info("stopping, before everything is loaded")
+        loading.cancel()
+        return False
+
+    def _add_services(self, services: Services, scheduler: Scheduler, device: Device) -> None:
+        """Put the two protocols together."""
+        config, metrics = self._config, self._metrics
+        workers = Workers(self._executor)
+        cache = ResponseCache(scheduler.submit, config.cache_bytes, metrics)
+        inputs = InputLimits(config.max_batch_size, config.max_text_bytes, config.max_image_pixels)
+        attention = AttentionLimits(config.max_answer_bytes, config.max_attention_bytes)
+        pipeline = Pipeline(workers, cache, inputs, attention, metrics, self._tracing)
+        self._rpcs = RpcHandler(
+            config.max_queue_size + config.max_batch_size,
+            metrics,
+            self._repository.label,
+            scheduler.suggest_retry,
+            self._authenticator,
+            self._tracing,
+        )
+        has_cuda = device.gpu is not None
+        parts = (self._rpcs, self._repository, pipeline, workers, config, metrics.counts, self._memory, has_cuda)
+        services.add(
+            RegardService(self._rpcs, self._repository, pipeline, workers, device.name), InferenceService(*parts)
+        )
+
+    def _follow(self) -> None:
+        """Follow changes of the models folder and of the clients."""
+        if self._config.watch:
+            watching = asyncio.create_task(watch(self._config.models, self._repository))
+            watching.add_done_callback(_report_end)
+            self._background.add(watching)
+        if not self._authenticator.is_open:
+            self._background.add(asyncio.create_task(_follow_clients(self._authenticator)))
+
+    async def _give_up(self, scheduler: Scheduler) -> None:
+        """Answer everyone UNAVAILABLE, since nothing will be computed any more."""
+        self._rpcs.refuse()
+        scheduler.abandon("the engine has failed; the server is stopping")
+        await asyncio.sleep(_LAST_MOMENT_SECONDS)
+        await self._grpc.stop(_LAST_MOMENT_SECONDS)
+
+    async def _drain(self, scheduler: Scheduler) -> None:
+        """Refuse new requests, let accepted ones finish within the limit, answer the rest UNAVAILABLE.
+
+        The service refuses by itself for a moment before gRPC closes: calls that gRPC holds and has not yet handed over
+        when it closes would end as CANCELLED, which callers do not retry.
+        """
+        seconds = self._config.drain_seconds
+        _log.info("stopping: accepted requests have %g s", seconds)
+        self._rpcs.refuse()
+        try:
+            await asyncio.wait_for(self._rpcs.wait_idle(), seconds)
+        except TimeoutError:
+            _log.warning("requests still in flight after %g s are refused", seconds)
+            scheduler.abandon("the server is stopping")
+        await asyncio.sleep(_LAST_MOMENT_SECONDS)
+        await self._grpc.stop(_LAST_MOMENT_SECONDS)
+
+
+async def _follow_clients(authenticator: Authenticator) -> None:
+    while True:
+        await asyncio.sleep(_LOOK_SECONDS)
+        await asyncio.to_thread(authenticator.refresh)
 
 
 def _report_end(watching: "asyncio.Task[None]") -> None:
@@ -152,9 +253,9 @@ def _report_end(watching: "asyncio.Task[None]") -> None:
         _log.error("--watch: the models folder is no longer followed: %s", error)
 
 
-async def _first(what: Coroutine[Any, Any, object], other: "asyncio.Task[Any]") -> None:
+async def _first(what: Any, other: "asyncio.Task[Any]") -> None:
     """Wait until one of both has ended; the first is given up where the other was faster."""
-    task = asyncio.create_task(what)
+    task = asyncio.ensure_future(what)
     try:
         await asyncio.wait([task, other], return_when=asyncio.FIRST_COMPLETED)
         if task.done():
@@ -163,47 +264,7 @@ async def _first(what: Coroutine[Any, Any, object], other: "asyncio.Task[Any]") 
         task.cancel()
 
 
-async def _give_up(server: grpc.aio.Server, calls: Calls, scheduler: Scheduler) -> None:
-    """Answer everyone UNAVAILABLE, since nothing will be computed any more."""
-    calls.refuse()
-    scheduler.abandon("the engine has failed; the server is stopping")
-    await asyncio.sleep(_LAST_MOMENT_SECONDS)
-    await server.stop(_LAST_MOMENT_SECONDS)
-
-
-async def _drain(server: grpc.aio.Server, calls: Calls, scheduler: Scheduler, seconds: float) -> None:
-    """Refuse new requests, let accepted ones finish within the limit, answer the rest UNAVAILABLE.
-
-    The service refuses by itself for a moment before gRPC closes: calls that gRPC holds and has not yet handed over
-    when it closes would end as CANCELLED, which callers do not retry.
-    """
-    calls.refuse()
-    try:
-        await asyncio.wait_for(calls.wait_idle(), seconds)
-    except TimeoutError:
-        _log.warning("requests still in flight after %g s are refused", seconds)
-        scheduler.abandon("the server is stopping")
-    await asyncio.sleep(_LAST_MOMENT_SECONDS)
-    await server.stop(_LAST_MOMENT_SECONDS)
-
-
-def _make_scheduler(config: Config, lanes: int, metrics: Metrics, tracing: Tracing) -> Scheduler:
+def _make_scheduler(config: Config, instances: int, metrics: Metrics, tracing: Tracing) -> Scheduler:
     limits = BatchLimits(config.max_batch_size, config.max_batch_tokens, config.max_attention_bytes)
     admission = Admission(config.max_queue_size, config.max_queue_bytes, config.max_queue_seconds)
-    return Scheduler(limits, admission, lanes, metrics, config.max_queue_delay_ms / 1e3, tracing)
-
-
-def _add_health(registrar: Registrar) -> Health:
-    servicer = Health()
-    health_pb2_grpc.add_HealthServicer_to_server(servicer, registrar)  # type: ignore[arg-type]
-    reflection.enable_server_reflection([*_SERVICES, _HEALTH, reflection.SERVICE_NAME], registrar)  # type: ignore[arg-type]
-    return servicer
-
-
-async def _tell(name: str, newest: LoadedModel | None, healths: Health, metrics: Metrics, device: Device) -> None:
-    """Let health and metrics say whether a model is served."""
-    await healths.tell(name, serving=newest is not None)
-    metrics.forget_model(name)
-    if newest:
-        contract = newest.contract
-        metrics.model_info.labels(name, contract.version, contract.family, device.name).set(1)
+    return Scheduler(limits, admission, instances, metrics, config.max_queue_delay_ms / 1e3, tracing)

@@ -1,4 +1,4 @@
-"""The server's settings: one frozen object, read once from flags and environment by __main__."""
+"""The server's settings: one frozen object, read once from flags and environment."""
 
 from pathlib import Path
 from typing import Annotated, Literal, Self
@@ -6,16 +6,14 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
 
-from server.engine.cpus import available_cpus
+from server.address import split_address
 from server.errors import StartError
 
 EMBEDDED_MODELS = Path(__file__).parent / "embedded"
 
 
 def _address(value: str) -> str:
-    host, _, port = value.rpartition(":")
-    if not host or not port.isdecimal() or int(port) > 65535:
-        raise ValueError("expected HOST:PORT with a port from 0 to 65535, for example 127.0.0.1:8001 or [::1]:8001")
+    split_address(value)
     return value
 
 
@@ -65,7 +63,8 @@ class Config(BaseSettings):
     threads: int = Field(
         0, ge=0, description="threads of one engine run; 0: as many as there are CPUs for this process"
     )
-    lanes: int = Field(0, ge=0, description="runs at a time, which share the threads; 0: one a thread, at most 4")
+    instances: int = Field(0, ge=0, description="runs at a time, which share the threads; 0: one a thread, at most 4")
+    lanes: int = Field(0, ge=0, description="deprecated: --instances")
     max_batch_size: int = Field(32, ge=1, description="most rows in one batch, and in one request")
     max_batch_tokens: int = Field(8192, ge=1, description="most tokens or patches in one batch, padding included")
     max_attention_bytes: int = Field(2**30, ge=1, description="most attention weights computed at once, in bytes")
@@ -75,7 +74,7 @@ class Config(BaseSettings):
     )
     max_queue_bytes: int = Field(2**30, ge=1, description="most bytes of inputs waiting; more are refused")
     max_queue_delay_ms: float = Field(
-        0.0, ge=0, description="how long a batch that is not full waits for company while the engine is idle"
+        0.0, ge=0, description="how long a batch that is not full waits for more requests while the engine is idle"
     )
     cache_bytes: int = Field(
         0, ge=0, description="memory for answers to give again; equal requests at a time share one; 0: neither"
@@ -92,9 +91,9 @@ class Config(BaseSettings):
     log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
 
     @property
-    def engine_threads(self) -> int:
-        """Threads of one engine run, at least 1."""
-        return self.threads or available_cpus()
+    def max_answer_bytes(self) -> int:
+        """Most bytes of outputs and attention in one answer: a sixteenth of the message is left for all else."""
+        return self.max_message_bytes * 15 // 16
 
     @classmethod
     def from_command_line(cls, arguments: list[str]) -> Self:

@@ -1,50 +1,52 @@
-"""What every call goes through, whichever protocol: counted, refused where the server is full, its errors told."""
+"""What every RPC goes through, whichever protocol: counted, admitted or refused, its errors told."""
 
 import asyncio
+import functools
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeVar
 
 import grpc
 
-from server.auth.clients import Access, current
+from server.auth.clients import Authenticator, Client
+from server.context import Metadata, RpcContext
 from server.errors import InternalFault, ServerError, ShuttingDown, TooBusy
-from server.telemetry.logs import REQUEST_ID, Record, begin, end, record
+from server.telemetry.logs import log_rpc
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import Tracing, set_outcome
 
 _log = logging.getLogger(__name__)
 
-Context = grpc.aio.ServicerContext[Any, Any]
+Servicer = grpc.aio.ServicerContext[Any, Any]
 Response = TypeVar("Response")
 
 
-class Calls:
-    """The calls in flight; lives in the event loop."""
+class RpcHandler:
+    """The RPCs in flight; lives in the event loop."""
 
     def __init__(
         self,
-        most: int,
+        max_in_flight: int,
         metrics: Metrics,
         label: Callable[[str], str],
         suggest_retry: Callable[[], float],
-        access: Access,
+        authenticator: Authenticator,
         tracing: Tracing,
     ) -> None:
         """Count from nothing.
 
         Args:
-            most: How many calls may be in the server, waiting ones and those being decoded.
+            max_in_flight: How many may be in the server, waiting ones and those being decoded.
             metrics: Where they are counted.
             label: Turns what a caller named into a model's name, or nothing: what callers invent is no label.
             suggest_retry: In how many seconds one that was refused has a chance.
-            access: Who may call.
+            authenticator: Who may call what.
             tracing: Where they are traced.
         """
-        self._access = access
+        self.authenticator = authenticator
         self._tracing = tracing
-        self._most = most
+        self._max_in_flight = max_in_flight
         self._metrics = metrics
         self._label = label
         self._suggest_retry = suggest_retry
@@ -55,52 +57,69 @@ class Calls:
         self.refusing = False
 
     def refuse(self) -> None:
-        """Answer every call that comes from now on UNAVAILABLE."""
+        """Answer every RPC that comes from now on UNAVAILABLE."""
         self.refusing = True
 
     async def wait_idle(self) -> None:
-        """Wait until no call is in flight."""
+        """Wait until no RPC is in flight."""
         await self._idle.wait()
 
     async def answer(
-        self, method: str, model: str, context: Context, handle: Callable[[], Awaitable[Response]]
+        self,
+        context: RpcContext,
+        servicer: Servicer,
+        caller: Client | None,
+        handle: Callable[[RpcContext], Awaitable[Response]],
     ) -> Response:
-        """Run a call; what it raises ends it with a code and a message."""
+        """Run an RPC; what it raises ends it with a code and a message.
+
+        Args:
+            context: Begun.
+            servicer: gRPC's side of it.
+            caller: Who calls; None where nobody has looked yet.
+            handle: Does the work.
+        """
         try:
-            answer = await self.run(method, model, context, handle)
-            if (own := record.get()) and own.given:
-                context.set_trailing_metadata(((REQUEST_ID, own.id),))
-            return answer
+            answer = await self.run(context, dict(servicer.invocation_metadata() or ()), handle, caller=caller)
         except ServerError as raised:
             error = raised.with_traceback(None)  # whose frames hold the request, and this error
-        own = record.get()
-        trailers = ((REQUEST_ID, own.id),) if own else ()
-        await context.abort(error.code, str(error), (*error.trailers, *trailers))
+        else:
+            if context.id_is_callers:
+                servicer.set_trailing_metadata(context.trailers)
+            return answer
+        await servicer.abort(error.code, str(error), (*error.trailers, *context.trailers))
         raise AssertionError("abort always raises")
 
     async def run(
-        self, method: str, model: str, context: Context, handle: Callable[[], Awaitable[Response]]
+        self,
+        context: RpcContext,
+        metadata: Metadata,
+        handle: Callable[[RpcContext], Awaitable[Response]],
+        *,
+        caller: Client | None = None,
+        certificates: Sequence[str] = (),
     ) -> Response:
-        """Count a call, and see who makes it.
+        """Count an RPC, and see who makes it.
 
         Args:
-            method: The RPC's name.
-            model: As the caller named it.
-            context: Says who calls.
+            context: Begun.
+            metadata: Of the call.
             handle: Does the work.
+            caller: Who calls; None where nobody has looked yet.
+            certificates: Names on the caller's certificate, to look at then.
 
         Raises:
             ServerError: As it came, or InternalFault for anything else.
         """
-        metadata = dict(context.invocation_metadata() or ())
-        own, code, message = begin(method, model, metadata), grpc.StatusCode.OK, ""
-        self._metrics.received.labels(method).inc()
+        code, message = grpc.StatusCode.OK, ""
+        self._metrics.received.labels(context.method).inc()
         self._in_flight += 1
         self._idle.clear()
-        with self._tracing.request(method, metadata) as span:
+        with self._tracing.request(context, metadata):
             try:
-                self._admit(own, metadata, context)
-                return await handle()
+                context.caller = caller or self.authenticator.identify(metadata, certificates)
+                self._admit(context)
+                return await handle(context)
             except ServerError as error:
                 code, message = error.code, str(error)
                 if isinstance(error, TooBusy):
@@ -110,34 +129,95 @@ class Calls:
                 code = grpc.StatusCode.CANCELLED
                 raise
             except Exception as error:
-                _log.exception("%s failed, request %s", method, own.id)
+                _log.exception("%s failed, request %s", context.method, context.request_id)
                 code = InternalFault.code
                 raise InternalFault from error
             finally:
-                seconds = (time.perf_counter_ns() - own.started_ns) / 1e9
-                self._metrics.observe_end(method, self._label(model), code.name, own.client, seconds)
-                end(own, code.name, message)
-                set_outcome(span, code.name, own.client)
-                self._in_flight -= 1
-                if not self._in_flight:
-                    self._idle.set()
+                self._end(context, code.name, message)
 
-    def _admit(self, own: Record, metadata: Mapping[str, str | bytes], context: Context) -> None:
-        """Refuse at the door; requests that are being decoded count as waiting, since they hold memory too."""
-        client = self._access.identify(metadata, certificate_names(context))
-        own.client = client.name
-        self._access.check(client, own.method)
+    def _admit(self, context: RpcContext) -> None:
+        """Refuse before any work; requests that are being decoded count as waiting, since they hold memory too."""
+        self.authenticator.check(context.caller, context.method)
         if self.refusing:
             raise ShuttingDown("the server is stopping")
-        if self._in_flight > self._most:
-            message = f"the server is full: {self._most} requests are in it (--max-queue-size); retry later"
+        if self._in_flight > self._max_in_flight:
+            message = f"the server is full: {self._max_in_flight} requests are in it (--max-queue-size); retry later"
             raise TooBusy(message, self._suggest_retry(), "requests")
-        client.quota.admit()
-        current.set(client)
+        context.caller.quota.admit()
+
+    def _end(self, context: RpcContext, code: str, message: str) -> None:
+        seconds = (time.perf_counter_ns() - context.started_ns) / 1e9
+        self._metrics.observe_end(context.method, self._label(context.model), code, context.caller.name, seconds)
+        log_rpc(context, code, message)
+        set_outcome(context, code)
+        self._in_flight -= 1
+        if not self._in_flight:
+            self._idle.set()
 
 
-def certificate_names(context: Context) -> list[str]:
-    """Names on the caller's certificate; TLS has checked that its authority is known."""
-    peer = context.auth_context() or {}
-    kinds = ("x509_common_name", "x509_subject_alternative_name")
-    return [name.decode(errors="replace") for kind in kinds for name in peer.get(kind, ())]
+class Service(Protocol):
+    """A service whose methods are RPCs."""
+
+    rpcs: RpcHandler
+
+
+Unary = Callable[[Any, Any, RpcContext], Awaitable[Any]]
+Streaming = Callable[[Any, Any, RpcContext], AsyncIterator[Any]]
+
+
+def rpc(model_field: str = "") -> Callable[[Unary], Any]:
+    """Make an RPC of a service's method that takes a request and an RpcContext and returns a response.
+
+    Args:
+        model_field: Of the request: which holds the model's name; none where it names no model.
+    """
+
+    def decorate(method: Unary) -> Any:
+        name = method.__name__
+
+        @functools.wraps(method)
+        async def run(service: Service, request: Any, servicer: Servicer, caller: Client | None = None) -> Any:
+            context = begin(name, getattr(request, model_field, ""), servicer)
+            handle = functools.partial(method, service, request)
+            return await service.rpcs.answer(context, servicer, caller, handle)
+
+        return _taking_caller(run)
+
+    return decorate
+
+
+def streaming_rpc(model_field: str) -> Callable[[Streaming], Any]:
+    """Make an RPC of a service's method that takes a request and an RpcContext and yields responses."""
+
+    def decorate(method: Streaming) -> Any:
+        name = method.__name__
+
+        @functools.wraps(method)
+        async def run(service: Service, request: Any, servicer: Servicer, caller: Client | None = None) -> None:
+            async def write_all(context: RpcContext) -> None:
+                async for response in method(service, request, context):
+                    await servicer.write(response)
+
+            context = begin(name, getattr(request, model_field, ""), servicer)
+            await service.rpcs.answer(context, servicer, caller, write_all)
+
+        return _taking_caller(run)
+
+    return decorate
+
+
+def _taking_caller(method: Any) -> Any:
+    """Tell the interceptor to say who calls."""
+    method.takes_caller = True
+    return method
+
+
+def takes_malformed(method: Any) -> Any:
+    """Let a stream of requests have None for what is no message, to say so itself."""
+    method.takes_malformed = True
+    return method
+
+
+def begin(method: str, model: str, servicer: Servicer) -> RpcContext:
+    """Begin the context of an RPC as gRPC tells of it."""
+    return RpcContext.begin(method, model, dict(servicer.invocation_metadata() or ()), servicer.time_remaining())

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from artifact.contract import AttentionContract, PatchContract
-from regard.v1 import types_pb2 as pb
+from server.attention.request import CONTRIBUTIONS, ROLLOUTS, HeadReduction, Measure, SentDtype
 
 _COMPUTED_ITEM_BYTES, _INDEX_BYTES = 4, 4
-_ROLLOUTS = (pb.ATTENTION_MEASURE_ROLLOUT, pb.ATTENTION_MEASURE_CONTRIBUTION_ROLLOUT)
-_CONTRIBUTIONS = (pb.ATTENTION_MEASURE_CONTRIBUTION, pb.ATTENTION_MEASURE_CONTRIBUTION_ROLLOUT)
 
 
 @dataclass(frozen=True)
@@ -39,11 +37,11 @@ class AttentionPlan:
     layers: tuple[AttentionContract, ...]
     shapes: tuple[tuple[int, int], ...]
     heads: tuple[int, ...] | None
-    reduction: str | None
+    reduction: HeadReduction | None
     queries: tuple[int, ...] | None
     keys: tuple[int, ...] | None
-    dtype: type[np.generic]
-    measure: pb.AttentionMeasure
+    dtype: SentDtype
+    measure: Measure
     residual_share: float
     value_weighted: bool
     top_k: int
@@ -61,20 +59,19 @@ class AttentionPlan:
     @property
     def is_rollout(self) -> bool:
         """Whether the layers are multiplied into one."""
-        return self.measure in _ROLLOUTS
+        return self.measure in ROLLOUTS
 
     @property
     def takes_contributions(self) -> bool:
         """Whether it is made of the contributions graph's outputs."""
-        return self.measure in _CONTRIBUTIONS
+        return self.measure in CONTRIBUTIONS
 
     @property
     def axes(self) -> list[str]:
         """Names of the axes of what is sent, without the batch."""
         heads = [] if self.reduction or self.is_rollout or self.takes_contributions else ["head"]
         largest = ["query", "top" if self.top_k else "key"]
-        entropy, distance = pb.ATTENTION_MEASURE_ENTROPY, pb.ATTENTION_MEASURE_DISTANCE
-        rest = {entropy: ["query"], distance: []}.get(self.measure, largest)
+        rest = {"entropy": ["query"], "distance": list[str]()}.get(self.measure, largest)
         return [*heads, *rest]
 
     def answer_bytes(self, rows: int) -> int:

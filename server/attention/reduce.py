@@ -1,21 +1,16 @@
-"""Cuts attention out and reduces it as it was planned, layer by layer, and writes it down; the protocols call it."""
+"""Cuts attention out and reduces it as it was planned, layer by layer."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from artifact.contract import AttentionContract
-from regard.v1 import types_pb2 as pb
-from server.api.regard_v1.tensors import write_tensor
+from artifact.dtypes import Array
 from server.attention.plan import AttentionPlan
-from server.attention.request import KINDS
 from server.engine import array_ops as measures
 from server.engine.device_ops import DeviceArray, Weights
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +50,7 @@ def reduce_attention(plan: AttentionPlan, weights: Mapping[str, Weights]) -> Ite
 
 
 class _Reducing:
-    """What one request asked for, the weights, and who computes with them: measures.py or its like on a device."""
+    """What one request asked for, the weights, and who computes with them: array_ops or its like on a device."""
 
     def __init__(self, plan: AttentionPlan, weights: Mapping[str, Weights], on: Any) -> None:
         self._plan = plan
@@ -66,16 +61,16 @@ class _Reducing:
         """Make of one layer what was asked for."""
         plan, on, chosen = self._plan, self._on, self._choose(layer)
         queries: Sequence[int] = range(chosen.shape[2]) if plan.queries is None else plan.queries
-        if plan.measure == pb.ATTENTION_MEASURE_UNSPECIFIED:
+        if plan.measure == "weights":
             return self._finish(layer, self._choose_keys(self._fuse(chosen)), queries)
-        if plan.measure == pb.ATTENTION_MEASURE_ENTROPY:
+        if plan.measure == "entropy":
             values = on.entropy(on.normalize_rows(self._choose_keys(chosen)))
         else:
             placed = plan.on_input(plan.queries, chosen.shape[2])
             places, queries = [list(queries).index(query) for query in placed], placed
             keys = plan.on_input(plan.keys, chosen.shape[3])
-            looked_at = on.normalize_rows(on.choose_keys(on.choose(chosen, None, places), keys))
-            values = on.mean_distance(looked_at, measures.distances(queries, keys, plan.patches))
+            attended = on.normalize_rows(on.choose_keys(on.choose(chosen, None, places), keys))
+            values = on.mean_distance(attended, measures.distances(queries, keys, plan.patches))
         return self._finish(layer, self._fuse(values), queries)
 
     def contribution(self, layer: AttentionContract) -> Reduced:
@@ -119,44 +114,8 @@ class _Reducing:
             values, indices = on.largest(values, plan.top_k)
             if plan.keys is not None:
                 indices = np.asarray(plan.keys, dtype=np.int32)[indices]
-        if plan.dtype is np.uint8:
+        if plan.dtype == "uint8":
             values, scale = on.to_uint8(values)
-        elif plan.dtype is np.float16:
+        elif plan.dtype == "float16":
             values = on.to_float16(values)
         return Reduced(layer, on.to_host(values), scale, indices, queries)
-
-
-def write_attention(
-    plan: AttentionPlan,
-    weights: Mapping[str, Weights],
-    add: Callable[[], pb.LayerAttention] = pb.LayerAttention,
-    *,
-    batched: bool,
-) -> Iterator[pb.LayerAttention]:
-    """Turn fetched weights into the entries of the answer, each made when it is wanted.
-
-    Args:
-        plan: What was asked for.
-        weights: As for reduce_attention.
-        add: Gives the next entry to be written, in the answer itself: putting it there afterwards would copy it.
-        batched: Whether to keep the batch axis; otherwise B is 1.
-    """
-    for reduced in reduce_attention(plan, weights):
-        message = add()
-        _write_layer(plan, reduced, message, batched=batched)
-        yield message
-
-
-def _write_layer(plan: AttentionPlan, reduced: Reduced, message: pb.LayerAttention, *, batched: bool) -> None:
-    layer = reduced.layer
-    message.layer, message.kind, message.measure = layer.layer, KINDS[layer.kind], plan.measure
-    message.axes.extend([*(["batch"] if batched else []), *plan.axes])
-    message.heads.extend(range(layer.num_heads) if plan.heads is None else plan.heads)
-    message.queries.extend(reduced.queries)
-    message.keys.extend(plan.keys or ())
-    message.scale = reduced.scale
-    if plan.is_rollout:
-        message.covered_layers.extend(plan.indices)
-    write_tensor(reduced.values if batched else reduced.values[0], message.weights)
-    if reduced.indices is not None:
-        write_tensor(reduced.indices if batched else reduced.indices[0], message.indices)

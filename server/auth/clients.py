@@ -1,23 +1,22 @@
-"""Who may call what: clients by token or certificate, what each may do, and how much; calls asks it at the door.
+"""Who may call what: clients by token or certificate, what each may do, and how much.
 
 Without a file of clients everybody is "anyone" and may do everything that the address allows.
 """
 
 import hashlib
 import hmac
-import logging
 import tomllib
 from collections.abc import Iterable, Mapping
-from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from artifact.errors import explain
 from server.auth.quota import Quota
+from server.auth.reloading import Reloading
 from server.errors import PermissionDenied, StartError, Unauthenticated
-
-_log = logging.getLogger(__name__)
 
 Permission = Literal["infer", "attention", "manage"]
 ALL: tuple[Permission, ...] = ("infer", "attention", "manage")
@@ -88,12 +87,30 @@ class Client:
 
 
 ANYONE = Client("anyone")
-current: ContextVar[Client] = ContextVar("client", default=ANYONE)
-"""Who has made the call that is being answered."""
+NOBODY = Client("", allow=())
 
 
-class Access:
-    """Tells who calls, from metadata or certificate, and whether the method is open."""
+def certificate_names(auth_context: Mapping[str, Iterable[bytes]] | None) -> list[str]:
+    """Names on a caller's certificate, as gRPC tells of it; TLS has checked that its authority is known."""
+    kinds = ("x509_common_name", "x509_subject_alternative_name")
+    return [name.decode(errors="replace") for kind in kinds for name in (auth_context or {}).get(kind, ())]
+
+
+class _NotTheirOwn(ValueError):
+    """Two clients show the same token or certificate."""
+
+
+@dataclass(frozen=True)
+class _Known:
+    """The clients of a file: by name, and by what they show of themselves."""
+
+    clients: dict[str, Client]
+    by_digest: dict[bytes, Client]
+    by_certificate: dict[str, Client]
+
+
+class Authenticator:
+    """Tells who calls, from metadata or certificate, and whether the method is open to them."""
 
     def __init__(self, file: Path | None, *, manage: bool) -> None:
         """Read the file.
@@ -105,16 +122,25 @@ class Access:
         Raises:
             StartError: It cannot be used; names the field, never a token.
         """
-        self._file = file
         self._manage = manage
-        self._stamp = self._look()
-        self._clients = dict[str, Client]()
-        self._by_digest, self._by_certificate = dict[bytes, Client](), dict[str, Client]()
+        self._known = _Known({}, {}, {})
+        self._file: Reloading[_Known] | None = None
         if file:
             try:
-                self._take(_read(file))
+                self._file = Reloading("--clients", [file], lambda: _read(file, self._known.clients))
             except ValueError as error:
                 raise StartError(f"--clients: {error}") from error
+            self._known = self._file.content
+
+    @property
+    def is_open(self) -> bool:
+        """Whether everybody is let in."""
+        return self._file is None
+
+    def refresh(self) -> None:
+        """Take the file again if it has changed; one that cannot be used leaves the clients as they were."""
+        if self._file and self._file.refresh():
+            self._known = self._file.content
 
     def identify(self, metadata: Mapping[str, str | bytes], certificate_names: Iterable[str] = ()) -> Client:
         """Find who calls.
@@ -126,13 +152,13 @@ class Access:
         Raises:
             Unauthenticated: Nobody who is known.
         """
-        if self._file is None:
+        if self.is_open:
             return ANYONE
-        self._reread()
         header = str(metadata.get("authorization", ""))
         if header:
             return self._find_token(header)
-        found = next((self._by_certificate[name] for name in certificate_names if name in self._by_certificate), None)
+        certificates = self._known.by_certificate
+        found = next((certificates[name] for name in certificate_names if name in certificates), None)
         if found is None:
             raise Unauthenticated("authorization: missing; expected metadata 'authorization: Bearer TOKEN'")
         return found
@@ -153,65 +179,62 @@ class Access:
     @property
     def knows_certificates(self) -> bool:
         """Whether some client is known by its certificate alone."""
-        return bool(self._by_certificate)
+        return bool(self._known.by_certificate)
 
     def _find_token(self, header: str) -> Client:
         """Compare with every token that there is, however early one fits: time must not tell how near a guess is."""
         token = header[len(_SCHEME) :].strip() if header.lower().startswith(_SCHEME) else ""
         digest, found = hashlib.sha256(token.encode()).digest(), None
-        for known, client in self._by_digest.items():
+        for known, client in self._known.by_digest.items():
             if hmac.compare_digest(known, digest):
                 found = client
         if found is None or not token:
             raise Unauthenticated("authorization: not the token of a client; expected 'Bearer TOKEN' with one that is")
         return found
 
-    def _look(self) -> tuple[int, int]:
-        try:
-            status = self._file.stat() if self._file else None
-        except OSError:
-            return getattr(self, "_stamp", (0, 0))
-        return (status.st_mtime_ns, status.st_ino) if status else (0, 0)
 
-    def _reread(self) -> None:
-        """Take the file again if it has changed; one that cannot be used leaves the clients as they were."""
-        stamp = self._look()
-        if stamp == self._stamp or self._file is None:
-            return
-        self._stamp = stamp
-        try:
-            self._take(_read(self._file))
-        except ValueError as error:
-            _log.error("--clients: the changed file cannot be used, the last one stays: %s", error)
-            return
-        _log.info("--clients: read again, %d clients", len(self._clients))
+def _read(file: Path, before: Mapping[str, Client]) -> _Known:
+    """Read a file of clients.
 
-    def _take(self, file: _File) -> None:
-        by_digest, by_certificate, clients = dict[bytes, Client](), dict[str, Client](), dict[str, Client]()
-        for name, entry in file.clients.items():
-            rates = entry.requests_per_second, entry.compute_seconds_per_second
-            known = self._clients.get(name)
-            quota = known.quota if known and known.quota.rates == rates else Quota(name, *rates)
-            client = clients[name] = Client(name, entry.allow, quota)
-            digests = [hashlib.sha256(token.encode()).digest() for token in entry.tokens]
-            digests += map(bytes.fromhex, entry.token_sha256)
-            if entry.certificate in by_certificate or not by_digest.keys().isdisjoint(digests):
-                raise ValueError(f"{self._file}: clients.{name}: expected tokens and a certificate of its own")
-            by_digest |= dict.fromkeys(digests, client)
-            if entry.certificate:
-                by_certificate[entry.certificate] = client
-        self._clients, self._by_digest, self._by_certificate = clients, by_digest, by_certificate
+    Args:
+        file: In TOML.
+        before: The clients until now, by name.
 
-
-def _read(file: Path) -> _File:
-    """Read a file of clients; errors are ValueErrors that hold no secret."""
+    Raises:
+        ValueError: It cannot be used; holds no secret.
+    """
     try:
-        return _File.model_validate(tomllib.loads(file.read_text(encoding="utf-8")))
+        return _index(_File.model_validate(tomllib.loads(file.read_text(encoding="utf-8"))), before)
     except OSError as error:
         raise ValueError(f"{file}: cannot be read: {error.strerror}") from error
     except tomllib.TOMLDecodeError:
         raise ValueError(f"{file}: not TOML") from None  # whose message might quote a token
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        field = ".".join(map(str, first["loc"])) or "content"
-        raise ValueError(f"{file}: {field}: {first['msg'].removeprefix('Value error, ')}") from None
+        raise ValueError(f"{file}: {explain(error, show_value=False)}") from None
+    except _NotTheirOwn as error:
+        raise ValueError(f"{file}: {error}") from None
+
+
+def _index(file: _File, before: Mapping[str, Client]) -> _Known:
+    """Make the clients of a file; whoever's rates are unchanged keeps what is left of them.
+
+    Raises:
+        _NotTheirOwn: Two clients show the same.
+    """
+    known = _Known({}, {}, {})
+    for name, entry in file.clients.items():
+        client = _client(name, entry, before.get(name))
+        digests = [hashlib.sha256(token.encode()).digest() for token in entry.tokens]
+        digests += map(bytes.fromhex, entry.token_sha256)
+        if entry.certificate in known.by_certificate or not known.by_digest.keys().isdisjoint(digests):
+            raise _NotTheirOwn(f"clients.{name}: expected tokens and a certificate of its own")
+        known.clients[name] = client
+        known.by_digest.update(dict.fromkeys(digests, client))
+        if entry.certificate:
+            known.by_certificate[entry.certificate] = client
+    return known
+
+
+def _client(name: str, entry: _Entry, before: Client | None) -> Client:
+    rates = entry.requests_per_second, entry.compute_seconds_per_second
+    return Client(name, entry.allow, before.quota if before and before.quota.rates == rates else Quota(name, *rates))

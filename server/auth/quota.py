@@ -1,4 +1,4 @@
-"""How much one client may ask: token buckets of requests and of the engine's time; access gives each client one."""
+"""How much one client may ask: token buckets of requests and of the engine's time."""
 
 import time
 from collections.abc import Callable
@@ -11,7 +11,7 @@ _BURST_SECONDS = 1.0  # what may be used at once after a pause
 class Quota:
     """What a client has left; lives in the event loop.
 
-    A request is let in while something is left of both. What it is expected to cost is held until what it cost is
+    A request is let in while something is left of both. What it is expected to cost is reserved until what it cost is
     known; time may go below nothing by one request, and then nobody is let in until it has come back.
     """
 
@@ -27,7 +27,7 @@ class Quota:
         Args:
             name: The client's, for messages.
             requests_per_second: None for no limit.
-            compute_seconds_per_second: Of all lanes together; likewise.
+            compute_seconds_per_second: Of all instances together; likewise.
             clock: Seconds.
         """
         self.rates = requests_per_second, compute_seconds_per_second
@@ -45,7 +45,7 @@ class Quota:
         self._check(self._seconds, "seconds of the engine", 0.0)
         self._requests.take(1.0)
 
-    def hold(self, seconds: float) -> None:
+    def reserve(self, seconds: float) -> None:
         """Set aside what a request is expected to take of the engine, so that a burst cannot spend a second twice.
 
         Raises:
@@ -54,9 +54,9 @@ class Quota:
         self._check(self._seconds, "seconds of the engine", 0.0)
         self._seconds.take(seconds)
 
-    def settle(self, held_seconds: float, seconds: float) -> None:
-        """Replace what was held by what the request really took, nothing where it never ran."""
-        self._seconds.take(seconds - held_seconds)
+    def charge(self, reserved_seconds: float, seconds: float) -> None:
+        """Replace what was reserved by what the request really took, nothing where it never ran."""
+        self._seconds.take(seconds - reserved_seconds)
 
     def _check(self, bucket: "_Bucket", what: str, needed: float) -> None:
         if (wait_seconds := bucket.wait_seconds(needed)) > 0:

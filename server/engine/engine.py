@@ -119,14 +119,14 @@ class Engine:
         if self._contract.family == FOREIGN:
             self._warm_up_foreign(outputs)
             return
-        self.plain.run(self._example(1, 1), outputs, wide=True)
+        self.plain.run(self._example(1, 1), outputs, all_threads=True)
         for _, graph, names in self._graphs():
             graph.cost = fit_costs(list(self._measure(graph, names)))
 
     def _warm_up_foreign(self, outputs: Sequence[str]) -> None:
         """Do what is possible where nothing is known of the inputs but their types."""
         try:
-            self.plain.run(self._example(1, 1), outputs, wide=True)
+            self.plain.run(self._example(1, 1), outputs, all_threads=True)
             self.plain.cost = fit_costs(list(self._measure(self.plain, outputs)))
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             _log.warning("%s: cannot be run on zeros to warm up: %s", self._contract.name, str(error).splitlines()[0])

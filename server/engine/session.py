@@ -72,17 +72,19 @@ class Graph:
         self._has_bfloat16 = any(value.type == _BFLOAT16_TENSOR for value in values)
 
     @property
-    def can_run_wide(self) -> bool:
+    def can_use_all_threads(self) -> bool:
         """Whether there is a session with all threads."""
         return self._wide is not None
 
-    def run(self, inputs: Mapping[str, Array], names: Sequence[str], *, wide: bool = False) -> Mapping[str, Weights]:
+    def run(
+        self, inputs: Mapping[str, Array], names: Sequence[str], *, all_threads: bool = False
+    ) -> Mapping[str, Weights]:
         """Compute one batch.
 
         Args:
             inputs: Every input of the contract, by name; all with the same number of rows.
             names: Which outputs to fetch; with none, nothing is run.
-            wide: Whether all threads may be used, since nothing else runs.
+            all_threads: Whether all may be used, since nothing else runs.
 
         Returns:
             The fetched arrays by name; those that stay on the device as DeviceArray.
@@ -91,7 +93,7 @@ class Graph:
             return {}
         if self._bound:
             return self._bound.run(inputs, names)
-        session = self._wide if wide and self._wide else self._narrow
+        session = self._wide if all_threads and self._wide else self._narrow
         if self._has_bfloat16:
             return dict(zip(names, _run_with_values(session, names, inputs), strict=True))
         return dict(zip(names, session.run(names, dict(inputs), self._options), strict=True))

@@ -1,207 +1,116 @@
-"""The way of one request behind the protocol: prepare, plan attention, compute, encode; the service calls it."""
+"""The way of one request behind the protocol: preprocess, plan its attention, compute, and account for it."""
 
-import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from concurrent.futures import Executor
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any, Generic, TypeVar
 
-from numpy.typing import NDArray
-
-from regard.v1 import types_pb2 as pb
 from server.attention.plan import AttentionPlan
-from server.attention.reduce import write_attention
-from server.attention.request import AttentionLimits, plan_attention
-from server.auth.clients import current
-from server.config import Config
-from server.engine.device_ops import Weights
-from server.inference.preprocess import Prepared, special_positions
-from server.inference.response_cache import AnswerCache
-from server.repository.loading import LoadedModel
-from server.scheduling.batch import Work, size_of
-from server.scheduling.scheduler import DEFAULT_PRIORITY, Computed, Scheduler
-from server.telemetry.logs import record
+from server.attention.planning import AttentionLimits, Positions, plan_attention
+from server.context import RpcContext, Timings
+from server.inference.preprocess import InputLimits, preprocess, special_positions
+from server.inference.request import InferenceRequest, InferenceResponse, PreparedInput
+from server.inference.response_cache import ResponseCache
+from server.inference.workers import Workers
+from server.scheduling.batch import BatchItem, Runner
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import Tracing
 
-Array = NDArray[Any]
-Result = TypeVar("Result")
-
-_ENCODE_HERE_BYTES = 64 * 2**10
-
 
 @dataclass(frozen=True)
-class Urgency:
-    """When an answer is wanted: by when, on time.monotonic() in seconds, and before whom (1 goes first)."""
-
-    deadline: float | None = None
-    priority: int = DEFAULT_PRIORITY
-
-
-@dataclass(frozen=True, eq=False)
-class Outcome:
-    """What was computed for a request, to be encoded.
+class Pipeline:
+    """Runs requests.
 
     Attributes:
-        prepared: Its input.
-        plan: What it wants of the attention; None for none.
-        outputs: By name, each [rows, ...].
-        attentions: By the tapped graph's output, float32 [rows, H, Q, K].
+        workers: For preprocessing.
+        cache: Stands before the scheduler.
+        inputs: Most of what a request may bring.
+        attention: Most of the attention that may be computed and sent.
+        metrics: Where answers are counted.
+        tracing: Where stages are told.
     """
 
-    prepared: Prepared
-    plan: AttentionPlan | None
-    outputs: Mapping[str, Array]
-    attentions: Mapping[str, Weights]
+    workers: Workers
+    cache: ResponseCache
+    inputs: InputLimits
+    attention: AttentionLimits
+    metrics: Metrics
+    tracing: Tracing
 
-
-@dataclass(frozen=True, eq=False)
-class Answer(Generic[Result]):
-    """What was made of an outcome, and how long that took."""
-
-    result: Result
-    timings: pb.Timings
-
-
-class Pipeline:
-    """Runs requests: worker threads for decoding and encoding, the scheduler for computing."""
-
-    def __init__(
-        self, config: Config, scheduler: Scheduler, workers: Executor, metrics: Metrics, tracing: Tracing
-    ) -> None:
-        self._tracing = tracing
-        self._config = config
-        self._scheduler = scheduler
-        self._cache = AnswerCache(scheduler.submit, config.cache_bytes, metrics)
-        self._workers = workers
-        self._metrics = metrics
-
-    async def run(
-        self,
-        model: LoadedModel,
-        prepare: Callable[[], Prepared],
-        outputs: tuple[str, ...],
-        encode: Callable[[Outcome], Result],
-        attention: pb.AttentionRequest | None,
-        urgency: Urgency,
-        *,
-        here: bool,
-        layer_by_layer: bool = False,
-    ) -> Answer[Result]:
-        """Answer one request.
+    @asynccontextmanager
+    async def run(self, request: InferenceRequest, context: RpcContext) -> AsyncIterator[InferenceResponse]:
+        """Compute a request; the block encodes its response, and what it takes is told as that stage.
 
         Args:
-            model: Which is asked.
-            prepare: Decodes and checks the input.
-            outputs: Names of the outputs wanted.
-            encode: Makes the protocol's answer of what was computed.
-            attention: What is wanted of the attention; None for none.
-            urgency: When the answer is wanted.
-            here: Whether to prepare on the event loop: below some size the way to a worker costs more.
-            layer_by_layer: Whether each layer of the attention has a message of its own.
+            request: What is wanted.
+            context: For whom, by when, before whom.
 
         Raises:
             ServerError: As the steps raise it.
         """
-        started_ns = time.perf_counter_ns()
+        model, started_ns = request.model, time.perf_counter_ns()
         try:
             with model.usage.request():
-                asked = (attention, urgency, started_ns)
-                return await self._run(
-                    model, prepare, outputs, encode, *asked, here=here, layer_by_layer=layer_by_layer
-                )
+                response, item = await self._compute(request, context, started_ns)
+                encoding_ns = time.perf_counter_ns()
+                yield response
+                response.timings.encode_ns = time.perf_counter_ns() - encoding_ns
         except BaseException:
-            self._metrics.observe_failure(model.name, model.version, time.perf_counter_ns() - started_ns)
+            self.metrics.observe_failure(model.name, model.version, time.perf_counter_ns() - started_ns)
             raise
+        self._tell(response, item, context, started_ns)
 
-    async def _run(
-        self,
-        model: LoadedModel,
-        prepare: Callable[[], Prepared],
-        outputs: tuple[str, ...],
-        encode: Callable[[Outcome], Result],
-        attention: pb.AttentionRequest | None,
-        urgency: Urgency,
-        started_ns: int,
-        *,
-        here: bool,
-        layer_by_layer: bool = False,
-    ) -> Answer[Result]:
-        if attention is not None:
-            current.get().require("attention", "attention")
-        prepared = prepare() if here else await self._in_worker(prepare)
-        plan = self._plan(model, prepared, attention, layer_by_layer=layer_by_layer)
-        decoded_ns = time.perf_counter_ns()
-        graph, wanted = model.engine.plain, plan.outputs if plan else ()
-        if plan and (tapped := model.engine.contributing if plan.takes_contributions else model.engine.tapped):
-            graph = tapped
-        work = Work(graph, model.contract, prepared.inputs, prepared.rows, prepared.length, outputs, wanted)
-        with model.usage.inputs(work.held_bytes):
-            computed = await self._cache.compute(work, urgency.deadline, urgency.priority)
-        encoding_ns = time.perf_counter_ns()
-        outcome = Outcome(prepared, plan, computed.results.outputs, computed.results.attentions)
-        result = await self._encode(lambda: encode(outcome), computed)
-        timings = pb.Timings(
-            decode_ns=decoded_ns - started_ns,
-            queue_ns=computed.queue_ns,
-            compute_ns=computed.compute_ns,
-            encode_ns=time.perf_counter_ns() - encoding_ns,
-            batch_size=computed.batch_size,
+    async def _compute(
+        self, request: InferenceRequest, context: RpcContext, started_ns: int
+    ) -> tuple[InferenceResponse, BatchItem]:
+        if request.attention is not None:
+            context.caller.require("attention", "attention")
+        prepared = await self.workers.decode(lambda: preprocess(request, self.inputs), request.inputs.size_bytes)
+        plan = self._plan(request, prepared)
+        decode_ns = time.perf_counter_ns() - started_ns
+        item = _make_item(request, prepared, plan, context)
+        with request.model.usage.inputs(item.held_bytes):
+            result = await self.cache.compute(item)
+        timings = Timings(decode_ns, result.queue_ns, result.compute_ns, batch_size=result.batch_size)
+        return InferenceResponse(request.model, prepared, plan, result, timings), item
+
+    def _plan(self, request: InferenceRequest, prepared: PreparedInput) -> AttentionPlan | None:
+        if request.attention is None:
+            return None
+        contract = request.model.contract
+        special = special_positions(request.model, prepared)
+        positions = Positions(prepared.rows, contract.axis_sizes(prepared.inputs), prepared.length, special)
+        return plan_attention(
+            request.attention, contract, positions, self.attention, layer_by_layer=request.layer_by_layer
         )
-        self._metrics.observe_answer(
+
+    def _tell(self, response: InferenceResponse, item: BatchItem, context: RpcContext, started_ns: int) -> None:
+        """Count an answer, and say how long its stages took."""
+        model, plan, rows = response.model, response.plan, response.prepared.rows
+        context.timings = response.timings
+        self.metrics.observe_answer(
             model.name,
             model.version,
-            work.graph_kind,
-            rows=prepared.rows,
+            item.graph_kind,
+            rows=rows,
             total_ns=time.perf_counter_ns() - started_ns,
-            timings=timings,
-            attention_bytes=plan.answer_bytes(prepared.rows) if plan else 0,
-            cached=self._config.cache_bytes > 0,
+            timings=response.timings,
+            attention_bytes=plan.answer_bytes(rows) if plan else 0,
+            cached=self.cache.is_on,
         )
-        if own := record.get():
-            own.timings = timings
-        self._tracing.stages(timings, {"regard.model": model.name, "regard.graph": work.graph_kind})
-        return Answer(result, timings)
+        attributes = {"regard.model": model.name, "regard.graph": item.graph_kind}
+        self.tracing.stages(context.span, response.timings, attributes)
 
-    async def encode_layers(
-        self, outcome: Outcome, add: Callable[[], pb.LayerAttention]
-    ) -> AsyncIterator[pb.LayerAttention]:
-        """Make the entries of an attention answer one after the other, in a worker thread; see write_attention."""
-        if outcome.plan is None:
-            return
-        layers = write_attention(outcome.plan, outcome.attentions, add, batched=outcome.prepared.source is None)
-        while (layer := await self._in_worker(lambda: next(layers, None))) is not None:
-            yield layer
 
-    async def _in_worker(self, job: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._workers, job)
-
-    async def _encode(self, job: Callable[[], Result], computed: Computed) -> Result:
-        """Encode small answers here, large ones in a worker thread: below some size the way there costs more."""
-        results = computed.results
-        size_bytes = sum(size_of(array) for array in (*results.outputs.values(), *results.attentions.values()))
-        return job() if size_bytes <= _ENCODE_HERE_BYTES else await self._in_worker(job)
-
-    def _plan(
-        self,
-        model: LoadedModel,
-        prepared: Prepared,
-        attention: pb.AttentionRequest | None,
-        *,
-        layer_by_layer: bool,
-    ) -> AttentionPlan | None:
-        if attention is None:
-            return None
-        # A sixteenth of the message is left for everything but the weights.
-        message_bytes = self._config.max_message_bytes * 15 // 16
-        limits = AttentionLimits(message_bytes, self._config.max_attention_bytes, layer_by_layer)
-        return plan_attention(
-            attention,
-            model.contract,
-            rows=prepared.rows,
-            sizes=model.contract.axis_sizes(prepared.inputs),
-            positions=prepared.length,
-            limits=limits,
-            special=special_positions(model, prepared),
-        )
+def _make_item(
+    request: InferenceRequest, prepared: PreparedInput, plan: AttentionPlan | None, context: RpcContext
+) -> BatchItem:
+    """Choose the graph that gives no more than what is wanted."""
+    engine, contract = request.model.engine, request.model.contract
+    graph: Runner = engine.plain
+    if plan and (tapped := engine.contributing if plan.takes_contributions else engine.tapped):
+        graph = tapped
+    attentions = plan.outputs if plan else ()
+    return BatchItem(
+        graph, contract, prepared.inputs, prepared.rows, prepared.length, request.outputs, attentions, context
+    )

@@ -1,4 +1,4 @@
-"""Answers kept for those who ask the same again, and shared by those who ask the same at once; the pipeline asks it.
+"""Answers kept for those who ask the same again, and shared by those who ask the same at once.
 
 Off unless the operator gives it memory: to know that two requests are the same costs a hash of every input.
 """
@@ -8,17 +8,17 @@ import hashlib
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
+from artifact.dtypes import Array
 from server.engine.device_ops import Weights
 from server.errors import DeadlinePassed, ServerError
-from server.scheduling.batch import Array, Results, Work, size_of
-from server.scheduling.scheduler import Computed
+from server.scheduling.batch import BatchItem, Result
 from server.telemetry.metrics import Metrics
 
-Submit = Callable[[Work, float | None, int], Awaitable[Computed]]
+Submit = Callable[[BatchItem], Awaitable[Result]]
 Key = tuple[object, tuple[str, ...], tuple[str, ...], bytes]
 
 _DIGEST_BYTES = 16
@@ -29,12 +29,12 @@ _ENTRY_BYTES = 1024  # what a kept answer takes besides its arrays, generously
 class _Flight:
     """A request being computed, and how many wait for it."""
 
-    task: asyncio.Task[Computed]
+    task: asyncio.Task[Result]
     priority: int
     waiting: int = 0
 
 
-class AnswerCache:
+class ResponseCache:
     """Stands before the scheduler; lives in the event loop. The answer used longest ago makes room for a new one."""
 
     def __init__(self, submit: Submit, max_bytes: int, metrics: Metrics) -> None:
@@ -48,38 +48,45 @@ class AnswerCache:
         self._submit = submit
         self._max_bytes = max_bytes
         self._metrics = metrics
-        self._kept: OrderedDict[Key, Computed] = OrderedDict()
+        self._kept: OrderedDict[Key, Result] = OrderedDict()
         self._held_bytes = 0
         self._flights: dict[Key, _Flight] = {}
         metrics.cache_bytes.set_function(lambda: float(self._held_bytes))
 
-    async def compute(self, work: Work, deadline: float | None, priority: int) -> Computed:
+    @property
+    def is_on(self) -> bool:
+        """Whether anything is kept or shared."""
+        return self._max_bytes > 0
+
+    async def compute(self, item: BatchItem) -> Result:
         """Answer from memory, from a request for the same that is on its way, or by computing.
 
-        Args and errors are Scheduler.submit's. What comes from memory took no time and had no batch.
+        Errors are Scheduler.submit's. What comes from memory took no time and had no batch.
         """
-        if not self._max_bytes:
-            return await self._submit(work, deadline, priority)
-        key = _key_of(work)
+        if not self.is_on:
+            return await self._submit(item)
+        key = _key_of(item)
         if key in self._kept:
             self._kept.move_to_end(key)
             self._metrics.cache_lookups.labels("hit").inc()
             return self._kept[key]
         flight = self._flights.get(key)
-        if flight and flight.priority <= priority:
+        if flight and flight.priority <= item.priority:
             self._metrics.cache_lookups.labels("joined").inc()
             try:
-                return await self._wait(flight, deadline)
+                return await self._wait(key, flight, item.context.deadline)
             except ServerError:  # of the other's deadline, or refused with it: this one has its own chance
-                return await self._submit(work, deadline, priority)
+                return await self._submit(item)
         self._metrics.cache_lookups.labels("miss").inc()
-        task = asyncio.ensure_future(self._submit(work, deadline, priority))
-        flight = self._flights[key] = _Flight(task, priority)
-        task.add_done_callback(lambda done: self._land(key, flight, done))
-        return await self._wait(flight, None)
+        return await self._wait(key, self._start(key, item), None)
 
-    async def _wait(self, flight: _Flight, deadline: float | None) -> Computed:
-        """Wait for a flight; whoever leaves last calls it off."""
+    def _start(self, key: Key, item: BatchItem) -> _Flight:
+        flight = self._flights[key] = _Flight(asyncio.ensure_future(self._submit(item)), item.priority)
+        flight.task.add_done_callback(lambda done: self._land(key, flight, done))
+        return flight
+
+    async def _wait(self, key: Key, flight: _Flight, deadline: float | None) -> Result:
+        """Wait for a flight; whoever leaves last calls it off, and then nobody may join it any more."""
         flight.waiting += 1
         try:
             async with asyncio.timeout_at(_on_loop(deadline)):
@@ -89,25 +96,27 @@ class AnswerCache:
         finally:
             flight.waiting -= 1
             if not flight.waiting:
+                self._forget(key, flight)
                 flight.task.cancel()
 
-    def _land(self, key: Key, flight: _Flight, done: asyncio.Task[Computed]) -> None:
+    def _forget(self, key: Key, flight: _Flight) -> None:
         if self._flights.get(key) is flight:
             del self._flights[key]
+
+    def _land(self, key: Key, flight: _Flight, done: asyncio.Task[Result]) -> None:
+        self._forget(key, flight)
         if not done.cancelled() and not done.exception():
             self._keep(key, done.result())
 
-    def _keep(self, key: Key, computed: Computed) -> None:
-        results = computed.results
-        size_bytes = _size_bytes(results)
+    def _keep(self, key: Key, result: Result) -> None:
+        size_bytes = _held_bytes(result)
         if size_bytes > self._max_bytes or key in self._kept:
             return
-        own = Results(_copy(results.outputs), _copy(results.attentions))
-        self._kept[key] = replace(computed, results=own, queue_ns=0, compute_ns=0, batch_size=0)
+        self._kept[key] = Result(_copy(result.outputs), _copy(result.attentions))
         self._held_bytes += size_bytes
         while self._held_bytes > self._max_bytes:
             _, oldest = self._kept.popitem(last=False)
-            self._held_bytes -= _size_bytes(oldest.results)
+            self._held_bytes -= _held_bytes(oldest)
 
 
 def _on_loop(deadline: float | None) -> float | None:
@@ -116,21 +125,21 @@ def _on_loop(deadline: float | None) -> float | None:
     return None if deadline is None else loop.time() + deadline - time.monotonic()
 
 
-def _key_of(work: Work) -> Key:
+def _key_of(item: BatchItem) -> Key:
     digest = hashlib.blake2b(digest_size=_DIGEST_BYTES)
-    for name in sorted(work.inputs):
-        array = work.inputs[name]
+    for name in sorted(item.inputs):
+        array = item.inputs[name]
         digest.update(f"{name} {array.dtype} {array.shape} ".encode())
         if array.dtype.kind == "O":
             for element in array.reshape(-1):
                 digest.update(f"{len(element)} {element}".encode())
         else:
             digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
-    return work.graph.token, work.outputs, work.attentions, digest.digest()
+    return item.graph.token, item.outputs, item.attentions, digest.digest()
 
 
-def _size_bytes(results: Results) -> int:
-    return _ENTRY_BYTES + sum(size_of(array) for array in (*results.outputs.values(), *results.attentions.values()))
+def _held_bytes(result: Result) -> int:
+    return _ENTRY_BYTES + result.size_bytes
 
 
 def _copy(arrays: Mapping[str, Weights]) -> dict[str, Array]:

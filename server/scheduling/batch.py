@@ -1,5 +1,6 @@
-"""What a request needs computed, how requests are joined into a batch, how its results are parted."""
+"""What a request needs computed; how requests are collated to a batch, and its results split."""
 
+import asyncio
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,13 +8,17 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from artifact.contract import SEQUENCE_AXIS, AttentionContract, Contract
+from artifact.dtypes import Array
+from server.context import RpcContext
 from server.engine.cost import CostModel
 from server.engine.device_ops import Weights
+from server.errors import InternalFault
+from server.telemetry.timings import NO_TIME, BatchTimes
 
-Array = NDArray[Any]
+# A place in the queue: priority, due, arrived.
+Order = tuple[int, float, float]
 GraphKind = Literal["plain", "tapped", "contributions"]
 
 _BYTES_PER_WEIGHT = 4
@@ -31,11 +36,11 @@ class Runner(Protocol):
 
     @property
     def cost(self) -> CostModel:
-        """What a run costs on one lane."""
+        """What a run costs on one instance."""
         ...
 
     @property
-    def can_run_wide(self) -> bool:
+    def can_use_all_threads(self) -> bool:
         """Whether a run that has the machine to itself can use all of it."""
         ...
 
@@ -44,7 +49,9 @@ class Runner(Protocol):
         """Stands for this graph in keys, without keeping it in memory."""
         ...
 
-    def run(self, inputs: Mapping[str, Array], names: Sequence[str], *, wide: bool = False) -> Mapping[str, Weights]:
+    def run(
+        self, inputs: Mapping[str, Array], names: Sequence[str], *, all_threads: bool = False
+    ) -> Mapping[str, Weights]:
         """See Graph.run."""
         ...
 
@@ -64,9 +71,9 @@ class BatchLimits:
     attention_bytes: int
 
 
-@dataclass(frozen=True, eq=False)
-class Work:
-    """What one request needs computed.
+@dataclass(eq=False, slots=True)
+class BatchItem:
+    """What one request needs computed, and its place in the queue.
 
     Attributes:
         graph: The model's plain graph, or with attention its tapped one.
@@ -76,6 +83,14 @@ class Work:
         length: Positions of a row: tokens, or patches and class token.
         outputs: Names of the ordinary outputs wanted.
         attentions: Names of the attention outputs wanted.
+        context: Of the request.
+        due: When it should be computed at the latest, in seconds; orders requests of one priority.
+        arrived: When it came to the queue, in seconds.
+        expires: When its caller does not want it any more, in seconds.
+        estimate_seconds: How long its answer was expected to take when it came.
+        reserved_seconds: What of the engine's time is reserved of its caller's quota.
+        reply: Its result; None where nobody waits for one.
+        held_bytes: Memory that it holds while it waits.
     """
 
     graph: Runner
@@ -85,11 +100,27 @@ class Work:
     length: int
     outputs: tuple[str, ...]
     attentions: tuple[str, ...] = ()
+    context: RpcContext = field(default_factory=RpcContext)
+    due: float = math.inf
+    arrived: float = 0.0
+    expires: float = math.inf
+    estimate_seconds: float = 0.0
+    reserved_seconds: float = 0.0
+    reply: "asyncio.Future[Result] | None" = None
+    held_bytes: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.held_bytes = sum(size_of(array) for array in self.inputs.values())
 
     @property
-    def held_bytes(self) -> int:
-        """Memory that the request holds while it waits."""
-        return sum(size_of(array) for array in self.inputs.values())
+    def priority(self) -> int:
+        """1 is served first."""
+        return self.context.priority
+
+    @property
+    def order(self) -> Order:
+        """Its place among others: priority, due, arrived."""
+        return self.context.priority, self.due, self.arrived
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -108,7 +139,7 @@ class Work:
             return "plain"
         return "contributions" if self.attentions[0] in self.contract.contributions else "tapped"
 
-    def may_join(self, other: "Work") -> bool:
+    def may_share(self, other: "BatchItem") -> bool:
         """Whether both, for one graph, may share a run."""
         return self.contract.batched and self.shape == other.shape
 
@@ -120,16 +151,62 @@ class Work:
             name: layer for layer in layers for name in (layer.output, layer.contribution) if name in self.attentions
         }
 
+    def charge(self, seconds: float = 0.0) -> None:
+        """Charge the caller for what was computed, whether or not it still waits."""
+        self.context.caller.quota.charge(self.reserved_seconds, seconds)
 
-@dataclass(frozen=True, eq=False)
-class Results:
-    """One request's part of a batch, padding cut off: ordinary and attention outputs by name, each [rows, ...].
 
-    Only attention may lie on a device.
+@dataclass(eq=False, slots=True)
+class Batch:
+    """Requests that run together.
+
+    Attributes:
+        items: At least one.
+        instances: How many instances it occupies.
+        started: When it began, on time.monotonic(), in seconds.
+        ends: When it should end, likewise.
+        outcomes: Once it has run, what became of each item, in their order.
+        times: Likewise, how long its steps took.
+    """
+
+    items: Sequence[BatchItem]
+    instances: int
+    started: float
+    ends: float
+    outcomes: "Sequence[Outcome]" = ()
+    times: BatchTimes = NO_TIME
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every request was computed, and in one run."""
+        return all(isinstance(outcome, Result) for outcome in self.outcomes)
+
+
+@dataclass(eq=False, slots=True)
+class Result:
+    """One request's part of a batch, padding cut off.
+
+    Attributes:
+        outputs: Ordinary outputs by name, each [rows, ...].
+        attentions: Attention outputs, likewise; only these may lie on a device.
+        queue_ns: How long it waited.
+        compute_ns: How long its batch took.
+        batch_size: How many rows shared the batch.
     """
 
     outputs: Mapping[str, Any]
     attentions: Mapping[str, Weights]
+    queue_ns: int = 0
+    compute_ns: int = 0
+    batch_size: int = 0
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all its arrays."""
+        return sum(size_of(array) for array in (*self.outputs.values(), *self.attentions.values()))
+
+
+Outcome = Result | InternalFault
 
 
 @dataclass(frozen=True)
@@ -143,20 +220,20 @@ class Load:
     axis_sizes: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, works: Sequence[Work]) -> "Load":
+    def of(cls, items: Sequence[BatchItem]) -> "Load":
         """Add up a batch."""
         load = cls()
-        for work in works:
-            load = load.with_one_more(work)
+        for item in items:
+            load = load.with_one_more(item)
         return load
 
-    def with_one_more(self, work: Work) -> "Load":
+    def with_one_more(self, item: BatchItem) -> "Load":
         """Return what it amounts to with one request more."""
         layers, sizes = self.layers_fetched, self.axis_sizes
-        if not layers.keys() >= set(work.attentions):
-            layers, sizes = {**layers, **work.layers_fetched}, work.contract.axis_sizes(work.inputs)
-        rows, tokens = self.rows + work.rows, self.tokens + work.rows * work.length
-        return Load(rows, tokens, max(self.longest, work.length), layers, sizes)
+        if not layers.keys() >= set(item.attentions):
+            layers, sizes = {**layers, **item.layers_fetched}, item.contract.axis_sizes(item.inputs)
+        rows, tokens = self.rows + item.rows, self.tokens + item.rows * item.length
+        return Load(rows, tokens, max(self.longest, item.length), layers, sizes)
 
     def fits(self, limits: BatchLimits) -> bool:
         """Whether a batch may be that large."""
@@ -177,90 +254,75 @@ class Load:
         return 1 - self.tokens / (self.rows * self.longest)
 
 
-@dataclass(frozen=True)
-class BatchTimes:
-    """Nanoseconds of joining requests, running the graph, and parting the results."""
-
-    join_ns: int
-    run_ns: int
-    part_ns: int
-
-    @property
-    def total_ns(self) -> int:
-        """All three."""
-        return self.join_ns + self.run_ns + self.part_ns
-
-    def __add__(self, other: "BatchTimes") -> "BatchTimes":
-        return BatchTimes(self.join_ns + other.join_ns, self.run_ns + other.run_ns, self.part_ns + other.part_ns)
-
-
-def run_batch(batch: Sequence[Work], *, wide: bool = False) -> tuple[list[Results], BatchTimes]:
+def run_batch(items: Sequence[BatchItem], *, all_threads: bool = False) -> tuple[list[Result], BatchTimes]:
     """Compute requests of one graph together; returns their results in the same order, and how long it took."""
-    names = sorted({name for work in batch for name in (*work.outputs, *work.attentions)})
+    names = sorted({name for item in items for name in (*item.outputs, *item.attentions)})
     began_ns = time.perf_counter_ns()
-    joined = join(batch)
-    joined_ns = time.perf_counter_ns()
-    fetched = batch[0].graph.run(joined, names, wide=wide)
+    collated = collate(items)
+    collated_ns = time.perf_counter_ns()
+    fetched = items[0].graph.run(collated, names, all_threads=all_threads)
     ran_ns = time.perf_counter_ns()
-    results = part(batch, fetched)
-    times = BatchTimes(joined_ns - began_ns, ran_ns - joined_ns, time.perf_counter_ns() - ran_ns)
+    results = split(items, fetched)
+    times = BatchTimes(collated_ns - began_ns, ran_ns - collated_ns, time.perf_counter_ns() - ran_ns)
     return results, times
 
 
-def join(batch: Sequence[Work]) -> dict[str, Array]:
+def collate(items: Sequence[BatchItem]) -> dict[str, Array]:
     """Put the rows of all requests into one array an input, the sequence axis padded to the longest; one copy.
 
     A single request's arrays are passed on as they are.
     """
-    if len(batch) == 1:
-        return dict(batch[0].inputs)
-    rows, longest = sum(work.rows for work in batch), max(work.length for work in batch)
-    joined = {}
-    for spec in batch[0].contract.inputs:
-        template = batch[0].inputs[spec.name]
+    if len(items) == 1:
+        return dict(items[0].inputs)
+    rows, longest = sum(item.rows for item in items), max(item.length for item in items)
+    collated = {}
+    for spec in items[0].contract.inputs:
+        template = items[0].inputs[spec.name]
         shape = [
             longest if axis == SEQUENCE_AXIS else size for axis, size in zip(spec.axes, template.shape, strict=True)
         ]
         array = np.full((rows, *shape[1:]), spec.pad_value, dtype=template.dtype)
         start = 0
-        for work in batch:
-            source = work.inputs[spec.name]
-            array[(slice(start, start + work.rows), *map(slice, source.shape[1:]))] = source
-            start += work.rows
-        joined[spec.name] = array
-    return joined
+        for item in items:
+            source = item.inputs[spec.name]
+            array[(slice(start, start + item.rows), *map(slice, source.shape[1:]))] = source
+            start += item.rows
+        collated[spec.name] = array
+    return collated
 
 
-def _check_rows(batch: Sequence[Work], fetched: Mapping[str, Weights]) -> None:
-    rows = sum(work.rows for work in batch)
+def _check_rows(items: Sequence[BatchItem], fetched: Mapping[str, Weights]) -> None:
+    rows = sum(item.rows for item in items)
     for name, array in fetched.items():
         if array.shape[:1] != (rows,):
             raise ValueError(f"output {name} has the shape {array.shape} for {rows} rows")
 
 
-def _own_part(axes: Sequence[int | str | None], length: slice) -> Iterator[slice]:
+def _own_share(axes: Sequence[int | str | None], length: slice) -> Iterator[slice]:
     """Cut padding off every axis behind the batch."""
     return (length if axis == SEQUENCE_AXIS else slice(None) for axis in axes[1:])
 
 
-def part(batch: Sequence[Work], fetched: Mapping[str, Weights]) -> list[Results]:
+def split(items: Sequence[BatchItem], fetched: Mapping[str, Weights]) -> list[Result]:
     """Give each request its rows, cut to its own length; views, not copies."""
-    contract = batch[0].contract
+    contract = items[0].contract
     if not contract.batched:
-        work = batch[0]
+        only = items[0]
         return [
-            Results({name: fetched[name] for name in work.outputs}, {name: fetched[name] for name in work.attentions})
+            Result({name: fetched[name] for name in only.outputs}, {name: fetched[name] for name in only.attentions})
         ]
-    _check_rows(batch, fetched)
+    _check_rows(items, fetched)
     ragged = any(SEQUENCE_AXIS in spec.axes for spec in contract.inputs)
     axes_of = {spec.name: spec.axes for spec in contract.outputs}
     attention_axes = contract.attention_axes
     results, start = [], 0
-    for work in batch:
-        rows = slice(start, start + work.rows)
-        length = slice(work.length) if ragged else slice(None)
-        outputs = {name: fetched[name][(rows, *_own_part(axes_of[name], length))] for name in work.outputs}
-        attentions = {name: fetched[name][(rows, *_own_part(attention_axes[name], length))] for name in work.attentions}
-        results.append(Results(outputs, attentions))
-        start += work.rows
+    for item in items:
+        rows = slice(start, start + item.rows)
+        length = slice(item.length) if ragged else slice(None)
+        outputs = {name: fetched[name][(rows, *_own_share(axes_of[name], length))] for name in item.outputs}
+        attentions = {
+            name: fetched[name][(rows, *_own_share(attention_axes[name], length))] for name in item.attentions
+        }
+        results.append(Result(outputs, attentions))
+        start += item.rows
     return results

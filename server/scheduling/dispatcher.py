@@ -1,7 +1,7 @@
-"""The engine's lanes: threads that cut batches from the queue and run them; the scheduler fills it and takes results.
+"""The engine's instances: threads that cut batches from the queue and run them.
 
-A lane that has ended a run takes the next batch by itself: the way through the event loop, which is busy with answers
-just then, would leave the lane idle for a tenth of the time (docs/decisions.md, Scheduling).
+An instance that has ended a run takes the next batch by itself: the way through the event loop, which is busy with
+answers just then, would leave it idle for a tenth of the time (docs/decisions.md, Scheduling).
 """
 
 import logging
@@ -9,99 +9,66 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Generic
 
 from server.errors import InternalFault
-from server.scheduling.batch import BatchLimits, BatchTimes, Load, Results, Work, run_batch
-from server.scheduling.fair_queue import Entry, Order, Queue, Reply
+from server.scheduling.batch import Batch, BatchItem, BatchLimits, Order, Outcome, run_batch
+from server.scheduling.fair_queue import FairQueue
+from server.telemetry.timings import BatchTimes
 
 _log = logging.getLogger(__name__)
 
-Outcome = Results | InternalFault
-
-
-@dataclass(frozen=True, eq=False)
-class Run(Generic[Reply]):
-    """A batch that runs.
-
-    Attributes:
-        batch: At least one request.
-        lanes: How many lanes it occupies.
-        started: When it began, on time.monotonic(), in seconds.
-        ends: When it should end, likewise.
-    """
-
-    batch: Sequence[Entry[Reply]]
-    lanes: int
-    started: float
-    ends: float
-
-
-@dataclass(frozen=True, eq=False)
-class Finished(Generic[Reply]):
-    """A batch that has run: what became of each request, in the batch's order; times in nanoseconds."""
-
-    batch: Sequence[Entry[Reply]]
-    outcomes: Sequence[Outcome]
-    load: Load
-    started_ns: int
-    times: BatchTimes
-
-    @property
-    def whole(self) -> bool:
-        """Whether every request was computed, and in one run."""
-        return all(isinstance(outcome, Results) for outcome in self.outcomes)
-
 
 @dataclass(frozen=True)
-class _Company:
-    """Whom a lane that has just become free expects: so many rows, until then."""
+class _Window:
+    """What an instance that has just become free waits for: so many rows, until then."""
 
     rows: int
     until: float
 
 
-class Dispatcher(Generic[Reply]):
-    """Queue and lanes, behind one lock; every method may be called from any thread."""
+class Dispatcher:
+    """Queue and instances, behind one lock; every method may be called from any thread."""
 
     def __init__(
         self,
         limits: BatchLimits,
-        lanes: int,
+        instances: int,
         delay_seconds: float,
-        finish: Callable[[Finished[Reply]], None],
-        expire: Callable[[Entry[Reply]], None],
+        finish: Callable[[Batch], None],
+        expire: Callable[[BatchItem], None],
     ) -> None:
-        """Make a dispatcher that has not started; `lost` says why a lane has ended that should not have.
+        """Make a dispatcher that has not started; `lost` says why an instance has ended that should not have.
 
         Args:
             limits: A batch's.
-            lanes: Batches that run at a time.
-            delay_seconds: How long the first of a batch that is not full waits for company, though a lane is free.
-            finish: Takes what has run; called in a lane's thread.
+            instances: Batches that run at a time.
+            delay_seconds: How long the first of a batch that is not full waits for others, though an instance is free.
+            finish: Takes what has run; called in an instance's thread.
             expire: Takes a request that was dropped since its deadline had passed; likewise.
         """
         self._limits = limits
-        self._lanes = lanes
+        self._instances = instances
         self._delay_seconds = delay_seconds
         self._finish = finish
         self._expire = expire
-        self._queue: Queue[Reply] = Queue(limits)
-        self._idle_lanes = lanes
-        self._running: list[Run[Reply]] = []
-        self._company = _Company(rows=0, until=0.0)
+        self._queue: FairQueue = FairQueue(limits)
+        self._idle_instances = instances
+        self._running: list[Batch] = []
+        self._window = _Window(rows=0, until=0.0)
         self._closing = False
         self.lost = ""
         self._ready = threading.Condition()
-        self._threads = [threading.Thread(target=self._work, name=f"lane_{i}", daemon=True) for i in range(lanes)]
+        self._threads = [
+            threading.Thread(target=self._work, name=f"instance_{i}", daemon=True) for i in range(instances)
+        ]
 
     def start(self) -> None:
-        """Start the lanes."""
+        """Start the instances."""
         for thread in self._threads:
             thread.start()
 
     def close(self, limit_seconds: float | None = None) -> bool:
-        """Run what waits, then stop; blocks until then, or so long. Returns whether every lane has ended."""
+        """Run what waits, then stop; blocks until then, or so long. Returns whether every instance has ended."""
         with self._ready:
             self._closing = True
             self._ready.notify_all()
@@ -118,71 +85,68 @@ class Dispatcher(Generic[Reply]):
         """Bytes of the inputs of what waits."""
         return self._queue.held_bytes
 
-    def add(self, entry: Entry[Reply]) -> bool:
-        """Queue a request; returns whether a lane is free, which `wake` would let look at it."""
+    def add(self, item: BatchItem) -> bool:
+        """Queue a request; returns whether an instance is free, which `wake` would let look at it."""
         with self._ready:
-            self._queue.add(entry)
-            return self._idle_lanes > 0
+            self._queue.add(item)
+            return self._idle_instances > 0
 
-    def remove(self, entry: Entry[Reply]) -> bool:
+    def remove(self, item: BatchItem) -> bool:
         """Take a request out, its caller having gone; False where it does not wait any more."""
         with self._ready:
-            return self._queue.remove(entry)
+            return self._queue.remove(item)
 
-    def clear(self) -> list[Entry[Reply]]:
+    def clear(self) -> list[BatchItem]:
         """Take out everything that waits."""
         with self._ready:
             waiting = list(self._queue)
-            for entry in waiting:
-                self._queue.remove(entry)
+            for item in waiting:
+                self._queue.remove(item)
             return waiting
 
-    def wait_seconds(self, work: Work, order: Order, *, exactly: bool = False) -> float:
+    def wait_seconds(self, item: BatchItem, order: Order, *, exactly: bool = False) -> float:
         """Estimate the seconds until a request would be answered if it were queued now; see Queue.wait_seconds."""
         with self._ready:
-            own_seconds = self._queue.run_seconds(work)
-            if self._idle_lanes and not len(self._queue):
+            own_seconds = self._queue.run_seconds(item)
+            if self._idle_instances and not len(self._queue):
                 return own_seconds
             now = time.monotonic()
-            running = sum(run.lanes * max(run.ends - now, 0.0) for run in self._running)
-            waiting = self._queue.wait_seconds(work, order, exactly=exactly)
-            return (running + waiting) / self._lanes + own_seconds
+            running = sum(run.instances * max(run.ends - now, 0.0) for run in self._running)
+            waiting = self._queue.wait_seconds(item, order, exactly=exactly)
+            return (running + waiting) / self._instances + own_seconds
 
     def backlog_seconds(self) -> float:
         """Estimate the seconds until everything that waits now has begun."""
         with self._ready:
-            return self._queue.backlog_seconds() / self._lanes
+            return self._queue.backlog_seconds() / self._instances
 
     def wake(self) -> None:
-        """Let a free lane look at the queue; it wakes the next if it leaves something."""
+        """Let a free instance look at the queue; it wakes the next if it leaves something."""
         with self._ready:
             self._ready.notify()
 
-    def running(self) -> list[Run[Reply]]:
+    def running(self) -> list[Batch]:
         """Return the batches that run now."""
         with self._ready:
             return list(self._running)
 
     def _work(self) -> None:
-        """What a lane does all its life; should it end before its time, the watchdog learns why."""
+        """What an instance does all its life; should it end before its time, the watchdog learns why."""
         try:
             self._run_batches()
         except BaseException as error:
-            _log.critical("a lane of the engine has ended", exc_info=True)
-            self.lost = f"a lane of the engine has ended: {error!r}"
+            _log.critical("an instance of the engine has ended", exc_info=True)
+            self.lost = f"an instance of the engine has ended: {error!r}"
 
     def _run_batches(self) -> None:
-        while run := self._take():
-            started_ns = time.perf_counter_ns()
-            works = [entry.work for entry in run.batch]
-            outcomes, times = _compute(works, wide=run.lanes > 1)
-            finished = Finished(run.batch, outcomes, Load.of(works), started_ns, times)
-            self._finish(finished)
-            self._end(run, finished)
-            del run, works, outcomes, finished  # what waits for the next batch must not keep an unloaded model
+        while batch := self._take():
+            batch.outcomes, batch.times = _compute(batch.items, all_threads=batch.instances > 1)
+            self._finish(batch)
+            self._end(batch)
+            del batch  # what waits for the next batch must not keep an unloaded model
 
-    def _take(self) -> Run[Reply] | None:
-        """Wait for a batch's time; None where the lane may stop."""
+    def _take(self) -> Batch | None:
+        """Wait for a batch's time; None where the instance may stop."""
         with self._ready:
             while True:
                 self._drop_expired()
@@ -193,61 +157,61 @@ class Dispatcher(Generic[Reply]):
                     return None
                 self._ready.wait(wait_seconds)
 
-    def _begin(self) -> Run[Reply]:
-        all_idle = self._idle_lanes == self._lanes
-        batch = self._queue.take(self._idle_lanes, wide=all_idle)
-        alone = all_idle and not len(self._queue) and batch[0].work.graph.can_run_wide
+    def _begin(self) -> Batch:
+        all_idle = self._idle_instances == self._instances
+        items = self._queue.take(self._idle_instances, all_threads=all_idle)
+        alone = all_idle and not len(self._queue) and items[0].graph.can_use_all_threads
         now = time.monotonic()
-        run = Run(batch, self._lanes if alone else 1, now, now + self._queue.batch_seconds(batch))
-        self._running.append(run)
-        self._idle_lanes -= run.lanes
-        if self._idle_lanes and len(self._queue):
+        batch = Batch(items, self._instances if alone else 1, now, now + self._queue.batch_seconds(items))
+        self._running.append(batch)
+        self._idle_instances -= batch.instances
+        if self._idle_instances and len(self._queue):
             self._ready.notify()
-        return run
+        return batch
 
-    def _end(self, run: Run[Reply], finished: Finished[Reply]) -> None:
+    def _end(self, batch: Batch) -> None:
         with self._ready:
-            self._running.remove(run)
-            self._idle_lanes += run.lanes
-            if run.lanes == 1:
-                self._queue.learn(run.batch, finished.times.total_ns / 1e9, whole=finished.whole)
-            expected_rows = min(finished.load.rows, self._limits.rows)
-            until = time.monotonic() + self._queue.fixed_seconds(run.batch[0].work)
-            self._company = _Company(expected_rows, until)
+            self._running.remove(batch)
+            self._idle_instances += batch.instances
+            if batch.instances == 1:
+                self._queue.learn(batch.items, batch.times.total_ns / 1e9, whole=batch.is_whole)
+            expected_rows = min(sum(item.rows for item in batch.items), self._limits.rows)
+            until = time.monotonic() + self._queue.fixed_seconds(batch.items[0])
+            self._window = _Window(expected_rows, until)
 
     def _wait_seconds(self) -> float | None:
-        """Say how long a lane waits before it cuts a batch: 0 for not at all, None until it is woken.
+        """Say how long an instance waits before it cuts a batch: 0 for not at all, None until it is woken.
 
-        While other lanes work, a lane waits where company is near, and never longer than a run's fixed cost, which is
-        what company saves: for another lane that is about to end, to share what waits with it; for as many rows as the
-        lane has just answered, since their callers are likely to come back at once. An engine that is idle waits only
-        where the operator asked for a delay.
+        While others work, it waits for what is near, and never longer than a run's fixed cost, which is what sharing a
+        run saves: for another instance that is about to end, to share what waits with it; for as many rows as it has
+        just answered, since their callers are likely to come back at once. An engine that is idle waits only where the
+        operator asked for a delay.
         """
-        if not self._idle_lanes or not len(self._queue):
+        if not self._idle_instances or not len(self._queue):
             return None
-        until, company = 0.0, self._company
+        until, window = 0.0, self._window
         if self._running:
             next_end = min(run.ends for run in self._running)
-            if self._queue.rows < company.rows or next_end < company.until:
-                until = company.until
+            if self._queue.rows < window.rows or next_end < window.until:
+                until = window.until
         if self._delay_seconds and self._queue.rows < self._limits.rows and not self._closing:
-            until = max(until, min(entry.arrived for entry in self._queue) + self._delay_seconds)
+            until = max(until, min(item.arrived for item in self._queue) + self._delay_seconds)
         return max(until - time.monotonic(), 0.0)
 
     def _drop_expired(self) -> None:
-        for entry in self._queue.drop_expired(time.monotonic()):
-            self._expire(entry)
+        for item in self._queue.drop_expired(time.monotonic()):
+            self._expire(item)
 
 
-def _compute(works: Sequence[Work], *, wide: bool) -> tuple[Sequence[Outcome], BatchTimes]:
+def _compute(items: Sequence[BatchItem], *, all_threads: bool) -> tuple[Sequence[Outcome], BatchTimes]:
     """Run a batch. Should it fail, each request runs alone: only the guilty one fails. All of it takes its time."""
     began_ns = time.perf_counter_ns()
     try:
-        return run_batch(works, wide=wide)
+        return run_batch(items, all_threads=all_threads)
     except Exception:
-        _log.exception("a batch of %d requests of %s failed", len(works), works[0].contract.name)
+        _log.exception("a batch of %d requests of %s failed", len(items), items[0].contract.name)
         times = BatchTimes(0, time.perf_counter_ns() - began_ns, 0)
-        if len(works) == 1:
+        if len(items) == 1:
             return [InternalFault()], times
-    alone = [_compute([work], wide=wide) for work in works]
+    alone = [_compute([item], all_threads=all_threads) for item in items]
     return [outcome for outcomes, _ in alone for outcome in outcomes], sum((own for _, own in alone), times)

@@ -1,28 +1,25 @@
-"""Admits requests, waits for the lanes to compute them, and answers; the service submits.
+"""Admits requests, waits for the instances to compute them, and answers.
 
-It is work-conserving: a free lane starts at once with what is queued, and nobody waits on a timer unless the operator
-asks for a delay. A request whose caller hung up, or whose deadline passed, is never computed.
+It is work-conserving: a free instance starts at once with what is queued, and nobody waits on a timer unless the
+operator asks for a delay. A request whose caller hung up, or whose deadline passed, is never computed.
 """
 
 import asyncio
 import math
 import time
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from server.auth.clients import Client, current
 from server.errors import DeadlinePassed, Reason, ServerError, ShuttingDown, TooBusy
-from server.scheduling.batch import BatchLimits, Results, Work
-from server.scheduling.dispatcher import Dispatcher, Finished
-from server.scheduling.fair_queue import Entry
+from server.scheduling.batch import Batch, BatchItem, BatchLimits, Load, Result
+from server.scheduling.dispatcher import Dispatcher
+from server.scheduling.estimate import LatencyQuantile
 from server.scheduling.watchdog import watch_engine
 from server.telemetry.metrics import Metrics
-from server.telemetry.tracing import Tracing, current_context
+from server.telemetry.tracing import Tracing
 
-DEFAULT_PRIORITY, LAST_PRIORITY = 2, 3
 _RETRY_SECONDS = (0.01, 10.0)  # shortest and longest hint
 _FULL_SHARE = 0.5  # of what waits should be gone when those who were refused come back
-_SLOWEST, _STEP, _MOST_FACTOR, _LONG_SHARE = 0.01, 0.05, 3.0, 0.25  # see Margin
 
 
 @dataclass(frozen=True)
@@ -40,60 +37,14 @@ class Admission:
     seconds: float
 
 
-@dataclass(frozen=True, eq=False)
-class Computed:
-    """What a request gets back: its results, how long it waited and ran, and how many rows shared the batch."""
-
-    results: Results
-    queue_ns: int
-    compute_ns: int
-    batch_size: int
-
-
-@dataclass(frozen=True, eq=False)
-class _Reply:
-    future: asyncio.Future[Computed]
-    arrived_ns: int
-    estimate_seconds: float
-    trace: Any
-    client: Client
-    held_seconds: float
-
-    def settle(self, seconds: float = 0.0) -> None:
-        """Charge the client for what was computed, whether or not it still waits."""
-        self.client.quota.settle(self.held_seconds, seconds)
-
-
-class Margin:
-    """How many times longer than estimated the slowest hundredth of answers take, learned from every answer.
-
-    A quantile that is followed by small steps: up where an answer took longer, down by a hundredth where it did not
-    (Robbins and Monro 1951). Short waits teach nothing about long ones and are left out.
-    """
-
-    def __init__(self, limit_seconds: float) -> None:
-        self._worth_seconds = limit_seconds * _LONG_SHARE
-        self.factor = 1.0
-
-    def learn(self, estimate_seconds: float, seconds: float) -> None:
-        """Compare an estimate with what came."""
-        if estimate_seconds < self._worth_seconds:
-            return
-        step = _STEP * (_SLOWEST if seconds <= estimate_seconds * self.factor else _SLOWEST - 1)
-        self.factor = min(max(self.factor - step, 1.0), _MOST_FACTOR)
-
-
-_Entry = Entry[_Reply]
-
-
 class Scheduler:
-    """The door of the engine and the way back; lives in the event loop."""
+    """The way to the engine and back; lives in the event loop."""
 
     def __init__(
         self,
         limits: BatchLimits,
         admission: Admission,
-        lanes: int,
+        instances: int,
         metrics: Metrics,
         delay_seconds: float = 0.0,
         tracing: Tracing | None = None,
@@ -103,18 +54,18 @@ class Scheduler:
         Args:
             limits: A batch's.
             admission: What may wait.
-            lanes: Batches that run at a time.
+            instances: Batches that run at a time.
             metrics: Where everything is counted.
-            delay_seconds: How long the first of a batch that is not full waits for company, though a lane is free.
+            delay_seconds: How long the first of a batch that is not full waits for others, though an instance is free.
             tracing: Where batches are traced; None for nowhere.
         """
         self._tracing = tracing or Tracing()
-        metrics.lanes.set(lanes)
+        metrics.instances.set(instances)
         self._admission = admission
         self._metrics = metrics
-        self._dispatcher = Dispatcher[_Reply](limits, lanes, delay_seconds, self._finish_soon, self._expire_soon)
+        self._dispatcher = Dispatcher(limits, instances, delay_seconds, self._finish_soon, self._expire_soon)
         self._soon: asyncio.Handle | None = None
-        self._margin = Margin(admission.seconds)
+        self._quantile = LatencyQuantile(admission.seconds)
         self._refusing = False
 
     def start(self) -> None:
@@ -122,16 +73,16 @@ class Scheduler:
         self._loop = asyncio.get_running_loop()
         self._metrics.queue_depth.set_function(lambda: float(len(self._dispatcher)))
         self._metrics.queue_bytes.set_function(lambda: float(self._dispatcher.held_bytes))
-        self._metrics.lanes_busy.set_function(lambda: float(sum(run.lanes for run in self._dispatcher.running())))
+        self._metrics.instances_busy.set_function(
+            lambda: float(sum(batch.instances for batch in self._dispatcher.running()))
+        )
         self._dispatcher.start()
 
-    async def submit(self, work: Work, deadline: float | None = None, priority: int = DEFAULT_PRIORITY) -> Computed:
-        """Queue a request and wait for its results.
+    async def submit(self, item: BatchItem) -> Result:
+        """Queue a request and wait for its result.
 
         Args:
-            work: What to compute.
-            deadline: On time.monotonic(), in seconds; None for none.
-            priority: 1 is served first; among equals, whoever's deadline is nearest.
+            item: What to compute; its context says for whom, by when and before whom.
 
         Raises:
             TooBusy: Too many requests, bytes or seconds are in the queue, or the client's quota is used.
@@ -142,7 +93,7 @@ class Scheduler:
         outcome = "computed"
         self._metrics.submitted.inc()
         try:
-            return await self._wait(self._admit(work, deadline, priority))
+            return await self._wait(self._admit(item))
         except asyncio.CancelledError:
             outcome = "cancelled"
             raise
@@ -160,9 +111,9 @@ class Scheduler:
     def refuse_waiting(self) -> None:
         """Answer everything that waits with ShuttingDown, and everything that comes."""
         self._refusing = True
-        for entry in self._dispatcher.clear():
-            entry.reply.settle()
-            _resolve(entry, ShuttingDown("the server is stopping"))
+        for item in self._dispatcher.clear():
+            item.charge()
+            _resolve(item, ShuttingDown("the server is stopping"))
 
     async def watch(self, limit_seconds: float) -> str:
         """Wait until the engine hangs or has died; returns what happened. See watch_engine."""
@@ -170,10 +121,10 @@ class Scheduler:
 
     def abandon(self, why: str) -> None:
         """Give up what waits and what runs: answer all of it with ShuttingDown, and everything that comes."""
-        running = [entry for run in self._dispatcher.running() for entry in run.batch]
+        running = [item for batch in self._dispatcher.running() for item in batch.items]
         self.refuse_waiting()
-        for entry in running:
-            _resolve(entry, ShuttingDown(why))
+        for item in running:
+            _resolve(item, ShuttingDown(why))
 
     async def close(self, limit_seconds: float | None = None) -> bool:
         """Refuse what waits, let the running batches end, and stop the threads; returns whether all have ended.
@@ -184,97 +135,107 @@ class Scheduler:
         self.refuse_waiting()
         return await asyncio.to_thread(self._dispatcher.close, limit_seconds)
 
-    def _admit(self, work: Work, deadline: float | None, priority: int) -> _Entry:
-        """Refuse at the door what cannot be served in time, or queue it."""
+    def _admit(self, item: BatchItem) -> BatchItem:
+        """Queue a request, or refuse at once what cannot be served in time."""
         if self._refusing:
             raise ShuttingDown("the server is stopping")
-        now = time.monotonic()
-        expires = math.inf if deadline is None else deadline
-        due = min(expires, now + self._admission.seconds)
-        self._check_room(work)
-        order = (priority, due, now)
-        wait_seconds = self._dispatcher.wait_seconds(work, order)
-        if now + wait_seconds >= expires:
-            wait_seconds = self._dispatcher.wait_seconds(work, order, exactly=True)
-            if now + wait_seconds >= expires:
-                raise DeadlinePassed(
-                    f"the deadline is {max(expires - now, 0.0):.3f} s away and an answer takes {wait_seconds:.3f} s"
-                )
-        if wait_seconds * self._margin.factor > self._admission.seconds and len(self._dispatcher):
-            self._refuse(
-                f"an answer would take about {wait_seconds:.1f} s (the server's --max-queue-seconds)", "seconds"
-            )
-        client, cost_seconds = current.get(), work.graph.cost.seconds(work.rows, work.length)
-        client.quota.hold(cost_seconds)
-        future, trace = self._loop.create_future(), current_context()
-        reply = _Reply(future, time.perf_counter_ns(), wait_seconds, trace, client, cost_seconds)
-        entry = Entry(work, reply, priority, due, now, expires)
-        if self._dispatcher.add(entry) and self._soon is None:
+        deadline, now = item.context.deadline, time.monotonic()
+        item.arrived, item.expires = now, math.inf if deadline is None else deadline
+        item.due = min(item.expires, now + self._admission.seconds)
+        self._check_room(item)
+        item.estimate_seconds = self._estimate(item)
+        item.reserved_seconds = item.graph.cost.seconds(item.rows, item.length)
+        item.context.caller.quota.reserve(item.reserved_seconds)
+        item.reply = self._loop.create_future()
+        if self._dispatcher.add(item) and self._soon is None:
             # Once everything that has arrived in this turn of the event loop is queued.
             self._soon = self._loop.call_soon(self._wake)
-        return entry
+        return item
 
-    def _check_room(self, work: Work) -> None:
-        waiting, held_bytes = len(self._dispatcher), self._dispatcher.held_bytes + work.held_bytes
+    def _check_room(self, item: BatchItem) -> None:
+        waiting, held_bytes = len(self._dispatcher), self._dispatcher.held_bytes + item.held_bytes
         if waiting >= self._admission.requests:
             self._refuse(f"{waiting} requests wait (the server's --max-queue-size)", "requests")
         if held_bytes > self._admission.input_bytes and waiting:
             self._refuse(f"its inputs would hold {held_bytes} bytes (the server's --max-queue-bytes)", "bytes")
 
+    def _estimate(self, item: BatchItem) -> float:
+        """Say in how many seconds an answer is expected, or refuse where that is too late."""
+        seconds = self._dispatcher.wait_seconds(item, item.order)
+        if item.arrived + seconds >= item.expires:
+            seconds = self._dispatcher.wait_seconds(item, item.order, exactly=True)
+            if item.arrived + seconds >= item.expires:
+                left = max(item.expires - item.arrived, 0.0)
+                raise DeadlinePassed(f"the deadline is {left:.3f} s away and an answer takes {seconds:.3f} s")
+        if seconds * self._quantile.factor > self._admission.seconds and len(self._dispatcher):
+            self._refuse(f"an answer would take about {seconds:.1f} s (the server's --max-queue-seconds)", "seconds")
+        return seconds
+
     def _refuse(self, what: str, reason: Reason) -> NoReturn:
         raise TooBusy(f"the queue is full: {what}; retry later", self.suggest_retry(), reason)
 
-    async def _wait(self, entry: _Entry) -> Computed:
+    async def _wait(self, item: BatchItem) -> Result:
+        assert item.reply is not None  # noqa: S101 -- made when it was admitted
         try:
-            return await entry.reply.future
+            return await item.reply
         finally:
-            if self._dispatcher.remove(entry):  # the caller hung up while it waited
-                entry.reply.settle()
+            if self._dispatcher.remove(item):  # the caller hung up while it waited
+                item.charge()
                 self._metrics.dropped.labels("cancelled").inc()
 
     def _wake(self) -> None:
         self._soon = None
         self._dispatcher.wake()
 
-    def _finish_soon(self, finished: Finished[_Reply]) -> None:
-        """Called by a lane."""
-        self._loop.call_soon_threadsafe(self._finish, finished)
+    def _finish_soon(self, batch: Batch) -> None:
+        """Called by an instance."""
+        self._loop.call_soon_threadsafe(self._finish, batch)
 
-    def _expire_soon(self, entry: _Entry) -> None:
-        """Called by a lane."""
-        self._loop.call_soon_threadsafe(self._expire, entry)
+    def _expire_soon(self, item: BatchItem) -> None:
+        """Called by an instance."""
+        self._loop.call_soon_threadsafe(self._expire, item)
 
-    def _finish(self, finished: Finished[_Reply]) -> None:
-        load, now_ns = finished.load, time.perf_counter_ns()
-        contract, compute_ns = finished.batch[0].work.contract, finished.times.total_ns
-        for entry, outcome in zip(finished.batch, finished.outcomes, strict=True):
-            if isinstance(outcome, Results):
-                seconds = compute_ns / 1e9 * entry.work.rows / load.rows
-                entry.reply.settle(seconds)
-                self._metrics.client_seconds.labels(entry.reply.client.name).inc(seconds)
-                queue_ns = finished.started_ns - entry.reply.arrived_ns
-                self._margin.learn(entry.reply.estimate_seconds, (now_ns - entry.reply.arrived_ns) / 1e9)
-                _resolve(entry, Computed(outcome, queue_ns, compute_ns, load.rows))
+    def _finish(self, batch: Batch) -> None:
+        load = Load.of(batch.items)
+        for item, outcome in zip(batch.items, batch.outcomes, strict=True):
+            if isinstance(outcome, Result):
+                self._account(item, outcome, batch, load)
             else:
-                entry.reply.settle(entry.reply.held_seconds)  # for what it cost those beside it, nobody knows
-                _resolve(entry, outcome)
-        graph, times = finished.batch[0].work.graph_kind, finished.times
-        self._metrics.observe_batch(contract.name, str(contract.version), graph, load, times)
-        steps = {"join": times.join_ns, "run": times.run_ns, "part": times.part_ns}
-        self._tracing.batch(contract.name, load.rows, [entry.reply.trace for entry in finished.batch], steps)
+                item.charge(item.reserved_seconds)  # for what it cost those beside it, nobody knows
+            _resolve(item, outcome)
+        self._observe(batch, load)
 
-    def _expire(self, entry: _Entry) -> None:
-        entry.reply.settle()
+    def _account(self, item: BatchItem, result: Result, batch: Batch, load: Load) -> None:
+        """Charge a caller its share of a batch, learn from how long it took, and tell that in the result."""
+        arrived_ns, compute_ns = round(item.arrived * 1e9), batch.times.total_ns
+        seconds = compute_ns / 1e9 * item.rows / load.rows
+        item.charge(seconds)
+        self._metrics.client_seconds.labels(item.context.caller.name).inc(seconds)
+        self._quantile.learn(item.estimate_seconds, time.monotonic() - item.arrived)
+        result.queue_ns = max(round(batch.started * 1e9) - arrived_ns, 0)
+        result.compute_ns, result.batch_size = compute_ns, load.rows
+
+    def _observe(self, batch: Batch, load: Load) -> None:
+        first, times = batch.items[0], batch.times
+        name, version = first.contract.name, str(first.contract.version)
+        self._metrics.observe_batch(
+            name, version, first.graph_kind, rows=load.rows, padding_share=load.padding_share, times=times
+        )
+        steps = {"collate": times.collate_ns, "run": times.run_ns, "split": times.split_ns}
+        self._tracing.batch(name, load.rows, [item.context.span for item in batch.items], steps)
+
+    def _expire(self, item: BatchItem) -> None:
+        item.charge()
         self._metrics.dropped.labels("expired").inc()
-        _resolve(entry, DeadlinePassed("the deadline passed while the request waited"))
+        _resolve(item, DeadlinePassed("the deadline passed while the request waited"))
 
 
-def _resolve(entry: _Entry, outcome: Computed | ServerError) -> None:
-    """Answer an entry; the only place that does. A reply that is done belongs to a caller who hung up."""
-    future = entry.reply.future
-    if future.done():
+def _resolve(item: BatchItem, outcome: Result | ServerError) -> None:
+    """Answer a request; the only place that does. A reply that is done belongs to a caller who hung up."""
+    reply = item.reply
+    if reply is None or reply.done():
         return
     if isinstance(outcome, ServerError):
-        future.set_exception(outcome)
+        reply.set_exception(outcome)
     else:
-        future.set_result(outcome)
+        reply.set_result(outcome)

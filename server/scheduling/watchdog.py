@@ -1,4 +1,4 @@
-"""Notices that the engine hangs or has died, which no request can; app waits for it beside the signal to stop.
+"""Notices that the engine hangs or has died, which no request can.
 
 A run in ONNX Runtime cannot be stopped from outside, and a thread that hangs cannot be ended: all that helps is to say
 so, refuse what waits, and end the process for its orchestrator to start anew.
@@ -8,11 +8,11 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
-_LOOKS, _MOST_SECONDS = 10, 1.0  # looks within the limit, at least; seconds between two, at most
+_LOOKS, _MAX_SECONDS = 10, 1.0  # looks within the limit, at least; seconds between two, at most
 
 
 class Engine(Protocol):
-    """What is watched: the dispatcher's lanes."""
+    """What is watched: the dispatcher's instances."""
 
     def running(self) -> Sequence[object]:
         """Return what runs now, one and the same object as long as it does."""
@@ -20,7 +20,7 @@ class Engine(Protocol):
 
     @property
     def lost(self) -> str:
-        """Why a lane has ended that should not have; empty where all are there."""
+        """Why an instance has ended that should not have; empty where all are there."""
         ...
 
 
@@ -37,7 +37,7 @@ async def watch_engine(
         limit_seconds: How long a run may take; 0 for as long as it likes.
         pause: Waits so many seconds.
     """
-    every_seconds = min(limit_seconds / _LOOKS, _MOST_SECONDS) if limit_seconds else _MOST_SECONDS
+    every_seconds = min(limit_seconds / _LOOKS, _MAX_SECONDS) if limit_seconds else _MAX_SECONDS
     looks: dict[object, int] = {}
     while not engine.lost:
         looks = {run: looks.get(run, 0) + 1 for run in engine.running()}

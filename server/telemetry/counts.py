@@ -1,13 +1,11 @@
-"""What was counted of each version of a model since the start, by request and by batch; metrics fills it."""
+"""What was counted of each version of a model since the start, by request and by batch."""
 
 import time
 from collections import defaultdict
 from dataclasses import dataclass, field
 
-REQUEST_KINDS = (
-    "success", "fail", "queue", "compute_input", "compute_infer", "compute_output", "cache_hit", "cache_miss",
-)  # fmt: skip
-BATCH_KINDS = ("compute_input", "compute_infer", "compute_output")
+from server.context import Timings
+from server.telemetry.timings import BatchTimes
 
 
 @dataclass
@@ -23,50 +21,71 @@ class Duration:
         self.ns += ns
 
 
-def _durations(kinds: tuple[str, ...]) -> dict[str, Duration]:
-    return {kind: Duration() for kind in kinds}
+@dataclass
+class BatchCounts:
+    """The steps of batches of one size."""
+
+    collate: Duration = field(default_factory=Duration)
+    run: Duration = field(default_factory=Duration)
+    split: Duration = field(default_factory=Duration)
 
 
 @dataclass
-class ModelStatistics:
+class ModelCounts:
     """The figures of one version of a model.
 
     Attributes:
-        inference_count: Rows answered.
-        execution_count: Batches run.
-        last_inference_ms: When the last request was answered, in milliseconds since 1970.
-        requests: By kind, see REQUEST_KINDS.
-        batches: By size and kind, see BATCH_KINDS.
+        rows: Rows answered.
+        batches: Batches run.
+        last_answer_ms: When the last request was answered, in milliseconds since 1970.
+        succeeded: Requests that were answered, with their whole time in the server.
+        failed: Requests that were not, likewise.
+        decode: Their first stage; likewise queue, compute and encode.
+        cache_hit: Decoding of those that were answered from the cache, or with an equal one on its way.
+        cache_miss: Decoding of those that were looked up and then computed.
+        by_size: Batches by their rows.
     """
 
-    inference_count: int = 0
-    execution_count: int = 0
-    last_inference_ms: int = 0
-    requests: dict[str, Duration] = field(default_factory=lambda: _durations(REQUEST_KINDS))
-    batches: dict[int, dict[str, Duration]] = field(
-        default_factory=lambda: defaultdict(lambda: _durations(BATCH_KINDS))
-    )
+    rows: int = 0
+    batches: int = 0
+    last_answer_ms: int = 0
+    succeeded: Duration = field(default_factory=Duration)
+    failed: Duration = field(default_factory=Duration)
+    decode: Duration = field(default_factory=Duration)
+    queue: Duration = field(default_factory=Duration)
+    compute: Duration = field(default_factory=Duration)
+    encode: Duration = field(default_factory=Duration)
+    cache_hit: Duration = field(default_factory=Duration)
+    cache_miss: Duration = field(default_factory=Duration)
+    by_size: dict[int, BatchCounts] = field(default_factory=lambda: defaultdict(BatchCounts))
 
-    def add_request(self, rows: int, total_ns: int, durations_ns: dict[str, int]) -> None:
-        """Count a request that was answered."""
-        self.inference_count += rows
-        self.last_inference_ms = time.time_ns() // 1_000_000
-        for kind, duration_ns in {"success": total_ns, **durations_ns}.items():
-            self.requests[kind].add(duration_ns)
+    def add_request(self, rows: int, total_ns: int, timings: Timings, *, cached: bool) -> None:
+        """Count a request that was answered; `cached` says whether the answer cache was asked."""
+        self.rows += rows
+        self.last_answer_ms = time.time_ns() // 1_000_000
+        self.succeeded.add(total_ns)
+        self.decode.add(timings.decode_ns)
+        self.queue.add(timings.queue_ns)
+        self.compute.add(timings.compute_ns)
+        self.encode.add(timings.encode_ns)
+        if cached:
+            (self.cache_miss if timings.batch_size else self.cache_hit).add(timings.decode_ns)
 
-    def add_batch(self, rows: int, durations_ns: dict[str, int]) -> None:
+    def add_batch(self, rows: int, times: BatchTimes) -> None:
         """Count a batch that was run."""
-        self.execution_count += 1
-        for kind, duration_ns in durations_ns.items():
-            self.batches[rows][kind].add(duration_ns)
+        self.batches += 1
+        steps = self.by_size[rows]
+        steps.collate.add(times.collate_ns)
+        steps.run.add(times.run_ns)
+        steps.split.add(times.split_ns)
 
 
-class Statistics:
+class Counts:
     """The figures of all models."""
 
     def __init__(self) -> None:
-        self._models: dict[tuple[str, str], ModelStatistics] = defaultdict(ModelStatistics)
+        self._models: dict[tuple[str, str], ModelCounts] = defaultdict(ModelCounts)
 
-    def of(self, name: str, version: str) -> ModelStatistics:
+    def of(self, name: str, version: str) -> ModelCounts:
         """Return a version's figures; what was unloaded keeps them."""
         return self._models[name, version]

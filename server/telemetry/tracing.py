@@ -8,27 +8,18 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any
 
-from regard.v1.types_pb2 import Timings
+from server.context import Metadata, RpcContext, Timings
 from server.errors import StartError
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 _STAGES = ("decode", "queue", "compute", "encode")
-_span: ContextVar[Any] = ContextVar("span", default=None)
 
 
-def current_trace_id() -> str:
-    """The trace of the request that is being answered, 32 hexadecimal digits; empty without one."""
-    span = _span.get()
+def trace_id_of(span: Any) -> str:
+    """The trace that a span is part of, 32 hexadecimal digits; empty without a span."""
     return f"{span.get_span_context().trace_id:032x}" if span is not None else ""
-
-
-def current_context() -> Any:
-    """What a batch links to: the context of the request's span; None without one."""
-    span = _span.get()
-    return span.get_span_context() if span is not None else None
 
 
 class Tracing:
@@ -64,32 +55,27 @@ class Tracing:
         return cls(provider)
 
     @contextmanager
-    def request(self, method: str, metadata: Mapping[str, str | bytes]) -> Iterator[Any]:
-        """Trace a request while the block runs, as a part of the caller's trace (W3C Trace Context, traceparent).
-
-        Yields:
-            The span; None where nothing is traced.
-        """
+    def request(self, context: RpcContext, metadata: Metadata) -> Iterator[None]:
+        """Trace a request while the block runs, as a part of the caller's trace (W3C Trace Context, traceparent)."""
         if self._tracer is None:
-            yield None
+            yield
             return
         from opentelemetry.trace import SpanKind
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
         carrier = {name: metadata[name] for name in ("traceparent", "tracestate") if name in metadata}
         parent = TraceContextTextMapPropagator().extract(carrier)
-        attributes = {"rpc.system": "grpc", "rpc.method": method}
-        span = self._tracer.start_span(method, context=parent, kind=SpanKind.SERVER, attributes=attributes)
-        token = _span.set(span)
+        attributes = {"rpc.system": "grpc", "rpc.method": context.method}
+        context.span = self._tracer.start_span(
+            context.method, context=parent, kind=SpanKind.SERVER, attributes=attributes
+        )
         try:
-            yield span
+            yield
         finally:
-            _span.reset(token)
-            span.end()
+            context.span.end()
 
-    def stages(self, timings: Timings, attributes: Mapping[str, str | int]) -> None:
-        """Tell how long each stage of the request took that is being answered, one behind the other up to now."""
-        span = _span.get()
+    def stages(self, span: Any, timings: Timings, attributes: Mapping[str, str | int]) -> None:
+        """Tell how long each stage of a request took, one behind the other up to now; no span tells nothing."""
         if span is None or self._tracer is None:
             return
         span.set_attributes({**attributes, "regard.batch_rows": timings.batch_size})
@@ -100,22 +86,22 @@ class Tracing:
             began += duration
             child.end(began)
 
-    def batch(self, model: str, rows: int, contexts: Sequence[Any], durations_ns: Mapping[str, int]) -> None:
+    def batch(self, model: str, rows: int, spans: Sequence[Any], durations_ns: Mapping[str, int]) -> None:
         """Tell of a batch that has just been run.
 
         Args:
             model: Which ran.
             rows: In the batch.
-            contexts: Of the requests in it, from current_context; None for those that are not traced.
+            spans: Of the requests in it; None for those that are not traced.
             durations_ns: Its steps, one behind the other.
         """
         if self._tracer is None:
             return
         from opentelemetry.trace import Link
 
-        links = [Link(context) for context in contexts if context is not None]
+        links = [Link(span.get_span_context()) for span in spans if span is not None]
         began = time.time_ns() - sum(durations_ns.values())
-        attributes = {"regard.model": model, "regard.batch_rows": rows, "regard.batch_requests": len(contexts)}
+        attributes = {"regard.model": model, "regard.batch_rows": rows, "regard.batch_requests": len(spans)}
         span = self._tracer.start_span("batch", links=links, attributes=attributes, start_time=began)
         for step, duration in durations_ns.items():
             child = self._tracer.start_span(step, context=_under(span), start_time=began)
@@ -129,15 +115,15 @@ class Tracing:
             self._provider.shutdown()
 
 
-def set_outcome(span: Any, code: str, client: str) -> None:
+def set_outcome(context: RpcContext, code: str) -> None:
     """Write how a request ended into its span."""
-    if span is None:
+    if context.span is None:
         return
     from opentelemetry.trace import Status, StatusCode
 
-    span.set_attributes({"rpc.grpc.status": code, "regard.client": client})
+    context.span.set_attributes({"rpc.grpc.status": code, "regard.client": context.caller.name})
     if code not in ("OK", "CANCELLED"):
-        span.set_status(Status(StatusCode.ERROR, code))
+        context.span.set_status(Status(StatusCode.ERROR, code))
 
 
 def _under(span: Any) -> Any:

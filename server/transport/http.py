@@ -1,4 +1,4 @@
-"""Serves /metrics, /healthz and /readyz over HTTP from a thread of its own, for Prometheus and orchestrators."""
+"""/metrics, /healthz and /readyz over HTTP, from a thread of its own."""
 
 import threading
 from collections.abc import Callable, Iterable
@@ -8,6 +8,7 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
+from server.address import family_of, join_address, split_address
 from server.errors import StartError
 
 _Start = Callable[[str, list[tuple[str, str]]], Any]
@@ -29,15 +30,15 @@ class MetricsServer:
         Raises:
             StartError: The address cannot be bound.
         """
-        host, _, port = address.rpartition(":")
         application = _route(make_wsgi_app(registry), ready)
         try:
+            server_class = type("_Server", (ThreadingWSGIServer,), {"address_family": family_of(address)})
             self._server: WSGIServer = make_server(
-                host.strip("[]"), int(port), application, server_class=ThreadingWSGIServer, handler_class=_Quiet
+                *split_address(address), application, server_class=server_class, handler_class=_Quiet
             )
         except OSError as error:
             raise StartError(f"--metrics: {address}: cannot listen: {error.strerror or error}") from error
-        self.address = f"{host}:{self._server.server_port}"
+        self.address = join_address(address, self._server.server_port)
         self._thread = threading.Thread(target=self._server.serve_forever, name="metrics", daemon=True)
         self._thread.start()
 

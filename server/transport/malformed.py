@@ -1,4 +1,4 @@
-"""Messages that are none: refused as their caller's fault, where gRPC would log a traceback and answer UNKNOWN."""
+"""Bytes that are no message: refused as their caller's fault, where gRPC would log a traceback and answer UNKNOWN."""
 
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
@@ -8,25 +8,23 @@ from google.protobuf.message import DecodeError
 
 from server.errors import MALFORMED
 
-Method = Callable[[Any, Any], Awaitable[Any]]
 
-
-class Registrar:
-    """Stands for a server while services are added to it."""
+class MalformedMessageHandler:
+    """Stands for a server while services are added to it, so that each of their methods refuses what is no message."""
 
     def __init__(self, server: grpc.aio.Server) -> None:
         self._server = server
 
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
         """Add a service, as generated code does."""
-        self._server.add_generic_rpc_handlers([_Tolerant(handler) for handler in handlers])
+        self._server.add_generic_rpc_handlers([_Refusing(handler) for handler in handlers])
 
     def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
         """Do nothing, as grpc.aio's server: the generic handlers are enough."""
 
 
-class _Tolerant(grpc.GenericRpcHandler):
-    """Finds a service's methods; what is no message is refused, or None for the stream that can say so itself."""
+class _Refusing(grpc.GenericRpcHandler):
+    """Finds a service's methods."""
 
     def __init__(self, handler: grpc.GenericRpcHandler) -> None:
         self._handler = handler
@@ -39,17 +37,19 @@ class _Tolerant(grpc.GenericRpcHandler):
             found = self._handler.service(handler_call_details)
             if found is None:
                 return None
-            self._methods[name] = _tolerate(found, takes_none=name.endswith("/ModelStreamInfer"))
+            self._methods[name] = _refusing(found)
         return self._methods[name]
 
 
-def _tolerate(handler: Any, *, takes_none: bool) -> Any:
-    read = _reader(handler.request_deserializer)
-    if handler.unary_unary:
-        method = _refusing(handler.unary_unary)
-        return grpc.unary_unary_rpc_method_handler(method, read, handler.response_serializer)
-    if handler.stream_stream and takes_none:
-        return grpc.stream_stream_rpc_method_handler(handler.stream_stream, read, handler.response_serializer)
+def _refusing(handler: Any) -> Any:
+    """Let a method refuse what is no message; a stream of requests that says it takes None is given that for it."""
+    read, write = _reader(handler.request_deserializer), handler.response_serializer
+    if method := handler.unary_unary:
+        return grpc.unary_unary_rpc_method_handler(_refuse_none(method), read, write)
+    if method := handler.unary_stream:
+        return grpc.unary_stream_rpc_method_handler(_refuse_none(method), read, write)
+    if (method := handler.stream_stream) and getattr(method, "takes_malformed", False):
+        return grpc.stream_stream_rpc_method_handler(method, read, write)
     return handler
 
 
@@ -63,10 +63,11 @@ def _reader(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
     return read
 
 
-def _refusing(method: Method) -> Method:
-    async def run(request: Any, context: Any) -> Any:
+def _refuse_none(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
+    async def run(request: Any, context: Any, **caller: Any) -> Any:
         if request is None:
             await context.abort(*MALFORMED)
-        return await method(request, context)
+        return await method(request, context, **caller)
 
+    run.takes_caller = getattr(method, "takes_caller", False)  # type: ignore[attr-defined]
     return run

@@ -1,9 +1,8 @@
-"""TLS: reads the server's certificate and, for mutual TLS, who signs callers' certificates; app binds the port with it.
+"""TLS: the server's certificate and, for mutual TLS, who signs callers' certificates.
 
 The files are looked at before each handshake, so that a renewed certificate is taken without a restart.
 """
 
-import logging
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,10 +10,8 @@ from pathlib import Path
 
 import grpc
 
+from server.auth.reloading import Reloading
 from server.errors import StartError
-
-_log = logging.getLogger(__name__)
-_Stamp = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True)
@@ -38,46 +35,37 @@ class Certificates:
         Raises:
             StartError: One cannot be read, is no PEM, or certificate and key do not belong together.
         """
-        self._files = files
-        self._stamp = self._look()
+        self._needs_clients = files.client_authority is not None
         try:
-            self._first = self._read()
-        except (OSError, ValueError) as error:
-            raise StartError(f"--tls-cert, --tls-key, --tls-client-ca: cannot be used: {_explain(error)}") from error
+            self._files = Reloading("TLS", tuple(files), lambda: _read(files))
+        except ValueError as error:
+            raise StartError(f"--tls-cert, --tls-key, --tls-client-ca: cannot be used: {error}") from error
 
     def credentials(self) -> grpc.ServerCredentials:
         """Make what a port is bound with; callers need a certificate where there is an authority to check it."""
-        needed = self._files.client_authority is not None
-        return grpc.dynamic_ssl_server_credentials(self._first, self._changed, needed)  # type: ignore[arg-type]
+        first = self._files.content
+        return grpc.dynamic_ssl_server_credentials(first, self._changed, self._needs_clients)  # type: ignore[arg-type]
 
     def _changed(self) -> grpc.ServerCertificateConfiguration | None:
-        """Read the files again if they have changed; called by gRPC before a handshake. None keeps what there is."""
-        stamp = self._look()
-        if stamp == self._stamp:
-            return None
-        self._stamp = stamp
-        try:
-            read = self._read()
-        except (OSError, ValueError) as error:
-            _log.error("changed TLS files cannot be used, the last ones stay: %s", _explain(error))
-            return None
-        _log.info("TLS: the certificate was read again")
-        return read
+        """Called by gRPC in a thread of its own before a handshake; None keeps what there is."""
+        return self._files.content if self._files.refresh() else None
 
-    def _look(self) -> _Stamp:
-        """When the files were changed; what is absent for a moment is as good as unchanged until it is there."""
-        try:
-            return tuple((status.st_mtime_ns, status.st_ino) for status in map(Path.stat, self._files))
-        except OSError:
-            return getattr(self, "_stamp", ())
 
-    def _read(self) -> grpc.ServerCertificateConfiguration:
-        certificate, key, *authority = [path.read_bytes() for path in self._files]
+def _read(files: TlsFiles) -> grpc.ServerCertificateConfiguration:
+    """Read the files, and see whether they can be used.
+
+    Raises:
+        ValueError: They cannot.
+    """
+    try:
+        certificate, key, *authority = [path.read_bytes() for path in files]
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(self._files.certificate, self._files.key, password=_no_password)
+        context.load_cert_chain(files.certificate, files.key, password=_no_password)
         for one in authority:
             context.load_verify_locations(cadata=one.decode("ascii", errors="replace"))
-        return grpc.ssl_server_certificate_configuration([(key, certificate)], authority[0] if authority else None)
+    except (OSError, ValueError) as error:
+        raise ValueError(_explain(error)) from error
+    return grpc.ssl_server_certificate_configuration([(key, certificate)], authority[0] if authority else None)
 
 
 def _no_password() -> bytes:

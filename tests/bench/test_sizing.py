@@ -31,7 +31,9 @@ def test_a_caller_in_a_closed_loop_asks_as_often_as_it_is_answered() -> None:
 
 def test_without_batching_it_is_the_queue_of_the_textbook() -> None:
     """M/D/1 at half load: the mean wait is half a service time (Pollaczek and Khinchine)."""
-    slow = dataclasses.replace(REPLICA, cost=CostModel(run_seconds=0.0, token_seconds=0.001), lanes=1, loop_seconds=0.0)
+    slow = dataclasses.replace(
+        REPLICA, cost=CostModel(run_seconds=0.0, token_seconds=0.001), instances=1, loop_seconds=0.0
+    )
     latencies = Simulation(slow, FEW).open_loop(50.0)  # 10 ms each, alone or together
     assert latencies.mean() == pytest.approx(0.010 + 0.005, rel=0.25)
 

@@ -84,7 +84,7 @@ async def test_a_run_that_hangs_ends_the_server_and_everyone_is_told(
 ) -> None:
     """Health says NOT_SERVING, who waits gets UNAVAILABLE at once, and the server ends with the reason."""
     with pytest.raises(EngineFault, match=r"a run has taken longer than 0.3 s \(--watchdog-seconds\)"):
-        async with start(watchdog_seconds=0.3, lanes=1) as running:
+        async with start(watchdog_seconds=0.3, instances=1) as running:
             fail(gate.wait)
             health: Any = health_pb2_grpc.HealthStub(running.channel)
             states = health.Watch(health_pb2.HealthCheckRequest())
@@ -99,10 +99,10 @@ async def test_a_run_that_hangs_ends_the_server_and_everyone_is_told(
             await running.task
 
 
-async def test_a_lane_that_dies_ends_the_server(start: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_instance_that_dies_ends_the_server(start: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its thread is gone, and with it whoever it was working for."""
-    with pytest.raises(EngineFault, match="a lane of the engine has ended: RuntimeError"):
-        async with start(lanes=1) as running:
+    with pytest.raises(EngineFault, match="an instance of the engine has ended: RuntimeError"):
+        async with start(instances=1) as running:
             monkeypatch.setattr(Dispatcher, "_end", lambda *args: throw(RuntimeError("a bug of ours")))
             await embed(running, GOOD)
             with pytest.raises(grpc.aio.AioRpcError) as refused:
@@ -116,7 +116,7 @@ async def test_a_run_that_outlasts_the_drain_does_not_hold_the_server(
 ) -> None:
     """Told to stop, it gives up what does not end in time: its caller is told, and the process can end."""
     with pytest.raises(EngineFault, match=r"a run has not ended within 0.3 s \(--drain-seconds\)"):
-        async with start(drain_seconds=0.3, lanes=1) as running:
+        async with start(drain_seconds=0.3, instances=1) as running:
             entered = threading.Event()
 
             def hang() -> None:
@@ -136,10 +136,12 @@ async def test_a_run_that_outlasts_the_drain_does_not_hold_the_server(
             await asyncio.wait_for(running.task, 30)
 
 
-async def test_a_lane_that_dies_while_the_server_drains_ends_it(start: Serve, fail: Any, gate: threading.Event) -> None:
+async def test_an_instance_that_dies_while_the_server_drains_ends_it(
+    start: Serve, fail: Any, gate: threading.Event
+) -> None:
     """Nobody waits for the drain's end in vain."""
-    with pytest.raises(EngineFault, match="a lane of the engine has ended: SystemExit"):
-        async with start(drain_seconds=3600, lanes=1) as running:
+    with pytest.raises(EngineFault, match="an instance of the engine has ended: SystemExit"):
+        async with start(drain_seconds=3600, instances=1) as running:
             entered = threading.Event()
 
             def die() -> None:

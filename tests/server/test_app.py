@@ -55,8 +55,13 @@ async def test_metrics_tell_what_was_asked_and_what_it_cost(running: Running) ->
     assert found[("regard_batch_seconds_count", "tapped", "tiny-text")] == 1
     assert found[("regard_client_requests_total", "anyone", "OK")] == 1
     assert found[("regard_client_compute_seconds_total", "anyone")] > 0
-    assert (found[("regard_requests_in_flight",)], found[("regard_lanes_busy",)], found[("regard_ready",)]) == (0, 0, 1)
-    assert found[("regard_lanes",)] == 2
+    assert (found[("regard_requests_in_flight",)], found[("regard_instances_busy",)], found[("regard_ready",)]) == (
+        0,
+        0,
+        1,
+    )
+    assert found[("regard_instances",)] == 2
+    assert (found[("regard_lanes",)], found[("regard_lanes_busy",)]) == (2, 0)  # deprecated
     assert found[("regard_request_seconds_count", "Embed")] == 2
     assert found[("regard_batch_rows_sum", "tiny-text")] == 1
     assert found[("regard_batch_padding_ratio_count", "tiny-text")] == 1

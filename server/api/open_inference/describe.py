@@ -1,15 +1,14 @@
-"""What the protocol's messages say about models: metadata, configuration, statistics; its service uses it."""
+"""What the protocol's messages say about models: metadata and configuration."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from artifact.contract import TensorContract
 from server.api.open_inference import open_inference_pb2 as pb
 from server.api.open_inference.parameters import ATTENTION_PREFIX
 from server.api.open_inference.tensors import DATATYPE_OF
 from server.config import Config
+from server.context import DEFAULT_PRIORITY, LAST_PRIORITY
 from server.repository.loading import LoadedModel
-from server.scheduling.scheduler import DEFAULT_PRIORITY, LAST_PRIORITY
-from server.telemetry.counts import Duration, Statistics
 
 _PLATFORM, _BACKEND = "onnxruntime_onnx", "onnxruntime"
 Metadata = pb.ModelMetadataResponse.TensorMetadata
@@ -69,31 +68,6 @@ def describe_config(model: LoadedModel, config: Config) -> pb.ModelConfig:
     if takes := "text" if contract.text else "image" if contract.image else "":
         described.parameters["accepts"].string_value = takes
     return described
-
-
-def describe_statistics(models: Iterable[LoadedModel], statistics: Statistics) -> pb.ModelStatisticsResponse:
-    """Say what was counted of these models."""
-    response = pb.ModelStatisticsResponse()
-    for model in models:
-        counted = statistics.of(model.name, model.version)
-        one = response.model_stats.add(
-            name=model.name,
-            version=model.version,
-            last_inference=counted.last_inference_ms,
-            inference_count=counted.inference_count,
-            execution_count=counted.execution_count,
-        )
-        for name, duration in counted.requests.items():
-            _fill(getattr(one.inference_stats, name), duration)
-        for size, durations in sorted(counted.batches.items()):
-            batch = one.batch_stats.add(batch_size=size)
-            for name, duration in durations.items():
-                _fill(getattr(batch, name), duration)
-    return response
-
-
-def _fill(message: pb.StatisticDuration, duration: Duration) -> None:
-    message.count, message.ns = duration.count, duration.ns
 
 
 def _describe_policy(versions: int | str | tuple[int, ...]) -> pb.ModelVersionPolicy:

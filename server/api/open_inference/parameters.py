@@ -5,32 +5,20 @@ for Triton and ignored.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
-from regard.v1 import types_pb2 as regard
+from server.api.hints import take_hints
 from server.api.open_inference import open_inference_pb2 as pb
+from server.attention.request import ROLLOUTS, AttentionRequest, HeadReduction, Measure, SentDtype
+from server.context import RpcContext
 from server.errors import InvalidInput
-from server.inference.pipeline import Urgency
-from server.scheduling.scheduler import DEFAULT_PRIORITY, LAST_PRIORITY
 
 Parameters = Mapping[str, pb.InferParameter]
 
 ATTENTION_PREFIX = "attention."
-_DTYPES = {"FP32": regard.DATA_TYPE_FLOAT32, "FP16": regard.DATA_TYPE_FLOAT16, "UINT8": regard.DATA_TYPE_UINT8}
-_REDUCTIONS = {
-    "none": regard.HEAD_REDUCTION_UNSPECIFIED,
-    "mean": regard.HEAD_REDUCTION_MEAN,
-    "max": regard.HEAD_REDUCTION_MAX,
-    "min": regard.HEAD_REDUCTION_MIN,
-}
-_MEASURES = {
-    "weights": regard.ATTENTION_MEASURE_UNSPECIFIED,
-    "rollout": regard.ATTENTION_MEASURE_ROLLOUT,
-    "entropy": regard.ATTENTION_MEASURE_ENTROPY,
-    "distance": regard.ATTENTION_MEASURE_DISTANCE,
-    "contribution": regard.ATTENTION_MEASURE_CONTRIBUTION,
-    "contribution_rollout": regard.ATTENTION_MEASURE_CONTRIBUTION_ROLLOUT,
-}
+_DTYPES: dict[str, SentDtype] = {"FP32": "float32", "FP16": "float16", "UINT8": "uint8"}
+_REDUCTIONS: dict[str, HeadReduction | None] = {"none": None, "mean": "mean", "max": "max", "min": "min"}
+_MEASURES: dict[str, Measure] = {measure: measure for measure in get_args(Measure)}
 _IGNORED = ("triton_", "sequence_", "headers", "binary_data_output")
 _KNOWN = (
     "priority", "timeout", "attention", "attention_layers", "attention_heads", "attention_rows", "attention_reduce",
@@ -50,26 +38,16 @@ def check_names(parameters: Parameters) -> None:
             raise InvalidInput("parameters", repr(name), f"one of {', '.join(_KNOWN)}")
 
 
-def read_urgency(parameters: Parameters, remaining: float | None, now: float) -> Urgency:
-    """Combine the parameters priority and timeout (microseconds) with gRPC's deadline.
-
-    Args:
-        parameters: The request's.
-        remaining: Seconds until gRPC's deadline; None where there is none.
-        now: On time.monotonic(), in seconds.
+def read_hints(parameters: Parameters, context: RpcContext) -> None:
+    """Take the parameters priority and timeout (microseconds); see take_hints.
 
     Raises:
         InvalidInput: There is no such priority, or the timeout is negative.
     """
     priority, timeout_us = (_read_integer(parameters, name) for name in ("priority", "timeout"))
-    if not 0 <= priority <= LAST_PRIORITY:
-        raise InvalidInput(
-            "parameters[priority]", priority, f"1 (first) to {LAST_PRIORITY} (last), or 0 for the default"
-        )
     if timeout_us < 0:
         raise InvalidInput("parameters[timeout]", timeout_us, "microseconds, or 0 for none")
-    limits = [seconds for seconds in (remaining, timeout_us / 1e6 or None) if seconds is not None]
-    return Urgency(now + min(limits) if limits else None, priority or DEFAULT_PRIORITY)
+    take_hints(context, "parameters[priority]", priority, timeout_us / 1e6)
 
 
 def read_flag(parameters: Parameters, name: str) -> bool:
@@ -82,7 +60,7 @@ def read_flag(parameters: Parameters, name: str) -> bool:
     return parameter.bool_param
 
 
-def read_attention(parameters: Parameters, outputs: Sequence[str]) -> regard.AttentionRequest | None:
+def read_attention(parameters: Parameters, outputs: Sequence[str]) -> AttentionRequest | None:
     """Read what is wanted of the attention, by parameters, by outputs named attention.LAYER, or by both.
 
     Args:
@@ -107,28 +85,34 @@ def read_attention(parameters: Parameters, outputs: Sequence[str]) -> regard.Att
     layers = _read_list(parameters, "attention_layers")
     if named and layers:
         raise InvalidInput("parameters[attention_layers]", layers, "no layers beside outputs named attention.LAYER")
-    wanted = regard.AttentionRequest(layers=named or layers, heads=_read_list(parameters, "attention_heads"))
-    if _read_word(parameters, "attention_rows") == "cls":
-        wanted.cls_only = True
-    else:
-        wanted.rows.extend(_read_list(parameters, "attention_rows", everything="all"))
-    wanted.head_reduction = _choose(parameters, "attention_reduce", _REDUCTIONS, "none")
-    wanted.dtype = _choose(parameters, "attention_dtype", _DTYPES, "FP32")
-    wanted.keys.extend(_read_list(parameters, "attention_keys", everything="all"))
-    wanted.measure = _choose(parameters, "attention_measure", _MEASURES, "weights")
-    rollouts = (regard.ATTENTION_MEASURE_ROLLOUT, regard.ATTENTION_MEASURE_CONTRIBUTION_ROLLOUT)
-    if named and wanted.measure in rollouts:
-        word = parameters["attention_measure"].string_param
-        raise InvalidInput("parameters[attention_measure]", repr(word), "attention_layers instead of outputs")
-    wanted.top_k = _read_top_k(parameters)
-    wanted.value_weighted, wanted.drop_special, wanted.renormalize = (
-        read_flag(parameters, f"attention_{name}") for name in ("value_weighted", "drop_special", "renormalize")
+    measure: Measure = _choose(parameters, "attention_measure", _MEASURES, "weights")
+    if named and measure in ROLLOUTS:
+        raise InvalidInput("parameters[attention_measure]", repr(measure), "attention_layers instead of outputs")
+    cls_only = _read_word(parameters, "attention_rows") == "cls"
+    return AttentionRequest(
+        layers=tuple(named or layers),
+        heads=tuple(_read_list(parameters, "attention_heads")),
+        rows=() if cls_only else tuple(_read_list(parameters, "attention_rows", everything="all")),
+        keys=tuple(_read_list(parameters, "attention_keys", everything="all")),
+        cls_only=cls_only,
+        head_reduction=_choose(parameters, "attention_reduce", _REDUCTIONS, "none"),
+        dtype=_choose(parameters, "attention_dtype", _DTYPES, "FP32"),
+        measure=measure,
+        top_k=_read_top_k(parameters),
+        value_weighted=read_flag(parameters, "attention_value_weighted"),
+        drop_special=read_flag(parameters, "attention_drop_special"),
+        renormalize=read_flag(parameters, "attention_renormalize"),
+        residual_share=_read_residual_share(parameters),
     )
-    if (share := parameters.get("attention_residual_share")) is not None:
-        if share.WhichOneof("parameter_choice") != "double_param":
-            raise InvalidInput("parameters[attention_residual_share]", _show(share), "a double_param")
-        wanted.residual_share = share.double_param
-    return wanted
+
+
+def _read_residual_share(parameters: Parameters) -> float | None:
+    parameter = parameters.get("attention_residual_share")
+    if parameter is None:
+        return None
+    if parameter.WhichOneof("parameter_choice") != "double_param":
+        raise InvalidInput("parameters[attention_residual_share]", _show(parameter), "a double_param")
+    return parameter.double_param
 
 
 def _read_top_k(parameters: Parameters) -> int:

@@ -9,15 +9,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from artifact.dtypes import BFLOAT16, name_of
+from artifact.dtypes import BFLOAT16, Array, name_of
 from server.api.open_inference import open_inference_pb2 as pb
 from server.api.open_inference.shared_memory import PLACE_PARAMETERS, Place, SharedMemory, read_place
 from server.errors import InvalidInput
 from server.inference.validation import count_elements
-
-Array = NDArray[Any]
 
 # By the protocol's name: numpy's, and the field that typed contents of it are in.
 _DATATYPES: dict[str, tuple[str, str]] = {
@@ -63,6 +60,15 @@ def read_tensors(request: Request, memory: SharedMemory) -> dict[str, Array]:
     return arrays
 
 
+def decode_texts(contents: Sequence[bytes]) -> tuple[str, ...]:
+    """Decode the elements of an input named text.
+
+    Raises:
+        InvalidInput: One is not UTF-8.
+    """
+    return tuple(_decode(f"inputs[text][{index}]", content) for index, content in enumerate(contents))
+
+
 def decode_strings(name: str, array: Array) -> Array:
     """Turn an array of bytes into one of text, as ONNX's strings are.
 
@@ -71,15 +77,16 @@ def decode_strings(name: str, array: Array) -> Array:
     """
     decoded = np.empty(array.shape, dtype=object)
     for index, element in np.ndenumerate(array):
-        try:
-            decoded[index] = element.decode()
-        except UnicodeDecodeError as error:
-            raise InvalidInput(
-                f"inputs[{name}]{list(index)}",
-                f"byte {error.start}: 0x{element[error.start]:02x}",
-                f"UTF-8 ({error.reason})",
-            ) from error
+        decoded[index] = _decode(f"inputs[{name}]{list(index)}", element)
     return decoded
+
+
+def _decode(field: str, content: bytes) -> str:
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        wrong = f"byte {error.start}: 0x{content[error.start]:02x}"  # not the text: what is refused is logged
+        raise InvalidInput(field, wrong, f"UTF-8 ({error.reason})") from error
 
 
 def write_tensor(

@@ -1,11 +1,12 @@
-"""Puts into messages what the server says about models and positions; used by the service."""
+"""What regard.v1's messages say about models and positions."""
 
 from artifact.contract import PatchContract, TensorContract
 from artifact.images import Pixels
 from artifact.text import Tokens
 from regard.v1 import types_pb2 as pb
+from server.api.regard_v1.attention import KINDS
 from server.api.regard_v1.tensors import WIRE_DTYPES
-from server.attention.request import KINDS
+from server.inference.request import InferenceResponse
 from server.repository.loading import LoadedModel
 
 
@@ -43,6 +44,16 @@ def describe_model(model: LoadedModel, max_batch_size: int, device: str) -> pb.M
             has_contributions=layer.contribution is not None,
         )
     return described
+
+
+def describe_positions(found: InferenceResponse) -> pb.Attention:
+    """Say what the positions of an input stand for; nothing where its caller made the arrays."""
+    source, patches, message = found.prepared.source, found.model.contract.patches, pb.Attention()
+    if isinstance(source, Tokens):
+        message.tokens.CopyFrom(describe_tokens(source))
+    elif isinstance(source, Pixels) and patches:
+        message.patches.CopyFrom(describe_patches(patches, source))
+    return message
 
 
 def describe_patches(patches: PatchContract, pixels: Pixels | None = None) -> pb.PatchGrid:

@@ -9,12 +9,11 @@ from artifact.contract import Contract, DerivedAxis, PatchContract, TensorContra
 from regard.v1 import types_pb2 as pb
 from server.api.regard_v1.tensors import read_tensor
 from server.attention.plan import AttentionPlan
-from server.attention.reduce import Reduced, reduce_attention, write_attention
-from server.attention.request import AttentionLimits, plan_attention
+from server.attention.planning import AttentionLimits
+from server.attention.reduce import Reduced, reduce_attention
 from server.engine import array_ops as measures
 from server.errors import InvalidInput, NotPossible
-from tests.server.engine.test_device_ops import on_device
-from tests.server.scheduling.test_batch import CONTRACT
+from tests.server.fakes import CONTRACT, on_device, plan_for, write_attention
 
 LENGTH = 6
 LIMITS = AttentionLimits(10**6, 10**6)
@@ -29,21 +28,15 @@ def plan(
 ) -> AttentionPlan:
     """Plan an attention request on a text of six tokens."""
     message = pb.AttentionRequest(**request)
-    return plan_attention(
-        message,
-        contract,
-        rows=1,
-        sizes={"seq_len": LENGTH},
-        positions=LENGTH,
-        limits=AttentionLimits(answer_bytes, computed_bytes),
-    )
+    limits = AttentionLimits(answer_bytes, computed_bytes)
+    return plan_for(message, contract, sizes={"seq_len": LENGTH}, positions=LENGTH, limits=limits)
 
 
 def test_an_empty_request_means_every_layer_head_and_row() -> None:
     """All of the attention, as float32."""
     everything = plan()
     assert everything.outputs == ("attention.0", "attention.1")
-    assert (everything.heads, everything.queries, everything.dtype) == (None, None, np.float32)
+    assert (everything.heads, everything.queries, everything.dtype) == (None, None, "float32")
 
 
 def test_negative_numbers_count_from_the_end() -> None:
@@ -105,11 +98,11 @@ def test_an_answer_too_large_is_refused_before_it_is_computed() -> None:
 
 def test_layer_by_layer_an_answer_may_be_as_large_as_it_is() -> None:
     """Each layer has a message of its own: 576 bytes of 1152."""
-    limits = AttentionLimits(600, 10**6, layer_by_layer=True)
-    how: dict[str, Any] = {"rows": 1, "sizes": {"seq_len": LENGTH}, "positions": LENGTH}
-    assert plan_attention(pb.AttentionRequest(), CONTRACT, limits=limits, **how).answer_bytes(1) == 1152
+    how: dict[str, Any] = {"sizes": {"seq_len": LENGTH}, "positions": LENGTH, "layer_by_layer": True}
+    fits = plan_for(pb.AttentionRequest(), CONTRACT, limits=AttentionLimits(600, 10**6), **how)
+    assert fits.answer_bytes(1) == 1152
     with pytest.raises(InvalidInput, match="a layer of 576 bytes; expected at most 500: fewer heads or rows"):
-        plan_attention(pb.AttentionRequest(), CONTRACT, limits=AttentionLimits(500, 10**6, True), **how)
+        plan_for(pb.AttentionRequest(), CONTRACT, limits=AttentionLimits(500, 10**6), **how)
 
 
 def test_weights_too_large_to_compute_are_refused_even_where_the_answer_is_small() -> None:
@@ -264,9 +257,7 @@ def test_more_than_there_are_gives_all_keys() -> None:
 def test_special_tokens_are_dropped_and_rows_renormalised_as_asked(renormalize: bool) -> None:
     """The first and the last token; each row sums to 1 again only where that was asked for."""
     message = pb.AttentionRequest(layers=[0], drop_special=True, renormalize=renormalize)
-    chosen = plan_attention(
-        message, NORMED, rows=1, sizes={"seq_len": LENGTH}, positions=LENGTH, limits=LIMITS, special=[0, 5]
-    )
+    chosen = plan_for(message, NORMED, sizes={"seq_len": LENGTH}, positions=LENGTH, limits=LIMITS, special=[0, 5])
     (layer,) = reduce_attention(chosen, FETCHED)
     expected = in_float64(0)[:, :, 1:5, 1:5]
     expected /= expected.sum(axis=-1, keepdims=True) if renormalize else 1
@@ -328,7 +319,7 @@ def test_rows_of_sound_are_chosen_among_its_frames() -> None:
 
     def on_sound(contract: Contract, **request: Any) -> AttentionPlan:
         message = pb.AttentionRequest(**request)
-        return plan_attention(message, contract, rows=1, sizes=sizes, positions=1, limits=LIMITS)
+        return plan_for(message, contract, sizes=sizes, positions=1, limits=LIMITS)
 
     assert on_sound(sound).shapes == ((49, 49),)
     assert on_sound(sound, rows=[-1]).queries == (48,)
@@ -340,16 +331,16 @@ def test_rows_of_sound_are_chosen_among_its_frames() -> None:
 
 
 def test_each_layer_has_the_axes_of_its_own_input() -> None:
-    """Six positions look at three of a second input; special ones are those of the text alone."""
+    """Six positions attend to three of a second input; special ones are those of the text alone."""
     layer = CONTRACT.attention[0].model_copy(update={"kind": "cross", "key_axis": "context"})
     crossing = CONTRACT.model_copy(update={"attention": (layer,)})
     sizes = {"seq_len": LENGTH, "context": 3}
     message = pb.AttentionRequest(keys=[-1], rows=[-1])
-    chosen = plan_attention(message, crossing, rows=1, sizes=sizes, positions=LENGTH, limits=LIMITS)
+    chosen = plan_for(message, crossing, sizes=sizes, positions=LENGTH, limits=LIMITS)
     assert (chosen.keys, chosen.queries, chosen.shapes) == ((2,), (5,), ((LENGTH, 3),))
     message = pb.AttentionRequest(drop_special=True)
     with pytest.raises(InvalidInput, match="drop_special: true; expected false, or layers whose queries and keys are"):
-        plan_attention(message, crossing, rows=1, sizes=sizes, positions=LENGTH, limits=LIMITS, special=[0])
+        plan_for(message, crossing, sizes=sizes, positions=LENGTH, limits=LIMITS, special=[0])
 
 
 @pytest.mark.parametrize("measure", [ROLLOUT, GLOBAL])
@@ -359,9 +350,9 @@ def test_a_rollout_over_layers_of_different_sizes_is_refused(measure: pb.Attenti
     both = CONTRACT.model_copy(update={"attention": (CONTRACT.attention[0], decoder)})
     sizes, message = {"seq_len": LENGTH, "target": 3}, pb.AttentionRequest(measure=measure)
     with pytest.raises(InvalidInput, match=r"attention.layers: 6 x 6, 3 x 3; expected layers over the same positions"):
-        plan_attention(message, both, rows=1, sizes=sizes, positions=LENGTH, limits=LIMITS)
+        plan_for(message, both, sizes=sizes, positions=LENGTH, limits=LIMITS)
     message.layers.append(1)
-    chosen = plan_attention(message, both, rows=1, sizes=sizes, positions=LENGTH, limits=LIMITS)
+    chosen = plan_for(message, both, sizes=sizes, positions=LENGTH, limits=LIMITS)
     assert chosen.answer_bytes(1) == 3 * 3 * 4
 
 
@@ -417,7 +408,7 @@ def test_a_rollout_of_contributions_is_their_product_by_rows() -> None:
     ("field", "value", "message"),
     [
         ("heads", [1], r"attention.heads: \[1\]; expected none with ATTENTION_MEASURE_CONTRIBUTION"),
-        ("head_reduction", pb.HEAD_REDUCTION_MAX, "attention.head_reduction: 2; expected none with"),
+        ("head_reduction", pb.HEAD_REDUCTION_MAX, "attention.head_reduction: max; expected none with"),
         ("value_weighted", True, "attention.value_weighted: True; expected none with"),
     ],
 )

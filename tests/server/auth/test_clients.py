@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from server.auth.clients import ANYONE, Access
+from server.auth.clients import ANYONE, Authenticator
 from server.errors import PermissionDenied, StartError, Unauthenticated
 
 OLD, NEW, OTHER = "an-old-token-of-alice", "a-new-token-of-alice", "the-token-of-the-operator"
@@ -36,9 +36,9 @@ def bearer(token: str) -> dict[str, str | bytes]:
 
 def test_every_token_of_a_client_is_the_clients(file: Path) -> None:
     """So that one can be replaced while the other is in use; of the operator's only the hash is known."""
-    access = Access(file, manage=True)
-    assert [access.identify(bearer(token)).name for token in (OLD, NEW, OTHER)] == ["alice", "alice", "operator"]
-    assert access.identify({}, ["other.example", "sensor.example"]).name == "sensor"
+    authenticator = Authenticator(file, manage=True)
+    assert [authenticator.identify(bearer(token)).name for token in (OLD, NEW, OTHER)] == ["alice", "alice", "operator"]
+    assert authenticator.identify({}, ["other.example", "sensor.example"]).name == "sensor"
 
 
 @pytest.mark.parametrize(
@@ -57,34 +57,34 @@ def test_every_token_of_a_client_is_the_clients(file: Path) -> None:
 def test_whoever_is_not_known_is_turned_away(metadata: dict[str, str | bytes], file: Path) -> None:
     """And is not told what would have fitted."""
     with pytest.raises(Unauthenticated) as refused:
-        Access(file, manage=True).identify(metadata, ["unknown.example"])
+        Authenticator(file, manage=True).identify(metadata, ["unknown.example"])
     assert not any(token in str(refused.value) for token in (OLD, NEW, OTHER))
 
 
 def test_each_may_do_what_the_file_says(file: Path) -> None:
     """Alice asks, the sensor asks for attention too, the operator manages, where management is offered."""
-    access = Access(file, manage=True)
-    alice, operator = access.identify(bearer(OLD)), access.identify(bearer(OTHER))
-    sensor = access.identify({}, ["sensor.example"])
+    authenticator = Authenticator(file, manage=True)
+    alice, operator = authenticator.identify(bearer(OLD)), authenticator.identify(bearer(OTHER))
+    sensor = authenticator.identify({}, ["sensor.example"])
     for client in (alice, operator, sensor):
-        access.check(client, "Predict")
+        authenticator.check(client, "Predict")
     sensor.require("attention", "attention")
     with pytest.raises(PermissionDenied, match="attention: alice may not; expected a client with 'attention'"):
         alice.require("attention", "attention")
-    access.check(operator, "LoadModel")
+    authenticator.check(operator, "LoadModel")
     with pytest.raises(PermissionDenied, match="LoadModel: alice may not; expected a client with 'manage'"):
-        access.check(alice, "LoadModel")
+        authenticator.check(alice, "LoadModel")
     with pytest.raises(PermissionDenied, match="RepositoryModelLoad: management is off on this address"):
-        Access(file, manage=False).check(operator, "RepositoryModelLoad")
+        Authenticator(file, manage=False).check(operator, "RepositoryModelLoad")
 
 
 def test_without_a_file_anyone_may_do_everything_that_is_offered() -> None:
     """A server on one's own machine."""
-    access = Access(None, manage=True)
-    assert access.identify({}) is ANYONE
-    access.check(ANYONE, "SystemSharedMemoryRegister")
+    authenticator = Authenticator(None, manage=True)
+    assert authenticator.identify({}) is ANYONE
+    authenticator.check(ANYONE, "SystemSharedMemoryRegister")
     with pytest.raises(PermissionDenied, match="management is off"):
-        Access(None, manage=False).check(ANYONE, "SystemSharedMemoryRegister")
+        Authenticator(None, manage=False).check(ANYONE, "SystemSharedMemoryRegister")
 
 
 def replace(file: Path, content: str) -> None:
@@ -96,19 +96,23 @@ def replace(file: Path, content: str) -> None:
 
 def test_a_changed_file_is_taken_and_one_that_is_damaged_is_not(file: Path, caplog: pytest.LogCaptureFixture) -> None:
     """A token that was taken out ends at once; what is left of a quota stays; secrets are not logged."""
-    access = Access(file, manage=True)
-    quota = access.identify(bearer(NEW)).quota
+    authenticator = Authenticator(file, manage=True)
+    quota = authenticator.identify(bearer(NEW)).quota
     replace(file, FILE.replace(f'"{OLD}", ', ""))
-    assert access.identify(bearer(NEW)).quota is quota
+    authenticator.refresh()
+    assert authenticator.identify(bearer(NEW)).quota is quota
     with pytest.raises(Unauthenticated):
-        access.identify(bearer(OLD))
+        authenticator.identify(bearer(OLD))
     replace(file, FILE.replace("requests_per_second = 5", "requests_per_second = 6"))
-    assert access.identify(bearer(NEW)).quota is not quota
+    authenticator.refresh()
+    assert authenticator.identify(bearer(NEW)).quota is not quota
     replace(file, f'[clients.alice]\ntokens = ["{OLD}')
-    assert access.identify(bearer(OTHER)).name == "operator"
+    authenticator.refresh()
+    assert authenticator.identify(bearer(OTHER)).name == "operator"
     assert "clients.toml: not TOML" in caplog.text
     file.unlink()
-    assert access.identify(bearer(OTHER)).name == "operator"
+    authenticator.refresh()
+    assert authenticator.identify(bearer(OTHER)).name == "operator"
     assert not any(token in caplog.text for token in (OLD, NEW, OTHER))
 
 
@@ -146,8 +150,8 @@ def test_a_file_that_cannot_be_used_stops_the_start_and_shows_no_secret(
     """With the file, the field and what was expected."""
     (tmp_path / "clients.toml").write_text(content)
     with pytest.raises(StartError, match=message) as refused:
-        Access(tmp_path / "clients.toml", manage=True)
+        Authenticator(tmp_path / "clients.toml", manage=True)
     assert str(refused.value).startswith(f"--clients: {tmp_path / 'clients.toml'}: ")
     assert "secret" not in str(refused.value).replace("clients.a.secret", "")
     with pytest.raises(StartError, match=r"absent.toml: cannot be read: No such file"):
-        Access(tmp_path / "absent.toml", manage=True)
+        Authenticator(tmp_path / "absent.toml", manage=True)

@@ -2,15 +2,7 @@ import pytest
 
 from server.auth.quota import Quota
 from server.errors import TooBusy
-
-
-class Clock:
-    """A clock that stands until it is turned."""
-
-    now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
+from tests.server.fakes import Clock
 
 
 def test_requests_come_back_with_time() -> None:
@@ -48,8 +40,8 @@ def test_the_engines_time_is_charged_afterwards_and_owed() -> None:
     clock = Clock()
     quota = Quota("carol", compute_seconds_per_second=0.5, clock=clock)
     quota.admit()
-    quota.hold(0.1)
-    quota.settle(0.1, 2.0)
+    quota.reserve(0.1)
+    quota.charge(0.1, 2.0)
     with pytest.raises(TooBusy, match=r"carol has used its quota of 0.5 seconds of the engine a second") as refused:
         quota.admit()
     assert refused.value.retry_seconds == pytest.approx((2.0 - 0.5) / 0.5)
@@ -60,13 +52,13 @@ def test_the_engines_time_is_charged_afterwards_and_owed() -> None:
 def test_what_is_expected_is_held_until_it_is_known() -> None:
     """A burst is let in by what it will take; what never runs, or takes less, is given back."""
     quota = Quota("dave", compute_seconds_per_second=1.5, clock=Clock())
-    quota.hold(1.0)
-    quota.hold(1.0)
+    quota.reserve(1.0)
+    quota.reserve(1.0)
     with pytest.raises(TooBusy, match=r"dave has used its quota of 1.5 seconds of the engine a second") as refused:
-        quota.hold(1.0)
+        quota.reserve(1.0)
     assert refused.value.retry_seconds == pytest.approx(0.5 / 1.5)
-    quota.settle(1.0, 0.0)
-    quota.hold(1.0)
+    quota.charge(1.0, 0.0)
+    quota.reserve(1.0)
 
 
 def test_without_rates_nothing_is_counted() -> None:
@@ -74,4 +66,4 @@ def test_without_rates_nothing_is_counted() -> None:
     quota = Quota("anyone")
     for _ in range(1000):
         quota.admit()
-        quota.hold(1e6)
+        quota.reserve(1e6)

@@ -3,36 +3,25 @@
 That each equals its definition is tested beside the host's, in test_attention.py.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import pytest
-from numpy.typing import NDArray
 
 from artifact.contract import CONTRACT_FILE, read_contract
 from regard.v1 import types_pb2 as pb
 from server.api.regard_v1.tensors import read_tensor
-from server.attention.reduce import write_attention
-from server.attention.request import AttentionLimits, plan_attention
 from server.engine.device import Device, Lanes
 from server.engine.device_ops import DeviceArray, measures_on
 from server.engine.engine import Engine
 from server.engine.session import Graph
-from server.scheduling.batch import Work, run_batch
+from server.scheduling.batch import BatchItem, run_batch
 from tests.golden import GOLDEN_MODELS
+from tests.server.fakes import BOUND, on_device, plan_for, write_attention
 
 PLAIN = Device("CPU", ("CPUExecutionProvider",), "for the test")
-BOUND = Device("CPU", ("CPUExecutionProvider",), "for the test", bound=True)
 ARTIFACT = GOLDEN_MODELS / "tiny-text" / "1"
 CONTRACT = read_contract(ARTIFACT / CONTRACT_FILE)
-
-
-def on_device(arrays: Mapping[str, NDArray[Any]]) -> dict[str, DeviceArray]:
-    """Put arrays on the device."""
-    make = onnxruntime.OrtValue.ortvalue_from_numpy
-    return {name: DeviceArray(make(np.ascontiguousarray(one)), measures_on(BOUND)) for name, one in arrays.items()}
 
 
 def test_a_part_is_cut_without_a_copy_and_copied_when_it_is_wanted() -> None:
@@ -55,11 +44,11 @@ def test_rows_that_are_all_zero_stay_zero_and_round_to_steps_of_one() -> None:
     assert scale == 1
 
 
-def make_work(graph: Graph, plan_outputs: tuple[str, ...], length: int) -> Work:
+def make_text(graph: Graph, plan_outputs: tuple[str, ...], length: int) -> BatchItem:
     """A text of so many tokens."""
     ids = np.random.default_rng(length).integers(4, 60, (1, length))
     inputs = {"input_ids": ids, "attention_mask": np.ones_like(ids)}
-    return Work(graph, CONTRACT, inputs, 1, length, ("embedding",), plan_outputs)
+    return BatchItem(graph, CONTRACT, inputs, 1, length, ("embedding",), plan_outputs)
 
 
 @pytest.mark.parametrize(
@@ -83,15 +72,12 @@ def test_an_engine_that_leaves_attention_on_its_device_answers_as_one_that_does_
     answers = []
     for device in (PLAIN, BOUND):
         engine = Engine(ARTIFACT, CONTRACT, device, Lanes(1, 1))
-        request, limits = pb.AttentionRequest(**request_fields), AttentionLimits(10**9, 10**9)
-        plans = [
-            plan_attention(request, CONTRACT, rows=1, sizes={"seq_len": length}, positions=length, limits=limits)
-            for length in (5, 8)
-        ]
+        request = pb.AttentionRequest(**request_fields)
+        plans = [plan_for(request, CONTRACT, sizes={"seq_len": length}, positions=length) for length in (5, 8)]
         graph = engine.contributing if plans[0].takes_contributions else engine.tapped
         assert graph
-        works = [make_work(graph, plan.outputs, length) for plan, length in zip(plans, (5, 8), strict=True)]
-        results, _ = run_batch(works)
+        items = [make_text(graph, plan.outputs, length) for plan, length in zip(plans, (5, 8), strict=True)]
+        results, _ = run_batch(items)
         stays = [isinstance(array, DeviceArray) for one in results for array in one.attentions.values()]
         assert all(stay is device.bound for stay in stays)
         answers.append(

@@ -63,7 +63,7 @@ def test_inputs_that_are_views_are_copied_whole(session: onnxruntime.InferenceSe
         check(bound, session, {name: array[1:3, :6] for name, array in whole.items()})
 
 
-def test_lanes_do_not_share_buffers(session: onnxruntime.InferenceSession) -> None:
+def test_instances_do_not_share_buffers(session: onnxruntime.InferenceSession) -> None:
     """Two threads run different batches of one shape at the same time."""
     bound, failures = BoundSession(session, MEASURES), list[BaseException]()
 

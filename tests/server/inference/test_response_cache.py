@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 
 from server.errors import DeadlinePassed, InternalFault
-from server.inference.response_cache import AnswerCache
-from server.scheduling.batch import Work
-from server.scheduling.scheduler import DEFAULT_PRIORITY, Computed, Scheduler
+from server.inference.response_cache import ResponseCache
+from server.scheduling.batch import BatchItem, Result
+from server.scheduling.scheduler import Scheduler
 from server.telemetry.metrics import Metrics
-from tests.server.scheduling.test_batch import CONTRACT
-from tests.server.scheduling.test_scheduler import POISON, GatedGraph, make_work, occupy, scheduling, value_of
+from tests.server.fakes import CONTRACT, POISON, GatedGraph, make_item, occupy, scheduling, value_of
 
 ROOM = 10**6
 
@@ -26,22 +25,17 @@ def graph() -> GatedGraph:
 
 @pytest.fixture
 async def scheduler() -> AsyncIterator[Scheduler]:
-    """A scheduler of one lane."""
+    """A scheduler of one instance."""
     async with scheduling(requests=100) as scheduler:
         yield scheduler
 
 
-def make_cache(scheduler: Scheduler, max_bytes: int = ROOM, metrics: Metrics | None = None) -> AnswerCache:
+def make_cache(scheduler: Scheduler, max_bytes: int = ROOM, metrics: Metrics | None = None) -> ResponseCache:
     """A cache before it."""
-    return AnswerCache(scheduler.submit, max_bytes, metrics or Metrics())
+    return ResponseCache(scheduler.submit, max_bytes, metrics or Metrics())
 
 
-async def ask(cache: AnswerCache, work: Work, deadline: float | None = None, priority: int = 2) -> Computed:
-    """One request."""
-    return await cache.compute(work, deadline, priority)
-
-
-async def start(*requests: "asyncio.Task[Computed]") -> None:
+async def start(*requests: "asyncio.Task[Result]") -> None:
     """Let them get as far as they can without the engine."""
     for _ in range(3):
         await asyncio.sleep(0)
@@ -58,8 +52,8 @@ async def test_the_same_request_again_is_not_computed_again(scheduler: Scheduler
     graph.gate.set()
     metrics = Metrics()
     cache = make_cache(scheduler, metrics=metrics)
-    first, again = await ask(cache, make_work(graph, 2)), await ask(cache, make_work(graph, 2))
-    other = await ask(cache, make_work(graph, 3))
+    first, again = await cache.compute(make_item(graph, 2)), await cache.compute(make_item(graph, 2))
+    other = await cache.compute(make_item(graph, 3))
     assert [value_of(one) for one in (first, again, other)] == [8.0, 8.0, 12.0]
     assert graph.batches == [[2], [3]]
     assert (again.compute_ns, again.batch_size) == (0, 0)
@@ -73,11 +67,11 @@ async def test_what_differs_in_shape_or_in_what_is_wanted_is_not_the_same(
     """Two rows of two tokens are not one row of four, whatever their bytes."""
     graph.gate.set()
     cache = make_cache(scheduler)
-    one, ids = make_work(graph, 2), np.full((2, 2), 2)
-    two = Work(graph, CONTRACT, {"input_ids": ids, "attention_mask": np.ones_like(ids)}, 2, 2, ("embedding",))
-    none = Work(graph, CONTRACT, one.inputs, 1, 4, ())
-    for work in (one, two, none):
-        await ask(cache, work)
+    one, ids = make_item(graph, 2), np.full((2, 2), 2)
+    two = BatchItem(graph, CONTRACT, {"input_ids": ids, "attention_mask": np.ones_like(ids)}, 2, 2, ("embedding",))
+    none = BatchItem(graph, CONTRACT, one.inputs, 1, 4, ())
+    for item in (one, two, none):
+        await cache.compute(item)
     assert graph.batches == [[2], [2, 2], [2]]
 
 
@@ -85,7 +79,7 @@ async def test_without_memory_nothing_is_kept_or_shared(scheduler: Scheduler, gr
     """As the server is by default."""
     graph.gate.set()
     cache = make_cache(scheduler, max_bytes=0)
-    await asyncio.gather(*(ask(cache, make_work(graph, 2)) for _ in range(3)))
+    await asyncio.gather(*(cache.compute(make_item(graph, 2)) for _ in range(3)))
     assert sum(map(len, graph.batches)) == 3
 
 
@@ -94,7 +88,7 @@ async def test_equal_requests_at_a_time_are_computed_once(scheduler: Scheduler, 
     await occupy(scheduler, graph)
     metrics = Metrics()
     cache = make_cache(scheduler, metrics=metrics)
-    first, *others = [asyncio.create_task(ask(cache, make_work(graph, 2))) for _ in range(4)]
+    first, *others = [asyncio.create_task(cache.compute(make_item(graph, 2))) for _ in range(4)]
     await start()
     first.cancel()
     await asyncio.gather(first, return_exceptions=True)
@@ -108,7 +102,7 @@ async def test_what_all_have_left_is_never_computed(scheduler: Scheduler, graph:
     """Whoever leaves last calls it off, and the next who asks starts anew."""
     first = await occupy(scheduler, graph)
     cache = make_cache(scheduler)
-    leaving = [asyncio.create_task(ask(cache, make_work(graph, 2))) for _ in range(2)]
+    leaving = [asyncio.create_task(cache.compute(make_item(graph, 2))) for _ in range(2)]
     await start()
     for task in leaving:
         task.cancel()
@@ -117,7 +111,7 @@ async def test_what_all_have_left_is_never_computed(scheduler: Scheduler, graph:
     graph.gate.set()
     await first
     assert graph.batches == [[1]]
-    assert value_of(await ask(cache, make_work(graph, 2))) == 8.0
+    assert value_of(await cache.compute(make_item(graph, 2))) == 8.0
 
 
 async def test_a_more_urgent_request_does_not_wait_for_a_less_urgent_one(
@@ -126,7 +120,7 @@ async def test_a_more_urgent_request_does_not_wait_for_a_less_urgent_one(
     """It is computed by itself."""
     await occupy(scheduler, graph)
     cache = make_cache(scheduler)
-    tasks = [asyncio.create_task(ask(cache, make_work(graph, 2), priority=priority)) for priority in (3, 1, 1)]
+    tasks = [asyncio.create_task(cache.compute(make_item(graph, 2, priority=priority))) for priority in (3, 1, 1)]
     await start()
     graph.gate.set()
     assert [value_of(await task) for task in tasks] == [8.0] * 3
@@ -137,9 +131,9 @@ async def test_another_callers_deadline_is_not_ones_own(scheduler: Scheduler, gr
     """The first may not wait as long as the second, which is computed then."""
     await occupy(scheduler, graph)
     cache, loop, passed = make_cache(scheduler), asyncio.get_running_loop(), asyncio.Event()
-    hurried = asyncio.create_task(ask(cache, make_work(graph, 2), deadline=time.monotonic() + 0.05))
+    hurried = asyncio.create_task(cache.compute(make_item(graph, 2, deadline=time.monotonic() + 0.05)))
     await start()
-    patient = asyncio.create_task(ask(cache, make_work(graph, 2)))
+    patient = asyncio.create_task(cache.compute(make_item(graph, 2)))
     await start()
     loop.call_later(0.06, passed.set)
     await passed.wait()
@@ -153,12 +147,12 @@ async def test_ones_own_deadline_holds_while_another_is_waited_for(scheduler: Sc
     """The other goes on."""
     await occupy(scheduler, graph)
     cache = make_cache(scheduler)
-    patient = asyncio.create_task(ask(cache, make_work(graph, 2)))
+    patient = asyncio.create_task(cache.compute(make_item(graph, 2)))
     await start()
     cost_seconds = 10.0
     graph.cost = type(graph.cost)(run_seconds=cost_seconds)
     with pytest.raises(DeadlinePassed):
-        await ask(cache, make_work(graph, 2), deadline=time.monotonic() + 0.02)
+        await cache.compute(make_item(graph, 2, deadline=time.monotonic() + 0.02))
     graph.gate.set()
     assert value_of(await patient) == 8.0
 
@@ -169,7 +163,7 @@ async def test_a_failure_is_not_kept(scheduler: Scheduler, graph: GatedGraph) ->
     cache = make_cache(scheduler)
     for _ in range(2):
         with pytest.raises(InternalFault):
-            await ask(cache, make_work(graph, POISON))
+            await cache.compute(make_item(graph, POISON))
 
 
 async def test_the_answer_used_longest_ago_makes_room(scheduler: Scheduler, graph: GatedGraph) -> None:
@@ -177,5 +171,5 @@ async def test_the_answer_used_longest_ago_makes_room(scheduler: Scheduler, grap
     graph.gate.set()
     cache = make_cache(scheduler, max_bytes=2 * (1024 + 4))
     for value in (2, 3, 2, 4, 2, 3):
-        await cache.compute(make_work(graph, value), None, DEFAULT_PRIORITY)
+        await cache.compute(make_item(graph, value))
     assert graph.batches == [[2], [3], [4], [3]]

@@ -2,47 +2,30 @@
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
 
-import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from server.engine.cost import CostModel
 from server.errors import ServerError
-from server.scheduling.batch import Array, BatchLimits
-from server.scheduling.scheduler import Admission, Computed, Scheduler
+from server.scheduling.batch import BatchLimits, Result
+from server.scheduling.scheduler import Admission, Scheduler
 from server.telemetry.metrics import Metrics
-from tests.server.scheduling.test_scheduler import POISON, make_work
+from tests.server.fakes import POISON, SumGraph, make_item
 
 CODES = ("resource_exhausted", "deadline_exceeded", "unavailable", "internal")
 
 
-class QuickGraph:
-    """Computes a row's sum at once, or fails on poison."""
-
-    can_run_wide = False
-    token = object()
-    cost = CostModel(run_seconds=0.001)
-
-    def run(self, inputs: Mapping[str, Array], names: Sequence[str], *, wide: bool = False) -> dict[str, Array]:
-        del names, wide
-        ids = inputs["input_ids"]
-        if (ids == POISON).any():
-            raise RuntimeError("poisoned")
-        return {"embedding": ids.sum(axis=1, keepdims=True).astype(np.float32)}
-
-
 class Chaos(RuleBasedStateMachine):
-    """Drives one scheduler of two lanes."""
+    """Drives one scheduler of two instances."""
 
     def __init__(self) -> None:
         super().__init__()
         self.loop = asyncio.new_event_loop()
-        self.metrics, self.graph = Metrics(), QuickGraph()
+        self.metrics, self.graph = Metrics(), SumGraph(CostModel(run_seconds=0.001))
         self.scheduler = Scheduler(BatchLimits(4, 64, 10**6), Admission(5, 10**4, 1.0), 2, self.metrics)
-        self.tasks: dict[asyncio.Task[Computed], int] = {}
+        self.tasks: dict[asyncio.Task[Result], int] = {}
         self.loop.run_until_complete(self._start())
 
     async def _start(self) -> None:
@@ -62,8 +45,8 @@ class Chaos(RuleBasedStateMachine):
         """Requests come, with or without a deadline; the event loop sees them now or later."""
         deadline = None if remaining is None else time.monotonic() + remaining
         for _ in range(count):
-            work = make_work(self.graph, value)
-            self.tasks[self.loop.create_task(self.scheduler.submit(work, deadline, priority))] = value
+            item = make_item(self.graph, value, deadline=deadline, priority=priority)
+            self.tasks[self.loop.create_task(self.scheduler.submit(item))] = value
         if begins:
             self.go_on(1)
 
@@ -97,7 +80,7 @@ class Chaos(RuleBasedStateMachine):
                 continue
             error = task.exception()
             if error is None:
-                assert task.result().results.outputs["embedding"][0, 0] == 4 * value
+                assert task.result().outputs["embedding"][0, 0] == 4 * value
             else:
                 assert isinstance(error, ServerError)
                 assert error.code.name != "INTERNAL" or value == POISON

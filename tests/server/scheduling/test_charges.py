@@ -4,72 +4,71 @@ import asyncio
 
 import pytest
 
-from server.auth.clients import Client, current
+from server.auth.clients import Client
 from server.auth.quota import Quota
+from server.context import RpcContext
 from server.engine.cost import CostModel
 from server.errors import InternalFault, TooBusy
-from tests.server.auth.test_quota import Clock
-from tests.server.scheduling.test_scheduler import POISON, GatedGraph, make_work, occupy, queue, scheduling
+from tests.server.fakes import POISON, Clock, GatedGraph, make_item, occupy, queue, scheduling
 
 FREE = CostModel(run_seconds=0.0)
 A_SECOND = CostModel(run_seconds=1.0)
 
 
-def become(compute_seconds_per_second: float) -> Quota:
-    """Be a client with a quota, whose clock stands: nothing comes back by itself."""
+def greedy(compute_seconds_per_second: float) -> RpcContext:
+    """A request of a client with a quota, whose clock stands: nothing comes back by itself."""
     quota = Quota("greedy", compute_seconds_per_second=compute_seconds_per_second, clock=Clock())
-    current.set(Client("greedy", quota=quota))
-    return quota
+    return RpcContext(caller=Client("greedy", quota=quota))
 
 
 async def test_who_hangs_up_while_its_batch_runs_is_charged() -> None:
     """Otherwise short deadlines would make the engine free."""
-    quota, graph = become(1e-9), GatedGraph(FREE)
+    context, graph = greedy(1e-9), GatedGraph(FREE)
     async with scheduling() as scheduler:
-        running = await occupy(scheduler, graph)
-        quota.admit()
+        running = await occupy(scheduler, graph, context)
+        context.caller.quota.admit()
         running.cancel()
         await asyncio.wait([running])
         graph.gate.set()
-    await asyncio.sleep(0)  # what the lane has handed over as it ended
+    await asyncio.sleep(0)  # what the instance has handed over as it ended
     with pytest.raises(TooBusy, match="greedy has used its quota"):
-        quota.admit()
+        context.caller.quota.admit()
 
 
 async def test_a_burst_is_refused_before_any_of_it_has_run() -> None:
     """Two of a second each fit into a second and a half; what they really took leaves room again."""
     graph = GatedGraph(A_SECOND)
-    become(1.5)
+    context = greedy(1.5)
     async with scheduling() as scheduler:
-        first = await occupy(scheduler, graph)
-        second, third = await queue(scheduler, graph, 2, 3)
+        first = await occupy(scheduler, graph, context)
+        second, third = await queue(scheduler, graph, 2, 3, context=context)
         with pytest.raises(TooBusy, match=r"greedy has used its quota of 1.5 seconds of the engine a second"):
             await third
         graph.gate.set()
         await asyncio.gather(first, second)
-        await scheduler.submit(make_work(graph, 4))
+        await scheduler.submit(make_item(graph, 4, context=context))
 
 
-async def test_who_hangs_up_while_waiting_gets_back_what_was_held() -> None:
+async def test_who_hangs_up_while_waiting_gets_back_what_was_reserved() -> None:
     """Nothing of it was computed."""
     graph = GatedGraph(A_SECOND)
-    become(1.5)
+    context = greedy(1.5)
     async with scheduling() as scheduler:
-        first = await occupy(scheduler, graph)
-        (waiting,) = await queue(scheduler, graph, 2)
+        first = await occupy(scheduler, graph, context)
+        (waiting,) = await queue(scheduler, graph, 2, context=context)
         waiting.cancel()
         await asyncio.wait([waiting])
-        (next_one,) = await queue(scheduler, graph, 3)
+        (next_one,) = await queue(scheduler, graph, 3, context=context)
         graph.gate.set()
         await asyncio.gather(first, next_one)
 
 
 async def test_what_fails_in_the_engine_costs_what_was_expected() -> None:
     """Requests that break are not free."""
-    quota, graph = become(0.5), GatedGraph(A_SECOND)
+    context, graph = greedy(0.5), GatedGraph(A_SECOND)
     graph.gate.set()
     async with scheduling() as scheduler:
         with pytest.raises(InternalFault):
-            await scheduler.submit(make_work(graph, POISON))
+            await scheduler.submit(make_item(graph, POISON, context=context))
         with pytest.raises(TooBusy):
-            quota.admit()
+            context.caller.quota.admit()

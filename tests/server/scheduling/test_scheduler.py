@@ -1,67 +1,21 @@
 import asyncio
-import threading
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator
 
-import numpy as np
 import pytest
 
 from server.engine.cost import CostModel
 from server.errors import DeadlinePassed, InternalFault, ShuttingDown, TooBusy
-from server.scheduling.batch import Array, BatchLimits, Runner, Work
-from server.scheduling.scheduler import Admission, Computed, Margin, Scheduler
+from server.scheduling.estimate import LatencyQuantile
+from server.scheduling.scheduler import Scheduler
 from server.telemetry.metrics import Metrics
-from tests.server.scheduling.test_batch import CONTRACT
-
-LIMITS = BatchLimits(rows=4, tokens=1024, attention_bytes=10**9)
-POISON = 99
-
-
-class GatedGraph:
-    """Computes a row's sum; waits for the gate first, fails on poison, and remembers what it ran."""
-
-    can_run_wide = True
-    token = object()
-
-    def __init__(self, cost: CostModel | None = None) -> None:
-        self.cost = cost or CostModel()
-        self.gate = threading.Event()
-        self.entered = threading.Event()
-        self.batches: list[list[int]] = []
-        self.widths: list[bool] = []
-
-    def run(self, inputs: Mapping[str, Array], names: Sequence[str], *, wide: bool = False) -> dict[str, Array]:
-        self.widths.append(wide)
-        self.entered.set()
-        assert self.gate.wait(timeout=30)
-        ids = inputs["input_ids"]
-        if (ids == POISON).any():
-            raise RuntimeError("poisoned")
-        self.batches.append(ids[:, 0].tolist())
-        return {"embedding": ids.sum(axis=1, keepdims=True).astype(np.float32)}
+from tests.server.fakes import CONTRACT, POISON, GatedGraph, make_item, occupy, queue, scheduling, value_of
 
 
 @pytest.fixture
 def graph() -> GatedGraph:
     """A graph whose gate is closed."""
     return GatedGraph()
-
-
-@asynccontextmanager
-async def scheduling(
-    *,
-    requests: int = 6,
-    input_bytes: int = 10**6,
-    seconds: float = 10.0,
-    lanes: int = 1,
-    metrics: Metrics | None = None,
-) -> AsyncIterator[Scheduler]:
-    """A scheduler that runs."""
-    scheduler = Scheduler(LIMITS, Admission(requests, input_bytes, seconds), lanes, metrics or Metrics())
-    scheduler.start()
-    yield scheduler
-    await scheduler.close()
 
 
 @pytest.fixture
@@ -71,37 +25,12 @@ async def scheduler() -> AsyncIterator[Scheduler]:
         yield scheduler
 
 
-def make_work(graph: Runner, value: int) -> Work:
-    """A request of one row of four tokens, all `value`."""
-    ids = np.full((1, 4), value, dtype=np.int64)
-    return Work(graph, CONTRACT, {"input_ids": ids, "attention_mask": np.ones_like(ids)}, 1, 4, ("embedding",))
-
-
-async def occupy(scheduler: Scheduler, graph: GatedGraph) -> "asyncio.Task[Computed]":
-    """Keep the engine busy with a request of value 1 until the gate opens."""
-    task = asyncio.create_task(scheduler.submit(make_work(graph, 1)))
-    assert await asyncio.to_thread(graph.entered.wait, 30)
-    return task
-
-
-async def queue(scheduler: Scheduler, graph: GatedGraph, *values: int) -> list["asyncio.Task[Computed]"]:
-    """Submit requests and return once they wait."""
-    tasks = [asyncio.create_task(scheduler.submit(make_work(graph, value))) for value in values]
-    await asyncio.sleep(0)
-    return tasks
-
-
-def value_of(computed: Computed) -> float:
-    """The sum that the engine gave for a request."""
-    return float(computed.results.outputs["embedding"][0, 0])
-
-
 async def test_an_idle_engine_starts_at_once_with_a_single_request(scheduler: Scheduler, graph: GatedGraph) -> None:
-    """Nobody waits for company while the engine is free."""
+    """Nobody waits for others while the engine is free."""
     first = await occupy(scheduler, graph)
     graph.gate.set()
-    computed = await first
-    assert (value_of(computed), computed.batch_size) == (4.0, 1)
+    result = await first
+    assert (value_of(result), result.batch_size) == (4.0, 1)
 
 
 async def test_what_waits_while_a_batch_runs_goes_together_in_the_next(scheduler: Scheduler, graph: GatedGraph) -> None:
@@ -145,7 +74,7 @@ async def test_a_request_whose_deadline_passes_in_the_queue_is_never_computed(
     """It is noticed when the next batch is cut."""
     first, loop = await occupy(scheduler, graph), asyncio.get_running_loop()
     deadline, passed = loop.time() + 0.05, asyncio.Event()
-    late = asyncio.create_task(scheduler.submit(make_work(graph, 2), deadline=deadline))
+    late = asyncio.create_task(scheduler.submit(make_item(graph, 2, deadline=deadline)))
     loop.call_at(deadline + 0.001, passed.set)
     await passed.wait()
     graph.gate.set()
@@ -161,8 +90,8 @@ async def test_a_deadline_that_cannot_be_met_is_refused_at_once(scheduler: Sched
     graph.gate.set()
     now = time.monotonic()
     with pytest.raises(DeadlinePassed, match=r"deadline is \d\.\d+ s away"):
-        await scheduler.submit(make_work(graph, 2), deadline=now + 1)
-    assert value_of(await scheduler.submit(make_work(graph, 3), deadline=now + 3)) == 12.0
+        await scheduler.submit(make_item(graph, 2, deadline=now + 1))
+    assert value_of(await scheduler.submit(make_item(graph, 3, deadline=now + 3))) == 12.0
     assert graph.batches == [[3]]
 
 
@@ -173,7 +102,7 @@ async def test_a_near_deadline_is_not_refused_for_what_is_due_later() -> None:
         await occupy(scheduler, graph)
         waiting = await queue(scheduler, graph, 2, 3, 4, 5)
         deadline = time.monotonic() + 3
-        urgent = asyncio.create_task(scheduler.submit(make_work(graph, 6), deadline=deadline))
+        urgent = asyncio.create_task(scheduler.submit(make_item(graph, 6, deadline=deadline)))
         await asyncio.sleep(0)
         graph.gate.set()
         assert value_of(await urgent) == 24.0
@@ -186,7 +115,7 @@ async def test_more_urgent_priorities_go_first(scheduler: Scheduler) -> None:
     graph = GatedGraph(CostModel(run_seconds=0.0, token_seconds=0.001))
     await occupy(scheduler, graph)
     tasks = [
-        asyncio.create_task(scheduler.submit(make_work(graph, 10 + priority), priority=priority))
+        asyncio.create_task(scheduler.submit(make_item(graph, 10 + priority, priority=priority)))
         for priority in (3, 1, 2)
     ]
     await asyncio.sleep(0)
@@ -202,7 +131,7 @@ async def test_what_would_wait_too_long_is_refused_with_a_hint_when_to_come_back
         first = await occupy(scheduler, graph)
         waiting = await queue(scheduler, graph, 2)
         with pytest.raises(TooBusy, match="--max-queue-seconds") as refusal:
-            await scheduler.submit(make_work(graph, 4))
+            await scheduler.submit(make_item(graph, 4))
         assert 0.1 < refusal.value.retry_seconds <= 10
         names = [name for name, _ in refusal.value.trailers]
         assert names == ["grpc-retry-pushback-ms", "grpc-status-details-bin"]
@@ -216,7 +145,7 @@ async def test_inputs_that_would_hold_too_many_bytes_are_refused(graph: GatedGra
         first = await occupy(scheduler, graph)
         waiting = await queue(scheduler, graph, 2, 3)
         with pytest.raises(TooBusy, match="--max-queue-bytes"):
-            await scheduler.submit(make_work(graph, 4))
+            await scheduler.submit(make_item(graph, 4))
         graph.gate.set()
         await asyncio.gather(first, *waiting)
 
@@ -238,25 +167,25 @@ async def test_half_of_a_thousand_cancelled_in_the_queue_are_never_computed(grap
     assert metrics.registry.get_sample_value("regard_scheduler_outcomes_total", {"outcome": "cancelled"}) == 500
 
 
-async def test_a_batch_that_leaves_nothing_waiting_has_all_lanes(graph: GatedGraph) -> None:
-    """The first runs wide, and what came meanwhile goes together and wide."""
-    async with scheduling(lanes=2) as scheduler:
+async def test_a_batch_that_leaves_nothing_waiting_has_all_threads(graph: GatedGraph) -> None:
+    """The first has them, and what came meanwhile goes together and has them too."""
+    async with scheduling(instances=2) as scheduler:
         first = await occupy(scheduler, graph)
         waiting = await queue(scheduler, graph, 2, 3)
         graph.gate.set()
         await asyncio.gather(first, *waiting)
     assert graph.batches == [[1], [2, 3]]
-    assert graph.widths == [True, True]
+    assert graph.had_all_threads == [True, True]
 
 
-async def test_what_waits_is_divided_among_lanes_where_no_run_can_have_them_all(graph: GatedGraph) -> None:
-    """The first leaves a lane free, and two more share both lanes."""
-    graph.can_run_wide = False
+async def test_what_waits_is_divided_among_instances_where_no_run_can_have_them_all(graph: GatedGraph) -> None:
+    """The first leaves an instance free, and two more share both."""
+    graph.can_use_all_threads = False
     graph.gate.set()
-    async with scheduling(lanes=2) as scheduler:
+    async with scheduling(instances=2) as scheduler:
         await asyncio.gather(*await queue(scheduler, graph, 2, 3))
     assert sorted(graph.batches) == [[2], [3]]
-    assert graph.widths == [False, False]
+    assert graph.had_all_threads == [False, False]
 
 
 async def test_a_full_queue_refuses_at_once(scheduler: Scheduler, graph: GatedGraph) -> None:
@@ -264,13 +193,13 @@ async def test_a_full_queue_refuses_at_once(scheduler: Scheduler, graph: GatedGr
     await occupy(scheduler, graph)
     waiting = await queue(scheduler, graph, *range(2, 8))
     with pytest.raises(TooBusy, match=r"6 requests wait.*--max-queue-size"):
-        await scheduler.submit(make_work(graph, 9))
+        await scheduler.submit(make_item(graph, 9))
     graph.gate.set()
     await asyncio.gather(*waiting)
 
 
 async def test_a_queue_full_of_callers_who_hung_up_has_room(scheduler: Scheduler, graph: GatedGraph) -> None:
-    """Dead entries do not keep the living out."""
+    """Dead requests do not keep the living out."""
     await occupy(scheduler, graph)
     waiting = await queue(scheduler, graph, *range(2, 8))
     for task in waiting:
@@ -292,14 +221,14 @@ async def test_only_the_guilty_request_of_a_failed_batch_fails(
     with pytest.raises(InternalFault, match="internal error"):
         await guilty
     assert "poisoned" in caplog.text
-    assert value_of(await scheduler.submit(make_work(graph, 5))) == 20.0
+    assert value_of(await scheduler.submit(make_item(graph, 5))) == 20.0
 
 
 async def test_a_run_that_fails_takes_the_time_that_it_took(graph: GatedGraph) -> None:
     """Otherwise what breaks after a minute would look free."""
     metrics = Metrics()
     async with scheduling(metrics=metrics) as scheduler:
-        failing = asyncio.create_task(scheduler.submit(make_work(graph, POISON)))
+        failing = asyncio.create_task(scheduler.submit(make_item(graph, POISON)))
         assert await asyncio.to_thread(graph.entered.wait, 30)
         graph.gate.set()
         with pytest.raises(InternalFault):
@@ -320,7 +249,7 @@ async def test_refusing_answers_everything_that_waits_and_everything_that_comes(
         with pytest.raises(ShuttingDown):
             await task
     with pytest.raises(ShuttingDown):
-        await scheduler.submit(make_work(graph, 4))
+        await scheduler.submit(make_item(graph, 4))
     assert value_of(await first) == 4.0
 
 
@@ -333,20 +262,20 @@ async def test_older_requests_are_never_overtaken_for_ever(scheduler: Scheduler,
     assert graph.batches == [[1], [2, 3, 4, 5], [6]]
 
 
-def test_the_margin_follows_the_slowest_hundredth() -> None:
+def test_the_quantile_follows_the_slowest_hundredth() -> None:
     """Where one answer in fifty takes twice as long as estimated, 2; where none does any more, back to 1."""
-    margin = Margin(limit_seconds=1.0)
+    quantile = LatencyQuantile(limit_seconds=1.0)
     for number in range(10_000):
-        margin.learn(0.5, 1.0 if number % 50 == 0 else 0.5)
-    assert margin.factor == pytest.approx(2.0, abs=0.1)
+        quantile.learn(0.5, 1.0 if number % 50 == 0 else 0.5)
+    assert quantile.factor == pytest.approx(2.0, abs=0.1)
     for _ in range(10_000):
-        margin.learn(0.5, 0.4)
-    assert margin.factor == 1.0
+        quantile.learn(0.5, 0.4)
+    assert quantile.factor == 1.0
 
 
-def test_short_waits_teach_the_margin_nothing() -> None:
+def test_short_waits_teach_the_quantile_nothing() -> None:
     """A millisecond that became three says nothing about a wait of seconds."""
-    margin = Margin(limit_seconds=1.0)
+    quantile = LatencyQuantile(limit_seconds=1.0)
     for _ in range(1000):
-        margin.learn(0.001, 0.003)
-    assert margin.factor == 1.0
+        quantile.learn(0.001, 0.003)
+    assert quantile.factor == 1.0

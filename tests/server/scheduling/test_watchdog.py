@@ -4,7 +4,7 @@ from server.scheduling.watchdog import watch_engine
 
 
 class Fake:
-    """An engine whose lanes run what the test says, one look after the other."""
+    """An engine whose instances run what the test says, one look after the other."""
 
     def __init__(self, *looks: Sequence[object], lost: str = "") -> None:
         self.looks = list(looks)
@@ -39,7 +39,7 @@ async def test_runs_that_end_in_time_are_no_fault() -> None:
 
 
 async def test_without_a_limit_a_run_takes_as_long_as_it_likes() -> None:
-    """A lane that has ended is seen all the same."""
+    """An instance that has ended is seen all the same."""
     run = object()
-    engine = Fake(*([run] for _ in range(1000)), lost="a lane of the engine has ended")
-    assert await watch_engine(engine, 0, no_pause) == "a lane of the engine has ended"
+    engine = Fake(*([run] for _ in range(1000)), lost="an instance of the engine has ended")
+    assert await watch_engine(engine, 0, no_pause) == "an instance of the engine has ended"

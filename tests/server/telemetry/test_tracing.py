@@ -61,7 +61,7 @@ async def test_a_request_is_a_part_of_its_callers_trace(start: Serve, spans: InM
     assert batch.attributes
     assert [link.context.span_id for link in batch.links] == [request.context.span_id]
     assert batch.attributes["regard.batch_rows"] == 1
-    assert {span.name for span in spans.get_finished_spans()} >= {"join", "run", "part"}
+    assert {span.name for span in spans.get_finished_spans()} >= {"collate", "run", "split"}
 
 
 async def test_a_batch_links_to_all_of_its_requests(start: Serve, spans: InMemorySpanExporter) -> None:

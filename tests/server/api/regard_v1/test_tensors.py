@@ -10,7 +10,7 @@ from server.api.regard_v1.tensors import read_tensor, read_tensors, write_tensor
 from server.config import EMBEDDED_MODELS
 from server.errors import InvalidInput
 from server.inference.validation import check_inputs
-from tests.server.scheduling.test_batch import CONTRACT
+from tests.server.fakes import CONTRACT
 
 FASHION = read_contract(EMBEDDED_MODELS / "fashion" / "1" / "contract.json")
 

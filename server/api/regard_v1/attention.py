@@ -1,0 +1,108 @@
+"""Attention in the messages of regard.v1: what is wanted, and what is sent."""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+from regard.v1 import types_pb2 as pb
+from server.api.regard_v1.tensors import write_tensor
+from server.attention.plan import AttentionPlan
+from server.attention.reduce import Reduced
+from server.attention.request import AttentionRequest, HeadReduction, Measure, SentDtype
+from server.errors import InvalidInput
+
+KINDS = {
+    "self": pb.ATTENTION_KIND_SELF,
+    "causal": pb.ATTENTION_KIND_CAUSAL,
+    "cross": pb.ATTENTION_KIND_CROSS,
+}
+_DTYPES: dict[int, SentDtype] = {
+    pb.DATA_TYPE_UNSPECIFIED: "float32",
+    pb.DATA_TYPE_FLOAT32: "float32",
+    pb.DATA_TYPE_FLOAT16: "float16",
+    pb.DATA_TYPE_UINT8: "uint8",
+}
+_REDUCTIONS: dict[int, HeadReduction | None] = {
+    pb.HEAD_REDUCTION_UNSPECIFIED: None,
+    pb.HEAD_REDUCTION_MEAN: "mean",
+    pb.HEAD_REDUCTION_MAX: "max",
+    pb.HEAD_REDUCTION_MIN: "min",
+}
+_MEASURES: dict[int, Measure] = {
+    pb.ATTENTION_MEASURE_UNSPECIFIED: "weights",
+    pb.ATTENTION_MEASURE_ROLLOUT: "rollout",
+    pb.ATTENTION_MEASURE_ENTROPY: "entropy",
+    pb.ATTENTION_MEASURE_DISTANCE: "distance",
+    pb.ATTENTION_MEASURE_CONTRIBUTION: "contribution",
+    pb.ATTENTION_MEASURE_CONTRIBUTION_ROLLOUT: "contribution_rollout",
+}
+_NUMBERS: dict[Measure, Any] = {measure: number for number, measure in _MEASURES.items()}
+
+
+def read_attention(message: pb.AttentionRequest) -> AttentionRequest:
+    """Read what is wanted.
+
+    Raises:
+        InvalidInput: A value is none of its enumeration.
+    """
+    if message.dtype not in _DTYPES:
+        name = pb.DataType.Name(message.dtype) if message.dtype in pb.DataType.values() else message.dtype
+        raise InvalidInput("attention.dtype", name, "FLOAT32, FLOAT16 or UINT8")
+    if message.head_reduction not in _REDUCTIONS:
+        raise InvalidInput("attention.head_reduction", message.head_reduction, "one of the values of HeadReduction")
+    if message.measure not in _MEASURES:
+        raise InvalidInput("attention.measure", message.measure, "one of the values of AttentionMeasure")
+    return AttentionRequest(
+        layers=tuple(message.layers),
+        heads=tuple(message.heads),
+        rows=tuple(message.rows),
+        keys=tuple(message.keys),
+        cls_only=message.cls_only,
+        drop_special=message.drop_special,
+        head_reduction=_REDUCTIONS[message.head_reduction],
+        measure=_MEASURES[message.measure],
+        residual_share=message.residual_share if message.HasField("residual_share") else None,
+        value_weighted=message.value_weighted,
+        top_k=message.top_k,
+        renormalize=message.renormalize,
+        dtype=_DTYPES[message.dtype],
+    )
+
+
+def write_layers(
+    plan: AttentionPlan,
+    layers: Iterable[Reduced],
+    add: Callable[[], pb.LayerAttention] = pb.LayerAttention,
+    *,
+    batched: bool,
+) -> Iterator[pb.LayerAttention]:
+    """Turn what is sent into the entries of an answer, each made when it is wanted.
+
+    Args:
+        plan: What was asked for.
+        layers: As reduce_attention gives them.
+        add: Gives the next entry to be written, in the answer itself: putting it there afterwards would copy it.
+        batched: Whether to keep the batch axis; otherwise B is 1.
+    """
+    for reduced in layers:
+        message = add()
+        _write_layer(plan, reduced, message, batched=batched)
+        yield message
+
+
+def _write_layer(plan: AttentionPlan, reduced: Reduced, message: pb.LayerAttention, *, batched: bool) -> None:
+    layer = reduced.layer
+    message.layer, message.kind, message.measure = layer.layer, KINDS[layer.kind], _NUMBERS[plan.measure]
+    message.axes.extend([*(["batch"] if batched else []), *plan.axes])
+    message.heads.extend(range(layer.num_heads) if plan.heads is None else plan.heads)
+    message.queries.extend(reduced.queries)
+    message.keys.extend(plan.keys or ())
+    message.scale = reduced.scale
+    if plan.is_rollout:
+        message.covered_layers.extend(plan.indices)
+    write_tensor(_rows(reduced.values, batched=batched), message.weights)
+    if reduced.indices is not None:
+        write_tensor(_rows(reduced.indices, batched=batched), message.indices)
+
+
+def _rows(values: Any, *, batched: bool) -> Any:
+    return values if batched else values[0]

@@ -1,0 +1,195 @@
+"""Plans an attention request: checked against a model and an input, before anything runs."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from artifact.contract import AttentionContract, Contract
+from server.attention.plan import AttentionPlan
+from server.attention.request import AttentionRequest, shown
+from server.errors import InvalidInput, NotPossible
+
+_RESIDUAL_SHARE = 0.5  # Abnar and Zuidema 2020, section 3
+
+
+@dataclass(frozen=True)
+class AttentionLimits:
+    """Most bytes of attention weights of one request.
+
+    Attributes:
+        answer_bytes: In one message.
+        computed_bytes: While it is computed.
+    """
+
+    answer_bytes: int
+    computed_bytes: int
+
+
+@dataclass(frozen=True)
+class Positions:
+    """What the positions of an input are.
+
+    Attributes:
+        rows: Rows of the input.
+        sizes: Of its symbolic axes, by name.
+        count: Tokens of a text, or patches and class token of an image.
+        special: Which are no part of the input: special tokens, prefix tokens; None where nobody knows.
+    """
+
+    rows: int
+    sizes: Mapping[str, int]
+    count: int
+    special: Sequence[int] | None = None
+
+
+def plan_attention(
+    request: AttentionRequest,
+    contract: Contract,
+    positions: Positions,
+    limits: AttentionLimits,
+    *,
+    layer_by_layer: bool = False,
+) -> AttentionPlan:
+    """Check an attention request against a model and an input.
+
+    Args:
+        request: As the caller sent it.
+        contract: The model's.
+        positions: Of the input.
+        limits: How much may be computed and sent.
+        layer_by_layer: Whether each layer has a message of its own.
+
+    Raises:
+        NotPossible: The model was exported without attention, or without what a measure needs.
+        InvalidInput: A layer, head, row or key that does not exist, is named twice, or an answer too large.
+    """
+    if not contract.attention:
+        raise NotPossible(f"attention: {contract.name} was exported without attention")
+    request.check()
+    if request.cls_only and contract.patches and not contract.patches.prefix_tokens:
+        raise NotPossible(f"attention.cls_only: {contract.name} has no class token; expected rows, or none for all")
+    plan = _choose(request, contract, positions)
+    _check_measure(plan)
+    _check_sizes(plan, positions.rows, limits, layer_by_layer=layer_by_layer)
+    return plan
+
+
+def _choose(request: AttentionRequest, contract: Contract, positions: Positions) -> AttentionPlan:
+    """Resolve every index."""
+    indices = _indices("layers", request.layers, len(contract.attention))
+    layers = tuple(contract.attention[i] for i in indices)
+    shapes = tuple(layer.shape(positions.sizes, positions.count) for layer in layers)
+    queries, keys = _choose_positions(request, layers, shapes, positions)
+    return AttentionPlan(
+        indices=indices,
+        layers=layers,
+        shapes=shapes,
+        heads=_choose_heads(request, layers),
+        reduction=request.head_reduction,
+        queries=queries,
+        keys=keys,
+        dtype=request.dtype,
+        measure=request.measure,
+        residual_share=_RESIDUAL_SHARE if request.residual_share is None else request.residual_share,
+        value_weighted=request.value_weighted,
+        top_k=request.top_k,
+        renormalize=request.renormalize,
+        patches=contract.patches,
+    )
+
+
+def _choose_heads(request: AttentionRequest, layers: Sequence[AttentionContract]) -> tuple[int, ...] | None:
+    """Resolve heads; None stands for all of each layer."""
+    return _places("heads", request.heads, [layer.num_heads for layer in layers])
+
+
+def _choose_positions(
+    request: AttentionRequest,
+    layers: Sequence[AttentionContract],
+    shapes: Sequence[tuple[int, int]],
+    positions: Positions,
+) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
+    """Resolve query and key positions; None stands for all of them."""
+    if request.drop_special:
+        if positions.special is None:
+            expected = "false: only a text or an image says which positions are special"
+            raise InvalidInput("attention.drop_special", "true", expected)
+        if any(shape != (positions.count, positions.count) for shape in shapes):
+            expected = "false, or layers whose queries and keys are the positions of the input"
+            raise InvalidInput("attention.drop_special", "true", expected)
+        kept = tuple(sorted(set(range(positions.count)) - set(positions.special)))
+        if not kept:
+            expected = "an input with at least one position that is not special"
+            raise InvalidInput("attention.drop_special", "true", expected)
+        return kept, kept
+    rows = [0] if request.cls_only else request.rows
+    for field, wanted, axis in (("rows", rows, "query_axis"), ("keys", request.keys, "key_axis")):
+        untold = [layer.layer for layer in layers if getattr(layer, axis) is None]
+        if wanted and untold:
+            expected = f"none: only a run tells how many positions layer {untold[0]} has"
+            raise InvalidInput(f"attention.{field}", list(wanted), expected)
+    queries, keys = zip(*shapes, strict=True)
+    return _places("rows", rows, queries), _places("keys", request.keys, keys)
+
+
+def _places(field: str, wanted: Sequence[int], counts: Sequence[int]) -> tuple[int, ...] | None:
+    """Resolve what must be there in every layer; None stands for all, of which each layer has its own number."""
+    if not wanted:
+        return None
+    sizes = sorted(set(counts))
+    for place in wanted:
+        if place < 0 and len(sizes) > 1:
+            expected = f"{field} counted from 0: these layers have {' or '.join(map(str, sizes))}"
+            raise InvalidInput(f"attention.{field}", place, expected)
+    return _indices(field, wanted, sizes[0])
+
+
+def _check_measure(plan: AttentionPlan) -> None:
+    """Refuse what this model or these positions do not allow."""
+    for index, layer in zip(plan.indices, plan.layers, strict=True):
+        if plan.value_weighted and layer.value_norms is None:
+            raise NotPossible(
+                f"attention.value_weighted: the export of layer {index} does not show its output projection; "
+                "expected layers with has_value_norms"
+            )
+        if plan.takes_contributions and layer.contribution is None:
+            raise NotPossible(
+                f"attention.measure: the export of layer {index} does not show its output projection and residual; "
+                "expected layers with has_contributions"
+            )
+        if plan.measure in ("rollout", "distance") and layer.kind == "cross":
+            what = f"{shown(plan.measure)} of layer {index}, which is cross-attention"
+            raise NotPossible(f"attention.measure: {what}; expected self")
+    if plan.is_rollout and list(plan.indices) != sorted(plan.indices):
+        raise InvalidInput("attention.layers", list(plan.indices), "rising numbers for a rollout")
+    queries, keys = plan.shapes[0]
+    if plan.is_rollout and any(shape != (queries, queries) for shape in plan.shapes):
+        found = ", ".join(f"{one} x {other}" for one, other in dict.fromkeys(plan.shapes))
+        raise InvalidInput("attention.layers", found, "layers over the same positions for a rollout")
+    if plan.measure == "distance" and not (plan.on_input(plan.queries, queries) and plan.on_input(plan.keys, keys)):
+        raise InvalidInput("attention.rows", list(plan.queries or ()), "at least one row and key that is a patch")
+
+
+def _check_sizes(plan: AttentionPlan, rows: int, limits: AttentionLimits, *, layer_by_layer: bool) -> None:
+    computed_bytes = plan.computed_bytes(rows)
+    answer_bytes = max(plan.layers_bytes(rows)) if layer_by_layer else plan.answer_bytes(rows)
+    if answer_bytes > limits.answer_bytes:
+        fewer = "fewer heads or rows" if layer_by_layer else "Attend, which sends each layer by itself; fewer layers"
+        expected = f"at most {limits.answer_bytes}: {fewer}, a mean over heads, or FLOAT16"
+        what = "a layer" if layer_by_layer else "an answer"
+        raise InvalidInput("attention", f"{what} of {answer_bytes} bytes", expected)
+    if computed_bytes > limits.computed_bytes:
+        expected = (
+            f"at most {limits.computed_bytes} (the server's --max-attention-bytes): fewer layers or a smaller input"
+        )
+        raise InvalidInput("attention", f"{computed_bytes} bytes of weights to compute", expected)
+
+
+def _indices(field: str, wanted: Sequence[int], count: int) -> tuple[int, ...]:
+    """Resolve negative indices; none wanted means all of them."""
+    for index in wanted:
+        if not -count <= index < count:
+            raise InvalidInput(f"attention.{field}", index, f"from {-count} to {count - 1}")
+    resolved = tuple(index % count for index in wanted) or tuple(range(count))
+    if len(set(resolved)) < len(resolved):
+        raise InvalidInput(f"attention.{field}", list(wanted), "each at most once")
+    return resolved

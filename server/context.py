@@ -1,0 +1,81 @@
+"""What is known of an RPC while it is answered: handed down with the request, and never looked up elsewhere."""
+
+import time
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from server.auth.clients import ANYONE, NOBODY, Client
+
+DEFAULT_PRIORITY, LAST_PRIORITY = 2, 3
+REQUEST_ID = "x-request-id"
+_MAX_ID_CHARACTERS = 128
+
+Metadata = Mapping[str, str | bytes]
+
+
+@dataclass(slots=True)
+class Timings:
+    """How long the stages of a request took, in nanoseconds, and how many rows shared its batch."""
+
+    decode_ns: int = 0
+    queue_ns: int = 0
+    compute_ns: int = 0
+    encode_ns: int = 0
+    batch_size: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class RpcContext:
+    """One RPC, or one request of a stream.
+
+    Attributes:
+        method: The RPC's name.
+        model: As the caller named it.
+        caller: Who calls.
+        request_id: The caller's, or one of our own.
+        id_is_callers: Whether it is the caller's.
+        deadline: When the answer is no longer wanted, on time.monotonic(), in seconds; None for no such time.
+        priority: 1 is served first.
+        span: Of the trace; None where nothing is traced.
+        started_ns: On time.perf_counter_ns().
+        timings: Once it has been computed.
+    """
+
+    method: str = ""
+    model: str = ""
+    caller: Client = ANYONE
+    request_id: str = ""
+    id_is_callers: bool = False
+    deadline: float | None = None
+    priority: int = DEFAULT_PRIORITY
+    span: Any = None
+    started_ns: int = field(default_factory=time.perf_counter_ns)
+    timings: Timings | None = None
+
+    @classmethod
+    def begin(cls, method: str, model: str, metadata: Metadata, remaining_seconds: float | None = None) -> "RpcContext":
+        """Begin an RPC of nobody who is known yet.
+
+        Args:
+            method: Its name.
+            model: As the caller named it.
+            metadata: Of the call, keys in lower case.
+            remaining_seconds: Until gRPC's deadline; None where there is none.
+        """
+        given = metadata.get(REQUEST_ID, "")
+        good = isinstance(given, str) and 0 < len(given) <= _MAX_ID_CHARACTERS and given.isprintable()
+        return cls(
+            method,
+            model[:_MAX_ID_CHARACTERS],
+            NOBODY,
+            request_id=str(given) if good else uuid.uuid4().hex,
+            id_is_callers=good,
+            deadline=None if remaining_seconds is None else time.monotonic() + remaining_seconds,
+        )
+
+    @property
+    def trailers(self) -> tuple[tuple[str, str], ...]:
+        """The request's id, for an answer's trailing metadata."""
+        return ((REQUEST_ID, self.request_id),)

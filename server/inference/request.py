@@ -1,0 +1,128 @@
+"""A request as the protocols hand it down, and the response that they get back."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from artifact.dtypes import Array
+from artifact.images import Pixels
+from artifact.text import Tokens
+from server.attention.plan import AttentionPlan
+from server.attention.reduce import Reduced, reduce_attention
+from server.attention.request import AttentionRequest
+from server.context import Timings
+from server.repository.loading import LoadedModel
+from server.scheduling.batch import Result
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """Texts, a row each; `truncate` says whether one with too many tokens is cut."""
+
+    texts: tuple[str, ...]
+    truncate: bool = False
+
+    @property
+    def size_bytes(self) -> float:
+        """How much there is to read."""
+        return sum(map(len, self.texts))
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Image files, a row each."""
+
+    contents: tuple[bytes, ...]
+
+    @property
+    def size_bytes(self) -> float:
+        """Decoding takes long whatever the size of a file."""
+        return math.inf
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Tensors:
+    """A caller's own arrays by input name; `datatypes` has the protocol's names of dtypes, for messages."""
+
+    arrays: Mapping[str, Array]
+    datatypes: Mapping[str, str] | None = None
+
+    @property
+    def size_bytes(self) -> float:
+        """How much there is to check."""
+        return sum(array.nbytes for array in self.arrays.values())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InferenceRequest:
+    """What a caller wants of a model.
+
+    Attributes:
+        model: Which is asked.
+        inputs: As they came.
+        outputs: Names of the ordinary outputs wanted.
+        attention: What is wanted of the attention; None for none.
+        layer_by_layer: Whether each layer of the attention has a message of its own.
+    """
+
+    model: LoadedModel
+    inputs: Texts | Images | Tensors
+    outputs: tuple[str, ...]
+    attention: AttentionRequest | None = None
+    layer_by_layer: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PreparedInput:
+    """A request's input, ready for the graphs.
+
+    Attributes:
+        inputs: By input name, each [rows, ...].
+        rows: Rows of each.
+        length: Positions of a row: tokens, or patches and class token.
+        source: What the positions of a single text or image came from; None where there are several, or the caller made
+            the inputs.
+    """
+
+    inputs: Mapping[str, Array]
+    rows: int
+    length: int
+    source: Tokens | Pixels | None = None
+
+    @property
+    def truncated(self) -> bool:
+        """Whether a text was cut."""
+        return isinstance(self.source, Tokens) and self.source.truncated
+
+
+@dataclass(slots=True, eq=False)
+class InferenceResponse:
+    """What was computed for a request.
+
+    Attributes:
+        model: Which answered.
+        prepared: Its input.
+        plan: What it wants of the attention; None for none.
+        result: Outputs, and attention before it is reduced.
+        timings: The stages so far.
+    """
+
+    model: LoadedModel
+    prepared: PreparedInput
+    plan: AttentionPlan | None
+    result: Result
+    timings: Timings
+
+    @property
+    def outputs(self) -> Mapping[str, Array]:
+        """The ordinary outputs by name, each [rows, ...]."""
+        return self.result.outputs
+
+    @property
+    def is_batched(self) -> bool:
+        """Whether its caller sent rows, and gets rows."""
+        return self.prepared.source is None
+
+    def attention(self) -> Iterator[Reduced]:
+        """Reduce the attention as it was asked for, each layer when it is wanted; nothing where it was not."""
+        return reduce_attention(self.plan, self.result.attentions) if self.plan else iter(())

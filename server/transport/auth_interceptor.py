@@ -1,0 +1,94 @@
+"""Turns unauthenticated callers away before their message is read, and tells methods who calls."""
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import Any
+
+import grpc
+
+from server.auth.clients import Authenticator, Client, certificate_names
+from server.context import RpcContext
+from server.errors import ServerError
+from server.telemetry.logs import log_rpc
+from server.telemetry.metrics import Metrics
+
+Servicer = grpc.aio.ServicerContext[Any, Any]
+
+_OPEN_SERVICES = ("/grpc.health.v1.Health/",)
+_REFLECTION = "/grpc.reflection."
+
+
+class AuthInterceptor(grpc.aio.ServerInterceptor):
+    """Stands before every service but health's; methods that take a caller are given theirs."""
+
+    def __init__(self, authenticator: Authenticator, metrics: Metrics) -> None:
+        self._authenticator = authenticator
+        self._metrics = metrics
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Any]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Any:
+        """Return the method's handler, or one that refuses."""
+        metadata = dict(handler_call_details.invocation_metadata or ())
+        method, handler = handler_call_details.method, await continuation(handler_call_details)
+        if method.startswith(_OPEN_SERVICES):
+            return handler
+        name = method.rpartition("/")[2] if handler else ""  # what an unauthenticated caller invents is no label
+        by_certificate = self._authenticator.knows_certificates and "authorization" not in metadata
+        if by_certificate and not method.startswith(_REFLECTION):
+            return self._identify_later(handler, name)
+        try:
+            caller = self._authenticator.identify(metadata)
+        except ServerError as raised:
+            # For gRPC every method is a stream of messages; of this one none is read.
+            refuse = partial(self._refuse, raised.with_traceback(None), name)
+            return grpc.stream_stream_rpc_method_handler(refuse)
+        return _for_caller(handler, caller)
+
+    def _identify_later(self, handler: Any, name: str) -> Any:
+        """Let a method look at the certificate, which is only seen once the RPC has begun.
+
+        Streams of requests do so at every request.
+        """
+        if handler is None or handler.request_streaming:
+            return handler
+        method = handler.unary_stream or handler.unary_unary
+
+        async def run(request: Any, servicer: Servicer) -> Any:
+            try:
+                caller = self._authenticator.identify({}, certificate_names(servicer.auth_context()))
+            except ServerError as raised:
+                error = raised.with_traceback(None)
+            else:
+                return await _with_caller(method, caller)(request, servicer)
+            return await self._refuse(error, name, None, servicer)
+
+        return _like(handler, run)
+
+    async def _refuse(self, error: ServerError, name: str, requests: object, servicer: Servicer) -> None:
+        """End an RPC; count it and log it like those that came further."""
+        context = RpcContext.begin(name, "", dict(servicer.invocation_metadata() or ()))
+        self._metrics.received.labels(name).inc()
+        self._metrics.observe_end(name, "", error.code.name, "", 0.0)
+        log_rpc(context, error.code.name, str(error))
+        await servicer.abort(error.code, str(error), (*error.trailers, *context.trailers))
+
+
+def _for_caller(handler: Any, caller: Client) -> Any:
+    """Tell a method who calls, if it wants to know."""
+    if handler is None or handler.request_streaming:
+        return handler
+    method = handler.unary_stream or handler.unary_unary
+    return _like(handler, _with_caller(method, caller)) if getattr(method, "takes_caller", False) else handler
+
+
+def _with_caller(method: Any, caller: Client) -> Any:
+    return partial(method, caller=caller) if getattr(method, "takes_caller", False) else method
+
+
+def _like(handler: Any, method: Any) -> Any:
+    """Make a handler of another method for the same messages."""
+    make = grpc.unary_stream_rpc_method_handler if handler.response_streaming else grpc.unary_unary_rpc_method_handler
+    return make(method, handler.request_deserializer, handler.response_serializer)

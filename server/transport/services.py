@@ -1,0 +1,43 @@
+"""The services on the gRPC port: regard.v1, the Open Inference Protocol, health and reflection."""
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from regard.v1 import regard_pb2
+from regard.v1.regard_pb2_grpc import RegardServiceServicer, add_RegardServiceServicer_to_server
+from server.api.open_inference import open_inference_pb2
+from server.api.open_inference.open_inference_pb2_grpc import (
+    GRPCInferenceServiceServicer,
+    add_GRPCInferenceServiceServicer_to_server,
+)
+from server.transport.health import Health
+from server.transport.malformed import MalformedMessageHandler
+
+_SERVICES = (
+    regard_pb2.DESCRIPTOR.services_by_name["RegardService"].full_name,
+    open_inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
+)
+_HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
+
+
+class Services:
+    """Adds services to a server that has not started."""
+
+    def __init__(self, server: grpc.aio.Server) -> None:
+        """Add health and reflection."""
+        self._handler = MalformedMessageHandler(server)
+        self.health = Health()
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, self._handler)  # type: ignore[arg-type]
+        names = [*_SERVICES, _HEALTH, reflection.SERVICE_NAME]
+        reflection.enable_server_reflection(names, self._handler)  # type: ignore[arg-type]
+
+    def add(self, regard: RegardServiceServicer, inference: GRPCInferenceServiceServicer) -> None:
+        """Add the two protocols."""
+        add_RegardServiceServicer_to_server(regard, self._handler)
+        add_GRPCInferenceServiceServicer_to_server(inference, self._handler)
+
+    async def set_serving(self) -> None:
+        """Let health say that the server and its services answer."""
+        for name in ("", *_SERVICES):
+            await self.health.set_status(name, serving=True)
