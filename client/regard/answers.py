@@ -34,7 +34,7 @@ class AttentionLayer:
 
     Attributes:
         layer: Its number, from 0.
-        kind: Who looks at whom.
+        kind: "self", "causal", "cross" or "unspecified", as `LayerAttention` explains.
         num_heads: How many heads it has.
         has_value_norms: Whether its weights can be multiplied by the lengths of the value vectors.
         has_contributions: Whether the measures "contribution" and "contribution_rollout" are possible.

@@ -25,7 +25,18 @@ from regard.matrices import Matrix, in_shares, layer_name, matrices, unit_name
 from regard.sources import InputError, Source, read_source
 from regard.tables import tables
 from regard.terminal import numbers_table, token_picture
-from regard.views import CHARTS, Answered, Look, Shown, Size, Theme, View, Wish, choose_view, request_for
+from regard.views import (
+    CHARTS,
+    Answered,
+    AttentionResult,
+    PictureStyle,
+    Size,
+    Theme,
+    View,
+    ViewOptions,
+    choose_view,
+    request_for,
+)
 
 _PRINTED = {
     "weights": "attention",
@@ -66,9 +77,7 @@ def attend(
     ] = None,
     row: Annotated[
         list[int] | None,
-        typer.Option(
-            help="Position that looks, may be repeated (default: class token of photos, all tokens of texts)."
-        ),
+        typer.Option(help="Query position, may be repeated (default: class token of photos, all tokens of texts)."),
     ] = None,
     reduce: Annotated[HeadReduction | None, typer.Option(help="Show this of the heads, not each.")] = None,
     residual_share: Annotated[
@@ -90,10 +99,10 @@ def attend(
     truncate: TruncateOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a transformer looked at: a picture for photos, token by token for texts."""
+    """Show what a transformer attends to: a picture for photos, token by token for texts."""
     _check_output(output)
     given = read_source(source)
-    wish = Wish(
+    options = ViewOptions(
         view=view,
         measure=measure,
         layers=tuple(layer or ()),
@@ -105,10 +114,10 @@ def attend(
         drop_special=drop_special,
         top_k=top_k,
     )
-    chosen_view = choose_view(wish, is_photo=given.image is not None)
+    chosen_view = choose_view(options, is_photo=given.image is not None)
     client: Client = context.obj
     models = _models(client, given, model, compare)
-    answers = [_ask(client, given, each, request_for(chosen_view, wish, each), truncate=truncate) for each in models]
+    answers = [_ask(client, given, each, request_for(chosen_view, options, each), truncate=truncate) for each in models]
     if as_json:
         for answer in answers:
             print_json(dataclasses.asdict(answer.answer))
@@ -118,7 +127,7 @@ def attend(
     if output is None and given.image is not None and not as_json:
         output = Path(f"{Path(given.name).stem}-attention.png")
     if output is not None:
-        _draw(output, Look(chosen_view, size, theme, width_cm, dpi), given, answers)
+        _draw(output, PictureStyle(chosen_view, size, theme, width_cm, dpi), given, answers)
 
 
 def _check_output(output: Path | None) -> None:
@@ -143,7 +152,7 @@ def _models(client: Client, source: Source, name: str, compare: str) -> list[Mod
 
 
 def _ask(client: Client, source: Source, model: Model, asked: AttentionRequest, *, truncate: bool) -> Answered:
-    answer: Classification | Embedding | Shown
+    answer: Classification | Embedding | AttentionResult
     if model.can_classify or model.can_embed:
         call = client.classify if model.can_classify else client.embed
         answer = call(image=source.image, text=source.text, model=model.name, truncate=truncate, attention=asked)
@@ -151,7 +160,7 @@ def _ask(client: Client, source: Source, model: Model, asked: AttentionRequest, 
         parts = client.attend(
             image=source.image, text=source.text, model=model.name, truncate=truncate, attention=asked
         )
-        answer = Shown.join(model, list(parts))
+        answer = AttentionResult.join(model, list(parts))
     warn_if_cut(source, answer)
     if answer.attention is None or not answer.attention.layers:
         raise InputError("the server sent no attention")
@@ -169,22 +178,22 @@ def _print(answered: Answered) -> None:
         raise InputError("the server sent no tokens")
     for layer in attention.layers:
         for matrix in matrices(layer, len(attention.tokens), answered.asked):
-            title, shown = _percent(answered, layer, matrix)
+            title, shares = _percent(answered, layer, matrix)
             coloured = terminal.color_system is not None
-            picture = token_picture(shown, attention.tokens, width=terminal.width, colour=coloured)
+            picture = token_picture(shares, attention.tokens, width=terminal.width, colour=coloured)
             terminal.print(Text(title, "bold"), picture, sep="\n\n", end="", soft_wrap=True)
 
 
 def _percent(answered: Answered, layer: LayerAttention, matrix: Matrix) -> tuple[str, Matrix]:
     """Return a title and shares of 1; numbers that are none by themselves become shares of their row."""
-    what, shown = _PRINTED[layer.measure], matrix
+    what, shares = _PRINTED[layer.measure], matrix
     if layer.measure == "contribution" or (layer.measure == "weights" and answered.asked.value_weighted):
-        what, shown = f"each row's {unit_name(layer, answered.asked)}", in_shares(matrix)
+        what, shares = f"each row's {unit_name(layer, answered.asked)}", in_shares(matrix)
     name = f"{answered.answer.model} · {layer_name(layer)} · {matrix.name}"
-    return f"{name} · percent of {what}, rows look at columns", shown
+    return f"{name} · percent of {what}, rows attend to columns", shares
 
 
-def _draw(output: Path, look: Look, source: Source, answers: Sequence[Answered]) -> None:
+def _draw(output: Path, look: PictureStyle, source: Source, answers: Sequence[Answered]) -> None:
     from regard.drawing import write  # matplotlib takes half a second that the other commands need not spend
 
     write(output, look, source, answers)

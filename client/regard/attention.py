@@ -29,11 +29,11 @@ class AttentionRequest:
         heads: Heads of each of them.
         reduce_heads: Send the "mean", "max" or "min" over the chosen heads, not each of them. A rollout takes the mean
             unless told otherwise.
-        rows: Query positions (those that look), within the request's own length.
+        rows: Query positions (those that attend), within the request's own length.
         cls_only: Only the row of the class token; may not be given together with rows.
         dtype: What the weights travel as. float16 halves the size, and is off by 2.5e-4 at most; uint8 quarters it, and
             is off by half of 1/255 of the largest weight. Both are read as floats.
-        keys: Key positions (those looked at).
+        keys: Key positions (those attended to).
         measure: "weights", or what the server makes of them: "rollout" (Abnar and Zuidema 2020) over the layers,
             "entropy" of each row in nats, "distance" (Dosovitskiy et al. 2020, figure 7) of each head, "contribution",
             the length of what each key adds to each query, heads summed, residual connection included, and
@@ -133,7 +133,7 @@ class LayerAttention:
 
     Attributes:
         layer: Which layer, from 0; for a rollout the last that it covers.
-        kind: "self", "causal" where no position looks at a later one, or "cross" where queries and keys come from
+        kind: "self", "causal" where no position attends to a later one, or "cross" where queries and keys come from
             different sequences.
         axes: Names of the axes of weights: "batch" (tensors only), "head" (absent after a reduction), "query", "key"
             or "top"; an entropy has no "key", a distance neither "query" nor "key".

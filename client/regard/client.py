@@ -200,7 +200,7 @@ class Client:
         priority: int = 0,
         timeout: float | None = None,
     ) -> Iterator[Attention]:
-        """Yield what a model looks at, one layer at a time, so that no answer is larger than a layer.
+        """Yield what a model attends to, one layer at a time, so that no answer is larger than a layer.
 
         Args:
             image: As for `classify`.

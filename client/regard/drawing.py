@@ -10,14 +10,14 @@ from regard.answers import Classification
 from regard.matrices import counted, head_names, layer_name
 from regard.pictures import Drawing, Page
 from regard.sources import InputError, Source
-from regard.views import CHARTS, Answered, Look, View
+from regard.views import CHARTS, Answered, PictureStyle, View
 
 _MOST_PICTURES = 4
 _OF_PHOTOS = {"overlay": pictures.overlay, "heads": pictures.head_grid, "queries": pictures.query_maps}
 _OF_TEXTS = {"matrix": pictures.token_heatmap, "heads": pictures.token_heads, "arcs": pictures.token_arcs}
 
 
-def write(path: Path, look: Look, source: Source, answers: Sequence[Answered]) -> None:
+def write(path: Path, look: PictureStyle, source: Source, answers: Sequence[Answered]) -> None:
     """Draw what was answered and write it, in the format that the suffix says.
 
     Raises:
@@ -75,7 +75,7 @@ def _page(drawing: Drawing, view: View, source: Source, answers: Sequence[Answer
     names = " and ".join(answered.answer.model for answered in answers)
     facts = [fact for answered in answers for fact in _facts(answered)]
     return Page(
-        title=f"What {names} looks at" if len(answers) == 1 else f"What {names} look at",
+        title=f"What {names} attends to" if len(answers) == 1 else f"What {names} attend to",
         facts=[("Input", source.title), *facts, ("View", view)],
         alt=" ".join(pictures.in_words(each.attention, model=each.answer.model, asked=each.asked) for each in answers),
         drawing=drawing,

@@ -12,9 +12,9 @@ from regard.matrices import (
     averaged,
     head_numbers,
     layer_name,
-    looking,
     matrices,
     positions,
+    query_phrase,
     rows_of,
     tokens_at,
 )
@@ -77,7 +77,7 @@ def _token_tables(
             names, columns = (
                 [token.text for token in tokens_at(tokens, side)] for side in (matrix.queries, matrix.keys)
             )
-            caption = f"{model}, {layer_name(layer)}, {matrix.name}: rows look at columns"
+            caption = f"{model}, {layer_name(layer)}, {matrix.name}: rows attend to columns"
             yield Table(caption, columns, names, _numbers(matrix))
 
 
@@ -95,7 +95,7 @@ def _patch_tables(
                     [dense.get(patches.prefix_tokens + line * patches.cols + at) for at in range(patches.cols)]
                     for line in range(patches.rows)
                 ]
-                caption = f"{model}, {layer_name(layer)}, {matrix.name}: {looking(query, layer, patches)}"
+                caption = f"{model}, {layer_name(layer)}, {matrix.name}: {query_phrase(query, layer, patches)}"
                 yield Table(caption, columns, names, numbers)
 
 

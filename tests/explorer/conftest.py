@@ -42,7 +42,7 @@ class Answer:
         """Read it as JSON."""
         return json.loads(self.body)
 
-    def reply(self) -> tuple[Any, list[NDArray[Any]]]:
+    def attention(self) -> tuple[Any, list[NDArray[Any]]]:
         """Read it as the page does: the description, and each layer's numbers."""
         (length,) = struct.unpack_from("<I", self.body)
         head = json.loads(self.body[4 : 4 + length])
@@ -78,9 +78,9 @@ class Explorer:
         finally:
             connection.close()
 
-    def attend(self, **question: Any) -> Answer:
+    def attend(self, **fields: Any) -> Answer:
         """Ask for attention."""
-        return self.ask("POST", "/api/attend", question)
+        return self.ask("POST", "/api/attend", fields)
 
     def keep(self, photo: bytes) -> str:
         """Hand over a photo."""

@@ -1,4 +1,4 @@
-"""Attention between tokens as arcs: who looks on the left, what is looked at on the right, a colour a head."""
+"""Attention between tokens as arcs: queries on the left, keys on the right, a colour a head."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -72,14 +72,14 @@ def token_arcs(
     style: Style = SCREEN,
     on: SubFigure | None = None,
 ) -> Figure:
-    """Draw an arc from each token to those that it looks at most; wider and more opaque where the weight is larger.
+    """Draw an arc from each token to those that it attends to most; wider and more opaque where the weight is larger.
 
     Args:
         layer: A text's weights or rollout: [H, Q, K] of at most 8 heads, each of which has a colour, or [Q, K].
         tokens: All tokens of the text.
         model: Name for the title.
         strongest: How many arcs each row of each head has; weaker ones are left out.
-        key_tokens: Those that are looked at, where they are others: in cross-attention.
+        key_tokens: Those that are attended to, where they are others: in cross-attention.
         asked: What was asked for, where the title should say so; its top_k takes the place of strongest.
         style: Colours and measures.
         on: Draw on this part of a figure (see `side_by_side`).
@@ -87,13 +87,13 @@ def token_arcs(
     Raises:
         ValueError: Weights and tokens do not fit together, or there are more heads than colours.
     """
-    looked_at = tokens if key_tokens is None else key_tokens
-    heads = matrices(layer, len(looked_at), asked)
+    attended = tokens if key_tokens is None else key_tokens
+    heads = matrices(layer, len(attended), asked)
     if len(heads) > MAX_COLOURS:
         raise ValueError(f"arcs of {len(heads)} heads; expected at most {MAX_COLOURS}, each with a colour of its own")
     strongest = min((asked.top_k if asked and asked.top_k else strongest), len(heads[0].keys))
     left, right = _places(heads[0], same=key_tokens is None)
-    names = words(tokens, left), words(looked_at, right)
+    names = words(tokens, left), words(attended, right)
     full = style.width(sum(longest_inches(side, style.text_points) + 0.15 for side in names) + _BOW_INCHES)
     title = wrapped(_title(heads, layer, model, strongest), full, style.text_points + 2)
     lines_inches = min(_LINE_INCHES * max(map(len, names)), _LARGEST_INCHES)
@@ -160,7 +160,7 @@ def _opacity(share: float) -> float:
 
 
 def _name_sides(axes: Axes, names: tuple[Sequence[str], Sequence[str]], inches: float, style: Style) -> None:
-    """Write the tokens beside the arcs: left those that look, right those looked at."""
+    """Write the tokens beside the arcs: queries on the left, keys on the right."""
     count = max(map(len, names))
     axes.set(xlim=(-0.01, 1.01), ylim=(count - 0.4, -0.6))
     axes.set_axis_off()

@@ -28,7 +28,7 @@ def head_chart(
 ) -> Figure:
     """Draw the entropy or the attention distance of every head that was sent; a bar marks each layer's mean.
 
-    Of an entropy, which is averaged over the rows, the largest possible is marked: that of looking at everything alike.
+    Of an entropy, which is averaged over the rows, the largest possible is marked: that of attending to all alike.
     The chart of distances is figure 7 of Dosovitskiy et al. 2020, "An Image is Worth 16x16 Words".
 
     Args:
@@ -119,7 +119,7 @@ def _mark_maximum(axes: Axes, attention: Attention, style: Style) -> None:
 
 
 def _num_keys(attention: Attention) -> int:
-    """How many positions can be looked at; 0 where nobody knows."""
+    """How many positions can be attended to; 0 where nobody knows."""
     keys = attention.layers[0].keys
     if keys:
         return len(keys)

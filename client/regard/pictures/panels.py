@@ -25,7 +25,7 @@ class Panel:
 
     Attributes:
         title: Its name.
-        query: The position that looks; None where it has no place on the photo.
+        query: The query position; None where it has no place on the photo.
         on_grid: The numbers, [rows, cols].
         end: Where its scale ends.
         beyond: Whether there are numbers beyond.

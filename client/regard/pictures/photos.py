@@ -106,7 +106,7 @@ def draw_heat(
 
 
 def frame_patch(axes: Axes, query: int, patches: PatchGrid) -> None:
-    """Frame the patch that looks, white on a dark rim; a prefix token has no place."""
+    """Frame the query patch, white on a dark rim; a prefix token has no place."""
     if query < patches.prefix_tokens:
         return
     _, _, box = placed(patches)

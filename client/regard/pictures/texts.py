@@ -1,4 +1,4 @@
-"""Attention between tokens as matrices: rows look at columns, one head or all of them."""
+"""Attention between tokens as matrices: rows attend to columns, one head or all of them."""
 
 import math
 from collections.abc import Sequence
@@ -34,16 +34,16 @@ def token_heatmap(
     style: Style = SCREEN,
     on: SubFigure | None = None,
 ) -> Figure:
-    """Draw who looks at whom in a text: one panel, rows are queries, columns are keys.
+    """Draw who attends to whom in a text: one panel, rows are queries, columns are keys.
 
     Colours follow the square root of the weight, so that weak links stay visible beside strong ones. What cannot be
-    looked at, and what was not sent, stays empty.
+    attended to, and what was not sent, stays empty.
 
     Args:
         layer: A text's weights or rollout: [H, Q, K], of which the heads' mean is drawn, or [Q, K].
         tokens: All tokens of the text.
         model: Name for the title.
-        key_tokens: Those that are looked at, where they are others: in cross-attention.
+        key_tokens: Those that are attended to, where they are others: in cross-attention.
         asked: What was asked for, where the title should say so: a reduction other than the mean, value weighting.
         style: Colours and measures.
         on: Draw on this part of a figure (see `side_by_side`).
@@ -51,9 +51,9 @@ def token_heatmap(
     Raises:
         ValueError: Weights and tokens do not fit together.
     """
-    looked_at = tokens if key_tokens is None else key_tokens
-    matrix = one_matrix(layer, len(looked_at), asked)
-    rows, columns = words(tokens, matrix.queries), words(looked_at, matrix.keys)
+    attended = tokens if key_tokens is None else key_tokens
+    matrix = one_matrix(layer, len(attended), asked)
+    rows, columns = words(tokens, matrix.queries), words(attended, matrix.keys)
     width, height, label_inches = _matrix_inches(rows, columns, style)
     full = style.at_most(width + label_inches + _SCALE_INCHES)
     title = wrapped(f"{model} · {layer_name(layer)} · {matrix.name}", full, style.text_points + 3)
@@ -63,8 +63,8 @@ def token_heatmap(
     heat = _draw_matrix(axes, matrix, layer, style, _largest([matrix]))
     _name_columns(axes, columns, width, style)
     _name_rows(axes, rows, height, style)
-    axes.set_xlabel("looked at (keys)", color=style.ink, fontsize=style.text_points)
-    axes.set_ylabel("looking (queries)", color=style.ink, fontsize=style.text_points)
+    axes.set_xlabel("attended to (keys)", color=style.ink, fontsize=style.text_points)
+    axes.set_ylabel("attending (queries)", color=style.ink, fontsize=style.text_points)
     drawn_on.suptitle(title, color=style.ink, fontsize=style.text_points + 3)
     bar = drawn_on.colorbar(heat, ax=axes, pad=0.02, aspect=height / _BAR_INCHES)
     style_scale(bar, style, unit_name(layer, asked))
@@ -85,15 +85,15 @@ def token_heads(
 
     Args and raises: as `token_heatmap`; every head is drawn.
     """
-    looked_at = tokens if key_tokens is None else key_tokens
-    heads = matrices(layer, len(looked_at), asked)
-    rows, columns = words(tokens, heads[0].queries), words(looked_at, heads[0].keys)
+    attended = tokens if key_tokens is None else key_tokens
+    heads = matrices(layer, len(attended), asked)
+    rows, columns = words(tokens, heads[0].queries), words(attended, heads[0].keys)
     across, down = _grid(len(heads))
     margin = longest_inches(rows, style.small()) + 0.3
     full = style.at_most(across * min(_PANEL_INCHES, 0.9 + 0.11 * len(columns)) + margin + _SCALE_INCHES)
     panel = (full - margin - _SCALE_INCHES) / across
     panel_height = min(panel * len(rows) / len(columns), 2 * panel)
-    title = wrapped(f"{model} · {layer_name(layer)} · rows look at columns", full, style.text_points + 3)
+    title = wrapped(f"{model} · {layer_name(layer)} · rows attend to columns", full, style.text_points + 3)
     below = longest_inches(columns, style.small()) + 0.3
     drawn_on = canvas(style, on, full, down * (panel_height + 0.3) + below + 0.4 + title.count("\n") * 0.2)
     largest = _largest(heads)
