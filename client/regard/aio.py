@@ -1,6 +1,6 @@
 # ruff: noqa: ASYNC109
 # ASYNC109 wants asyncio.timeout instead of a timeout parameter; gRPC sends this one to the server as the deadline.
-"""The asyncio client of a regard server; programs use it where many requests run at once."""
+"""The asyncio client of a regard server, for programs in which many requests run at once."""
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from types import TracebackType

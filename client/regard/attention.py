@@ -1,4 +1,4 @@
-"""Attention as callers ask for it and as it comes back; used by the clients, the pictures and the command line."""
+"""Attention as callers ask for it and as it comes back."""
 
 import dataclasses
 from collections.abc import Sequence

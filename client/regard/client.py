@@ -1,4 +1,4 @@
-"""The blocking client of a regard server; programs and the command line use it."""
+"""The blocking client of a regard server."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType

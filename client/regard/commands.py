@@ -1,4 +1,4 @@
-"""The commands of `regard`, built with typer; the entry point in cli.py runs them and explains their errors."""
+"""The commands of `regard`, built with typer."""
 
 import dataclasses
 import os

@@ -37,7 +37,7 @@ class Terminal(Console):
         super().__init__(width=None if free else _PIPED_WIDTH, highlight=False)
 
     def on_broken_pipe(self) -> None:
-        """Leave it to cli.py."""
+        """End the command; the entry point says why."""
         raise OutputClosed
 
 

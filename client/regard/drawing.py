@@ -12,7 +12,7 @@ from regard.pictures import Drawing, Page
 from regard.sources import InputError, Source
 from regard.views import CHARTS, Answered, PictureStyle, View
 
-_MOST_PICTURES = 4
+_MAX_PICTURES = 4
 _OF_PHOTOS = {"overlay": pictures.overlay, "heads": pictures.head_grid, "queries": pictures.query_maps}
 _OF_TEXTS = {"matrix": pictures.token_heatmap, "heads": pictures.token_heads, "arcs": pictures.token_arcs}
 
@@ -25,8 +25,8 @@ def write(path: Path, look: PictureStyle, source: Source, answers: Sequence[Answ
         OSError: The file cannot be written.
     """
     parts = [part for answered in answers for part in _parts(look.view, answered)]
-    if len(parts) > _MOST_PICTURES:
-        raise InputError(f"{len(parts)} pictures side by side; expected at most {_MOST_PICTURES}: fewer --layer")
+    if len(parts) > _MAX_PICTURES:
+        raise InputError(f"{len(parts)} pictures side by side; expected at most {_MAX_PICTURES}: fewer --layer")
     style = pictures.make_style(look.size, look.theme, look.width_cm, look.dpi)
     drawing = _together([_drawing(look.view, source, part) for part in parts], stacked=_is_wide(look.view, source))
     if path.suffix.lower() == ".html":

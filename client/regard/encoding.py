@@ -1,4 +1,4 @@
-"""Builds requests from what callers give, without any network; both clients call it."""
+"""Builds requests from what callers give, without any network; refuses what cannot be sent."""
 
 import os
 from collections.abc import Mapping, Sequence

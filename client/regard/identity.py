@@ -1,4 +1,4 @@
-"""Who a client is and whom it trusts: TLS files and tokens; the command line and the page read them with this."""
+"""Who a client is and whom it trusts: TLS files and tokens."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

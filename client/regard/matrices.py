@@ -1,4 +1,4 @@
-"""An answer's attention as matrices with names, whatever was chosen or reduced; for the pictures and the terminal.
+"""An answer's attention as matrices with names, whatever was chosen or reduced.
 
 Numbers that were not sent (keys beyond the largest, or left out) are NaN.
 """

@@ -1,4 +1,4 @@
-"""A picture's numbers as tables, for a page and for the terminal, and the picture in words."""
+"""A picture's numbers as tables, and the picture in words."""
 
 import math
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""numpy arrays to regard.v1 tensors and back; encoding and decoding call it."""
+"""Turns numpy arrays into regard.v1 tensors and back."""
 
 from typing import Any
 

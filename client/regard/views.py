@@ -1,4 +1,4 @@
-"""Which view of attention fits an input and what to ask the server for it; `regard attend` and notebooks use this."""
+"""Which view of attention fits an input and what to ask the server for it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

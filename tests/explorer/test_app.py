@@ -161,7 +161,7 @@ def test_a_model_that_gives_nothing_else_shows_its_attention(
 
 
 def test_a_request_must_say_that_it_is_json(before_fake: Explorer) -> None:
-    """What a foreign form could send without asking is refused."""
+    """What a form of another page could send without asking is refused."""
     answer = before_fake.ask("POST", "/api/attend", b'{"text": "a"}', content_type="text/plain")
     assert answer.status == 415
 

@@ -1,4 +1,4 @@
-"""The explorer's web application: the page, and what it asks of a regard server; serve.py runs it."""
+"""The explorer's web application: the page, and what it asks of a regard server."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine

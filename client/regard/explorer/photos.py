@@ -1,4 +1,4 @@
-"""Keeps the last photos in memory by their hash, so that links to them work; app.py owns it."""
+"""Keeps the last photos in memory by their hash, so that links to them work."""
 
 import hashlib
 import io
@@ -37,7 +37,7 @@ def orientation(data: bytes) -> int:
 class PhotoStore:
     """The photos last used, at most so many and so many bytes; the one unused for longest goes first.
 
-    Threads may share one: hashing a photo takes a while, so app.py puts it in a thread of its own.
+    Threads may share one: hashing a photo takes a while, and is best done in a thread of its own.
     """
 
     def __init__(self, max_photos: int = MAX_PHOTOS, max_bytes: int = MAX_BYTES) -> None:

@@ -1,4 +1,4 @@
-"""What the page asks, and the one call to the regard server that answers it; app.py hands each request through here."""
+"""What the page asks, and the one call to the regard server that answers it."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from regard.views import AttentionResult
 
 # What is a share of 1, which float16 holds well.
 _SHARES = ("weights", "rollout", "contribution_rollout")
-_MOST = 2**31  # as protobuf's int32
+_MAX_NUMBER = 2**31  # as protobuf's int32
 _TYPES: dict[str, tuple[type, str]] = {
     "model": (str, "a text"),
     "version": (str, "a text"),
@@ -140,7 +140,7 @@ def _read_fields(body: bytes) -> Mapping[str, Any]:
 
 def _fits(value: Any, kind: type) -> bool:
     if kind is list:
-        return isinstance(value, list) and all(type(item) is int and abs(item) < _MOST for item in value)
+        return isinstance(value, list) and all(type(item) is int and abs(item) < _MAX_NUMBER for item in value)
     return isinstance(value, kind)
 
 

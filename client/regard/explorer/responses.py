@@ -1,7 +1,7 @@
-"""How an answer travels to the page: a description in JSON, then the numbers as they are; app.py sends it.
+"""How an answer travels to the page: a description in JSON, then the numbers as they are.
 
 4 bytes: the length of the JSON, little-endian; the JSON, with spaces up to a multiple of 4; each layer's numbers, row
-by row, little-endian, at its offset counted from the end of the JSON (a multiple of 4). static/wire.js reads it.
+by row, little-endian, at its offset counted from the end of the JSON (a multiple of 4).
 """
 
 import dataclasses

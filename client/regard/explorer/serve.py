@@ -1,4 +1,4 @@
-"""Runs the explorer: an address to listen on, the page's URL, a browser, until Ctrl-C; the command line calls it."""
+"""Runs the explorer: an address to listen on, the page's URL, a browser, until Ctrl-C."""
 
 import ipaddress
 import socket

@@ -16,13 +16,13 @@ from regard.matrices import Matrix, layer_name, matrices, unit_name
 from regard.pictures.lettering import POINTS_PER_INCH, fonts_for, longest_inches, named, words, wrapped
 from regard.pictures.style import MAX_COLOURS, SCREEN, Style, canvas, legend_below, whole
 
-_LINE_INCHES, _LARGEST_INCHES = 0.24, 20.0
+_LINE_INCHES, _MAX_INCHES = 0.24, 20.0
 _BOW_INCHES = 4.2
-_WIDEST_POINTS = 6.0
+_MAX_POINTS = 6.0
 _CURVE_POINTS = 64
 _LINE_SHARE = 0.8
 """Of the room between two lines, what the widest arcs of all heads take."""
-_LEAST_SHARE = 0.02
+_MIN_SHARE = 0.02
 """Of the largest weight drawn; fainter arcs cannot be seen."""
 
 
@@ -54,7 +54,7 @@ class _Widths:
 
     def __init__(self, bundles: Sequence[_Bundle], line_inches: float) -> None:
         self.largest = max(float(bundle.weights.max(initial=0)) for bundle in bundles) or 1.0
-        self._widest = min(_WIDEST_POINTS, _LINE_SHARE * line_inches * POINTS_PER_INCH / len(bundles))
+        self._widest = min(_MAX_POINTS, _LINE_SHARE * line_inches * POINTS_PER_INCH / len(bundles))
 
     def points(self, shares: NDArray[np.float32]) -> list[float]:
         """Return widths for shares of the largest weight."""
@@ -96,7 +96,7 @@ def token_arcs(
     names = words(tokens, left), words(attended, right)
     full = style.width(sum(longest_inches(side, style.text_points) + 0.15 for side in names) + _BOW_INCHES)
     title = wrapped(_title(heads, layer, model, strongest), full, style.text_points + 2)
-    lines_inches = min(_LINE_INCHES * max(map(len, names)), _LARGEST_INCHES)
+    lines_inches = min(_LINE_INCHES * max(map(len, names)), _MAX_INCHES)
     drawn_on = canvas(style, on, full, lines_inches + 0.95 + title.count("\n") * 0.2)
     axes = drawn_on.add_subplot()
     shifts = (np.arange(len(heads)) - (len(heads) - 1) / 2) * _LINE_SHARE / len(heads)
@@ -142,7 +142,7 @@ def _bundle(
 
 
 def _draw_bundle(axes: Axes, bundle: _Bundle, widths: _Widths) -> None:
-    seen = bundle.weights >= _LEAST_SHARE * widths.largest
+    seen = bundle.weights >= _MIN_SHARE * widths.largest
     shares = bundle.weights[seen] / widths.largest
     curves = [_curve(start, end) for start, end in zip(bundle.starts[seen], bundle.ends[seen], strict=True)]
     colours = [to_rgba(bundle.colour, _opacity(share)) for share in shares]

@@ -12,7 +12,7 @@ from regard.matrices import HeadNumbers, counted, head_names, head_numbers, posi
 from regard.pictures.lettering import POINTS_PER_INCH, wrapped
 from regard.pictures.style import SCREEN, Style, canvas, legend_below, whole
 
-_LAYER_INCHES, _HEAD_INCHES, _SMALLEST_INCHES, _LARGEST_INCHES = 0.75, 0.15, 5.0, 13.0
+_LAYER_INCHES, _HEAD_INCHES, _MIN_INCHES, _MAX_INCHES = 0.75, 0.15, 5.0, 13.0
 _HEIGHT_INCHES, _HEIGHT_SHARE = 4.2, 0.5
 _SLOT_SHARE = 0.8
 """Of the room between two layers, what its heads are spread over."""
@@ -44,8 +44,8 @@ def head_chart(
     if not attention.layers:
         raise ValueError("an answer without layers; expected at least one")
     numbers = [head_numbers(layer) for layer in attention.layers]
-    most = max(len(layer.values) for layer in numbers)
-    wanted = min(max(_SMALLEST_INCHES, max(_LAYER_INCHES, _HEAD_INCHES * most) * len(numbers) + 1.2), _LARGEST_INCHES)
+    max_heads = max(len(layer.values) for layer in numbers)
+    wanted = min(max(_MIN_INCHES, max(_LAYER_INCHES, _HEAD_INCHES * max_heads) * len(numbers) + 1.2), _MAX_INCHES)
     inches = style.width(wanted)
     title = wrapped(_title(attention.layers, model, asked), inches, style.text_points + 2)
     height = min(_HEIGHT_INCHES, _HEIGHT_SHARE * inches + 1.0)
@@ -80,9 +80,9 @@ def _fused(asked: AttentionRequest | None) -> str:
 def _draw_dots(axes: Axes, numbers: Sequence[HeadNumbers], inches: float, style: Style) -> None:
     """Draw each head in its own place around its layer, head 0 on the left, with its number where there is room."""
     colour = style.categories[1]
-    most = max(len(layer.heads) for layer in numbers)
+    max_heads = max(len(layer.heads) for layer in numbers)
     slot_points = (inches - 1.2) * POINTS_PER_INCH / len(numbers) * _SLOT_SHARE
-    readable = slot_points / max(most, 1) >= style.small() * 0.5 * len(str(max(most - 1, 0)))
+    readable = slot_points / max(max_heads, 1) >= style.small() * 0.5 * len(str(max(max_heads - 1, 0)))
     for place, layer in enumerate(numbers):
         spread = np.linspace(-0.5, 0.5, len(layer.values)) * _SLOT_SHARE if len(layer.values) > 1 else np.zeros(1)
         label = "a head" if layer.heads else "all heads"
@@ -100,7 +100,7 @@ def _draw_dots(axes: Axes, numbers: Sequence[HeadNumbers], inches: float, style:
             if readable:
                 above = {"xytext": (0, 4), "textcoords": "offset points", "ha": "center", "va": "bottom"}
                 axes.annotate(str(head), (x, y), color=style.ink, fontsize=style.small(), **above)  # type: ignore[arg-type]
-    if most > 1:
+    if max_heads > 1:
         means, places = [float(layer.values.mean()) for layer in numbers], np.arange(len(numbers))
         ends = places - _SLOT_SHARE / 2, places + _SLOT_SHARE / 2
         axes.hlines(means, *ends, color=style.categories[0], linewidth=2, label="mean of the layer")
@@ -111,11 +111,11 @@ def _mark_maximum(axes: Axes, attention: Attention, style: Style) -> None:
     crossing = [layer.layer for layer in attention.layers if layer.kind == "cross"]
     if not count or len(crossing) == len(attention.layers):
         return
-    most = math.log(count)
+    maximum = math.log(count)
     but = f" (not of {counted('layer', crossing)}, cross-attention)" if crossing else ""
-    label = f"possible maximum, ln {count} = {most:.2f}{but}"
-    axes.axhline(most, color=style.ink, linestyle="--", linewidth=1, label=label)
-    axes.set_ylim(top=max(most * 1.08, axes.get_ylim()[1]))
+    label = f"possible maximum, ln {count} = {maximum:.2f}{but}"
+    axes.axhline(maximum, color=style.ink, linestyle="--", linewidth=1, label=label)
+    axes.set_ylim(top=max(maximum * 1.08, axes.get_ylim()[1]))
 
 
 def _num_keys(attention: Attention) -> int:

@@ -1,4 +1,4 @@
-"""A photo and the map that lies over it: opened, placed, drawn on axes; `overlays` makes pictures of these."""
+"""A photo and the map that lies over it: opened, placed, drawn on axes."""
 
 import io
 
@@ -15,7 +15,7 @@ from regard.matrices import positions
 from regard.pictures.style import heat_colours
 
 _SHOWN_PIXELS = 1024
-_SMALLEST_SCALE = 1e-9
+_MIN_SCALE = 1e-9
 
 
 def open_photo(data: bytes) -> Image.Image:
@@ -94,7 +94,7 @@ def draw_heat(
     heat = axes.imshow(
         np.minimum(on_grid, end),  # what lies beyond would else spread while it is smoothed
         cmap=heat_colours(),
-        norm=Normalize(0, max(end, _SMALLEST_SCALE)),
+        norm=Normalize(0, max(end, _MIN_SCALE)),
         interpolation="bicubic",
         interpolation_stage="data",
         extent=(box.left, box.right, box.bottom, box.top),

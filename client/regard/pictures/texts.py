@@ -18,9 +18,9 @@ from regard.pictures.style import SCREEN, Style, canvas, style_scale, whole
 
 _CELL_INCHES = 0.28
 # The longest edge of a text's matrix; above it, cells shrink and not every token is named.
-_LARGEST_INCHES, _SMALLEST_INCHES = 20.0, 2.5
+_MAX_INCHES, _MIN_INCHES = 20.0, 2.5
 _SCALE_INCHES, _BAR_INCHES = 1.1, 0.12
-_SMALLEST_SCALE = 1e-9
+_MIN_SCALE = 1e-9
 _PANEL_INCHES = 2.6
 
 
@@ -111,9 +111,9 @@ def token_heads(
 def _matrix_inches(rows: Sequence[str], columns: Sequence[str], style: Style) -> tuple[float, float, float]:
     """Return width and height of the cells together, and the room that the rows' names take."""
     label_inches = longest_inches(rows, style.text_points) + 0.3
-    room = style.width(_LARGEST_INCHES + label_inches + _SCALE_INCHES) - label_inches - _SCALE_INCHES
-    cell = min(_CELL_INCHES, room / len(columns), _LARGEST_INCHES / len(rows))
-    width = min(max(_SMALLEST_INCHES, cell * len(columns)), room)
+    room = style.width(_MAX_INCHES + label_inches + _SCALE_INCHES) - label_inches - _SCALE_INCHES
+    cell = min(_CELL_INCHES, room / len(columns), _MAX_INCHES / len(rows))
+    width = min(max(_MIN_INCHES, cell * len(columns)), room)
     return width, max(1.0, width * len(rows) / len(columns)), label_inches
 
 
@@ -129,7 +129,7 @@ def _grid(count: int) -> tuple[int, int]:
 
 
 def _largest(heads: Sequence[Matrix]) -> float:
-    return max(_SMALLEST_SCALE, *(float(np.nanmax(head.weights)) for head in heads))
+    return max(_MIN_SCALE, *(float(np.nanmax(head.weights)) for head in heads))
 
 
 def _draw_matrix(axes: Axes, matrix: Matrix, layer: LayerAttention, style: Style, largest: float) -> ScalarMappable:
