@@ -10,9 +10,8 @@ import pytest
 import regard
 from regard import AttentionRequest, Client
 from tests.client import fake as canned
-from tests.client.fake import FakeServer
-from tests.client.test_errors import free_address
-from tests.explorer.conftest import TEXT, Explorer, ends_of_calls, exploring, sandal
+from tests.client.fake import FakeServer, free_address
+from tests.explorer.running import TEXT, Explorer, ends_of_calls, exploring, sandal
 
 REQUEST: dict[str, Any] = {"model": "minilm", "text": "cats"}
 

@@ -4,7 +4,7 @@ import pytest
 
 from regard.explorer.app import STATIC
 from tests.client.fake import FakeServer
-from tests.explorer.conftest import Explorer, exploring
+from tests.explorer.running import Explorer, exploring
 
 
 @pytest.mark.parametrize("path", ["/", "/static/main.js", "/api/models", "/api/photos/none", "/nothing"])

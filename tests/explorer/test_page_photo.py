@@ -9,7 +9,7 @@ from PIL import Image
 
 from regard import AttentionRequest, Client
 from tests.explorer.browsing import Browser, Visit, expect, visiting
-from tests.explorer.conftest import SANDAL, Explorer, sandal
+from tests.explorer.running import SANDAL, Explorer, sandal
 
 # The page shows four digits of what travelled as float16.
 SHOWN = 6e-4
