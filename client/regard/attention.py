@@ -8,6 +8,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from regard.checks import MAX_INT32, describe, flag, integer, integers, real
+from regard.errors import InvalidCall
+
 AttentionKind = Literal["self", "causal", "cross", "unspecified"]
 HeadReduction = Literal["mean", "max", "min"]
 Measure = Literal["weights", "rollout", "entropy", "distance", "contribution", "contribution_rollout"]
@@ -45,7 +48,7 @@ class AttentionRequest:
         renormalize: Divide rows by the sum of what is left of them.
 
     Raises:
-        ValueError: reduce_heads, measure or dtype is none of these.
+        InvalidArgument: A field has another type or value than the ones above. It is a ValueError too.
     """
 
     layers: tuple[int, ...] = ()
@@ -64,8 +67,16 @@ class AttentionRequest:
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"attention {name} is {getattr(self, name)!r}; expected {_alternatives(choices)}")
+            value = getattr(self, name)
+            if not (value is None or isinstance(value, str)) or value not in choices:
+                raise InvalidCall.of(f"attention {name} is {describe(value)}; expected {_alternatives(choices)}")
+        for name in ("layers", "heads", "rows", "keys"):
+            integers(f"attention {name}", getattr(self, name))
+        for name in ("cls_only", "value_weighted", "drop_special", "renormalize"):
+            flag(f"attention {name}", getattr(self, name))
+        integer("attention top_k", self.top_k, 0, MAX_INT32)
+        if self.residual_share is not None:
+            real("attention residual_share", self.residual_share)
 
 
 def _alternatives(choices: Sequence[str | None]) -> str:
@@ -176,7 +187,16 @@ class Attention:
 
     @classmethod
     def join(cls, parts: Sequence["Attention"]) -> "Attention":
-        """Put together what `Client.attend` yields one by one."""
+        """Put together what `Client.attend` yields one by one.
+
+        Args:
+            parts: In their order, all of one answer.
+
+        Raises:
+            InvalidArgument: There is none. It is a ValueError too.
+        """
+        if not parts:
+            raise InvalidCall.of("parts: (); expected at least one")
         return dataclasses.replace(parts[0], layers=tuple(layer for part in parts for layer in part.layers))
 
     def layer(self, number: int) -> LayerAttention:

@@ -7,11 +7,11 @@ from typing import Any, Self, TypeVar
 import grpc
 from numpy.typing import NDArray
 
-from regard import decoding, encoding
+from regard import checks, decoding, encoding
 from regard.answers import Classification, Embedding, Model, Prediction, VersionState
 from regard.attention import Attention, AttentionRequest
+from regard.channels import ChannelOptions, connection
 from regard.errors import from_rpc_error
-from regard.identity import metadata_of
 from regard.v1 import regard_pb2 as rpc
 from regard.v1.regard_pb2_grpc import RegardServiceStub
 
@@ -19,17 +19,7 @@ DEFAULT_TIMEOUT_SECONDS = 30.0
 DEFAULT_MAX_MESSAGE_BYTES = 256 * 2**20
 """Room for all of ViT-L/16's attention over one image (about 60 MB) four times over."""
 
-ChannelOptions = Sequence[tuple[str, Any]]
 _Answer = TypeVar("_Answer")
-
-
-def channel_options(max_message_bytes: int, options: ChannelOptions) -> list[tuple[str, Any]]:
-    """Return the options of a channel, either client's; the caller's own come last and win."""
-    limits = [
-        ("grpc.max_receive_message_length", max_message_bytes),
-        ("grpc.max_send_message_length", max_message_bytes),
-    ]
-    return [*limits, *options]
 
 
 class Client:
@@ -56,12 +46,12 @@ class Client:
         token: str | None = None,
         options: ChannelOptions = (),
     ) -> None:
-        self._timeout, self._metadata = timeout, metadata_of(token)
-        all_options = channel_options(max_message_bytes, options)
-        if credentials is None:
-            self._channel = grpc.insecure_channel(address, all_options)
+        self._to = to = connection(address, timeout, max_message_bytes, credentials, token, options)
+        self._closed = False
+        if to.credentials is None:
+            self._channel = grpc.insecure_channel(to.address, to.options)
         else:
-            self._channel = grpc.secure_channel(address, credentials, all_options)
+            self._channel = grpc.secure_channel(to.address, to.credentials, to.options)
         self._stub = RegardServiceStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -73,7 +63,8 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; calls still running are cancelled."""
+        """Close the connection; calls still running are cancelled, later ones raise a `RegardError`."""
+        self._closed = True
         self._channel.close()
 
     def models(self, *, timeout: float | None = None) -> tuple[Model, ...]:
@@ -83,7 +74,7 @@ class Client:
 
     def model(self, name: str = "", version: str = "", *, timeout: float | None = None) -> Model:
         """Return one model; the name may be empty where only one is served, an empty version means the newest."""
-        answer = self._call(self._stub.GetModel, rpc.GetModelRequest(model=name, version=version), timeout)
+        answer = self._call(self._stub.GetModel, encoding.get_model_request(name, version), timeout)
         return decoding.read_model(answer.model)
 
     def versions(self, *, timeout: float | None = None) -> tuple[VersionState, ...]:
@@ -98,7 +89,7 @@ class Client:
             NotFound: The models folder holds no such model.
             FailedPrecondition: A version cannot be loaded; what was served before goes on.
         """
-        answer = self._call(self._stub.LoadModel, rpc.LoadModelRequest(model=name), timeout)
+        answer = self._call(self._stub.LoadModel, encoding.load_request(name), timeout)
         return decoding.read_model(answer.model)
 
     def unload_model(self, name: str, *, timeout: float | None = None) -> None:
@@ -107,7 +98,7 @@ class Client:
         Raises:
             NotFound: It is not served.
         """
-        self._call(self._stub.UnloadModel, rpc.UnloadModelRequest(model=name), timeout)
+        self._call(self._stub.UnloadModel, encoding.unload_request(name), timeout)
 
     def predict(
         self,
@@ -218,10 +209,9 @@ class Client:
             OSError: The image is a path that cannot be read.
         """
         request = encoding.attend_request(image, text, inputs, model, version, truncate, attention, priority)
-        first = None
+        first, seconds = None, self._seconds(timeout)
         try:
-            seconds = self._timeout if timeout is None else timeout
-            for answer in self._stub.Attend(request, timeout=seconds, metadata=self._metadata):
+            for answer in self._stub.Attend(request, timeout=seconds, metadata=self._to.metadata):
                 layer = decoding.read_attended(answer, first)
                 first = first or layer
                 yield layer
@@ -229,7 +219,14 @@ class Client:
             raise from_rpc_error(error) from error
 
     def _call(self, method: Callable[..., _Answer], request: object, timeout: float | None) -> _Answer:
+        seconds = self._seconds(timeout)
         try:
-            return method(request, timeout=self._timeout if timeout is None else timeout, metadata=self._metadata)
+            return method(request, timeout=seconds, metadata=self._to.metadata)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
+
+    def _seconds(self, timeout: float | None) -> float | None:
+        """Return how long a call may take, unless it may not be made at all."""
+        if self._closed:
+            raise checks.closed()
+        return self._to.seconds(timeout)

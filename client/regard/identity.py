@@ -6,6 +6,8 @@ from pathlib import Path
 
 import grpc
 
+from regard.errors import InvalidCall
+
 Metadata = tuple[tuple[str, str], ...]
 
 
@@ -58,5 +60,11 @@ def read_identity(
 
 
 def metadata_of(token: str | None) -> Metadata:
-    """Return what goes with each call."""
+    """Return what goes with each call.
+
+    Raises:
+        InvalidCall: gRPC could not send this token; its value is not repeated in the message.
+    """
+    if token is not None and not (isinstance(token, str) and token.isascii() and token.isprintable()):
+        raise InvalidCall.of("token: (not shown); expected a str of printable ASCII characters")
     return (("authorization", f"Bearer {token}"),) if token else ()

@@ -51,6 +51,8 @@ def read_source(argument: str) -> Source:
         OSError: A file that cannot be read.
     """
     if argument == "-":
+        if sys.stdin is None:
+            raise InputError("-: stdin is closed; expected a photo or a text there")
         return _from_bytes("stdin", sys.stdin.buffer.read())
     path = Path(argument)
     named_like_image = path.suffix.lower() in IMAGE_SUFFIXES

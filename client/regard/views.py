@@ -4,8 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import grpc
+
 from regard.answers import Classification, Embedding, Model
 from regard.attention import Attention, AttentionRequest, HeadReduction, Measure, PatchGrid
+from regard.errors import RegardError
 from regard.sources import InputError
 
 View = Literal["overlay", "heads", "queries", "matrix", "arcs", "entropy", "distance"]
@@ -78,7 +81,13 @@ class AttentionResult:
 
     @classmethod
     def join(cls, model: Model, parts: Sequence[Attention]) -> "AttentionResult":
-        """Put together what a client's `attend` yielded of a model, layer by layer."""
+        """Put together what a client's `attend` yielded of a model, layer by layer.
+
+        Raises:
+            RegardError: The server sent no layer (INTERNAL).
+        """
+        if not parts:
+            raise RegardError(grpc.StatusCode.INTERNAL, "the server sent no attention")
         whole = Attention.join(parts)
         return cls(model.name, model.version, whole, whole.truncated)
 

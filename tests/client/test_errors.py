@@ -89,3 +89,13 @@ def test_a_broken_tensor_is_the_servers_fault() -> None:
         read_tensor(pb.Tensor(dtype=pb.DATA_TYPE_FLOAT32, shape=[2], data=b"\0\0\0\0"))
     with pytest.raises(RegardError, match=r"INTERNAL: .* unknown type 0"):
         read_tensor(pb.Tensor(shape=[2], data=b"\0\0"))
+
+
+@pytest.mark.parametrize("hint", ["-1", "soon", "1.5", ""])
+def test_a_hint_that_is_no_time_is_no_hint(client: Client, server: FakeServer, hint: str) -> None:
+    """A server says with it that trying again is of no use."""
+    server.error = (grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full")
+    server.trailers = (("grpc-retry-pushback-ms", hint),)
+    with pytest.raises(regard.ResourceExhausted) as caught:
+        client.classify(text="hm")
+    assert caught.value.retry_seconds is None

@@ -8,8 +8,9 @@ from typing import Any
 from regard.aio import AsyncClient
 from regard.answers import Classification, Embedding, Label, Timings
 from regard.attention import Attention, AttentionRequest
+from regard.errors import InvalidCall
 from regard.explorer.photos import PhotoStore
-from regard.explorer.problems import invalid, photo_gone
+from regard.explorer.problems import Problem, invalid, photo_gone
 from regard.views import AttentionResult
 
 # What is a share of 1, which float16 holds well.
@@ -155,5 +156,5 @@ def _read_attention(fields: Mapping[str, Any]) -> AttentionRequest:
             measure=measure,
             dtype="float16" if measure in _SHARES else "float32",
         )
-    except ValueError as error:
-        raise invalid("attention", str(error), "one of these") from error
+    except InvalidCall as error:
+        raise Problem(400, error.code.name, error.message) from error
