@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from regard.answers import Classification, Embedding, Model
-from regard.attention import AttentionRequest, HeadReduction, LayerAttention, Measure
+from regard.attention import AttentionRequest, LayerAttention
 from regard.client import Client
 from regard.console import (
     JsonOption,
@@ -21,6 +21,7 @@ from regard.console import (
     print_json,
     warn_if_cut,
 )
+from regard.flags import takes
 from regard.matrices import Matrix, in_shares, layer_name, matrices, unit_name
 from regard.sources import InputError, Source, read_source
 from regard.tables import tables
@@ -30,8 +31,6 @@ from regard.views import (
     Answered,
     AttentionResult,
     PictureStyle,
-    Size,
-    Theme,
     View,
     ViewOptions,
     choose_view,
@@ -47,87 +46,74 @@ _PRINTED = {
 _SUFFIXES = (".png", ".svg", ".pdf", ".html")
 
 
+_VIEW_OPTIONS = {
+    "view": typer.Option(help="How to show it (default: heads for photos, matrix for texts)."),
+    "measure": typer.Option(help="What to show (default: weights, or what the view is of)."),
+    "layers": typer.Option(
+        "--layer",
+        help="Layer; negative counts from the last; several stand side by side "
+        "(default: the last; all for a rollout, entropy and distance).",
+    ),
+    "heads": typer.Option("--head", help="Head, may be repeated (default: all; a view of one thing takes their mean)."),
+    "rows": typer.Option(
+        "--row", help="Query position, may be repeated (default: class token of photos, all tokens of texts)."
+    ),
+    "reduce": typer.Option(help="Show this of the heads, not each."),
+    "residual_share": typer.Option(metavar="SHARE", help="Of a rollout: what the residual connection keeps."),
+    "value_weighted": typer.Option("--value-weighted", help="Multiply weights by the lengths of the value vectors."),
+    "drop_special": typer.Option(
+        "--drop-special", help="Leave special or prefix tokens out; rows sum to 1 without them."
+    ),
+    "top_k": typer.Option(min=0, help="Only so many of each row's weights, the largest; 0 for all."),
+}
+_STYLE_OPTIONS = {
+    "size": typer.Option(help="screen: dark, 150 dpi; print: light, 17 cm wide, 300 dpi."),
+    "theme": typer.Option(help="Instead of the size's own (of a page: instead of both)."),
+    "width_cm": typer.Option(min=4, max=100, help="Width of the picture."),
+    "dpi": typer.Option(min=30, max=1200, help="Dots per inch."),
+}
+OutputOption = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        help="Picture: .png, .svg, .pdf, or a page, .html (default for photos: NAME-attention.png in this folder).",
+    ),
+]
+CompareOption = Annotated[str, typer.Option(metavar="MODEL", help="Put this model beside it.")]
+
+
+@takes("options", ViewOptions, _VIEW_OPTIONS)
+@takes("style", PictureStyle, _STYLE_OPTIONS)
 def attend(
     context: typer.Context,
     source: SourceArgument,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            help="Picture: .png, .svg, .pdf, or a page, .html (default for photos: NAME-attention.png in this folder).",
-        ),
-    ] = None,
-    view: Annotated[
-        View | None, typer.Option(help="How to show it (default: heads for photos, matrix for texts).")
-    ] = None,
-    measure: Annotated[
-        Measure | None, typer.Option(help="What to show (default: weights, or what the view is of).")
-    ] = None,
-    layer: Annotated[
-        list[int] | None,
-        typer.Option(
-            help="Layer; negative counts from the last; several stand side by side "
-            "(default: the last; all for a rollout, entropy and distance)."
-        ),
-    ] = None,
-    head: Annotated[
-        list[int] | None,
-        typer.Option(help="Head, may be repeated (default: all; a view of one thing takes their mean)."),
-    ] = None,
-    row: Annotated[
-        list[int] | None,
-        typer.Option(help="Query position, may be repeated (default: class token of photos, all tokens of texts)."),
-    ] = None,
-    reduce: Annotated[HeadReduction | None, typer.Option(help="Show this of the heads, not each.")] = None,
-    residual_share: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Of a rollout: what the residual connection keeps.")
-    ] = None,
-    value_weighted: Annotated[
-        bool, typer.Option("--value-weighted", help="Multiply weights by the lengths of the value vectors.")
-    ] = False,
-    drop_special: Annotated[
-        bool, typer.Option("--drop-special", help="Leave special or prefix tokens out; rows sum to 1 without them.")
-    ] = False,
-    top_k: Annotated[int, typer.Option(min=0, help="Only so many of each row's weights, the largest; 0 for all.")] = 0,
+    *,
+    output: OutputOption = None,
+    options: ViewOptions,
     model: ModelOption = "",
-    compare: Annotated[str, typer.Option(metavar="MODEL", help="Put this model beside it.")] = "",
-    size: Annotated[Size, typer.Option(help="screen: dark, 150 dpi; print: light, 17 cm wide, 300 dpi.")] = "screen",
-    theme: Annotated[Theme | None, typer.Option(help="Instead of the size's own (of a page: instead of both).")] = None,
-    width_cm: Annotated[float | None, typer.Option(min=4, max=100, help="Width of the picture.")] = None,
-    dpi: Annotated[int | None, typer.Option(min=30, max=1200, help="Dots per inch.")] = None,
+    compare: CompareOption = "",
+    style: PictureStyle,
     truncate: TruncateOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Show what a transformer attends to: a picture for photos, token by token for texts."""
     _check_output(output)
     given = read_source(source)
-    options = ViewOptions(
-        view=view,
-        measure=measure,
-        layers=tuple(layer or ()),
-        heads=tuple(head or ()),
-        rows=tuple(row or ()),
-        reduce=reduce,
-        residual_share=residual_share,
-        value_weighted=value_weighted,
-        drop_special=drop_special,
-        top_k=top_k,
-    )
-    chosen_view = choose_view(options, is_photo=given.image is not None)
+    view = choose_view(options, is_photo=given.image is not None)
     client: Client = context.obj
     models = _models(client, given, model, compare)
-    answers = [_ask(client, given, each, request_for(chosen_view, options, each), truncate=truncate) for each in models]
+    answers = [_ask(client, given, each, request_for(view, options, each), truncate=truncate) for each in models]
     if as_json:
         for answer in answers:
             print_json(dataclasses.asdict(answer.answer))
-    elif given.text is not None or chosen_view in CHARTS:
+    elif given.text is not None or view in CHARTS:
         for answer in answers:
             _print(answer)
     if output is None and given.image is not None and not as_json:
         output = Path(f"{Path(given.name).stem}-attention.png")
     if output is not None:
-        _draw(output, PictureStyle(chosen_view, size, theme, width_cm, dpi), given, answers)
+        _draw(output, view, style, given, answers)
 
 
 def _check_output(output: Path | None) -> None:
@@ -193,8 +179,8 @@ def _percent(answered: Answered, layer: LayerAttention, matrix: Matrix) -> tuple
     return f"{name} · percent of {what}, rows attend to columns", shares
 
 
-def _draw(output: Path, look: PictureStyle, source: Source, answers: Sequence[Answered]) -> None:
+def _draw(output: Path, view: View, style: PictureStyle, source: Source, answers: Sequence[Answered]) -> None:
     from regard.drawing import write  # matplotlib takes half a second that the other commands need not spend
 
-    write(output, look, source, answers)
+    write(output, view, style, source, answers)
     typer.echo(f"regard: wrote {output}", err=True)

@@ -56,14 +56,12 @@ class PictureStyle:
     """Colours and measures of a picture; None leaves it to the size.
 
     Attributes:
-        view: What is drawn.
         size: For a screen or for print.
         theme: Dark or light.
         width_cm: Of the whole picture.
         dpi: Dots per inch.
     """
 
-    view: View
     size: Size = "screen"
     theme: Theme | None = None
     width_cm: float | None = None
