@@ -26,6 +26,23 @@ class AsyncClient:
     """`Client` for asyncio: arguments, answers and errors are the same, and each call is awaited.
 
     Make it inside a running event loop and use it in that loop only; close it by `async with` or `close`.
+
+    Example:
+        ```python
+        async with AsyncClient("127.0.0.1:8001") as client:
+            answers = await asyncio.gather(*(client.embed(text=text) for text in texts))
+        ```
+
+    Args:
+        address: As for `Client`.
+        timeout: As for `Client`, in seconds.
+        max_message_bytes: As for `Client`.
+        credentials: As for `Client`.
+        token: As for `Client`.
+        options: As for `Client`.
+
+    Raises:
+        InvalidArgument: One of these has another type or value.
     """
 
     def __init__(

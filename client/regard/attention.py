@@ -27,6 +27,10 @@ class AttentionRequest:
 
     Layers, heads, rows and keys count from 0; negative numbers count from the end. Empty means all.
 
+    Example:
+        `AttentionRequest(layers=(-1,), reduce_heads="mean", cls_only=True)`: the last layer's mean over the heads, of
+        the class token alone, [1, K].
+
     Attributes:
         layers: Layers, answered in this order; a rollout multiplies them.
         heads: Heads of each of them.
@@ -105,7 +109,14 @@ class Token:
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle in pixels; right and bottom are exclusive."""
+    """A rectangle in pixels, from the image's upper left corner.
+
+    Attributes:
+        left: Where it begins from the left.
+        top: Where it begins from above.
+        right: Where it ends from the left, exclusive.
+        bottom: Where it ends from above, exclusive.
+    """
 
     left: float
     top: float
@@ -203,6 +214,9 @@ class Attention:
         """Return one layer by its number in the model, or, if negative, counted from the last of those sent.
 
         So after asking for layers (0, -1) of twelve, `layer(11)` and `layer(-1)` are the same.
+
+        Args:
+            number: From 0; negative numbers count from the last layer sent.
 
         Raises:
             LookupError: The answer does not hold this layer.

@@ -26,7 +26,7 @@ class RegardError(Exception):
     Attributes:
         code: The gRPC status.
         message: What the server said, or gRPC where no server was reached.
-        retry_seconds: When a full server expects to have room again, from now; None where it did not say.
+        retry_seconds: When a full server expects to have room again, in seconds from now; None where it did not say.
     """
 
     def __init__(self, code: grpc.StatusCode, message: str, retry_seconds: float | None = None) -> None:

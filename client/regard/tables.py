@@ -40,6 +40,14 @@ class Table:
 def tables(attention: Attention, *, model: str, asked: AttentionRequest | None = None) -> list[Table]:
     """Return an answer's numbers: tokens against tokens, patches as they lie on the photo, or layers against heads.
 
+    Args:
+        attention: Of one input.
+        model: Name for the captions.
+        asked: What was asked for, to name a reduction; a mean unless it says otherwise.
+
+    Returns:
+        One table a head of a text's layer, one a head and row of an image's, or one of an entropy or a distance.
+
     Raises:
         ValueError: The answer says neither tokens nor patches, or is of tensors.
     """
@@ -53,7 +61,16 @@ def tables(attention: Attention, *, model: str, asked: AttentionRequest | None =
 
 
 def in_words(attention: Attention, *, model: str, asked: AttentionRequest | None = None) -> str:
-    """Describe a picture by the largest number of each of its tables."""
+    """Describe a picture by the largest number of each of its tables, of the first twelve.
+
+    Args:
+        attention: Of one input.
+        model: Name for the captions.
+        asked: What was asked for, to name a reduction; a mean unless it says otherwise.
+
+    Raises:
+        ValueError: The answer says neither tokens nor patches, or is of tensors.
+    """
     return " ".join(_largest(table) for table in tables(attention, model=model, asked=asked)[:12])
 
 

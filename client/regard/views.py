@@ -157,6 +157,11 @@ def request_for(view: View, options: ViewOptions, model: Model) -> AttentionRequ
 def spread_rows(patches: PatchGrid, lines: int = 2, columns: int = 4) -> tuple[int, ...]:
     """Choose query patches that lie evenly over an image, to be drawn by `pictures.query_maps`.
 
+    Args:
+        patches: The grid of the model or of an image.
+        lines: How many of them stand below each other.
+        columns: How many of them stand beside each other.
+
     Returns:
         Positions, prefix tokens counted, each once; fewer than lines * columns where the grid is smaller.
     """

@@ -84,6 +84,9 @@ def token_arcs(
         style: Colours and measures.
         on: Draw on this part of a figure (see `side_by_side`).
 
+    Returns:
+        The whole figure.
+
     Raises:
         ValueError: Weights and tokens do not fit together, or there are more heads than colours.
     """
@@ -99,11 +102,7 @@ def token_arcs(
     lines_inches = min(_LINE_INCHES * max(map(len, names)), _MAX_INCHES)
     drawn_on = canvas(style, on, full, lines_inches + 0.95 + title.count("\n") * 0.2)
     axes = drawn_on.add_subplot()
-    shifts = (np.arange(len(heads)) - (len(heads) - 1) / 2) * _LINE_SHARE / len(heads)
-    bundles = [
-        _bundle(head, colour, left, right, strongest, float(shift))
-        for head, colour, shift in zip(heads, style.categories, shifts, strict=False)
-    ]
+    bundles = _bundles(heads, left, right, strongest, style)
     widths = _Widths(bundles, lines_inches / max(map(len, names)))
     for bundle in bundles:
         _draw_bundle(axes, bundle, widths)
@@ -125,6 +124,17 @@ def _places(matrix: Matrix, *, same: bool) -> tuple[tuple[int, ...], tuple[int, 
         return matrix.queries, matrix.keys
     both = tuple(sorted({*matrix.queries, *matrix.keys}))
     return both, both
+
+
+def _bundles(
+    heads: Sequence[Matrix], left: Sequence[int], right: Sequence[int], strongest: int, style: Style
+) -> list[_Bundle]:
+    """Give each head a colour, and its arcs a place of their own in the room between two lines."""
+    shifts = (np.arange(len(heads)) - (len(heads) - 1) / 2) * _LINE_SHARE / len(heads)
+    return [
+        _bundle(head, colour, left, right, strongest, float(shift))
+        for head, colour, shift in zip(heads, style.categories, shifts, strict=False)
+    ]
 
 
 def _bundle(

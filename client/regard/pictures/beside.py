@@ -19,6 +19,9 @@ def side_by_side(drawings: Sequence[Drawing], *, columns: int = 2, style: Style 
         columns: How many stand beside each other; the others follow below.
         style: Colours and measures of the whole.
 
+    Returns:
+        A figure in which each drawing has a part of its own.
+
     Raises:
         ValueError: Nothing to draw, or what a drawing itself refuses.
     """

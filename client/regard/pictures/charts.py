@@ -32,11 +32,15 @@ def head_chart(
     The chart of distances is figure 7 of Dosovitskiy et al. 2020, "An Image is Worth 16x16 Words".
 
     Args:
-        attention: An answer with that measure.
+        attention: An answer with that measure: entropies in nats, [H, Q], or distances in pixels of the network's
+            input (of texts, in positions), [H]; no H where heads were reduced.
         model: Name for the title.
         asked: What was asked for, where the title should say so: a reduction other than the mean.
         style: Colours and measures.
         on: Draw on this part of a figure (see `side_by_side`).
+
+    Returns:
+        The whole figure.
 
     Raises:
         ValueError: It holds another measure, or no layer.

@@ -91,7 +91,7 @@ def write_page(path: Path | str, page: Page, style: Style, theme: Theme | None =
     """Write a page, which loads nothing and may be mailed or opened from a disk.
 
     Args:
-        path: Where to.
+        path: Of the file, which should end in .html.
         page: What it shows.
         style: The picture's measures.
         theme: The only one; None for both, of which the browser shows what its user prefers, and paper the light one.

@@ -19,7 +19,13 @@ _MIN_SCALE = 1e-9
 
 
 def open_photo(data: bytes) -> Image.Image:
-    """Decode a JPEG, PNG or WebP file as people see it: RGB, turned by its EXIF orientation.
+    """Decode a JPEG, PNG or WebP file as people see it.
+
+    Args:
+        data: The file's bytes.
+
+    Returns:
+        RGB, turned by its EXIF orientation.
 
     Raises:
         ValueError: These bytes are no such image.
@@ -42,7 +48,7 @@ def patch_map(weights: NDArray[np.floating], patches: PatchGrid) -> NDArray[np.f
         patches: The grid of the same image.
 
     Returns:
-        [rows, cols].
+        [rows, cols], of the same float type.
 
     Raises:
         ValueError: The row does not have as many weights as there are positions.
