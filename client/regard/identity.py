@@ -49,14 +49,24 @@ def read_identity(
     """
     if (certificate is None) != (key is None):
         raise ValueError("--cert, --key: one is missing; expected both or neither")
-    token = token_file.read_text(encoding="utf-8").strip() if token_file else (environment or {}).get("REGARD_TOKEN")
+    token = (environment or {}).get("REGARD_TOKEN")
+    if token_file:
+        token = _read("--token-file", token_file).decode(errors="replace").strip()
     if token and not token.isprintable():
         raise ValueError("the token holds what is no character; expected one line")
     credentials = None
     if tls or authority or certificate:
-        read = [path.read_bytes() if path else None for path in (authority, key, certificate)]
+        files = {"--ca": authority, "--key": key, "--cert": certificate}
+        read = [_read(flag, path) if path else None for flag, path in files.items()]
         credentials = grpc.ssl_channel_credentials(*read)
     return Identity(credentials, token or None)
+
+
+def _read(flag: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise OSError(error.errno, f"{flag} {path}: {error.strerror}") from error
 
 
 def metadata_of(token: str | None) -> Metadata:

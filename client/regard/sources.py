@@ -1,5 +1,6 @@
 """What the command line's arguments mean: which are photos, which are texts, and which model takes them."""
 
+import struct
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from typing import Literal
 from regard.answers import Modality, Model
 
 _TITLE_CHARACTERS = 60
+DAMAGED_IMAGE = (OSError, ValueError, SyntaxError, struct.error)
+"""What Pillow raises for a file that begins like an image and does not go on like one."""
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 Task = Literal["classify", "embed", "attend"]

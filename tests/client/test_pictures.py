@@ -147,6 +147,14 @@ def test_bytes_that_are_no_photo_are_refused() -> None:
         pictures.open_photo(b"hello")
 
 
+def test_a_damaged_photo_is_no_image() -> None:
+    """Though it begins like one: its pixels are said to take no bytes."""
+    photo = photo_bytes()
+    pixels = photo.index(b"IDAT")
+    with pytest.raises(ValueError, match="not a readable image: broken PNG file"):
+        pictures.open_photo(photo[: pixels - 1] + b"\0" + photo[pixels:])
+
+
 def test_several_heads_on_one_photo_are_reduced() -> None:
     """To their mean, or to what was asked for, which the title says."""
     layer = _layer(np.eye(7, dtype=np.float32)[[1, 6]][:, np.newaxis])

@@ -224,3 +224,18 @@ def test_a_closed_stream_is_no_traceback(closing: str, arguments: str, message: 
     done = subprocess.run(["/bin/sh", "-c", command], stderr=subprocess.PIPE, text=True, check=False)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
     assert done.stderr.startswith(message)
+
+
+@pytest.mark.parametrize("flag", ["--ca", "--token-file"])
+def test_a_file_that_cannot_be_read_is_said_by_its_flag(run: Run, tmp_path: Path, flag: str) -> None:
+    """A folder, say."""
+    done = run(flag, tmp_path, "models")
+    assert (done.code, done.err) == (1, f"regard: [Errno 21] {flag} {tmp_path}: Is a directory\n")
+
+
+def test_a_token_file_that_is_no_text_is_refused(run: Run, tmp_path: Path) -> None:
+    """Without a word of what it holds."""
+    (tmp_path / "token").write_bytes(b"\xff\xfe\x01")
+    done = run("--token-file", tmp_path / "token", "models")
+    assert done.code == 1
+    assert done.err == "regard: the token holds what is no character; expected one line\n"

@@ -2,11 +2,12 @@
 
 import hashlib
 import io
-import struct
 from collections import OrderedDict
 from threading import Lock
 
 from PIL import Image
+
+from regard.sources import DAMAGED_IMAGE
 
 MAX_PHOTOS = 64
 MAX_BYTES = 256 * 2**20
@@ -29,7 +30,7 @@ def orientation(data: bytes) -> int:
     try:
         with Image.open(io.BytesIO(data)) as image:
             turned = image.getexif().get(_ORIENTATION_TAG, 1)
-    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError):
+    except (*DAMAGED_IMAGE, Image.DecompressionBombError):
         return 1  # whoever asks about it will be told what is wrong with it
     return turned if turned in range(1, 9) else 1
 

@@ -13,6 +13,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from regard.attention import Box, PatchGrid
 from regard.matrices import positions
 from regard.pictures.style import heat_colours
+from regard.sources import DAMAGED_IMAGE
 
 _SHOWN_PIXELS = 1024
 _MIN_SCALE = 1e-9
@@ -36,7 +37,7 @@ def open_photo(data: bytes) -> Image.Image:
             if upright.mode.startswith("I"):  # 16-bit grey, which convert would clip to white
                 upright = Image.fromarray((np.asarray(upright, dtype=np.uint32) >> 8).clip(0, 255).astype(np.uint8))
             return upright.convert("RGB")
-    except (OSError, Image.DecompressionBombError) as error:
+    except (*DAMAGED_IMAGE, Image.DecompressionBombError) as error:
         raise ValueError(f"not a readable image: {error}") from error
 
 
