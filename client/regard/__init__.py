@@ -1,4 +1,4 @@
-"""The client of regard, which serves transformers over gRPC and shows what they looked at."""
+"""The client of regard, which serves transformers over gRPC and shows what they attend to."""
 
 from regard.aio import AsyncClient
 from regard.answers import (

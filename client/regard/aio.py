@@ -1,6 +1,6 @@
 # ruff: noqa: ASYNC109
 # ASYNC109 wants asyncio.timeout instead of a timeout parameter; gRPC sends this one to the server as the deadline.
-"""The asyncio client of a regard server; programs use it where many requests run at once."""
+"""The asyncio client of a regard server, for programs in which many requests run at once."""
 
 from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from types import TracebackType
@@ -10,12 +10,12 @@ import grpc
 import grpc.aio
 from numpy.typing import NDArray
 
-from regard import decoding, encoding
+from regard import checks, decoding, encoding
 from regard.answers import Classification, Embedding, Model, Prediction, VersionState
 from regard.attention import Attention, AttentionRequest
-from regard.client import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS, ChannelOptions, channel_options
+from regard.channels import ChannelOptions, connection
+from regard.client import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS
 from regard.errors import from_rpc_error
-from regard.identity import metadata_of
 from regard.v1 import regard_pb2 as rpc
 from regard.v1.regard_pb2_grpc import RegardServiceStub
 
@@ -26,6 +26,23 @@ class AsyncClient:
     """`Client` for asyncio: arguments, answers and errors are the same, and each call is awaited.
 
     Make it inside a running event loop and use it in that loop only; close it by `async with` or `close`.
+
+    Example:
+        ```python
+        async with AsyncClient("127.0.0.1:8001") as client:
+            answers = await asyncio.gather(*(client.embed(text=text) for text in texts))
+        ```
+
+    Args:
+        address: As for `Client`.
+        timeout: As for `Client`, in seconds.
+        max_message_bytes: As for `Client`.
+        credentials: As for `Client`.
+        token: As for `Client`.
+        options: As for `Client`.
+
+    Raises:
+        InvalidArgument: One of these has another type or value.
     """
 
     def __init__(
@@ -38,12 +55,12 @@ class AsyncClient:
         token: str | None = None,
         options: ChannelOptions = (),
     ) -> None:
-        self._timeout, self._metadata = timeout, metadata_of(token)
-        all_options = channel_options(max_message_bytes, options)
-        if credentials is None:
-            self._channel = grpc.aio.insecure_channel(address, all_options)
+        self._to = to = connection(address, timeout, max_message_bytes, credentials, token, options)
+        self._closed = False
+        if to.credentials is None:
+            self._channel = grpc.aio.insecure_channel(to.address, to.options)
         else:
-            self._channel = grpc.aio.secure_channel(address, credentials, all_options)
+            self._channel = grpc.aio.secure_channel(to.address, to.credentials, to.options)
         self._stub = RegardServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
@@ -56,6 +73,7 @@ class AsyncClient:
 
     async def close(self) -> None:
         """As `Client.close`."""
+        self._closed = True
         await self._channel.close()
 
     async def models(self, *, timeout: float | None = None) -> tuple[Model, ...]:
@@ -65,7 +83,7 @@ class AsyncClient:
 
     async def model(self, name: str = "", version: str = "", *, timeout: float | None = None) -> Model:
         """As `Client.model`."""
-        answer = await self._call(self._stub.GetModel, rpc.GetModelRequest(model=name, version=version), timeout)
+        answer = await self._call(self._stub.GetModel, encoding.get_model_request(name, version), timeout)
         return decoding.read_model(answer.model)
 
     async def versions(self, *, timeout: float | None = None) -> tuple[VersionState, ...]:
@@ -75,12 +93,12 @@ class AsyncClient:
 
     async def load_model(self, name: str, *, timeout: float | None = None) -> Model:
         """As `Client.load_model`."""
-        answer = await self._call(self._stub.LoadModel, rpc.LoadModelRequest(model=name), timeout)
+        answer = await self._call(self._stub.LoadModel, encoding.load_request(name), timeout)
         return decoding.read_model(answer.model)
 
     async def unload_model(self, name: str, *, timeout: float | None = None) -> None:
         """As `Client.unload_model`."""
-        await self._call(self._stub.UnloadModel, rpc.UnloadModelRequest(model=name), timeout)
+        await self._call(self._stub.UnloadModel, encoding.unload_request(name), timeout)
 
     async def predict(
         self,
@@ -145,10 +163,9 @@ class AsyncClient:
     ) -> AsyncIterator[Attention]:
         """As `Client.attend`."""
         request = encoding.attend_request(image, text, inputs, model, version, truncate, attention, priority)
-        first = None
+        first, seconds = None, self._seconds(timeout)
         try:
-            seconds = self._timeout if timeout is None else timeout
-            async for answer in self._stub.Attend(request, timeout=seconds, metadata=self._metadata):
+            async for answer in self._stub.Attend(request, timeout=seconds, metadata=self._to.metadata):
                 layer = decoding.read_attended(answer, first)
                 first = first or layer
                 yield layer
@@ -158,8 +175,14 @@ class AsyncClient:
     async def _call(
         self, method: Callable[..., Coroutine[Any, Any, _Answer]], request: object, timeout: float | None
     ) -> _Answer:
+        seconds = self._seconds(timeout)
         try:
-            seconds = self._timeout if timeout is None else timeout
-            return await method(request, timeout=seconds, metadata=self._metadata)
+            return await method(request, timeout=seconds, metadata=self._to.metadata)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
+
+    def _seconds(self, timeout: float | None) -> float | None:
+        """Return how long a call may take, unless it may not be made at all."""
+        if self._closed:
+            raise checks.closed()
+        return self._to.seconds(timeout)

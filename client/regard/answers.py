@@ -34,7 +34,7 @@ class AttentionLayer:
 
     Attributes:
         layer: Its number, from 0.
-        kind: Who looks at whom.
+        kind: "self", "causal", "cross" or "unspecified", as `LayerAttention` explains.
         num_heads: How many heads it has.
         has_value_norms: Whether its weights can be multiplied by the lengths of the value vectors.
         has_contributions: Whether the measures "contribution" and "contribution_rollout" are possible.
@@ -49,7 +49,14 @@ class AttentionLayer:
 
 @dataclass(frozen=True)
 class VersionState:
-    """A version in the server's models folder: READY, LOADING, UNLOADING or UNAVAILABLE, and why."""
+    """A version in the server's models folder.
+
+    Attributes:
+        model: Its model's name.
+        version: An integer, as text.
+        state: READY, LOADING, UNLOADING or UNAVAILABLE.
+        reason: Why it is not served, or why its reload failed; else empty.
+    """
 
     model: str
     version: str
@@ -72,7 +79,7 @@ class Model:
         can_classify: Whether classify is possible.
         labels: Class names in the order of the logits.
         can_embed: Whether embed is possible.
-        embedding_dim: Width of the vector; 0 where there is none.
+        embedding_dim: Width D of the vector; 0 where there is none.
         embedding_normalized: Whether the vector has Euclidean length 1.
         attention_layers: Empty where no attention was exported.
         patches: How positions lie on an image; None for texts.
@@ -123,7 +130,13 @@ class Timings:
 
 @dataclass(frozen=True)
 class Label:
-    """A class: its position in the logits, its name, and its softmax probability in [0, 1] over all classes."""
+    """A class that an input may be of.
+
+    Attributes:
+        index: Its position in the logits, from 0.
+        name: As the model's labels name it.
+        probability: Softmax over all classes, in [0, 1].
+    """
 
     index: int
     name: str
@@ -158,7 +171,7 @@ class Embedding:
     Attributes:
         model: Which model answered.
         version: Which version of it.
-        vector: float32 [embedding_dim]. Read-only; copy it to change it.
+        vector: float32 [D], D the model's embedding_dim. Read-only; copy it to change it.
         truncated: The text had more tokens than the model takes and was cut.
         attention: None unless asked for.
         timings: Of this request.

@@ -9,7 +9,7 @@ import typer
 from rich.text import Text
 
 from regard.answers import Classification, Embedding, Model
-from regard.attention import AttentionRequest, HeadReduction, LayerAttention, Measure
+from regard.attention import AttentionRequest, LayerAttention
 from regard.client import Client
 from regard.console import (
     JsonOption,
@@ -21,11 +21,21 @@ from regard.console import (
     print_json,
     warn_if_cut,
 )
+from regard.flags import takes
 from regard.matrices import Matrix, in_shares, layer_name, matrices, unit_name
 from regard.sources import InputError, Source, read_source
 from regard.tables import tables
 from regard.terminal import numbers_table, token_picture
-from regard.views import CHARTS, Answered, Look, Shown, Size, Theme, View, Wish, choose_view, request_for
+from regard.views import (
+    CHARTS,
+    Answered,
+    AttentionResult,
+    PictureStyle,
+    View,
+    ViewOptions,
+    choose_view,
+    request_for,
+)
 
 _PRINTED = {
     "weights": "attention",
@@ -36,89 +46,74 @@ _PRINTED = {
 _SUFFIXES = (".png", ".svg", ".pdf", ".html")
 
 
+_VIEW_OPTIONS = {
+    "view": typer.Option(help="How to show it (default: heads for photos, matrix for texts)."),
+    "measure": typer.Option(help="What to show (default: weights, or what the view is of)."),
+    "layers": typer.Option(
+        "--layer",
+        help="Layer; negative counts from the last; several stand side by side "
+        "(default: the last; all for a rollout, entropy and distance).",
+    ),
+    "heads": typer.Option("--head", help="Head, may be repeated (default: all; a view of one thing takes their mean)."),
+    "rows": typer.Option(
+        "--row", help="Query position, may be repeated (default: class token of photos, all tokens of texts)."
+    ),
+    "reduce": typer.Option(help="Show this of the heads, not each."),
+    "residual_share": typer.Option(metavar="SHARE", help="Of a rollout: what the residual connection keeps."),
+    "value_weighted": typer.Option("--value-weighted", help="Multiply weights by the lengths of the value vectors."),
+    "drop_special": typer.Option(
+        "--drop-special", help="Leave special or prefix tokens out; rows sum to 1 without them."
+    ),
+    "top_k": typer.Option(min=0, help="Only so many of each row's weights, the largest; 0 for all."),
+}
+_STYLE_OPTIONS = {
+    "size": typer.Option(help="screen: dark, 150 dpi; print: light, 17 cm wide, 300 dpi."),
+    "theme": typer.Option(help="Instead of the size's own (of a page: instead of both)."),
+    "width_cm": typer.Option(min=4, max=100, help="Width of the picture."),
+    "dpi": typer.Option(min=30, max=1200, help="Dots per inch."),
+}
+OutputOption = Annotated[
+    Path | None,
+    typer.Option(
+        "-o",
+        "--output",
+        help="Picture: .png, .svg, .pdf, or a page, .html (default for photos: NAME-attention.png in this folder).",
+    ),
+]
+CompareOption = Annotated[str, typer.Option(metavar="MODEL", help="Put this model beside it.")]
+
+
+@takes("options", ViewOptions, _VIEW_OPTIONS)
+@takes("style", PictureStyle, _STYLE_OPTIONS)
 def attend(
     context: typer.Context,
     source: SourceArgument,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "-o",
-            "--output",
-            help="Picture: .png, .svg, .pdf, or a page, .html (default for photos: NAME-attention.png in this folder).",
-        ),
-    ] = None,
-    view: Annotated[
-        View | None, typer.Option(help="How to show it (default: heads for photos, matrix for texts).")
-    ] = None,
-    measure: Annotated[
-        Measure | None, typer.Option(help="What to show (default: weights, or what the view is of).")
-    ] = None,
-    layer: Annotated[
-        list[int] | None,
-        typer.Option(
-            help="Layer; negative counts from the last; several stand side by side "
-            "(default: the last; all for a rollout, entropy and distance)."
-        ),
-    ] = None,
-    head: Annotated[
-        list[int] | None,
-        typer.Option(help="Head, may be repeated (default: all; a view of one thing takes their mean)."),
-    ] = None,
-    row: Annotated[
-        list[int] | None,
-        typer.Option(
-            help="Position that looks, may be repeated (default: class token of photos, all tokens of texts)."
-        ),
-    ] = None,
-    reduce: Annotated[HeadReduction | None, typer.Option(help="Show this of the heads, not each.")] = None,
-    residual_share: Annotated[
-        float | None, typer.Option(metavar="SHARE", help="Of a rollout: what the residual connection keeps.")
-    ] = None,
-    value_weighted: Annotated[
-        bool, typer.Option("--value-weighted", help="Multiply weights by the lengths of the value vectors.")
-    ] = False,
-    drop_special: Annotated[
-        bool, typer.Option("--drop-special", help="Leave special or prefix tokens out; rows sum to 1 without them.")
-    ] = False,
-    top_k: Annotated[int, typer.Option(min=0, help="Only so many of each row's weights, the largest; 0 for all.")] = 0,
+    *,
+    output: OutputOption = None,
+    options: ViewOptions,
     model: ModelOption = "",
-    compare: Annotated[str, typer.Option(metavar="MODEL", help="Put this model beside it.")] = "",
-    size: Annotated[Size, typer.Option(help="screen: dark, 150 dpi; print: light, 17 cm wide, 300 dpi.")] = "screen",
-    theme: Annotated[Theme | None, typer.Option(help="Instead of the size's own (of a page: instead of both).")] = None,
-    width_cm: Annotated[float | None, typer.Option(min=4, max=100, help="Width of the picture.")] = None,
-    dpi: Annotated[int | None, typer.Option(min=30, max=1200, help="Dots per inch.")] = None,
+    compare: CompareOption = "",
+    style: PictureStyle,
     truncate: TruncateOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a transformer looked at: a picture for photos, token by token for texts."""
+    """Show what a transformer attends to: a picture for photos, token by token for texts."""
     _check_output(output)
     given = read_source(source)
-    wish = Wish(
-        view=view,
-        measure=measure,
-        layers=tuple(layer or ()),
-        heads=tuple(head or ()),
-        rows=tuple(row or ()),
-        reduce=reduce,
-        residual_share=residual_share,
-        value_weighted=value_weighted,
-        drop_special=drop_special,
-        top_k=top_k,
-    )
-    chosen_view = choose_view(wish, is_photo=given.image is not None)
+    view = choose_view(options, is_photo=given.image is not None)
     client: Client = context.obj
     models = _models(client, given, model, compare)
-    answers = [_ask(client, given, each, request_for(chosen_view, wish, each), truncate=truncate) for each in models]
+    answers = [_ask(client, given, each, request_for(view, options, each), truncate=truncate) for each in models]
     if as_json:
         for answer in answers:
             print_json(dataclasses.asdict(answer.answer))
-    elif given.text is not None or chosen_view in CHARTS:
+    elif given.text is not None or view in CHARTS:
         for answer in answers:
             _print(answer)
     if output is None and given.image is not None and not as_json:
         output = Path(f"{Path(given.name).stem}-attention.png")
     if output is not None:
-        _draw(output, Look(chosen_view, size, theme, width_cm, dpi), given, answers)
+        _draw(output, view, style, given, answers)
 
 
 def _check_output(output: Path | None) -> None:
@@ -143,7 +138,7 @@ def _models(client: Client, source: Source, name: str, compare: str) -> list[Mod
 
 
 def _ask(client: Client, source: Source, model: Model, asked: AttentionRequest, *, truncate: bool) -> Answered:
-    answer: Classification | Embedding | Shown
+    answer: Classification | Embedding | AttentionResult
     if model.can_classify or model.can_embed:
         call = client.classify if model.can_classify else client.embed
         answer = call(image=source.image, text=source.text, model=model.name, truncate=truncate, attention=asked)
@@ -151,7 +146,7 @@ def _ask(client: Client, source: Source, model: Model, asked: AttentionRequest, 
         parts = client.attend(
             image=source.image, text=source.text, model=model.name, truncate=truncate, attention=asked
         )
-        answer = Shown.join(model, list(parts))
+        answer = AttentionResult.join(model, list(parts))
     warn_if_cut(source, answer)
     if answer.attention is None or not answer.attention.layers:
         raise InputError("the server sent no attention")
@@ -169,23 +164,23 @@ def _print(answered: Answered) -> None:
         raise InputError("the server sent no tokens")
     for layer in attention.layers:
         for matrix in matrices(layer, len(attention.tokens), answered.asked):
-            title, shown = _percent(answered, layer, matrix)
+            title, shares = _percent(answered, layer, matrix)
             coloured = terminal.color_system is not None
-            picture = token_picture(shown, attention.tokens, width=terminal.width, colour=coloured)
+            picture = token_picture(shares, attention.tokens, width=terminal.width, colour=coloured)
             terminal.print(Text(title, "bold"), picture, sep="\n\n", end="", soft_wrap=True)
 
 
 def _percent(answered: Answered, layer: LayerAttention, matrix: Matrix) -> tuple[str, Matrix]:
     """Return a title and shares of 1; numbers that are none by themselves become shares of their row."""
-    what, shown = _PRINTED[layer.measure], matrix
+    what, shares = _PRINTED[layer.measure], matrix
     if layer.measure == "contribution" or (layer.measure == "weights" and answered.asked.value_weighted):
-        what, shown = f"each row's {unit_name(layer, answered.asked)}", in_shares(matrix)
+        what, shares = f"each row's {unit_name(layer, answered.asked)}", in_shares(matrix)
     name = f"{answered.answer.model} · {layer_name(layer)} · {matrix.name}"
-    return f"{name} · percent of {what}, rows look at columns", shown
+    return f"{name} · percent of {what}, rows attend to columns", shares
 
 
-def _draw(output: Path, look: Look, source: Source, answers: Sequence[Answered]) -> None:
+def _draw(output: Path, view: View, style: PictureStyle, source: Source, answers: Sequence[Answered]) -> None:
     from regard.drawing import write  # matplotlib takes half a second that the other commands need not spend
 
-    write(output, look, source, answers)
+    write(output, view, style, source, answers)
     typer.echo(f"regard: wrote {output}", err=True)

@@ -1,4 +1,4 @@
-"""Attention as callers ask for it and as it comes back; used by the clients, the pictures and the command line."""
+"""Attention as callers ask for it and as it comes back."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -7,6 +7,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+from regard.checks import MAX_INT32, describe, flag, integer, integers, real
+from regard.errors import InvalidCall
 
 AttentionKind = Literal["self", "causal", "cross", "unspecified"]
 HeadReduction = Literal["mean", "max", "min"]
@@ -24,16 +27,20 @@ class AttentionRequest:
 
     Layers, heads, rows and keys count from 0; negative numbers count from the end. Empty means all.
 
+    Example:
+        `AttentionRequest(layers=(-1,), reduce_heads="mean", cls_only=True)`: the last layer's mean over the heads, of
+        the class token alone, [1, K].
+
     Attributes:
         layers: Layers, answered in this order; a rollout multiplies them.
         heads: Heads of each of them.
         reduce_heads: Send the "mean", "max" or "min" over the chosen heads, not each of them. A rollout takes the mean
             unless told otherwise.
-        rows: Query positions (those that look), within the request's own length.
+        rows: Query positions (those that attend), within the request's own length.
         cls_only: Only the row of the class token; may not be given together with rows.
         dtype: What the weights travel as. float16 halves the size, and is off by 2.5e-4 at most; uint8 quarters it, and
             is off by half of 1/255 of the largest weight. Both are read as floats.
-        keys: Key positions (those looked at).
+        keys: Key positions (those attended to).
         measure: "weights", or what the server makes of them: "rollout" (Abnar and Zuidema 2020) over the layers,
             "entropy" of each row in nats, "distance" (Dosovitskiy et al. 2020, figure 7) of each head, "contribution",
             the length of what each key adds to each query, heads summed, residual connection included, and
@@ -45,7 +52,7 @@ class AttentionRequest:
         renormalize: Divide rows by the sum of what is left of them.
 
     Raises:
-        ValueError: reduce_heads, measure or dtype is none of these.
+        InvalidArgument: A field has another type or value than the ones above. It is a ValueError too.
     """
 
     layers: tuple[int, ...] = ()
@@ -64,8 +71,16 @@ class AttentionRequest:
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
-            if getattr(self, name) not in choices:
-                raise ValueError(f"attention {name} is {getattr(self, name)!r}; expected {_alternatives(choices)}")
+            value = getattr(self, name)
+            if not (value is None or isinstance(value, str)) or value not in choices:
+                raise InvalidCall.of(f"attention {name} is {describe(value)}; expected {_alternatives(choices)}")
+        for name in ("layers", "heads", "rows", "keys"):
+            integers(f"attention {name}", getattr(self, name))
+        for name in ("cls_only", "value_weighted", "drop_special", "renormalize"):
+            flag(f"attention {name}", getattr(self, name))
+        integer("attention top_k", self.top_k, 0, MAX_INT32)
+        if self.residual_share is not None:
+            real("attention residual_share", self.residual_share)
 
 
 def _alternatives(choices: Sequence[str | None]) -> str:
@@ -94,7 +109,14 @@ class Token:
 
 @dataclass(frozen=True)
 class Box:
-    """A rectangle in pixels; right and bottom are exclusive."""
+    """A rectangle in pixels, from the image's upper left corner.
+
+    Attributes:
+        left: Where it begins from the left.
+        top: Where it begins from above.
+        right: Where it ends from the left, exclusive.
+        bottom: Where it ends from above, exclusive.
+    """
 
     left: float
     top: float
@@ -133,7 +155,7 @@ class LayerAttention:
 
     Attributes:
         layer: Which layer, from 0; for a rollout the last that it covers.
-        kind: "self", "causal" where no position looks at a later one, or "cross" where queries and keys come from
+        kind: "self", "causal" where no position attends to a later one, or "cross" where queries and keys come from
             different sequences.
         axes: Names of the axes of weights: "batch" (tensors only), "head" (absent after a reduction), "query", "key"
             or "top"; an entropy has no "key", a distance neither "query" nor "key".
@@ -176,13 +198,25 @@ class Attention:
 
     @classmethod
     def join(cls, parts: Sequence["Attention"]) -> "Attention":
-        """Put together what `Client.attend` yields one by one."""
+        """Put together what `Client.attend` yields one by one.
+
+        Args:
+            parts: In their order, all of one answer.
+
+        Raises:
+            InvalidArgument: There is none. It is a ValueError too.
+        """
+        if not parts:
+            raise InvalidCall.of("parts: (); expected at least one")
         return dataclasses.replace(parts[0], layers=tuple(layer for part in parts for layer in part.layers))
 
     def layer(self, number: int) -> LayerAttention:
         """Return one layer by its number in the model, or, if negative, counted from the last of those sent.
 
         So after asking for layers (0, -1) of twelve, `layer(11)` and `layer(-1)` are the same.
+
+        Args:
+            number: From 0; negative numbers count from the last layer sent.
 
         Raises:
             LookupError: The answer does not hold this layer.

@@ -13,12 +13,20 @@ _EXTRA = {"typer", "rich", "matplotlib", "PIL", "starlette", "uvicorn"}
 
 def main() -> None:
     """Run the command line of sys.argv and exit."""
+    _open_closed_streams()
     code = _run()
     try:
         sys.stdout.flush()
     except BrokenPipeError:
         code = _reader_gone()
     sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Let what is printed vanish where whoever started this closed stdout or stderr, which Python then sets to None."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: PTH123, SIM115 -- open until the process ends
 
 
 def _run() -> int:

@@ -1,4 +1,4 @@
-"""The blocking client of a regard server; programs and the command line use it."""
+"""The blocking client of a regard server."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import TracebackType
@@ -7,11 +7,11 @@ from typing import Any, Self, TypeVar
 import grpc
 from numpy.typing import NDArray
 
-from regard import decoding, encoding
+from regard import checks, decoding, encoding
 from regard.answers import Classification, Embedding, Model, Prediction, VersionState
 from regard.attention import Attention, AttentionRequest
+from regard.channels import ChannelOptions, connection
 from regard.errors import from_rpc_error
-from regard.identity import metadata_of
 from regard.v1 import regard_pb2 as rpc
 from regard.v1.regard_pb2_grpc import RegardServiceStub
 
@@ -19,31 +19,32 @@ DEFAULT_TIMEOUT_SECONDS = 30.0
 DEFAULT_MAX_MESSAGE_BYTES = 256 * 2**20
 """Room for all of ViT-L/16's attention over one image (about 60 MB) four times over."""
 
-ChannelOptions = Sequence[tuple[str, Any]]
 _Answer = TypeVar("_Answer")
-
-
-def channel_options(max_message_bytes: int, options: ChannelOptions) -> list[tuple[str, Any]]:
-    """Return the options of a channel, either client's; the caller's own come last and win."""
-    limits = [
-        ("grpc.max_receive_message_length", max_message_bytes),
-        ("grpc.max_send_message_length", max_message_bytes),
-    ]
-    return [*limits, *options]
 
 
 class Client:
     """A blocking client. It connects at the first call, may be shared by threads, and is closed by `with` or `close`.
 
-    Every method raises a `RegardError` (see `regard.errors`) where the call fails.
+    Every method raises a `RegardError` where the call fails: `InvalidArgument` for an argument that cannot be used,
+    before anything is sent where the client can tell, and one of the others by what the server or gRPC says.
+
+    Example:
+        ```python
+        with Client("127.0.0.1:8001") as client:
+            answer = client.classify(image="cat.jpg", top_k=3)
+        ```
 
     Args:
-        address: "HOST:PORT".
-        timeout: Seconds that a call may take, unless the call says otherwise.
-        max_message_bytes: The largest request sent and the largest answer taken.
+        address: "HOST:PORT", or any other target that gRPC takes.
+        timeout: Seconds that a call may take, unless the call says otherwise; at most 1e9.
+        max_message_bytes: The largest request sent and the largest answer taken; -1 for no limit.
         credentials: From `grpc.ssl_channel_credentials`, for TLS; without them the channel is not encrypted.
-        token: What the server knows this client by, where it asks; without TLS it can be read on the way.
-        options: Further gRPC channel options.
+        token: What the server knows this client by, where it asks, printable ASCII; without TLS it can be read on the
+            way.
+        options: Further gRPC channel options, pairs of a name and a value; they win over what the client sets itself.
+
+    Raises:
+        InvalidArgument: One of these has another type or value.
     """
 
     def __init__(
@@ -56,12 +57,12 @@ class Client:
         token: str | None = None,
         options: ChannelOptions = (),
     ) -> None:
-        self._timeout, self._metadata = timeout, metadata_of(token)
-        all_options = channel_options(max_message_bytes, options)
-        if credentials is None:
-            self._channel = grpc.insecure_channel(address, all_options)
+        self._to = to = connection(address, timeout, max_message_bytes, credentials, token, options)
+        self._closed = False
+        if to.credentials is None:
+            self._channel = grpc.insecure_channel(to.address, to.options)
         else:
-            self._channel = grpc.secure_channel(address, credentials, all_options)
+            self._channel = grpc.secure_channel(to.address, to.credentials, to.options)
         self._stub = RegardServiceStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -73,41 +74,84 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Close the connection; calls still running are cancelled."""
+        """Close the connection; calls still running are cancelled, later ones raise a `RegardError`."""
+        self._closed = True
         self._channel.close()
 
     def models(self, *, timeout: float | None = None) -> tuple[Model, ...]:
-        """Return every version that is served, sorted by name, the newest first."""
+        """Return every version that is served.
+
+        Args:
+            timeout: Seconds, instead of the client's own.
+
+        Returns:
+            Sorted by name, the newest version of each first.
+
+        Raises:
+            RegardError: The call failed.
+        """
         answer = self._call(self._stub.ListModels, rpc.ListModelsRequest(), timeout)
         return tuple(decoding.read_model(model) for model in answer.models)
 
     def model(self, name: str = "", version: str = "", *, timeout: float | None = None) -> Model:
-        """Return one model; the name may be empty where only one is served, an empty version means the newest."""
-        answer = self._call(self._stub.GetModel, rpc.GetModelRequest(model=name, version=version), timeout)
+        """Return one model.
+
+        Args:
+            name: May be empty where only one is served.
+            version: Empty means the newest.
+            timeout: Seconds, instead of the client's own.
+
+        Raises:
+            NotFound: No such model or version is served.
+            RegardError: The call failed.
+        """
+        answer = self._call(self._stub.GetModel, encoding.get_model_request(name, version), timeout)
         return decoding.read_model(answer.model)
 
     def versions(self, *, timeout: float | None = None) -> tuple[VersionState, ...]:
-        """Return every version in the server's models folder, served or not, and why not."""
+        """Return every version in the server's models folder, served or not, and why not.
+
+        Args:
+            timeout: Seconds, instead of the client's own.
+
+        Raises:
+            RegardError: The call failed.
+        """
         answer = self._call(self._stub.ListModels, rpc.ListModelsRequest(), timeout)
         return tuple(decoding.read_version(version) for version in answer.versions)
 
     def load_model(self, name: str, *, timeout: float | None = None) -> Model:
-        """Let the server load a model as its folder now is; returns the newest version that is then served.
+        """Let the server load a model as its folder now is.
+
+        Args:
+            name: As the models folder names it.
+            timeout: Seconds, instead of the client's own.
+
+        Returns:
+            The newest version that is then served.
 
         Raises:
             NotFound: The models folder holds no such model.
             FailedPrecondition: A version cannot be loaded; what was served before goes on.
+            PermissionDenied: This client may not manage models, or nobody may on this address.
+            RegardError: The call failed.
         """
-        answer = self._call(self._stub.LoadModel, rpc.LoadModelRequest(model=name), timeout)
+        answer = self._call(self._stub.LoadModel, encoding.load_request(name), timeout)
         return decoding.read_model(answer.model)
 
     def unload_model(self, name: str, *, timeout: float | None = None) -> None:
         """Let the server stop serving a model.
 
+        Args:
+            name: As the models folder names it.
+            timeout: Seconds, instead of the client's own.
+
         Raises:
             NotFound: It is not served.
+            PermissionDenied: This client may not manage models, or nobody may on this address.
+            RegardError: The call failed.
         """
-        self._call(self._stub.UnloadModel, rpc.UnloadModelRequest(model=name), timeout)
+        self._call(self._stub.UnloadModel, encoding.unload_request(name), timeout)
 
     def predict(
         self,
@@ -123,8 +167,8 @@ class Client:
         """Run a model on arrays.
 
         Args:
-            inputs: By input name, shaped as `model()` says; float32, float16, int64, int32, uint8 or bool, of any
-                strides and byte order. All share the batch axis.
+            inputs: By input name, of the dtype and shape [B, ...] that `model()` says, of any strides and byte order.
+                All share the batch axis.
             model: May be empty where only one is served.
             version: Empty means the newest.
             outputs: Names of the outputs wanted; empty means all.
@@ -132,8 +176,15 @@ class Client:
             priority: 1 is served first, then 2, then 3; 0 means 2.
             timeout: Seconds, instead of the client's own.
 
+        Returns:
+            The outputs by name, and the attention where it was asked for.
+
         Raises:
-            TypeError: An input is of another type.
+            InvalidArgument: An array has a dtype that cannot travel (complex, text, objects), or the model takes other
+                inputs.
+            NotFound: No such model or version is served.
+            FailedPrecondition: The model has no attention to show.
+            RegardError: The call failed.
         """
         request = encoding.predict_request(inputs, model, version, outputs, attention, priority)
         return decoding.read_prediction(self._call(self._stub.Predict, request, timeout))
@@ -158,15 +209,21 @@ class Client:
             text: Either this or image.
             model: May be empty where only one is served.
             version: Empty means the newest.
-            top_k: How many labels, most probable first.
+            top_k: How many labels, most probable first; 0 means 5. More than there are gives all.
             truncate: Cut a text that has more tokens than the model takes, instead of refusing it.
             attention: Which attention weights to send along; None for none, which costs nothing.
             priority: 1 is served first, then 2, then 3; 0 means 2.
             timeout: Seconds, instead of the client's own.
 
+        Returns:
+            The labels with their probabilities, and the attention where it was asked for.
+
         Raises:
-            ValueError: Both or neither of image and text are given.
-            OSError: The image is a path that cannot be read.
+            InvalidArgument: Not exactly one of image and text is given, the path cannot be read, the file is no image,
+                the text is too long, or another argument has no such value.
+            NotFound: No such model or version is served.
+            FailedPrecondition: The model does not classify, or has no attention to show.
+            RegardError: The call failed.
         """
         request = encoding.classify_request(image, text, model, version, top_k, truncate, attention, priority)
         return decoding.read_classification(self._call(self._stub.Classify, request, timeout))
@@ -183,7 +240,27 @@ class Client:
         priority: int = 0,
         timeout: float | None = None,
     ) -> Embedding:
-        """Turn an image or a text into a vector; arguments and errors are those of `classify`."""
+        """Turn an image or a text into a vector.
+
+        Args:
+            image: A JPEG, PNG or WebP file, as bytes or as a path. Either this or text.
+            text: Either this or image.
+            model: May be empty where only one is served.
+            version: Empty means the newest.
+            truncate: Cut a text that has more tokens than the model takes, instead of refusing it.
+            attention: Which attention weights to send along; None for none, which costs nothing.
+            priority: 1 is served first, then 2, then 3; 0 means 2.
+            timeout: Seconds, instead of the client's own.
+
+        Returns:
+            The vector, float32 [D], and the attention where it was asked for.
+
+        Raises:
+            InvalidArgument: As by `classify`.
+            NotFound: No such model or version is served.
+            FailedPrecondition: The model does not embed, or has no attention to show.
+            RegardError: The call failed.
+        """
         request = encoding.embed_request(image, text, model, version, truncate, attention, priority)
         return decoding.read_embedding(self._call(self._stub.Embed, request, timeout))
 
@@ -200,12 +277,12 @@ class Client:
         priority: int = 0,
         timeout: float | None = None,
     ) -> Iterator[Attention]:
-        """Yield what a model looks at, one layer at a time, so that no answer is larger than a layer.
+        """Ask what a model attends to, one layer at a time, so that no answer is larger than a layer.
 
         Args:
-            image: As for `classify`.
-            text: As for `classify`. Exactly one of image, text and inputs.
-            inputs: As for `predict`.
+            image: A JPEG, PNG or WebP file, as bytes or as a path. Exactly one of image, text and inputs.
+            text: Exactly one of image, text and inputs.
+            inputs: Arrays by input name, as for `predict`.
             model: May be empty where only one is served.
             version: Empty means the newest.
             truncate: Cut a text that has more tokens than the model takes, instead of refusing it.
@@ -213,15 +290,20 @@ class Client:
             priority: 1 is served first, then 2, then 3; 0 means 2.
             timeout: Seconds for all layers, instead of the client's own.
 
+        Yields:
+            One layer each, in the order asked for; `Attention.join` puts them together.
+
         Raises:
-            ValueError: Not exactly one of image, text and inputs is given.
-            OSError: The image is a path that cannot be read.
+            InvalidArgument: Not exactly one of image, text and inputs is given, or as by `classify`; raised when the
+                first layer is asked for, as are the others.
+            NotFound: No such model or version is served.
+            FailedPrecondition: The model has no attention to show.
+            RegardError: The call failed.
         """
         request = encoding.attend_request(image, text, inputs, model, version, truncate, attention, priority)
-        first = None
+        first, seconds = None, self._seconds(timeout)
         try:
-            seconds = self._timeout if timeout is None else timeout
-            for answer in self._stub.Attend(request, timeout=seconds, metadata=self._metadata):
+            for answer in self._stub.Attend(request, timeout=seconds, metadata=self._to.metadata):
                 layer = decoding.read_attended(answer, first)
                 first = first or layer
                 yield layer
@@ -229,7 +311,14 @@ class Client:
             raise from_rpc_error(error) from error
 
     def _call(self, method: Callable[..., _Answer], request: object, timeout: float | None) -> _Answer:
+        seconds = self._seconds(timeout)
         try:
-            return method(request, timeout=self._timeout if timeout is None else timeout, metadata=self._metadata)
+            return method(request, timeout=seconds, metadata=self._to.metadata)
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
+
+    def _seconds(self, timeout: float | None) -> float | None:
+        """Return how long a call may take, unless it may not be made at all."""
+        if self._closed:
+            raise checks.closed()
+        return self._to.seconds(timeout)

@@ -1,4 +1,4 @@
-"""The commands of `regard`, built with typer; the entry point in cli.py runs them and explains their errors."""
+"""The commands of `regard`, built with typer."""
 
 import dataclasses
 import os
@@ -57,7 +57,7 @@ def connect(
     key: Annotated[Path | None, _file("REGARD_KEY", "Its key (PEM).")] = None,
     token_file: Annotated[Path | None, _file("REGARD_TOKEN_FILE", "Holds the token; or set REGARD_TOKEN.")] = None,
 ) -> None:
-    """Ask a regard server what a photo or a text is, and what the transformer looked at."""
+    """Ask a regard server what a photo or a text is, and what the transformer attends to."""
     identity = read_identity(ca, cert, key, token_file, os.environ, tls=tls)
     context.meta["identity"] = identity
     client = Client(server, timeout=timeout, credentials=identity.credentials, token=identity.token)

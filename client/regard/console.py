@@ -13,7 +13,7 @@ from regard.answers import Classification, Embedding, Model
 from regard.client import Client
 from regard.sources import Source, Task, choose_model
 from regard.terminal import clean
-from regard.views import Shown
+from regard.views import AttentionResult
 
 _PIPED_WIDTH = 120
 
@@ -37,7 +37,7 @@ class Terminal(Console):
         super().__init__(width=None if free else _PIPED_WIDTH, highlight=False)
 
     def on_broken_pipe(self) -> None:
-        """Leave it to cli.py."""
+        """End the command; the entry point says why."""
         raise OutputClosed
 
 
@@ -48,7 +48,7 @@ def choose(client: Client, source: Source, task: Task) -> Model:
     return model
 
 
-def warn_if_cut(source: Source, answer: Classification | Embedding | Shown) -> None:
+def warn_if_cut(source: Source, answer: Classification | Embedding | AttentionResult) -> None:
     """Say on stderr where a text was longer than the model takes."""
     if answer.truncated:
         typer.echo(f"regard: {clean(source.title)} has more tokens than {answer.model} takes and was cut", err=True)

@@ -1,4 +1,4 @@
-"""Reads answers into what callers get, without any network; both clients call it."""
+"""Reads answers into what callers get, without any network."""
 
 from dataclasses import replace
 

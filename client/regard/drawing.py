@@ -10,29 +10,29 @@ from regard.answers import Classification
 from regard.matrices import counted, head_names, layer_name
 from regard.pictures import Drawing, Page
 from regard.sources import InputError, Source
-from regard.views import CHARTS, Answered, Look, View
+from regard.views import CHARTS, Answered, PictureStyle, View
 
-_MOST_PICTURES = 4
+_MAX_PICTURES = 4
 _OF_PHOTOS = {"overlay": pictures.overlay, "heads": pictures.head_grid, "queries": pictures.query_maps}
 _OF_TEXTS = {"matrix": pictures.token_heatmap, "heads": pictures.token_heads, "arcs": pictures.token_arcs}
 
 
-def write(path: Path, look: Look, source: Source, answers: Sequence[Answered]) -> None:
+def write(path: Path, view: View, style: PictureStyle, source: Source, answers: Sequence[Answered]) -> None:
     """Draw what was answered and write it, in the format that the suffix says.
 
     Raises:
         InputError: More pictures than stand beside each other, or an answer that cannot be drawn.
         OSError: The file cannot be written.
     """
-    parts = [part for answered in answers for part in _parts(look.view, answered)]
-    if len(parts) > _MOST_PICTURES:
-        raise InputError(f"{len(parts)} pictures side by side; expected at most {_MOST_PICTURES}: fewer --layer")
-    style = pictures.make_style(look.size, look.theme, look.width_cm, look.dpi)
-    drawing = _together([_drawing(look.view, source, part) for part in parts], stacked=_is_wide(look.view, source))
+    parts = [part for answered in answers for part in _parts(view, answered)]
+    if len(parts) > _MAX_PICTURES:
+        raise InputError(f"{len(parts)} pictures side by side; expected at most {_MAX_PICTURES}: fewer --layer")
+    measures = pictures.make_style(style.size, style.theme, style.width_cm, style.dpi)
+    drawing = _together([_drawing(view, source, part) for part in parts], stacked=_is_wide(view, source))
     if path.suffix.lower() == ".html":
-        pictures.write_page(path, _page(drawing, look.view, source, answers), style, look.theme)
+        pictures.write_page(path, _page(drawing, view, source, answers), measures, style.theme)
     else:
-        pictures.save(drawing(style=style), path)
+        pictures.save(drawing(style=measures), path)
 
 
 def _parts(view: View, answered: Answered) -> list[Answered]:
@@ -75,7 +75,7 @@ def _page(drawing: Drawing, view: View, source: Source, answers: Sequence[Answer
     names = " and ".join(answered.answer.model for answered in answers)
     facts = [fact for answered in answers for fact in _facts(answered)]
     return Page(
-        title=f"What {names} looks at" if len(answers) == 1 else f"What {names} look at",
+        title=f"What {names} attends to" if len(answers) == 1 else f"What {names} attend to",
         facts=[("Input", source.title), *facts, ("View", view)],
         alt=" ".join(pictures.in_words(each.attention, model=each.answer.model, asked=each.asked) for each in answers),
         drawing=drawing,

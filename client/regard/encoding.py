@@ -1,4 +1,4 @@
-"""Builds requests from what callers give, without any network; both clients call it."""
+"""Builds requests from what callers give, without any network; refuses what cannot be sent."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from regard import checks
 from regard.attention import AttentionRequest, HeadReduction, Measure
+from regard.errors import InvalidCall, UnreadableFile
 from regard.tensors import DTYPES, write_tensor
 from regard.v1 import regard_pb2 as rpc
 from regard.v1 import types_pb2 as pb
@@ -39,15 +41,13 @@ def predict_request(
     attention: AttentionRequest | None,
     priority: int,
 ) -> rpc.PredictRequest:
-    """Build a request from arrays by input name; TypeError names an input of a type that cannot travel."""
-    return rpc.PredictRequest(
-        model=model,
-        version=version,
-        inputs={name: write_tensor(name, array) for name, array in inputs.items()},
-        outputs=outputs,
-        attention=_write_attention(attention),
-        priority=priority,
-    )
+    """Build a request from arrays by input name.
+
+    Raises:
+        InvalidCall: An argument cannot be sent.
+    """
+    wanted = checks.names("outputs", outputs)
+    return rpc.PredictRequest(inputs=_tensors(inputs), outputs=wanted, **_shared(model, version, attention, priority))
 
 
 def classify_request(
@@ -60,16 +60,16 @@ def classify_request(
     attention: AttentionRequest | None,
     priority: int,
 ) -> rpc.ClassifyRequest:
-    """Build a request from an image or a text; ValueError unless it is exactly one of them, OSError on a lost file."""
+    """Build a request from an image or a text.
+
+    Raises:
+        InvalidCall: An argument cannot be sent, or not exactly one of image and text is given.
+    """
     return rpc.ClassifyRequest(
-        model=model,
-        version=version,
-        image=_image_bytes(image, text),
-        text=text,
-        top_k=top_k,
-        truncate=truncate,
-        attention=_write_attention(attention),
-        priority=priority,
+        top_k=checks.integer("top_k", top_k, 0, checks.MAX_INT32),
+        truncate=checks.flag("truncate", truncate),
+        **_input(image, text),
+        **_shared(model, version, attention, priority),
     )
 
 
@@ -82,15 +82,11 @@ def embed_request(
     attention: AttentionRequest | None,
     priority: int,
 ) -> rpc.EmbedRequest:
-    """Build a request from an image or a text; ValueError unless it is exactly one of them, OSError on a lost file."""
+    """Build a request from an image or a text; raises as `classify_request`."""
     return rpc.EmbedRequest(
-        model=model,
-        version=version,
-        image=_image_bytes(image, text),
-        text=text,
-        truncate=truncate,
-        attention=_write_attention(attention),
-        priority=priority,
+        truncate=checks.flag("truncate", truncate),
+        **_input(image, text),
+        **_shared(model, version, attention, priority),
     )
 
 
@@ -104,33 +100,74 @@ def attend_request(
     attention: AttentionRequest | None,
     priority: int,
 ) -> rpc.AttendRequest:
-    """Build a request from an image, a text or arrays; ValueError unless it is exactly one of them."""
-    request = rpc.AttendRequest(
-        model=model, version=version, truncate=truncate, attention=_write_attention(attention), priority=priority
+    """Build a request from an image, a text or arrays; raises as `classify_request`."""
+    if inputs is not None and (image is not None or text is not None):
+        raise InvalidCall.of("image, text, inputs: give exactly one of them; got several")
+    given = _input(image, text) if inputs is None else {"tensors": pb.TensorMap(tensors=_tensors(inputs))}
+    return rpc.AttendRequest(
+        truncate=checks.flag("truncate", truncate), **given, **_shared(model, version, attention, priority)
     )
-    if inputs is None:
-        image_bytes = _image_bytes(image, text)
-        if image_bytes is None:
-            request.text = text or ""
-        else:
-            request.image = image_bytes
-        return request
-    if image is not None or text is not None:
-        raise ValueError("give an image, a text or inputs, exactly one of them")
-    for name, array in inputs.items():
-        request.tensors.tensors[name].CopyFrom(write_tensor(name, array))
-    return request
 
 
-def _image_bytes(image: ImageSource | None, text: str | None) -> bytes | None:
+def get_model_request(name: str, version: str) -> rpc.GetModelRequest:
+    """Build a request from a name and a version; raises as `load_request`."""
+    return rpc.GetModelRequest(model=checks.name("name", name), version=checks.name("version", version))
+
+
+def load_request(name: str) -> rpc.LoadModelRequest:
+    """Build a request from a name.
+
+    Raises:
+        InvalidCall: It cannot be sent.
+    """
+    return rpc.LoadModelRequest(model=checks.text("name", name))
+
+
+def unload_request(name: str) -> rpc.UnloadModelRequest:
+    """Build a request from a name; raises as `load_request`."""
+    return rpc.UnloadModelRequest(model=checks.text("name", name))
+
+
+def _shared(model: str, version: str, attention: AttentionRequest | None, priority: int) -> dict[str, Any]:
+    """Return the fields that every request has."""
+    return {
+        "model": checks.name("model", model),
+        "version": checks.name("version", version),
+        "attention": _write_attention(attention),
+        "priority": checks.integer("priority", priority, 0, checks.MAX_UINT32),
+    }
+
+
+def _input(image: ImageSource | None, text: str | None) -> dict[str, Any]:
     if (image is None) == (text is None):
-        raise ValueError(f"give an image or a text, exactly one of them; got {'neither' if text is None else 'both'}")
-    return image if image is None or isinstance(image, bytes) else Path(image).read_bytes()
+        got = "neither" if text is None else "both"
+        raise InvalidCall.of(f"image, text: give exactly one of them; got {got}")
+    return {"text": checks.text("text", text)} if image is None else {"image": _image_bytes(image)}
+
+
+def _image_bytes(image: ImageSource) -> bytes:
+    if isinstance(image, bytes):
+        return image
+    if not isinstance(image, str | os.PathLike):
+        raise checks.invalid("image", image, "the bytes of a file, or its path")
+    try:
+        return Path(image).read_bytes()
+    except (OSError, ValueError) as error:  # ValueError: a path with a null byte or half of a surrogate pair
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UnreadableFile.of(f"image: {checks.describe(str(image))}: {reason}; expected a file's path") from error
+
+
+def _tensors(inputs: Mapping[str, NDArray[Any]]) -> dict[str, pb.Tensor]:
+    if not isinstance(inputs, Mapping):
+        raise checks.invalid("inputs", inputs, "a dict of arrays by input name")
+    return {name: write_tensor(name, array) for name, array in inputs.items()}
 
 
 def _write_attention(attention: AttentionRequest | None) -> pb.AttentionRequest | None:
     if attention is None:
         return None
+    if not isinstance(attention, AttentionRequest):
+        raise checks.invalid("attention", attention, "an AttentionRequest")
     return pb.AttentionRequest(
         layers=attention.layers,
         heads=attention.heads,

@@ -1,7 +1,9 @@
-"""What a failed call raises; the clients turn each gRPC error into one of these.
+"""What a failed call raises, one class for each gRPC status that callers tell apart.
 
 RegardError
 ├── InvalidArgument     the request is wrong: the message names the field, its value and what was expected
+│   └── InvalidCall     the client itself refused it, and sent nothing; a ValueError and a TypeError too
+│       └── UnreadableFile  an image's path that cannot be read; an OSError too
 ├── NotFound            no such model or version
 ├── FailedPrecondition  this model cannot do it: no labels, or no attention exported
 ├── Unauthenticated     the server does not know who calls: no token, or not one of a client
@@ -13,7 +15,7 @@ RegardError
 Any other status is a plain `RegardError`, to be told apart by its `code`. The gRPC error is the `__cause__`.
 """
 
-from typing import Any
+from typing import Any, Self
 
 import grpc
 
@@ -24,7 +26,7 @@ class RegardError(Exception):
     Attributes:
         code: The gRPC status.
         message: What the server said, or gRPC where no server was reached.
-        retry_seconds: When a full server expects to have room again, from now; None where it did not say.
+        retry_seconds: When a full server expects to have room again, in seconds from now; None where it did not say.
     """
 
     def __init__(self, code: grpc.StatusCode, message: str, retry_seconds: float | None = None) -> None:
@@ -39,6 +41,22 @@ class RegardError(Exception):
 
 class InvalidArgument(RegardError):
     """The request is wrong; the message names the field, its value and what was expected."""
+
+
+class InvalidCall(InvalidArgument, ValueError, TypeError):
+    """The client itself refused an argument, and sent nothing.
+
+    It is a ValueError and a TypeError too, as Python's own functions raise for such arguments.
+    """
+
+    @classmethod
+    def of(cls, message: str) -> Self:
+        """Return one with the status of an invalid argument."""
+        return cls(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+class UnreadableFile(InvalidCall, OSError):
+    """The image is a path that cannot be read: no such file, a folder, or no permission."""
 
 
 class NotFound(RegardError):
@@ -91,6 +109,6 @@ def _retry_seconds(error: grpc.RpcError) -> float | None:
     """Read the hint of a server that is full (gRPC proposal A6)."""
     metadata: Any = error.trailing_metadata() or ()  # pairs, whatever the annotation says
     for key, value in metadata:
-        if key == "grpc-retry-pushback-ms":
+        if key == "grpc-retry-pushback-ms" and str(value).isdecimal():  # anything else: do not retry, says A6
             return int(value) / 1e3
     return None

@@ -1,10 +1,12 @@
-"""Who a client is and whom it trusts: TLS files and tokens; the command line and the page read them with this."""
+"""Who a client is and whom it trusts: TLS files and tokens."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+
+from regard.errors import InvalidCall
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -47,16 +49,32 @@ def read_identity(
     """
     if (certificate is None) != (key is None):
         raise ValueError("--cert, --key: one is missing; expected both or neither")
-    token = token_file.read_text(encoding="utf-8").strip() if token_file else (environment or {}).get("REGARD_TOKEN")
+    token = (environment or {}).get("REGARD_TOKEN")
+    if token_file:
+        token = _read("--token-file", token_file).decode(errors="replace").strip()
     if token and not token.isprintable():
         raise ValueError("the token holds what is no character; expected one line")
     credentials = None
     if tls or authority or certificate:
-        read = [path.read_bytes() if path else None for path in (authority, key, certificate)]
+        files = {"--ca": authority, "--key": key, "--cert": certificate}
+        read = [_read(flag, path) if path else None for flag, path in files.items()]
         credentials = grpc.ssl_channel_credentials(*read)
     return Identity(credentials, token or None)
 
 
+def _read(flag: str, path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise OSError(error.errno, f"{flag} {path}: {error.strerror}") from error
+
+
 def metadata_of(token: str | None) -> Metadata:
-    """Return what goes with each call."""
+    """Return what goes with each call.
+
+    Raises:
+        InvalidCall: gRPC could not send this token; its value is not repeated in the message.
+    """
+    if token is not None and not (isinstance(token, str) and token.isascii() and token.isprintable()):
+        raise InvalidCall.of("token: (not shown); expected a str of printable ASCII characters")
     return (("authorization", f"Bearer {token}"),) if token else ()

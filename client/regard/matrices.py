@@ -1,4 +1,4 @@
-"""An answer's attention as matrices with names, whatever was chosen or reduced; for the pictures and the terminal.
+"""An answer's attention as matrices with names, whatever was chosen or reduced.
 
 Numbers that were not sent (keys beyond the largest, or left out) are NaN.
 """
@@ -17,12 +17,12 @@ _MEASURES = {"rollout": "rollout", "entropy": "entropy", "distance": "attention 
 
 @dataclass(frozen=True, eq=False)
 class Matrix:
-    """Who looks at whom: one head's weights, or what was made of several.
+    """Who attends to whom: one head's weights, or what was made of several.
 
     Attributes:
         name: "head 3", or "mean of 12 heads".
-        queries: Positions that look, one a row.
-        keys: Positions looked at, one a column.
+        queries: Query positions, one a row.
+        keys: Key positions, one a column.
         weights: float32 [Q, K].
     """
 
@@ -46,7 +46,7 @@ def matrices(layer: LayerAttention, num_keys: int, asked: AttentionRequest | Non
 
     Args:
         layer: Weights or a rollout, [H, Q, K] or [Q, K]; K may be chosen keys, or the largest of each row.
-        num_keys: Positions that can be looked at.
+        num_keys: Positions that can be attended to.
         asked: What was asked for, to name a reduction; a mean unless it says otherwise.
 
     Raises:
@@ -161,9 +161,9 @@ def tokens_at(tokens: Sequence[Token], positions: Iterable[int]) -> list[Token]:
 
 
 def averaged(matrix: Matrix, patches: PatchGrid) -> Matrix:
-    """Return the mean of all rows where no row is a class token's and every position looks; else the matrix itself.
+    """Return the mean of all rows where no row is a class token's and every position attends; else the matrix itself.
 
-    A mean has no queries: `looker` and the pictures know by that what was averaged.
+    A mean has no queries: `query_phrase` and the pictures know by that what was averaged.
     """
     if patches.prefix_tokens or len(matrix.queries) < 2 or len(matrix.queries) < positions(patches):
         return matrix
@@ -173,20 +173,20 @@ def averaged(matrix: Matrix, patches: PatchGrid) -> Matrix:
 
 
 def rows_of(matrix: Matrix) -> list[tuple[int | None, NDArray[np.float32]]]:
-    """Return each row with who looks: None for the mean of all."""
+    """Return each row with its query: None for the mean of all."""
     return list(zip(matrix.queries or (None,), matrix.weights, strict=True))
 
 
-def looking(query: int | None, layer: LayerAttention, patches: PatchGrid) -> str:
-    """Say who looks and that it does, as the end of a title."""
+def query_phrase(query: int | None, layer: LayerAttention, patches: PatchGrid) -> str:
+    """Say which query attends, as the end of a title."""
     if query is None:
-        return "what all patches look at on average"
-    who = f"query {query} of the cross-attention" if layer.kind == "cross" else looker(query, patches)
-    return f"what {who} looks at"
+        return "what all patches attend to on average"
+    who = f"query {query} of the cross-attention" if layer.kind == "cross" else query_name(query, patches)
+    return f"what {who} attends to"
 
 
-def looker(query: int, patches: PatchGrid) -> str:
-    """Say who looks: the class token, a register, or a patch."""
+def query_name(query: int, patches: PatchGrid) -> str:
+    """Name a query: the class token, a register, or a patch."""
     if query == 0 and patches.prefix_tokens:
         return "the class token"
     if query < patches.prefix_tokens:

@@ -1,5 +1,6 @@
 """What the command line's arguments mean: which are photos, which are texts, and which model takes them."""
 
+import struct
 import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -9,6 +10,8 @@ from typing import Literal
 from regard.answers import Modality, Model
 
 _TITLE_CHARACTERS = 60
+DAMAGED_IMAGE = (OSError, ValueError, SyntaxError, struct.error)
+"""What Pillow raises for a file that begins like an image and does not go on like one."""
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
 Task = Literal["classify", "embed", "attend"]
@@ -51,6 +54,8 @@ def read_source(argument: str) -> Source:
         OSError: A file that cannot be read.
     """
     if argument == "-":
+        if sys.stdin is None:
+            raise InputError("-: stdin is closed; expected a photo or a text there")
         return _from_bytes("stdin", sys.stdin.buffer.read())
     path = Path(argument)
     named_like_image = path.suffix.lower() in IMAGE_SUFFIXES

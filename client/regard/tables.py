@@ -1,4 +1,4 @@
-"""A picture's numbers as tables, for a page and for the terminal, and the picture in words."""
+"""A picture's numbers as tables, and the picture in words."""
 
 import math
 from collections.abc import Iterator, Sequence
@@ -12,9 +12,9 @@ from regard.matrices import (
     averaged,
     head_numbers,
     layer_name,
-    looking,
     matrices,
     positions,
+    query_phrase,
     rows_of,
     tokens_at,
 )
@@ -40,6 +40,14 @@ class Table:
 def tables(attention: Attention, *, model: str, asked: AttentionRequest | None = None) -> list[Table]:
     """Return an answer's numbers: tokens against tokens, patches as they lie on the photo, or layers against heads.
 
+    Args:
+        attention: Of one input.
+        model: Name for the captions.
+        asked: What was asked for, to name a reduction; a mean unless it says otherwise.
+
+    Returns:
+        One table a head of a text's layer, one a head and row of an image's, or one of an entropy or a distance.
+
     Raises:
         ValueError: The answer says neither tokens nor patches, or is of tensors.
     """
@@ -53,7 +61,16 @@ def tables(attention: Attention, *, model: str, asked: AttentionRequest | None =
 
 
 def in_words(attention: Attention, *, model: str, asked: AttentionRequest | None = None) -> str:
-    """Describe a picture by the largest number of each of its tables."""
+    """Describe a picture by the largest number of each of its tables, of the first twelve.
+
+    Args:
+        attention: Of one input.
+        model: Name for the captions.
+        asked: What was asked for, to name a reduction; a mean unless it says otherwise.
+
+    Raises:
+        ValueError: The answer says neither tokens nor patches, or is of tensors.
+    """
     return " ".join(_largest(table) for table in tables(attention, model=model, asked=asked)[:12])
 
 
@@ -77,7 +94,7 @@ def _token_tables(
             names, columns = (
                 [token.text for token in tokens_at(tokens, side)] for side in (matrix.queries, matrix.keys)
             )
-            caption = f"{model}, {layer_name(layer)}, {matrix.name}: rows look at columns"
+            caption = f"{model}, {layer_name(layer)}, {matrix.name}: rows attend to columns"
             yield Table(caption, columns, names, _numbers(matrix))
 
 
@@ -95,7 +112,7 @@ def _patch_tables(
                     [dense.get(patches.prefix_tokens + line * patches.cols + at) for at in range(patches.cols)]
                     for line in range(patches.rows)
                 ]
-                caption = f"{model}, {layer_name(layer)}, {matrix.name}: {looking(query, layer, patches)}"
+                caption = f"{model}, {layer_name(layer)}, {matrix.name}: {query_phrase(query, layer, patches)}"
                 yield Table(caption, columns, names, numbers)
 
 

@@ -1,4 +1,4 @@
-"""numpy arrays to regard.v1 tensors and back; encoding and decoding call it."""
+"""Turns numpy arrays into regard.v1 tensors and back."""
 
 from typing import Any
 
@@ -6,7 +6,8 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
-from regard.errors import RegardError
+from regard.checks import describe, text
+from regard.errors import InvalidCall, RegardError
 from regard.v1 import types_pb2 as pb
 
 DTYPES: dict[str, pb.DataType] = {
@@ -36,12 +37,16 @@ def write_tensor(name: str, array: NDArray[Any]) -> pb.Tensor:
         array: One of the `DTYPES`.
 
     Raises:
-        TypeError: The array is of another type.
+        InvalidCall: The array is of another type, or none at all.
     """
-    array = np.asarray(array)
+    text("inputs", name)
+    try:
+        array = np.asarray(array)
+    except (TypeError, ValueError, RuntimeError) as error:  # lists of uneven lengths, or a tensor of another library
+        raise InvalidCall.of(f"inputs: {name!r} is {describe(array)}; expected an array: {error}") from error
     dtype = DTYPES.get(array.dtype.name)
     if dtype is None:
-        raise TypeError(f"input {name!r} is {array.dtype}; expected one of {', '.join(DTYPES)}")
+        raise InvalidCall.of(f"inputs: {name!r} is {array.dtype}; expected one of {', '.join(DTYPES)}")
     little_endian = array.astype(array.dtype.newbyteorder("<"), copy=False)
     return pb.Tensor(dtype=dtype, shape=array.shape, data=little_endian.tobytes(order="C"))
 

@@ -73,10 +73,10 @@ def cosine_table(names: Sequence[str], vectors: Sequence[NDArray[np.float32]]) -
 
 
 def token_picture(matrix: Matrix, tokens: Sequence[Token], *, width: int, colour: bool) -> Text:
-    """Draw who looks at whom in a text: rows are queries, columns are keys.
+    """Draw who attends to whom in a text: rows are queries, columns are keys.
 
     Cells hold percentages where there is room, shades where there is less; where not even those fit, each row names
-    the three tokens that it looks at most.
+    the three tokens that it attends to most.
 
     Args:
         matrix: One head's weights, or what was made of several.
@@ -169,9 +169,9 @@ def _style(share: float) -> Style:
 
 
 def _ranking(weights: NDArray[np.float32], rows: Sequence[str], columns: Sequence[str], label_cells: int) -> Text:
-    """Name the three keys that each query looks at most; for texts too long to draw."""
+    """Name the three keys that each query attends to most; for texts too long to draw."""
     picture = Text()
     for word, row in zip(rows, weights, strict=True):
         most = ", ".join(f"{columns[key]} {100 * row[key]:.0f} %" for key in np.argsort(-row)[:3])
-        picture.append(f"{_label(word, label_cells)}looks at {most}\n")
+        picture.append(f"{_label(word, label_cells)}attends to {most}\n")
     return picture

@@ -1,11 +1,14 @@
-"""Which view of attention fits an input and what to ask the server for it; `regard attend` and notebooks use this."""
+"""Which view of attention fits an input and what to ask the server for it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import grpc
+
 from regard.answers import Classification, Embedding, Model
 from regard.attention import Attention, AttentionRequest, HeadReduction, Measure, PatchGrid
+from regard.errors import RegardError
 from regard.sources import InputError
 
 View = Literal["overlay", "heads", "queries", "matrix", "arcs", "entropy", "distance"]
@@ -20,15 +23,15 @@ _OF_TEXTS: tuple[View, ...] = ("matrix", "heads", "arcs", *CHARTS)
 
 
 @dataclass(frozen=True)
-class Wish:
-    """What was asked for on the command line; everything may be left open.
+class ViewOptions:
+    """What is to be shown, and how; everything may be left open.
 
     Attributes:
         view: How to show it.
         measure: What to show.
         layers: Which layers.
         heads: Which heads.
-        rows: Positions that look.
+        rows: Query positions.
         reduce: What heads are reduced by.
         residual_share: Of a rollout.
         value_weighted: Weigh by the lengths of the value vectors.
@@ -49,18 +52,16 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Look:
-    """How a picture is to look; None leaves it to the size.
+class PictureStyle:
+    """Colours and measures of a picture; None leaves it to the size.
 
     Attributes:
-        view: What is drawn.
         size: For a screen or for print.
         theme: Dark or light.
         width_cm: Of the whole picture.
         dpi: Dots per inch.
     """
 
-    view: View
     size: Size = "screen"
     theme: Theme | None = None
     width_cm: float | None = None
@@ -68,8 +69,8 @@ class Look:
 
 
 @dataclass(frozen=True)
-class Shown:
-    """The answer of a model that shows what it looks at, and neither classifies nor embeds."""
+class AttentionResult:
+    """The attention of a model that neither classifies nor embeds."""
 
     model: str
     version: str
@@ -77,8 +78,14 @@ class Shown:
     truncated: bool = False
 
     @classmethod
-    def join(cls, model: Model, parts: Sequence[Attention]) -> "Shown":
-        """Put together what a client's `attend` yielded of a model, layer by layer."""
+    def join(cls, model: Model, parts: Sequence[Attention]) -> "AttentionResult":
+        """Put together what a client's `attend` yielded of a model, layer by layer.
+
+        Raises:
+            RegardError: The server sent no layer (INTERNAL).
+        """
+        if not parts:
+            raise RegardError(grpc.StatusCode.INTERNAL, "the server sent no attention")
         whole = Attention.join(parts)
         return cls(model.name, model.version, whole, whole.truncated)
 
@@ -87,36 +94,36 @@ class Shown:
 class Answered:
     """A model's answer, the attention that came with it, and what was asked for."""
 
-    answer: Classification | Embedding | Shown
+    answer: Classification | Embedding | AttentionResult
     attention: Attention
     asked: AttentionRequest
 
 
-def choose_view(wish: Wish, *, is_photo: bool) -> View:
+def choose_view(options: ViewOptions, *, is_photo: bool) -> View:
     """Return the view that was asked for, or the one that suits what was.
 
     Raises:
-        InputError: It does not fit the input, or the other wishes.
+        InputError: It does not fit the input, or the other options.
     """
-    view = wish.view or _default_view(wish, is_photo=is_photo)
+    view = options.view or _default_view(options, is_photo=is_photo)
     fitting, kind = (_OF_PHOTOS, "photo") if is_photo else (_OF_TEXTS, "text")
     if view not in fitting:
         raise InputError(f"--view {view} does not show a {kind}; expected {', '.join(fitting)}")
-    measure = wish.measure or "weights"
+    measure = options.measure or "weights"
     if view in CHARTS and measure not in ("weights", view):
         raise InputError(f"--view {view} does not show --measure {measure}")
     if measure in CHARTS and measure != view:
         raise InputError(f"--measure {measure} is shown by --view {measure}, not {view}")
     if view == "heads" and measure in _WITHOUT_HEADS:
         raise InputError(f"--view heads: {measure} is one of all heads; expected another view")
-    if view == "heads" and wish.reduce:
-        raise InputError(f"--view heads shows each head; expected no --reduce {wish.reduce}")
-    if view == "overlay" and len(wish.rows) > 1:
-        raise InputError(f"--view overlay shows one row, not {len(wish.rows)}; --view queries shows several")
+    if view == "heads" and options.reduce:
+        raise InputError(f"--view heads shows each head; expected no --reduce {options.reduce}")
+    if view == "overlay" and len(options.rows) > 1:
+        raise InputError(f"--view overlay shows one row, not {len(options.rows)}; --view queries shows several")
     return view
 
 
-def request_for(view: View, wish: Wish, model: Model) -> AttentionRequest:
+def request_for(view: View, options: ViewOptions, model: Model) -> AttentionRequest:
     """Ask for just what a view shows, and a chart or a rollout only of layers that have it.
 
     A photo's network without a class token is asked for all rows, of which the pictures show the mean.
@@ -126,29 +133,34 @@ def request_for(view: View, wish: Wish, model: Model) -> AttentionRequest:
     """
     has_class_token = model.patches is not None and model.patches.prefix_tokens > 0
     measure: Measure = (
-        "entropy" if view == "entropy" else "distance" if view == "distance" else wish.measure or "weights"
+        "entropy" if view == "entropy" else "distance" if view == "distance" else options.measure or "weights"
     )
-    rows = wish.rows or (spread_rows(model.patches) if model.patches and view == "queries" else ())
+    rows = options.rows or (spread_rows(model.patches) if model.patches and view == "queries" else ())
     # A photo's views are of chosen rows, beside which the server takes no drop_special: keys say the same.
-    keyed = wish.drop_special and model.patches is not None and view not in CHARTS
+    keyed = options.drop_special and model.patches is not None and view not in CHARTS
     return AttentionRequest(
-        layers=wish.layers or ((-1,) if measure in _OF_ONE_LAYER else _able_layers(measure, model)),
-        heads=wish.heads,
-        reduce_heads=_reduction(view, measure, wish),
+        layers=options.layers or ((-1,) if measure in _OF_ONE_LAYER else _able_layers(measure, model)),
+        heads=options.heads,
+        reduce_heads=_reduction(view, measure, options),
         rows=rows,
         cls_only=has_class_token and view in ("overlay", "heads") and not rows,
         keys=_patch_positions(model.patches) if keyed and model.patches else (),
         measure=measure,
-        residual_share=wish.residual_share,
-        value_weighted=wish.value_weighted,
-        top_k=wish.top_k,
-        drop_special=wish.drop_special and not keyed,
-        renormalize=wish.drop_special,
+        residual_share=options.residual_share,
+        value_weighted=options.value_weighted,
+        top_k=options.top_k,
+        drop_special=options.drop_special and not keyed,
+        renormalize=options.drop_special,
     )
 
 
 def spread_rows(patches: PatchGrid, lines: int = 2, columns: int = 4) -> tuple[int, ...]:
     """Choose query patches that lie evenly over an image, to be drawn by `pictures.query_maps`.
+
+    Args:
+        patches: The grid of the model or of an image.
+        lines: How many of them stand below each other.
+        columns: How many of them stand beside each other.
 
     Returns:
         Positions, prefix tokens counted, each once; fewer than lines * columns where the grid is smaller.
@@ -161,14 +173,18 @@ def spread_rows(patches: PatchGrid, lines: int = 2, columns: int = 4) -> tuple[i
     return tuple(dict.fromkeys(chosen))
 
 
-def _default_view(wish: Wish, *, is_photo: bool) -> View:
-    if wish.measure == "entropy" or wish.measure == "distance":
-        return wish.measure
+def _default_view(options: ViewOptions, *, is_photo: bool) -> View:
+    if options.measure == "entropy" or options.measure == "distance":
+        return options.measure
     if not is_photo:
-        return "heads" if len(wish.heads) > 1 and not wish.reduce and wish.measure not in _WITHOUT_HEADS else "matrix"
-    if len(wish.rows) > 1:
+        return (
+            "heads"
+            if len(options.heads) > 1 and not options.reduce and options.measure not in _WITHOUT_HEADS
+            else "matrix"
+        )
+    if len(options.rows) > 1:
         return "queries"
-    return "overlay" if len(wish.heads) == 1 or wish.reduce or wish.measure in _WITHOUT_HEADS else "heads"
+    return "overlay" if len(options.heads) == 1 or options.reduce or options.measure in _WITHOUT_HEADS else "heads"
 
 
 def _able_layers(measure: Measure, model: Model) -> tuple[int, ...]:
@@ -183,11 +199,11 @@ def _able_layers(measure: Measure, model: Model) -> tuple[int, ...]:
     return () if len(able) == len(model.attention_layers) else able
 
 
-def _reduction(view: View, measure: Measure, wish: Wish) -> HeadReduction | None:
+def _reduction(view: View, measure: Measure, options: ViewOptions) -> HeadReduction | None:
     """Reduce heads where a view shows one thing of all of them; some measures are that already."""
-    if wish.reduce or view in ("heads", *CHARTS) or measure in _WITHOUT_HEADS or len(wish.heads) == 1:
-        return wish.reduce
-    return None if view == "arcs" and wish.heads else "mean"
+    if options.reduce or view in ("heads", *CHARTS) or measure in _WITHOUT_HEADS or len(options.heads) == 1:
+        return options.reduce
+    return None if view == "arcs" and options.heads else "mean"
 
 
 def _patch_positions(patches: PatchGrid) -> tuple[int, ...]:

@@ -1,13 +1,13 @@
 """The fake server, a client of it and a command line that asks it, one set a test."""
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
-from regard import Client, cli
+from regard import AsyncClient, Client, cli
 from tests.client.fake import FakeServer, photo_bytes, serving
 
 
@@ -33,6 +33,13 @@ def server() -> Iterator[FakeServer]:
 def client(server: FakeServer) -> Iterator[Client]:
     """A blocking client of the fake server."""
     with Client(server.address) as client:
+        yield client
+
+
+@pytest.fixture
+async def aio_client(server: FakeServer) -> AsyncIterator[AsyncClient]:
+    """An asyncio client of the fake server."""
+    async with AsyncClient(server.address) as client:
         yield client
 
 

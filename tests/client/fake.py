@@ -1,22 +1,24 @@
-"""A regard server with canned answers on a free port; the client's tests talk to it over real gRPC."""
+"""A regard server with canned answers and made-up attention on a free port: the client's tests talk to real gRPC."""
 
 import io
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
 import grpc
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from regard.v1 import regard_pb2 as rpc
 from regard.v1 import types_pb2 as pb
 from regard.v1.regard_pb2_grpc import RegardServiceServicer, add_RegardServiceServicer_to_server
-from tests.client.fake_attention import NUM_HEADS, NUM_LAYERS, attend, float_tensor, weights
 
 WIDTH, HEIGHT = 90, 40
+NUM_LAYERS, NUM_HEADS = 12, 3
 GRID = pb.PatchGrid(
     prefix_tokens=1,
     rows=2,
@@ -32,6 +34,40 @@ VERSIONS = [
     rpc.VersionState(model="words", version="2", state="UNAVAILABLE", reason="weights.bin: changed or damaged"),
 ]
 TIMINGS = pb.Timings(decode_ns=1, queue_ns=2, compute_ns=3, encode_ns=4, batch_size=5)
+_ROLLOUT, _ENTROPY, _DISTANCE = (
+    pb.ATTENTION_MEASURE_ROLLOUT,
+    pb.ATTENTION_MEASURE_ENTROPY,
+    pb.ATTENTION_MEASURE_DISTANCE,
+)
+_REDUCTIONS: dict[int, Any] = {
+    pb.HEAD_REDUCTION_MEAN: np.mean,
+    pb.HEAD_REDUCTION_MAX: np.max,
+    pb.HEAD_REDUCTION_MIN: np.min,
+}
+
+
+def free_address() -> str:
+    """Return an address where nobody listens."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return f"127.0.0.1:{probe.getsockname()[1]}"
+
+
+def float_tensor(array: NDArray[Any], dtype: int = pb.DATA_TYPE_FLOAT32) -> pb.Tensor:
+    """Write weights as float32 (float16 if asked) the way a server does."""
+    half = dtype == pb.DATA_TYPE_FLOAT16
+    return pb.Tensor(
+        dtype=pb.DATA_TYPE_FLOAT16 if half else pb.DATA_TYPE_FLOAT32,
+        shape=array.shape,
+        data=array.astype("<f2" if half else "<f4").tobytes(),
+    )
+
+
+def weights(num_queries: int, num_keys: int) -> NDArray[np.float32]:
+    """Return attention [NUM_HEADS, Q, K], all different, whose rows sum to 1."""
+    raw = 1 + np.arange(NUM_HEADS * num_queries * num_keys, dtype=np.float32).reshape(NUM_HEADS, num_queries, num_keys)
+    shares: NDArray[np.float32] = raw / raw.sum(-1, keepdims=True)
+    return shares
 
 
 def photo_bytes(orientation: int = 1) -> bytes:
@@ -209,11 +245,68 @@ def _attention(request: rpc.ClassifyRequest | rpc.EmbedRequest | rpc.AttendReque
         return None
     if request.WhichOneof("input") == "image":
         length = GRID.prefix_tokens + GRID.rows * GRID.cols
-        return pb.Attention(layers=attend(request.attention, length, range(GRID.prefix_tokens)), patches=GRID)
+        return pb.Attention(layers=_attend(request.attention, length, range(GRID.prefix_tokens)), patches=GRID)
     tokens = [
         pb.Token(id=number, text=word, start=number, end=number + 1, special=word[0] == "[")
         for number, word in enumerate(WORDS)
     ]
     special = [number for number, token in enumerate(tokens) if token.special]
-    layers = attend(request.attention, len(tokens), special)
+    layers = _attend(request.attention, len(tokens), special)
     return pb.Attention(layers=layers, tokens=pb.TokenSequence(tokens=tokens))
+
+
+def _attend(wanted: pb.AttentionRequest, length: int, special: Sequence[int]) -> list[pb.LayerAttention]:
+    """Answer an attention request about so many positions; all layers look alike."""
+    layers = [layer % NUM_LAYERS for layer in wanted.layers] or list(range(NUM_LAYERS))
+    if wanted.measure == _ROLLOUT:
+        return [_layer(wanted, layers[-1], length, special, covered=layers)]
+    return [_layer(wanted, layer, length, special) for layer in layers]
+
+
+def _layer(
+    wanted: pb.AttentionRequest, number: int, length: int, special: Sequence[int], covered: Sequence[int] = ()
+) -> pb.LayerAttention:
+    heads = list(wanted.heads) or list(range(NUM_HEADS))
+    ordinary = [position for position in range(length) if position not in special]
+    queries = [0] if wanted.cls_only else list(wanted.rows) or list(range(length))
+    queries, keys = (ordinary, ordinary) if wanted.drop_special else (queries, list(wanted.keys))
+    chosen = weights(length, length)[heads][:, queries][:, :, keys or slice(None)]
+    if wanted.renormalize:
+        chosen = chosen / chosen.sum(-1, keepdims=True)
+    message = pb.LayerAttention(
+        layer=number,
+        kind=pb.ATTENTION_KIND_SELF,
+        heads=heads,
+        queries=queries,
+        keys=keys,
+        measure=wanted.measure,
+        covered_layers=covered,
+    )
+    _fill(message, wanted, chosen)
+    return message
+
+
+def _fill(message: pb.LayerAttention, wanted: pb.AttentionRequest, chosen: NDArray[np.float32]) -> None:
+    """Measure, reduce, and keep the largest."""
+    values, axes = _measure(wanted, message, chosen)
+    if wanted.measure == _ROLLOUT or wanted.head_reduction in _REDUCTIONS:
+        values = _REDUCTIONS.get(wanted.head_reduction, np.mean)(values, axis=0)
+        axes = axes[1:]
+    if wanted.top_k and axes[-1:] == ["key"]:
+        places = np.argsort(-values, axis=-1)[..., : wanted.top_k]
+        values = np.take_along_axis(values, places, axis=-1)
+        indices = np.asarray(message.keys or range(chosen.shape[-1]), dtype="<i4")[places]
+        message.indices.CopyFrom(pb.Tensor(dtype=pb.DATA_TYPE_INT32, shape=indices.shape, data=indices.tobytes()))
+        axes[-1] = "top"
+    message.axes.extend(axes)
+    message.weights.CopyFrom(float_tensor(values, wanted.dtype))
+
+
+def _measure(
+    wanted: pb.AttentionRequest, message: pb.LayerAttention, chosen: NDArray[np.float32]
+) -> tuple[NDArray[Any], list[str]]:
+    if wanted.measure == _ENTROPY:
+        return -(chosen * np.log(chosen)).sum(-1), ["head", "query"]
+    if wanted.measure == _DISTANCE:
+        return 10.0 * message.layer + np.asarray(message.heads), ["head"]
+    return chosen, ["head", "query", "key"]

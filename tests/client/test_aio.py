@@ -1,24 +1,14 @@
 """The asyncio client does as the blocking one does."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from typing import Any
 
-import grpc
 import numpy as np
 import pytest
 
 import regard
 from regard import AsyncClient, AttentionRequest, Client
-from tests.client.fake import FakeServer, photo_bytes
-from tests.client.test_errors import CLASSES, free_address
-
-
-@pytest.fixture
-async def aio_client(server: FakeServer) -> AsyncIterator[AsyncClient]:
-    """An asyncio client of the fake server."""
-    async with AsyncClient(server.address) as client:
-        yield client
+from tests.client.fake import FakeServer, free_address, photo_bytes
 
 
 async def test_requests_and_answers_are_those_of_the_blocking_client(
@@ -39,19 +29,6 @@ async def test_requests_and_answers_are_those_of_the_blocking_client(
     np.testing.assert_array_equal(embedding.vector, client.embed(text="a", truncate=True, attention=attention).vector)
     np.testing.assert_array_equal(prediction.outputs["x"], inputs["x"])
     assert from_aio == server.requests
-
-
-@pytest.mark.parametrize(("code", "kind"), CLASSES, ids=[code.name for code, _ in CLASSES])
-async def test_each_status_has_its_exception(
-    aio_client: AsyncClient, server: FakeServer, code: grpc.StatusCode, kind: type[regard.RegardError]
-) -> None:
-    """The same tree, with the gRPC error as the cause."""
-    server.error = (code, "no")
-    with pytest.raises(regard.RegardError) as caught:
-        await aio_client.models()
-    assert type(caught.value) is kind
-    assert (caught.value.code, caught.value.message) == (code, "no")
-    assert isinstance(caught.value.__cause__, grpc.RpcError)
 
 
 async def test_a_server_that_does_not_answer_in_time_is_given_up(aio_client: AsyncClient, server: FakeServer) -> None:

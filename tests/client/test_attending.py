@@ -44,7 +44,7 @@ def test_attend_draws_a_text_in_the_terminal(run: Run, server: FakeServer) -> No
     """The mean over heads, which the title says; no file is written."""
     done = run("attend", "cats sitting")
     title, *_, last = done.out.splitlines()
-    assert title == "minilm · layer 11 · mean of 3 heads · percent of attention, rows look at columns"
+    assert title == "minilm · layer 11 · mean of 3 heads · percent of attention, rows attend to columns"
     assert last == " [SEP]  19 19 20 21 21"
     assert server.requests[-1].attention.head_reduction == 1
     assert list(Path().iterdir()) == []

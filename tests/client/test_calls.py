@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from regard import AttentionRequest, Client, TensorSpec, Timings
 from regard.v1 import regard_pb2 as rpc
 from regard.v1 import types_pb2 as pb
-from tests.client.fake import WORDS, FakeServer, photo_bytes
-from tests.client.fake_attention import NUM_HEADS, weights
+from tests.client.fake import NUM_HEADS, WORDS, FakeServer, photo_bytes, weights
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "int64", "int32", "uint8", "bool"])

@@ -14,8 +14,7 @@ import pytest
 
 from regard.sources import InputError, choose_model, read_source
 from tests.client.conftest import Run
-from tests.client.fake import FakeServer, models, photo_bytes
-from tests.client.test_errors import free_address
+from tests.client.fake import FakeServer, free_address, models, photo_bytes
 
 REGARD = [sys.executable, "-c", "from regard.cli import main; main()"]
 

@@ -1,16 +1,14 @@
 """Which exception each failure becomes."""
 
-import socket
-
 import grpc
 import numpy as np
 import pytest
 
 import regard
-from regard import Client, RegardError
+from regard import AsyncClient, Client, RegardError
 from regard.tensors import read_tensor
 from regard.v1 import types_pb2 as pb
-from tests.client.fake import FakeServer
+from tests.client.fake import FakeServer, free_address
 
 CLASSES = [
     (grpc.StatusCode.INVALID_ARGUMENT, regard.InvalidArgument),
@@ -26,13 +24,6 @@ CLASSES = [
 ]
 
 
-def free_address() -> str:
-    """Return an address where nobody listens."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
-
-
 @pytest.mark.parametrize(("code", "kind"), CLASSES, ids=[code.name for code, _ in CLASSES])
 def test_each_status_has_its_exception(
     client: Client, server: FakeServer, code: grpc.StatusCode, kind: type[RegardError]
@@ -45,6 +36,19 @@ def test_each_status_has_its_exception(
     assert (caught.value.code, caught.value.message) == (code, "layers: 99 is out of range")
     assert str(caught.value) == f"{code.name}: layers: 99 is out of range"
     assert caught.value.retry_seconds is None
+    assert isinstance(caught.value.__cause__, grpc.RpcError)
+
+
+@pytest.mark.parametrize(("code", "kind"), CLASSES, ids=[code.name for code, _ in CLASSES])
+async def test_each_status_has_its_exception_in_asyncio_too(
+    aio_client: AsyncClient, server: FakeServer, code: grpc.StatusCode, kind: type[RegardError]
+) -> None:
+    """The same tree, with the gRPC error as the cause."""
+    server.error = (code, "no")
+    with pytest.raises(RegardError) as caught:
+        await aio_client.models()
+    assert type(caught.value) is kind
+    assert (caught.value.code, caught.value.message) == (code, "no")
     assert isinstance(caught.value.__cause__, grpc.RpcError)
 
 
@@ -85,3 +89,13 @@ def test_a_broken_tensor_is_the_servers_fault() -> None:
         read_tensor(pb.Tensor(dtype=pb.DATA_TYPE_FLOAT32, shape=[2], data=b"\0\0\0\0"))
     with pytest.raises(RegardError, match=r"INTERNAL: .* unknown type 0"):
         read_tensor(pb.Tensor(shape=[2], data=b"\0\0"))
+
+
+@pytest.mark.parametrize("hint", ["-1", "soon", "1.5", ""])
+def test_a_hint_that_is_no_time_is_no_hint(client: Client, server: FakeServer, hint: str) -> None:
+    """A server says with it that trying again is of no use."""
+    server.error = (grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full")
+    server.trailers = (("grpc-retry-pushback-ms", hint),)
+    with pytest.raises(regard.ResourceExhausted) as caught:
+        client.classify(text="hm")
+    assert caught.value.retry_seconds is None

@@ -4,7 +4,7 @@ import pytest
 
 from regard.pictures.lettering import text_inches, wrapped
 
-TITLE = "vit-s14 · layer 11 · mean of 6 heads: what the class token looks at"
+TITLE = "vit-s14 · layer 11 · mean of 6 heads: what the class token attends to"
 
 
 @pytest.mark.parametrize("width_inches", [1.0, 2.0, 3.0, 6.0])
@@ -18,8 +18,8 @@ def test_a_title_is_broken_into_lines_that_fit(width_inches: float) -> None:
 def test_the_lines_of_a_title_are_about_as_long_as_each_other() -> None:
     """Two halves, not a line and a word."""
     assert wrapped(TITLE, text_inches(TITLE, 9) * 0.95, 9).split("\n") == [
-        "vit-s14 · layer 11 · mean of 6",
-        "heads: what the class token looks at",
+        "vit-s14 · layer 11 · mean of 6 heads:",
+        "what the class token attends to",
     ]
 
 

@@ -89,7 +89,7 @@ def test_contributions_are_of_all_heads_and_no_shares_by_themselves() -> None:
 
 
 def test_positions_that_are_none_of_the_text_have_no_tokens() -> None:
-    """As of cross-attention, whose queries may be more than the tokens that they look at."""
+    """As of cross-attention, whose queries may be more than the tokens that they attend to."""
     tokens = [Token(number, word, 0, 1, False) for number, word in enumerate("abc")]
     assert [token.text for token in tokens_at(tokens, (2, 0))] == ["c", "a"]
     with pytest.raises(ValueError, match="attention of position 3 for 3 tokens"):

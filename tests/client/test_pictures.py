@@ -76,10 +76,10 @@ def test_a_smaller_copy_of_the_photo_is_lit_in_the_same_place() -> None:
 
 
 def test_the_overlay_is_one_panel_with_a_scale() -> None:
-    """Its title names the model, the layer, the head and who looks."""
+    """Its title names the model, the layer, the head and the query."""
     figure = pictures.overlay(pictures.open_photo(photo_bytes()), _one_hot(3), GRID, model="vit")
     panel, scale = figure.axes
-    assert panel.get_title() == "vit · layer 11 · head 0: what the class token looks at"
+    assert panel.get_title() == "vit · layer 11 · head 0: what the class token attends to"
     assert scale.get_ylabel() == "attention weight"
 
 
@@ -89,10 +89,10 @@ def test_the_grid_shows_the_photo_then_every_head(num_heads: int) -> None:
     figure = pictures.head_grid(pictures.open_photo(photo_bytes()), _one_hot(3, num_heads), GRID, model="vit")
     titles = [axes.get_title() for axes in figure.axes]
     assert titles == ["what the network saw", *(f"head {head} · max 1" for head in range(num_heads)), ""]
-    assert figure.get_suptitle() == "vit · layer 11 · what the class token looks at"
+    assert figure.get_suptitle() == "vit · layer 11 · what the class token attends to"
 
 
-def test_the_heads_of_the_grid_are_lit_where_they_look() -> None:
+def test_the_heads_of_the_grid_are_lit_where_they_attend() -> None:
     """Each panel shows the box, in the coordinates of the photo."""
     layer = _layer(np.eye(7, dtype=np.float32)[[1, 6]][:, np.newaxis])
     figure = pictures.head_grid(pictures.open_photo(photo_bytes()), layer, GRID, model="vit")
@@ -111,7 +111,7 @@ def test_a_patch_that_looks_is_framed_and_named() -> None:
     frames = [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle) and not patch.get_fill()]
     assert {(frame.get_xy(), frame.get_width(), frame.get_height()) for frame in frames} == {((55, 20), 20, 20)}
     assert [frame.get_edgecolor()[:3] for frame in frames] == [(0, 0, 0), (1, 1, 1)]
-    assert figure.axes[0].get_title().endswith("what the patch in row 1, column 2 looks at")
+    assert figure.axes[0].get_title().endswith("what the patch in row 1, column 2 attends to")
 
 
 def test_several_rows_have_a_panel_each() -> None:
@@ -147,6 +147,14 @@ def test_bytes_that_are_no_photo_are_refused() -> None:
         pictures.open_photo(b"hello")
 
 
+def test_a_damaged_photo_is_no_image() -> None:
+    """Though it begins like one: its pixels are said to take no bytes."""
+    photo = photo_bytes()
+    pixels = photo.index(b"IDAT")
+    with pytest.raises(ValueError, match="not a readable image: broken PNG file"):
+        pictures.open_photo(photo[: pixels - 1] + b"\0" + photo[pixels:])
+
+
 def test_several_heads_on_one_photo_are_reduced() -> None:
     """To their mean, or to what was asked for, which the title says."""
     layer = _layer(np.eye(7, dtype=np.float32)[[1, 6]][:, np.newaxis])
@@ -158,8 +166,8 @@ def test_several_heads_on_one_photo_are_reduced() -> None:
     assert [_map_of(figure).max() for figure in (mean, largest)] == [0.5, 1.0]
 
 
-def test_the_photo_of_query_maps_frames_each_patch_that_looks() -> None:
-    """Then each has a panel of its own, named by its place, with its frame and what it looks at."""
+def test_the_photo_of_query_maps_frames_each_query_patch() -> None:
+    """Then each has a panel of its own, named by its place, with its frame and what it attends to."""
     layer = _layer(np.eye(7, dtype=np.float32)[[6, 1]], queries=(1, 6))
     figure = pictures.query_maps(pictures.open_photo(photo_bytes()), layer, GRID, model="vit")
     drawn = _drawn(figure)
@@ -260,7 +268,7 @@ BARE = PatchGrid(0, 2, 3, 16, WIDTH, HEIGHT, Box(15, 0, 75, 40))
 
 
 def _every_row(num_heads: int) -> LayerAttention:
-    """Six patches; each row of a head looks at one patch, half of them at the last."""
+    """Six patches; each row of a head attends to one patch, half of them at the last."""
     rows = np.eye(6, dtype=np.float32)[[5, 5, 5, 0, 1, 2]]
     return _layer(np.tile(rows, (num_heads, 1, 1)), tuple(range(6)))
 
@@ -269,14 +277,14 @@ def test_without_a_class_token_the_mean_of_all_rows_is_drawn() -> None:
     """Titles say what was averaged, no patch is framed, and the numbers are those of the mean."""
     photo = pictures.open_photo(photo_bytes())
     one = pictures.overlay(photo, _every_row(1), BARE, model="siglip")
-    assert one.axes[0].get_title().replace("\n", " ").endswith("head 0: what all patches look at on average")
+    assert one.axes[0].get_title().replace("\n", " ").endswith("head 0: what all patches attend to on average")
     assert [patch for patch in one.axes[0].patches if isinstance(patch, Rectangle) and not patch.get_fill()] == []
     np.testing.assert_allclose(_map_of(one), np.array([[1, 1, 1], [0, 0, 3]]) / 6, atol=1e-6)
     grid = pictures.head_grid(photo, _every_row(2), BARE, model="siglip")
-    assert grid.get_suptitle() == "siglip · layer 11 · what all patches look at on average"
+    assert grid.get_suptitle() == "siglip · layer 11 · what all patches attend to on average"
     assert [axes.get_title() for axes in grid.axes[1:-1]] == ["head 0 · max 0.5", "head 1 · max 0.5"]
     (table,) = pictures.tables(Attention((_every_row(1),), patches=BARE), model="siglip")
-    assert table.caption.endswith("what all patches look at on average")
+    assert table.caption.endswith("what all patches attend to on average")
     np.testing.assert_allclose(np.array(table.rows, float), np.array([[1, 1, 1], [0, 0, 3]]) / 6, atol=1e-6)
 
 
@@ -284,7 +292,7 @@ def test_a_chosen_patch_of_a_network_without_a_class_token_looks_alone() -> None
     """Position 0 is a patch there, framed and named as one."""
     layer = _layer(np.full((1, 1, 6), 1 / 6, np.float32), queries=(0,))
     figure = pictures.overlay(pictures.open_photo(photo_bytes()), layer, BARE, model="siglip")
-    assert figure.axes[0].get_title().replace("\n", " ").endswith("what the patch in row 0, column 0 looks at")
+    assert figure.axes[0].get_title().replace("\n", " ").endswith("what the patch in row 0, column 0 attends to")
 
 
 def test_a_query_of_cross_attention_is_no_patch() -> None:
@@ -292,7 +300,7 @@ def test_a_query_of_cross_attention_is_no_patch() -> None:
     layer = LayerAttention(4, "cross", ("head", "query", "key"), (0,), (0,), np.full((1, 1, 6), 1 / 6, np.float32))
     figure = pictures.overlay(pictures.open_photo(photo_bytes()), layer, BARE, model="siglip")
     title = figure.axes[0].get_title().replace("\n", " ")
-    assert title.endswith("what query 0 of the cross-attention looks at")
+    assert title.endswith("what query 0 of the cross-attention attends to")
     assert [patch for patch in figure.axes[0].patches if isinstance(patch, Rectangle) and not patch.get_fill()] == []
 
 

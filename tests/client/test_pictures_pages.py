@@ -93,7 +93,7 @@ def test_the_same_input_gives_the_same_pdf_and_a_saved_png_has_the_styles_dots(t
 
 def _page(**changes: Any) -> Page:
     parts: dict[str, Any] = {
-        "title": "What m looks at",
+        "title": "What m attends to",
         "facts": [("Input", "a <b> & c")],
         "alt": 'the "cat" most',
         "drawing": _matrix(),
@@ -148,4 +148,4 @@ def test_a_picture_in_words_names_the_largest_number() -> None:
     weights = np.array([[0.1, 0.2, 0.6, 0.1]], np.float32)
     layer = LayerAttention(3, "self", ("query", "key"), (0, 1), (1,), weights)
     said = pictures.in_words(Attention((layer,), tokens=tuple(TOKENS)), model="m")
-    assert said == "m, layer 3, mean of 2 heads: rows look at columns; most: a, cat, 0.6."
+    assert said == "m, layer 3, mean of 2 heads: rows attend to columns; most: a, cat, 0.6."

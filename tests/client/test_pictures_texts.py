@@ -73,7 +73,7 @@ def test_a_long_texts_picture_stays_of_a_size_that_viewers_open() -> None:
 
 
 def test_keys_that_were_left_out_have_no_column() -> None:
-    """As after drop_special: only the ordinary tokens look and are looked at."""
+    """As after drop_special: only the ordinary tokens are queries and keys."""
     layer = _layer(np.full((3, 3), 1 / 3, np.float32), queries=(1, 2, 3), keys=(1, 2, 3))
     panel = pictures.token_heatmap(layer, TOKENS, model="minilm").axes[0]
     assert _words(panel.get_xticklabels()) == _words(panel.get_yticklabels()) == [r"\$5", "or", r"\$6"]
@@ -97,7 +97,7 @@ def test_what_was_not_sent_and_what_cannot_be_looked_at_stays_empty() -> None:
 
 
 def test_queries_and_keys_of_different_sequences_have_their_own_names() -> None:
-    """Cross-attention: two target tokens look at five source tokens, in a matrix and as arcs."""
+    """Cross-attention: two target tokens attend to five source tokens, in a matrix and as arcs."""
     layer = _layer(np.full((1, 2, 5), 0.2, np.float32), kind="cross")
     target = [Token(0, word, 0, 0, False) for word in ("eine", "Katze")]
     panel = pictures.token_heatmap(layer, target, key_tokens=TOKENS, model="m").axes[0]
@@ -128,7 +128,7 @@ def test_every_head_has_a_small_matrix_on_one_scale() -> None:
     assert {panel.images[0].norm.vmax for panel in panels} == {np.float32(0.9)}
     assert [bool(_words(panel.get_yticklabels())) for panel in panels] == [True, False, False, False] * 3
     assert [bool(_words(panel.get_xticklabels())) for panel in panels] == [False] * 8 + [True] * 4
-    assert figure.get_suptitle() == "minilm · layer 11 · rows look at columns"
+    assert figure.get_suptitle() == "minilm · layer 11 · rows attend to columns"
     assert scale.get_ylabel() == "attention weight"
 
 
@@ -166,7 +166,7 @@ def test_more_heads_than_colours_are_refused() -> None:
 
 
 def test_what_was_asked_for_sets_the_number_of_arcs() -> None:
-    """top_k of the request; nothing is drawn of a row that looks nowhere."""
+    """top_k of the request; nothing is drawn of a row that attends to nothing."""
     weights = np.zeros((5, 5), np.float32)
     weights[2] = 0.2
     figure = pictures.token_arcs(_layer(weights), TOKENS, model="m", asked=AttentionRequest(top_k=1))
@@ -184,7 +184,7 @@ def test_the_colours_of_heads_are_seen_on_their_paper(theme: Any) -> None:
 
 
 def test_the_entropy_chart_has_a_dot_a_head_and_marks_the_maximum() -> None:
-    """The mean over rows in nats, layers along x in the order sent; ln 5 is that of looking at all five alike."""
+    """The mean over rows in nats, layers along x in the order sent; ln 5 is that of attending to all five alike."""
     values = np.array([[0.2, 0.4], [1.0, 1.2]])
     figure = pictures.head_chart(_entropy(values, values + 0.1), model="minilm")
     (axes,) = figure.axes

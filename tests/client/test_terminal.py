@@ -10,7 +10,7 @@ from regard.terminal import clean, numbers_table, token_picture
 
 
 def _picture(words: list[str], width: int, colour: bool = False) -> list[str]:
-    """Draw tokens that look at themselves only."""
+    """Draw tokens that attend to themselves only."""
     identity = np.eye(len(words), dtype=np.float32)
     positions = tuple(range(len(words)))
     tokens = [Token(0, word, 0, 0, False) for word in words]
@@ -42,7 +42,7 @@ def test_where_there_is_no_room_each_row_names_what_it_looks_at() -> None:
     """A hundred tokens do not fit."""
     lines = _picture([f"w{number}" for number in range(100)], 80)
     assert len(lines) == 100
-    assert lines[7].startswith(" w7 looks at w7 100 %, w0 0 %")
+    assert lines[7].startswith(" w7 attends to w7 100 %, w0 0 %")
 
 
 def test_long_and_wide_tokens_keep_the_columns_straight() -> None:

@@ -14,7 +14,7 @@ from playwright.sync_api import Browser as Browser
 from playwright.sync_api import ConsoleMessage, Locator, Page
 from playwright.sync_api import expect as expect
 
-from tests.explorer.conftest import Explorer
+from tests.explorer.running import Explorer
 
 ARGUMENTS = [
     "--no-sandbox",

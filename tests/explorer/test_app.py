@@ -10,11 +10,10 @@ import pytest
 import regard
 from regard import AttentionRequest, Client
 from tests.client import fake as canned
-from tests.client.fake import FakeServer
-from tests.client.test_errors import free_address
-from tests.explorer.conftest import TEXT, Explorer, ends_of_calls, exploring, sandal
+from tests.client.fake import FakeServer, free_address
+from tests.explorer.running import TEXT, Explorer, ends_of_calls, exploring, sandal
 
-QUESTION: dict[str, Any] = {"model": "minilm", "text": "cats"}
+REQUEST: dict[str, Any] = {"model": "minilm", "text": "cats"}
 
 
 def test_the_models_are_listed_with_what_the_page_needs(explorer: Explorer, real_server: str) -> None:
@@ -35,7 +34,7 @@ def test_the_models_are_listed_with_what_the_page_needs(explorer: Explorer, real
 
 def test_attention_over_a_photo_is_what_the_client_gets(explorer: Explorer, real_server: str) -> None:
     """All heads, queries and keys of the layer; the grid with its box; the labels."""
-    head, numbers = explorer.attend(model="fashion", photo=explorer.keep(sandal()), layers=[2]).reply()
+    head, numbers = explorer.attend(model="fashion", photo=explorer.keep(sandal()), layers=[2]).attention()
     with Client(real_server) as client:
         wanted = AttentionRequest(layers=(2,), dtype="float16")
         expected = client.classify(image=sandal(), model="fashion", attention=wanted)
@@ -52,7 +51,7 @@ def test_attention_over_a_photo_is_what_the_client_gets(explorer: Explorer, real
 
 def test_attention_over_a_text_comes_with_its_tokens(explorer: Explorer, real_server: str) -> None:
     """Spelled as the vocabulary does, special ones marked."""
-    head, numbers = explorer.attend(model="tiny-text", text=TEXT, layers=[0]).reply()
+    head, numbers = explorer.attend(model="tiny-text", text=TEXT, layers=[0]).attention()
     with Client(real_server) as client:
         expected = client.embed(text=TEXT, model="tiny-text", attention=AttentionRequest(layers=(0,)))
     assert expected.attention is not None
@@ -66,11 +65,11 @@ def test_attention_over_a_text_comes_with_its_tokens(explorer: Explorer, real_se
 def test_a_rollout_and_the_numbers_of_charts_are_asked_of_the_server(explorer: Explorer, real_server: str) -> None:
     """A rollout has no head axis; entropies and distances are whole float32 of every layer."""
     photo = explorer.keep(sandal())
-    rollout, numbers = explorer.attend(model="fashion", photo=photo, measure="rollout", layers=[0, 1, 2]).reply()
+    rollout, numbers = explorer.attend(model="fashion", photo=photo, measure="rollout", layers=[0, 1, 2]).attention()
     assert rollout["layers"][0]["covered_layers"] == [0, 1, 2]
     assert numbers[0].shape == (50, 50)
     for measure, shape in (("entropy", (4, 50)), ("distance", (4,))):
-        _, numbers = explorer.attend(model="fashion", photo=photo, measure=measure).reply()
+        _, numbers = explorer.attend(model="fashion", photo=photo, measure=measure).attention()
         with Client(real_server) as client:
             wanted = AttentionRequest(measure=measure)  # type: ignore[arg-type]
             expected = client.embed(image=sandal(), model="fashion", attention=wanted).attention
@@ -139,7 +138,7 @@ def test_a_body_of_unknown_length_is_refused_when_it_has_become_too_large(fake: 
         (b'{"\\ud800": "a"}', "surrogates not allowed"),
     ],
 )
-def test_a_question_that_is_none_is_refused(before_fake: Explorer, body: Any, message: str) -> None:
+def test_a_request_that_is_none_is_refused(before_fake: Explorer, body: Any, message: str) -> None:
     """With the field, its value and what was expected; the server is not bothered."""
     answer = before_fake.ask("POST", "/api/attend", body, content_type="application/json")
     assert answer.status == 400
@@ -155,13 +154,13 @@ def test_a_model_that_gives_nothing_else_shows_its_attention(
         model.can_embed = False
     monkeypatch.setattr(canned, "models", lambda: bare)
     fake.truncated = True
-    head, numbers = before_fake.attend(**QUESTION, truncate=True).reply()
+    head, numbers = before_fake.attend(**REQUEST, truncate=True).attention()
     assert ([layer["layer"] for layer in head["layers"]], len(numbers)) == ([0, 1], 2)
     assert (head["labels"], head["truncated"], head["timings"]) == ([], True, None)
 
 
-def test_a_question_must_say_that_it_is_json(before_fake: Explorer) -> None:
-    """What a foreign form could send without asking is refused."""
+def test_a_request_must_say_that_it_is_json(before_fake: Explorer) -> None:
+    """What a form of another page could send without asking is refused."""
     answer = before_fake.ask("POST", "/api/attend", b'{"text": "a"}', content_type="text/plain")
     assert answer.status == 415
 
@@ -182,7 +181,7 @@ def test_what_the_server_says_is_handed_on(
 ) -> None:
     """Code and message, and which server it was."""
     fake.error = (code, "text: 'x'; expected y")
-    answer = before_fake.attend(**QUESTION)
+    answer = before_fake.attend(**REQUEST)
     assert answer.status == status
     assert answer.json() == {
         "code": code.name,
@@ -198,7 +197,7 @@ def test_a_busy_server_says_when_to_try_again(before_fake: Explorer, fake: FakeS
         (grpc.StatusCode.RESOURCE_EXHAUSTED, "the queue is full"),
         (("grpc-retry-pushback-ms", "1500"),),
     )
-    answer = before_fake.attend(**QUESTION)
+    answer = before_fake.attend(**REQUEST)
     assert (answer.status, answer.json()["code"], answer.json()["retry_seconds"]) == (429, "RESOURCE_EXHAUSTED", 1.5)
 
 
@@ -215,7 +214,7 @@ def test_a_server_that_is_too_slow_is_given_up(fake: FakeServer) -> None:
     """After the command line's --timeout."""
     fake.held = True
     with exploring(fake.address, timeout_seconds=0.2) as explorer:
-        assert explorer.attend(**QUESTION).json()["code"] == "DEADLINE_EXCEEDED"
+        assert explorer.attend(**REQUEST).json()["code"] == "DEADLINE_EXCEEDED"
 
 
 def test_when_the_page_hangs_up_the_server_is_told(before_fake: Explorer, fake: FakeServer) -> None:

@@ -1,10 +1,10 @@
-"""What foreign pages cannot do, and the headers that browsers hold to."""
+"""What other pages cannot do, and the headers that browsers hold to."""
 
 import pytest
 
 from regard.explorer.app import STATIC
 from tests.client.fake import FakeServer
-from tests.explorer.conftest import Explorer, exploring
+from tests.explorer.running import Explorer, exploring
 
 
 @pytest.mark.parametrize("path", ["/", "/static/main.js", "/api/models", "/api/photos/none", "/nothing"])
@@ -37,7 +37,7 @@ def test_the_page_answers_under_its_own_names(fake: FakeServer, host: str) -> No
 @pytest.mark.parametrize(
     "host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "localhost.evil", "", "[x"]
 )
-def test_a_foreign_name_for_this_address_is_refused(before_fake: Explorer, fake: FakeServer, host: str) -> None:
+def test_another_name_for_this_address_is_refused(before_fake: Explorer, fake: FakeServer, host: str) -> None:
     """So that a page that points its own name here cannot ask (DNS rebinding)."""
     answer = before_fake.ask("GET", "/api/models", host=host)
     assert (answer.status, answer.json()["code"]) == (403, "PERMISSION_DENIED")
@@ -64,7 +64,7 @@ def test_what_another_page_sends_is_refused(before_fake: Explorer, fake: FakeSer
 
 
 def test_the_page_itself_and_links_to_it_are_answered(before_fake: Explorer) -> None:
-    """From its own origin; a link in a foreign page may lead here."""
+    """From its own origin; a link in another page may lead here."""
     own = before_fake.url.rstrip("/")
     asked = before_fake.ask(
         "POST", "/api/attend", {"text": "a", "model": "minilm"}, origin=own, sec_fetch_site="same-origin"

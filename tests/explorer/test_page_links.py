@@ -11,7 +11,7 @@ from PIL import Image
 
 from regard import AttentionRequest, Client
 from tests.explorer.browsing import Browser, Visit, expect, visiting
-from tests.explorer.conftest import SANDAL, TEXT, Explorer
+from tests.explorer.running import SANDAL, TEXT, Explorer
 
 
 def fragment_of(visit: Visit) -> str:

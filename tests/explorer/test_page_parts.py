@@ -11,7 +11,7 @@ from PIL import Image
 
 from tests.client.fake import serving
 from tests.explorer.browsing import Browser, Visit, visiting
-from tests.explorer.conftest import exploring
+from tests.explorer.running import exploring
 
 # How a picture is stored so that its EXIF orientation stands it up.
 UNDO = {

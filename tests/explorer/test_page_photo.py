@@ -9,7 +9,7 @@ from PIL import Image
 
 from regard import AttentionRequest, Client
 from tests.explorer.browsing import Browser, Visit, expect, visiting
-from tests.explorer.conftest import SANDAL, Explorer, sandal
+from tests.explorer.running import SANDAL, Explorer, sandal
 
 # The page shows four digits of what travelled as float16.
 SHOWN = 6e-4
@@ -39,7 +39,7 @@ def test_a_photo_is_shown_with_what_its_class_token_looks_at(
 ) -> None:
     """The last layer, the mean of its heads; the model's labels beside it."""
     with visiting(browser, explorer) as visit:
-        expect(visit.find("#empty")).to_contain_text("See what a transformer looks at")
+        expect(visit.find("#empty")).to_contain_text("See what a transformer attends to")
         visit.give(SANDAL)
         visit.title_is("fashion", "layer 3", "mean of 4 heads")
         visit.looks_is("What the class token looks at")

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 
 from regard import Attention, AttentionRequest, Client
 from tests.explorer.browsing import Browser, Visit, expect, visiting
-from tests.explorer.conftest import TEXT, Explorer
+from tests.explorer.running import TEXT, Explorer
 
 SHOWN = 6e-4
 

@@ -3,10 +3,9 @@
 import grpc
 import pytest
 
-from tests.client.fake import FakeServer
-from tests.client.test_errors import free_address
+from tests.client.fake import FakeServer, free_address
 from tests.explorer.browsing import Browser, Visit, expect, visiting
-from tests.explorer.conftest import SANDAL, TEXT, Explorer, ends_of_calls, exploring
+from tests.explorer.running import SANDAL, TEXT, Explorer, ends_of_calls, exploring
 
 PHONE = {"width": 360, "height": 740}
 

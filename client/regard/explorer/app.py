@@ -1,4 +1,4 @@
-"""The explorer's web application: the page, and what it asks of a regard server; serve.py runs it."""
+"""The explorer's web application: the page, and what it asks of a regard server."""
 
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
@@ -20,8 +20,8 @@ from regard.errors import RegardError
 from regard.explorer.guard import Guard
 from regard.explorer.photos import MAX_BYTES, PhotoStore, media_type, orientation
 from regard.explorer.problems import Problem, from_problem, from_server, invalid, photo_gone
-from regard.explorer.questions import ask, read_question
-from regard.explorer.replies import MEDIA_TYPE, describe_model, encode
+from regard.explorer.requests import ask, read_request
+from regard.explorer.responses import MEDIA_TYPE, describe_model, encode
 from regard.identity import Identity
 from regard.sources import is_image
 
@@ -29,7 +29,7 @@ STATIC = Path(__file__).parent / "static"
 _MODELS_TIMEOUT_SECONDS = 5.0
 _CLOSED = 499  # as web servers log a caller who hung up; nobody reads it
 _AROUND_BYTES = 2**16
-_MAX_QUESTION_BYTES = 4 * 2**20
+_MAX_REQUEST_BYTES = 4 * 2**20
 """Sixteen times the longest text that a server takes by default."""
 
 
@@ -42,7 +42,7 @@ class Settings:
         timeout_seconds: For each call to it.
         max_photo_bytes: The largest photo taken; what a client sends at most, less what travels around it.
         host_names: Names under which the page is reached, beside localhost and IP addresses.
-        identity: What the page connects to the server with, whoever looks at it.
+        identity: What the page connects to the server with, whoever opens it.
     """
 
     server: str
@@ -87,7 +87,7 @@ async def _page(_: Request) -> Response:
 
 async def _models(request: Request) -> Response:
     state = request.app.state
-    limits = {"photo_bytes": state.settings.max_photo_bytes, "question_bytes": _MAX_QUESTION_BYTES}
+    limits = {"photo_bytes": state.settings.max_photo_bytes, "request_bytes": _MAX_REQUEST_BYTES}
     patience = min(_MODELS_TIMEOUT_SECONDS, state.settings.timeout_seconds)
     served = await _unless_gone(request, state.client.models(timeout=patience))
     models = [describe_model(model) for model in served]
@@ -116,9 +116,9 @@ async def _attend(request: Request) -> Response:
     if kind != "application/json":
         raise Problem(415, "INVALID_ARGUMENT", f"content-type: {kind!r:.200}; expected application/json")
     state = request.app.state
-    question = read_question(await _body(request, _MAX_QUESTION_BYTES), state.photos)
-    reply = await _unless_gone(request, ask(state.client, question))
-    return Response(encode(reply), media_type=MEDIA_TYPE, headers={"cache-control": "no-store"})
+    asked = read_request(await _body(request, _MAX_REQUEST_BYTES), state.photos)
+    response = await _unless_gone(request, ask(state.client, asked))
+    return Response(encode(response), media_type=MEDIA_TYPE, headers={"cache-control": "no-store"})
 
 
 async def _nobody_waits(_: Request, __: Exception) -> Response:

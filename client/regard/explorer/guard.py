@@ -1,6 +1,6 @@
-"""Keeps other web pages from using this one: checks where each request comes from; app.py wraps everything in it.
+"""Keeps other web pages from using this one: checks where each request comes from.
 
-The explorer asks nobody for a password. So it answers only under names that are its own (a foreign page may point a
+The explorer asks nobody for a password. So it answers only under names that are its own (another page may point a
 name of its own to 127.0.0.1, "DNS rebinding"), and only to its own page.
 """
 
@@ -25,11 +25,11 @@ HEADERS = {
 
 
 class Guard:
-    """An ASGI application around another: refuses foreign requests, and adds HEADERS to every answer.
+    """An ASGI application around another: refuses requests of other pages, and adds HEADERS to every answer.
 
     Args:
         app: What is guarded.
-        host_names: Names under which the page is reached, beside localhost and any IP address (which no foreign page
+        host_names: Names under which the page is reached, beside localhost and any IP address (which no other page
             can make its own).
     """
 
@@ -42,12 +42,12 @@ class Guard:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        reason = foreign(Headers(scope=scope), scope["method"], self._host_names)
+        reason = refusal(Headers(scope=scope), scope["method"], self._host_names)
         app = self._app if reason is None else refuse(403, "PERMISSION_DENIED", reason)
         await app(scope, receive, _with_headers(send))
 
 
-def foreign(headers: Headers, method: str, host_names: Set[str]) -> str | None:
+def refusal(headers: Headers, method: str, host_names: Set[str]) -> str | None:
     """Say why a request comes from elsewhere than the explorer's own page, or None where it does not."""
     host = headers.get("host", "")
     if not _is_own(host, host_names):

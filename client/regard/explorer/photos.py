@@ -1,12 +1,13 @@
-"""Keeps the last photos in memory by their hash, so that links to them work; app.py owns it."""
+"""Keeps the last photos in memory by their hash, so that links to them work."""
 
 import hashlib
 import io
-import struct
 from collections import OrderedDict
 from threading import Lock
 
 from PIL import Image
+
+from regard.sources import DAMAGED_IMAGE
 
 MAX_PHOTOS = 64
 MAX_BYTES = 256 * 2**20
@@ -29,7 +30,7 @@ def orientation(data: bytes) -> int:
     try:
         with Image.open(io.BytesIO(data)) as image:
             turned = image.getexif().get(_ORIENTATION_TAG, 1)
-    except (OSError, ValueError, SyntaxError, struct.error, Image.DecompressionBombError):
+    except (*DAMAGED_IMAGE, Image.DecompressionBombError):
         return 1  # whoever asks about it will be told what is wrong with it
     return turned if turned in range(1, 9) else 1
 
@@ -37,7 +38,7 @@ def orientation(data: bytes) -> int:
 class PhotoStore:
     """The photos last used, at most so many and so many bytes; the one unused for longest goes first.
 
-    Threads may share one: hashing a photo takes a while, so app.py puts it in a thread of its own.
+    Threads may share one: hashing a photo takes a while, and is best done in a thread of its own.
     """
 
     def __init__(self, max_photos: int = MAX_PHOTOS, max_bytes: int = MAX_BYTES) -> None:

@@ -1,4 +1,4 @@
-"""What goes wrong, as JSON that the page shows: code, message, and when to try again; app.py answers with these."""
+"""What goes wrong, as JSON that the page shows: code, message, and when to try again."""
 
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response

@@ -1,4 +1,4 @@
-"""Runs the explorer: an address to listen on, the page's URL, a browser, until Ctrl-C; the command line calls it."""
+"""Runs the explorer: an address to listen on, the page's URL, a browser, until Ctrl-C."""
 
 import ipaddress
 import socket
@@ -47,7 +47,13 @@ def listen(address: Address) -> socket.socket:
     Raises:
         OSError: The address is taken, or none of this machine's.
     """
-    family, kind, protocol, _, where = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)[0]
+    try:
+        found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM)
+    except UnicodeError as error:
+        raise OSError(f"--listen: {address.host!r} is no name of a machine") from error
+    except OSError as error:
+        raise OSError(f"--listen {address.host}:{address.port}: {error.strerror}") from error
+    family, kind, protocol, _, where = found[0]
     opened = socket.socket(family, kind, protocol)
     try:
         opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -1,4 +1,4 @@
-"""Attention between tokens as arcs: who looks on the left, what is looked at on the right, a colour a head."""
+"""Attention between tokens as arcs: queries on the left, keys on the right, a colour a head."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ from regard.matrices import Matrix, layer_name, matrices, unit_name
 from regard.pictures.lettering import POINTS_PER_INCH, fonts_for, longest_inches, named, words, wrapped
 from regard.pictures.style import MAX_COLOURS, SCREEN, Style, canvas, legend_below, whole
 
-_LINE_INCHES, _LARGEST_INCHES = 0.24, 20.0
+_LINE_INCHES, _MAX_INCHES = 0.24, 20.0
 _BOW_INCHES = 4.2
-_WIDEST_POINTS = 6.0
+_MAX_POINTS = 6.0
 _CURVE_POINTS = 64
 _LINE_SHARE = 0.8
 """Of the room between two lines, what the widest arcs of all heads take."""
-_LEAST_SHARE = 0.02
+_MIN_SHARE = 0.02
 """Of the largest weight drawn; fainter arcs cannot be seen."""
 
 
@@ -54,7 +54,7 @@ class _Widths:
 
     def __init__(self, bundles: Sequence[_Bundle], line_inches: float) -> None:
         self.largest = max(float(bundle.weights.max(initial=0)) for bundle in bundles) or 1.0
-        self._widest = min(_WIDEST_POINTS, _LINE_SHARE * line_inches * POINTS_PER_INCH / len(bundles))
+        self._widest = min(_MAX_POINTS, _LINE_SHARE * line_inches * POINTS_PER_INCH / len(bundles))
 
     def points(self, shares: NDArray[np.float32]) -> list[float]:
         """Return widths for shares of the largest weight."""
@@ -72,38 +72,37 @@ def token_arcs(
     style: Style = SCREEN,
     on: SubFigure | None = None,
 ) -> Figure:
-    """Draw an arc from each token to those that it looks at most; wider and more opaque where the weight is larger.
+    """Draw an arc from each token to those that it attends to most; wider and more opaque where the weight is larger.
 
     Args:
         layer: A text's weights or rollout: [H, Q, K] of at most 8 heads, each of which has a colour, or [Q, K].
         tokens: All tokens of the text.
         model: Name for the title.
         strongest: How many arcs each row of each head has; weaker ones are left out.
-        key_tokens: Those that are looked at, where they are others: in cross-attention.
+        key_tokens: Those that are attended to, where they are others: in cross-attention.
         asked: What was asked for, where the title should say so; its top_k takes the place of strongest.
         style: Colours and measures.
         on: Draw on this part of a figure (see `side_by_side`).
 
+    Returns:
+        The whole figure.
+
     Raises:
         ValueError: Weights and tokens do not fit together, or there are more heads than colours.
     """
-    looked_at = tokens if key_tokens is None else key_tokens
-    heads = matrices(layer, len(looked_at), asked)
+    attended = tokens if key_tokens is None else key_tokens
+    heads = matrices(layer, len(attended), asked)
     if len(heads) > MAX_COLOURS:
         raise ValueError(f"arcs of {len(heads)} heads; expected at most {MAX_COLOURS}, each with a colour of its own")
     strongest = min((asked.top_k if asked and asked.top_k else strongest), len(heads[0].keys))
     left, right = _places(heads[0], same=key_tokens is None)
-    names = words(tokens, left), words(looked_at, right)
+    names = words(tokens, left), words(attended, right)
     full = style.width(sum(longest_inches(side, style.text_points) + 0.15 for side in names) + _BOW_INCHES)
     title = wrapped(_title(heads, layer, model, strongest), full, style.text_points + 2)
-    lines_inches = min(_LINE_INCHES * max(map(len, names)), _LARGEST_INCHES)
+    lines_inches = min(_LINE_INCHES * max(map(len, names)), _MAX_INCHES)
     drawn_on = canvas(style, on, full, lines_inches + 0.95 + title.count("\n") * 0.2)
     axes = drawn_on.add_subplot()
-    shifts = (np.arange(len(heads)) - (len(heads) - 1) / 2) * _LINE_SHARE / len(heads)
-    bundles = [
-        _bundle(head, colour, left, right, strongest, float(shift))
-        for head, colour, shift in zip(heads, style.categories, shifts, strict=False)
-    ]
+    bundles = _bundles(heads, left, right, strongest, style)
     widths = _Widths(bundles, lines_inches / max(map(len, names)))
     for bundle in bundles:
         _draw_bundle(axes, bundle, widths)
@@ -127,6 +126,17 @@ def _places(matrix: Matrix, *, same: bool) -> tuple[tuple[int, ...], tuple[int, 
     return both, both
 
 
+def _bundles(
+    heads: Sequence[Matrix], left: Sequence[int], right: Sequence[int], strongest: int, style: Style
+) -> list[_Bundle]:
+    """Give each head a colour, and its arcs a place of their own in the room between two lines."""
+    shifts = (np.arange(len(heads)) - (len(heads) - 1) / 2) * _LINE_SHARE / len(heads)
+    return [
+        _bundle(head, colour, left, right, strongest, float(shift))
+        for head, colour, shift in zip(heads, style.categories, shifts, strict=False)
+    ]
+
+
 def _bundle(
     head: Matrix, colour: str, left: Sequence[int], right: Sequence[int], strongest: int, shift: float
 ) -> _Bundle:
@@ -142,7 +152,7 @@ def _bundle(
 
 
 def _draw_bundle(axes: Axes, bundle: _Bundle, widths: _Widths) -> None:
-    seen = bundle.weights >= _LEAST_SHARE * widths.largest
+    seen = bundle.weights >= _MIN_SHARE * widths.largest
     shares = bundle.weights[seen] / widths.largest
     curves = [_curve(start, end) for start, end in zip(bundle.starts[seen], bundle.ends[seen], strict=True)]
     colours = [to_rgba(bundle.colour, _opacity(share)) for share in shares]
@@ -160,7 +170,7 @@ def _opacity(share: float) -> float:
 
 
 def _name_sides(axes: Axes, names: tuple[Sequence[str], Sequence[str]], inches: float, style: Style) -> None:
-    """Write the tokens beside the arcs: left those that look, right those looked at."""
+    """Write the tokens beside the arcs: queries on the left, keys on the right."""
     count = max(map(len, names))
     axes.set(xlim=(-0.01, 1.01), ylim=(count - 0.4, -0.6))
     axes.set_axis_off()

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from regard.pictures.style import SCREEN, Drawing, Style, empty_figure
 
-_WIDEST_INCHES = 18.0
+_MAX_INCHES = 18.0
 
 
 def side_by_side(drawings: Sequence[Drawing], *, columns: int = 2, style: Style = SCREEN) -> Figure:
@@ -18,6 +18,9 @@ def side_by_side(drawings: Sequence[Drawing], *, columns: int = 2, style: Style 
             `functools.partial(overlay, photo, layer, patches, model="vit-s14")`.
         columns: How many stand beside each other; the others follow below.
         style: Colours and measures of the whole.
+
+    Returns:
+        A figure in which each drawing has a part of its own.
 
     Raises:
         ValueError: Nothing to draw, or what a drawing itself refuses.
@@ -31,9 +34,9 @@ def side_by_side(drawings: Sequence[Drawing], *, columns: int = 2, style: Style 
         max(alone[number].get_figwidth() for number in range(at, len(drawings), columns)) for at in range(columns)
     ]
     heights = [max(alone[number].get_figheight() for number in line) for line in lines]
-    shrink = min(1.0, style.width(_WIDEST_INCHES) / sum(widths))
+    shrink = min(1.0, style.width(_MAX_INCHES) / sum(widths))
     if shrink < 1 and style.width_inches is None:
-        return side_by_side(drawings, columns=columns, style=dataclasses.replace(style, width_inches=_WIDEST_INCHES))
+        return side_by_side(drawings, columns=columns, style=dataclasses.replace(style, width_inches=_MAX_INCHES))
     figure = empty_figure(style, sum(widths), sum(heights))
     parts = figure.subfigures(len(lines), columns, width_ratios=widths, height_ratios=heights, squeeze=False)
     for number, drawing in enumerate(drawings):

@@ -12,7 +12,7 @@ from regard.matrices import HeadNumbers, counted, head_names, head_numbers, posi
 from regard.pictures.lettering import POINTS_PER_INCH, wrapped
 from regard.pictures.style import SCREEN, Style, canvas, legend_below, whole
 
-_LAYER_INCHES, _HEAD_INCHES, _SMALLEST_INCHES, _LARGEST_INCHES = 0.75, 0.15, 5.0, 13.0
+_LAYER_INCHES, _HEAD_INCHES, _MIN_INCHES, _MAX_INCHES = 0.75, 0.15, 5.0, 13.0
 _HEIGHT_INCHES, _HEIGHT_SHARE = 4.2, 0.5
 _SLOT_SHARE = 0.8
 """Of the room between two layers, what its heads are spread over."""
@@ -28,15 +28,19 @@ def head_chart(
 ) -> Figure:
     """Draw the entropy or the attention distance of every head that was sent; a bar marks each layer's mean.
 
-    Of an entropy, which is averaged over the rows, the largest possible is marked: that of looking at everything alike.
+    Of an entropy, which is averaged over the rows, the largest possible is marked: that of attending to all alike.
     The chart of distances is figure 7 of Dosovitskiy et al. 2020, "An Image is Worth 16x16 Words".
 
     Args:
-        attention: An answer with that measure.
+        attention: An answer with that measure: entropies in nats, [H, Q], or distances in pixels of the network's
+            input (of texts, in positions), [H]; no H where heads were reduced.
         model: Name for the title.
         asked: What was asked for, where the title should say so: a reduction other than the mean.
         style: Colours and measures.
         on: Draw on this part of a figure (see `side_by_side`).
+
+    Returns:
+        The whole figure.
 
     Raises:
         ValueError: It holds another measure, or no layer.
@@ -44,8 +48,8 @@ def head_chart(
     if not attention.layers:
         raise ValueError("an answer without layers; expected at least one")
     numbers = [head_numbers(layer) for layer in attention.layers]
-    most = max(len(layer.values) for layer in numbers)
-    wanted = min(max(_SMALLEST_INCHES, max(_LAYER_INCHES, _HEAD_INCHES * most) * len(numbers) + 1.2), _LARGEST_INCHES)
+    max_heads = max(len(layer.values) for layer in numbers)
+    wanted = min(max(_MIN_INCHES, max(_LAYER_INCHES, _HEAD_INCHES * max_heads) * len(numbers) + 1.2), _MAX_INCHES)
     inches = style.width(wanted)
     title = wrapped(_title(attention.layers, model, asked), inches, style.text_points + 2)
     height = min(_HEIGHT_INCHES, _HEIGHT_SHARE * inches + 1.0)
@@ -80,9 +84,9 @@ def _fused(asked: AttentionRequest | None) -> str:
 def _draw_dots(axes: Axes, numbers: Sequence[HeadNumbers], inches: float, style: Style) -> None:
     """Draw each head in its own place around its layer, head 0 on the left, with its number where there is room."""
     colour = style.categories[1]
-    most = max(len(layer.heads) for layer in numbers)
+    max_heads = max(len(layer.heads) for layer in numbers)
     slot_points = (inches - 1.2) * POINTS_PER_INCH / len(numbers) * _SLOT_SHARE
-    readable = slot_points / max(most, 1) >= style.small() * 0.5 * len(str(max(most - 1, 0)))
+    readable = slot_points / max(max_heads, 1) >= style.small() * 0.5 * len(str(max(max_heads - 1, 0)))
     for place, layer in enumerate(numbers):
         spread = np.linspace(-0.5, 0.5, len(layer.values)) * _SLOT_SHARE if len(layer.values) > 1 else np.zeros(1)
         label = "a head" if layer.heads else "all heads"
@@ -100,7 +104,7 @@ def _draw_dots(axes: Axes, numbers: Sequence[HeadNumbers], inches: float, style:
             if readable:
                 above = {"xytext": (0, 4), "textcoords": "offset points", "ha": "center", "va": "bottom"}
                 axes.annotate(str(head), (x, y), color=style.ink, fontsize=style.small(), **above)  # type: ignore[arg-type]
-    if most > 1:
+    if max_heads > 1:
         means, places = [float(layer.values.mean()) for layer in numbers], np.arange(len(numbers))
         ends = places - _SLOT_SHARE / 2, places + _SLOT_SHARE / 2
         axes.hlines(means, *ends, color=style.categories[0], linewidth=2, label="mean of the layer")
@@ -111,15 +115,15 @@ def _mark_maximum(axes: Axes, attention: Attention, style: Style) -> None:
     crossing = [layer.layer for layer in attention.layers if layer.kind == "cross"]
     if not count or len(crossing) == len(attention.layers):
         return
-    most = math.log(count)
+    maximum = math.log(count)
     but = f" (not of {counted('layer', crossing)}, cross-attention)" if crossing else ""
-    label = f"possible maximum, ln {count} = {most:.2f}{but}"
-    axes.axhline(most, color=style.ink, linestyle="--", linewidth=1, label=label)
-    axes.set_ylim(top=max(most * 1.08, axes.get_ylim()[1]))
+    label = f"possible maximum, ln {count} = {maximum:.2f}{but}"
+    axes.axhline(maximum, color=style.ink, linestyle="--", linewidth=1, label=label)
+    axes.set_ylim(top=max(maximum * 1.08, axes.get_ylim()[1]))
 
 
 def _num_keys(attention: Attention) -> int:
-    """How many positions can be looked at; 0 where nobody knows."""
+    """How many positions can be attended to; 0 where nobody knows."""
     keys = attention.layers[0].keys
     if keys:
         return len(keys)

@@ -14,6 +14,10 @@ _WEBP_QUALITY = 88
 def save(figure: Figure, path: Path | str) -> None:
     """Write a figure, in the format that the suffix says.
 
+    Args:
+        figure: What to write, at its own dpi.
+        path: Ends in .png, .svg, .pdf or .webp.
+
     Raises:
         OSError: It cannot be written.
         ValueError: matplotlib knows no such format.
@@ -28,6 +32,9 @@ def to_bytes(figure: Figure, format_name: str) -> bytes:
     Args:
         figure: What to draw, at its own dpi.
         format_name: "png", "svg", "pdf" or "webp".
+
+    Returns:
+        The file's content.
 
     Raises:
         ValueError: matplotlib knows no such format.

@@ -1,4 +1,4 @@
-"""Attention over a photo: one map, a panel a head, or a panel for each patch that looks."""
+"""Attention over a photo: one map, a panel a head, or a panel for each query patch."""
 
 import numpy as np
 from matplotlib.figure import Figure, SubFigure
@@ -11,11 +11,11 @@ from regard.matrices import (
     averaged,
     is_product,
     layer_name,
-    looker,
-    looking,
     matrices,
     one_matrix,
     positions,
+    query_name,
+    query_phrase,
     rows_of,
     unit_name,
 )
@@ -50,6 +50,9 @@ def overlay(
         style: Colours and measures.
         on: Draw on this part of a figure (see `side_by_side`).
 
+    Returns:
+        The whole figure.
+
     Raises:
         ValueError: Weights and grid do not fit together.
     """
@@ -57,7 +60,7 @@ def overlay(
     query, on_grid = _maps(matrix, patches)[0]
     width, height, _ = placed(patches)
     inches = style.width(_WANTED_INCHES)
-    who = looking(query, layer, patches)
+    who = query_phrase(query, layer, patches)
     over_photo = inches - _SCALE_INCHES
     title = wrapped(f"{model} · {layer_name(layer)} · {matrix.name}: {who}", over_photo, style.text_points + 2)
     photo_inches = (inches - 1.2) * height / width
@@ -88,7 +91,20 @@ def head_grid(
 
     Each panel runs from 0 to its own largest weight, which stands in its title: heads differ by an order of magnitude.
 
-    Args and raises: as `overlay`.
+    Args:
+        photo: From `open_photo`; any resolution with the sides of the image that was sent.
+        layer: An image's: weights or a rollout, [H, Q, K], or [Q, K] where heads were reduced.
+        patches: The grid that came with it.
+        model: Name for the title.
+        asked: What was asked for, where the title should say so.
+        style: Colours and measures.
+        on: Draw on this part of a figure (see `side_by_side`).
+
+    Returns:
+        The whole figure.
+
+    Raises:
+        ValueError: Weights and grid do not fit together.
     """
     heads = [averaged(matrix, patches) for matrix in matrices(layer, positions(patches), asked)]
     one_row = len(heads[0].weights) == 1
@@ -102,7 +118,7 @@ def head_grid(
         for matrix in heads
         for query, on_grid in _maps(matrix, patches)
     ]
-    who = looking(rows_of(heads[0])[0][0], layer, patches) if one_row else "what each row looks at"
+    who = query_phrase(rows_of(heads[0])[0][0], layer, patches) if one_row else "what each row attends to"
     title = f"{model} · {layer_name(layer)} · {who}"
     return whole(draw_panels(photo, patches, panels, title, unit_name(layer, asked), style, on))
 
@@ -117,16 +133,29 @@ def query_maps(
     style: Style = SCREEN,
     on: SubFigure | None = None,
 ) -> Figure:
-    """Draw the photo with a frame around each patch that looks, then what each looks at; heads are reduced.
+    """Draw the photo with a frame around each query patch, then what each attends to; heads are reduced.
 
-    Args and raises: as `overlay`; every row is drawn.
+    Args:
+        photo: From `open_photo`; any resolution with the sides of the image that was sent.
+        layer: An image's: weights or a rollout, [H, Q, K], or [Q, K] where heads were reduced. Every row is drawn.
+        patches: The grid that came with it.
+        model: Name for the title.
+        asked: What was asked for, where the title should say so.
+        style: Colours and measures.
+        on: Draw on this part of a figure (see `side_by_side`).
+
+    Returns:
+        The whole figure.
+
+    Raises:
+        ValueError: Weights and grid do not fit together.
     """
     matrix = one_matrix(layer, positions(patches), asked)
     panels = [
         Panel(_place(query, patches), query, on_grid, *_scale_end(on_grid, layer))
         for query, on_grid in zip(matrix.queries, _grids(matrix, patches), strict=True)
     ]
-    title = f"{model} · {layer_name(layer)} · {matrix.name}: what each framed patch looks at"
+    title = f"{model} · {layer_name(layer)} · {matrix.name}: what each framed patch attends to"
     drawn_on = draw_panels(photo, patches, panels, title, unit_name(layer, asked), style, on)
     for panel in panels:
         if panel.query is not None:
@@ -135,7 +164,7 @@ def query_maps(
 
 
 def _maps(matrix: Matrix, patches: PatchGrid) -> list[tuple[int | None, NDArray[np.floating]]]:
-    """Return who looks, None for the mean of all, and at what, as [rows, cols]."""
+    """Return the query, None for the mean of all, and what it attends to, as [rows, cols]."""
     who = [query for query, _ in rows_of(matrix)]
     return list(zip(who, _grids(matrix, patches), strict=True))
 
@@ -164,6 +193,6 @@ def _scale_end(on_grid: NDArray[np.floating], layer: LayerAttention) -> tuple[fl
 
 def _place(query: int, patches: PatchGrid) -> str:
     if query < patches.prefix_tokens:
-        return looker(query, patches).removeprefix("the ")
+        return query_name(query, patches).removeprefix("the ")
     row, column = divmod(query - patches.prefix_tokens, patches.cols)
     return f"row {row}, column {column}"

@@ -15,7 +15,7 @@ from regard.tables import Table
 from regard.views import Theme
 
 _MEDIA_TYPES = {"svg": "image/svg+xml", "webp": "image/webp"}
-_MOST_CELLS = 20_000
+_MAX_CELLS = 20_000
 
 _CSS = """
 :root { color-scheme: light dark; --ink: #1a1a1a; --paper: #ffffff; --faint: #c4c4c4; }
@@ -91,7 +91,7 @@ def write_page(path: Path | str, page: Page, style: Style, theme: Theme | None =
     """Write a page, which loads nothing and may be mailed or opened from a disk.
 
     Args:
-        path: Where to.
+        path: Of the file, which should end in .html.
         page: What it shows.
         style: The picture's measures.
         theme: The only one; None for both, of which the browser shows what its user prefers, and paper the light one.
@@ -136,7 +136,7 @@ def _tables(tables: Sequence[Table]) -> str:
     cells, written = 0, list[str]()
     for table in tables:
         cells += sum(map(len, table.rows))
-        if cells > _MOST_CELLS:
+        if cells > _MAX_CELLS:
             left_out = len(tables) - len(written)
             written.append(f"<p>{left_out} of {len(tables)} tables are too large for a page: regard attend --json.</p>")
             break

@@ -1,4 +1,4 @@
-"""A photo and panels beside it, one a head or a query, each a map over the photo; `overlays` says which."""
+"""A photo and panels beside it, one a head or a query, each a map over the photo."""
 
 import math
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ class Panel:
 
     Attributes:
         title: Its name.
-        query: The position that looks; None where it has no place on the photo.
+        query: The query position; None where it has no place on the photo.
         on_grid: The numbers, [rows, cols].
         end: Where its scale ends.
         beyond: Whether there are numbers beyond.
@@ -75,8 +75,8 @@ def draw_panels(
 
 def _plan(panels: Sequence[Panel], slope: float, title: str, style: Style) -> _Plan:
     width = style.width(_WANTED_INCHES)
-    most_columns = (width - _SCALE_INCHES) / max(_least_inches(panel, style) for panel in panels)
-    lines, columns, span = _layout(len(panels), 1 / slope, max(1, int(most_columns)))
+    max_columns = (width - _SCALE_INCHES) / max(_min_inches(panel, style) for panel in panels)
+    lines, columns, span = _layout(len(panels), 1 / slope, max(1, int(max_columns)))
     panel_inches = (width - _SCALE_INCHES) / columns
     title = wrapped(title, width - 2 * _EDGE_INCHES, style.text_points + 3)
     captions = [_caption(panel, panel_inches, style) for panel in panels]
@@ -102,7 +102,7 @@ def _draw_cells(
         axes.set_title(caption, color=style.ink, fontsize=style.small(), pad=4)
 
 
-def _least_inches(panel: Panel, style: Style) -> float:
+def _min_inches(panel: Panel, style: Style) -> float:
     """How narrow a panel may become: its caption, broken once, must not reach into the next."""
     return longest_inches(_caption(panel, 0.0, style).split("\n"), style.small()) + _EDGE_INCHES
 
@@ -124,7 +124,7 @@ def _draw_scale(drawn_on: Canvas, unit: str, lines: int, style: Style, *, beyond
     style_scale(bar, style, unit)
 
 
-def _layout(panels: int, aspect: float, most_columns: int) -> tuple[int, int, int]:
+def _layout(panels: int, aspect: float, max_columns: int) -> tuple[int, int, int]:
     """Choose lines, columns and the photo's span (1 or 2 cells) so that few cells stay empty and the whole is wide."""
 
     def cost(lines: int, columns: int, span: int) -> float:
@@ -136,7 +136,7 @@ def _layout(panels: int, aspect: float, most_columns: int) -> tuple[int, int, in
         (lines, columns, span)
         for span in (1, 2)
         for lines in range(span, panels + 2)
-        for columns in range(span, min(panels + 4, most_columns) + 1)
+        for columns in range(span, min(panels + 4, max_columns) + 1)
         if 0 <= lines * columns - span * span - panels < columns
     ]
     return min(options, key=lambda option: cost(*option))

@@ -1,4 +1,4 @@
-"""A photo and the map that lies over it: opened, placed, drawn on axes; `overlays` makes pictures of these."""
+"""A photo and the map that lies over it: opened, placed, drawn on axes."""
 
 import io
 
@@ -13,13 +13,20 @@ from PIL import Image, ImageEnhance, ImageOps
 from regard.attention import Box, PatchGrid
 from regard.matrices import positions
 from regard.pictures.style import heat_colours
+from regard.sources import DAMAGED_IMAGE
 
 _SHOWN_PIXELS = 1024
-_SMALLEST_SCALE = 1e-9
+_MIN_SCALE = 1e-9
 
 
 def open_photo(data: bytes) -> Image.Image:
-    """Decode a JPEG, PNG or WebP file as people see it: RGB, turned by its EXIF orientation.
+    """Decode a JPEG, PNG or WebP file as people see it.
+
+    Args:
+        data: The file's bytes.
+
+    Returns:
+        RGB, turned by its EXIF orientation.
 
     Raises:
         ValueError: These bytes are no such image.
@@ -30,7 +37,7 @@ def open_photo(data: bytes) -> Image.Image:
             if upright.mode.startswith("I"):  # 16-bit grey, which convert would clip to white
                 upright = Image.fromarray((np.asarray(upright, dtype=np.uint32) >> 8).clip(0, 255).astype(np.uint8))
             return upright.convert("RGB")
-    except (OSError, Image.DecompressionBombError) as error:
+    except (*DAMAGED_IMAGE, Image.DecompressionBombError) as error:
         raise ValueError(f"not a readable image: {error}") from error
 
 
@@ -42,7 +49,7 @@ def patch_map(weights: NDArray[np.floating], patches: PatchGrid) -> NDArray[np.f
         patches: The grid of the same image.
 
     Returns:
-        [rows, cols].
+        [rows, cols], of the same float type.
 
     Raises:
         ValueError: The row does not have as many weights as there are positions.
@@ -94,7 +101,7 @@ def draw_heat(
     heat = axes.imshow(
         np.minimum(on_grid, end),  # what lies beyond would else spread while it is smoothed
         cmap=heat_colours(),
-        norm=Normalize(0, max(end, _SMALLEST_SCALE)),
+        norm=Normalize(0, max(end, _MIN_SCALE)),
         interpolation="bicubic",
         interpolation_stage="data",
         extent=(box.left, box.right, box.bottom, box.top),
@@ -106,7 +113,7 @@ def draw_heat(
 
 
 def frame_patch(axes: Axes, query: int, patches: PatchGrid) -> None:
-    """Frame the patch that looks, white on a dark rim; a prefix token has no place."""
+    """Frame the query patch, white on a dark rim; a prefix token has no place."""
     if query < patches.prefix_tokens:
         return
     _, _, box = placed(patches)

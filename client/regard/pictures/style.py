@@ -66,20 +66,22 @@ class Style:
         return _OKABE_ITO[self.theme]
 
     def width(self, wanted_inches: float) -> float:
-        """Return the width that is set, else the one that the picture wants."""
+        """Return the width in inches that is set, else the one that the picture wants."""
         return wanted_inches if self.width_inches is None else self.width_inches
 
     def at_most(self, wanted_inches: float) -> float:
-        """Return the width that the picture wants, or the one that is set where that is less."""
+        """Return the width in inches that the picture wants, or the one that is set where that is less."""
         return min(wanted_inches, self.width(wanted_inches))
 
     def small(self) -> float:
-        """Return the size of the smallest type."""
+        """Return the size of the smallest type in points."""
         return max(SMALLEST_POINTS, self.text_points - 1)
 
 
 SCREEN = Style()
+"""Dark, as wide as the picture needs, 150 dpi."""
 PRINT = Style("light", PRINT_WIDTH_CM / CM_PER_INCH, 8.0, 300)
+"""Light, 17 cm wide, 300 dpi."""
 
 Canvas = Figure | SubFigure
 Drawing = Callable[..., Figure]
@@ -92,10 +94,10 @@ def make_style(
     """Return the style of a screen (dark, as wide as the picture needs, 150 dpi) or of print (light, 17 cm, 300 dpi).
 
     Args:
-        size: Which of them.
-        theme: Instead of its own.
-        width_cm: Likewise.
-        dpi: Likewise.
+        size: "screen" or "print".
+        theme: "dark" or "light", instead of the size's own.
+        width_cm: Of the whole picture in centimetres, instead of the size's own.
+        dpi: Dots per inch, instead of the size's own.
     """
     base = SCREEN if size == "screen" else PRINT
     width = base.width_inches if width_cm is None else width_cm / CM_PER_INCH

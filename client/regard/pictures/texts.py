@@ -1,4 +1,4 @@
-"""Attention between tokens as matrices: rows look at columns, one head or all of them."""
+"""Attention between tokens as matrices: rows attend to columns, one head or all of them."""
 
 import math
 from collections.abc import Sequence
@@ -18,9 +18,9 @@ from regard.pictures.style import SCREEN, Style, canvas, style_scale, whole
 
 _CELL_INCHES = 0.28
 # The longest edge of a text's matrix; above it, cells shrink and not every token is named.
-_LARGEST_INCHES, _SMALLEST_INCHES = 20.0, 2.5
+_MAX_INCHES, _MIN_INCHES = 20.0, 2.5
 _SCALE_INCHES, _BAR_INCHES = 1.1, 0.12
-_SMALLEST_SCALE = 1e-9
+_MIN_SCALE = 1e-9
 _PANEL_INCHES = 2.6
 
 
@@ -34,26 +34,29 @@ def token_heatmap(
     style: Style = SCREEN,
     on: SubFigure | None = None,
 ) -> Figure:
-    """Draw who looks at whom in a text: one panel, rows are queries, columns are keys.
+    """Draw who attends to whom in a text: one panel, rows are queries, columns are keys.
 
     Colours follow the square root of the weight, so that weak links stay visible beside strong ones. What cannot be
-    looked at, and what was not sent, stays empty.
+    attended to, and what was not sent, stays empty.
 
     Args:
         layer: A text's weights or rollout: [H, Q, K], of which the heads' mean is drawn, or [Q, K].
         tokens: All tokens of the text.
         model: Name for the title.
-        key_tokens: Those that are looked at, where they are others: in cross-attention.
+        key_tokens: Those that are attended to, where they are others: in cross-attention.
         asked: What was asked for, where the title should say so: a reduction other than the mean, value weighting.
         style: Colours and measures.
         on: Draw on this part of a figure (see `side_by_side`).
 
+    Returns:
+        The whole figure.
+
     Raises:
         ValueError: Weights and tokens do not fit together.
     """
-    looked_at = tokens if key_tokens is None else key_tokens
-    matrix = one_matrix(layer, len(looked_at), asked)
-    rows, columns = words(tokens, matrix.queries), words(looked_at, matrix.keys)
+    attended = tokens if key_tokens is None else key_tokens
+    matrix = one_matrix(layer, len(attended), asked)
+    rows, columns = words(tokens, matrix.queries), words(attended, matrix.keys)
     width, height, label_inches = _matrix_inches(rows, columns, style)
     full = style.at_most(width + label_inches + _SCALE_INCHES)
     title = wrapped(f"{model} · {layer_name(layer)} · {matrix.name}", full, style.text_points + 3)
@@ -63,8 +66,8 @@ def token_heatmap(
     heat = _draw_matrix(axes, matrix, layer, style, _largest([matrix]))
     _name_columns(axes, columns, width, style)
     _name_rows(axes, rows, height, style)
-    axes.set_xlabel("looked at (keys)", color=style.ink, fontsize=style.text_points)
-    axes.set_ylabel("looking (queries)", color=style.ink, fontsize=style.text_points)
+    axes.set_xlabel("attended to (keys)", color=style.ink, fontsize=style.text_points)
+    axes.set_ylabel("attending (queries)", color=style.ink, fontsize=style.text_points)
     drawn_on.suptitle(title, color=style.ink, fontsize=style.text_points + 3)
     bar = drawn_on.colorbar(heat, ax=axes, pad=0.02, aspect=height / _BAR_INCHES)
     style_scale(bar, style, unit_name(layer, asked))
@@ -83,17 +86,30 @@ def token_heads(
 ) -> Figure:
     """Draw a small matrix for each head of a layer, all with one scale, so that heads can be compared.
 
-    Args and raises: as `token_heatmap`; every head is drawn.
+    Args:
+        layer: A text's weights or rollout: [H, Q, K], of which every head is drawn, or [Q, K].
+        tokens: All tokens of the text.
+        model: Name for the title.
+        key_tokens: Those that are attended to, where they are others: in cross-attention.
+        asked: What was asked for, where the scale should say so: value weighting.
+        style: Colours and measures.
+        on: Draw on this part of a figure (see `side_by_side`).
+
+    Returns:
+        The whole figure.
+
+    Raises:
+        ValueError: Weights and tokens do not fit together.
     """
-    looked_at = tokens if key_tokens is None else key_tokens
-    heads = matrices(layer, len(looked_at), asked)
-    rows, columns = words(tokens, heads[0].queries), words(looked_at, heads[0].keys)
+    attended = tokens if key_tokens is None else key_tokens
+    heads = matrices(layer, len(attended), asked)
+    rows, columns = words(tokens, heads[0].queries), words(attended, heads[0].keys)
     across, down = _grid(len(heads))
     margin = longest_inches(rows, style.small()) + 0.3
     full = style.at_most(across * min(_PANEL_INCHES, 0.9 + 0.11 * len(columns)) + margin + _SCALE_INCHES)
     panel = (full - margin - _SCALE_INCHES) / across
     panel_height = min(panel * len(rows) / len(columns), 2 * panel)
-    title = wrapped(f"{model} · {layer_name(layer)} · rows look at columns", full, style.text_points + 3)
+    title = wrapped(f"{model} · {layer_name(layer)} · rows attend to columns", full, style.text_points + 3)
     below = longest_inches(columns, style.small()) + 0.3
     drawn_on = canvas(style, on, full, down * (panel_height + 0.3) + below + 0.4 + title.count("\n") * 0.2)
     largest = _largest(heads)
@@ -111,9 +127,9 @@ def token_heads(
 def _matrix_inches(rows: Sequence[str], columns: Sequence[str], style: Style) -> tuple[float, float, float]:
     """Return width and height of the cells together, and the room that the rows' names take."""
     label_inches = longest_inches(rows, style.text_points) + 0.3
-    room = style.width(_LARGEST_INCHES + label_inches + _SCALE_INCHES) - label_inches - _SCALE_INCHES
-    cell = min(_CELL_INCHES, room / len(columns), _LARGEST_INCHES / len(rows))
-    width = min(max(_SMALLEST_INCHES, cell * len(columns)), room)
+    room = style.width(_MAX_INCHES + label_inches + _SCALE_INCHES) - label_inches - _SCALE_INCHES
+    cell = min(_CELL_INCHES, room / len(columns), _MAX_INCHES / len(rows))
+    width = min(max(_MIN_INCHES, cell * len(columns)), room)
     return width, max(1.0, width * len(rows) / len(columns)), label_inches
 
 
@@ -129,7 +145,7 @@ def _grid(count: int) -> tuple[int, int]:
 
 
 def _largest(heads: Sequence[Matrix]) -> float:
-    return max(_SMALLEST_SCALE, *(float(np.nanmax(head.weights)) for head in heads))
+    return max(_MIN_SCALE, *(float(np.nanmax(head.weights)) for head in heads))
 
 
 def _draw_matrix(axes: Axes, matrix: Matrix, layer: LayerAttention, style: Style, largest: float) -> ScalarMappable:

@@ -1,4 +1,4 @@
-"""What the page asks, and the one call to the regard server that answers it; app.py hands each request through here."""
+"""What the page asks, and the one call to the regard server that answers it."""
 
 import json
 from collections.abc import Mapping
@@ -8,13 +8,14 @@ from typing import Any
 from regard.aio import AsyncClient
 from regard.answers import Classification, Embedding, Label, Timings
 from regard.attention import Attention, AttentionRequest
+from regard.errors import InvalidCall
 from regard.explorer.photos import PhotoStore
-from regard.explorer.problems import invalid, photo_gone
-from regard.views import Shown
+from regard.explorer.problems import Problem, invalid, photo_gone
+from regard.views import AttentionResult
 
 # What is a share of 1, which float16 holds well.
 _SHARES = ("weights", "rollout", "contribution_rollout")
-_MOST = 2**31  # as protobuf's int32
+_MAX_NUMBER = 2**31  # as protobuf's int32
 _TYPES: dict[str, tuple[type, str]] = {
     "model": (str, "a text"),
     "version": (str, "a text"),
@@ -29,7 +30,7 @@ _TYPES: dict[str, tuple[type, str]] = {
 
 
 @dataclass(frozen=True)
-class Question:
+class PageRequest:
     """One request of the page.
 
     Attributes:
@@ -50,7 +51,7 @@ class Question:
 
 
 @dataclass(frozen=True)
-class Reply:
+class PageResponse:
     """What the server answered.
 
     Attributes:
@@ -70,8 +71,8 @@ class Reply:
     timings: Timings | None
 
 
-def read_question(body: bytes, photos: PhotoStore) -> Question:
-    """Read a question from JSON.
+def read_request(body: bytes, photos: PhotoStore) -> PageRequest:
+    """Read a request from JSON.
 
     Raises:
         Problem: It names a field that does not exist or a value that is none, or a photo that is not kept.
@@ -82,7 +83,7 @@ def read_question(body: bytes, photos: PhotoStore) -> Question:
     image = photos.get(fields["photo"]) if "photo" in fields else None
     if "photo" in fields and image is None:
         raise photo_gone()
-    return Question(
+    return PageRequest(
         model=fields.get("model", ""),
         version=fields.get("version", ""),
         image=image,
@@ -92,26 +93,26 @@ def read_question(body: bytes, photos: PhotoStore) -> Question:
     )
 
 
-async def ask(client: AsyncClient, question: Question) -> Reply:
-    """Ask once; labels come along where the model classifies, and a model that gives no answer shows its attention.
+async def ask(client: AsyncClient, asked: PageRequest) -> PageResponse:
+    """Ask once; labels come along where the model classifies, and of a model that can do neither, its attention alone.
 
     Raises:
         RegardError: As the server refuses.
     """
-    model = await client.model(question.model, question.version)
+    model = await client.model(asked.model, asked.version)
     given: dict[str, Any] = {
-        "image": question.image,
-        "text": question.text,
-        "model": question.model,
-        "version": question.version,
-        "truncate": question.truncate,
-        "attention": question.attention,
+        "image": asked.image,
+        "text": asked.text,
+        "model": asked.model,
+        "version": asked.version,
+        "truncate": asked.truncate,
+        "attention": asked.attention,
     }
     if not (model.can_classify or model.can_embed):
-        shown = Shown.join(model, [part async for part in client.attend(**given)])
-        return Reply(shown.model, shown.version, (), shown.truncated, shown.attention, timings=None)
+        result = AttentionResult.join(model, [part async for part in client.attend(**given)])
+        return PageResponse(result.model, result.version, (), result.truncated, result.attention, timings=None)
     answer: Classification | Embedding = await (client.classify if model.can_classify else client.embed)(**given)
-    return Reply(
+    return PageResponse(
         model=answer.model,
         version=answer.version,
         labels=answer.labels if isinstance(answer, Classification) else (),
@@ -140,7 +141,7 @@ def _read_fields(body: bytes) -> Mapping[str, Any]:
 
 def _fits(value: Any, kind: type) -> bool:
     if kind is list:
-        return isinstance(value, list) and all(type(item) is int and abs(item) < _MOST for item in value)
+        return isinstance(value, list) and all(type(item) is int and abs(item) < _MAX_NUMBER for item in value)
     return isinstance(value, kind)
 
 
@@ -155,5 +156,5 @@ def _read_attention(fields: Mapping[str, Any]) -> AttentionRequest:
             measure=measure,
             dtype="float16" if measure in _SHARES else "float32",
         )
-    except ValueError as error:
-        raise invalid("attention", str(error), "one of these") from error
+    except InvalidCall as error:
+        raise Problem(400, error.code.name, error.message) from error

@@ -1,7 +1,7 @@
-"""How an answer travels to the page: a description in JSON, then the numbers as they are; app.py sends it.
+"""How an answer travels to the page: a description in JSON, then the numbers as they are.
 
 4 bytes: the length of the JSON, little-endian; the JSON, with spaces up to a multiple of 4; each layer's numbers, row
-by row, little-endian, at its offset counted from the end of the JSON (a multiple of 4). static/wire.js reads it.
+by row, little-endian, at its offset counted from the end of the JSON (a multiple of 4).
 """
 
 import dataclasses
@@ -13,22 +13,22 @@ import numpy as np
 
 from regard.answers import Model
 from regard.attention import LayerAttention
-from regard.explorer.questions import Reply
+from regard.explorer.requests import PageResponse
 from regard.sources import can_do
 
 MEDIA_TYPE = "application/octet-stream"
 
 
-def encode(reply: Reply) -> bytes:
+def encode(response: PageResponse) -> bytes:
     """Write an answer."""
     layers, parts, offset = [], [], 0
-    for layer in reply.attention.layers:
+    for layer in response.attention.layers:
         numbers = np.ascontiguousarray(layer.weights, layer.weights.dtype.newbyteorder("<")).tobytes()
         numbers += bytes(-len(numbers) % 4)
         layers.append(_describe(layer, offset))
         parts.append(numbers)
         offset += len(numbers)
-    head = json.dumps({**_about(reply), "layers": layers}, ensure_ascii=False).encode()
+    head = json.dumps({**_about(response), "layers": layers}, ensure_ascii=False).encode()
     head += b" " * (-len(head) % 4)
     return b"".join([struct.pack("<I", len(head)), head, *parts])
 
@@ -51,14 +51,14 @@ def describe_model(model: Model) -> dict[str, Any]:
     }
 
 
-def _about(reply: Reply) -> dict[str, Any]:
-    tokens, patches = reply.attention.tokens, reply.attention.patches
+def _about(response: PageResponse) -> dict[str, Any]:
+    tokens, patches = response.attention.tokens, response.attention.patches
     return {
-        "model": reply.model,
-        "version": reply.version,
-        "labels": [dataclasses.asdict(label) for label in reply.labels],
-        "truncated": reply.truncated,
-        "timings": reply.timings and dataclasses.asdict(reply.timings),
+        "model": response.model,
+        "version": response.version,
+        "labels": [dataclasses.asdict(label) for label in response.labels],
+        "truncated": response.truncated,
+        "timings": response.timings and dataclasses.asdict(response.timings),
         "tokens": tokens and [dataclasses.asdict(token) for token in tokens],
         "patches": patches and dataclasses.asdict(patches),
     }
