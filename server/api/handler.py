@@ -111,7 +111,7 @@ class RpcHandler:
         Raises:
             ServerError: As it came, or InternalFault for anything else.
         """
-        code, message = grpc.StatusCode.OK, ""
+        code, message = "OK", ""
         self._metrics.received.labels(context.method).inc()
         self._in_flight += 1
         self._idle.clear()
@@ -121,19 +121,19 @@ class RpcHandler:
                 self._admit(context)
                 return await handle(context)
             except ServerError as error:
-                code, message = error.code, str(error)
+                code, message = error.code.name, str(error)
                 if isinstance(error, TooBusy):
                     self._metrics.refused.labels(error.reason).inc()
                 raise
             except asyncio.CancelledError:
-                code = grpc.StatusCode.CANCELLED
+                code = "CANCELLED"
                 raise
             except Exception as error:
                 _log.exception("%s failed, request %s", context.method, context.request_id)
-                code = InternalFault.code
+                code = InternalFault.code.name
                 raise InternalFault from error
             finally:
-                self._end(context, code.name, message)
+                self._end(context, code, message)
 
     def _admit(self, context: RpcContext) -> None:
         """Refuse before any work; requests that are being decoded count as waiting, since they hold memory too."""

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,11 +28,12 @@ from server.engine.device import Device, Lanes
 from server.engine.prepacked_weights import give_back_memory, packed
 from server.engine.session import Graph, make_options
 from server.errors import StartError
-from server.repository.settings import AttentionForm
 
 Array = NDArray[Any]
 
 _log = logging.getLogger(__name__)
+
+AttentionForm = Literal["auto", "fused", "lowered"]
 
 # Above this, an attention run gives its memory back: for ViT-S/14 at 518 pixels 310 MB are left instead of 1402, and
 # the run takes as long (0.56 s).

@@ -7,8 +7,9 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from server.engine.engine import AttentionForm
+
 SETTINGS_FILE = "config.toml"
-AttentionForm = Literal["auto", "fused", "lowered"]
 
 
 class SettingsError(ValueError):

@@ -65,7 +65,7 @@ class Scheduler:
         self._metrics = metrics
         self._dispatcher = Dispatcher(limits, instances, delay_seconds, self._finish_soon, self._expire_soon)
         self._soon: asyncio.Handle | None = None
-        self._quantile = LatencyQuantile(admission.seconds)
+        self.quantile = LatencyQuantile(admission.seconds)
         self._refusing = False
 
     def start(self) -> None:
@@ -167,7 +167,7 @@ class Scheduler:
             if item.arrived + seconds >= item.expires:
                 left = max(item.expires - item.arrived, 0.0)
                 raise DeadlinePassed(f"the deadline is {left:.3f} s away and an answer takes {seconds:.3f} s")
-        if seconds * self._quantile.factor > self._admission.seconds and len(self._dispatcher):
+        if seconds * self.quantile.factor > self._admission.seconds and len(self._dispatcher):
             self._refuse(f"an answer would take about {seconds:.1f} s (the server's --max-queue-seconds)", "seconds")
         return seconds
 
@@ -211,7 +211,7 @@ class Scheduler:
         seconds = compute_ns / 1e9 * item.rows / load.rows
         item.charge(seconds)
         self._metrics.client_seconds.labels(item.context.caller.name).inc(seconds)
-        self._quantile.learn(item.estimate_seconds, time.monotonic() - item.arrived)
+        self.quantile.learn(item.estimate_seconds, time.monotonic() - item.arrived)
         result.queue_ns = max(round(batch.started * 1e9) - arrived_ns, 0)
         result.compute_ns, result.batch_size = compute_ns, load.rows
 

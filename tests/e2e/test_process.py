@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import regard
+from server.healthcheck import flags_of
 from tests.e2e.conftest import CLOTHING, ROOT, StartProcess, environment, run_server
 
 
@@ -97,3 +98,26 @@ def test_the_healthcheck_of_the_container_follows_the_server(start_process: Star
         server.stop()
     gone = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=False)
     assert (gone.returncode, gone.stderr) == (1, "not serving: UNAVAILABLE\n")
+
+
+def test_the_healthcheck_takes_the_servers_flags(start_process: StartProcess) -> None:
+    """A server that was told its port by a flag, not by the environment."""
+    command = [sys.executable, "-m", "server.healthcheck", "--listen"]
+    with start_process() as server:
+        found = subprocess.run([*command, server.address], cwd=ROOT, env=environment(), check=False)
+        other = subprocess.run([*command, "127.0.0.1:1"], cwd=ROOT, env=environment(), capture_output=True, check=False)
+        assert (found.returncode, other.returncode) == (0, 1)
+
+
+def test_in_a_container_the_healthcheck_finds_the_servers_flags(tmp_path: Path) -> None:
+    """The process with the id 1 is the server there, started either way; any other process has none."""
+    line = tmp_path / "cmdline"
+
+    def flags(*arguments: str) -> list[str]:
+        line.write_bytes("".join(f"{argument}\0" for argument in arguments).encode())
+        return flags_of(line)
+
+    assert flags("python", "-m", "server", "--listen", "[::]:9") == ["--listen", "[::]:9"]
+    assert flags("/opt/python3", "/opt/bin/regard", "serve", "--listen", "0.0.0.0:9") == ["--listen", "0.0.0.0:9"]
+    assert flags("/sbin/init", "--listen", "x") == []
+    assert flags_of(tmp_path / "absent") == []

@@ -1,5 +1,4 @@
 import asyncio
-import urllib.request
 from pathlib import Path
 from typing import Any, cast
 
@@ -7,38 +6,14 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
-from prometheus_client.parser import text_string_to_metric_families
 
 from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as pb
 from server.errors import StartError
+from tests.server.asking import get, samples
 from tests.server.conftest import Running, Serve
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
-
-
-async def get(running: Running, path: str) -> tuple[int, str]:
-    """Status and body of a page beside the metrics."""
-
-    def fetch() -> tuple[int, str]:
-        try:
-            with urllib.request.urlopen(f"http://{running.started.metrics_address}{path}", timeout=10) as page:
-                return page.status, page.read().decode()
-        except urllib.error.HTTPError as error:
-            with error:
-                return error.code, error.read().decode()
-
-    return await asyncio.to_thread(fetch)
-
-
-async def samples(running: Running) -> dict[tuple[str, ...], float]:
-    """Every sample of /metrics, by name and label values, these in alphabetical order of the labels."""
-    _, text = await get(running, "/metrics")
-    return {
-        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    }
 
 
 async def test_metrics_tell_what_was_asked_and_what_it_cost(running: Running) -> None:
@@ -151,3 +126,22 @@ async def test_a_folder_without_models_stops_the_start(start: Serve, tmp_path: P
     with pytest.raises(StartError, match="holds no artifact"):
         async with start(models=tmp_path):
             pass
+
+
+async def test_metrics_are_served_on_ipv6(start: Serve) -> None:
+    """[::1]:0 takes a free port there, and the address that is told can be asked."""
+    async with start(metrics="[::1]:0") as running:
+        assert running.started.metrics_address.startswith("[::1]:")
+        assert (await get(running, "/readyz"))[0] == 200
+
+
+@pytest.mark.parametrize("method", ["Predict", "Attend"])
+async def test_bytes_that_are_no_message_are_the_callers_fault(running: Running, method: str) -> None:
+    """INVALID_ARGUMENT, for one response and for a stream of them alike."""
+    path = f"/regard.v1.RegardService/{method}"
+    call: Any = running.channel.unary_stream(path) if method == "Attend" else running.channel.unary_unary(path)
+    with pytest.raises(grpc.aio.AioRpcError) as refused:
+        answer = call(b"\xff\xff")
+        await (answer.read() if method == "Attend" else answer)
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "the bytes are no message of this method" in (refused.value.details() or "")

@@ -55,7 +55,7 @@ def write_tensor(array: Array, message: pb.Tensor | None = None) -> pb.Tensor:
 
 
 def read_tensor(field: str, tensor: pb.Tensor) -> Array:
-    """Turn a message into a read-only array that shares the message's bytes.
+    """Turn a message into an array, which shares the message's bytes but for BOOL.
 
     Raises:
         InvalidInput: An unknown dtype, an impossible shape, or data of another size than they say.
@@ -70,6 +70,8 @@ def read_tensor(field: str, tensor: pb.Tensor) -> Array:
     if len(tensor.data) != expected_bytes:
         expected = f"{expected_bytes} bytes for {dtype.name} {list(shape)}"
         raise InvalidInput(f"{field}.data", f"{len(tensor.data)} bytes", expected)
+    if dtype == np.bool_:  # any byte but 0 is true, and 1 in memory
+        return np.frombuffer(tensor.data, dtype=np.uint8).astype(np.bool_).reshape(shape)
     return np.frombuffer(tensor.data, dtype=dtype).reshape(shape)
 
 

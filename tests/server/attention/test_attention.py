@@ -436,3 +436,24 @@ def test_predict_keeps_the_batch_axis() -> None:
     assert list(layer.weights.shape) == [2, LENGTH, LENGTH]
     (layer,) = write_attention(plan(measure=ROLLOUT), FETCHED, batched=True)
     assert (list(layer.axes), list(layer.covered_layers), layer.layer) == (["batch", "query", "key"], [0, 1], 1)
+
+
+@pytest.mark.parametrize(("field", "axis"), [("rows", "query_axis"), ("keys", "key_axis")])
+def test_negative_positions_are_refused_where_layers_differ_in_length(field: str, axis: str) -> None:
+    """An encoder of 6 positions and a decoder of 3: the last of both is not one number."""
+    decoder = CONTRACT.attention[1].model_copy(update={axis: "target"})
+    both = CONTRACT.model_copy(update={"attention": (CONTRACT.attention[0], decoder)})
+    sizes = {"seq_len": LENGTH, "target": 3}
+
+    def choose(*places: int, layers: tuple[int, ...] = ()) -> AttentionPlan:
+        chosen: dict[str, Any] = {field: places}
+        message = pb.AttentionRequest(layers=layers, **chosen)
+        return plan_for(message, both, sizes=sizes, positions=LENGTH)
+
+    with pytest.raises(InvalidInput, match=rf"attention.{field}: -1; expected {field} counted from 0: .* have 3 or 6"):
+        choose(-1)
+    with pytest.raises(InvalidInput, match=rf"attention.{field}: 3; expected from -3 to 2"):
+        choose(3)
+    assert (choose(2).queries if field == "rows" else choose(2).keys) == (2,)
+    last = choose(-1, layers=(1,))
+    assert (last.queries if field == "rows" else last.keys) == (2,)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from server.auth.clients import ANYONE, Authenticator
+from server.auth.clients import ANYONE, Authenticator, Client
 from server.errors import PermissionDenied, StartError, Unauthenticated
 
 OLD, NEW, OTHER = "an-old-token-of-alice", "a-new-token-of-alice", "the-token-of-the-operator"
@@ -76,6 +76,15 @@ def test_each_may_do_what_the_file_says(file: Path) -> None:
         authenticator.check(alice, "LoadModel")
     with pytest.raises(PermissionDenied, match="RepositoryModelLoad: management is off on this address"):
         Authenticator(file, manage=False).check(operator, "RepositoryModelLoad")
+
+
+def test_who_may_not_infer_is_refused_every_method_that_computes_or_describes() -> None:
+    """A client that only manages."""
+    authenticator = Authenticator(None, manage=True)
+    for method in ("Predict", "ModelInfer", "GetModel", "ModelStatistics"):
+        with pytest.raises(PermissionDenied, match=f"{method}: keeper may not; expected a client with 'infer'"):
+            authenticator.check(Client("keeper", ("manage",)), method)
+    authenticator.check(Client("keeper", ("manage",)), "LoadModel")
 
 
 def test_without_a_file_anyone_may_do_everything_that_is_offered() -> None:

@@ -173,3 +173,45 @@ async def test_the_answer_used_longest_ago_makes_room(scheduler: Scheduler, grap
     for value in (2, 3, 2, 4, 2, 3):
         await cache.compute(make_item(graph, value))
     assert graph.batches == [[2], [3], [4], [3]]
+
+
+async def test_who_asks_as_the_last_waiter_leaves_is_answered(scheduler: Scheduler, graph: GatedGraph) -> None:
+    """The request that was called off is not there to be joined any more, not even for a turn of the event loop."""
+    first = await occupy(scheduler, graph)
+    cache = make_cache(scheduler)
+    leaving = asyncio.create_task(cache.compute(make_item(graph, 2)))
+    await start()
+    leaving.cancel()
+    joining = asyncio.create_task(cache.compute(make_item(graph, 2)))
+    await asyncio.gather(leaving, return_exceptions=True)
+    await start()
+    graph.gate.set()
+    await first
+    async with asyncio.timeout(30):
+        assert value_of(await joining) == 8.0
+
+
+async def test_another_graph_of_the_same_model_gives_its_own_answer(scheduler: Scheduler) -> None:
+    """A model that was loaded again answers by its new weights."""
+    before, after = GatedGraph(), GatedGraph()
+    cache = make_cache(scheduler)
+    for graph in (before, after):
+        graph.gate.set()
+        await cache.compute(make_item(graph, 2))
+    assert (before.batches, after.batches) == ([[2]], [[2]])
+
+
+async def test_what_is_kept_does_not_hold_the_batch_that_it_was_part_of(
+    scheduler: Scheduler, graph: GatedGraph
+) -> None:
+    """Two callers shared a run; each kept answer has memory of its own, for attention as well."""
+    first = await occupy(scheduler, graph)
+    cache = make_cache(scheduler)
+    shared = [asyncio.create_task(cache.compute(make_item(graph, value))) for value in (2, 3)]
+    await start()
+    graph.gate.set()
+    await asyncio.gather(first, *shared)
+    assert graph.batches == [[1], [2, 3]]
+    kept = (await cache.compute(make_item(graph, 2))).outputs["embedding"]
+    assert kept.base is None
+    assert kept.flags.owndata

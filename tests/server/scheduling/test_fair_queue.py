@@ -4,6 +4,7 @@ import itertools
 from collections.abc import Sequence
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -219,3 +220,64 @@ def test_rows_and_bytes_are_accounted_for_exactly(arrivals: list[tuple[int, int,
     while queue.take():
         pass
     assert (len(queue), queue.rows, queue.held_bytes, queue.backlog_seconds()) == (0, 0, 0, 0.0)
+
+
+def test_an_urgent_request_goes_first_whatever_its_graph_has_had() -> None:
+    """Fair shares hold among equals: its graph has had an hour of the engine, and the other's has had nothing."""
+    had, fresh = EchoGraph(COST), EchoGraph(COST)
+    queue = fill(make_waiting(8, graph=had))
+    queue.learn(queue.take(), 3600.0, whole=True)
+    queue.add(make_waiting(8, graph=fresh, priority=2))
+    queue.add(make_waiting(8, graph=had, priority=1))
+    assert [queue.take()[0].graph is had for _ in range(2)] == [True, False]
+
+
+def test_more_urgent_requests_share_a_batch_before_nearer_lengths() -> None:
+    """Room for two: the urgent one of 30 tokens, not the other of exactly the same length."""
+    head, near, urgent = make_waiting(20, priority=1), make_waiting(20, priority=3), make_waiting(30, priority=1)
+    assert choose_companions(head, [near, urgent], LIMITS, share=2) == [urgent]
+
+
+def test_padding_counts_for_a_batchs_tokens() -> None:
+    """10 and 60 tokens make 120 with padding: a limit of 119 keeps them apart, though 70 are real."""
+    load = Load.of([make_waiting(10), make_waiting(60)])
+    assert load.fits(BatchLimits(8, 120, 10**9))
+    assert not load.fits(BatchLimits(8, 119, 10**9))
+    assert Load.of([make_waiting(1, rows=8)]).fits(BatchLimits(8, 8, 10**9))
+    assert not Load.of([make_waiting(1, rows=9)]).fits(BatchLimits(8, 9, 10**9))
+
+
+def test_what_is_less_urgent_is_not_waited_for() -> None:
+    """A hundred rows of priority 3 say nothing about the wait of priority 2; those of 1 and 2 do."""
+    queue = fill(*(make_waiting(16, priority=3, arrived=index) for index in range(100)))
+    new = make_waiting(16, priority=2, arrived=200.0)
+    assert queue.wait_seconds(new, new.order) == 0.0
+    queue.add(make_waiting(16, priority=1))
+    queue.add(make_waiting(16, priority=2))
+    rows_seconds = COST.rows_seconds(2, 16)
+    assert queue.wait_seconds(new, new.order) == pytest.approx(rows_seconds * 1.03)
+    assert queue.wait_seconds(new, new.order, exactly=True) == pytest.approx(rows_seconds)
+    assert queue.backlog_seconds() == pytest.approx(COST.rows_seconds(102, 16) * 1.03)
+
+
+def test_another_graph_is_waited_for_no_longer_than_ones_own() -> None:
+    """Fair shares: a second ahead in its own graph makes at most a second of the other's."""
+    other = EchoGraph(COST)
+    queue = fill(make_waiting(16), *(make_waiting(60, graph=other, arrived=index) for index in range(50)))
+    new = make_waiting(16, arrived=100.0)
+    own_seconds = COST.rows_seconds(1, 16) * 1.03
+    assert queue.wait_seconds(new, new.order) == pytest.approx(2 * own_seconds)
+
+
+@given(st.lists(st.tuples(st.integers(1, 3), st.integers(0, 9), st.integers(1, 64)), min_size=1, max_size=12))
+def test_the_next_batch_begins_with_whoever_is_first_by_priority_due_and_arrival(
+    waiting: list[tuple[int, int, int]],
+) -> None:
+    """Of one graph, told by sorting what waits here, not by the queue."""
+    items = [
+        make_waiting(length, priority=priority, due=due, arrived=index)
+        for index, (priority, due, length) in enumerate(waiting)
+    ]
+    queue = fill(*items, limits=BatchLimits(1, 10**6, 10**9))
+    ranked = sorted(range(len(items)), key=lambda index: (waiting[index][0], waiting[index][1], index))
+    assert [queue.take() for _ in items] == [[items[index]] for index in ranked]

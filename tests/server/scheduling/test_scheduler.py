@@ -279,3 +279,18 @@ def test_short_waits_teach_the_quantile_nothing() -> None:
     for _ in range(1000):
         quantile.learn(0.001, 0.003)
     assert quantile.factor == 1.0
+
+
+async def test_what_has_turned_out_slower_than_estimated_is_refused_earlier(graph: GatedGraph) -> None:
+    """An estimate of 0.6 of the limit is let in; where answers take twice as long as estimated, it is not."""
+    slow = GatedGraph(CostModel(run_seconds=0.0, token_seconds=0.1))
+    async with scheduling(seconds=1.0) as scheduler:
+        first = await occupy(scheduler, slow)
+        waiting = await queue(scheduler, slow, 2)
+        scheduler.suggest_retry()
+        for _ in range(2000):
+            scheduler.quantile.learn(0.5, 1.0)
+        with pytest.raises(TooBusy, match="--max-queue-seconds"):
+            await scheduler.submit(make_item(slow, 3))
+        slow.gate.set()
+        await asyncio.gather(first, *waiting)

@@ -18,8 +18,8 @@ from regard.v1.regard_pb2_grpc import RegardServiceStub
 from server.api.open_inference import open_inference_pb2 as oip
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.errors import StartError
+from tests.server.asking import samples
 from tests.server.conftest import Running, Serve
-from tests.server.test_app import samples
 
 TOKEN, OPERATOR = "the-token-of-an-app", "the-token-of-the-operator"
 CLIENTS = f"""

@@ -15,10 +15,10 @@ import pytest
 from server.api.open_inference import open_inference_pb2 as pb
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from tests.golden import GOLDEN_MODELS
-from tests.server.api.open_inference.test_infer import make_request, read, tokens_of
+from tests.server.api.open_inference.messages import make_request, read, tokens_of
+from tests.server.asking import samples
 from tests.server.conftest import Running, Serve
 from tests.server.repository.test_catalog import add_version, damage
-from tests.server.test_app import samples
 
 
 async def test_server_and_models_say_that_they_are_ready(stub: GRPCInferenceServiceStub) -> None:

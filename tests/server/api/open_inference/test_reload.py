@@ -16,7 +16,7 @@ from server.api.open_inference import open_inference_pb2 as pb
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.engine.engine import Engine
 from tests.golden import CONSTANT, FOREIGN_MODELS
-from tests.server.api.open_inference.test_infer import make_request, read
+from tests.server.api.open_inference.messages import make_request, read
 from tests.server.conftest import Serve
 
 CALLERS = 8

@@ -5,7 +5,6 @@ from typing import Any
 
 import grpc
 import numpy as np
-import onnxruntime
 import pytest
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
@@ -16,26 +15,12 @@ from tokenizers import Tokenizer
 from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as pb
 from server.api.regard_v1.tensors import read_tensor, write_tensor
-from tests.golden import GOLDEN_MODELS, GOLDEN_NETWORK
+from tests.golden import GOLDEN_NETWORK
+from tests.server.api.reference import TOLERANCE, run_alone, run_graph
 from tests.server.conftest import Running, Serve
 
 CLOTHING = sorted((Path(__file__).parents[4] / "examples" / "clothing").glob("*.png"))
 TEXTS = ["the cat sat on the mat", "a dog", "it was not a very good film and the dog ran", "one bad mat"]
-TOLERANCE = 1e-5
-
-
-def run_alone(text: str) -> dict[str, NDArray[np.float32]]:
-    """Outputs and attention of the tapped graph for one text, by ONNX Runtime itself."""
-    given = run_graph(text, "attention.onnx")
-    return {name: array for name, array in given.items() if not name.startswith("value_norms")}
-
-
-def run_graph(text: str, graph: str) -> dict[str, NDArray[np.float32]]:
-    """Everything that one of the graphs gives for one text."""
-    session = onnxruntime.InferenceSession(GOLDEN_MODELS / "tiny-text" / "1" / graph)
-    ids = np.array([Tokenizer.from_file(str(GOLDEN_NETWORK / "tokenizer.json")).encode(text).ids])
-    names = [value.name for value in session.get_outputs()]
-    return dict(zip(names, session.run(names, {"input_ids": ids, "attention_mask": np.ones_like(ids)}), strict=True))
 
 
 def weights(attention: pb.Attention, layer: int = 0) -> NDArray[Any]:

@@ -86,3 +86,11 @@ def test_right_inputs_share_the_bytes_of_the_message() -> None:
     arrays = check_inputs(read_tensors(text_inputs([[1, 2, 3]]), CONTRACT), CONTRACT, max_batch_size=8)
     assert arrays["input_ids"].tolist() == [[1, 2, 3]]
     assert not arrays["input_ids"].flags.owndata
+
+
+def test_bytes_of_a_boolean_are_true_unless_they_are_zero() -> None:
+    """2 and 255 are true, and 1 in memory: a graph that counts them counts each once."""
+    message = pb.Tensor(dtype=pb.DATA_TYPE_BOOL, shape=[4], data=bytes([0, 1, 2, 255]))
+    read = read_tensor("x", message)
+    assert read.dtype == np.bool_
+    assert read.view(np.uint8).tolist() == [0, 1, 1, 1]

@@ -1,0 +1,32 @@
+"""What tests ask a running server, and what they compare its answers with."""
+
+import asyncio
+import urllib.request
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.server.conftest import Running
+
+
+async def get(running: Running, path: str) -> tuple[int, str]:
+    """Status and body of a page beside the metrics."""
+
+    def fetch() -> tuple[int, str]:
+        try:
+            with urllib.request.urlopen(f"http://{running.started.metrics_address}{path}", timeout=10) as page:
+                return page.status, page.read().decode()
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, error.read().decode()
+
+    return await asyncio.to_thread(fetch)
+
+
+async def samples(running: Running) -> dict[tuple[str, ...], float]:
+    """Every sample of /metrics, by name and label values, these in alphabetical order of the labels."""
+    _, text = await get(running, "/metrics")
+    return {
+        (sample.name, *(value for _, value in sorted(sample.labels.items()))): sample.value
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
