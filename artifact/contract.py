@@ -99,7 +99,7 @@ class AttentionContract(_Part):
     Attributes:
         output: Its name in the tapped graph.
         layer: Counted from 0, in the order of the graph.
-        kind: "self", "causal" (self-attention in which no position looks at a later one) or "cross".
+        kind: "self", "causal" (self-attention in which no position attends to a later one) or "cross".
         num_heads: Query heads.
         query_axis: A size where fixed, else the axis of an input, or derived from one; None where only a run tells.
         key_axis: Likewise.

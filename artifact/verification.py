@@ -13,7 +13,7 @@ class Check(_Record):
     """One line of the verification table, the worst over all cases.
 
     Attributes:
-        tensor: The output looked at.
+        tensor: The output that was compared.
         check: What it was compared with.
         cases: How many inputs were tried.
         max_abs: Largest absolute difference.

@@ -1,4 +1,4 @@
-"""The server. A request's way: service, pipeline, (text | images | tensors), scheduler, engine, attention, and back."""
+"""The server. A request's way: transport, api, inference, scheduling, engine, and back."""
 
 import os
 

@@ -118,6 +118,8 @@ class Server:
             StartError: The port, the device or the models cannot be used.
         """
         config = self._config
+        if config.lanes:
+            _log.warning("--lanes is deprecated, and will be gone in the next release: use --instances")
         address = bind(self._grpc, config.listen, read_certificates(config))
         device = choose_device(config.device)
         self._metrics.build_info.labels(version("regard"), onnxruntime.__version__, device.name).set(1)

@@ -43,52 +43,121 @@ class Config(BaseSettings):
     )
 
     models: Path = Field(
-        EMBEDDED_MODELS, description="folder of artifacts, NAME/VERSION; without it a small image model"
+        EMBEDDED_MODELS, description="Folder of artifacts, NAME/VERSION; without it a small image model is served."
     )
-    listen: Address = Field("127.0.0.1:8001", description="HOST:PORT for gRPC; port 0 takes a free one")
-    metrics: Address = Field("127.0.0.1:9090", description="HOST:PORT for /metrics, /healthz, /readyz; port 0 likewise")
-    tls_cert: Path | None = Field(None, description="certificate with its chain, PEM; read again on change")
-    tls_key: Path | None = Field(None, description="its key, PEM, without a password")
-    tls_client_ca: Path | None = Field(None, description="who signs callers' certificates, PEM: callers need one then")
-    clients: Path | None = Field(None, description="who may call what and how much, TOML; read again on change")
+    listen: Address = Field(
+        "127.0.0.1:8001",
+        description="HOST:PORT for gRPC; port 0 takes a free one. Beyond loopback it needs TLS and authentication.",
+    )
+    metrics: Address = Field(
+        "127.0.0.1:9090", description="HOST:PORT for /metrics, /healthz and /readyz; port 0 takes a free one."
+    )
+    tls_cert: Path | None = Field(None, description="Certificate with its chain, PEM; read again when it changes.")
+    tls_key: Path | None = Field(None, description="Key of the certificate, PEM, without a password.")
+    tls_client_ca: Path | None = Field(
+        None, description="Authority that signs callers' certificates, PEM; callers without one are refused then."
+    )
+    clients: Path | None = Field(None, description="Who may call what and how much, TOML; read again when it changes.")
     manage: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="loading and unloading models, shared memory, log settings; auto: only on a loopback address",
+        description="Loading and unloading models, shared memory, log settings; auto offers them on "
+        "a loopback address only.",
     )
-    allow_insecure: bool = Field(False, description="listen beyond loopback without TLS or without knowing callers")
-    watch: bool = Field(False, description="follow changes in the models folder; else load and unload on request only")
+    allow_insecure: bool = Field(False, description="Listen beyond loopback without TLS or authentication.")
+    watch: bool = Field(
+        False,
+        description="Follow changes in the models folder; without it models are loaded and unloaded on request only.",
+    )
     device: Annotated[str, AfterValidator(_device)] = Field(
-        "auto", description="auto, cpu, cuda, cuda:N, tensorrt or tensorrt:N"
+        "auto",
+        description="auto, cpu, cuda, cuda:N, tensorrt or tensorrt:N; all but auto refuse to start on anything else.",
     )
     threads: int = Field(
-        0, ge=0, description="threads of one engine run; 0: as many as there are CPUs for this process"
+        0,
+        ge=0,
+        description="Threads of the engine, shared by its instances; 0 takes as many as there are "
+        "CPUs for this process.",
     )
-    instances: int = Field(0, ge=0, description="runs at a time, which share the threads; 0: one a thread, at most 4")
-    lanes: int = Field(0, ge=0, description="deprecated: --instances")
-    max_batch_size: int = Field(32, ge=1, description="most rows in one batch, and in one request")
-    max_batch_tokens: int = Field(8192, ge=1, description="most tokens or patches in one batch, padding included")
-    max_attention_bytes: int = Field(2**30, ge=1, description="most attention weights computed at once, in bytes")
-    max_queue_size: int = Field(1024, ge=1, description="most requests waiting, or being decoded; more are refused")
+    instances: int = Field(
+        0, ge=0, description="Batches that run at a time, which share the threads; 0 takes one a thread, at most 4."
+    )
+    lanes: int = Field(0, ge=0, description="Deprecated; use --instances.")
+    max_batch_size: int = Field(
+        32,
+        ge=1,
+        description="Most rows in one batch, and in one request; larger requests are refused with INVALID_ARGUMENT.",
+    )
+    max_batch_tokens: int = Field(
+        8192, ge=1, description="Most tokens or patches in one batch, padding included; a larger request runs alone."
+    )
+    max_attention_bytes: int = Field(
+        2**30,
+        ge=1,
+        description="Most bytes of attention weights computed at once; larger requests are refused "
+        "with INVALID_ARGUMENT.",
+    )
+    max_queue_size: int = Field(
+        1024,
+        ge=1,
+        description="Most requests that wait or are being decoded; beyond it new ones are refused "
+        "with RESOURCE_EXHAUSTED.",
+    )
     max_queue_seconds: float = Field(
-        10.0, gt=0, description="longest wait for an answer that is offered, by estimate; more are refused"
+        10.0,
+        gt=0,
+        description="Longest estimated wait for an answer, in seconds; beyond it new requests are "
+        "refused with RESOURCE_EXHAUSTED.",
     )
-    max_queue_bytes: int = Field(2**30, ge=1, description="most bytes of inputs waiting; more are refused")
+    max_queue_bytes: int = Field(
+        2**30,
+        ge=1,
+        description="Most bytes of inputs that wait; beyond it new requests are refused with RESOURCE_EXHAUSTED.",
+    )
     max_queue_delay_ms: float = Field(
-        0.0, ge=0, description="how long a batch that is not full waits for more requests while the engine is idle"
+        0.0,
+        ge=0,
+        description="Batching window in milliseconds; so long a batch that is not full waits for "
+        "more while the engine is idle.",
     )
     cache_bytes: int = Field(
-        0, ge=0, description="memory for answers to give again; equal requests at a time share one; 0: neither"
+        0, ge=0, description="Bytes for answers to give again; equal requests at a time then share one. 0 does neither."
     )
-    max_message_bytes: int = Field(64 * 2**20, ge=1024, description="largest request and largest answer, in bytes")
-    max_connections: int = Field(4096, ge=1, description="most connections; further ones are closed")
-    max_image_pixels: int = Field(50_000_000, ge=1, description="largest image, width times height")
-    max_text_bytes: int = Field(256 * 2**10, ge=1, description="longest text, in UTF-8 bytes")
-    drain_seconds: float = Field(30.0, ge=0, description="on SIGTERM, how long accepted requests may still take")
+    max_message_bytes: int = Field(
+        64 * 2**20,
+        ge=1024,
+        description="Largest request and largest answer, in bytes; larger ones are refused with RESOURCE_EXHAUSTED.",
+    )
+    max_connections: int = Field(4096, ge=1, description="Most connections; further ones are closed.")
+    max_image_pixels: int = Field(
+        50_000_000,
+        ge=1,
+        description="Largest image, width times height in pixels; larger ones are refused before they are decoded.",
+    )
+    max_text_bytes: int = Field(
+        256 * 2**10,
+        ge=1,
+        description="Longest text, in UTF-8 bytes; longer ones are refused before they are tokenised.",
+    )
+    drain_seconds: float = Field(
+        30.0,
+        ge=0,
+        description="How long accepted requests may still take after SIGTERM, in seconds; the rest "
+        "is answered UNAVAILABLE.",
+    )
     watchdog_seconds: float = Field(
-        60.0, ge=0, description="a run of the engine that takes longer is taken for hung, and the server ends; 0: never"
+        60.0,
+        ge=0,
+        description="A run of the engine that takes longer, in seconds, is taken for hung, and the "
+        "server ends with code 70; 0 turns this off.",
     )
-    log_format: Literal["text", "json"] = Field("text", description="text for people, json for machines, a line each")
-    log_level: str = Field("info", pattern="^(debug|info|warning|error)$", description="debug, info, warning or error")
+    log_format: Literal["text", "json"] = Field(
+        "text", description="text for people, json for machines; one record a line."
+    )
+    log_level: str = Field(
+        "info",
+        pattern="^(debug|info|warning|error)$",
+        description="debug, info, warning or error; answers are logged at debug, refusals at info.",
+    )
 
     @property
     def max_answer_bytes(self) -> int:

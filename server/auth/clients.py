@@ -21,7 +21,7 @@ from server.errors import PermissionDenied, StartError, Unauthenticated
 Permission = Literal["infer", "attention", "manage"]
 ALL: tuple[Permission, ...] = ("infer", "attention", "manage")
 _SCHEME = "bearer "
-_LEAST_TOKEN = 16
+_MIN_TOKEN_CHARACTERS = 16
 # What changes the server, or lets it open what lies outside the models folder.
 _MANAGING = frozenset(
     ("LoadModel", "UnloadModel", "RepositoryModelLoad", "RepositoryModelUnload", "TraceSetting", "LogSettings",
@@ -55,8 +55,8 @@ class _Entry(BaseModel):
     def _check(self) -> Self:
         if not (self.tokens or self.token_sha256 or self.certificate):
             raise ValueError("expected tokens, token_sha256 or certificate")
-        if any(len(token) < _LEAST_TOKEN for token in self.tokens):
-            raise ValueError(f"tokens: expected at least {_LEAST_TOKEN} characters each")
+        if any(len(token) < _MIN_TOKEN_CHARACTERS for token in self.tokens):
+            raise ValueError(f"tokens: expected at least {_MIN_TOKEN_CHARACTERS} characters each")
         if any(len(digest) != 64 or set(digest) - set("0123456789abcdef") for digest in self.token_sha256):
             raise ValueError("token_sha256: expected 64 hexadecimal digits, in lower case, each")
         return self

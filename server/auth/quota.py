@@ -32,7 +32,7 @@ class Quota:
         """
         self.rates = requests_per_second, compute_seconds_per_second
         self._name = name
-        self._requests = _Bucket(requests_per_second, clock, least=1.0)
+        self._requests = _Bucket(requests_per_second, clock, minimum=1.0)
         self._seconds = _Bucket(compute_seconds_per_second, clock)
 
     def admit(self) -> None:
@@ -65,18 +65,18 @@ class Quota:
 
 
 class _Bucket:
-    def __init__(self, rate: float | None, clock: Callable[[], float], least: float = 0.0) -> None:
+    def __init__(self, rate: float | None, clock: Callable[[], float], minimum: float = 0.0) -> None:
         self.rate = rate or 0.0
         self._clock = clock
-        self._most = max(self.rate * _BURST_SECONDS, least)
-        self._left, self._at = self._most, clock()
+        self._capacity = max(self.rate * _BURST_SECONDS, minimum)
+        self._left, self._at = self._capacity, clock()
 
     def wait_seconds(self, needed: float) -> float:
         """Say how long until so much is there; 0 where it is, or where there is no limit."""
         if not self.rate:
             return 0.0
         now = self._clock()
-        self._left, self._at = min(self._most, self._left + (now - self._at) * self.rate), now
+        self._left, self._at = min(self._capacity, self._left + (now - self._at) * self.rate), now
         return max(needed - self._left, 0.0) / self.rate
 
     def take(self, amount: float) -> None:

@@ -9,7 +9,7 @@ from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS, Contract, TensorContrac
 from artifact.dtypes import Array, name_of
 from server.errors import InvalidInput
 
-_MOST_IN_NOTHING = 2**31
+_MAX_BESIDE_ZERO = 2**31
 
 
 def count_elements(field: str, shape: Sequence[int]) -> int:
@@ -18,8 +18,8 @@ def count_elements(field: str, shape: Sequence[int]) -> int:
     Raises:
         InvalidInput: There are none, but of a shape that numpy cannot have.
     """
-    if 0 in shape and math.prod(size for size in shape if size) > _MOST_IN_NOTHING:
-        raise InvalidInput(field, list(shape), f"a product of at most {_MOST_IN_NOTHING} beside a size of 0")
+    if 0 in shape and math.prod(size for size in shape if size) > _MAX_BESIDE_ZERO:
+        raise InvalidInput(field, list(shape), f"a product of at most {_MAX_BESIDE_ZERO} beside a size of 0")
     return math.prod(shape)
 
 
@@ -93,10 +93,10 @@ def _check_values(field: str, array: Array, spec: TensorContract) -> None:
         place = tuple(int(index) for index in np.argwhere(~np.isfinite(array))[0])
         raise InvalidInput(field, f"{array[place]} at {list(place)}", "finite numbers")
     low, high = spec.minimum, spec.maximum
-    if low is not None and (least := array.min()) < low:
-        raise InvalidInput(field, f"a value of {least}", f"values from {low:g} to {high:g}")
-    if high is not None and (most := array.max()) > high:
-        raise InvalidInput(field, f"a value of {most}", f"values from {low:g} to {high:g}")
+    if low is not None and (smallest := array.min()) < low:
+        raise InvalidInput(field, f"a value of {smallest}", f"values from {low:g} to {high:g}")
+    if high is not None and (largest := array.max()) > high:
+        raise InvalidInput(field, f"a value of {largest}", f"values from {low:g} to {high:g}")
     if spec.mask and not array.any(axis=-1).all():
         row = int(np.argmin(array.any(axis=-1)))
         raise InvalidInput(field, f"only zeros in row {row}", "at least one 1 in every row")

@@ -165,7 +165,7 @@ class FairQueue:
         return group.slowdown * group.cost.run_seconds
 
     def run_seconds(self, item: BatchItem) -> float:
-        """Estimate what the batch takes that a request would be part of, company included if others wait."""
+        """Estimate what the batch takes that a request would be part of, others that wait included."""
         group = self._group(item)
         row_seconds = group.cost.rows_seconds(1, item.length)
         full_seconds = group.cost.run_seconds / _NEGLIGIBLE_SHARE

@@ -101,7 +101,7 @@ class RegardServiceServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def Attend(self, request, context):
-        """Shows what a model looks at, one layer a message: no answer needs a large message, and the first layer arrives
+        """Shows what a model attends to, one layer a message: no answer needs a large message, and the first layer arrives
         before the last is made.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)

@@ -23,8 +23,8 @@ def read_log_settings() -> dict[str, pb.LogSettingsResponse.SettingValue]:
     """Say what is logged."""
     level = logging.getLogger().getEffectiveLevel()
     shown = {name: pb.LogSettingsResponse.SettingValue(string_param=value) for name, value in _FIXED.items()}
-    for name, least in _LEVELS.items():
-        on = level <= least
+    for name, threshold in _LEVELS.items():
+        on = level <= threshold
         shown[name] = (
             pb.LogSettingsResponse.SettingValue(uint32_param=int(on))
             if name == "log_verbose_level"
@@ -40,7 +40,7 @@ def change_log_settings(settings: Settings) -> None:
         InvalidInput: A setting is unknown, of another type, or cannot be changed; nothing is changed then.
     """
     level = logging.getLogger().getEffectiveLevel()
-    on = {name: level <= least for name, least in _LEVELS.items()}
+    on = {name: level <= threshold for name, threshold in _LEVELS.items()}
     for name, setting in settings.items():
         kind = setting.WhichOneof("parameter_choice")
         value = getattr(setting, kind) if kind else None

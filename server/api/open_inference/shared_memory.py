@@ -1,4 +1,4 @@
-"""Regions of memory that callers on the same machine have registered, for inputs and outputs; the service reads them.
+"""Regions of memory that callers on the same machine have registered, for inputs and outputs.
 
 POSIX shared memory is read and written through its file descriptor, never mapped: where its owner shortens it, a read
 is an error of that request; touching a mapping would end the server (SIGBUS). Linux keeps these objects in /dev/shm.
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 _FOLDER = Path("/dev/shm")  # noqa: S108 -- shm_open's folder
 _KEY = re.compile(r"/?[^/\0]{1,254}")
-_MOST_REGIONS = 256
+_MAX_REGIONS = 256
 PLACE_PARAMETERS = ("shared_memory_region", "shared_memory_byte_size", "shared_memory_offset")
 
 
@@ -103,9 +103,9 @@ class SystemRegion:
 class SharedMemory:
     """The regions by name. Workers read and write them, and none is closed meanwhile."""
 
-    def __init__(self, most_bytes: int) -> None:
-        """Know no region yet; `most_bytes` bounds what one tensor may take, as it does in a message."""
-        self._most_bytes = most_bytes
+    def __init__(self, max_bytes: int) -> None:
+        """Know no region yet; `max_bytes` bounds what one tensor may take, as it does in a message."""
+        self._max_bytes = max_bytes
         self._regions: dict[str, Region] = {}
         self._lock = threading.Lock()
 
@@ -130,8 +130,8 @@ class SharedMemory:
             raise InvalidInput("name", "empty", "a name for the region")
         if name in self._regions:
             raise InvalidInput("name", repr(name), "a name that is not registered yet, or unregister it first")
-        if len(self._regions) >= _MOST_REGIONS:
-            raise InvalidInput("name", repr(name), f"at most {_MOST_REGIONS} regions at a time")
+        if len(self._regions) >= _MAX_REGIONS:
+            raise InvalidInput("name", repr(name), f"at most {_MAX_REGIONS} regions at a time")
         if not byte_size:
             raise InvalidInput("byte_size", byte_size, "at least 1")
         self._regions[name] = open_region()
@@ -179,8 +179,8 @@ class SharedMemory:
         if place.region not in self._regions:
             raise InvalidInput(f"{field}.shared_memory_region", repr(place.region), "a registered region")
         region = self._regions[place.region]
-        if place.byte_size > self._most_bytes:
-            expected = f"at most {self._most_bytes} (the server's --max-message-bytes)"
+        if place.byte_size > self._max_bytes:
+            expected = f"at most {self._max_bytes} (the server's --max-message-bytes)"
             raise InvalidInput(field, f"{place.byte_size} bytes", expected)
         if place.offset + place.byte_size > region.byte_size:
             end = f"bytes up to {place.offset + place.byte_size}"
