@@ -1,5 +1,6 @@
 """Starts what is measured, regard and its peers, alike: each in a process group of its own, asked through a target."""
 
+import os
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from bench.generator import GRPC_HEADERS, Target
 from bench.peers import Peer, install, process_tree
 from bench.peers import serving as serving_peer
 
+_ROOT = Path(__file__).parent.parent
 _PREDICT, _EMBED = ("/regard.v1.RegardService/Predict", "/regard.v1.RegardService/Embed")
 
 
@@ -57,12 +59,17 @@ class Serving:
 
 
 @contextmanager
-def serving_regard(models: Path, *flags: str) -> Iterator[Serving]:
-    """Start regard on free ports."""
-    command = [sys.executable, "-m", "server", "--models", str(models), "--listen", "127.0.0.1:0"]
+def serving_regard(models: Path, *flags: str, checkout: Path = _ROOT) -> Iterator[Serving]:
+    """Start regard on free ports, with the code of a checkout."""
+    command = [sys.executable, "-m", "server", "--models", str(models.resolve()), "--listen", "127.0.0.1:0"]
     command += ["--metrics", "127.0.0.1:0", "--device", "cpu", "--log-level", "warning", *flags]
     started = time.perf_counter()
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 -- our own
+    checkout = checkout.resolve()
+    code = os.pathsep.join((str(checkout), str(checkout / "client")))
+    env = os.environ | {"PYTHONPATH": code}
+    with subprocess.Popen(  # noqa: S603 -- our own
+        command, stdout=subprocess.PIPE, text=True, cwd=checkout, env=env
+    ) as process:
         try:
             lines = iter(process.stdout or ())
             words = next(line for line in lines if line.startswith("gRPC on ")).split()
