@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from server.errors import InternalFault
-from server.scheduling.batch import Batch, BatchItem, BatchLimits, Order, Outcome, run_batch
+from server.scheduling.batch import Batch, BatchItem, BatchLimits, Order, Outcome
+from server.scheduling.collate import run_batch
 from server.scheduling.fair_queue import FairQueue
 from server.telemetry.timings import BatchTimes
 

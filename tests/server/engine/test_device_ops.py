@@ -15,7 +15,8 @@ from server.engine.device import Device, Lanes
 from server.engine.device_ops import DeviceArray, measures_on
 from server.engine.engine import Engine
 from server.engine.session import Graph
-from server.scheduling.batch import BatchItem, run_batch
+from server.scheduling.batch import BatchItem
+from server.scheduling.collate import run_batch
 from tests.golden import GOLDEN_MODELS
 from tests.server.fakes import BOUND, on_device, plan_for, write_attention
 

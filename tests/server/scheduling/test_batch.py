@@ -3,7 +3,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artifact.contract import Contract
-from server.scheduling.batch import BatchItem, Load, collate, split
+from server.scheduling.batch import BatchItem, Load
+from server.scheduling.collate import collate, split
 from tests.server.fakes import CONTRACT, EchoGraph, make_item
 
 GRAPH = EchoGraph()
