@@ -1,0 +1,86 @@
+"""Runs a batch: collates its requests to one input, runs the graph, and splits what it gives."""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+
+from artifact.contract import SEQUENCE_AXIS
+from artifact.dtypes import Array
+from server.engine.device_ops import Weights
+from server.scheduling.batch import BatchItem, Result
+from server.telemetry.timings import BatchTimes
+
+
+def run_batch(items: Sequence[BatchItem], *, all_threads: bool = False) -> tuple[list[Result], BatchTimes]:
+    """Compute requests of one graph together; returns their results in the same order, and how long it took."""
+    names = sorted({name for item in items for name in (*item.outputs, *item.attentions)})
+    began_ns = time.perf_counter_ns()
+    collated = collate(items)
+    collated_ns = time.perf_counter_ns()
+    fetched = items[0].graph.run(collated, names, all_threads=all_threads)
+    ran_ns = time.perf_counter_ns()
+    results = split(items, fetched)
+    times = BatchTimes(collated_ns - began_ns, ran_ns - collated_ns, time.perf_counter_ns() - ran_ns)
+    return results, times
+
+
+def collate(items: Sequence[BatchItem]) -> dict[str, Array]:
+    """Put the rows of all requests into one array an input, the sequence axis padded to the longest; one copy.
+
+    A single request's arrays are passed on as they are.
+    """
+    if len(items) == 1:
+        return dict(items[0].inputs)
+    rows, longest = sum(item.rows for item in items), max(item.length for item in items)
+    collated = {}
+    for spec in items[0].contract.inputs:
+        template = items[0].inputs[spec.name]
+        shape = [
+            longest if axis == SEQUENCE_AXIS else size for axis, size in zip(spec.axes, template.shape, strict=True)
+        ]
+        array = np.full((rows, *shape[1:]), spec.pad_value, dtype=template.dtype)
+        start = 0
+        for item in items:
+            source = item.inputs[spec.name]
+            array[(slice(start, start + item.rows), *map(slice, source.shape[1:]))] = source
+            start += item.rows
+        collated[spec.name] = array
+    return collated
+
+
+def _check_rows(items: Sequence[BatchItem], fetched: Mapping[str, Weights]) -> None:
+    rows = sum(item.rows for item in items)
+    for name, array in fetched.items():
+        if array.shape[:1] != (rows,):
+            raise ValueError(f"output {name} has the shape {array.shape} for {rows} rows")
+
+
+def _own_share(axes: Sequence[int | str | None], length: slice) -> Iterator[slice]:
+    """Cut padding off every axis behind the batch."""
+    return (length if axis == SEQUENCE_AXIS else slice(None) for axis in axes[1:])
+
+
+def split(items: Sequence[BatchItem], fetched: Mapping[str, Weights]) -> list[Result]:
+    """Give each request its rows, cut to its own length; views, not copies."""
+    contract = items[0].contract
+    if not contract.batched:
+        only = items[0]
+        return [
+            Result({name: fetched[name] for name in only.outputs}, {name: fetched[name] for name in only.attentions})
+        ]
+    _check_rows(items, fetched)
+    ragged = any(SEQUENCE_AXIS in spec.axes for spec in contract.inputs)
+    axes_of = {spec.name: spec.axes for spec in contract.outputs}
+    attention_axes = contract.attention_axes
+    results, start = [], 0
+    for item in items:
+        rows = slice(start, start + item.rows)
+        length = slice(item.length) if ragged else slice(None)
+        outputs = {name: fetched[name][(rows, *_own_share(axes_of[name], length))] for name in item.outputs}
+        attentions = {
+            name: fetched[name][(rows, *_own_share(attention_axes[name], length))] for name in item.attentions
+        }
+        results.append(Result(outputs, attentions))
+        start += item.rows
+    return results
