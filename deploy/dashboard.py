@@ -40,7 +40,7 @@ ROWS: dict[str, list[tuple[str, str, dict[str, str]]]] = {
             "short",
             {"regard_queue_depth": "{{instance}} waiting", "regard_requests_in_flight": "{{instance}} in the server"},
         ),
-        ("Lanes busy", "percentunit", {"regard_lanes_busy / regard_lanes": "{{instance}}"}),
+        ("Instances busy", "percentunit", {"regard_instances_busy / regard_instances": "{{instance}}"}),
     ],
     "Is it padding, or small batches?": [
         ("Rows of a batch, mean", "short", {_mean("regard_batch_rows", "model"): "{{model}}"}),
@@ -48,14 +48,14 @@ ROWS: dict[str, list[tuple[str, str, dict[str, str]]]] = {
         ("Time of a batch, mean", "s", {_mean("regard_batch_seconds", "model, graph"): "{{model}}, {{graph}}"}),
     ],
     "Is attention the cost?": [
-        ("Lanes by graph", "short", {_rate("regard_engine_seconds_total", "graph"): "{{graph}}"}),
+        ("Instances by graph", "short", {_rate("regard_engine_seconds_total", "graph"): "{{graph}}"}),
         ("Attention sent", "Bps", {_rate("regard_attention_sent_bytes_total", "model"): "{{model}}"}),
         ("Encoding, mean", "s", {_mean("regard_stage_seconds", "graph", '{stage="encode"}'): "{{graph}}"}),
     ],
     "Who is shed, who takes what?": [
         ("Refused a second", "reqps", {_rate("regard_refused_total", "reason"): "{{reason}}"}),
         ("Requests by client", "reqps", {_rate("regard_client_requests_total", "client"): "{{client}}"}),
-        ("Lanes by client", "short", {_rate("regard_client_compute_seconds_total", "client"): "{{client}}"}),
+        ("Instances by client", "short", {_rate("regard_client_compute_seconds_total", "client"): "{{client}}"}),
     ],
     "What does the process take?": [
         ("Memory", "bytes", {'process_resident_memory_bytes{job="regard"}': "{{instance}}"}),
