@@ -13,6 +13,7 @@ from typing import Any
 
 from bench.__main__ import only, run
 from bench.servers import Serving, serving_regard
+from server.address import split_address
 
 _MODEL = "minilm"
 _PEAK_CALLERS, _PEAK_SECONDS = 64, 10.0
@@ -37,12 +38,12 @@ def main() -> None:
 
 def open_and_drop(serving: Serving, count: int) -> None:
     """Open connections and drop them, every other one with a greeting; then ask."""
-    host, _, port = serving.address.rpartition(":")
+    place = split_address(serving.address)
     run("bench.load", serving.address, {"callers": 8, "seconds": 2})
     memory_mb, descriptors = serving.memory_mb[0], open_descriptors(serving)
     began = time.perf_counter()
     for number in range(count):
-        with socket.create_connection((host, int(port))) as one:
+        with socket.create_connection(place) as one:
             if number % 2:
                 one.sendall(_PREFACE)
     seconds = time.perf_counter() - began

@@ -16,6 +16,7 @@ import pytest
 import regard
 from regard.v1 import regard_pb2 as api
 from regard.v1.regard_pb2_grpc import RegardServiceStub
+from server.address import split_address
 from tests.e2e.conftest import ServerProcess, StartProcess, start_process
 from tests.faults.callers import Callers, embed, wait_until
 from tests.golden import GOLDEN_MODELS
@@ -109,8 +110,8 @@ def test_without_descriptors_for_more_connections_those_there_are_go_on(start_pr
         client.embed(text="the cat")
         limit = open_descriptors(server) + 20
         resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (limit, limit))
-        host, _, port = server.address.rpartition(":")
-        crowd = [socket.create_connection((host, int(port))) for _ in range(60)]
+        place = split_address(server.address)
+        crowd = [socket.create_connection(place) for _ in range(60)]
         wait_until(lambda: open_descriptors(server) >= limit - 1)
         for _ in range(20):
             assert client.embed(text="the cat").vector.size
@@ -125,9 +126,9 @@ def test_thousands_of_connections_opened_and_dropped_leave_nothing(start_process
     """Neither descriptors nor an open call; `python -m bench.faults connections` does ten thousand."""
     with start_process("--models", str(GOLDEN_MODELS)) as server, regard.Client(server.address) as client:
         client.embed(text="the cat")
-        before, (host, _, port) = open_descriptors(server), server.address.rpartition(":")
+        before, place = open_descriptors(server), split_address(server.address)
         for number in range(2000):
-            with socket.create_connection((host, int(port))) as one:
+            with socket.create_connection(place) as one:
                 if number % 2:
                     one.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n")
         wait_until(lambda: open_descriptors(server) <= before + 2)
@@ -175,10 +176,10 @@ def test_callers_that_vanish_in_mid_call_leave_nothing(start_process: StartProce
 def test_a_writer_that_does_not_write_keeps_nobody_waiting(start_process: StartProcess) -> None:
     """A request that stops half way holds its connection and no more."""
     with start_process("--models", str(GOLDEN_MODELS)) as server, regard.Client(server.address) as client:
-        host, _, port = server.address.rpartition(":")
+        place = split_address(server.address)
         half = []
         for _ in range(50):
-            one = socket.create_connection((host, int(port)))
+            one = socket.create_connection(place)
             one.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0]) + bytes([0, 1, 0]))
             half.append(one)
         for _ in range(20):

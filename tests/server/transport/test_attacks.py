@@ -16,6 +16,7 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 from regard.v1 import regard_pb2 as api
+from server.address import split_address
 from server.errors import StartError
 from tests.server.conftest import Running, Serve
 
@@ -33,8 +34,8 @@ def frame(kind: int, content: bytes = b"") -> bytes:
 @asynccontextmanager
 async def connected(running: Running) -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
     """A connection that speaks for itself."""
-    host, _, port = running.started.address.rpartition(":")
-    reader, writer = await asyncio.open_connection(host, int(port))
+    host, port = split_address(running.started.address)
+    reader, writer = await asyncio.open_connection(host, port)
     writer.write(PREFACE + frame(SETTINGS))
     yield reader, writer
     writer.close()
