@@ -1,5 +1,6 @@
 """Element types by the names that contracts use."""
 
+from functools import cache
 from typing import Any, Literal
 
 import ml_dtypes
@@ -14,6 +15,7 @@ DType = Literal[
 BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 
 
+@cache
 def name_of(dtype: "np.dtype[Any]") -> str:
     """The contract's name of a dtype: numpy's, but string for objects."""
     return "string" if dtype.kind in "OSU" else dtype.name

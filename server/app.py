@@ -171,7 +171,7 @@ class Server:
             self._metrics.forget_model(name)
             if newest:
                 contract = newest.contract
-                self._metrics.model_info.labels(name, contract.version, contract.family, device.name).set(1)
+                self._metrics.model_info.labels(name, str(contract.version), contract.family, device.name).set(1)
 
         return Repository(
             self._config.models, lambda folder, usage: load_model(folder, device, instances, usage), changed

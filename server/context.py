@@ -1,7 +1,7 @@
 """What is known of an RPC while it is answered: handed down with the request, and never looked up elsewhere."""
 
+import random
 import time
-import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -70,7 +70,7 @@ class RpcContext:
             method,
             model[:_MAX_ID_CHARACTERS],
             NOBODY,
-            request_id=str(given) if good else uuid.uuid4().hex,
+            request_id=str(given) if good else f"{random.getrandbits(128):032x}",
             id_is_callers=good,
             deadline=None if remaining_seconds is None else time.monotonic() + remaining_seconds,
         )

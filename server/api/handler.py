@@ -66,7 +66,8 @@ class RpcHandler:
 
     async def answer(
         self,
-        context: RpcContext,
+        name: str,
+        model: str,
         servicer: Servicer,
         caller: Client | None,
         handle: Callable[[RpcContext], Awaitable[Response]],
@@ -74,13 +75,16 @@ class RpcHandler:
         """Run an RPC; what it raises ends it with a code and a message.
 
         Args:
-            context: Begun.
+            name: The RPC's.
+            model: As the caller named it.
             servicer: gRPC's side of it.
             caller: Who calls; None where nobody has looked yet.
             handle: Does the work.
         """
+        metadata = dict(servicer.invocation_metadata() or ())
+        context = RpcContext.begin(name, model, metadata, servicer.time_remaining())
         try:
-            answer = await self.run(context, dict(servicer.invocation_metadata() or ()), handle, caller=caller)
+            answer = await self.run(context, metadata, handle, caller=caller)
         except ServerError as raised:
             error = raised.with_traceback(None)  # whose frames hold the request, and this error
         else:
@@ -177,9 +181,8 @@ def rpc(model_field: str = "") -> Callable[[Unary], Any]:
 
         @functools.wraps(method)
         async def run(service: Service, request: Any, servicer: Servicer, caller: Client | None = None) -> Any:
-            context = begin(name, getattr(request, model_field, ""), servicer)
             handle = functools.partial(method, service, request)
-            return await service.rpcs.answer(context, servicer, caller, handle)
+            return await service.rpcs.answer(name, getattr(request, model_field, ""), servicer, caller, handle)
 
         return _taking_caller(run)
 
@@ -198,8 +201,7 @@ def streaming_rpc(model_field: str) -> Callable[[Streaming], Any]:
                 async for response in method(service, request, context):
                     await servicer.write(response)
 
-            context = begin(name, getattr(request, model_field, ""), servicer)
-            await service.rpcs.answer(context, servicer, caller, write_all)
+            await service.rpcs.answer(name, getattr(request, model_field, ""), servicer, caller, write_all)
 
         return _taking_caller(run)
 
@@ -216,8 +218,3 @@ def takes_malformed(method: Any) -> Any:
     """Let a stream of requests have None for what is no message, to say so itself."""
     method.takes_malformed = True
     return method
-
-
-def begin(method: str, model: str, servicer: Servicer) -> RpcContext:
-    """Begin the context of an RPC as gRPC tells of it."""
-    return RpcContext.begin(method, model, dict(servicer.invocation_metadata() or ()), servicer.time_remaining())

@@ -1,6 +1,7 @@
 """Every metric of the server, in a registry of its own."""
 
 from functools import partial
+from typing import Generic, TypeVar
 
 from prometheus_client import (
     CollectorRegistry,
@@ -22,6 +23,29 @@ _SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 0.75)
 STAGES = ("decode", "queue", "compute", "encode")
 
 
+Child = TypeVar("Child", Counter, Gauge, Histogram)
+
+
+class Labelled(Generic[Child]):
+    """A metric with labels; its children are kept, since prometheus_client takes ten times as long to find one."""
+
+    def __init__(self, metric: Child) -> None:
+        self._metric: Child = metric
+        self._children: dict[tuple[str, ...], Child] = {}
+
+    def labels(self, *values: str) -> Child:
+        """Return the child of some label values."""
+        child = self._children.get(values)
+        if child is None:
+            child = self._children[values] = self._metric.labels(*values)
+        return child
+
+    def forget(self, name: str, value: str) -> None:
+        """Drop the children with a label of some value."""
+        self._children.clear()
+        self._metric.remove_by_labels({name: value})
+
+
 class Metrics:
     """The server's metrics; one object a server, so that two in a process do not mix."""
 
@@ -37,20 +61,24 @@ class Metrics:
         self._add_batches()
         self._add_answers()
 
-    def _counter(self, name: str, what: str, *labels: str) -> Counter:
-        return Counter(f"regard_{name}", what, labels, registry=self.registry)
+    def _counter(self, name: str, what: str, *labels: str) -> Labelled[Counter]:
+        return Labelled(Counter(f"regard_{name}", what, labels, registry=self.registry))
 
-    def _gauge(self, name: str, what: str, *labels: str) -> Gauge:
-        return Gauge(f"regard_{name}", what, labels, registry=self.registry)
+    def _gauge(self, name: str, what: str) -> Gauge:
+        return Gauge(f"regard_{name}", what, registry=self.registry)
 
-    def _histogram(self, name: str, what: str, *labels: str, buckets: tuple[float, ...] = _SECONDS) -> Histogram:
-        return Histogram(f"regard_{name}", what, labels, buckets=buckets, registry=self.registry)
+    def _info(self, name: str, what: str, *labels: str) -> Labelled[Gauge]:
+        return Labelled(Gauge(f"regard_{name}", f"{what}; always 1", labels, registry=self.registry))
+
+    def _histogram(
+        self, name: str, what: str, *labels: str, buckets: tuple[float, ...] = _SECONDS
+    ) -> Labelled[Histogram]:
+        return Labelled(Histogram(f"regard_{name}", what, labels, buckets=buckets, registry=self.registry))
 
     def _add_server(self) -> None:
         self.ready = self._gauge("ready", "Whether requests are answered: 1, or 0")
-        self.build_info = self._gauge("build_info", "What runs; always 1", "version", "onnxruntime", "device")
-        info = ("model", "version", "family", "device")
-        self.model_info = self._gauge("model_info", "Models served; always 1", *info)
+        self.build_info = self._info("build_info", "What runs", "version", "onnxruntime", "device")
+        self.model_info = self._info("model_info", "Models served", "model", "version", "family", "device")
         self.instances = self._gauge("instances", "Instances of the engine")
         self.instances_busy = self._gauge("instances_busy", "Instances of the engine that run a batch now")
         for old, new in (("lanes", self.instances), ("lanes_busy", self.instances_busy)):
@@ -81,7 +109,9 @@ class Metrics:
     def _add_queue(self) -> None:
         self.queue_depth = self._gauge("queue_depth", "Requests waiting for the engine")
         self.queue_bytes = self._gauge("queue_bytes", "Bytes of the inputs of requests that wait for the engine")
-        self.submitted = self._counter("scheduler_received", "Requests handed to the scheduler")
+        self.submitted = Counter(
+            "regard_scheduler_received", "Requests handed to the scheduler", registry=self.registry
+        )
         self.outcomes = self._counter(
             "scheduler_outcomes",
             "What became of requests handed to the scheduler: computed, cancelled, or the code of the refusal",
@@ -118,7 +148,7 @@ class Metrics:
 
     def forget_model(self, name: str) -> None:
         """Drop what says that a model is served."""
-        self.model_info.remove_by_labels({"model": name})
+        self.model_info.forget("model", name)
 
     def observe_batch(
         self, model: str, version: str, graph: str, *, rows: int, padding_share: float, times: BatchTimes

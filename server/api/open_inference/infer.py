@@ -10,7 +10,7 @@ import numpy as np
 
 from artifact.contract import Contract
 from artifact.dtypes import Array
-from server.api.handler import Servicer, begin, rpc, takes_malformed
+from server.api.handler import Servicer, rpc, takes_malformed
 from server.api.open_inference import open_inference_pb2 as pb
 from server.api.open_inference.parameters import (
     ATTENTION_PREFIX,
@@ -74,8 +74,8 @@ class Inference(Parts):
     ) -> pb.ModelStreamInferResponse:
         if request is None:
             return pb.ModelStreamInferResponse(error_message=MALFORMED[1])
-        context = begin("ModelStreamInfer", request.model_name, servicer)
         metadata, names = dict(servicer.invocation_metadata() or ()), certificate_names(servicer.auth_context())
+        context = RpcContext.begin("ModelStreamInfer", request.model_name, metadata, servicer.time_remaining())
         try:
             response = await self.rpcs.run(context, metadata, partial(self._infer, request), certificates=names)
         except ServerError as error:
