@@ -13,8 +13,9 @@ PAGES = tuple(
     for path in (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md")))
 )
 _FENCE = re.compile(r"(?:<!--\s*(?P<comment>[^>]*?)\s*-->\n)?```(?P<language>\w*)\n(?P<code>.*?)^```$", re.M | re.S)
-_INLINE = re.compile(r"(?<!`)`(?P<code>(?:regard|python -m|make) [^`]+)`(?!`)")
+_INLINE = re.compile(r"(?<!`)`(?P<code>(?:regard|python\s-m|make)\s[^`]+)`(?!`)")
 _LINE = re.compile(r"^(?:[A-Z_]+=\S+ )*(?P<code>(?:regard|python|make) .+)$", re.M)
+_SHAPE = re.compile(r"^(?P<indent> *)(?P<value>\S.*?)  # (?P<dtype>float\d+|int\d+) \[(?P<shape>[^]]*)\]", re.M)
 _SHELL = ("sh", "console")
 
 
@@ -38,6 +39,18 @@ class Snippet:
 
     def __str__(self) -> str:
         return f"{self.page}:{self.line}"
+
+    @property
+    def checked(self) -> str:
+        """The code with an assertion behind each line that says what it is: "x  # float32 [6 heads, 257 keys]"."""
+
+        def check(line: re.Match[str]) -> str:
+            name = line["value"].partition(" = ")[0] if re.match(r"\w+ = ", line["value"]) else line["value"]
+            shape = tuple(map(int, re.findall(r"\d+", line["shape"])))
+            found, said = f"(({name}).dtype, ({name}).shape)", (line["dtype"], shape)
+            return f"{line.group()}\n{line['indent']}assert {found} == {said}, {found}"
+
+        return _SHAPE.sub(check, self.code)
 
     @property
     def not_run(self) -> str:
