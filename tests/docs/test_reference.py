@@ -4,6 +4,7 @@ import logging
 
 import pytest
 
+import regard
 from docs.hooks import links, protos
 from regard.v1 import regard_pb2, types_pb2
 from tests.docs.snippets import ROOT
@@ -39,6 +40,12 @@ def test_the_command_lines_have_every_flag_and_command() -> None:
     assert "| `--threads` | `REGARD_THREADS` | `0` |" in page
     for heading in ("## python -m server", "## regard", "### regard attend", "## python -m export"):
         assert f"\n{heading}\n" in page
+
+
+def test_the_python_reference_has_every_public_name() -> None:
+    """Of the client; pictures are documented by their module as a whole."""
+    page = (DOCS / "reference" / "python.md").read_text(encoding="utf-8")
+    assert [name for name in regard.__all__ if f"::: regard.{name}\n" not in page and name[0] != "_"] == []
 
 
 def test_a_link_to_a_file_outside_the_site_is_shown_as_its_path() -> None:
