@@ -203,8 +203,8 @@ PyTorch's eager attention by {weights:.1e} at most, the outputs by {outputs:.1e}
 are those of one export on a shared machine.
 
 Behind a comma stands a `--part`, or that the network classifies. Attention is *fused* where the graph has ONNX's
-Attention operator, which gives its weights as a further output, and *eager* where the library has no fused form (sdpa) of the
-family: there the softmax itself becomes the output. The server takes texts where the folder has a
+Attention operator, which gives its weights as a further output, and *eager* where the library has no fused form (sdpa)
+of the family: there the softmax itself becomes the output. The server takes texts where the folder has a
 tokenizer.json, and images where patches lie on them row by row; the other networks take tensors."""
     return text.splitlines()
 
