@@ -1,5 +1,6 @@
 # What runs regard: the server on CPUs (server) and on NVIDIA GPUs (server-cuda), the page (explore), load (load), and
-# apart from these the exporter, which alone has torch (export). None runs as root or needs to write but in /tmp.
+# apart from these the exporter, which alone has torch (export). Their user is 10001;
+# the server writes to /tmp alone, the exporter to its --out. Compose runs load as root, for its report's folder.
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS build

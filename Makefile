@@ -71,3 +71,17 @@ check: lint types proto-check test ## Everything a change must pass
 
 clean: ## Remove what was built; keeps models/ and downloads/
 	rm -rf build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis $(VENV)
+
+# The documentation site: pages, and references made from docstrings, proto/ and the command lines.
+DOCS_READY := $(VENV)/.ready-docs
+.PHONY: docs docs-serve
+
+$(DOCS_READY): $(READY)
+	$(BIN)/pip install --quiet --disable-pip-version-check --group docs
+	@touch $@
+
+docs: $(DOCS_READY) ## Build the documentation into build/docs; a broken link or reference fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+docs-serve: $(DOCS_READY) ## Show the documentation on http://127.0.0.1:8000 while you write it
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8000

@@ -119,7 +119,7 @@ def make_page(sections: list[tuple[str, str, Contract | None, list[Speed]]], rou
     for name, failure, contract, speeds in sections:
         lines += ["", f"## {name}", ""]
         if contract is None:
-            lines += ["Not published:", "", "```", failure, "```"]
+            lines += ["Not published:", "", "```text", failure, "```"]
             continue
         lines += [f"| measure on {contract.accuracy[0].inputs} inputs | found | asked for |", "|---|---|---|"]
         lines += [f"| {line.measure} | {line.value:.4f} | {line.bound} |" for line in contract.accuracy]

@@ -1,0 +1,60 @@
+"""A server for the documentation's snippets, with a model for each name that they use."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.docs.snippets import ROOT
+
+FASHION, TEXT = ROOT / "server" / "embedded" / "fashion", ROOT / "tests" / "golden" / "models" / "tiny-text"
+STAND_INS = {"fashion": FASHION, "vit-s14": FASHION, "vit-s14-518": FASHION, "minilm": TEXT, "sentiment": TEXT}
+"""What is served under a name where `make demo` has not exported it: smaller networks that take the same."""
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server with the models of models/, and stand-ins for those that are not there."""
+    models = tmp_path_factory.mktemp("docs-models")
+    for name, stand_in in STAND_INS.items():
+        _place(name, stand_in, models)
+    command = [sys.executable, "-m", "server", "--models", str(models)]
+    command += ["--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]
+    with subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            said = next(line for line in process.stdout if line.startswith("gRPC on "))
+            assert next(line for line in process.stdout).startswith("ready")
+            yield said.split()[2].rstrip(",")
+        finally:
+            process.kill()
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder, the current one, that has the examples beside what a snippet writes."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The tests' environment without settings of the server, with the checkout to import from."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("REGARD_")}
+    return kept | {"PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'client'}"} | more
+
+
+def _place(name: str, stand_in: Path, models: Path) -> None:
+    exported = ROOT / "models" / name
+    if exported.is_dir():
+        (models / name).symlink_to(exported)
+        return
+    shutil.copytree(stand_in, models / name)
+    for path in (models / name).glob("*/contract.json"):
+        contract = json.loads(path.read_text(encoding="utf-8"))
+        path.write_text(json.dumps(contract | {"name": name}), encoding="utf-8")
