@@ -16,7 +16,7 @@ CONTRIBUTIONS_GRAPH = "contributions.onnx"  # the plain graph with what each pos
 LOWERED_GRAPH = "attention.lowered.onnx"  # the tapped graph with its fused attention written out
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 BATCH_AXIS, SEQUENCE_AXIS = "batch", "seq_len"
-FOREIGN = "onnx"  # the family of an ONNX file that came without a contract
+BARE_ONNX = "onnx"  # the family of an ONNX file that came without a contract
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
 

@@ -1,10 +1,13 @@
 """The files of artifacts: versions in a models folder, and hashes."""
 
 import hashlib
+import stat
 from pathlib import Path
 
 from artifact.contract import Contract
 from artifact.errors import ArtifactError
+
+_KINDS = {stat.S_IFDIR: "folder", stat.S_IFIFO: "named pipe", stat.S_IFSOCK: "socket"}
 
 
 def versions(folder: Path) -> list[int]:
@@ -28,12 +31,27 @@ def check_hashes(folder: Path, contract: Contract) -> None:
             raise ArtifactError(f"{folder / name}: sha256 {found}; its contract says {expected}: changed or damaged")
 
 
+def check_regular(path: Path) -> None:
+    """Refuse what is no file: to open a named pipe waits for ever.
+
+    Raises:
+        ArtifactError: It is absent, or a folder, pipe, socket or device.
+    """
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        raise ArtifactError(f"{path}: cannot be read: {error.strerror}") from error
+    if not stat.S_ISREG(mode):
+        raise ArtifactError(f"{path}: is a {_KINDS.get(stat.S_IFMT(mode), 'special file')}; expected a regular file")
+
+
 def hash_file(path: Path) -> str:
     """sha256 in hexadecimal.
 
     Raises:
         ArtifactError: The file cannot be read.
     """
+    check_regular(path)
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

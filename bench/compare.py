@@ -21,7 +21,7 @@ from bench.servers import Serving, serving_regard
 from bench.workloads import make_requests
 from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as pb
-from tests.golden import FOREIGN_MODELS
+from tests.golden import BARE_ONNX_MODELS
 
 ROOT = Path(__file__).parent.parent
 _MIN_ANSWER_BYTES = 20
@@ -40,7 +40,7 @@ class Load:
 
 def loads(models: Path) -> Iterator[Load]:
     """Yield what is compared; the networks come from `make demo`."""
-    yield Load("16 floats in and out, 32 callers", FOREIGN_MODELS, "plus", "", 32)
+    yield Load("16 floats in and out, 32 callers", BARE_ONNX_MODELS, "plus", "", 32)
     for callers in (1, 8, 32):
         yield Load(f"MiniLM, 16 tokens, {callers} callers", models, "minilm", "16", callers)
     yield Load("ViT-S/14, 224 pixels, 8 callers", models, "vit-s14", "224px", 8)

@@ -92,7 +92,7 @@ _GRAPHS = {
         places = Cast <to = 6> (found)
     }""",
     "to_float16": "(float values) => (float16 rounded) { rounded = Cast <to = 10> (values) }",
-    # As server/engine/array_ops.py: 255 steps of the largest value, and steps of 1 where that is not above 0.
+    # As server/engine/array_ops.py: 255 steps of the largest value, and steps of 1 where float32 has no such step.
     "to_uint8": """(float values) => (uint8 rounded, float[1] scale) {
         shape = Constant <value_ints = [1]> ()
         largest = ReduceMax <keepdims = 0> (values)
@@ -101,7 +101,8 @@ _GRAPHS = {
         zero = Constant <value_float = 0.0> ()
         one = Constant <value_float = 1.0> ()
         step = Div (flat, steps)
-        positive = Greater (step, zero)
+        smallest = Constant <value_float = 1.17549435e-38> ()
+        positive = GreaterOrEqual (step, smallest)
         scale = Where (positive, step, one)
         scaled = Div (values, scale)
         kept = Where (positive, scaled, zero)

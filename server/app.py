@@ -7,6 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import onnxruntime
@@ -18,17 +19,19 @@ from server.api.open_inference.shared_memory import SharedMemory
 from server.api.regard_v1.service import RegardService
 from server.attention.planning import AttentionLimits
 from server.auth.clients import Authenticator
-from server.config import Config
+from server.config import EMBEDDED_MODELS, Config
 from server.engine.cpus import available_cpus
-from server.engine.device import Device, Lanes, choose_device, share_cpus
+from server.engine.device import Device, Instances, choose_device, share_cpus
 from server.errors import EngineFault
 from server.inference.pipeline import Pipeline
 from server.inference.preprocess import InputLimits
 from server.inference.response_cache import ResponseCache
 from server.inference.workers import Workers
-from server.repository.catalog import Repository
 from server.repository.folder_watch import watch
+from server.repository.lifecycle import Repository
+from server.repository.limits import Usage
 from server.repository.loading import LoadedModel, load_model
+from server.repository.trial import Trial
 from server.scheduling.batch import BatchLimits
 from server.scheduling.scheduler import Admission, Scheduler
 from server.telemetry.metrics import Metrics
@@ -164,7 +167,7 @@ class Server:
         if not await scheduler.close(max(ends - time.monotonic(), _LAST_MOMENT_SECONDS)):
             raise EngineFault(f"a run has not ended within {self._config.drain_seconds:g} s (--drain-seconds)")
 
-    def _open_repository(self, device: Device, instances: Lanes) -> Repository:
+    def _open_repository(self, device: Device, instances: Instances) -> Repository:
         async def changed(name: str, newest: LoadedModel | None) -> None:
             """Let health and metrics say whether a model is served."""
             await self._health.set_status(name, serving=newest is not None)
@@ -173,13 +176,19 @@ class Server:
                 contract = newest.contract
                 self._metrics.model_info.labels(name, str(contract.version), contract.family, device.name).set(1)
 
-        return Repository(
-            self._config.models, lambda folder, usage: load_model(folder, device, instances, usage), changed
-        )
+        config = self._config
+
+        def load(folder: Path, usage: Usage) -> LoadedModel:
+            return load_model(folder, device, instances, usage)
+
+        if not config.trial_load or config.models == EMBEDDED_MODELS:
+            return Repository(config.models, load, changed)
+        trial = Trial(config.device, self._threads, config.instances or config.lanes)
+        return Repository(config.models, load, changed, trial)
 
     async def _load(self, stop: asyncio.Event) -> bool:
         """Load the models; False where the server was told to stop before everything was loaded."""
-        loading = asyncio.create_task(self._repository.start())
+        loading = asyncio.create_task(self._repository.start(strict=self._config.strict_models))
         await _first(stop.wait(), loading)
         if loading.done():
             loading.result()

@@ -64,6 +64,14 @@ class Config(BaseSettings):
         "a loopback address only.",
     )
     allow_insecure: bool = Field(False, description="Listen beyond loopback without TLS or authentication.")
+    trial_load: bool = Field(
+        True,
+        description="Load each version in a process of its own first, so that none can end the server; takes a second "
+        "or two a version. Not done for the embedded model.",
+    )
+    strict_models: bool = Field(
+        False, description="Refuse to start where a model cannot be served; without it the others are served."
+    )
     watch: bool = Field(
         False,
         description="Follow changes in the models folder; without it models are loaded and unloaded on request only.",

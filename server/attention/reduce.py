@@ -11,6 +11,7 @@ from artifact.dtypes import Array
 from server.attention.plan import AttentionPlan
 from server.engine import array_ops as measures
 from server.engine.device_ops import DeviceArray, Weights
+from server.errors import InvalidInput
 
 
 @dataclass(frozen=True, eq=False)
@@ -118,4 +119,8 @@ class _Reducing:
             values, scale = on.to_uint8(values)
         elif plan.dtype == "float16":
             values = on.to_float16(values)
-        return Reduced(layer, on.to_host(values), scale, indices, queries)
+        sent = on.to_host(values)
+        if plan.dtype == "float16" and not np.isfinite(sent).all():  # value norms and contributions have no bound
+            expected = f"FLOAT32: layer {layer.layer} has values above {np.finfo(np.float16).max:g}"
+            raise InvalidInput("attention.dtype", "FLOAT16", expected)
+        return Reduced(layer, sent, scale, indices, queries)

@@ -8,15 +8,14 @@ Arrays keep their leading axes: B batch, H heads, Q queries, K keys.
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 
 from artifact.contract import PatchContract
+from artifact.dtypes import Array
 
-Array = NDArray[Any]
 Floats = NDArray[np.float32]
 
 KERNELS = Path(__file__).parent / "kernels"
@@ -183,8 +182,8 @@ def to_float16(values: Floats) -> NDArray[np.float16]:
 
 def to_uint8(values: Floats) -> tuple[NDArray[np.uint8], float]:
     """Round to 255 steps of the largest value; returns them and the size of a step."""
-    scale = float(values.max(initial=0)) / _UINT8_STEPS
-    if not scale > 0:
+    scale = float(np.float32(values.max(initial=0)) / np.float32(_UINT8_STEPS))
+    if scale < np.finfo(np.float32).tiny:  # no step that float32 holds in full: nothing can be told from zero
         return np.zeros(values.shape, dtype=np.uint8), 1.0
     steps = values / np.float32(scale)
     np.rint(steps, out=steps)

@@ -1,4 +1,4 @@
-"""What a batch costs in seconds, fitted to measurements; the engine measures, the queue decides by it."""
+"""What a batch costs in seconds, fitted to measurements."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

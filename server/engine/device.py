@@ -9,7 +9,8 @@ import onnxruntime
 
 from server.errors import StartError
 
-_MOST_LANES = 4
+_MAX_INSTANCES = 4
+ERRORS_ONLY = 3  # as log_severity_level of onnxruntime.SessionOptions
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
 # Operators on shapes; ONNX Runtime keeps them on the CPU on purpose, where their results are needed.
@@ -44,7 +45,7 @@ class Device:
 
 
 @dataclass(frozen=True)
-class Lanes:
+class Instances:
     """How the CPUs are shared: so many runs at a time, each with so many threads.
 
     Two runs of one thread each do more than one run of two threads: threads of one run wait for each other after every
@@ -60,12 +61,12 @@ class Lanes:
         return self.count * self.threads
 
 
-def share_cpus(threads: int, device: "Device", lanes: int = 0) -> Lanes:
-    """Share threads among lanes; 0 lanes takes one a thread up to four, and on a GPU two, to copy while it computes."""
+def share_cpus(threads: int, device: "Device", instances: int = 0) -> Instances:
+    """Share threads among instances; 0 takes one a thread up to four, and on a GPU two, to copy while it computes."""
     if device.gpu is not None:
-        return Lanes(lanes or 2, 1)
-    count = min(lanes or _MOST_LANES, threads)
-    return Lanes(count, threads // count)
+        return Instances(instances or 2, 1)
+    count = min(instances or _MAX_INSTANCES, threads)
+    return Instances(count, threads // count)
 
 
 class AssignedNode(Protocol):

@@ -13,14 +13,10 @@ from typing import Any, cast
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
+from artifact.dtypes import Array
 from server.engine.array_ops import KERNELS, unit_rows
-from server.engine.device import TENSORRT, Device
-
-Array = NDArray[Any]
-
-_ERRORS_ONLY = 3
+from server.engine.device import ERRORS_ONLY, TENSORRT, Device
 
 
 class DeviceArray:
@@ -78,7 +74,7 @@ class DeviceMeasures:
         """Load the graphs."""
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = 1
-        options.log_severity_level = _ERRORS_ONLY
+        options.log_severity_level = ERRORS_ONLY
         # CUDA and the CPU: TensorRT would build an engine for every shape.
         providers = [provider for provider in device.providers if TENSORRT not in provider]
         self._sessions = {

@@ -1,4 +1,4 @@
-"""Runs the graphs of one artifact in ONNX Runtime; the scheduler calls them from its lanes' threads."""
+"""The graphs of one artifact in ONNX Runtime: plain, tapped, contributions; warmed up and measured."""
 
 import logging
 import math
@@ -6,15 +6,14 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from artifact.contract import (
+    BARE_ONNX,
     BATCH_AXIS,
     CONTRIBUTIONS_GRAPH,
-    FOREIGN,
     LOWERED_GRAPH,
     PLAIN_GRAPH,
     SEQUENCE_AXIS,
@@ -22,14 +21,12 @@ from artifact.contract import (
     Contract,
     TensorContract,
 )
-from artifact.dtypes import BFLOAT16
+from artifact.dtypes import BFLOAT16, Array
 from server.engine.cost import Sample, fit_costs
-from server.engine.device import Device, Lanes
+from server.engine.device import Device, Instances
 from server.engine.prepacked_weights import give_back_memory, packed
 from server.engine.session import Graph, make_options
 from server.errors import StartError
-
-Array = NDArray[Any]
 
 _log = logging.getLogger(__name__)
 
@@ -47,7 +44,7 @@ class Engine:
     """The graphs of one model: plain; tapped for those who ask for attention; and one for contributions."""
 
     def __init__(
-        self, folder: Path, contract: Contract, device: Device, lanes: Lanes, form: AttentionForm = "auto"
+        self, folder: Path, contract: Contract, device: Device, instances: Instances, form: AttentionForm = "auto"
     ) -> None:
         """Load the graphs.
 
@@ -55,7 +52,7 @@ class Engine:
             folder: The artifact's.
             contract: The artifact's.
             device: Where they run.
-            lanes: How runs share the CPUs.
+            instances: How runs share the CPUs.
             form: Which form of the tapped graph.
 
         Raises:
@@ -71,18 +68,18 @@ class Engine:
         third = [CONTRIBUTIONS_GRAPH] if contract.contributions else []
         graphs = (PLAIN_GRAPH, *tapped[:1], *third)
         own = {graph: folder / graph for graph in (PLAIN_GRAPH, *tapped, *third)}
-        on_cpu, staying = device.gpu is None, contract.attention_axes
+        on_cpu, keep_on_device = device.gpu is None, contract.attention_axes
         with packed(folder, graphs, make_options) if on_cpu else nullcontext(own) as sources:
-            self.plain = Graph(sources[PLAIN_GRAPH], device, lanes, wide=True)
+            self.plain = Graph(sources[PLAIN_GRAPH], device, instances, all_threads=True)
             self.tapped: Graph | None = None
             self.contributing: Graph | None = None
             if third:
-                self.contributing = Graph(sources[CONTRIBUTIONS_GRAPH], device, lanes, staying, frugal=True)
+                self.contributing = Graph(sources[CONTRIBUTIONS_GRAPH], device, instances, keep_on_device, shrinks=True)
             if contract.attention:
-                frugal = _weights_bytes(contract) > _MUCH_ATTENTION_BYTES
+                shrinks = _weights_bytes(contract) > _MUCH_ATTENTION_BYTES
                 self.tapped = _load_first(
                     [sources[name] for name in tapped],
-                    lambda path: Graph(path, device, lanes, staying, frugal=frugal),
+                    lambda path: Graph(path, device, instances, keep_on_device, shrinks=shrinks),
                 )
         inputs = [spec.name for spec in contract.inputs]
         for name, graph, outputs in self._graphs():
@@ -111,20 +108,20 @@ class Engine:
             self.plain.shrink_arena(self._example(1, 1), [self._contract.outputs[0].name])
         except (
             Exception
-        ) as error:  # ONNX Runtime's exceptions have no common base; only a foreign graph may refuse zeros
+        ) as error:  # ONNX Runtime's exceptions have no common base; only a bare ONNX model may refuse zeros
             _log.debug("%s: its arena keeps its size: %s", self._contract.name, error)
         give_back_memory()
 
     def _run_samples(self) -> None:
         outputs = [spec.name for spec in self._contract.outputs]
-        if self._contract.family == FOREIGN:
-            self._warm_up_foreign(outputs)
+        if self._contract.family == BARE_ONNX:
+            self._warm_up_bare_onnx(outputs)
             return
         self.plain.run(self._example(1, 1), outputs, all_threads=True)
         for _, graph, names in self._graphs():
             graph.cost = fit_costs(list(self._measure(graph, names)))
 
-    def _warm_up_foreign(self, outputs: Sequence[str]) -> None:
+    def _warm_up_bare_onnx(self, outputs: Sequence[str]) -> None:
         """Do what is possible where nothing is known of the inputs but their types."""
         try:
             self.plain.run(self._example(1, 1), outputs, all_threads=True)

@@ -1,4 +1,4 @@
-"""Reads and rewrites where an ONNX file's weights lie; packing needs it, and a server has no onnx package.
+"""Reads and rewrites where an ONNX file's weights lie: a server has no onnx package.
 
 Of an ONNX file only the places of its external weights are declared here, by their field numbers; protobuf carries
 everything else through unread. https://github.com/onnx/onnx/blob/main/onnx/onnx.proto

@@ -1,4 +1,4 @@
-"""Runs a session with buffers on its device that are made once and used again; the engine runs GPU sessions so.
+"""Runs a session with buffers on its device that are made once and used again.
 
 Inputs are copied to device buffers and outputs to host buffers (page-locked where CUDA is), instead of memory that is
 allocated and copied through anew at every run. Attention stays on the device, for what is asked of it to be made there
@@ -14,14 +14,13 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
+from artifact.dtypes import Array
 from server.engine.device_ops import DeviceArray, DeviceMeasures
 
-Array = NDArray[Any]
 Key = tuple[Any, ...]
 
-_SHAPES_KEPT = 16  # of each lane: buffers for the shapes used last
+_SHAPES_KEPT = 16  # of each instance: buffers for the shapes used last
 
 
 @dataclass(eq=False)
@@ -36,19 +35,19 @@ class BoundSession:
     """A session whose inputs and outputs are bound to buffers; each thread that runs it has buffers of its own."""
 
     def __init__(
-        self, session: onnxruntime.InferenceSession, measures: DeviceMeasures, staying: Collection[str] = ()
+        self, session: onnxruntime.InferenceSession, measures: DeviceMeasures, keep_on_device: Collection[str] = ()
     ) -> None:
         """Wrap a session.
 
         Args:
             session: On the device of the measures.
             measures: What computes with what stays there.
-            staying: Names of the outputs that stay.
+            keep_on_device: Names of the outputs that stay.
         """
         self._session = session
         self._measures = measures
         self._device = measures.place
-        self._staying = frozenset(staying)
+        self._keep_on_device = frozenset(keep_on_device)
         self._own = threading.local()
 
     def run(self, inputs: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array | DeviceArray]:
@@ -61,17 +60,17 @@ class BoundSession:
         for name in names:
             if name in buffers.outputs:
                 binding.bind_ortvalue_output(name, buffers.outputs[name])
-            elif name in self._staying:
+            elif name in self._keep_on_device:
                 binding.bind_output(name, *self._device)
             else:
                 binding.bind_output(name)
         self._session.run_with_iobinding(binding)
         values = dict(zip(names, binding.get_outputs(), strict=True))
-        staying = {name: DeviceArray(value, self._measures) for name, value in values.items() if name in self._staying}
-        fetched = {name: np.array(value.numpy()) for name, value in values.items() if name not in staying}
+        kept = {name: DeviceArray(values[name], self._measures) for name in names if name in self._keep_on_device}
+        fetched = {name: np.array(value.numpy()) for name, value in values.items() if name not in kept}
         if not buffers.outputs:
             buffers.outputs = {name: self._host_buffer(array) for name, array in fetched.items()}
-        return {**fetched, **staying}
+        return {**fetched, **kept}
 
     def _buffers_for(self, inputs: Mapping[str, Array], names: Sequence[str]) -> _Buffers:
         kept: OrderedDict[Key, _Buffers] = self._own.__dict__.setdefault("kept", OrderedDict())

@@ -14,13 +14,13 @@ from pathlib import Path
 
 import onnxruntime
 
+from server.engine.device import ERRORS_ONLY
 from server.engine.external_data import ExternalData, Piece
 
 _log = logging.getLogger(__name__)
 _PACKED_FILE = "packed.bin"
 _ROOM = 4.0  # free space asked for, times the artifact's size: packed matrices lie beside the others, twice for a while
 _ALIGNMENT_BYTES = 64  # of the widest vectors that kernels load
-_ERRORS_ONLY = 3  # ONNX Runtime warns that a packed graph belongs to this machine, which is meant
 
 
 @contextmanager
@@ -61,7 +61,7 @@ def _check_room(target: Path, folder: Path) -> None:
 def _pack(graph: Path, target: Path, options: onnxruntime.SessionOptions) -> Path:
     """Write a packed graph and its weights; returns the graph's path."""
     target.mkdir()
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = ERRORS_ONLY  # not that a packed graph belongs to this machine, which is meant
     options.optimized_model_filepath = str(target / graph.name)
     options.add_session_config_entry("session.optimized_model_external_initializers_file_name", _PACKED_FILE)
     options.add_session_config_entry("session.save_external_prepacked_constant_initializers", "1")

@@ -1,24 +1,20 @@
-"""One graph of an artifact in ONNX Runtime, and the sessions that run it; the engine makes them."""
+"""One graph of an artifact in ONNX Runtime, and the sessions that run it."""
 
 import ctypes
 import functools
 import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
-from artifact.dtypes import BFLOAT16
+from artifact.dtypes import BFLOAT16, Array
 from server.engine.cost import CostModel
-from server.engine.device import Device, Lanes, check_placement
+from server.engine.device import Device, Instances, check_placement
 from server.engine.device_ops import Weights, measures_on
 from server.engine.io_binding import BoundSession
 from server.errors import StartError
-
-Array = NDArray[Any]
 
 _RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
 _SPINNING = "session.intra_op.allow_spinning"
@@ -32,7 +28,7 @@ _ARENA = {"max_mem": 0, "arena_extend_strategy": 1, "initial_chunk_size_bytes": 
 
 
 class Graph:
-    """One graph of an artifact: a session for the lanes, and one with all threads for a run that is alone.
+    """One graph of an artifact: a session for the instances, and one with all threads for a run that is alone.
 
     Spinning threads take the cores that the event loop and the callers need, so only the session that runs alone has
     them, and only while it runs.
@@ -42,39 +38,41 @@ class Graph:
         self,
         path: Path,
         device: Device,
-        lanes: Lanes,
-        staying: Collection[str] = (),
+        instances: Instances,
+        keep_on_device: Collection[str] = (),
         *,
-        wide: bool = False,
-        frugal: bool = False,
+        all_threads: bool = False,
+        shrinks: bool = False,
     ) -> None:
         """Load the graph.
 
         Args:
             path: The file.
             device: Where it runs.
-            lanes: How runs share the CPUs.
-            staying: Names of outputs that stay on the device, where it is bound.
-            wide: Whether to make a session with all threads as well.
-            frugal: Whether each run gives back at once what it took.
+            instances: How runs share the CPUs.
+            keep_on_device: Names of outputs that stay on the device, where it is bound.
+            all_threads: Whether to make a session with all threads as well.
+            shrinks: Whether each run gives back at once what it took of the arena.
 
         Raises:
             StartError: It cannot be loaded, or would run on another device.
         """
-        self._narrow = _load(path, device, lanes.threads, spin=False)
+        self._one_thread = _load(path, device, instances.threads, spin=False)
         on_cpu = device.gpu is None
-        self._wide = _load(path, device, lanes.all_threads, spin=True) if wide and on_cpu and lanes.count > 1 else None
-        self._bound = BoundSession(self._narrow, measures_on(device), staying) if device.bound else None
-        self._options = _shrinking_options() if frugal and on_cpu else None
+        self._all_threads: onnxruntime.InferenceSession | None = None
+        if all_threads and on_cpu and instances.count > 1:
+            self._all_threads = _load(path, device, instances.all_threads, spin=True)
+        self._bound = BoundSession(self._one_thread, measures_on(device), keep_on_device) if device.bound else None
+        self._options = _shrinking_options() if shrinks and on_cpu else None
         self.cost = CostModel()
         self.token = object()
-        values = (*self._narrow.get_inputs(), *self._narrow.get_outputs())
+        values = (*self._one_thread.get_inputs(), *self._one_thread.get_outputs())
         self._has_bfloat16 = any(value.type == _BFLOAT16_TENSOR for value in values)
 
     @property
     def can_use_all_threads(self) -> bool:
         """Whether there is a session with all threads."""
-        return self._wide is not None
+        return self._all_threads is not None
 
     def run(
         self, inputs: Mapping[str, Array], names: Sequence[str], *, all_threads: bool = False
@@ -93,7 +91,7 @@ class Graph:
             return {}
         if self._bound:
             return self._bound.run(inputs, names)
-        session = self._wide if all_threads and self._wide else self._narrow
+        session = self._all_threads if all_threads and self._all_threads else self._one_thread
         if self._has_bfloat16:
             return dict(zip(names, _run_with_values(session, names, inputs), strict=True))
         return dict(zip(names, session.run(names, dict(inputs), self._options), strict=True))
@@ -102,7 +100,7 @@ class Graph:
         """Run once and give back what the arena, shared by all sessions of the process, holds beyond that."""
         if self._has_bfloat16 or self._bound:
             return
-        self._narrow.run(names, dict(inputs), _shrinking_options())
+        self._one_thread.run(names, dict(inputs), _shrinking_options())
 
     def check_names(self, path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         """Compare with what the contract says.
@@ -115,7 +113,7 @@ class Graph:
         Raises:
             StartError: The graph has other inputs or outputs.
         """
-        found = {value.name for value in (*self._narrow.get_inputs(), *self._narrow.get_outputs())}
+        found = {value.name for value in (*self._one_thread.get_inputs(), *self._one_thread.get_outputs())}
         expected = {*inputs, *outputs}
         if found != expected:
             raise StartError(

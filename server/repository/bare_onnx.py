@@ -1,4 +1,4 @@
-"""A contract for an ONNX file that has none, read from its inputs and outputs; artifacts uses it.
+"""A contract for an ONNX file that has none, read from its inputs and outputs.
 
 Rows of different requests share a batch where one name stands for the first axis of every input and output and for no
 other; what else is symbolic has to be equal then, since only a contract can say what padding would mean.
@@ -11,10 +11,10 @@ from typing import Any
 
 import onnxruntime
 
-from artifact.contract import BATCH_AXIS, FOREIGN, NAME_PATTERN, PLAIN_GRAPH, SEQUENCE_AXIS, Contract, TensorContract
+from artifact.contract import BARE_ONNX, BATCH_AXIS, NAME_PATTERN, PLAIN_GRAPH, SEQUENCE_AXIS, Contract, TensorContract
+from server.engine.device import ERRORS_ONLY
 from server.errors import StartError
 
-_ERRORS_ONLY = 3
 # ONNX Runtime's names of element types, and numpy's.
 _DTYPES = {
     "tensor(float)": "float32",
@@ -34,7 +34,7 @@ def describe_graph(folder: Path) -> Contract:
     """
     path = folder / PLAIN_GRAPH
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = _ERRORS_ONLY
+    options.log_severity_level = ERRORS_ONLY
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
@@ -50,7 +50,7 @@ def describe_graph(folder: Path) -> Contract:
         return Contract(
             name=folder.parent.name,
             version=int(folder.name),
-            family=FOREIGN,
+            family=BARE_ONNX,
             description="an ONNX file without a contract",
             inputs=tuple(described[0]),
             outputs=tuple(described[1]),

@@ -1,11 +1,11 @@
-"""Follows changes in the models folder while the server runs; the life cycle starts it where the operator wants it."""
+"""Follows changes in the models folder while the server runs."""
 
 import asyncio
 from pathlib import Path
 
 from watchfiles import awatch
 
-from server.repository.catalog import Repository
+from server.repository.lifecycle import Repository
 
 # A version being copied is looked at when nothing has changed for so long, or again and again while it has.
 _QUIET_MS, _LONGEST_MS = 500, 5000

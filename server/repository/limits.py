@@ -1,4 +1,4 @@
-"""How much of the server one model takes at a time, against its own limits; the pipeline counts requests here."""
+"""How much of the server one model takes at a time, against its own limits."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

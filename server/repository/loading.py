@@ -1,4 +1,4 @@
-"""One version of a model on disk: checked against its contract, loaded, run once; the repository calls it in a thread.
+"""One version of a model on disk: checked against its contract, loaded, run once.
 
 An artifact has a contract beside its graphs. A folder with a model.onnx and no contract is served, too: what it takes
 and gives is read from the graph.
@@ -9,9 +9,9 @@ from pathlib import Path
 
 from artifact.contract import CONTRACT_FILE, PLAIN_GRAPH, TAPPED_GRAPH, Contract, read_contract
 from artifact.errors import ArtifactError
-from artifact.files import check_hashes, versions
+from artifact.files import check_hashes, check_regular, versions
 from artifact.text import TextReader
-from server.engine.device import Device, Lanes
+from server.engine.device import Device, Instances
 from server.engine.engine import Engine
 from server.errors import StartError
 from server.repository.bare_onnx import describe_graph
@@ -66,26 +66,29 @@ def fingerprint(folder: Path) -> Fingerprint:
     return frozenset((str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns) for path, stat in found)
 
 
-def load_model(folder: Path, device: Device, lanes: Lanes, usage: Usage) -> LoadedModel:
+def load_model(folder: Path, device: Device, instances: Instances, usage: Usage) -> LoadedModel:
     """Check an artifact's contract and hashes, load its graphs and run each once.
 
     Raises:
         StartError: Says what is wrong with which file.
     """
     try:
-        return _load(folder, device, lanes, usage)
+        return _load(folder, device, instances, usage)
     except ArtifactError as error:
         raise StartError(str(error)) from error
 
 
-def _load(folder: Path, device: Device, lanes: Lanes, usage: Usage) -> LoadedModel:
+def _load(folder: Path, device: Device, instances: Instances, usage: Usage) -> LoadedModel:
+    for path in sorted(folder.rglob("*")):
+        if not path.is_dir():
+            check_regular(path)
     contract = _read_contract(folder)
     place = (contract.name, str(contract.version))
     if place != (folder.parent.name, folder.name):
         raise StartError(f"{folder}: holds {'/'.join(place)}; expected its own name and version")
     check_hashes(folder, contract)
     reader = TextReader(folder / contract.text.tokenizer_file, contract.text.max_tokens) if contract.text else None
-    engine = Engine(folder, contract, device, lanes, usage.settings.attention_form)
+    engine = Engine(folder, contract, device, instances, usage.settings.attention_form)
     engine.warm_up()
     return LoadedModel(contract, engine, reader, usage)
 

@@ -1,4 +1,4 @@
-"""What an operator wants of one model: config.toml beside its versions; the repository reads it at every load."""
+"""What an operator wants of one model: config.toml beside its versions, read at every load."""
 
 import tomllib
 from collections.abc import Sequence

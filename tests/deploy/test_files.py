@@ -131,6 +131,6 @@ def test_pods_are_as_closed_as_the_compose_file() -> None:
 def test_images_are_pinned() -> None:
     """Nothing runs as latest but what is built here."""
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
-    foreign = [service["image"] for service in services.values() if "build" not in service]
-    assert len(foreign) == 3
-    assert all(re.search(r":v?\d+\.\d+\.\d+$", image) for image in foreign)
+    pulled = [service["image"] for service in services.values() if "build" not in service]
+    assert len(pulled) == 3
+    assert all(re.search(r":v?\d+\.\d+\.\d+$", image) for image in pulled)

@@ -33,8 +33,9 @@ class ServerProcess:
 
 
 def environment() -> dict[str, str]:
-    """The tests' environment without settings of the server."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("REGARD_")}
+    """The tests' environment without settings of the server but one."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith("REGARD_")}
+    return own | {"REGARD_TRIAL_LOAD": "false"}  # a second for each model; tests of it turn it on
 
 
 def run_server(*arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -4,5 +4,5 @@ from pathlib import Path
 
 GOLDEN_NETWORK = Path(__file__).parent / "tiny-text"
 GOLDEN_MODELS = Path(__file__).parent / "models"
-FOREIGN_MODELS = Path(__file__).parent / "foreign"
-CONSTANT = 4321.5  # what two of the foreign models add, to be found in their files
+BARE_ONNX_MODELS = Path(__file__).parent / "bare_onnx"
+CONSTANT = 4321.5  # what two of the bare ONNX models add, to be found in their files

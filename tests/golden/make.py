@@ -20,7 +20,7 @@ from export.sources import load_folder
 from model.checkpoint import save_network
 from model.encoder import EncoderConfig
 from model.text import TextConfig, TextNetwork
-from tests.golden import CONSTANT, FOREIGN_MODELS, GOLDEN_MODELS, GOLDEN_NETWORK
+from tests.golden import BARE_ONNX_MODELS, CONSTANT, GOLDEN_MODELS, GOLDEN_NETWORK
 
 NAME = "tiny-text"
 MAX_POSITIONS = 64
@@ -53,35 +53,35 @@ def make_network(vocab_size: int) -> TextNetwork:
     return network.eval()
 
 
-def save_foreign(name: str, nodes: list[onnx.NodeProto], inputs: dict[str, Kind], outputs: dict[str, Kind]) -> None:
+def save_bare_onnx(name: str, nodes: list[onnx.NodeProto], inputs: dict[str, Kind], outputs: dict[str, Kind]) -> None:
     """Write an ONNX file; inputs and outputs are element types and shapes by name."""
     takes, gives = (
         [helper.make_tensor_value_info(key, *kind) for key, kind in some.items()] for some in (inputs, outputs)
     )
     constant = helper.make_tensor("constant", TensorProto.FLOAT, [], struct.pack("<f", CONSTANT), raw=True)
     used = [constant] if any("constant" in node.input for node in nodes) else []
-    path = Path(FOREIGN_MODELS, name, "1", "model.onnx")
+    path = Path(BARE_ONNX_MODELS, name, "1", "model.onnx")
     path.parent.mkdir(parents=True, exist_ok=True)
     graph = helper.make_graph(nodes, name, takes, gives, used)
     onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 21)], ir_version=10), path)
 
 
-def save_foreign_models() -> None:
+def save_bare_onnx_models() -> None:
     """Write those without a contract."""
     types = ["BOOL", "INT8", "INT16", "INT32", "INT64", "UINT8", "UINT16", "UINT32", "UINT64"]
     types += ["FLOAT16", "BFLOAT16", "FLOAT", "DOUBLE"]
     kinds: dict[str, Kind] = {name: (getattr(TensorProto, name), ["rows", 3]) for name in types}
     nodes = [helper.make_node("Identity", [f"in_{name}"], [f"out_{name}"]) for name in types]
     takes, gives = ({f"{side}_{name}": kind for name, kind in kinds.items()} for side in ("in", "out"))
-    save_foreign("every-type", nodes, takes, gives)
+    save_bare_onnx("every-type", nodes, takes, gives)
     words: Kind = (TensorProto.STRING, ["rows"])
-    save_foreign("words", [helper.make_node("Identity", ["x"], ["y"])], {"x": words}, {"y": words})
+    save_bare_onnx("words", [helper.make_node("Identity", ["x"], ["y"])], {"x": words}, {"y": words})
     free: Kind = (TensorProto.FLOAT, ["rows", "width"])
-    save_foreign("plus", [helper.make_node("Add", ["x", "constant"], ["y"])], {"x": free}, {"y": free})
-    save_foreign("free", [helper.make_node("Add", ["x", "x"], ["y"])], {"x": free}, {"y": free})
+    save_bare_onnx("plus", [helper.make_node("Add", ["x", "constant"], ["y"])], {"x": free}, {"y": free})
+    save_bare_onnx("free", [helper.make_node("Add", ["x", "x"], ["y"])], {"x": free}, {"y": free})
     nodes = [helper.make_node("Add", ["x", "constant"], ["y"]), helper.make_node("ReduceSum", ["x"], ["s"], keepdims=0)]
     fixed: Kind = (TensorProto.FLOAT, [2, 3])
-    save_foreign("fixed", nodes, {"x": fixed}, {"y": fixed, "s": (TensorProto.FLOAT, [])})
+    save_bare_onnx("fixed", nodes, {"x": fixed}, {"y": fixed, "s": (TensorProto.FLOAT, [])})
 
 
 def main() -> None:
@@ -90,7 +90,7 @@ def main() -> None:
     save_network(make_network(tokenizer.get_vocab_size()), GOLDEN_NETWORK, labels=("negative", "positive"))
     tokenizer.save(str(GOLDEN_NETWORK / "tokenizer.json"))
     shutil.rmtree(GOLDEN_MODELS / NAME, ignore_errors=True)
-    save_foreign_models()
+    save_bare_onnx_models()
     build(load_folder(GOLDEN_NETWORK, name=NAME, description="random weights, for tests"), GOLDEN_MODELS)
 
 

@@ -40,7 +40,13 @@ def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def make_config(**settings: Any) -> Config:  # one keyword for each flag
     """Settings for a test: free ports, two threads."""
-    defaults: dict[str, Any] = {"listen": "127.0.0.1:0", "metrics": "127.0.0.1:0", "device": "cpu", "threads": 2}
+    defaults: dict[str, Any] = {
+        "listen": "127.0.0.1:0",
+        "metrics": "127.0.0.1:0",
+        "device": "cpu",
+        "threads": 2,
+        "trial_load": False,
+    }
     return Config(**(defaults | settings))
 
 

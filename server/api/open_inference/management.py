@@ -35,7 +35,7 @@ class Management(Parts):
         try:
             self.repository.find(request.name, request.version)
         except ServerError:
-            known = self.repository.is_asleep(request.name)
+            known = self.repository.is_unloaded_idle(request.name)
         else:
             known = True
         return pb.ModelReadyResponse(ready=known and not self.rpcs.refusing)

@@ -7,7 +7,7 @@ from server.api.open_inference.shared_memory import SharedMemory
 from server.config import Config
 from server.inference.pipeline import Pipeline
 from server.inference.workers import Workers
-from server.repository.catalog import Repository
+from server.repository.lifecycle import Repository
 from server.telemetry.counts import Counts
 
 

@@ -30,7 +30,7 @@ from server.inference.pipeline import Pipeline
 from server.inference.preprocess import choose_outputs
 from server.inference.request import Images, InferenceRequest, Tensors, Texts
 from server.inference.workers import Workers
-from server.repository.catalog import Repository
+from server.repository.lifecycle import Repository
 from server.repository.loading import LoadedModel
 
 _DEFAULT_TOP_K = 5

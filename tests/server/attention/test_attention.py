@@ -457,3 +457,27 @@ def test_negative_positions_are_refused_where_layers_differ_in_length(field: str
     assert (choose(2).queries if field == "rows" else choose(2).keys) == (2,)
     last = choose(-1, layers=(1,))
     assert (last.queries if field == "rows" else last.keys) == (2,)
+
+
+@pytest.mark.parametrize("on", [dict, on_device])
+def test_values_that_half_precision_cannot_hold_are_refused(on: Any) -> None:
+    """Weights times value norms of a million: FLOAT32 sends them, FLOAT16 would send infinity."""
+    large = {**FETCHED, "attention.0.value_norms": np.full((2, 4, LENGTH), 1e6, dtype=np.float32)}
+    chosen = plan(NORMED, layers=[0], value_weighted=True)
+    (layer,) = reduce_attention(chosen, on(large))
+    assert np.isfinite(layer.values).all()
+    half = plan(NORMED, layers=[0], value_weighted=True, dtype=pb.DATA_TYPE_FLOAT16)
+    with pytest.raises(
+        InvalidInput, match=r"attention.dtype: FLOAT16; expected FLOAT32: layer 0 has values above 65504"
+    ):
+        list(reduce_attention(half, on(large)))
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("on", [dict, on_device])
+@pytest.mark.parametrize("largest", [1e-43, 1e-38, 1e-30])
+def test_the_smallest_weights_are_rounded_to_steps_without_a_warning(on: Any, largest: float) -> None:
+    """Where float32 has no step that small, everything is zero; no sum is divided by it."""
+    tiny = {**FETCHED, "attention.0": np.full((2, 4, LENGTH, LENGTH), largest, dtype=np.float32)}
+    (layer,) = reduce_attention(plan(layers=[0], dtype=pb.DATA_TYPE_UINT8), on(tiny))
+    assert np.abs(layer.values * np.float64(layer.scale) - largest).max() <= max(largest * 0.01, 3e-36)

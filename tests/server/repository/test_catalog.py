@@ -1,23 +1,32 @@
 import asyncio
 import gc
-import json
 import shutil
 import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from server.engine.device import Device, Lanes, choose_device
+from server.engine.device import Instances
 from server.errors import InvalidInput, NotFound, NotPossible, StartError, TooBusy
-from server.repository.catalog import Repository, State
+from server.repository.catalog import State
+from server.repository.lifecycle import Repository
 from server.repository.limits import Usage
 from server.repository.loading import LoadedModel, load_model
 from tests.golden import GOLDEN_MODELS
-
-DEVICE: Device = choose_device("cpu")
+from tests.server.repository.folders import (
+    DEVICE,
+    add_version,
+    artifact,
+    damage,
+    edit_contract,
+    load,
+    make,
+    nobody_cares,
+    settle,
+    states,
+)
 
 
 @pytest.fixture
@@ -25,42 +34,6 @@ def folder(tmp_path: Path) -> Path:
     """A models folder with a copy of the golden model."""
     shutil.copytree(GOLDEN_MODELS, tmp_path / "models")
     return tmp_path / "models"
-
-
-def artifact(folder: Path, version: int = 1) -> Path:
-    """The folder of a version."""
-    return folder / "tiny-text" / str(version)
-
-
-def edit_contract(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
-    """Change the contract of version 1."""
-    path = artifact(folder) / "contract.json"
-    contract = json.loads(path.read_text())
-    change(contract)
-    path.write_text(json.dumps(contract))
-
-
-async def nobody_cares(name: str, newest: LoadedModel | None) -> None:
-    """Take the news that something else is served."""
-
-
-def make(folder: Path) -> Repository:
-    """A repository with one thread that has loaded nothing."""
-    return Repository(folder, lambda path, usage: load_model(path, DEVICE, Lanes(1, 1), usage), nobody_cares)
-
-
-def load(folder: Path) -> Repository:
-    """Load everything."""
-    repository = make(folder)
-    asyncio.run(repository.start())
-    return repository
-
-
-def add_version(folder: Path, version: int) -> None:
-    """Copy version 1 to another."""
-    shutil.copytree(artifact(folder), artifact(folder, version))
-    path = artifact(folder, version) / "contract.json"
-    path.write_text(path.read_text().replace('"version": 1', f'"version": {version}'))
 
 
 def test_the_newest_version_is_served_by_number_not_by_spelling(folder: Path) -> None:
@@ -94,13 +67,6 @@ def test_an_empty_name_among_several_models_is_a_question(folder: Path) -> None:
     path.write_text(path.read_text().replace('"tiny-text"', '"other"'))
     with pytest.raises(InvalidInput, match="model: empty; expected one of other, tiny-text"):
         load(folder).find("", "")
-
-
-def damage(path: Path) -> None:
-    """Change one byte."""
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
 
 
 @pytest.mark.parametrize(
@@ -164,16 +130,6 @@ def test_what_computes_in_bfloat16_is_not_started_on_a_cpu(folder: Path) -> None
     edit_contract(folder, lambda contract: contract.update(precision="bfloat16"))
     with pytest.raises(StartError, match="bfloat16, which ONNX Runtime cannot do on the CPU; expected --device cuda"):
         load(folder)
-
-
-def states(repository: Repository) -> dict[int, tuple[str, str]]:
-    """State and reason of each version of the only model."""
-    return {entry.version: (entry.state, entry.reason) for entry in repository.index()}
-
-
-def settle(folder: Path, text: str) -> None:
-    """Write the model's settings."""
-    (folder / "tiny-text" / "config.toml").write_text(text)
 
 
 @pytest.mark.parametrize(
@@ -304,7 +260,7 @@ async def test_an_idle_model_is_unloaded_and_loads_for_the_next_who_asks(folder:
     async def tell(name: str, newest: LoadedModel | None) -> None:
         told.append(newest.version if newest else None)
 
-    repository = Repository(folder, lambda path, usage: load_model(path, DEVICE, Lanes(1, 1), usage), tell)
+    repository = Repository(folder, lambda path, usage: load_model(path, DEVICE, Instances(1, 1), usage), tell)
     await repository.start()
     with repository.find("", "").usage.request():
         pass
@@ -312,9 +268,9 @@ async def test_an_idle_model_is_unloaded_and_loads_for_the_next_who_asks(folder:
     loop = asyncio.get_running_loop()
     weakref.finalize(repository.find("", "").engine, loop.call_soon_threadsafe, freed.set)
     await asyncio.wait_for(freed.wait(), 30)
-    assert repository.is_asleep("tiny-text")
+    assert repository.is_unloaded_idle("tiny-text")
     assert (await repository.acquire("tiny-text", "")).version == "1"
-    assert not repository.is_asleep("tiny-text")
+    assert not repository.is_unloaded_idle("tiny-text")
     assert None not in told
 
 
@@ -326,7 +282,7 @@ async def test_a_load_ends_though_its_caller_has_gone_and_is_shared_by_who_wakes
     def load_slowly(path: Path, usage: Usage) -> LoadedModel:
         loads.append(path)
         assert gate.wait(30)
-        return load_model(path, DEVICE, Lanes(1, 1), usage)
+        return load_model(path, DEVICE, Instances(1, 1), usage)
 
     gate.set()
     repository = Repository(folder, load_slowly, nobody_cares)

@@ -8,7 +8,7 @@ import pytest
 
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.config import EMBEDDED_MODELS
-from tests.golden import FOREIGN_MODELS, GOLDEN_MODELS
+from tests.golden import BARE_ONNX_MODELS, GOLDEN_MODELS
 from tests.server.conftest import Running, Serve, start
 
 __all__ = ["start"]
@@ -18,7 +18,7 @@ __all__ = ["start"]
 def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All models there are."""
     folder = tmp_path_factory.mktemp("models")
-    shutil.copytree(FOREIGN_MODELS, folder, dirs_exist_ok=True)
+    shutil.copytree(BARE_ONNX_MODELS, folder, dirs_exist_ok=True)
     shutil.copytree(GOLDEN_MODELS, folder, dirs_exist_ok=True)
     (folder / "fashion").symlink_to(EMBEDDED_MODELS / "fashion")
     return folder

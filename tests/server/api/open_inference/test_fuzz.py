@@ -18,7 +18,7 @@ from server.api.open_inference import open_inference_pb2 as pb
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.api.open_inference.tensors import DATATYPE_OF
 from server.config import EMBEDDED_MODELS
-from tests.golden import FOREIGN_MODELS, GOLDEN_MODELS
+from tests.golden import BARE_ONNX_MODELS, GOLDEN_MODELS
 
 EXAMPLES = int(os.environ.get("REGARD_FUZZ_EXAMPLES", "400"))
 SECONDS = 30.0
@@ -55,7 +55,7 @@ class Target:
 def target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Target]:
     """Started once."""
     folder = tmp_path_factory.mktemp("models")
-    for source in (FOREIGN_MODELS, GOLDEN_MODELS, EMBEDDED_MODELS):
+    for source in (BARE_ONNX_MODELS, GOLDEN_MODELS, EMBEDDED_MODELS):
         shutil.copytree(source, folder, dirs_exist_ok=True)
     command = [sys.executable, "-m", "server", "--models", str(folder), "--listen", "127.0.0.1:0"]
     command += ["--metrics", "127.0.0.1:0", "--device", "cpu", "--log-level", "error"]

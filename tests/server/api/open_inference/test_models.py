@@ -18,7 +18,7 @@ from tests.golden import GOLDEN_MODELS
 from tests.server.api.open_inference.messages import make_request, read, tokens_of
 from tests.server.asking import samples
 from tests.server.conftest import Running, Serve
-from tests.server.repository.test_catalog import add_version, damage
+from tests.server.repository.folders import add_version, damage
 
 
 async def test_server_and_models_say_that_they_are_ready(stub: GRPCInferenceServiceStub) -> None:

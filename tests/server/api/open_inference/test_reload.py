@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from server.api.open_inference import open_inference_pb2 as pb
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.engine.engine import Engine
-from tests.golden import CONSTANT, FOREIGN_MODELS
+from tests.golden import BARE_ONNX_MODELS, CONSTANT
 from tests.server.api.open_inference.messages import make_request, read
 from tests.server.conftest import Serve
 
@@ -25,7 +25,7 @@ CALLERS = 8
 def publish(folder: Path, version: int, *, broken: bool = False) -> None:
     """Put a version into the folder that adds its own number; complete at once, as the exporter does it."""
     hidden = folder / ".new"
-    shutil.copytree(FOREIGN_MODELS / "plus" / "1", hidden)
+    shutil.copytree(BARE_ONNX_MODELS / "plus" / "1", hidden)
     path = hidden / "model.onnx"
     content = path.read_bytes().replace(struct.pack("<f", CONSTANT), struct.pack("<f", version))
     path.write_bytes(content[: len(content) // 2] if broken else content)

@@ -1,0 +1,258 @@
+"""How models are loaded and unloaded while the server runs.
+
+A version is loaded, checked and run once before requests move to it; the one it replaces answers the requests that it
+has and is then freed. A version that cannot be loaded replaces nothing: it is listed with the reason.
+"""
+
+import asyncio
+import gc
+import logging
+import weakref
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+
+from artifact.files import versions
+from server.engine.engine import Engine
+from server.engine.prepacked_weights import give_back_memory
+from server.errors import NotFound, NotPossible, ServerError, StartError
+from server.repository.catalog import Catalog, Model, State, is_name, one_of
+from server.repository.limits import Usage
+from server.repository.loading import LoadedModel, fingerprint, model_names
+from server.repository.settings import ModelSettings, SettingsError, read_settings
+
+_log = logging.getLogger(__name__)
+
+Load = Callable[[Path, Usage], LoadedModel]
+Try = Callable[[Path], Awaitable[None]]
+Changed = Callable[[str, LoadedModel | None], Awaitable[None]]
+
+
+async def _trust(folder: Path) -> None:
+    """Load a version without trying it first."""
+
+
+class Repository(Catalog):
+    """The models by name, and their lives; lives in the event loop."""
+
+    def __init__(self, folder: Path, load: Load, changed: Changed, try_out: Try = _trust) -> None:
+        """Make a repository that has loaded nothing.
+
+        Args:
+            folder: The models folder.
+            load: Loads one version; called in a thread.
+            changed: Told the newest version served of a model whenever that changes; None for none.
+            try_out: Sees whether a version can be loaded, before it is; raises StartError where it cannot.
+        """
+        super().__init__(folder)
+        self._load = load
+        self._changed = changed
+        self._try_out = try_out
+        self._idle_tasks: set[asyncio.Task[None]] = set()
+
+    async def start(self, *, strict: bool = False) -> None:
+        """Load every model in the folder; one that cannot be loaded is listed with its reason.
+
+        Args:
+            strict: Whether every model must have a version that can be served.
+
+        Raises:
+            StartError: The folder holds no artifact, or no model that can be served.
+        """
+        self._loop = asyncio.get_running_loop()
+        names = model_names(self._folder)
+        if not names:
+            raise StartError(f"--models: {self._folder}: holds no artifact; expected NAME/VERSION/contract.json")
+        failures = [reason for name in names if (reason := await self._start_model(name))]
+        if failures and (strict or len(failures) == len(names)):
+            raise StartError("; ".join(failures))
+
+    async def _start_model(self, name: str) -> str:
+        """Load a model; returns why nothing of it is served."""
+        try:
+            await self.load(name)
+        except ServerError as error:
+            if not self._models[name].served:
+                _log.error("%s is not served: %s", name, error)
+                return str(error)
+            _log.error("%s", error)
+        return ""
+
+    async def acquire(self, name: str, version: str) -> LoadedModel:
+        """Like find; loads a model first that was unloaded because nobody asked for it."""
+        name = name or self.label("")
+        if self.is_unloaded_idle(name):
+            one = self._models[name]
+            await asyncio.shield(one.loading or self._start_load(name, one))
+        return self.find(name, version)
+
+    async def load(self, name: str) -> None:
+        """Serve a model as its folder now is: load what is new or was changed, unload what is no longer wanted.
+
+        It ends whether or not its caller waits; one that is on its way may have looked too early, and is waited for.
+
+        Raises:
+            NotFound: The folder holds no such model.
+            NotPossible: A version or the settings cannot be used; what was served goes on.
+        """
+        if not is_name(name) or not versions(self._folder / name):
+            raise NotFound(f"model: {name[:100]!r} is not in the models folder; expected {one_of(self._names())}")
+        one = self._models.setdefault(name, Model(Usage(ModelSettings(), partial(self._when_idle, name))))
+        while one.loading is not None:
+            await asyncio.wait({one.loading})
+        await asyncio.shield(self._start_load(name, one))
+
+    def _start_load(self, name: str, one: Model) -> "asyncio.Task[None]":
+        one.loading = task = asyncio.ensure_future(self._load_all(name, one))
+        task.add_done_callback(lambda done: _forget(one, done))
+        return task
+
+    async def _load_all(self, name: str, one: Model) -> None:
+        async with one.lock:
+            try:
+                settings = read_settings(self._folder / name)
+            except SettingsError as error:
+                raise NotPossible(str(error)) from error
+            one.usage.settings, found = settings, versions(self._folder / name)
+            wanted, failures = await self._load_versions(name, one, settings, found)
+            one.is_unloaded_idle = one.is_unloaded_idle and not wanted
+            await self._serve(name, one, wanted)
+        if failures:
+            raise NotPossible("; ".join(failures))
+
+    async def _load_versions(
+        self, name: str, one: Model, settings: ModelSettings, found: list[int]
+    ) -> tuple[dict[int, LoadedModel], list[str]]:
+        """Load the versions that are wanted; returns these by number, and what went wrong."""
+        wanted, failures = dict[int, LoadedModel](), list[str]()
+        for number in settings.candidates(found):
+            if len(wanted) == settings.most(found):
+                break
+            try:
+                wanted[number] = await self._load_version(name, one, number)
+            except Exception as raised:  # ONNX Runtime's exceptions have no common base
+                error = raised if isinstance(raised, StartError) else StartError(f"{name} {number}: {raised}")
+                failures.append(str(error))
+                if number in one.served:  # what it was before goes on
+                    wanted[number] = one.served[number]
+                    one.states[number] = (State.READY, f"reload failed: {error}")
+                else:
+                    one.states[number] = (State.UNAVAILABLE, str(error))
+        return wanted, failures
+
+    async def _load_version(self, name: str, one: Model, number: int) -> LoadedModel:
+        folder = self._folder / name / str(number)
+        if not folder.is_dir():
+            raise StartError(f"{folder}: not there")
+        seen = await asyncio.to_thread(fingerprint, folder)
+        if number in one.served and one.fingerprints.get(number) == seen:
+            return one.served[number]
+        if number not in one.served:
+            one.states[number] = (State.LOADING, "")
+        await self._try_out(folder)
+        loaded = await asyncio.to_thread(self._load, folder, one.usage)
+        one.fingerprints[number] = seen
+        _log.info("%s %d is loaded", name, number)
+        return loaded
+
+    async def unload(self, name: str) -> None:
+        """Stop serving a model; requests that it has are answered.
+
+        Raises:
+            NotFound: It is not served.
+        """
+        one = self._models.get(name)
+        if one is None or not (one.served or one.is_unloaded_idle):
+            raise NotFound(f"model: {name[:100]!r} is not served; expected {one_of(self._names())}")
+        async with one.lock:
+            one.is_unloaded_idle = False
+            await self._serve(name, one, {})
+
+    async def sync(self, name: str) -> None:
+        """Follow a change in the folder, as the watcher saw it; what goes wrong is logged."""
+        try:
+            if versions(self._folder / name):
+                await self.load(name)
+            elif name in self._models and (self._models[name].served or self._models[name].is_unloaded_idle):
+                await self.unload(name)
+        except ServerError as error:
+            _log.error("%s", error)
+        except Exception:  # the watcher goes on
+            _log.exception("%s could not be loaded", name)
+
+    async def _serve(self, name: str, one: Model, wanted: dict[int, LoadedModel]) -> None:
+        """Move requests to these versions, and let go of the others."""
+        before, one.served = one.served, dict(sorted(wanted.items()))
+        for number, model in one.served.items():
+            if one.states.get(number, (State.LOADING, ""))[0] != State.READY or before.get(number) is not model:
+                one.states[number] = (State.READY, "")
+        if not one.is_unloaded_idle:
+            await self._changed(name, next(reversed(one.served.values()), None))
+        if one.served and not one.usage.requests:
+            self._when_idle(name)
+        for number, model in before.items():
+            if one.served.get(number) is not model:
+                if number not in one.served:
+                    one.states[number] = (State.UNLOADING, "")
+                freed = weakref.finalize(model, self._free_soon, name, number)
+                freed.atexit = False
+        # The loop variable and `before` would keep the model.
+        del before
+        model = None  # type: ignore[assignment]
+
+    def _free_soon(self, name: str, number: int) -> None:
+        """Called wherever the last reference to a version goes away."""
+        if not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(self._freed, name, number)
+
+    def _freed(self, name: str, number: int) -> None:
+        states = self._models[name].states
+        _log.info("%s %d is freed", name, number)
+        if states.get(number, (None, ""))[0] == State.UNLOADING:
+            del states[number]
+            if (self._folder / name / str(number)).is_dir():
+                states[number] = (State.UNAVAILABLE, "unloaded")
+        left = next(iter(self.all()), None)
+        self._loop.run_in_executor(None, _give_back, left.engine if left else None)
+
+    def _when_idle(self, name: str) -> None:
+        """Called when a model's last request has left."""
+        one = self._models[name]
+        seconds = one.usage.settings.unload_after_idle_seconds
+        if one.timer:
+            one.timer.cancel()
+            one.timer = None
+        if seconds is not None:
+            one.timer = self._loop.call_later(seconds, self._unload_when_idle, name)
+
+    def _unload_when_idle(self, name: str) -> None:
+        one = self._models[name]
+        one.timer = None
+        if one.usage.requests or not one.served or one.lock.locked():
+            return
+        task = asyncio.ensure_future(self._unload_idle(name, one))
+        self._idle_tasks.add(task)
+        task.add_done_callback(self._idle_tasks.discard)
+
+    async def _unload_idle(self, name: str, one: Model) -> None:
+        async with one.lock:
+            if not one.usage.requests:
+                one.is_unloaded_idle = True
+                _log.info("%s is unloaded: nobody asked for %g s", name, one.usage.settings.unload_after_idle_seconds)
+                await self._serve(name, one, {})
+
+
+def _give_back(engine: Engine | None) -> None:
+    """Return memory to the system; the arena is shared, so any engine that is left can shrink it."""
+    gc.collect()
+    if engine:
+        engine.give_back_memory()
+    else:
+        give_back_memory()
+
+
+def _forget(one: Model, done: "asyncio.Task[None]") -> None:
+    """End a load; what it raised has been told to those who waited, if anyone did."""
+    one.loading = None
+    if not done.cancelled():
+        done.exception()

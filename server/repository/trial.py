@@ -1,0 +1,80 @@
+"""Loads a version in a process of its own first: whatever a graph does to that one, the server goes on.
+
+`python -m server.repository.trial FOLDER DEVICE THREADS INSTANCES` loads it as the server will and runs it once; it
+ends with 0, or with 1 and the reason on its standard output.
+"""
+
+import asyncio
+import os
+import signal
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from server.engine.device import choose_device, share_cpus
+from server.errors import StartError
+from server.repository.limits import Usage
+from server.repository.loading import load_model
+from server.repository.settings import read_settings
+
+_MAX_SECONDS = 600.0
+
+
+@dataclass(frozen=True)
+class Trial:
+    """Tries versions as a server with these settings would run them.
+
+    Attributes:
+        device: As --device names it.
+        threads: Of the engine.
+        instances: Batches at a time; 0 for the default.
+    """
+
+    device: str
+    threads: int
+    instances: int
+
+    async def __call__(self, folder: Path) -> None:
+        """Load and run a version in a child process, which is killed where this is cancelled.
+
+        Raises:
+            StartError: It cannot be loaded, takes too long, or ends the process that loads it.
+        """
+        settings = (self.device, str(self.threads), str(self.instances))
+        child = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", __name__, str(folder), *settings),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.DEVNULL,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+        )
+        try:
+            async with asyncio.timeout(_MAX_SECONDS):
+                printed, _ = await child.communicate()
+        except TimeoutError as error:
+            raise StartError(f"{folder}: has not been loaded within {_MAX_SECONDS:g} s") from error
+        finally:
+            if child.returncode is None:
+                child.kill()
+        if child.returncode:
+            raise StartError(printed.decode(errors="replace").strip() or _explain(folder, child.returncode))
+
+
+def _explain(folder: Path, code: int) -> str:
+    how = f"by {signal.Signals(-code).name}" if code < 0 else f"with code {code}"
+    return f"{folder}: ends the process that loads it, {how}; it was tried in one of its own, and is not served"
+
+
+def main(folder: Path, device: str, threads: int, instances: int) -> int:
+    """Load a version and run it once; returns the exit code."""
+    try:
+        chosen = choose_device(device)
+        load_model(folder, chosen, share_cpus(threads, chosen, instances), Usage(read_settings(folder.parent)))
+    except Exception as error:  # ONNX Runtime's exceptions have no common base
+        print(error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))

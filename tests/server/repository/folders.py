@@ -1,0 +1,67 @@
+"""Models folders, whole and damaged, and repositories on them."""
+
+import asyncio
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from server.engine.device import Device, Instances, choose_device
+from server.repository.lifecycle import Repository
+from server.repository.loading import LoadedModel, load_model
+
+DEVICE: Device = choose_device("cpu")
+
+
+def artifact(folder: Path, version: int = 1) -> Path:
+    """The folder of a version."""
+    return folder / "tiny-text" / str(version)
+
+
+def edit_contract(folder: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Change the contract of version 1."""
+    path = artifact(folder) / "contract.json"
+    contract = json.loads(path.read_text())
+    change(contract)
+    path.write_text(json.dumps(contract))
+
+
+async def nobody_cares(name: str, newest: LoadedModel | None) -> None:
+    """Take the news that something else is served."""
+
+
+def make(folder: Path) -> Repository:
+    """A repository with one thread that has loaded nothing."""
+    return Repository(folder, lambda path, usage: load_model(path, DEVICE, Instances(1, 1), usage), nobody_cares)
+
+
+def load(folder: Path) -> Repository:
+    """Load everything."""
+    repository = make(folder)
+    asyncio.run(repository.start())
+    return repository
+
+
+def add_version(folder: Path, version: int) -> None:
+    """Copy version 1 to another."""
+    shutil.copytree(artifact(folder), artifact(folder, version))
+    path = artifact(folder, version) / "contract.json"
+    path.write_text(path.read_text().replace('"version": 1', f'"version": {version}'))
+
+
+def damage(path: Path) -> None:
+    """Change one byte."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def states(repository: Repository) -> dict[int, tuple[str, str]]:
+    """State and reason of each version of the only model."""
+    return {entry.version: (entry.state, entry.reason) for entry in repository.index()}
+
+
+def settle(folder: Path, text: str) -> None:
+    """Write the model's settings."""
+    (folder / "tiny-text" / "config.toml").write_text(text)
