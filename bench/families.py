@@ -23,18 +23,15 @@ from rich.console import Console
 
 from artifact.contract import PLAIN_GRAPH, AttentionContract
 from export.build import Built, build
-from export.graph import ExportError
-from export.probe import ProbeError
+from export.errors import ProbeError, TapError, TraceError, VerificationError
 from export.sources import Source, load_folder
-from export.tapping.view import TapError
-from export.verify import VerificationError
 from model.checkpoint import CheckpointError
 from tests.export.families import FAMILIES, write_folder
 
 _ROWS, _LENGTH = 3, 12
 _KINDS = ("self", "causal", "cross")
 _REASON_LINES = 2
-_REFUSALS = (CheckpointError, ExportError, ProbeError, TapError, VerificationError)
+_REFUSALS = (CheckpointError, TraceError, ProbeError, TapError, VerificationError)
 
 _REASONS = """Nothing of these is published. What is behind it:
 

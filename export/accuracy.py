@@ -21,10 +21,6 @@ Answer = tuple[dict[str, Array], list[Array]]
 LABEL_AGREEMENT, COSINE, ATTENTION_DIFFERENCE = 0.99, 0.99, 0.01
 
 
-class AccuracyError(ValueError):
-    """A lower precision costs more than is allowed; lists every measure that misses its limit."""
-
-
 def ask_network(network: Any) -> Callable[[Feed], Answer]:
     """Answer with a network in torch (verify.Exportable), whatever it computes in."""
 

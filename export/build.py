@@ -31,20 +31,20 @@ from artifact.contract import (
 )
 from artifact.dtypes import DType
 from artifact.verification import Accuracy, Check
-from export.accuracy import AccuracyError, ask_graph, ask_network, measure_accuracy, misses
+from export.accuracy import ask_graph, ask_network, measure_accuracy, misses
+from export.errors import AccuracyError, PublishError, TapError
 from export.fetch import sha256_of
 from export.fold import fold_constants
 from export.graph import externalize, to_onnx
 from export.onnx_file import DEFAULT_LONGEST
 from export.probe import Axes, Kind, declare_axes, find_axes, find_longest, run_graph
-from export.publish import PublishError, existing_versions, publish, same_as_newest, staging_folder
+from export.publish import existing_versions, publish, same_as_newest, staging_folder
 from export.quantize import Quantizer
 from export.references import Reference, reference_of, reference_of_graph
 from export.sources import Source
 from export.tapping.contributions import tap_contributions
 from export.tapping.packed import part_packed_attention
 from export.tapping.tap import FUSED_RULES, RULES, Tap, tap, tap_lowered
-from export.tapping.view import TapError
 from export.traits import Feed, InputSpec, find_patches
 from export.verify import LIMITS, verify
 

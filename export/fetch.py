@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
-
-class FetchError(RuntimeError):
-    """A package that could not be downloaded, or a file in it that is not the expected one."""
+from export.errors import FetchError
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import onnx
 import onnxruntime
 from onnx import ModelProto
 
-from export.probe import ProbeError
+from export.errors import ProbeError
 
 _ERRORS_ONLY = 3
 _MOST_BYTES = 2**31 - 2**20  # of a message in memory; larger graphs stay as they are

@@ -14,7 +14,7 @@ from onnx import ModelProto
 
 from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS, DerivedAxis
 from export.derived import find_derived
-from export.tapping.view import TapError
+from export.errors import ProbeError, TapError
 from export.traits import Feed, Traits
 
 Axes = tuple[int | str | None, ...]
@@ -24,10 +24,6 @@ Run = Callable[[Feed], dict[str, NDArray[Any]]]
 # Two runs with every symbolic axis of another size: what stays the same is fixed, what follows an axis is that axis.
 _BATCHES = (2, 3)
 _ATTENTION = re.compile(r"attention\.\d+")  # names of the tapped outputs; a graph's own may be "attention.mean"
-
-
-class ProbeError(ValueError):
-    """A graph that does not run on its own inputs."""
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,7 @@ from pathlib import Path
 
 from artifact.contract import CONTRACT_FILE, Contract, read_contract
 from artifact.errors import ContractError
-
-
-class PublishError(ValueError):
-    """A version that cannot be published."""
+from export.errors import PublishError
 
 
 @contextmanager

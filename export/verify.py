@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from artifact.contract import CONTRIBUTIONS_GRAPH, LOWERED_GRAPH, PLAIN_GRAPH, SEQUENCE_AXIS, TAPPED_GRAPH, Precision
 from artifact.verification import Check
 from export.differences import Difference, largest, max_abs, summarize
+from export.errors import VerificationError
 from export.probe import Axes, is_attention
 from export.references import Reference
 from export.traits import Feed, Traits, pad
@@ -48,10 +49,6 @@ SEED = 0
 # All the attention of one image takes layers x heads x patches^2 numbers: above this, batches of 1 and 2 must do.
 _MANY_POSITIONS = 512
 _LOWERED_CASES = 3
-
-
-class VerificationError(ValueError):
-    """The graphs do not do what the network does; lists every failed check with its difference and limit."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,8 @@
 
 from onnx import ModelProto, NodeProto, helper
 
-from export.tapping.view import GraphView, TapError, attribute, name_of, optional_input
+from export.errors import TapError
+from export.tapping.view import GraphView, attribute, name_of, optional_input
 from export.tapping.write_out import Heads, merge_heads, split_heads, write_attended, write_weights
 
 _MASK, _WEIGHTS_OUTPUT = 3, 3

@@ -9,8 +9,9 @@ from collections.abc import Iterator
 import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
+from export.errors import TapError
 from export.tapping.rule import Found
-from export.tapping.view import GraphView, TapError, attribute, name_of, optional_input
+from export.tapping.view import GraphView, attribute, name_of, optional_input
 from export.tapping.write_out import Heads, places_of, split_heads, write_weights
 
 DOMAIN = "com.microsoft"

@@ -14,10 +14,6 @@ from export.tapping.shapes import Shape, infer
 _RANDOM = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial"})
 
 
-class TapError(ValueError):
-    """A graph whose attention cannot be tapped; the message says why and names the node."""
-
-
 class GraphView:
     """A graph by its values. Nodes may be added while it is in use.
 

@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from onnx import NodeProto
 
 from artifact.contract import BATCH_AXIS
+from export.errors import TapError
 from export.tapping.rule import Found
 from export.tapping.value_norms import find_projection
-from export.tapping.view import GraphView, TapError, attribute, name_of, walk_back
+from export.tapping.view import GraphView, attribute, name_of, walk_back
 
 _PRODUCTS = frozenset({"MatMul", "FusedMatMul"})
 _TO_SCORES = frozenset(

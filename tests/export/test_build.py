@@ -11,10 +11,10 @@ import export.build
 from artifact.contract import read_contract
 from export.__main__ import app
 from export.build import build
+from export.errors import PublishError, VerificationError
 from export.fetch import sha256_of
-from export.publish import PublishError, publish, staging_folder
+from export.publish import publish, staging_folder
 from export.sources import Source, load_folder
-from export.verify import VerificationError
 from model.text import TextNetwork
 from tests.golden import GOLDEN_MODELS, GOLDEN_NETWORK
 

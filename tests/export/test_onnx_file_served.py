@@ -18,11 +18,11 @@ import regard
 from artifact.contract import Contract, read_contract
 from export.__main__ import app
 from export.build import build
+from export.errors import VerificationError
 from export.onnx_file import read_graph
 from export.sources import load_source
 from export.tapping.packed import part_packed_attention
 from export.tapping.tap import tap
-from export.verify import VerificationError
 from model.vit import VisionTransformer
 from tests.e2e.conftest import PHOTOS, ROOT, start_process
 from tests.export.networks import (

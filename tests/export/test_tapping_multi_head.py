@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from onnx import ModelProto
 
+from export.errors import TapError
 from export.tapping.multi_head import _REFUSED
 from export.tapping.tap import tap
-from export.tapping.view import TapError
 from tests.export.tapping import (
     MICROSOFT,
     Array,

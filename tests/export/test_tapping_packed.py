@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from onnx import ModelProto
 
+from export.errors import TapError
 from export.tapping.packed import part_packed_attention
-from export.tapping.view import TapError
 from tests.export.tapping import MICROSOFT, Array, Feed, by_head, compare_tapped, graph, node, numbers, run, weigh
 
 BATCH, LENGTH, HEADS, WIDTH = 2, 5, 2, 8

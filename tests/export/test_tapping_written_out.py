@@ -7,8 +7,8 @@ import onnx
 import pytest
 from onnx import ModelProto, NodeProto, numpy_helper
 
+from export.errors import TapError
 from export.tapping.tap import tap
-from export.tapping.view import TapError
 from tests.export.tapping import MICROSOFT, Array, Feed, compare_tapped, graph, node, numbers, weigh
 
 BATCH, LENGTH, HEADS, WIDTH = 2, 5, 4, 8
