@@ -9,17 +9,17 @@ from typing import Any, Literal
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 from onnx import ModelProto
 
 from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS, DerivedAxis
+from artifact.dtypes import Array
 from export.derived import find_derived
 from export.errors import ProbeError, TapError
 from export.traits import Feed, Traits
 
 Axes = tuple[int | str | None, ...]
 Kind = Literal["self", "causal", "cross"]
-Run = Callable[[Feed], dict[str, NDArray[Any]]]
+Run = Callable[[Feed], dict[str, Array]]
 
 # Two runs with every symbolic axis of another size: what stays the same is fixed, what follows an axis is that axis.
 _BATCHES = (2, 3)
@@ -181,7 +181,7 @@ def run_graph(path: Path) -> Run:
         raise ProbeError(f"{path.name}: ONNX Runtime cannot load it: {str(error).strip()}") from error
     names = [value.name for value in session.get_outputs()]
 
-    def run(feed: Feed) -> dict[str, NDArray[Any]]:
+    def run(feed: Feed) -> dict[str, Array]:
         try:
             values: Sequence[Any] = session.run(names, feed)
         except Exception as error:  # ONNX Runtime's exceptions have no common base
@@ -192,7 +192,7 @@ def run_graph(path: Path) -> Run:
     return run
 
 
-def _kind(axes: Axes, weights: NDArray[Any]) -> Kind:
+def _kind(axes: Axes, weights: Array) -> Kind:
     """Cross-attention has other keys than queries; in a causal one no query looks behind itself."""
     if axes[2] != axes[3] or weights.shape[2] != weights.shape[3]:
         return "cross"

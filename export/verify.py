@@ -3,21 +3,18 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
 from artifact.contract import CONTRIBUTIONS_GRAPH, LOWERED_GRAPH, PLAIN_GRAPH, SEQUENCE_AXIS, TAPPED_GRAPH, Precision
+from artifact.dtypes import Array
 from artifact.verification import Check
 from export.differences import Difference, largest, max_abs, summarize
 from export.errors import VerificationError
 from export.probe import Axes, is_attention
 from export.references import Reference
 from export.traits import Feed, Traits, pad
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from artifact.dtypes import Array
 from export.tapping.tap import Tap, tap, tap_lowered
 
-Array = NDArray[Any]
 Feed = dict[str, Array]
 MICROSOFT = "com.microsoft"
 _TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "int32": TensorProto.INT32}
