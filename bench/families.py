@@ -59,7 +59,7 @@ class Finding:
         inputs: Names of its inputs.
         attention: Layers, heads and kinds.
         rule: How its attention was found.
-        outputs: Largest difference of the plain graph's outputs from PyTorch with attention written out.
+        outputs: Largest difference of the plain graph's outputs from PyTorch with eager attention.
         weights: Largest difference of the attention weights.
         value_norms: Whether the graph shows how long value vectors are.
         takes: "texts" or "images", where the server makes inputs of these; else "tensors".
@@ -134,7 +134,7 @@ def _describe(source: Source, built: Built, seconds: float) -> Finding:
     return Finding(
         inputs=", ".join(spec.name for spec in contract.inputs),
         attention=", ".join(_count(contract.attention)),
-        rule="fused" if fused else "written out",
+        rule="fused" if fused else "eager",
         outputs=_compare_outputs(source, built.folder),
         weights=max(line.max_abs for line in against_torch if line.tensor.startswith("attention.")),
         value_norms=all(layer.value_norms for layer in contract.attention),
@@ -152,7 +152,7 @@ def _count(layers: Sequence[AttentionContract]) -> Iterator[str]:
 
 
 def _compare_outputs(source: Source, folder: Path) -> float:
-    """Largest difference of the plain graph's outputs from the written-out network's, on a batch without padding."""
+    """Largest difference of the plain graph's outputs from the eager network's, on a batch without padding."""
     assert source.network is not None  # noqa: S101 -- a folder is a network
     traits = source.traits
     feed = traits.example(_ROWS, traits.fit({axis: _LENGTH + 3 * place for place, axis in enumerate(traits.axes)}))
@@ -200,7 +200,7 @@ PyTorch's eager attention by {weights:.1e} at most, the outputs by {outputs:.1e}
 are those of one export on a shared machine.
 
 Behind a comma stands a `--part`, or that the network classifies. Attention is *fused* where the graph has ONNX's
-Attention operator, which gives its weights as a further output, and *written out* where the library has no fused form
+Attention operator, which gives its weights as a further output, and *eager* where the library has no fused form
 (sdpa) of the family: there the softmax itself becomes the output. The server takes texts where the folder has a
 tokenizer.json, and images where patches lie on them row by row; the other networks take tensors."""
     return text.splitlines()

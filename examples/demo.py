@@ -140,7 +140,7 @@ def embed(client: regard.Client) -> None:
 
 
 def attend(served: Served, out: Path) -> list[Path]:
-    """Draw what the networks looked at, with the command line."""
+    """Draw what the networks attended to, with the command line."""
     console.rule("attend")
     pictures = []
     for file in sorted((EXAMPLES / "photos").glob("*.jpg")):

@@ -28,7 +28,7 @@ _OTHER_PRODUCTS = frozenset({"Einsum", "Mul", "Gemm", *_PRODUCTS})
 _FOLDED, _BY_HEAD = 3, 4
 
 
-def tap_written_out(view: GraphView) -> Iterator[Found]:
+def tap_eager_attention(view: GraphView) -> Iterator[Found]:
     """Find every softmax between two products."""
     for softmax in view.nodes("Softmax"):
         if not _is_over_keys(view, softmax) or not _has_scores(view, softmax):
