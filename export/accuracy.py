@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 
 from artifact.contract import TAPPED_GRAPH
 from artifact.verification import Accuracy
+from export.session import open_session
 from export.traits import Feed
 
 Array = NDArray[np.float32]
@@ -36,7 +36,7 @@ def ask_network(network: Any) -> Callable[[Feed], Answer]:
 
 def ask_graph(folder: Path, outputs: Sequence[str], attentions: Sequence[str]) -> Callable[[Feed], Answer]:
     """Answer with the tapped graph in a folder."""
-    session = onnxruntime.InferenceSession(folder / TAPPED_GRAPH, providers=["CPUExecutionProvider"])
+    session = open_session(folder / TAPPED_GRAPH)
 
     def ask(feed: Feed) -> Answer:
         values: list[Any] = session.run([*outputs, *attentions], feed)

@@ -73,7 +73,7 @@ class Written:
         plain: Its weights in the file beside it.
         taps: What attention the tapped one gives.
         axes: Of every output of the tapped one, by name.
-        kinds: Who looks at whom, by attention output.
+        kinds: Who attends to whom, by attention output.
         derived: Axes that follow from an input's.
         contributions: Outputs of the third graph, by layer.
     """

@@ -1,4 +1,4 @@
-"""Finds out by running a graph what its outputs' axes are, and who looks at whom; build calls it."""
+"""Finds out by running a graph what its outputs' axes are, and who attends to whom; build calls it."""
 
 import functools
 import re
@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import onnxruntime
 from onnx import ModelProto
 
 from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS, DerivedAxis
 from artifact.dtypes import Array
 from export.derived import find_derived
 from export.errors import ProbeError, TapError
+from export.session import open_session
 from export.traits import Feed, Traits
 
 Axes = tuple[int | str | None, ...]
@@ -173,10 +173,8 @@ def run_graph(path: Path) -> Run:
     Raises:
         ProbeError: It cannot be loaded; the function raises it where it does not run.
     """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what is wrong is raised
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = open_session(path)
     except Exception as error:  # ONNX Runtime's exceptions have no common base
         raise ProbeError(f"{path.name}: ONNX Runtime cannot load it: {str(error).strip()}") from error
     names = [value.name for value in session.get_outputs()]
@@ -193,7 +191,7 @@ def run_graph(path: Path) -> Run:
 
 
 def _kind(axes: Axes, weights: Array) -> Kind:
-    """Cross-attention has other keys than queries; in a causal one no query looks behind itself."""
+    """Cross-attention has other keys than queries; in a causal one no query attends behind itself."""
     if axes[2] != axes[3] or weights.shape[2] != weights.shape[3]:
         return "cross"
     return "causal" if weights.shape[2] > 1 and not np.triu(weights, 1).any() else "self"

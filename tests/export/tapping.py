@@ -66,7 +66,7 @@ def weigh(query: Array, key: Array, mask: Array | None = None, *, causal: bool =
         query: [B, H, Q, d].
         key: [B, H or fewer, K, d].
         mask: Broadcastable; true or 0 where a key is seen.
-        causal: Whether no query looks behind itself.
+        causal: Whether no query attends behind itself.
         scale: Instead of 1 / sqrt(d).
     """
     query, key = query.astype(np.float64), np.repeat(key.astype(np.float64), query.shape[1] // key.shape[1], axis=1)

@@ -17,7 +17,7 @@ TRAITS = Traits((InputSpec("x", (BATCH_AXIS, SEQUENCE_AXIS, 8)),), longest=32)
 
 
 class OneKeyHead(nn.Module):
-    """Two query heads look at one key head, as Falcon's do; an idle reshape follows, as the library's does."""
+    """Two query heads attend to one key head, as Falcon's do; an idle reshape follows, as the library's does."""
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Attend."""
