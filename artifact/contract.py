@@ -163,6 +163,11 @@ class PatchContract(_Part):
     cols: int
     patch_size: int
 
+    @property
+    def positions(self) -> int:
+        """How many there are, of both."""
+        return self.prefix_tokens + self.rows * self.cols
+
 
 class Contract(_Part):
     """Everything the server knows of a model besides its graphs.

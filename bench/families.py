@@ -23,18 +23,15 @@ from rich.console import Console
 
 from artifact.contract import PLAIN_GRAPH, AttentionContract
 from export.build import Built, build
-from export.graph import ExportError
-from export.probe import ProbeError
+from export.errors import ProbeError, TapError, TraceError, VerificationError
 from export.sources import Source, load_folder
-from export.tapping.view import TapError
-from export.verify import VerificationError
 from model.checkpoint import CheckpointError
 from tests.export.families import FAMILIES, write_folder
 
 _ROWS, _LENGTH = 3, 12
 _KINDS = ("self", "causal", "cross")
 _REASON_LINES = 2
-_REFUSALS = (CheckpointError, ExportError, ProbeError, TapError, VerificationError)
+_REFUSALS = (CheckpointError, TraceError, ProbeError, TapError, VerificationError)
 
 _REASONS = """Nothing of these is published. What is behind it:
 
@@ -155,7 +152,7 @@ def _count(layers: Sequence[AttentionContract]) -> Iterator[str]:
 
 
 def _compare_outputs(source: Source, folder: Path) -> float:
-    """Largest difference of the plain graph's outputs from the written-out network's, on a batch without padding."""
+    """Largest difference of the plain graph's outputs from the eager network's, on a batch without padding."""
     assert source.network is not None  # noqa: S101 -- a folder is a network
     traits = source.traits
     feed = traits.example(_ROWS, traits.fit({axis: _LENGTH + 3 * place for place, axis in enumerate(traits.axes)}))
@@ -203,8 +200,8 @@ PyTorch's eager attention by {weights:.1e} at most, the outputs by {outputs:.1e}
 are those of one export on a shared machine.
 
 Behind a comma stands a `--part`, or that the network classifies. Attention is *fused* where the graph has ONNX's
-Attention operator, which gives its weights as a further output, and *eager* where the library has no fused form (sdpa)
-of the family: there the softmax itself becomes the output. The server takes texts where the folder has a
+Attention operator, which gives its weights as a further output, and *eager* where the library has no fused form
+(sdpa) of the family: there the softmax itself becomes the output. The server takes texts where the folder has a
 tokenizer.json, and images where patches lie on them row by row; the other networks take tensors."""
     return text.splitlines()
 

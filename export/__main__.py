@@ -11,30 +11,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from artifact.contract import Contract, Precision
-from export.accuracy import AccuracyError
 from export.build import Precise, build
-from export.fetch import FetchError
-from export.graph import ExportError
-from export.probe import ProbeError
-from export.publish import PublishError
-from export.samples import SampleError, read_samples
+from export.errors import ExportError, SampleError
+from export.samples import read_samples
 from export.sources import KNOWN, Source, load_source
-from export.tapping.view import TapError
-from export.verify import VerificationError
 from model.checkpoint import CheckpointError
 
-_EXPECTED = (
-    AccuracyError,
-    CheckpointError,
-    ExportError,
-    FetchError,
-    ProbeError,
-    PublishError,
-    SampleError,
-    TapError,
-    VerificationError,
-    OSError,
-)
+_EXPECTED = (ExportError, CheckpointError, OSError)
 _FULL = "fp32"
 _PRECISIONS: dict[str, Precision] = {_FULL: "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
 

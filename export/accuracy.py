@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 
 from artifact.contract import TAPPED_GRAPH
 from artifact.verification import Accuracy
+from export.session import open_session
 from export.traits import Feed
 
 Array = NDArray[np.float32]
@@ -19,10 +19,6 @@ Answer = tuple[dict[str, Array], list[Array]]
 
 # What publishing insists on.
 LABEL_AGREEMENT, COSINE, ATTENTION_DIFFERENCE = 0.99, 0.99, 0.01
-
-
-class AccuracyError(ValueError):
-    """A lower precision costs more than is allowed; lists every measure that misses its limit."""
 
 
 def ask_network(network: Any) -> Callable[[Feed], Answer]:
@@ -40,7 +36,7 @@ def ask_network(network: Any) -> Callable[[Feed], Answer]:
 
 def ask_graph(folder: Path, outputs: Sequence[str], attentions: Sequence[str]) -> Callable[[Feed], Answer]:
     """Answer with the tapped graph in a folder."""
-    session = onnxruntime.InferenceSession(folder / TAPPED_GRAPH, providers=["CPUExecutionProvider"])
+    session = open_session(folder / TAPPED_GRAPH)
 
     def ask(feed: Feed) -> Answer:
         values: list[Any] = session.run([*outputs, *attentions], feed)

@@ -30,21 +30,21 @@ from artifact.contract import (
     TextContract,
 )
 from artifact.dtypes import DType
+from artifact.files import hash_file, versions
 from artifact.verification import Accuracy, Check
-from export.accuracy import AccuracyError, ask_graph, ask_network, measure_accuracy, misses
-from export.fetch import sha256_of
+from export.accuracy import ask_graph, ask_network, measure_accuracy, misses
+from export.errors import AccuracyError, PublishError, TapError
 from export.fold import fold_constants
 from export.graph import externalize, to_onnx
 from export.onnx_file import DEFAULT_LONGEST
 from export.probe import Axes, Kind, declare_axes, find_axes, find_longest, run_graph
-from export.publish import PublishError, existing_versions, publish, same_as_newest, staging_folder
+from export.publish import publish, same_as_newest, staging_folder
 from export.quantize import Quantizer
 from export.references import Reference, reference_of, reference_of_graph
 from export.sources import Source
 from export.tapping.contributions import tap_contributions
 from export.tapping.packed import part_packed_attention
 from export.tapping.tap import FUSED_RULES, RULES, Tap, tap, tap_lowered
-from export.tapping.view import TapError
 from export.traits import Feed, InputSpec, find_patches
 from export.verify import LIMITS, verify
 
@@ -73,7 +73,7 @@ class Written:
         plain: Its weights in the file beside it.
         taps: What attention the tapped one gives.
         axes: Of every output of the tapped one, by name.
-        kinds: Who looks at whom, by attention output.
+        kinds: Who attends to whom, by attention output.
         derived: Axes that follow from an input's.
         contributions: Outputs of the third graph, by layer.
     """
@@ -247,7 +247,7 @@ def _measure(
 
 def next_version(out: Path, name: str) -> int:
     """Return the number after the newest version."""
-    return max(existing_versions(out, name), default=0) + 1
+    return max(versions(out / name), default=0) + 1
 
 
 def make_contract(source: Source, written: Written, folder: Path, version: int) -> Contract:
@@ -270,7 +270,7 @@ def make_contract(source: Source, written: Written, folder: Path, version: int) 
         patches=patches,
         limits={axis: traits.limit(axis) for axis in traits.axes},
         derived_axes=written.derived,
-        files={file.name: sha256_of(file) for file in sorted(folder.iterdir())},
+        files={file.name: hash_file(file) for file in sorted(folder.iterdir())},
         made_with={name: installed_version(name) for name in source.made_with},
     )
 

@@ -3,14 +3,11 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
+from artifact.dtypes import Array
 from artifact.verification import Check
-
-Array = NDArray[Any]
 
 
 @dataclass(frozen=True)

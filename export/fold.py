@@ -10,9 +10,9 @@ import onnx
 import onnxruntime
 from onnx import ModelProto
 
-from export.probe import ProbeError
+from export.errors import ProbeError
+from export.session import make_options, open_session
 
-_ERRORS_ONLY = 3
 _MOST_BYTES = 2**31 - 2**20  # of a message in memory; larger graphs stay as they are
 
 
@@ -22,16 +22,15 @@ def fold_constants(model: ModelProto) -> ModelProto:
     Raises:
         ProbeError: It cannot be loaded.
     """
-    options = onnxruntime.SessionOptions()
+    options = make_options()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    options.log_severity_level = _ERRORS_ONLY
     if model.ByteSize() > _MOST_BYTES:
         return model
     with tempfile.TemporaryDirectory(prefix="regard-") as folder:
         target = Path(folder, "folded.onnx")
         options.optimized_model_filepath = str(target)
         try:
-            onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+            open_session(model.SerializeToString(), options)
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             raise ProbeError(f"ONNX Runtime cannot load the graph: {str(error).strip()}") from error
         return onnx.load(target)

@@ -13,6 +13,7 @@ from onnx import ModelProto, TensorProto, external_data_helper
 from torch import Tensor, nn
 
 from artifact.contract import BATCH_AXIS
+from export.errors import TraceError
 from export.mending import least_size, mend
 from export.traits import Traits
 
@@ -28,10 +29,6 @@ _OUTPUT_PREFIX = "output."
 _REASON_CHARACTERS = 300
 # What torch says of an axis where code asks for its size, and where it works at one size only.
 _GUARDED, _FIXED = "satisfy the generated guard", "specialized it to be a constant"
-
-
-class ExportError(ValueError):
-    """A network that torch cannot export."""
 
 
 class _Traced(nn.Module):
@@ -62,7 +59,7 @@ def to_onnx(network: nn.Module, traits: Traits, dtype: torch.dtype = torch.float
         Attention nodes for fused attention. It holds no traces of the source tree that made it.
 
     Raises:
-        ExportError: Torch cannot export it.
+        TraceError: Torch cannot export it.
     """
     example = [torch.from_numpy(array) for array in traits.example(2, _example_sizes(traits)).values()]
     dims = {name: torch.export.Dim(name, min=least_size(traits, name), max=traits.limit(name)) for name in traits.axes}
@@ -76,7 +73,7 @@ def to_onnx(network: nn.Module, traits: Traits, dtype: torch.dtype = torch.float
             output_names = list(network(*example))
             program = _trace(_Traced(network, dtype).eval(), tuple(example), axes, traits, output_names)
         except Exception as error:  # torch raises whatever its parts raise
-            raise ExportError(f"torch cannot export it: {_reason(error)}") from error
+            raise TraceError(f"torch cannot export it: {_reason(error)}") from error
     model = program.model_proto
     _rename_values(model, {name: f"{name}.inner" for name in output_names})
     _rename_values(model, {f"{_OUTPUT_PREFIX}{name}": name for name in output_names})
@@ -91,7 +88,7 @@ def _given_names(model: ModelProto, traits: Traits) -> dict[str, str]:
     for value, spec in zip(model.graph.input, traits.inputs, strict=True):
         for dim, axis in zip(value.type.tensor_type.shape.dim, spec.axes, strict=True):
             if isinstance(axis, str) and not dim.dim_param:
-                raise ExportError(f"torch cannot export it: {spec.name} would have to have {axis} {dim.dim_value}")
+                raise TraceError(f"torch cannot export it: {spec.name} would have to have {axis} {dim.dim_value}")
             if isinstance(axis, str):
                 names[dim.dim_param] = axis
     return names

@@ -1,8 +1,9 @@
 """Mends what torch's exporter writes and ONNX Runtime or the rules of tapping do not take; graph calls it."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from onnx import ModelProto
+from onnx import GraphProto, ModelProto
 
 from export.tapping.tap import sort_nodes
 from export.tapping.view import GraphView, optional_input
@@ -18,6 +19,25 @@ def mend(model: ModelProto, traits: Traits) -> None:
     _spread_masks(view)
     _drop_idle_reshapes(view)
     sort_nodes(model)
+    drop_unused_weights(model)
+
+
+def drop_unused_weights(model: ModelProto) -> None:
+    """Leave out what no node takes, such as the shapes of reshapes that are gone: ONNX Runtime would warn of each."""
+    taken = {value.name for value in model.graph.output} | set(_taken(model.graph))
+    kept = [tensor for tensor in model.graph.initializer if tensor.name in taken]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(kept)
+
+
+def _taken(graph: GraphProto) -> Iterator[str]:
+    """Names that the nodes of a graph take, those in the bodies of branches and loops included."""
+    for node in graph.node:
+        yield from node.input
+        for entry in node.attribute:
+            for body in (entry.g, *entry.graphs):
+                yield from _taken(body)
+                yield from (value.name for value in body.output)
 
 
 def least_size(traits: Traits, axis: str) -> int | None:

@@ -1,4 +1,4 @@
-"""Finds out by running a graph what its outputs' axes are, and who looks at whom; build calls it."""
+"""Finds out by running a graph what its outputs' axes are, and who attends to whom; build calls it."""
 
 import functools
 import re
@@ -8,26 +8,22 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-import onnxruntime
-from numpy.typing import NDArray
 from onnx import ModelProto
 
 from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS, DerivedAxis
+from artifact.dtypes import Array
 from export.derived import find_derived
-from export.tapping.view import TapError
+from export.errors import ProbeError, TapError
+from export.session import open_session
 from export.traits import Feed, Traits
 
 Axes = tuple[int | str | None, ...]
 Kind = Literal["self", "causal", "cross"]
-Run = Callable[[Feed], dict[str, NDArray[Any]]]
+Run = Callable[[Feed], dict[str, Array]]
 
 # Two runs with every symbolic axis of another size: what stays the same is fixed, what follows an axis is that axis.
 _BATCHES = (2, 3)
 _ATTENTION = re.compile(r"attention\.\d+")  # names of the tapped outputs; a graph's own may be "attention.mean"
-
-
-class ProbeError(ValueError):
-    """A graph that does not run on its own inputs."""
 
 
 @dataclass(frozen=True)
@@ -177,15 +173,13 @@ def run_graph(path: Path) -> Run:
     Raises:
         ProbeError: It cannot be loaded; the function raises it where it does not run.
     """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4  # what is wrong is raised
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        session = open_session(path)
     except Exception as error:  # ONNX Runtime's exceptions have no common base
         raise ProbeError(f"{path.name}: ONNX Runtime cannot load it: {str(error).strip()}") from error
     names = [value.name for value in session.get_outputs()]
 
-    def run(feed: Feed) -> dict[str, NDArray[Any]]:
+    def run(feed: Feed) -> dict[str, Array]:
         try:
             values: Sequence[Any] = session.run(names, feed)
         except Exception as error:  # ONNX Runtime's exceptions have no common base
@@ -196,8 +190,8 @@ def run_graph(path: Path) -> Run:
     return run
 
 
-def _kind(axes: Axes, weights: NDArray[Any]) -> Kind:
-    """Cross-attention has other keys than queries; in a causal one no query looks behind itself."""
+def _kind(axes: Axes, weights: Array) -> Kind:
+    """Cross-attention has other keys than queries; in a causal one no query attends behind itself."""
     if axes[2] != axes[3] or weights.shape[2] != weights.shape[3]:
         return "cross"
     return "causal" if weights.shape[2] > 1 and not np.triu(weights, 1).any() else "self"

@@ -9,10 +9,8 @@ from pathlib import Path
 
 from artifact.contract import CONTRACT_FILE, Contract, read_contract
 from artifact.errors import ContractError
-
-
-class PublishError(ValueError):
-    """A version that cannot be published."""
+from artifact.files import versions
+from export.errors import PublishError
 
 
 @contextmanager
@@ -29,25 +27,17 @@ def staging_folder(out: Path, name: str) -> Iterator[Path]:
             parent.rmdir()
 
 
-def existing_versions(out: Path, name: str) -> list[int]:
-    """List the versions of a model in ascending order."""
-    parent = out / name
-    if not parent.is_dir():
-        return []
-    return sorted(int(entry.name) for entry in parent.iterdir() if entry.is_dir() and entry.name.isdecimal())
-
-
 def same_as_newest(out: Path, contract: Contract) -> int | None:
     """Return the newest version if its files and its contract, but for version and measurements, are the same."""
-    versions = existing_versions(out, contract.name)
-    if not versions:
+    newest_version = max(versions(out / contract.name), default=None)
+    if newest_version is None:
         return None
     try:
-        newest = read_contract(out / contract.name / str(versions[-1]) / CONTRACT_FILE)
+        newest = read_contract(out / contract.name / str(newest_version) / CONTRACT_FILE)
     except ContractError:
         return None
     ignored = {"version": contract.version, "verification": contract.verification, "accuracy": contract.accuracy}
-    return versions[-1] if newest.model_copy(update=ignored) == contract else None
+    return newest_version if newest.model_copy(update=ignored) == contract else None
 
 
 def publish(staging: Path, out: Path, contract: Contract) -> Path:

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
+from export.session import open_session
 from export.traits import Feed
 
 Array = NDArray[np.float32]
@@ -148,7 +148,7 @@ def _matrix(node: NodeProto, weights: dict[str, TensorProto]) -> Array:
 
 
 def _observe(graph: ModelProto, feeds: Sequence[Feed]) -> dict[str, _Observed]:
-    """Run the graph and look at what goes into its products, by name."""
+    """Run the graph and keep what goes into its products, by name."""
     names = sorted({node.input[0] for node in _products(graph)})
     tapped = ModelProto()
     tapped.CopyFrom(graph)
@@ -156,7 +156,7 @@ def _observe(graph: ModelProto, feeds: Sequence[Feed]) -> dict[str, _Observed]:
     tapped.graph.output.extend(
         helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in names if name not in known
     )
-    session = onnxruntime.InferenceSession(tapped.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = open_session(tapped.SerializeToString())
     random = np.random.default_rng(_SEED)
     rows_each = max(1, _ROWS_KEPT // len(feeds))
     largest: dict[str, Array] = {}

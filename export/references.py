@@ -1,4 +1,4 @@
-"""What exported graphs are compared with: networks that say what they looked at, and graphs as they were read."""
+"""What exported graphs are compared with: networks that say what they attended to, and graphs as they were read."""
 
 import tempfile
 from collections.abc import Callable, Sequence
@@ -6,20 +6,20 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import onnx
-import onnxruntime
 import torch
 from onnx import ModelProto
 from torch import Tensor
 
 from export.accuracy import Answer
 from export.graph import externalize
+from export.session import open_session
 from export.traits import Feed
 
 Reference = Callable[[Feed], Answer]
 
 
 class Exportable(Protocol):
-    """A network that says what it looked at: one of model/, or one of the transformers library."""
+    """A network that says what it attended to: one of model/, or one of the transformers library."""
 
     @property
     def input_names(self) -> tuple[str, ...]:
@@ -37,7 +37,7 @@ class Exportable(Protocol):
 
 
 def reference_of(network: Exportable) -> Reference:
-    """Make a reference of a network: answers in numpy, attention written out."""
+    """Make a reference of a network: answers in numpy, eager attention."""
 
     def ask(feed: Feed) -> Answer:
         with torch.inference_mode():
@@ -52,7 +52,7 @@ def reference_of_graph(graph: ModelProto) -> Reference:
     """Make a reference of a graph as it was read; its weights go by way of a file, as messages end at 2 GB."""
     with tempfile.TemporaryDirectory(prefix="regard-") as folder:
         onnx.save_model(externalize(graph, Path(folder, "weights.bin")), Path(folder, "graph.onnx"))
-        session = onnxruntime.InferenceSession(Path(folder, "graph.onnx"), providers=["CPUExecutionProvider"])
+        session = open_session(Path(folder, "graph.onnx"))
     names = [value.name for value in session.get_outputs()]
 
     def ask(feed: Feed) -> Answer:

@@ -7,16 +7,13 @@ import numpy as np
 from artifact.errors import InputError
 from artifact.images import read_image
 from artifact.text import TextReader
+from export.errors import SampleError
 from export.sources import Source
 from export.traits import Feed
 
 _FEWEST = 8
 _MOST_PIXELS = 50_000_000
 _MOST_BYTES = 2**20
-
-
-class SampleError(ValueError):
-    """Samples that cannot be used; the message names the file and what was expected."""
 
 
 def read_samples(path: Path, source: Source) -> list[Feed]:

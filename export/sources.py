@@ -119,7 +119,7 @@ def load_folder(
     description = description or f"exported from the folder {folder.resolve().name}"
     network = _load_own(folder, family)
     if network is None:
-        return _load_foreign(folder, name, description, image_size, part)
+        return _load_with_library(folder, name, description, image_size, part)
     if part:
         raise CheckpointError(f"--part: {part!r}; {family} has one part only")
     labels = name_classes(config, network.config.num_classes)
@@ -148,7 +148,7 @@ def _load_own(folder: Path, family: str) -> Network | None:
         return None
 
 
-def _load_foreign(folder: Path, name: str, description: str, image_size: int | None, part: str | None) -> Source:
+def _load_with_library(folder: Path, name: str, description: str, image_size: int | None, part: str | None) -> Source:
     """Read a folder with the transformers library; without a tokenizer a text network takes tensors only."""
     from export.transformers_folder import load_transformers  # it takes seconds that own networks need not spend
 

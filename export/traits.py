@@ -5,14 +5,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS, EmbeddingContract, PatchContract
-from artifact.dtypes import DType
+from artifact.dtypes import Array, DType
 from model.checkpoint import Network
 from model.text import TextNetwork
 
-Feed = dict[str, NDArray[Any]]
+Feed = dict[str, Array]
 
 
 @dataclass(frozen=True)
@@ -135,7 +134,7 @@ def find_patches(positions: int, edge: int, patch_size: Any = None) -> PatchCont
     return None
 
 
-def _example(spec: InputSpec, random: np.random.Generator, sizes: Mapping[str, int]) -> NDArray[Any]:
+def _example(spec: InputSpec, random: np.random.Generator, sizes: Mapping[str, int]) -> Array:
     shape = [axis if isinstance(axis, int) else sizes[axis] for axis in spec.axes]
     dtype = np.dtype(spec.dtype)
     if spec.mask:

@@ -30,8 +30,8 @@ class Checkpoint:
     """A folder's network.
 
     Attributes:
-        fused: In evaluation mode, with fused attention; written out where the family has none.
-        explained: The same weights, in the same memory, with attention written out.
+        fused: In evaluation mode, with fused attention; eager where the family has none.
+        explained: The same weights, in the same memory, with eager attention.
         config: Of the part that was asked for.
         missing: Names of weights that the folder lacks and that nothing needs: a pooler's.
     """
@@ -72,8 +72,8 @@ def read_checkpoint(folder: Path, part: str | None) -> Checkpoint:
         missing = _missing(whole, _take_part(whole, part), found)
         needed = [name for name in missing if "pooler" not in name]
         if not needed and not found["mismatched_keys"]:
-            written_out = _write_out(whole, factory, folder)
-            return Checkpoint(_take_part(whole, part), _take_part(written_out, part), config, frozenset(missing))
+            eager = _make_eager(whole, factory, folder)
+            return Checkpoint(_take_part(whole, part), _take_part(eager, part), config, frozenset(missing))
         faults = faults or _name_faults(needed, found["mismatched_keys"])
     raise CheckpointError(f"{folder}: {config.model_type} {' and '.join(faults) or 'has no class of its own'}")
 
@@ -178,8 +178,8 @@ def _name_faults(missing: list[str], mismatched: Any) -> list[str]:
     return faults
 
 
-def _write_out(network: Any, factory: Any, folder: Path) -> Any:
-    """Make the network with its attention written out, on the same weights in the same memory."""
+def _make_eager(network: Any, factory: Any, folder: Path) -> Any:
+    """Make the network with eager attention, on the same weights in the same memory."""
     if network.config._attn_implementation == _WRITTEN_OUT:
         return network
     shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}

@@ -1,7 +1,7 @@
 """Networks of the transformers library: any folder whose class can be exported; sources loads what is not our own here.
 
-The network is exported with its fused attention (sdpa) and compared with the same weights in its written-out form
-(eager), which returns its attention. A family without a fused form is exported written out.
+The network is exported with its fused attention (sdpa) and compared with the same weights in its eager form,
+which returns its attention. A family without a fused form is exported with eager attention.
 """
 
 import dataclasses
@@ -37,14 +37,14 @@ class Loaded:
 
 
 class TransformersNetwork(nn.Module):
-    """One network twice, with the same weights: fused, and written out to say what it looked at."""
+    """One network twice, with the same weights: fused, and eager to say what it attended to."""
 
     def __init__(self, fused: Any, explained: Any, traits: Traits, pooling: Pooling | None) -> None:
         """Put both together.
 
         Args:
             fused: In evaluation mode.
-            explained: The same with attention written out.
+            explained: The same with eager attention.
             traits: Of its inputs.
             pooling: How the vector is made; None for none.
         """
@@ -73,7 +73,7 @@ class TransformersNetwork(nn.Module):
         return self._outputs(*self._call(self.fused, inputs), inputs)
 
     def explain(self, *inputs: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """Run with attention written out; return also each layer's weights, float [B, H, Q, K]."""
+        """Run with eager attention; return also each layer's weights, float [B, H, Q, K]."""
         answer, base = self._call(self.explained, inputs, output_attentions=True)
         return self._outputs(answer, base, inputs), _attentions(answer)
 

@@ -1,22 +1,24 @@
-"""Compares the exported graphs with the network before anything is published; called by build."""
+"""Compares the exported graphs with the network, and with themselves as the server runs them."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 
 from artifact.contract import CONTRIBUTIONS_GRAPH, LOWERED_GRAPH, PLAIN_GRAPH, SEQUENCE_AXIS, TAPPED_GRAPH, Precision
+from artifact.dtypes import Array
 from artifact.verification import Check
+from export.cases import Case, make_cases
 from export.differences import Difference, largest, max_abs, summarize
+from export.errors import VerificationError
 from export.probe import Axes, is_attention
+from export.randomness import check_repeatable
 from export.references import Reference
-from export.traits import Feed, Traits, pad
-
-Array = NDArray[Any]
+from export.served import GRAPHS, AsServed
+from export.session import open_session
+from export.traits import Feed, Traits
 
 
 @dataclass(frozen=True)
@@ -44,32 +46,14 @@ LIMITS: dict[Precision, Limits] = {
     "float16": Limits(torch=None, plain=1e-2, row_sum=5e-3, padding=1e-2, lowered=1e-2),
     "int8": Limits(torch=None, plain=1e-5, row_sum=1e-5, padding=5e-2, lowered=5e-2),
 }
-SEED = 0
-# All the attention of one image takes layers x heads x patches^2 numbers: above this, batches of 1 and 2 must do.
-_MANY_POSITIONS = 512
 _LOWERED_CASES = 3
-
-
-class VerificationError(ValueError):
-    """The graphs do not do what the network does; lists every failed check with its difference and limit."""
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """One batch to try, by input name, and the true length of each row (text only)."""
-
-    feed: Feed
-    lengths: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
 class Graphs:
-    """What is compared: the sessions, what they take, the axes of every output, and how much may differ."""
+    """What is compared: sessions by file name, what they take, the axes of every output, and how much may differ."""
 
-    plain: onnxruntime.InferenceSession
-    tapped: onnxruntime.InferenceSession
-    lowered: onnxruntime.InferenceSession | None
-    contributing: onnxruntime.InferenceSession | None
+    sessions: Mapping[str, onnxruntime.InferenceSession]
     traits: Traits
     axes: Mapping[str, Axes]
     limits: Limits
@@ -90,7 +74,7 @@ def verify(
     """Run network and graphs on batches of several sizes, lengths and paddings and compare everything.
 
     Args:
-        reference: The network, written out; or the graph as it was read, which gives no attention.
+        reference: The network, with eager attention; or the graph as it was read, which gives no attention.
         folder: Holds the plain and the tapped graph and their weights.
         traits: Of the inputs.
         axes: Of every output of the graphs, by name.
@@ -102,14 +86,17 @@ def verify(
     Raises:
         VerificationError: A difference is above its limit, or is not a number.
     """
-    sessions = (_open(folder / name) for name in (PLAIN_GRAPH, TAPPED_GRAPH, LOWERED_GRAPH, CONTRIBUTIONS_GRAPH))
-    plain, tapped, lowered, contributing = sessions
-    assert plain and tapped  # noqa: S101 -- every artifact has both
-    graphs = Graphs(plain, tapped, lowered, contributing, traits, axes, LIMITS[precision])
-    differences: list[Difference] = []
-    for place, case in enumerate(make_cases(traits, axes)):
-        with_lowered = graphs if place < _LOWERED_CASES else replace(graphs, lowered=None)
-        differences += compare_case(reference, with_lowered, case)
+    cases = make_cases(traits, axes)
+    check_repeatable(folder, cases[0].feed)
+    served = [cases[0], *cases[2:3]]
+    with AsServed(folder, [case.feed for case in served]) as as_served:
+        sessions = {name: open_session(folder / name) for name in GRAPHS if (folder / name).exists()}
+        graphs = Graphs(sessions, traits, axes, LIMITS[precision])
+        differences: list[Difference] = []
+        for place, case in enumerate(cases):
+            differences += compare_case(reference, graphs, case, lowered=place < _LOWERED_CASES)
+        for name, place, found in as_served.results():
+            differences += _compare_served(graphs, name, found, served[place])
     table = summarize(differences)
     failed = [line for line in table if not line.max_abs <= line.limit]
     if failed:
@@ -118,46 +105,29 @@ def verify(
     return table
 
 
-def _open(path: Path) -> onnxruntime.InferenceSession | None:
-    return onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]) if path.exists() else None
-
-
-def make_cases(traits: Traits, axes: Mapping[str, Axes]) -> list[Case]:
-    """Make batches of 1, 2 and 5 rows; of texts with 1 to 64 tokens, even and ragged."""
-    if not traits.is_text:
-        positions = max((axis for one in axes.values() for axis in one[-1:] if isinstance(axis, int)), default=0)
-        batches = (1, 2, 5) if positions <= _MANY_POSITIONS else (1, 2)
-        return [Case(_feed(traits, batch, 9)) for batch in batches]
-    ragged = [(3,), (16, 16), (5, 17, 3, 9, 12), (64, 7), (33, 64, 1)]
-    return [_text_case(traits, tuple(min(length, traits.longest) for length in lengths)) for lengths in ragged]
-
-
-def _text_case(traits: Traits, lengths: tuple[int, ...]) -> Case:
-    return Case(pad(_feed(traits, len(lengths), max(lengths)), traits, lengths), lengths)
-
-
-def _feed(traits: Traits, batch: int, length: int) -> Feed:
-    """Make inputs of a length, other sequences a little longer."""
-    sizes = traits.fit({name: length + 3 * place for place, name in enumerate(traits.axes)})
-    return traits.example(batch, sizes, SEED)
-
-
-def compare_case(reference: Reference, graphs: Graphs, case: Case) -> Iterator[Difference]:
-    """Yield every difference in one case; positions that are padding are left out."""
-    limits = graphs.limits
-    from_plain, from_tapped = _run(graphs.plain, case.feed), _run(graphs.tapped, case.feed)
-    yield from _compare_plain(graphs.tapped, graphs, from_plain, from_tapped, case)
+def compare_case(reference: Reference, graphs: Graphs, case: Case, *, lowered: bool = True) -> Iterator[Difference]:
+    """Yield every difference in one case, in the lowered form too or not; positions that are padding are left out."""
+    limits, sessions = graphs.limits, graphs.sessions
+    from_plain, from_tapped = (_run(sessions[name], case.feed) for name in (PLAIN_GRAPH, TAPPED_GRAPH))
+    yield from _compare_plain(sessions[TAPPED_GRAPH], graphs, from_plain, from_tapped, case)
     for name in graphs.attentions:
         sums = from_tapped[name].sum(-1, dtype=np.float64)
         yield _difference(name, "rows sum to 1", sums, np.ones_like(sums), case, graphs, limits.row_sum)
     if limits.torch:
         yield from _compare_reference(reference, graphs, {**from_tapped, **from_plain}, case, limits.torch)
-    if graphs.lowered:
-        for name, array in _run(graphs.lowered, case.feed).items():
+    if lowered and LOWERED_GRAPH in sessions:
+        for name, array in _run(sessions[LOWERED_GRAPH], case.feed).items():
             yield _difference(name, "lowered form", array, from_tapped[name], case, graphs, limits.lowered)
-    if graphs.contributing:
-        found = _run(graphs.contributing, case.feed)
-        yield from _compare_plain(graphs.contributing, graphs, from_plain, found, case)
+    if CONTRIBUTIONS_GRAPH in sessions:
+        found = _run(sessions[CONTRIBUTIONS_GRAPH], case.feed)
+        yield from _compare_plain(sessions[CONTRIBUTIONS_GRAPH], graphs, from_plain, found, case)
+
+
+def _compare_served(graphs: Graphs, name: str, found: Mapping[str, Array], case: Case) -> Iterator[Difference]:
+    """Compare with what a graph gives with the server's session options and packed weights."""
+    limit = graphs.limits.lowered if name == LOWERED_GRAPH else graphs.limits.plain
+    for output, expected in _run(graphs.sessions[name], case.feed).items():
+        yield _difference(output, "as served", found[output], expected, case, graphs, limit)
 
 
 def _compare_plain(
@@ -178,7 +148,10 @@ def _compare_reference(
     reference: Reference, graphs: Graphs, found: Mapping[str, Array], case: Case, limit: float
 ) -> Iterator[Difference]:
     """Compare with a network, or with the file that a graph was read from, which has no attention to compare."""
-    expected, attentions = reference(case.feed)
+    try:
+        expected, attentions = reference(case.feed)
+    except Exception as error:  # torch raises whatever its parts raise
+        raise VerificationError(f"the network does not run on inputs of {_shapes(case.feed)}: {error}") from error
     check = "against torch" if attentions else "against the file"
     if attentions and len(attentions) != len(graphs.attentions):
         raise VerificationError(f"the network has {len(attentions)} layers, its graph {len(graphs.attentions)}")
@@ -207,8 +180,12 @@ def _run(session: onnxruntime.InferenceSession, feed: Feed) -> dict[str, Array]:
     try:
         return dict(zip(names, session.run(names, feed), strict=True))
     except Exception as error:  # ONNX Runtime's exceptions have no common base
-        shapes = {name: array.shape for name, array in feed.items()}
-        raise VerificationError(f"the export does not run on inputs of {shapes}: {str(error).strip()}") from error
+        message = f"the export does not run on inputs of {_shapes(feed)}: {str(error).strip()}"
+        raise VerificationError(message) from error
+
+
+def _shapes(feed: Feed) -> dict[str, tuple[int, ...]]:
+    return {name: array.shape for name, array in feed.items()}
 
 
 def _difference(

@@ -45,8 +45,8 @@ def explained_attention(
         query: Float [B, H, Q, d].
         key: Float [B, H, K, d].
         value: Float [B, H, K, d].
-        mask: Broadcastable to [B, H, Q, K]. Bool: True where a query may look at a key. Float: added to the scores.
-        causal: A query looks at keys up to its own position only; may not be combined with a mask.
+        mask: Broadcastable to [B, H, Q, K]. Bool: True where a query may attend to a key. Float: added to the scores.
+        causal: A query attends to keys up to its own position only; may not be combined with a mask.
 
     Returns:
         The attended values, float [B, H, Q, d], and the weights, float [B, H, Q, K], whose rows sum to 1.
@@ -99,7 +99,7 @@ class MultiHeadAttention(nn.Module):
         causal: bool = False,
         attend: Attend = fused_attention,
     ) -> tuple[Tensor, Tensor | None]:
-        """Let every position of x look at the context, or at x itself.
+        """Let every position of x attend to the context, or to x itself.
 
         Args:
             x: Float [B, Q, D].

@@ -70,7 +70,7 @@ class TextNetwork(nn.Module):
         return self._run(input_ids, attention_mask, fused_attention)[0]
 
     def explain(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """Run with attention written out; return also each layer's weights, float [B, H, N, N]."""
+        """Run with eager attention; return also each layer's weights, float [B, H, N, N]."""
         return self._run(input_ids, attention_mask, explained_attention)
 
     def _run(self, input_ids: Tensor, attention_mask: Tensor, attend: Attend) -> tuple[dict[str, Tensor], list[Tensor]]:

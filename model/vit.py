@@ -64,7 +64,7 @@ class VisionTransformer(nn.Module):
         return self._run(pixel_values, fused_attention)[0]
 
     def explain(self, pixel_values: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """Run with attention written out; return also each layer's weights, float [B, H, 1 + patches, 1 + patches]."""
+        """Run with eager attention; return also each layer's weights, float [B, H, 1 + patches, 1 + patches]."""
         return self._run(pixel_values, explained_attention)
 
     def _run(self, pixel_values: Tensor, attend: Attend) -> tuple[dict[str, Tensor], list[Tensor]]:

@@ -19,7 +19,8 @@ from tokenizers import Tokenizer
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export.fetch import FetchError, PackagedFile, fetch_file
+from export.errors import FetchError
+from export.fetch import PackagedFile, fetch_file
 from export.sources import SENTIMENT_LABELS, load_source
 from model.text import TextNetwork, mean_over_tokens
 

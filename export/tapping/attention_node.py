@@ -7,9 +7,10 @@ from collections.abc import Iterator
 
 from onnx import NodeProto, helper
 
+from export.errors import TapError
+from export.tapping.decompose import split_heads
 from export.tapping.rule import Found
-from export.tapping.view import GraphView, TapError, attribute, name_of, optional_input
-from export.tapping.write_out import split_heads
+from export.tapping.view import GraphView, attribute, name_of, optional_input
 
 _MODE, _AFTER_SOFTMAX, _WEIGHTS_OUTPUT = "qk_matmul_output_mode", 3, 3
 _PAST_KEY = 4

@@ -17,11 +17,11 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
+from export.tapping.decompose import places_of, repeat_heads
 from export.tapping.rule import Found
 from export.tapping.tap import Rule, find_attention, sort_nodes
 from export.tapping.value_norms import count_heads, find_projection
 from export.tapping.view import GraphView, attribute, walk_back
-from export.tapping.write_out import places_of, repeat_heads
 
 _BETWEEN = frozenset({"Reshape", "Cast", "Identity", "Squeeze", "Flatten", "Dropout"})
 # Transpositions that may stand on the way: of [B, H, Q, d] before the projection, of [B, Q, D] anywhere; and whether
@@ -163,7 +163,7 @@ def _project(view: GraphView, values: str, sizes: tuple[int, int, int], mixing: 
 
 
 def _diagonal(view: GraphView, residual: str, vectors: str, weights: str, output: str) -> str:
-    """Return what the residual adds where a position looks at itself, [B, K, Q]; zero elsewhere."""
+    """Return what the residual adds where a position attends to itself, [B, K, Q]; zero elsewhere."""
     column = view.unsqueeze(residual, [-1], f"{output}.column")  # [B, K, D, 1]
     along = view.add("MatMul", [vectors, column], f"{output}.along")  # [B, K, H, 1]
     met = view.add("MatMul", [weights, along], f"{output}.met")  # [B, K, Q, 1]

@@ -2,8 +2,9 @@
 
 from onnx import ModelProto, NodeProto, helper
 
-from export.tapping.view import GraphView, TapError, attribute, name_of, optional_input
-from export.tapping.write_out import Heads, merge_heads, split_heads, write_attended, write_weights
+from export.errors import TapError
+from export.tapping.decompose import Heads, merge_heads, split_heads, write_attended, write_weights
+from export.tapping.view import GraphView, attribute, name_of, optional_input
 
 _MASK, _WEIGHTS_OUTPUT = 3, 3
 _REAL_KEYS = 6  # nonpad_kv_seqlen, of opset 24
@@ -25,7 +26,7 @@ def lower(tapped: ModelProto, view: GraphView) -> bool:
     nodes = view.nodes("Attention")
     for node in nodes:
         _refuse(node)
-        _write_out(view, node)
+        _decompose(view, node)
     for node in nodes:
         tapped.graph.node.remove(node)
     return bool(nodes)
@@ -42,7 +43,7 @@ def _refuse(node: NodeProto) -> None:
             raise TapError(f"{name_of(node)}: {reason}; has no lowered form")
 
 
-def _write_out(view: GraphView, node: NodeProto) -> None:
+def _decompose(view: GraphView, node: NodeProto) -> None:
     mask, (output, given) = optional_input(node, _MASK), (node.output[0], node.output[_WEIGHTS_OUTPUT])
     flat = attribute(node, "q_num_heads")
     query, key, value = _split(view, node)

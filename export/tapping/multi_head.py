@@ -9,9 +9,10 @@ from collections.abc import Iterator
 import numpy as np
 from onnx import NodeProto, TensorProto, helper
 
+from export.errors import TapError
+from export.tapping.decompose import Heads, places_of, split_heads, write_weights
 from export.tapping.rule import Found
-from export.tapping.view import GraphView, TapError, attribute, name_of, optional_input
-from export.tapping.write_out import Heads, places_of, split_heads, write_weights
+from export.tapping.view import GraphView, attribute, name_of, optional_input
 
 DOMAIN = "com.microsoft"
 _QUERY, _KEY, _VALUE, _BIAS, _KEY_PADDING, _SCORE_BIAS, _PAST = range(7)

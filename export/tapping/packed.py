@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 from onnx import ModelProto, NodeProto, helper, numpy_helper
 
+from export.errors import TapError
 from export.tapping.multi_head import DOMAIN
-from export.tapping.view import GraphView, TapError, attribute, name_of, optional_input
+from export.tapping.view import GraphView, attribute, name_of, optional_input
 
 _INPUT, _WEIGHTS, _BIAS, _MASK, _PAST, _SCORE_BIAS, _PAST_LENGTH = range(7)
 _KEPT = ("num_heads", "scale", "unidirectional", "mask_filter_value")

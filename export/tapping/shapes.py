@@ -8,6 +8,8 @@ import onnx
 import onnxruntime
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
+from export.session import make_options, open_session
+
 Shape = tuple[int | str | None, ...]
 # Smaller tensors stay: shapes are computed from them.
 _LARGE_BYTES = 4096
@@ -94,11 +96,10 @@ def _ask_runtime(light: ModelProto, shapes: dict[str, Shape], types: dict[str, i
     open_values = {name for node in light.graph.node for name in node.output if name} - shapes.keys()
     given = {value.name for value in light.graph.output}
     light.graph.output.extend(ValueInfoProto(name=name) for name in sorted(open_values - given))
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
+    options = make_options()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        session = onnxruntime.InferenceSession(light.SerializeToString(), options, providers=["CPUExecutionProvider"])
+        session = open_session(light.SerializeToString(), options)
     except (
         Exception
     ):  # ONNX Runtime's exceptions have no common base; what is wrong with the graph is found when it runs

@@ -6,17 +6,18 @@ from pathlib import Path
 
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
+from export.errors import TapError
 from export.tapping.attention_node import tap_attention_nodes
+from export.tapping.eager_attention import tap_eager_attention
 from export.tapping.lower import lower
 from export.tapping.multi_head import refuse_others, tap_multi_head
 from export.tapping.rule import Found
 from export.tapping.value_norms import add_value_norms
-from export.tapping.view import GraphView, TapError, name_of
-from export.tapping.written_out import tap_written_out
+from export.tapping.view import GraphView, name_of
 
 Rule = Callable[[GraphView], Iterator[Found]]
 
-RULES: tuple[Rule, ...] = (tap_attention_nodes, tap_multi_head, tap_written_out)
+RULES: tuple[Rule, ...] = (tap_attention_nodes, tap_multi_head, tap_eager_attention)
 FUSED_RULES: tuple[Rule, ...] = (tap_attention_nodes,)
 
 

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from onnx import NodeProto, TensorProto
 
+from export.tapping.decompose import repeat_heads
 from export.tapping.rule import Found
 from export.tapping.view import GraphView, attribute
-from export.tapping.write_out import repeat_heads
 
 _RESHAPES = frozenset({"Reshape", "Flatten", "Squeeze"})
 _UNCHANGED = frozenset({"Cast", "Identity", "Dropout"})

@@ -6,16 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from artifact.dtypes import Array
 from export.tapping.shapes import Shape, infer
 
 _RANDOM = frozenset({"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial"})
-
-
-class TapError(ValueError):
-    """A graph whose attention cannot be tapped; the message says why and names the node."""
 
 
 class GraphView:
@@ -72,7 +68,7 @@ class GraphView:
         """Whether a value is the same for every input; so is one that is left out."""
         return value in self._constants
 
-    def constant(self, value: str) -> NDArray[Any] | None:
+    def constant(self, value: str) -> Array | None:
         """Return the content of a weight or constant; None for what is computed."""
         if value in self._initializers:
             return numpy_helper.to_array(self._initializers[value], str(self._folder))
@@ -124,7 +120,7 @@ class GraphView:
             return self.add("Unsqueeze", [value], output, axes=axes)
         return self.add("Unsqueeze", [value, self.add_numbers(axes, f"{output}.axes")], output)
 
-    def add_constant(self, content: NDArray[Any], name: str) -> str:
+    def add_constant(self, content: Array, name: str) -> str:
         """Append a weight that lies in the graph itself."""
         tensor = numpy_helper.from_array(np.ascontiguousarray(content), name)
         self.model.graph.initializer.append(tensor)
@@ -132,7 +128,7 @@ class GraphView:
         self._constants.add(name)
         return name
 
-    def add_numbers(self, numbers: "Sequence[int] | NDArray[Any]", name: str) -> str:
+    def add_numbers(self, numbers: "Sequence[int] | Array", name: str) -> str:
         """Append whole numbers, int64, as shapes and places are given."""
         return self.add_constant(np.array(numbers, dtype=np.int64), name)
 

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-from numpy.typing import NDArray
 from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
+from artifact.dtypes import Array
 from export.tapping.tap import Tap, tap, tap_lowered
 
-Array = NDArray[Any]
 Feed = dict[str, Array]
 MICROSOFT = "com.microsoft"
 _TYPES = {"float32": TensorProto.FLOAT, "float16": TensorProto.FLOAT16, "int32": TensorProto.INT32}
@@ -67,7 +66,7 @@ def weigh(query: Array, key: Array, mask: Array | None = None, *, causal: bool =
         query: [B, H, Q, d].
         key: [B, H or fewer, K, d].
         mask: Broadcastable; true or 0 where a key is seen.
-        causal: Whether no query looks behind itself.
+        causal: Whether no query attends behind itself.
         scale: Instead of 1 / sqrt(d).
     """
     query, key = query.astype(np.float64), np.repeat(key.astype(np.float64), query.shape[1] // key.shape[1], axis=1)

@@ -9,12 +9,12 @@ from typer.testing import CliRunner
 
 import export.build
 from artifact.contract import read_contract
+from artifact.files import hash_file
 from export.__main__ import app
 from export.build import build
-from export.fetch import sha256_of
-from export.publish import PublishError, publish, staging_folder
+from export.errors import PublishError, VerificationError
+from export.publish import publish, staging_folder
 from export.sources import Source, load_folder
-from export.verify import VerificationError
 from model.text import TextNetwork
 from tests.golden import GOLDEN_MODELS, GOLDEN_NETWORK
 
@@ -50,7 +50,7 @@ def test_an_artifact_holds_all_that_the_server_needs(source: Source, out: Path) 
     assert everything_below(built.folder) == files
     contract = read_contract(built.folder / "contract.json")
     assert contract == built.contract
-    assert contract.files == {name: sha256_of(built.folder / name) for name in files if name != "contract.json"}
+    assert contract.files == {name: hash_file(built.folder / name) for name in files if name != "contract.json"}
     assert contract.labels == ("negative", "positive")
     assert contract.text
     assert contract.text.max_tokens == 64
@@ -150,7 +150,7 @@ def test_the_embedded_artifact_is_the_committed_checkpoint() -> None:
 
     folder = EMBEDDED_MODELS / "fashion" / "1"
     contract = read_contract(folder / "contract.json")
-    assert contract.files == {name: sha256_of(folder / name) for name in contract.files}
+    assert contract.files == {name: hash_file(folder / name) for name in contract.files}
     checks = {"against torch", "against plain", "rows sum to 1", "lowered form"}
     assert {line.check for line in contract.verification} == checks
 

@@ -54,7 +54,7 @@ def vectors_of(layer: EncoderLayer, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def explained(attention: MultiHeadAttention, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Attention written out, of a batch without padding."""
+    """Eager attention, of a batch without padding."""
     from model.attention import explained_attention
 
     attended, weights = attention(x, attend=explained_attention)

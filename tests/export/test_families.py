@@ -58,12 +58,12 @@ def read(name: str, folder: Path, image_size: int | None = None) -> Source:
 
 
 def kinds(built: Built) -> list[tuple[str, int | str | None, int | str | None]]:
-    """Who looks at whom, layer by layer."""
+    """Who attends to whom, layer by layer."""
     return [(layer.kind, layer.query_axis, layer.key_axis) for layer in built.contract.attention]
 
 
 def worst(built: Built) -> float:
-    """Largest difference of the attention from PyTorch's, written out."""
+    """Largest difference of the attention from PyTorch's eager attention."""
     lines = [line for line in built.contract.verification if line.tensor.startswith("attention.")]
     return max(line.max_abs for line in lines if line.check == "against torch")
 
@@ -88,7 +88,7 @@ def worst(built: Built) -> float:
     ],
 )
 def test_every_kind_of_family_is_tapped(name: str, attention: list[Any], artifact: Builder) -> None:
-    """Fused or written out; of text, images and sound; and its attention is PyTorch's within 1e-5."""
+    """Fused or eager; of text, images and sound; and its attention is PyTorch's within 1e-5."""
     built = artifact(name)
     assert kinds(built) == attention
     assert worst(built) < TOLERANCE
@@ -107,7 +107,7 @@ def test_a_tokenizer_beside_the_weights_makes_a_text_model(artifact: Builder) ->
     assert "transformers" in contract.made_with
 
 
-def test_a_family_without_fused_attention_is_exported_written_out(artifact: Builder) -> None:
+def test_a_family_without_fused_attention_is_exported_with_eager_attention(artifact: Builder) -> None:
     """Its graph has no Attention node, and still gives the weights."""
     contract = artifact("blip_vision_model").contract
     assert "attention.lowered.onnx" not in contract.files
@@ -350,7 +350,7 @@ def test_the_librarys_logging_is_as_it_was(tmp_path: Path) -> None:
 
 
 def ask_eager(name: str, folder: Path, **inputs: NDArray[Any]) -> Any:
-    """What the library itself answers, written out."""
+    """What the library itself answers, with eager attention."""
     write_folder(shallow(FAMILIES[name]), folder)
     network = transformers.AutoModel.from_pretrained(folder, attn_implementation="eager").eval()
     with torch.inference_mode():

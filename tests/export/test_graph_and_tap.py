@@ -8,10 +8,10 @@ import pytest
 import torch
 from onnx import ModelProto, TensorProto, helper
 
+from export.errors import TapError
 from export.graph import OPSET, externalize, to_onnx
 from export.probe import declare_axes, find_axes, run_graph
 from export.tapping.tap import tap
-from export.tapping.view import TapError
 from export.traits import own_traits
 from model.checkpoint import Network, load_network
 from model.encoder import EncoderConfig, Positions

@@ -9,14 +9,15 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS
-from export.graph import ExportError, to_onnx
+from export.errors import TraceError
+from export.graph import to_onnx
 from export.traits import InputSpec, Traits
 
 TRAITS = Traits((InputSpec("x", (BATCH_AXIS, SEQUENCE_AXIS, 8)),), longest=32)
 
 
 class OneKeyHead(nn.Module):
-    """Two query heads look at one key head, as Falcon's do; an idle reshape follows, as the library's does."""
+    """Two query heads attend to one key head, as Falcon's do; an idle reshape follows, as the library's does."""
 
     def forward(self, x: Tensor) -> dict[str, Tensor]:
         """Attend."""
@@ -79,7 +80,7 @@ def test_an_idle_reshape_does_not_stand_behind_attention() -> None:
 
 def test_an_axis_that_code_fixes_is_refused_by_name() -> None:
     """With the size it would have to have."""
-    with pytest.raises(ExportError, match=r"torch cannot export it: .*seq_len.*\b16\b"):
+    with pytest.raises(TraceError, match=r"torch cannot export it: .*seq_len.*\b16\b"):
         to_onnx(OneSize(), TRAITS)
 
 

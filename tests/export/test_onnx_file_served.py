@@ -18,11 +18,11 @@ import regard
 from artifact.contract import Contract, read_contract
 from export.__main__ import app
 from export.build import build
+from export.errors import VerificationError
 from export.onnx_file import read_graph
 from export.sources import load_source
 from export.tapping.packed import part_packed_attention
 from export.tapping.tap import tap
-from export.verify import VerificationError
 from model.vit import VisionTransformer
 from tests.e2e.conftest import PHOTOS, ROOT, start_process
 from tests.export.networks import (
@@ -198,7 +198,7 @@ def test_a_graph_is_compared_with_its_file_before_attention_was_parted(
 
 
 def test_a_first_axis_that_is_no_batch_is_refused(out: Path, tmp_path: Path) -> None:
-    """Requests that share a run would look at each other."""
+    """Requests that share a run would attend to each other."""
     model = write_onnx(spread(LengthFirst()), {"x": torch.randn(5, 2, 16)}, {"x": {0: "length", 1: "batch"}})
     line = refused(model, out)
     assert "Softmax: its weights are [batch_of_graph, 4, batch, batch]; expected [batch, heads, query, key]" in line

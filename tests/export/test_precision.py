@@ -16,11 +16,12 @@ import export.build
 from artifact.contract import Precision, read_contract
 from artifact.verification import Accuracy
 from export.__main__ import app
-from export.accuracy import AccuracyError, measure_accuracy, misses
+from export.accuracy import measure_accuracy, misses
 from export.build import Precise, build
+from export.errors import AccuracyError, SampleError
 from export.graph import to_onnx
 from export.quantize import Quantizer
-from export.samples import SampleError, read_samples
+from export.samples import read_samples
 from export.sources import Source, load_folder
 from export.traits import Feed
 from model.text import TextNetwork

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 from onnx import ModelProto, TensorProto, helper
 
-from export.probe import ProbeError, declare_axes, find_axes, find_longest, is_attention, run_graph
-from export.tapping.view import TapError
+from export.errors import ProbeError, TapError
+from export.probe import declare_axes, find_axes, find_longest, is_attention, run_graph
 from export.traits import Feed, InputSpec, Traits
 from tests.export.tapping import graph, node
 

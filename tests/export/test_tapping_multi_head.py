@@ -5,12 +5,12 @@ import numpy as np
 import pytest
 from onnx import ModelProto
 
+from artifact.dtypes import Array
+from export.errors import TapError
 from export.tapping.multi_head import _REFUSED
 from export.tapping.tap import tap
-from export.tapping.view import TapError
 from tests.export.tapping import (
     MICROSOFT,
-    Array,
     Feed,
     by_head,
     compare_lowered,

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from onnx import ModelProto
 
+from artifact.dtypes import Array
+from export.errors import TapError
 from export.tapping.packed import part_packed_attention
-from export.tapping.view import TapError
-from tests.export.tapping import MICROSOFT, Array, Feed, by_head, compare_tapped, graph, node, numbers, run, weigh
+from tests.export.tapping import MICROSOFT, Feed, by_head, compare_tapped, graph, node, numbers, run, weigh
 
 BATCH, LENGTH, HEADS, WIDTH = 2, 5, 2, 8
 REAL = np.array([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]], dtype=np.int32)

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from onnx import ModelProto, NodeProto
 
+from artifact.dtypes import Array
 from tests.export.tapping import (
     MICROSOFT,
-    Array,
     Feed,
     by_head,
     compare_lowered,
@@ -104,7 +104,7 @@ def test_values_with_their_heads_in_one_axis_have_norms_too() -> None:
 
 
 @pytest.mark.parametrize("opset", [11, 14, 18])
-def test_values_of_attention_that_is_written_out_have_norms_too(opset: int) -> None:
+def test_values_of_eager_attention_have_norms_too(opset: int) -> None:
     """For every opset."""
     nodes = [
         node("Transpose", "k", "kt", perm=[0, 1, 3, 2]),

@@ -35,7 +35,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_fused_and_written_out_attention_are_equal(case: str) -> None:
+def test_fused_and_eager_attention_are_equal(case: str) -> None:
     """Within 1e-6 in float32."""
     keys, mask, causal = CASES[case]
     query, key, value = make_qkv(keys)

@@ -22,7 +22,7 @@ class Heads:
         value: [B, H or fewer, K, d].
         scale: What scores are multiplied by; None for 1 / sqrt(d).
         masks: Added to the scores where float, kept where true where bool; each broadcastable to [B, H, Q, K].
-        causal: Whether a query looks at keys up to its own position only.
+        causal: Whether a query attends to keys up to its own position only.
         zero_rows: Whether rows that see no key are zeros, as in ONNX Runtime's Attention, instead of even.
     """
 

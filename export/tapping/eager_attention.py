@@ -10,9 +10,10 @@ from collections.abc import Iterator
 from onnx import NodeProto
 
 from artifact.contract import BATCH_AXIS
+from export.errors import TapError
 from export.tapping.rule import Found
 from export.tapping.value_norms import find_projection
-from export.tapping.view import GraphView, TapError, attribute, name_of, walk_back
+from export.tapping.view import GraphView, attribute, name_of, walk_back
 
 _PRODUCTS = frozenset({"MatMul", "FusedMatMul"})
 _TO_SCORES = frozenset(
@@ -27,7 +28,7 @@ _OTHER_PRODUCTS = frozenset({"Einsum", "Mul", "Gemm", *_PRODUCTS})
 _FOLDED, _BY_HEAD = 3, 4
 
 
-def tap_written_out(view: GraphView) -> Iterator[Found]:
+def tap_eager_attention(view: GraphView) -> Iterator[Found]:
     """Find every softmax between two products."""
     for softmax in view.nodes("Softmax"):
         if not _is_over_keys(view, softmax) or not _has_scores(view, softmax):

@@ -7,9 +7,10 @@ import onnx
 import pytest
 from onnx import ModelProto, NodeProto, numpy_helper
 
+from artifact.dtypes import Array
+from export.errors import TapError
 from export.tapping.tap import tap
-from export.tapping.view import TapError
-from tests.export.tapping import MICROSOFT, Array, Feed, compare_tapped, graph, node, numbers, weigh
+from tests.export.tapping import MICROSOFT, Feed, compare_tapped, graph, node, numbers, weigh
 
 BATCH, LENGTH, HEADS, WIDTH = 2, 5, 4, 8
 INPUTS: dict[str, Any] = {name: ["batch", HEADS, "n", WIDTH] for name in "qkv"}
