@@ -1,4 +1,4 @@
-"""Reads and rewrites where an ONNX file's weights lie: a server has no onnx package.
+"""Reads and rewrites where an ONNX file's weights lie, without the onnx package.
 
 Of an ONNX file only the places of its external weights are declared here, by their field numbers; protobuf carries
 everything else through unread. https://github.com/onnx/onnx/blob/main/onnx/onnx.proto
@@ -16,7 +16,9 @@ _FIELD = descriptor_pb2.FieldDescriptorProto
 # Message: its fields, each a name, a number, whether it repeats, and the message it holds ("" for text).
 _SCHEMA = {
     "Model": [("graph", 7, False, "Graph")],
-    "Graph": [("initializer", 5, True, "Tensor")],
+    "Graph": [("node", 1, True, "Node"), ("initializer", 5, True, "Tensor")],
+    "Node": [("attribute", 5, True, "Attribute")],
+    "Attribute": [("g", 6, False, "Graph"), ("graphs", 11, True, "Graph")],  # the bodies of If, Loop and Scan
     "Tensor": [("name", 8, False, ""), ("external_data", 13, True, "Entry")],
     "Entry": [("key", 1, False, ""), ("value", 2, False, "")],
 }
@@ -41,17 +43,40 @@ class ExternalData:
         self._model: Any = _model_class().FromString(path.read_bytes())
 
     def tensors(self) -> Iterator[tuple[str, list[Piece]]]:
-        """Yield each external tensor's name and pieces: its own bytes first."""
-        for tensor in self._model.graph.initializer:
-            if tensor.external_data:
-                yield tensor.name, _read(tensor.external_data)
+        """Yield each external tensor's name and pieces: its own bytes first.
+
+        Names of tensors in the body of an If, Loop or Scan have the body's place before them.
+        """
+        for name, tensor in _external(self._model.graph):
+            yield name, _read(tensor.external_data)
+
+    @property
+    def in_bodies(self) -> bool:
+        """Whether the body of an If, Loop or Scan has external weights of its own."""
+        return any(True for body in _bodies(self._model.graph) for _ in _external(body))
 
     def move(self, places: dict[str, list[int]]) -> None:
         """Write new offsets of every tensor's pieces, by name, into the file."""
-        for tensor in self._model.graph.initializer:
-            if tensor.external_data:
-                _write(tensor.external_data, places[tensor.name])
+        for name, tensor in _external(self._model.graph):
+            _write(tensor.external_data, places[name])
         self._path.write_bytes(self._model.SerializeToString())
+
+
+def _external(graph: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the external tensors of a graph and of the graphs inside it; two bodies may use one name."""
+    for tensor in graph.initializer:
+        if tensor.external_data:
+            yield prefix + tensor.name, tensor
+    for number, body in enumerate(_bodies(graph)):
+        yield from _external(body, f"{prefix}{number}/")
+
+
+def _bodies(graph: Any) -> Iterator[Any]:
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield attribute.g
+            yield from attribute.graphs
 
 
 def _read(entries: Any) -> list[Piece]:

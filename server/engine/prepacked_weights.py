@@ -2,13 +2,17 @@
 
 Left to itself, every session of ONNX Runtime on the CPU keeps a copy of its own of all matrices, in the order in which
 its kernels read them. Here they are written once to a file in that order, and the sessions map that file.
+
+ONNX Runtime writes that file without regard to alignment: after a constant of 1 KiB or more whose size is no multiple
+of 64, packed matrices lie where its kernels' vector instructions end the process with SIGSEGV. Such a file is written
+again with every piece at a page's beginning.
 """
 
 import ctypes
 import logging
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -20,7 +24,8 @@ from server.engine.external_data import ExternalData, Piece
 _log = logging.getLogger(__name__)
 _PACKED_FILE = "packed.bin"
 _ROOM = 4.0  # free space asked for, times the artifact's size: packed matrices lie beside the others, twice for a while
-_ALIGNMENT_BYTES = 64  # of the widest vectors that kernels load
+_PAGE_BYTES = 4096  # where a piece begins that is written here
+_KERNEL_BYTES = 64  # what kernels rely on: the widest vector register, and a cache line
 
 
 @contextmanager
@@ -72,50 +77,56 @@ def _pack(graph: Path, target: Path, options: onnxruntime.SessionOptions) -> Pat
 def _pack_all(
     folder: Path, graphs: Sequence[str], target: Path, make_options: Callable[[], onnxruntime.SessionOptions]
 ) -> Iterator[tuple[str, Path]]:
-    pool, known = target / _PACKED_FILE, dict[str, list[Piece]]()
+    first: Path | None = None
     for graph in graphs:
         path = _pack(folder / graph, target / Path(graph).stem, make_options())
-        known |= move_to_pool(path, pool, known)
+        if first:
+            _share(first, path)
+        else:
+            _align(path)
+        first = first or path
         yield graph, path
 
 
-def move_to_pool(graph: Path, pool: Path, known: Mapping[str, list[Piece]]) -> dict[str, list[Piece]]:
-    """Let a packed graph refer to a file that all graphs share, so that their pages are in memory once.
+def _align(graph: Path) -> None:
+    """Write a packed graph's weights again, each piece at a page, where any lies as kernels cannot read it."""
+    own, data = graph.with_name(_PACKED_FILE), ExternalData(graph)
+    tensors = list(data.tensors())
+    if all(piece.offset % _KERNEL_BYTES == 0 for _, pieces in tensors for piece in pieces):
+        return
+    aligned = own.with_suffix(".aligned")
+    aligned.touch()
+    data.move({name: [_append(aligned, _bytes_of(own, piece)) for piece in pieces] for name, pieces in tensors})
+    aligned.replace(own)
 
-    ONNX Runtime writes each graph's weights in an order of its own, and one behind the other: after a constant of odd
-    size every matrix begins at an address that its kernels cannot read (they load whole vectors, and end the process).
-    In the pool each begins at a multiple of 64 bytes.
 
-    Args:
-        graph: With its weights in a file beside it, which is replaced by a link to the pool.
-        pool: Is given what it has not.
-        known: Where tensors lie in the pool, by name.
+def _share(first: Path, other: Path) -> None:
+    """Let a graph refer to the weights of the first one, so that their pages are in memory once.
 
-    Returns:
-        Where this graph's tensors lie in it.
+    ONNX Runtime writes each graph's weights in an order of its own. What this graph has and the first has not is
+    appended.
     """
-    own, data, places = graph.with_name(_PACKED_FILE), ExternalData(graph), dict[str, list[Piece]]()
-    if not own.exists():  # too small to be written apart
-        return places
-    pool.touch()
-    for name, pieces in data.tensors():
-        offsets = _places(pool, own, known.get(name, []), pieces)
-        places[name] = [Piece(offset, piece.length) for offset, piece in zip(offsets, pieces, strict=True)]
-    data.move({name: [piece.offset for piece in pieces] for name, pieces in places.items()})
-    own.unlink()
-    own.hardlink_to(pool)
-    return places
+    pool, own = (path.with_name(_PACKED_FILE) for path in (first, other))
+    known_data, data = ExternalData(first), ExternalData(other)
+    if known_data.in_bodies or data.in_bodies:  # there ONNX Runtime refuses a file with several names
+        raise ValueError("the body of an If, Loop or Scan has weights of its own")
+    known = dict(known_data.tensors())
+    if own.exists():
+        pool.touch()  # there is none where all of the first graph's weights are small
+        data.move({name: _places(pool, own, known.get(name, []), pieces) for name, pieces in data.tensors()})
+        own.unlink()
+        own.hardlink_to(pool)
 
 
 def _places(pool: Path, own: Path, known: Sequence[Piece], pieces: Sequence[Piece]) -> list[int]:
     """Find where a tensor's pieces lie in the pool, which is given those that it has not."""
-    same = [piece.length for piece in known] == [piece.length for piece in pieces]
-    offsets = list[int]()
-    for place, piece in enumerate(pieces):
-        content = _bytes_of(own, piece)
-        shared = same and _bytes_of(pool, known[place]) == content
-        offsets.append(known[place].offset if shared else _append(pool, content))
-    return offsets
+    if [piece.length for piece in known] != [piece.length for piece in pieces]:
+        return [_append(pool, _bytes_of(own, piece)) for piece in pieces]
+    contents = [(_bytes_of(pool, one), _bytes_of(own, other)) for one, other in zip(known, pieces, strict=True)]
+    return [
+        piece.offset if shared == wanted else _append(pool, wanted)
+        for piece, (shared, wanted) in zip(known, contents, strict=True)
+    ]
 
 
 def _bytes_of(path: Path, piece: Piece) -> bytes:
@@ -125,10 +136,10 @@ def _bytes_of(path: Path, piece: Piece) -> bytes:
 
 
 def _append(path: Path, content: bytes) -> int:
-    """Write at the next aligned place; returns the offset."""
+    """Write at the next page; returns the offset."""
     with path.open("r+b") as file:
         end = file.seek(0, 2)
-        offset = end + -end % _ALIGNMENT_BYTES
+        offset = end + -end % _PAGE_BYTES
         file.seek(offset)
         file.write(content)
         return offset

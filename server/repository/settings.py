@@ -7,6 +7,8 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from artifact.errors import ArtifactError
+from artifact.files import check_regular
 from server.engine.engine import AttentionForm
 
 SETTINGS_FILE = "config.toml"
@@ -65,9 +67,13 @@ def read_settings(folder: Path) -> ModelSettings:
     """
     path = folder / SETTINGS_FILE
     try:
+        if path.exists():
+            check_regular(path)
         return ModelSettings.model_validate(tomllib.loads(path.read_text()))
     except FileNotFoundError:
         return ModelSettings()
+    except ArtifactError as error:
+        raise SettingsError(str(error)) from error
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path}: cannot be read: {error}") from error
     except ValidationError as error:

@@ -1,23 +1,21 @@
 """One packed copy of the weights for all sessions of a model."""
 
 import shutil
-import subprocess
-import sys
 from collections import namedtuple
 from pathlib import Path
 
 import numpy as np
-import onnx
 import onnxruntime
 import pytest
-from onnx import helper, numpy_helper
+from onnx import TensorProto
 
 from artifact.contract import CONTRIBUTIONS_GRAPH, PLAIN_GRAPH, TAPPED_GRAPH, WEIGHTS_FILE
 from server.engine.external_data import ExternalData, Piece
-from server.engine.prepacked_weights import move_to_pool, packed
+from server.engine.prepacked_weights import _share as share
+from server.engine.prepacked_weights import packed
 from tests.golden import GOLDEN_MODELS
+from tests.server.engine import graphs
 
-ROOT = Path(__file__).parents[3]
 ARTIFACT = GOLDEN_MODELS / "tiny-text" / "1"
 GRAPHS = (PLAIN_GRAPH, TAPPED_GRAPH, CONTRIBUTIONS_GRAPH)
 IDS = np.array([[2, 5, 9, 3]])
@@ -60,21 +58,18 @@ def test_weights_in_another_order_are_found_and_others_appended(tmp_path: Path) 
             shutil.copytree(source.parent, tmp_path / folder)
     first, other = (tmp_path / folder / PLAIN_GRAPH for folder in ("first", "other"))
     turn_round(other)
-    kept, pool = bytes_of(first), tmp_path / "pool.bin"
-    known = move_to_pool(first, pool, {})
-    assert bytes_of(first) == kept
-    before, size = bytes_of(other), pool.stat().st_size
+    before, size = bytes_of(other), first.with_name("packed.bin").stat().st_size
     changed = next(iter(before))
     with other.with_name("packed.bin").open("r+b") as file:
         file.seek(dict(ExternalData(other).tensors())[changed][0].offset)
         file.write(b"changed!")
     wanted = bytes_of(other)
     assert wanted != before
-    move_to_pool(other, pool, known)
+    share(first, other)
     assert bytes_of(other) == wanted
-    assert bytes_of(first) == kept
-    added = pool.stat().st_size - size
-    assert len(wanted[changed][0]) <= added <= len(wanted[changed][0]) + 64
+    assert bytes_of(first) == before
+    added = first.with_name("packed.bin").stat().st_size - size
+    assert len(wanted[changed][0]) <= added <= len(wanted[changed][0]) + 4096
 
 
 def turn_round(graph: Path) -> None:
@@ -103,41 +98,47 @@ def test_without_room_the_artifact_itself_is_loaded(
     assert "has no room for" in caplog.text
 
 
-_LOAD_AND_RUN = """
-import sys
-from pathlib import Path
-import numpy as np, onnxruntime
-from server.engine.prepacked_weights import packed
-from server.engine.session import make_options
-with packed(Path(sys.argv[1]), ["model.onnx"], make_options) as sources:
-    assert sources["model.onnx"].parent != Path(sys.argv[1])
-    session = onnxruntime.InferenceSession(sources["model.onnx"], make_options(), providers=["CPUExecutionProvider"])
-    x = np.ones((3, 192), dtype=np.float32)
-    given = session.run(None, {"x": x})
-alone = onnxruntime.InferenceSession(Path(sys.argv[1]) / "model.onnx", providers=["CPUExecutionProvider"])
-for got, expected in zip(given, alone.run(None, {"x": x}), strict=True):
-    np.testing.assert_allclose(got, expected, rtol=1e-5)
-"""
+@pytest.mark.parametrize("constant", [TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.INT8])
+@pytest.mark.parametrize(("hidden", "classes"), [(384, 301), (48, 1301), (100, 1003)])
+def test_matrices_packed_behind_a_constant_of_odd_size_do_not_end_the_process(
+    tmp_path: Path, hidden: int, classes: int, constant: int
+) -> None:
+    """Whatever the constant holds; the result is that of the graph itself, bit for bit."""
+    graphs.write_after_a_constant(tmp_path / PLAIN_GRAPH, hidden, classes, constant)
+    child = graphs.compare_in_child(tmp_path, PLAIN_GRAPH)
+    assert (child.returncode, child.stdout) == (0, "the same\n"), child.stderr
 
 
-@pytest.mark.parametrize("width", [301, 390, 1000])
-def test_matrices_behind_constants_of_odd_size_are_read_where_they_begin(tmp_path: Path, width: int) -> None:
-    """Three biases of 301 floats come before the matrices, as a classifier's may: it ended the process that ran it.
+def test_graphs_that_share_a_pool_are_aligned_all_of_them(tmp_path: Path) -> None:
+    """The first, one that has the same weights in another place, and one whose weights are others."""
+    graphs.write_after_a_constant(tmp_path / PLAIN_GRAPH, 384, 301)
+    graphs.write_after_a_constant(tmp_path / TAPPED_GRAPH, 384, 301, TensorProto.INT8)
+    graphs.write_after_a_constant(tmp_path / CONTRIBUTIONS_GRAPH, 48, 1301)
+    child = graphs.compare_in_child(tmp_path, *GRAPHS)
+    assert (child.returncode, child.stdout) == (0, "the same\n"), child.stderr
 
-    In a child, so that the tests survive it.
-    """
-    random = np.random.default_rng(0)
-    nodes, constants = list[onnx.NodeProto](), list[onnx.TensorProto]()
-    for index in range(3):
-        nodes.append(helper.make_node("MatMul", ["x", f"w{index}"], [f"z{index}"]))
-        nodes.append(helper.make_node("Add", [f"z{index}", f"b{index}"], [f"y{index}"]))
-        for name, shape in ((f"b{index}", (width,)), (f"w{index}", (192, width))):
-            constants.append(numpy_helper.from_array(random.random(shape, dtype=np.float32), name))
-    takes = [helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["batch", 192])]
-    gives = [helper.make_tensor_value_info(f"y{index}", onnx.TensorProto.FLOAT, ["batch", width]) for index in range(3)]
-    graph = helper.make_graph(nodes, "odd", takes, gives, constants)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9)
-    onnx.save(model, tmp_path / "model.onnx")
-    command = [sys.executable, "-c", _LOAD_AND_RUN, str(tmp_path)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+
+def test_the_first_graph_may_have_no_large_weights(tmp_path: Path) -> None:
+    """The others' make the pool then."""
+    graphs.write_small(tmp_path / PLAIN_GRAPH, 48)
+    graphs.write_after_a_constant(tmp_path / TAPPED_GRAPH, 48, 1301)
+    child = graphs.compare_in_child(tmp_path, PLAIN_GRAPH, TAPPED_GRAPH)
+    assert (child.returncode, child.stdout) == (0, "the same\n"), child.stderr
+
+
+def test_weights_in_the_bodies_of_an_if_are_aligned_too(tmp_path: Path) -> None:
+    """Each body's own, though both use one name."""
+    graphs.write_with_bodies(tmp_path / PLAIN_GRAPH, 384)
+    child = graphs.compare_in_child(tmp_path, PLAIN_GRAPH)
+    assert (child.returncode, child.stdout) == (0, "the same\n"), child.stderr
+
+
+@pytest.mark.parametrize("first", [PLAIN_GRAPH, TAPPED_GRAPH])
+def test_weights_in_bodies_are_not_shared(tmp_path: Path, caplog: pytest.LogCaptureFixture, first: str) -> None:
+    """ONNX Runtime reads them from no file with several names; the graphs are loaded from where they are."""
+    second = TAPPED_GRAPH if first == PLAIN_GRAPH else PLAIN_GRAPH
+    graphs.write_with_bodies(tmp_path / PLAIN_GRAPH, 48)
+    graphs.write_after_a_constant(tmp_path / TAPPED_GRAPH, 48, 301)
+    with packed(tmp_path, (first, second), onnxruntime.SessionOptions) as sources:
+        assert sources == {graph: tmp_path / graph for graph in (first, second)}
+    assert "the body of an If, Loop or Scan has weights of its own" in caplog.text

@@ -74,6 +74,14 @@ def test_a_pipe_among_the_files_is_refused_and_not_waited_for(models: Path, name
         load(models)
 
 
+def test_a_pipe_for_a_models_settings_is_refused(models: Path) -> None:
+    """It lies beside the versions."""
+    shutil.rmtree(models / "broken")
+    os.mkfifo(models / "tiny-text" / "config.toml")
+    with pytest.raises(StartError, match=r"config.toml: is a named pipe; expected a regular file"):
+        load(models)
+
+
 def test_a_pipe_for_a_bare_onnx_model_is_refused(tmp_path: Path) -> None:
     """A folder with nothing else in it."""
     (tmp_path / "m" / "1").mkdir(parents=True)
