@@ -132,7 +132,7 @@ class Engine:
     def _measure(self, graph: Graph, names: Sequence[str]) -> Iterator[Sample]:
         """Run batches of several sizes, each until two runs or the time is up; yields the fastest of each."""
         text, patches = self._contract.text, self._contract.patches
-        fixed = patches.prefix_tokens + patches.rows * patches.cols if patches else 1
+        fixed = patches.positions if patches else 1
         sizes = ((rows, min(length, text.max_tokens) if text else fixed) for rows, length in _SAMPLES)
         ends = time.perf_counter() + _MEASURING_SECONDS
         for rows, length in dict.fromkeys(sizes):
@@ -175,7 +175,7 @@ def _load_first(paths: Sequence[Path], load: Callable[[Path], Graph]) -> Graph:
 def _weights_bytes(contract: Contract) -> int:
     """Attention weights of one row of the largest size, all of which are computed whatever is asked for."""
     patches, text = contract.patches, contract.text
-    longest = patches.prefix_tokens + patches.rows * patches.cols if patches else text.max_tokens if text else 1
+    longest = patches.positions if patches else text.max_tokens if text else 1
     weights = (layer.num_heads * math.prod(layer.shape(contract.limits, longest)) for layer in contract.attention)
     return sum(weights) * _WEIGHT_BYTES
 

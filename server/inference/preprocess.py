@@ -120,4 +120,4 @@ def special_positions(model: LoadedModel, prepared: PreparedInput) -> Sequence[i
 
 def _positions(model: LoadedModel) -> int:
     patches = model.contract.patches
-    return patches.prefix_tokens + patches.rows * patches.cols if patches else 1
+    return patches.positions if patches else 1
