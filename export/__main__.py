@@ -1,6 +1,7 @@
 """The command line of the exporter: `python -m export NAME|PATH --out models`."""
 
 import logging
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
@@ -116,5 +117,10 @@ def verification_table(contract: Contract, *, worst_only: bool) -> Table:
     return table
 
 
+def main() -> None:
+    """Run the command line of sys.argv and exit."""
+    app(prog_name=sys.argv[0] if sys.argv[0].startswith("regard ") else "python -m export")
+
+
 if __name__ == "__main__":
-    app()
+    main()

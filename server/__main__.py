@@ -24,7 +24,7 @@ _ENGINE_FAULT = 70  # EX_SOFTWARE of sysexits.h
 def main() -> int:
     """Run until SIGTERM or SIGINT; returns the exit code: 0, 1 where it cannot start, 70 where the engine failed."""
     try:
-        config = Config.from_command_line(sys.argv[1:])
+        config = Config.from_command_line(sys.argv[1:], program_name())
         set_up(config.log_level, config.log_format)
         run(_run(config))
     except StartError as error:
@@ -34,6 +34,11 @@ def main() -> int:
         print(f"regard: fault: {error}; ending with code {_ENGINE_FAULT}", file=sys.stderr, flush=True)
         os._exit(_ENGINE_FAULT)  # a thread that hangs would keep an ordinary exit waiting
     return 0
+
+
+def program_name() -> str:
+    """How it was started: `regard serve`, or this module."""
+    return sys.argv[0] if sys.argv[0].startswith("regard ") else "python -m server"
 
 
 async def _run(config: Config) -> None:

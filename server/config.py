@@ -1,10 +1,10 @@
 """The server's settings: one frozen object, read once from flags and environment."""
 
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, ValidationError
-from pydantic_settings import BaseSettings, CliApp, SettingsConfigDict
+from pydantic_settings import BaseSettings, CliApp, CliSettingsSource, SettingsConfigDict
 
 from server.address import split_address
 from server.errors import StartError
@@ -35,7 +35,6 @@ class Config(BaseSettings):
         frozen=True,
         env_prefix="REGARD_",
         env_ignore_empty=True,
-        cli_prog_name="python -m server",
         cli_kebab_case=True,
         cli_hide_none_type=True,
         cli_implicit_flags=True,
@@ -173,7 +172,7 @@ class Config(BaseSettings):
         return self.max_message_bytes * 15 // 16
 
     @classmethod
-    def from_command_line(cls, arguments: list[str]) -> Self:
+    def from_command_line(cls, arguments: list[str], program: str = "python -m server") -> Self:
         """Read flags, then environment, then defaults.
 
         Raises:
@@ -181,7 +180,8 @@ class Config(BaseSettings):
             SystemExit: For --help, and for flags that do not exist.
         """
         try:
-            return CliApp.run(cls, cli_args=arguments)
+            flags: CliSettingsSource[Any] = CliSettingsSource(cls, cli_prog_name=program)
+            return CliApp.run(cls, cli_args=arguments, cli_settings_source=flags)
         except ValidationError as error:
             lines = (_explain(item["loc"], item["input"], item["msg"]) for item in error.errors())
             raise StartError("; ".join(lines)) from error

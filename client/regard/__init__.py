@@ -1,5 +1,7 @@
 """The client of regard, which serves transformers over gRPC and shows what they attend to."""
 
+from typing import Any
+
 from regard.aio import AsyncClient
 from regard.answers import (
     AttentionLayer,
@@ -53,4 +55,16 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "VersionState",
+    "__version__",
 ]
+
+__version__: str  # as pyproject.toml has it, by what was installed
+
+
+def __getattr__(name: str) -> Any:
+    """Look the version up where it is asked for: reading the metadata takes longer than the rest of this file."""
+    if name != "__version__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib.metadata import version
+
+    return version("regard")

@@ -6,7 +6,10 @@
 import os
 import sys
 
+import regard
+from regard.application import PARTS, CannotStart, start
 from regard.errors import RegardError, Unavailable
+from regard.extras import how_to_install
 
 _EXTRA = {"typer", "rich", "matplotlib", "PIL", "starlette", "uvicorn"}
 
@@ -30,6 +33,9 @@ def _open_closed_streams() -> None:
 
 
 def _run() -> int:
+    first = sys.argv[1] if len(sys.argv) > 1 else ""
+    if first in PARTS or first == "--version":  # these need neither typer nor what is set for a client
+        return _run_without_typer(first, sys.argv[2:])
     os.environ.setdefault("GRPC_VERBOSITY", "NONE")  # what gRPC would log of a lost server is said in one line here
     try:
         return _run_commands()
@@ -39,10 +45,20 @@ def _run() -> int:
         return _fail(f"{error} (is a server running there? see --server, and --ca where it has TLS)")
     except UnicodeEncodeError as error:
         return _fail(f"this terminal's encoding, {error.encoding}, cannot show the answer: set PYTHONIOENCODING=utf-8")
-    except (RegardError, OSError, ValueError) as error:
+    except (RegardError, CannotStart, OSError, ValueError) as error:
         return _fail(str(error))
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
+
+
+def _run_without_typer(first: str, others: list[str]) -> int:
+    if first == "--version":
+        sys.stdout.write(f"regard {regard.__version__}\n")
+        return 0
+    try:
+        return start(first, others)
+    except CannotStart as error:
+        return _fail(str(error))
 
 
 def _run_commands() -> int:
@@ -58,7 +74,7 @@ def _run_commands() -> int:
 def _explain_missing(error: ModuleNotFoundError) -> int:
     if (error.name or "").partition(".")[0] not in _EXTRA:
         raise error
-    return _fail(f"the command line needs {error.name}: pip install 'regard[explore]'")
+    return _fail(f"the command line needs {error.name}: {how_to_install('explore')}")
 
 
 def _fail(message: str, code: int = 1) -> int:

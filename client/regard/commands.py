@@ -9,7 +9,9 @@ import numpy as np
 import typer
 from rich.text import Text
 
+import regard
 from regard.answers import Embedding
+from regard.application import start
 from regard.attending import attend
 from regard.client import DEFAULT_TIMEOUT_SECONDS, Client
 from regard.console import (
@@ -27,7 +29,7 @@ from regard.identity import read_identity
 from regard.sources import InputError, Source, read_source
 from regard.terminal import clean, cosine_table, labels_table, models_table
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="As the models folder names it.")]
 SourcesArgument = Annotated[list[str], typer.Argument(metavar="FILE|TEXT...", help="As for classify; one or several.")]
@@ -46,6 +48,12 @@ def run() -> int:
     return 0
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"regard {regard.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def connect(
     context: typer.Context,
@@ -56,6 +64,9 @@ def connect(
     cert: Annotated[Path | None, _file("REGARD_CERT", "Certificate to show the server (PEM).")] = None,
     key: Annotated[Path | None, _file("REGARD_KEY", "Its key (PEM).")] = None,
     token_file: Annotated[Path | None, _file("REGARD_TOKEN_FILE", "Holds the token; or set REGARD_TOKEN.")] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     """Ask a regard server what a photo or a text is, and what the transformer attends to."""
     identity = read_identity(ca, cert, key, token_file, os.environ, tls=tls)
@@ -155,13 +166,28 @@ def explore(
     ] = None,
 ) -> None:
     """Show attention on a page in the browser: drop a photo or type a text, point at a patch or a token."""
-    from regard.explorer import Settings, read_address, serve  # Starlette is needed here alone
+    from regard.explorer import Settings, read_address, serve as serve_page  # Starlette is needed here alone
 
     asked = context.parent.params if context.parent is not None else {}
     address = read_address(listen, allow_remote=allow_remote)
     names = frozenset((*(host_name or ()), address.host))
     settings = Settings(asked["server"], asked["timeout"], host_names=names, identity=context.meta["identity"])
-    serve(settings, address, open_page=open_page)
+    serve_page(settings, address, open_page=open_page)
+
+
+_PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True, "help_option_names": []}
+
+
+@app.command(context_settings=_PASSED_ON)
+def serve(context: typer.Context) -> None:
+    """Serve exported models, or the small one that regard brings (extra server); --help lists its own options."""
+    raise typer.Exit(start("serve", context.args))
+
+
+@app.command(context_settings=_PASSED_ON)
+def export(context: typer.Context) -> None:
+    """Export a network to an artifact that the server serves (extra export); --help lists its own options."""
+    raise typer.Exit(start("export", context.args))
 
 
 def _summary(source: Source, answer: Embedding) -> Text:

@@ -139,7 +139,7 @@ def test_without_typer_it_says_what_to_install(server: FakeServer) -> None:
     done = subprocess.run([sys.executable, "-c", blocked], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (
         1,
-        "regard: the command line needs typer: pip install 'regard[explore]'\n",
+        "regard: the command line needs typer: install regard with its extra explore: pip install '.[explore]'\n",
     )
 
 
