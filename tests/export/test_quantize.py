@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from onnx import ModelProto
+from onnx import ModelProto, numpy_helper
 
 from artifact.dtypes import Array
 from export.quantize import Quantizer, _error, _scale
@@ -58,3 +58,21 @@ def test_scales_move_outliers_of_activations_into_the_weights() -> None:
     activations, columns = np.array([100, 1], dtype=np.float32), np.array([1, 4], dtype=np.float32)
     raw = np.array([100**0.65, 4**-0.35])
     np.testing.assert_allclose(_scale(activations, columns), raw / np.sqrt(raw.prod()), rtol=1e-5)
+
+
+def test_products_of_one_input_share_the_scale_of_the_larger_weights() -> None:
+    """And every column of a weight has a step of its own."""
+    small, large = (
+        numbers(WIDTH, WIDTH),
+        numbers(WIDTH, WIDTH, seed=1) * np.linspace(2, 9, WIDTH, dtype=np.float32)[:, None],
+    )
+    nodes = [node("MatMul", "x small", "a"), node("MatMul", "x large", "b")]
+    model = graph(nodes, {"x": ["batch", WIDTH]}, ["a", "b"], {"small": small, "large": large}, opset=17)
+    quantizer = Quantizer(model, feeds_of_x := [{"x": feed["x"]} for feed in feeds()])
+    weights = {one.name: numpy_helper.to_array(one) for one in quantizer.quantize(0).graph.initializer}
+    largest = np.abs(np.concatenate([feed["x"] for feed in feeds_of_x])).max(axis=0)
+    columns = np.maximum(np.abs(small).max(axis=1), np.abs(large).max(axis=1))
+    np.testing.assert_allclose(1 / weights["x.inverse_scale"], _scale(largest, columns), rtol=1e-5)
+    assert {weights[name].shape for name in weights if name.startswith(("small", "large")) and "scale" in name} == {
+        (WIDTH,)
+    }
