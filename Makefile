@@ -85,3 +85,10 @@ docs: $(DOCS_READY) ## Build the documentation into build/docs; a broken link or
 
 docs-serve: $(DOCS_READY) ## Show the documentation on http://127.0.0.1:8000 while you write it
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8000
+
+# Checks of what is not Python: proto/ beside the last release, Prometheus' rules, the explorer's page, the workflows.
+.PHONY: rules-check
+
+rules-check: ## Check Prometheus' configuration and rules, and run the rules' tests; needs promtool (Debian: prometheus)
+	@command -v promtool >/dev/null || { echo "promtool is not installed (Debian: apt-get install prometheus)"; exit 1; }
+	cd deploy/prometheus && promtool check config prometheus.yml && promtool test rules rules.test.yml
