@@ -87,7 +87,20 @@ docs-serve: $(DOCS_READY) ## Show the documentation on http://127.0.0.1:8000 whi
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8000
 
 # Checks of what is not Python: proto/ beside the last release, Prometheus' rules, the explorer's page, the workflows.
-.PHONY: rules-check
+BUF := build/buf/bin/buf
+.PHONY: proto-lint proto-breaking rules-check
+
+$(BUF):
+	$(PYTHON) -m venv build/buf
+	build/buf/bin/pip install --quiet --disable-pip-version-check buf-bin==1.75.0
+
+proto-lint: $(BUF) ## Check the style of proto/regard
+	$(BUF) lint
+
+proto-breaking: $(BUF) ## Fail where proto/ breaks callers of the last release
+	@tag=$$(git describe --tags --abbrev=0 --match 'v[0-9]*' 2>/dev/null) || { echo "no release is tagged yet: proto/ has nothing to be compared with"; exit 0; }; \
+	rm -rf build/proto-before && mkdir -p build/proto-before && git archive "$$tag" proto | tar -x -C build/proto-before && \
+	echo "comparing proto/ with $$tag" && $(BUF) breaking --against build/proto-before/proto
 
 rules-check: ## Check Prometheus' configuration and rules, and run the rules' tests; needs promtool (Debian: prometheus)
 	@command -v promtool >/dev/null || { echo "promtool is not installed (Debian: apt-get install prometheus)"; exit 1; }
