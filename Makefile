@@ -70,7 +70,7 @@ sbom: ## List what is in the serving image (SPDX), with syft
 check: lint types proto-check test ## Everything a change must pass
 
 clean: ## Remove what was built; keeps models/ and downloads/
-	rm -rf build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis $(VENV)
+	rm -rf build dist node_modules runs .pytest_cache .mypy_cache .ruff_cache .hypothesis $(VENV)
 
 # The documentation site: pages, and references made from docstrings, proto/ and the command lines.
 DOCS_READY := $(VENV)/.ready-docs
@@ -88,7 +88,7 @@ docs-serve: $(DOCS_READY) ## Show the documentation on http://127.0.0.1:8000 whi
 
 # Checks of what is not Python: proto/ beside the last release, Prometheus' rules, the explorer's page, the workflows.
 BUF := build/buf/bin/buf
-.PHONY: proto-lint proto-breaking rules-check
+.PHONY: proto-lint proto-breaking rules-check dist release
 
 $(BUF):
 	$(PYTHON) -m venv build/buf
@@ -105,3 +105,12 @@ proto-breaking: $(BUF) ## Fail where proto/ breaks callers of the last release
 rules-check: ## Check Prometheus' configuration and rules, and run the rules' tests; needs promtool (Debian: prometheus)
 	@command -v promtool >/dev/null || { echo "promtool is not installed (Debian: apt-get install prometheus)"; exit 1; }
 	cd deploy/prometheus && promtool check config prometheus.yml && promtool test rules rules.test.yml
+
+dist: ## Build the wheel and the source distribution into dist/
+	rm -rf dist
+	$(PYTHON) -m venv build/dist
+	build/dist/bin/pip install --quiet --disable-pip-version-check build==1.6.1
+	build/dist/bin/python -m build --outdir dist
+
+release: $(READY) ## Check, build, commit and tag VERSION=x.y.z; pushes nothing (docs/releasing.md)
+	$(BIN)/python -m deploy.release '$(VERSION)'
