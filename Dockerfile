@@ -7,12 +7,14 @@ FROM ${BASE} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PATH=/opt/regard/bin:$PATH
 WORKDIR /build
 RUN python -m venv /opt/regard
-COPY pyproject.toml constraints.txt README.md LICENSE ./
+COPY pyproject.toml setup.py constraints.txt requirements-server.txt LICENSE ./
+COPY docs/package.md docs/package.md
 COPY client client
 
 # On CPUs the build of ONNX Runtime without CUDA does the same in 250 MB less.
 FROM build AS build-server
-RUN pip install --constraint constraints.txt '.[server,trace]' \
+RUN pip install --require-hashes --requirement requirements-server.txt \
+    && pip install --no-deps . \
     && if pip show --quiet onnxruntime-gpu; then \
          version=$(python -c 'from importlib.metadata import version; print(version("onnxruntime-gpu"))') \
          && pip uninstall --quiet --yes onnxruntime-gpu \
@@ -22,6 +24,11 @@ RUN pip install --constraint constraints.txt '.[server,trace]' \
     && find /opt/regard -name tests -path '*/numpy/*' -prune -exec rm -r {} +
 
 FROM ${BASE} AS base
+ARG VERSION
+LABEL org.opencontainers.image.title="regard" \
+      org.opencontainers.image.description="Serves transformers over gRPC and shows what they attended to" \
+      org.opencontainers.image.licenses="Apache-2.0" \
+      org.opencontainers.image.version="${VERSION}"
 RUN useradd --system --uid 10001 --no-create-home --home-dir /tmp regard
 WORKDIR /app
 ENV PATH=/opt/regard/bin:$PATH PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1

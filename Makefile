@@ -4,9 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 STUBS := client/regard/v1 $(addprefix server/api/open_inference/open_inference_pb2,.py .pyi _grpc.py)
-SOURCES := artifact server model export training client bench examples tests
 
-.PHONY: help setup demo test test-install test-containers lint types proto proto-check bench bench-long audit image sbom check clean
+.PHONY: help setup demo test test-fast coverage lock test-install test-containers lint types proto proto-check bench bench-long audit image sbom check clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -25,7 +24,13 @@ demo: $(READY) ## Export, serve, classify, embed and attend on real photographs 
 	$(BIN)/python -m examples.demo
 
 test: $(READY) ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses 2
+
+test-fast: $(READY) ## What one runs before every commit: about a minute
+	$(BIN)/python -m pytest --numprocesses 2 -m 'not slow and not install and not containers' tests/artifact tests/client tests/deploy tests/model tests/server
+
+coverage: $(READY) ## Run the tests and show what of server/, artifact/ and export/ they reach, branch by branch
+	$(BIN)/python -m pytest --numprocesses 2 --cov=artifact --cov=export --cov=server --cov-branch --cov-report=term --cov-report=html:build/coverage
 
 test-install: $(READY) ## Tests that install: the server alone, serving the embedded model; KServe's client, asking
 	$(BIN)/python -m pytest -m install
@@ -33,9 +38,10 @@ test-install: $(READY) ## Tests that install: the server alone, serving the embe
 test-containers: $(READY) ## Build the images and run the stack, where a Docker engine is there
 	$(BIN)/python -m pytest -m containers tests/containers
 
-lint: $(READY) ## Check style
+lint: $(READY) ## Check style, and that imports point one way
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	PYTHONPATH=. $(BIN)/lint-imports
 
 types: $(READY) ## Check types
 	$(BIN)/mypy
@@ -61,8 +67,13 @@ audit: $(READY) ## Look for known holes in the pinned dependencies; asks PyPI
 	build/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1
 	build/audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
 
-image: ## Build the images: server, page, load
-	for target in server explore load; do docker build --target $$target --tag regard-$$target . || exit; done
+lock: $(READY) ## Pin what regard is checked with anew, from pyproject.toml; asks the package index
+	$(BIN)/python -m deploy.pin
+
+IMAGES ?= server explore load
+image: ## Build the images of IMAGES (server explore load; also server-cuda, export), tagged with the version too
+	version=$$(sed -n 's/^version = "\(.*\)"/\1/p' pyproject.toml) && for target in $(IMAGES); do \
+	docker build --target $$target --build-arg VERSION=$$version --tag regard-$$target --tag regard-$$target:$$version . || exit; done
 
 sbom: ## List what is in the serving image (SPDX), with syft
 	mkdir -p build && syft scan docker:regard-server --output spdx-json=build/regard-server.spdx.json

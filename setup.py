@@ -31,7 +31,9 @@ class BuildWithApplication(build_py):
 
     def get_outputs(self, include_bytecode: bool = True) -> list[str]:
         """What is installed."""
-        bundled = [] if self.editable_mode else [str(Path(self.build_lib, BUNDLE, file)) for file in application_files()]
+        bundled = (
+            [] if self.editable_mode else [str(Path(self.build_lib, BUNDLE, file)) for file in application_files()]
+        )
         return [*super().get_outputs(include_bytecode), *bundled]
 
 

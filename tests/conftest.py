@@ -1,7 +1,9 @@
 """Leaves out what needs an extra that is not installed: a server installation has no torch and draws no pictures."""
 
 from importlib.util import find_spec
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
 
 # How long an example takes says nothing about whether it is right.
@@ -21,9 +23,31 @@ _NEEDS = {
     "e2e/test_notebook.py": "nbclient",
     "explorer": "starlette",
 }
+# What make test-fast leaves out: fuzzing, attacks, reloads under load, pictures, and what starts many servers.
+_SLOW = (
+    *(
+        "client/test_attending",
+        "client/test_pictures",
+        "client/test_refusals",
+        "client/test_photos",
+        "deploy/test_release",
+    ),
+    *("server/api/open_inference/test_fuzz", "server/api/open_inference/test_infer"),
+    *("server/api/open_inference/test_reload", "server/api/open_inference/test_tritonclient"),
+    *("server/engine/test_prepacked_weights", "server/scheduling/test_accounting", "server/transport"),
+    *("deploy/test_files", "server/repository/test_start", "server/telemetry/test_tracing", "server/test_app"),
+)
 collect_ignore = [path for path, package in _NEEDS.items() if find_spec(package) is None]
 
 
 def pytest_report_header() -> list[str]:
     """Say what is left out, so that nobody takes silence for success."""
     return [f"{_NEEDS[path]} is not installed: tests/{path} is left out" for path in collect_ignore]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark what is slow."""
+    here = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(here) and item.path.relative_to(here).as_posix().startswith(_SLOW):
+            item.add_marker(pytest.mark.slow)

@@ -166,7 +166,8 @@ def explore(
     ] = None,
 ) -> None:
     """Show attention on a page in the browser: drop a photo or type a text, point at a patch or a token."""
-    from regard.explorer import Settings, read_address, serve as serve_page  # Starlette is needed here alone
+    from regard.explorer import Settings, read_address  # Starlette is needed here alone
+    from regard.explorer import serve as serve_page
 
     asked = context.parent.params if context.parent is not None else {}
     address = read_address(listen, allow_remote=allow_remote)

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 CLOTHING, PHOTOS = ROOT / "examples" / "clothing", ROOT / "examples" / "photos"
 _STOP_SECONDS = 60
+_SERVER = (sys.executable, "-m", "server")
 
 StartProcess = Callable[..., AbstractContextManager["ServerProcess"]]
 
@@ -40,7 +41,7 @@ def environment() -> dict[str, str]:
 
 def run_server(*arguments: str) -> "subprocess.CompletedProcess[str]":
     """Start a server that is expected to refuse."""
-    command = [sys.executable, "-m", "server", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", *arguments]
+    command = [*_SERVER, "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", *arguments]
     return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -49,9 +50,9 @@ def start_process() -> StartProcess:
     """Start a server process; it is killed if the test leaves it running."""
 
     @contextmanager
-    def starting(*arguments: str, python: str = sys.executable) -> Iterator[ServerProcess]:
-        command = [python, "-m", "server", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", *arguments]
-        with subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+    def starting(*arguments: str, program: Sequence[str] = _SERVER, cwd: Path = ROOT) -> Iterator[ServerProcess]:
+        command = [*program, "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", *arguments]
+        with subprocess.Popen(command, cwd=cwd, env=environment(), stdout=subprocess.PIPE, text=True) as process:
             try:
                 assert process.stdout is not None
                 printed = []

@@ -1,0 +1,68 @@
+"""What is pinned fits what is required; images that manifests ask for are those that `make image` builds."""
+
+import re
+import tomllib
+
+import pytest
+from packaging.requirements import Requirement
+
+from tests.e2e.conftest import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+DECLARED = PROJECT["project"]
+GROUPS = PROJECT["dependency-groups"]
+EXTRAS = DECLARED["optional-dependencies"]
+
+
+def pins_of(name: str) -> dict[str, str]:
+    """Versions by distribution."""
+    found = re.findall(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)", (ROOT / name).read_text(), flags=re.MULTILINE)
+    return {distribution.lower().replace("_", "-"): version for distribution, version in found}
+
+
+def required(*lists: list[str]) -> list[Requirement]:
+    """Requirements that hold on this machine."""
+    parsed = [Requirement(line) for one in lists for line in one]
+    return [one for one in parsed if one.marker is None or one.marker.evaluate()]
+
+
+def check(requirements: list[Requirement], pins: dict[str, str]) -> list[str]:
+    """What has no pin, or one that does not fit."""
+    return [
+        str(one)
+        for one in requirements
+        if not one.specifier.contains(pins.get(one.name.lower().replace("_", "-"), "0"), prereleases=True)
+    ]
+
+
+def test_every_requirement_has_a_pin_that_fits() -> None:
+    """Of every extra and group; `make lock` mends what this finds."""
+    everything = required(DECLARED["dependencies"], *EXTRAS.values(), *GROUPS.values())
+    assert check(everything, pins_of("constraints.txt")) == []
+
+
+def test_a_server_is_pinned_with_hashes_to_the_same_versions() -> None:
+    """What the image installs is what the tests ran with."""
+    pins, checked = pins_of("requirements-server.txt"), pins_of("constraints.txt")
+    assert check(required(DECLARED["dependencies"], EXTRAS["server"], EXTRAS["trace"]), pins) == []
+    assert {name: version for name, version in pins.items() if checked.get(name) != version} == {}
+    assert (ROOT / "requirements-server.txt").read_text().count("--hash=sha256:") >= len(pins)
+    assert "torch" not in pins
+
+
+@pytest.mark.parametrize("name", ["constraints.txt", "requirements-server.txt", "package-lock.json"])
+def test_no_pin_says_where_it_is_fetched_from(name: str) -> None:
+    """Whoever installs chooses the index."""
+    assert "://" not in (ROOT / name).read_text()
+
+
+def test_manifests_ask_for_images_that_are_built() -> None:
+    """Names are targets of the Dockerfile; a tag is the version, or none beside a build."""
+    targets = set(re.findall(r"^FROM .* AS ([a-z-]+)$", (ROOT / "Dockerfile").read_text(), flags=re.MULTILINE))
+    files = [*ROOT.glob("docker-compose*.yml"), *(ROOT / "deploy").rglob("*.yaml")]
+    images = {match for file in files for match in re.findall(r"image: (regard-\S+)", file.read_text())}
+    assert len(images) > 3
+    for image in images:
+        name, _, tag = image.partition(":")
+        assert name.removeprefix("regard-") in targets
+        assert tag in ("", DECLARED["version"])
