@@ -24,7 +24,7 @@ RUN pip install --require-hashes --requirement requirements-server.txt \
     && find /opt/regard -name tests -path '*/numpy/*' -prune -exec rm -r {} +
 
 FROM ${BASE} AS base
-ARG VERSION
+ARG VERSION=unversioned
 LABEL org.opencontainers.image.title="regard" \
       org.opencontainers.image.description="Serves transformers over gRPC and shows what they attended to" \
       org.opencontainers.image.licenses="Apache-2.0" \

@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 STUBS := client/regard/v1 $(addprefix server/api/open_inference/open_inference_pb2,.py .pyi _grpc.py)
 
-.PHONY: help setup demo test test-fast coverage lock test-install test-containers lint types proto proto-check bench bench-long audit image sbom check clean
+.PHONY: help setup demo test test-fast coverage lock lock-check test-install test-containers lint types proto proto-check bench bench-long audit image sbom check clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -67,8 +67,21 @@ audit: $(READY) ## Look for known holes in the pinned dependencies; asks PyPI
 	build/audit/bin/pip install --quiet --disable-pip-version-check pip-audit==2.10.1
 	build/audit/bin/pip-audit --strict --requirement constraints.txt --no-deps --disable-pip
 
-lock: $(READY) ## Pin what regard is checked with anew, from pyproject.toml; asks the package index
-	$(BIN)/python -m deploy.pin
+UV := build/lock/bin/uv
+COMPILE := $(UV) pip compile --quiet --universal --python-version 3.11 --no-annotate --no-header pyproject.toml
+$(UV):
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/pip install --quiet --disable-pip-version-check uv==0.13.9
+
+# constraints.txt has every extra and group, without hashes: torch has other files for CPUs than for GPUs, and what those
+# for GPUs bring along is left out. requirements-server.txt has what a server needs, with the hash of every file.
+lock: $(UV) ## Pin what regard is checked with anew, from pyproject.toml; asks the package index
+	$(COMPILE) --all-extras --group dev --group docs --output-file constraints.txt $(LOCK_FLAGS)
+	sed -i.before -e '/^nvidia-/d' -e '/^triton==/d' constraints.txt && rm constraints.txt.before
+	$(COMPILE) --extra server --extra trace --generate-hashes --constraint constraints.txt --output-file requirements-server.txt
+
+lock-check: lock ## Fail where the committed pins differ from what pyproject.toml asks for
+	git diff --exit-code -- constraints.txt requirements-server.txt
 
 IMAGES ?= server explore load
 image: ## Build the images of IMAGES (server explore load; also server-cuda, export), tagged with the version too

@@ -47,7 +47,7 @@ class Tracing:
             from opentelemetry.sdk.trace.export import BatchSpanProcessor
         except ImportError as error:
             raise StartError(
-                f"{found}: is set, but {error.name} is not installed: pip install 'regard[trace]'"
+                f"{found}: is set, but {error.name} is not installed: install regard with its extra trace"
             ) from error
         named = {} if "OTEL_SERVICE_NAME" in environment else {"service.name": "regard"}
         provider = TracerProvider(resource=Resource.create(named))

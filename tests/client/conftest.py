@@ -56,6 +56,7 @@ def run(server: FakeServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cap
     """Run `regard` with arguments in an empty folder against the fake server."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("REGARD_SERVER", server.address)
+    monkeypatch.setenv("COLUMNS", "200")  # whatever the terminal of the tests has
 
     def run(*arguments: str | Path) -> Done:
         monkeypatch.setattr(sys, "argv", ["regard", *map(str, arguments)])

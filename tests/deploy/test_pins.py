@@ -1,7 +1,11 @@
 """What is pinned fits what is required; images that manifests ask for are those that `make image` builds."""
 
+import ast
 import re
+import sys
 import tomllib
+from importlib.metadata import packages_distributions
+from pathlib import Path
 
 import pytest
 from packaging.requirements import Requirement
@@ -66,3 +70,45 @@ def test_manifests_ask_for_images_that_are_built() -> None:
         name, _, tag = image.partition(":")
         assert name.removeprefix("regard-") in targets
         assert tag in ("", DECLARED["version"])
+
+
+OWN = {"artifact", "export", "model", "regard", "server"}
+
+
+@pytest.mark.parametrize(
+    ("folder", "extras"),
+    [
+        ("artifact", ["server"]),
+        ("artifact", ["export"]),
+        ("server", ["server", "trace"]),
+        ("export", ["export"]),
+        ("model", ["export"]),
+        ("client/regard", ["explore"]),
+    ],
+)
+def test_every_import_is_declared(folder: str, extras: list[str]) -> None:
+    """By the package itself or the extra that it comes with, not by something that happens to bring it along."""
+    declared = {
+        one.name.lower().replace("_", "-")
+        for lines in (DECLARED["dependencies"], *(EXTRAS[extra] for extra in extras))
+        for one in map(Requirement, lines)
+    }
+    brought_by = packages_distributions()
+    undeclared = {
+        name
+        for file in (ROOT / folder).rglob("*.py")
+        for name in imported_by(file) - OWN - sys.stdlib_module_names
+        if not {one.lower().replace("_", "-") for one in brought_by.get(name, [])} & declared
+    }
+    assert undeclared == set()
+
+
+def imported_by(file: Path) -> set[str]:
+    """Names of the packages that a file imports, wherever in it."""
+    names = set[str]()
+    for node in ast.walk(ast.parse(file.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names.add(node.module.partition(".")[0])
+    return names

@@ -132,6 +132,7 @@ def test_an_endpoint_without_the_packages_stops_the_start(monkeypatch: pytest.Mo
     """With what to install."""
     monkeypatch.setitem(sys.modules, "opentelemetry.sdk.resources", None)
     with pytest.raises(
-        StartError, match=r"OTEL_EXPORTER_OTLP_ENDPOINT: is set, but .* is not installed: pip install 'regard\[trace\]'"
+        StartError,
+        match=r"OTEL_EXPORTER_OTLP_ENDPOINT: is set, but .* is not installed: install regard with its extra trace",
     ):
         Tracing.from_environment({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://localhost:4317"})
