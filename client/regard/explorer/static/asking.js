@@ -1,13 +1,28 @@
 // What to ask for a state of the page, and the answers already in it; main.js asks through one Asker.
 
+/** @import { Head, Model, ModelLayer, Question, Reply, State } from "../types.d.ts" */
+
 import { attend, Problem, sendPhoto } from "./api.js";
 
 const KEPT_BYTES = 384 * 2 ** 20;
 
-/** The layer of a model by its number; the last where there is no such. */
-export const layerOf = (model, number) => model.layers.find((layer) => layer.layer === number) ?? model.layers.at(-1);
+/**
+ * The layer of a model by its number; the last where there is no such.
+ * @param {Model} model
+ * @param {number | null} number
+ * @returns {ModelLayer}
+ */
+export const layerOf = (model, number) =>
+  model.layers.find((layer) => layer.layer === number) ?? model.layers[model.layers.length - 1];
 
-/** The question for one layer and head of a state: all heads of the layer, or a rollout from the first layer to it. */
+/**
+ * The question for one layer and head of a state: all heads of the layer, or a rollout from the first layer to it.
+ * @param {State} state
+ * @param {Model} model
+ * @param {number | null} number
+ * @param {Head} head
+ * @returns {Question}
+ */
 export function questionOf(state, model, number, head) {
   const place = model.layers.indexOf(layerOf(model, number));
   const question = { ...inputOf(state, model), measure: state.measure };
@@ -17,9 +32,19 @@ export function questionOf(state, model, number, head) {
   return typeof head === "number" ? { ...question, layers, heads: [head] } : { ...question, layers, reduce: head };
 }
 
-/** The question for a chart: every layer and head. */
+/**
+ * The question for a chart: every layer and head.
+ * @param {State} state
+ * @param {Model} model
+ * @param {"entropy" | "distance"} measure
+ * @returns {Question}
+ */
 export const chartQuestion = (state, model, measure) => ({ ...inputOf(state, model), measure });
 
+/**
+ * @param {State} state
+ * @param {Model} model
+ */
 function inputOf(state, model) {
   const shown = { model: model.name, version: model.version };
   return model.modality === "image"
@@ -29,14 +54,22 @@ function inputOf(state, model) {
 
 /** Asks, and keeps the answers last used, as many as fit. */
 export class Asker {
-  /** `photoBlob` returns the photo that the page holds, or null. */
+  /**
+   * `photoBlob` returns the photo that the page holds, or null.
+   * @param {() => Blob | null} photoBlob
+   */
   constructor(photoBlob) {
     this.photoBlob = photoBlob;
+    /** @type {Map<string, Reply>} */
     this.kept = new Map();
     this.bytes = 0;
   }
 
-  /** The answer to a question if it is in the page, else null. */
+  /**
+   * The answer to a question if it is in the page, else null.
+   * @param {Question} question
+   * @returns {Reply | null}
+   */
   find(question) {
     const key = JSON.stringify(question);
     const reply = this.kept.get(key) ?? null;
@@ -47,22 +80,33 @@ export class Asker {
     return reply;
   }
 
-  /** The answer to a question; a photo that the explorer has forgotten is sent again if the page has it. */
+  /**
+   * The answer to a question; a photo that the explorer has forgotten is sent again if the page has it.
+   * @param {Question} question
+   * @param {AbortSignal} signal
+   * @returns {Promise<Reply>}
+   */
   async ask(question, signal) {
     const found = this.find(question);
     if (found) return found;
+    /** @type {Reply} */
     let reply;
     try {
       reply = await attend(question, signal);
     } catch (error) {
-      if (!(error instanceof Problem) || error.code !== "PHOTO_GONE" || !this.photoBlob()) throw error;
-      await sendPhoto(this.photoBlob(), signal);
+      const blob = this.photoBlob();
+      if (!(error instanceof Problem) || error.code !== "PHOTO_GONE" || !blob) throw error;
+      await sendPhoto(blob, signal);
       reply = await attend(question, signal);
     }
     this.keep(question, reply);
     return reply;
   }
 
+  /**
+   * @param {Question} question
+   * @param {Reply} reply
+   */
   keep(question, reply) {
     this.kept.set(JSON.stringify(question), reply);
     this.bytes += sizeOf(reply);
@@ -80,4 +124,5 @@ export class Asker {
   }
 }
 
+/** @param {Reply} reply */
 const sizeOf = (reply) => reply.layers.reduce((sum, layer) => sum + layer.data.byteLength, 0);

@@ -1,5 +1,7 @@
 // Entropy and distance of every head, layer by layer, as SVG with axes, units and a legend; view.js places them.
 
+/** @import { Child, Head } from "../types.d.ts" */
+
 import { draw, make } from "./dom.js";
 import { exact } from "./numbers.js";
 
@@ -8,13 +10,24 @@ const EDGE = { left: 54, right: 14, top: 14, bottom: 44 };
 const TICKS = 5;
 
 /**
+ * @typedef {{ layer: number, values: number[] }} ChartLayer One number a head
+ * @typedef {{ layer: number, head: Head }} Chosen
+ */
+
+/**
  * One chart. `layers`: [{ layer, values: [H] }]; `chosen`: { layer, head }; `bound`: { value, label } of a dashed line,
  * or null; `choose(layer, head)` is called for a dot that was clicked.
+ * @param {{
+ *   title: string, explanation: string, unit: string, layers: ChartLayer[], chosen: Chosen,
+ *   bound: { value: number, label: string } | null, choose: (layer: number, head: number) => void,
+ * }} options
  */
 export function chart({ title, explanation, unit, layers, chosen, bound, choose }) {
   const values = layers.flatMap((entry) => entry.values);
   const top = niceTop(Math.max(...values, bound?.value ?? 0));
+  /** @param {number} place */
   const x = (place) => EDGE.left + ((place + 0.5) / layers.length) * (WIDTH - EDGE.left - EDGE.right);
+  /** @param {number} value */
   const y = (value) => HEIGHT - EDGE.bottom - (value / top.most) * (HEIGHT - EDGE.top - EDGE.bottom);
   const means = layers.map(({ values: each }) => each.reduce((sum, value) => sum + value, 0) / each.length);
   const picture = draw(
@@ -43,14 +56,25 @@ export function chart({ title, explanation, unit, layers, chosen, bound, choose 
   );
 }
 
-/** The axis' end and step, so that its numbers are round ones. */
+/**
+ * The axis' end and step, so that its numbers are round ones.
+ * @param {number} most
+ */
 export function niceTop(most) {
   const rough = (most || 1) / TICKS;
   const power = 10 ** Math.floor(Math.log10(rough));
-  const step = [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= rough * 0.999);
+  const step =
+    [1, 2, 2.5, 5, 10].map((factor) => factor * power).find((candidate) => candidate >= rough * 0.999) ?? power;
   return { step, most: Math.ceil(((most || 1) / step) * 0.999) * step };
 }
 
+/**
+ * @param {ChartLayer[]} layers
+ * @param {{ step: number, most: number }} top
+ * @param {(place: number) => number} x
+ * @param {(value: number) => number} y
+ * @param {string} unit
+ */
 function axes(layers, top, x, y, unit) {
   const lines = [];
   for (let at = 0; at * top.step <= top.most * 1.001; at++) {
@@ -79,6 +103,16 @@ function axes(layers, top, x, y, unit) {
   return lines;
 }
 
+/**
+ * @param {number} layer
+ * @param {number} head
+ * @param {number} value
+ * @param {number} cx
+ * @param {number} cy
+ * @param {string} unit
+ * @param {Chosen} chosen
+ * @param {(layer: number, head: number) => void} choose
+ */
 function dot(layer, head, value, cx, cy, unit, chosen, choose) {
   const isChosen = layer === chosen.layer && (head === chosen.head || typeof chosen.head !== "number");
   return draw(
@@ -88,10 +122,16 @@ function dot(layer, head, value, cx, cy, unit, chosen, choose) {
   );
 }
 
+/**
+ * @param {Chosen} chosen
+ * @param {{ label: string } | null} bound
+ */
 function legend(chosen, bound) {
+  /** @param {Child[]} shapes */
   const sign = (...shapes) => draw("svg", { viewBox: "0 0 24 12", class: "sign", "aria-hidden": "true" }, ...shapes);
   const which =
     typeof chosen.head === "number" ? `layer ${chosen.layer}, head ${chosen.head}` : `heads of layer ${chosen.layer}`;
+  /** @type {[Child, string][]} */
   const entries = [
     [sign(draw("circle", { class: "dot", cx: 12, cy: 6, r: 4 })), "a head"],
     [sign(draw("circle", { class: "dot chosen", cx: 12, cy: 6, r: 5 })), which],
@@ -101,6 +141,11 @@ function legend(chosen, bound) {
   return make("p", { class: "legend" }, ...entries.map(([picture, words]) => make("span", {}, picture, words)));
 }
 
+/**
+ * @param {string} title
+ * @param {string} unit
+ * @param {ChartLayer[]} layers
+ */
 function numbersTable(title, unit, layers) {
   const heads = layers[0].values.map((_, head) => make("th", { scope: "col", text: `head ${head}` }));
   const rows = layers.map((entry) =>

@@ -1,11 +1,21 @@
 // Which model, layers and heads a state means, given what the server has. Pure; main.js asks it after every change.
 
+/** @import { Model, Part, State } from "../types.d.ts" */
+
 import { layerOf } from "./asking.js";
 
-/** What identifies a model in the menu. */
+/**
+ * What identifies a model in the menu.
+ * @param {Model} model
+ */
 export const keyOf = (model) => `${model.name}/${model.version}`;
 
-/** The model that is named, or the first that takes the input (a toy named fashion only where no other does). */
+/**
+ * The model that is named, or the first that takes the input (a toy named fashion only where no other does).
+ * @param {State} state
+ * @param {Model[]} models
+ * @returns {Model | null}
+ */
 export function chosenModel(state, models) {
   const modality = state.input === "photo" ? "image" : "text";
   const able = models.filter((model) => model.modality === modality && model.can_show);
@@ -14,7 +24,12 @@ export function chosenModel(state, models) {
   return able.find((model) => !model.name.includes("fashion")) ?? able[0] ?? null;
 }
 
-/** Layer and head of the one or two pictures, as the model has them. */
+/**
+ * Layer and head of the one or two pictures, as the model has them.
+ * @param {State} state
+ * @param {Model} model
+ * @returns {Part[]}
+ */
 export function partsOf(state, model) {
   return [{ layer: state.layer, head: state.head }, ...(state.other ? [state.other] : [])].map((wanted) => {
     const layer = layerOf(model, wanted.layer);
@@ -23,15 +38,25 @@ export function partsOf(state, model) {
   });
 }
 
-/** The state after another model was chosen: the input follows it, and the layer stays if it has that. */
+/**
+ * The state after another model was chosen: the input follows it, and the layer stays if it has that.
+ * @param {State} state
+ * @param {Model} model
+ * @returns {State}
+ */
 export function withModel(state, model) {
   const kept = model.layers.some((layer) => layer.layer === state.layer) ? state.layer : null;
   const input = model.modality === "image" ? "photo" : "text";
-  const other = state.other && { ...state.other, layer: kept ?? model.layers.at(-1).layer };
+  const other = state.other && { ...state.other, layer: layerOf(model, kept).layer };
   return { ...state, model: model.name, version: model.version, input, layer: kept, query: null, other };
 }
 
-/** What to compare with first: the next head of the same layer, or the first where several are reduced to one. */
+/**
+ * What to compare with first: the next head of the same layer, or the first where several are reduced to one.
+ * @param {State} state
+ * @param {Model} model
+ * @returns {Part}
+ */
 export function besideOf(state, model) {
   const layer = layerOf(model, state.layer);
   return { layer: layer.layer, head: typeof state.head === "number" ? (state.head + 1) % layer.num_heads : 0 };

@@ -1,5 +1,7 @@
 // Colours of weights, as matplotlib has them: viridis between tokens, inferno over photos. Pure; the views draw by it.
 
+/** @import { Colour } from "../types.d.ts" */
+
 const VIRIDIS = [
   "#440154",
   "#48186a",
@@ -41,25 +43,45 @@ const INFERNO = [
 const HEAT_START = 0.3;
 const HEAT_OPACITY = 0.88;
 
-/** The colour at a share from 0 to 1 of a list of equally spaced "#rrggbb", as [red, green, blue] from 0 to 255. */
+/**
+ * The colour at a share from 0 to 1 of a list of equally spaced "#rrggbb", as [red, green, blue] from 0 to 255.
+ * @param {string[]} stops
+ * @param {number} share
+ * @returns {Colour}
+ */
 function between(stops, share) {
   const place = Math.min(1, Math.max(0, share)) * (stops.length - 1);
   const first = Math.min(stops.length - 2, Math.floor(place));
+  /** @type {(stop: string) => number[]} */
   const rgb = (stop) => [1, 3, 5].map((at) => parseInt(stop.slice(at, at + 2), 16));
   const [left, right] = [rgb(stops[first]), rgb(stops[first + 1])];
-  return left.map((value, channel) => Math.round(value + (right[channel] - value) * (place - first)));
+  const mixed = left.map((value, channel) => Math.round(value + (right[channel] - value) * (place - first)));
+  return [mixed[0], mixed[1], mixed[2]];
 }
 
-/** Viridis, which colour-blind people can read. */
+/**
+ * Viridis, which colour-blind people can read.
+ * @param {number} share
+ */
 export const viridis = (share) => between(VIRIDIS, share);
 
-/** The share of the scale that a weight gets between tokens: the square root, so that weak links stay visible. */
+/**
+ * The share of the scale that a weight gets between tokens: the square root, so that weak links stay visible.
+ * @param {number} weight
+ * @param {number} largest
+ */
 export const rootShare = (weight, largest) => (largest > 0 ? Math.sqrt(Math.max(0, weight) / largest) : 0);
 
-/** A CSS colour. */
+/**
+ * A CSS colour.
+ * @param {Colour} colour
+ */
 export const css = ([red, green, blue]) => `rgb(${red} ${green} ${blue})`;
 
-/** Black or white, whichever can be read better on this ground: by relative luminance (WCAG 2.2). */
+/**
+ * Black or white, whichever can be read better on this ground: by relative luminance (WCAG 2.2).
+ * @param {Colour} ground
+ */
 export function inkOn(ground) {
   const [red, green, blue] = ground.map((value) => {
     const share = value / 255;
@@ -88,7 +110,14 @@ export function viridisTable() {
   return table;
 }
 
-/** Paint numbers [height * width] by a table of 256 colours: an ImageData of one pixel a number. */
+/**
+ * Paint numbers [height * width] by a table of 256 colours: an ImageData of one pixel a number.
+ * @param {Float32Array} numbers
+ * @param {number} width
+ * @param {number} height
+ * @param {Uint8ClampedArray} table
+ * @param {(number: number) => number} share From 0 to 1, the place in the table
+ */
 export function paint(numbers, width, height, table, share) {
   const image = new ImageData(width, height);
   for (let at = 0; at < width * height; at++) {

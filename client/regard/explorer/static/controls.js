@@ -1,18 +1,25 @@
 // The choices beside the picture: model, measure, layer, heads; main.js draws them after every change.
 
-import { byId, make, radios } from "./dom.js";
+/** @import { Model, Option, State } from "../types.d.ts" */
+
 import { layerOf } from "./asking.js";
 import { keyOf } from "./choosing.js";
-import { REDUCTIONS } from "./state.js";
+import { byId, make, radios } from "./dom.js";
+import { headOf, MEASURES, named, REDUCTIONS } from "./state.js";
 
-/** Redraw the choices. `change(fields)` is called with what was chosen; `inPage(layer)` says what needs no asking. */
+/**
+ * Redraw the choices. `change(fields)` is called with what was chosen; `inPage(layer)` says what needs no asking.
+ * @param {{ state: State, model: Model | null, models: Model[] }} page
+ * @param {(layer: number) => boolean} inPage
+ * @param {(fields: Partial<State>) => void} change
+ */
 export function drawControls({ state, model, models }, inPage, change) {
   drawModels(models, model);
   byId("truncate").checked = state.truncate;
-  for (const kind of ["photo", "text"]) {
-    byId(`input-${kind}`).checked = state.input === kind;
-    byId(`${kind}-input`).hidden = state.input !== kind;
-  }
+  byId("input-photo").checked = state.input === "photo";
+  byId("input-text").checked = state.input === "text";
+  byId("photo-input").hidden = state.input !== "photo";
+  byId("text-input").hidden = state.input !== "text";
   byId("choices").hidden = !model;
   if (!model) return;
   const layer = layerOf(model, state.layer);
@@ -30,13 +37,14 @@ export function drawControls({ state, model, models }, inPage, change) {
             {
               value: "contribution_rollout",
               text: "contributions",
-              title: "What each position adds to each other, through all layers up to this one (Modarressi et al. 2022)",
+              title:
+                "What each position adds to each other, through all layers up to this one (Modarressi et al. 2022)",
             },
           ]
         : []),
     ],
     state.measure,
-    (value) => change({ measure: value }),
+    (value) => change({ measure: named(MEASURES, value) ?? "weights" }),
   );
   group(
     "layers",
@@ -48,21 +56,27 @@ export function drawControls({ state, model, models }, inPage, change) {
     layer.layer,
     (value) => change({ layer: Number(value) }),
   );
-  for (const label of byId("layers").children) label.classList.toggle("kept", inPage(Number(label.firstChild.value)));
+  for (const input of byId("layers").querySelectorAll("input"))
+    input.parentElement?.classList.toggle("kept", inPage(Number(input.value)));
   const heads = [...REDUCTIONS, ...Array(layer.num_heads).keys()].map((head) => ({
     value: String(head),
     text: String(head),
     class: typeof head === "number" ? "" : "word",
   }));
-  byId("head-choices").closest("fieldset").hidden = state.measure === "contribution_rollout"; // sums the heads
-  group("head-choices", heads, state.head, (value) =>
-    change({ head: REDUCTIONS.includes(value) ? value : Number(value) }),
-  );
+  const headField = byId("head-choices").closest("fieldset");
+  if (headField) headField.hidden = state.measure === "contribution_rollout"; // sums the heads
+  group("head-choices", heads, state.head, (value) => change({ head: headOf(value) }));
   byId("compare").setAttribute("aria-pressed", String(Boolean(state.other)));
   byId("about-model").textContent = aboutModel(model);
 }
 
-/** Make a group of radio buttons where its options are new; else only move the mark, so that the focus stays. */
+/**
+ * Make a group of radio buttons where its options are new; else only move the mark, so that the focus stays.
+ * @param {string} id
+ * @param {Option[]} options
+ * @param {string | number} value
+ * @param {(value: string) => void} onChange
+ */
 function group(id, options, value, onChange) {
   const host = byId(id);
   const signature = JSON.stringify(options);
@@ -70,15 +84,21 @@ function group(id, options, value, onChange) {
     host.dataset.signature = signature;
     host.replaceChildren(...radios(id, options, value, onChange));
   }
-  for (const { firstChild: input } of host.children) input.checked = input.value === String(value);
+  for (const input of host.querySelectorAll("input")) input.checked = input.value === String(value);
 }
 
+/**
+ * @param {Model[]} models
+ * @param {Model | null} model
+ */
 function drawModels(models, model) {
   const select = byId("model");
   const signature = JSON.stringify(models.map(keyOf));
   if (select.dataset.signature !== signature) {
     select.dataset.signature = signature;
+    /** @param {Model} each */
     const several = (each) => models.filter((other) => other.name === each.name).length > 1;
+    /** @param {Model} each */
     const option = (each) =>
       make("option", {
         value: keyOf(each),
@@ -99,6 +119,7 @@ function drawModels(models, model) {
   select.value = model ? keyOf(model) : "";
 }
 
+/** @param {Model} model */
 function aboutModel(model) {
   const heads = [...new Set(model.layers.map((layer) => layer.num_heads))].join("/");
   const takes = model.patches

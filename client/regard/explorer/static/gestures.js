@@ -1,13 +1,20 @@
 // Connects the page's buttons, fields, drops and keys with what they do; main.js calls it once.
 
+/** @import { Page } from "./main.js" */
+
 import { byId } from "./dom.js";
 
-/** Listen to everything that is in the page from the start. */
+/**
+ * Listen to everything that is in the page from the start.
+ * @param {Page} page
+ */
 export function listen(page) {
   listenToInputs(page);
   listenToDrops(page);
+  /** @type {(id: string, event: string, action: () => unknown) => void} */
   const on = (id, event, action) => byId(id).addEventListener(event, action);
-  on("model", "change", (event) => page.choose(event.target.value));
+  const [charts, download] = [byId("charts"), byId("download")];
+  on("model", "change", () => page.choose(byId("model").value));
   on("smooth", "change", () => page.draw());
   on("release", "click", () => page.release());
   on("reload", "click", () => {
@@ -15,27 +22,22 @@ export function listen(page) {
     page.start();
   });
   on("compare", "click", () => page.compare());
-  on(
-    "charts",
-    "toggle",
-    (event) => event.target.open !== page.state.charts && page.shown && page.change({ charts: event.target.open }),
-  );
+  on("charts", "toggle", () => charts.open !== page.state.charts && page.shown && page.change({ charts: charts.open }));
   on("copy", "click", () => copyLink());
-  for (const button of document.querySelectorAll("[data-take]")) {
+  for (const button of download.querySelectorAll("button")) {
     button.addEventListener("click", () => {
-      byId("download").open = false;
-      page.take(button.dataset.take);
+      download.open = false;
+      page.take(button.dataset.take ?? "png");
     });
   }
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;
-    if (byId("download").open) byId("download").open = false;
+    if (download.open) download.open = false;
     else if (page.shown) page.release();
   });
-  document.addEventListener(
-    "click",
-    (event) => !byId("download").contains(event.target) && (byId("download").open = false),
-  );
+  document.addEventListener("click", (event) => {
+    if (event.target instanceof Node && !download.contains(event.target)) download.open = false;
+  });
   window.addEventListener("hashchange", () => {
     page.follow(location.hash);
   });
@@ -43,6 +45,7 @@ export function listen(page) {
   new ResizeObserver(() => page.draw()).observe(byId("panels"));
 }
 
+/** @param {Page} page */
 function listenToInputs(page) {
   const ask = async () => {
     const text = byId("text").value.trim();
@@ -56,17 +59,23 @@ function listenToInputs(page) {
     event.preventDefault();
     ask();
   });
-  for (const kind of ["photo", "text"]) {
-    byId(`input-${kind}`).addEventListener("change", () => page.turnTo(kind));
-  }
-  byId("file").addEventListener("change", (event) => {
-    if (event.target.files[0]) page.give(event.target.files[0]);
-    event.target.value = "";
+  byId("input-photo").addEventListener("change", () => page.turnTo("photo"));
+  byId("input-text").addEventListener("change", () => page.turnTo("text"));
+  const file = byId("file");
+  file.addEventListener("change", () => {
+    if (file.files?.[0]) page.give(file.files[0]);
+    file.value = "";
   });
 }
 
-/** Photos may be dropped anywhere on the page, or pasted. */
+/**
+ * Photos may be dropped anywhere on the page, or pasted.
+ * @param {Page} page
+ */
 function listenToDrops(page) {
+  /** @param {DataTransfer | null} data */
+  const giveFrom = (data) => data?.files[0] && page.give(data.files[0]);
+  /** @param {boolean} is */
   const over = (is) => byId("drop").classList.toggle("over", is);
   document.addEventListener("dragover", (event) => {
     event.preventDefault();
@@ -76,12 +85,9 @@ function listenToDrops(page) {
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     over(false);
-    if (event.dataTransfer.files[0]) page.give(event.dataTransfer.files[0]);
+    giveFrom(event.dataTransfer);
   });
-  document.addEventListener(
-    "paste",
-    (event) => event.clipboardData.files[0] && page.give(event.clipboardData.files[0]),
-  );
+  document.addEventListener("paste", (event) => giveFrom(event.clipboardData));
 }
 
 /** Copy the address; where the browser does not allow it, show it to be copied by hand. */
@@ -90,7 +96,7 @@ async function copyLink() {
   try {
     await navigator.clipboard.writeText(location.href);
     button.textContent = "Copied";
-    setTimeout(() => (button.textContent = "Copy link"), 2000);
+    setTimeout(() => button.replaceChildren("Copy link"), 2000);
   } catch {
     byId("link").hidden = false;
     byId("link").value = location.href;

@@ -1,19 +1,31 @@
 // The photo that the page holds: its file, its pixels, and the grey ground under the maps; main.js owns one.
 
-import { byId } from "./dom.js";
+/** @import { Grid } from "../types.d.ts" */
+
+import { byId, contextOf } from "./dom.js";
 import { groundOf } from "./photo.js";
 import { openPhoto } from "./upright.js";
 
 /** A photo, or none yet. */
 export class HeldPhoto {
   constructor() {
+    /** @type {Blob | null} */
     this.blob = null;
+    /** @type {string | null} */
     this.name = null;
+    /** @type {OffscreenCanvas | null} */
     this.picture = null;
+    /** @type {{ of: string, canvas: OffscreenCanvas } | null} */
     this.ground = null;
   }
 
-  /** Take a photo, known to the explorer by a name, and show it in small; an AbortError where nobody waits any more. */
+  /**
+   * Take a photo, known to the explorer by a name, and show it in small; an AbortError where nobody waits any more.
+   * @param {Blob} blob
+   * @param {string} name
+   * @param {{ orientation: number, type: string }} stored
+   * @param {AbortSignal} signal
+   */
   async take(blob, name, { orientation, type }, signal) {
     const picture = await openPhoto(blob, { orientation, type });
     signal.throwIfAborted();
@@ -22,24 +34,26 @@ export class HeldPhoto {
     if (picture) thumb(picture);
   }
 
-  /** The grey photo in the proportions that the server saw; kept until another is taken. */
-  groundFor({ image_width: width, image_height: height }) {
-    if (this.ground?.of !== `${width}x${height}`) {
-      this.ground = {
-        of: `${width}x${height}`,
-        canvas: groundOf(this.picture, { image_width: width, image_height: height }),
-      };
-    }
+  /**
+   * The grey photo in the proportions that the server saw; kept until another is taken.
+   * @param {Grid} patches
+   */
+  groundFor(patches) {
+    const of = `${patches.image_width}x${patches.image_height}`;
+    if (this.ground?.of !== of) this.ground = { of, canvas: groundOf(this.picture, patches) };
     return this.ground.canvas;
   }
 }
 
-/** Show the middle of a picture in small, as wide as its place. */
+/**
+ * Show the middle of a picture in small, as wide as its place.
+ * @param {OffscreenCanvas} picture
+ */
 function thumb(picture) {
   const canvas = byId("thumb");
   const scale = Math.max(canvas.width / picture.width, canvas.height / picture.height);
   const [width, height] = [picture.width * scale, picture.height * scale];
-  const context = canvas.getContext("2d");
+  const context = contextOf(canvas);
   context.imageSmoothingQuality = "high";
   context.drawImage(picture, (canvas.width - width) / 2, (canvas.height - height) / 2, width, height);
 }

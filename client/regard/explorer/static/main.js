@@ -1,6 +1,8 @@
 // The page's entry: holds what is chosen and given, asks when it must, and draws after every change.
 
-import { fetchModels, fetchPhoto, Problem, sendPhoto } from "./api.js";
+/** @import { Model, Picture, Query, Question, Reply, Seen, Shown, State } from "../types.d.ts" */
+
+import { fetchModels, fetchPhoto, Problem, problemOf, sendPhoto } from "./api.js";
 import { Asker, questionOf } from "./asking.js";
 import { besideOf, chosenModel, keyOf, partsOf, withModel } from "./choosing.js";
 import { drawControls } from "./controls.js";
@@ -18,15 +20,20 @@ import { spokenOf, View } from "./view.js";
 const MODELS_RETRY_SECONDS = 5;
 
 /** The page. One object, made once below. */
-class Page {
+export class Page {
   constructor() {
     this.state = fromFragment(location.hash);
+    /** @type {Model[]} */
     this.models = [];
     this.limits = { photo_bytes: Infinity };
     this.photo = new HeldPhoto();
+    /** @type {Shown | null} */
     this.shown = null;
+    /** @type {number | null} */
     this.hover = null;
+    /** @type {number | null} */
     this.key = null;
+    this.drawing = 0;
     this.status = new Status();
     this.asker = new Asker(() => this.photo.blob);
     this.view = new View({
@@ -37,7 +44,7 @@ class Page {
       release: () => this.release(),
       query: (query) => this.look(query),
       head: (head) => this.change({ head }),
-      other: (fields) => this.change({ other: { ...this.state.other, ...fields } }),
+      other: (fields) => this.state.other && this.change({ other: { ...this.state.other, ...fields } }),
     });
     this.plots = new Plots(this.asker, (layer, head) => this.change({ layer, head, measure: "weights" }));
   }
@@ -51,7 +58,7 @@ class Page {
       Object.assign(this, { limits, models });
       this.status.serverIs(server, true);
     } catch (error) {
-      this.status.fail(error, again, error.retrySeconds ?? MODELS_RETRY_SECONDS);
+      this.status.fail(error, again, problemOf(error).retrySeconds ?? MODELS_RETRY_SECONDS);
       return;
     }
     await this.restore();
@@ -69,7 +76,7 @@ class Page {
         await this.photo.take(fetched.blob, name, fetched, signal);
       } catch (error) {
         this.drawChoices();
-        this.status.fail(error, () => (error.code === "PHOTO_GONE" ? byId("file").click() : this.restore()));
+        this.status.fail(error, () => (problemOf(error).code === "PHOTO_GONE" ? byId("file").click() : this.restore()));
         return;
       }
     }
@@ -81,7 +88,10 @@ class Page {
     return chosenModel(this.state, this.models);
   }
 
-  /** Take changes into the state, and show them. */
+  /**
+   * Take changes into the state, and show them.
+   * @param {Partial<State>} fields
+   */
   change(fields) {
     this.state = { ...this.state, ...fields };
     return this.show();
@@ -96,9 +106,8 @@ class Page {
     if (!model) return this.lacksModel();
     if (this.state.input === "photo" ? !this.state.photo : !this.state.text) return this.rest("");
     const questions = partsOf(this.state, model).map(({ layer, head }) => questionOf(this.state, model, layer, head));
-    if (questions.every((question) => this.asker.find(question))) this.status.end();
-    else if (!(await this.fetch(questions, model))) return undefined;
-    this.present(model, questions);
+    const replies = this.find(questions) ?? (await this.fetch(questions, model));
+    if (replies) this.present(model, replies);
     return undefined;
   }
 
@@ -111,45 +120,68 @@ class Page {
     this.status.fail(new Problem("NOT_FOUND", wanted), () => this.start());
   }
 
-  /** Ask what is not in the page; false where that failed or was called off. */
+  /**
+   * The answers that are in the page, where all are.
+   * @param {Question[]} questions
+   */
+  find(questions) {
+    const replies = questions.map((question) => this.asker.find(question)).filter((reply) => reply !== null);
+    return replies.length === questions.length ? replies : null;
+  }
+
+  /**
+   * Ask what is not in the page; null where that failed or was called off.
+   * @param {Question[]} questions
+   * @param {Model} model
+   */
   async fetch(questions, model) {
     const again = () => this.show();
     const signal = this.begin(`Asking ${model.name}`, again);
     try {
-      for (const question of questions) await this.asker.ask(question, signal);
+      const replies = [];
+      for (const question of questions) replies.push(await this.asker.ask(question, signal));
+      return signal.aborted ? null : replies;
     } catch (error) {
       this.status.fail(error, again);
-      return false;
+      return null;
     }
-    return !signal.aborted;
   }
 
-  /** Draw the answers. */
-  present(model, questions) {
+  /**
+   * Draw the answers.
+   * @param {Model} model
+   * @param {Reply[]} replies
+   */
+  present(model, replies) {
     this.status.end();
     byId("shown").classList.remove("stale");
-    const parts = partsOf(this.state, model).map(({ head }, at) => {
-      const reply = this.asker.find(questions[at]);
-      return { reply, layer: reply.layers[0], head };
-    });
-    const { reply } = parts[0];
+    const parts = partsOf(this.state, model).map(({ head }, at) => ({
+      reply: replies[at],
+      layer: replies[at].layers[0],
+      head,
+    }));
+    const [main] = parts;
+    const { reply } = main;
     if (typeof this.state.query === "number" && this.state.query >= lengthOf(reply))
       this.state = { ...this.state, query: null };
     this.shown = {
       model,
-      main: parts[0],
+      main,
       other: parts[1] ?? null,
       ground: reply.patches && this.photo.groundFor(reply.patches),
     };
     drawFacts(reply, this.state);
     this.draw();
     this.drawChoices();
-    this.showPlots(model);
+    this.showPlots(model, main);
   }
 
-  showPlots(model) {
+  /**
+   * @param {Model} model
+   * @param {Picture} picture
+   */
+  showPlots(model, { layer, head }) {
     byId("charts").open = this.state.charts;
-    const { layer, head } = this.shown.main;
     if (this.state.charts) this.plots.show(this.state, model, { layer: layer.layer, head });
     else this.plots.close();
   }
@@ -163,20 +195,27 @@ class Page {
     });
   }
 
-  /** What is seen: the answers, and who looks. */
+  /**
+   * What is seen: the answers, and who looks. Only where something is shown.
+   * @returns {Seen}
+   */
   seen() {
-    const { reply } = this.shown.main;
-    const query = this.hover ?? this.state.query ?? usualQuery(reply);
-    return { ...this.shown, state: this.state, query, key: this.key, smooth: byId("smooth").checked };
+    const shown = /** @type {Shown} */ (this.shown);
+    const query = this.hover ?? this.state.query ?? usualQuery(shown.main.reply);
+    return { ...shown, state: this.state, query, key: this.key, smooth: byId("smooth").checked };
   }
 
   drawChoices() {
     const model = this.model();
+    /** @param {number} layer */
     const inPage = (layer) => Boolean(model && this.asker.find(questionOf(this.state, model, layer, this.state.head)));
     drawControls({ state: this.state, model, models: this.models }, inPage, (fields) => this.change(fields));
   }
 
-  /** The pointer or the focus is on a position, or on none: that looks, unless another is pinned. */
+  /**
+   * The pointer or the focus is on a position, or on none: that looks, unless another is pinned.
+   * @param {number | null} position
+   */
   point(position) {
     const pinned = this.shown && isPinned(this.shown.main.reply, this.state.query);
     this.hover = pinned ? null : position;
@@ -184,7 +223,11 @@ class Page {
     this.draw();
   }
 
-  /** The pointer is on a cell of the matrix. */
+  /**
+   * The pointer is on a cell of the matrix.
+   * @param {number | null} query
+   * @param {number | null} key
+   */
   cell(query, key) {
     const pinned = this.shown && isPinned(this.shown.main.reply, this.state.query);
     this.hover = pinned ? null : query;
@@ -192,9 +235,13 @@ class Page {
     this.draw();
   }
 
-  /** A key on the photo moves to another patch, which looks, and is pinned if the one before was; Enter pins it. */
+  /**
+   * A key on the photo moves to another patch, which looks, and is pinned if the one before was; Enter pins it.
+   * @param {string} key
+   */
   press(key) {
     const { query, main } = this.seen();
+    if (!main.reply.patches) return false;
     const next = moved(main.reply.patches, query, key);
     if (next === null && !(["Enter", " "].includes(key) && typeof query === "number")) return false;
     if (next === null || isPinned(main.reply, this.state.query)) this.look(next ?? query);
@@ -203,7 +250,10 @@ class Page {
     return true;
   }
 
-  /** Let a position look until it is released. */
+  /**
+   * Let a position look until it is released.
+   * @param {Query | null} query
+   */
   look(query) {
     this.hover = null;
     this.key = null;
@@ -213,11 +263,14 @@ class Page {
   }
 
   release() {
-    if (isPinned(this.shown.main.reply, this.state.query)) this.look(null);
+    if (this.shown && isPinned(this.shown.main.reply, this.state.query)) this.look(null);
     else this.point(null);
   }
 
-  /** Show a photo: keep it here, give it to the explorer, ask. */
+  /**
+   * Show a photo: keep it here, give it to the explorer, ask.
+   * @param {Blob} blob
+   */
   async give(blob) {
     const most = this.limits.photo_bytes;
     if (blob.size > most) {
@@ -229,6 +282,7 @@ class Page {
     try {
       const kept = await sendPhoto(blob, signal);
       await this.photo.take(blob, kept.photo, kept, signal);
+      /** @type {Partial<State>} */
       const input =
         this.state.input === "photo" ? {} : { input: "photo", model: "", version: "", layer: null, query: null };
       await this.change({ ...input, photo: kept.photo });
@@ -244,14 +298,21 @@ class Page {
     if (this.shown && window.matchMedia("(max-width: 780px)").matches) byId("view").scrollIntoView();
   }
 
-  /** Begin to wait, ending what was waited for before. */
+  /**
+   * Begin to wait, ending what was waited for before.
+   * @param {string} what
+   * @param {() => unknown} again
+   */
   begin(what, again) {
     byId("shown").classList.add("stale");
     byId("empty").hidden = true;
     return this.status.begin(what, again);
   }
 
-  /** Nothing to show yet. */
+  /**
+   * Nothing to show yet.
+   * @param {string} words
+   */
   rest(words) {
     this.status.end();
     this.plots.close();
@@ -266,28 +327,41 @@ class Page {
     history.replaceState(null, "", `#${toFragment(this.state)}`);
   }
 
-  /** Save what is seen as a picture or as numbers. */
+  /**
+   * Save what is seen as a picture or as numbers.
+   * @param {string} kind
+   */
   async take(kind) {
     if (this.shown) await take(kind, this.seen(), this.view.pictures(this.seen()));
   }
 
-  /** Another model was chosen in the menu. */
+  /**
+   * Another model was chosen in the menu.
+   * @param {string} key
+   */
   choose(key) {
     const model = this.models.find((each) => keyOf(each) === key);
-    return this.change(withModel(this.state, model));
+    return model && this.change(withModel(this.state, model));
   }
 
-  /** Photos or texts; each has its models. */
+  /**
+   * Photos or texts; each has its models.
+   * @param {"photo" | "text"} input
+   */
   turnTo(input) {
     return this.change({ input, model: "", version: "", layer: null, query: null, other: null });
   }
 
   /** Show a second head beside the first, or no longer. */
   compare() {
-    return this.change({ other: this.state.other ? null : besideOf(this.state, this.model()) });
+    const model = this.model();
+    return model && this.change({ other: this.state.other ? null : besideOf(this.state, model) });
   }
 
-  /** Show what another link says. */
+  /**
+   * Show what another link says.
+   * @param {string} fragment
+   */
   follow(fragment) {
     this.state = fromFragment(fragment);
     return this.restore();

@@ -1,5 +1,8 @@
 // Rows of attention and what is made of them in the page. Pure; the views and downloads call it.
 
+/** @import { Head, Layer, Query, Reduction } from "../types.d.ts" */
+
+/** @type {Float32Array | null} */
 let halves = null;
 
 /** The value of every float16, by its bits: [65536]; made once, at the first look. */
@@ -22,7 +25,12 @@ export function halfTable() {
   return halves;
 }
 
-/** What one head's query looks at: Float32Array [K]. `head` is its place in the layer. */
+/**
+ * What one head's query looks at: Float32Array [K]. `head` is its place in the layer.
+ * @param {Layer} layer
+ * @param {number} head
+ * @param {number} query
+ */
 export function rowOf(layer, head, query) {
   const [, queries, keys] = layer.shape;
   const start = (head * queries + query) * keys;
@@ -30,7 +38,13 @@ export function rowOf(layer, head, query) {
   return layer.half ? Float32Array.from(packed, (bits) => halfTable()[bits]) : Float32Array.from(packed);
 }
 
-/** Rows of all heads, or those of one, as one: "mean", "max" or "min" weight by weight, or the place of a head. */
+/**
+ * Rows of all heads, or those of one, as one: "mean", "max" or "min" weight by weight, or the place of a head.
+ * @param {Layer} layer
+ * @param {Head} head
+ * @param {Query} query
+ * @returns {Float32Array}
+ */
 export function look(layer, head, query) {
   if (query === "all") return meanOfRows(layer, head);
   if (typeof head === "number") return rowOf(layer, Math.min(head, layer.shape[0] - 1), query);
@@ -40,7 +54,11 @@ export function look(layer, head, query) {
   );
 }
 
-/** Several rows as one, weight by weight. */
+/**
+ * Several rows as one, weight by weight.
+ * @param {Float32Array[]} rows
+ * @param {Reduction} how
+ */
 export function reduce(rows, how) {
   const result = Float32Array.from(rows[0]);
   for (const row of rows.slice(1)) {
@@ -52,60 +70,94 @@ export function reduce(rows, how) {
   return how === "mean" ? result.map((weight) => weight / rows.length) : result;
 }
 
-/** How much each key is looked at by all queries on average: [K]; kept with the layer, since it reads all of it. */
+/**
+ * How much each key is looked at by all queries on average: [K]; kept with the layer, since it reads all of it.
+ * @param {Layer} layer
+ * @param {Head} head
+ */
 export function meanOfRows(layer, head) {
   layer.means ??= new Map();
-  if (!layer.means.has(head)) {
+  let means = layer.means.get(head);
+  if (!means) {
     const [, queries, keys] = layer.shape;
     const sums = new Float64Array(keys);
-    for (let query = 0; query < queries; query++)
-      look(layer, head, query).forEach((weight, key) => (sums[key] += weight));
-    layer.means.set(
-      head,
-      Float32Array.from(sums, (sum) => sum / queries),
-    );
+    for (let query = 0; query < queries; query++) {
+      const row = look(layer, head, query);
+      for (let key = 0; key < keys; key++) sums[key] += row[key];
+    }
+    means = Float32Array.from(sums, (sum) => sum / queries);
+    layer.means.set(head, means);
   }
-  return layer.means.get(head);
+  return means;
 }
 
-/** Every query's row: Float32Array [Q * K]; kept with the layer. */
+/**
+ * Every query's row: Float32Array [Q * K]; kept with the layer.
+ * @param {Layer} layer
+ * @param {Head} head
+ */
 export function matrixOf(layer, head) {
   layer.matrices ??= new Map();
-  if (!layer.matrices.has(head)) {
+  let matrix = layer.matrices.get(head);
+  if (!matrix) {
     const [, queries, keys] = layer.shape;
-    const matrix = new Float32Array(queries * keys);
+    matrix = new Float32Array(queries * keys);
     for (let query = 0; query < queries; query++) matrix.set(look(layer, head, query), query * keys);
     layer.matrices.set(head, matrix);
   }
-  return layer.matrices.get(head);
+  return matrix;
 }
 
-/** The largest of some numbers, at least 0. */
-export const largestOf = (numbers) => numbers.reduce((most, number) => (number > most ? number : most), 0);
+/**
+ * The largest of some numbers, at least 0.
+ * @param {Float32Array} numbers
+ */
+export function largestOf(numbers) {
+  let largest = 0;
+  for (const number of numbers) if (number > largest) largest = number;
+  return largest;
+}
 
-/** The places of the largest weights, the largest first. */
+/**
+ * The places of the largest weights, the largest first.
+ * @param {Float32Array} row
+ * @param {number} count
+ */
 export const topOf = (row, count) =>
   Array.from(row.keys())
     .sort((a, b) => row[b] - row[a] || a - b)
     .slice(0, count);
 
-/** How much two rows share: the sum of the smaller of each pair of weights, 1 for equal rows that sum to 1. */
+/**
+ * How much two rows share: the sum of the smaller of each pair of weights, 1 for equal rows that sum to 1.
+ * @param {Float32Array} a
+ * @param {Float32Array} b
+ */
 export const overlap = (a, b) => a.reduce((sum, weight, key) => sum + Math.min(weight, b[key]), 0);
 
-/** The mean over a head's queries: [H]. */
+/**
+ * The mean over a head's queries: [H].
+ * @param {Layer} layer
+ */
 export function meansByHead(layer) {
   const [heads, queries, keys] = layer.shape;
   const each = queries * keys;
   return Array.from({ length: heads }, (_, head) => {
-    const part = layer.data.subarray(head * each, (head + 1) * each);
+    const part = Float32Array.from(layer.data.subarray(head * each, (head + 1) * each));
     return part.reduce((sum, value) => sum + value, 0) / each;
   });
 }
 
-/** A weight as people read it: four digits that count. */
+/**
+ * A weight as people read it: four digits that count.
+ * @param {number} weight
+ */
 export const exact = (weight) => (weight === 0 ? "0" : String(Number(weight.toPrecision(4))));
 
-/** A weight in percent: "12 %", "1.2 %", "0.12 %". */
+/**
+ * A weight in percent: "12 %", "1.2 %", "0.12 %".
+ * @param {number} weight
+ */
 export function percent(weight) {
   const value = 100 * weight;
   if (value !== 0 && value < 0.01) return "< 0.01 %";

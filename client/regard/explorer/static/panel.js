@@ -1,16 +1,22 @@
 // One picture with its scale and what it says in numbers: a photo, or tokens and matrix; view.js shows one or two.
 
+/** @import { PictureView, ViewEvents } from "../types.d.ts" */
+
 import { heatTable, viridisTable } from "./colour.js";
-import { make } from "./dom.js";
+import { contextOf, make } from "./dom.js";
 import { exact, largestOf, percent, topOf } from "./numbers.js";
-import { lookerOf, nameOf, prefixOf } from "./places.js";
 import { photoView } from "./photo.js";
+import { isPhoto, isText, lookerOf, nameOf, prefixOf } from "./places.js";
 import { matrixView, tokenLine } from "./text.js";
 
 const TOP_COUNT = 5;
 
 /** A figure; `events` as photo.js and text.js name them, `label` tells two panels apart. */
 export class Panel {
+  /**
+   * @param {ViewEvents} events
+   * @param {string} label
+   */
   constructor(events, label) {
     this.photo = photoView(events);
     this.tokens = tokenLine(events, label);
@@ -24,25 +30,34 @@ export class Panel {
     this.node = make("figure", { class: "panel" }, this.caption, this.tokens.node, this.body, reading);
   }
 
-  /** Draw a view: { reply, layer, head, row, query, key, pinned, ground, smooth, title, ink }. */
+  /**
+   * Draw a view.
+   * @param {PictureView} view
+   */
   draw(view) {
-    const isText = Boolean(view.reply.tokens);
-    const picture = isText ? this.matrix : this.photo;
-    if (this.body.firstChild !== picture.node) this.body.replaceChildren(picture.node);
-    this.node.classList.toggle("of-text", isText);
-    this.tokens.node.hidden = !isText;
-    if (isText) this.tokens.draw(view);
-    picture.draw(view);
+    const ofText = isText(view);
+    const { node } = ofText ? this.matrix : this.photo;
+    if (this.body.firstChild !== node) this.body.replaceChildren(node);
+    this.node.classList.toggle("of-text", ofText);
+    this.tokens.node.hidden = !ofText;
+    if (isText(view)) {
+      this.tokens.draw(view);
+      this.matrix.draw(view);
+    }
+    if (isPhoto(view)) this.photo.draw(view);
     const start = prefixOf(view.reply);
     const shown = view.row.subarray(start);
     const largest = largestOf(shown);
-    this.scale.draw(largest, isText);
+    this.scale.draw(largest, ofText);
     this.told.textContent = tell(view);
     this.top.replaceChildren(...topOf(shown, TOP_COUNT).map((key) => topEntry(view, start + key, largest)));
   }
 }
 
-/** What stands below the picture: the weight under the pointer, or how much lies on what is no patch. */
+/**
+ * What stands below the picture: the weight under the pointer, or how much lies on what is no patch.
+ * @param {PictureView} view
+ */
 function tell({ reply, row, query, key, pinned }) {
   if (key !== null)
     return `${exact(row[key])} (${percent(row[key])}) from ${lookerOf(reply, query)} to ${nameOf(reply, key)}`;
@@ -54,6 +69,11 @@ function tell({ reply, row, query, key, pinned }) {
   return pinned ? "Pinned. Point at a token to read its weight." : "Colours follow the square root of the weight.";
 }
 
+/**
+ * @param {PictureView} view
+ * @param {number} key
+ * @param {number} largest
+ */
 function topEntry({ reply, row }, key, largest) {
   const bar = make("i", { "aria-hidden": "true" });
   bar.style.width = `${(100 * row[key]) / (largest || 1)}%`;
@@ -73,8 +93,12 @@ function scale() {
   const tables = { heat: heatTable(), viridis: viridisTable() };
   return {
     node: make("div", { class: "scale" }, strip, make("div", {}, make("span", { text: "0" }), middle, most)),
+    /**
+     * @param {number} largest
+     * @param {boolean} isText
+     */
     draw(largest, isText) {
-      const context = strip.getContext("2d");
+      const context = contextOf(strip);
       const image = new ImageData(isText ? tables.viridis : tables.heat, 256, 1);
       context.fillStyle = "#333";
       context.putImageData(image, 0, 0);

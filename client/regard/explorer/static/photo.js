@@ -1,7 +1,9 @@
 // A photo with one row of attention over it: drawn, pointed at, moved over by keys; view.js places it.
 
+/** @import { Grid, PhotoReply, PhotoView, PictureEvents, Rect } from "../types.d.ts" */
+
 import { heatTable, paint } from "./colour.js";
-import { make } from "./dom.js";
+import { contextOf, make } from "./dom.js";
 import { largestOf } from "./numbers.js";
 import { isPinned, patchAt, prefixOf, rectOf } from "./places.js";
 import { MOST_PIXELS } from "./upright.js";
@@ -9,14 +11,18 @@ import { MOST_PIXELS } from "./upright.js";
 const DIMMED = 0.65;
 const heat = heatTable();
 
-/** A photo made grey and darker, at the size at which it is drawn; the ground for every map over it. */
+/**
+ * A photo made grey and darker, at the size at which it is drawn; the ground for every map over it.
+ * @param {OffscreenCanvas | null} picture
+ * @param {Grid} patches
+ */
 export function groundOf(picture, patches) {
   const scale = MOST_PIXELS / Math.max(patches.image_width, patches.image_height);
   const [width, height] = [patches.image_width, patches.image_height].map((side) =>
     Math.max(1, Math.round(side * scale)),
   );
   const canvas = new OffscreenCanvas(width, height);
-  const context = canvas.getContext("2d");
+  const context = contextOf(canvas);
   context.fillStyle = "#777";
   context.fillRect(0, 0, width, height);
   context.imageSmoothingQuality = "high";
@@ -30,13 +36,17 @@ export function groundOf(picture, patches) {
   return canvas;
 }
 
-/** The weights of a row as colours, one pixel a patch. */
+/**
+ * The weights of a row as colours, one pixel a patch.
+ * @param {PhotoReply} reply
+ * @param {Float32Array} row
+ */
 function mapOf(reply, row) {
   const { rows, cols } = reply.patches;
   const weights = row.subarray(prefixOf(reply));
   const largest = largestOf(weights) || 1;
   const canvas = new OffscreenCanvas(cols, rows);
-  canvas.getContext("2d").putImageData(
+  contextOf(canvas).putImageData(
     paint(weights, cols, rows, heat, (weight) => weight / largest),
     0,
     0,
@@ -47,12 +57,14 @@ function mapOf(reply, row) {
 /**
  * Draw the ground, the map over what the network saw, and a frame around the patch that looks.
  * `part` is the rectangle of the photo to show, in its pixels; without it all, dark where the network saw nothing.
+ * @param {HTMLCanvasElement} canvas
+ * @param {PhotoView & { part?: Rect }} view
  */
-export function paintPhoto(canvas, { reply, row, query, key = null, ground, smooth, part = null }) {
+export function paintPhoto(canvas, { reply, row, query, key, ground, smooth, part }) {
   const { patches } = reply;
   const { left, top, right, bottom } = patches.box;
   const view = part ?? { x: 0, y: 0, width: patches.image_width, height: patches.image_height };
-  const context = canvas.getContext("2d");
+  const context = contextOf(canvas);
   const scale = { x: canvas.width / view.width, y: canvas.height / view.height };
   const shown = ground.width / patches.image_width;
   context.setTransform(1, 0, 0, 1, 0, 0);
@@ -78,6 +90,10 @@ export function paintPhoto(canvas, { reply, row, query, key = null, ground, smoo
     frame(context, rectOf(patches, key), scale, "#7fd8ff", 2);
 }
 
+/**
+ * @param {OffscreenCanvasRenderingContext2D} context
+ * @param {Grid} patches
+ */
 function darken(context, { box, image_width: width, image_height: height }) {
   context.fillStyle = "rgb(12 12 16 / 65%)";
   context.fillRect(0, 0, width, box.top);
@@ -86,12 +102,19 @@ function darken(context, { box, image_width: width, image_height: height }) {
   context.fillRect(box.right, box.top, width - box.right, box.bottom - box.top);
 }
 
-/** A line that stands out on any ground: the colour, with black beside it. */
+/**
+ * A line that stands out on any ground: the colour, with black beside it.
+ * @param {OffscreenCanvasRenderingContext2D} context
+ * @param {Rect} rect
+ * @param {{ x: number }} scale
+ * @param {string} colour
+ * @param {number} pixels
+ */
 function frame(context, { x, y, width, height }, scale, colour, pixels) {
   const line = pixels / scale.x;
-  for (const [stroke, thick] of [
-    ["#000", line * 2],
-    [colour, line],
+  for (const { stroke, thick } of [
+    { stroke: "#000", thick: line * 2 },
+    { stroke: colour, thick: line },
   ]) {
     context.strokeStyle = stroke;
     context.lineWidth = thick;
@@ -102,6 +125,7 @@ function frame(context, { x, y, width, height }, scale, colour, pixels) {
 /**
  * The picture as an element that answers the pointer and keys. `events`: point(position or null), pin(position),
  * key(name), true where it was used, release().
+ * @param {PictureEvents} events
  */
 export function photoView(events) {
   const canvas = make("canvas", {
@@ -112,8 +136,11 @@ export function photoView(events) {
       "Photo with attention over it. Arrow keys move the patch that looks, Enter pins it, Escape releases it.",
     "aria-describedby": "spoken",
   });
+  /** @type {PhotoView | null} */
   let view = null;
+  /** @param {MouseEvent} event */
   const at = (event) => {
+    if (!view) return null;
     const box = canvas.getBoundingClientRect();
     const { image_width: width, image_height: height } = view.reply.patches;
     return patchAt(
@@ -125,15 +152,20 @@ export function photoView(events) {
   canvas.addEventListener("pointermove", (event) => event.pointerType === "mouse" && events.point(at(event)));
   canvas.addEventListener("pointerleave", () => events.point(null));
   canvas.addEventListener("blur", () => events.point(null));
-  canvas.addEventListener("click", (event) => (at(event) === null ? events.release() : events.pin(at(event))));
+  canvas.addEventListener("click", (event) => {
+    const position = at(event);
+    if (position === null) events.release();
+    else events.pin(position);
+  });
   canvas.addEventListener("keydown", (event) => events.key(event.key) && event.preventDefault());
   return {
     node: canvas,
+    /** @param {PhotoView} next */
     draw(next) {
       view = next;
-      const { width, height } = view.ground;
+      const { width, height } = next.ground;
       if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
-      paintPhoto(canvas, view);
+      paintPhoto(canvas, next);
     },
   };
 }

@@ -1,19 +1,58 @@
 // What the positions of an answer are: patches on a photo, tokens of a text. Pure; the views call it.
 
-/** Positions before the first patch; a text has none. */
+/** @import { Grid, PhotoView, PictureView, Query, Reply, TextView } from "../types.d.ts" */
+
+/** @type {Record<string, [rows: number, cols: number]>} */
+const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
+
+/**
+ * Positions before the first patch; a text has none.
+ * @param {Reply} reply
+ */
 export const prefixOf = (reply) => (reply.patches ? reply.patches.prefix_tokens : 0);
 
-/** How many positions an answer has. */
+/**
+ * How many positions an answer has.
+ * @param {Reply} reply
+ */
 export const lengthOf = (reply) =>
   reply.patches ? reply.patches.prefix_tokens + reply.patches.rows * reply.patches.cols : reply.tokens.length;
 
-/** Who looks unless told otherwise: the class token of a photo, all tokens of a text. */
+/**
+ * Who looks unless told otherwise: the class token of a photo, all tokens of a text.
+ * @param {Reply} reply
+ * @returns {Query}
+ */
 export const usualQuery = (reply) => (prefixOf(reply) > 0 ? 0 : "all");
 
-/** A patch or token was chosen, and moving the pointer does not change it. */
+/**
+ * A patch or token was chosen, and moving the pointer does not change it.
+ * @param {Reply} reply
+ * @param {Query | null} query
+ * @returns {query is number}
+ */
 export const isPinned = (reply, query) => typeof query === "number" && query >= prefixOf(reply);
 
-/** A position in words. */
+/**
+ * A picture of a text: its reply has tokens.
+ * @param {PictureView} view
+ * @returns {view is TextView}
+ */
+export const isText = (view) => view.reply.tokens !== null;
+
+/**
+ * A picture of a photo: its reply has patches.
+ * @param {PictureView} view
+ * @returns {view is PhotoView}
+ */
+export const isPhoto = (view) => view.reply.patches !== null;
+
+/**
+ * A position in words.
+ * @param {Reply} reply
+ * @param {number} position
+ * @returns {string}
+ */
 export function nameOf(reply, position) {
   if (reply.tokens) return `“${reply.tokens[position].text}”`;
   if (position === 0 && prefixOf(reply) > 0) return "class token";
@@ -22,20 +61,33 @@ export function nameOf(reply, position) {
   return `row ${row}, column ${col}`;
 }
 
-/** Who looks, in words, as the subject of a sentence. */
+/**
+ * Who looks, in words, as the subject of a sentence.
+ * @param {Reply} reply
+ * @param {Query} query
+ */
 export function lookerOf(reply, query) {
   if (query === "all") return reply.tokens ? "all tokens on average" : "all positions on average";
   if (reply.tokens) return nameOf(reply, query);
   return query < prefixOf(reply) ? `the ${nameOf(reply, query)}` : `the patch in ${nameOf(reply, query)}`;
 }
 
-/** A patch's row and column. */
+/**
+ * A patch's row and column.
+ * @param {Grid} patches
+ * @param {number} position
+ */
 export function cellOf(patches, position) {
   const patch = position - patches.prefix_tokens;
   return { row: Math.floor(patch / patches.cols), col: patch % patches.cols };
 }
 
-/** The position of the patch at a point of the photo, in its pixels, or null where the network saw nothing. */
+/**
+ * The position of the patch at a point of the photo, in its pixels, or null where the network saw nothing.
+ * @param {Grid} patches
+ * @param {number} x
+ * @param {number} y
+ */
 export function patchAt(patches, x, y) {
   const { left, top, right, bottom } = patches.box;
   const col = Math.floor(((x - left) / (right - left)) * patches.cols);
@@ -44,7 +96,11 @@ export function patchAt(patches, x, y) {
   return inside ? patches.prefix_tokens + row * patches.cols + col : null;
 }
 
-/** Where a patch lies on the photo, in its pixels. */
+/**
+ * Where a patch lies on the photo, in its pixels.
+ * @param {Grid} patches
+ * @param {number} position
+ */
 export function rectOf(patches, position) {
   const { left, top, right, bottom } = patches.box;
   const { row, col } = cellOf(patches, position);
@@ -52,16 +108,21 @@ export function rectOf(patches, position) {
   return { x: left + col * width, y: top + row * height, width, height };
 }
 
-/** Where an arrow key leads from a patch, staying on the grid; null for any other key. From no patch, to the middle. */
+/**
+ * Where an arrow key leads from a patch, staying on the grid; null for any other key. From no patch, to the middle.
+ * @param {Grid} patches
+ * @param {Query} position
+ * @param {string} key
+ */
 export function moved(patches, position, key) {
-  const steps = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
-  if (!steps[key]) return null;
+  const step = STEPS[key];
+  if (!step) return null;
   const start = patches.prefix_tokens;
   if (position === "all" || position < start) {
     return start + Math.floor(patches.rows / 2) * patches.cols + Math.floor(patches.cols / 2);
   }
   const cell = cellOf(patches, position);
-  const row = Math.min(patches.rows - 1, Math.max(0, cell.row + steps[key][0]));
-  const col = Math.min(patches.cols - 1, Math.max(0, cell.col + steps[key][1]));
+  const row = Math.min(patches.rows - 1, Math.max(0, cell.row + step[0]));
+  const col = Math.min(patches.cols - 1, Math.max(0, cell.col + step[1]));
   return start + row * patches.cols + col;
 }

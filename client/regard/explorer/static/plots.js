@@ -1,41 +1,54 @@
 // The section with entropy and distance of every head: asks when it is opened, and says what goes wrong in place.
 
+/** @import { Head, Model, Reply, State } from "../types.d.ts" */
+
+/** @import { Asker } from "./asking.js" */
+
+import { isAbort, problemOf } from "./api.js";
 import { chartQuestion } from "./asking.js";
 import { chart } from "./charts.js";
 import { byId, make } from "./dom.js";
 import { meansByHead } from "./numbers.js";
 import { adviceOn } from "./status.js";
 
-const MEASURES = ["entropy", "distance"];
-
 /** Draws both charts into the page. `choose(layer, head)` is called for a dot that was clicked. */
 export class Plots {
+  /**
+   * @param {Asker} asker
+   * @param {(layer: number, head: number) => void} choose
+   */
   constructor(asker, choose) {
     this.asker = asker;
     this.choose = choose;
     this.abort = new AbortController();
   }
 
-  /** Show the charts of a state's input and model, asking where they are not in the page. */
+  /**
+   * Show the charts of a state's input and model, asking where they are not in the page.
+   * @param {State} state
+   * @param {Model} model
+   * @param {{ layer: number, head: Head }} chosen
+   */
   async show(state, model, chosen) {
     this.abort.abort();
     this.abort = new AbortController();
     const { signal } = this.abort;
-    const questions = MEASURES.map((measure) => chartQuestion(state, model, measure));
-    if (questions.some((question) => !this.asker.find(question)))
+    const entropy = chartQuestion(state, model, "entropy");
+    const distance = chartQuestion(state, model, "distance");
+    if (!this.asker.find(entropy) || !this.asker.find(distance))
       this.say(make("span", { class: "spinner" }), "asking for every layer and head …");
     try {
-      const replies = [];
-      for (const question of questions) replies.push(await this.asker.ask(question, signal));
-      if (!signal.aborted) this.draw(replies, model, chosen);
+      const replies = [await this.asker.ask(entropy, signal), await this.asker.ask(distance, signal)];
+      if (!signal.aborted) this.draw(replies[0], replies[1], model, chosen);
     } catch (error) {
-      if (error.name === "AbortError" || signal.aborted) return;
+      if (isAbort(error) || signal.aborted) return;
+      const problem = problemOf(error);
       const again = make("button", {
         type: "button",
         text: "Try again",
         click: () => this.show(state, model, chosen),
       });
-      this.say(`${error.code}: ${error.message} ${adviceOn(error)}`, again);
+      this.say(`${problem.code}: ${problem.message} ${adviceOn(problem)}`, again);
     }
   }
 
@@ -46,9 +59,16 @@ export class Plots {
     byId("plots-status").replaceChildren();
   }
 
-  draw([entropy, distance], model, chosen) {
+  /**
+   * @param {Reply} entropy
+   * @param {Reply} distance
+   * @param {Model} model
+   * @param {{ layer: number, head: Head }} chosen
+   */
+  draw(entropy, distance, model, chosen) {
     const isText = model.modality === "text";
     const keys = entropy.layers[0].shape[1];
+    /** @param {Reply} reply */
     const of = (reply) => reply.layers.map((layer) => ({ layer: layer.layer, values: meansByHead(layer) }));
     this.say();
     byId("plots").replaceChildren(
@@ -73,6 +93,7 @@ export class Plots {
     );
   }
 
+  /** @param {(Node | string)[]} parts */
   say(...parts) {
     byId("plots-status").replaceChildren(...parts);
   }

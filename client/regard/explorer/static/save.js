@@ -1,15 +1,24 @@
 // What a user takes away: the picture with its title, the numbers as CSV, JSON or NumPy's .npy. main.js calls it.
 
-import { make } from "./dom.js";
+/** @import { Layer, PictureView, Seen, TextView } from "../types.d.ts" */
+
+import { contextOf, make } from "./dom.js";
 import { look } from "./numbers.js";
-import { cellOf, lookerOf, prefixOf } from "./places.js";
+import { cellOf, isText, lookerOf, prefixOf } from "./places.js";
 import { paintLabelled, placeOf } from "./text.js";
 
 const PICTURE_PIXELS = 1040;
 const MARGIN = 24;
 const TITLE_PIXELS = 64;
 
-/** Save what is seen: "png", or as numbers: "npy", "csv", "json". `pictures` as view.js gives them. */
+/** @typedef {(PictureView & { canvas: HTMLCanvasElement })[]} Pictures Each with the canvas it is drawn on */
+
+/**
+ * Save what is seen: "png", or as numbers: "npy", "csv", "json". `pictures` as view.js gives them.
+ * @param {string} kind
+ * @param {Seen} seen
+ * @param {Pictures} pictures
+ */
 export async function take(kind, seen, pictures) {
   const name = fileName(seen);
   if (kind === "npy") save(`${name.replace(/-query.*/, "")}.npy`, npy(seen.main.layer));
@@ -19,24 +28,34 @@ export async function take(kind, seen, pictures) {
   else save(`${name}.png`, await png(pictures));
 }
 
-/** Hand a file to the browser. */
+/**
+ * Hand a file to the browser.
+ * @param {string} name
+ * @param {Blob} blob
+ */
 function save(name, blob) {
   const url = URL.createObjectURL(blob);
   make("a", { href: url, download: name }).click();
   setTimeout(() => URL.revokeObjectURL(url), 60000);
 }
 
-/** A file's name without its ending: model, layer, head, who looks. */
+/**
+ * A file's name without its ending: model, layer, head, who looks.
+ * @param {Seen} seen
+ */
 export function fileName({ model, main, query, state }) {
   const head = typeof main.head === "number" ? `head${main.head}` : main.head;
   return `${model.name}-${state.measure}-layer${main.layer.layer}-${head}-query-${query}`.replace(/[^\w.-]+/g, "_");
 }
 
-/** Numpy's file format, version 1.0, of all heads, queries and keys of a layer, as they came: float16 [H, Q, K]. */
+/**
+ * Numpy's file format, version 1.0, of all heads, queries and keys of a layer, as they came: float16 [H, Q, K].
+ * @param {Layer} layer
+ */
 export function npy(layer) {
   const kind = layer.half ? "<f2" : "<f4";
   const head = `{'descr': '${kind}', 'fortran_order': False, 'shape': (${layer.shape.join(", ")}), }`;
-  const padded = head.padEnd(Math.ceil((head.length + 11) / 64) * 64 - 11) + "\n";
+  const padded = `${head.padEnd(Math.ceil((head.length + 11) / 64) * 64 - 11)}\n`;
   const start = new Uint8Array([
     0x93,
     ...new TextEncoder().encode("NUMPY"),
@@ -48,8 +67,11 @@ export function npy(layer) {
   return new Blob([start, padded, layer.data], { type: "application/octet-stream" });
 }
 
-/** The row that is seen, and each head's, with what the positions are. */
-export function numbersOf({ model, main, query, state }) {
+/**
+ * The row that is seen, and each head's, with what the positions are.
+ * @param {Seen} seen
+ */
+export function numbersOf({ main, query, state }) {
   const { reply, layer, head } = main;
   const each =
     layer.shape[0] > 1
@@ -75,11 +97,16 @@ export function numbersOf({ model, main, query, state }) {
   };
 }
 
-/** The row that is seen as a table: one line a position. */
+/**
+ * The row that is seen as a table: one line a position.
+ * @param {Seen} seen
+ */
 export function csv({ main, query }) {
   const { reply, layer, head } = main;
   const row = look(layer, head, query);
+  /** @param {string} text */
   const quoted = (text) => `"${text.replaceAll('"', '""')}"`;
+  /** @param {number} key */
   const where = (key) => {
     if (reply.tokens) return quoted(reply.tokens[key].text);
     if (key < prefixOf(reply)) return ",";
@@ -90,13 +117,16 @@ export function csv({ main, query }) {
   return `${[first, ...Array.from(row, (weight, key) => `${key},${where(key)},${weight}`)].join("\n")}\n`;
 }
 
-/** The picture, or two, as a PNG with a title; `panels` are the views that are seen. */
+/**
+ * The picture, or two, as a PNG with a title; `panels` are the views that are seen.
+ * @param {Pictures} panels
+ */
 export async function png(panels) {
-  const pictures = panels.map((view) => (view.reply.tokens ? labelled(view) : view.canvas));
+  const pictures = panels.map((view) => (isText(view) ? labelled(view) : view.canvas));
   const width = pictures.reduce((sum, picture) => sum + picture.width + MARGIN, MARGIN);
   const height = Math.max(...pictures.map((picture) => picture.height)) + TITLE_PIXELS + MARGIN;
   const canvas = new OffscreenCanvas(Math.max(width, 480), height);
-  const context = canvas.getContext("2d");
+  const context = contextOf(canvas);
   context.fillStyle = "#101014";
   context.fillRect(0, 0, canvas.width, canvas.height);
   context.fillStyle = "#e6e6e6";
@@ -112,6 +142,7 @@ export async function png(panels) {
   return canvas.convertToBlob({ type: "image/png" });
 }
 
+/** @param {TextView} view */
 function labelled(view) {
   const canvas = make("canvas");
   paintLabelled(canvas, { ...view, key: null, ink: "#e6e6e6" }, placeOf(view, PICTURE_PIXELS), 2);

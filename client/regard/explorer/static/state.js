@@ -1,9 +1,16 @@
 // What the page shows, as one object, and as the fragment of a link. Pure; main.js keeps the object.
 
-export const REDUCTIONS = ["mean", "max", "min"];
-const MEASURES = ["weights", "rollout", "contribution_rollout"];
+/** @import { Head, Measure, Part, Reduction, State } from "../types.d.ts" */
 
-/** The start: nothing chosen. */
+/** @type {Reduction[]} */
+export const REDUCTIONS = ["mean", "max", "min"];
+/** @type {Measure[]} */
+export const MEASURES = ["weights", "rollout", "contribution_rollout"];
+
+/**
+ * The start: nothing chosen.
+ * @type {Readonly<State>}
+ */
 export const START = Object.freeze({
   model: "",
   version: "",
@@ -19,9 +26,13 @@ export const START = Object.freeze({
   charts: false,
 });
 
-/** The fragment of a link to a state, without "#". */
+/**
+ * The fragment of a link to a state, without "#".
+ * @param {State} state
+ */
 export function toFragment(state) {
   const fields = new URLSearchParams();
+  /** @type {(name: string, value: string | number | boolean | null) => unknown} */
   const add = (name, value) => value !== null && value !== "" && value !== false && fields.set(name, String(value));
   add("model", state.model);
   add("version", state.version);
@@ -37,19 +48,23 @@ export function toFragment(state) {
   return fields.toString();
 }
 
-/** The state that a link names; what it does not name, or names wrongly, is as at the start. */
+/**
+ * The state that a link names; what it does not name, or names wrongly, is as at the start.
+ * @param {string} fragment
+ * @returns {State}
+ */
 export function fromFragment(fragment) {
   const fields = new URLSearchParams(fragment.replace(/^#/, ""));
-  const query = fields.get("query");
+  const [query, photo] = [fields.get("query"), fields.get("photo") ?? ""];
   return {
     ...START,
     model: fields.get("model") ?? "",
     version: fields.get("version") ?? "",
     input: fields.has("text") ? "text" : "photo",
-    photo: /^[0-9a-f]{64}$/.test(fields.get("photo") ?? "") ? fields.get("photo") : null,
+    photo: /^[0-9a-f]{64}$/.test(photo) ? photo : null,
     text: fields.get("text") ?? "",
     truncate: fields.get("truncate") === "true",
-    measure: MEASURES.includes(fields.get("measure")) ? fields.get("measure") : "weights",
+    measure: named(MEASURES, fields.get("measure")) ?? "weights",
     layer: wholeOf(fields.get("layer")),
     head: headOf(fields.get("head")),
     query: query === "all" ? "all" : wholeOf(query),
@@ -58,13 +73,34 @@ export function fromFragment(fragment) {
   };
 }
 
-/** The number that a text is, if it is a whole one from 0, else null. */
+/**
+ * The one of some names that a text is, else null.
+ * @template {string} Name
+ * @param {Name[]} names
+ * @param {string | null | undefined} text
+ * @returns {Name | null}
+ */
+export const named = (names, text) => names.find((name) => name === text) ?? null;
+
+/**
+ * The number that a text is, if it is a whole one from 0, else null.
+ * @param {string | null | undefined} text
+ */
 const wholeOf = (text) => (/^\d{1,6}$/.test(text ?? "") ? Number(text) : null);
 
-/** A reduction or the number of a head; "mean" for anything else. */
-export const headOf = (text) => (REDUCTIONS.includes(text) ? text : (wholeOf(text) ?? "mean"));
+/**
+ * A reduction or the number of a head; "mean" for anything else.
+ * @param {string | null | undefined} text
+ * @returns {Head}
+ */
+export const headOf = (text) => named(REDUCTIONS, text) ?? wholeOf(text) ?? "mean";
 
+/**
+ * @param {string | null} text
+ * @returns {Part | null}
+ */
 function otherOf(text) {
-  const [layer, head] = (text ?? "").split(".");
-  return wholeOf(layer) === null ? null : { layer: wholeOf(layer), head: headOf(head) };
+  const [number, head] = (text ?? "").split(".");
+  const layer = wholeOf(number);
+  return layer === null ? null : { layer, head: headOf(head) };
 }

@@ -1,10 +1,11 @@
 // What the page says while it waits and when something went wrong, so that it is never blank; main.js calls it.
 
-import { Problem } from "./api.js";
+import { isAbort, Problem, problemOf } from "./api.js";
 import { byId, make } from "./dom.js";
 
 const SLOW_SECONDS = 5;
 
+/** @type {Record<string, string>} */
 const ADVICE = {
   EXPLORER_GONE:
     "Is “regard explore” still running? Start it again on the same port. Links to texts go on working; photos " +
@@ -19,7 +20,10 @@ const ADVICE = {
   CANCELLED: "The server was told that nobody waits any more.",
 };
 
-/** What to do about a problem, in words. */
+/**
+ * What to do about a problem, in words.
+ * @param {Problem} problem
+ */
 export function adviceOn({ code, server, retrySeconds }) {
   if (code === "UNAVAILABLE") {
     return (
@@ -33,6 +37,7 @@ export function adviceOn({ code, server, retrySeconds }) {
   return ADVICE[code] ?? "Try again; the server’s log may say more.";
 }
 
+/** @type {Record<string, string>} */
 const TITLES = {
   UNAVAILABLE: "No server answers",
   EXPLORER_GONE: "The explorer does not answer",
@@ -48,17 +53,27 @@ const TITLES = {
 /** Shows one state at a time in the page's status and alert regions, and ends what is waited for. */
 export class Status {
   constructor() {
-    this.timer = null;
+    /** @type {number | undefined} */
+    this.timer = undefined;
     this.abort = new AbortController();
   }
 
-  /** Name the server, and whether it answers. */
+  /**
+   * Name the server, and whether it answers.
+   * @param {string} address
+   * @param {boolean} isUp
+   */
   serverIs(address, isUp) {
     if (address) byId("server").textContent = address;
     byId("server").dataset.state = isUp ? "up" : "down";
   }
 
-  /** Begin to wait: what for, how long already, and a way out. Ends the wait before; returns a signal of its end. */
+  /**
+   * Begin to wait: what for, how long already, and a way out. Ends the wait before; returns a signal of its end.
+   * @param {string} what
+   * @param {() => unknown} again
+   * @returns {AbortSignal}
+   */
   begin(what, again) {
     this.end();
     this.abort = new AbortController();
@@ -86,24 +101,33 @@ export class Status {
   /**
    * Something went wrong: what, what to do, and a button to try again; where a time is given, it is counted down. An
    * ended wait is no problem: whoever ended it shows something else.
+   * @param {unknown} error
+   * @param {() => unknown} again
+   * @param {number | null} retrySeconds
    */
-  fail(error, again, retrySeconds = error.retrySeconds ?? null) {
-    if (error.name === "AbortError") return;
+  fail(error, again, retrySeconds = problemOf(error).retrySeconds) {
+    if (isAbort(error)) return;
+    const { code, message, server } = problemOf(error);
     this.end();
     if (!(error instanceof Problem)) console.error(error);
-    if (error.server) this.serverIs(error.server, error.code !== "UNAVAILABLE");
-    const words = error.code === "PHOTO_GONE" ? "Choose the photo" : "Try again";
+    if (server) this.serverIs(server, code !== "UNAVAILABLE");
+    const words = code === "PHOTO_GONE" ? "Choose the photo" : "Try again";
     const button = make("button", { type: "button", class: "primary", text: words, click: again });
     byId("problem").append(
-      make("strong", { text: TITLES[error.code] ?? "Something went wrong" }),
-      make("p", { class: "said", text: `${error.code ?? "INTERNAL"}: ${error.message}` }),
-      make("p", { text: adviceOn(error) }),
+      make("strong", { text: TITLES[code] ?? "Something went wrong" }),
+      make("p", { class: "said", text: `${code}: ${message}` }),
+      make("p", { text: adviceOn(problemOf(error)) }),
       button,
     );
     byId("problem").hidden = false;
     if (retrySeconds !== null) this.countDown(button, retrySeconds, again);
   }
 
+  /**
+   * @param {HTMLButtonElement} button
+   * @param {number} seconds
+   * @param {() => unknown} again
+   */
   countDown(button, seconds, again) {
     const end = performance.now() + Math.max(1, seconds) * 1000;
     const tick = () => {
@@ -115,7 +139,10 @@ export class Status {
     this.timer = setInterval(tick, 200);
   }
 
-  /** A sentence that needs no action. */
+  /**
+   * A sentence that needs no action.
+   * @param {string} words
+   */
   note(words) {
     this.end();
     byId("status").append(make("span", { text: words }));

@@ -1,7 +1,9 @@
 // A text's tokens, coloured by what the chosen one looks at, and the matrix of who looks at whom; view.js places them.
 
+/** @import { Head, Layer, PictureEvents, Query, TextReply, TextView, Token } from "../types.d.ts" */
+
 import { css, inkOn, paint, rootShare, viridis, viridisTable } from "./colour.js";
-import { make } from "./dom.js";
+import { contextOf, make } from "./dom.js";
 import { exact, largestOf, matrixOf, percent } from "./numbers.js";
 
 const LARGEST_CELL = 26;
@@ -10,9 +12,13 @@ const MOST_LABEL_PIXELS = 110;
 const FONT = "12px ui-monospace, Menlo, Consolas, monospace";
 const table = viridisTable();
 
+/** @typedef {{ band: number, cell: number, width: number, height: number }} Place Where a matrix lies, in CSS pixels */
+
 /**
  * The tokens in a line. One of them is in the tab order, arrow keys go to the next; `events` as for a photo, with
  * point(position or null), pin(position), release().
+ * @param {PictureEvents} events
+ * @param {string} label
  */
 export function tokenLine(events, label) {
   const line = make("div", {
@@ -20,22 +26,34 @@ export function tokenLine(events, label) {
     role: "group",
     "aria-label": `${label}: each token, and how much it is looked at`,
   });
+  /** @type {TextView | null} */
   let shown = null;
+  /** @type {HTMLButtonElement[]} */
   let chips = [];
   line.addEventListener("keydown", (event) => {
-    const here = chips.indexOf(event.target);
-    const next = {
+    const here = chips.indexOf(/** @type {HTMLButtonElement} */ (event.target));
+    /** @type {Record<string, number>} */
+    const places = {
       ArrowLeft: here - 1,
       ArrowUp: here - 1,
       ArrowRight: here + 1,
       ArrowDown: here + 1,
       Home: 0,
       End: chips.length - 1,
-    }[event.key];
+    };
+    const next = places[event.key];
     if (next === undefined || !chips[next]) return;
     event.preventDefault();
     chips[next].focus();
   });
+  /** @param {number} position */
+  const putInTabOrder = (position) => {
+    for (const [at, chip] of chips.entries()) chip.tabIndex = at === position ? 0 : -1;
+  };
+  /**
+   * @param {Token} token
+   * @param {number} position
+   */
   const chipOf = (token, position) =>
     make(
       "button",
@@ -45,48 +63,59 @@ export function tokenLine(events, label) {
         pointerenter: (event) => event.pointerType === "mouse" && events.point(position),
         pointerleave: (event) => event.pointerType === "mouse" && events.point(null),
         focus: () => {
-          chips.forEach((chip, at) => (chip.tabIndex = at === position ? 0 : -1));
+          putInTabOrder(position);
           events.point(position);
         },
         blur: () => events.point(null),
-        click: () => (shown.query === position && shown.pinned ? events.release() : events.pin(position)),
+        click: () => (shown?.query === position && shown.pinned ? events.release() : events.pin(position)),
       },
       make("span", { text: token.text }),
       make("small"),
     );
   return {
     node: line,
+    /** @param {TextView} view */
     draw(view) {
       if (shown?.reply.tokens !== view.reply.tokens) {
         chips = view.reply.tokens.map(chipOf);
-        chips.forEach((chip, at) => (chip.tabIndex = at === 0 ? 0 : -1));
+        putInTabOrder(0);
         line.replaceChildren(...chips);
       }
       shown = view;
       const largest = largestOf(view.row);
-      chips.forEach((chip, at) => colour(chip, view, at, largest));
+      for (const [at, chip] of chips.entries()) colour(chip, view, at, largest);
     },
   };
 }
 
+/**
+ * @param {HTMLButtonElement} chip
+ * @param {TextView} view
+ * @param {number} at
+ * @param {number} largest
+ */
 function colour(chip, { row, query, pinned, reply }, at, largest) {
   const ground = viridis(rootShare(row[at], largest));
   chip.style.backgroundColor = css(ground);
   chip.style.color = inkOn(ground);
-  chip.lastChild.textContent = percent(row[at]);
+  chip.lastElementChild?.replaceChildren(percent(row[at]));
   chip.title = `looked at with a weight of ${exact(row[at])}`;
   chip.setAttribute("aria-label", `${reply.tokens[at].text}, ${percent(row[at])}`);
   chip.setAttribute("aria-pressed", String(pinned && query === at));
   chip.classList.toggle("looks", query === at);
 }
 
-/** The matrix as colours, one pixel a weight, the square root of each weight's share of the largest. */
+/**
+ * The matrix as colours, one pixel a weight, the square root of each weight's share of the largest.
+ * @param {Layer} layer
+ * @param {Head} head
+ */
 function imageOf(layer, head) {
   const [, queries, keys] = layer.shape;
   const matrix = matrixOf(layer, head);
   const largest = largestOf(matrix);
   const canvas = new OffscreenCanvas(keys, queries);
-  canvas.getContext("2d").putImageData(
+  contextOf(canvas).putImageData(
     paint(matrix, keys, queries, table, (weight) => rootShare(weight, largest)),
     0,
     0,
@@ -94,73 +123,111 @@ function imageOf(layer, head) {
   return canvas;
 }
 
-/** Draw the matrix alone, and a line around the row that looks. */
+/**
+ * Draw the matrix alone, and a line around the row that looks.
+ * @param {HTMLCanvasElement} canvas
+ * @param {{ layer: Layer, head: Head, query: Query }} view
+ */
 export function paintMatrix(canvas, { layer, head, query }) {
   const [, queries] = layer.shape;
-  const context = canvas.getContext("2d");
+  const context = contextOf(canvas);
   context.imageSmoothingEnabled = false;
   context.drawImage(imageOf(layer, head), 0, 0, canvas.width, canvas.height);
   if (typeof query === "number")
     frame(context, 0, (query * canvas.height) / queries, canvas.width, canvas.height / queries);
 }
 
-/** The matrix with the tokens along its sides. `events`: cell(query, key) or cell(null, null), pin(query). */
+/**
+ * The matrix with the tokens along its sides. `events`: cell(query, key) or cell(null, null), pin(query).
+ * @param {PictureEvents} events
+ */
 export function matrixView(events) {
   const canvas = make("canvas", { class: "matrix", role: "img" });
+  /** @type {TextView | null} */
   let view = null;
+  /** @type {Place | null} */
   let place = null;
+  /**
+   * @param {MouseEvent} event
+   * @returns {[query: number, key: number] | [null, null]}
+   */
   const at = (event) => {
+    if (!view || !place) return [null, null];
     const box = canvas.getBoundingClientRect();
     const [, queries, keys] = view.layer.shape;
     const key = Math.floor((event.clientX - box.left - place.band) / place.cell);
     const query = Math.floor((event.clientY - box.top - place.band) / place.cell);
     return key >= 0 && query >= 0 && key < keys && query < queries ? [query, key] : [null, null];
   };
-  canvas.addEventListener("pointermove", (event) => event.pointerType === "mouse" && events.cell(...at(event)));
+  canvas.addEventListener("pointermove", (event) => {
+    const [query, key] = at(event);
+    if (event.pointerType === "mouse") events.cell(query, key);
+  });
   canvas.addEventListener("pointerleave", () => events.cell(null, null));
-  canvas.addEventListener("click", (event) => at(event)[0] !== null && events.pin(at(event)[0]));
+  canvas.addEventListener("click", (event) => {
+    const [query] = at(event);
+    if (query !== null) events.pin(query);
+  });
   return {
     node: canvas,
+    /** @param {TextView} next */
     draw(next) {
       view = next;
-      place = placeOf(view, canvas.parentElement.clientWidth);
+      place = placeOf(next, canvas.parentElement?.clientWidth ?? 0);
       canvas.setAttribute(
         "aria-label",
-        `Who looks at whom: ${view.title}; rows look at columns. The same numbers stand on the tokens.`,
+        `Who looks at whom: ${next.title}; rows look at columns. The same numbers stand on the tokens.`,
       );
-      paintLabelled(canvas, view, place);
+      paintLabelled(canvas, next, place);
     },
   };
 }
 
-/** Where labels and cells lie in a given width: cells as large as fit, labels only where they can be read. */
+/**
+ * Where labels and cells lie in a given width: cells as large as fit, labels only where they can be read.
+ * @param {{ layer: Layer, reply: TextReply }} view
+ * @param {number} available
+ */
 export function placeOf({ layer, reply }, available) {
   const [, queries, keys] = layer.shape;
-  const context = new OffscreenCanvas(1, 1).getContext("2d");
+  const context = contextOf(new OffscreenCanvas(1, 1));
   context.font = FONT;
   const longest = Math.max(...reply.tokens.map((token) => context.measureText(token.text).width));
   const labels = Math.min(MOST_LABEL_PIXELS, Math.ceil(longest) + 12);
+  /** @param {number} band */
   const fits = (band) => Math.min(LARGEST_CELL, (available - band) / keys);
   const band = fits(labels) >= SMALLEST_LABELLED ? labels : 0;
   const cell = fits(band);
   return { band, cell, width: band + keys * cell, height: band + queries * cell };
 }
 
-/** Draw matrix and labels at a place, as fine as the screen is; save.js draws the same for a download. */
+/**
+ * Draw matrix and labels at a place, as fine as the screen is; save.js draws the same for a download.
+ * @param {HTMLCanvasElement} canvas
+ * @param {TextView} view
+ * @param {Place} place
+ * @param {number} fineness
+ */
 export function paintLabelled(canvas, view, { band, cell, width, height }, fineness = window.devicePixelRatio || 1) {
   const [, queries, keys] = view.layer.shape;
   Object.assign(canvas, { width: Math.round(width * fineness), height: Math.round(height * fineness) });
   canvas.style.width = `${width}px`;
   canvas.style.height = `${height}px`;
-  const context = canvas.getContext("2d");
+  const context = contextOf(canvas);
   context.scale(fineness, fineness);
   context.imageSmoothingEnabled = false;
   context.drawImage(imageOf(view.layer, view.head), band, band, keys * cell, queries * cell);
   if (band) paintLabels(context, view, band, cell);
   if (typeof view.query === "number") frame(context, band, band + view.query * cell, keys * cell, cell);
-  if (view.key !== null && view.query !== null) frame(context, band + view.key * cell, band, cell, queries * cell);
+  if (view.key !== null) frame(context, band + view.key * cell, band, cell, queries * cell);
 }
 
+/**
+ * @param {OffscreenCanvasRenderingContext2D} context
+ * @param {TextView} view
+ * @param {number} band
+ * @param {number} cell
+ */
 function paintLabels(context, { reply, query, key, ink }, band, cell) {
   context.font = FONT;
   context.textBaseline = "middle";
@@ -182,6 +249,11 @@ function paintLabels(context, { reply, query, key, ink }, band, cell) {
   context.globalAlpha = 1;
 }
 
+/**
+ * @param {OffscreenCanvasRenderingContext2D} context
+ * @param {string} word
+ * @param {number} pixels
+ */
 function fitted(context, word, pixels) {
   if (context.measureText(word).width <= pixels) return word;
   let kept = word;
@@ -189,6 +261,13 @@ function fitted(context, word, pixels) {
   return `${kept}…`;
 }
 
+/**
+ * @param {OffscreenCanvasRenderingContext2D} context
+ * @param {number} x
+ * @param {number} y
+ * @param {number} width
+ * @param {number} height
+ */
 function frame(context, x, y, width, height) {
   context.strokeStyle = "#fff";
   context.lineWidth = 1.5;

@@ -1,26 +1,41 @@
 // Everything that shows an answer: title, who looks, one or two panels, every head; main.js hands it what is seen.
 
+/** @import { Head, Measure, Model, Picture, PictureView, Query, Seen, ViewEvents } from "../types.d.ts" */
+
+import { layerOf } from "./asking.js";
 import { byId, choice, make } from "./dom.js";
 import { headGrid } from "./heads.js";
 import { exact, look, overlap, percent, topOf } from "./numbers.js";
 import { Panel } from "./panel.js";
 import { isPinned, lookerOf, nameOf, prefixOf } from "./places.js";
-import { REDUCTIONS } from "./state.js";
+import { headOf, REDUCTIONS } from "./state.js";
 
-/** A head or a reduction in words. */
+/**
+ * A head or a reduction in words.
+ * @param {Head} head
+ * @param {Model} model
+ * @param {number} number
+ */
 export function headName(head, model, number) {
-  const layer = model.layers.find((each) => each.layer === number) ?? model.layers.at(-1);
-  return typeof head === "number" ? `head ${head}` : `${head} of ${layer.num_heads} heads`;
+  return typeof head === "number" ? `head ${head}` : `${head} of ${layerOf(model, number).num_heads} heads`;
 }
 
-/** The title of a picture. */
+/**
+ * The title of a picture.
+ * @param {Model} model
+ * @param {Picture} picture
+ * @param {Measure} measure
+ */
 export function titleOf(model, { layer: { layer }, head }, measure) {
   if (measure === "contribution_rollout") return `${model.name} · contributions to layer ${layer} · all heads`;
   const what = measure === "rollout" ? `rollout to layer ${layer}` : `layer ${layer}`;
   return [model.name, what, headName(head, model, layer)].join(" · ");
 }
 
-/** Who looks at what, for a screen reader. */
+/**
+ * Who looks at what, for a screen reader.
+ * @param {Seen} seen
+ */
 export function spokenOf({ main, query }) {
   const row = look(main.layer, main.head, query);
   const [most] = topOf(row, 1);
@@ -29,6 +44,7 @@ export function spokenOf({ main, query }) {
 
 /** Shows one answer, or two side by side. `events`: those of a panel; head(n), query(q), release(), other(fields). */
 export class View {
+  /** @param {ViewEvents} events */
   constructor(events) {
     this.events = events;
     this.panels = [new Panel(events, "First picture"), new Panel(events, "Second picture")];
@@ -37,7 +53,10 @@ export class View {
     byId("heads").append(this.grid.node);
   }
 
-  /** Draw { model, state, main: { reply, layer, head }, other or null, query, key, ground, smooth }. */
+  /**
+   * Draw what is seen.
+   * @param {Seen} shown
+   */
   draw(shown) {
     byId("shown").hidden = false;
     byId("empty").hidden = true;
@@ -45,7 +64,8 @@ export class View {
     byId("title").textContent = titleOf(model, main, state.measure);
     byId("looks").textContent =
       `What ${lookerOf(main.reply, query)} ${query === "all" && main.reply.tokens ? "look" : "looks"} at`;
-    const [first, second] = [main, other].map((part) => part && this.viewOf(part, shown));
+    const first = this.viewOf(main, shown);
+    const second = other && this.viewOf(other, shown);
     this.panels[0].draw(first);
     this.panels[0].caption.replaceChildren(
       ...(other ? [make("strong", { text: titleOf(model, main, state.measure) })] : []),
@@ -60,13 +80,21 @@ export class View {
     if (state.measure === "weights") this.grid.draw(first);
   }
 
-  /** The views that are seen, with the canvases they are drawn on, for a download. */
+  /**
+   * The views that are seen, with the canvases they are drawn on, for a download.
+   * @param {Seen} shown
+   */
   pictures(shown) {
     return [shown.main, shown.other]
-      .filter(Boolean)
+      .filter((part) => part !== null)
       .map((part, at) => ({ ...this.viewOf(part, shown), canvas: this.panels[at].photo.node }));
   }
 
+  /**
+   * @param {Picture} part
+   * @param {Seen} shown
+   * @returns {PictureView}
+   */
   viewOf(part, { state, model, query, key, ground, smooth }) {
     return {
       ...part,
@@ -81,24 +109,26 @@ export class View {
     };
   }
 
-  drawSecond(first, second, { state, model, other }) {
-    const signature = JSON.stringify([model.name, model.version, other.layer.layer, other.head, state.measure]);
+  /**
+   * @param {PictureView} first
+   * @param {PictureView} second
+   * @param {Seen} shown
+   */
+  drawSecond(first, second, { state, model }) {
+    const number = second.layer.layer;
+    const signature = JSON.stringify([model.name, model.version, number, second.head, state.measure]);
     const { caption } = this.panels[1];
     if (caption.dataset.signature !== signature) {
       caption.dataset.signature = signature;
       const layers = model.layers.map(({ layer }) => ({ value: String(layer), text: `layer ${layer}` }));
-      const count = model.layers.find((each) => each.layer === other.layer.layer).num_heads;
+      const count = layerOf(model, number).num_heads;
       const heads = [...REDUCTIONS, ...Array(count).keys()].map((head) => ({
         value: String(head),
         text: typeof head === "number" ? `head ${head}` : `${head} of heads`,
       }));
       caption.replaceChildren(
-        choice("Layer of the second picture", layers, other.layer.layer, (value) =>
-          this.events.other({ layer: Number(value) }),
-        ),
-        choice("Head of the second picture", heads, other.head, (value) =>
-          this.events.other({ head: REDUCTIONS.includes(value) ? value : Number(value) }),
-        ),
+        choice("Layer of the second picture", layers, number, (value) => this.events.other({ layer: Number(value) })),
+        choice("Head of the second picture", heads, second.head, (value) => this.events.other({ head: headOf(value) })),
       );
     }
     this.panels[1].draw(second);
@@ -107,13 +137,16 @@ export class View {
       `The two rows share ${shared} of their weight (1: they are the same; 0: they look at different places).`;
   }
 
+  /** @param {Seen} shown */
   drawQueries({ main, state, query }) {
     const { reply } = main;
+    /** @type {Query[]} */
     const fixed = [...Array(prefixOf(reply)).keys(), "all"];
     const signature = JSON.stringify([fixed, Boolean(reply.tokens)]);
     const host = byId("queries");
     if (host.dataset.signature !== signature) {
       host.dataset.signature = signature;
+      /** @param {Query} position */
       const words = (position) =>
         position === "all" ? (reply.tokens ? "all tokens" : "whole picture") : nameOf(reply, position);
       host.replaceChildren(
@@ -128,7 +161,8 @@ export class View {
         ),
       );
     }
-    for (const button of host.children) button.setAttribute("aria-pressed", String(button.value === String(query)));
+    for (const button of host.querySelectorAll("button"))
+      button.setAttribute("aria-pressed", String(button.value === String(query)));
     const pinned = isPinned(reply, state.query);
     byId("release").classList.toggle("pinned", pinned);
     byId("hint").textContent = pinned

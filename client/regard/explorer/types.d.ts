@@ -1,0 +1,223 @@
+// What the page's modules hand to each other. The type check alone reads this (make page-check); nothing serves it.
+
+/** How the heads of a layer are made one. */
+export type Reduction = "mean" | "max" | "min";
+/** One head by its place in the layer, or all of them as one. */
+export type Head = number | Reduction;
+/** The position that attends, or all of them on average. */
+export type Query = number | "all";
+export type Measure = "weights" | "rollout" | "contribution_rollout";
+
+export interface ModelLayer {
+  layer: number;
+  kind: string;
+  num_heads: number;
+  has_contributions: boolean;
+}
+
+/** A model as responses.py describes it. */
+export interface Model {
+  name: string;
+  version: string;
+  family: string;
+  modality: "text" | "image" | null;
+  can_show: boolean;
+  layers: ModelLayer[];
+  patches: { rows: number; cols: number } | null;
+  max_tokens: number;
+  device: string;
+  precision: string;
+}
+
+export interface Served {
+  server: string;
+  limits: { photo_bytes: number };
+  models: Model[];
+}
+
+/** What the page shows, before anything is asked; state.js says what each field means. */
+export interface State {
+  model: string;
+  version: string;
+  input: "photo" | "text";
+  photo: string | null;
+  text: string;
+  truncate: boolean;
+  measure: Measure;
+  layer: number | null;
+  head: Head;
+  query: Query | null;
+  other: Part | null;
+  charts: boolean;
+}
+
+/** One picture's layer, by its number, and head. */
+export interface Part {
+  layer: number;
+  head: Head;
+}
+
+/** What requests.py reads. */
+export interface Question {
+  model: string;
+  version: string;
+  photo?: string | null;
+  text?: string;
+  truncate?: boolean;
+  measure: Measure | "entropy" | "distance";
+  layers?: number[];
+  heads?: number[];
+  reduce?: Reduction;
+}
+
+/** A layer as it travels: its numbers lie at an offset. */
+export interface PackedLayer {
+  layer: number;
+  kind: string;
+  measure: string;
+  axes: string[];
+  heads: number[];
+  covered_layers: number[];
+  shape: number[];
+  dtype: "float16" | "float32";
+  offset: number;
+}
+
+/** A layer as the page reads it: [H, Q, K]. `means` and `matrices` are made at the first look. */
+export interface Layer extends Omit<PackedLayer, "shape"> {
+  shape: [heads: number, queries: number, keys: number];
+  data: Uint16Array<ArrayBuffer> | Float32Array<ArrayBuffer>;
+  half: boolean;
+  means?: Map<Head, Float32Array>;
+  matrices?: Map<Head, Float32Array>;
+}
+
+export interface Token {
+  text: string;
+  special: boolean;
+}
+
+/** How positions lie on a photo, in its pixels once it is upright. */
+export interface Grid {
+  prefix_tokens: number;
+  rows: number;
+  cols: number;
+  image_width: number;
+  image_height: number;
+  box: { left: number; top: number; right: number; bottom: number };
+}
+
+export interface Label {
+  name: string;
+  probability: number;
+}
+
+export interface Timings {
+  decode_ns: number;
+  queue_ns: number;
+  compute_ns: number;
+  encode_ns: number;
+}
+
+interface AnyReply {
+  model: string;
+  version: string;
+  labels: Label[];
+  truncated: boolean;
+  timings: Timings | null;
+  layers: Layer[];
+}
+export type TextReply = AnyReply & { tokens: Token[]; patches: null };
+export type PhotoReply = AnyReply & { tokens: null; patches: Grid };
+export type Reply = TextReply | PhotoReply;
+
+/** An answer, and which of its heads is shown. */
+export interface Picture<R extends Reply = Reply> {
+  reply: R;
+  layer: Layer;
+  head: Head;
+}
+
+export interface Shown {
+  model: Model;
+  main: Picture;
+  other: Picture | null;
+  ground: OffscreenCanvas | null;
+}
+
+/** What is shown, and who attends. */
+export interface Seen extends Shown {
+  state: State;
+  query: Query;
+  key: number | null;
+  smooth: boolean;
+}
+
+/** One picture, ready to be drawn: `row` is what the query attends to, [K]. */
+export interface PictureView<R extends Reply = Reply> extends Picture<R> {
+  query: Query;
+  key: number | null;
+  ground: OffscreenCanvas | null;
+  smooth: boolean;
+  row: Float32Array;
+  pinned: boolean;
+  title: string;
+  ink: string;
+}
+
+export type TextView = PictureView<TextReply>;
+export type PhotoView = PictureView<PhotoReply> & { ground: OffscreenCanvas };
+
+/** What a picture tells the page. `point` and `cell` with null: the pointer left. `key`: true where it was used. */
+export interface PictureEvents {
+  point(position: number | null): void;
+  cell(query: number | null, key: number | null): void;
+  pin(position: number): void;
+  key(name: string): boolean;
+  release(): void;
+}
+
+export interface ViewEvents extends PictureEvents {
+  query(query: Query): void;
+  head(head: number): void;
+  other(fields: Partial<Part>): void;
+}
+
+/** A colour from 0 to 255 each. */
+export type Colour = [red: number, green: number, blue: number];
+
+export interface Rect {
+  x: number;
+  y: number;
+  width: number;
+  height: number;
+}
+
+/** What a choice offers. */
+export interface Option {
+  value: string;
+  text: string;
+  title?: string;
+  class?: string;
+}
+
+/** Of an element that dom.js makes: listeners by their event's name, and attributes. */
+export type Properties = {
+  [Name in keyof GlobalEventHandlersEventMap]?: (event: GlobalEventHandlersEventMap[Name]) => unknown;
+} & { [name: string]: unknown };
+export type Child = Node | string | null;
+
+/** The elements of index.html that have an id, where they are more than an HTMLElement. */
+export interface SpecialElements {
+  charts: HTMLDetailsElement;
+  download: HTMLDetailsElement;
+  file: HTMLInputElement;
+  "input-photo": HTMLInputElement;
+  "input-text": HTMLInputElement;
+  link: HTMLInputElement;
+  model: HTMLSelectElement;
+  smooth: HTMLInputElement;
+  text: HTMLTextAreaElement;
+  thumb: HTMLCanvasElement;
+  truncate: HTMLInputElement;
+}
