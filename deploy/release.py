@@ -51,13 +51,15 @@ def release(root: Path, version: str, today: date, make: Callable[[str], object]
     _check(root, version, tag)
     make("check")
     make("proto-breaking")
-    project, changelog = root / "pyproject.toml", root / "CHANGELOG.md"
-    before = {file: file.read_text() for file in (project, changelog)}
+    project, changelog, manifests = root / "pyproject.toml", root / "CHANGELOG.md", (root / "deploy").rglob("*.yaml")
+    before = {file: file.read_text() for file in (project, changelog, *manifests)}
     try:
         project.write_text(with_version(before[project], version))
         changelog.write_text(with_section(before[changelog], version, today))
+        for file in before.keys() - {project, changelog}:
+            file.write_text(with_tags(before[file], version))
         make("dist")
-        _run(root, "git", "commit", "--quiet", "--message", f"regard {version}", "--", project.name, changelog.name)
+        _run(root, "git", "commit", "--quiet", "--all", "--message", f"regard {version}")
     except BaseException:
         for file, text in before.items():
             file.write_text(text)
@@ -95,6 +97,11 @@ def with_version(project: str, version: str) -> str:
 def with_section(changelog: str, version: str, today: date) -> str:
     """Return the changelog with what was unreleased under the version, and nothing unreleased."""
     return changelog.replace(f"{UNRELEASED}\n", f"{UNRELEASED}\n\n## {version} - {today.isoformat()}\n", 1)
+
+
+def with_tags(manifest: str, version: str) -> str:
+    """Return a manifest that asks for the version's images."""
+    return re.sub(r"(?m)^(.*\bimage: regard-[a-z-]+):\S+", rf"\g<1>:{version}", manifest)
 
 
 def _unreleased(changelog: str) -> str:

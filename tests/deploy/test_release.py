@@ -14,6 +14,8 @@ GIT = shutil.which("git") or "git"
 TODAY = date(2026, 11, 28)
 PROJECT = '[tool.other]\nversion = "7"\n\n[project]\nname = "regard"\nversion = "0.1.0"\n\n[tool.more]\nversion = "8"\n'
 CHANGELOG = "# Changelog\n\n## Unreleased\n\n### Added\n- A thing.\n\n## 0.0.9 - 2026-01-01\n\n- The first.\n"
+MANIFEST = "containers:\n  - name: regard\n    image: regard-server:0.1.0\n  - image: envoyproxy/envoy:v1.35.0\n"
+FILES = {"pyproject.toml": PROJECT, "CHANGELOG.md": CHANGELOG, "deploy/base/regard.yaml": MANIFEST}
 
 
 class Repository:
@@ -26,8 +28,9 @@ class Repository:
         self.git("config", "user.name", "A Maintainer")
         self.git("config", "user.email", "maintainer@example.org")
         self.git("config", "commit.gpgsign", "false")
-        self.commit("pyproject.toml", PROJECT)
-        self.commit("CHANGELOG.md", CHANGELOG)
+        (root / "deploy" / "base").mkdir(parents=True)
+        for name, text in FILES.items():
+            self.commit(name, text)
 
     def git(self, *arguments: str) -> str:
         done = subprocess.run([GIT, *arguments], cwd=self.root, capture_output=True, text=True, check=True)
@@ -42,8 +45,8 @@ class Repository:
         return release(self.root, version, TODAY, self.made.append)
 
     def is_untouched(self) -> bool:
-        texts = [(self.root / name).read_text() for name in ("pyproject.toml", "CHANGELOG.md")]
-        return texts == [PROJECT, CHANGELOG] and not self.git("status", "--porcelain") and not self.git("tag")
+        texts = {name: (self.root / name).read_text() for name in FILES}
+        return texts == FILES and not self.git("status", "--porcelain") and not self.git("tag")
 
 
 @pytest.fixture
@@ -70,6 +73,13 @@ def test_the_version_is_written_where_the_project_has_it_and_nowhere_else(reposi
         "0.2.0",
         {"other": {"version": "7"}, "more": {"version": "8"}},
     )
+
+
+def test_manifests_ask_for_the_images_of_the_version(repository: Repository) -> None:
+    """Those of others keep their tags."""
+    repository.release("0.2.0")
+    manifest = (repository.root / "deploy" / "base" / "regard.yaml").read_text()
+    assert manifest == MANIFEST.replace("regard-server:0.1.0", "regard-server:0.2.0")
 
 
 def test_what_was_unreleased_stands_under_the_version(repository: Repository) -> None:
