@@ -13,7 +13,7 @@ from artifact.verification import Accuracy, Check
 CONTRACT_FILE = "contract.json"
 PLAIN_GRAPH, TAPPED_GRAPH, WEIGHTS_FILE = "model.onnx", "attention.onnx", "weights.bin"
 CONTRIBUTIONS_GRAPH = "contributions.onnx"  # the plain graph with what each position adds to each other
-LOWERED_GRAPH = "attention.lowered.onnx"  # the tapped graph with its fused attention written out
+LOWERED_GRAPH = "attention.lowered.onnx"  # the tapped graph with eager attention
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 BATCH_AXIS, SEQUENCE_AXIS = "batch", "seq_len"
 BARE_ONNX = "onnx"  # the family of an ONNX file that came without a contract

@@ -27,7 +27,7 @@ class ModelSettings(BaseModel):
             asks for whatever is listed there.
         max_requests: Most requests for it in the server at a time; None for no limit of its own.
         max_input_bytes: Most bytes of their inputs; likewise.
-        attention_form: Which form of the tapped graph runs: with its fused nodes ("fused"), with these written out
+        attention_form: Which form of the tapped graph runs: with its fused nodes ("fused"), with eager attention
             ("lowered"), or "auto": fused, and on a GPU that cannot run it so, lowered.
         unload_after_idle_seconds: Unload it when nobody has asked for so long, and load it again for the next who
             does; None for never.

@@ -1,4 +1,4 @@
-"""The wheel as strangers have it: in virtual environments of their own, outside the checkout."""
+"""The wheel as users have it: in virtual environments of their own, outside the checkout."""
 
 import shutil
 import subprocess

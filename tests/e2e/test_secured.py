@@ -33,7 +33,7 @@ def files(tmp_path: Path) -> Path:
 
 
 def secured(start_process: StartProcess, files: Path, *more: str) -> "AbstractContextManager[ServerProcess]":
-    """Start the server; strangers may reach it."""
+    """Start the server; other machines may reach it."""
     arguments = ["--tls-cert", "cert.pem", "--tls-key", "key.pem", "--clients", "clients.toml", *more]
     arguments = [str(files / one) if not one.startswith("--") else one for one in arguments]
     return start_process("--models", str(GOLDEN_MODELS), "--listen", "0.0.0.0:0", *arguments)

@@ -132,7 +132,7 @@ class Visit:
         self.find("canvas.photo").first.click(position=self.photo_point(row, col))  # type: ignore[arg-type]
 
     def top(self, panel: int = 0) -> list[tuple[str, float]]:
-        """Return the places that are looked at most, with their weights as the page has them."""
+        """Return the places that are attended to most, with their weights as the page has them."""
         entries = self.page.locator(".panel").nth(panel).locator(".top li")
         return [
             (entry.locator(".name").inner_text(), float(entry.locator(".value").get_attribute("title") or "nan"))

@@ -32,14 +32,14 @@ def main() -> None:
 
 
 def photo(browser: Browser, explorer: Explorer, path: Path) -> None:
-    """The eye of a cat, looked at by a patch of it."""
+    """The eye of a cat, attended to by a patch of it."""
     with visiting(browser, explorer, viewport=SIZE, color_scheme="light") as visit:
         visit.page.select_option("#model", "vit-s14-518/1")
         visit.give(PHOTOS / "chelsea.jpg")
         expect(visit.find("canvas.photo")).to_be_visible(timeout=60000)
         visit.choose("head-choices", 4)
         visit.find("canvas.photo").hover(position=visit.photo_point(17, 14, 37, 37))  # type: ignore[arg-type]
-        visit.looks_is("What the patch in row 17, column 14 looks at")
+        visit.looks_is("What the patch in row 17, column 14 attends to")
         take(visit, path)
 
 

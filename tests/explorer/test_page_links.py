@@ -35,11 +35,11 @@ def test_a_link_leads_another_browser_to_the_same_view(browser: Browser, explore
         visit.choose("head-choices", 2)
         visit.button("Compare two heads").click()
         visit.click_patch(4, 2)
-        visit.looks_is("What the patch in row 4, column 2 looks at")
+        visit.looks_is("What the patch in row 4, column 2 attends to")
         link, seen = fragment_of(visit), (visit.top(0), visit.top(1), visit.find("#overlap").inner_text())
     with visiting(browser, explorer, link) as visit:
         visit.title_is("fashion", "layer 1", "head 2")
-        visit.looks_is("What the patch in row 4, column 2 looks at")
+        visit.looks_is("What the patch in row 4, column 2 attends to")
         assert (visit.top(0), visit.top(1), visit.find("#overlap").inner_text()) == seen
         assert fragment_of(visit) == link
 
@@ -72,7 +72,7 @@ def test_a_link_whose_photo_is_gone_asks_for_it_again(browser: Browser, explorer
         expect(visit.button("Choose the photo")).to_be_visible()
         visit.give(SANDAL)
         visit.title_is("fashion", "layer 2", "head 1")
-        visit.looks_is("What the patch in row 1, column 1 looks at")
+        visit.looks_is("What the patch in row 1, column 1 attends to")
         expect(visit.page.locator("#problem")).to_be_hidden()
 
 
@@ -132,7 +132,7 @@ def test_numbers_are_saved_in_three_forms(browser: Browser, explorer: Explorer, 
         visit.choose("head-choices", 3)
         visit.title_is("fashion", "layer 2", "head 3")
         visit.click_patch(0, 1)
-        visit.looks_is("What the patch in row 0, column 1 looks at")
+        visit.looks_is("What the patch in row 0, column 1 attends to")
         table_name, table = download(visit, "This row (CSV)")
         _, described = download(visit, "This row, every head (JSON)")
         _, array = download(visit, "The whole layer (NumPy)")

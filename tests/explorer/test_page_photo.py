@@ -42,7 +42,7 @@ def test_a_photo_is_shown_with_what_its_class_token_looks_at(
         expect(visit.find("#empty")).to_contain_text("See what a transformer attends to")
         visit.give(SANDAL)
         visit.title_is("fashion", "layer 3", "mean of 4 heads")
-        visit.looks_is("What the class token looks at")
+        visit.looks_is("What the class token attends to")
         expect(visit.find("#labels li").first).to_contain_text("Sandal")
         expect(visit.find("#facts")).to_contain_text("compute")
         expect_top(visit, attention[3, :, 0].mean(0))
@@ -54,13 +54,13 @@ def test_pointing_at_a_patch_shows_at_once_what_it_looks_at(
     """Without asking anybody; away from the picture the class token looks again."""
     with visiting(browser, explorer) as visit:
         visit.give(SANDAL)
-        visit.looks_is("What the class token looks at")
+        visit.looks_is("What the class token attends to")
         for row, col in ((2, 3), (6, 0), (0, 6)):
             visit.hover_patch(row, col)
-            visit.looks_is(f"What the patch in row {row}, column {col} looks at")
+            visit.looks_is(f"What the patch in row {row}, column {col} attends to")
             expect_top(visit, attention[3, :, 1 + 7 * row + col].mean(0))
         visit.page.mouse.move(5, 5)
-        visit.looks_is("What the class token looks at")
+        visit.looks_is("What the class token attends to")
         assert visit.asked == 1
 
 
@@ -70,32 +70,32 @@ def test_a_click_pins_a_patch_and_the_pointer_then_reads_weights(
     """Until Escape releases it."""
     with visiting(browser, explorer) as visit:
         visit.give(SANDAL)
-        visit.looks_is("What the class token looks at")
+        visit.looks_is("What the class token attends to")
         visit.click_patch(3, 3)
         visit.hover_patch(4, 5)
         expect(visit.find(".told")).to_contain_text("to row 4, column 5")
-        visit.looks_is("What the patch in row 3, column 3 looks at")
+        visit.looks_is("What the patch in row 3, column 3 attends to")
         weight = attention[3, :, 1 + 7 * 3 + 3, 1 + 7 * 4 + 5].mean()
         assert float(visit.told().split()[0]) == pytest.approx(float(weight), rel=SHOWN)
         visit.page.keyboard.press("Escape")
-        visit.looks_is("What the class token looks at")
+        visit.looks_is("What the class token attends to")
 
 
 def test_arrow_keys_move_the_patch_that_looks(browser: Browser, explorer: Explorer) -> None:
     """From the middle, not over the edge; Enter pins it, and a screen reader is told."""
     with visiting(browser, explorer) as visit:
         visit.give(SANDAL)
-        visit.looks_is("What the class token looks at")
+        visit.looks_is("What the class token attends to")
         visit.find("canvas.photo").focus()
         visit.page.keyboard.press("ArrowLeft")
-        visit.looks_is("What the patch in row 3, column 3 looks at")
+        visit.looks_is("What the patch in row 3, column 3 attends to")
         for key in ["ArrowUp"] * 5 + ["ArrowRight"]:
             visit.page.keyboard.press(key)
-        visit.looks_is("What the patch in row 0, column 4 looks at")
+        visit.looks_is("What the patch in row 0, column 4 attends to")
         expect(visit.page.locator("#spoken")).to_contain_text("the patch in row 0, column 4 looks most at row ")
         visit.page.keyboard.press("Enter")
         visit.find("#copy").focus()
-        visit.looks_is("What the patch in row 0, column 4 looks at")
+        visit.looks_is("What the patch in row 0, column 4 attends to")
         assert "query=5" in visit.page.url
 
 
@@ -129,7 +129,7 @@ def test_heads_and_reductions_need_no_asking(
             visit.title_is("fashion", "layer 3", words)
             expect_top(visit, row)
         visit.button("whole picture").click()
-        visit.looks_is("What all positions on average looks at")
+        visit.looks_is("What all positions on average attends to")
         expect_top(visit, attention[3, 2].mean(0))
         assert visit.asked == 1
 
@@ -190,7 +190,7 @@ def test_two_heads_are_compared_side_by_side(
     """Each with its own layer and head, for one query; and how much the two rows share."""
     with visiting(browser, explorer) as visit:
         visit.give(SANDAL)
-        visit.looks_is("What the class token looks at")
+        visit.looks_is("What the class token attends to")
         visit.choose("head-choices", 1)
         visit.button("Compare two heads").click()
         expect(visit.find("canvas.photo")).to_have_count(2)
@@ -198,7 +198,7 @@ def test_two_heads_are_compared_side_by_side(
         visit.page.get_by_label("Head of the second picture").select_option("3")
         expect(visit.page.get_by_label("Head of the second picture")).to_have_value("3")
         visit.hover_patch(2, 2)
-        visit.looks_is("What the patch in row 2, column 2 looks at")
+        visit.looks_is("What the patch in row 2, column 2 attends to")
         first, second = attention[3, 1, 17], attention[1, 3, 17]
         expect_top(visit, first, 0)
         expect_top(visit, second, 1)

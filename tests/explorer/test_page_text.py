@@ -34,12 +34,12 @@ def expect_row(visit: Visit, row: NDArray[np.float32], panel: int = 0) -> None:
 
 
 def test_a_text_is_shown_token_by_token(browser: Browser, explorer: Explorer, answer: Attention) -> None:
-    """As the vocabulary spells them, special ones marked; at first, how much each is looked at on average."""
+    """As the vocabulary spells them, special ones marked; at first, how much each is attended to on average."""
     assert answer.tokens is not None
     with visiting(browser, explorer) as visit:
         visit.type(TEXT)
         visit.title_is("tiny-text", "layer 1", "mean of 4 heads")
-        visit.looks_is("What all tokens on average look at")
+        visit.looks_is("What all tokens on average attend to")
         expect(visit.find(".token span")).to_have_text([token.text for token in answer.tokens])
         expect(visit.find(".token.special")).to_have_count(sum(token.special for token in answer.tokens))
         expect_row(visit, weights(answer, 1).mean(0).mean(0))
@@ -47,17 +47,17 @@ def test_a_text_is_shown_token_by_token(browser: Browser, explorer: Explorer, an
 
 
 def test_the_keyboard_moves_over_tokens(browser: Browser, explorer: Explorer, answer: Attention) -> None:
-    """One of them is in the tab order; arrows, Home and End go on; each shows what it looks at."""
+    """One of them is in the tab order; arrows, Home and End go on; each shows what it attends to."""
     assert answer.tokens is not None
     last = len(answer.tokens) - 1
     with visiting(browser, explorer) as visit:
         visit.type(TEXT)
-        visit.looks_is("What all tokens on average look at")
+        visit.looks_is("What all tokens on average attend to")
         assert visit.find(".token[tabindex='0']").count() == 1
         visit.find(".token[tabindex='0']").focus()
         for key, position in (("ArrowRight", 1), ("ArrowRight", 2), ("ArrowLeft", 1), ("End", last), ("Home", 0)):
             visit.page.keyboard.press(key)
-            visit.looks_is(f"What “{answer.tokens[position].text}” looks at")
+            visit.looks_is(f"What “{answer.tokens[position].text}” attends to")
             expect_row(visit, weights(answer, 1)[:, position].mean(0))
         name = visit.find(".token").nth(1).get_attribute("aria-label") or ""
         assert name.startswith(f"{answer.tokens[1].text}, ")
@@ -80,11 +80,11 @@ def test_enter_pins_a_token_and_moving_on_reads_weights(
         assert float(visit.told().split()[0]) == pytest.approx(float(weights(answer, 1)[2, 1, 2]), rel=SHOWN)
         visit.page.keyboard.press("Escape")
         visit.page.keyboard.press("ArrowRight")
-        visit.looks_is(f"What “{answer.tokens[3].text}” looks at")
+        visit.looks_is(f"What “{answer.tokens[3].text}” attends to")
 
 
 def test_pointing_into_the_matrix_shows_query_and_key(browser: Browser, explorer: Explorer, answer: Attention) -> None:
-    """Rows look at columns; a click pins the row."""
+    """Rows attend to columns; a click pins the row."""
     assert answer.tokens is not None
     count = len(answer.tokens)
     with visiting(browser, explorer) as visit:

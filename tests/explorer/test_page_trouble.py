@@ -144,10 +144,10 @@ def test_a_phone_shows_a_photo_without_scrolling_sideways(browser: Browser, expl
         visit.page.get_by_text("Entropy and distance of every head").click()
         expect(visit.find("svg.chart")).to_have_count(2)
         visit.find("canvas.photo").first.tap(position=visit.photo_point(5, 6))  # type: ignore[arg-type]
-        visit.looks_is("What the patch in row 5, column 6 looks at")
+        visit.looks_is("What the patch in row 5, column 6 attends to")
         assert width_of(visit) == (360, 360)
         visit.button("Release").click()
-        visit.looks_is("What the class token looks at")
+        visit.looks_is("What the class token attends to")
 
 
 def test_a_phone_shows_a_long_text_without_scrolling_sideways(browser: Browser, explorer: Explorer) -> None:

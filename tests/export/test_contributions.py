@@ -1,4 +1,4 @@
-"""Norms against their definitions, computed from the networks' own layers in float64, every vector written out."""
+"""Norms against their definitions, computed from the networks' own layers in float64, every vector computed."""
 
 from pathlib import Path
 
@@ -189,7 +189,7 @@ class LengthFirst(nn.Module):
         return turned
 
     def expected(self, x: NDArray[np.float32]) -> NDArray[np.float64]:
-        """In float64, every vector written out."""
+        """In float64, every vector computed."""
         inner, attention = self.double().norm(state := torch.from_numpy(x).double()), self.attention
         whole = inner @ attention.in_proj_weight.T + attention.in_proj_bias
         query, key, value = (part.reshape(*x.shape[:2], 4, 6).transpose(1, 2) for part in whole.chunk(3, -1))

@@ -42,8 +42,8 @@ def test_stopped_under_load_it_finishes_what_it_accepted(start_process: StartPro
         assert time.monotonic() - began < 20
         assert set(callers.end()) <= {"OK", "UNAVAILABLE"}
         # Turned away at the door or before it; a request that was taken in and dropped would say something else.
-        at_the_door = ("the server is stopping", "failed to connect to all addresses")
-        assert not [said for said in callers.messages if not said.startswith(at_the_door)]
+        refusals = ("the server is stopping", "failed to connect to all addresses")
+        assert not [said for said in callers.messages if not said.startswith(refusals)]
 
 
 def test_killed_and_started_again_it_loses_no_caller_that_retries(start_process: StartProcess) -> None:

@@ -93,7 +93,7 @@ async def test_accepted_requests_are_answered_when_the_server_stops(start: Serve
 
 async def test_a_deadline_that_passes_in_the_queue_is_counted_and_not_computed(start: Serve) -> None:
     """The caller sees DEADLINE_EXCEEDED."""
-    async with start(max_queue_delay_ms=60_000) as running:  # it waits for company that does not come
+    async with start(max_queue_delay_ms=60_000) as running:  # it waits for others that do not come
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await running.stub.Embed(api.EmbedRequest(model="tiny-text", text="the cat"), timeout=0.2)
         assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED

@@ -174,7 +174,7 @@ def test_a_reduction_over_chosen_heads_equals_its_definition(name: str) -> None:
 @pytest.mark.parametrize("by_values", [False, True])
 @pytest.mark.parametrize(("share", "fusion"), [(0.5, "mean"), (0.2, "max"), (0.0, "min")])
 def test_a_rollout_equals_its_definition(share: float, fusion: str, by_values: bool) -> None:
-    """Abnar and Zuidema, section 3, written out in float64, one text at a time; whole and one row alone."""
+    """Abnar and Zuidema, section 3, in float64, one text at a time; whole and one row alone."""
     number = pb.HeadReduction.Value(f"HEAD_REDUCTION_{fusion.upper()}")
     request: dict[str, Any] = {
         "measure": ROLLOUT,

@@ -88,7 +88,7 @@ async def test_a_connection_has_so_many_streams_and_no_more(running: Running) ->
     assert settings[MAX_CONCURRENT_STREAMS] == 1024
 
 
-async def test_whoever_pings_without_end_is_shown_the_door(running: Running) -> None:
+async def test_whoever_pings_without_end_is_disconnected(running: Running) -> None:
     """Frames that cost the caller nothing end its connection."""
     async with connected(running) as (reader, writer):
         writer.write(frame(PING, bytes(8)) * 100)
@@ -99,7 +99,7 @@ async def test_whoever_pings_without_end_is_shown_the_door(running: Running) -> 
 
 
 async def test_a_watch_of_health_that_ends_leaves_the_others(running: Running) -> None:
-    """A stranger who watches the same and hangs up; whoever stays is told what changes."""
+    """An unauthenticated caller who watches the same and hangs up; whoever stays is told what changes."""
     health: Any = health_pb2_grpc.HealthStub(running.channel)
     asked = health_pb2.HealthCheckRequest(service="tiny-text")
     staying, leaving = health.Watch(asked), health.Watch(asked)
@@ -144,7 +144,7 @@ def write_model(folder: Path, location: str) -> None:
     "location", ["../secret.bin", "{outside}/secret.bin", "link.bin", "up/secret.bin", "a/../../secret.bin"]
 )
 async def test_a_model_cannot_read_what_lies_outside_its_folder(location: str, start: Serve, tmp_path: Path) -> None:
-    """By a way up, by an absolute path, by a link: the file of a stranger would be its weights, and come back."""
+    """By a way up, by an absolute path, by a link: the file of somebody else would be its weights, and come back."""
     (tmp_path / "models" / "spy").mkdir(parents=True)
     (tmp_path / "models" / "spy" / "secret.bin").write_bytes(bytes(16))
     folder = tmp_path / "models" / "spy" / "1"

@@ -1,4 +1,4 @@
-"""Servers that strangers can reach: TLS, tokens, permissions, quotas, and what an attacker can make large."""
+"""Servers that other machines can reach: TLS, tokens, permissions, quotas, and what an attacker can make large."""
 
 import asyncio
 from collections.abc import Callable
@@ -202,9 +202,9 @@ async def test_each_client_may_do_what_the_file_says(start: Serve, clients: Path
         }
         found = {
             who: [name for name, call in calls.items() if await code_of(call(bearer(token))) is grpc.StatusCode.OK]
-            for who, token in {"app": TOKEN, "operator": OPERATOR, "stranger": "the-token-of-nobody"}.items()
+            for who, token in {"app": TOKEN, "operator": OPERATOR, "nobody": "the-token-of-nobody"}.items()
         }
-        assert found == {"app": ["embed", "list", "live", "infer"], "operator": list(calls), "stranger": []}
+        assert found == {"app": ["embed", "list", "live", "infer"], "operator": list(calls), "nobody": []}
         assert await code_of(calls["load"](bearer(TOKEN))) is grpc.StatusCode.PERMISSION_DENIED
         assert await code_of(calls["live"]([])) is grpc.StatusCode.UNAUTHENTICATED
         for who, expected in (([], "UNAUTHENTICATED"), (bearer(TOKEN), "OK")):
@@ -214,7 +214,7 @@ async def test_each_client_may_do_what_the_file_says(start: Serve, clients: Path
 async def test_who_is_turned_away_is_counted_and_logged(
     start: Serve, clients: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Under the id that the caller gave; methods that a stranger invents are no labels."""
+    """Under the id that the caller gave; methods that an unauthenticated caller invents are no labels."""
     caplog.set_level("INFO")
     async with start(clients=clients) as running:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
@@ -231,7 +231,7 @@ async def test_who_is_turned_away_is_counted_and_logged(
     assert "Invented" not in caplog.text
 
 
-async def test_a_strangers_message_is_not_read(start: Serve, clients: Path) -> None:
+async def test_an_unauthenticated_callers_message_is_not_read(start: Serve, clients: Path) -> None:
     """However large it is, it is refused for its token, before its size could be."""
     async with start(clients=clients, max_message_bytes=1024) as running:
         large = api.ClassifyRequest(model="fashion", image=bytes(2**20))
@@ -264,7 +264,7 @@ async def test_streams_carry_the_client_too(start: Serve, clients: Path) -> None
         ({"clients": True}, "expected --tls-cert and --tls-key, or --allow-insecure"),
     ],
 )
-async def test_a_server_does_not_listen_to_strangers_by_accident(
+async def test_a_server_is_not_exposed_by_accident(
     settings: dict[str, bool], message: str, start: Serve, pki: Pki, clients: Path
 ) -> None:
     """Beyond loopback it wants TLS and to know who calls, or to be told."""
@@ -274,8 +274,8 @@ async def test_a_server_does_not_listen_to_strangers_by_accident(
             pass
 
 
-async def test_told_so_it_listens_to_strangers_who_may_not_manage(start: Serve) -> None:
-    """Management is off where strangers call, unless it is switched on."""
+async def test_exposed_on_purpose_it_offers_no_management(start: Serve) -> None:
+    """Management is off where other machines can call, unless it is switched on."""
     load = api.LoadModelRequest(model="fashion")
     for manage, expected in (("auto", "PERMISSION_DENIED"), ("on", "OK")):
         async with start(listen="0.0.0.0:0", allow_insecure=True, manage=manage) as running:

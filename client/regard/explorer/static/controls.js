@@ -26,7 +26,7 @@ export function drawControls({ state, model, models }, inPage, change) {
   group(
     "measures",
     [
-      { value: "weights", text: "weights", title: "What one layer looks at" },
+      { value: "weights", text: "weights", title: "What one layer attends to" },
       {
         value: "rollout",
         text: "rollout",

@@ -20,7 +20,7 @@ export function drawFacts(reply, state) {
   const rollout = reply.layers[0].covered_layers;
   const covered =
     state.measure !== "weights" && rollout.length ? `Rollout through layers ${rollout[0]} to ${rollout.at(-1)}. ` : "";
-  const causal = reply.layers[0].kind === "causal" ? "Causal: no position looks at a later one. " : "";
+  const causal = reply.layers[0].kind === "causal" ? "Causal: no position attends to a later one. " : "";
   byId("facts").textContent = `${cut}${causal}${covered}${reply.timings ? timesOf(reply.timings) : ""}`;
 }
 

@@ -26,7 +26,7 @@ export function halfTable() {
 }
 
 /**
- * What one head's query looks at: Float32Array [K]. `head` is its place in the layer.
+ * What one head's query attends to: Float32Array [K]. `head` is its place in the layer.
  * @param {Layer} layer
  * @param {number} head
  * @param {number} query
@@ -71,7 +71,7 @@ export function reduce(rows, how) {
 }
 
 /**
- * How much each key is looked at by all queries on average: [K]; kept with the layer, since it reads all of it.
+ * How much each key is attended to by all queries on average: [K]; kept with the layer, since it reads all of it.
  * @param {Layer} layer
  * @param {Head} head
  */

@@ -135,7 +135,7 @@ export async function png(panels) {
     context.font = "600 20px system-ui, sans-serif";
     context.fillText(view.title, left, 28, pictures[at].width);
     context.font = "16px system-ui, sans-serif";
-    context.fillText(`what ${lookerOf(view.reply, view.query)} looks at`, left, 50, pictures[at].width);
+    context.fillText(`what ${lookerOf(view.reply, view.query)} attends to`, left, 50, pictures[at].width);
     context.drawImage(pictures[at], left, TITLE_PIXELS);
     left += pictures[at].width + MARGIN;
   });

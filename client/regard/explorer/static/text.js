@@ -1,4 +1,4 @@
-// A text's tokens, coloured by what the chosen one looks at, and the matrix of who looks at whom; view.js places them.
+// A text's tokens, coloured by what the chosen one attends to, and the matrix of which positions attend to which; view.js places them.
 
 /** @import { Head, Layer, PictureEvents, Query, TextReply, TextView, Token } from "../types.d.ts" */
 
@@ -24,7 +24,7 @@ export function tokenLine(events, label) {
   const line = make("div", {
     class: "tokens",
     role: "group",
-    "aria-label": `${label}: each token, and how much it is looked at`,
+    "aria-label": `${label}: each token, and how much it is attended to`,
   });
   /** @type {TextView | null} */
   let shown = null;
@@ -99,7 +99,7 @@ function colour(chip, { row, query, pinned, reply }, at, largest) {
   chip.style.backgroundColor = css(ground);
   chip.style.color = inkOn(ground);
   chip.lastElementChild?.replaceChildren(percent(row[at]));
-  chip.title = `looked at with a weight of ${exact(row[at])}`;
+  chip.title = `attended to with a weight of ${exact(row[at])}`;
   chip.setAttribute("aria-label", `${reply.tokens[at].text}, ${percent(row[at])}`);
   chip.setAttribute("aria-pressed", String(pinned && query === at));
   chip.classList.toggle("looks", query === at);
@@ -176,7 +176,7 @@ export function matrixView(events) {
       place = placeOf(next, canvas.parentElement?.clientWidth ?? 0);
       canvas.setAttribute(
         "aria-label",
-        `Who looks at whom: ${next.title}; rows look at columns. The same numbers stand on the tokens.`,
+        `Which positions attend to which: ${next.title}; rows attend to columns. The same numbers stand on the tokens.`,
       );
       paintLabelled(canvas, next, place);
     },

@@ -33,7 +33,7 @@ export function titleOf(model, { layer: { layer }, head }, measure) {
 }
 
 /**
- * Who looks at what, for a screen reader.
+ * What attends to what, for a screen reader.
  * @param {Seen} seen
  */
 export function spokenOf({ main, query }) {
@@ -134,7 +134,7 @@ export class View {
     this.panels[1].draw(second);
     const shared = exact(Number(overlap(first.row, second.row).toPrecision(3)));
     byId("overlap").textContent =
-      `The two rows share ${shared} of their weight (1: they are the same; 0: they look at different places).`;
+      `The two rows share ${shared} of their weight (1: they are the same; 0: they attend to different places).`;
   }
 
   /** @param {Seen} shown */

@@ -7,7 +7,7 @@ const ARRAYS = { float16: Uint16Array, float32: Float32Array };
 /**
  * An answer: { model, version, labels, truncated, timings, tokens, patches, layers }, each layer with
  * { layer, kind, measure, heads, shape: [H, Q, K], data, half }. An axis that the answer lacks has size 1; float16
- * stays packed, as Uint16Array, until a row is looked at.
+ * stays packed, as Uint16Array, until a row is attended to.
  * @param {ArrayBuffer} buffer
  * @returns {Reply}
  */

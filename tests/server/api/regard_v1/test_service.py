@@ -293,7 +293,7 @@ async def test_a_caller_who_hangs_up_is_counted_and_harms_nobody(running: Runnin
     np.testing.assert_allclose(read_tensor("v", answer.vector), run_alone("a dog")["embedding"][0], atol=TOLERANCE)
 
 
-async def test_a_full_server_refuses_at_the_door_and_answers_whom_it_let_in(start: Serve) -> None:
+async def test_a_full_server_refuses_at_once_and_answers_whom_it_admitted(start: Serve) -> None:
     """Sixty at once where a queue of one is allowed: right answers, or RESOURCE_EXHAUSTED with the limit's name."""
     expected = run_alone("the cat")["embedding"][0]
     async with start(max_queue_size=1, max_batch_size=1) as running:
