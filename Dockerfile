@@ -8,7 +8,6 @@ ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PATH=/opt/regard/bin:$PAT
 WORKDIR /build
 RUN python -m venv /opt/regard
 COPY pyproject.toml setup.py constraints.txt requirements-server.txt LICENSE ./
-COPY docs/package.md docs/package.md
 COPY client client
 
 # On CPUs the build of ONNX Runtime without CUDA does the same in 250 MB less.
