@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from tests.golden import GOLDEN_MODELS
 from tests.server.conftest import Serve
 from tests.server.repository.folders import damage, load
 
+ROOT = Path(__file__).parents[3]
 TRIAL = Trial("cpu", threads=1, instances=1)
 
 
@@ -100,6 +102,17 @@ async def test_a_graph_that_ends_its_process_ends_only_the_one_that_tries_it(
         await running.stub.Embed(api.EmbedRequest(model="tiny-text", text="the cat"))
         found = {one.model: one for one in (await running.stub.ListModels(api.ListModelsRequest())).versions}
         assert "ends the process that loads it, by SIGSEGV" in found["broken"].reason
+
+
+def test_a_start_with_trials_says_nothing_on_its_standard_error(models: Path) -> None:
+    """Neither gRPC, of a fork, nor ONNX Runtime."""
+    flags = ("--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--device", "cpu", "--log-level", "warning")
+    command = [sys.executable, "-m", "server", "--models", str(models), *flags]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command, cwd=ROOT, text=True, **pipes) as process:  # type: ignore[call-overload]
+        assert any(line.startswith("ready after") for line in process.stdout)
+        process.terminate()
+        assert process.stderr.read() == ""
 
 
 async def test_what_is_wrong_with_a_version_is_told_as_without_a_trial(models: Path) -> None:
