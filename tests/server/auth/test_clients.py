@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from server.auth.clients import ANYONE, Authenticator, Client
+from server.auth.clients import ANYONE, Authenticator, Client, certificate_names
 from server.errors import PermissionDenied, StartError, Unauthenticated
 
 OLD, NEW, OTHER = "an-old-token-of-alice", "a-new-token-of-alice", "the-token-of-the-operator"
@@ -164,3 +164,30 @@ def test_a_file_that_cannot_be_used_stops_the_start_and_shows_no_secret(
     assert "secret" not in str(refused.value).replace("clients.a.secret", "")
     with pytest.raises(StartError, match=r"absent.toml: cannot be read: No such file"):
         Authenticator(tmp_path / "absent.toml", manage=True)
+
+
+def test_the_shortest_token_and_any_rate_above_0_are_taken(tmp_path: Path) -> None:
+    """Sixteen characters; half a request, and half a second of the engine, a second."""
+    token, file = "x" * 16, tmp_path / "clients.toml"
+    rates = "requests_per_second = 0.5\ncompute_seconds_per_second = 0.5"
+    file.write_text(f'[clients.a]\ntokens = ["{token}"]\n{rates}')
+    assert Authenticator(file, manage=True).identify(bearer(token)).quota.rates == (0.5, 0.5)
+    for rate in (0, -0.5):
+        file.write_text(f'[clients.a]\ntokens = ["{token}"]\ncompute_seconds_per_second = {rate}')
+        with pytest.raises(StartError, match="compute_seconds_per_second: Input should be greater than 0"):
+            Authenticator(file, manage=True)
+
+
+@pytest.mark.parametrize("digest", ["0" * 63, "0" * 65, "g" * 64, "A" * 64])
+def test_a_hash_of_another_length_or_alphabet_is_refused(digest: str, tmp_path: Path) -> None:
+    """Sixty-four hexadecimal digits in lower case."""
+    (tmp_path / "clients.toml").write_text(f'[clients.a]\ntoken_sha256 = ["{digest}"]')
+    with pytest.raises(StartError, match="token_sha256: expected 64 hexadecimal digits"):
+        Authenticator(tmp_path / "clients.toml", manage=True)
+
+
+def test_a_certificate_has_its_common_name_and_its_alternatives() -> None:
+    """As gRPC tells of it; without TLS there is none."""
+    names = {"x509_common_name": [b"sensor"], "x509_subject_alternative_name": [b"a.example", b"\xff"], "other": [b"x"]}
+    assert certificate_names(names) == ["sensor", "a.example", "\N{REPLACEMENT CHARACTER}"]
+    assert certificate_names(None) == []

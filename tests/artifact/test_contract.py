@@ -1,0 +1,113 @@
+"""What a contract tells of shapes, and what it refuses."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from artifact.contract import Contract, DerivedAxis, ImageContract, read_contract
+from artifact.verification import Accuracy
+from tests.golden import GOLDEN_MODELS
+
+CONTRACT = read_contract(GOLDEN_MODELS / "tiny-text" / "1" / "contract.json")
+
+
+@pytest.mark.parametrize(
+    ("unit", "offset", "name", "positions", "size"),
+    [
+        (1, 0, "samples", 7, 7),
+        (1, 1, "samples + 1", 7, 8),
+        (1, -2, "samples - 2", 7, 5),
+        (4, 0, "samples // 4", 8, 2),
+        (4, 3, "(samples + 3) // 4", 9, 3),
+        (320, -80, "(samples - 80) // 320", 16_000, 49),
+    ],
+)
+def test_a_derived_axis_is_named_by_its_rule(unit: int, offset: int, name: str, positions: int, size: int) -> None:
+    """And counts as convolutions do."""
+    axis = DerivedAxis(of="samples", unit=unit, offset=offset)
+    assert (axis.name, axis.size(positions)) == (name, size)
+
+
+def test_the_shortest_inputs_are_filled_up() -> None:
+    """To what the rule says is least, and to nothing where it says nothing."""
+    assert DerivedAxis(of="samples", unit=4, offset=0, least=2).size(4) == 2
+    assert DerivedAxis(of="samples", unit=4, offset=0).size(3) == 0
+
+
+def test_sizes_of_derived_axes_come_with_those_of_the_inputs() -> None:
+    """Where the input has the axis that they are derived from."""
+    derived = (DerivedAxis(of="seq_len", unit=2, offset=0), DerivedAxis(of="absent", unit=2, offset=0))
+    contract = CONTRACT.model_copy(update={"derived_axes": derived})
+    arrays = {spec.name: np.ones((3, 8), np.int64) for spec in CONTRACT.inputs}
+    assert contract.axis_sizes(arrays) == {"batch": 3, "seq_len": 8, "seq_len // 2": 4}
+
+
+def test_rows_share_a_run_where_the_first_axis_of_everything_is_the_batch() -> None:
+    """One output that has another first axis is enough to forbid it."""
+    assert CONTRACT.batched
+    loose = CONTRACT.outputs[0].model_copy(update={"axes": ("seq_len", "batch")})
+    assert not CONTRACT.model_copy(update={"outputs": (loose, *CONTRACT.outputs[1:])}).batched
+
+
+def test_a_layer_has_the_axes_of_its_weights_norms_and_contributions() -> None:
+    """Each under the output's name; what a layer has not, is not there."""
+    layer = CONTRACT.attention[0].model_copy(update={"value_norms": "norms", "contribution": "added", "key_axis": 3})
+    bare = CONTRACT.attention[1].model_copy(update={"value_norms": None, "contribution": None})
+    contract = CONTRACT.model_copy(update={"attention": (layer, bare)})
+    assert contract.attention_axes == {
+        layer.output: ("batch", 4, "seq_len", 3),
+        "norms": ("batch", 4, 3),
+        "added": ("batch", "seq_len", 3),
+        bare.output: ("batch", 4, "seq_len", "seq_len"),
+    }
+    assert contract.tapped_outputs == [layer.output, "norms", bare.output]
+    assert contract.contributions == ["added"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"version": 0}, "version"),
+        ({"labels": ["a"], "outputs": [], "embedding": None}, "labels: given without an output named logits"),
+        ({"embedding": {"output": "x", "dim": 1, "normalized": True}}, "embedding.output: 'x' is no output"),
+        ({"text": {"tokenizer_file": "x", "max_tokens": 1}}, "text.tokenizer_file: 'x' is none of files"),
+        ({"text": {"tokenizer_file": "tokenizer.json", "max_tokens": 0}}, "max_tokens"),
+        ({"image": {"crop_size": 8, "mean": [0], "std": [1]}}, "patches: missing; expected the grid of the images"),
+        ({"image": {"crop_size": 0, "mean": [0], "std": [1]}}, "crop_size"),
+        ({"files": {"../x": ""}}, "expected names of files in the artifact's own folder"),
+        ({"unknown": 1}, "unknown"),
+    ],
+)
+def test_a_contract_that_contradicts_itself_is_refused(changes: dict[str, Any], message: str) -> None:
+    """With the field."""
+    with pytest.raises(ValidationError, match=message):
+        Contract.model_validate(CONTRACT.model_dump(mode="json") | changes)
+
+
+def test_the_shorter_edge_is_no_shorter_than_what_is_cut_out() -> None:
+    """As long is enough; one text token and a crop of one pixel are too."""
+    given = {"crop_size": 8, "mean": (0.0,), "std": (1.0,)}
+    assert ImageContract.model_validate(given | {"resize_shorter_edge": 8}).resize_shorter_edge == 8
+    with pytest.raises(ValidationError, match="resize_shorter_edge: 7; expected at least 8"):
+        ImageContract.model_validate(given | {"resize_shorter_edge": 7})
+    assert ImageContract.model_validate(given | {"crop_size": 1}).crop_size == 1
+
+
+@pytest.mark.parametrize(
+    ("measure", "value", "holds", "bound"),
+    [
+        ("cosine, mean", 0.5, True, "at least 0.5"),
+        ("cosine, mean", 0.4, False, "at least 0.5"),
+        ("attention, mean difference", 0.5, True, "at most 0.5"),
+        ("attention, mean difference", 0.6, False, "at most 0.5"),
+        ("label agreement", float("nan"), False, "at least 0.5"),
+    ],
+)
+def test_accuracy_holds_at_its_limit(measure: str, value: float, holds: bool, bound: str) -> None:
+    """Cosines must be at least that, differences at most."""
+    found = Accuracy.model_validate({"measure": measure, "value": value, "limit": 0.5, "inputs": 1})
+    assert (found.holds, found.bound) == (holds, bound)
+    free = found.model_copy(update={"limit": None})
+    assert (free.holds, free.bound) == (True, "")
