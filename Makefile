@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 STUBS := client/regard/v1 $(addprefix server/api/open_inference/open_inference_pb2,.py .pyi _grpc.py)
 
-.PHONY: help setup demo test test-fast coverage lock lock-check test-install test-containers lint types proto proto-check bench bench-long audit image sbom check clean
+.PHONY: help setup demo test test-fast coverage mutants lock lock-check test-install test-containers lint types proto proto-check bench bench-long audit image sbom check clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,6 +37,9 @@ test-install: $(READY) ## Tests that install: the server alone, serving the embe
 
 test-containers: $(READY) ## Build the images and run the stack, where a Docker engine is there
 	$(BIN)/python -m pytest -m containers tests/containers
+
+mutants: $(READY) ## See which small changes of the code no test notices; hours
+	$(BIN)/python -m tests.mutants
 
 lint: $(READY) ## Check style, and that imports point one way
 	$(BIN)/ruff check .
