@@ -282,15 +282,18 @@ def test_short_waits_teach_the_quantile_nothing() -> None:
 
 
 async def test_what_has_turned_out_slower_than_estimated_is_refused_earlier(graph: GatedGraph) -> None:
-    """An estimate of 0.6 of the limit is let in; where answers take twice as long as estimated, it is not."""
-    slow = GatedGraph(CostModel(run_seconds=0.0, token_seconds=0.1))
+    """An estimate of 0.8 of the limit is let in; where answers take twice as long as estimated, it is not."""
+    slow = GatedGraph(CostModel(run_seconds=0.0, token_seconds=0.05))
     async with scheduling(seconds=1.0) as scheduler:
         first = await occupy(scheduler, slow)
         waiting = await queue(scheduler, slow, 2)
-        scheduler.suggest_retry()
+        (let_in,) = await queue(scheduler, slow, 3)
+        assert not let_in.done()
         for _ in range(2000):
             scheduler.quantile.learn(0.5, 1.0)
+        (refused,) = await queue(scheduler, slow, 4)
+        assert refused.done()
         with pytest.raises(TooBusy, match="--max-queue-seconds"):
-            await scheduler.submit(make_item(slow, 3))
+            await refused
         slow.gate.set()
-        await asyncio.gather(first, *waiting)
+        await asyncio.gather(first, let_in, *waiting)
