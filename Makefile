@@ -39,6 +39,7 @@ test-containers: $(READY) ## Build the images and run the stack, where a Docker 
 	$(BIN)/python -m pytest -m containers tests/containers
 
 mutants: $(READY) ## See which small changes of the code no test notices; hours
+	$(BIN)/pip install --quiet --disable-pip-version-check cosmic-ray==8.7.0
 	$(BIN)/python -m tests.mutants
 
 lint: $(READY) ## Check style, and that imports point one way

@@ -481,3 +481,40 @@ def test_the_smallest_weights_are_rounded_to_steps_without_a_warning(on: Any, la
     tiny = {**FETCHED, "attention.0": np.full((2, 4, LENGTH, LENGTH), largest, dtype=np.float32)}
     (layer,) = reduce_attention(plan(layers=[0], dtype=pb.DATA_TYPE_UINT8), on(tiny))
     assert np.abs(layer.values * np.float64(layer.scale) - largest).max() <= max(largest * 0.01, 3e-36)
+
+
+def test_an_answer_may_be_exactly_as_large_as_allowed() -> None:
+    """1152 bytes are sent and computed; a byte less of either is refused."""
+    assert plan(answer_bytes=1152, computed_bytes=1152).answer_bytes(1) == 1152
+    with pytest.raises(InvalidInput, match="an answer of 1152 bytes; expected at most 1151"):
+        plan(answer_bytes=1151)
+    with pytest.raises(InvalidInput, match="1152 bytes of weights to compute; expected at most 1151"):
+        plan(computed_bytes=1151)
+
+
+def test_the_first_and_the_last_of_everything_can_be_named_from_either_end() -> None:
+    """Two layers, four heads, six positions."""
+    assert plan(layers=[-2]).indices == plan(layers=[0]).indices == (0,)
+    assert plan(heads=[-4, 3]).heads == (0, 3)
+    assert plan(rows=[-6, 5], keys=[0, -1]).queries == (0, 5)
+
+
+def test_position_0_can_be_chosen_where_layers_differ_in_length() -> None:
+    """It is the same position in each."""
+    decoder = CONTRACT.attention[1].model_copy(update={"query_axis": "target"})
+    both = CONTRACT.model_copy(update={"attention": (CONTRACT.attention[0], decoder)})
+    sizes = {"seq_len": LENGTH, "target": 3}
+    assert plan_for(pb.AttentionRequest(rows=[0]), both, sizes=sizes, positions=LENGTH).queries == (0,)
+
+
+def test_a_distance_needs_a_row_and_a_key_that_is_a_patch() -> None:
+    """The class token lies nowhere; of cross-attention nothing lies beside anything."""
+    patches = PatchContract(prefix_tokens=1, rows=1, cols=5, patch_size=8)
+    image = CONTRACT.model_copy(update={"patches": patches})
+    assert plan(image, measure=DISTANCE, rows=[0, 1]).queries == (0, 1)
+    for chosen in ({"rows": [0]}, {"keys": [0]}):
+        with pytest.raises(InvalidInput, match="at least one row and key that is a patch"):
+            plan(image, measure=DISTANCE, **chosen)
+    crossing = CONTRACT.attention[0].model_copy(update={"kind": "cross"})
+    with pytest.raises(NotPossible, match="DISTANCE of layer 0, which is cross-attention; expected self"):
+        plan(CONTRACT.model_copy(update={"attention": (crossing,)}), measure=DISTANCE)
