@@ -68,7 +68,7 @@ class DeviceArray:
 
 
 class DeviceMeasures:
-    """The functions of measures.py, on one device; may be called from any thread."""
+    """The functions of array_ops, on one device; may be called from any thread."""
 
     def __init__(self, device: Device) -> None:
         """Load the graphs."""
@@ -90,37 +90,37 @@ class DeviceMeasures:
         return np.array(array.value.numpy())
 
     def choose(self, weights: DeviceArray, heads: Sequence[int] | None, queries: Sequence[int] | None) -> DeviceArray:
-        """See measures.choose; cuts off what is not part of the array, too."""
+        """See array_ops.choose; cuts off what is not part of the array, too."""
         if weights.is_whole and heads is None and queries is None:
             return weights
         rows, of_heads, of_queries, keys = weights.parts
         return self._run("choose", weights, rows, _of(of_heads, heads), _of(of_queries, queries), keys)[0]
 
     def choose_fused(self, values: DeviceArray, firsts: Sequence[int] | None) -> DeviceArray:
-        """See measures.choose_fused; cuts off what is not part of the array, too."""
+        """See array_ops.choose_fused; cuts off what is not part of the array, too."""
         if values.is_whole and firsts is None:
             return values
         rows, of_firsts, seconds = values.parts
         return self._run("choose_fused", values, rows, _of(of_firsts, firsts), seconds)[0]
 
     def choose_keys(self, values: DeviceArray, keys: Sequence[int]) -> DeviceArray:
-        """See measures.choose_keys."""
+        """See array_ops.choose_keys."""
         return self._run("choose_keys", values, keys)[0]
 
     def weigh_by_values(self, weights: DeviceArray, value_norms: DeviceArray) -> DeviceArray:
-        """See measures.weigh_by_values."""
+        """See array_ops.weigh_by_values."""
         return self._run("weigh_by_values", weights, value_norms)[0]
 
     def normalize_rows(self, weights: DeviceArray) -> DeviceArray:
-        """See measures.normalize_rows."""
+        """See array_ops.normalize_rows."""
         return self._run("normalize_rows", weights)[0]
 
     def fuse_heads(self, values: DeviceArray, reduction: str) -> DeviceArray:
-        """See measures.fuse_heads."""
+        """See array_ops.fuse_heads."""
         return self._run(f"fuse_heads.{reduction}", values)[0]
 
     def rollout(self, layers: Sequence[DeviceArray], residual_share: float, rows: Sequence[int] | None) -> DeviceArray:
-        """See measures.rollout."""
+        """See array_ops.rollout."""
         share = np.asarray([residual_share], dtype=np.float32)
         flow: Any = unit_rows(layers[0].shape, rows)
         for weights in reversed(layers):
@@ -128,31 +128,31 @@ class DeviceMeasures:
         return cast(DeviceArray, flow)
 
     def contribution_rollout(self, layers: Sequence[DeviceArray], rows: Sequence[int] | None) -> DeviceArray:
-        """See measures.contribution_rollout."""
+        """See array_ops.contribution_rollout."""
         flow: Any = unit_rows(layers[0].shape, rows)
         for contributions in reversed(layers):
             flow = self._run("contribution_rollout", flow, contributions)[0]
         return cast(DeviceArray, flow)
 
     def entropy(self, weights: DeviceArray) -> DeviceArray:
-        """See measures.entropy."""
+        """See array_ops.entropy."""
         return self._run("entropy", weights)[0]
 
     def mean_distance(self, weights: DeviceArray, apart: Array) -> DeviceArray:
-        """See measures.mean_distance."""
+        """See array_ops.mean_distance."""
         return self._run("mean_distance", weights, apart)[0]
 
     def largest(self, weights: DeviceArray, count: int) -> tuple[DeviceArray, Array]:
-        """See measures.largest; the places are on the host."""
+        """See array_ops.largest; the places are on the host."""
         values, places = self._run("largest", weights, [min(count, weights.shape[-1])])
         return values, np.array(places.value.numpy())
 
     def to_float16(self, values: DeviceArray) -> DeviceArray:
-        """See measures.to_float16."""
+        """See array_ops.to_float16."""
         return self._run("to_float16", values)[0]
 
     def to_uint8(self, values: DeviceArray) -> tuple[DeviceArray, float]:
-        """See measures.to_uint8; the scale is on the host."""
+        """See array_ops.to_uint8; the scale is on the host."""
         rounded, scale = self._run("to_uint8", values)
         return rounded, float(scale.value.numpy()[0])
 

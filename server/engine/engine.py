@@ -130,7 +130,7 @@ class Engine:
             _log.warning("%s: cannot be run on zeros to warm up: %s", self._contract.name, str(error).splitlines()[0])
 
     def _measure(self, graph: Graph, names: Sequence[str]) -> Iterator[Sample]:
-        """Run batches of several sizes, each until two runs or the time is up; yields the fastest of each."""
+        """Run batches of several sizes, each until three runs or the time is up; yields the fastest of each."""
         text, patches = self._contract.text, self._contract.patches
         fixed = patches.positions if patches else 1
         sizes = ((rows, min(length, text.max_tokens) if text else fixed) for rows, length in _SAMPLES)

@@ -57,16 +57,16 @@ class Graph:
         Raises:
             StartError: It cannot be loaded, or would run on another device.
         """
-        self._one_thread = _load(path, device, instances.threads, spin=False)
+        self._of_instance = _load(path, device, instances.threads, spin=False)
         on_cpu = device.gpu is None
         self._all_threads: onnxruntime.InferenceSession | None = None
         if all_threads and on_cpu and instances.count > 1:
             self._all_threads = _load(path, device, instances.all_threads, spin=True)
-        self._bound = BoundSession(self._one_thread, measures_on(device), keep_on_device) if device.bound else None
+        self._bound = BoundSession(self._of_instance, measures_on(device), keep_on_device) if device.bound else None
         self._options = _shrinking_options() if shrinks and on_cpu else None
         self.cost = CostModel()
         self.token = object()
-        values = (*self._one_thread.get_inputs(), *self._one_thread.get_outputs())
+        values = (*self._of_instance.get_inputs(), *self._of_instance.get_outputs())
         self._has_bfloat16 = any(value.type == _BFLOAT16_TENSOR for value in values)
 
     @property
@@ -91,7 +91,7 @@ class Graph:
             return {}
         if self._bound:
             return self._bound.run(inputs, names)
-        session = self._all_threads if all_threads and self._all_threads else self._one_thread
+        session = self._all_threads if all_threads and self._all_threads else self._of_instance
         if self._has_bfloat16:
             return dict(zip(names, _run_with_values(session, names, inputs), strict=True))
         return dict(zip(names, session.run(names, dict(inputs), self._options), strict=True))
@@ -100,7 +100,7 @@ class Graph:
         """Run once and give back what the arena, shared by all sessions of the process, holds beyond that."""
         if self._has_bfloat16 or self._bound:
             return
-        self._one_thread.run(names, dict(inputs), _shrinking_options())
+        self._of_instance.run(names, dict(inputs), _shrinking_options())
 
     def check_names(self, path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         """Compare with what the contract says.
@@ -113,7 +113,7 @@ class Graph:
         Raises:
             StartError: The graph has other inputs or outputs.
         """
-        found = {value.name for value in (*self._one_thread.get_inputs(), *self._one_thread.get_outputs())}
+        found = {value.name for value in (*self._of_instance.get_inputs(), *self._of_instance.get_outputs())}
         expected = {*inputs, *outputs}
         if found != expected:
             raise StartError(

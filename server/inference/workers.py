@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import TypeVar
 
-Result = TypeVar("Result")
+Made = TypeVar("Made")
 
 # Below these sizes the way to a worker costs more than the work.
 DECODE_INLINE_BYTES = 4 * 2**10
@@ -18,14 +18,14 @@ class Workers:
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
 
-    async def decode(self, job: Callable[[], Result], size_bytes: float) -> Result:
+    async def decode(self, job: Callable[[], Made], size_bytes: float) -> Made:
         """Run what reads so many bytes; infinity for what takes long whatever its size."""
         return job() if size_bytes <= DECODE_INLINE_BYTES else await self.run(job)
 
-    async def encode(self, job: Callable[[], Result], size_bytes: int) -> Result:
+    async def encode(self, job: Callable[[], Made], size_bytes: int) -> Made:
         """Run what writes so many bytes."""
         return job() if size_bytes <= ENCODE_INLINE_BYTES else await self.run(job)
 
-    async def run(self, job: Callable[[], Result]) -> Result:
+    async def run(self, job: Callable[[], Made]) -> Made:
         """Run a job in a thread."""
         return await asyncio.get_running_loop().run_in_executor(self._executor, job)

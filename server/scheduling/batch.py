@@ -75,7 +75,7 @@ class BatchItem:
     """What one request needs computed, and its place in the queue.
 
     Attributes:
-        graph: The model's plain graph, or with attention its tapped one.
+        graph: The model's plain graph, or with attention its tapped one, or that of contributions.
         contract: The model's.
         inputs: By name, each [rows, ...].
         rows: Rows of every input.

@@ -106,7 +106,7 @@ class Dispatcher:
             return waiting
 
     def wait_seconds(self, item: BatchItem, order: Order, *, exactly: bool = False) -> float:
-        """Estimate the seconds until a request would be answered if it were queued now; see Queue.wait_seconds."""
+        """Estimate the seconds until a request would be answered if it were queued now; see FairQueue.wait_seconds."""
         with self._ready:
             own_seconds = self._queue.run_seconds(item)
             if self._idle_instances and not len(self._queue):

@@ -186,7 +186,7 @@ class Metrics:
             version: Likewise.
             graph: Which of its graphs ran: "plain", "tapped" or "contributions".
             rows: Of its input.
-            total_ns: From its arrival to its answer.
+            total_ns: From the moment its model was found to its answer.
             timings: The stages.
             attention_bytes: Attention weights in its answer.
             cached: Whether the answer cache was asked.
