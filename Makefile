@@ -79,13 +79,18 @@ $(UV):
 
 # constraints.txt has every extra and group, without hashes: torch has other files for CPUs than for GPUs, and what those
 # for GPUs bring along is left out. requirements-server.txt has what a server needs, with the hash of every file.
+# `make lock LOCK_FLAGS=--upgrade` takes the newest of everything; without, a pin stays while it fits.
+LOCK_FOLDER := .
 lock: $(UV) ## Pin what regard is checked with anew, from pyproject.toml; asks the package index
-	$(COMPILE) --all-extras --group dev --group docs --output-file constraints.txt $(LOCK_FLAGS)
-	sed -i.before -e '/^nvidia-/d' -e '/^triton==/d' constraints.txt && rm constraints.txt.before
-	$(COMPILE) --extra server --extra trace --generate-hashes --constraint constraints.txt --output-file requirements-server.txt
+	$(COMPILE) --all-extras --group dev --group docs --output-file $(LOCK_FOLDER)/constraints.txt $(LOCK_FLAGS)
+	sed -i.before -e '/^nvidia-/d' -e '/^triton==/d' $(LOCK_FOLDER)/constraints.txt && rm $(LOCK_FOLDER)/constraints.txt.before
+	$(COMPILE) --extra server --extra trace --generate-hashes --constraint $(LOCK_FOLDER)/constraints.txt --output-file $(LOCK_FOLDER)/requirements-server.txt
 
-lock-check: lock ## Fail where the committed pins differ from what pyproject.toml asks for
-	git diff --exit-code -- constraints.txt requirements-server.txt
+lock-check: $(UV) ## Fail where the committed pins are not what pyproject.toml asks for
+	cp constraints.txt requirements-server.txt build/lock
+	$(MAKE) lock LOCK_FOLDER=build/lock
+	diff constraints.txt build/lock/constraints.txt
+	diff requirements-server.txt build/lock/requirements-server.txt
 
 IMAGES ?= server explore load
 image: ## Build the images of IMAGES (server explore load; also server-cuda, export), tagged with the version too

@@ -512,7 +512,8 @@ def test_a_distance_needs_a_row_and_a_key_that_is_a_patch() -> None:
     patches = PatchContract(prefix_tokens=1, rows=1, cols=5, patch_size=8)
     image = CONTRACT.model_copy(update={"patches": patches})
     assert plan(image, measure=DISTANCE, rows=[0, 1]).queries == (0, 1)
-    for chosen in ({"rows": [0]}, {"keys": [0]}):
+    only_the_class_token: tuple[dict[str, Any], ...] = ({"rows": [0]}, {"keys": [0]})
+    for chosen in only_the_class_token:
         with pytest.raises(InvalidInput, match="at least one row and key that is a patch"):
             plan(image, measure=DISTANCE, **chosen)
     crossing = CONTRACT.attention[0].model_copy(update={"kind": "cross"})
