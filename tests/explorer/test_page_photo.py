@@ -92,7 +92,7 @@ def test_arrow_keys_move_the_patch_that_looks(browser: Browser, explorer: Explor
         for key in ["ArrowUp"] * 5 + ["ArrowRight"]:
             visit.page.keyboard.press(key)
         visit.looks_is("What the patch in row 0, column 4 attends to")
-        expect(visit.page.locator("#spoken")).to_contain_text("the patch in row 0, column 4 looks most at row ")
+        expect(visit.page.locator("#spoken")).to_contain_text("the patch in row 0, column 4 attends most to row ")
         visit.page.keyboard.press("Enter")
         visit.find("#copy").focus()
         visit.looks_is("What the patch in row 0, column 4 attends to")

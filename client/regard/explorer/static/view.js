@@ -39,7 +39,7 @@ export function titleOf(model, { layer: { layer }, head }, measure) {
 export function spokenOf({ main, query }) {
   const row = look(main.layer, main.head, query);
   const [most] = topOf(row, 1);
-  return `${lookerOf(main.reply, query)} looks most at ${nameOf(main.reply, most)}, ${percent(row[most])}`;
+  return `${lookerOf(main.reply, query)} attends most to ${nameOf(main.reply, most)}, ${percent(row[most])}`;
 }
 
 /** Shows one answer, or two side by side. `events`: those of a panel; head(n), query(q), release(), other(fields). */
@@ -63,7 +63,7 @@ export class View {
     const { main, other, state, model, query } = shown;
     byId("title").textContent = titleOf(model, main, state.measure);
     byId("looks").textContent =
-      `What ${lookerOf(main.reply, query)} ${query === "all" && main.reply.tokens ? "look" : "looks"} at`;
+      `What ${lookerOf(main.reply, query)} ${query === "all" && main.reply.tokens ? "attend" : "attends"} to`;
     const first = this.viewOf(main, shown);
     const second = other && this.viewOf(other, shown);
     this.panels[0].draw(first);
