@@ -26,7 +26,7 @@ demo: $(READY) ## Export, serve, classify, embed and attend on real photographs 
 test: $(READY) ## Run the tests
 	$(BIN)/python -m pytest
 
-test-fast: $(READY) ## What one runs before every commit: two minutes on two busy cores
+test-fast: $(READY) ## What one runs before every commit: a minute on two cores
 	$(BIN)/python -m pytest --numprocesses 2 -m 'not slow and not install and not containers' tests/artifact tests/client tests/deploy tests/model tests/server
 
 coverage: $(READY) ## Run the tests and show what of server/, artifact/ and export/ they reach, branch by branch

@@ -11,6 +11,7 @@ import grpc
 import pytest
 
 from regard.v1.regard_pb2_grpc import RegardServiceStub
+from server import app
 from server.app import Started, serve
 from server.config import EMBEDDED_MODELS, Config
 from server.engine import engine
@@ -31,11 +32,12 @@ class Running:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def measured_briefly() -> Iterator[None]:
-    """Servers of tests measure what a batch costs for a twentieth of a second instead of half of one."""
-    before, engine._MEASURING_SECONDS = engine._MEASURING_SECONDS, 0.05
-    yield
-    engine._MEASURING_SECONDS = before
+def brief() -> Iterator[None]:
+    """Servers of tests measure what a batch costs, and wait for late calls when they stop, for a moment only."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(engine, "_MEASURING_SECONDS", 0.01)
+        patch.setattr(app, "_LAST_MOMENT_SECONDS", 0.1)
+        yield
 
 
 @pytest.fixture(scope="session")
