@@ -2,6 +2,7 @@
 
 ServerError
 ├── InvalidInput     INVALID_ARGUMENT     a field that cannot be used
+├── MalformedMessage INVALID_ARGUMENT     bytes that are no message of the method
 ├── NotFound         NOT_FOUND            no such model, version or region
 ├── NotPossible      FAILED_PRECONDITION  the model cannot do what was asked
 ├── TooBusy          RESOURCE_EXHAUSTED   the queue is full, or a client's quota used
@@ -22,7 +23,6 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
-MALFORMED = (grpc.StatusCode.INVALID_ARGUMENT, "the bytes are no message of this method; expected what its .proto says")
 Reason = Literal["requests", "bytes", "seconds", "model", "quota"]
 Trailers = tuple[tuple[str, str | bytes], ...]
 
@@ -60,6 +60,15 @@ class InvalidInput(ServerError):
             expected: What would have been right.
         """
         super().__init__(f"{_shorten(field)}: {_shorten(str(value))}; expected {_shorten(expected, 2000)}")
+
+
+class MalformedMessage(ServerError):
+    """The bytes are no message of the method."""
+
+    code = grpc.StatusCode.INVALID_ARGUMENT
+
+    def __init__(self) -> None:
+        super().__init__("the bytes are no message of this method; expected what its .proto says")
 
 
 class NotFound(ServerError):

@@ -11,7 +11,7 @@ import grpc
 
 from server.auth.clients import Authenticator, Client
 from server.context import Metadata, RpcContext
-from server.errors import InternalFault, ServerError, ShuttingDown, TooBusy
+from server.errors import InternalFault, MalformedMessage, ServerError, ShuttingDown, TooBusy
 from server.telemetry.logs import log_rpc
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import Tracing, set_outcome
@@ -181,10 +181,10 @@ def rpc(model_field: str = "") -> Callable[[Unary], Any]:
 
         @functools.wraps(method)
         async def run(service: Service, request: Any, servicer: Servicer, caller: Client | None = None) -> Any:
-            handle = functools.partial(method, service, request)
+            handle = refuse_malformed if request is None else functools.partial(method, service, request)
             return await service.rpcs.answer(name, getattr(request, model_field, ""), servicer, caller, handle)
 
-        return _taking_caller(run)
+        return _taking(run)
 
     return decorate
 
@@ -201,20 +201,26 @@ def streaming_rpc(model_field: str) -> Callable[[Streaming], Any]:
                 async for response in method(service, request, context):
                     await servicer.write(response)
 
-            await service.rpcs.answer(name, getattr(request, model_field, ""), servicer, caller, write_all)
+            handle = refuse_malformed if request is None else write_all
+            await service.rpcs.answer(name, getattr(request, model_field, ""), servicer, caller, handle)
 
-        return _taking_caller(run)
+        return _taking(run)
 
     return decorate
 
 
-def _taking_caller(method: Any) -> Any:
-    """Tell the interceptor to say who calls."""
+async def refuse_malformed(context: RpcContext) -> Any:
+    """Refuse a request that came as None."""
+    raise MalformedMessage
+
+
+def _taking(method: Any) -> Any:
+    """Tell the interceptor to say who calls, and the transport to give None for what is no message."""
     method.takes_caller = True
-    return method
+    return takes_malformed(method)
 
 
 def takes_malformed(method: Any) -> Any:
-    """Let a stream of requests have None for what is no message, to say so itself."""
+    """Let a method have None for what is no message: it is counted and logged as every other request."""
     method.takes_malformed = True
     return method

@@ -6,7 +6,13 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError
 
-from server.errors import MALFORMED
+from server.errors import MalformedMessage
+
+_MAKERS = {  # by whether requests and responses are streams
+    (False, False): grpc.unary_unary_rpc_method_handler,
+    (False, True): grpc.unary_stream_rpc_method_handler,
+    (True, True): grpc.stream_stream_rpc_method_handler,
+}
 
 
 class MalformedMessageHandler:
@@ -42,15 +48,14 @@ class _Refusing(grpc.GenericRpcHandler):
 
 
 def _refusing(handler: Any) -> Any:
-    """Let a method refuse what is no message; a stream of requests that says it takes None is given that for it."""
+    """Let a method that takes None for what is no message have it, and the unary ones of others refuse it."""
     read, write = _reader(handler.request_deserializer), handler.response_serializer
-    if method := handler.unary_unary:
-        return grpc.unary_unary_rpc_method_handler(_refuse_none(method), read, write)
-    if method := handler.unary_stream:
-        return grpc.unary_stream_rpc_method_handler(_refuse_none(method), read, write)
-    if (method := handler.stream_stream) and getattr(method, "takes_malformed", False):
-        return grpc.stream_stream_rpc_method_handler(method, read, write)
-    return handler
+    method = handler.unary_unary or handler.unary_stream or handler.stream_stream
+    if not getattr(method, "takes_malformed", False):
+        if handler.request_streaming:
+            return handler
+        method = _refuse_none(method)
+    return _MAKERS[handler.request_streaming, handler.response_streaming](method, read, write)
 
 
 def _reader(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
@@ -64,10 +69,10 @@ def _reader(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
 
 
 def _refuse_none(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    async def run(request: Any, context: Any, **caller: Any) -> Any:
+    async def run(request: Any, context: Any) -> Any:
         if request is None:
-            await context.abort(*MALFORMED)
-        return await method(request, context, **caller)
+            error = MalformedMessage()
+            await context.abort(error.code, str(error))
+        return await method(request, context)
 
-    run.takes_caller = getattr(method, "takes_caller", False)  # type: ignore[attr-defined]
     return run

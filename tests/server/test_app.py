@@ -135,13 +135,26 @@ async def test_metrics_are_served_on_ipv6(start: Serve) -> None:
         assert (await get(running, "/readyz"))[0] == 200
 
 
-@pytest.mark.parametrize("method", ["Predict", "Attend"])
-async def test_bytes_that_are_no_message_are_the_callers_fault(running: Running, method: str) -> None:
-    """INVALID_ARGUMENT, for one response and for a stream of them alike."""
-    path = f"/regard.v1.RegardService/{method}"
-    call: Any = running.channel.unary_stream(path) if method == "Attend" else running.channel.unary_unary(path)
+@pytest.mark.parametrize(
+    ("path", "streams"),
+    [
+        ("/regard.v1.RegardService/Predict", False),
+        ("/regard.v1.RegardService/Attend", True),
+        ("/inference.GRPCInferenceService/ModelInfer", False),
+        ("/inference.GRPCInferenceService/ModelMetadata", False),
+    ],
+)
+async def test_bytes_that_are_no_message_are_the_callers_fault(
+    running: Running, caplog: pytest.LogCaptureFixture, path: str, streams: bool
+) -> None:
+    """INVALID_ARGUMENT, for one response and for a stream of them alike; counted and logged as other refusals."""
+    caplog.set_level("INFO", "server.requests")
+    call: Any = running.channel.unary_stream(path) if streams else running.channel.unary_unary(path)
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         answer = call(b"\xff\xff")
-        await (answer.read() if method == "Attend" else answer)
+        await (answer.read() if streams else answer)
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert "the bytes are no message of this method" in (refused.value.details() or "")
+    method = path.rpartition("/")[2]
+    assert f"{method} of '': INVALID_ARGUMENT: the bytes are no message" in caplog.text
+    assert (await samples(running))[("regard_requests_total", "INVALID_ARGUMENT", method, "")] == 1

@@ -10,7 +10,7 @@ import numpy as np
 
 from artifact.contract import Contract
 from artifact.dtypes import Array
-from server.api.handler import Servicer, rpc, takes_malformed
+from server.api.handler import Servicer, refuse_malformed, rpc, takes_malformed
 from server.api.open_inference import open_inference_pb2 as pb
 from server.api.open_inference.parameters import (
     ATTENTION_PREFIX,
@@ -31,7 +31,7 @@ from server.api.open_inference.tensors import (
 )
 from server.auth.clients import certificate_names
 from server.context import RpcContext
-from server.errors import MALFORMED, InvalidInput, ServerError
+from server.errors import InvalidInput, ServerError
 from server.inference.preprocess import choose_outputs
 from server.inference.request import Images, InferenceRequest, InferenceResponse, Tensors, Texts
 
@@ -72,12 +72,12 @@ class Inference(Parts):
     async def _answer_in_stream(
         self, request: pb.ModelInferRequest | None, servicer: Servicer
     ) -> pb.ModelStreamInferResponse:
-        if request is None:
-            return pb.ModelStreamInferResponse(error_message=MALFORMED[1])
         metadata, names = dict(servicer.invocation_metadata() or ()), certificate_names(servicer.auth_context())
-        context = RpcContext.begin("ModelStreamInfer", request.model_name, metadata, servicer.time_remaining())
+        model = request.model_name if request is not None else ""
+        context = RpcContext.begin("ModelStreamInfer", model, metadata, servicer.time_remaining())
+        handle = refuse_malformed if request is None else partial(self._infer, request)
         try:
-            response = await self.rpcs.run(context, metadata, partial(self._infer, request), certificates=names)
+            response = await self.rpcs.run(context, metadata, handle, certificates=names)
         except ServerError as error:
             error.with_traceback(None)  # whose frames hold the request, and this error
             return _refusal(request, str(error))
@@ -168,6 +168,8 @@ def _size_bytes(request: pb.ModelInferRequest) -> float:
     return request.ByteSize() + sum(place.byte_size for place in places if place is not None)
 
 
-def _refusal(request: pb.ModelInferRequest, message: str) -> pb.ModelStreamInferResponse:
+def _refusal(request: pb.ModelInferRequest | None, message: str) -> pb.ModelStreamInferResponse:
+    if request is None:
+        return pb.ModelStreamInferResponse(error_message=message)
     known = pb.ModelInferResponse(id=request.id, model_name=request.model_name, model_version=request.model_version)
     return pb.ModelStreamInferResponse(error_message=message, infer_response=known)
