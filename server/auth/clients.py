@@ -42,7 +42,7 @@ class _Entry(BaseModel):
         compute_seconds_per_second: Most time of the engine; likewise.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     tokens: tuple[str, ...] = ()
     token_sha256: tuple[str, ...] = ()

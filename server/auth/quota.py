@@ -5,8 +5,6 @@ from collections.abc import Callable
 
 from server.errors import TooBusy
 
-_BURST_SECONDS = 1.0  # what may be used at once after a pause
-
 
 class Quota:
     """What a client has left; lives in the event loop.
@@ -32,8 +30,12 @@ class Quota:
         """
         self.rates = requests_per_second, compute_seconds_per_second
         self._name = name
-        self._requests = _Bucket(requests_per_second, clock, minimum=1.0)
-        self._seconds = _Bucket(compute_seconds_per_second, clock)
+        self._requests: _Bucket | None = None
+        self._seconds: _Bucket | None = None
+        if requests_per_second:
+            self._requests = _Bucket(requests_per_second, max(requests_per_second, 1.0), clock)
+        if compute_seconds_per_second:
+            self._seconds = _Bucket(compute_seconds_per_second, compute_seconds_per_second, clock)
 
     def admit(self) -> None:
         """Count a request.
@@ -43,7 +45,8 @@ class Quota:
         """
         self._check(self._requests, "requests", 1.0)
         self._check(self._seconds, "seconds of the engine", 0.0)
-        self._requests.take(1.0)
+        if self._requests:
+            self._requests.take(1.0)
 
     def reserve(self, seconds: float) -> None:
         """Set aside what a request is expected to take of the engine, so that a burst cannot spend a second twice.
@@ -52,33 +55,31 @@ class Quota:
             TooBusy: As for admit; others of the client may have been let in meanwhile.
         """
         self._check(self._seconds, "seconds of the engine", 0.0)
-        self._seconds.take(seconds)
+        self.charge(0.0, seconds)
 
     def charge(self, reserved_seconds: float, seconds: float) -> None:
         """Replace what was reserved by what the request really took, nothing where it never ran."""
-        self._seconds.take(seconds - reserved_seconds)
+        if self._seconds:
+            self._seconds.take(seconds - reserved_seconds)
 
-    def _check(self, bucket: "_Bucket", what: str, needed: float) -> None:
-        if (wait_seconds := bucket.wait_seconds(needed)) > 0:
+    def _check(self, bucket: "_Bucket | None", what: str, needed: float) -> None:
+        if bucket and (wait_seconds := bucket.wait_seconds(needed)) > 0:
             message = f"{self._name} has used its quota of {bucket.rate:g} {what} a second"
             raise TooBusy(message, wait_seconds, "quota")
 
 
 class _Bucket:
-    def __init__(self, rate: float | None, clock: Callable[[], float], minimum: float = 0.0) -> None:
-        self.rate = rate or 0.0
+    def __init__(self, rate: float, capacity: float, clock: Callable[[], float]) -> None:
+        self.rate = rate
         self._clock = clock
-        self._capacity = max(self.rate * _BURST_SECONDS, minimum)
-        self._left, self._at = self._capacity, clock()
+        self._capacity = capacity
+        self._left, self._at = capacity, clock()
 
     def wait_seconds(self, needed: float) -> float:
-        """Say how long until so much is there; 0 where it is, or where there is no limit."""
-        if not self.rate:
-            return 0.0
+        """Say how long until so much is there; 0 or less where it is."""
         now = self._clock()
         self._left, self._at = min(self._capacity, self._left + (now - self._at) * self.rate), now
-        return max(needed - self._left, 0.0) / self.rate
+        return (needed - self._left) / self.rate
 
     def take(self, amount: float) -> None:
-        if self.rate:
-            self._left -= amount
+        self._left -= amount
