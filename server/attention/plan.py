@@ -101,5 +101,7 @@ class AttentionPlan:
 
     def on_input(self, chosen: Sequence[int] | None, count: int) -> list[int]:
         """Leave the prefix tokens of an image out of some positions; None stands for all."""
-        first = self.patches.prefix_tokens if self.patches else 0
-        return [position for position in (range(count) if chosen is None else chosen) if position >= first]
+        positions = range(count) if chosen is None else chosen
+        if self.patches is None:
+            return list(positions)
+        return [position for position in positions if position >= self.patches.prefix_tokens]

@@ -47,7 +47,7 @@ def plan_attention(
     positions: Positions,
     limits: AttentionLimits,
     *,
-    layer_by_layer: bool = False,
+    layer_by_layer: bool,
 ) -> AttentionPlan:
     """Check an attention request against a model and an input.
 

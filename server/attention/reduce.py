@@ -61,24 +61,22 @@ class _Reducing:
     def layer(self, layer: AttentionContract) -> Reduced:
         """Make of one layer what was asked for."""
         plan, on, chosen = self._plan, self._on, self._choose(layer)
-        queries: Sequence[int] = range(chosen.shape[2]) if plan.queries is None else plan.queries
         if plan.measure == "weights":
-            return self._finish(layer, self._choose_keys(self._fuse(chosen)), queries)
+            return self._finish(layer, self._choose_keys(self._fuse(chosen)))
         if plan.measure == "entropy":
-            values = on.entropy(on.normalize_rows(self._choose_keys(chosen)))
-        else:
-            placed = plan.on_input(plan.queries, chosen.shape[2])
-            places, queries = [list(queries).index(query) for query in placed], placed
-            keys = plan.on_input(plan.keys, chosen.shape[3])
-            attended = on.normalize_rows(on.choose_keys(on.choose(chosen, None, places), keys))
-            values = on.mean_distance(attended, measures.distances(queries, keys, plan.patches))
+            return self._finish(layer, self._fuse(on.entropy(on.normalize_rows(self._choose_keys(chosen)))))
+        count = chosen.shape[-1]  # a distance is one between positions of the same input
+        queries, keys = plan.on_input(plan.queries, count), plan.on_input(plan.keys, count)
+        rows = range(count) if plan.queries is None else plan.queries
+        places = [rows.index(query) for query in queries]
+        attended = on.normalize_rows(on.choose_keys(on.choose(chosen, None, places), keys))
+        values = on.mean_distance(attended, measures.distances(queries, keys, plan.patches))
         return self._finish(layer, self._fuse(values), queries)
 
     def contribution(self, layer: AttentionContract) -> Reduced:
         """Cut one layer's contributions out."""
         values = self._on.choose_fused(self._weights[layer.contribution or ""], self._plan.queries)
-        queries = range(values.shape[1]) if self._plan.queries is None else self._plan.queries
-        return self._finish(layer, self._choose_keys(values), queries)
+        return self._finish(layer, self._choose_keys(values))
 
     def rollout(self) -> Reduced:
         """Multiply all layers."""
@@ -89,8 +87,7 @@ class _Reducing:
         else:
             fused = [on.fuse_heads(self._choose(layer), plan.reduction or "mean") for layer in plan.layers]
             flow = on.rollout(fused, plan.residual_share, plan.queries)
-        queries = range(flow.shape[1]) if plan.queries is None else plan.queries
-        return self._finish(plan.layers[-1], self._choose_keys(flow), queries)
+        return self._finish(plan.layers[-1], self._choose_keys(flow))
 
     def _choose(self, layer: AttentionContract) -> Any:
         """Cut out heads and rows, and weigh by values; [B, heads, queries, K]. A rollout needs every row."""
@@ -108,9 +105,12 @@ class _Reducing:
             values = self._on.choose_keys(values, self._plan.keys)
         return self._on.normalize_rows(values) if self._plan.renormalize else values
 
-    def _finish(self, layer: AttentionContract, values: Any, queries: Sequence[int]) -> Reduced:
-        """Keep the largest, and round to what travels."""
+    def _finish(self, layer: AttentionContract, values: Any, queries: Sequence[int] | None = None) -> Reduced:
+        """Keep the largest, and round to what travels; the queries are those of the plan unless others are given."""
         plan, on, indices, scale = self._plan, self._on, None, 0.0
+        if queries is None:
+            count = values.shape[1 + plan.axes.index("query")]
+            queries = range(count) if plan.queries is None else plan.queries
         if "top" in plan.axes:
             values, indices = on.largest(values, plan.top_k)
             if plan.keys is not None:

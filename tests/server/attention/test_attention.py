@@ -150,6 +150,51 @@ def reduced(contract: Contract = NORMED, **request: Any) -> list[Reduced]:
     return results
 
 
+CHOICES = [
+    *({"measure": measure} for measure in (ENTROPY, DISTANCE, ROLLOUT, CONTRIBUTION, GLOBAL)),
+    *({"head_reduction": pb.HEAD_REDUCTION_MEAN, "top_k": top_k} for top_k in (0, 2)),
+]
+
+
+@pytest.mark.parametrize("choice", CHOICES, ids=str)
+def test_the_rows_that_are_sent_are_named(choice: dict[str, Any]) -> None:
+    """All of them, or those chosen, in that order; three texts, so that no two sizes are equal."""
+    weights = {name: np.concatenate([values, values[:1]]) for name, values in {**FETCHED, **CONTRIBUTIONS}.items()}
+    for rows, expected in (([], range(LENGTH)), ([4, 1], (4, 1))):
+        for one in reduce_attention(plan(NORMED, rows=rows, **choice), weights):
+            assert list(one.queries) == list(expected)
+            assert (one.scale, one.values.shape[0]) == (0.0, 3)
+            assert len(expected) in one.values.shape or choice["measure"] == DISTANCE  # which is a mean over them
+
+
+@pytest.mark.parametrize("choice", [{}, {"top_k": 1}, {"measure": ENTROPY}], ids=str)
+def test_the_rows_of_a_layer_are_its_own(choice: dict[str, Any]) -> None:
+    """Two positions of the decoder attend to six of the encoder."""
+    layer = CONTRACT.attention[0].model_copy(update={"kind": "cross", "query_axis": "target"})
+    crossing, sizes = CONTRACT.model_copy(update={"attention": (layer,)}), {"seq_len": LENGTH, "target": 2}
+    planned = plan_for(pb.AttentionRequest(**choice), crossing, sizes=sizes, positions=2, limits=LIMITS)
+    (one,) = reduce_attention(planned, {"attention.0": WEIGHTS[:, :, :2]})
+    assert list(one.queries) == [0, 1]
+
+
+def test_the_largest_layer_decides_whether_each_fits_a_message() -> None:
+    """Of an encoder of 6 positions and a decoder of 3, however they are ordered."""
+    decoder = CONTRACT.attention[1].model_copy(update={"query_axis": "target", "key_axis": "target"})
+    both = CONTRACT.model_copy(update={"attention": (CONTRACT.attention[0], decoder)})
+    how: dict[str, Any] = {"sizes": {"seq_len": LENGTH, "target": 3}, "positions": LENGTH, "layer_by_layer": True}
+    for layers in ([0, 1], [1, 0]):
+        with pytest.raises(InvalidInput, match="a layer of 576 bytes; expected at most 575"):
+            plan_for(pb.AttentionRequest(layers=layers), both, limits=AttentionLimits(575, 10**6), **how)
+
+
+def test_a_rollout_names_the_last_of_its_layers() -> None:
+    """Of three, the third."""
+    third = NORMED.attention[1].model_copy(update={"layer": 2})
+    contract = NORMED.model_copy(update={"attention": (*NORMED.attention, third)})
+    (one,) = reduce_attention(plan(contract, measure=ROLLOUT), FETCHED)
+    assert one.layer is third
+
+
 def in_float64(layer: int, *, by_values: bool = False) -> NDArray[np.float64]:
     """One layer's weights, weighed by the lengths of the values where asked for."""
     weights = FETCHED[f"attention.{layer}"].astype(np.float64)
