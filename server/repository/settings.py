@@ -3,11 +3,11 @@
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
-from artifact.errors import ArtifactError
+from artifact.errors import ArtifactError, explain
 from artifact.files import check_regular
 from server.engine.engine import AttentionForm
 
@@ -16,6 +16,13 @@ SETTINGS_FILE = "config.toml"
 
 class SettingsError(ValueError):
     """Settings that cannot be used; the message names the file, the field and what was expected."""
+
+
+def _check_versions(value: object) -> object:
+    numbers = value if isinstance(value, list | tuple) else (value,)
+    if value != "all" and (not numbers or any(type(number) is not int or number < 1 for number in numbers)):
+        raise ValueError('expected a number of the newest from 1, "all", or a list of versions')
+    return value
 
 
 class ModelSettings(BaseModel):
@@ -35,19 +42,12 @@ class ModelSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    versions: int | Literal["all"] | tuple[int, ...] = 1
+    versions: Annotated[int | Literal["all"] | tuple[int, ...], BeforeValidator(_check_versions)] = 1
     list_attention: bool = True
     attention_form: AttentionForm = "auto"
     max_requests: int | None = Field(default=None, ge=1)
     max_input_bytes: int | None = Field(default=None, ge=1)
     unload_after_idle_seconds: float | None = Field(default=None, gt=0)
-
-    @model_validator(mode="after")
-    def _check_versions(self) -> Self:
-        numbers = self.versions if isinstance(self.versions, tuple) else (self.versions,)
-        if not numbers or any(isinstance(number, int) and number < 1 for number in numbers):
-            raise ValueError('versions: expected a number of the newest from 1, "all", or a list of versions')
-        return self
 
     def candidates(self, found: Sequence[int]) -> list[int]:
         """Put in order what may be served of the versions found, the newest first."""
@@ -77,9 +77,4 @@ def read_settings(folder: Path) -> ModelSettings:
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise SettingsError(f"{path}: cannot be read: {error}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        field = str(first["loc"][0]) if first["loc"] else ""
-        message = first["msg"].removeprefix("Value error, ").removeprefix("versions: ")
-        if field == "versions" or not field:
-            field, message = "versions", 'expected a number of the newest from 1, "all", or a list of versions'
-        raise SettingsError(f"{path}: {field}: {message} (got {str(first['input'])[:80]!r})") from error
+        raise SettingsError(f"{path}: {explain(error)}") from error
