@@ -23,6 +23,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
+_MAX_MESSAGE_CHARACTERS = 2500  # gRPC carries a status in 8 KiB of metadata
 Reason = Literal["requests", "bytes", "seconds", "model", "quota"]
 Trailers = tuple[tuple[str, str | bytes], ...]
 
@@ -39,6 +40,10 @@ class ServerError(Exception):
     """What a caller is told: a code and a message."""
 
     code: ClassVar[grpc.StatusCode]
+
+    def __init__(self, message: str) -> None:
+        """Take a message; what cannot be printed is escaped, so that no caller can write lines into the log."""
+        super().__init__(_shorten("".join(map(_printable, message)), _MAX_MESSAGE_CHARACTERS))
 
     @property
     def trailers(self) -> Trailers:
@@ -148,6 +153,10 @@ class InternalFault(ServerError):
 
     def __init__(self) -> None:
         super().__init__("internal error; the server's log has the details")
+
+
+def _printable(character: str) -> str:
+    return character if character.isprintable() else character.encode("unicode_escape", "backslashreplace").decode()
 
 
 def _shorten(text: str, limit: int = 100) -> str:

@@ -8,6 +8,7 @@ import grpc
 import pytest
 
 from regard.v1 import regard_pb2 as api
+from server.errors import InvalidInput, NotFound, Unimplemented
 from server.telemetry.logs import JsonFormatter
 from tests.server.conftest import Running
 
@@ -76,3 +77,22 @@ def test_an_error_is_within_its_line() -> None:
     text = JsonFormatter().format(record)
     assert "\n" not in text
     assert json.loads(text)["error"].startswith("Traceback")
+
+
+@pytest.mark.parametrize("forged", ["\n2026-11-28 12:00:00 INFO server: forged", "\r\x1b[2K", "\u2028", "\udcff"])
+def test_no_message_for_a_caller_has_more_than_one_line(forged: str) -> None:
+    """Names come from callers, and what is wrong with them goes to the log."""
+    for error in (InvalidInput(f"inputs[{forged}]", forged, forged), NotFound(forged), Unimplemented(forged)):
+        assert str(error).isprintable()
+        assert str(error).encode()
+    assert len(str(Unimplemented("x" * 10_000))) < 3000
+
+
+async def test_names_of_inputs_write_no_lines(running: Running, caplog: pytest.LogCaptureFixture) -> None:
+    """One record a request, on one line."""
+    request = api.PredictRequest(model="tiny-text")
+    request.inputs["x\nINFO forged"].shape.append(1)
+    caplog.set_level("INFO", "server.requests")
+    with pytest.raises(grpc.aio.AioRpcError, match="INFO forged"):
+        await running.stub.Predict(request)
+    assert "\nINFO forged" not in caplog.text
