@@ -3,6 +3,7 @@
 import ctypes
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 import onnxruntime
@@ -13,6 +14,7 @@ _MAX_INSTANCES = 4
 ERRORS_ONLY = 3  # as log_severity_level of onnxruntime.SessionOptions
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 TENSORRT = "TensorrtExecutionProvider"
+_SMALL_GRAPH = Path(__file__).parent / "kernels" / "choose.onnx"
 # Operators on shapes; ONNX Runtime keeps them on the CPU on purpose, where their results are needed.
 _SHAPE_OPERATORS = frozenset(
     ("Add", "Cast", "Concat", "ConstantOfShape", "Div", "Gather", "Mul", "Range", "Reshape", "Shape", "Size", "Slice",
@@ -98,11 +100,12 @@ def choose_device(wanted: str) -> Device:
     missing = _what_cuda_lacks()
     if not missing:
         number = int(index or 0)
-        onnxruntime.preload_dlls()
         wanted_providers = (TENSORRT, CUDA) if kind == "tensorrt" else (CUDA,)
-        providers = tuple((provider, {"device_id": number}) for provider in wanted_providers)
+        providers = (*((provider, {"device_id": number}) for provider in wanted_providers), CPU)
+        missing = _what_sessions_lack(providers)
+    if not missing:
         name = f"{'TENSORRT' if kind == 'tensorrt' else 'CUDA'}:{number}"
-        return Device(name, (*providers, CPU), "found" if kind == "auto" else "asked for", number, bound=True)
+        return Device(name, providers, "found" if kind == "auto" else "asked for", number, bound=True)
     if kind != "auto":
         raise StartError(f"--device: {wanted}: {missing}; expected an NVIDIA GPU, or --device cpu")
     return Device("CPU", (CPU,), missing)
@@ -122,6 +125,25 @@ def _what_cuda_lacks() -> str:
     return ""
 
 
+def _what_sessions_lack(providers: tuple[Any, ...]) -> str:
+    """Say what a session with these providers does without, or nothing: a library may be missing beside the driver."""
+    onnxruntime.preload_dlls()
+    try:
+        session = onnxruntime.InferenceSession(_SMALL_GRAPH, providers=list(providers))
+    except Exception as error:  # ONNX Runtime's exceptions have no common base
+        return str(error).strip().splitlines()[0]
+    return _missing(providers, session.get_providers())
+
+
+def _missing(providers: tuple[Any, ...], session_providers: Iterable[str]) -> str:
+    """Say which libraries are not there of the providers before the last, the CPU."""
+    for provider, _ in providers[:-1]:
+        if provider not in session_providers:
+            libraries = "TensorRT" if provider == TENSORRT else "CUDA or cuDNN"
+            return f"ONNX Runtime could not load {libraries}; its log says which library"
+    return ""
+
+
 def check_placement(device: Device, session_providers: Iterable[str], subgraphs: Iterable[AssignedSubgraph]) -> None:
     """Refuse a session that silently runs elsewhere than it should.
 
@@ -135,12 +157,8 @@ def check_placement(device: Device, session_providers: Iterable[str], subgraphs:
     """
     if device.gpu is None:
         return
-    for provider in (provider for provider, _ in device.providers[:-1]):
-        if provider not in session_providers:
-            libraries = "TensorRT" if provider == TENSORRT else "CUDA or cuDNN"
-            raise StartError(
-                f"--device: {device.name}: ONNX Runtime could not load {libraries}; its log says which library"
-            )
+    if missing := _missing(device.providers, session_providers):
+        raise StartError(f"--device: {device.name}: {missing}")
     fallen = [
         f"{node.name} ({node.op_type})"
         for subgraph in subgraphs

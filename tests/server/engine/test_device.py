@@ -1,5 +1,7 @@
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import onnxruntime
 import pytest
@@ -30,6 +32,18 @@ class Subgraph:
 
     def get_nodes(self) -> list[Node]:
         return self.nodes
+
+
+class FakeSession:
+    """A session that has the providers it was given, but for those that are lost."""
+
+    def __init__(self, path: Path, *, providers: list[Any], lost: str = "") -> None:
+        assert path.exists()
+        self._providers = [one if isinstance(one, str) else one[0] for one in providers]
+        self._lost = lost
+
+    def get_providers(self) -> list[str]:
+        return [one for one in self._providers if one != self._lost]
 
 
 def without_driver(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,10 +102,26 @@ def test_where_there_is_a_gpu_it_is_taken(
     """The CPU comes last, for the arithmetic on shapes."""
     monkeypatch.setattr(server.engine.device, "_what_cuda_lacks", lambda: "")
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", FakeSession)
     chosen = choose_device(wanted)
     assert chosen.name == name
     assert [one if isinstance(one, str) else one[0] for one in chosen.providers] == providers
     assert chosen.gpu == int(name[-1])
+
+
+@pytest.mark.parametrize("lost", [CUDA, TENSORRT])
+def test_a_gpu_without_its_libraries_is_not_taken(lost: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime falls back and only logs it: whoever asked for the GPU is refused, auto takes the CPU."""
+    monkeypatch.setattr(server.engine.device, "_what_cuda_lacks", lambda: "")
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", partial(FakeSession, lost=lost))
+    wanted = "cuda" if lost == CUDA else "tensorrt"
+    with pytest.raises(StartError, match=f"--device: {wanted}: ONNX Runtime could not load .*; expected an NVIDIA GPU"):
+        choose_device(wanted)
+    if lost == CUDA:
+        chosen = choose_device("auto")
+        assert (chosen.name, chosen.gpu) == ("CPU", None)
+        assert "could not load CUDA" in chosen.reason
 
 
 def test_a_computing_node_on_the_cpu_stops_the_start_by_name() -> None:
