@@ -48,6 +48,11 @@ class BoundSession:
         self._measures = measures
         self._device = measures.place
         self._keep_on_device = frozenset(keep_on_device)
+        named = {axis for value in session.get_inputs() for axis in value.shape if isinstance(axis, str)}
+        # Of the others a run's data decides how large they are: each run makes its own.
+        self._fixed = frozenset(
+            value.name for value in session.get_outputs() if all(_is_known(axis, named) for axis in value.shape)
+        )
         self._own = threading.local()
 
     def run(self, inputs: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array | DeviceArray]:
@@ -69,7 +74,7 @@ class BoundSession:
         kept = {name: DeviceArray(values[name], self._measures) for name in names if name in self._keep_on_device}
         fetched = {name: np.array(value.numpy()) for name, value in values.items() if name not in kept}
         if not buffers.outputs:
-            buffers.outputs = {name: self._host_buffer(array) for name, array in fetched.items()}
+            buffers.outputs = {name: self._host_buffer(x) for name, x in fetched.items() if name in self._fixed}
         return {**fetched, **kept}
 
     def _buffers_for(self, inputs: Mapping[str, Array], names: Sequence[str]) -> _Buffers:
@@ -91,3 +96,8 @@ class BoundSession:
         kind = onnxruntime.OrtAllocatorType.ORT_DEVICE_ALLOCATOR
         pinned = onnxruntime.OrtMemoryInfo("CudaPinned", kind, self._device[1], onnxruntime.OrtMemType.CPU_OUTPUT)
         return make(array.shape, array.dtype.type, memory_info=pinned)
+
+
+def _is_known(axis: int | str | None, named: Collection[str]) -> bool:
+    """Whether the inputs' shapes tell an axis."""
+    return isinstance(axis, int) or axis in named

@@ -22,6 +22,7 @@ _STOP_SPINNING_AFTER_A_RUN = "session.force_spinning_stop"
 _SHRINK_ARENA = "memory.enable_memory_arena_shrinkage"
 _SHARED_ARENA = "session.use_env_allocators"
 _WARNINGS_AND_WORSE = 2
+_STRING_TENSOR = "tensor(string)"
 _BFLOAT16_TENSOR, _BFLOAT16_NUMBER = "tensor(bfloat16)", 16  # onnx.TensorProto.BFLOAT16
 # Limit 0 is none, strategy 1 is "as much as requested", -1 leaves the rest to ONNX Runtime.
 _ARENA = {"max_mem": 0, "arena_extend_strategy": 1, "initial_chunk_size_bytes": -1, "max_dead_bytes_per_chunk": -1}
@@ -67,6 +68,8 @@ class Graph:
         self.cost = CostModel()
         self.token = object()
         values = (*self._of_instance.get_inputs(), *self._of_instance.get_outputs())
+        if device.bound and any(value.type == _STRING_TENSOR for value in values):
+            raise StartError(f"{path}: has strings, which {device.name} cannot hold; expected --device cpu")
         self._has_bfloat16 = any(value.type == _BFLOAT16_TENSOR for value in values)
 
     @property

@@ -5,6 +5,7 @@ import threading
 import numpy as np
 import onnxruntime
 import pytest
+from onnx import TensorProto, helper
 
 from artifact.contract import TAPPED_GRAPH
 from server.engine.device import Device
@@ -80,3 +81,17 @@ def test_instances_do_not_share_buffers(session: onnxruntime.InferenceSession) -
     for thread in threads:
         thread.join()
     assert not failures
+
+
+def test_outputs_whose_size_depends_on_data_have_no_buffers() -> None:
+    """NonZero of one shape finds one place, then three, then none."""
+    info = helper.make_tensor_value_info
+    numbers, places = info("x", TensorProto.FLOAT, ["batch"]), info("places", TensorProto.INT64, [1, "found"])
+    graph = helper.make_graph([helper.make_node("NonZero", ["x"], ["places"])], "where", [numbers], [places])
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    bound = BoundSession(onnxruntime.InferenceSession(model.SerializeToString()), MEASURES)
+    for values in ([0, 1, 0], [1, 1, 1], [0, 0, 0]):
+        x = np.array(values, dtype=np.float32)
+        (found,) = bound.run({"x": x}, ["places"]).values()
+        assert isinstance(found, np.ndarray)
+        assert np.array_equal(found, np.nonzero(x))
