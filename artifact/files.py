@@ -11,12 +11,13 @@ _KINDS = {stat.S_IFDIR: "folder", stat.S_IFIFO: "named pipe", stat.S_IFSOCK: "so
 
 
 def versions(folder: Path) -> list[int]:
-    """List the versions of a model, the newest first; names that are no integer do not count."""
+    """List the versions of a model, the newest first; names that are no integers from 1 do not count."""
     try:
         names = [entry.name for entry in folder.iterdir() if entry.is_dir()]
     except OSError:
         return []
-    return sorted({int(name) for name in names if name.isdecimal() and name == str(int(name))}, reverse=True)
+    numbers = {int(name) for name in names if name.isdecimal() and name == str(int(name))}
+    return sorted(numbers - {0}, reverse=True)
 
 
 def check_hashes(folder: Path, contract: Contract) -> None:

@@ -50,6 +50,11 @@ class ExternalData:
         for name, tensor in _external(self._model.graph):
             yield name, _read(tensor.external_data)
 
+    def locations(self) -> set[str]:
+        """Names of the files that hold them."""
+        entries = (entry for _, tensor in _external(self._model.graph) for entry in tensor.external_data)
+        return {entry.value for entry in entries if entry.key == "location"}
+
     @property
     def in_bodies(self) -> bool:
         """Whether the body of an If, Loop or Scan has external weights of its own."""

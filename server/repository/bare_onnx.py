@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import onnxruntime
+from pydantic import ValidationError
 
-from artifact.contract import BARE_ONNX, BATCH_AXIS, NAME_PATTERN, PLAIN_GRAPH, SEQUENCE_AXIS, Contract, TensorContract
+from artifact.contract import BARE_ONNX, BATCH_AXIS, PLAIN_GRAPH, SEQUENCE_AXIS, Contract, TensorContract
+from artifact.errors import explain
 from server.engine.device import ERRORS_ONLY
 from server.errors import StartError
 
@@ -56,8 +58,8 @@ def describe_graph(folder: Path) -> Contract:
             outputs=tuple(described[1]),
             files={},
         )
-    except ValueError as error:
-        raise StartError(f"{folder}: the name of a model has to match {NAME_PATTERN}") from error
+    except ValidationError as error:
+        raise StartError(f"{folder}: {explain(error)}") from error
 
 
 def _is_batched(shapes: Sequence[Sequence[Any]]) -> bool:

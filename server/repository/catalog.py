@@ -6,6 +6,7 @@ from enum import StrEnum
 from pathlib import Path
 
 from artifact.files import versions
+from server.engine.engine import AttentionForm
 from server.errors import InvalidInput, NotFound, StartError
 from server.repository.limits import Usage
 from server.repository.loading import Fingerprint, LoadedModel, model_names
@@ -39,7 +40,7 @@ class Model:
     Attributes:
         usage: Requests for it, against its own limits.
         served: Versions that answer, by number, the oldest first.
-        fingerprints: Of the folders that they were loaded from.
+        fingerprints: Of the folders that they were loaded from, and in which form.
         states: Of every version that was ever looked at, with the reason.
         lock: Held while what is served changes.
         is_unloaded_idle: Whether it was unloaded because nobody asked for it; it loads again for the next who does.
@@ -49,7 +50,7 @@ class Model:
 
     usage: Usage
     served: dict[int, LoadedModel] = field(default_factory=dict)
-    fingerprints: dict[int, Fingerprint] = field(default_factory=dict)
+    fingerprints: dict[int, tuple[Fingerprint, AttentionForm]] = field(default_factory=dict)
     states: dict[int, tuple[State, str]] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     is_unloaded_idle: bool = False
@@ -79,7 +80,7 @@ class Catalog:
             InvalidInput: The name is empty and there are several models, or the version is no integer.
             NotFound: No such model or version.
         """
-        names = [known for known, one in sorted(self._models.items()) if one.served or one.is_unloaded_idle]
+        names = self._known()
         if not name and len(names) != 1:
             raise InvalidInput("model", "empty", f"one of {', '.join(names)}" if names else "a model; none is served")
         served = self._models[name or names[0]].served if not name or name in self._models else {}
@@ -95,9 +96,13 @@ class Catalog:
 
     def label(self, name: str) -> str:
         """Name a model for metrics; nothing for what nobody has heard of."""
-        if not name and len(self._models) == 1:
-            return next(iter(self._models))
+        if not name and len(known := self._known()) == 1:
+            return known[0]
         return name if name in self._models else ""
+
+    def _known(self) -> list[str]:
+        """Names that requests may give."""
+        return [name for name, one in sorted(self._models.items()) if one.served or one.is_unloaded_idle]
 
     def versions_of(self, name: str) -> list[int]:
         """List the versions of a model that are served, the oldest first."""
@@ -123,11 +128,6 @@ class Catalog:
             return model_names(self._folder)
         except StartError:  # it was there at the start
             return []
-
-
-def is_name(name: str) -> bool:
-    """Whether it names a folder in the models folder, and not one outside."""
-    return bool(name) and not name.startswith(".") and "/" not in name and "\\" not in name and "\0" not in name
 
 
 def one_of(names: "list[str] | map[str]") -> str:

@@ -16,9 +16,9 @@ from artifact.files import versions
 from server.engine.engine import Engine
 from server.engine.prepacked_weights import give_back_memory
 from server.errors import NotFound, NotPossible, ServerError, StartError
-from server.repository.catalog import Catalog, Model, State, is_name, one_of
+from server.repository.catalog import Catalog, Model, State, one_of
 from server.repository.limits import Usage
-from server.repository.loading import LoadedModel, fingerprint, model_names
+from server.repository.loading import LoadedModel, fingerprint, is_name, model_names
 from server.repository.settings import ModelSettings, SettingsError, read_settings
 
 _log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Repository(Catalog):
         try:
             await self.load(name)
         except ServerError as error:
-            if not self._models[name].served:
+            if name not in self._models or not self._models[name].served:
                 _log.error("%s is not served: %s", name, error)
                 return str(error)
             _log.error("%s", error)
@@ -144,7 +144,7 @@ class Repository(Catalog):
         folder = self._folder / name / str(number)
         if not folder.is_dir():
             raise StartError(f"{folder}: not there")
-        seen = await asyncio.to_thread(fingerprint, folder)
+        seen = await asyncio.to_thread(fingerprint, folder), one.usage.settings.attention_form
         if number in one.served and one.fingerprints.get(number) == seen:
             return one.served[number]
         if number not in one.served:

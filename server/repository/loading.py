@@ -7,12 +7,23 @@ and gives is read from the graph.
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from artifact.contract import CONTRACT_FILE, PLAIN_GRAPH, TAPPED_GRAPH, Contract, read_contract
+from google.protobuf.message import DecodeError
+
+from artifact.contract import (
+    BARE_ONNX,
+    CONTRACT_FILE,
+    CONTRIBUTIONS_GRAPH,
+    PLAIN_GRAPH,
+    TAPPED_GRAPH,
+    Contract,
+    read_contract,
+)
 from artifact.errors import ArtifactError
 from artifact.files import check_hashes, check_regular, versions
 from artifact.text import TextReader
 from server.engine.device import Device, Instances
 from server.engine.engine import Engine
+from server.engine.external_data import ExternalData
 from server.errors import StartError
 from server.repository.bare_onnx import describe_graph
 from server.repository.limits import Usage
@@ -42,15 +53,20 @@ class LoadedModel:
         return str(self.contract.version)
 
 
+def is_name(name: str) -> bool:
+    """Whether it names a folder in the models folder, and not one outside."""
+    return bool(name) and not name.startswith(".") and "/" not in name and "\\" not in name and "\0" not in name
+
+
 def model_names(folder: Path) -> list[str]:
-    """List the folders that hold a version; hidden ones do not count.
+    """List the folders that hold a version and have a name that callers can give; hidden ones do not.
 
     Raises:
         StartError: There is no such folder.
     """
     if not folder.is_dir():
         raise StartError(f"--models: {folder}: not a folder")
-    return [entry.name for entry in sorted(folder.iterdir()) if not entry.name.startswith(".") and versions(entry)]
+    return [entry.name for entry in sorted(folder.iterdir()) if is_name(entry.name) and versions(entry)]
 
 
 def fingerprint(folder: Path) -> Fingerprint:
@@ -87,10 +103,30 @@ def _load(folder: Path, device: Device, instances: Instances, usage: Usage) -> L
     if place != (folder.parent.name, folder.name):
         raise StartError(f"{folder}: holds {'/'.join(place)}; expected its own name and version")
     check_hashes(folder, contract)
+    if contract.family != BARE_ONNX:
+        _check_listed(folder, contract)
     reader = TextReader(folder / contract.text.tokenizer_file, contract.text.max_tokens) if contract.text else None
     engine = Engine(folder, contract, device, instances, usage.settings.attention_form)
     engine.warm_up()
     return LoadedModel(contract, engine, reader, usage)
+
+
+def _check_listed(folder: Path, contract: Contract) -> None:
+    """Refuse graphs and weights that would be loaded and have no hash in the contract."""
+    further = [TAPPED_GRAPH] if contract.attention else []
+    further += [CONTRIBUTIONS_GRAPH] if contract.contributions else []
+    for graph in (PLAIN_GRAPH, *further):
+        for name in (graph, *_locations(folder / graph)):
+            if name not in contract.files:
+                raise StartError(f"{folder / name}: not in files of its contract; expected each with its sha256")
+
+
+def _locations(graph: Path) -> set[str]:
+    """Name the files of a graph's weights."""
+    try:
+        return ExternalData(graph).locations()
+    except (OSError, DecodeError):  # the engine says what is wrong with it
+        return set()
 
 
 def _read_contract(folder: Path) -> Contract:

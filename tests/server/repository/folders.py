@@ -50,6 +50,13 @@ def add_version(folder: Path, version: int) -> None:
     path.write_text(path.read_text().replace('"version": 1', f'"version": {version}'))
 
 
+def add_model(folder: Path, name: str) -> None:
+    """Copy the model under another name."""
+    shutil.copytree(folder / "tiny-text", folder / name)
+    path = folder / name / "1" / "contract.json"
+    path.write_text(path.read_text().replace('"tiny-text"', f'"{name}"'))
+
+
 def damage(path: Path) -> None:
     """Change one byte."""
     content = bytearray(path.read_bytes())

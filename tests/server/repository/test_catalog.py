@@ -17,6 +17,7 @@ from server.repository.loading import LoadedModel, load_model
 from tests.golden import GOLDEN_MODELS
 from tests.server.repository.folders import (
     DEVICE,
+    add_model,
     add_version,
     artifact,
     damage,
@@ -37,11 +38,12 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_the_newest_version_is_served_by_number_not_by_spelling(folder: Path) -> None:
-    """10 is newer than 9; a hidden folder and a word are no versions."""
+    """10 is newer than 9; a hidden folder, a word and 0 are no versions."""
     add_version(folder, 9)
     add_version(folder, 10)
-    (folder / "tiny-text" / ".unfinished-x").mkdir()
-    (folder / "tiny-text" / "notes").mkdir()
+    for no_version in (".unfinished-x", "notes", "0", "011"):
+        (folder / "tiny-text" / no_version).mkdir()
+    (folder / "c\\d" / "1").mkdir(parents=True)  # callers cannot name it
     assert [model.contract.version for model in load(folder).all()] == [10]
 
 
@@ -62,9 +64,7 @@ def test_an_unknown_model_or_version_is_not_found(folder: Path, name: str, versi
 
 def test_an_empty_name_among_several_models_is_a_question(folder: Path) -> None:
     """The message lists them."""
-    shutil.copytree(folder / "tiny-text", folder / "other")
-    path = folder / "other" / "1" / "contract.json"
-    path.write_text(path.read_text().replace('"tiny-text"', '"other"'))
+    add_model(folder, "other")
     with pytest.raises(InvalidInput, match="model: empty; expected one of other, tiny-text"):
         load(folder).find("", "")
 
@@ -98,6 +98,13 @@ def test_an_empty_name_among_several_models_is_a_question(folder: Path) -> None:
         (
             lambda folder: edit_contract(folder, lambda c: c["text"].update(tokenizer_file="/etc/passwd")),
             "text.tokenizer_file: '/etc/passwd' is none of files",
+        ),
+        *(
+            (
+                lambda folder, name=name: edit_contract(folder, lambda c: c["files"].pop(name)),
+                f"{name}: not in files",
+            )
+            for name in ("model.onnx", "attention.onnx", "contributions.onnx", "weights.bin")
         ),
         (
             lambda folder: edit_contract(folder, lambda c: c["attention"].pop()),
@@ -196,6 +203,10 @@ async def test_a_version_that_was_not_changed_is_not_loaded_again(folder: Path) 
     edit_contract(folder, lambda contract: contract.update(description="now another"))
     await repository.load("tiny-text")
     assert repository.find("", "").contract.description == "now another"
+    before = repository.find("", "")
+    settle(folder, 'attention_form = "lowered"')
+    await repository.load("tiny-text")
+    assert repository.find("", "") is not before
 
 
 async def test_a_broken_version_is_listed_and_replaces_nothing(folder: Path) -> None:
@@ -255,21 +266,24 @@ async def test_a_version_whose_folder_has_gone_is_forgotten_when_it_is_freed(fol
 async def test_an_idle_model_is_unloaded_and_loads_for_the_next_who_asks(folder: Path) -> None:
     """If the operator says so; to callers it was there all the time."""
     settle(folder, "unload_after_idle_seconds = 0.01")
+    add_model(folder, "other")
     told = list[str | None]()
 
     async def tell(name: str, newest: LoadedModel | None) -> None:
-        told.append(newest.version if newest else None)
+        if name == "tiny-text":
+            told.append(newest.version if newest else None)
 
     repository = Repository(folder, lambda path, usage: load_model(path, DEVICE, Instances(1, 1), usage), tell)
     await repository.start()
-    with repository.find("", "").usage.request():
+    with repository.find("tiny-text", "").usage.request():
         pass
     freed = asyncio.Event()
     loop = asyncio.get_running_loop()
-    weakref.finalize(repository.find("", "").engine, loop.call_soon_threadsafe, freed.set)
+    weakref.finalize(repository.find("tiny-text", "").engine, loop.call_soon_threadsafe, freed.set)
     await asyncio.wait_for(freed.wait(), 30)
     assert repository.is_unloaded_idle("tiny-text")
-    assert (await repository.acquire("tiny-text", "")).version == "1"
+    await repository.unload("other")
+    assert (await repository.acquire("", "")).version == "1"
     assert not repository.is_unloaded_idle("tiny-text")
     assert None not in told
 

@@ -13,9 +13,9 @@ from regard.v1 import regard_pb2 as api
 from server.errors import StartError
 from server.repository.trial import Trial
 from tests.faults.callers import wait_until
-from tests.golden import GOLDEN_MODELS
+from tests.golden import BARE_ONNX_MODELS, GOLDEN_MODELS
 from tests.server.conftest import Serve
-from tests.server.repository.folders import damage, load
+from tests.server.repository.folders import add_model, damage, load, make
 
 ROOT = Path(__file__).parents[3]
 TRIAL = Trial("cpu", threads=1, instances=1)
@@ -26,9 +26,7 @@ def models(tmp_path: Path) -> Path:
     """A models folder with a copy of the golden model, and the same under another name."""
     folder = tmp_path / "models"
     shutil.copytree(GOLDEN_MODELS, folder)
-    shutil.copytree(folder / "tiny-text", folder / "broken")
-    contract = folder / "broken" / "1" / "contract.json"
-    contract.write_text(contract.read_text().replace('"tiny-text"', '"broken"'))
+    add_model(folder, "broken")
     return folder
 
 
@@ -137,3 +135,11 @@ async def test_a_trial_that_is_given_up_leaves_no_process(
     with pytest.raises(asyncio.CancelledError):
         await trying
     await asyncio.to_thread(wait_until, lambda: not child.exists())
+
+
+def test_a_name_that_is_none_says_what_names_are(models: Path) -> None:
+    """Of a bare ONNX model, whose folder is all that names it."""
+    (models / "a model" / "1").mkdir(parents=True)
+    shutil.copyfile(BARE_ONNX_MODELS / "plus" / "1" / "model.onnx", models / "a model" / "1" / "model.onnx")
+    with pytest.raises(StartError, match=r"a model/1: name: String should match pattern .* \(got 'a model'\)"):
+        asyncio.run(make(models).start(strict=True))
