@@ -4,7 +4,8 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
 import grpc
@@ -166,7 +167,7 @@ class Service(Protocol):
 
 
 Unary = Callable[[Any, Any, RpcContext], Awaitable[Any]]
-Streaming = Callable[[Any, Any, RpcContext], AsyncIterator[Any]]
+Streaming = Callable[[Any, Any, RpcContext], AsyncGenerator[Any]]
 
 
 def rpc(model_field: str = "") -> Callable[[Unary], Any]:
@@ -198,8 +199,9 @@ def streaming_rpc(model_field: str) -> Callable[[Streaming], Any]:
         @functools.wraps(method)
         async def run(service: Service, request: Any, servicer: Servicer, caller: Client | None = None) -> None:
             async def write_all(context: RpcContext) -> None:
-                async for response in method(service, request, context):
-                    await servicer.write(response)
+                async with aclosing(method(service, request, context)) as responses:
+                    async for response in responses:
+                        await servicer.write(response)
 
             handle = refuse_malformed if request is None else write_all
             await service.rpcs.answer(name, getattr(request, model_field, ""), servicer, caller, handle)

@@ -54,7 +54,8 @@ class Pipeline:
                 response, item = await self._compute(request, context, started_ns)
                 encoding_ns = time.perf_counter_ns()
                 yield response
-                response.timings.encode_ns = time.perf_counter_ns() - encoding_ns
+                if not response.timings.encode_ns:  # a stream knows better: its caller's reading is none of it
+                    response.timings.encode_ns = time.perf_counter_ns() - encoding_ns
         except BaseException:
             self.metrics.observe_failure(model.name, model.version, time.perf_counter_ns() - started_ns)
             raise

@@ -1,5 +1,6 @@
 """Requests of regard.v1 to what the pipeline takes, and what it gives to responses."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import TypeVar
 
@@ -67,6 +68,14 @@ def write_vector(found: InferenceResponse) -> api.EmbedResponse:
 def write_layers_of(found: InferenceResponse, add: Callable[[], pb.LayerAttention]) -> Iterator[pb.LayerAttention]:
     """Write what was asked for of the attention, each layer when it is wanted; see write_layers."""
     return write_layers(found.plan, found.attention(), add, batched=found.is_batched) if found.plan else iter(())
+
+
+def write_next(layers: Iterator[pb.LayerAttention], timings: Timings) -> bool:
+    """Write the next layer; its time, without what the caller takes to read it, is the encoding's. False at the end."""
+    started_ns = time.perf_counter_ns()
+    is_written = next(layers, None) is not None
+    timings.encode_ns += time.perf_counter_ns() - started_ns
+    return is_written
 
 
 def write_timings(timings: Timings, message: pb.Timings) -> None:

@@ -1,6 +1,6 @@
 """The methods of regard.v1."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from functools import partial
 
@@ -19,6 +19,7 @@ from server.api.regard_v1.messages import (
     read_content,
     write_labels,
     write_layers_of,
+    write_next,
     write_outputs,
     write_timings,
     write_vector,
@@ -83,7 +84,7 @@ class RegardService(RegardServiceServicer):
         return await self._answer(request, model, read_content(request), outputs, write_vector, context)
 
     @streaming_rpc("model")
-    async def Attend(self, request: api.AttendRequest, context: RpcContext) -> AsyncIterator[api.AttendResponse]:  # noqa: N802
+    async def Attend(self, request: api.AttendRequest, context: RpcContext) -> AsyncGenerator[api.AttendResponse]:  # noqa: N802
         """Show what a model attends to, one layer a message."""
         model = await self.repository.acquire(request.model, request.version)
         inputs: Texts | Images | Tensors
@@ -101,12 +102,15 @@ class RegardService(RegardServiceServicer):
                 attention=describe_positions(found),
                 truncated=found.prepared.truncated,
             )
-        write_timings(found.timings, message.timings)
-        layers = write_layers_of(found, lambda: message.attention.layers.add())
-        while await self.workers.run(lambda: next(layers, None)) is not None:
-            yield message
-            message.Clear()
-            message.model, message.version = model.name, model.version
+            layers = write_layers_of(found, lambda: message.attention.layers.add())
+            write = partial(write_next, layers, found.timings)
+            is_written = await self.workers.run(write)
+            write_timings(found.timings, message.timings)
+            while is_written:
+                yield message
+                message.Clear()
+                message.model, message.version = model.name, model.version
+                is_written = await self.workers.run(write)
 
     @rpc()
     async def ListModels(self, request: api.ListModelsRequest, context: RpcContext) -> api.ListModelsResponse:  # noqa: N802
