@@ -1,6 +1,6 @@
 """Bytes that are no message: refused as their caller's fault, where gRPC would log a traceback and answer UNKNOWN."""
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 import grpc
@@ -48,13 +48,11 @@ class _Refusing(grpc.GenericRpcHandler):
 
 
 def _refusing(handler: Any) -> Any:
-    """Let a method that takes None for what is no message have it, and the unary ones of others refuse it."""
+    """Let a method that takes None for what is no message have it, and refuse it for all others."""
     read, write = _reader(handler.request_deserializer), handler.response_serializer
     method = handler.unary_unary or handler.unary_stream or handler.stream_stream
     if not getattr(method, "takes_malformed", False):
-        if handler.request_streaming:
-            return handler
-        method = _refuse_none(method)
+        method = _refuse_none_in(method) if handler.request_streaming else _refuse_none(method)
     return _MAKERS[handler.request_streaming, handler.response_streaming](method, read, write)
 
 
@@ -71,8 +69,26 @@ def _reader(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
 def _refuse_none(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
     async def run(request: Any, context: Any) -> Any:
         if request is None:
-            error = MalformedMessage()
-            await context.abort(error.code, str(error))
+            await _abort(context)
         return await method(request, context)
 
     return run
+
+
+def _refuse_none_in(method: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
+    async def read(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+        async for request in requests:
+            if request is None:
+                await _abort(context)
+            yield request
+
+    async def run(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
+        async for response in method(read(requests, context), context):
+            yield response
+
+    return run
+
+
+async def _abort(context: Any) -> None:
+    error = MalformedMessage()
+    await context.abort(error.code, str(error))

@@ -158,3 +158,11 @@ async def test_bytes_that_are_no_message_are_the_callers_fault(
     method = path.rpartition("/")[2]
     assert f"{method} of '': INVALID_ARGUMENT: the bytes are no message" in caplog.text
     assert (await samples(running))[("regard_requests_total", "INVALID_ARGUMENT", method, "")] == 1
+
+
+async def test_a_stream_of_bytes_that_are_no_message_is_the_callers_fault(running: Running) -> None:
+    """Reflection, whose requests are a stream."""
+    call: Any = running.channel.stream_stream("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo")
+    with pytest.raises(grpc.aio.AioRpcError, match="the bytes are no message of this method") as refused:
+        await call(iter([b"\xff\xff"])).read()
+    assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
