@@ -46,7 +46,7 @@ def flags_of(command_line: Path) -> list[str]:
         arguments = command_line.read_bytes().decode(errors="replace").split("\0")[:-1]
     except OSError:
         return []
-    for place, argument in enumerate(arguments[:4]):
+    for place, argument in enumerate(arguments):
         if argument == "serve" or (argument == "server" and arguments[place - 1] == "-m"):
             return arguments[place + 1 :]
     return []

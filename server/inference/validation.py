@@ -94,12 +94,17 @@ def _check_values(field: str, array: Array, spec: TensorContract) -> None:
         raise InvalidInput(field, f"{array[place]} at {list(place)}", "finite numbers")
     low, high = spec.minimum, spec.maximum
     if low is not None and (smallest := array.min()) < low:
-        raise InvalidInput(field, f"a value of {smallest}", f"values from {low:g} to {high:g}")
+        raise InvalidInput(field, f"a value of {smallest}", _describe_bounds(spec))
     if high is not None and (largest := array.max()) > high:
-        raise InvalidInput(field, f"a value of {largest}", f"values from {low:g} to {high:g}")
+        raise InvalidInput(field, f"a value of {largest}", _describe_bounds(spec))
     if spec.mask and not array.any(axis=-1).all():
         row = int(np.argmin(array.any(axis=-1)))
         raise InvalidInput(field, f"only zeros in row {row}", "at least one 1 in every row")
+
+
+def _describe_bounds(spec: TensorContract) -> str:
+    bounds = (("from", spec.minimum), ("to", spec.maximum))
+    return " ".join(["values", *(f"{word} {bound:g}" for word, bound in bounds if bound is not None)])
 
 
 def _check_sizes(sizes: dict[str, int], contract: Contract, max_batch_size: int) -> None:

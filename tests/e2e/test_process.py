@@ -119,5 +119,7 @@ def test_in_a_container_the_healthcheck_finds_the_servers_flags(tmp_path: Path) 
 
     assert flags("python", "-m", "server", "--listen", "[::]:9") == ["--listen", "[::]:9"]
     assert flags("/opt/python3", "/opt/bin/regard", "serve", "--listen", "0.0.0.0:9") == ["--listen", "0.0.0.0:9"]
+    initialised = ("/sbin/docker-init", "--", "python", "-u", "-m", "server", "--listen", "0.0.0.0:9")
+    assert flags(*initialised) == ["--listen", "0.0.0.0:9"]
     assert flags("/sbin/init", "--listen", "x") == []
     assert flags_of(tmp_path / "absent") == []

@@ -92,8 +92,8 @@ def read_attention(parameters: Parameters, outputs: Sequence[str]) -> AttentionR
     return AttentionRequest(
         layers=tuple(named or layers),
         heads=tuple(_read_list(parameters, "attention_heads")),
-        rows=() if cls_only else tuple(_read_list(parameters, "attention_rows", everything="all")),
-        keys=tuple(_read_list(parameters, "attention_keys", everything="all")),
+        rows=() if cls_only else tuple(_read_list(parameters, "attention_rows", ("cls", "all"))),
+        keys=tuple(_read_list(parameters, "attention_keys", ("all",))),
         cls_only=cls_only,
         head_reduction=_choose(parameters, "attention_reduce", _REDUCTIONS, "none"),
         dtype=_choose(parameters, "attention_dtype", _DTYPES, "FP32"),
@@ -134,14 +134,14 @@ def _read_integer(parameters: Parameters, name: str) -> int:
     return int(getattr(parameter, kind)) if kind else 0
 
 
-def _read_list(parameters: Parameters, name: str, everything: str = "") -> list[int]:
-    """Read integers separated by commas; empty where absent."""
+def _read_list(parameters: Parameters, name: str, words: Sequence[str] = ()) -> list[int]:
+    """Read integers separated by commas; empty where absent, and for the last of the words."""
     if name not in parameters:
         return []
     word = _read_word(parameters, name)
-    if everything and word == everything:
+    if word in words[-1:]:
         return []
-    expected = "integers separated by commas" + (f', "cls" or "{everything}"' if everything else "")
+    expected = " or ".join(["integers separated by commas", *(f'"{one}"' for one in words)])
     return [_to_integer(f"parameters[{name}]", part, expected) for part in word.split(",")]
 
 

@@ -114,3 +114,10 @@ def test_elements_are_counted_unless_no_array_could_have_that_shape() -> None:
     assert count_elements("shape", (2**31, 2)) == 2**32
     with pytest.raises(InvalidInput, match=r"shape: \[0, 2147483649\]; expected a product of at most 2147483648"):
         count_elements("shape", (0, 2**31 + 1))
+
+
+@pytest.mark.parametrize(("bounds", "value", "expected"), [({"minimum": 0}, -1, "from 0"), ({"maximum": 1}, 2, "to 1")])
+def test_one_bound_may_be_missing(bounds: dict[str, int], value: int, expected: str) -> None:
+    """The message says the one there is."""
+    with pytest.raises(InvalidInput, match=rf"inputs\[x\]: a value of {value}.0; expected values {expected}$"):
+        check_inputs({"x": np.array([[0, value]], dtype=np.float32)}, contract(floats(**bounds)), 8)
