@@ -1,4 +1,4 @@
-"""Builds an artifact: graph, tap, verification, contract, publication; the command line and the demo call it."""
+"""Builds an artifact: graph, tap, verification, contract, publication."""
 
 import copy
 import re
