@@ -1,4 +1,4 @@
-// What to ask for a state of the page, and the answers already in it; main.js asks through one Asker.
+// What to ask for a state of the page, and the answers already in it.
 
 /** @import { Head, Model, ModelLayer, Question, Reply, State } from "../types.d.ts" */
 
