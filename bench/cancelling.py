@@ -1,4 +1,4 @@
-"""Callers who hang up: half of a thousand requests are cancelled while they wait; bench runs it as a process.
+"""Callers who hang up: half of a thousand requests are cancelled while they wait. A program of its own.
 
 It prints how many of them the server had to cancel, and how many of these it computed all the same.
 """

@@ -1,4 +1,4 @@
-"""The limit: ONNX Runtime alone in a loop, no server; run by bench in a process of its own."""
+"""The limit: ONNX Runtime alone in a loop, no server. A program of its own."""
 
 import argparse
 import itertools

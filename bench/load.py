@@ -1,4 +1,4 @@
-"""Callers in Python: in a closed loop, or as requests that come at a rate whatever happens; bench runs it as a process.
+"""Callers in Python: in a closed loop, or as requests that come at a rate whatever happens. A program of its own.
 
 Its cost, about 0.3 ms of a CPU a request, is taken from the server where both share the cores.
 """

@@ -1,4 +1,4 @@
-"""Turns figures into tables, a page and pictures; bench calls it at the end."""
+"""Turns figures into tables, a page and pictures."""
 
 import platform
 import statistics

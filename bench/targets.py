@@ -1,4 +1,4 @@
-"""What regard is held to, and whether the figures of a run reach it; report makes a table of it."""
+"""What regard is held to, and whether the figures of a run reach it."""
 
 import statistics
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""What is asked: the inputs, and regard's requests for them; the limit, the generators and the peers all use these."""
+"""What is asked: the inputs, and regard's requests for them, the same for the limit, the generators and the peers."""
 
 from dataclasses import dataclass
 from pathlib import Path

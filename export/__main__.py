@@ -14,8 +14,9 @@ from rich.table import Table
 from artifact.contract import Contract, Precision
 from export.build import Precise, build
 from export.errors import ExportError, SampleError
+from export.known import KNOWN, load_source
 from export.samples import read_samples
-from export.sources import KNOWN, Source, load_source
+from export.sources import Source
 from model.checkpoint import CheckpointError
 
 _EXPECTED = (ExportError, CheckpointError, OSError)

@@ -1,17 +1,16 @@
-"""Builds an artifact: graph, tap, verification, contract, publication; the command line and the demo call it."""
+"""Builds an artifact: graph, tap, verification, contract, publication."""
 
 import copy
 import re
 import shutil
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from importlib.metadata import version as installed_version
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import onnx
 import torch
-from onnx import ModelProto, TensorProto, ValueInfoProto, helper
+from onnx import ModelProto, TensorProto
 
 from artifact.contract import (
     BATCH_AXIS,
@@ -21,34 +20,27 @@ from artifact.contract import (
     PLAIN_GRAPH,
     TAPPED_GRAPH,
     WEIGHTS_FILE,
-    AttentionContract,
     Contract,
-    DerivedAxis,
-    PatchContract,
     Precision,
-    TensorContract,
-    TextContract,
 )
-from artifact.dtypes import DType
-from artifact.files import hash_file, versions
 from artifact.verification import Accuracy, Check
 from export.accuracy import ask_graph, ask_network, measure_accuracy, misses
-from export.errors import AccuracyError, PublishError, TapError
+from export.contracts import TOKENIZER_FILE, Written, make_contract
+from export.errors import AccuracyError, PublishError
 from export.fold import fold_constants
 from export.graph import externalize, to_onnx
 from export.onnx_file import DEFAULT_LONGEST
-from export.probe import Axes, Kind, declare_axes, find_axes, find_longest, run_graph
-from export.publish import publish, same_as_newest, staging_folder
+from export.probe import declare_axes, find_axes, find_longest, run_graph
+from export.publish import next_version, publish, same_as_newest, staging_folder
 from export.quantize import Quantizer
 from export.references import Reference, reference_of, reference_of_graph
 from export.sources import Source
 from export.tapping.contributions import tap_contributions
 from export.tapping.packed import part_packed_attention
 from export.tapping.tap import FUSED_RULES, RULES, Tap, tap, tap_lowered
-from export.traits import Feed, InputSpec, find_patches
+from export.traits import Feed
 from export.verify import LIMITS, verify
 
-TOKENIZER_FILE = "tokenizer.json"
 _DTYPES: dict[Precision, torch.dtype] = {
     "float32": torch.float32,
     "float16": torch.float16,
@@ -63,27 +55,6 @@ class Built:
     folder: Path
     contract: Contract
     unchanged: bool
-
-
-@dataclass(frozen=True, eq=False)
-class Written:
-    """The graphs of an artifact.
-
-    Attributes:
-        plain: Its weights in the file beside it.
-        taps: What attention the tapped one gives.
-        axes: Of every output of the tapped one, by name.
-        kinds: Who attends to whom, by attention output.
-        derived: Axes that follow from an input's.
-        contributions: Outputs of the third graph, by layer.
-    """
-
-    plain: ModelProto
-    taps: list[Tap]
-    axes: Mapping[str, Axes]
-    kinds: Mapping[str, Kind]
-    derived: tuple[DerivedAxis, ...]
-    contributions: Mapping[int, str]
 
 
 @dataclass(frozen=True)
@@ -243,71 +214,3 @@ def _measure(
     else:
         candidate = ask_network(copy.deepcopy(source.network).to(_DTYPES[precise.precision]))
     return measure_accuracy(ask_network(source.network), candidate, precise.samples[1::2])
-
-
-def next_version(out: Path, name: str) -> int:
-    """Return the number after the newest version."""
-    return max(versions(out / name), default=0) + 1
-
-
-def make_contract(source: Source, written: Written, folder: Path, version: int) -> Contract:
-    """Describe the files in a folder as the server needs it."""
-    traits, patches = source.traits, _patches(source, written)
-    return Contract(
-        name=source.name,
-        version=version,
-        family=source.family,
-        description=source.description,
-        inputs=tuple(_input_contract(spec) for spec in traits.inputs),
-        outputs=tuple(_output_contract(value, written.axes[value.name]) for value in written.plain.graph.output),
-        text=TextContract(tokenizer_file=TOKENIZER_FILE, max_tokens=source.most_tokens)
-        if source.tokenizer_file
-        else None,
-        image=source.image if patches else None,
-        labels=source.labels,
-        embedding=traits.embedding,
-        attention=tuple(_attention_contract(one, written) for one in written.taps),
-        patches=patches,
-        limits={axis: traits.limit(axis) for axis in traits.axes},
-        derived_axes=written.derived,
-        files={file.name: hash_file(file) for file in sorted(folder.iterdir())},
-        made_with={name: installed_version(name) for name in source.made_with},
-    )
-
-
-def _patches(source: Source, written: Written) -> PatchContract | None:
-    """Say how positions lie on an image; of a graph, whose attention alone tells, by the number of keys."""
-    if source.image is None or source.traits.patches:
-        return source.traits.patches if source.image else None
-    keys = written.axes[written.taps[0].output][3]
-    return find_patches(keys, source.image.crop_size) if isinstance(keys, int) else None
-
-
-def _attention_contract(one: Tap, written: Written) -> AttentionContract:
-    _, heads, query_axis, key_axis = written.axes[one.output]
-    if not isinstance(heads, int):
-        raise TapError(f"{one.node}: the number of its heads follows the input; expected a fixed one")
-    return AttentionContract(
-        output=one.output,
-        layer=one.layer,
-        kind=written.kinds[one.output],
-        num_heads=heads,
-        query_axis=query_axis,
-        key_axis=key_axis,
-        value_norms=one.value_norms,
-        contribution=written.contributions.get(one.layer),
-    )
-
-
-def _output_contract(value: ValueInfoProto, axes: Axes) -> TensorContract:
-    dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name
-    named = (f"{value.name}_{place}" if axis is None else axis for place, axis in enumerate(axes))
-    return TensorContract(name=value.name, dtype=cast("DType", dtype), axes=tuple(named))
-
-
-def _input_contract(spec: InputSpec) -> TensorContract:
-    """Say what values an input may hold, so that one caller's bad value cannot fail a batch."""
-    contract = TensorContract(name=spec.name, dtype=spec.dtype, axes=spec.axes)
-    if spec.bound:
-        return contract.model_copy(update={"minimum": 0, "maximum": spec.bound - 1, "mask": spec.mask})
-    return contract

@@ -1,4 +1,4 @@
-"""What the classes of a classifier are called, where exactly one of them is right; sources asks."""
+"""What the classes of a classifier are called, where exactly one of them is right."""
 
 from typing import Any
 

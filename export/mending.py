@@ -1,4 +1,4 @@
-"""Mends what torch's exporter writes and ONNX Runtime or the rules of tapping do not take; graph calls it."""
+"""Mends what torch's exporter writes and ONNX Runtime or the rules of tapping do not take."""
 
 from collections.abc import Iterator
 from pathlib import Path

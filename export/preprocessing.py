@@ -1,4 +1,4 @@
-"""How the server must preprocess images for a network, as preprocessor_config.json says it; sources calls it."""
+"""How the server must preprocess images for a network, as preprocessor_config.json says it."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Finds out by running a graph what its outputs' axes are, and who attends to whom; build calls it."""
+"""Finds out by running a graph what its outputs' axes are, and who attends to whom."""
 
 import functools
 import re

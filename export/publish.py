@@ -27,6 +27,11 @@ def staging_folder(out: Path, name: str) -> Iterator[Path]:
             parent.rmdir()
 
 
+def next_version(out: Path, name: str) -> int:
+    """Return the number after the newest version."""
+    return max(versions(out / name), default=0) + 1
+
+
 def same_as_newest(out: Path, contract: Contract) -> int | None:
     """Return the newest version if its files and its contract, but for version and measurements, are the same."""
     newest_version = max(versions(out / contract.name), default=None)

@@ -1,4 +1,4 @@
-"""Turns a float32 graph into one whose matrix products compute in 8-bit integers; called by build.
+"""Turns a float32 graph into one whose matrix products compute in 8-bit integers.
 
 ONNX Runtime's quantiser does the rewriting: fixed scales, found by calibration, so that an answer does not depend on
 who shares its batch (scales computed on the fly, over the whole batch, would make it so).

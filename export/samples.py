@@ -1,4 +1,4 @@
-"""Reads real inputs, to calibrate a quantised graph with and to measure its accuracy on; the command line calls it."""
+"""Reads real inputs, to calibrate a quantised graph with and to measure its accuracy on."""
 
 from pathlib import Path
 

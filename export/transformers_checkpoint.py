@@ -1,4 +1,4 @@
-"""Reads a transformers folder into one network with two kinds of attention; transformers_folder calls it.
+"""Reads a transformers folder into one network with two kinds of attention.
 
 Nothing is downloaded, no code of the folder's own is run, and weights are safetensors alone.
 """

@@ -1,4 +1,4 @@
-"""Networks of the transformers library: any folder whose class can be exported; sources loads what is not our own here.
+"""Networks of the transformers library: any folder whose class can be exported.
 
 The network is exported with its fused attention (sdpa) and compared with the same weights in its eager form,
 which returns its attention. A family without a fused form is exported with eager attention.

@@ -1,4 +1,4 @@
-"""How a network of the transformers library makes one vector of a text or an image; transformers_folder asks."""
+"""How a network of the transformers library makes one vector of a text or an image."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

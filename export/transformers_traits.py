@@ -1,4 +1,4 @@
-"""What a network of the transformers library takes, and how patches lie on its images; transformers_folder asks."""
+"""What a network of the transformers library takes, and how patches lie on its images."""
 
 import inspect
 import math

@@ -1,4 +1,4 @@
-"""Scaled dot-product and multi-head attention (Vaswani et al. 2017, section 3.2); every network here is built on it.
+"""Scaled dot-product and multi-head attention (Vaswani et al. 2017, section 3.2).
 
 Axes: B batch, H heads, Q queries, K keys, D embedding, d head_dim = D / H.
 """

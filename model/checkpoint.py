@@ -1,4 +1,4 @@
-"""Reads and writes checkpoint folders: this repository's own, and Hugging Face's of three families; export uses it."""
+"""Reads and writes checkpoint folders: this repository's own, and Hugging Face's of three families."""
 
 import dataclasses
 import json

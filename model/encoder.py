@@ -1,4 +1,4 @@
-"""The transformer encoder (Vaswani et al. 2017, section 3.1), pre-norm or post-norm; text and vit build on it."""
+"""The transformer encoder (Vaswani et al. 2017, section 3.1), pre-norm or post-norm."""
 
 from dataclasses import dataclass
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Translates Hugging Face configurations and tensor names into this repository's; checkpoint uses it."""
+"""Translates Hugging Face configurations and tensor names into this repository's."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""Positional encodings, one formula each; the encoder chooses one by name. N positions, D embedding, d head_dim."""
+"""Positional encodings, one formula each, chosen by name. N positions, D embedding, d head_dim."""
 
 import torch
 from torch import Tensor, nn

@@ -1,4 +1,4 @@
-"""Asks the server's own health service; a container's healthcheck runs it. Exit code 0 means serving.
+"""Asks the server's own health service, as a container's healthcheck. Exit code 0 means serving.
 
 It takes the server's flags. Without any, those of the process with the id 1 count, which in a container is the server,
 and then the environment's. With TLS, whose names and client certificates a check from inside does not know, /readyz is

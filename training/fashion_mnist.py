@@ -1,4 +1,4 @@
-"""Reads Fashion-MNIST (Xiao et al. 2017) from its IDX files; used by the training script."""
+"""Reads Fashion-MNIST (Xiao et al. 2017) from its IDX files."""
 
 import gzip
 from dataclasses import dataclass

@@ -21,7 +21,7 @@ from torch.nn import functional
 
 from export.errors import FetchError
 from export.fetch import PackagedFile, fetch_file
-from export.sources import SENTIMENT_LABELS, load_source
+from export.known import SENTIMENT_LABELS, load_source
 from model.text import TextNetwork, mean_over_tokens
 
 REVIEWS = PackagedFile(

@@ -2,27 +2,23 @@
 # ASYNC109 wants asyncio.timeout instead of a timeout parameter; gRPC sends this one to the server as the deadline.
 """The asyncio client of a regard server, for programs in which many requests run at once."""
 
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
 
 import grpc
 import grpc.aio
 from numpy.typing import NDArray
 
-from regard import checks, decoding, encoding
+from regard import decoding, encoding
 from regard.answers import Classification, Embedding, Model, Prediction, VersionState
 from regard.attention import Attention, AttentionRequest
-from regard.channels import ChannelOptions, connection
-from regard.client import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS
+from regard.calls import AsyncCalls
+from regard.channels import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS, ChannelOptions, connection
 from regard.errors import from_rpc_error
 from regard.v1 import regard_pb2 as rpc
-from regard.v1.regard_pb2_grpc import RegardServiceStub
-
-_Answer = TypeVar("_Answer")
 
 
-class AsyncClient:
+class AsyncClient(AsyncCalls):
     """`Client` for asyncio: arguments, answers and errors are the same, and each call is awaited.
 
     Make it inside a running event loop and use it in that loop only; close it by `async with` or `close`.
@@ -55,26 +51,7 @@ class AsyncClient:
         token: str | None = None,
         options: ChannelOptions = (),
     ) -> None:
-        self._to = to = connection(address, timeout, max_message_bytes, credentials, token, options)
-        self._closed = False
-        if to.credentials is None:
-            self._channel = grpc.aio.insecure_channel(to.address, to.options)
-        else:
-            self._channel = grpc.aio.secure_channel(to.address, to.credentials, to.options)
-        self._stub = RegardServiceStub(self._channel)
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    async def close(self) -> None:
-        """As `Client.close`."""
-        self._closed = True
-        await self._channel.close()
+        super().__init__(connection(address, timeout, max_message_bytes, credentials, token, options))
 
     async def models(self, *, timeout: float | None = None) -> tuple[Model, ...]:
         """As `Client.models`."""
@@ -171,18 +148,3 @@ class AsyncClient:
                 yield layer
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
-
-    async def _call(
-        self, method: Callable[..., Coroutine[Any, Any, _Answer]], request: object, timeout: float | None
-    ) -> _Answer:
-        seconds = self._seconds(timeout)
-        try:
-            return await method(request, timeout=seconds, metadata=self._to.metadata)
-        except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
-
-    def _seconds(self, timeout: float | None) -> float | None:
-        """Return how long a call may take, unless it may not be made at all."""
-        if self._closed:
-            raise checks.closed()
-        return self._to.seconds(timeout)

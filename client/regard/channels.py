@@ -9,6 +9,9 @@ import grpc
 from regard import checks
 from regard.identity import Metadata, metadata_of
 
+DEFAULT_TIMEOUT_SECONDS = 30.0
+DEFAULT_MAX_MESSAGE_BYTES = 256 * 2**20
+"""Room for all of ViT-L/16's attention over one image (about 60 MB) four times over."""
 ChannelOptions = Sequence[tuple[str, Any]]
 """Further gRPC channel options: names and values."""
 

@@ -1,28 +1,21 @@
 """The blocking client of a regard server."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from types import TracebackType
-from typing import Any, Self, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import grpc
 from numpy.typing import NDArray
 
-from regard import checks, decoding, encoding
+from regard import decoding, encoding
 from regard.answers import Classification, Embedding, Model, Prediction, VersionState
 from regard.attention import Attention, AttentionRequest
-from regard.channels import ChannelOptions, connection
+from regard.calls import BlockingCalls
+from regard.channels import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS, ChannelOptions, connection
 from regard.errors import from_rpc_error
 from regard.v1 import regard_pb2 as rpc
-from regard.v1.regard_pb2_grpc import RegardServiceStub
-
-DEFAULT_TIMEOUT_SECONDS = 30.0
-DEFAULT_MAX_MESSAGE_BYTES = 256 * 2**20
-"""Room for all of ViT-L/16's attention over one image (about 60 MB) four times over."""
-
-_Answer = TypeVar("_Answer")
 
 
-class Client:
+class Client(BlockingCalls):
     """A blocking client. It connects at the first call, may be shared by threads, and is closed by `with` or `close`.
 
     Every method raises a `RegardError` where the call fails: `InvalidArgument` for an argument that cannot be used,
@@ -57,26 +50,7 @@ class Client:
         token: str | None = None,
         options: ChannelOptions = (),
     ) -> None:
-        self._to = to = connection(address, timeout, max_message_bytes, credentials, token, options)
-        self._closed = False
-        if to.credentials is None:
-            self._channel = grpc.insecure_channel(to.address, to.options)
-        else:
-            self._channel = grpc.secure_channel(to.address, to.credentials, to.options)
-        self._stub = RegardServiceStub(self._channel)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the connection; calls still running are cancelled, later ones raise a `RegardError`."""
-        self._closed = True
-        self._channel.close()
+        super().__init__(connection(address, timeout, max_message_bytes, credentials, token, options))
 
     def models(self, *, timeout: float | None = None) -> tuple[Model, ...]:
         """Return every version that is served.
@@ -309,16 +283,3 @@ class Client:
                 yield layer
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
-
-    def _call(self, method: Callable[..., _Answer], request: object, timeout: float | None) -> _Answer:
-        seconds = self._seconds(timeout)
-        try:
-            return method(request, timeout=seconds, metadata=self._to.metadata)
-        except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
-
-    def _seconds(self, timeout: float | None) -> float | None:
-        """Return how long a call may take, unless it may not be made at all."""
-        if self._closed:
-            raise checks.closed()
-        return self._to.seconds(timeout)

@@ -13,7 +13,8 @@ import regard
 from regard.answers import Embedding
 from regard.application import start
 from regard.attending import attend
-from regard.client import DEFAULT_TIMEOUT_SECONDS, Client
+from regard.channels import DEFAULT_TIMEOUT_SECONDS
+from regard.client import Client
 from regard.console import (
     JsonOption,
     ModelOption,

@@ -1,4 +1,4 @@
-"""Tells shapes and types of a graph's values; the view of a graph uses it.
+"""Tells shapes and types of a graph's values.
 
 ONNX's own inference does not know the operators of ONNX Runtime and gives up behind the first of them: what it leaves
 open, ONNX Runtime is asked for.

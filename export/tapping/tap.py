@@ -1,4 +1,4 @@
-"""Makes the tapped graph from the plain one: runs the rules and declares what they find as outputs; build calls it."""
+"""Makes the tapped graph from the plain one: runs the rules and declares what they find as outputs."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""A graph to look around in and to add to: who makes a value, who takes it, what is constant; the rules use it."""
+"""A graph to look around in and to add to: who makes a value, who takes it, what is constant."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence

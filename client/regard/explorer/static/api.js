@@ -1,4 +1,4 @@
-// The page's calls to the explorer it came from; main.js and asking.js await them.
+// The page's calls to the explorer it came from.
 
 /** @import { Question, Reply, Served } from "../types.d.ts" */
 

@@ -1,4 +1,4 @@
-// What to ask for a state of the page, and the answers already in it; main.js asks through one Asker.
+// What to ask for a state of the page, and the answers already in it.
 
 /** @import { Head, Model, ModelLayer, Question, Reply, State } from "../types.d.ts" */
 
@@ -81,6 +81,15 @@ export class Asker {
   }
 
   /**
+   * The answers that are in the page, where all are, else null.
+   * @param {Question[]} questions
+   */
+  findAll(questions) {
+    const replies = questions.map((question) => this.find(question)).filter((reply) => reply !== null);
+    return replies.length === questions.length ? replies : null;
+  }
+
+  /**
    * The answer to a question; a photo that the explorer has forgotten is sent again if the page has it.
    * @param {Question} question
    * @param {AbortSignal} signal
@@ -101,6 +110,17 @@ export class Asker {
     }
     this.keep(question, reply);
     return reply;
+  }
+
+  /**
+   * The answers to questions, asked one after the other.
+   * @param {Question[]} questions
+   * @param {AbortSignal} signal
+   */
+  async askAll(questions, signal) {
+    const replies = [];
+    for (const question of questions) replies.push(await this.ask(question, signal));
+    return replies;
   }
 
   /**

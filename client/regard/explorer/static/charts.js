@@ -1,4 +1,4 @@
-// Entropy and distance of every head, layer by layer, as SVG with axes, units and a legend; view.js places them.
+// Entropy and distance of every head, layer by layer, as SVG with axes, units and a legend.
 
 /** @import { Child, Head } from "../types.d.ts" */
 

@@ -1,4 +1,4 @@
-// Which model, layers and heads a state means, given what the server has. Pure; main.js asks it after every change.
+// Which model, layers and heads a state means, given what the server has. Pure.
 
 /** @import { Model, Part, State } from "../types.d.ts" */
 

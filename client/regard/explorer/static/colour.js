@@ -1,4 +1,4 @@
-// Colours of weights, as matplotlib has them: viridis between tokens, inferno over photos. Pure; the views draw by it.
+// Colours of weights, as matplotlib has them: viridis between tokens, inferno over photos. Pure.
 
 /** @import { Colour } from "../types.d.ts" */
 

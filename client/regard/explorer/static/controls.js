@@ -1,4 +1,4 @@
-// The choices beside the picture: model, measure, layer, heads; main.js draws them after every change.
+// The choices beside the picture: model, measure, layer, heads.
 
 /** @import { Model, Option, State } from "../types.d.ts" */
 

@@ -1,4 +1,4 @@
-// Makes elements without markup in text, so that nothing a server sends is ever read as HTML; every view uses it.
+// Makes elements without markup in text, so that nothing a server sends is ever read as HTML.
 
 /** @import { Child, Option, Properties, SpecialElements } from "../types.d.ts" */
 

@@ -1,4 +1,4 @@
-// What else the server said with an answer: labels, whether a text was cut, where the time went; main.js draws it.
+// What else the server said with an answer: labels, whether a text was cut, where the time went.
 
 /** @import { Label, Reply, State, Timings } from "../types.d.ts" */
 

@@ -1,7 +1,8 @@
-// Connects the page's buttons, fields, drops and keys with what they do; main.js calls it once.
+// Connects the page's buttons, fields, drops and keys with what they do.
 
 /** @import { Page } from "./main.js" */
 
+import { besideOf, keyOf, withModel } from "./choosing.js";
 import { byId } from "./dom.js";
 
 /**
@@ -14,14 +15,14 @@ export function listen(page) {
   /** @type {(id: string, event: string, action: () => unknown) => void} */
   const on = (id, event, action) => byId(id).addEventListener(event, action);
   const [charts, download] = [byId("charts"), byId("download")];
-  on("model", "change", () => page.choose(byId("model").value));
+  on("model", "change", () => choose(page, byId("model").value));
   on("smooth", "change", () => page.draw());
-  on("release", "click", () => page.release());
+  on("release", "click", () => page.looking.release());
   on("reload", "click", () => {
     page.asker.forget();
     page.start();
   });
-  on("compare", "click", () => page.compare());
+  on("compare", "click", () => compare(page));
   on("charts", "toggle", () => charts.open !== page.state.charts && page.shown && page.change({ charts: charts.open }));
   on("copy", "click", () => copyLink());
   for (const button of download.querySelectorAll("button")) {
@@ -33,7 +34,7 @@ export function listen(page) {
   document.addEventListener("keydown", (event) => {
     if (event.key !== "Escape") return;
     if (download.open) download.open = false;
-    else if (page.shown) page.release();
+    else if (page.shown) page.looking.release();
   });
   document.addEventListener("click", (event) => {
     if (event.target instanceof Node && !download.contains(event.target)) download.open = false;
@@ -59,8 +60,8 @@ function listenToInputs(page) {
     event.preventDefault();
     ask();
   });
-  byId("input-photo").addEventListener("change", () => page.turnTo("photo"));
-  byId("input-text").addEventListener("change", () => page.turnTo("text"));
+  byId("input-photo").addEventListener("change", () => turnTo(page, "photo"));
+  byId("input-text").addEventListener("change", () => turnTo(page, "text"));
   const file = byId("file");
   file.addEventListener("change", () => {
     if (file.files?.[0]) page.give(file.files[0]);
@@ -88,6 +89,34 @@ function listenToDrops(page) {
     giveFrom(event.dataTransfer);
   });
   document.addEventListener("paste", (event) => giveFrom(event.clipboardData));
+}
+
+/**
+ * Another model was chosen in the menu.
+ * @param {Page} page
+ * @param {string} key
+ */
+function choose(page, key) {
+  const model = page.models.find((each) => keyOf(each) === key);
+  return model && page.change(withModel(page.state, model));
+}
+
+/**
+ * Photos or texts; each has its models.
+ * @param {Page} page
+ * @param {"photo" | "text"} input
+ */
+function turnTo(page, input) {
+  return page.change({ input, model: "", version: "", layer: null, query: null, other: null });
+}
+
+/**
+ * Show a second head beside the first, or no longer.
+ * @param {Page} page
+ */
+function compare(page) {
+  const model = page.model();
+  return model && page.change({ other: page.state.other ? null : besideOf(page.state, model) });
 }
 
 /** Copy the address; where the browser does not allow it, show it to be copied by hand. */

@@ -1,4 +1,4 @@
-// Every head of a layer in small, for the query that looks; clicking one chooses it. view.js places it.
+// Every head of a layer in small, for the query that looks; clicking one chooses it.
 
 /** @import { PictureView } from "../types.d.ts" */
 

@@ -1,4 +1,4 @@
-// The photo that the page holds: its file, its pixels, and the grey ground under the maps; main.js owns one.
+// The photo that the page holds: its file, its pixels, and the grey ground under the maps.
 
 /** @import { Grid } from "../types.d.ts" */
 

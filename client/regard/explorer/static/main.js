@@ -1,21 +1,22 @@
 // The page's entry: holds what is chosen and given, asks when it must, and draws after every change.
 
-/** @import { Model, Picture, Query, Question, Reply, Seen, Shown, State } from "../types.d.ts" */
+/** @import { Model, Picture, Question, Reply, Seen, Shown, State } from "../types.d.ts" */
 
 import { fetchModels, fetchPhoto, Problem, problemOf, sendPhoto } from "./api.js";
 import { Asker, questionOf } from "./asking.js";
-import { besideOf, chosenModel, keyOf, partsOf, withModel } from "./choosing.js";
+import { chosenModel, partsOf } from "./choosing.js";
 import { drawControls } from "./controls.js";
 import { byId } from "./dom.js";
 import { drawFacts } from "./facts.js";
 import { listen } from "./gestures.js";
 import { HeldPhoto } from "./held.js";
-import { isPinned, lengthOf, moved, usualQuery } from "./places.js";
+import { Looking } from "./looking.js";
+import { lengthOf } from "./places.js";
 import { Plots } from "./plots.js";
 import { take } from "./save.js";
 import { fromFragment, toFragment } from "./state.js";
 import { Status } from "./status.js";
-import { spokenOf, View } from "./view.js";
+import { View } from "./view.js";
 
 const MODELS_RETRY_SECONDS = 5;
 
@@ -29,20 +30,17 @@ export class Page {
     this.photo = new HeldPhoto();
     /** @type {Shown | null} */
     this.shown = null;
-    /** @type {number | null} */
-    this.hover = null;
-    /** @type {number | null} */
-    this.key = null;
     this.drawing = 0;
     this.status = new Status();
     this.asker = new Asker(() => this.photo.blob);
+    this.looking = new Looking(this);
     this.view = new View({
-      point: (position) => this.point(position),
-      cell: (query, key) => this.cell(query, key),
-      pin: (position) => this.look(position),
-      key: (key) => this.press(key),
-      release: () => this.release(),
-      query: (query) => this.look(query),
+      point: (position) => this.looking.point(position),
+      cell: (query, key) => this.looking.cell(query, key),
+      pin: (position) => this.looking.pin(position),
+      key: (key) => this.looking.press(key),
+      release: () => this.looking.release(),
+      query: (query) => this.looking.pin(query),
       head: (head) => this.change({ head }),
       other: (fields) => this.state.other && this.change({ other: { ...this.state.other, ...fields } }),
     });
@@ -66,7 +64,7 @@ export class Page {
 
   /** Show what the state of a link says. */
   async restore() {
-    Object.assign(this, { hover: null, key: null });
+    this.looking.forget();
     byId("text").value = this.state.text || byId("text").value;
     const { photo: name } = this.state;
     if (name && name !== this.photo.name) {
@@ -106,7 +104,7 @@ export class Page {
     if (!model) return this.lacksModel();
     if (this.state.input === "photo" ? !this.state.photo : !this.state.text) return this.rest("");
     const questions = partsOf(this.state, model).map(({ layer, head }) => questionOf(this.state, model, layer, head));
-    const replies = this.find(questions) ?? (await this.fetch(questions, model));
+    const replies = this.asker.findAll(questions) ?? (await this.fetch(questions, model));
     if (replies) this.present(model, replies);
     return undefined;
   }
@@ -121,15 +119,6 @@ export class Page {
   }
 
   /**
-   * The answers that are in the page, where all are.
-   * @param {Question[]} questions
-   */
-  find(questions) {
-    const replies = questions.map((question) => this.asker.find(question)).filter((reply) => reply !== null);
-    return replies.length === questions.length ? replies : null;
-  }
-
-  /**
    * Ask what is not in the page; null where that failed or was called off.
    * @param {Question[]} questions
    * @param {Model} model
@@ -138,8 +127,7 @@ export class Page {
     const again = () => this.show();
     const signal = this.begin(`Asking ${model.name}`, again);
     try {
-      const replies = [];
-      for (const question of questions) replies.push(await this.asker.ask(question, signal));
+      const replies = await this.asker.askAll(questions, signal);
       return signal.aborted ? null : replies;
     } catch (error) {
       this.status.fail(error, again);
@@ -201,8 +189,8 @@ export class Page {
    */
   seen() {
     const shown = /** @type {Shown} */ (this.shown);
-    const query = this.hover ?? this.state.query ?? usualQuery(shown.main.reply);
-    return { ...shown, state: this.state, query, key: this.key, smooth: byId("smooth").checked };
+    const query = this.looking.queryOf(shown.main.reply);
+    return { ...shown, state: this.state, query, key: this.looking.key, smooth: byId("smooth").checked };
   }
 
   drawChoices() {
@@ -210,61 +198,6 @@ export class Page {
     /** @param {number} layer */
     const inPage = (layer) => Boolean(model && this.asker.find(questionOf(this.state, model, layer, this.state.head)));
     drawControls({ state: this.state, model, models: this.models }, inPage, (fields) => this.change(fields));
-  }
-
-  /**
-   * The pointer or the focus is on a position, or on none: that looks, unless another is pinned.
-   * @param {number | null} position
-   */
-  point(position) {
-    const pinned = this.shown && isPinned(this.shown.main.reply, this.state.query);
-    this.hover = pinned ? null : position;
-    this.key = pinned ? position : null;
-    this.draw();
-  }
-
-  /**
-   * The pointer is on a cell of the matrix.
-   * @param {number | null} query
-   * @param {number | null} key
-   */
-  cell(query, key) {
-    const pinned = this.shown && isPinned(this.shown.main.reply, this.state.query);
-    this.hover = pinned ? null : query;
-    this.key = key;
-    this.draw();
-  }
-
-  /**
-   * A key on the photo moves to another patch, which looks, and is pinned if the one before was; Enter pins it.
-   * @param {string} key
-   */
-  press(key) {
-    const { query, main } = this.seen();
-    if (!main.reply.patches) return false;
-    const next = moved(main.reply.patches, query, key);
-    if (next === null && !(["Enter", " "].includes(key) && typeof query === "number")) return false;
-    if (next === null || isPinned(main.reply, this.state.query)) this.look(next ?? query);
-    else this.point(next);
-    byId("spoken").textContent = spokenOf(this.seen());
-    return true;
-  }
-
-  /**
-   * Let a position look until it is released.
-   * @param {Query | null} query
-   */
-  look(query) {
-    this.hover = null;
-    this.key = null;
-    this.state = { ...this.state, query };
-    this.remember();
-    this.draw();
-  }
-
-  release() {
-    if (this.shown && isPinned(this.shown.main.reply, this.state.query)) this.look(null);
-    else this.point(null);
   }
 
   /**
@@ -333,29 +266,6 @@ export class Page {
    */
   async take(kind) {
     if (this.shown) await take(kind, this.seen(), this.view.pictures(this.seen()));
-  }
-
-  /**
-   * Another model was chosen in the menu.
-   * @param {string} key
-   */
-  choose(key) {
-    const model = this.models.find((each) => keyOf(each) === key);
-    return model && this.change(withModel(this.state, model));
-  }
-
-  /**
-   * Photos or texts; each has its models.
-   * @param {"photo" | "text"} input
-   */
-  turnTo(input) {
-    return this.change({ input, model: "", version: "", layer: null, query: null, other: null });
-  }
-
-  /** Show a second head beside the first, or no longer. */
-  compare() {
-    const model = this.model();
-    return model && this.change({ other: this.state.other ? null : besideOf(this.state, model) });
   }
 
   /**

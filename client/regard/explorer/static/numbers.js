@@ -1,4 +1,4 @@
-// Rows of attention and what is made of them in the page. Pure; the views and downloads call it.
+// Rows of attention and what is made of them in the page. Pure.
 
 /** @import { Head, Layer, Query, Reduction } from "../types.d.ts" */
 

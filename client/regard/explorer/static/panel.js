@@ -1,4 +1,4 @@
-// One picture with its scale and what it says in numbers: a photo, or tokens and matrix; view.js shows one or two.
+// One picture with its scale and what it says in numbers: a photo, or tokens and matrix.
 
 /** @import { PictureView, ViewEvents } from "../types.d.ts" */
 

@@ -1,4 +1,4 @@
-// A photo with one row of attention over it: drawn, pointed at, moved over by keys; view.js places it.
+// A photo with one row of attention over it: drawn, pointed at, moved over by keys.
 
 /** @import { Grid, PhotoReply, PhotoView, PictureEvents, Rect } from "../types.d.ts" */
 

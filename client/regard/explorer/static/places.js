@@ -1,4 +1,4 @@
-// What the positions of an answer are: patches on a photo, tokens of a text. Pure; the views call it.
+// What the positions of an answer are: patches on a photo, tokens of a text. Pure.
 
 /** @import { Grid, PhotoView, PictureView, Query, Reply, TextView } from "../types.d.ts" */
 

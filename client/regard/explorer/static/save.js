@@ -1,4 +1,4 @@
-// What a user takes away: the picture with its title, the numbers as CSV, JSON or NumPy's .npy. main.js calls it.
+// What a user takes away: the picture with its title, the numbers as CSV, JSON or NumPy's .npy.
 
 /** @import { Layer, PictureView, Seen, TextView } from "../types.d.ts" */
 

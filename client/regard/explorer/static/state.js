@@ -1,4 +1,4 @@
-// What the page shows, as one object, and as the fragment of a link. Pure; main.js keeps the object.
+// What the page shows, as one object, and as the fragment of a link. Pure.
 
 /** @import { Head, Measure, Part, Reduction, State } from "../types.d.ts" */
 

@@ -1,4 +1,4 @@
-// What the page says while it waits and when something went wrong, so that it is never blank; main.js calls it.
+// What the page says while it waits and when something went wrong, so that it is never blank.
 
 import { isAbort, Problem, problemOf } from "./api.js";
 import { byId, make } from "./dom.js";

@@ -1,4 +1,4 @@
-// A text's tokens, coloured by what the chosen one attends to, and the matrix of which positions attend to which; view.js places them.
+// A text's tokens, coloured by what the chosen one attends to, and the matrix of which positions attend to which.
 
 /** @import { Head, Layer, PictureEvents, Query, TextReply, TextView, Token } from "../types.d.ts" */
 

@@ -1,4 +1,4 @@
-// Decodes a photo as people see it: turned by its EXIF orientation, as the server turns it. held.js calls it.
+// Decodes a photo as people see it: turned by its EXIF orientation, as the server turns it.
 
 import { contextOf } from "./dom.js";
 

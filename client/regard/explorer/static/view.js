@@ -1,4 +1,4 @@
-// Everything that shows an answer: title, who looks, one or two panels, every head; main.js hands it what is seen.
+// Everything that shows an answer: title, who looks, one or two panels, every head.
 
 /** @import { Head, Measure, Model, Picture, PictureView, Query, Seen, ViewEvents } from "../types.d.ts" */
 

@@ -1,4 +1,4 @@
-// Reads the explorer's binary answers (responses.py writes them). Pure; api.js calls it.
+// Reads the explorer's binary answers (responses.py writes them). Pure.
 
 /** @import { Layer, PackedLayer, Reply } from "../types.d.ts" */
 

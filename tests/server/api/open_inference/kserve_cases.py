@@ -1,4 +1,4 @@
-"""What a user of KServe's Python client does; test_kserve runs it in a virtual environment of its own."""
+"""What a user of KServe's Python client does. A program for a virtual environment of its own."""
 
 import asyncio
 import sys

