@@ -13,7 +13,7 @@ LIMIT = "ONNX Runtime alone"
 OPEN, SERVERS, CANCELLED, SOAK = "open loop", "servers", "cancelled", "soak"
 OFFERED_SECONDS = 0.5  # --max-queue-seconds of the server that is overloaded
 MIXED_LOAD, ATTENTION_SHARE = 0.6, 0.1
-_MOST_CANCELLED = 2 * 32  # two instances' batches
+_MAX_CANCELLED = 2 * 32  # two instances' batches
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _servers(figures: Figures) -> Iterator[Verdict]:
     if rounds := figures.get(CANCELLED, {}).get("regard"):
         computed, of = (max(one[key] for one in rounds) for key in ("computed", "cancelled"))
         title = "500 of 1,000 cancelled while queued: computed all the same, at most the batches in flight"
-        yield Verdict(title, f"{computed:.0f} of {of:.0f}", computed <= _MOST_CANCELLED)
+        yield Verdict(title, f"{computed:.0f} of {of:.0f}", computed <= _MAX_CANCELLED)
     if rounds := figures.get(SERVERS, {}).get(f"regard, {TEXT.model}"):
         seconds = _median(rounds, "ready_seconds")
         yield Verdict("minilm: start to ready, at most 3 s", f"{seconds:.1f} s", seconds <= 3)

@@ -51,7 +51,7 @@ def make_contract(source: Source, written: Written, folder: Path, version: int) 
         description=source.description,
         inputs=tuple(_input_contract(spec) for spec in traits.inputs),
         outputs=tuple(_output_contract(value, written.axes[value.name]) for value in written.plain.graph.output),
-        text=TextContract(tokenizer_file=TOKENIZER_FILE, max_tokens=source.most_tokens)
+        text=TextContract(tokenizer_file=TOKENIZER_FILE, max_tokens=source.token_limit)
         if source.tokenizer_file
         else None,
         image=source.image if patches else None,

@@ -13,7 +13,7 @@ from onnx import ModelProto
 from export.errors import ProbeError
 from export.session import make_options, open_session
 
-_MOST_BYTES = 2**31 - 2**20  # of a message in memory; larger graphs stay as they are
+_MAX_BYTES = 2**31 - 2**20  # of a message in memory; larger graphs stay as they are
 
 
 def fold_constants(model: ModelProto) -> ModelProto:
@@ -24,7 +24,7 @@ def fold_constants(model: ModelProto) -> ModelProto:
     """
     options = make_options()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_ENABLE_BASIC
-    if model.ByteSize() > _MOST_BYTES:
+    if model.ByteSize() > _MAX_BYTES:
         return model
     with tempfile.TemporaryDirectory(prefix="regard-") as folder:
         target = Path(folder, "folded.onnx")

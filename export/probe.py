@@ -95,16 +95,16 @@ def _derive(
 
 def find_longest(run: Run, traits: Traits) -> int:
     """Find the most positions that a graph runs on, up to what is said; a table of positions may have gone unseen."""
-    least, most = 1, traits.longest
-    length = most
-    while least < most:
+    low, high = 1, traits.longest
+    length = high
+    while low < high:
         try:
             run(traits.example(1, traits.fit(dict.fromkeys(traits.axes, length))))
-            least = length
+            low = length
         except ProbeError:
-            most = length - 1
-        length = (least + most + 1) // 2
-    return most
+            high = length - 1
+        length = (low + high + 1) // 2
+    return high
 
 
 def declare_axes(model: ModelProto, axes: Mapping[str, Axes]) -> None:

@@ -11,9 +11,9 @@ from export.errors import SampleError
 from export.sources import Source
 from export.traits import Feed
 
-_FEWEST = 8
-_MOST_PIXELS = 50_000_000
-_MOST_BYTES = 2**20
+_MIN_INPUTS = 8
+_MAX_PIXELS = 50_000_000
+_MAX_BYTES = 2**20
 
 
 def read_samples(path: Path, source: Source) -> list[Feed]:
@@ -31,20 +31,20 @@ def read_samples(path: Path, source: Source) -> list[Feed]:
         expected = "a text file, one text a line" if is_text else "a folder of images"
         raise SampleError(f"--samples: {path}: expected {expected}, since {source.name} takes those")
     feeds = _read_texts(path, source) if is_text else _read_images(path, source)
-    if len(feeds) < _FEWEST:
-        raise SampleError(f"--samples: {path}: {len(feeds)} inputs; expected at least {_FEWEST}")
+    if len(feeds) < _MIN_INPUTS:
+        raise SampleError(f"--samples: {path}: {len(feeds)} inputs; expected at least {_MIN_INPUTS}")
     return feeds
 
 
 def _read_texts(path: Path, source: Source) -> list[Feed]:
     if source.tokenizer_file is None:
         raise SampleError(f"--samples: {source.name} has no tokenizer; expected one in its folder")
-    reader = TextReader(source.tokenizer_file, source.most_tokens)
+    reader = TextReader(source.tokenizer_file, source.token_limit)
     try:
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise SampleError(f"--samples: {path}: not UTF-8: {error.reason} at byte {error.start}") from error
-    texts = [reader.read(line, truncate=True, max_bytes=_MOST_BYTES).ids[None] for line in lines]
+    texts = [reader.read(line, truncate=True, max_bytes=_MAX_BYTES).ids[None] for line in lines]
     return [{"input_ids": ids, "attention_mask": np.ones_like(ids)} for ids in texts]
 
 
@@ -54,7 +54,7 @@ def _read_images(path: Path, source: Source) -> list[Feed]:
     feeds = []
     for file in sorted(entry for entry in path.iterdir() if entry.is_file()):
         try:
-            pixels = read_image(file.read_bytes(), source.image, _MOST_PIXELS)
+            pixels = read_image(file.read_bytes(), source.image, _MAX_PIXELS)
         except InputError as error:
             raise SampleError(f"--samples: {file}: {error}") from error
         feeds.append({source.traits.inputs[0].name: pixels.values[None]})

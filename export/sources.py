@@ -57,7 +57,7 @@ class Source:
     assumed: str = ""
 
     @property
-    def most_tokens(self) -> int:
+    def token_limit(self) -> int:
         """The most tokens a text may have."""
         return min(self.max_tokens or self.traits.longest, self.traits.longest)
 

@@ -16,8 +16,8 @@ from model.checkpoint import CheckpointError
 TARGET_AXIS, SAMPLES_AXIS, FRAMES_AXIS = "target_len", "samples", "frames"
 _DEFAULT_LONGEST = 512  # tokens, where positions are relative or rotary without a limit of their own
 _UNTOLD_SAMPLES = 1_600  # that make a frame, where the kernels are not told; a tenth of a second at 16 kHz
-_MOST_SAMPLES = 480_000  # half a minute at 16 kHz
-_MOST_FRAMES = 3_000  # likewise, at 10 ms each
+_MAX_SAMPLES = 480_000  # half a minute at 16 kHz
+_MAX_FRAMES = 3_000  # likewise, at 10 ms each
 _FRAMES_TOGETHER = 4  # what convolutions make one of, at most
 # SigLIP's texts are padded to the full length and have no mask; the last position is the vector.
 _FULL_LENGTH = ("siglip_text_model", "siglip2_text_model")
@@ -43,8 +43,8 @@ def describe_inputs(network: Any, config: Any, image_size: int | None, *, whole:
     else:
         inputs = (_sound(main, config),)
         units = {SAMPLES_AXIS: _samples_of_a_frame(config), FRAMES_AXIS: _FRAMES_TOGETHER}
-        most_frames = _FRAMES_TOGETHER * _positive(config, "max_source_positions") or _MOST_FRAMES
-        limits = {SAMPLES_AXIS: _MOST_SAMPLES, FRAMES_AXIS: min(most_frames, _MOST_FRAMES)}
+        max_frames = _FRAMES_TOGETHER * _positive(config, "max_source_positions") or _MAX_FRAMES
+        limits = {SAMPLES_AXIS: _MAX_SAMPLES, FRAMES_AXIS: min(max_frames, _MAX_FRAMES)}
     if config.is_encoder_decoder and whole:
         ids = InputSpec("decoder_input_ids", (BATCH_AXIS, TARGET_AXIS), "int64", bound=_vocabulary(network, config))
         inputs += (ids,)

@@ -126,7 +126,7 @@ class Repository(Catalog):
         """Load the versions that are wanted; returns these by number, and what went wrong."""
         wanted, failures = dict[int, LoadedModel](), list[str]()
         for number in settings.candidates(found):
-            if len(wanted) == settings.most(found):
+            if len(wanted) == settings.max_served(found):
                 break
             try:
                 wanted[number] = await self._load_version(name, one, number)

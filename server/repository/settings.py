@@ -54,7 +54,7 @@ class ModelSettings(BaseModel):
         listed = set(self.versions) if isinstance(self.versions, tuple) else set(found)
         return sorted(listed, reverse=True)
 
-    def most(self, found: Sequence[int]) -> int:
+    def max_served(self, found: Sequence[int]) -> int:
         """How many of the candidates are served."""
         return self.versions if isinstance(self.versions, int) else len(self.candidates(found))
 

@@ -274,11 +274,11 @@ BAD: dict[str, tuple[Callable[[Request], object], str]] = {
     ),
     "rows in words": (
         lambda r: ask(r, rows="class"),
-        r"attention_rows\]: 'class'; expected integers separated by commas or \"cls\" or \"all\"$",
+        r"attention_rows\]: 'class'; expected integers separated by commas or \"cls\" or \"all\"",
     ),
     "keys in the words of rows": (
         lambda r: ask(r, keys="cls"),
-        r"attention_keys\]: 'cls'; expected integers separated by commas or \"all\"$",
+        r"attention_keys\]: 'cls'; expected integers separated by commas or \"all\"",
     ),
     "a negative top_k": (lambda r: ask(r, top_k=-1), r"attention_top_k\]: -1; expected 0 for all keys"),
     "a share that is no double": (
