@@ -1,5 +1,6 @@
 """The contract of an artifact, contract.json: everything known of a network besides its graphs."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, Self
@@ -11,6 +12,7 @@ from artifact.errors import ContractError, explain
 from artifact.verification import Accuracy, Check
 
 CONTRACT_FILE = "contract.json"
+WEIGHT_BYTES = 4  # of one attention weight, float32
 PLAIN_GRAPH, TAPPED_GRAPH, WEIGHTS_FILE = "model.onnx", "attention.onnx", "weights.bin"
 CONTRIBUTIONS_GRAPH = "contributions.onnx"  # the plain graph with what each position adds to each other
 LOWERED_GRAPH = "attention.lowered.onnx"  # the tapped graph with eager attention
@@ -127,6 +129,10 @@ class AttentionContract(_Part):
             for axis in (self.query_axis, self.key_axis)
         )
         return queries, keys
+
+    def weights_bytes(self, sizes: Mapping[str, int], positions: int) -> int:
+        """Size of the weights of one row, float32; arguments are those of shape."""
+        return self.num_heads * math.prod(self.shape(sizes, positions)) * WEIGHT_BYTES
 
 
 class DerivedAxis(_Part):

@@ -12,6 +12,7 @@ DEFAULT_PRIORITY, LAST_PRIORITY = 2, 3
 REQUEST_ID = "x-request-id"
 _MAX_ID_CHARACTERS = 128
 
+STAGES = ("decode", "queue", "compute", "encode")  # of Timings
 Metadata = Mapping[str, str | bytes]
 
 

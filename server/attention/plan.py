@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from artifact.contract import AttentionContract, PatchContract
+from artifact.contract import WEIGHT_BYTES, AttentionContract, PatchContract
 from server.attention.request import CONTRIBUTIONS, ROLLOUTS, HeadReduction, Measure, SentDtype
 
-_COMPUTED_ITEM_BYTES, _INDEX_BYTES = 4, 4
+_INDEX_BYTES = 4
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class AttentionPlan:
         """Size of the weights that are computed for it, float32, before anything is cut out or reduced."""
         pairs = zip(self.layers, self.shapes, strict=True)
         weights = sum(layer.num_heads * queries * keys for layer, (queries, keys) in pairs)
-        return weights * rows * _COMPUTED_ITEM_BYTES
+        return weights * rows * WEIGHT_BYTES
 
     def on_input(self, chosen: Sequence[int] | None, count: int) -> list[int]:
         """Leave the prefix tokens of an image out of some positions; None stands for all."""

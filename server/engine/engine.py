@@ -1,7 +1,6 @@
 """The graphs of one artifact in ONNX Runtime: plain, tapped, contributions; warmed up and measured."""
 
 import logging
-import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -34,7 +33,7 @@ AttentionForm = Literal["auto", "fused", "lowered"]
 
 # Above this, an attention run gives its memory back: for ViT-S/14 at 518 pixels 310 MB are left instead of 1402, and
 # the run takes as long (0.56 s).
-_MUCH_ATTENTION_BYTES, _WEIGHT_BYTES = 64 * 2**20, 4
+_MUCH_ATTENTION_BYTES = 64 * 2**20
 # What is run to fit the cost model, rows and positions, until the time for it is used up.
 _SAMPLES = ((1, 8), (8, 8), (1, 64), (4, 64), (2, 128))
 _MEASURING_SECONDS = 0.4
@@ -176,8 +175,7 @@ def _weights_bytes(contract: Contract) -> int:
     """Attention weights of one row of the largest size, all of which are computed whatever is asked for."""
     patches, text = contract.patches, contract.text
     longest = patches.positions if patches else text.max_tokens if text else 1
-    weights = (layer.num_heads * math.prod(layer.shape(contract.limits, longest)) for layer in contract.attention)
-    return sum(weights) * _WEIGHT_BYTES
+    return sum(layer.weights_bytes(contract.limits, longest) for layer in contract.attention)
 
 
 def _example(spec: TensorContract, rows: int, length: int) -> Array:

@@ -20,8 +20,6 @@ from server.telemetry.timings import NO_TIME, BatchTimes
 Order = tuple[int, float, float]
 GraphKind = Literal["plain", "tapped", "contributions"]
 
-_BYTES_PER_WEIGHT = 4
-
 
 def size_of(array: Weights) -> int:
     """Bytes that an array holds, its strings included."""
@@ -238,14 +236,13 @@ class Load:
         """Whether a batch may be that large."""
         padded = self.rows * self.longest
         within = self.rows <= limits.rows and padded <= limits.tokens
-        return within and self.rows * self._weights * _BYTES_PER_WEIGHT <= limits.attention_bytes
+        return within and self.rows * self._weights_bytes <= limits.attention_bytes
 
     @property
-    def _weights(self) -> int:
-        """Weights of one row; of the symbolic axes only the sequence differs between requests that share a batch."""
+    def _weights_bytes(self) -> int:
+        """Of one row; of the symbolic axes only the sequence differs between requests that share a batch."""
         sizes = {**self.axis_sizes, SEQUENCE_AXIS: self.longest}
-        layers = self.layers_fetched.values()
-        return sum(layer.num_heads * math.prod(layer.shape(sizes, self.longest)) for layer in layers)
+        return sum(layer.weights_bytes(sizes, self.longest) for layer in self.layers_fetched.values())
 
     @property
     def padding_share(self) -> float:

@@ -6,12 +6,11 @@ import sys
 import time
 from typing import Any, Literal
 
-from server.context import RpcContext
+from server.context import STAGES, RpcContext
 from server.telemetry.tracing import trace_id_of
 
 LogFormat = Literal["text", "json"]
 _requests = logging.getLogger("server.requests")
-_STAGES = ("decode", "queue", "compute", "encode")
 
 
 def log_rpc(context: RpcContext, code: str, message: str = "") -> None:
@@ -29,7 +28,7 @@ def _fields(context: RpcContext, code: str) -> dict[str, Any]:
     fields |= {"client": context.caller.name} if context.caller.name else {}
     fields["total_ms"] = _milliseconds(time.perf_counter_ns() - context.started_ns)
     if timings := context.timings:
-        fields |= {f"{stage}_ms": _milliseconds(getattr(timings, f"{stage}_ns")) for stage in _STAGES}
+        fields |= {f"{stage}_ms": _milliseconds(getattr(timings, f"{stage}_ns")) for stage in STAGES}
         fields["batch_rows"] = timings.batch_size
     if trace_id := trace_id_of(context.span):
         fields["trace_id"] = trace_id

@@ -13,14 +13,13 @@ from prometheus_client import (
     ProcessCollector,
 )
 
-from server.context import Timings
+from server.context import STAGES, Timings
 from server.telemetry.counts import Counts
 from server.telemetry.timings import BatchTimes
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
 _SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 0.75)
-STAGES = ("decode", "queue", "compute", "encode")
 
 
 Child = TypeVar("Child", Counter, Gauge, Histogram)

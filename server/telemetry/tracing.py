@@ -10,11 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from server.context import Metadata, RpcContext, Timings
+from server.context import STAGES, Metadata, RpcContext, Timings
 from server.errors import StartError
 
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
-_STAGES = ("decode", "queue", "compute", "encode")
 
 
 def trace_id_of(span: Any) -> str:
@@ -79,9 +78,9 @@ class Tracing:
         if span is None or self._tracer is None:
             return
         span.set_attributes({**attributes, "regard.batch_rows": timings.batch_size})
-        durations = [getattr(timings, f"{stage}_ns") for stage in _STAGES]
+        durations = [getattr(timings, f"{stage}_ns") for stage in STAGES]
         began = time.time_ns() - sum(durations)
-        for stage, duration in zip(_STAGES, durations, strict=True):
+        for stage, duration in zip(STAGES, durations, strict=True):
             child = self._tracer.start_span(stage, context=_under(span), start_time=began)
             began += duration
             child.end(began)

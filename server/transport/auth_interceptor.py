@@ -6,13 +6,12 @@ from typing import Any
 
 import grpc
 
+from server.api.handler import Servicer
 from server.auth.clients import Authenticator, Client, certificate_names
 from server.context import RpcContext
 from server.errors import ServerError
 from server.telemetry.logs import log_rpc
 from server.telemetry.metrics import Metrics
-
-Servicer = grpc.aio.ServicerContext[Any, Any]
 
 _OPEN_SERVICES = ("/grpc.health.v1.Health/",)
 _REFLECTION = "/grpc.reflection."

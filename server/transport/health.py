@@ -8,8 +8,8 @@ import asyncio
 
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from server.api.handler import Servicer
 from server.errors import NotFound
-from server.transport.auth_interceptor import Servicer
 
 
 class Health(health_pb2_grpc.HealthServicer):
