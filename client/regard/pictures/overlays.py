@@ -10,7 +10,6 @@ from regard.matrices import (
     Matrix,
     averaged,
     is_product,
-    layer_name,
     matrices,
     one_matrix,
     positions,
@@ -19,10 +18,10 @@ from regard.matrices import (
     rows_of,
     unit_name,
 )
-from regard.pictures.lettering import height_inches, wrapped
 from regard.pictures.panels import Panel, draw_panels
 from regard.pictures.photos import darken_outside, draw_heat, frame_patch, patch_map, placed
 from regard.pictures.style import SCREEN, Style, canvas, style_scale, whole
+from regard.pictures.titles import fit_title, layer_title
 
 _WANTED_INCHES, _SCALE_INCHES = 8.0, 0.9
 _ROLLOUT_PERCENT = 99
@@ -62,14 +61,14 @@ def overlay(
     inches = style.width(_WANTED_INCHES)
     who = query_phrase(query, layer, patches)
     over_photo = inches - _SCALE_INCHES
-    title = wrapped(f"{model} · {layer_name(layer)} · {matrix.name}: {who}", over_photo, style.text_points + 2)
+    title = fit_title(layer_title(model, layer, f"{matrix.name}: {who}"), over_photo, style.text_points + 2)
     photo_inches = (inches - 1.2) * height / width
-    drawn_on = canvas(style, on, inches, photo_inches + height_inches(title, style.text_points + 2) + 0.3)
+    drawn_on = canvas(style, on, inches, photo_inches + title.height_inches + 0.3)
     axes = drawn_on.add_subplot()
     brightest, beyond = _scale_end(on_grid, layer)
     heat = draw_heat(axes, photo, on_grid, patches, _framed(query, layer), brightest=brightest)
     darken_outside(axes, patches, style.paper)
-    axes.set_title(title, color=style.ink, fontsize=style.text_points + 2)
+    axes.set_title(title.text, color=style.ink, fontsize=title.points)
     bar = drawn_on.colorbar(heat, ax=axes, pad=0.01, aspect=30, extend="max" if beyond else "neither")
     style_scale(bar, style, unit_name(layer, asked))
     return whole(drawn_on)
@@ -119,7 +118,7 @@ def head_grid(
         for query, on_grid in _maps(matrix, patches)
     ]
     who = query_phrase(rows_of(heads[0])[0][0], layer, patches) if one_row else "what each row attends to"
-    title = f"{model} · {layer_name(layer)} · {who}"
+    title = layer_title(model, layer, who)
     return whole(draw_panels(photo, patches, panels, title, unit_name(layer, asked), style, on))
 
 
@@ -155,7 +154,7 @@ def query_maps(
         Panel(_place(query, patches), query, on_grid, *_scale_end(on_grid, layer))
         for query, on_grid in zip(matrix.queries, _grids(matrix, patches), strict=True)
     ]
-    title = f"{model} · {layer_name(layer)} · {matrix.name}: what each framed patch attends to"
+    title = layer_title(model, layer, f"{matrix.name}: what each framed patch attends to")
     drawn_on = draw_panels(photo, patches, panels, title, unit_name(layer, asked), style, on)
     for panel in panels:
         if panel.query is not None:
