@@ -191,7 +191,5 @@ def _scale_end(on_grid: NDArray[np.floating], layer: LayerAttention) -> tuple[fl
 
 
 def _place(query: int, patches: PatchGrid) -> str:
-    if query < patches.prefix_tokens:
-        return query_name(query, patches).removeprefix("the ")
-    row, column = divmod(query - patches.prefix_tokens, patches.cols)
-    return f"row {row}, column {column}"
+    """Name a query as a caption: "class token", "register 2", or "row 1, column 2" of a patch."""
+    return query_name(query, patches).removeprefix("the ").removeprefix("patch in ")
