@@ -75,21 +75,10 @@ def token_arcs(
 ) -> Figure:
     """Draw an arc from each token to those that it attends to most; wider and more opaque where the weight is larger.
 
-    Args:
-        layer: A text's weights or rollout: [H, Q, K] of at most 8 heads, each of which has a colour, or [Q, K].
-        tokens: All tokens of the text.
-        model: Name for the title.
-        strongest: How many arcs each row of each head has; weaker ones are left out.
-        key_tokens: Those that are attended to, where they are others: in cross-attention.
-        asked: What was asked for, where the title should say so; its top_k takes the place of strongest.
-        style: Colours and measures.
-        on: Draw on this part of a figure (see `side_by_side`).
+    Each row of each head has its `strongest` links, or as many as `asked.top_k` says; weaker ones are left out.
 
-    Returns:
-        The whole figure.
-
-    Raises:
-        ValueError: Weights and tokens do not fit together, or there are more heads than colours.
+    Args, returns and raises: as `token_heatmap`, but every head is drawn, each in a colour of its own. More than 8 are
+    refused.
     """
     attended = tokens if key_tokens is None else key_tokens
     heads = matrices(layer, len(attended), asked)

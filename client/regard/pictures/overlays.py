@@ -90,20 +90,7 @@ def head_grid(
 
     Each panel runs from 0 to its own largest weight, which stands in its title: heads differ by an order of magnitude.
 
-    Args:
-        photo: From `open_photo`; any resolution with the sides of the image that was sent.
-        layer: An image's: weights or a rollout, [H, Q, K], or [Q, K] where heads were reduced.
-        patches: The grid that came with it.
-        model: Name for the title.
-        asked: What was asked for, where the title should say so.
-        style: Colours and measures.
-        on: Draw on this part of a figure (see `side_by_side`).
-
-    Returns:
-        The whole figure.
-
-    Raises:
-        ValueError: Weights and grid do not fit together.
+    Args, returns and raises: as `overlay`, but of [H, Q, K] every head and every row is drawn.
     """
     heads = [averaged(matrix, patches) for matrix in matrices(layer, positions(patches), asked)]
     one_row = len(heads[0].weights) == 1
@@ -134,20 +121,7 @@ def query_maps(
 ) -> Figure:
     """Draw the photo with a frame around each query patch, then what each attends to; heads are reduced.
 
-    Args:
-        photo: From `open_photo`; any resolution with the sides of the image that was sent.
-        layer: An image's: weights or a rollout, [H, Q, K], or [Q, K] where heads were reduced. Every row is drawn.
-        patches: The grid that came with it.
-        model: Name for the title.
-        asked: What was asked for, where the title should say so.
-        style: Colours and measures.
-        on: Draw on this part of a figure (see `side_by_side`).
-
-    Returns:
-        The whole figure.
-
-    Raises:
-        ValueError: Weights and grid do not fit together.
+    Args, returns and raises: as `overlay`, but every row is drawn, with a panel of its own.
     """
     matrix = one_matrix(layer, positions(patches), asked)
     panels = [

@@ -87,20 +87,7 @@ def token_heads(
 ) -> Figure:
     """Draw a small matrix for each head of a layer, all with one scale, so that heads can be compared.
 
-    Args:
-        layer: A text's weights or rollout: [H, Q, K], of which every head is drawn, or [Q, K].
-        tokens: All tokens of the text.
-        model: Name for the title.
-        key_tokens: Those that are attended to, where they are others: in cross-attention.
-        asked: What was asked for, where the scale should say so: value weighting.
-        style: Colours and measures.
-        on: Draw on this part of a figure (see `side_by_side`).
-
-    Returns:
-        The whole figure.
-
-    Raises:
-        ValueError: Weights and tokens do not fit together.
+    Args, returns and raises: as `token_heatmap`, but of [H, Q, K] every head is drawn.
     """
     attended = tokens if key_tokens is None else key_tokens
     heads = matrices(layer, len(attended), asked)
