@@ -60,9 +60,7 @@ def connection(
         raise checks.invalid("address", address, "HOST:PORT")
     if credentials is not None and not isinstance(credentials, grpc.ChannelCredentials):
         raise checks.invalid("credentials", credentials, "grpc.ChannelCredentials, or None")
-    all_options = _channel_options(
-        checks.integer("max_message_bytes", max_message_bytes, -1, checks.MAX_INT32), options
-    )
+    all_options = _channel_options(max_message_bytes, options)
     return Connection(address, all_options, credentials, metadata_of(token), checks.seconds("timeout", timeout))
 
 

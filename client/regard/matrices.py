@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from regard.attention import AttentionRequest, HeadReduction, LayerAttention, PatchGrid, Token
 
-_MEASURES = {"rollout": "rollout", "entropy": "entropy", "distance": "attention distance"}
+_MEASURES = {"entropy": "entropy", "distance": "attention distance"}
 
 
 @dataclass(frozen=True, eq=False)

@@ -9,6 +9,7 @@ import grpc
 from regard.answers import Classification, Embedding, Model
 from regard.attention import Attention, AttentionRequest, HeadReduction, Measure, PatchGrid
 from regard.errors import RegardError
+from regard.matrices import positions
 from regard.sources import InputError
 
 View = Literal["overlay", "heads", "queries", "matrix", "arcs", "entropy", "distance"]
@@ -144,7 +145,7 @@ def request_for(view: View, options: ViewOptions, model: Model) -> AttentionRequ
         reduce_heads=_reduction(view, measure, options),
         rows=rows,
         cls_only=has_class_token and view in ("overlay", "heads") and not rows,
-        keys=_patch_positions(model.patches) if keyed and model.patches else (),
+        keys=tuple(range(model.patches.prefix_tokens, positions(model.patches))) if keyed and model.patches else (),
         measure=measure,
         residual_share=options.residual_share,
         value_weighted=options.value_weighted,
@@ -204,7 +205,3 @@ def _reduction(view: View, measure: Measure, options: ViewOptions) -> HeadReduct
     if options.reduce or view in ("heads", *CHARTS) or measure in _WITHOUT_HEADS or len(options.heads) == 1:
         return options.reduce
     return None if view == "arcs" and options.heads else "mean"
-
-
-def _patch_positions(patches: PatchGrid) -> tuple[int, ...]:
-    return tuple(range(patches.prefix_tokens, patches.prefix_tokens + patches.rows * patches.cols))

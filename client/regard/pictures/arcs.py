@@ -12,9 +12,10 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from regard.attention import AttentionRequest, LayerAttention, Token
-from regard.matrices import Matrix, layer_name, matrices, unit_name
-from regard.pictures.lettering import POINTS_PER_INCH, fonts_for, longest_inches, named, words, wrapped
+from regard.matrices import Matrix, matrices, unit_name
+from regard.pictures.lettering import POINTS_PER_INCH, fonts_for, longest_inches, named, words
 from regard.pictures.style import MAX_COLOURS, SCREEN, Style, canvas, legend_below, whole
+from regard.pictures.titles import fit_title, layer_title
 
 _LINE_INCHES, _MAX_INCHES = 0.24, 20.0
 _BOW_INCHES = 4.2
@@ -74,21 +75,10 @@ def token_arcs(
 ) -> Figure:
     """Draw an arc from each token to those that it attends to most; wider and more opaque where the weight is larger.
 
-    Args:
-        layer: A text's weights or rollout: [H, Q, K] of at most 8 heads, each of which has a colour, or [Q, K].
-        tokens: All tokens of the text.
-        model: Name for the title.
-        strongest: How many arcs each row of each head has; weaker ones are left out.
-        key_tokens: Those that are attended to, where they are others: in cross-attention.
-        asked: What was asked for, where the title should say so; its top_k takes the place of strongest.
-        style: Colours and measures.
-        on: Draw on this part of a figure (see `side_by_side`).
+    Each row of each head has its `strongest` links, or as many as `asked.top_k` says; weaker ones are left out.
 
-    Returns:
-        The whole figure.
-
-    Raises:
-        ValueError: Weights and tokens do not fit together, or there are more heads than colours.
+    Args, returns and raises: as `token_heatmap`, but every head is drawn, each in a colour of its own. More than 8 are
+    refused.
     """
     attended = tokens if key_tokens is None else key_tokens
     heads = matrices(layer, len(attended), asked)
@@ -98,24 +88,24 @@ def token_arcs(
     left, right = _places(heads[0], same=key_tokens is None)
     names = words(tokens, left), words(attended, right)
     full = style.width(sum(longest_inches(side, style.text_points) + 0.15 for side in names) + _BOW_INCHES)
-    title = wrapped(_title(heads, layer, model, strongest), full, style.text_points + 2)
+    title = fit_title(layer_title(model, layer, _what(heads, strongest)), full, style.text_points + 2)
     lines_inches = min(_LINE_INCHES * max(map(len, names)), _MAX_INCHES)
-    drawn_on = canvas(style, on, full, lines_inches + 0.95 + title.count("\n") * 0.2)
+    drawn_on = canvas(style, on, full, lines_inches + 0.75 + title.height_inches)
     axes = drawn_on.add_subplot()
     bundles = _bundles(heads, left, right, strongest, style)
     widths = _Widths(bundles, lines_inches / max(map(len, names)))
     for bundle in bundles:
         _draw_bundle(axes, bundle, widths)
     _name_sides(axes, names, lines_inches, style)
-    drawn_on.suptitle(title, color=style.ink, fontsize=style.text_points + 2)
+    drawn_on.suptitle(title.text, color=style.ink, fontsize=title.points)
     legend_below(drawn_on, _legend(bundles, widths, unit_name(layer, asked), style), full, style)
     return whole(drawn_on)
 
 
-def _title(heads: Sequence[Matrix], layer: LayerAttention, model: str, strongest: int) -> str:
+def _what(heads: Sequence[Matrix], strongest: int) -> str:
     who = heads[0].name if len(heads) == 1 else f"{len(heads)} heads"
     links = "the strongest link" if strongest == 1 else f"the {strongest} strongest links"
-    return f"{model} · {layer_name(layer)} · {who}: {links} of each token"
+    return f"{who}: {links} of each token"
 
 
 def _places(matrix: Matrix, *, same: bool) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -9,11 +9,12 @@ from matplotlib.figure import Figure, SubFigure
 
 from regard.attention import Attention, AttentionRequest, LayerAttention
 from regard.matrices import HeadNumbers, counted, head_names, head_numbers, positions, reduction_of
-from regard.pictures.lettering import POINTS_PER_INCH, wrapped
+from regard.pictures.lettering import POINTS_PER_INCH
 from regard.pictures.style import SCREEN, Style, canvas, legend_below, whole
+from regard.pictures.titles import fit_title
 
 _LAYER_INCHES, _HEAD_INCHES, _MIN_INCHES, _MAX_INCHES = 0.75, 0.15, 5.0, 13.0
-_HEIGHT_INCHES, _HEIGHT_SHARE = 4.2, 0.5
+_HEIGHT_INCHES, _HEIGHT_SHARE = 4.0, 0.5
 _SLOT_SHARE = 0.8
 """Of the room between two layers, what its heads are spread over."""
 
@@ -51,16 +52,16 @@ def head_chart(
     max_heads = max(len(layer.values) for layer in numbers)
     wanted = min(max(_MIN_INCHES, max(_LAYER_INCHES, _HEAD_INCHES * max_heads) * len(numbers) + 1.2), _MAX_INCHES)
     inches = style.width(wanted)
-    title = wrapped(_title(attention.layers, model, asked), inches, style.text_points + 2)
-    height = min(_HEIGHT_INCHES, _HEIGHT_SHARE * inches + 1.0)
-    drawn_on = canvas(style, on, inches, height + title.count("\n") * 0.2)
+    title = fit_title(_title(attention.layers, model, asked), inches, style.text_points + 2)
+    height = min(_HEIGHT_INCHES, _HEIGHT_SHARE * inches + 0.8)
+    drawn_on = canvas(style, on, inches, height + title.height_inches)
     axes = drawn_on.add_subplot()
     _draw_dots(axes, numbers, inches, style)
     axes.set_ylim(bottom=0)
     if attention.layers[0].measure == "entropy":
         _mark_maximum(axes, attention, style)
     _label(axes, numbers, attention, style)
-    axes.set_title(title, color=style.ink, fontsize=style.text_points + 2)
+    axes.set_title(title.text, color=style.ink, fontsize=title.points)
     legend_below(drawn_on, axes.get_legend_handles_labels()[0], inches, style)
     return whole(drawn_on)
 

@@ -10,7 +10,6 @@ from regard.matrices import (
     Matrix,
     averaged,
     is_product,
-    layer_name,
     matrices,
     one_matrix,
     positions,
@@ -19,10 +18,10 @@ from regard.matrices import (
     rows_of,
     unit_name,
 )
-from regard.pictures.lettering import height_inches, wrapped
 from regard.pictures.panels import Panel, draw_panels
 from regard.pictures.photos import darken_outside, draw_heat, frame_patch, patch_map, placed
 from regard.pictures.style import SCREEN, Style, canvas, style_scale, whole
+from regard.pictures.titles import fit_title, layer_title
 
 _WANTED_INCHES, _SCALE_INCHES = 8.0, 0.9
 _ROLLOUT_PERCENT = 99
@@ -62,14 +61,14 @@ def overlay(
     inches = style.width(_WANTED_INCHES)
     who = query_phrase(query, layer, patches)
     over_photo = inches - _SCALE_INCHES
-    title = wrapped(f"{model} · {layer_name(layer)} · {matrix.name}: {who}", over_photo, style.text_points + 2)
+    title = fit_title(layer_title(model, layer, f"{matrix.name}: {who}"), over_photo, style.text_points + 2)
     photo_inches = (inches - 1.2) * height / width
-    drawn_on = canvas(style, on, inches, photo_inches + height_inches(title, style.text_points + 2) + 0.3)
+    drawn_on = canvas(style, on, inches, photo_inches + title.height_inches + 0.3)
     axes = drawn_on.add_subplot()
     brightest, beyond = _scale_end(on_grid, layer)
     heat = draw_heat(axes, photo, on_grid, patches, _framed(query, layer), brightest=brightest)
     darken_outside(axes, patches, style.paper)
-    axes.set_title(title, color=style.ink, fontsize=style.text_points + 2)
+    axes.set_title(title.text, color=style.ink, fontsize=title.points)
     bar = drawn_on.colorbar(heat, ax=axes, pad=0.01, aspect=30, extend="max" if beyond else "neither")
     style_scale(bar, style, unit_name(layer, asked))
     return whole(drawn_on)
@@ -91,20 +90,7 @@ def head_grid(
 
     Each panel runs from 0 to its own largest weight, which stands in its title: heads differ by an order of magnitude.
 
-    Args:
-        photo: From `open_photo`; any resolution with the sides of the image that was sent.
-        layer: An image's: weights or a rollout, [H, Q, K], or [Q, K] where heads were reduced.
-        patches: The grid that came with it.
-        model: Name for the title.
-        asked: What was asked for, where the title should say so.
-        style: Colours and measures.
-        on: Draw on this part of a figure (see `side_by_side`).
-
-    Returns:
-        The whole figure.
-
-    Raises:
-        ValueError: Weights and grid do not fit together.
+    Args, returns and raises: as `overlay`, but of [H, Q, K] every head and every row is drawn.
     """
     heads = [averaged(matrix, patches) for matrix in matrices(layer, positions(patches), asked)]
     one_row = len(heads[0].weights) == 1
@@ -119,7 +105,7 @@ def head_grid(
         for query, on_grid in _maps(matrix, patches)
     ]
     who = query_phrase(rows_of(heads[0])[0][0], layer, patches) if one_row else "what each row attends to"
-    title = f"{model} · {layer_name(layer)} · {who}"
+    title = layer_title(model, layer, who)
     return whole(draw_panels(photo, patches, panels, title, unit_name(layer, asked), style, on))
 
 
@@ -135,27 +121,14 @@ def query_maps(
 ) -> Figure:
     """Draw the photo with a frame around each query patch, then what each attends to; heads are reduced.
 
-    Args:
-        photo: From `open_photo`; any resolution with the sides of the image that was sent.
-        layer: An image's: weights or a rollout, [H, Q, K], or [Q, K] where heads were reduced. Every row is drawn.
-        patches: The grid that came with it.
-        model: Name for the title.
-        asked: What was asked for, where the title should say so.
-        style: Colours and measures.
-        on: Draw on this part of a figure (see `side_by_side`).
-
-    Returns:
-        The whole figure.
-
-    Raises:
-        ValueError: Weights and grid do not fit together.
+    Args, returns and raises: as `overlay`, but every row is drawn, with a panel of its own.
     """
     matrix = one_matrix(layer, positions(patches), asked)
     panels = [
         Panel(_place(query, patches), query, on_grid, *_scale_end(on_grid, layer))
         for query, on_grid in zip(matrix.queries, _grids(matrix, patches), strict=True)
     ]
-    title = f"{model} · {layer_name(layer)} · {matrix.name}: what each framed patch attends to"
+    title = layer_title(model, layer, f"{matrix.name}: what each framed patch attends to")
     drawn_on = draw_panels(photo, patches, panels, title, unit_name(layer, asked), style, on)
     for panel in panels:
         if panel.query is not None:
@@ -192,7 +165,5 @@ def _scale_end(on_grid: NDArray[np.floating], layer: LayerAttention) -> tuple[fl
 
 
 def _place(query: int, patches: PatchGrid) -> str:
-    if query < patches.prefix_tokens:
-        return query_name(query, patches).removeprefix("the ")
-    row, column = divmod(query - patches.prefix_tokens, patches.cols)
-    return f"row {row}, column {column}"
+    """Name a query as a caption: "class token", "register 2", or "row 1, column 2" of a patch."""
+    return query_name(query, patches).removeprefix("the ").removeprefix("patch in ")

@@ -15,6 +15,7 @@ from regard.attention import PatchGrid
 from regard.pictures.lettering import height_inches, longest_inches, text_inches, wrapped
 from regard.pictures.photos import draw_heat, draw_photo, placed
 from regard.pictures.style import Canvas, Style, canvas, heat_colours, style_scale
+from regard.pictures.titles import Title, fit_title
 
 _WANTED_INCHES, _SCALE_INCHES, _EDGE_INCHES = 11.9, 0.9, 0.1
 
@@ -48,7 +49,7 @@ class _Plan:
     panel_inches: float
     width_inches: float
     height_inches: float
-    title: str
+    title: Title
     captions: list[str]
 
 
@@ -68,7 +69,7 @@ def draw_panels(
     _draw_cells(drawn_on, plan, photo, patches, panels, style)
     for axes in drawn_on.axes:
         axes.set(xlim=(box.left, box.right), ylim=(box.bottom, box.top))
-    drawn_on.suptitle(plan.title, color=style.ink, fontsize=style.text_points + 3)
+    drawn_on.suptitle(plan.title.text, color=style.ink, fontsize=plan.title.points)
     _draw_scale(drawn_on, unit, plan.lines, style, beyond=any(panel.beyond for panel in panels))
     return drawn_on
 
@@ -78,12 +79,12 @@ def _plan(panels: Sequence[Panel], slope: float, title: str, style: Style) -> _P
     max_columns = (width - _SCALE_INCHES) / max(_min_inches(panel, style) for panel in panels)
     lines, columns, span = _layout(len(panels), 1 / slope, max(1, int(max_columns)))
     panel_inches = (width - _SCALE_INCHES) / columns
-    title = wrapped(title, width - 2 * _EDGE_INCHES, style.text_points + 3)
+    fitted = fit_title(title, width - 2 * _EDGE_INCHES, style.text_points + 3)
     captions = [_caption(panel, panel_inches, style) for panel in panels]
     caption_inches = max(height_inches(caption, style.small()) for caption in captions) + 0.12
     cells_inches = lines * (panel_inches * slope + caption_inches)
-    height = cells_inches + height_inches(title, style.text_points + 3) + 0.15
-    return _Plan(lines, columns, span, panel_inches, width, height, title, captions)
+    height = cells_inches + fitted.height_inches + 0.15
+    return _Plan(lines, columns, span, panel_inches, width, height, fitted, captions)
 
 
 def _draw_cells(

@@ -12,9 +12,10 @@ from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
 from regard.attention import AttentionRequest, LayerAttention, Token
-from regard.matrices import Matrix, layer_name, matrices, one_matrix, unit_name
-from regard.pictures.lettering import fonts_for, longest_inches, named, words, wrapped
+from regard.matrices import Matrix, matrices, one_matrix, unit_name
+from regard.pictures.lettering import fonts_for, longest_inches, named, words
 from regard.pictures.style import SCREEN, Style, canvas, style_scale, whole
+from regard.pictures.titles import fit_title, layer_title
 
 _CELL_INCHES = 0.28
 # The longest edge of a text's matrix; above it, cells shrink and not every token is named.
@@ -59,16 +60,16 @@ def token_heatmap(
     rows, columns = words(tokens, matrix.queries), words(attended, matrix.keys)
     width, height, label_inches = _matrix_inches(rows, columns, style)
     full = style.at_most(width + label_inches + _SCALE_INCHES)
-    title = wrapped(f"{model} · {layer_name(layer)} · {matrix.name}", full, style.text_points + 3)
+    title = fit_title(layer_title(model, layer, matrix.name), full, style.text_points + 3)
     tall = longest_inches(columns, style.text_points)
-    drawn_on = canvas(style, on, full, height + tall + 0.55 + title.count("\n") * 0.2)
+    drawn_on = canvas(style, on, full, height + tall + 0.35 + title.height_inches)
     axes = drawn_on.add_subplot()
     heat = _draw_matrix(axes, matrix, layer, style, _largest([matrix]))
     _name_columns(axes, columns, width, style)
     _name_rows(axes, rows, height, style)
     axes.set_xlabel("attended to (keys)", color=style.ink, fontsize=style.text_points)
     axes.set_ylabel("attending (queries)", color=style.ink, fontsize=style.text_points)
-    drawn_on.suptitle(title, color=style.ink, fontsize=style.text_points + 3)
+    drawn_on.suptitle(title.text, color=style.ink, fontsize=title.points)
     bar = drawn_on.colorbar(heat, ax=axes, pad=0.02, aspect=height / _BAR_INCHES)
     style_scale(bar, style, unit_name(layer, asked))
     return whole(drawn_on)
@@ -86,20 +87,7 @@ def token_heads(
 ) -> Figure:
     """Draw a small matrix for each head of a layer, all with one scale, so that heads can be compared.
 
-    Args:
-        layer: A text's weights or rollout: [H, Q, K], of which every head is drawn, or [Q, K].
-        tokens: All tokens of the text.
-        model: Name for the title.
-        key_tokens: Those that are attended to, where they are others: in cross-attention.
-        asked: What was asked for, where the scale should say so: value weighting.
-        style: Colours and measures.
-        on: Draw on this part of a figure (see `side_by_side`).
-
-    Returns:
-        The whole figure.
-
-    Raises:
-        ValueError: Weights and tokens do not fit together.
+    Args, returns and raises: as `token_heatmap`, but of [H, Q, K] every head is drawn.
     """
     attended = tokens if key_tokens is None else key_tokens
     heads = matrices(layer, len(attended), asked)
@@ -109,9 +97,9 @@ def token_heads(
     full = style.at_most(across * min(_PANEL_INCHES, 0.9 + 0.11 * len(columns)) + margin + _SCALE_INCHES)
     panel = (full - margin - _SCALE_INCHES) / across
     panel_height = min(panel * len(rows) / len(columns), 2 * panel)
-    title = wrapped(f"{model} · {layer_name(layer)} · rows attend to columns", full, style.text_points + 3)
+    title = fit_title(layer_title(model, layer, "rows attend to columns"), full, style.text_points + 3)
     below = longest_inches(columns, style.small()) + 0.3
-    drawn_on = canvas(style, on, full, down * (panel_height + 0.3) + below + 0.4 + title.count("\n") * 0.2)
+    drawn_on = canvas(style, on, full, down * (panel_height + 0.3) + below + 0.2 + title.height_inches)
     largest = _largest(heads)
     for number, matrix in enumerate(heads):
         axes = drawn_on.add_subplot(down, across, number + 1)
@@ -119,7 +107,7 @@ def token_heads(
         axes.set_title(matrix.name, color=style.ink, fontsize=style.text_points, pad=3)
         _name_columns(axes, columns if number + across >= len(heads) else [], panel, style, small=True)
         _name_rows(axes, rows if number % across == 0 else [], panel_height, style, small=True)
-    drawn_on.suptitle(title, color=style.ink, fontsize=style.text_points + 3)
+    drawn_on.suptitle(title.text, color=style.ink, fontsize=title.points)
     style_scale(drawn_on.colorbar(heat, ax=drawn_on.axes, pad=0.01, aspect=20 * down), style, unit_name(layer, asked))
     return whole(drawn_on)
 

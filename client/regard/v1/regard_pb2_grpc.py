@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class RegardServiceStub(object):
-    """Missing associated documentation comment in .proto file."""
+    """Images, texts and tensors to labels, vectors, outputs and attention; and which models there are.
+    """
 
     def __init__(self, channel):
         """Constructor.
@@ -77,7 +78,8 @@ class RegardServiceStub(object):
 
 
 class RegardServiceServicer(object):
-    """Missing associated documentation comment in .proto file."""
+    """Images, texts and tensors to labels, vectors, outputs and attention; and which models there are.
+    """
 
     def Predict(self, request, context):
         """Runs a model on tensors.
@@ -189,7 +191,8 @@ def add_RegardServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RegardService(object):
-    """Missing associated documentation comment in .proto file."""
+    """Images, texts and tensors to labels, vectors, outputs and attention; and which models there are.
+    """
 
     @staticmethod
     def Predict(request,
