@@ -72,6 +72,8 @@ def _decode(content: bytes, max_pixels: int) -> Image.Image:
             size = f"{image.width} x {image.height} pixels"
             raise InputError("image", size, f"at most {max_pixels} pixels (the server's --max-image-pixels)")
         return ImageOps.exif_transpose(image)
+    except InputError:
+        raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise InputError("image", error, f"at most {max_pixels} pixels (the server's --max-image-pixels)") from error
     except UnidentifiedImageError as error:

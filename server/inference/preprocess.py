@@ -2,18 +2,21 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 
 from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS
 from artifact.dtypes import Array
 from artifact.errors import InputError
-from artifact.images import read_image
+from artifact.images import Pixels, read_image
 from artifact.text import Tokens
 from server.errors import InvalidInput, NotPossible
 from server.inference.request import Images, InferenceRequest, PreparedInput, Tensors, Texts
 from server.inference.validation import check_inputs
 from server.repository.loading import LoadedModel
+
+Row = TypeVar("Row", Tokens, Pixels)
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def _prepare_texts(model: LoadedModel, inputs: Texts, limits: InputLimits) -> Pr
         )
     rows = [reader.read(text, truncate=inputs.truncate, max_bytes=max_bytes) for text in inputs.texts]
     longest = max(len(row.ids) for row in rows)
-    return PreparedInput(_pad(model, rows, longest), len(rows), longest, rows[0] if len(rows) == 1 else None)
+    return PreparedInput(_pad(model, rows, longest), len(rows), longest, _single(rows))
 
 
 def _pad(model: LoadedModel, rows: Sequence[Tokens], longest: int) -> dict[str, Array]:
@@ -83,9 +86,8 @@ def _prepare_images(model: LoadedModel, inputs: Images, limits: InputLimits) -> 
             else f"image: {model.name} takes tensors only; expected Predict"
         )
     rows = [read_image(content, contract.image, limits.image_pixels) for content in inputs.contents]
-    pixels = np.stack([row.values for row in rows]) if len(rows) > 1 else rows[0].values[None]
-    source = rows[0] if len(rows) == 1 else None
-    return PreparedInput({contract.inputs[0].name: pixels}, len(rows), _positions(model), source)
+    pixels = np.stack([row.values for row in rows])
+    return PreparedInput({contract.inputs[0].name: pixels}, len(rows), _positions(model), _single(rows))
 
 
 def _prepare_arrays(model: LoadedModel, inputs: Tensors, limits: InputLimits) -> PreparedInput:
@@ -116,6 +118,11 @@ def special_positions(model: LoadedModel, prepared: PreparedInput) -> Sequence[i
     if isinstance(prepared.source, Tokens):
         return [position for position, special in enumerate(prepared.source.special) if special]
     return range(model.contract.patches.prefix_tokens) if model.contract.patches else None
+
+
+def _single(rows: Sequence[Row]) -> Row | None:
+    """Return the row that is alone; positions of several are not told."""
+    return rows[0] if len(rows) == 1 else None
 
 
 def _positions(model: LoadedModel) -> int:

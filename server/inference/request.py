@@ -20,7 +20,7 @@ class Texts:
     """Texts, a row each; `truncate` says whether one with too many tokens is cut."""
 
     texts: tuple[str, ...]
-    truncate: bool = False
+    truncate: bool
 
     @property
     def size_bytes(self) -> float:

@@ -11,6 +11,7 @@ import onnxruntime
 
 from artifact.contract import Contract, read_contract
 from artifact.dtypes import Array
+from artifact.text import TextReader
 from regard.v1 import types_pb2 as pb
 from server.api.regard_v1.attention import read_attention, write_layers
 from server.attention.plan import AttentionPlan
@@ -20,6 +21,9 @@ from server.context import DEFAULT_PRIORITY, RpcContext
 from server.engine.cost import CostModel
 from server.engine.device import Device
 from server.engine.device_ops import DeviceArray, measures_on
+from server.repository.limits import Usage
+from server.repository.loading import LoadedModel
+from server.repository.settings import ModelSettings
 from server.scheduling.batch import BatchItem, BatchLimits, Result, Runner
 from server.scheduling.scheduler import Admission, Scheduler
 from server.telemetry.metrics import Metrics
@@ -97,6 +101,13 @@ class GatedGraph(SumGraph):
         self.entered.set()
         assert self.gate.wait(timeout=30)
         return super().run(inputs, names, all_threads=all_threads)
+
+
+def make_model(
+    contract: Contract, reader: TextReader | None = None, *, engine: Any = None, usage: Usage | None = None
+) -> LoadedModel:
+    """A model that was not loaded."""
+    return LoadedModel(contract, engine, reader, usage or Usage(ModelSettings()))
 
 
 def make_item(

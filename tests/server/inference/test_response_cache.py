@@ -215,3 +215,44 @@ async def test_what_is_kept_does_not_hold_the_batch_that_it_was_part_of(
     kept = (await cache.compute(make_item(graph, 2))).outputs["embedding"]
     assert kept.base is None
     assert kept.flags.owndata
+
+
+async def test_what_is_larger_than_the_whole_room_makes_none(scheduler: Scheduler, graph: GatedGraph) -> None:
+    """What is kept stays kept; an answer of exactly the room is kept alone."""
+    graph.gate.set()
+    cache = make_cache(scheduler, max_bytes=1024 + 4)
+    for value, rows in ((2, 1), (3, 2), (2, 1)):
+        await cache.compute(make_item(graph, value, rows=rows))
+    assert graph.batches == [[2], [3, 3]]
+
+
+async def test_an_answer_that_comes_twice_takes_room_once(scheduler: Scheduler, graph: GatedGraph) -> None:
+    """Computed for two callers, of whom the second was more urgent; then there is room for one more."""
+    first = await occupy(scheduler, graph)
+    metrics = Metrics()
+    cache = make_cache(scheduler, max_bytes=2 * (1024 + 4), metrics=metrics)
+    both = [asyncio.create_task(cache.compute(make_item(graph, 2, priority=priority))) for priority in (3, 1)]
+    await start()
+    graph.gate.set()
+    await asyncio.gather(first, *both)
+    await cache.compute(make_item(graph, 3))
+    await cache.compute(make_item(graph, 2))
+    assert metrics.registry.get_sample_value("regard_cache_bytes") == 2 * (1024 + 4)
+    assert graph.batches[-1] == [3]
+
+
+async def test_flights_that_fail_or_are_called_off_end_quietly(scheduler: Scheduler, graph: GatedGraph) -> None:
+    """Nothing goes wrong in the event loop behind the callers."""
+    wrong = list[object]()
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: wrong.append(context))
+    first = await occupy(scheduler, graph)
+    cache = make_cache(scheduler)
+    leaving = asyncio.create_task(cache.compute(make_item(graph, 2)))
+    await start()
+    leaving.cancel()
+    failing = asyncio.create_task(cache.compute(make_item(graph, POISON)))
+    await start()
+    graph.gate.set()
+    await asyncio.gather(first, failing, leaving, return_exceptions=True)
+    await start()
+    assert not wrong

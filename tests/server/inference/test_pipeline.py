@@ -1,0 +1,167 @@
+"""What a request is counted as on its way behind the protocol."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from server.attention.planning import AttentionLimits
+from server.attention.request import AttentionRequest
+from server.auth.clients import Client
+from server.context import RpcContext, Timings
+from server.errors import NotPossible, PermissionDenied, ServerError, TooBusy
+from server.inference.pipeline import Pipeline
+from server.inference.preprocess import InputLimits
+from server.inference.request import InferenceRequest, Tensors
+from server.inference.response_cache import ResponseCache
+from server.inference.workers import Workers
+from server.repository.limits import Usage
+from server.repository.loading import LoadedModel
+from server.repository.settings import ModelSettings
+from server.telemetry.metrics import Metrics
+from server.telemetry.tracing import Tracing
+from tests.server.fakes import CONTRACT, EchoGraph, make_model, scheduling
+
+MAX_NS = 60 * 10**9
+IDS = np.full((2, 4), 3, dtype=np.int64)
+INPUTS = Tensors({"input_ids": IDS, "attention_mask": np.ones_like(IDS)})
+
+
+class Spans(Tracing):
+    """Remembers what was told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.told: list[tuple[Any, Timings, Mapping[str, str | int]]] = []
+
+    def stages(self, span: Any, timings: Timings, attributes: Mapping[str, str | int]) -> None:
+        self.told.append((span, timings, attributes))
+
+
+@pytest.fixture
+async def pipeline() -> AsyncIterator[Pipeline]:
+    """One whose graphs echo."""
+    metrics = Metrics()
+    async with scheduling(metrics=metrics) as scheduler:
+        with ThreadPoolExecutor(1) as executor:
+            yield Pipeline(
+                Workers(executor),
+                ResponseCache(scheduler.submit, 0, metrics),
+                InputLimits(8, 100, 100),
+                AttentionLimits(10**6, 10**6),
+                metrics,
+                Spans(),
+            )
+
+
+def echo(settings: ModelSettings | None = None) -> LoadedModel:
+    """A model with all three graphs."""
+    engine = SimpleNamespace(plain=EchoGraph(), tapped=EchoGraph(), contributing=EchoGraph())
+    return make_model(CONTRACT, engine=engine, usage=Usage(settings or ModelSettings()))
+
+
+def wanted(model: LoadedModel, attention: AttentionRequest | None = None) -> InferenceRequest:
+    """A request for two rows of four tokens."""
+    return InferenceRequest(model, INPUTS, ("embedding",), attention)
+
+
+def sample(pipeline: Pipeline, name: str, **labels: str) -> float:
+    """A figure of the metrics."""
+    return pipeline.metrics.registry.get_sample_value(name, {"model": "tiny-text", **labels}) or 0.0
+
+
+async def test_an_answer_is_told_with_its_stages(pipeline: Pipeline) -> None:
+    """To the metrics, the trace and the log; without attention nothing of it is counted."""
+    context = RpcContext(span=object())
+    async with pipeline.run(wanted(echo()), context) as found:
+        assert found.outputs["embedding"].shape == (2, 1)
+        assert found.timings.encode_ns == 0
+        assert context.timings is None
+    assert context.timings is found.timings
+    timings = found.timings
+    for duration in (timings.decode_ns, timings.queue_ns, timings.compute_ns, timings.encode_ns):
+        assert 0 < duration < MAX_NS
+    assert timings.batch_size == 2
+    for stage in ("decode", "queue", "compute", "encode"):
+        assert sample(pipeline, "regard_stage_seconds_count", stage=stage, graph="plain") == 1
+    assert sample(pipeline, "regard_attention_sent_bytes_total") == 0
+    counts = pipeline.metrics.counts.of("tiny-text", "1")
+    assert (counts.succeeded.count, counts.failed.count) == (1, 0)
+    assert sum((timings.decode_ns, timings.queue_ns, timings.compute_ns)) < counts.succeeded.ns < MAX_NS
+    assert isinstance(pipeline.tracing, Spans)
+    ((span, told, attributes),) = pipeline.tracing.told
+    assert (span, told) == (context.span, timings)
+    assert attributes == {"regard.model": "tiny-text", "regard.graph": "plain"}
+
+
+async def test_a_stream_counts_its_own_time_of_encoding(pipeline: Pipeline) -> None:
+    """Without what its caller takes to read."""
+    async with pipeline.run(wanted(echo()), RpcContext()) as found:
+        found.timings.encode_ns = 7
+    assert found.timings.encode_ns == 7
+
+
+@pytest.mark.parametrize(
+    ("measure", "graph", "weights"), [("weights", "tapped", 2 * 2 * 4 * 4 * 4), ("contribution", "contributions", 0)]
+)
+async def test_attention_comes_from_the_graph_that_gives_it(
+    pipeline: Pipeline, measure: Any, graph: str, weights: int
+) -> None:
+    """And its bytes are counted: two layers of four heads and 4 x 4 float32, for two rows."""
+    model = echo()
+    used = model.engine.contributing if measure == "contribution" else model.engine.tapped
+    fetched = list[object]()
+    run = used.run  # type: ignore[union-attr]
+
+    def keep(inputs: Any, names: Any, **how: Any) -> Any:
+        fetched.extend(names)
+        return run(inputs, names, **how)
+
+    used.run = keep  # type: ignore[method-assign,union-attr]
+    try:
+        async with pipeline.run(wanted(model, AttentionRequest(measure=measure)), RpcContext()) as found:
+            assert found.plan is not None
+            expected = found.plan.answer_bytes(2)
+        assert sample(pipeline, "regard_attention_sent_bytes_total") == expected == weights * 4
+        assert sample(pipeline, "regard_stage_seconds_count", stage="encode", graph=graph) == 1
+    except ServerError:
+        assert graph == "contributions"  # an echo has none
+    assert fetched
+
+
+async def test_what_fails_is_counted_as_failed(pipeline: Pipeline) -> None:
+    """Whoever may not see attention, what the model has not, and an answer that cannot be written."""
+    model, blind = echo(), Client("blind", allow=("infer",))
+    without = make_model(CONTRACT.model_copy(update={"attention": ()}))
+    with pytest.raises(PermissionDenied, match="attention: blind may not"):
+        async with pipeline.run(wanted(model, AttentionRequest()), RpcContext(caller=blind)):
+            raise AssertionError
+    with pytest.raises(NotPossible, match="exported without attention"):
+        async with pipeline.run(wanted(without, AttentionRequest()), RpcContext()):
+            raise AssertionError
+    with pytest.raises(asyncio.CancelledError):
+        async with pipeline.run(wanted(model), RpcContext(caller=blind)):
+            raise asyncio.CancelledError
+    counts = pipeline.metrics.counts.of("tiny-text", "1")
+    assert (counts.succeeded.count, counts.failed.count) == (0, 3)
+    assert 0 < counts.failed.ns < MAX_NS
+    assert isinstance(pipeline.tracing, Spans)
+    assert pipeline.tracing.told == []
+
+
+async def test_a_model_is_in_use_until_its_answer_is_written(pipeline: Pipeline) -> None:
+    """Its own limit holds for what is being written, too; its inputs are held until they are computed."""
+    model = echo(ModelSettings(max_requests=1, max_input_bytes=1))
+    async with pipeline.run(wanted(model), RpcContext()):
+        with pytest.raises(TooBusy, match="the model is full: 1 requests"):
+            async with pipeline.run(wanted(model), RpcContext()):
+                raise AssertionError
+    async with pipeline.run(wanted(model), RpcContext()):
+        pass
+    with model.usage.inputs(1), pytest.raises(TooBusy, match="bytes of inputs"):
+        async with pipeline.run(wanted(model), RpcContext()):
+            raise AssertionError
