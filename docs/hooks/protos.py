@@ -50,7 +50,8 @@ class _File:
 
     def lines(self) -> Iterator[str]:
         for i, service in enumerate(self._file.service):
-            yield f"## {service.name}\n\n{self._comment(12)}\n\n| method | request | answer | |\n|---|---|---|---|"
+            yield f"## {service.name}\n\n{self._comment(12)}\n\n{self._comment(6, i)}\n"
+            yield "| method | request | answer | |\n|---|---|---|---|"
             for j, method in enumerate(service.method):
                 answer = ("stream of " if method.server_streaming else "") + _linked(method.output_type)
                 comment = self._comment(6, i, 2, j)
@@ -59,7 +60,10 @@ class _File:
         for i, message in enumerate(self._file.message_type):
             yield f"## {message.name}\n\n{self._comment(4, i)}\n\n| field | type | |\n|---|---|---|"
             for j, field in enumerate(message.field):
-                yield f"| `{field.name}` = {field.number} | {_type(message, field)} | {self._comment(4, i, 2, j)} |"
+                is_choice = field.HasField("oneof_index") and not field.proto3_optional
+                choice = self._comment(4, i, 8, field.oneof_index) + " " if is_choice else ""
+                comment = choice + self._comment(4, i, 2, j)
+                yield f"| `{field.name}` = {field.number} | {_type(message, field)} | {comment} |"
             yield ""
         for i, enum in enumerate(self._file.enum_type):
             yield f"## {enum.name}\n\n{self._comment(5, i)}\n\n| value | |\n|---|---|"
