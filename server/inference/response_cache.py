@@ -56,7 +56,7 @@ class ResponseCache:
     @property
     def is_on(self) -> bool:
         """Whether anything is kept or shared."""
-        return self._max_bytes > 0
+        return bool(self._max_bytes)
 
     async def compute(self, item: BatchItem) -> Result:
         """Answer from memory, from a request for the same that is on its way, or by computing.
@@ -82,7 +82,7 @@ class ResponseCache:
 
     def _start(self, key: Key, item: BatchItem) -> _Flight:
         flight = self._flights[key] = _Flight(asyncio.ensure_future(self._submit(item)), item.priority)
-        flight.task.add_done_callback(lambda done: self._land(key, flight, done))
+        flight.task.add_done_callback(lambda done: self._land(key, done))
         return flight
 
     async def _wait(self, key: Key, flight: _Flight, deadline: float | None) -> Result:
@@ -103,8 +103,7 @@ class ResponseCache:
         if self._flights.get(key) is flight:
             del self._flights[key]
 
-    def _land(self, key: Key, flight: _Flight, done: asyncio.Task[Result]) -> None:
-        self._forget(key, flight)
+    def _land(self, key: Key, done: asyncio.Task[Result]) -> None:
         if not done.cancelled() and not done.exception():
             self._keep(key, done.result())
 
@@ -131,10 +130,10 @@ def _key_of(item: BatchItem) -> Key:
         array = item.inputs[name]
         digest.update(f"{name} {array.dtype} {array.shape} ".encode())
         if array.dtype.kind == "O":
-            for element in array.reshape(-1):
+            for element in array.flat:
                 digest.update(f"{len(element)} {element}".encode())
         else:
-            digest.update(np.ascontiguousarray(array).reshape(-1).view(np.uint8).data)
+            digest.update(np.ascontiguousarray(array).ravel().view(np.uint8).data)
     return item.graph.token, item.outputs, item.attentions, digest.digest()
 
 

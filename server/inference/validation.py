@@ -108,17 +108,16 @@ def _describe_bounds(spec: TensorContract) -> str:
 
 
 def _check_sizes(sizes: dict[str, int], contract: Contract, max_batch_size: int) -> None:
-    if contract.batched and not sizes.get(BATCH_AXIS, 1):
+    rows, tokens = sizes.get(BATCH_AXIS), sizes.get(SEQUENCE_AXIS)
+    if contract.batched and rows == 0:
         raise InvalidInput("inputs", "no rows", "at least one")
-    if sizes.get(BATCH_AXIS, 1) > max_batch_size:
-        raise InvalidInput(
-            "inputs", f"{sizes[BATCH_AXIS]} rows", f"at most {max_batch_size} (the server's --max-batch-size)"
-        )
-    if contract.text and sizes.get(SEQUENCE_AXIS, 1) > contract.text.max_tokens:
-        raise InvalidInput("inputs", f"{sizes[SEQUENCE_AXIS]} tokens", f"at most {contract.text.max_tokens}")
-    for axis, most in contract.limits.items():
-        if sizes.get(axis, 0) > most:
-            raise InvalidInput("inputs", f"{sizes[axis]} positions along {axis}", f"at most {most}")
+    if rows and rows > max_batch_size:
+        raise InvalidInput("inputs", f"{rows} rows", f"at most {max_batch_size} (the server's --max-batch-size)")
+    if contract.text and tokens and tokens > contract.text.max_tokens:
+        raise InvalidInput("inputs", f"{tokens} tokens", f"at most {contract.text.max_tokens}")
+    for axis, size in sizes.items():
+        if axis in contract.limits and size > contract.limits[axis]:
+            raise InvalidInput("inputs", f"{size} positions along {axis}", f"at most {contract.limits[axis]}")
 
 
 def _describe(spec: TensorContract) -> str:

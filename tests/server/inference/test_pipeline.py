@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,7 @@ from server.attention.planning import AttentionLimits
 from server.attention.request import AttentionRequest
 from server.auth.clients import Client
 from server.context import RpcContext, Timings
-from server.errors import NotPossible, PermissionDenied, ServerError, TooBusy
+from server.errors import InvalidInput, NotPossible, PermissionDenied, ServerError, TooBusy
 from server.inference.pipeline import Pipeline
 from server.inference.preprocess import InputLimits
 from server.inference.request import InferenceRequest, Tensors
@@ -79,6 +80,8 @@ async def test_an_answer_is_told_with_its_stages(pipeline: Pipeline) -> None:
     context = RpcContext(span=object())
     async with pipeline.run(wanted(echo()), context) as found:
         assert found.outputs["embedding"].shape == (2, 1)
+        assert found.is_batched
+        assert list(found.attention()) == []
         assert found.timings.encode_ns == 0
         assert context.timings is None
     assert context.timings is found.timings
@@ -126,6 +129,7 @@ async def test_attention_comes_from_the_graph_that_gives_it(
         async with pipeline.run(wanted(model, AttentionRequest(measure=measure)), RpcContext()) as found:
             assert found.plan is not None
             expected = found.plan.answer_bytes(2)
+            assert [one.layer.layer for one in found.attention()] == [0, 1]
         assert sample(pipeline, "regard_attention_sent_bytes_total") == expected == weights * 4
         assert sample(pipeline, "regard_stage_seconds_count", stage="encode", graph=graph) == 1
     except ServerError:
@@ -165,3 +169,14 @@ async def test_a_model_is_in_use_until_its_answer_is_written(pipeline: Pipeline)
     with model.usage.inputs(1), pytest.raises(TooBusy, match="bytes of inputs"):
         async with pipeline.run(wanted(model), RpcContext()):
             raise AssertionError
+
+
+async def test_whether_layers_are_sent_together_decides_how_large_they_may_be(pipeline: Pipeline) -> None:
+    """Two layers of 512 bytes: refused in one message, unless it was said that each has its own."""
+    small = replace(pipeline, attention=AttentionLimits(1000, 10**6))
+    with pytest.raises(InvalidInput, match="an answer of 1024 bytes"):
+        async with small.run(wanted(echo(), AttentionRequest()), RpcContext()):
+            raise AssertionError
+    request = InferenceRequest(echo(), INPUTS, (), AttentionRequest(), layer_by_layer=True)
+    async with small.run(request, RpcContext()) as found:
+        assert len(list(found.attention())) == 2

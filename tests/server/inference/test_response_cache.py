@@ -256,3 +256,61 @@ async def test_flights_that_fail_or_are_called_off_end_quietly(scheduler: Schedu
     await asyncio.gather(first, failing, leaving, return_exceptions=True)
     await start()
     assert not wrong
+
+
+async def test_of_two_who_wait_one_may_leave(scheduler: Scheduler, graph: GatedGraph) -> None:
+    """The other is answered; once both have left while it runs nobody can join it."""
+    await occupy(scheduler, graph)
+    cache = make_cache(scheduler)
+    one, other = (asyncio.create_task(cache.compute(make_item(graph, 2))) for _ in range(2))
+    await start()
+    one.cancel()
+    await asyncio.gather(one, return_exceptions=True)
+    graph.gate.set()
+    assert value_of(await other) == 8.0
+    assert graph.batches == [[1], [2]]
+
+
+async def test_who_leaves_alone_calls_it_off(scheduler: Scheduler, graph: GatedGraph) -> None:
+    """There is nobody else to count."""
+    first = await occupy(scheduler, graph)
+    cache = make_cache(scheduler)
+    leaving = asyncio.create_task(cache.compute(make_item(graph, 2)))
+    await start()
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    graph.gate.set()
+    await first
+    await scheduler.close()
+    assert graph.batches == [[1]]
+
+
+async def test_a_far_deadline_lets_one_wait_for_another(scheduler: Scheduler, graph: GatedGraph) -> None:
+    """For as long as it says, whatever the two clocks show."""
+    await occupy(scheduler, graph)
+    cache = make_cache(scheduler)
+    both = [
+        asyncio.create_task(cache.compute(make_item(graph, 2, deadline=time.monotonic() + seconds)))
+        for seconds in (30, 20)
+    ]
+    await start()
+    await asyncio.sleep(0.05)
+    assert not any(task.done() for task in both)
+    graph.gate.set()
+    assert [value_of(await task) for task in both] == [8.0, 8.0]
+    assert graph.batches == [[1], [2]]
+
+
+async def test_strings_are_compared_by_what_they_say() -> None:
+    """Each by itself: "ab", "c" is not "a", "bc"; an array of two axes by all of it."""
+    asked, graph = list[BatchItem](), GatedGraph()
+
+    async def submit(item: BatchItem) -> Result:
+        asked.append(item)
+        return Result({}, {})
+
+    cache = ResponseCache(submit, ROOM, Metrics())
+    for strings in (["ab", "c"], ["a", "bc"], ["ab", "c"], ["ab", "d"]):
+        texts = np.array([strings], dtype=object)
+        await cache.compute(BatchItem(graph, CONTRACT, {"texts": texts}, 1, 1, ()))
+    assert [item.inputs["texts"].tolist() for item in asked] == [[["ab", "c"]], [["a", "bc"]], [["ab", "d"]]]

@@ -121,3 +121,24 @@ def test_one_bound_may_be_missing(bounds: dict[str, int], value: int, expected: 
     """The message says the one there is."""
     with pytest.raises(InvalidInput, match=rf"inputs\[x\]: a value of {value}.0; expected values {expected}$"):
         check_inputs({"x": np.array([[0, value]], dtype=np.float32)}, contract(floats(**bounds)), 8)
+
+
+def test_every_row_of_a_mask_has_a_1() -> None:
+    """Along its last axis, however many there are."""
+    for axes, shape in ((("seq_len",), (3,)), (("batch", "seq_len"), (2, 3)), (("batch", 2, "seq_len"), (2, 2, 3))):
+        masked = contract(floats(dtype="int64", axes=axes, mask=True), text=None)
+        array = np.zeros(shape, dtype=np.int64)
+        array[..., -1] = 1
+        check_inputs({"x": array}, masked, 8)
+        array[-1] = 0
+        with pytest.raises(InvalidInput, match=r"only zeros in row \d; expected at least one 1 in every row"):
+            check_inputs({"x": array}, masked, 8)
+
+
+def test_sizes_that_an_input_does_not_have_have_no_limit() -> None:
+    """Neither rows nor tokens, of a model that has limits for both."""
+    fixed = contract(floats(axes=(2,)))
+    check_inputs({"x": np.zeros(2, dtype=np.float32)}, fixed, 0)
+    assert CONTRACT.text is not None
+    none = CONTRACT.text.model_copy(update={"max_tokens": 0})
+    check_inputs({"x": np.zeros((1, 2), dtype=np.float32)}, contract(floats(), text=none), 1)
