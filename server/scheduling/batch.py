@@ -24,7 +24,7 @@ GraphKind = Literal["plain", "tapped", "contributions"]
 def size_of(array: Weights) -> int:
     """Bytes that an array holds, its strings included."""
     if isinstance(array, np.ndarray) and array.dtype.kind == "O":
-        return array.nbytes + sum(map(len, array.reshape(-1)))
+        return array.nbytes + sum(map(len, array.flat))
     return array.nbytes
 
 

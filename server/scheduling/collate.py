@@ -18,7 +18,8 @@ def run_batch(items: Sequence[BatchItem], *, all_threads: bool = False) -> tuple
     began_ns = time.perf_counter_ns()
     collated = collate(items)
     collated_ns = time.perf_counter_ns()
-    fetched = items[0].graph.run(collated, names, all_threads=all_threads)
+    first, *_ = items
+    fetched = first.graph.run(collated, names, all_threads=all_threads)
     ran_ns = time.perf_counter_ns()
     results = split(items, fetched)
     times = BatchTimes(collated_ns - began_ns, ran_ns - collated_ns, time.perf_counter_ns() - ran_ns)
@@ -30,12 +31,13 @@ def collate(items: Sequence[BatchItem]) -> dict[str, Array]:
 
     A single request's arrays are passed on as they are.
     """
-    if len(items) == 1:
-        return dict(items[0].inputs)
+    first, *others = items
+    if not others:
+        return dict(first.inputs)
     rows, longest = sum(item.rows for item in items), max(item.length for item in items)
     collated = {}
-    for spec in items[0].contract.inputs:
-        template = items[0].inputs[spec.name]
+    for spec in first.contract.inputs:
+        template = first.inputs[spec.name]
         shape = [
             longest if axis == SEQUENCE_AXIS else size for axis, size in zip(spec.axes, template.shape, strict=True)
         ]
@@ -63,11 +65,11 @@ def _own_share(axes: Sequence[int | str | None], length: slice) -> Iterator[slic
 
 def split(items: Sequence[BatchItem], fetched: Mapping[str, Weights]) -> list[Result]:
     """Give each request its rows, cut to its own length; views, not copies."""
-    contract = items[0].contract
+    first, *_ = items
+    contract = first.contract
     if not contract.batched:
-        only = items[0]
         return [
-            Result({name: fetched[name] for name in only.outputs}, {name: fetched[name] for name in only.attentions})
+            Result({name: fetched[name] for name in first.outputs}, {name: fetched[name] for name in first.attentions})
         ]
     _check_rows(items, fetched)
     ragged = any(SEQUENCE_AXIS in spec.axes for spec in contract.inputs)

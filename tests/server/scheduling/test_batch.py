@@ -1,11 +1,14 @@
+import math
+
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from artifact.contract import Contract
-from server.scheduling.batch import BatchItem, Load
-from server.scheduling.collate import collate, split
-from tests.server.fakes import CONTRACT, EchoGraph, make_item
+from artifact.contract import Contract, TensorContract
+from server.scheduling.batch import BatchItem, BatchLimits, Load, Result, size_of
+from server.scheduling.collate import collate, run_batch, split
+from tests.server.fakes import CONTRACT, EchoGraph, GatedGraph, make_item
 
 GRAPH = EchoGraph()
 
@@ -56,3 +59,97 @@ def test_the_golden_contract_has_what_these_tests_rely_on() -> None:
     """Two layers of four heads."""
     assert isinstance(CONTRACT, Contract)
     assert [layer.num_heads for layer in CONTRACT.attention] == [4, 4]
+
+
+def test_an_array_of_strings_holds_what_they_say() -> None:
+    """Beside eight bytes each for where they lie."""
+    strings = np.array([["ab", "c"], ["", "def"]], dtype=object)
+    assert size_of(strings) == 4 * 8 + 6
+    assert size_of(np.zeros((2, 3), dtype=np.int16)) == 12
+    item = BatchItem(GRAPH, CONTRACT, {"x": strings, "y": np.zeros(3, dtype=np.int8)}, 1, 1, ())
+    assert item.held_bytes == 4 * 8 + 6 + 3
+    assert Result({"x": strings}, {"y": np.zeros(3, dtype=np.int8)}).size_bytes == item.held_bytes
+
+
+def test_what_was_not_admitted_or_run_took_nothing() -> None:
+    """Neither of the queue's time nor of anybody's quota."""
+    item, result = make_text(3), Result({}, {})
+    assert (item.arrived, item.estimate_seconds, item.reserved_seconds) == (0.0, 0.0, 0.0)
+    assert (item.due, item.expires, item.reply) == (math.inf, math.inf, None)
+    assert (result.queue_ns, result.compute_ns, result.batch_size) == (0, 0, 0)
+    assert (Load().rows, Load().tokens, Load().longest) == (0, 0, 0)
+
+
+def test_the_first_attention_wanted_says_which_graph_runs() -> None:
+    """A request wants weights or contributions, never both."""
+    layers = CONTRACT.attention
+    contributions = tuple(layer.contribution for layer in layers if layer.contribution)
+    assert len(contributions) == 2
+    assert make_text(3).graph_kind == "plain"
+    for wanted, kind in ((("attention.0", "attention.1"), "tapped"), (contributions, "contributions")):
+        for attentions in (wanted, wanted[:1], wanted[1:]):
+            assert make_text(3, attentions=attentions).graph_kind == kind
+
+
+def test_only_requests_with_a_batch_axis_and_equal_other_axes_share() -> None:
+    """The sequence is padded; nothing else can be."""
+    axes = ("batch", "seq_len", "width")
+    wide = CONTRACT.model_copy(update={"inputs": (TensorContract(name="x", dtype="float32", axes=axes),)})
+
+    def item(length: int, width: int, contract: Contract = wide) -> BatchItem:
+        return BatchItem(GRAPH, contract, {"x": np.zeros((1, length, width), dtype=np.float32)}, 1, length, ())
+
+    assert item(2, 3).may_share(item(4, 3))
+    assert not item(2, 3).may_share(item(2, 4))
+    fixed = wide.model_copy(update={"inputs": (TensorContract(name="x", dtype="float32", axes=(1, 2, 3)),)})
+    assert not item(2, 3, fixed).may_share(item(2, 3, fixed))
+
+
+def test_a_batch_fetches_what_any_of_its_requests_wants() -> None:
+    """And is as large as that makes it: 2 rows x 8 positions; 4 heads x 8 x 8 float32 a layer."""
+    load = Load.of([make_text(4, attentions=("attention.0",)), make_text(8, attentions=("attention.0", "attention.1"))])
+    assert (load.rows, load.tokens, load.longest, set(load.layers_fetched)) == (
+        2,
+        12,
+        8,
+        {"attention.0", "attention.1"},
+    )
+    weights_bytes = 2 * 2 * 4 * 8 * 8 * 4
+    for rows, tokens, attention_bytes, fits in (
+        (2, 16, weights_bytes, True),
+        (1, 16, weights_bytes, False),
+        (2, 15, weights_bytes, False),
+        (2, 16, weights_bytes - 1, False),
+    ):
+        assert load.fits(BatchLimits(rows, tokens, attention_bytes)) == fits
+
+
+def test_a_run_is_given_what_its_requests_want_and_says_how_long_it_took() -> None:
+    """Of every graph the union of names; one instance's threads unless told otherwise."""
+    graph = GatedGraph()
+    graph.gate.set()
+    results, times = run_batch([make_item(graph, 2), make_item(graph, 3)])
+    assert [float(result.outputs["embedding"][0, 0]) for result in results] == [8.0, 12.0]
+    run_batch([make_item(graph, 2)], all_threads=True)
+    assert graph.had_all_threads == [False, True]
+    for duration in (times.collate_ns, times.run_ns, times.split_ns):
+        assert 0 < duration < 60 * 10**9
+
+
+def test_outputs_with_other_rows_than_were_sent_are_a_fault() -> None:
+    """Whose is what, nobody can say."""
+    items = [make_text(2), make_text(2)]
+    fetched = GRAPH.run(collate(items), ["last_hidden_state", "embedding"])
+    wrong = {**fetched, "embedding": fetched["embedding"][:1]}
+    with pytest.raises(ValueError, match=r"output embedding has the shape \(1, 1\) for 2 rows"):
+        split(items, wrong)
+
+
+def test_without_a_batch_axis_a_request_gets_everything() -> None:
+    """As it came, attention as well."""
+    fixed = CONTRACT.model_copy(update={"inputs": (TensorContract(name="x", dtype="float32", axes=(2,)),)})
+    item = BatchItem(GRAPH, fixed, {"x": np.zeros(2, dtype=np.float32)}, 1, 1, ("embedding",), ("attention.0",))
+    given = {"embedding": np.zeros(7), "attention.0": np.ones(5), "other": np.zeros(1)}
+    (result,) = split([item], given)
+    assert result.outputs == {"embedding": given["embedding"]}
+    assert result.attentions == {"attention.0": given["attention.0"]}

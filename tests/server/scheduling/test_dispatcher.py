@@ -1,0 +1,211 @@
+"""When an instance begins what, in simulated time: no thread runs but where one is started."""
+
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from server.engine.cost import CostModel
+from server.errors import InternalFault
+from server.scheduling import dispatcher as module
+from server.scheduling.batch import Batch, BatchItem, BatchLimits
+from server.scheduling.dispatcher import Dispatcher
+from server.telemetry.timings import BatchTimes
+from tests.server.fakes import POISON, Clock, GatedGraph, SumGraph, make_item
+
+RUN_SECONDS, ROW_SECONDS = 8.0, 2.0
+COST = CostModel(run_seconds=RUN_SECONDS, token_seconds=ROW_SECONDS / 4)
+SECOND_NS = 10**9
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
+    """The dispatcher's time, which stands at 100 until it is moved."""
+    clock = Clock()
+    with monkeypatch.context() as patch:
+        patch.setattr(time, "monotonic", clock)
+        yield clock
+
+
+@pytest.fixture
+def graph() -> SumGraph:
+    """A run costs eight seconds and two more for each row."""
+    return SumGraph(COST)
+
+
+def make(instances: int = 2, *, delay_seconds: float = 0.0, rows: int = 4) -> Dispatcher:
+    """A dispatcher that has not started."""
+    limits = BatchLimits(rows, 10**6, 10**9)
+    return Dispatcher(limits, instances, delay_seconds, lambda batch: None, lambda item: None)
+
+
+def add(dispatcher: Dispatcher, *items: BatchItem) -> None:
+    """Queue requests, as they would arrive now."""
+    for item in items:
+        item.arrived = time.monotonic()
+        dispatcher.add(item)
+
+
+def begin(dispatcher: Dispatcher, graph: SumGraph, rows: int = 1) -> Batch:
+    """Let an instance begin a batch of so many rows."""
+    add(dispatcher, make_item(graph, rows=rows))
+    return dispatcher._begin()
+
+
+def end(dispatcher: Dispatcher, batch: Batch, seconds: float | None = None) -> None:
+    """Let it end, after the time that it was expected to take or another."""
+    expected = batch.ends - batch.started
+    batch.times = BatchTimes(0, round((expected if seconds is None else seconds) * SECOND_NS), 0)
+    dispatcher._end(batch)
+
+
+def test_a_run_ends_when_its_cost_says(clock: Clock, graph: SumGraph) -> None:
+    """Ten seconds for one row, sixteen for four."""
+    dispatcher = make()
+    one, four = begin(dispatcher, graph), begin(dispatcher, graph, rows=4)
+    assert [(batch.started, batch.ends, batch.instances) for batch in (one, four)] == [(100, 110, 1), (100, 116, 1)]
+    assert dispatcher.running() == [one, four]
+
+
+def test_only_what_finds_a_free_instance_is_told_so(clock: Clock, graph: SumGraph) -> None:
+    """Whoever queues it wakes one."""
+    dispatcher = make(1)
+    assert dispatcher.add(make_item(graph))
+    dispatcher._begin()
+    assert not dispatcher.add(make_item(graph))
+
+
+def test_the_wait_is_what_runs_and_what_waits_shared_among_the_instances(clock: Clock, graph: SumGraph) -> None:
+    """And the run that one is part of; on a free instance that alone."""
+    dispatcher, item = make(), make_item(graph)
+    begin(dispatcher, graph)
+    own = dispatcher.wait_seconds(item, item.order)
+    assert own == 10
+    begin(dispatcher, graph, rows=2)
+    clock.now += 4
+    assert dispatcher.wait_seconds(item, item.order) == (6 + 8) / 2 + own
+    clock.now += 100  # both are late: they may end at any moment
+    assert dispatcher.wait_seconds(item, item.order) == own
+    add(dispatcher, make_item(graph, rows=3))
+    waiting = 3 * ROW_SECONDS * 1.03
+    assert dispatcher.backlog_seconds() == pytest.approx(waiting / 2)
+    assert dispatcher.wait_seconds(item, item.order) == pytest.approx(waiting / 2 + RUN_SECONDS + 4 * ROW_SECONDS)
+
+
+def test_an_instance_of_an_idle_engine_begins_at_once(clock: Clock, graph: SumGraph) -> None:
+    """One that has nothing to do, or is not there, waits until it is woken."""
+    dispatcher = make(1)
+    assert dispatcher._wait_seconds() is None
+    add(dispatcher, make_item(graph))
+    assert dispatcher._wait_seconds() == 0
+    dispatcher._begin()
+    add(dispatcher, make_item(graph))
+    assert dispatcher._wait_seconds() is None
+
+
+def test_while_others_work_it_waits_for_as_many_rows_as_it_has_answered(clock: Clock, graph: SumGraph) -> None:
+    """For the fixed part of a run at most."""
+    dispatcher = make()
+    begin(dispatcher, graph, rows=4)
+    end(dispatcher, begin(dispatcher, graph, rows=2))
+    clock.now += 2
+    add(dispatcher, make_item(graph))
+    assert dispatcher._wait_seconds() == RUN_SECONDS - 2
+    clock.now += 10
+    assert dispatcher._wait_seconds() == 0
+    clock.now -= 10
+    add(dispatcher, make_item(graph))
+    assert dispatcher._wait_seconds() == 0
+
+
+def test_while_another_is_about_to_end_it_waits_to_share_with_it(clock: Clock, graph: SumGraph) -> None:
+    """Though as many rows wait as it has answered; not for one that ends when the fixed part would be over."""
+    dispatcher = make()
+    other = begin(dispatcher, graph)
+    end(dispatcher, begin(dispatcher, graph))
+    add(dispatcher, make_item(graph))
+    for ends, waits in ((107.5, RUN_SECONDS), (108, 0), (110, 0)):
+        other.ends = ends
+        assert dispatcher._wait_seconds() == waits
+    end(dispatcher, other)
+    assert dispatcher._wait_seconds() == 0
+
+
+def test_no_more_rows_are_waited_for_than_a_batch_holds(clock: Clock, graph: SumGraph) -> None:
+    """One request may be larger than that."""
+    dispatcher = make(rows=4)
+    begin(dispatcher, graph)
+    end(dispatcher, begin(dispatcher, graph, rows=6))
+    add(dispatcher, *(make_item(graph) for _ in range(4)))
+    assert dispatcher._wait_seconds() == 0
+
+
+def test_a_delay_is_kept_until_a_batch_is_full(clock: Clock, graph: SumGraph) -> None:
+    """Counted from the first that waits; whoever closes does not wait for more."""
+    dispatcher = make(1, delay_seconds=5, rows=2)
+    add(dispatcher, make_item(graph))
+    assert dispatcher._wait_seconds() == 5
+    clock.now += 2
+    assert dispatcher._wait_seconds() == 3
+    add(dispatcher, make_item(graph))
+    assert dispatcher._wait_seconds() == 0
+    hurried = make(1, delay_seconds=5)
+    add(hurried, make_item(graph))
+    hurried._closing = True
+    assert hurried._wait_seconds() == 0
+
+
+def test_runs_of_one_instance_teach_how_slow_the_engine_is(clock: Clock) -> None:
+    """A run with all threads is another kind, and teaches nothing."""
+    one_thread, all_threads = SumGraph(COST), GatedGraph(COST)
+    for graph, expected in ((one_thread, 8 * 1.1), (all_threads, 8.0)):
+        dispatcher = make()
+        batch = begin(dispatcher, graph)
+        assert batch.instances == (1 if graph is one_thread else 2)
+        end(dispatcher, batch, seconds=20)
+        assert dispatcher._queue.fixed_seconds(make_item(graph)) == pytest.approx(expected)
+
+
+def test_an_instance_that_leaves_something_wakes_the_next() -> None:
+    """Two graphs wait and one instance is woken."""
+    graphs, dispatcher = (GatedGraph(), GatedGraph()), make(2)
+    for graph in graphs:
+        graph.can_use_all_threads = False
+    dispatcher.start()
+    add(dispatcher, *map(make_item, graphs))
+    dispatcher.wake()
+    assert all(graph.entered.wait(30) for graph in graphs)
+    for graph in graphs:
+        graph.gate.set()
+    assert dispatcher.close(30)
+
+
+def test_closing_waits_for_what_runs_as_long_as_it_may() -> None:
+    """And says whether all have ended."""
+    graph, dispatcher = GatedGraph(), make(1)
+    dispatcher.start()
+    dispatcher.add(make_item(graph))
+    dispatcher.wake()
+    assert graph.entered.wait(30)
+    ended, ends = list[bool](), threading.Event()
+
+    def close() -> None:
+        ended.append(dispatcher.close(0.05))
+        ends.set()
+
+    threading.Thread(target=close, daemon=True).start()
+    assert ends.wait(30)
+    assert ended == [False]
+    threading.Timer(0.1, graph.gate.set).start()
+    assert dispatcher.close(30)
+    assert dispatcher.close()
+
+
+def test_a_run_that_fails_has_a_duration() -> None:
+    """Of what it tried together and one by one."""
+    graph = SumGraph()
+    began = time.perf_counter_ns()
+    outcomes, times = module._compute([make_item(graph, 2), make_item(graph, POISON)], all_threads=False)
+    assert [isinstance(outcome, InternalFault) for outcome in outcomes] == [False, True]
+    assert 0 < times.total_ns < time.perf_counter_ns() - began
