@@ -266,7 +266,10 @@ def test_the_distance_of_a_head_on_a_text_is_in_tokens() -> None:
     """The mean over rows of the attention-weighted |query - key|, in float64."""
     (layer,) = reduced(layers=[0], measure=DISTANCE)
     apart = np.abs(np.subtract.outer(np.arange(LENGTH), np.arange(LENGTH)))
-    np.testing.assert_allclose(layer.values, (in_float64(0) * apart).sum(axis=-1).mean(axis=-1), atol=1e-5)
+    distances = (in_float64(0) * apart).sum(axis=-1)
+    np.testing.assert_allclose(layer.values, distances.mean(axis=-1), atol=1e-5)
+    (layer,) = reduced(layers=[0], rows=[4, 1], measure=DISTANCE)
+    np.testing.assert_allclose(layer.values, distances[..., [4, 1]].mean(axis=-1), atol=1e-5)
 
 
 def test_the_distance_of_a_head_on_an_image_is_in_pixels_between_patches() -> None:
