@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.processes import StartProcess, serving
+
 # How long an example takes says nothing about whether it is right.
 settings.register_profile("untimed", deadline=None)
 settings.load_profile("untimed")
@@ -52,3 +54,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(here) and item.path.relative_to(here).as_posix().startswith(_SLOW):
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture
+def start_process() -> StartProcess:
+    """Start a server process; it is killed if the test leaves it running."""
+    return serving

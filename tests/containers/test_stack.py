@@ -24,8 +24,8 @@ import regard
 from deploy import dashboard
 from regard.v1 import regard_pb2 as api
 from regard.v1.regard_pb2_grpc import RegardServiceStub
-from tests.e2e.conftest import ROOT
 from tests.faults.callers import Callers, wait_until
+from tests.processes import ROOT
 
 pytestmark = pytest.mark.containers
 DOCKER = shutil.which("docker") or ""

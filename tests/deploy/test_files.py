@@ -13,7 +13,7 @@ import yaml
 
 from deploy import dashboard
 from server.telemetry.metrics import Metrics
-from tests.e2e.conftest import ROOT
+from tests.processes import ROOT
 
 PROMETHEUS, KUBERNETES = ROOT / "deploy" / "prometheus", ROOT / "deploy" / "kubernetes"
 MAKE, PROMTOOL, KUBECTL = (shutil.which(command) or "" for command in ("make", "promtool", "kubectl"))

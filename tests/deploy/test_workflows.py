@@ -6,7 +6,7 @@ import subprocess
 
 import yaml
 
-from tests.e2e.conftest import ROOT
+from tests.processes import ROOT
 
 MAKE = shutil.which("make") or "make"
 WORKFLOWS = ROOT / ".github" / "workflows"

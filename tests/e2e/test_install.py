@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import regard
-from tests.e2e.conftest import CLOTHING, ROOT, StartProcess, environment
 from tests.golden import GOLDEN_MODELS
+from tests.processes import CLOTHING, ROOT, StartProcess, environment
 
 pytestmark = [pytest.mark.install, pytest.mark.timeout(1200)]
 

@@ -12,7 +12,7 @@ from nbformat import NotebookNode
 from PIL import Image
 from traitlets.config import Config
 
-from tests.e2e.conftest import ROOT, StartProcess, environment
+from tests.processes import ROOT, StartProcess, environment
 
 NOTEBOOK = ROOT / "examples" / "attention.ipynb"
 _CELL_SECONDS = 120

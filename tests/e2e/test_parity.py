@@ -10,8 +10,8 @@ import regard
 from artifact.contract import read_contract
 from artifact.images import read_image
 from server.config import EMBEDDED_MODELS
-from tests.e2e.conftest import CLOTHING, PHOTOS, ROOT, StartProcess
 from tests.golden import GOLDEN_MODELS, GOLDEN_NETWORK
+from tests.processes import CLOTHING, PHOTOS, ROOT, StartProcess
 
 torch = pytest.importorskip("torch", reason="the export extra is not installed")
 from model.checkpoint import load_network  # noqa: E402 -- needs torch

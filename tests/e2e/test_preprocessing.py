@@ -11,8 +11,8 @@ import pytest
 from artifact.contract import ImageContract
 from artifact.images import read_image
 from artifact.text import TextReader
-from tests.e2e.conftest import PHOTOS
 from tests.golden import GOLDEN_NETWORK
+from tests.processes import PHOTOS
 
 transformers = pytest.importorskip("transformers", reason="a development dependency")
 PIL_Image = pytest.importorskip("PIL.Image")

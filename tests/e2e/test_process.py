@@ -10,7 +10,7 @@ import pytest
 
 import regard
 from server.healthcheck import flags_of
-from tests.e2e.conftest import CLOTHING, ROOT, StartProcess, environment, run_server
+from tests.processes import CLOTHING, ROOT, StartProcess, environment, run_server
 
 
 def regard_command(address: str, *arguments: str) -> "subprocess.CompletedProcess[str]":

@@ -12,8 +12,8 @@ import trustme
 
 import regard
 from regard.identity import read_identity
-from tests.e2e.conftest import ROOT, ServerProcess, StartProcess, environment
 from tests.golden import GOLDEN_MODELS
+from tests.processes import ROOT, ServerProcess, StartProcess, environment
 
 TOKEN = "the-token-of-the-tests"  # noqa: S105 -- for this server alone
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests.client.fake import FakeServer, serving
-from tests.e2e.conftest import ROOT, environment
 from tests.explorer.running import Explorer, exploring
+from tests.processes import ROOT, environment
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser

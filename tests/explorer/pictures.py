@@ -10,9 +10,9 @@ from pathlib import Path
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-from tests.e2e.conftest import PHOTOS, ROOT
 from tests.explorer.browsing import ARGUMENTS, Browser, Visit, expect, find_chromium, visiting
 from tests.explorer.running import Explorer, exploring
+from tests.processes import PHOTOS, ROOT
 
 SIZE = {"width": 1120, "height": 760}
 SENTENCE = "The animal did not cross the street because it was too tired."

@@ -13,7 +13,7 @@ from regard.explorer import Settings
 from regard.explorer.serve import listen, read_address, url_of
 from regard.sources import InputError
 from tests.client.fake import FakeServer
-from tests.e2e.conftest import environment
+from tests.processes import environment
 
 EXPLORE = [sys.executable, "-c", "from regard.cli import main; main()"]
 

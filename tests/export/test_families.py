@@ -23,8 +23,8 @@ from export.sources import Source, load_folder
 from export.traits import pad
 from export.transformers_folder import TransformersNetwork
 from model.checkpoint import CheckpointError
-from tests.e2e.conftest import PHOTOS, StartProcess, start_process  # noqa: F401 -- a fixture
 from tests.export.families import FAMILIES, shallow, write_folder
+from tests.processes import PHOTOS, StartProcess
 
 TOLERANCE = 1e-5
 FRAMES = "(samples - 20) // 16"
@@ -361,7 +361,7 @@ def test_a_decoder_and_a_pair_are_served_with_their_attention(
     artifact: Builder,
     models: Path,
     tmp_path: Path,
-    start_process: StartProcess,  # noqa: F811 -- a fixture
+    start_process: StartProcess,
 ) -> None:
     """Causal, and between two sequences of different lengths; as the library computes it, within 1e-4."""
     llama, bart = (artifact(name).contract.name for name in ("llama, text classifier", "bart"))
@@ -388,7 +388,7 @@ def test_a_decoder_and_a_pair_are_served_with_their_attention(
 def test_an_image_tower_is_asked_with_a_photograph(
     artifact: Builder,
     models: Path,
-    start_process: StartProcess,  # noqa: F811 -- a fixture
+    start_process: StartProcess,
 ) -> None:
     """Embedded and shown where it looked."""
     name = artifact("clip, vision").contract.name

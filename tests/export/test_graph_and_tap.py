@@ -17,8 +17,8 @@ from model.checkpoint import Network, load_network
 from model.encoder import EncoderConfig, Positions
 from model.text import TextConfig, TextNetwork
 from model.vit import VisionTransformer, ViTConfig
-from tests.e2e.conftest import ROOT
 from tests.golden import GOLDEN_NETWORK
+from tests.processes import ROOT
 
 
 @pytest.fixture(scope="module")

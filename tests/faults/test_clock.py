@@ -3,7 +3,7 @@
 import ast
 from pathlib import Path
 
-from tests.e2e.conftest import ROOT
+from tests.processes import ROOT
 
 WALL_CLOCKS = {"time", "time_ns", "localtime", "gmtime", "now", "utcnow", "today"}
 

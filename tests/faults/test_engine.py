@@ -18,8 +18,8 @@ from server.engine.session import Graph
 from server.errors import EngineFault
 from server.repository.loading import load_model
 from server.scheduling.dispatcher import Dispatcher
-from tests.e2e.conftest import ROOT, environment
 from tests.golden import GOLDEN_MODELS
+from tests.processes import ROOT, environment
 from tests.server.conftest import Running, Serve, make_config
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING

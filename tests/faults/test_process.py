@@ -17,11 +17,10 @@ import regard
 from regard.v1 import regard_pb2 as api
 from regard.v1.regard_pb2_grpc import RegardServiceStub
 from server.address import split_address
-from tests.e2e.conftest import ServerProcess, StartProcess, start_process
 from tests.faults.callers import Callers, embed, wait_until
 from tests.golden import GOLDEN_MODELS
+from tests.processes import ServerProcess, StartProcess
 
-__all__ = ["start_process"]
 MOUNT, UMOUNT = (shutil.which(command) or "" for command in ("mount", "umount"))
 RETRIES = """{"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": 5, "initialBackoff": "0.1s",
   "maxBackoff": "5s", "backoffMultiplier": 4, "retryableStatusCodes": ["UNAVAILABLE"]}}]}"""

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from model.checkpoint import load_network
 from model.vit import VisionTransformer
-from tests.e2e.conftest import ROOT
+from tests.processes import ROOT
 from training.fashion import Recipe, accuracy, augment, fit
 from training.fashion_mnist import Split, read_idx, read_split
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
-from tests.e2e.conftest import ROOT
+from tests.processes import ROOT
 from training.sentiment import Examples, Recipe, accuracy, choose_head, read_reviews
 
 WEIGHTS = ROOT / "model" / "weights" / "sentiment"

@@ -9,9 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
-
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[1]
 CLOTHING, PHOTOS = ROOT / "examples" / "clothing", ROOT / "examples" / "photos"
 _STOP_SECONDS = 60
 _SERVER = (sys.executable, "-m", "server")
@@ -45,25 +43,20 @@ def run_server(*arguments: str) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True, timeout=60, check=False)
 
 
-@pytest.fixture
-def start_process() -> StartProcess:
+@contextmanager
+def serving(*arguments: str, program: Sequence[str] = _SERVER, cwd: Path = ROOT) -> Iterator[ServerProcess]:
     """Start a server process; it is killed if the test leaves it running."""
-
-    @contextmanager
-    def starting(*arguments: str, program: Sequence[str] = _SERVER, cwd: Path = ROOT) -> Iterator[ServerProcess]:
-        command = [*program, "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", *arguments]
-        with subprocess.Popen(command, cwd=cwd, env=environment(), stdout=subprocess.PIPE, text=True) as process:
-            try:
-                assert process.stdout is not None
-                printed = []
-                for line in process.stdout:
-                    printed.append(line.rstrip())
-                    if line.startswith("ready"):
-                        break
-                assert printed, "the server ended without a word"
-                address = next(line for line in printed if line.startswith("gRPC on ")).split()[2].rstrip(",")
-                yield ServerProcess(process, address, printed)
-            finally:
-                process.kill()
-
-    return starting
+    command = [*program, "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", *arguments]
+    with subprocess.Popen(command, cwd=cwd, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+        try:
+            assert process.stdout is not None
+            printed = []
+            for line in process.stdout:
+                printed.append(line.rstrip())
+                if line.startswith("ready"):
+                    break
+            assert printed, "the server ended without a word"
+            address = next(line for line in printed if line.startswith("gRPC on ")).split()[2].rstrip(",")
+            yield ServerProcess(process, address, printed)
+        finally:
+            process.kill()
