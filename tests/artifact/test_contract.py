@@ -1,12 +1,15 @@
 """What a contract tells of shapes, and what it refuses."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
-from artifact.contract import Contract, DerivedAxis, ImageContract, read_contract
+from artifact.contract import Contract, DerivedAxis, ImageContract, PatchContract, TensorContract, read_contract
+from artifact.dtypes import BFLOAT16, name_of
+from artifact.errors import ContractError, explain
 from artifact.verification import Accuracy
 from tests.golden import GOLDEN_MODELS
 
@@ -111,3 +114,73 @@ def test_accuracy_holds_at_its_limit(measure: str, value: float, holds: bool, bo
     assert (found.holds, found.bound) == (holds, bound)
     free = found.model_copy(update={"limit": None})
     assert (free.holds, free.bound) == (True, "")
+
+
+def test_what_a_contract_leaves_out() -> None:
+    """The first format; padding of 0, no mask, finite numbers; a derived axis that may be empty."""
+    spec = TensorContract(name="x", dtype="float32", axes=("batch",))
+    assert (spec.pad_value, spec.mask, spec.finite, spec.minimum, spec.maximum) == (0, False, True, None, None)
+    assert CONTRACT.model_validate(CONTRACT.model_dump(mode="json", exclude={"format"})).format == 1
+    with pytest.raises(ValidationError, match="unit"):
+        DerivedAxis(of="samples", unit=0, offset=0)
+    assert DerivedAxis(of="samples", unit=4, offset=0).least == 0
+
+
+def test_patches_lie_behind_the_prefix() -> None:
+    """Two tokens and 3 x 5 patches."""
+    assert PatchContract(prefix_tokens=2, rows=3, cols=5, patch_size=8).positions == 17
+
+
+def test_a_layers_weights_have_its_own_axes() -> None:
+    """A fixed one, one of an input, one that only a run tells: then the positions of the input."""
+    layer = CONTRACT.attention[0]
+    for axes, shape in ((("target", 5), (3, 5)), ((7, None), (7, 6)), ((None, "seq_len"), (6, 6))):
+        one = layer.model_copy(update={"query_axis": axes[0], "key_axis": axes[1]})
+        assert one.shape({"target": 3}, 6) == shape
+        assert one.weights_bytes({"target": 3}, 6) == 4 * shape[0] * shape[1] * 4
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (None, "contract.json: cannot be read: No such file"),
+        ("{", "contract.json: content: Invalid JSON.*"),
+        ("[]", "contract.json: content: Input should be an object"),
+        ('{"name": "a"}', r"contract.json: version: Field required$"),
+        ('{"name": "a/b"}', r"contract.json: name: String should match pattern .* \(got 'a/b'\)$"),
+    ],
+)
+def test_a_contract_that_cannot_be_read_is_told_by_its_first_fault(
+    content: str | None, message: str, tmp_path: Path
+) -> None:
+    """File, field, reason, and what came where that is short."""
+    if content is not None:
+        (tmp_path / "contract.json").write_text(content)
+    with pytest.raises(ContractError, match=message):
+        read_contract(tmp_path / "contract.json")
+
+
+class _Nested(BaseModel):
+    inner: dict[str, int]
+    other: int = 0
+
+
+def test_what_pydantic_refuses_is_explained_in_one_line() -> None:
+    """The first fault by its path; at most 80 characters of what came, and none of a secret."""
+    with pytest.raises(ValidationError) as refused:
+        _Nested.model_validate({"inner": {"a": "x" * 100}, "other": "y"})
+    line = "inner.a: Input should be a valid integer, unable to parse string as an integer"
+    assert explain(refused.value) == f"{line} (got '{'x' * 80}')"
+    assert explain(refused.value, show_value=False) == line
+    with pytest.raises(ValidationError) as refused:
+        _Nested.model_validate({"other": {"b": 1}, "inner": {}})
+    assert explain(refused.value) == "other: Input should be a valid integer"
+
+
+@pytest.mark.parametrize(
+    ("dtype", "name"),
+    [(object, "string"), ("S3", "string"), ("U3", "string"), (BFLOAT16, "bfloat16"), ("f4", "float32")],
+)
+def test_dtypes_have_the_names_of_contracts(dtype: Any, name: str) -> None:
+    """numpy's, but for strings."""
+    assert name_of(np.dtype(dtype)) == name

@@ -150,3 +150,30 @@ def test_a_damaged_image_never_raises_anything_else() -> None:
                 assert np.isfinite(read_image(bytes(damaged), CONTRACT, MAX_PIXELS).values).all()
             except InputError as error:
                 assert str(error).startswith("image: ")
+
+
+def test_as_many_pixels_as_are_allowed_are_taken() -> None:
+    """Of the file, and of what is made of it: 60 x 40 becomes 48 x 32."""
+    assert read_image(encode(picture()), CONTRACT, 60 * 40).width == 60
+    with pytest.raises(InputError, match="^image: 60 x 40 pixels; expected at most 2399 pixels"):
+        read_image(encode(picture()), CONTRACT, 60 * 40 - 1)
+    grown = CONTRACT.model_copy(update={"resize_shorter_edge": 80})
+    assert read_image(encode(picture()), grown, 120 * 80).width == 60
+    with pytest.raises(InputError, match="60 x 40 pixels; expected a shape that fits 9599 pixels at 120 x 80"):
+        read_image(encode(picture()), grown, 120 * 80 - 1)
+
+
+@pytest.mark.parametrize("size", [(33, 32), (32, 33), (37, 35), (35, 37)])
+def test_an_odd_rest_is_cut_as_hugging_face_cuts_it(size: tuple[int, int]) -> None:
+    """A pixel more on the right and below; the shorter edge decides, however close they are."""
+    odd = CONTRACT.model_copy(update={"crop_size": 23})
+    found = read_image(encode(picture(*size)), odd, MAX_PIXELS)
+    scale = 32 / min(size)
+    width, height = int(size[0] * scale), int(size[1] * scale)
+    left, top = (width - 23) // 2, (height - 23) // 2
+    ends = (left, top, left + 23, top + 23)
+    assert found.box == pytest.approx([end * size[i % 2] / (width, height)[i % 2] for i, end in enumerate(ends)])
+    resized = picture(*size).resize((width, height), Image.Resampling.BICUBIC)
+    pixels = np.asarray(resized, dtype=np.float64)[top : top + 23, left : left + 23] / 255
+    expected = ((pixels - [0.4, 0.5, 0.6]) / [0.2, 0.25, 0.3]).transpose(2, 0, 1)
+    np.testing.assert_allclose(found.values, expected, atol=1e-6)
