@@ -89,7 +89,7 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
     """Scale 16-bit grey to 8 bits, which Pillow's own conversion would clip to white."""
     if not image.mode.startswith("I"):
         return image
-    return Image.fromarray((np.asarray(image, dtype=np.uint32) >> 8).clip(0, 255).astype(np.uint8))
+    return Image.fromarray(np.minimum(np.asarray(image, dtype=np.uint32) >> 8, 255).astype(np.uint8))
 
 
 def _resized_size(width: int, height: int, contract: ImageContract) -> tuple[int, int]:

@@ -45,8 +45,21 @@ def test_a_text_with_too_many_tokens_is_refused_unless_it_may_be_cut() -> None:
 
 
 def test_a_text_that_fits_is_not_marked_as_cut() -> None:
-    """Even where it might have been."""
+    """Even where it might have been; six words and two special tokens are as many as fit."""
     assert not READER.read("the cat", truncate=True, max_bytes=1000).truncated
+    assert not READER.read("the cat " * 3, truncate=True, max_bytes=len("the cat " * 3)).truncated
+
+
+def test_what_a_tokenizer_pads_or_cuts_by_itself_is_its_own_affair(tmp_path: Path) -> None:
+    """Files come with both set; here a text keeps its tokens, or is cut where its caller says so."""
+    tokenizer = Tokenizer.from_file(str(FILE))
+    tokenizer.enable_padding(length=16)
+    tokenizer.enable_truncation(4)
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    reader = TextReader(tmp_path / "tokenizer.json", 8)
+    for text, truncate in (("the cat sat.", False), ("the cat " * 5, True)):
+        found = reader.read(text, truncate=truncate, max_bytes=1000)
+        assert found.texts == READER.read(text, truncate=truncate, max_bytes=1000).texts
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\n\t"])
