@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from artifact.contract import ImageContract
 from artifact.errors import InputError
@@ -15,6 +15,16 @@ _RESAMPLE = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
+}
+_ORIENTATION_TAG = 0x0112
+_UPRIGHT = {  # what turns a picture of each orientation upright
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
 }
 
 
@@ -71,7 +81,7 @@ def _decode(content: bytes, max_pixels: int) -> Image.Image:
         if image.width * image.height > max_pixels:
             size = f"{image.width} x {image.height} pixels"
             raise InputError("image", size, f"at most {max_pixels} pixels (the server's --max-image-pixels)")
-        return ImageOps.exif_transpose(image)
+        image.load()
     except InputError:
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -83,6 +93,17 @@ def _decode(content: bytes, max_pixels: int) -> Image.Image:
         ) from error
     except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's decoders raise on damaged files
         raise InputError("image", f"{len(content)} bytes: {error}", f"a whole {', '.join(FORMATS)} file") from error
+    turn = _UPRIGHT.get(_orientation(image))
+    return image if turn is None else image.transpose(turn)
+
+
+def _orientation(image: Image.Image) -> int:
+    """Read EXIF's orientation, 1 to 8 (CIPA DC-008, tag 0x0112); metadata that cannot be read turns nothing."""
+    try:
+        found = image.getexif().get(_ORIENTATION_TAG, 1)
+    except Exception:  # Pillow's readers of metadata raise whatever a damaged tag makes of them
+        return 1
+    return found if isinstance(found, int) else 1
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:

@@ -153,6 +153,20 @@ def test_a_damaged_image_never_raises_anything_else() -> None:
                 assert str(error).startswith("image: ")
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # Pillow's, of what it skips
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_damaged_metadata_does_not_hinder_the_picture(kind: str) -> None:
+    """Whatever stands in a file's EXIF: the pixels are read, and the orientation if it can be."""
+    random, exif = np.random.default_rng(1), Image.Exif()
+    exif[0x0112], exif[0x010F], exif[0x011A] = 6, "a camera", 300.0
+    for number in range(400):
+        metadata = bytearray(exif.tobytes())
+        for place in random.integers(6, len(metadata), 1 + number % 6):
+            metadata[place] = random.integers(256)
+        found = read_image(encode(picture(), kind, exif=bytes(metadata)), CONTRACT, MAX_PIXELS)
+        assert {found.width, found.height} == {60, 40}
+
+
 def test_as_many_pixels_as_are_allowed_are_taken() -> None:
     """Of the file, and of what is made of it: 60 x 40 becomes 48 x 32."""
     assert read_image(encode(picture()), CONTRACT, 60 * 40).width == 60
