@@ -186,6 +186,8 @@ def _check_sizes(plan: AttentionPlan, rows: int, limits: AttentionLimits, *, lay
 
 def _indices(field: str, wanted: Sequence[int], count: int) -> tuple[int, ...]:
     """Resolve negative indices; none wanted means all of them."""
+    if len(wanted) > count:
+        raise InvalidInput(f"attention.{field}", f"{len(wanted)} numbers", f"at most {count}, each once")
     for index in wanted:
         if not -count <= index < count:
             raise InvalidInput(f"attention.{field}", index, f"from {-count} to {count - 1}")

@@ -10,6 +10,7 @@ import numpy as np
 
 from artifact.contract import Contract
 from artifact.dtypes import Array
+from server.api.counts import MAX_TENSORS, check_count
 from server.api.handler import Servicer, refuse_malformed, rpc, takes_malformed
 from server.api.open_inference import open_inference_pb2 as pb
 from server.api.open_inference.parameters import (
@@ -98,6 +99,8 @@ class Inference(Parts):
         return response
 
     async def _compute(self, request: pb.ModelInferRequest, context: RpcContext) -> pb.ModelInferResponse:
+        for name in ("inputs", "outputs", "raw_input_contents"):
+            check_count(name, len(getattr(request, name)), MAX_TENSORS)
         read_hints(request.parameters, context)
         check_names(request.parameters)
         model = await self.repository.acquire(request.model_name, request.model_version)

@@ -7,6 +7,7 @@ for Triton and ignored.
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
+from server.api.counts import MAX_NUMBERS, check_count
 from server.api.hints import take_hints
 from server.api.open_inference import open_inference_pb2 as pb
 from server.attention.request import ROLLOUTS, AttentionRequest, HeadReduction, Measure, SentDtype
@@ -141,6 +142,7 @@ def _read_list(parameters: Parameters, name: str, words: Sequence[str] = ()) -> 
     word = _read_word(parameters, name)
     if word in words[-1:]:
         return []
+    check_count(f"parameters[{name}]", word.count(",") + 1, MAX_NUMBERS)
     expected = " or ".join(["integers separated by commas", *(f'"{one}"' for one in words)])
     return [_to_integer(f"parameters[{name}]", part, expected) for part in word.split(",")]
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from regard.v1 import types_pb2 as pb
+from server.api.counts import MAX_NUMBERS, check_count
 from server.api.regard_v1.tensors import write_tensor
 from server.attention.plan import AttentionPlan
 from server.attention.reduce import Reduced
@@ -42,8 +43,10 @@ def read_attention(message: pb.AttentionRequest) -> AttentionRequest:
     """Read what is wanted.
 
     Raises:
-        InvalidInput: A value is none of its enumeration.
+        InvalidInput: A list is too long, or a value none of its enumeration.
     """
+    for field in ("layers", "heads", "rows", "keys"):
+        check_count(f"attention.{field}", len(getattr(message, field)), MAX_NUMBERS)
     if message.dtype not in _DTYPES:
         name = pb.DataType.Name(message.dtype) if message.dtype in pb.DataType.values() else message.dtype
         raise InvalidInput("attention.dtype", name, "FLOAT32, FLOAT16 or UINT8")

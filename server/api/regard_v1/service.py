@@ -7,6 +7,7 @@ from functools import partial
 from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as pb
 from regard.v1.regard_pb2_grpc import RegardServiceServicer
+from server.api.counts import MAX_TENSORS, check_count
 from server.api.handler import RpcHandler, rpc, streaming_rpc
 from server.api.hints import take_hints
 from server.api.regard_v1.attention import read_attention
@@ -59,6 +60,7 @@ class RegardService(RegardServiceServicer):
     async def Predict(self, request: api.PredictRequest, context: RpcContext) -> api.PredictResponse:  # noqa: N802
         """Run a model on the caller's tensors."""
         model = await self.repository.acquire(request.model, request.version)
+        check_count("outputs", len(request.outputs), MAX_TENSORS)
         outputs = choose_outputs(model, tuple(request.outputs))
         inputs = await self._read_tensors(model, request.inputs, request.ByteSize())
         return await self._answer(request, model, inputs, outputs, write_outputs, context)

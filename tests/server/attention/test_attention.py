@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from artifact.contract import Contract, DerivedAxis, PatchContract, TensorContract
 from regard.v1 import types_pb2 as pb
+from server.api.regard_v1.attention import read_attention
 from server.api.regard_v1.tensors import read_tensor
 from server.attention.plan import AttentionPlan
 from server.attention.planning import AttentionLimits
@@ -567,3 +568,19 @@ def test_a_distance_needs_a_row_and_a_key_that_is_a_patch() -> None:
     crossing = CONTRACT.attention[0].model_copy(update={"kind": "cross"})
     with pytest.raises(NotPossible, match="DISTANCE of layer 0, which is cross-attention; expected self"):
         plan(CONTRACT.model_copy(update={"attention": (crossing,)}), measure=DISTANCE)
+
+
+@pytest.mark.parametrize(("field", "count"), [("layers", 2), ("heads", 4), ("rows", LENGTH), ("keys", LENGTH)])
+def test_more_numbers_than_there_are_are_refused_by_their_count(field: str, count: int) -> None:
+    """Whatever they are; as many as there are may be named."""
+    assert plan(**{field: list(range(count))})
+    with pytest.raises(InvalidInput, match=f"attention.{field}: {count + 1} numbers; expected at most {count}, each"):
+        plan(**{field: [0] * (count + 1)})
+
+
+@pytest.mark.parametrize("field", ["layers", "heads", "rows", "keys"])
+def test_a_list_that_is_longer_than_any_model_is_not_walked_through(field: str) -> None:
+    """Sixty-five thousand numbers are read, one more is refused by the count alone."""
+    assert read_attention(pb.AttentionRequest(**{field: [0] * 2**16}))
+    with pytest.raises(InvalidInput, match=f"attention.{field}: 65537 entries; expected at most 65536"):
+        read_attention(pb.AttentionRequest(**{field: [0] * (2**16 + 1)}))

@@ -272,6 +272,22 @@ BAD: dict[str, tuple[Callable[[Request], object], str]] = {
         lambda r: ask(name_output(r, "attention.0"), measure="rollout"),
         r"attention_measure\]: 'rollout'; expected attention_layers instead of outputs",
     ),
+    "more inputs than a graph has": (
+        lambda r: [r.inputs.add() for _ in range(1025)],
+        "inputs: 1027 entries; expected at most 1024",
+    ),
+    "more outputs than a graph has": (
+        lambda r: [r.outputs.add() for _ in range(1025)],
+        "outputs: 1025 entries; expected at most 1024",
+    ),
+    "more contents than inputs": (
+        lambda r: r.raw_input_contents.extend([b""] * 1024),
+        "raw_input_contents: 1026 entries; expected at most 1024",
+    ),
+    "more layers than a model has": (
+        lambda r: ask(r, layers=",".join(["0"] * 65_537)),
+        r"parameters\[attention_layers\]: 65537 entries; expected at most 65536",
+    ),
     "rows in words": (
         lambda r: ask(r, rows="class"),
         r"attention_rows\]: 'class'; expected integers separated by commas or \"cls\" or \"all\"",

@@ -88,6 +88,12 @@ async def test_a_stream_is_a_request_until_its_last_layer(running: Running, monk
     assert sent not in await samples(running)
 
 
+async def test_more_outputs_than_a_graph_has_are_refused_by_their_count(running: Running) -> None:
+    """Before the names are looked at."""
+    with pytest.raises(grpc.aio.AioRpcError, match="outputs: 1025 entries; expected at most 1024"):
+        await running.stub.Predict(api.PredictRequest(model="tiny-text", outputs=["embedding"] * 1025))
+
+
 async def test_tensors_are_streamed_with_their_batch_axis(running: Running) -> None:
     """Nothing asked for means all of every layer."""
     request = api.AttendRequest(model="tiny-text")
