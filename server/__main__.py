@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import logging
 import os
 import signal
 import sys
@@ -13,10 +14,11 @@ else:
     from uvloop import run
 
 from server.app import Started, serve
-from server.config import Config
+from server.config import Config, misspelt_variables
 from server.errors import EngineFault, StartError
 from server.telemetry.logs import set_up
 
+_log = logging.getLogger(__name__)
 _COLLECT_AFTER_OBJECTS = 10_000
 _ENGINE_FAULT = 70  # EX_SOFTWARE of sysexits.h
 
@@ -26,6 +28,8 @@ def main() -> int:
     try:
         config = Config.from_command_line(sys.argv[1:], program_name())
         set_up(config.log_level, config.log_format)
+        for name, meant in misspelt_variables(os.environ):
+            _log.warning("%s is set and is no setting; %s is", name, meant)
         run(_run(config))
     except StartError as error:
         print(f"regard: error: {error}", file=sys.stderr)
@@ -46,6 +50,8 @@ async def _run(config: Config) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
+    for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
+        loop.add_signal_handler(number, _log.info, "%s changes nothing: files are read when they change", number.name)
     await serve(config, stop, announce)
 
 

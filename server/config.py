@@ -1,5 +1,7 @@
 """The server's settings: one frozen object, read once from flags and environment."""
 
+from collections.abc import Iterable, Iterator
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -9,6 +11,7 @@ from pydantic_settings import BaseSettings, CliApp, CliSettingsSource, SettingsC
 from server.address import split_address
 from server.errors import StartError
 
+_RESEMBLANCE = 0.85  # of 1: a letter or two
 EMBEDDED_MODELS = Path(__file__).parent / "embedded"
 
 
@@ -191,3 +194,11 @@ def _explain(location: tuple[int | str, ...], value: object, message: str) -> st
     name = str(location[0]) if location else "settings"
     flag, variable = name.replace("_", "-"), name.upper()
     return f"--{flag} (REGARD_{variable}): {value!r}: {message.removeprefix('Value error, ')}"
+
+
+def misspelt_variables(environment: Iterable[str]) -> Iterator[tuple[str, str]]:
+    """Yield variables that resemble a setting's and are none, each with that: REGARD_CLIENT would let everybody in."""
+    known = [f"REGARD_{name.upper()}" for name in Config.model_fields]
+    for name in environment:
+        if name.startswith("REGARD_") and name not in known:
+            yield from ((name, meant) for meant in get_close_matches(name, known, 1, _RESEMBLANCE))

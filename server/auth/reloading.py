@@ -27,6 +27,7 @@ class Reloading(Generic[Content]):
             ValueError: Likewise.
         """
         self._what, self._files, self._read = what, files, read
+        self._gone = ""
         self._stamp = self._look()
         self.content = read()
 
@@ -45,8 +46,13 @@ class Reloading(Generic[Content]):
         return True
 
     def _look(self) -> _Stamp:
-        """When the files were changed; what is absent for a moment is as good as unchanged until it is there."""
+        """When the files were changed; what is absent is as good as unchanged until it is there again."""
         try:
-            return tuple((status.st_mtime_ns, status.st_ino) for status in map(Path.stat, self._files))
-        except OSError:
+            stamp = tuple((status.st_mtime_ns, status.st_ino) for status in map(Path.stat, self._files))
+        except OSError as error:
+            if not self._gone:
+                _log.error("%s files cannot be looked at, the last content stays: %s", self._what, error)
+            self._gone = str(error)
             return getattr(self, "_stamp", ())
+        self._gone = ""
+        return stamp

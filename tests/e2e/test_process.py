@@ -89,6 +89,16 @@ def test_the_command_line_lists_classifies_embeds_and_attends(start_process: Sta
         assert "fashion takes no text" in refused.stderr
 
 
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
+def test_other_signals_end_nothing(start_process: StartProcess, number: signal.Signals) -> None:
+    """Neither what runs, nor a graceful stop afterwards."""
+    with start_process() as server:
+        server.process.send_signal(number)
+        with regard.Client(server.address) as client:
+            assert [model.name for model in client.models()] == ["fashion"]
+        assert server.stop() == 0
+
+
 def test_the_healthcheck_of_the_container_follows_the_server(start_process: StartProcess) -> None:
     """Exit code 0 while it serves, 1 when it is gone."""
     command = [sys.executable, "-m", "server.healthcheck"]

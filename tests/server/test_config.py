@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from server.config import EMBEDDED_MODELS, Config
+from server.config import EMBEDDED_MODELS, Config, misspelt_variables
 from server.errors import StartError
 
 
@@ -48,3 +48,13 @@ def test_every_flag_has_a_help_text(capsys: pytest.CaptureFixture[str]) -> None:
         assert f"--{name.replace('_', '-')}" in printed
         assert field.description
         assert field.description.split(";")[0] in printed
+
+
+def test_variables_that_resemble_a_setting_are_found() -> None:
+    """The command line's own and those of others are none of the server's business."""
+    environment = ["REGARD_CLIENT", "REGARD_MODELS", "REGARD_MAX_BATCHSIZE", "HOME"]
+    clients = ["REGARD_TOKEN", "REGARD_TOKEN_FILE", "REGARD_CA", "REGARD_CERT", "REGARD_KEY", "REGARD_SERVER"]
+    assert list(misspelt_variables([*environment, *clients])) == [
+        ("REGARD_CLIENT", "REGARD_CLIENTS"),
+        ("REGARD_MAX_BATCHSIZE", "REGARD_MAX_BATCH_SIZE"),
+    ]

@@ -34,3 +34,17 @@ def test_a_change_that_cannot_be_used_is_logged_and_not_tried_again(
     assert [content.refresh(), content.refresh()] == [False, False]
     assert content.content == 1
     assert caplog.text.count("changed --file files cannot be used, the last ones stay") == 1
+
+
+def test_files_that_have_gone_are_told_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """And again after they were there for a while."""
+    file = tmp_path / "file"
+    file.write_text("1")
+    content = Reloading("--file", [file], file.read_text)
+    for _ in range(2):
+        file.unlink()
+        assert [content.refresh() for _ in range(3)] == [False] * 3
+        file.write_text("2")
+        content.refresh()
+    assert content.content == "2"
+    assert caplog.text.count("--file files cannot be looked at, the last content stays: ") == 2
