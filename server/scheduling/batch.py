@@ -148,7 +148,7 @@ class BatchItem:
             name: layer for layer in layers for name in (layer.output, layer.contribution) if name in self.attentions
         }
 
-    def charge(self, seconds: float = 0.0) -> None:
+    def charge(self, seconds: float) -> None:
         """Charge the caller for what was computed, whether or not it still waits."""
         self.context.caller.quota.charge(self.reserved_seconds, seconds)
 

@@ -112,7 +112,7 @@ class Scheduler:
         """Answer everything that waits with ShuttingDown, and everything that comes."""
         self._refusing = True
         for item in self._dispatcher.clear():
-            item.charge()
+            item.charge(0.0)
             _resolve(item, ShuttingDown("the server is stopping"))
 
     async def watch(self, limit_seconds: float) -> str:
@@ -180,7 +180,7 @@ class Scheduler:
             return await item.reply
         finally:
             if self._dispatcher.remove(item):  # the caller hung up while it waited
-                item.charge()
+                item.charge(0.0)
                 self._metrics.dropped.labels("cancelled").inc()
 
     def _wake(self) -> None:
@@ -225,7 +225,7 @@ class Scheduler:
         self._tracing.batch(name, load.rows, [item.context.span for item in batch.items], steps)
 
     def _expire(self, item: BatchItem) -> None:
-        item.charge()
+        item.charge(0.0)
         self._metrics.dropped.labels("expired").inc()
         _resolve(item, DeadlinePassed("the deadline passed while the request waited"))
 

@@ -59,6 +59,8 @@ async def test_who_hangs_up_while_waiting_gets_back_what_was_reserved() -> None:
         waiting.cancel()
         await asyncio.wait([waiting])
         (next_one,) = await queue(scheduler, graph, 3, context=context)
+        with pytest.raises(TooBusy):
+            context.caller.quota.admit()
         graph.gate.set()
         await asyncio.gather(first, next_one)
 

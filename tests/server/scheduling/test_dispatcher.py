@@ -173,6 +173,9 @@ def test_an_instance_that_leaves_something_wakes_the_next() -> None:
     for graph in graphs:
         graph.can_use_all_threads = False
     dispatcher.start()
+    ends = time.monotonic() + 30
+    while len(dispatcher._ready._waiters) < 2:  # type: ignore[attr-defined]
+        assert time.monotonic() < ends
     add(dispatcher, *map(make_item, graphs))
     dispatcher.wake()
     assert all(graph.entered.wait(30) for graph in graphs)
