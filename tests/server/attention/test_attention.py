@@ -573,14 +573,18 @@ def test_a_distance_needs_a_row_and_a_key_that_is_a_patch() -> None:
 @pytest.mark.parametrize(("field", "count"), [("layers", 2), ("heads", 4), ("rows", LENGTH), ("keys", LENGTH)])
 def test_more_numbers_than_there_are_are_refused_by_their_count(field: str, count: int) -> None:
     """Whatever they are; as many as there are may be named."""
-    assert plan(**{field: list(range(count))})
+    everything: dict[str, Any] = {field: list(range(count))}
+    assert plan(**everything)
     with pytest.raises(InvalidInput, match=f"attention.{field}: {count + 1} numbers; expected at most {count}, each"):
-        plan(**{field: [0] * (count + 1)})
+        plan(**{field: [0] * (count + 1)})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("field", ["layers", "heads", "rows", "keys"])
 def test_a_list_that_is_longer_than_any_model_is_not_walked_through(field: str) -> None:
     """Sixty-five thousand numbers are read, one more is refused by the count alone."""
-    assert read_attention(pb.AttentionRequest(**{field: [0] * 2**16}))
+    message = pb.AttentionRequest()
+    getattr(message, field).extend([0] * 2**16)
+    assert read_attention(message)
+    getattr(message, field).append(0)
     with pytest.raises(InvalidInput, match=f"attention.{field}: 65537 entries; expected at most 65536"):
-        read_attention(pb.AttentionRequest(**{field: [0] * (2**16 + 1)}))
+        read_attention(message)
