@@ -18,12 +18,18 @@ _MAKERS = {  # by whether requests and responses are streams
 class MalformedMessageHandler:
     """Stands for a server while services are added to it, so that each of their methods refuses what is no message."""
 
-    def __init__(self, server: grpc.aio.Server) -> None:
-        self._server = server
+    def __init__(self, server: grpc.aio.Server, max_bytes: int | None = None) -> None:
+        """Add services to a server.
+
+        Args:
+            server: Which has not started.
+            max_bytes: Of a request, beyond which it is no message of theirs: the call would hold it until it ends.
+        """
+        self._server, self._max_bytes = server, max_bytes
 
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
         """Add a service, as generated code does."""
-        self._server.add_generic_rpc_handlers([_Refusing(handler) for handler in handlers])
+        self._server.add_generic_rpc_handlers([_Refusing(handler, self._max_bytes) for handler in handlers])
 
     def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
         """Do nothing, as grpc.aio's server: the generic handlers are enough."""
@@ -32,8 +38,8 @@ class MalformedMessageHandler:
 class _Refusing(grpc.GenericRpcHandler):
     """Finds a service's methods."""
 
-    def __init__(self, handler: grpc.GenericRpcHandler) -> None:
-        self._handler = handler
+    def __init__(self, handler: grpc.GenericRpcHandler, max_bytes: int | None) -> None:
+        self._handler, self._max_bytes = handler, max_bytes
         self._methods: dict[str, Any] = {}
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
@@ -43,21 +49,23 @@ class _Refusing(grpc.GenericRpcHandler):
             found = self._handler.service(handler_call_details)
             if found is None:
                 return None
-            self._methods[name] = _refusing(found)
+            self._methods[name] = _refusing(found, self._max_bytes)
         return self._methods[name]
 
 
-def _refusing(handler: Any) -> Any:
+def _refusing(handler: Any, max_bytes: int | None) -> Any:
     """Let a method that takes None for what is no message have it, and refuse it for all others."""
-    read, write = _reader(handler.request_deserializer), handler.response_serializer
+    read, write = _reader(handler.request_deserializer, max_bytes), handler.response_serializer
     method = handler.unary_unary or handler.unary_stream or handler.stream_stream
     if not getattr(method, "takes_malformed", False):
         method = _refuse_none_in(method) if handler.request_streaming else _refuse_none(method)
     return _MAKERS[handler.request_streaming, handler.response_streaming](method, read, write)
 
 
-def _reader(deserialize: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+def _reader(deserialize: Callable[[bytes], Any], max_bytes: int | None) -> Callable[[bytes], Any]:
     def read(content: bytes) -> Any:
+        if max_bytes is not None and len(content) > max_bytes:
+            return None
         try:
             return deserialize(content)
         except DecodeError:

@@ -1,8 +1,10 @@
 """The services on the gRPC port: regard.v1, the Open Inference Protocol, health and reflection."""
 
+from typing import Any
+
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from regard.v1 import regard_pb2
 from regard.v1.regard_pb2_grpc import RegardServiceServicer, add_RegardServiceServicer_to_server
@@ -18,6 +20,7 @@ _SERVICES = (
     regard_pb2.DESCRIPTOR.services_by_name["RegardService"].full_name,
     open_inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
 )
+_MAX_OPEN_BYTES = 4096  # of a request to health or reflection, which name services
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 
@@ -28,9 +31,13 @@ class Services:
         """Add health and reflection."""
         self._handler = MalformedMessageHandler(server)
         self.health = Health()
-        health_pb2_grpc.add_HealthServicer_to_server(self.health, self._handler)  # type: ignore[arg-type]
+        open_to_all: Any = MalformedMessageHandler(server, _MAX_OPEN_BYTES)
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, open_to_all)
         names = [*_SERVICES, _HEALTH, reflection.SERVICE_NAME]
-        reflection.enable_server_reflection(names, self._handler)  # type: ignore[arg-type]
+        # The library's own way in takes nothing but a server for one on the event loop, and would use its threads.
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
+            reflection.aio.ReflectionServicer(names), open_to_all
+        )
 
     def add(self, regard: RegardServiceServicer, inference: GRPCInferenceServiceServicer) -> None:
         """Add the two protocols."""

@@ -166,3 +166,18 @@ async def test_a_stream_of_bytes_that_are_no_message_is_the_callers_fault(runnin
     with pytest.raises(grpc.aio.AioRpcError, match="the bytes are no message of this method") as refused:
         await call(iter([b"\xff\xff"])).read()
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+@pytest.mark.parametrize("method", ["Check", "Watch"])
+async def test_a_name_of_megabytes_is_not_held_for_a_watch(running: Running, method: str) -> None:
+    """Health is open to everybody, and a watch lasts as long as its caller likes."""
+    stub, names = health_pb2_grpc.HealthStub(running.channel), ("x" * 4000, "x" * 5000)
+    expected = {"Check": grpc.StatusCode.NOT_FOUND, "Watch": None}[method]
+    for name, code in zip(names, (expected, grpc.StatusCode.INVALID_ARGUMENT), strict=True):
+        call = getattr(stub, method)(health_pb2.HealthCheckRequest(service=name))
+        try:
+            answer = await (call.read() if method == "Watch" else call)
+            assert (code, answer.status) == (None, health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
+        except grpc.aio.AioRpcError as error:
+            assert error.code() is code
+        call.cancel()
