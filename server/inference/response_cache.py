@@ -1,4 +1,6 @@
-"""Answers kept for those who ask the same again, and shared by those who ask the same at once.
+"""Answers kept for a client who asks the same again, and shared by its requests for the same at once.
+
+Every client has its own: from one that comes at once, another would learn what somebody else has asked.
 
 Off unless the operator gives it memory: to know that two requests are the same costs a hash of every input.
 """
@@ -19,7 +21,7 @@ from server.scheduling.batch import BatchItem, Result
 from server.telemetry.metrics import Metrics
 
 Submit = Callable[[BatchItem], Awaitable[Result]]
-Key = tuple[object, tuple[str, ...], tuple[str, ...], bytes]
+Key = tuple[str, object, tuple[str, ...], tuple[str, ...], bytes]
 
 _DIGEST_BYTES = 16
 _ENTRY_BYTES = 1024  # what a kept answer takes besides its arrays, generously
@@ -134,7 +136,7 @@ def _key_of(item: BatchItem) -> Key:
                 digest.update(f"{len(element)} {element}".encode())
         else:
             digest.update(np.ascontiguousarray(array).ravel().view(np.uint8).data)
-    return item.graph.token, item.outputs, item.attentions, digest.digest()
+    return item.context.caller.name, item.graph.token, item.outputs, item.attentions, digest.digest()
 
 
 def _held_bytes(result: Result) -> int:

@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 import numpy as np
 import pytest
 
+from server.auth.clients import Client
+from server.context import RpcContext
 from server.errors import DeadlinePassed, InternalFault
 from server.inference.response_cache import ResponseCache
 from server.scheduling.batch import BatchItem, Result
@@ -314,3 +316,18 @@ async def test_strings_are_compared_by_what_they_say() -> None:
         texts = np.array([strings], dtype=object)
         await cache.compute(BatchItem(graph, CONTRACT, {"texts": texts}, 1, 1, ()))
     assert [item.inputs["texts"].tolist() for item in asked] == [[["ab", "c"]], [["a", "bc"]], [["ab", "d"]]]
+
+
+async def test_no_client_is_told_what_another_has_asked(scheduler: Scheduler, graph: GatedGraph) -> None:
+    """Neither by an answer that is kept, nor by one that is on its way."""
+    first = await occupy(scheduler, graph)
+    cache, clients = make_cache(scheduler), [RpcContext(caller=Client(name)) for name in ("alice", "bob", "alice")]
+    at_once = [asyncio.create_task(cache.compute(make_item(graph, 2, context=context))) for context in clients]
+    await start()
+    graph.gate.set()
+    await asyncio.gather(first, *at_once)
+    assert graph.batches == [[1], [2, 2]]
+    await cache.compute(make_item(graph, 3, context=clients[0]))
+    other = await cache.compute(make_item(graph, 3, context=clients[1]))
+    assert graph.batches[2:] == [[3], [3]]
+    assert other.batch_size == 1
