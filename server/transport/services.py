@@ -35,9 +35,8 @@ class Services:
         health_pb2_grpc.add_HealthServicer_to_server(self.health, open_to_all)
         names = [*_SERVICES, _HEALTH, reflection.SERVICE_NAME]
         # The library's own way in takes nothing but a server for one on the event loop, and would use its threads.
-        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(
-            reflection.aio.ReflectionServicer(names), open_to_all
-        )
+        add_reflection: Any = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
+        add_reflection(reflection.aio.ReflectionServicer(names), open_to_all)
 
     def add(self, regard: RegardServiceServicer, inference: GRPCInferenceServiceServicer) -> None:
         """Add the two protocols."""
