@@ -224,6 +224,7 @@ async def test_who_is_turned_away_is_counted_and_logged(
         found = await samples(running)
     assert dict(refused.value.trailing_metadata() or ())["x-request-id"] == "lost"
     assert [found[("regard_requests_total", "UNAUTHENTICATED", method, "")] for method in ("Embed", "")] == [1, 1]
+    assert ("regard_request_seconds_count", "Embed") not in found  # how long a refusal takes hides how long others do
     assert found[("regard_requests_received_total", "Embed")] == 1
     (line,) = [one for one in caplog.records if getattr(one, "fields", {}).get("request_id") == "lost"]
     assert "Embed of '': UNAUTHENTICATED: authorization: not the token of a client" in line.getMessage()
