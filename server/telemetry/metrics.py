@@ -160,7 +160,7 @@ class Metrics:
         self.counts.of(model, version).add_batch(rows, times)
 
     def observe_end(self, method: str, model: str, code: str, client: str, seconds: float) -> None:
-        """Count a request that has ended, however; those of unauthenticated callers say nothing of how long one takes."""
+        """Count a request that has ended, however; unauthenticated callers say nothing of how long one takes."""
         if code != "UNAUTHENTICATED":
             self.request_seconds.labels(method).observe(seconds)
         self.requests.labels(method, model, code).inc()
