@@ -143,10 +143,11 @@ def test_no_more_rows_are_waited_for_than_a_batch_holds(clock: Clock, graph: Sum
 
 def test_a_delay_is_kept_until_a_batch_is_full(clock: Clock, graph: SumGraph) -> None:
     """Counted from the first that waits; whoever closes does not wait for more."""
-    dispatcher = make(1, delay_seconds=5, rows=2)
+    dispatcher = make(1, delay_seconds=5, rows=3)
     add(dispatcher, make_item(graph))
     assert dispatcher._wait_seconds() == 5
     clock.now += 2
+    add(dispatcher, make_item(graph))
     assert dispatcher._wait_seconds() == 3
     add(dispatcher, make_item(graph))
     assert dispatcher._wait_seconds() == 0
