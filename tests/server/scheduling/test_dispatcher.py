@@ -132,6 +132,24 @@ def test_while_another_is_about_to_end_it_waits_to_share_with_it(clock: Clock, g
     assert dispatcher._wait_seconds() == 0
 
 
+def test_the_next_that_ends_is_waited_for_not_the_last(clock: Clock, graph: SumGraph) -> None:
+    """Of two that work, one ends soon."""
+    dispatcher = make(3)
+    soon, late = begin(dispatcher, graph), begin(dispatcher, graph)
+    end(dispatcher, begin(dispatcher, graph))
+    add(dispatcher, make_item(graph))
+    soon.ends, late.ends = 101, 200
+    assert dispatcher._wait_seconds() == RUN_SECONDS
+
+
+def test_what_is_cleared_waits_no_more(clock: Clock, graph: SumGraph) -> None:
+    """Nobody computes it, and nothing of it is held."""
+    dispatcher, items = make(1), [make_item(graph), make_item(graph)]
+    add(dispatcher, *items)
+    assert dispatcher.clear() == items
+    assert (len(dispatcher), dispatcher.held_bytes, dispatcher.clear()) == (0, 0, [])
+
+
 def test_no_more_rows_are_waited_for_than_a_batch_holds(clock: Clock, graph: SumGraph) -> None:
     """One request may be larger than that."""
     dispatcher = make(rows=4)
