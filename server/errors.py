@@ -155,6 +155,11 @@ class InternalFault(ServerError):
         super().__init__("internal error; the server's log has the details")
 
 
+def first_line(error: Exception) -> str:
+    """Say what a library's error says first; ONNX Runtime adds where in its own code."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
+
+
 def _printable(character: str) -> str:
     return character if character.isprintable() else character.encode("unicode_escape", "backslashreplace").decode()
 

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import onnxruntime
 
-from server.errors import StartError
+from server.errors import StartError, first_line
 
 _MAX_INSTANCES = 4
 ERRORS_ONLY = 3  # as log_severity_level of onnxruntime.SessionOptions
@@ -131,7 +131,7 @@ def _what_sessions_lack(providers: tuple[Any, ...]) -> str:
     try:
         session = onnxruntime.InferenceSession(_SMALL_GRAPH, providers=list(providers))
     except Exception as error:  # ONNX Runtime's exceptions have no common base
-        return str(error).strip().splitlines()[0]
+        return first_line(error)
     return _missing(providers, session.get_providers())
 
 

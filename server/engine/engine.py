@@ -25,7 +25,7 @@ from server.engine.cost import Sample, fit_costs
 from server.engine.device import Device, Instances
 from server.engine.prepacked_weights import give_back_memory, packed
 from server.engine.session import Graph, make_options
-from server.errors import StartError
+from server.errors import StartError, first_line
 
 _log = logging.getLogger(__name__)
 
@@ -126,7 +126,7 @@ class Engine:
             self.plain.run(self._example(1, 1), outputs, all_threads=True)
             self.plain.cost = fit_costs(list(self._measure(self.plain, outputs)))
         except Exception as error:  # ONNX Runtime's exceptions have no common base
-            _log.warning("%s: cannot be run on zeros to warm up: %s", self._contract.name, str(error).splitlines()[0])
+            _log.warning("%s: cannot be run on zeros to warm up: %s", self._contract.name, first_line(error))
 
     def _measure(self, graph: Graph, names: Sequence[str]) -> Iterator[Sample]:
         """Run batches of several sizes, each until three runs or the time is up; yields the fastest of each."""

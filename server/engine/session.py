@@ -14,7 +14,7 @@ from server.engine.cost import CostModel
 from server.engine.device import Device, Instances, check_placement
 from server.engine.device_ops import Weights, measures_on
 from server.engine.io_binding import BoundSession
-from server.errors import StartError
+from server.errors import StartError, first_line
 
 _RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
 _SPINNING = "session.intra_op.allow_spinning"
@@ -159,7 +159,7 @@ def _load(path: Path, device: Device, threads: int, *, spin: bool) -> onnxruntim
     try:
         session = onnxruntime.InferenceSession(path, options, providers=list(device.providers))
     except Exception as error:  # ONNX Runtime's exceptions have no common base
-        raise StartError(f"{path}: ONNX Runtime cannot load it: {str(error).strip().splitlines()[0]}") from error
+        raise StartError(f"{path}: ONNX Runtime cannot load it: {first_line(error)}") from error
     check_placement(device, session.get_providers(), session.get_provider_graph_assignment_info())
     return session
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from artifact.contract import BARE_ONNX, BATCH_AXIS, PLAIN_GRAPH, SEQUENCE_AXIS, Contract, TensorContract
 from artifact.errors import explain
 from server.engine.device import ERRORS_ONLY
-from server.errors import StartError
+from server.errors import StartError, first_line
 
 # ONNX Runtime's names of element types, and numpy's.
 _DTYPES = {
@@ -41,7 +41,7 @@ def describe_graph(folder: Path) -> Contract:
     try:
         session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's exceptions have no common base
-        raise StartError(f"{path}: ONNX Runtime cannot load it: {str(error).strip().splitlines()[0]}") from error
+        raise StartError(f"{path}: ONNX Runtime cannot load it: {first_line(error)}") from error
     inputs, outputs = session.get_inputs(), session.get_outputs()
     batched = _is_batched([value.shape for value in (*inputs, *outputs)])
     types = {value.type for value in (*inputs, *outputs)}
