@@ -101,7 +101,12 @@ class AttentionPlan:
 
     def on_input(self, chosen: Sequence[int] | None, count: int) -> list[int]:
         """Leave the prefix tokens of an image out of some positions; None stands for all."""
-        positions = range(count) if chosen is None else chosen
+        positions = every(chosen, count)
         if self.patches is None:
             return list(positions)
         return [position for position in positions if position >= self.patches.prefix_tokens]
+
+
+def every(chosen: Sequence[int] | None, count: int) -> Sequence[int]:
+    """Resolve chosen positions; None stands for all of so many."""
+    return range(count) if chosen is None else chosen

@@ -8,7 +8,7 @@ import numpy as np
 
 from artifact.contract import AttentionContract
 from artifact.dtypes import Array
-from server.attention.plan import AttentionPlan
+from server.attention.plan import AttentionPlan, every
 from server.engine import array_ops as measures
 from server.engine.device_ops import DeviceArray, Weights
 from server.errors import InvalidInput
@@ -67,7 +67,7 @@ class _Reducing:
             return self._finish(layer, self._fuse(on.entropy(on.normalize_rows(self._choose_keys(chosen)))))
         count = chosen.shape[-1]  # a distance is one between positions of the same input
         queries, keys = plan.on_input(plan.queries, count), plan.on_input(plan.keys, count)
-        rows = range(count) if plan.queries is None else plan.queries
+        rows = every(plan.queries, count)
         places = [rows.index(query) for query in queries]
         attended = on.normalize_rows(on.choose_keys(on.choose(chosen, None, places), keys))
         values = on.mean_distance(attended, measures.distances(queries, keys, plan.patches))
@@ -109,8 +109,7 @@ class _Reducing:
         """Keep the largest, and round to what travels; the queries are those of the plan unless others are given."""
         plan, on, indices, scale = self._plan, self._on, None, 0.0
         if queries is None:
-            count = values.shape[1 + plan.axes.index("query")]
-            queries = range(count) if plan.queries is None else plan.queries
+            queries = every(plan.queries, values.shape[1 + plan.axes.index("query")])
         if "top" in plan.axes:
             values, indices = on.largest(values, plan.top_k)
             if plan.keys is not None:
