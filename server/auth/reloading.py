@@ -27,7 +27,7 @@ class Reloading(Generic[Content]):
             ValueError: Likewise.
         """
         self._what, self._files, self._read = what, files, read
-        self._gone = ""
+        self._is_gone = False
         self._stamp = self._look()
         self.content = read()
 
@@ -50,9 +50,9 @@ class Reloading(Generic[Content]):
         try:
             stamp = tuple((status.st_mtime_ns, status.st_ino) for status in map(Path.stat, self._files))
         except OSError as error:
-            if not self._gone:
+            if not self._is_gone:
                 _log.error("%s files cannot be looked at, the last content stays: %s", self._what, error)
-            self._gone = str(error)
+            self._is_gone = True
             return getattr(self, "_stamp", ())
-        self._gone = ""
+        self._is_gone = False
         return stamp

@@ -13,6 +13,7 @@ from artifact.contract import (
     BARE_ONNX,
     CONTRACT_FILE,
     CONTRIBUTIONS_GRAPH,
+    LOWERED_GRAPH,
     PLAIN_GRAPH,
     TAPPED_GRAPH,
     Contract,
@@ -115,6 +116,7 @@ def _check_listed(folder: Path, contract: Contract) -> None:
     """Refuse graphs and weights that would be loaded and have no hash in the contract."""
     further = [TAPPED_GRAPH] if contract.attention else []
     further += [CONTRIBUTIONS_GRAPH] if contract.contributions else []
+    further += [LOWERED_GRAPH] if LOWERED_GRAPH in contract.files else []
     for graph in (PLAIN_GRAPH, *further):
         for name in (graph, *_locations(folder / graph)):
             if name not in contract.files:
