@@ -64,6 +64,7 @@ class EchoGraph:
         }
         weights = ids[:, None, :, None] + 1000 * ids[:, None, None, :]
         fetched |= dict.fromkeys(("attention.0", "attention.1"), np.repeat(weights, 4, axis=1))
+        fetched |= dict.fromkeys(("contributions.0", "contributions.1"), weights[:, 0])
         return {name: fetched[name] for name in names}
 
 

@@ -43,6 +43,15 @@ async def start(*requests: "asyncio.Task[Result]") -> None:
         await asyncio.sleep(0)
 
 
+async def leave(cache: ResponseCache, graph: GatedGraph, callers: int) -> None:
+    """Let some ask the same and hang up."""
+    leaving = [asyncio.create_task(cache.compute(make_item(graph, 2))) for _ in range(callers)]
+    await start()
+    for task in leaving:
+        task.cancel()
+    await asyncio.gather(*leaving, return_exceptions=True)
+
+
 def lookups(metrics: Metrics) -> dict[str, float]:
     """What was counted."""
     sample = metrics.registry.get_sample_value
@@ -104,11 +113,7 @@ async def test_what_all_have_left_is_never_computed(scheduler: Scheduler, graph:
     """Whoever leaves last calls it off, and the next who asks starts anew."""
     first = await occupy(scheduler, graph)
     cache = make_cache(scheduler)
-    leaving = [asyncio.create_task(cache.compute(make_item(graph, 2))) for _ in range(2)]
-    await start()
-    for task in leaving:
-        task.cancel()
-    await asyncio.gather(*leaving, return_exceptions=True)
+    await leave(cache, graph, callers=2)
     await start()
     graph.gate.set()
     await first
@@ -261,7 +266,7 @@ async def test_flights_that_fail_or_are_called_off_end_quietly(scheduler: Schedu
 
 
 async def test_of_two_who_wait_one_may_leave(scheduler: Scheduler, graph: GatedGraph) -> None:
-    """The other is answered; once both have left while it runs nobody can join it."""
+    """The other is answered."""
     await occupy(scheduler, graph)
     cache = make_cache(scheduler)
     one, other = (asyncio.create_task(cache.compute(make_item(graph, 2))) for _ in range(2))
@@ -276,11 +281,7 @@ async def test_of_two_who_wait_one_may_leave(scheduler: Scheduler, graph: GatedG
 async def test_who_leaves_alone_calls_it_off(scheduler: Scheduler, graph: GatedGraph) -> None:
     """There is nobody else to count."""
     first = await occupy(scheduler, graph)
-    cache = make_cache(scheduler)
-    leaving = asyncio.create_task(cache.compute(make_item(graph, 2)))
-    await start()
-    leaving.cancel()
-    await asyncio.gather(leaving, return_exceptions=True)
+    await leave(make_cache(scheduler), graph, callers=1)
     graph.gate.set()
     await first
     await scheduler.close()
