@@ -10,7 +10,6 @@ from pathlib import Path
 from google.protobuf.message import DecodeError
 
 from artifact.contract import (
-    BARE_ONNX,
     CONTRACT_FILE,
     CONTRIBUTIONS_GRAPH,
     LOWERED_GRAPH,
@@ -104,7 +103,7 @@ def _load(folder: Path, device: Device, instances: Instances, usage: Usage) -> L
     if place != (folder.parent.name, folder.name):
         raise StartError(f"{folder}: holds {'/'.join(place)}; expected its own name and version")
     check_hashes(folder, contract)
-    if contract.family != BARE_ONNX:
+    if (folder / CONTRACT_FILE).exists():
         _check_listed(folder, contract)
     reader = TextReader(folder / contract.text.tokenizer_file, contract.text.max_tokens) if contract.text else None
     engine = Engine(folder, contract, device, instances, usage.settings.attention_form)

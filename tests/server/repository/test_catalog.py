@@ -5,6 +5,7 @@ import threading
 import weakref
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,6 +70,12 @@ def test_an_empty_name_among_several_models_is_a_question(folder: Path) -> None:
         load(folder).find("", "")
 
 
+def call_itself_bare(contract: dict[str, Any]) -> None:
+    """As an ONNX file without a contract, which has no hashes."""
+    contract["family"] = "onnx"
+    del contract["files"]["model.onnx"]
+
+
 @pytest.mark.parametrize(
     ("harm", "message"),
     [
@@ -105,6 +112,10 @@ def test_an_empty_name_among_several_models_is_a_question(folder: Path) -> None:
                 f"{name}: not in files",
             )
             for name in ("model.onnx", "attention.onnx", "contributions.onnx", "weights.bin")
+        ),
+        (
+            lambda folder: edit_contract(folder, call_itself_bare),
+            "model.onnx: not in files",
         ),
         (
             lambda folder: edit_contract(folder, lambda c: c["attention"].pop()),
