@@ -1,126 +1,16 @@
 """Whose turn it is, in simulated time: an engine of one instance that takes what the cost model says."""
 
 import itertools
-from collections.abc import Sequence
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from server.engine.cost import CostModel
-from server.scheduling.batch import BatchItem, BatchLimits, Load
-from server.scheduling.fair_queue import FairQueue, choose_companions
-from tests.server.fakes import CONTRACT, EchoGraph, make_item
-
-LIMITS = BatchLimits(rows=8, tokens=256, attention_bytes=10**9)
-COST = CostModel(run_seconds=0.002, token_seconds=0.0001, pair_seconds=1e-7)
-GRAPH = EchoGraph(COST)
-
-
-def make_waiting(
-    length: int,
-    *,
-    rows: int = 1,
-    arrived: float = 0.0,
-    due: float | None = None,
-    priority: int = 2,
-    graph: EchoGraph = GRAPH,
-    attentions: tuple[str, ...] = (),
-) -> BatchItem:
-    """A request that waits; by default it is due ten seconds after it came."""
-    item = make_item(graph, length=length, rows=rows, attentions=attentions, priority=priority)
-    item.arrived, item.due = arrived, arrived + 10 if due is None else due
-    return item
-
-
-def fill(*items: BatchItem, limits: BatchLimits = LIMITS) -> FairQueue:
-    """A queue with these."""
-    queue: FairQueue = FairQueue(limits)
-    for item in items:
-        queue.add(item)
-    return queue
-
-
-def lengths(batch: Sequence[BatchItem]) -> list[int]:
-    """How long each request of a batch is."""
-    return [item.length for item in batch]
-
-
-def test_a_request_larger_than_any_limit_runs_alone() -> None:
-    """It does not wait for ever for a batch that it fits."""
-    queue = fill(make_waiting(400), make_waiting(400, arrived=1))
-    assert [lengths(queue.take()), lengths(queue.take()), queue.take()] == [[400], [400], []]
-
-
-def test_near_lengths_join_while_that_is_cheaper_than_two_runs() -> None:
-    """With a fixed cost of 20 tokens' worth, 10 and 12 join a batch of 11, and 60 does not."""
-    queue = fill(make_waiting(11), *(make_waiting(length, arrived=1) for length in (60, 12, 10)))
-    assert lengths(queue.take()) == [11, 12, 10]
-    assert lengths(queue.take()) == [60]
-
-
-def test_a_batch_stops_growing_when_its_fixed_cost_is_negligible() -> None:
-    """200 tokens cost 20 ms and more each; the 2 ms that a shared run saves are not worth anybody's wait."""
-    queue = fill(*(make_waiting(500, arrived=index) for index in range(5)), limits=BatchLimits(8, 10**6, 10**9))
-    assert lengths(queue.take()) == [500]
-
-
-def test_free_instances_share_what_waits() -> None:
-    """Six rows for two instances are three each."""
-    queue = fill(*(make_waiting(8, arrived=index) for index in range(6)))
-    assert [len(queue.take(2)), len(queue.take(1))] == [3, 3]
-
-
-def test_a_graph_that_can_use_the_whole_machine_takes_everything_while_nothing_runs() -> None:
-    """Six rows are one batch, not two."""
-    graph = EchoGraph(COST)
-    graph.can_use_all_threads = True
-    queue = fill(*(make_waiting(8, arrived=index, graph=graph) for index in range(6)))
-    assert len(queue.take(2, all_threads=True)) == 6
-
-
-def test_requests_of_different_graphs_never_share_a_batch() -> None:
-    """Plain and tapped, or two models: a caller who wants no attention never pays for one who does."""
-    queue = fill(make_waiting(8), make_waiting(8, graph=EchoGraph(COST)), make_waiting(8))
-    assert sorted([len(queue.take()), len(queue.take())]) == [1, 2]
-
-
-def test_attention_requests_are_bounded_by_what_they_fetch() -> None:
-    """Two rows of 4 heads and 16 x 16 weights take 8192 bytes; a limit below that keeps them apart."""
-    first, other = (make_waiting(16, attentions=("attention.0",)) for _ in range(2))
-    assert choose_companions(first, [other], BatchLimits(8, 256, attention_bytes=8192), share=8) == [other]
-    assert choose_companions(first, [other], BatchLimits(8, 256, attention_bytes=8191), share=8) == []
-
-
-def test_what_is_fetched_of_an_axis_that_is_no_sequence_has_its_own_size() -> None:
-    """Two rows of 4 heads and 3 x 5 weights take 480 bytes, though each counts as one position."""
-    axes = {"query_axis": "image", "key_axis": "words"}
-    inputs = tuple(
-        spec.model_copy(update={"axes": ("batch", axis)})
-        for spec, axis in zip(CONTRACT.inputs, axes.values(), strict=True)
-    )
-    attention = (CONTRACT.attention[0].model_copy(update=axes),)
-    contract = CONTRACT.model_copy(update={"inputs": inputs, "attention": attention})
-    arrays = {spec.name: np.ones((1, size), dtype=np.int64) for spec, size in zip(inputs, (3, 5), strict=True)}
-    item = BatchItem(GRAPH, contract, arrays, 1, 1, ("embedding",), ("attention.0",))
-    load = Load.of([item, item])
-    assert load.fits(BatchLimits(8, 256, attention_bytes=480))
-    assert not load.fits(BatchLimits(8, 256, attention_bytes=479))
-
-
-@given(st.lists(st.tuples(st.integers(1, 64), st.integers(1, 4)), max_size=20), st.integers(1, 64))
-def test_no_batch_is_larger_than_its_limits_or_dearer_than_its_requests_alone(
-    others: list[tuple[int, int]], length: int
-) -> None:
-    """Whatever waits: rows and padded tokens stay within bounds, and sharing never costs more than not sharing."""
-    head, rest = make_waiting(length), [make_waiting(other, rows=rows) for other, rows in others]
-    batch = [head, *choose_companions(head, rest, LIMITS, share=100)]
-    load = Load.of(batch)
-    assert len({id(item) for item in batch}) == len(batch)
-    assert load.fits(LIMITS)
-    alone = sum(COST.seconds(item.rows, item.length) for item in batch)
-    assert COST.seconds(load.rows, load.longest) <= alone + 1e-9
+from server.scheduling.batch import BatchLimits
+from server.scheduling.fair_queue import FairQueue
+from tests.server.fakes import EchoGraph
+from tests.server.scheduling.waiting import COST, GRAPH, LIMITS, fill, lengths, make_waiting
 
 
 def test_priorities_are_strict_and_deadlines_order_within_them() -> None:
@@ -232,21 +122,6 @@ def test_an_urgent_request_goes_first_whatever_its_graph_has_had() -> None:
     assert [queue.take()[0].graph is had for _ in range(2)] == [True, False]
 
 
-def test_more_urgent_requests_share_a_batch_before_nearer_lengths() -> None:
-    """Room for two: the urgent one of 30 tokens, not the other of exactly the same length."""
-    head, near, urgent = make_waiting(20, priority=1), make_waiting(20, priority=3), make_waiting(30, priority=1)
-    assert choose_companions(head, [near, urgent], LIMITS, share=2) == [urgent]
-
-
-def test_padding_counts_for_a_batchs_tokens() -> None:
-    """10 and 60 tokens make 120 with padding: a limit of 119 keeps them apart, though 70 are real."""
-    load = Load.of([make_waiting(10), make_waiting(60)])
-    assert load.fits(BatchLimits(8, 120, 10**9))
-    assert not load.fits(BatchLimits(8, 119, 10**9))
-    assert Load.of([make_waiting(1, rows=8)]).fits(BatchLimits(8, 8, 10**9))
-    assert not Load.of([make_waiting(1, rows=9)]).fits(BatchLimits(8, 9, 10**9))
-
-
 def test_what_is_less_urgent_is_not_waited_for() -> None:
     """A hundred rows of priority 3 say nothing about the wait of priority 2; those of 1 and 2 do."""
     queue = fill(*(make_waiting(16, priority=3, arrived=index) for index in range(100)))
@@ -281,3 +156,61 @@ def test_the_next_batch_begins_with_whoever_is_first_by_priority_due_and_arrival
     queue = fill(*items, limits=BatchLimits(1, 10**6, 10**9))
     ranked = sorted(range(len(items)), key=lambda index: (waiting[index][0], waiting[index][1], index))
     assert [queue.take() for _ in items] == [[items[index]] for index in ranked]
+
+
+def test_a_run_that_took_what_was_expected_corrects_nothing() -> None:
+    """One graph had a run of 16 tokens as estimated, the other one of 40: it is the first one's turn."""
+    first, other = EchoGraph(COST), EchoGraph(COST)
+    queue = fill(make_waiting(16, graph=first))
+    batch = queue.take()
+    queue.learn(batch, queue.batch_seconds(batch), whole=True)
+    queue.add(make_waiting(40, graph=other))
+    queue.take()
+    queue.add(make_waiting(16, arrived=2, graph=first))
+    queue.add(make_waiting(16, arrived=1, graph=other))
+    assert queue.take()[0].graph is first
+
+
+def test_an_idle_graph_that_asks_one_at_a_time_cannot_claim_its_past() -> None:
+    """It never has two waiting, and gets every second turn, not a hundred in a row."""
+    late = EchoGraph(COST)
+    queue: FairQueue = FairQueue(LIMITS)
+    for turn in range(100):
+        queue.add(make_waiting(200, arrived=turn))
+        queue.take()
+    served = []
+    for turn in range(6):
+        if not any(item.graph is late for item in queue):
+            queue.add(make_waiting(200, arrived=100 + turn, graph=late))
+        queue.add(make_waiting(200, arrived=100 + turn))
+        served.append(queue.take()[0].graph is late)
+    assert sum(served) == 3
+
+
+def test_a_run_is_expected_to_grow_until_its_fixed_part_is_negligible() -> None:
+    """16 tokens take 1.6256 ms and the fixed part 2 ms, which is 3 % of 42 rows; more that wait do not count."""
+    queue = fill(*(make_waiting(16) for _ in range(60)), limits=BatchLimits(100, 10**6, 10**9))
+    assert queue.run_seconds(make_waiting(16)) == pytest.approx(COST.seconds(42, 16))
+
+
+def test_who_leaves_takes_nothing_but_their_own_part_of_the_backlog() -> None:
+    """Of three, one hangs up: two are waited for."""
+    items = [make_waiting(16) for _ in range(3)]
+    queue = fill(*items)
+    queue.remove(items[1])
+    assert queue.backlog_seconds() == pytest.approx(COST.rows_seconds(2, 16) * 1.03)
+
+
+def test_nobody_is_ahead_of_themselves() -> None:
+    """Not in the exact estimate either."""
+    item = make_waiting(16)
+    assert fill(item).wait_seconds(item, item.order, exactly=True) == 0.0
+
+
+def test_a_deadline_that_is_reached_has_passed() -> None:
+    """At the very moment."""
+    item = make_waiting(16)
+    item.expires = 5.0
+    queue = fill(item)
+    assert queue.drop_expired(4.9) == []
+    assert queue.drop_expired(5.0) == [item]
