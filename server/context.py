@@ -35,6 +35,7 @@ class RpcContext:
         method: The RPC's name.
         model: As the caller named it.
         caller: Who calls.
+        address: Where from: an IP address, or a socket's path.
         request_id: The caller's, or one of our own.
         id_is_callers: Whether it is the caller's.
         deadline: When the answer is no longer wanted, on time.monotonic(), in seconds; None for no such time.
@@ -47,6 +48,7 @@ class RpcContext:
     method: str = ""
     model: str = ""
     caller: Client = ANYONE
+    address: str = ""
     request_id: str = ""
     id_is_callers: bool = False
     deadline: float | None = None
@@ -56,7 +58,9 @@ class RpcContext:
     timings: Timings | None = None
 
     @classmethod
-    def begin(cls, method: str, model: str, metadata: Metadata, remaining_seconds: float | None = None) -> "RpcContext":
+    def begin(
+        cls, method: str, model: str, metadata: Metadata, remaining_seconds: float | None = None, peer: str = ""
+    ) -> "RpcContext":
         """Begin an RPC of nobody who is known yet.
 
         Args:
@@ -64,6 +68,7 @@ class RpcContext:
             model: As the caller named it.
             metadata: Of the call, keys in lower case.
             remaining_seconds: Until gRPC's deadline; None where there is none.
+            peer: As gRPC names it: ipv4:ADDRESS:PORT, ipv6:[ADDRESS]:PORT or unix:PATH.
         """
         given = metadata.get(REQUEST_ID, "")
         good = isinstance(given, str) and 0 < len(given) <= _MAX_ID_CHARACTERS and given.isprintable()
@@ -71,10 +76,16 @@ class RpcContext:
             method,
             model[:_MAX_ID_CHARACTERS],
             NOBODY,
+            peer.rpartition(":")[0] or peer,
             request_id=str(given) if good else f"{random.getrandbits(128):032x}",
             id_is_callers=good,
             deadline=None if remaining_seconds is None else time.monotonic() + remaining_seconds,
         )
+
+    @property
+    def share(self) -> tuple[str, str]:
+        """Whose fair share of the engine it has: the client's; where nobody is known, that of the caller's address."""
+        return self.caller.name, self.address if self.caller is ANYONE else ""
 
     @property
     def trailers(self) -> tuple[tuple[str, str], ...]:

@@ -83,7 +83,7 @@ class RpcHandler:
             handle: Does the work.
         """
         metadata = dict(servicer.invocation_metadata() or ())
-        context = RpcContext.begin(name, model, metadata, servicer.time_remaining())
+        context = RpcContext.begin(name, model, metadata, servicer.time_remaining(), servicer.peer())
         try:
             answer = await self.run(context, metadata, handle, caller=caller)
         except ServerError as raised:

@@ -40,6 +40,7 @@ class _Entry(BaseModel):
         allow: What it may do.
         requests_per_second: Most requests; None for no limit. A second's worth may come at once.
         compute_seconds_per_second: Most time of the engine; likewise.
+        weight: Its share of the engine while others wait, too: with 2 it gets twice what a client with 1 gets.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -50,6 +51,7 @@ class _Entry(BaseModel):
     allow: tuple[Permission, ...] = ("infer", "attention")
     requests_per_second: float | None = Field(default=None, gt=0)
     compute_seconds_per_second: float | None = Field(default=None, gt=0)
+    weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -71,8 +73,11 @@ class _File(BaseModel):
 class Client:
     """Somebody who calls."""
 
-    def __init__(self, name: str, allow: Iterable[Permission] = ALL, quota: Quota | None = None) -> None:
+    def __init__(
+        self, name: str, allow: Iterable[Permission] = ALL, quota: Quota | None = None, weight: float = 1.0
+    ) -> None:
         self.name = name
+        self.weight = weight  # of its share of the engine
         self.quota = quota or Quota(name)
         self._allow = frozenset(allow)
 
@@ -237,4 +242,5 @@ def _index(file: _File, before: Mapping[str, Client]) -> _Known:
 
 def _client(name: str, entry: _Entry, before: Client | None) -> Client:
     rates = entry.requests_per_second, entry.compute_seconds_per_second
-    return Client(name, entry.allow, before.quota if before and before.quota.rates == rates else Quota(name, *rates))
+    quota = before.quota if before and before.quota.rates == rates else Quota(name, *rates)
+    return Client(name, entry.allow, quota, entry.weight)

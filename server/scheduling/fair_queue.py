@@ -8,90 +8,51 @@ import weakref
 from collections.abc import Iterator, Sequence
 
 from server.scheduling.batch import BatchItem, BatchLimits, Load, Order, Runner
+from server.scheduling.companions import NEGLIGIBLE_SHARE, choose_companions
+from server.scheduling.shares import Group, Share
 
-# A batch grows until its fixed cost is this share of it: more rows would delay everyone and save nothing.
-_NEGLIGIBLE_SHARE = 0.03
 # How much the newest run tells about how much slower the engine is than when it was measured alone.
 _SLOWDOWN_WEIGHT = 0.1
-
-
-class _Group:
-    """Requests for one graph: they may share batches."""
-
-    def __init__(self, graph: Runner) -> None:
-        self.cost = graph.cost
-        self.items: dict[int, BatchItem] = {}
-        self.served_seconds = 0.0  # the group's virtual time: engine seconds it has had
-        self.slowdown = 1.0  # how many times longer runs take than the cost model says
-        self.backlog: dict[int, float] = {}  # seconds of rows waiting, by priority
-        self.rows = 0
-
-    def add(self, item: BatchItem, sign: int = 1) -> None:
-        rows_seconds = self.cost.rows_seconds(item.rows, item.length)
-        self.backlog[item.priority] = self.backlog.get(item.priority, 0.0) + sign * rows_seconds
-        self.rows += sign * item.rows
-        if sign > 0:
-            self.items[id(item)] = item
-        else:
-            del self.items[id(item)]
-            if not self.items:
-                self.backlog.clear()  # what rounding left behind
-
-    def wait_seconds(self, priority: int) -> float:
-        """Engine seconds that what waits with this priority or a more urgent one will take."""
-        rows_seconds = sum(seconds for level, seconds in self.backlog.items() if level <= priority)
-        # Batches that are full in the sense of _NEGLIGIBLE_SHARE add that share for their fixed part.
-        return self.slowdown * rows_seconds * (1 + _NEGLIGIBLE_SHARE) if self.items else 0.0
-
-    @property
-    def lowest_priority(self) -> int:
-        """The priority that waits for all others; 0 where nothing waits."""
-        return max(self.backlog, default=0)
-
-    def ahead_seconds(self, order: Order) -> float:
-        """Like wait_seconds, of what is served before a given place in the order."""
-        ahead = (item for item in self.items.values() if item.order < order)
-        return self.slowdown * sum(self.cost.rows_seconds(item.rows, item.length) for item in ahead)
+_MAX_IDLE_SHARES = 256  # that are remembered
 
 
 class FairQueue:
-    """Requests by group; priority first, then fair shares of engine time to the groups, then the earliest due."""
+    """Fair shares of engine time to the clients; of a client priority first, then fair shares to the graphs."""
 
     def __init__(self, limits: BatchLimits) -> None:
         self._limits = limits
         # A model that was unloaded takes its group along.
-        self._groups: weakref.WeakKeyDictionary[Runner, _Group] = weakref.WeakKeyDictionary()
+        self._groups: weakref.WeakKeyDictionary[Runner, Group] = weakref.WeakKeyDictionary()
+        self._shares: dict[object, Share] = {}
         self._size = 0
         self.rows = 0
-        self._clock_seconds = 0.0  # virtual time of the group served last
+        self._clock_seconds = 0.0  # virtual time of the client served last
         self.held_bytes = 0
 
     def __len__(self) -> int:
         return self._size
 
     def __iter__(self) -> Iterator[BatchItem]:
-        for group in list(self._groups.values()):
-            yield from group.items.values()
+        for share in list(self._shares.values()):
+            for line in share:
+                yield from line.items.values()
 
     def add(self, item: BatchItem) -> None:
-        """Queue a request. A group that had nothing waiting cannot claim the time in which it asked for nothing."""
-        group = self._group(item)
-        if not group.items:
-            group.served_seconds = max(group.served_seconds, self._clock_seconds)
-        group.add(item)
-        self._size += 1
-        self.rows += item.rows
-        self.held_bytes += item.held_bytes
+        """Queue a request. A client that had nothing waiting cannot claim the time in which it asked for nothing."""
+        share = self._share(item)
+        share.weight = item.context.caller.weight
+        if share.is_idle:
+            share.served_seconds = max(share.served_seconds, self._clock_seconds)
+        share.add(item, self._group(item))
+        self._count(item, 1)
 
     def remove(self, item: BatchItem) -> bool:
         """Take a request out, its caller having gone; False where it does not wait any more."""
-        group = self._group(item)
-        if id(item) not in group.items:
+        line = self._share(item).line(item.graph, self._group(item))
+        if id(item) not in line.items:
             return False
-        group.add(item, sign=-1)
-        self._size -= 1
-        self.rows -= item.rows
-        self.held_bytes -= item.held_bytes
+        line.remove(item)
+        self._count(item, -1)
         return True
 
     def take(self, idle_instances: int = 1, *, all_threads: bool = False) -> list[BatchItem]:
@@ -101,23 +62,19 @@ class FairQueue:
             idle_instances: How many instances are free: each gets its share of the rows.
             all_threads: Whether nothing runs, so that a graph that can use the whole machine for one batch may do so.
         """
-        waiting = [group for group in self._groups.values() if group.items]
+        waiting = [(share, *share.next()) for share in self._shares.values() if not share.is_idle]
         if not waiting:
             return []
-        heads = [(min(group.items.values(), key=lambda item: item.order), group) for group in waiting]
-        most_urgent = min(head.priority for head, _ in heads)
-        head, group = min(
-            ((head, group) for head, group in heads if head.priority == most_urgent),
-            key=lambda pair: (pair[1].served_seconds, pair[0].order),
-        )
-        rest = [item for item in group.items.values() if item is not head]
+        share, head, line = min(waiting, key=lambda one: (one[0].served_seconds, one[1].order))
+        rest = [item for item in self if item.graph is head.graph and item is not head]
         instances = 1 if all_threads and head.graph.can_use_all_threads else idle_instances
-        share = -(-group.rows // instances)
-        batch = [head, *choose_companions(head, rest, self._limits, share)]
+        rows = -(-self._group(head).rows // instances)
+        batch = [head, *choose_companions(head, rest, self._limits, rows)]
         for item in batch:
             self.remove(item)
-        self._clock_seconds = group.served_seconds
-        group.served_seconds += self.batch_seconds(batch)
+        self._clock_seconds = share.served_seconds
+        share.begin(line)
+        self._charge(batch, self.batch_seconds(batch))
         return batch
 
     def drop_expired(self, now: float) -> list[BatchItem]:
@@ -137,7 +94,7 @@ class FairQueue:
         """Correct what a batch was expected to take by what it took; one that failed says nothing of the next."""
         group = self._group(batch[0])
         expected = self.batch_seconds(batch)
-        group.served_seconds += seconds - expected
+        self._charge(batch, seconds - expected)
         if expected and whole:
             group.slowdown *= 1 + _SLOWDOWN_WEIGHT * (min(max(seconds / expected, 0.1), 10.0) - 1)
 
@@ -147,17 +104,18 @@ class FairQueue:
         Args:
             item: What the request wants.
             order: Its place: priority, due, arrival.
-            exactly: Whether requests of its group that are due later are left out; looks at every one.
+            exactly: Whether requests of its client and graph that are due later are left out; looks at every one.
         """
-        own = self._group(item)
-        ahead = own.ahead_seconds(order) if exactly else own.wait_seconds(order[0])
-        others = (group.wait_seconds(order[0]) for group in self._groups.values() if group is not own)
-        # Fair shares: no other group is served for longer than this one while both wait.
-        return ahead + sum(min(other, ahead) for other in others)
+        own, group = self._share(item), self._group(item)
+        ahead = own.wait_seconds(own.line(item.graph, group), order, exactly=exactly)
+        # Fair shares: nobody begins after this one who has had more than it will have had by then.
+        until = (ahead + group.seconds(item)) / own.weight
+        others = (share for share in self._shares.values() if share is not own)
+        return ahead + sum(min(share.backlog_seconds(), until * share.weight) for share in others)
 
     def backlog_seconds(self) -> float:
         """Estimate the engine seconds of everything that waits."""
-        return sum(group.wait_seconds(group.lowest_priority) for group in self._groups.values())
+        return sum(share.backlog_seconds() for share in self._shares.values())
 
     def fixed_seconds(self, item: BatchItem) -> float:
         """Estimate the part of a run that does not depend on what is in it."""
@@ -168,43 +126,39 @@ class FairQueue:
         """Estimate what the batch takes that a request would be part of, others that wait included."""
         group = self._group(item)
         row_seconds = group.cost.rows_seconds(1, item.length)
-        full_seconds = group.cost.run_seconds / _NEGLIGIBLE_SHARE
+        full_seconds = group.cost.run_seconds / NEGLIGIBLE_SHARE
         rows = min(
             group.rows + item.rows, self._limits.rows, math.ceil(full_seconds / row_seconds) if row_seconds else 1
         )
         return group.slowdown * group.cost.seconds(max(rows, item.rows), item.length)
 
-    def _group(self, item: BatchItem) -> _Group:
+    def _count(self, item: BatchItem, sign: int) -> None:
+        self._size += sign
+        self.rows += sign * item.rows
+        self.held_bytes += sign * item.held_bytes
+
+    def _charge(self, batch: Sequence[BatchItem], seconds: float) -> None:
+        """Count a batch's time, each client its rows'."""
+        row_seconds = seconds / sum(item.rows for item in batch)
+        for item in batch:
+            self._share(item).charge(item.graph, row_seconds * item.rows)
+
+    def _group(self, item: BatchItem) -> Group:
         group = self._groups.get(item.graph)
         if group is None:
-            group = self._groups[item.graph] = _Group(item.graph)
+            group = self._groups[item.graph] = Group(item.graph.cost)
         return group
 
+    def _share(self, item: BatchItem) -> Share:
+        key = item.context.share
+        if key not in self._shares:
+            self._forget()
+            self._shares[key] = Share(item.context.caller.weight)
+        return self._shares[key]
 
-def choose_companions(head: BatchItem, rest: Sequence[BatchItem], limits: BatchLimits, share: int) -> list[BatchItem]:
-    """Choose who shares a batch with the request whose turn it is: whoever makes it cheaper than two runs.
-
-    Args:
-        head: In the batch in any case.
-        rest: The others of its group.
-        limits: The batch's.
-        share: Most rows, so that every free instance gets some.
-
-    Returns:
-        Some of `rest`: more urgent priorities foremost, then lengths near to the head's.
-    """
-    length = head.length
-    fitting = [item for item in rest if item.may_share(head)]
-    candidates = sorted(fitting, key=lambda item: (item.priority, abs(item.length - length), item.order))
-    cost, load = head.graph.cost, Load.of([head])
-    seconds = cost.seconds(load.rows, load.longest)
-    chosen: list[BatchItem] = []
-    for item in candidates:
-        if load.rows >= min(share, limits.rows) or cost.run_seconds <= _NEGLIGIBLE_SHARE * seconds:
-            break
-        larger = load.with_one_more(item)
-        together = cost.seconds(larger.rows, larger.longest)
-        if larger.fits(limits) and together <= seconds + cost.seconds(item.rows, item.length):
-            load, seconds = larger, together
-            chosen.append(item)
-    return chosen
+    def _forget(self) -> None:
+        """Drop half of the clients that have nothing waiting where they are many, those that have had least."""
+        idle = [key for key, share in self._shares.items() if share.is_idle]
+        if len(idle) >= _MAX_IDLE_SHARES:
+            for key in sorted(idle, key=lambda key: self._shares[key].served_seconds)[: _MAX_IDLE_SHARES // 2]:
+                del self._shares[key]

@@ -75,7 +75,7 @@ class Inference(Parts):
     ) -> pb.ModelStreamInferResponse:
         metadata, names = dict(servicer.invocation_metadata() or ()), certificate_names(servicer.auth_context())
         model = request.model_name if request is not None else ""
-        context = RpcContext.begin("ModelStreamInfer", model, metadata, servicer.time_remaining())
+        context = RpcContext.begin("ModelStreamInfer", model, metadata, servicer.time_remaining(), servicer.peer())
         handle = refuse_malformed if request is None else partial(self._infer, request)
         try:
             response = await self.rpcs.run(context, metadata, handle, certificates=names)

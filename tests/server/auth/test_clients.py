@@ -140,6 +140,10 @@ def test_a_changed_file_is_taken_and_one_that_is_damaged_is_not(file: Path, capl
         ),
         ('[clients.a]\ncertificate = "x"\nsecret = 1', "clients.a.secret: Extra inputs are not permitted"),
         (
+            '[clients.a]\ncertificate = "x"\nweight = 0',
+            "weight: Input should be greater than 0",
+        ),
+        (
             '[clients.a]\ncertificate = "x"\nrequests_per_second = 0',
             "requests_per_second: Input should be greater than 0",
         ),

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+from server.auth.clients import ANYONE, Client
+from server.context import RpcContext
 from server.engine.cost import CostModel
 from server.scheduling.batch import BatchItem, BatchLimits
 from server.scheduling.fair_queue import FairQueue
@@ -21,9 +23,12 @@ def make_waiting(
     priority: int = 2,
     graph: EchoGraph = GRAPH,
     attentions: tuple[str, ...] = (),
+    caller: Client = ANYONE,
+    address: str = "",
 ) -> BatchItem:
     """A request that waits; by default it is due ten seconds after it came."""
-    item = make_item(graph, length=length, rows=rows, attentions=attentions, priority=priority)
+    context = RpcContext(priority=priority, caller=caller, address=address)
+    item = make_item(graph, length=length, rows=rows, attentions=attentions, context=context)
     item.arrived, item.due = arrived, arrived + 10 if due is None else due
     return item
 

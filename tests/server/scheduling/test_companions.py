@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from server.engine.cost import CostModel
 from server.scheduling.batch import BatchItem, BatchLimits, Load
-from server.scheduling.fair_queue import choose_companions
+from server.scheduling.companions import choose_companions
 from tests.server.fakes import CONTRACT, EchoGraph
 from tests.server.scheduling.waiting import COST, GRAPH, LIMITS, fill, lengths, make_waiting
 

@@ -1,0 +1,129 @@
+"""Fair shares of the engine: of the clients first, then of each client's graphs (start-time fair queueing).
+
+Everyone has a virtual time, the engine's seconds that they have had; whoever has had least is served next. Who had
+nothing waiting begins at the time of whoever was served last: nobody saves up for a burst (Goyal, Vin and Cheng 1996).
+"""
+
+import weakref
+from collections.abc import Iterator
+
+from server.engine.cost import CostModel
+from server.scheduling.batch import BatchItem, Order, Runner
+from server.scheduling.companions import NEGLIGIBLE_SHARE
+
+
+class Group:
+    """Requests for one graph: they may share batches."""
+
+    def __init__(self, cost: CostModel) -> None:
+        self.cost = cost
+        self.slowdown = 1.0  # how many times longer runs take than the cost model says
+        self.rows = 0
+
+    def seconds(self, item: BatchItem) -> float:
+        """Engine seconds that an item adds to a run."""
+        return self.slowdown * self.cost.rows_seconds(item.rows, item.length)
+
+
+class Line:
+    """Requests of one client for one graph."""
+
+    def __init__(self, group: Group) -> None:
+        self._group = group
+        self.items: dict[int, BatchItem] = {}
+        self.served_seconds = 0.0
+        self._backlog: dict[int, float] = {}  # seconds of rows waiting, by priority, at the cost model's pace
+
+    @property
+    def head(self) -> BatchItem:
+        """Who is first by priority, due and arrival; there is somebody."""
+        return min(self.items.values(), key=lambda item: item.order)
+
+    def add(self, item: BatchItem) -> None:
+        """Let a request wait."""
+        self.items[id(item)] = item
+        self._count(item, 1)
+
+    def remove(self, item: BatchItem) -> None:
+        """Let it wait no more."""
+        del self.items[id(item)]
+        self._count(item, -1)
+        if not self.items:
+            self._backlog.clear()  # what rounding left behind
+
+    def wait_seconds(self, priority: float = float("inf")) -> float:
+        """Engine seconds that what waits with this priority or a more urgent one will take."""
+        rows_seconds = sum(seconds for level, seconds in self._backlog.items() if level <= priority)
+        # Batches that are full in the sense of NEGLIGIBLE_SHARE add that share for their fixed part.
+        return self._group.slowdown * rows_seconds * (1 + NEGLIGIBLE_SHARE)
+
+    def ahead_seconds(self, order: Order) -> float:
+        """Like wait_seconds, of what is served before a given place in the order; looks at every one."""
+        return sum(self._group.seconds(item) for item in self.items.values() if item.order < order)
+
+    def _count(self, item: BatchItem, sign: int) -> None:
+        rows_seconds = self._group.cost.rows_seconds(item.rows, item.length)
+        self._backlog[item.priority] = self._backlog.get(item.priority, 0.0) + sign * rows_seconds
+        self._group.rows += sign * item.rows
+
+
+class Share:
+    """What one client has waiting, and what it has had."""
+
+    def __init__(self, weight: float) -> None:
+        self.weight = weight
+        self.served_seconds = 0.0  # divided by the weight
+        self._clock_seconds = 0.0  # virtual time of the line served last
+        # A model that was unloaded takes its line along.
+        self._lines: weakref.WeakKeyDictionary[Runner, Line] = weakref.WeakKeyDictionary()
+
+    def __iter__(self) -> Iterator[Line]:
+        yield from self._lines.values()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing waits."""
+        return not any(line.items for line in self)
+
+    def line(self, graph: Runner, group: Group) -> Line:
+        """Return the line for a graph."""
+        line = self._lines.get(graph)
+        if line is None:
+            line = self._lines[graph] = Line(group)
+        return line
+
+    def add(self, item: BatchItem, group: Group) -> None:
+        """Let a request wait. A line that was empty cannot claim the time in which it asked for nothing."""
+        line = self.line(item.graph, group)
+        if not line.items:
+            line.served_seconds = max(line.served_seconds, self._clock_seconds)
+        line.add(item)
+
+    def next(self) -> tuple[BatchItem, Line]:
+        """Whose turn it is: the most urgent priority's, there the line's that has had least; something waits."""
+        heads = [(line.head, line) for line in self if line.items]
+        most_urgent = min(head.priority for head, _ in heads)
+        return min(
+            ((head, line) for head, line in heads if head.priority == most_urgent),
+            key=lambda pair: (pair[1].served_seconds, pair[0].order),
+        )
+
+    def begin(self, line: Line) -> None:
+        """Note that a line is served."""
+        self._clock_seconds = line.served_seconds
+
+    def charge(self, graph: Runner, seconds: float) -> None:
+        """Count engine seconds that a request of this client has had."""
+        self.served_seconds += seconds / self.weight
+        if graph in self._lines:
+            self._lines[graph].served_seconds += seconds
+
+    def backlog_seconds(self) -> float:
+        """Engine seconds of everything that waits."""
+        return sum(line.wait_seconds() for line in self)
+
+    def wait_seconds(self, line: Line, order: Order, *, exactly: bool) -> float:
+        """Engine seconds of this client that go before a place in a line; see FairQueue.wait_seconds."""
+        ahead = line.ahead_seconds(order) if exactly else line.wait_seconds(order[0])
+        # Fair shares: no other line is served for longer than this one while both wait.
+        return ahead + sum(min(other.wait_seconds(order[0]), ahead) for other in self if other is not line)
