@@ -19,3 +19,9 @@ BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 def name_of(dtype: "np.dtype[Any]") -> str:
     """The contract's name of a dtype: numpy's, but string for objects."""
     return "string" if dtype.kind in "OSU" else dtype.name
+
+
+@cache
+def dtype_of(name: str) -> "np.dtype[Any]":
+    """Numpy's dtype by the contract's name; strings are objects."""
+    return BFLOAT16 if name == "bfloat16" else np.dtype(object if name == "string" else name)

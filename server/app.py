@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -276,6 +277,9 @@ async def _first(what: Any, other: "asyncio.Task[Any]") -> None:
 
 
 def _make_scheduler(config: Config, instances: int, metrics: Metrics, tracing: Tracing) -> Scheduler:
-    limits = BatchLimits(config.max_batch_size, config.max_batch_tokens, config.max_attention_bytes)
-    admission = Admission(config.max_queue_size, config.max_queue_bytes, config.max_queue_seconds)
+    limits = BatchLimits(
+        config.max_batch_size, config.max_batch_tokens, config.max_attention_bytes, config.max_run_seconds
+    )
+    row_seconds = config.watchdog_seconds or math.inf
+    admission = Admission(config.max_queue_size, config.max_queue_bytes, config.max_queue_seconds, row_seconds)
     return Scheduler(limits, admission, instances, metrics, config.max_queue_delay_ms / 1e3, tracing)

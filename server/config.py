@@ -98,7 +98,15 @@ class Config(BaseSettings):
         description="Most rows in one batch, and in one request; larger requests are refused with INVALID_ARGUMENT.",
     )
     max_batch_tokens: int = Field(
-        8192, ge=1, description="Most tokens or patches in one batch, padding included; a larger request runs alone."
+        8192,
+        ge=1,
+        description="Most tokens or patches in one run, padding included; a larger request takes several runs.",
+    )
+    max_run_seconds: float = Field(
+        0.5,
+        gt=0,
+        description="Longest estimated run of several rows, in seconds; a longer request takes several runs, and "
+        "others have their turn between them.",
     )
     max_attention_bytes: int = Field(
         2**30,
@@ -157,8 +165,9 @@ class Config(BaseSettings):
     watchdog_seconds: float = Field(
         60.0,
         ge=0,
-        description="A run of the engine that takes longer, in seconds, is taken for hung, and the "
-        "server ends with code 70; 0 turns this off.",
+        description="A run of the engine that takes longer, in seconds, and ten times as long as expected, is taken "
+        "for hung, and the server ends with code 70; a row that is expected to take longer is refused with "
+        "INVALID_ARGUMENT. 0 turns both off.",
     )
     log_format: Literal["text", "json"] = Field(
         "text", description="text for people, json for machines; one record a line."

@@ -20,7 +20,7 @@ from artifact.contract import (
     Contract,
     TensorContract,
 )
-from artifact.dtypes import BFLOAT16, Array
+from artifact.dtypes import Array, dtype_of
 from server.engine.cost import Sample, fit_costs
 from server.engine.device import Device, Instances
 from server.engine.prepacked_weights import give_back_memory, packed
@@ -186,4 +186,4 @@ def _example(spec: TensorContract, rows: int, length: int) -> Array:
     ]
     if spec.dtype == "string":
         return np.full(shape, "", dtype=object)
-    return np.full(shape, 1 if spec.mask else 0, dtype=BFLOAT16 if spec.dtype == "bfloat16" else spec.dtype)
+    return np.full(shape, 1 if spec.mask else 0, dtype=dtype_of(spec.dtype))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from server.attention.plan import AttentionPlan
 from server.attention.planning import AttentionLimits, Positions, plan_attention
 from server.context import RpcContext, Timings
-from server.inference.preprocess import InputLimits, preprocess, special_positions
+from server.inference.preprocess import InputLimits, check_answer_size, preprocess, special_positions
 from server.inference.request import InferenceRequest, InferenceResponse, PreparedInput
 from server.inference.response_cache import ResponseCache
 from server.inference.workers import Workers
@@ -67,6 +67,7 @@ class Pipeline:
         if request.attention is not None:
             context.caller.require("attention", "attention")
         prepared = await self.workers.decode(lambda: preprocess(request, self.inputs), request.inputs.size_bytes)
+        check_answer_size(request, prepared, self.attention.answer_bytes)
         plan = self._plan(request, prepared)
         decode_ns = time.perf_counter_ns() - started_ns
         item = _make_item(request, prepared, plan, context)

@@ -1,5 +1,6 @@
 """Turns what callers send into inputs for the graphs."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -7,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 
 from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS
-from artifact.dtypes import Array
+from artifact.dtypes import Array, dtype_of
 from artifact.errors import InputError
 from artifact.images import Pixels, read_image
 from artifact.text import Tokens
@@ -111,6 +112,24 @@ def choose_outputs(model: LoadedModel, wanted: tuple[str, ...]) -> tuple[str, ..
         if name not in known:
             raise InvalidInput("outputs", repr(name), f"{', '.join(known)}, the outputs of {model.name}")
     return tuple(dict.fromkeys(wanted)) or known
+
+
+def check_answer_size(request: InferenceRequest, prepared: PreparedInput, max_bytes: int) -> None:
+    """Refuse outputs that no message may hold, before they are computed; axes that nobody knows count as 1.
+
+    Raises:
+        InvalidInput: They are larger.
+    """
+    contract = request.model.contract
+    sizes = contract.axis_sizes(prepared.inputs)
+    size_bytes = 0
+    for spec in contract.outputs:
+        if spec.name in request.outputs and spec.name not in request.elsewhere:
+            counts = (axis if isinstance(axis, int) else sizes.get(axis, 1) for axis in spec.axes)
+            size_bytes += math.prod(counts) * dtype_of(spec.dtype).itemsize
+    if size_bytes > max_bytes:
+        expected = f"at most {max_bytes} (the server's --max-message-bytes): fewer outputs or rows"
+        raise InvalidInput("outputs", f"an answer of {size_bytes} bytes", expected)
 
 
 def special_positions(model: LoadedModel, prepared: PreparedInput) -> Sequence[int] | None:

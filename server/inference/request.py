@@ -63,6 +63,7 @@ class InferenceRequest:
         outputs: Names of the ordinary outputs wanted.
         attention: What is wanted of the attention; None for none.
         layer_by_layer: Whether each layer of the attention has a message of its own.
+        elsewhere: Outputs that are not sent in the answer: they go to shared memory.
     """
 
     model: LoadedModel
@@ -70,6 +71,7 @@ class InferenceRequest:
     outputs: tuple[str, ...]
     attention: AttentionRequest | None = None
     layer_by_layer: bool = False
+    elsewhere: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -61,11 +61,13 @@ class BatchLimits:
         rows: Most rows.
         tokens: Most tokens or patches, padding included.
         attention_bytes: Most bytes of attention weights fetched.
+        seconds: Longest estimated run of several rows, on an engine that has nothing else to do.
     """
 
     rows: int
     tokens: int
     attention_bytes: int
+    seconds: float = math.inf
 
 
 @dataclass(eq=False, slots=True)
@@ -174,6 +176,11 @@ class Batch:
     times: BatchTimes = NO_TIME
 
     @property
+    def expected_seconds(self) -> float:
+        """How long it should take."""
+        return self.ends - self.started
+
+    @property
     def is_whole(self) -> bool:
         """Whether every request was computed, and in one run."""
         return all(isinstance(outcome, Result) for outcome in self.outcomes)
@@ -236,11 +243,14 @@ class Load:
         """Whether a batch may be that large."""
         padded = self.rows * self.longest
         within = self.rows <= limits.rows and padded <= limits.tokens
-        return within and self.rows * self._weights_bytes <= limits.attention_bytes
+        return within and self.rows * self.weights_bytes <= limits.attention_bytes
 
     @property
-    def _weights_bytes(self) -> int:
-        """Of one row; of the symbolic axes only the sequence differs between requests that share a batch."""
+    def weights_bytes(self) -> int:
+        """Bytes of attention weights fetched of one row.
+
+        Of the symbolic axes only the sequence differs between requests that share a batch.
+        """
         sizes = {**self.axis_sizes, SEQUENCE_AXIS: self.longest}
         return sum(layer.weights_bytes(sizes, self.longest) for layer in self.layers_fetched.values())
 

@@ -10,8 +10,9 @@ import time
 from dataclasses import dataclass
 from typing import NoReturn
 
-from server.errors import DeadlinePassed, Reason, ServerError, ShuttingDown, TooBusy
+from server.errors import DeadlinePassed, InvalidInput, Reason, ServerError, ShuttingDown, TooBusy
 from server.scheduling.batch import Batch, BatchItem, BatchLimits, Load, Result
+from server.scheduling.cutting import PartialResult, cut
 from server.scheduling.dispatcher import Dispatcher
 from server.scheduling.estimate import LatencyQuantile
 from server.scheduling.watchdog import watch_engine
@@ -30,11 +31,13 @@ class Admission:
         requests: Most requests.
         input_bytes: Most bytes of their inputs.
         seconds: Longest wait for an answer that is still offered, by the estimate.
+        row_seconds: Longest estimated run of a single row, which cannot be cut.
     """
 
     requests: int
     input_bytes: int
     seconds: float
+    row_seconds: float = math.inf
 
 
 class Scheduler:
@@ -61,7 +64,7 @@ class Scheduler:
         """
         self._tracing = tracing or Tracing()
         metrics.instances.set(instances)
-        self._admission = admission
+        self._limits, self._admission = limits, admission
         self._metrics = metrics
         self._dispatcher = Dispatcher(limits, instances, delay_seconds, self._finish_soon, self._expire_soon)
         self._soon: asyncio.Handle | None = None
@@ -85,6 +88,7 @@ class Scheduler:
             item: What to compute; its context says for whom, by when and before whom.
 
         Raises:
+            InvalidInput: A single row of it would take too long.
             TooBusy: Too many requests, bytes or seconds are in the queue, or the client's quota is used.
             DeadlinePassed: The deadline cannot be met, or passed in the queue.
             ShuttingDown: The server stopped before its turn came.
@@ -93,7 +97,7 @@ class Scheduler:
         outcome = "computed"
         self._metrics.submitted.inc()
         try:
-            return await self._wait(self._admit(item))
+            return await self._compute(item)
         except asyncio.CancelledError:
             outcome = "cancelled"
             raise
@@ -135,17 +139,55 @@ class Scheduler:
         self.refuse_waiting()
         return await asyncio.to_thread(self._dispatcher.close, limit_seconds)
 
-    def _admit(self, item: BatchItem) -> BatchItem:
-        """Queue a request, or refuse at once what cannot be served in time."""
+    async def _compute(self, item: BatchItem) -> Result:
+        """Compute a request, in several runs where it needs more than one should have; others go between them."""
+        parts = cut(item, self._limits)
+        self._check_row(parts[0])
+        if len(parts) == 1:
+            return await self._wait(self._admit(item))
+        self._metrics.cut.inc()
+        partial, (first, *others) = PartialResult(item), parts
+        later_seconds = sum(part.graph.cost.seconds(part.rows, part.length) for part in others)
+        partial.add(first.rows, await self._wait(self._admit(first, later_seconds)))
+        for part in others:
+            partial.add(part.rows, await self._wait(self._go_on(part)))
+        return partial.whole()
+
+    def _check_row(self, item: BatchItem) -> None:
+        seconds, most = item.graph.cost.seconds(item.rows, item.length), self._admission.row_seconds
+        if item.rows == 1 and seconds > most:
+            what = f"a row of {item.length} positions takes about {seconds:.0f} s of the engine"
+            raise InvalidInput("inputs", what, f"at most {most:g} s (the server's --watchdog-seconds)")
+
+    def _admit(self, item: BatchItem, later_seconds: float = 0.0) -> BatchItem:
+        """Queue a request, or refuse at once what cannot be served in time.
+
+        Args:
+            item: The request, or its first part.
+            later_seconds: What its further parts take.
+        """
+        self._arrive(item)
+        self._check_room(item)
+        item.estimate_seconds = self._estimate(item, later_seconds)
+        item.reserved_seconds = item.graph.cost.seconds(item.rows, item.length)
+        item.context.caller.quota.reserve(item.reserved_seconds)
+        return self._queue(item)
+
+    def _go_on(self, part: BatchItem) -> BatchItem:
+        """Queue a further part of a request that was admitted, behind what has come meanwhile."""
+        self._arrive(part)
+        part.reserved_seconds = part.graph.cost.seconds(part.rows, part.length)
+        part.context.caller.quota.charge(0.0, part.reserved_seconds)
+        return self._queue(part)
+
+    def _arrive(self, item: BatchItem) -> None:
         if self._refusing:
             raise ShuttingDown("the server is stopping")
         deadline, now = item.context.deadline, time.monotonic()
         item.arrived, item.expires = now, math.inf if deadline is None else deadline
         item.due = min(item.expires, now + self._admission.seconds)
-        self._check_room(item)
-        item.estimate_seconds = self._estimate(item)
-        item.reserved_seconds = item.graph.cost.seconds(item.rows, item.length)
-        item.context.caller.quota.reserve(item.reserved_seconds)
+
+    def _queue(self, item: BatchItem) -> BatchItem:
         item.reply = self._loop.create_future()
         if self._dispatcher.add(item) and self._soon is None:
             # Once everything that has arrived in this turn of the event loop is queued.
@@ -159,16 +201,18 @@ class Scheduler:
         if held_bytes > self._admission.input_bytes and waiting:
             self._refuse(f"its inputs would hold {held_bytes} bytes (the server's --max-queue-bytes)", "bytes")
 
-    def _estimate(self, item: BatchItem) -> float:
-        """Say in how many seconds an answer is expected, or refuse where that is too late."""
+    def _estimate(self, item: BatchItem, later_seconds: float) -> float:
+        """Say in how many seconds this part's answer is expected, or refuse where the whole would be too late."""
+        wanted = item.expires - item.arrived - later_seconds
         seconds = self._dispatcher.wait_seconds(item, item.order)
-        if item.arrived + seconds >= item.expires:
+        if seconds >= wanted:
             seconds = self._dispatcher.wait_seconds(item, item.order, exactly=True)
-            if item.arrived + seconds >= item.expires:
-                left = max(item.expires - item.arrived, 0.0)
-                raise DeadlinePassed(f"the deadline is {left:.3f} s away and an answer takes {seconds:.3f} s")
-        if seconds * self.quantile.factor > self._admission.seconds and len(self._dispatcher):
-            self._refuse(f"an answer would take about {seconds:.1f} s (the server's --max-queue-seconds)", "seconds")
+            if seconds >= wanted:
+                left, takes = max(item.expires - item.arrived, 0.0), seconds + later_seconds
+                raise DeadlinePassed(f"the deadline is {left:.3f} s away and an answer takes {takes:.3f} s")
+        whole = seconds + later_seconds
+        if whole * self.quantile.factor > self._admission.seconds and len(self._dispatcher):
+            self._refuse(f"an answer would take about {whole:.1f} s (the server's --max-queue-seconds)", "seconds")
         return seconds
 
     def _refuse(self, what: str, reason: Reason) -> NoReturn:

@@ -9,12 +9,22 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 _LOOKS, _MAX_SECONDS = 10, 1.0  # looks within the limit, at least; seconds between two, at most
+_PATIENCE = 10  # times as long as was expected: a machine may be that busy
+
+
+class Run(Protocol):
+    """What runs."""
+
+    @property
+    def expected_seconds(self) -> float:
+        """How long it should take."""
+        ...
 
 
 class Engine(Protocol):
     """What is watched: the dispatcher's instances."""
 
-    def running(self) -> Sequence[object]:
+    def running(self) -> Sequence[Run]:
         """Return what runs now, one and the same object as long as it does."""
         ...
 
@@ -34,14 +44,16 @@ async def watch_engine(
 
     Args:
         engine: What is watched.
-        limit_seconds: How long a run may take; 0 for as long as it likes.
+        limit_seconds: How long a run may take, or ten times as long as it was expected to; 0 for as long as it likes.
         pause: Waits so many seconds.
     """
     every_seconds = min(limit_seconds / _LOOKS, _MAX_SECONDS) if limit_seconds else _MAX_SECONDS
-    looks: dict[object, int] = {}
+    looks: dict[Run, int] = {}
     while not engine.lost:
         looks = {run: looks.get(run, 0) + 1 for run in engine.running()}
-        if limit_seconds and (max(looks.values(), default=0) - 1) * every_seconds >= limit_seconds:
-            return f"a run has taken longer than {limit_seconds:g} s (--watchdog-seconds)"
+        for run, count in looks.items():
+            allowed = max(limit_seconds, run.expected_seconds * _PATIENCE)
+            if limit_seconds and (count - 1) * every_seconds >= allowed:
+                return f"a run has taken longer than {allowed:g} s (--watchdog-seconds)"
         await pause(every_seconds)
     return engine.lost

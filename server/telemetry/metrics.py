@@ -117,6 +117,9 @@ class Metrics:
             "outcome",
         )
         self.dropped = self._counter("dropped", "Requests never computed: cancelled or expired in the queue", "reason")
+        self.cut = Counter(
+            "regard_cut", "Requests that took several runs, each too large for one", registry=self.registry
+        )
         self.cache_lookups = self._counter(
             "cache_lookups",
             "Requests looked up in the answer cache: hit, joined (an equal one was on its way), miss",

@@ -109,7 +109,9 @@ class Inference(Parts):
         ordinary = tuple(name for name in places if not name.startswith(ATTENTION_PREFIX))
         outputs = () if places and not ordinary else choose_outputs(model, ordinary)
         inputs = await self.workers.decode(lambda: self._read_inputs(model.contract, request), _size_bytes(request))
-        async with self.pipeline.run(InferenceRequest(model, inputs, outputs, attention), context) as found:
+        elsewhere = frozenset(name for name, place in places.items() if place is not None)
+        wanted = InferenceRequest(model, inputs, outputs, attention, elsewhere=elsewhere)
+        async with self.pipeline.run(wanted, context) as found:
             return await self.workers.encode(lambda: self._write(request, found, places), found.result.size_bytes)
 
     def _read_inputs(self, contract: Contract, request: pb.ModelInferRequest) -> Texts | Images | Tensors:

@@ -177,3 +177,19 @@ async def test_whether_layers_are_sent_together_decides_how_large_they_may_be(pi
     request = InferenceRequest(echo(), INPUTS, (), AttentionRequest(), layer_by_layer=True)
     async with small.run(request, RpcContext()) as found:
         assert len(list(found.attention())) == 2
+
+
+async def test_outputs_that_no_message_may_hold_are_refused_before_they_are_computed(pipeline: Pipeline) -> None:
+    """Two rows of four times 32 numbers and of 32 take 1280 bytes; what goes to shared memory is in no message."""
+    request = InferenceRequest(echo(), INPUTS, ("last_hidden_state", "embedding"))
+    small = replace(pipeline, attention=AttentionLimits(1279, 10**6))
+    with pytest.raises(InvalidInput, match=r"outputs: an answer of 1280 bytes; .*fewer outputs or rows"):
+        async with small.run(request, RpcContext()):
+            raise AssertionError
+    assert pipeline.metrics.submitted._value.get() == 0.0
+    async with replace(pipeline, attention=AttentionLimits(1280, 10**6)).run(request, RpcContext()) as found:
+        assert found.outputs.keys() == set(request.outputs)
+    exact = replace(pipeline, attention=AttentionLimits(256, 10**6))
+    there = replace(request, elsewhere=frozenset(["last_hidden_state"]))
+    async with exact.run(there, RpcContext()) as found:
+        assert found.outputs.keys() == set(request.outputs)

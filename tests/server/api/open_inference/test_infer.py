@@ -406,15 +406,16 @@ async def test_equal_pointers_are_not_equal_strings(start: Serve) -> None:
 
 
 async def test_an_answer_too_large_for_a_stream_is_its_own_error(start: Serve) -> None:
-    """The others are answered."""
+    """The others are answered; outputs alone are told before they are computed, with attention when it is written."""
     async with start(max_message_bytes=6000) as running:
         stub = GRPCInferenceServiceStub(running.channel)
-        large, small = (make_request("tiny-text", **tokens_of(count)) for count in (60, 4))
-        large.id, small.id = "large", "small"
-        answers = {
-            one.infer_response.id: one.error_message async for one in stub.ModelStreamInfer(iter([large, small]))
-        }
+        larger, large, small = (make_request("tiny-text", **tokens_of(count)) for count in (60, 42, 4))
+        larger.id, large.id, small.id = "larger", "large", "small"
+        ask(large, layers="0", rows="0", reduce="mean")
+        requests = iter([larger, large, small])
+        answers = {one.infer_response.id: one.error_message async for one in stub.ModelStreamInfer(requests)}
         assert not answers["small"]
+        assert answers["larger"].startswith("outputs: an answer of 7816 bytes")
         assert "too large (the server's --max-message-bytes)" in answers["large"]
 
 
