@@ -42,6 +42,8 @@ def explain(error: ValidationError, *, show_value: bool = True) -> str:
     """
     first = error.errors(include_url=False)[0]
     field = ".".join(map(str, first["loc"])) or "content"
-    message = first["msg"].removeprefix("Value error, ")
-    shown = show_value and not isinstance(first["input"], dict)
-    return f"{field}: {message}" + (f" (got {str(first['input'])[:_MAX_SHOWN_CHARACTERS]!r})" if shown else "")
+    message, value = first["msg"].removeprefix("Value error, "), first["input"]
+    if not show_value or isinstance(value, dict):
+        return f"{field}: {message}"
+    text = value.decode(errors="replace") if isinstance(value, bytes) else str(value)
+    return f"{field}: {message} (got {text[:_MAX_SHOWN_CHARACTERS]!r})"
