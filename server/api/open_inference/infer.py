@@ -33,6 +33,7 @@ from server.api.open_inference.tensors import (
 from server.auth.clients import certificate_names
 from server.context import RpcContext
 from server.errors import InvalidInput, ServerError
+from server.inference import validation
 from server.inference.preprocess import choose_outputs
 from server.inference.request import Images, InferenceRequest, InferenceResponse, Tensors, Texts
 
@@ -108,18 +109,26 @@ class Inference(Parts):
         attention = read_attention(request.parameters, list(places))
         ordinary = tuple(name for name in places if not name.startswith(ATTENTION_PREFIX))
         outputs = () if places and not ordinary else choose_outputs(model, ordinary)
-        inputs = await self.workers.decode(lambda: self._read_inputs(model.contract, request), _size_bytes(request))
+        size_bytes = self._check_inputs(model.contract, request)
+        inputs = await self.workers.decode(lambda: self._read_inputs(model.contract, request), size_bytes)
         elsewhere = frozenset(name for name, place in places.items() if place is not None)
         wanted = InferenceRequest(model, inputs, outputs, attention, elsewhere=elsewhere)
         async with self.pipeline.run(wanted, context) as found:
             return await self.workers.encode(lambda: self._write(request, found, places), found.result.size_bytes)
 
+    def _check_inputs(self, contract: Contract, request: pb.ModelInferRequest) -> int:
+        """Check names, and sizes in shared memory, before anything is read; returns how much there is to read."""
+        names = [tensor.name for tensor in request.inputs]
+        if names != [_takes(contract)]:
+            validation.check_names(names, contract)
+        places = (read_place(f"inputs[{tensor.name}]", tensor.parameters) for tensor in request.inputs)
+        return request.ByteSize() + self.memory.check_sum("inputs", filter(None, places))
+
     def _read_inputs(self, contract: Contract, request: pb.ModelInferRequest) -> Texts | Images | Tensors:
         """Read the inputs: a model's own tensors, or text or images as BYTES where its contract says how."""
         arrays = read_tensors(request, self.memory)
         name, only = next(iter(arrays.items()), ("", np.empty(0)))
-        takes = "text" if contract.text else "image" if contract.image else ""
-        if len(arrays) == 1 and name == takes and only.dtype.kind == "O":
+        if len(arrays) == 1 and name == _takes(contract) and only.dtype.kind == "O":
             return self._read_contents(name, only.reshape(-1).tolist(), request)
         strings = {spec.name for spec in contract.inputs if spec.dtype == "string"}
         arrays |= {
@@ -167,10 +176,9 @@ def _name_attention(found: InferenceResponse, named: Sequence[str]) -> dict[str,
     return arrays
 
 
-def _size_bytes(request: pb.ModelInferRequest) -> float:
-    """How much there is to read, in shared memory as well."""
-    places = (read_place(f"inputs[{tensor.name}]", tensor.parameters) for tensor in request.inputs)
-    return request.ByteSize() + sum(place.byte_size for place in places if place is not None)
+def _takes(contract: Contract) -> str:
+    """Name the input that is text or images for the server to preprocess; empty where there is none."""
+    return "text" if contract.text else "image" if contract.image else ""
 
 
 def _refusal(request: pb.ModelInferRequest | None, message: str) -> pb.ModelStreamInferResponse:

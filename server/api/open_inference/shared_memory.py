@@ -8,7 +8,7 @@ import logging
 import os
 import re
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -104,7 +104,7 @@ class SharedMemory:
     """The regions by name. Workers read and write them, and none is closed meanwhile."""
 
     def __init__(self, max_bytes: int) -> None:
-        """Know no region yet; `max_bytes` bounds what one tensor may take, as it does in a message."""
+        """Know no region yet; `max_bytes` bounds what the tensors of a request may take, as it does in a message."""
         self._max_bytes = max_bytes
         self._regions: dict[str, Region] = {}
         self._lock = threading.Lock()
@@ -146,6 +146,18 @@ class SharedMemory:
                         region.close()
                     except (OSError, NotPossible) as error:  # its owner has gone: it is forgotten all the same
                         _log.warning("region %s: %s", key, error)
+
+    def check_sum(self, field: str, places: Iterable[Place]) -> int:
+        """Add up what a request's tensors take, before any is read.
+
+        Raises:
+            InvalidInput: It is more than a message may have.
+        """
+        total = sum(place.byte_size for place in places)
+        if total > self._max_bytes:
+            expected = f"at most {self._max_bytes} (the server's --max-message-bytes)"
+            raise InvalidInput(field, f"{total} bytes of shared memory", expected)
+        return total
 
     def read(self, field: str, place: Place) -> bytes:
         """Copy a tensor's bytes out.

@@ -1,11 +1,9 @@
-"""What the protocol says about models, and how it manages them; statistics, shared memory and the log's level."""
+"""What the protocol says about models, and how it manages them; statistics and the log's level."""
 
 import asyncio
 import logging
-import os
 import shutil
-import uuid
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
@@ -153,115 +151,6 @@ async def test_what_the_repository_does_not_offer_is_refused(stub: GRPCInference
     request.parameters["config"].string_param = "{}"
     with pytest.raises(grpc.aio.AioRpcError, match=r"parameters: 'config'; expected none: .* config.toml"):
         await stub.RepositoryModelLoad(request)
-
-
-@pytest.fixture
-def shared() -> Iterator[Path]:
-    """A shared memory object of 4096 bytes."""
-    path = Path("/dev/shm", f"regard-{uuid.uuid4().hex}")  # noqa: S108 -- shm_open's folder
-    path.write_bytes(bytes(4096))
-    yield path
-    path.unlink()
-
-
-def read_file(path: Path) -> bytes:
-    """All of it."""
-    return path.read_bytes()
-
-
-def write(path: Path, offset: int, content: bytes) -> None:
-    """Change a part of a file."""
-    with path.open("r+b") as file:
-        file.seek(offset)
-        file.write(content)
-
-
-def place(tensor: object, region: str, size: int, offset: int = 0) -> None:
-    """Say that a tensor lies in shared memory."""
-    parameters = tensor.parameters  # type: ignore[attr-defined]
-    parameters["shared_memory_region"].string_param = region
-    parameters["shared_memory_byte_size"].int64_param = size
-    parameters["shared_memory_offset"].int64_param = offset
-
-
-async def test_inputs_and_outputs_lie_in_shared_memory(stub: GRPCInferenceServiceStub, shared: Path) -> None:
-    """Then they do not travel; the answer says where they are."""
-    register = pb.SystemSharedMemoryRegisterRequest(name="r", key=f"/{shared.name}", offset=1024, byte_size=2048)
-    await stub.SystemSharedMemoryRegister(register)
-    status = await stub.SystemSharedMemoryStatus(pb.SystemSharedMemoryStatusRequest())
-    assert (status.regions["r"].key, status.regions["r"].offset, status.regions["r"].byte_size) == (
-        register.key,
-        1024,
-        2048,
-    )
-    array = np.arange(4, dtype=np.float32)
-    write(shared, 1024, array.tobytes())
-    request = make_request("free", x=array[None])
-    request.ClearField("raw_input_contents")
-    place(request.inputs[0], "r", 16)
-    place(request.outputs.add(name="y"), "r", 16, 512)
-    answer = await stub.ModelInfer(request)
-    assert list(answer.raw_output_contents) == [b""]
-    assert answer.outputs[0].parameters["shared_memory_offset"].int64_param == 512
-    np.testing.assert_array_equal(np.frombuffer(read_file(shared)[1536:1552], np.float32), 2 * array)
-    await stub.SystemSharedMemoryUnregister(pb.SystemSharedMemoryUnregisterRequest())
-    assert not (await stub.SystemSharedMemoryStatus(pb.SystemSharedMemoryStatusRequest())).regions
-
-
-async def test_a_region_is_never_left(stub: GRPCInferenceServiceStub, shared: Path) -> None:
-    """Out of bounds, too small for an output, or shortened by its owner: an error of that request."""
-    await stub.SystemSharedMemoryRegister(
-        pb.SystemSharedMemoryRegisterRequest(name="r", key=shared.name, byte_size=4096)
-    )
-    request = make_request("free", x=np.ones((1, 4), np.float32))
-    request.ClearField("raw_input_contents")
-    for size, offset, message in (
-        (16, 4090, "bytes up to 4106; expected at most 4096"),
-        (12, 0, "12 bytes; expected 16 for 4 elements"),
-        (16, -1, "shared_memory_offset: -1; expected not negative"),
-    ):
-        place(request.inputs[0], "r", size, offset)
-        with pytest.raises(grpc.aio.AioRpcError, match=message):
-            await stub.ModelInfer(request)
-    place(request.inputs[0], "r", 16)
-    place(request.outputs.add(name="y"), "r", 8)
-    with pytest.raises(grpc.aio.AioRpcError, match=r"outputs\[y\]: 16 bytes; expected a shared_memory_byte_size"):
-        await stub.ModelInfer(request)
-    os.truncate(shared, 8)
-    with pytest.raises(grpc.aio.AioRpcError, match=r"inputs\[x\]: 8 bytes left"):
-        await stub.ModelInfer(request)
-    await stub.SystemSharedMemoryUnregister(pb.SystemSharedMemoryUnregisterRequest(name="r"))
-
-
-async def test_regions_that_cannot_be_registered_are_refused(stub: GRPCInferenceServiceStub, shared: Path) -> None:
-    """A path out of the folder among them."""
-    register = pb.SystemSharedMemoryRegisterRequest
-    for request, message in (
-        (register(key=shared.name, byte_size=1), "name: empty"),
-        (register(name="r", key="/not-there", byte_size=1), "key: '/not-there'; expected an object that can be opened"),
-        (register(name="r", key="../../etc/passwd", byte_size=1), "key: '../../etc/passwd'; expected the name of"),
-        (register(name="r", key="..", byte_size=1), "key: '..'; expected the name of"),
-        (
-            register(name="r", key=shared.name, offset=4096, byte_size=1),
-            "end at 4097; expected at most 4096, the size of",
-        ),
-        (register(name="r", key=shared.name, byte_size=0), "byte_size: 0; expected at least 1"),
-    ):
-        with pytest.raises(grpc.aio.AioRpcError, match=message) as caught:
-            await stub.SystemSharedMemoryRegister(request)
-        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stub.SystemSharedMemoryStatus(pb.SystemSharedMemoryStatusRequest(name="r"))
-    assert caught.value.code() == grpc.StatusCode.NOT_FOUND
-
-
-async def test_memory_of_a_gpu_is_answered_without_one(stub: GRPCInferenceServiceStub) -> None:
-    """Clients ask for status and unregister whatever they use."""
-    assert not (await stub.CudaSharedMemoryStatus(pb.CudaSharedMemoryStatusRequest())).regions
-    await stub.CudaSharedMemoryUnregister(pb.CudaSharedMemoryUnregisterRequest())
-    with pytest.raises(grpc.aio.AioRpcError) as caught:
-        await stub.CudaSharedMemoryRegister(pb.CudaSharedMemoryRegisterRequest(name="r"))
-    assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
 
 
 async def test_the_logs_level_changes_while_the_server_runs(stub: GRPCInferenceServiceStub) -> None:
