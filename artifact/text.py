@@ -49,6 +49,11 @@ class TextReader:
         self._cut.enable_truncation(max_tokens)
         self._max_tokens = max_tokens
 
+    @property
+    def largest_id(self) -> int:
+        """The largest token that a text can have."""
+        return max(self._whole.get_vocab(with_added_tokens=True).values(), default=0)
+
     def read(self, text: str, *, truncate: bool, max_bytes: int) -> Tokens:
         """Tokenise one text.
 

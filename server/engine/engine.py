@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal
@@ -21,6 +21,7 @@ from artifact.contract import (
     TensorContract,
 )
 from artifact.dtypes import Array, dtype_of
+from server.engine.agreement import check_contract, check_declared, check_given, check_runs
 from server.engine.cost import Sample, fit_costs
 from server.engine.device import Device, Instances
 from server.engine.prepacked_weights import give_back_memory, packed
@@ -37,6 +38,8 @@ _MUCH_ATTENTION_BYTES = 64 * 2**20
 # What is run to fit the cost model, rows and positions, until the time for it is used up.
 _SAMPLES = ((1, 8), (8, 8), (1, 64), (4, 64), (2, 128))
 _MEASURING_SECONDS = 0.4
+# The longest text that is tried: a run's attention takes 16 heads x 2048 x 2048 x 4 bytes, 268 MB, if it is that long.
+_TRIED_TOKENS, _TRIED_SECONDS = 2048, 1.0
 
 
 class Engine:
@@ -57,7 +60,8 @@ class Engine:
         Raises:
             StartError: A graph cannot be loaded, is not what the contract says, or would run on another device.
         """
-        self._contract = contract
+        self._folder, self._contract = folder, contract
+        check_contract(folder, contract)
         if contract.precision == "bfloat16" and device.gpu is None:
             raise StartError(
                 f"{folder}: computes in bfloat16, which ONNX Runtime cannot do on the CPU; "
@@ -83,6 +87,7 @@ class Engine:
         inputs = [spec.name for spec in contract.inputs]
         for name, graph, outputs in self._graphs():
             graph.check_names(folder / name, inputs, outputs)
+            check_declared(folder, contract, name, graph.declared)
 
     def _graphs(self) -> Iterator[tuple[str, Graph, list[str]]]:
         """Yield the graphs there are: the file's name, the graph, and the names of its outputs."""
@@ -117,18 +122,42 @@ class Engine:
             self._warm_up_bare_onnx(outputs)
             return
         self.plain.run(self._example(1, 1), outputs, all_threads=True)
-        for _, graph, names in self._graphs():
-            graph.cost = fit_costs(list(self._measure(graph, names)))
+        for name, graph, names in self._graphs():
+            graph.cost = fit_costs(list(self._measure(name, graph, names)))
+        self._try_bounds(outputs)
 
     def _warm_up_bare_onnx(self, outputs: Sequence[str]) -> None:
         """Do what is possible where nothing is known of the inputs but their types."""
         try:
             self.plain.run(self._example(1, 1), outputs, all_threads=True)
-            self.plain.cost = fit_costs(list(self._measure(self.plain, outputs)))
+            self.plain.cost = fit_costs(list(self._measure(PLAIN_GRAPH, self.plain, outputs)))
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             _log.warning("%s: cannot be run on zeros to warm up: %s", self._contract.name, first_line(error))
 
-    def _measure(self, graph: Graph, names: Sequence[str]) -> Iterator[Sample]:
+    def _try_bounds(self, outputs: Sequence[str]) -> None:
+        """Run the plain graph with the largest and smallest values, and with a long text, that the contract allows."""
+        for spec in self._contract.inputs:
+            for bound in ("minimum", "maximum"):
+                value = getattr(spec, bound)
+                if value is not None and not spec.mask:
+                    self._try(f"inputs[{spec.name}].{bound}", value, {spec.name: value}, 1, outputs)
+        if text := self._contract.text:
+            length = min(text.max_tokens, _TRIED_TOKENS)
+            while self.plain.cost.seconds(1, length) > _TRIED_SECONDS:
+                length //= 2
+            self._try("text.max_tokens", text.max_tokens, {}, length, outputs)
+
+    def _try(self, field: str, bound: float, values: Mapping[str, float], length: int, outputs: Sequence[str]) -> None:
+        def run() -> None:
+            inputs = self._example(1, length)
+            for name, value in values.items():
+                whole = inputs[name].dtype.kind in "iu"
+                inputs[name] = np.full_like(inputs[name], int(value) if whole else value)
+            self.plain.run(inputs, outputs)
+
+        check_runs(self._folder, field, bound, run)
+
+    def _measure(self, name: str, graph: Graph, names: Sequence[str]) -> Iterator[Sample]:
         """Run batches of several sizes, each until three runs or the time is up; yields the fastest of each."""
         text, patches = self._contract.text, self._contract.patches
         fixed = patches.positions if patches else 1
@@ -138,8 +167,9 @@ class Engine:
             inputs, seconds = self._example(rows, length), list[float]()
             while len(seconds) < 3 and (not seconds or time.perf_counter() < ends):
                 started = time.perf_counter()
-                graph.run(inputs, names)
+                found = graph.run(inputs, names)
                 seconds.append(time.perf_counter() - started)
+                check_given(self._folder, self._contract, name, inputs, found)
             yield Sample(rows, length, min(seconds))
             if time.perf_counter() > ends:
                 return

@@ -105,6 +105,12 @@ class Graph:
             return
         self._of_instance.run(names, dict(inputs), _shrinking_options())
 
+    @property
+    def declared(self) -> dict[str, tuple[str, tuple[int | str | None, ...]]]:
+        """What the graph says of its inputs and outputs, by name: the type in ONNX Runtime's words, and the axes."""
+        values = (*self._of_instance.get_inputs(), *self._of_instance.get_outputs())
+        return {value.name: (value.type, tuple(value.shape)) for value in values}
+
     def check_names(self, path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:
         """Compare with what the contract says.
 
@@ -116,7 +122,7 @@ class Graph:
         Raises:
             StartError: The graph has other inputs or outputs.
         """
-        found = {value.name for value in (*self._of_instance.get_inputs(), *self._of_instance.get_outputs())}
+        found = set(self.declared)
         expected = {*inputs, *outputs}
         if found != expected:
             raise StartError(

@@ -14,18 +14,9 @@ from pydantic import ValidationError
 
 from artifact.contract import BARE_ONNX, BATCH_AXIS, PLAIN_GRAPH, SEQUENCE_AXIS, Contract, TensorContract
 from artifact.errors import explain
+from server.engine.agreement import DTYPES
 from server.engine.device import ERRORS_ONLY
 from server.errors import StartError, first_line
-
-# ONNX Runtime's names of element types, and numpy's.
-_DTYPES = {
-    "tensor(float)": "float32",
-    "tensor(double)": "float64",
-    "tensor(float16)": "float16",
-    "tensor(bfloat16)": "bfloat16",
-    "tensor(bool)": "bool",
-    "tensor(string)": "string",
-} | {f"tensor({name})": name for name in ("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64")}
 
 
 def describe_graph(folder: Path) -> Contract:
@@ -70,12 +61,12 @@ def _is_batched(shapes: Sequence[Sequence[Any]]) -> bool:
 
 
 def _describe(path: Path, value: Any, *, batched: bool) -> TensorContract:
-    if value.type not in _DTYPES:
-        raise StartError(f"{path}: {value.name} is a {value.type}; expected a tensor of {', '.join(_DTYPES)}")
+    if value.type not in DTYPES:
+        raise StartError(f"{path}: {value.name} is a {value.type}; expected a tensor of {', '.join(DTYPES)}")
     axes = _name_axes(value.name, value.shape)
     if batched:
         axes = (BATCH_AXIS, *axes[1:])
-    return TensorContract(name=value.name, dtype=_DTYPES[value.type], axes=axes, finite=False)  # type: ignore[arg-type]
+    return TensorContract(name=value.name, dtype=DTYPES[value.type], axes=axes, finite=False)  # type: ignore[arg-type]
 
 
 def _name_axes(name: str, shape: Sequence[Any]) -> tuple[int | str, ...]:

@@ -21,6 +21,7 @@ from artifact.contract import (
 from artifact.errors import ArtifactError
 from artifact.files import check_hashes, check_regular, versions
 from artifact.text import TextReader
+from server.engine.agreement import check_tokens
 from server.engine.device import Device, Instances
 from server.engine.engine import Engine
 from server.engine.external_data import ExternalData
@@ -106,6 +107,8 @@ def _load(folder: Path, device: Device, instances: Instances, usage: Usage) -> L
     if (folder / CONTRACT_FILE).exists():
         _check_listed(folder, contract)
     reader = TextReader(folder / contract.text.tokenizer_file, contract.text.max_tokens) if contract.text else None
+    if reader:
+        check_tokens(folder, contract, reader.largest_id)
     engine = Engine(folder, contract, device, instances, usage.settings.attention_form)
     engine.warm_up()
     return LoadedModel(contract, engine, reader, usage)
