@@ -60,7 +60,7 @@ def _prepare_texts(model: LoadedModel, inputs: Texts, limits: InputLimits) -> Pr
         raise NotPossible(
             f"text: {model.name} takes no text; expected an image"
             if model.contract.image
-            else f"text: {model.name} takes tensors only; expected Predict"
+            else f"text: {model.name} takes tensors only; expected its own inputs"
         )
     rows = [reader.read(text, truncate=inputs.truncate, max_bytes=max_bytes) for text in inputs.texts]
     longest = max(len(row.ids) for row in rows)
@@ -84,7 +84,7 @@ def _prepare_images(model: LoadedModel, inputs: Images, limits: InputLimits) -> 
         raise NotPossible(
             f"image: {model.name} takes no images; expected a text"
             if contract.text
-            else f"image: {model.name} takes tensors only; expected Predict"
+            else f"image: {model.name} takes tensors only; expected its own inputs"
         )
     rows = [read_image(content, contract.image, limits.image_pixels) for content in inputs.contents]
     pixels = np.stack([row.values for row in rows])

@@ -19,6 +19,7 @@ from server.api.open_inference.parameters import (
     read_attention,
     read_flag,
     read_hints,
+    rename_fields,
 )
 from server.api.open_inference.parts import Parts
 from server.api.open_inference.shared_memory import Place, read_place
@@ -93,6 +94,7 @@ class Inference(Parts):
         try:
             response = await self._compute(request, context)
         except ServerError as error:
+            rename_fields(error, [output.name for output in request.outputs])
             level = logging.INFO if request.id else logging.DEBUG  # who gives an id wants to find it again
             _log.log(level, "request %.99r of %.99r: %s: %s", request.id, request.model_name, error.code.name, error)
             raise
@@ -119,7 +121,7 @@ class Inference(Parts):
     def _check_inputs(self, contract: Contract, request: pb.ModelInferRequest) -> int:
         """Check names, and sizes in shared memory, before anything is read; returns how much there is to read."""
         names = [tensor.name for tensor in request.inputs]
-        if names != [_takes(contract)]:
+        if not _content(contract, names):
             validation.check_names(names, contract)
         places = (read_place(f"inputs[{tensor.name}]", tensor.parameters) for tensor in request.inputs)
         return request.ByteSize() + self.memory.check_sum("inputs", filter(None, places))
@@ -127,9 +129,9 @@ class Inference(Parts):
     def _read_inputs(self, contract: Contract, request: pb.ModelInferRequest) -> Texts | Images | Tensors:
         """Read the inputs: a model's own tensors, or text or images as BYTES where its contract says how."""
         arrays = read_tensors(request, self.memory)
-        name, only = next(iter(arrays.items()), ("", np.empty(0)))
-        if len(arrays) == 1 and name == _takes(contract) and only.dtype.kind == "O":
-            return self._read_contents(name, only.reshape(-1).tolist(), request)
+        content = _content(contract, list(arrays))
+        if content and arrays[content].dtype.kind == "O":
+            return self._read_contents(content, arrays[content].reshape(-1).tolist(), request)
         strings = {spec.name for spec in contract.inputs if spec.dtype == "string"}
         arrays |= {
             key: decode_strings(key, arrays[key]) for key in strings & arrays.keys() if arrays[key].dtype == object
@@ -176,9 +178,11 @@ def _name_attention(found: InferenceResponse, named: Sequence[str]) -> dict[str,
     return arrays
 
 
-def _takes(contract: Contract) -> str:
-    """Name the input that is text or images for the server to preprocess; empty where there is none."""
-    return "text" if contract.text else "image" if contract.image else ""
+def _content(contract: Contract, names: Sequence[str]) -> str:
+    """Name what a request brings for the server to preprocess, text or image; empty where it brings tensors."""
+    takes = "text" if contract.text else "image" if contract.image else ""
+    own = {spec.name for spec in contract.inputs}
+    return next((name for name in ("text", "image") if [name] == names and (name == takes or name not in own)), "")
 
 
 def _refusal(request: pb.ModelInferRequest | None, message: str) -> pb.ModelStreamInferResponse:

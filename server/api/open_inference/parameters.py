@@ -4,6 +4,7 @@ Unknown parameters are refused by name, since a misspelt one would be ignored in
 for Triton and ignored.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, get_args
 
@@ -12,7 +13,7 @@ from server.api.hints import take_hints
 from server.api.open_inference import open_inference_pb2 as pb
 from server.attention.request import ROLLOUTS, AttentionRequest, HeadReduction, Measure, SentDtype
 from server.context import RpcContext
-from server.errors import InvalidInput
+from server.errors import InvalidInput, ServerError
 
 Parameters = Mapping[str, pb.InferParameter]
 
@@ -26,6 +27,14 @@ _KNOWN = (
     "attention_dtype", "attention_keys", "attention_measure", "attention_residual_share", "attention_value_weighted",
     "attention_top_k", "attention_drop_special", "attention_renormalize", "truncate",
 )  # fmt: skip
+# Fields of regard.v1 by which a request is refused, as callers of this protocol write them; of attention, others alike.
+_WRITTEN = {
+    "text": "inputs[text]",
+    "image": "inputs[image]",
+    "attention.cls_only": "parameters[attention_rows]",
+    "attention.head_reduction": "parameters[attention_reduce]",
+}
+_WORD = re.compile(r"ATTENTION_MEASURE_(\w+)|FLOAT(16|32)")
 
 
 def check_names(parameters: Parameters) -> None:
@@ -105,6 +114,22 @@ def read_attention(parameters: Parameters, outputs: Sequence[str]) -> AttentionR
         renormalize=read_flag(parameters, "attention_renormalize"),
         residual_share=_read_residual_share(parameters),
     )
+
+
+def rename_fields(error: ServerError, outputs: Sequence[str]) -> None:
+    """Let an error name the field as its caller wrote it: a parameter, or an output named attention.LAYER."""
+    field, colon, rest = str(error).partition(": ")
+    written = _WRITTEN.get(field)
+    if field.startswith("attention.") and not written:
+        named = f"{ATTENTION_PREFIX}{rest.partition(';')[0]}"
+        written = f"outputs[{named}]" if named in outputs else f"parameters[attention_{field.partition('.')[2]}]"
+    if colon and written:
+        error.args = (f"{written}: {_WORD.sub(_word, rest) if field.startswith('attention.') else rest}",)
+
+
+def _word(found: re.Match[str]) -> str:
+    measure, bits = found.groups()
+    return str(measure).lower() if measure else f"FP{bits}"
 
 
 def _read_residual_share(parameters: Parameters) -> float | None:

@@ -108,10 +108,10 @@ PIXELS = ImageContract(crop_size=4, mean=(0.0,), std=(1.0,))
         (
             CONTRACT.model_copy(update={"text": None}),
             Texts(("a",), truncate=False),
-            "takes tensors only; expected Pred",
+            "takes tensors only; expected its own",
         ),
         (CONTRACT, Images((b"",)), "image: .* takes no images; expected a text"),
-        (CONTRACT.model_copy(update={"text": None}), Images((b"",)), "takes tensors only; expected Predict"),
+        (CONTRACT.model_copy(update={"text": None}), Images((b"",)), "takes tensors only; expected its own inputs"),
         (CONTRACT.model_copy(update={"patches": PATCHES}), Images((b"",)), "takes no images; expected a text"),
         (CONTRACT.model_copy(update={"image": PIXELS}), Images((b"",)), "takes no images; expected a text"),
     ],

@@ -115,7 +115,7 @@ def case_attention_by_parameters(client: Client) -> None:
     expect_error(
         lambda: client.infer("tiny-text", text_inputs(), parameters={"attention_layers": "9"}),
         "INVALID_ARGUMENT",
-        "attention.layers: 9",
+        "parameters[attention_layers]: 9",
     )
 
 
