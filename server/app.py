@@ -35,6 +35,7 @@ from server.repository.loading import LoadedModel, load_model
 from server.repository.trial import Trial
 from server.scheduling.batch import BatchLimits
 from server.scheduling.scheduler import Admission, Scheduler
+from server.telemetry.heartbeat import Heartbeat
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import Tracing
 from server.transport.grpc_server import bind, check_exposure, make_authenticator, make_server, read_certificates
@@ -95,7 +96,10 @@ class Server:
         self._grpc = make_server(config, self._authenticator, self._metrics)
         self._threads = config.threads or available_cpus()
         self._executor = ThreadPoolExecutor(self._threads + 1, thread_name_prefix="worker")
-        self._http = MetricsServer(config.metrics, self._metrics.registry, lambda: self._ready)
+        self._heartbeat = Heartbeat(self._metrics.loop_lag.observe)
+        self._http = MetricsServer(
+            config.metrics, self._metrics.registry, lambda: self._heartbeat.is_alive, lambda: self._ready
+        )
         self._memory = SharedMemory(config.max_message_bytes)
         self._scheduler: Scheduler | None = None
         self._is_closed = False
@@ -114,6 +118,7 @@ class Server:
         self._executor.shutdown()
         self._tracing.close()
         self._http.close()
+        self._heartbeat.close()
 
     async def start(self, stop: asyncio.Event) -> bool:
         """Bind the port, load the models and answer requests; returns False where it was told to stop meanwhile.
@@ -122,6 +127,7 @@ class Server:
             StartError: The port, the device or the models cannot be used.
         """
         config = self._config
+        self._background.add(asyncio.create_task(self._heartbeat.beat()))
         if config.lanes:
             _log.warning("--lanes is deprecated, and will be gone in the next release: use --instances")
         address = bind(self._grpc, config.listen, read_certificates(config))

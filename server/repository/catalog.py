@@ -1,15 +1,20 @@
 """Which versions there are in the models folder, which are served, and what callers mean by a name."""
 
 import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
+from typing import TypeVar
 
 from artifact.files import versions
 from server.engine.engine import AttentionForm
 from server.errors import InvalidInput, NotFound, StartError
 from server.repository.limits import Usage
 from server.repository.loading import Fingerprint, LoadedModel, model_names
+
+Found = TypeVar("Found")
 
 _MAX_NAMED = 30
 
@@ -21,6 +26,9 @@ class State(StrEnum):
     LOADING = "LOADING"
     UNLOADING = "UNLOADING"
     UNAVAILABLE = "UNAVAILABLE"
+
+
+UNLOADED = (State.UNAVAILABLE, "unloaded")
 
 
 @dataclass(frozen=True)
@@ -63,6 +71,7 @@ class Catalog:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._reader = ThreadPoolExecutor(1, thread_name_prefix="folder")
         self._models: dict[str, Model] = {}
 
     def all(self) -> list[LoadedModel]:
@@ -112,16 +121,23 @@ class Catalog:
         """Whether a model was unloaded because nobody asked for it, and loads again for the next who does."""
         return name in self._models and self._models[name].is_unloaded_idle
 
-    def index(self) -> list[Entry]:
+    async def index(self) -> list[Entry]:
         """List every version in the folder or still in memory."""
-        names = {*self._models, *self._names()}
-        return [entry for name in sorted(names) for entry in self._index(name)]
+        found = await self._read(self._versions)
+        return [entry for name in sorted({*self._models, *found}) for entry in self._index(name, found.get(name, []))]
 
-    def _index(self, name: str) -> list[Entry]:
+    def _index(self, name: str, found: list[int]) -> list[Entry]:
         states = self._models[name].states if name in self._models else {}
-        numbers = {*states, *versions(self._folder / name)}
+        numbers = {*found, *(number for number, state in states.items() if state != UNLOADED)}
         not_chosen = (State.UNAVAILABLE, "not loaded: not wanted by the model's settings, or new")
         return [Entry(name, number, *states.get(number, not_chosen)) for number in sorted(numbers)]
+
+    async def _read(self, look: Callable[[], Found]) -> Found:
+        """Look into the folder: in one thread, since a network disk that hangs must hold neither the loop nor more."""
+        return await asyncio.get_running_loop().run_in_executor(self._reader, look)
+
+    def _versions(self) -> dict[str, list[int]]:
+        return {name: versions(self._folder / name) for name in self._names()}
 
     def _names(self) -> list[str]:
         try:

@@ -19,7 +19,7 @@ async def watch(folder: Path, repository: Repository) -> None:
     async for changes in follow:
         names = {Path(path).relative_to(root).parts[0] for _, path in changes if Path(path) != root}
         if not seen_all:  # what was changed before anything was watched
-            names, seen_all = names | {entry.name for entry in repository.index()}, True
+            names, seen_all = names | {entry.name for entry in await repository.index()}, True
         for name in sorted(names):
             if not name.startswith("."):
                 await repository.sync(name)

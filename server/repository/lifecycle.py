@@ -16,7 +16,7 @@ from artifact.files import versions
 from server.engine.engine import Engine
 from server.engine.prepacked_weights import give_back_memory
 from server.errors import NotFound, NotPossible, ServerError, StartError
-from server.repository.catalog import Catalog, Model, State, one_of
+from server.repository.catalog import UNLOADED, Catalog, Model, State, one_of
 from server.repository.limits import Usage
 from server.repository.loading import LoadedModel, fingerprint, is_name, model_names
 from server.repository.settings import ModelSettings, SettingsError, read_settings
@@ -60,7 +60,7 @@ class Repository(Catalog):
             StartError: The folder holds no artifact, or no model that can be served.
         """
         self._loop = asyncio.get_running_loop()
-        names = model_names(self._folder)
+        names = await self._read(lambda: model_names(self._folder))
         if not names:
             raise StartError(f"--models: {self._folder}: holds no artifact; expected NAME/VERSION/contract.json")
         failures = [reason for name in names if (reason := await self._start_model(name))]
@@ -95,8 +95,9 @@ class Repository(Catalog):
             NotFound: The folder holds no such model.
             NotPossible: A version or the settings cannot be used; what was served goes on.
         """
-        if not is_name(name) or not versions(self._folder / name):
-            raise NotFound(f"model: {name[:100]!r} is not in the models folder; expected {one_of(self._names())}")
+        if not is_name(name) or not await self._read(lambda: versions(self._folder / name)):
+            names = await self._read(self._names)
+            raise NotFound(f"model: {name[:100]!r} is not in the models folder; expected {one_of(names)}")
         one = self._models.setdefault(name, Model(Usage(ModelSettings(), partial(self._when_idle, name))))
         while one.loading is not None:
             await asyncio.wait({one.loading})
@@ -110,10 +111,10 @@ class Repository(Catalog):
     async def _load_all(self, name: str, one: Model) -> None:
         async with one.lock:
             try:
-                settings = read_settings(self._folder / name)
+                settings = await self._read(lambda: read_settings(self._folder / name))
             except SettingsError as error:
                 raise NotPossible(str(error)) from error
-            one.usage.settings, found = settings, versions(self._folder / name)
+            one.usage.settings, found = settings, await self._read(lambda: versions(self._folder / name))
             wanted, failures = await self._load_versions(name, one, settings, found)
             one.is_unloaded_idle = one.is_unloaded_idle and not wanted
             await self._serve(name, one, wanted)
@@ -142,7 +143,7 @@ class Repository(Catalog):
 
     async def _load_version(self, name: str, one: Model, number: int) -> LoadedModel:
         folder = self._folder / name / str(number)
-        if not folder.is_dir():
+        if not await self._read(folder.is_dir):
             raise StartError(f"{folder}: not there")
         seen = await asyncio.to_thread(fingerprint, folder), one.usage.settings.attention_form
         if number in one.served and one.fingerprints.get(number) == seen:
@@ -163,7 +164,8 @@ class Repository(Catalog):
         """
         one = self._models.get(name)
         if one is None or not (one.served or one.is_unloaded_idle):
-            raise NotFound(f"model: {name[:100]!r} is not served; expected {one_of(self._names())}")
+            names = await self._read(self._names)
+            raise NotFound(f"model: {name[:100]!r} is not served; expected {one_of(names)}")
         async with one.lock:
             one.is_unloaded_idle = False
             await self._serve(name, one, {})
@@ -171,7 +173,7 @@ class Repository(Catalog):
     async def sync(self, name: str) -> None:
         """Follow a change in the folder, as the watcher saw it; what goes wrong is logged."""
         try:
-            if versions(self._folder / name):
+            if await self._read(lambda: versions(self._folder / name)):
                 await self.load(name)
             elif name in self._models and (self._models[name].served or self._models[name].is_unloaded_idle):
                 await self.unload(name)
@@ -209,9 +211,7 @@ class Repository(Catalog):
         states = self._models[name].states
         _log.info("%s %d is freed", name, number)
         if states.get(number, (None, ""))[0] == State.UNLOADING:
-            del states[number]
-            if (self._folder / name / str(number)).is_dir():
-                states[number] = (State.UNAVAILABLE, "unloaded")
+            states[number] = UNLOADED
         left = next(iter(self.all()), None)
         self._loop.run_in_executor(None, _give_back, left.engine if left else None)
 

@@ -80,6 +80,12 @@ class Metrics:
         self.model_info = self._info("model_info", "Models served", "model", "version", "family", "device")
         self.instances = self._gauge("instances", "Instances of the engine")
         self.instances_busy = self._gauge("instances_busy", "Instances of the engine that run a batch now")
+        self.loop_lag = Histogram(
+            "regard_event_loop_lag_seconds",
+            "How late the event loop comes to what was due, looked at ten times a second",
+            buckets=_SECONDS,
+            registry=self.registry,
+        )
         for old, new in (("lanes", self.instances), ("lanes_busy", self.instances_busy)):
             alias = self._gauge(old, f"Deprecated: regard_{old.replace('lanes', 'instances')}")
             alias.set_function(partial(_value, new))

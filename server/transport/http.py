@@ -22,15 +22,17 @@ class _Quiet(WSGIRequestHandler):
 
 
 class MetricsServer:
-    """A small HTTP server; `ready` decides what /readyz says."""
+    """A small HTTP server; `alive` and `ready` decide what /healthz and /readyz say."""
 
-    def __init__(self, address: str, registry: CollectorRegistry, ready: Callable[[], bool]) -> None:
+    def __init__(
+        self, address: str, registry: CollectorRegistry, alive: Callable[[], bool], ready: Callable[[], bool]
+    ) -> None:
         """Bind the address and begin to serve.
 
         Raises:
             StartError: The address cannot be bound.
         """
-        application = _route(make_wsgi_app(registry), ready)
+        application = _route(make_wsgi_app(registry), alive, ready)
         try:
             server_class = type("_Server", (ThreadingWSGIServer,), {"address_family": family_of(address)})
             self._server: WSGIServer = make_server(
@@ -49,12 +51,15 @@ class MetricsServer:
         self._thread.join()
 
 
-def _route(metrics: Callable[..., Any], ready: Callable[[], bool]) -> Callable[..., Any]:
+def _route(metrics: Callable[..., Any], alive: Callable[[], bool], ready: Callable[[], bool]) -> Callable[..., Any]:
     def application(environ: dict[str, Any], start: _Start) -> Iterable[bytes]:
         path = environ["PATH_INFO"]
         if path == "/metrics":
             return metrics(environ, start)  # type: ignore[no-any-return]
-        known = {"/healthz": (True, b"alive\n"), "/readyz": (ready(), b"ready\n" if ready() else b"not ready\n")}
+        known = {
+            "/healthz": (alive(), b"alive\n" if alive() else b"the event loop stands still\n"),
+            "/readyz": (ready(), b"ready\n" if ready() else b"not ready\n"),
+        }
         good, text = known.get(path, (False, b"expected /metrics, /healthz or /readyz\n"))
         status = "200 OK" if good else "503 Service Unavailable" if path in known else "404 Not Found"
         start(status, [("Content-Type", "text/plain; charset=utf-8"), ("Content-Length", str(len(text)))])

@@ -78,7 +78,7 @@ class Management(Parts):
         """List what is in the models folder."""
         _check_repository(request.repository_name)
         response = pb.RepositoryIndexResponse()
-        for entry in self.repository.index():
+        for entry in await self.repository.index():
             if entry.state == State.READY or not request.ready:
                 response.models.add(name=entry.name, version=str(entry.version), state=entry.state, reason=entry.reason)
         return response

@@ -119,7 +119,7 @@ class RegardService(RegardServiceServicer):
         """Describe all models."""
         versions = [
             api.VersionState(model=entry.name, version=str(entry.version), state=entry.state, reason=entry.reason)
-            for entry in self.repository.index()
+            for entry in await self.repository.index()
         ]
         return api.ListModelsResponse(models=[self._describe(one) for one in self.repository.all()], versions=versions)
 

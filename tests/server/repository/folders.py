@@ -64,9 +64,9 @@ def damage(path: Path) -> None:
     path.write_bytes(content)
 
 
-def states(repository: Repository) -> dict[int, tuple[str, str]]:
+async def states(repository: Repository) -> dict[int, tuple[str, str]]:
     """State and reason of each version of the only model."""
-    return {entry.version: (entry.state, entry.reason) for entry in repository.index()}
+    return {entry.version: (entry.state, entry.reason) for entry in await repository.index()}
 
 
 def settle(folder: Path, text: str) -> None:

@@ -163,7 +163,7 @@ def test_a_policy_says_which_versions_are_served(folder: Path, settings: str, se
     assert repository.versions_of("tiny-text") == served
     assert repository.find("", "").contract.version == 3
     assert repository.find("", str(served[0])).contract.version == served[0]
-    assert {number for number, (state, _) in states(repository).items() if state == "READY"} == set(served)
+    assert {number for number, (state, _) in asyncio.run(states(repository)).items() if state == "READY"} == set(served)
 
 
 @pytest.mark.parametrize(
@@ -193,13 +193,13 @@ async def test_a_new_version_takes_over_and_the_old_one_is_freed_after_its_last_
     add_version(folder, 2)
     await repository.load("tiny-text")
     assert repository.find("", "").contract.version == 2
-    assert states(repository) == {1: ("UNLOADING", ""), 2: ("READY", "")}
+    assert await states(repository) == {1: ("UNLOADING", ""), 2: ("READY", "")}
     freed = weakref.ref(old.engine)
     del old
     gc.collect()
     assert freed() is None
     await asyncio.sleep(0)
-    assert states(repository)[1] == (State.UNAVAILABLE, "unloaded")
+    assert (await states(repository))[1] == (State.UNAVAILABLE, "unloaded")
     with pytest.raises(NotFound, match="version: '1' of tiny-text is not served; expected one of 2"):
         repository.find("", "1")
 
@@ -230,7 +230,7 @@ async def test_a_broken_version_is_listed_and_replaces_nothing(folder: Path) -> 
     with pytest.raises(NotPossible, match=r"2/weights\.bin: sha256 .* changed or damaged"):
         await repository.load("tiny-text")
     assert repository.find("", "") is good
-    state, reason = states(repository)[2]
+    state, reason = (await states(repository))[2]
     assert (state, "changed or damaged" in reason) == ("UNAVAILABLE", True)
     damage(artifact(folder, 2) / "weights.bin")
     await repository.load("tiny-text")
@@ -239,8 +239,8 @@ async def test_a_broken_version_is_listed_and_replaces_nothing(folder: Path) -> 
     with pytest.raises(NotPossible):
         await repository.load("tiny-text")
     assert repository.find("", "").contract.version == 2
-    assert states(repository)[2][0] == "READY"
-    assert states(repository)[2][1].startswith("reload failed: ")
+    assert (await states(repository))[2][0] == "READY"
+    assert (await states(repository))[2][1].startswith("reload failed: ")
 
 
 async def test_a_model_can_be_unloaded_and_loaded_again(folder: Path) -> None:
@@ -267,11 +267,11 @@ async def test_a_version_whose_folder_has_gone_is_forgotten_when_it_is_freed(fol
     shutil.rmtree(artifact(folder, 1))
     held = repository.find("", "")
     await repository.load("tiny-text")
-    assert states(repository) == {1: ("UNLOADING", ""), 2: ("READY", "")}
+    assert await states(repository) == {1: ("UNLOADING", ""), 2: ("READY", "")}
     del held
     gc.collect()
     await asyncio.sleep(0)
-    assert states(repository) == {2: ("READY", "")}
+    assert await states(repository) == {2: ("READY", "")}
 
 
 async def test_an_idle_model_is_unloaded_and_loads_for_the_next_who_asks(folder: Path) -> None:
@@ -337,7 +337,7 @@ async def test_whatever_goes_wrong_in_a_load_is_a_reason(folder: Path) -> None:
     repository._load = fail
     with pytest.raises(NotPossible, match="tiny-text 2: no room"):
         await repository.load("tiny-text")
-    assert states(repository) == {1: ("READY", ""), 2: ("UNAVAILABLE", "tiny-text 2: no room")}
+    assert await states(repository) == {1: ("READY", ""), 2: ("UNAVAILABLE", "tiny-text 2: no room")}
 
 
 async def test_a_model_has_limits_of_its_own(folder: Path) -> None:
