@@ -11,13 +11,13 @@ again with every piece at a page's beginning.
 import ctypes
 import logging
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import onnxruntime
 
+from server.engine.abandoned import temporary_folder
 from server.engine.device import ERRORS_ONLY
 from server.engine.external_data import ExternalData, Piece
 
@@ -34,7 +34,8 @@ def packed(
 ) -> Iterator[dict[str, Path]]:
     """Pack the weights of an artifact's graphs into a temporary folder, from which sessions are loaded.
 
-    The folder is removed on leaving: what is mapped stays. All graphs refer to one file.
+    The folder is removed on leaving, or by the next process where this one is killed: what is mapped stays. All graphs
+    refer to one file.
 
     Args:
         folder: The artifact's.
@@ -47,7 +48,7 @@ def packed(
     sources = {graph: folder / graph for graph in graphs}
     with ExitStack() as stack:
         try:
-            target = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="regard-")))
+            target = stack.enter_context(temporary_folder())
             _check_room(target, folder)
             sources = dict(_pack_all(folder, graphs, target, make_options))
             give_back_memory()
