@@ -1,6 +1,9 @@
 """A server process that is stopped, killed, starved and abused, under load; what its callers see."""
 
+import ast
+import json
 import os
+import re
 import resource
 import shutil
 import signal
@@ -19,16 +22,22 @@ from regard.v1.regard_pb2_grpc import RegardServiceStub
 from server.address import split_address
 from tests.faults.callers import Callers, embed, wait_until
 from tests.golden import GOLDEN_MODELS
-from tests.processes import ServerProcess, StartProcess
+from tests.processes import ROOT, ServerProcess, StartProcess
 
 MOUNT, UMOUNT = (shutil.which(command) or "" for command in ("mount", "umount"))
-RETRIES = """{"methodConfig": [{"name": [{}], "retryPolicy": {"maxAttempts": 5, "initialBackoff": "0.1s",
-  "maxBackoff": "5s", "backoffMultiplier": 4, "retryableStatusCodes": ["UNAVAILABLE"]}}]}"""
 
 
 def open_descriptors(server: ServerProcess) -> int:
     """How many files and sockets the server has open."""
     return len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
+
+
+def documented_retries() -> str:
+    """The service config that docs/operations.md gives."""
+    text = (ROOT / "docs" / "operations.md").read_text()
+    found = re.search(r"^retries = (\{.*?^\})", text, re.DOTALL | re.MULTILINE)
+    assert found
+    return json.dumps(ast.literal_eval(found[1]))
 
 
 def test_stopped_under_load_it_finishes_what_it_accepted(start_process: StartProcess) -> None:
@@ -46,9 +55,9 @@ def test_stopped_under_load_it_finishes_what_it_accepted(start_process: StartPro
 
 
 def test_killed_and_started_again_it_loses_no_caller_that_retries(start_process: StartProcess) -> None:
-    """SIGKILL in the middle: gRPC's own retries see every call answered."""
+    """SIGKILL in the middle, and a start that takes seconds: with the documented settings every call is answered."""
     with start_process("--models", str(GOLDEN_MODELS)) as first:
-        callers = Callers(first.address, 4, RETRIES, embed)
+        callers = Callers(first.address, 4, documented_retries(), embed)
         wait_until(lambda: callers.codes["OK"] > 50)
         assert first.stop(signal.SIGKILL) == -signal.SIGKILL
         answered = callers.codes["OK"]
