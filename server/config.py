@@ -146,6 +146,18 @@ class Config(BaseSettings):
         description="Largest request and largest answer, in bytes; larger ones are refused with RESOURCE_EXHAUSTED.",
     )
     max_connections: int = Field(4096, ge=1, description="Most connections; further ones are closed.")
+    max_idle_seconds: float = Field(
+        300.0,
+        gt=0,
+        description="How long a connection may be without a call, in seconds; then it is closed, and clients open it "
+        "again by themselves.",
+    )
+    keepalive_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="How long a connection may be silent, in seconds, before its client is asked whether it is there; "
+        "without an answer within 20 s it is closed.",
+    )
     max_image_pixels: int = Field(
         50_000_000,
         ge=1,

@@ -13,6 +13,9 @@ from server.transport.auth_interceptor import AuthInterceptor
 from server.transport.tls import Certificates, TlsFiles
 
 _MAX_STREAMS = 1024  # of one connection; what a balancer in front needs
+_ANSWER_MS = 20_000  # for a client that is asked whether it is there
+_PING_INTERVAL_MS = 5_000  # more often is an attack; docs/operations.md has clients ask every ten seconds
+_HANDSHAKE_MS = 20_000  # for a greeting, and TLS; gRPC itself gives two minutes
 
 
 def check_exposure(config: Config) -> None:
@@ -68,6 +71,13 @@ def make_server(config: Config, authenticator: Authenticator, metrics: Metrics) 
             ("grpc.max_send_message_length", config.max_message_bytes),
             ("grpc.max_concurrent_streams", _MAX_STREAMS),
             ("grpc.max_allowed_incoming_connections", config.max_connections),
+            ("grpc.max_connection_idle_ms", round(config.max_idle_seconds * 1e3)),
+            ("grpc.keepalive_time_ms", round(config.keepalive_seconds * 1e3)),
+            ("grpc.keepalive_timeout_ms", _ANSWER_MS),
+            ("grpc.http2.ping_timeout_ms", _ANSWER_MS),  # this one ends the connection; a minute unless set
+            ("grpc.keepalive_permit_without_calls", 1),
+            ("grpc.http2.min_ping_interval_without_data_ms", _PING_INTERVAL_MS),
+            ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
             ("grpc.so_reuseport", 0),  # two servers on one port would share callers by chance
         ],
     )
