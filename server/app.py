@@ -35,6 +35,7 @@ from server.repository.loading import LoadedModel, load_model
 from server.repository.trial import Trial
 from server.scheduling.batch import BatchLimits
 from server.scheduling.scheduler import Admission, Scheduler
+from server.telemetry.descriptors import raise_limit, watch_descriptors
 from server.telemetry.heartbeat import Heartbeat
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import Tracing
@@ -127,7 +128,9 @@ class Server:
             StartError: The port, the device or the models cannot be used.
         """
         config = self._config
-        self._background.add(asyncio.create_task(self._heartbeat.beat()))
+        raise_limit(config.max_connections)
+        for watching in (self._heartbeat.beat(), watch_descriptors(self._metrics.no_descriptors.inc)):
+            self._background.add(asyncio.create_task(watching))
         if config.lanes:
             _log.warning("--lanes is deprecated, and will be gone in the next release: use --instances")
         address = bind(self._grpc, config.listen, read_certificates(config))

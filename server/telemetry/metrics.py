@@ -86,6 +86,11 @@ class Metrics:
             buckets=_SECONDS,
             registry=self.registry,
         )
+        self.no_descriptors = Counter(
+            "regard_no_descriptors_seconds",
+            "Seconds in which no file descriptor was left, so that new connections waited",
+            registry=self.registry,
+        )
         for old, new in (("lanes", self.instances), ("lanes_busy", self.instances_busy)):
             alias = self._gauge(old, f"Deprecated: regard_{old.replace('lanes', 'instances')}")
             alias.set_function(partial(_value, new))

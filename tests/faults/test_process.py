@@ -112,8 +112,10 @@ def test_a_full_disk_costs_memory_and_no_request(
         subprocess.run([UMOUNT, disk], check=True)
 
 
-def test_without_descriptors_for_more_connections_those_there_are_go_on(start_process: StartProcess) -> None:
-    """And when the others have gone, new ones are taken again."""
+def test_without_descriptors_for_more_connections_those_there_are_go_on(
+    start_process: StartProcess, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The log says so; and when the others have gone, new ones are taken again."""
     with start_process("--models", str(GOLDEN_MODELS)) as server, regard.Client(server.address) as client:
         client.embed(text="the cat")
         limit = open_descriptors(server) + 20
@@ -123,6 +125,7 @@ def test_without_descriptors_for_more_connections_those_there_are_go_on(start_pr
         wait_until(lambda: open_descriptors(server) >= limit - 1)
         for _ in range(20):
             assert client.embed(text="the cat").vector.size
+        wait_until(lambda: "descriptors: none is left (ulimit -n)" in capfd.readouterr().err)
         for one in crowd:
             one.close()
         wait_until(lambda: open_descriptors(server) < limit - 10)
