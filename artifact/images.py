@@ -1,6 +1,8 @@
 """Image files to pixels, as a contract says, with Pillow."""
 
 import io
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,15 +11,14 @@ from PIL import Image, UnidentifiedImageError
 
 from artifact.contract import ImageContract
 from artifact.errors import InputError
+from artifact.image_files import FORMATS, read_image_file
 
-FORMATS = ("JPEG", "PNG", "WEBP")
 _RESAMPLE = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-_ORIENTATION_TAG = 0x0112
-_UPRIGHT = {  # what turns a picture of each orientation upright
+_UPRIGHT = {  # what turns a picture of each orientation upright (CIPA DC-008, tag 0x0112)
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -45,23 +46,85 @@ class Pixels:
     box: tuple[float, float, float, float]
 
 
-def read_image(content: bytes, contract: ImageContract, max_pixels: int) -> Pixels:
-    """Decode, turn upright, resize, crop and normalise one image.
+@dataclass(frozen=True)
+class ImageLimits:
+    """The largest image that is decoded.
+
+    Attributes:
+        pixels: Width times height.
+        scan_pixels: Pixels times scans; a progressive JPEG has about ten, each of which takes a tenth of the time of a
+            baseline one.
+    """
+
+    pixels: int = 50_000_000
+    scan_pixels: int = 600_000_000
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedImage:
+    """An image whose size is known and whose pixels are not decoded yet.
+
+    Attributes:
+        image: As Pillow opened it.
+        orientation: EXIF's, 1 to 8.
+        size_bytes: Of its file.
+    """
+
+    image: Image.Image
+    orientation: int
+    size_bytes: int
+
+    @property
+    def pixels(self) -> int:
+        """Width times height."""
+        return self.image.width * self.image.height
+
+
+def read_image(content: bytes, contract: ImageContract, limits: ImageLimits) -> Pixels:
+    """Open and decode one image.
 
     Args:
         content: A JPEG, PNG or WebP file. Of an animation the first frame counts.
         contract: How to preprocess.
-        max_pixels: Largest width times height; checked before anything is decoded.
+        limits: Checked before anything is decoded.
 
     Raises:
         InputError: Not such a file, damaged, or too large.
     """
-    upright = _to_8_bits(_decode(content, max_pixels)).convert(contract.mode)
+    return decode_image(open_image(content, limits), contract, limits)
+
+
+def open_image(content: bytes, limits: ImageLimits) -> OpenedImage:
+    """Look at an image's header, and refuse what would take too long to decode.
+
+    Raises:
+        InputError: Not such a file, damaged, or too large.
+    """
+    file = read_image_file(content)
+    with _telling_damage(len(content), limits):
+        image = Image.open(io.BytesIO(file.content), formats=FORMATS)
+    opened, size = OpenedImage(image, file.orientation, len(content)), f"{image.width} x {image.height} pixels"
+    if opened.pixels > limits.pixels:
+        raise InputError("image", size, f"at most {limits.pixels} pixels (the server's --max-image-pixels)")
+    if opened.pixels * file.scans > limits.scan_pixels:
+        expected = f"at most {limits.scan_pixels} pixels in all scans (the server's --max-image-scan-pixels)"
+        raise InputError("image", f"{size} in each of {file.scans} scans", expected)
+    return opened
+
+
+def decode_image(opened: OpenedImage, contract: ImageContract, limits: ImageLimits) -> Pixels:
+    """Decode, turn upright, resize, crop and normalise an image.
+
+    Raises:
+        InputError: It is damaged, or so long that it would be too large when it is resized.
+    """
+    upright = _turn_upright(opened, limits)
+    upright = upright if upright.mode == contract.mode else upright.convert(contract.mode)
     width, height = upright.size
     size = _resized_size(width, height, contract)
-    if size[0] * size[1] > max_pixels:
+    if size[0] * size[1] > limits.pixels:
         raise InputError(
-            "image", f"{width} x {height} pixels", f"a shape that fits {max_pixels} pixels at {size[0]} x {size[1]}"
+            "image", f"{width} x {height} pixels", f"a shape that fits {limits.pixels} pixels at {size[0]} x {size[1]}"
         )
     resized = upright.resize(size, _RESAMPLE[contract.resample])
     # As Hugging Face's processors round, so that both cut the same pixels.
@@ -73,37 +136,24 @@ def read_image(content: bytes, contract: ImageContract, max_pixels: int) -> Pixe
     return Pixels(_normalize(cropped, contract), width, height, box)
 
 
-def _decode(content: bytes, max_pixels: int) -> Image.Image:
-    if not content:
-        raise InputError("image", "empty", f"a {', '.join(FORMATS)} file")
+def _turn_upright(opened: OpenedImage, limits: ImageLimits) -> Image.Image:
+    with _telling_damage(opened.size_bytes, limits):
+        opened.image.load()
+    turn = _UPRIGHT.get(opened.orientation)
+    return _to_8_bits(opened.image if turn is None else opened.image.transpose(turn))
+
+
+@contextmanager
+def _telling_damage(size_bytes: int, limits: ImageLimits) -> Iterator[None]:
+    """Turn what Pillow's decoders raise on damaged files into InputError."""
     try:
-        image = Image.open(io.BytesIO(content), formats=FORMATS)
-        if image.width * image.height > max_pixels:
-            size = f"{image.width} x {image.height} pixels"
-            raise InputError("image", size, f"at most {max_pixels} pixels (the server's --max-image-pixels)")
-        image.load()
-    except InputError:
-        raise
+        yield
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise InputError("image", error, f"at most {max_pixels} pixels (the server's --max-image-pixels)") from error
+        raise InputError("image", error, f"at most {limits.pixels} pixels (the server's --max-image-pixels)") from error
     except UnidentifiedImageError as error:
-        start = content[:8].hex(" ")
-        raise InputError(
-            "image", f"{len(content)} bytes that start with {start}", f"a {', '.join(FORMATS)} file"
-        ) from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # what Pillow's decoders raise on damaged files
-        raise InputError("image", f"{len(content)} bytes: {error}", f"a whole {', '.join(FORMATS)} file") from error
-    turn = _UPRIGHT.get(_orientation(image))
-    return image if turn is None else image.transpose(turn)
-
-
-def _orientation(image: Image.Image) -> int:
-    """Read EXIF's orientation, 1 to 8 (CIPA DC-008, tag 0x0112); metadata that cannot be read turns nothing."""
-    try:
-        found = image.getexif().get(_ORIENTATION_TAG, 1)
-    except Exception:  # Pillow's readers of metadata raise whatever a damaged tag makes of them
-        return 1
-    return found if isinstance(found, int) else 1
+        raise InputError("image", f"{size_bytes} bytes without a header", f"a {', '.join(FORMATS)} file") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:
+        raise InputError("image", f"{size_bytes} bytes: {error}", f"a whole {', '.join(FORMATS)} file") from error
 
 
 def _to_8_bits(image: Image.Image) -> Image.Image:

@@ -5,14 +5,13 @@ from pathlib import Path
 import numpy as np
 
 from artifact.errors import InputError
-from artifact.images import read_image
+from artifact.images import ImageLimits, read_image
 from artifact.text import TextReader
 from export.errors import SampleError
 from export.sources import Source
 from export.traits import Feed
 
 _MIN_INPUTS = 8
-_MAX_PIXELS = 50_000_000
 _MAX_BYTES = 2**20
 
 
@@ -54,7 +53,7 @@ def _read_images(path: Path, source: Source) -> list[Feed]:
     feeds = []
     for file in sorted(entry for entry in path.iterdir() if entry.is_file()):
         try:
-            pixels = read_image(file.read_bytes(), source.image, _MAX_PIXELS)
+            pixels = read_image(file.read_bytes(), source.image, ImageLimits())
         except InputError as error:
             raise SampleError(f"--samples: {file}: {error}") from error
         feeds.append({source.traits.inputs[0].name: pixels.values[None]})

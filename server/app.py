@@ -14,6 +14,7 @@ from typing import Any
 import onnxruntime
 
 from artifact.contract import Contract
+from artifact.images import ImageLimits
 from server.api.handler import RpcHandler
 from server.api.open_inference.service import InferenceService
 from server.api.open_inference.shared_memory import SharedMemory
@@ -212,7 +213,7 @@ class Server:
         config, metrics = self._config, self._metrics
         workers = Workers(self._executor)
         cache = ResponseCache(scheduler.submit, config.cache_bytes, metrics)
-        inputs = InputLimits(config.max_batch_size, config.max_text_bytes, config.max_image_pixels)
+        inputs = InputLimits(config.max_batch_size, config.max_text_bytes, _image_limits(config))
         attention = AttentionLimits(config.max_answer_bytes, config.max_attention_bytes)
         pipeline = Pipeline(workers, cache, inputs, attention, metrics, self._tracing)
         self._rpcs = RpcHandler(
@@ -283,6 +284,10 @@ async def _first(what: Any, other: "asyncio.Task[Any]") -> None:
             task.result()
     finally:
         task.cancel()
+
+
+def _image_limits(config: Config) -> ImageLimits:
+    return ImageLimits(config.max_image_pixels, config.max_image_scan_pixels)
 
 
 def _make_scheduler(config: Config, instances: int, metrics: Metrics, tracing: Tracing) -> Scheduler:

@@ -163,6 +163,12 @@ class Config(BaseSettings):
         ge=1,
         description="Largest image, width times height in pixels; larger ones are refused before they are decoded.",
     )
+    max_image_scan_pixels: int = Field(
+        600_000_000,
+        ge=1,
+        description="Most pixels times scans of a progressive JPEG, which has about ten; more are refused with "
+        "INVALID_ARGUMENT before they are decoded.",
+    )
     max_text_bytes: int = Field(
         256 * 2**10,
         ge=1,

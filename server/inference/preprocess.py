@@ -10,7 +10,7 @@ import numpy as np
 from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS
 from artifact.dtypes import Array, dtype_of
 from artifact.errors import InputError
-from artifact.images import Pixels, read_image
+from artifact.images import ImageLimits, Pixels, read_image
 from artifact.text import Tokens
 from server.errors import InvalidInput, NotPossible
 from server.inference.request import Images, InferenceRequest, PreparedInput, Tensors, Texts
@@ -27,12 +27,12 @@ class InputLimits:
     Attributes:
         rows: In one request.
         text_bytes: Of one text, in UTF-8.
-        image_pixels: Of one image, width times height.
+        image: Of one image.
     """
 
     rows: int
     text_bytes: int
-    image_pixels: int
+    image: ImageLimits
 
 
 def preprocess(request: InferenceRequest, limits: InputLimits) -> PreparedInput:
@@ -86,7 +86,7 @@ def _prepare_images(model: LoadedModel, inputs: Images, limits: InputLimits) -> 
             if contract.text
             else f"image: {model.name} takes tensors only; expected its own inputs"
         )
-    rows = [read_image(content, contract.image, limits.image_pixels) for content in inputs.contents]
+    rows = [read_image(content, contract.image, limits.image) for content in inputs.contents]
     pixels = np.stack([row.values for row in rows])
     return PreparedInput({contract.inputs[0].name: pixels}, len(rows), _positions(model), _single(rows))
 

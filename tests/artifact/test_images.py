@@ -10,12 +10,12 @@ from PIL import Image
 
 from artifact.contract import ImageContract
 from artifact.errors import InputError
-from artifact.images import read_image
+from artifact.images import ImageLimits, read_image
 
 CONTRACT = ImageContract(
     resize_shorter_edge=32, crop_size=24, resample="bicubic", mean=(0.4, 0.5, 0.6), std=(0.2, 0.25, 0.3)
 )
-MAX_PIXELS = 100_000
+LIMITS = ImageLimits(100_000, 1_000_000)
 
 
 def picture(width: int = 60, height: int = 40) -> Image.Image:
@@ -44,7 +44,7 @@ def reference(image: Image.Image) -> NDArray[np.float64]:
 def test_pixels_equal_the_reference_for_every_shape(size: tuple[int, int]) -> None:
     """Wide, tall, square, small: within 1e-6 of Pillow and float64."""
     image = picture(*size)
-    np.testing.assert_allclose(read_image(encode(image), CONTRACT, MAX_PIXELS).values, reference(image), atol=1e-6)
+    np.testing.assert_allclose(read_image(encode(image), CONTRACT, LIMITS).values, reference(image), atol=1e-6)
 
 
 @pytest.mark.parametrize(("kind", "options"), [("JPEG", {"quality": 95}), ("PNG", {}), ("WEBP", {"lossless": True})])
@@ -52,7 +52,7 @@ def test_jpeg_png_and_webp_are_read(kind: str, options: dict[str, Any]) -> None:
     """Each as Pillow decodes it."""
     content = encode(picture(), kind, **options)
     expected = reference(Image.open(io.BytesIO(content)).convert("RGB"))
-    np.testing.assert_allclose(read_image(content, CONTRACT, MAX_PIXELS).values, expected, atol=1e-6)
+    np.testing.assert_allclose(read_image(content, CONTRACT, LIMITS).values, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -71,7 +71,7 @@ def test_exif_orientation_turns_the_picture_upright(orientation: int) -> None:
     stored = undo[orientation](upright) if orientation > 1 else upright
     exif = upright.getexif()
     exif[0x0112] = orientation
-    pixels = read_image(encode(stored, "PNG", exif=exif), CONTRACT, MAX_PIXELS)
+    pixels = read_image(encode(stored, "PNG", exif=exif), CONTRACT, LIMITS)
     assert (pixels.width, pixels.height) == upright.size
     np.testing.assert_allclose(pixels.values, reference(upright), atol=1e-6)
 
@@ -83,28 +83,28 @@ def test_other_colour_modes_are_converted_to_what_the_network_takes(mode: str) -
     kind = "JPEG" if mode == "CMYK" else "PNG"
     content = encode(converted, kind)
     expected = reference(Image.open(io.BytesIO(content)).convert("RGB"))
-    np.testing.assert_allclose(read_image(content, CONTRACT, MAX_PIXELS).values, expected, atol=1e-6)
+    np.testing.assert_allclose(read_image(content, CONTRACT, LIMITS).values, expected, atol=1e-6)
 
 
 def test_16_bit_grey_is_scaled_not_clipped() -> None:
     """Half of 65535 is a middle grey, not white."""
     for grey, expected in ((30_000, 117), (0, 0), (65_535, 255)):
         values = np.full((40, 60), grey, dtype=np.uint16)
-        pixels = read_image(encode(Image.fromarray(values)), CONTRACT, MAX_PIXELS).values
+        pixels = read_image(encode(Image.fromarray(values)), CONTRACT, LIMITS).values
         np.testing.assert_allclose(pixels[0], (expected / 255 - 0.4) / 0.2, atol=1e-6)
 
 
 def test_a_grey_network_gets_one_channel() -> None:
     """Resized to the exact size where no shorter edge is given."""
     grey = ImageContract(mode="L", crop_size=28, resample="bilinear", mean=(0.5,), std=(0.5,))
-    pixels = read_image(encode(picture()), grey, MAX_PIXELS)
+    pixels = read_image(encode(picture()), grey, LIMITS)
     assert pixels.values.shape == (1, 28, 28)
     assert pixels.box == (0, 0, 60, 40)
 
 
 def test_the_box_is_the_part_of_the_sent_image_that_the_network_sees() -> None:
     """60 x 40 becomes 48 x 32, of which 24 x 24 from (12, 4) are cut: (15, 5) to (45, 35) in the sent image."""
-    assert read_image(encode(picture()), CONTRACT, MAX_PIXELS).box == (15.0, 5.0, 45.0, 35.0)
+    assert read_image(encode(picture()), CONTRACT, LIMITS).box == (15.0, 5.0, 45.0, 35.0)
 
 
 def bomb() -> bytes:
@@ -135,7 +135,7 @@ def bomb() -> bytes:
 def test_what_is_no_whole_small_image_is_refused(content: bytes, message: str) -> None:
     """With what came and what was expected."""
     with pytest.raises(InputError, match=message):
-        read_image(content, CONTRACT, MAX_PIXELS)
+        read_image(content, CONTRACT, LIMITS)
 
 
 def test_a_damaged_image_never_raises_anything_else() -> None:
@@ -148,7 +148,7 @@ def test_a_damaged_image_never_raises_anything_else() -> None:
             for place in random.integers(0, len(whole), 5):
                 damaged[place] = random.integers(256)
             try:
-                assert np.isfinite(read_image(bytes(damaged), CONTRACT, MAX_PIXELS).values).all()
+                assert np.isfinite(read_image(bytes(damaged), CONTRACT, LIMITS).values).all()
             except InputError as error:
                 assert str(error).startswith("image: ")
 
@@ -163,26 +163,26 @@ def test_damaged_metadata_does_not_hinder_the_picture(kind: str) -> None:
         metadata = bytearray(exif.tobytes())
         for place in random.integers(6, len(metadata), 1 + number % 6):
             metadata[place] = random.integers(256)
-        found = read_image(encode(picture(), kind, exif=bytes(metadata)), CONTRACT, MAX_PIXELS)
+        found = read_image(encode(picture(), kind, exif=bytes(metadata)), CONTRACT, LIMITS)
         assert {found.width, found.height} == {60, 40}
 
 
 def test_as_many_pixels_as_are_allowed_are_taken() -> None:
     """Of the file, and of what is made of it: 60 x 40 becomes 48 x 32."""
-    assert read_image(encode(picture()), CONTRACT, 60 * 40).width == 60
+    assert read_image(encode(picture()), CONTRACT, ImageLimits(60 * 40)).width == 60
     with pytest.raises(InputError, match=r"^image: 60 x 40 pixels; expected at most 2399 pixels"):
-        read_image(encode(picture()), CONTRACT, 60 * 40 - 1)
+        read_image(encode(picture()), CONTRACT, ImageLimits(60 * 40 - 1))
     grown = CONTRACT.model_copy(update={"resize_shorter_edge": 80})
-    assert read_image(encode(picture()), grown, 120 * 80).width == 60
+    assert read_image(encode(picture()), grown, ImageLimits(120 * 80)).width == 60
     with pytest.raises(InputError, match="60 x 40 pixels; expected a shape that fits 9599 pixels at 120 x 80"):
-        read_image(encode(picture()), grown, 120 * 80 - 1)
+        read_image(encode(picture()), grown, ImageLimits(120 * 80 - 1))
 
 
 @pytest.mark.parametrize("size", [(33, 32), (32, 33), (37, 35), (35, 37)])
 def test_an_odd_rest_is_cut_as_hugging_face_cuts_it(size: tuple[int, int]) -> None:
     """A pixel more on the right and below; the shorter edge decides, however close they are."""
     odd = CONTRACT.model_copy(update={"crop_size": 23})
-    found = read_image(encode(picture(*size)), odd, MAX_PIXELS)
+    found = read_image(encode(picture(*size)), odd, LIMITS)
     scale = 32 / min(size)
     width, height = int(size[0] * scale), int(size[1] * scale)
     left, top = (width - 23) // 2, (height - 23) // 2

@@ -8,7 +8,7 @@ import pytest
 
 import regard
 from artifact.contract import read_contract
-from artifact.images import read_image
+from artifact.images import ImageLimits, read_image
 from server.config import EMBEDDED_MODELS
 from tests.golden import GOLDEN_MODELS, GOLDEN_NETWORK
 from tests.processes import CLOTHING, PHOTOS, ROOT, StartProcess
@@ -76,7 +76,7 @@ def compare_images(client: regard.Client, artifact: Path, checkpoint: Path, file
     assert isinstance(network, VisionTransformer)
     for file in files:
         answer = client.embed(image=file, model=contract.name, attention=EVERYTHING)
-        pixels = read_image(file.read_bytes(), contract.image, max_pixels=10**7).values
+        pixels = read_image(file.read_bytes(), contract.image, ImageLimits()).values
         with torch.inference_mode():
             outputs, attentions = network.explain(torch.from_numpy(pixels[None]))
         scale = float(outputs["embedding"].abs().max())

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from artifact.images import ImageLimits
 from server.attention.planning import AttentionLimits
 from server.attention.request import AttentionRequest
 from server.auth.clients import Client
@@ -52,7 +53,7 @@ async def pipeline() -> AsyncIterator[Pipeline]:
             yield Pipeline(
                 Workers(executor),
                 ResponseCache(scheduler.submit, 0, metrics),
-                InputLimits(8, 100, 100),
+                InputLimits(8, 100, ImageLimits(100)),
                 AttentionLimits(10**6, 10**6),
                 metrics,
                 Spans(),

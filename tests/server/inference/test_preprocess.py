@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from artifact.contract import Contract, ImageContract, PatchContract, TensorContract, read_contract
+from artifact.images import ImageLimits
 from artifact.text import TextReader
 from server.config import EMBEDDED_MODELS
 from server.errors import InvalidInput, NotPossible
@@ -15,7 +16,7 @@ from server.inference.request import Images, InferenceRequest, PreparedInput, Te
 from tests.golden import GOLDEN_MODELS
 from tests.server.fakes import CONTRACT, make_model
 
-LIMITS = InputLimits(rows=8, text_bytes=100, image_pixels=1000)
+LIMITS = InputLimits(rows=8, text_bytes=100, image=ImageLimits(1000))
 TEXT = make_model(CONTRACT, TextReader(GOLDEN_MODELS / "tiny-text" / "1" / "tokenizer.json", 8))
 FASHION = read_contract(EMBEDDED_MODELS / "fashion" / "1" / "contract.json")
 IMAGE = make_model(FASHION)
