@@ -7,11 +7,11 @@ from threading import Lock
 
 from PIL import Image
 
+from regard.orientation import read_orientation
 from regard.sources import DAMAGED_IMAGE
 
 MAX_PHOTOS = 64
 MAX_BYTES = 256 * 2**20
-_ORIENTATION_TAG = 0x0112
 
 
 def media_type(data: bytes) -> str:
@@ -29,10 +29,9 @@ def orientation(data: bytes) -> int:
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
-            turned = image.getexif().get(_ORIENTATION_TAG, 1)
+            return read_orientation(image)
     except (*DAMAGED_IMAGE, Image.DecompressionBombError):
         return 1  # whoever asks about it will be told what is wrong with it
-    return turned if turned in range(1, 9) else 1
 
 
 class PhotoStore:

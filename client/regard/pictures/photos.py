@@ -8,10 +8,11 @@ from matplotlib.cm import ScalarMappable
 from matplotlib.colors import Normalize
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
-from PIL import Image, ImageEnhance, ImageOps
+from PIL import Image, ImageEnhance
 
 from regard.attention import Box, PatchGrid
 from regard.matrices import positions
+from regard.orientation import turn_upright
 from regard.pictures.style import heat_colours
 from regard.sources import DAMAGED_IMAGE
 
@@ -33,7 +34,7 @@ def open_photo(data: bytes) -> Image.Image:
     """
     try:
         with Image.open(io.BytesIO(data)) as image:
-            upright = ImageOps.exif_transpose(image)
+            upright = turn_upright(image)
             if upright.mode.startswith("I"):  # 16-bit grey, which convert would clip to white
                 upright = Image.fromarray((np.asarray(upright, dtype=np.uint32) >> 8).clip(0, 255).astype(np.uint8))
             return upright.convert("RGB")
