@@ -38,7 +38,11 @@ ROWS: dict[str, list[tuple[str, str, dict[str, str]]]] = {
         (
             "Requests",
             "short",
-            {"regard_queue_depth": "{{instance}} waiting", "regard_requests_in_flight": "{{instance}} in the server"},
+            {
+                "regard_queue_depth": "{{instance}} waiting",
+                "regard_decoding_waiting": "{{instance}} images to decode",
+                "regard_requests_in_flight": "{{instance}} in the server",
+            },
         ),
         ("Instances busy", "percentunit", {"regard_instances_busy / regard_instances": "{{instance}}"}),
     ],
@@ -56,6 +60,11 @@ ROWS: dict[str, list[tuple[str, str, dict[str, str]]]] = {
         ("Refused a second", "reqps", {_rate("regard_refused_total", "reason"): "{{reason}}"}),
         ("Requests by client", "reqps", {_rate("regard_client_requests_total", "client"): "{{client}}"}),
         ("Instances by client", "short", {_rate("regard_client_compute_seconds_total", "client"): "{{client}}"}),
+        (
+            "CPUs that decode, by client",
+            "short",
+            {_rate("regard_client_decoding_seconds_total", "client"): "{{client}}"},
+        ),
     ],
     "What does the process take?": [
         ("Memory", "bytes", {'process_resident_memory_bytes{job="regard"}': "{{instance}}"}),

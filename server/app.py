@@ -25,6 +25,7 @@ from server.config import EMBEDDED_MODELS, Config
 from server.engine.cpus import available_cpus
 from server.engine.device import Device, Instances, choose_device, share_cpus
 from server.errors import EngineFault
+from server.inference.decoding import Decoders
 from server.inference.pipeline import Pipeline
 from server.inference.preprocess import InputLimits
 from server.inference.response_cache import ResponseCache
@@ -98,6 +99,7 @@ class Server:
         self._grpc = make_server(config, self._authenticator, self._metrics)
         self._threads = config.threads or available_cpus()
         self._executor = ThreadPoolExecutor(self._threads + 1, thread_name_prefix="worker")
+        self._decoders = Decoders(self._threads + 1, config.max_image_pixels, self._metrics)
         self._heartbeat = Heartbeat(self._metrics.loop_lag.observe)
         self._http = MetricsServer(
             config.metrics, self._metrics.registry, lambda: self._heartbeat.is_alive, lambda: self._ready
@@ -117,6 +119,7 @@ class Server:
         if self._scheduler and not self._is_closed:
             await self._scheduler.close()
         self._memory.unregister()
+        self._decoders.close()
         self._executor.shutdown()
         self._tracing.close()
         self._http.close()
@@ -213,9 +216,9 @@ class Server:
         config, metrics = self._config, self._metrics
         workers = Workers(self._executor)
         cache = ResponseCache(scheduler.submit, config.cache_bytes, metrics)
-        inputs = InputLimits(config.max_batch_size, config.max_text_bytes, _image_limits(config))
+        inputs = _input_limits(config)
         attention = AttentionLimits(config.max_answer_bytes, config.max_attention_bytes)
-        pipeline = Pipeline(workers, cache, inputs, attention, metrics, self._tracing)
+        pipeline = Pipeline(workers, self._decoders, cache, inputs, attention, metrics, self._tracing)
         self._rpcs = RpcHandler(
             config.max_queue_size + config.max_batch_size,
             metrics,
@@ -242,6 +245,7 @@ class Server:
     async def _give_up(self, scheduler: Scheduler) -> None:
         """Answer everyone UNAVAILABLE, since nothing will be computed any more."""
         self._rpcs.refuse()
+        self._decoders.close()
         scheduler.abandon("the engine has failed; the server is stopping")
         await asyncio.sleep(_LAST_MOMENT_SECONDS)
         await self._grpc.stop(_LAST_MOMENT_SECONDS)
@@ -259,6 +263,7 @@ class Server:
             await asyncio.wait_for(self._rpcs.wait_idle(), seconds)
         except TimeoutError:
             _log.warning("requests still in flight after %g s are refused", seconds)
+            self._decoders.close()
             scheduler.abandon("the server is stopping")
         await asyncio.sleep(_LAST_MOMENT_SECONDS)
         await self._grpc.stop(_LAST_MOMENT_SECONDS)
@@ -286,8 +291,9 @@ async def _first(what: Any, other: "asyncio.Task[Any]") -> None:
         task.cancel()
 
 
-def _image_limits(config: Config) -> ImageLimits:
-    return ImageLimits(config.max_image_pixels, config.max_image_scan_pixels)
+def _input_limits(config: Config) -> InputLimits:
+    image = ImageLimits(config.max_image_pixels, config.max_image_scan_pixels)
+    return InputLimits(config.max_batch_size, config.max_text_bytes, image, config.max_request_pixels)
 
 
 def _make_scheduler(config: Config, instances: int, metrics: Metrics, tracing: Tracing) -> Scheduler:

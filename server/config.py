@@ -169,6 +169,12 @@ class Config(BaseSettings):
         description="Most pixels times scans of a progressive JPEG, which has about ten; more are refused with "
         "INVALID_ARGUMENT before they are decoded.",
     )
+    max_request_pixels: int = Field(
+        400_000_000,
+        ge=1,
+        description="Most pixels of all images of a request, 32 photographs of 12 megapixels; more are refused with "
+        "INVALID_ARGUMENT before any is decoded.",
+    )
     max_text_bytes: int = Field(
         256 * 2**10,
         ge=1,

@@ -43,6 +43,7 @@ class RpcContext:
         span: Of the trace; None where nothing is traced.
         started_ns: On time.perf_counter_ns().
         timings: Once it has been computed.
+        decoding_seconds: What its images have taken so far, of a CPU; charged already.
     """
 
     method: str = ""
@@ -56,6 +57,7 @@ class RpcContext:
     span: Any = None
     started_ns: int = field(default_factory=time.perf_counter_ns)
     timings: Timings | None = None
+    decoding_seconds: float = 0.0
 
     @classmethod
     def begin(

@@ -1,4 +1,4 @@
-"""How much one client may ask: token buckets of requests and of the engine's time."""
+"""How much one client may ask: token buckets of requests and of the time that they take."""
 
 import time
 from collections.abc import Callable
@@ -25,7 +25,7 @@ class Quota:
         Args:
             name: The client's, for messages.
             requests_per_second: None for no limit.
-            compute_seconds_per_second: Of all instances together; likewise.
+            compute_seconds_per_second: Of all instances together, and of the threads that decode; likewise.
             clock: Seconds.
         """
         self.rates = requests_per_second, compute_seconds_per_second
@@ -48,13 +48,17 @@ class Quota:
         if self._requests:
             self._requests.take(1.0)
 
-    def reserve(self, seconds: float) -> None:
-        """Set aside what a request is expected to take of the engine, so that a burst cannot spend a second twice.
+    def reserve(self, seconds: float, spent_seconds: float = 0.0) -> None:
+        """Set aside what a request is expected to take, so that a burst cannot spend a second twice.
+
+        Args:
+            seconds: Of the engine, or of decoding.
+            spent_seconds: What this very request was charged before, which does not refuse it now.
 
         Raises:
             TooBusy: As for admit; others of the client may have been let in meanwhile.
         """
-        self._check(self._seconds, "seconds of the engine", 0.0)
+        self._check(self._seconds, "seconds of the engine", -spent_seconds)
         self.charge(0.0, seconds)
 
     def charge(self, reserved_seconds: float, seconds: float) -> None:

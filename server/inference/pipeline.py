@@ -8,8 +8,16 @@ from dataclasses import dataclass
 from server.attention.plan import AttentionPlan
 from server.attention.planning import AttentionLimits, Positions, plan_attention
 from server.context import RpcContext, Timings
-from server.inference.preprocess import InputLimits, check_answer_size, preprocess, special_positions
-from server.inference.request import InferenceRequest, InferenceResponse, PreparedInput
+from server.inference.decoding import Decoders
+from server.inference.image_rows import image_contract, read_images
+from server.inference.preprocess import (
+    InputLimits,
+    check_answer_size,
+    prepare_images,
+    preprocess,
+    special_positions,
+)
+from server.inference.request import Images, InferenceRequest, InferenceResponse, PreparedInput
 from server.inference.response_cache import ResponseCache
 from server.inference.workers import Workers
 from server.scheduling.batch import BatchItem, Runner
@@ -22,7 +30,8 @@ class Pipeline:
     """Runs requests.
 
     Attributes:
-        workers: For preprocessing.
+        workers: For preprocessing, but for images.
+        decoders: For images.
         cache: Stands before the scheduler.
         inputs: Most of what a request may bring.
         attention: Most of the attention that may be computed and sent.
@@ -31,6 +40,7 @@ class Pipeline:
     """
 
     workers: Workers
+    decoders: Decoders
     cache: ResponseCache
     inputs: InputLimits
     attention: AttentionLimits
@@ -66,7 +76,7 @@ class Pipeline:
     ) -> tuple[InferenceResponse, BatchItem]:
         if request.attention is not None:
             context.caller.require("attention", "attention")
-        prepared = await self.workers.decode(lambda: preprocess(request, self.inputs), request.inputs.size_bytes)
+        prepared = await self._prepare(request, context)
         check_answer_size(request, prepared, self.attention.answer_bytes)
         plan = self._plan(request, prepared)
         decode_ns = time.perf_counter_ns() - started_ns
@@ -75,6 +85,14 @@ class Pipeline:
             result = await self.cache.compute(item)
         timings = Timings(decode_ns, result.queue_ns, result.compute_ns, batch_size=result.batch_size)
         return InferenceResponse(request.model, prepared, plan, result, timings), item
+
+    async def _prepare(self, request: InferenceRequest, context: RpcContext) -> PreparedInput:
+        model, inputs = request.model, request.inputs
+        if isinstance(inputs, Images):
+            contract = image_contract(model)
+            rows = await read_images(inputs.contents, contract, self.inputs, self.decoders, context)
+            return prepare_images(model, rows)
+        return await self.workers.decode(lambda: preprocess(request, self.inputs), inputs.size_bytes)
 
     def _plan(self, request: InferenceRequest, prepared: PreparedInput) -> AttentionPlan | None:
         if request.attention is None:

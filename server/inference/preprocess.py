@@ -10,10 +10,10 @@ import numpy as np
 from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS
 from artifact.dtypes import Array, dtype_of
 from artifact.errors import InputError
-from artifact.images import ImageLimits, Pixels, read_image
+from artifact.images import ImageLimits, Pixels
 from artifact.text import Tokens
 from server.errors import InvalidInput, NotPossible
-from server.inference.request import Images, InferenceRequest, PreparedInput, Tensors, Texts
+from server.inference.request import InferenceRequest, PreparedInput, Tensors, Texts
 from server.inference.validation import check_inputs
 from server.repository.loading import LoadedModel
 
@@ -28,27 +28,28 @@ class InputLimits:
         rows: In one request.
         text_bytes: Of one text, in UTF-8.
         image: Of one image.
+        request_pixels: Of all images of a request.
     """
 
     rows: int
     text_bytes: int
     image: ImageLimits
+    request_pixels: int
 
 
 def preprocess(request: InferenceRequest, limits: InputLimits) -> PreparedInput:
-    """Turn what a caller sent into inputs for the graphs, checked against the contract.
+    """Turn texts or a caller's arrays into inputs for the graphs, checked against the contract.
 
     Raises:
         NotPossible: The model takes something else.
-        InvalidInput: A text, an image or an array cannot be used.
+        InvalidInput: A text or an array cannot be used.
     """
     model, inputs = request.model, request.inputs
     if isinstance(inputs, Tensors):
         return _prepare_arrays(model, inputs, limits)
     try:
-        if isinstance(inputs, Texts):
-            return _prepare_texts(model, inputs, limits)
-        return _prepare_images(model, inputs, limits)
+        assert isinstance(inputs, Texts)  # noqa: S101 -- images go their own way
+        return _prepare_texts(model, inputs, limits)
     except InputError as error:
         raise InvalidInput(error.field, error.value, error.expected) from error
 
@@ -77,18 +78,10 @@ def _pad(model: LoadedModel, rows: Sequence[Tokens], longest: int) -> dict[str, 
     return inputs
 
 
-def _prepare_images(model: LoadedModel, inputs: Images, limits: InputLimits) -> PreparedInput:
-    """Decode images."""
-    contract = model.contract
-    if contract.image is None or contract.patches is None:
-        raise NotPossible(
-            f"image: {model.name} takes no images; expected a text"
-            if contract.text
-            else f"image: {model.name} takes tensors only; expected its own inputs"
-        )
-    rows = [read_image(content, contract.image, limits.image) for content in inputs.contents]
+def prepare_images(model: LoadedModel, rows: Sequence[Pixels]) -> PreparedInput:
+    """Make an image model's input of decoded images, [rows, channels, height, width]."""
     pixels = np.stack([row.values for row in rows])
-    return PreparedInput({contract.inputs[0].name: pixels}, len(rows), _positions(model), _single(rows))
+    return PreparedInput({model.contract.inputs[0].name: pixels}, len(rows), _positions(model), _single(rows))
 
 
 def _prepare_arrays(model: LoadedModel, inputs: Tensors, limits: InputLimits) -> PreparedInput:

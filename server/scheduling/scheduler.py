@@ -170,7 +170,7 @@ class Scheduler:
         self._check_room(item)
         item.estimate_seconds = self._estimate(item, later_seconds)
         item.reserved_seconds = item.graph.cost.seconds(item.rows, item.length)
-        item.context.caller.quota.reserve(item.reserved_seconds)
+        item.context.caller.quota.reserve(item.reserved_seconds, item.context.decoding_seconds)
         return self._queue(item)
 
     def _go_on(self, part: BatchItem) -> BatchItem:

@@ -116,7 +116,12 @@ class Metrics:
             "client",
         )
 
+        self.client_decoding_seconds = self._counter(
+            "client_decoding_seconds", "Time of a CPU that decoding a client's images took, in seconds", "client"
+        )
+
     def _add_queue(self) -> None:
+        self.decoding_waiting = self._gauge("decoding_waiting", "Images that wait to be decoded")
         self.queue_depth = self._gauge("queue_depth", "Requests waiting for the engine")
         self.queue_bytes = self._gauge("queue_bytes", "Bytes of the inputs of requests that wait for the engine")
         self.submitted = Counter(

@@ -16,6 +16,7 @@ from server.attention.request import AttentionRequest
 from server.auth.clients import Client
 from server.context import RpcContext, Timings
 from server.errors import InvalidInput, NotPossible, PermissionDenied, TooBusy
+from server.inference.decoding import Decoders
 from server.inference.pipeline import Pipeline
 from server.inference.preprocess import InputLimits
 from server.inference.request import InferenceRequest, Tensors
@@ -49,15 +50,18 @@ async def pipeline() -> AsyncIterator[Pipeline]:
     """One whose graphs echo."""
     metrics = Metrics()
     async with scheduling(metrics=metrics) as scheduler:
+        decoders = Decoders(2, 100, metrics)
         with ThreadPoolExecutor(1) as executor:
             yield Pipeline(
                 Workers(executor),
+                decoders,
                 ResponseCache(scheduler.submit, 0, metrics),
-                InputLimits(8, 100, ImageLimits(100)),
+                InputLimits(8, 100, ImageLimits(100), 100),
                 AttentionLimits(10**6, 10**6),
                 metrics,
                 Spans(),
             )
+            decoders.close()
 
 
 def echo(settings: ModelSettings | None = None) -> LoadedModel:

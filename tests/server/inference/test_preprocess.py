@@ -1,37 +1,27 @@
-"""Texts and images of callers as inputs for the graphs."""
-
-import io
+"""Texts and arrays of callers as inputs for the graphs."""
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from artifact.contract import Contract, ImageContract, PatchContract, TensorContract, read_contract
+from artifact.contract import Contract, TensorContract, read_contract
 from artifact.images import ImageLimits
 from artifact.text import TextReader
 from server.config import EMBEDDED_MODELS
 from server.errors import InvalidInput, NotPossible
 from server.inference.preprocess import InputLimits, choose_outputs, preprocess, special_positions
-from server.inference.request import Images, InferenceRequest, PreparedInput, Tensors, Texts
+from server.inference.request import InferenceRequest, PreparedInput, Tensors, Texts
 from tests.golden import GOLDEN_MODELS
 from tests.server.fakes import CONTRACT, make_model
 
-LIMITS = InputLimits(rows=8, text_bytes=100, image=ImageLimits(1000))
+LIMITS = InputLimits(rows=8, text_bytes=100, image=ImageLimits(1000), request_pixels=2000)
 TEXT = make_model(CONTRACT, TextReader(GOLDEN_MODELS / "tiny-text" / "1" / "tokenizer.json", 8))
 FASHION = read_contract(EMBEDDED_MODELS / "fashion" / "1" / "contract.json")
 IMAGE = make_model(FASHION)
 
 
-def prepare(model: object, inputs: Texts | Images | Tensors) -> PreparedInput:
+def prepare(model: object, inputs: Texts | Tensors) -> PreparedInput:
     """Preprocess what somebody sent."""
     return preprocess(InferenceRequest(model, inputs, ()), LIMITS)  # type: ignore[arg-type]
-
-
-def picture(grey: int, edge: int = 28) -> bytes:
-    """A PNG file of one colour."""
-    file = io.BytesIO()
-    Image.new("L", (edge, edge), grey).save(file, "PNG")
-    return file.getvalue()
 
 
 @pytest.mark.parametrize("texts", [("the cat", "a dog ran the cat"), ("a dog ran the cat", "the cat")])
@@ -60,26 +50,6 @@ def test_of_a_single_text_positions_are_known() -> None:
         prepare(TEXT, Texts(("x" * 101,), truncate=False))
 
 
-def test_images_are_the_rows_of_the_first_input() -> None:
-    """In their order; each has the positions of the model's patches."""
-    contract = FASHION.model_copy(update={"inputs": (*FASHION.inputs, CONTRACT.inputs[0])})
-    one, two = (prepare(make_model(contract), Images(tuple(map(picture, greys)))) for greys in ((10,), (10, 200)))
-    ((name, pixels),) = two.inputs.items()
-    assert name == FASHION.inputs[0].name
-    assert pixels.shape == (2, 1, 28, 28)
-    assert pixels[0].mean() < pixels[1].mean()
-    np.testing.assert_array_equal(one.inputs[name], pixels[:1])
-    assert FASHION.patches is not None
-    assert (one.length, two.length) == (FASHION.patches.positions, FASHION.patches.positions)
-    assert one.source is not None
-    assert two.source is None
-    assert special_positions(IMAGE, one) == range(1)
-    with pytest.raises(
-        InvalidInput, match=r"^image: 32 x 32 pixels; expected at most 1000 pixels \(the server's --max-image-pixels\)$"
-    ):
-        prepare(IMAGE, Images((picture(0, 32),)))
-
-
 def test_arrays_have_the_rows_and_positions_that_they_have() -> None:
     """Of a text its tokens, of an image its patches; without a batch axis one of each."""
     ids = np.ones((3, 5), dtype=np.int64)
@@ -98,10 +68,6 @@ def test_arrays_have_the_rows_and_positions_that_they_have() -> None:
     assert (found.rows, found.length) == (3, 1)
 
 
-PATCHES = PatchContract(prefix_tokens=0, rows=2, cols=2, patch_size=2)
-PIXELS = ImageContract(crop_size=4, mean=(0.0,), std=(1.0,))
-
-
 @pytest.mark.parametrize(
     ("contract", "inputs", "message"),
     [
@@ -111,13 +77,9 @@ PIXELS = ImageContract(crop_size=4, mean=(0.0,), std=(1.0,))
             Texts(("a",), truncate=False),
             "takes tensors only; expected its own",
         ),
-        (CONTRACT, Images((b"",)), "image: .* takes no images; expected a text"),
-        (CONTRACT.model_copy(update={"text": None}), Images((b"",)), "takes tensors only; expected its own inputs"),
-        (CONTRACT.model_copy(update={"patches": PATCHES}), Images((b"",)), "takes no images; expected a text"),
-        (CONTRACT.model_copy(update={"image": PIXELS}), Images((b"",)), "takes no images; expected a text"),
     ],
 )
-def test_what_a_model_does_not_take_is_refused(contract: Contract, inputs: Texts | Images, message: str) -> None:
+def test_what_a_model_does_not_take_is_refused(contract: Contract, inputs: Texts, message: str) -> None:
     """With what it takes."""
     with pytest.raises(NotPossible, match=message):
         prepare(make_model(contract), inputs)
@@ -132,7 +94,6 @@ def test_outputs_are_chosen_once_each() -> None:
 
 
 def test_how_much_there_is_to_read() -> None:
-    """Images take long whatever their size."""
+    """Characters, and bytes."""
     assert Texts(("ab", "c"), truncate=False).size_bytes == 3
-    assert Images((b"", b"")).size_bytes == float("inf")
     assert Tensors({"x": np.zeros(3, dtype=np.int64)}).size_bytes == 24

@@ -1,0 +1,96 @@
+"""Decodes a request's images: looks at every header first, then at each image when its turn comes."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import partial
+
+from artifact.contract import ImageContract
+from artifact.errors import InputError
+from artifact.images import OpenedImage, Pixels, decode_image, open_image, read_image
+from server.context import RpcContext
+from server.errors import InvalidInput, NotPossible
+from server.inference.decoding import LARGE_PIXELS, Decoders
+from server.inference.preprocess import InputLimits
+from server.repository.loading import LoadedModel
+
+_EXPECTED_SECONDS = 20e-9  # a pixel takes 10 of JPEG, 22 of progressive JPEG, up to 35 of PNG and 60 of WebP
+
+
+def image_contract(model: LoadedModel) -> ImageContract:
+    """Say how a model's images are preprocessed.
+
+    Raises:
+        NotPossible: It takes something else.
+    """
+    contract = model.contract
+    if contract.image is None or contract.patches is None:
+        raise NotPossible(
+            f"image: {model.name} takes no images; expected a text"
+            if contract.text
+            else f"image: {model.name} takes tensors only; expected Predict"
+        )
+    return contract.image
+
+
+async def read_images(
+    contents: Sequence[bytes], contract: ImageContract, limits: InputLimits, decoders: Decoders, context: RpcContext
+) -> list[Pixels]:
+    """Decode image files; small ones at once, each large one or one of many as a job of its own.
+
+    Args:
+        contents: The files.
+        contract: How to preprocess.
+        limits: Looked at before anything is decoded.
+        decoders: Where that is done.
+        context: For whom, and by when.
+
+    Raises:
+        InvalidInput: One cannot be used, or they are too large together.
+        TooBusy: The client has used its quota.
+        DeadlinePassed: Before all were decoded.
+        ShuttingDown: The server is stopping.
+    """
+    ((sizes, rows),) = await decoders.run([(partial(_open, contents, contract, limits), 0)], context)
+    if rows:
+        return rows
+    reserved, quota = sum(sizes) * _EXPECTED_SECONDS, context.caller.quota
+    quota.reserve(reserved, context.decoding_seconds)
+    try:
+        jobs = [(partial(_read, contents, number, contract, limits), size) for number, size in enumerate(sizes)]
+        return await decoders.run(jobs, context)
+    finally:
+        quota.charge(reserved, 0.0)  # each was charged for what it took
+
+
+def _open(contents: Sequence[bytes], contract: ImageContract, limits: InputLimits) -> tuple[list[int], list[Pixels]]:
+    """Tell how many pixels each has; those that are small together are decoded already."""
+    sizes, small = list[int](), list[OpenedImage]()
+    for number, content in enumerate(contents):
+        with _naming(contents, number):
+            opened = open_image(content, limits.image)
+        sizes.append(opened.pixels)
+        if sum(sizes) <= LARGE_PIXELS:
+            small.append(opened)
+    if sum(sizes) > limits.request_pixels:
+        expected = f"at most {limits.request_pixels} in a request (the server's --max-request-pixels)"
+        raise InvalidInput("image", f"{sum(sizes)} pixels in {len(contents)} images", expected)
+    rows = list[Pixels]()
+    for number, opened in enumerate(small if len(small) == len(contents) else ()):
+        with _naming(contents, number):
+            rows.append(decode_image(opened, contract, limits.image))
+    return sizes, rows
+
+
+def _read(contents: Sequence[bytes], number: int, contract: ImageContract, limits: InputLimits) -> Pixels:
+    with _naming(contents, number):
+        return read_image(contents[number], contract, limits.image)
+
+
+@contextmanager
+def _naming(contents: Sequence[bytes], number: int) -> Iterator[None]:
+    """Say which of several images cannot be used."""
+    try:
+        yield
+    except InputError as error:
+        field = error.field if len(contents) == 1 else f"{error.field}[{number}]"
+        raise InvalidInput(field, error.value, error.expected) from error
