@@ -27,7 +27,7 @@ def image_contract(model: LoadedModel) -> ImageContract:
         raise NotPossible(
             f"image: {model.name} takes no images; expected a text"
             if contract.text
-            else f"image: {model.name} takes tensors only; expected Predict"
+            else f"image: {model.name} takes tensors only; expected its own inputs"
         )
     return contract.image
 

@@ -1,4 +1,5 @@
 import asyncio
+import threading
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,6 +11,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as pb
 from server.errors import StartError
+from server.inference import image_rows
 from tests.server.asking import get, samples
 from tests.server.conftest import Running, Serve
 
@@ -89,6 +91,27 @@ async def test_accepted_requests_are_answered_when_the_server_stops(start: Serve
             grpc.StatusCode.UNAVAILABLE
         }
         assert len(failed) < 40
+
+
+async def test_a_server_that_stops_does_not_wait_for_an_image(start: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who waits for one that takes longer than --drain-seconds is told to go elsewhere."""
+    began, may_end = threading.Event(), threading.Event()
+
+    def hang(*_: object) -> None:
+        began.set()
+        assert may_end.wait(60)
+
+    monkeypatch.setattr(image_rows, "open_image", hang)
+    async with start(drain_seconds=0.1) as running:
+        call = running.stub.Classify(api.ClassifyRequest(model="fashion", image=b"x"))
+        assert await asyncio.to_thread(began.wait, 60)
+        running.stop.set()
+        await running.task
+        assert not may_end.is_set()
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await call
+        assert refused.value.code() is grpc.StatusCode.UNAVAILABLE
+    may_end.set()
 
 
 async def test_a_deadline_that_passes_in_the_queue_is_counted_and_not_computed(start: Serve) -> None:

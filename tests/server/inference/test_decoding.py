@@ -1,6 +1,8 @@
 """Threads that decode: whose turn it is, what is given up, what is charged."""
 
 import asyncio
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Callable
@@ -13,6 +15,7 @@ from server.context import RpcContext
 from server.errors import DeadlinePassed, ShuttingDown
 from server.inference.decoding import LARGE_PIXELS, Decoders
 from server.telemetry.metrics import Metrics
+from tests.processes import ROOT
 
 SAFETY_SECONDS = 30.0
 LARGE = LARGE_PIXELS + 1
@@ -186,3 +189,24 @@ async def test_closing_answers_everybody_at_once(decoders: Decoders) -> None:
         with pytest.raises(ShuttingDown, match="the server is stopping"):
             await late
     slow.may_end.set()
+
+
+def test_a_process_ends_though_an_image_is_being_decoded() -> None:
+    """Nobody waits for the threads: with exit code 0."""
+    code = """
+import asyncio, threading
+from server.context import RpcContext
+from server.inference.decoding import Decoders
+from server.telemetry.metrics import Metrics
+
+async def main():
+    began, decoders = threading.Event(), Decoders(2, 100, Metrics())
+    hang = lambda: (began.set(), threading.Event().wait())
+    task = asyncio.create_task(decoders.run([(hang, 0)], RpcContext()))
+    await asyncio.to_thread(began.wait)
+    decoders.close()
+    await asyncio.gather(task, return_exceptions=True)
+
+asyncio.run(main())
+"""
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=4 * SAFETY_SECONDS, check=True)

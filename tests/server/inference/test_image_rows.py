@@ -144,7 +144,7 @@ async def test_a_burst_cannot_decode_more_than_its_quota(jobs: Jobs, monkeypatch
     ("contract", "message"),
     [
         (CONTRACT, "image: .* takes no images; expected a text"),
-        (CONTRACT.model_copy(update={"text": None}), "takes tensors only; expected Predict"),
+        (CONTRACT.model_copy(update={"text": None}), "takes tensors only; expected its own inputs"),
         (CONTRACT.model_copy(update={"patches": PATCHES}), "takes no images; expected a text"),
         (CONTRACT.model_copy(update={"image": PIXELS}), "takes no images; expected a text"),
     ],
