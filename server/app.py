@@ -43,6 +43,7 @@ from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import Tracing
 from server.transport.grpc_server import bind, check_exposure, make_authenticator, make_server, read_certificates
 from server.transport.http import MetricsServer
+from server.transport.refusals import Refusals
 from server.transport.services import Services
 
 _log = logging.getLogger(__name__)
@@ -96,7 +97,8 @@ class Server:
         self._metrics, self._tracing = Metrics(), Tracing.from_environment()
         self._metrics.ready.set_function(lambda: float(self._ready))
         self._authenticator = make_authenticator(config)
-        self._grpc = make_server(config, self._authenticator, self._metrics)
+        self._refusals = Refusals(self._metrics)
+        self._grpc = make_server(config, self._authenticator, self._refusals)
         self._threads = config.threads or available_cpus()
         self._executor = ThreadPoolExecutor(self._threads + 1, thread_name_prefix="worker")
         self._decoders = Decoders(self._threads + 1, config.max_image_pixels, self._metrics)
@@ -141,7 +143,7 @@ class Server:
         device = choose_device(config.device)
         self._metrics.build_info.labels(version("regard"), onnxruntime.__version__, device.name).set(1)
         instances = share_cpus(self._threads, device, config.instances or config.lanes)
-        services = Services(self._grpc)
+        services = Services(self._grpc, self._refusals, config)
         self._health = services.health
         self._repository = self._open_repository(device, instances)
         if not await self._load(stop):

@@ -145,6 +145,18 @@ class Config(BaseSettings):
         ge=1024,
         description="Largest request and largest answer, in bytes; larger ones are refused with RESOURCE_EXHAUSTED.",
     )
+    max_message_fields: int = Field(
+        2**16,
+        ge=1024,
+        description="Most fields of a request, those of nested messages, entries of lists and elements of BYTES "
+        "included; larger ones are refused with INVALID_ARGUMENT before they are parsed.",
+    )
+    max_message_integers: int = Field(
+        2**20,
+        ge=1024,
+        description="Most integers in lists of a request (typed contents, layers, rows, keys); larger ones are refused "
+        "with INVALID_ARGUMENT before they are parsed. Tensors that travel raw have none.",
+    )
     max_connections: int = Field(4096, ge=1, description="Most connections; further ones are closed.")
     max_idle_seconds: float = Field(
         300.0,

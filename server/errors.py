@@ -2,7 +2,7 @@
 
 ServerError
 ├── InvalidInput     INVALID_ARGUMENT     a field that cannot be used
-├── MalformedMessage INVALID_ARGUMENT     bytes that are no message of the method
+├── MalformedMessage INVALID_ARGUMENT     bytes that are no message of the method, or too much of one
 ├── NotFound         NOT_FOUND            no such model, version or region
 ├── NotPossible      FAILED_PRECONDITION  the model cannot do what was asked
 ├── TooBusy          RESOURCE_EXHAUSTED   the queue is full, or a client's quota used
@@ -25,6 +25,7 @@ from google.rpc.status_pb2 import Status
 
 _MAX_MESSAGE_CHARACTERS = 2500  # gRPC carries a status in 8 KiB of metadata
 Reason = Literal["requests", "bytes", "seconds", "model", "quota"]
+MessageReason = Literal["malformed", "bytes", "fields", "integers"]
 Trailers = tuple[tuple[str, str | bytes], ...]
 
 
@@ -68,12 +69,34 @@ class InvalidInput(ServerError):
 
 
 class MalformedMessage(ServerError):
-    """The bytes are no message of the method."""
+    """The bytes are no message of the method, or one that is not parsed for what it would take."""
 
     code = grpc.StatusCode.INVALID_ARGUMENT
 
-    def __init__(self) -> None:
-        super().__init__("the bytes are no message of this method; expected what its .proto says")
+    def __init__(
+        self,
+        message: str = "the bytes are no message of this method; expected what its .proto says",
+        reason: MessageReason = "malformed",
+    ) -> None:
+        """Compose the error.
+
+        Args:
+            message: What is wrong with the bytes.
+            reason: Likewise, for metrics.
+        """
+        super().__init__(message)
+        self.reason = reason
+
+    @classmethod
+    def of_bytes(cls, found: int, limit: int) -> "MalformedMessage":
+        """Say that a message is too long for its method."""
+        return cls(f"a message of {found} bytes; expected at most {limit} of this method", "bytes")
+
+    @classmethod
+    def of_many(cls, what: Literal["fields", "integers"], limit: int) -> "MalformedMessage":
+        """Say that a message would take too much once it is parsed."""
+        expected = f"at most {limit} (the server's --max-message-{what}); tensors may travel raw"
+        return cls(f"more than {limit} {what} in the message; expected {expected}", what)
 
 
 class NotFound(ServerError):

@@ -167,6 +167,7 @@ class Service(Protocol):
 
 
 Unary = Callable[[Any, Any, RpcContext], Awaitable[Any]]
+Handle = Callable[[RpcContext], Awaitable[Any]]
 Streaming = Callable[[Any, Any, RpcContext], AsyncGenerator[Any]]
 
 
@@ -182,7 +183,9 @@ def rpc(model_field: str = "") -> Callable[[Unary], Any]:
 
         @functools.wraps(method)
         async def run(service: Service, request: Any, servicer: Servicer, caller: Client | None = None) -> Any:
-            handle = refuse_malformed if request is None else functools.partial(method, service, request)
+            handle: Handle = functools.partial(method, service, request)
+            if isinstance(request, MalformedMessage):
+                handle = functools.partial(refuse_malformed, request)
             return await service.rpcs.answer(name, getattr(request, model_field, ""), servicer, caller, handle)
 
         return _taking(run)
@@ -203,7 +206,9 @@ def streaming_rpc(model_field: str) -> Callable[[Streaming], Any]:
                     async for response in responses:
                         await servicer.write(response)
 
-            handle = refuse_malformed if request is None else write_all
+            handle: Handle = write_all
+            if isinstance(request, MalformedMessage):
+                handle = functools.partial(refuse_malformed, request)
             await service.rpcs.answer(name, getattr(request, model_field, ""), servicer, caller, handle)
 
         return _taking(run)
@@ -211,18 +216,18 @@ def streaming_rpc(model_field: str) -> Callable[[Streaming], Any]:
     return decorate
 
 
-async def refuse_malformed(context: RpcContext) -> Any:
-    """Refuse a request that came as None."""
-    raise MalformedMessage
+async def refuse_malformed(error: MalformedMessage, context: RpcContext) -> Any:
+    """Refuse a request that came as an error."""
+    raise error
 
 
 def _taking(method: Any) -> Any:
-    """Tell the interceptor to say who calls, and the transport to give None for what is no message."""
+    """Tell the interceptor to say who calls, and the transport to give MalformedMessage for what is not parsed."""
     method.takes_caller = True
     return takes_malformed(method)
 
 
 def takes_malformed(method: Any) -> Any:
-    """Let a method have None for what is no message: it is counted and logged as every other request."""
+    """Let a method have MalformedMessage for what is not parsed: it is counted and logged as every other request."""
     method.takes_malformed = True
     return method

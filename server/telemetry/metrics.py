@@ -107,6 +107,11 @@ class Metrics:
             "Requests refused, by what was full: requests, bytes or seconds of the queue, a model's limits, a quota",
             "reason",
         )
+        self.messages_refused = self._counter(
+            "messages_refused",
+            "Messages not parsed: malformed, or with too many bytes for their method, too many fields or integers",
+            "reason",
+        )
 
     def _add_clients(self) -> None:
         self.client_requests = self._counter("client_requests", "Requests answered, by client", "client", "code")

@@ -8,10 +8,8 @@ import grpc
 
 from server.api.handler import Servicer
 from server.auth.clients import Authenticator, Client, certificate_names
-from server.context import RpcContext
 from server.errors import ServerError
-from server.telemetry.logs import log_rpc
-from server.telemetry.metrics import Metrics
+from server.transport.refusals import Refusals
 
 _OPEN_SERVICES = ("/grpc.health.v1.Health/",)
 _REFLECTION = "/grpc.reflection."
@@ -20,9 +18,9 @@ _REFLECTION = "/grpc.reflection."
 class AuthInterceptor(grpc.aio.ServerInterceptor):
     """Stands before every service but health's; methods that take a caller are given theirs."""
 
-    def __init__(self, authenticator: Authenticator, metrics: Metrics) -> None:
+    def __init__(self, authenticator: Authenticator, refusals: Refusals) -> None:
         self._authenticator = authenticator
-        self._metrics = metrics
+        self._refusals = refusals
 
     async def intercept_service(
         self,
@@ -42,8 +40,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
             caller = self._authenticator.identify(metadata)
         except ServerError as raised:
             # For gRPC every method is a stream of messages; of this one none is read.
-            refuse = partial(self._refuse, raised.with_traceback(None), name)
-            return grpc.stream_stream_rpc_method_handler(refuse)
+            return grpc.stream_stream_rpc_method_handler(partial(self._refuse, name, raised.with_traceback(None)))
         return _for_caller(handler, caller)
 
     def _identify_later(self, handler: Any, name: str) -> Any:
@@ -62,17 +59,12 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
                 error = raised.with_traceback(None)
             else:
                 return await _with_caller(method, caller)(request, servicer)
-            return await self._refuse(error, name, None, servicer)
+            return await self._refusals.end(name, error, servicer)
 
         return _like(handler, run)
 
-    async def _refuse(self, error: ServerError, name: str, requests: object, servicer: Servicer) -> None:
-        """End an RPC; count it and log it like those that came further."""
-        context = RpcContext.begin(name, "", dict(servicer.invocation_metadata() or ()))
-        self._metrics.received.labels(name).inc()
-        self._metrics.observe_end(name, "", error.code.name, "", 0.0)
-        log_rpc(context, error.code.name, str(error))
-        await servicer.abort(error.code, str(error), (*error.trailers, *context.trailers))
+    async def _refuse(self, name: str, error: ServerError, requests: object, servicer: Servicer) -> None:
+        await self._refusals.end(name, error, servicer)
 
 
 def _for_caller(handler: Any, caller: Client) -> Any:

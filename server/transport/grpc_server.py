@@ -8,8 +8,8 @@ from server.address import family_of, is_loopback, join_address, split_address
 from server.auth.clients import Authenticator
 from server.config import Config
 from server.errors import StartError
-from server.telemetry.metrics import Metrics
 from server.transport.auth_interceptor import AuthInterceptor
+from server.transport.refusals import Refusals
 from server.transport.tls import Certificates, TlsFiles
 
 _MAX_STREAMS = 1024  # of one connection; what a balancer in front needs
@@ -62,10 +62,10 @@ def read_certificates(config: Config) -> Certificates | None:
     return None
 
 
-def make_server(config: Config, authenticator: Authenticator, metrics: Metrics) -> grpc.aio.Server:
+def make_server(config: Config, authenticator: Authenticator, refusals: Refusals) -> grpc.aio.Server:
     """Make a server that is not bound yet."""
     return grpc.aio.server(
-        interceptors=[] if authenticator.is_open else [AuthInterceptor(authenticator, metrics)],
+        interceptors=[] if authenticator.is_open else [AuthInterceptor(authenticator, refusals)],
         options=[
             ("grpc.max_receive_message_length", config.max_message_bytes),
             ("grpc.max_send_message_length", config.max_message_bytes),

@@ -1,35 +1,51 @@
-"""Bytes that are no message: refused as their caller's fault, where gRPC would log a traceback and answer UNKNOWN."""
+"""Messages that are not parsed, since they are none or too large: refused as their caller's fault.
 
+gRPC would log a traceback and answer UNKNOWN.
+"""
+
+import asyncio
+import functools
+import inspect
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import aclosing
 from typing import Any
 
 import grpc
+from google.protobuf import descriptor_pool
 from google.protobuf.message import DecodeError
 
 from server.errors import MalformedMessage
+from server.transport.field_count import MessageLimits, check_fields, fields_of
+from server.transport.refusals import Refusals
 
 _MAKERS = {  # by whether requests and responses are streams
     (False, False): grpc.unary_unary_rpc_method_handler,
     (False, True): grpc.unary_stream_rpc_method_handler,
     (True, True): grpc.stream_stream_rpc_method_handler,
 }
+Read = Callable[[bytes], Awaitable[Any]]
 
 
 class MalformedMessageHandler:
-    """Stands for a server while services are added to it, so that each of their methods refuses what is no message."""
+    """Stands for a server while services are added to it, so that each of their methods refuses what is not parsed."""
 
-    def __init__(self, server: grpc.aio.Server, max_bytes: int | None = None) -> None:
+    def __init__(
+        self, server: grpc.aio.Server, refusals: Refusals, limits: MessageLimits, max_bytes: int | None = None
+    ) -> None:
         """Add services to a server.
 
         Args:
             server: Which has not started.
-            max_bytes: Of a request, beyond which it is no message of theirs: the call would hold it until it ends.
+            refusals: Tells callers.
+            limits: Of what a request has.
+            max_bytes: Of a request, where they are fewer than the server receives.
         """
-        self._server, self._max_bytes = server, max_bytes
+        self._server = server
+        self._refusing = functools.partial(_Refusing, refusals=refusals, limits=limits, max_bytes=max_bytes)
 
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
         """Add a service, as generated code does."""
-        self._server.add_generic_rpc_handlers([_Refusing(handler, self._max_bytes) for handler in handlers])
+        self._server.add_generic_rpc_handlers([self._refusing(handler) for handler in handlers])
 
     def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
         """Do nothing, as grpc.aio's server: the generic handlers are enough."""
@@ -38,65 +54,84 @@ class MalformedMessageHandler:
 class _Refusing(grpc.GenericRpcHandler):
     """Finds a service's methods."""
 
-    def __init__(self, handler: grpc.GenericRpcHandler, max_bytes: int | None) -> None:
-        self._handler, self._max_bytes = handler, max_bytes
+    def __init__(
+        self, handler: grpc.GenericRpcHandler, refusals: Refusals, limits: MessageLimits, max_bytes: int | None
+    ) -> None:
+        self._handler, self._refusals, self._limits, self._max_bytes = handler, refusals, limits, max_bytes
         self._methods: dict[str, Any] = {}
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """Return how a method is run; None where it is another service's."""
-        name = handler_call_details.method
-        if name not in self._methods:
+        path = handler_call_details.method
+        if path not in self._methods:
             found = self._handler.service(handler_call_details)
             if found is None:
                 return None
-            self._methods[name] = _refusing(found, self._max_bytes)
-        return self._methods[name]
+            self._methods[path] = self._reading(path, found)
+        return self._methods[path]
+
+    def _reading(self, path: str, handler: Any) -> Any:
+        """Let a method that takes MalformedMessage for its request have it, and refuse it for all others."""
+        read = self._reader(path, handler.request_deserializer)
+        method = handler.unary_unary or handler.unary_stream or handler.stream_stream
+        refuse = None
+        if not getattr(method, "takes_malformed", False):
+            refuse = functools.partial(self._refusals.end, path.rpartition("/")[2])
+        run = (_run_stream if handler.request_streaming else _run)(method, read, refuse)
+        make = _MAKERS[handler.request_streaming, handler.response_streaming]
+        return make(run, None, handler.response_serializer)  # messages come to it as bytes
+
+    def _reader(self, path: str, parse: Callable[[bytes], Any]) -> Read:
+        asked = descriptor_pool.Default().FindMethodByName(path[1:].replace("/", ".")).input_type
+        fields, limits, max_bytes = fields_of(asked), self._limits, self._max_bytes
+        messages_refused = self._refusals.metrics.messages_refused
+
+        async def read(content: bytes) -> Any:
+            try:
+                if max_bytes is not None and len(content) > max_bytes:
+                    raise MalformedMessage.of_bytes(len(content), max_bytes)
+                if len(content) > limits.harmless_bytes:
+                    for _ in check_fields(content, fields, limits):
+                        await asyncio.sleep(0)
+                return parse(content)
+            except (DecodeError, MalformedMessage) as raised:
+                error = raised.with_traceback(None) if isinstance(raised, MalformedMessage) else MalformedMessage()
+            messages_refused.labels(error.reason).inc()
+            return error
+
+        return read
 
 
-def _refusing(handler: Any, max_bytes: int | None) -> Any:
-    """Let a method that takes None for what is no message have it, and refuse it for all others."""
-    read, write = _reader(handler.request_deserializer, max_bytes), handler.response_serializer
-    method = handler.unary_unary or handler.unary_stream or handler.stream_stream
-    if not getattr(method, "takes_malformed", False):
-        method = _refuse_none_in(method) if handler.request_streaming else _refuse_none(method)
-    return _MAKERS[handler.request_streaming, handler.response_streaming](method, read, write)
+Refuse = Callable[[MalformedMessage, Any], Awaitable[None]] | None
 
 
-def _reader(deserialize: Callable[[bytes], Any], max_bytes: int | None) -> Callable[[bytes], Any]:
-    def read(content: bytes) -> Any:
-        if max_bytes is not None and len(content) > max_bytes:
-            return None
-        try:
-            return deserialize(content)
-        except DecodeError:
-            return None
-
-    return read
-
-
-def _refuse_none(method: Callable[..., Awaitable[Any]]) -> Callable[..., Awaitable[Any]]:
-    async def run(request: Any, context: Any) -> Any:
-        if request is None:
-            await _abort(context)
-        return await method(request, context)
+def _run(method: Any, read: Read, refuse: Refuse) -> Any:
+    @functools.wraps(method)
+    async def run(content: bytes, servicer: Any, **caller: Any) -> Any:
+        request = await read(content)
+        if refuse and isinstance(request, MalformedMessage):
+            await refuse(request, servicer)
+        return await method(request, servicer, **caller)
 
     return run
 
 
-def _refuse_none_in(method: Callable[..., AsyncIterator[Any]]) -> Callable[..., AsyncIterator[Any]]:
-    async def read(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
-        async for request in requests:
-            if request is None:
-                await _abort(context)
+def _run_stream(method: Any, read: Read, refuse: Refuse) -> Any:
+    async def read_all(contents: AsyncIterator[bytes], servicer: Any) -> AsyncIterator[Any]:
+        async for content in contents:
+            request = await read(content)
+            if refuse and isinstance(request, MalformedMessage):
+                await refuse(request, servicer)
             yield request
 
-    async def run(requests: AsyncIterator[Any], context: Any) -> AsyncIterator[Any]:
-        async for response in method(read(requests, context), context):
-            yield response
+    @functools.wraps(method)
+    async def run(contents: AsyncIterator[bytes], servicer: Any) -> None:
+        answers = method(read_all(contents, servicer), servicer)
+        if inspect.isawaitable(answers):
+            await answers
+            return
+        async with aclosing(answers):
+            async for answer in answers:
+                await servicer.write(answer)
 
     return run
-
-
-async def _abort(context: Any) -> None:
-    error = MalformedMessage()
-    await context.abort(error.code, str(error))

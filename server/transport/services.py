@@ -13,8 +13,11 @@ from server.api.open_inference.open_inference_pb2_grpc import (
     GRPCInferenceServiceServicer,
     add_GRPCInferenceServiceServicer_to_server,
 )
+from server.config import Config
+from server.transport.field_count import MessageLimits
 from server.transport.health import Health
 from server.transport.malformed import MalformedMessageHandler
+from server.transport.refusals import Refusals
 
 _SERVICES = (
     regard_pb2.DESCRIPTOR.services_by_name["RegardService"].full_name,
@@ -27,11 +30,12 @@ _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 class Services:
     """Adds services to a server that has not started."""
 
-    def __init__(self, server: grpc.aio.Server) -> None:
+    def __init__(self, server: grpc.aio.Server, refusals: Refusals, config: Config) -> None:
         """Add health and reflection."""
-        self._handler = MalformedMessageHandler(server)
+        limits = MessageLimits(config.max_message_fields, config.max_message_integers)
+        self._handler = MalformedMessageHandler(server, refusals, limits)
         self.health = Health()
-        open_to_all: Any = MalformedMessageHandler(server, _MAX_OPEN_BYTES)
+        open_to_all: Any = MalformedMessageHandler(server, refusals, limits, _MAX_OPEN_BYTES)
         health_pb2_grpc.add_HealthServicer_to_server(self.health, open_to_all)
         names = [*_SERVICES, _HEALTH, reflection.SERVICE_NAME]
         # The library's own way in takes nothing but a server for one on the event loop, and would use its threads.

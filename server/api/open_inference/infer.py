@@ -33,7 +33,7 @@ from server.api.open_inference.tensors import (
 )
 from server.auth.clients import certificate_names
 from server.context import RpcContext
-from server.errors import InvalidInput, ServerError
+from server.errors import InvalidInput, MalformedMessage, ServerError
 from server.inference import validation
 from server.inference.preprocess import choose_outputs
 from server.inference.request import Images, InferenceRequest, InferenceResponse, Tensors, Texts
@@ -54,12 +54,12 @@ class Inference(Parts):
 
     @takes_malformed
     async def ModelStreamInfer(  # noqa: N802
-        self, requests: AsyncIterator[pb.ModelInferRequest | None], servicer: Servicer
+        self, requests: AsyncIterator[pb.ModelInferRequest | MalformedMessage], servicer: Servicer
     ) -> None:
         """Run requests as they come; each is answered when it is ready, and an error is its own alone."""
         room, writing = asyncio.Semaphore(_MAX_IN_A_STREAM), asyncio.Lock()
 
-        async def answer(request: pb.ModelInferRequest | None) -> None:
+        async def answer(request: pb.ModelInferRequest | MalformedMessage) -> None:
             try:
                 response = await self._answer_in_stream(request, servicer)
                 async with writing:
@@ -73,12 +73,16 @@ class Inference(Parts):
                 group.create_task(answer(request))
 
     async def _answer_in_stream(
-        self, request: pb.ModelInferRequest | None, servicer: Servicer
+        self, request: pb.ModelInferRequest | MalformedMessage, servicer: Servicer
     ) -> pb.ModelStreamInferResponse:
         metadata, names = dict(servicer.invocation_metadata() or ()), certificate_names(servicer.auth_context())
-        model = request.model_name if request is not None else ""
+        model = "" if isinstance(request, MalformedMessage) else request.model_name
         context = RpcContext.begin("ModelStreamInfer", model, metadata, servicer.time_remaining(), servicer.peer())
-        handle = refuse_malformed if request is None else partial(self._infer, request)
+        handle = (
+            partial(refuse_malformed, request)
+            if isinstance(request, MalformedMessage)
+            else partial(self._infer, request)
+        )
         try:
             response = await self.rpcs.run(context, metadata, handle, certificates=names)
         except ServerError as error:
@@ -185,8 +189,8 @@ def _content(contract: Contract, names: Sequence[str]) -> str:
     return next((name for name in ("text", "image") if [name] == names and (name == takes or name not in own)), "")
 
 
-def _refusal(request: pb.ModelInferRequest | None, message: str) -> pb.ModelStreamInferResponse:
-    if request is None:
+def _refusal(request: pb.ModelInferRequest | MalformedMessage, message: str) -> pb.ModelStreamInferResponse:
+    if isinstance(request, MalformedMessage):
         return pb.ModelStreamInferResponse(error_message=message)
     known = pb.ModelInferResponse(id=request.id, model_name=request.model_name, model_version=request.model_version)
     return pb.ModelStreamInferResponse(error_message=message, infer_response=known)

@@ -3,6 +3,7 @@
 import asyncio
 import gzip
 import io
+import re
 import struct
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,7 +18,11 @@ from PIL import Image
 
 from regard.v1 import regard_pb2 as api
 from server.address import split_address
+from server.api.open_inference import open_inference_pb2 as oip
+from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.errors import StartError
+from tests.server.api.open_inference.messages import make_bytes_request
+from tests.server.asking import samples
 from tests.server.conftest import Running, Serve
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -154,3 +159,56 @@ async def test_a_model_cannot_read_what_lies_outside_its_folder(location: str, s
     with pytest.raises(StartError, match="External data path validation failed"):
         async with start(models=tmp_path / "models"):
             pass
+
+
+LARGE = {
+    "fields": oip.ModelInferRequest(model_name="tiny-text", raw_input_contents=[b""] * 5000),
+    "integers": oip.ModelInferRequest(
+        inputs=[oip.ModelInferRequest.InferInputTensor(contents=oip.InferTensorContents(int64_contents=range(5000)))]
+    ),
+}
+
+
+@pytest.mark.parametrize("what", LARGE)
+async def test_a_message_that_would_take_much_once_parsed_is_refused(
+    what: str, start: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Alone and in a stream, whose other requests are answered; counted and logged like one that is malformed."""
+    caplog.set_level("INFO", "server.requests")
+    message = f"more than 4000 {what} in the message; expected at most 4000 (the server's --max-message-{what})"
+    async with start(**{f"max_message_{what}": 4000}) as running:
+        stub = GRPCInferenceServiceStub(running.channel)
+        with pytest.raises(grpc.aio.AioRpcError, match=re.escape(message)) as error:
+            await stub.ModelInfer(LARGE[what])
+        assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        good = make_bytes_request("tiny-text", "text", b"the cat")
+        answers = [answer async for answer in stub.ModelStreamInfer(iter([LARGE[what], good]))]
+        assert sorted(bool(answer.error_message) for answer in answers) == [False, True]
+        assert any(message in answer.error_message for answer in answers)
+        counted = await samples(running)
+    assert counted[("regard_messages_refused_total", what)] == 2
+    assert counted[("regard_requests_total", "INVALID_ARGUMENT", "ModelInfer", "")] == 1
+    assert f"ModelInfer of '': INVALID_ARGUMENT: {message}" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("path", "content", "message"),
+    [
+        ("/grpc.health.v1.Health/Check", b"\xff\xff", "the bytes are no message of this method"),
+        ("/inference.GRPCInferenceService/ServerLive", b"\xff\xff", "the bytes are no message of this method"),
+        ("/grpc.health.v1.Health/Check", bytes(5000), "a message of 5000 bytes; expected at most 4096 of this method"),
+    ],
+)
+async def test_a_message_that_is_not_parsed_is_counted_and_logged_of_every_method(
+    path: str, content: bytes, message: str, running: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Also of those that are no requests to a model: health and readiness."""
+    caplog.set_level("INFO", "server.requests")
+    call: Any = running.channel.unary_unary(path)
+    with pytest.raises(grpc.aio.AioRpcError, match=message) as error:
+        await call(content)
+    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    method, counted = path.rpartition("/")[2], await samples(running)
+    assert counted[("regard_requests_total", "INVALID_ARGUMENT", method, "")] == 1
+    assert counted[("regard_messages_refused_total", "bytes" if len(content) > 4096 else "malformed")] == 1
+    assert f"{method} of '': INVALID_ARGUMENT: {message}" in caplog.text
