@@ -190,7 +190,8 @@ class Config(BaseSettings):
     max_text_bytes: int = Field(
         256 * 2**10,
         ge=1,
-        description="Longest text, in UTF-8 bytes; longer ones are refused before they are tokenised.",
+        description="Longest text, in UTF-8 bytes; longer ones are refused before they are tokenised. Names and "
+        "parameters may have as many, or 64 KiB where that is more.",
     )
     drain_seconds: float = Field(
         30.0,

@@ -25,7 +25,7 @@ from google.rpc.status_pb2 import Status
 
 _MAX_MESSAGE_CHARACTERS = 2500  # gRPC carries a status in 8 KiB of metadata
 Reason = Literal["requests", "bytes", "seconds", "model", "quota"]
-MessageReason = Literal["malformed", "bytes", "fields", "integers"]
+MessageReason = Literal["malformed", "bytes", "fields", "integers", "text"]
 Trailers = tuple[tuple[str, str | bytes], ...]
 
 
@@ -86,17 +86,6 @@ class MalformedMessage(ServerError):
         """
         super().__init__(message)
         self.reason = reason
-
-    @classmethod
-    def of_bytes(cls, found: int, limit: int) -> "MalformedMessage":
-        """Say that a message is too long for its method."""
-        return cls(f"a message of {found} bytes; expected at most {limit} of this method", "bytes")
-
-    @classmethod
-    def of_many(cls, what: Literal["fields", "integers"], limit: int) -> "MalformedMessage":
-        """Say that a message would take too much once it is parsed."""
-        expected = f"at most {limit} (the server's --max-message-{what}); tensors may travel raw"
-        return cls(f"more than {limit} {what} in the message; expected {expected}", what)
 
 
 class NotFound(ServerError):

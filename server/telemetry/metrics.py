@@ -109,7 +109,7 @@ class Metrics:
         )
         self.messages_refused = self._counter(
             "messages_refused",
-            "Messages not parsed: malformed, or with too many bytes for their method, too many fields or integers",
+            "Messages not parsed: malformed, or with too many bytes, fields or integers, or too long a text",
             "reason",
         )
 

@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from google.protobuf.descriptor import FieldDescriptor
 
 from server.errors import MalformedMessage
 
-Fields = dict[int, "Fields | None"]
-"""What is looked into of a message, by field number: the fields of a nested one; None for a list of integers."""
+Fields = dict[int, "Fields | FieldDescriptor"]
+"""What is looked at of a message, by field number: the fields of a nested one, lists of integers, texts and names."""
 
 _AT_A_TIME = 1024  # fields, about a millisecond
 _VARINT, _LENGTH = 0, 2  # https://protobuf.dev/programming-guides/encoding
@@ -36,15 +36,17 @@ class MessageLimits:
     Attributes:
         fields: Those of nested messages included; each entry of a list of messages or texts is one.
         integers: In its lists of integers, which take up to eight times their bytes once they are parsed.
+        text_bytes: Of a text or a name: it is copied whenever it is looked at, and checked letter by letter.
     """
 
     fields: int
     integers: int
+    text_bytes: int
 
     @property
     def harmless_bytes(self) -> int:
         """A message of so many bytes is within them whatever it holds."""
-        return min(2 * self.fields, self.integers)
+        return min(2 * self.fields, self.integers, self.text_bytes)
 
 
 def fields_of(message: Any, known: dict[str, Fields] | None = None) -> Fields:
@@ -60,8 +62,8 @@ def fields_of(message: Any, known: dict[str, Fields] | None = None) -> Fields:
         for field in message.fields:
             if field.message_type:
                 fields[field.number] = fields_of(field.message_type, known)
-            elif field.is_repeated and field.type in _INTEGERS:
-                fields[field.number] = None
+            elif field.type == FieldDescriptor.TYPE_STRING or field.type in _INTEGERS:
+                fields[field.number] = field
     return known[message.full_name]
 
 
@@ -101,11 +103,13 @@ def _walk(content: bytes, fields: Fields, limits: MessageLimits) -> Iterator[Non
         if position + length > end:
             raise MalformedMessage
         inner = fields.get(tag >> 3)
-        if inner is not None:
+        if isinstance(inner, dict):
             outer.append((end, fields))
             end, fields = position + length, inner
             continue
-        if tag >> 3 in fields:
+        if inner is not None and inner.type == FieldDescriptor.TYPE_STRING:
+            counts.check_text(inner.name, length)
+        elif inner is not None:
             counts.add_integers(content, position, length)
         position += length
 
@@ -120,7 +124,7 @@ class _Counts:
     def add_field(self) -> None:
         self.fields += 1
         if self.fields > self.limits.fields:
-            raise MalformedMessage.of_many("fields", self.limits.fields)
+            raise _too_many("fields", self.limits.fields)
 
     def add_integers(self, content: bytes, position: int, length: int) -> None:
         """Count a list of integers; the last byte of each has no highest bit, a signed byte's minus."""
@@ -130,7 +134,17 @@ class _Counts:
         else:
             self.integers += length
         if self.integers > limit:
-            raise MalformedMessage.of_many("integers", limit)
+            raise _too_many("integers", limit)
+
+    def check_text(self, name: str, length: int) -> None:
+        if length > self.limits.text_bytes:
+            expected = f"at most {self.limits.text_bytes} (see the server's --max-text-bytes)"
+            raise MalformedMessage(f"{name}: {length} bytes; expected {expected}", "text")
+
+
+def _too_many(what: Literal["fields", "integers"], limit: int) -> MalformedMessage:
+    expected = f"at most {limit} (the server's --max-message-{what}); tensors may travel raw"
+    return MalformedMessage(f"more than {limit} {what} in the message; expected {expected}", what)
 
 
 def _read_varint(content: bytes, position: int) -> tuple[int, int]:

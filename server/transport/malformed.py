@@ -89,7 +89,7 @@ class _Refusing(grpc.GenericRpcHandler):
         async def read(content: bytes) -> Any:
             try:
                 if max_bytes is not None and len(content) > max_bytes:
-                    raise MalformedMessage.of_bytes(len(content), max_bytes)
+                    raise MalformedMessage(_too_long(len(content), max_bytes), "bytes")
                 if len(content) > limits.harmless_bytes:
                     for _ in check_fields(content, fields, limits):
                         await asyncio.sleep(0)
@@ -100,6 +100,10 @@ class _Refusing(grpc.GenericRpcHandler):
             return error
 
         return read
+
+
+def _too_long(found: int, limit: int) -> str:
+    return f"a message of {found} bytes; expected at most {limit} of this method"
 
 
 Refuse = Callable[[MalformedMessage, Any], Awaitable[None]] | None

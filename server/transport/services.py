@@ -24,6 +24,7 @@ _SERVICES = (
     open_inference_pb2.DESCRIPTOR.services_by_name["GRPCInferenceService"].full_name,
 )
 _MAX_OPEN_BYTES = 4096  # of a request to health or reflection, which name services
+_MIN_TEXT_BYTES = 2**16  # names and lists in parameters need room where texts have little
 _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 
 
@@ -32,7 +33,8 @@ class Services:
 
     def __init__(self, server: grpc.aio.Server, refusals: Refusals, config: Config) -> None:
         """Add health and reflection."""
-        limits = MessageLimits(config.max_message_fields, config.max_message_integers)
+        text_bytes = max(config.max_text_bytes, _MIN_TEXT_BYTES)
+        limits = MessageLimits(config.max_message_fields, config.max_message_integers, text_bytes)
         self._handler = MalformedMessageHandler(server, refusals, limits)
         self.health = Health()
         open_to_all: Any = MalformedMessageHandler(server, refusals, limits, _MAX_OPEN_BYTES)

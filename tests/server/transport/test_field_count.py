@@ -11,7 +11,7 @@ from server.api.open_inference import open_inference_pb2 as oip
 from server.errors import MalformedMessage
 from server.transport.field_count import MessageLimits, check_fields, fields_of
 
-LIMITS = MessageLimits(fields=100, integers=2000)
+LIMITS = MessageLimits(fields=100, integers=2000, text_bytes=5000)
 INFER = fields_of(oip.ModelInferRequest.DESCRIPTOR)
 EMBED = fields_of(api.EmbedRequest.DESCRIPTOR)
 EMPTY_INPUT, EMPTY_PARAMETER = b"\x2a\x00", b"\x22\x00"
@@ -52,7 +52,7 @@ def test_fields_are_counted_wherever_they_are(content: bytes) -> None:
     oip.ModelInferRequest.FromString(content)
     with pytest.raises(MalformedMessage, match=r"more than 100 fields in the message; expected at most 100 .*-fields"):
         look(content)
-    look(content, MessageLimits(300, 2000))
+    look(content, MessageLimits(300, 2000, 5000))
 
 
 @pytest.mark.parametrize(
@@ -85,6 +85,21 @@ def test_integers_are_counted_in_all_lists(contents: dict[str, object]) -> None:
 def test_what_is_large_and_honest_passes(content: bytes) -> None:
     """Raw contents, texts and lists of floats are stepped over, whatever their bytes look like."""
     look(content)
+
+
+@pytest.mark.parametrize(
+    ("name", "request_"),
+    [
+        ("model_name", oip.ModelInferRequest(model_name="x" * 5001)),
+        ("string_param", oip.ModelInferRequest(parameters={"x": oip.InferParameter(string_param="0" * 5001)})),
+        ("key", oip.ModelInferRequest(parameters={"x" * 5001: oip.InferParameter()})),
+        ("datatype", oip.ModelInferRequest(inputs=[oip.ModelInferRequest.InferInputTensor(datatype="x" * 5001)])),
+    ],
+)
+def test_texts_and_names_are_measured(name: str, request_: oip.ModelInferRequest) -> None:
+    """Wherever they are; bytes are no texts."""
+    with pytest.raises(MalformedMessage, match=f"{name}: 5001 bytes; expected at most 5000 "):
+        look(request_.SerializeToString())
 
 
 def test_every_list_of_an_attention_request_is_looked_into() -> None:
@@ -127,4 +142,4 @@ def test_what_protobuf_takes_is_taken(content: bytes) -> None:
 
 def test_a_walk_pauses_for_others() -> None:
     """Every thousand fields or so."""
-    assert len(list(check_fields(EMPTY_INPUT * 10_240, INFER, MessageLimits(20_000, 1)))) == 10
+    assert len(list(check_fields(EMPTY_INPUT * 10_240, INFER, MessageLimits(20_000, 1, 1)))) == 10
