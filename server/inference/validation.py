@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -10,6 +11,13 @@ from artifact.dtypes import Array, name_of
 from server.errors import InvalidInput
 
 _MAX_BESIDE_ZERO = 2**31
+
+
+class Declared(NamedTuple):
+    """What a caller says of an array, before its elements are made; an array itself says the same."""
+
+    dtype: "np.dtype[Any]"
+    shape: tuple[int, ...]
 
 
 def count_elements(field: str, shape: Sequence[int]) -> int:
@@ -52,8 +60,24 @@ def check_inputs(
     Raises:
         InvalidInput: Names the input, what came and what was expected.
     """
+    check_shapes(arrays, contract, max_batch_size, datatypes)
+    for spec in contract.inputs:
+        _check_values(f"inputs[{spec.name}]", arrays[spec.name], spec)
+    return {spec.name: arrays[spec.name] for spec in contract.inputs}
+
+
+def check_shapes(
+    arrays: Mapping[str, Array] | Mapping[str, Declared],
+    contract: Contract,
+    max_batch_size: int,
+    datatypes: Mapping[str, str] | None = None,
+) -> None:
+    """Check all of arrays but their elements; see check_inputs.
+
+    Raises:
+        InvalidInput: Names the input, what came and what was expected.
+    """
     check_names(arrays, contract)
-    checked: dict[str, Array] = {}
     sizes: dict[str, int] = {}
     for spec in contract.inputs:
         field = f"inputs[{spec.name}]"
@@ -62,33 +86,30 @@ def check_inputs(
             raise InvalidInput(field, "missing", f"{dtype} {_describe(spec)}")
         _check_dtype(field, arrays[spec.name], spec, datatypes or {})
         _check_shape(field, arrays[spec.name], spec, sizes)
-        _check_values(field, arrays[spec.name], spec)
-        checked[spec.name] = arrays[spec.name]
     _check_sizes(sizes, contract, max_batch_size)
-    return checked
 
 
-def _check_dtype(field: str, array: Array, spec: TensorContract, datatypes: Mapping[str, str]) -> None:
+def _check_dtype(field: str, array: Array | Declared, spec: TensorContract, datatypes: Mapping[str, str]) -> None:
     found = name_of(array.dtype)
     if found != spec.dtype:
         label = "datatype" if datatypes else "dtype"
         raise InvalidInput(f"{field}.{label}", datatypes.get(found, found), datatypes.get(spec.dtype, spec.dtype))
 
 
-def _check_shape(field: str, array: Array, spec: TensorContract, sizes: dict[str, int]) -> None:
+def _check_shape(field: str, array: Array | Declared, spec: TensorContract, sizes: dict[str, int]) -> None:
     """Compare with the contract; `sizes` collects what each symbolic axis turned out to be."""
-    fits = array.ndim == len(spec.axes) and all(
+    fits = len(array.shape) == len(spec.axes) and all(
         size == (sizes.setdefault(axis, size) if isinstance(axis, str) else axis)
         for size, axis in zip(array.shape, spec.axes, strict=True)
     )
     if not fits:
         known = ", ".join(f"{axis} {size}" for axis, size in sizes.items() if axis in spec.axes)
         raise InvalidInput(f"{field}.shape", list(array.shape), _describe(spec) + (f" with {known}" if known else ""))
+    if spec.finite and 0 in array.shape:
+        raise InvalidInput(f"{field}.shape", list(array.shape), "at least one element")
 
 
 def _check_values(field: str, array: Array, spec: TensorContract) -> None:
-    if spec.finite and not array.size:
-        raise InvalidInput(f"{field}.shape", list(array.shape), "at least one element")
     if spec.finite and array.dtype.kind == "f" and not np.isfinite(array).all():
         place = tuple(int(index) for index in np.argwhere(~np.isfinite(array))[0])
         raise InvalidInput(field, f"{array[place]} at {list(place)}", "finite numbers")

@@ -2,9 +2,10 @@
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import numpy as np
 
@@ -28,15 +29,16 @@ from server.api.open_inference.tensors import (
     decode_strings,
     decode_texts,
     read_places,
+    read_shapes,
     read_tensors,
     write_tensor,
 )
 from server.auth.clients import certificate_names
 from server.context import RpcContext
 from server.errors import InvalidInput, MalformedMessage, ServerError
-from server.inference import validation
 from server.inference.preprocess import choose_outputs
 from server.inference.request import Images, InferenceRequest, InferenceResponse, Tensors, Texts
+from server.inference.validation import check_shapes
 
 _log = logging.getLogger(__name__)
 
@@ -115,38 +117,42 @@ class Inference(Parts):
         attention = read_attention(request.parameters, list(places))
         ordinary = tuple(name for name in places if not name.startswith(ATTENTION_PREFIX))
         outputs = () if places and not ordinary else choose_outputs(model, ordinary)
-        size_bytes = self._check_inputs(model.contract, request)
-        inputs = await self.workers.decode(lambda: self._read_inputs(model.contract, request), size_bytes)
+        size_bytes = self._size_bytes(request)
+        try:
+            inputs = await self.workers.decode(lambda: self._read_inputs(model.contract, request), size_bytes)
+        except ServerError:  # the pipeline, which counts what comes to it, has not seen this one
+            self.counts.of(model.name, model.version).failed.add(time.perf_counter_ns() - context.started_ns)
+            raise
         elsewhere = frozenset(name for name, place in places.items() if place is not None)
         wanted = InferenceRequest(model, inputs, outputs, attention, elsewhere=elsewhere)
         async with self.pipeline.run(wanted, context) as found:
             return await self.workers.encode(lambda: self._write(request, found, places), found.result.size_bytes)
 
-    def _check_inputs(self, contract: Contract, request: pb.ModelInferRequest) -> int:
-        """Check names, and sizes in shared memory, before anything is read; returns how much there is to read."""
-        names = [tensor.name for tensor in request.inputs]
-        if not _content(contract, names):
-            validation.check_names(names, contract)
+    def _size_bytes(self, request: pb.ModelInferRequest) -> int:
+        """How much there is to read; refuses more in shared memory than a message may have."""
         places = (read_place(f"inputs[{tensor.name}]", tensor.parameters) for tensor in request.inputs)
         return request.ByteSize() + self.memory.check_sum("inputs", filter(None, places))
 
     def _read_inputs(self, contract: Contract, request: pb.ModelInferRequest) -> Texts | Images | Tensors:
         """Read the inputs: a model's own tensors, or text or images as BYTES where its contract says how."""
+        shapes = read_shapes(request, self.config.max_message_fields)
+        content = _content(contract, list(shapes))
+        if content and shapes[content].dtype.kind == "O":
+            return self._read_contents(content, shapes[content].shape, request)
+        check_shapes(shapes, contract, self.pipeline.inputs.rows, DATATYPE_OF)
         arrays = read_tensors(request, self.memory)
-        content = _content(contract, list(arrays))
-        if content and arrays[content].dtype.kind == "O":
-            return self._read_contents(content, arrays[content].reshape(-1).tolist(), request)
         strings = {spec.name for spec in contract.inputs if spec.dtype == "string"}
         arrays |= {
             key: decode_strings(key, arrays[key]) for key in strings & arrays.keys() if arrays[key].dtype == object
         }
         return Tensors(arrays, DATATYPE_OF)
 
-    def _read_contents(self, name: str, contents: list[Any], request: pb.ModelInferRequest) -> Texts | Images:
-        max_rows = self.pipeline.inputs.rows
-        if not 1 <= len(contents) <= max_rows:
+    def _read_contents(self, name: str, shape: Sequence[int], request: pb.ModelInferRequest) -> Texts | Images:
+        max_rows, rows = self.pipeline.inputs.rows, math.prod(shape)
+        if not 1 <= rows <= max_rows:
             expected = f"1 to {max_rows} (the server's --max-batch-size)"
-            raise InvalidInput(f"inputs[{name}]", f"{len(contents)} elements", expected)
+            raise InvalidInput(f"inputs[{name}]", f"{rows} elements", expected)
+        contents = read_tensors(request, self.memory)[name].reshape(-1).tolist()
         if name == "image":
             return Images(tuple(contents))
         return Texts(decode_texts(contents), read_flag(request.parameters, "truncate"))

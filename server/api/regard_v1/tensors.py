@@ -63,16 +63,16 @@ def read_tensor(field: str, tensor: pb.Tensor) -> Array:
     if tensor.dtype not in _DTYPES:
         raise InvalidInput(f"{field}.dtype", tensor.dtype, f"one of {', '.join(_DTYPES.values())}")
     dtype = np.dtype(_DTYPES[tensor.dtype]).newbyteorder("<")
-    shape = tuple(tensor.shape)
-    if len(shape) > _MAX_AXES or any(size < 0 for size in shape):
-        raise InvalidInput(f"{field}.shape", list(shape)[:20], f"at most {_MAX_AXES} sizes, none negative")
+    if len(tensor.shape) > _MAX_AXES or any(size < 0 for size in tensor.shape):
+        raise InvalidInput(f"{field}.shape", tensor.shape[:20], f"at most {_MAX_AXES} sizes, none negative")
+    shape, data = tuple(tensor.shape), tensor.data  # which is copied whenever it is looked at
     expected_bytes = count_elements(f"{field}.shape", shape) * dtype.itemsize
-    if len(tensor.data) != expected_bytes:
+    if len(data) != expected_bytes:
         expected = f"{expected_bytes} bytes for {dtype.name} {list(shape)}"
-        raise InvalidInput(f"{field}.data", f"{len(tensor.data)} bytes", expected)
+        raise InvalidInput(f"{field}.data", f"{len(data)} bytes", expected)
     if dtype == np.bool_:  # any byte but 0 is true, and 1 in memory
-        return np.frombuffer(tensor.data, dtype=np.uint8).astype(np.bool_).reshape(shape)
-    return np.frombuffer(tensor.data, dtype=dtype).reshape(shape)
+        return np.frombuffer(data, dtype=np.uint8).astype(np.bool_).reshape(shape)
+    return np.frombuffer(data, dtype=dtype).reshape(shape)
 
 
 def read_tensors(tensors: Mapping[str, pb.Tensor], contract: Contract) -> dict[str, Array]:

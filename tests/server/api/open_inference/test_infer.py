@@ -16,7 +16,7 @@ from server.api.open_inference.shared_memory import SharedMemory
 from server.api.open_inference.tensors import read_tensors
 from server.api.regard_v1.tensors import read_tensor, write_tensor
 from server.errors import InvalidInput
-from tests.golden import CONSTANT
+from tests.golden import BARE_ONNX_MODELS, CONSTANT
 from tests.server.api.open_inference.messages import (
     DATATYPES,
     Request,
@@ -220,6 +220,12 @@ def no_inputs(request: Request) -> None:
     del request.inputs[:], request.raw_input_contents[:]
 
 
+def reshape(request: Request, *sizes: int) -> None:
+    """Say that both inputs have other sizes."""
+    for tensor in request.inputs:
+        tensor.shape[:] = sizes
+
+
 def few_typed(request: Request) -> None:
     """Fewer elements than the shape has."""
     del request.raw_input_contents[:]
@@ -322,14 +328,15 @@ BAD: dict[str, tuple[Callable[[Request], object], str]] = {
     "another datatype": (lambda r: setattr(r.inputs[0], "datatype", "UINT64"), r"datatype: UINT64; expected INT64"),
     "a negative size": (lambda r: r.inputs[0].shape.__setitem__(0, -1), r"shape: \[-1, 6\]; expected at most 16 sizes"),
     "an overflowing shape": (
-        lambda r: r.inputs[0].shape.__setitem__(slice(0, 2), [2**62, 2**62]),
-        r"inputs\[input_ids\]: 48 bytes; expected 170141183460469231731687303715884105728 for",
+        lambda r: reshape(r, 2**62, 2**62),
+        "inputs: 4611686018427387904 rows; expected at most 32 ",
     ),
     "nothing of too large a shape": (
-        lambda r: r.inputs[0].shape.__setitem__(slice(0, 2), [2**63 - 1, 0]),
+        lambda r: reshape(r, 2**63 - 1, 0),
         r"shape: \[9223372036854775807, 0\]; expected a product of at most 2147483648 beside a size of 0",
     ),
-    "another shape": (lambda r: r.inputs[0].shape.__setitem__(1, 5), r"input_ids\]: 48 bytes; expected 40 for 5 elem"),
+    "another shape": (lambda r: reshape(r, 1, 5), r"input_ids\]: 48 bytes; expected 40 for 5 elem"),
+    "more rows than it has elements for": (lambda r: reshape(r, 33, 5), "inputs: 33 rows; expected at most 32 "),
     "too few raw contents": (lambda r: r.raw_input_contents.pop(), "raw_input_contents: 1 entries; expected 2"),
     "raw and typed": (lambda r: r.inputs[0].contents.int64_contents.append(1), "contents: given beside raw contents"),
     "too few typed elements": (few_typed, r"contents: 3 elements; expected 6 for the shape \[1, 6\]"),
@@ -379,12 +386,33 @@ async def test_bytes_that_cannot_be_read_are_refused(
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_typed_integers_out_of_range_are_refused(stub: GRPCInferenceServiceStub) -> None:
+@pytest.mark.parametrize("wrong", [128, -129])
+def test_typed_integers_out_of_range_are_refused(wrong: int) -> None:
     """The field is wider than the type."""
-    request = Request(model_name="every-type")
-    request.inputs.add(name="in_INT8", datatype="INT8", shape=[1, 1]).contents.int_contents.append(128)
-    with pytest.raises(grpc.aio.AioRpcError, match="128; expected values from -128 to 127, for INT8"):
-        await stub.ModelInfer(request)
+    request = Request()
+    request.inputs.add(name="x", datatype="INT8", shape=[3]).contents.int_contents.extend([5, wrong, 7])
+    with pytest.raises(InvalidInput, match=f"{wrong}; expected values from -128 to 127, for INT8"):
+        read_tensors(request, SharedMemory(10**6))
+
+
+def test_typed_contents_longer_than_a_slice_are_whole() -> None:
+    """They are made into arrays a slice at a time."""
+    values = np.arange(40_000) * 10**6
+    request = Request()
+    request.inputs.add(name="x", datatype="INT64", shape=[40_000]).contents.int64_contents.extend(values.tolist())
+    np.testing.assert_array_equal(read_tensors(request, SharedMemory(10**6))["x"], values)
+
+
+@pytest.mark.parametrize("names", ["x", "xy"])
+async def test_elements_of_bytes_are_bounded_by_what_is_said_of_them(names: str, start: Serve) -> None:
+    """Of a model that takes any number of them; raw contents could have millions of nothing."""
+    request = Request(model_name="words")
+    for name in names:
+        request.inputs.add(name=name, datatype="BYTES", shape=[3000 // len(names), 1])
+        request.raw_input_contents.append(bytes(12_000 // len(names)))
+    async with start(models=BARE_ONNX_MODELS, max_message_fields=2999) as running:
+        with pytest.raises(grpc.aio.AioRpcError, match=r"shape: .*; expected at most 2999 elements of BYTES in a req"):
+            await GRPCInferenceServiceStub(running.channel).ModelInfer(request)
 
 
 async def test_a_request_without_rows_is_refused(stub: GRPCInferenceServiceStub) -> None:
