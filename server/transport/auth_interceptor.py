@@ -1,6 +1,6 @@
 """Turns unauthenticated callers away before their message is read, and tells methods who calls."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from typing import Any
 
@@ -8,7 +8,7 @@ import grpc
 
 from server.api.handler import Servicer
 from server.auth.clients import Authenticator, Client, certificate_names
-from server.errors import ServerError
+from server.errors import MalformedMessage, ServerError
 from server.transport.refusals import Refusals
 
 _OPEN_SERVICES = ("/grpc.health.v1.Health/",)
@@ -44,24 +44,39 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         return _for_caller(handler, caller)
 
     def _identify_later(self, handler: Any, name: str) -> Any:
-        """Let a method look at the certificate, which is only seen once the RPC has begun.
+        """Look at the certificate, which is only seen once the RPC has begun, and read no message before.
 
-        Streams of requests do so at every request.
+        So gRPC is given a stream of messages for every method; streams of requests identify the caller at each, too.
         """
-        if handler is None or handler.request_streaming:
+        if handler is None:
             return handler
-        method = handler.unary_stream or handler.unary_unary
 
-        async def run(request: Any, servicer: Servicer) -> Any:
+        async def run(requests: AsyncIterator[Any], servicer: Servicer) -> None:
             try:
                 caller = self._authenticator.identify({}, certificate_names(servicer.auth_context()))
             except ServerError as raised:
                 error = raised.with_traceback(None)
             else:
-                return await _with_caller(method, caller)(request, servicer)
-            return await self._refusals.end(name, error, servicer)
+                await self._run(handler, name, requests, servicer, caller)
+                return
+            await self._refusals.end(name, error, servicer)
 
-        return _like(handler, run)
+        return grpc.stream_stream_rpc_method_handler(run, handler.request_deserializer, handler.response_serializer)
+
+    async def _run(
+        self, handler: Any, name: str, requests: AsyncIterator[Any], servicer: Servicer, caller: Client
+    ) -> None:
+        """Run a method of any kind with a stream of messages; whoever has one request sends it first."""
+        if handler.request_streaming:
+            await handler.stream_stream(requests, servicer)
+            return
+        request = await anext(requests, None)
+        if request is None:
+            await self._refusals.end(name, MalformedMessage(), servicer)
+        method = handler.unary_stream or handler.unary_unary
+        response = await _with_caller(method, caller)(request, servicer)
+        if not handler.response_streaming:
+            await servicer.write(response)
 
     async def _refuse(self, name: str, error: ServerError, requests: object, servicer: Servicer) -> None:
         await self._refusals.end(name, error, servicer)

@@ -23,7 +23,7 @@ def files(tmp_path: Path) -> Path:
     """A folder with an authority, the server's and a caller's certificates and keys, a token, and who has it."""
     authority = trustme.CA()
     (tmp_path / "ca.pem").write_bytes(authority.cert_pem.bytes())
-    for prefix, name in (("", "localhost"), ("own-", "caller.example")):
+    for prefix, name in (("", "localhost"), ("own-", "caller.example"), ("other-", "other.example")):
         issued = authority.issue_cert(name)
         (tmp_path / f"{prefix}cert.pem").write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
         (tmp_path / f"{prefix}key.pem").write_bytes(issued.private_key_pem.bytes())
@@ -89,6 +89,8 @@ def test_the_command_line_and_the_page_show_a_certificate(files: Path, start_pro
         flags = ["--cert", own["REGARD_CERT"], "--key", own["REGARD_KEY"]]
         assert run("regard", *flags, "models", **trusted).returncode == 0
         assert run("regard", "models", **trusted).returncode == 1
+        other = {"REGARD_CERT": str(files / "other-cert.pem"), "REGARD_KEY": str(files / "other-key.pem")}
+        assert "UNAUTHENTICATED: authorization: missing" in run("regard", "models", **trusted, **other).stderr
         command = [sys.executable, "-m", "regard", "explore", "--no-open", "--listen", "127.0.0.1:0"]
         with subprocess.Popen(
             command, env=environment() | trusted | own, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

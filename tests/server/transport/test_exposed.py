@@ -18,6 +18,7 @@ from regard.v1.regard_pb2_grpc import RegardServiceStub
 from server.api.open_inference import open_inference_pb2 as oip
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.errors import StartError
+from tests.server.api.open_inference.messages import make_bytes_request
 from tests.server.asking import samples
 from tests.server.conftest import Running, Serve
 
@@ -239,6 +240,50 @@ async def test_an_unauthenticated_callers_message_is_not_read(start: Serve, clie
         assert await code_of(running.stub.Classify(large)) is grpc.StatusCode.UNAUTHENTICATED
         known = running.stub.Classify(large, metadata=bearer(TOKEN))
         assert await code_of(known) is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+async def test_the_message_of_a_certificate_that_is_no_clients_is_not_read(
+    start: Serve, pki: Pki, write: Callable[[str], Path]
+) -> None:
+    """Of methods of every kind; a client's is."""
+    settings = pki.settings | {"tls_client_ca": pki.folder / "ca.pem", "clients": write(CLIENTS + SENSOR)}
+    large = bytes(2**20)
+    calls: list[Callable[[grpc.aio.Channel], Any]] = [
+        lambda channel: RegardServiceStub(channel).Classify(api.ClassifyRequest(image=large)),
+        lambda channel: RegardServiceStub(channel).Attend(api.AttendRequest(image=large)).read(),
+        lambda channel: (
+            GRPCInferenceServiceStub(channel)
+            .ModelStreamInfer(iter([oip.ModelInferRequest(raw_input_contents=[large])]))
+            .read()
+        ),
+    ]
+    async with start(**settings, max_message_bytes=1024) as running:
+        for name, expected in (("other.example", "UNAUTHENTICATED"), ("sensor.example", "RESOURCE_EXHAUSTED")):
+            async with dial(running, pki.credentials(pki.authority.issue_cert(name))) as channel:
+                assert {await code_of(call(channel)) for call in calls} == {grpc.StatusCode[expected]}
+
+
+async def test_clients_known_by_certificate_call_methods_of_every_kind(
+    start: Serve, pki: Pki, write: Callable[[str], Path]
+) -> None:
+    """One request and one answer, one and many, many and many; a call without a request is refused."""
+    settings = pki.settings | {"tls_client_ca": pki.folder / "ca.pem"}
+    own = '[clients.sensor]\ncertificate = "sensor.example"\n'
+    async with (
+        start(**settings, clients=write(own)) as running,
+        dial(running, pki.credentials(pki.authority.issue_cert("sensor.example"))) as channel,
+    ):
+        stub, standard = RegardServiceStub(channel), GRPCInferenceServiceStub(channel)
+        assert (await stub.Embed(TEXT)).model == "tiny-text"
+        asked = api.AttendRequest(model="tiny-text", text="the cat")
+        assert len([layer async for layer in stub.Attend(asked)]) > 1
+        with pytest.raises(grpc.aio.AioRpcError, match="expected one of them"):
+            await stub.Embed(api.EmbedRequest(model="tiny-text"))
+        request = make_bytes_request("tiny-text", "text", b"the cat")
+        answers = [answer async for answer in standard.ModelStreamInfer(iter([request, request]))]
+        assert [answer.error_message for answer in answers] == ["", ""]
+        empty: Any = channel.stream_unary("/regard.v1.RegardService/Embed")
+        assert await code_of(empty(iter([]))) is grpc.StatusCode.INVALID_ARGUMENT
 
 
 async def test_streams_carry_the_client_too(start: Serve, clients: Path) -> None:

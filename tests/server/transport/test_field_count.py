@@ -117,6 +117,7 @@ def test_every_list_of_an_attention_request_is_looked_into() -> None:
         b"\x2a\x05",
         b"\x2a\x02\x22\x05",  # an inner message that ends after the outer one
         b"\x2a\x02\x0d\x00" + bytes(4),  # likewise a number of four bytes
+        b"\x2a\x05\x2a\x03\x1a\x90\x03",  # a list of integers that ends after them
         b"\x09\x00",
         b"\x08" + b"\xff" * 11,
         b"\x0b\x0c",  # a group
