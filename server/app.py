@@ -97,7 +97,7 @@ class Server:
         self._metrics, self._tracing = Metrics(), Tracing.from_environment()
         self._metrics.ready.set_function(lambda: float(self._ready))
         self._authenticator = make_authenticator(config)
-        self._refusals = Refusals(self._metrics)
+        self._refusals = Refusals(self._metrics, config.max_refusal_lines)
         self._grpc = make_server(config, self._authenticator, self._refusals)
         self._threads = config.threads or available_cpus()
         self._executor = ThreadPoolExecutor(self._threads + 1, thread_name_prefix="worker")

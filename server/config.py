@@ -206,6 +206,12 @@ class Config(BaseSettings):
         "for hung, and the server ends with code 70; a row that is expected to take longer is refused with "
         "INVALID_ARGUMENT. 0 turns both off.",
     )
+    max_refusal_lines: int = Field(
+        10,
+        ge=0,
+        description="Most log lines a second about unauthenticated callers who are refused; beyond it they are counted "
+        "alone, and one line says how many there were.",
+    )
     log_format: Literal["text", "json"] = Field(
         "text", description="text for people, json for machines; one record a line."
     )

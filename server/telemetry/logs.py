@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Callable
 from typing import Any, Literal
 
 from server.context import STAGES, RpcContext
@@ -20,6 +21,34 @@ def log_rpc(context: RpcContext, code: str, message: str = "") -> None:
         return
     text = f"{context.method} of {context.model!r}: {code}{f': {message}' if message else ''}"
     _requests.log(level, "%s", text, extra={"fields": _fields(context, code)})
+
+
+class RefusalLog:
+    """Lines about unauthenticated callers, who could fill a disk with them: so many a second, the rest is counted."""
+
+    def __init__(self, max_lines: int, count_left_out: Callable[[], None], clock: Callable[[], float]) -> None:
+        """Begin with a full second's worth.
+
+        Args:
+            max_lines: Of a second.
+            count_left_out: Called for each line that is not written.
+            clock: Seconds.
+        """
+        self._max_lines, self._count_left_out, self._clock = max_lines, count_left_out, clock
+        self._began, self._lines = clock(), 0
+
+    def log(self, context: RpcContext, code: str, message: str) -> None:
+        """Log a request that was refused, if there is room; the first line of a later second tells what was not."""
+        now = self._clock()
+        if now - self._began >= 1:
+            if (left_out := self._lines - self._max_lines) > 0:
+                _requests.info("%d more refusals of unauthenticated callers are not logged one by one", left_out)
+            self._began, self._lines = now, 0
+        self._lines += 1
+        if self._lines <= self._max_lines:
+            log_rpc(context, code, message)
+        else:
+            self._count_left_out()
 
 
 def _fields(context: RpcContext, code: str) -> dict[str, Any]:

@@ -107,6 +107,11 @@ class Metrics:
             "Requests refused, by what was full: requests, bytes or seconds of the queue, a model's limits, a quota",
             "reason",
         )
+        self.log_lines_left_out = Counter(
+            "regard_log_lines_left_out",
+            "Refusals of unauthenticated callers that were not logged, since there were too many in a second",
+            registry=self.registry,
+        )
         self.messages_refused = self._counter(
             "messages_refused",
             "Messages not parsed: malformed, or with too many bytes, fields or integers, or too long a text",

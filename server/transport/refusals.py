@@ -1,17 +1,21 @@
 """How calls end that no method has seen: told, counted and logged like those that came further."""
 
+import time
+
 from server.api.handler import Servicer
 from server.context import RpcContext
 from server.errors import ServerError
-from server.telemetry.logs import log_rpc
+from server.telemetry.logs import RefusalLog
 from server.telemetry.metrics import Metrics
 
 
 class Refusals:
     """Ends RPCs; lives in the event loop."""
 
-    def __init__(self, metrics: Metrics) -> None:
+    def __init__(self, metrics: Metrics, max_lines: int) -> None:
+        """Count from nothing; `max_lines` bounds what is logged in a second."""
         self.metrics = metrics
+        self._log = RefusalLog(max_lines, metrics.log_lines_left_out.inc, time.monotonic)
 
     async def end(self, method: str, error: ServerError, servicer: Servicer) -> None:
         """End an RPC of nobody who is known.
@@ -24,5 +28,5 @@ class Refusals:
         context = RpcContext.begin(method, "", dict(servicer.invocation_metadata() or ()))
         self.metrics.received.labels(method).inc()
         self.metrics.observe_end(method, "", error.code.name, "", 0.0)
-        log_rpc(context, error.code.name, str(error))
+        self._log.log(context, error.code.name, str(error))
         await servicer.abort(error.code, str(error), (*error.trailers, *context.trailers))

@@ -8,9 +8,11 @@ import grpc
 import pytest
 
 from regard.v1 import regard_pb2 as api
+from server.context import RpcContext
 from server.errors import InvalidInput, NotFound, Unimplemented
-from server.telemetry.logs import JsonFormatter
+from server.telemetry.logs import JsonFormatter, RefusalLog
 from tests.server.conftest import Running
+from tests.server.fakes import Clock
 
 TEXT = api.EmbedRequest(model="tiny-text", text="a secret of the caller")
 
@@ -66,6 +68,21 @@ async def test_a_refusal_names_the_id_under_which_it_is_logged(running: Running,
         assert (line["level"], line["code"], line["request_id"]) == ("INFO", "NOT_FOUND", trailers["x-request-id"])
         assert len(line["request_id"]) == 32
         assert line["message"].startswith("Embed of 'made up': NOT_FOUND: model: 'made up'")
+
+
+def test_refusals_of_unauthenticated_callers_are_logged_so_many_a_second(caplog: pytest.LogCaptureFixture) -> None:
+    """A line says how many there were more, as soon as there is a next one."""
+    caplog.set_level("INFO", "server.requests")
+    clock, left_out = Clock(), list[int]()
+    log = RefusalLog(3, lambda: left_out.append(1), clock)
+    for pause_seconds, calls in ((0, 5), (0.9, 2), (0.2, 1), (5, 3), (5, 1)):
+        clock.now += pause_seconds
+        for _ in range(calls):
+            log.log(RpcContext("Embed"), "UNAUTHENTICATED", "nobody")
+    refusal = "Embed of '': UNAUTHENTICATED: nobody"
+    told = "4 more refusals of unauthenticated callers are not logged one by one"
+    assert caplog.messages == [refusal] * 3 + [told] + [refusal] * 5
+    assert len(left_out) == 4
 
 
 def test_an_error_is_within_its_line() -> None:

@@ -233,6 +233,24 @@ async def test_who_is_turned_away_is_counted_and_logged(
     assert "Invented" not in caplog.text
 
 
+async def test_refusals_are_counted_though_few_are_logged(
+    start: Serve, clients: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whoever has no token cannot fill a disk, neither with calls nor with what is no message."""
+    caplog.set_level("INFO", "server.requests")
+    async with start(clients=clients, max_refusal_lines=0) as running:
+        malformed: Any = running.channel.unary_unary("/grpc.health.v1.Health/Check")
+        codes = await asyncio.gather(
+            *(code_of(running.stub.Embed(TEXT)) for _ in range(10)), *(code_of(malformed(b"\xff")) for _ in range(10))
+        )
+        found = await samples(running)
+    assert [code.name for code in codes] == ["UNAUTHENTICATED"] * 10 + ["INVALID_ARGUMENT"] * 10
+    assert found[("regard_requests_total", "UNAUTHENTICATED", "Embed", "")] == 10
+    assert found[("regard_requests_total", "INVALID_ARGUMENT", "Check", "")] == 10
+    assert found[("regard_log_lines_left_out_total",)] == 20
+    assert not [line for line in caplog.messages if line.startswith(("Embed", "Check"))]
+
+
 async def test_an_unauthenticated_callers_message_is_not_read(start: Serve, clients: Path) -> None:
     """However large it is, it is refused for its token, before its size could be."""
     async with start(clients=clients, max_message_bytes=1024) as running:
