@@ -36,9 +36,9 @@ from server.api.open_inference.tensors import (
 from server.auth.clients import certificate_names
 from server.context import RpcContext
 from server.errors import InvalidInput, MalformedMessage, ServerError
+from server.inference import validation
 from server.inference.preprocess import choose_outputs
 from server.inference.request import Images, InferenceRequest, InferenceResponse, Tensors, Texts
-from server.inference.validation import check_shapes
 
 _log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class Inference(Parts):
         attention = read_attention(request.parameters, list(places))
         ordinary = tuple(name for name in places if not name.startswith(ATTENTION_PREFIX))
         outputs = () if places and not ordinary else choose_outputs(model, ordinary)
-        size_bytes = self._size_bytes(request)
+        size_bytes = self._check_inputs(model.contract, request)
         try:
             inputs = await self.workers.decode(lambda: self._read_inputs(model.contract, request), size_bytes)
         except ServerError:  # the pipeline, which counts what comes to it, has not seen this one
@@ -128,8 +128,11 @@ class Inference(Parts):
         async with self.pipeline.run(wanted, context) as found:
             return await self.workers.encode(lambda: self._write(request, found, places), found.result.size_bytes)
 
-    def _size_bytes(self, request: pb.ModelInferRequest) -> int:
-        """How much there is to read; refuses more in shared memory than a message may have."""
+    def _check_inputs(self, contract: Contract, request: pb.ModelInferRequest) -> int:
+        """Check names, and sizes in shared memory, before anything is read; returns how much there is to read."""
+        names = [tensor.name for tensor in request.inputs]
+        if not _content(contract, names):
+            validation.check_names(names, contract)
         places = (read_place(f"inputs[{tensor.name}]", tensor.parameters) for tensor in request.inputs)
         return request.ByteSize() + self.memory.check_sum("inputs", filter(None, places))
 
@@ -139,7 +142,7 @@ class Inference(Parts):
         content = _content(contract, list(shapes))
         if content and shapes[content].dtype.kind == "O":
             return self._read_contents(content, shapes[content].shape, request)
-        check_shapes(shapes, contract, self.pipeline.inputs.rows, DATATYPE_OF)
+        validation.check_shapes(shapes, contract, self.pipeline.inputs.rows, DATATYPE_OF)
         arrays = read_tensors(request, self.memory)
         strings = {spec.name for spec in contract.inputs if spec.dtype == "string"}
         arrays |= {
