@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 STUBS := client/regard/v1 $(addprefix server/api/open_inference/open_inference_pb2,.py .pyi _grpc.py)
 
-.PHONY: help setup demo test test-fast coverage mutants lock lock-check test-install test-containers lint types proto proto-check bench bench-long audit image sbom check clean
+.PHONY: help setup demo test test-fast coverage mutants lock lock-check test-install test-containers test-hostile lint types proto proto-check bench bench-long audit image sbom check clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -37,6 +37,11 @@ test-install: $(READY) ## Tests that install: the server alone, serving the embe
 
 test-containers: $(READY) ## Build the images and run the stack, where a Docker engine is there
 	$(BIN)/python -m pytest -m containers tests/containers
+
+# LIMIT_MB=1024 gives the server that much memory, as a container would; 0 gives it what there is.
+LIMIT_MB ?= 0
+test-hostile: $(READY) ## Attack servers in full, and write what was measured to build/hostile.md; half an hour
+	REGARD_HOSTILE=full REGARD_HOSTILE_LIMIT_MB=$(LIMIT_MB) $(BIN)/python -m pytest -rxX tests/hostile
 
 mutants: $(READY) ## See which small changes of the code no test notices; hours
 	$(BIN)/pip install --quiet --disable-pip-version-check cosmic-ray==8.7.0

@@ -1,0 +1,70 @@
+"""Callers who ask for much and do not read it."""
+
+import threading
+from collections import Counter
+from collections.abc import Callable
+from contextlib import ExitStack
+
+import pytest
+
+from regard.v1 import regard_pb2 as api
+from server.api.open_inference import open_inference_pb2 as pb
+from tests.hostile.http2 import call, connected, greeting
+from tests.hostile.measure import IS_FULL, Attack, Hostile, Target, cases, check
+from tests.processes import CLOTHING
+
+CALLERS = 60 if IS_FULL else 12
+SECONDS = 20.0 if IS_FULL else 1.0
+MAX_GROWTH_MB = 512.0 if IS_FULL else 64.0
+IMAGES = [path.read_bytes() for path in sorted(CLOTHING.glob("*.png"))]
+
+
+def leave_unread(target: Target, path: str, request: bytes, *, window: int) -> "Counter[str]":
+    """Ask on many connections and read none of them for a while."""
+    authorization = f"Bearer {target.token}"
+    with ExitStack() as all_of_them:
+        for _ in range(CALLERS):
+            connection = all_of_them.enter_context(connected(target.address))
+            connection.sendall(greeting(window) + call(path, request, authorization=authorization))
+        threading.Event().wait(SECONDS)
+    return Counter({"not read": CALLERS})
+
+
+def unread_answers(target: Target) -> "Counter[str]":
+    """All attention of a full batch of images, in one message, for which the caller has no room."""
+    request = pb.ModelInferRequest(model_name="fashion")
+    request.parameters["attention"].bool_param = True
+    tensor = request.inputs.add(name="image", datatype="BYTES", shape=[32])
+    tensor.contents.bytes_contents.extend((IMAGES * 4)[:32])
+    return leave_unread(target, "/inference.GRPCInferenceService/ModelInfer", request.SerializeToString(), window=0)
+
+
+def unread_layers(target: Target) -> "Counter[str]":
+    """A stream of layers, of which no message fits."""
+    request = api.AttendRequest(model="fashion", image=IMAGES[0])
+    return leave_unread(target, "/regard.v1.RegardService/Attend", request.SerializeToString(), window=0)
+
+
+def unread_streams(target: Target) -> "Counter[str]":
+    """Answers of a stream of requests."""
+    request = pb.ModelInferRequest(model_name="fashion")
+    request.parameters["attention"].bool_param = True
+    tensor = request.inputs.add(name="image", datatype="BYTES", shape=[32])
+    tensor.contents.bytes_contents.extend((IMAGES * 4)[:32])
+    return leave_unread(
+        target, "/inference.GRPCInferenceService/ModelStreamInfer", request.SerializeToString(), window=0
+    )
+
+
+ATTACKS: tuple[Attack, ...] = (unread_answers, unread_layers, unread_streams)
+UNMENDED = {"bytes of answers that are not read are not counted": (unread_answers, unread_streams)}
+
+
+@pytest.mark.parametrize("attack", cases(ATTACKS, UNMENDED))
+def test_what_is_not_read_is_bounded(
+    attack: Attack, hostile: Hostile, record_property: Callable[[str, object], None]
+) -> None:
+    """Its bytes count until the caller has them or is cut off."""
+    record = hostile.measure(attack)
+    record_property("hostile", record.row())
+    check(record, ("not read",), MAX_GROWTH_MB)
