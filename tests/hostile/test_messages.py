@@ -15,7 +15,7 @@ from tests.hostile.measure import IS_FULL, Attack, Hostile, Target, cases, check
 INFER, STREAM = (f"/inference.GRPCInferenceService/{name}" for name in ("ModelInfer", "ModelStreamInfer"))
 CLASSIFY, PREDICT = "/regard.v1.RegardService/Classify", "/regard.v1.RegardService/Predict"
 SIZE = 62 * 10**6 if IS_FULL else 8 * 10**6  # bytes of a message
-MAX_GROWTH_MB = 256.0 if IS_FULL else 64.0
+MAX_GROWTH_MB = 256.0 if IS_FULL else 96.0
 SECONDS = 60.0
 LISTS = ("layers", 1), ("heads", 2), ("rows", 4), ("keys", 7)  # of AttentionRequest
 
@@ -148,13 +148,10 @@ ATTACKS: tuple[Attack, ...] = (
 )  # fmt: skip
 
 
-UNMENDED = {
-    "fields are counted once the message has been parsed": [one for one in ATTACKS if one is not long_attention_layers]
-}
 CODES = ("INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "error")
 
 
-@pytest.mark.parametrize("attack", cases(ATTACKS, UNMENDED))
+@pytest.mark.parametrize("attack", cases(ATTACKS, {}))
 def test_a_message_is_refused_before_it_becomes_large(
     attack: Attack, hostile: Hostile, record_property: Callable[[str, object], None]
 ) -> None:
