@@ -1,6 +1,6 @@
 """Cuts attention out and reduces it as it was planned, layer by layer."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,21 +33,25 @@ class Reduced:
     queries: Sequence[int]
 
 
-def reduce_attention(plan: AttentionPlan, weights: Mapping[str, Weights]) -> Iterator[Reduced]:
+def reduce_attention(
+    plan: AttentionPlan, weights: Mapping[str, Weights], let_go: Callable[[str], object] = lambda name: None
+) -> Iterator[Reduced]:
     """Yield what is sent, layer by layer, each made when it is wanted, where the weights lie.
 
     Args:
         plan: What was asked for.
         weights: By output name, float32 [B, H, Q, K], value norms [B, H, K] and contributions [B, Q, K]; padding
             already cut off.
+        let_go: Told the names of a layer that is not needed any more, before what is made of it is yielded.
     """
     found = next(iter(weights.values()))
     reducing = _Reducing(plan, weights, found.measures if isinstance(found, DeviceArray) else measures)
     if plan.is_rollout:
         yield reducing.rollout()
         return
+    del found  # which would keep a layer
     for layer in plan.layers:
-        yield reducing.contribution(layer) if plan.takes_contributions else reducing.layer(layer)
+        yield reducing.one(layer, let_go)
 
 
 class _Reducing:
@@ -57,6 +61,14 @@ class _Reducing:
         self._plan = plan
         self._weights = weights
         self._on = on
+
+    def one(self, layer: AttentionContract, let_go: Callable[[str], object]) -> Reduced:
+        """Make of one layer what was asked for, and let go of it."""
+        reduced = self.contribution(layer) if self._plan.takes_contributions else self.layer(layer)
+        for name in (layer.output, layer.value_norms, layer.contribution):
+            if name:
+                let_go(name)
+        return reduced
 
     def layer(self, layer: AttentionContract) -> Reduced:
         """Make of one layer what was asked for."""

@@ -1,7 +1,7 @@
 """A request as the protocols hand it down, and the response that they get back."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from artifact.dtypes import Array
 from artifact.images import Pixels
@@ -120,5 +120,12 @@ class InferenceResponse:
         return self.prepared.source is None
 
     def attention(self) -> Iterator[Reduced]:
-        """Reduce the attention as it was asked for, each layer when it is wanted; nothing where it was not."""
-        return reduce_attention(self.plan, self.result.attentions) if self.plan else iter(())
+        """Reduce the attention as it was asked for, each layer when it is wanted; nothing where it was not.
+
+        Each is then taken out of the result, which is this response's own from here on.
+        """
+        if not self.plan:
+            return iter(())
+        left = dict(self.result.attentions)
+        self.result = replace(self.result, attentions=left)
+        return reduce_attention(self.plan, left, lambda name: left.pop(name, None))

@@ -86,13 +86,16 @@ def write_layers(
         add: Gives the next entry to be written, in the answer itself: putting it there afterwards would copy it.
         batched: Whether to keep the batch axis; otherwise B is 1.
     """
-    for reduced in layers:
-        message = add()
-        _write_layer(plan, reduced, message, batched=batched)
-        yield message
+
+    def write(reduced: Reduced) -> pb.LayerAttention:
+        return _write_layer(plan, reduced, add(), batched=batched)
+
+    return map(write, layers)  # a loop's variable would keep a layer until the next is wanted
 
 
-def _write_layer(plan: AttentionPlan, reduced: Reduced, message: pb.LayerAttention, *, batched: bool) -> None:
+def _write_layer(
+    plan: AttentionPlan, reduced: Reduced, message: pb.LayerAttention, *, batched: bool
+) -> pb.LayerAttention:
     layer = reduced.layer
     message.layer, message.kind, message.measure = layer.layer, KINDS[layer.kind], _NUMBERS[plan.measure]
     message.axes.extend([*(["batch"] if batched else []), *plan.axes])
@@ -105,6 +108,7 @@ def _write_layer(plan: AttentionPlan, reduced: Reduced, message: pb.LayerAttenti
     write_tensor(_rows(reduced.values, batched=batched), message.weights)
     if reduced.indices is not None:
         write_tensor(_rows(reduced.indices, batched=batched), message.indices)
+    return message
 
 
 def _rows(values: Any, *, batched: bool) -> Any:
