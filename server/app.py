@@ -15,6 +15,7 @@ import onnxruntime
 
 from artifact.contract import Contract
 from artifact.images import ImageLimits
+from server.address import split_address
 from server.api.handler import RpcHandler
 from server.api.open_inference.service import InferenceService
 from server.api.open_inference.shared_memory import SharedMemory
@@ -41,6 +42,7 @@ from server.telemetry.descriptors import raise_limit, watch_descriptors
 from server.telemetry.heartbeat import Heartbeat
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import Tracing
+from server.transport.connections import hang_up
 from server.transport.grpc_server import bind, check_exposure, make_authenticator, make_server, read_certificates
 from server.transport.http import MetricsServer
 from server.transport.refusals import Refusals
@@ -249,14 +251,13 @@ class Server:
         self._rpcs.refuse()
         self._decoders.close()
         scheduler.abandon("the engine has failed; the server is stopping")
-        await asyncio.sleep(_LAST_MOMENT_SECONDS)
-        await self._grpc.stop(_LAST_MOMENT_SECONDS)
+        await self._close_grpc()
 
     async def _drain(self, scheduler: Scheduler) -> None:
         """Refuse new requests, let accepted ones finish within the limit, answer the rest UNAVAILABLE.
 
-        The service refuses by itself for a moment before gRPC closes: calls that gRPC holds and has not yet handed over
-        when it closes would end as CANCELLED, which callers do not retry.
+        The service refuses by itself for a moment, then hangs up, and gRPC closes last: calls that gRPC holds and has
+        not yet handed over when it closes would end as CANCELLED, which callers do not retry.
         """
         seconds = self._config.drain_seconds
         _log.info("stopping: accepted requests have %g s", seconds)
@@ -267,7 +268,11 @@ class Server:
             _log.warning("requests still in flight after %g s are refused", seconds)
             self._decoders.close()
             scheduler.abandon("the server is stopping")
+        await self._close_grpc()
+
+    async def _close_grpc(self) -> None:
         await asyncio.sleep(_LAST_MOMENT_SECONDS)
+        hang_up(split_address(self.started.address)[1])
         await self._grpc.stop(_LAST_MOMENT_SECONDS)
 
 

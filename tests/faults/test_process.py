@@ -40,17 +40,21 @@ def documented_retries() -> str:
     return json.dumps(ast.literal_eval(found[1]))
 
 
-def test_stopped_under_load_it_finishes_what_it_accepted(start_process: StartProcess) -> None:
-    """SIGTERM: callers see answers, then that nobody is there, and nothing else; it ends well within its time."""
+@pytest.mark.parametrize("run", range(int(os.environ.get("REGARD_STOPS", "2"))))
+def test_stopped_under_load_it_finishes_what_it_accepted(start_process: StartProcess, run: int) -> None:
+    """SIGTERM: callers see answers, then that nobody is there, and nothing else; it ends well within its time.
+
+    Calls that race with the end are never CANCELLED: REGARD_STOPS=20 tries oftener.
+    """
     with start_process("--models", str(GOLDEN_MODELS), "--drain-seconds", "20") as server:
-        callers = Callers(server.address, 8, "{}", embed)
+        callers = Callers(server.address, 32, "{}", embed)
         wait_until(lambda: callers.codes["OK"] > 50)
         began = time.monotonic()
         assert server.stop() == 0
         assert time.monotonic() - began < 20
         assert set(callers.end()) <= {"OK", "UNAVAILABLE"}
-        # Turned away at the door or before it; a request that was taken in and dropped would say something else.
-        refusals = ("the server is stopping", "failed to connect to all addresses")
+        # Turned away, or nobody was there any more: before the call, or before it was taken in.
+        refusals = ("the server is stopping", "failed to connect to all addresses", "Stream removed", "Socket closed")
         assert not [said for said in callers.messages if not said.startswith(refusals)]
 
 

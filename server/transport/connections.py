@@ -1,0 +1,40 @@
+"""Hangs up on callers when the server ends: what they still send then ends as UNAVAILABLE.
+
+gRPC itself would end calls that come while it closes as CANCELLED, which callers do not retry, and which they have not
+asked for.
+"""
+
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+_DESCRIPTORS = Path("/dev/fd")  # of this process, on Linux and macOS
+_INTERNET = (socket.AF_INET, socket.AF_INET6)
+
+
+def hang_up(port: int) -> None:
+    """Close the connections to a port of this process for both sides, after what was written to them.
+
+    Where the system does not list them, they stay.
+    """
+    for one in _sockets():
+        with one, contextlib.suppress(OSError):  # it listens, or its caller was faster
+            if one.family in _INTERNET and one.getsockname()[1] == port and one.getpeername():
+                one.shutdown(socket.SHUT_RDWR)
+
+
+def _sockets() -> Iterator[socket.socket]:
+    """Yield this process's sockets, by numbers of their own: the original's may be another's any moment."""
+    for path in _DESCRIPTORS.iterdir() if _DESCRIPTORS.is_dir() else ():
+        try:
+            number = os.dup(int(path.name))
+        except OSError:
+            continue
+        try:
+            found = socket.socket(fileno=number)
+        except OSError:  # no socket
+            os.close(number)
+            continue
+        yield found

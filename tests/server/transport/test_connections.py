@@ -1,0 +1,28 @@
+"""The server hangs up on its callers, and on nobody else."""
+
+import asyncio
+import socket
+
+from regard.v1 import regard_pb2 as api
+from server.address import split_address
+from server.transport.connections import hang_up
+from tests.server.conftest import Running
+
+
+async def test_callers_are_hung_up_on_after_what_was_written_to_them(running: Running) -> None:
+    """The port still listens, and connections of other ports stay."""
+    host, port = split_address(running.started.address)
+    reader, writer = await asyncio.open_connection(host, port)
+    with socket.create_server((host, 0)) as elsewhere:
+        staying = socket.create_connection(elsewhere.getsockname())
+        other, _ = elsewhere.accept()
+        await reader.readexactly(9)  # the server has greeted it
+        hang_up(port)
+        async with asyncio.timeout(30):
+            await reader.read()
+        with staying, other:
+            other.sendall(b"x")
+            assert staying.recv(1) == b"x"
+    writer.close()
+    request = api.EmbedRequest(model="tiny-text", text="the cat")
+    assert (await running.stub.Embed(request, wait_for_ready=True)).model == "tiny-text"
