@@ -67,7 +67,14 @@ ROWS: dict[str, list[tuple[str, str, dict[str, str]]]] = {
         ),
     ],
     "What does the process take?": [
-        ("Memory", "bytes", {'process_resident_memory_bytes{job="regard"}': "{{instance}}"}),
+        (
+            "Memory",
+            "bytes",
+            {
+                'process_resident_memory_bytes{job="regard"}': "{{instance}}",
+                "regard_held_bytes": "{{instance}}, held for callers",
+            },
+        ),
         ("CPUs", "short", {f'rate(process_cpu_seconds_total{{job="regard"}}{_OVER})': "{{instance}}"}),
         ("Open files", "short", {'process_open_fds{job="regard"}': "{{instance}}"}),
     ],

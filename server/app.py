@@ -16,6 +16,7 @@ import onnxruntime
 from artifact.contract import Contract
 from artifact.images import ImageLimits
 from server.address import split_address
+from server.api.calls import Calls
 from server.api.handler import RpcHandler
 from server.api.open_inference.service import InferenceService
 from server.api.open_inference.shared_memory import SharedMemory
@@ -31,6 +32,7 @@ from server.inference.pipeline import Pipeline
 from server.inference.preprocess import InputLimits
 from server.inference.response_cache import ResponseCache
 from server.inference.workers import Workers
+from server.ledger import Ledger
 from server.repository.folder_watch import watch
 from server.repository.lifecycle import Repository
 from server.repository.limits import Usage
@@ -100,6 +102,8 @@ class Server:
         self._metrics.ready.set_function(lambda: float(self._ready))
         self._authenticator = make_authenticator(config)
         self._refusals = Refusals(self._metrics, config.max_refusal_lines)
+        ledger = Ledger(config.held_bytes)
+        self._calls = Calls(ledger, self._metrics, config.max_message_bytes, config.max_stall_seconds)
         self._grpc = make_server(config, self._authenticator, self._refusals)
         self._threads = config.threads or available_cpus()
         self._executor = ThreadPoolExecutor(self._threads + 1, thread_name_prefix="worker")
@@ -145,7 +149,7 @@ class Server:
         device = choose_device(config.device)
         self._metrics.build_info.labels(version("regard"), onnxruntime.__version__, device.name).set(1)
         instances = share_cpus(self._threads, device, config.instances or config.lanes)
-        services = Services(self._grpc, self._refusals, config)
+        services = Services(self._grpc, self._calls, self._refusals, config)
         self._health = services.health
         self._repository = self._open_repository(device, instances)
         if not await self._load(stop):
@@ -230,6 +234,7 @@ class Server:
             scheduler.suggest_retry,
             self._authenticator,
             self._tracing,
+            self._calls,
         )
         has_cuda = device.gpu is not None
         parts = (self._rpcs, self._repository, pipeline, workers, config, metrics.counts, self._memory, has_cuda)
@@ -238,7 +243,8 @@ class Server:
         )
 
     def _follow(self) -> None:
-        """Follow changes of the models folder and of the clients."""
+        """Follow changes of the models folder and of the clients, and callers who stand still."""
+        self._background.add(asyncio.create_task(self._calls.watch()))
         if self._config.watch:
             watching = asyncio.create_task(watch(self._config.models, self._repository))
             watching.add_done_callback(_report_end)

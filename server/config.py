@@ -10,6 +10,7 @@ from pydantic_settings import BaseSettings, CliApp, CliSettingsSource, SettingsC
 
 from server.address import split_address
 from server.errors import StartError
+from server.memory import available_bytes
 
 _RESEMBLANCE = 0.85  # of 1: a letter or two
 EMBEDDED_MODELS = Path(__file__).parent / "embedded"
@@ -157,6 +158,18 @@ class Config(BaseSettings):
         description="Most integers in lists of a request (typed contents, layers, rows, keys); larger ones are refused "
         "with INVALID_ARGUMENT before they are parsed. Tensors that travel raw have none.",
     )
+    max_held_bytes: int = Field(
+        0,
+        ge=0,
+        description="Most bytes held for callers, requests and answers until these are read; beyond it new requests "
+        "are refused with RESOURCE_EXHAUSTED. 0 takes a quarter of the memory for this process.",
+    )
+    max_stall_seconds: float = Field(
+        60.0,
+        gt=0,
+        description="Longest time that a caller may take to send a request or to read an answer, in seconds; its call "
+        "is cut off then, since it holds memory.",
+    )
     max_connections: int = Field(4096, ge=1, description="Most connections; further ones are closed.")
     max_idle_seconds: float = Field(
         300.0,
@@ -225,6 +238,11 @@ class Config(BaseSettings):
     def max_answer_bytes(self) -> int:
         """Most bytes of outputs and attention in one answer: a sixteenth of the message is left for all else."""
         return self.max_message_bytes * 15 // 16
+
+    @property
+    def held_bytes(self) -> int:
+        """Most bytes held for callers."""
+        return self.max_held_bytes or available_bytes() // 4
 
     @classmethod
     def from_command_line(cls, arguments: list[str], program: str = "python -m server") -> Self:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from server.auth.clients import ANYONE, NOBODY, Client
+from server.ledger import Account
 
 DEFAULT_PRIORITY, LAST_PRIORITY = 2, 3
 REQUEST_ID = "x-request-id"
@@ -44,6 +45,7 @@ class RpcContext:
         started_ns: On time.perf_counter_ns().
         timings: Once it has been computed.
         decoding_seconds: What its images have taken so far, of a CPU; charged already.
+        account: What is held for it.
     """
 
     method: str = ""
@@ -58,6 +60,7 @@ class RpcContext:
     started_ns: int = field(default_factory=time.perf_counter_ns)
     timings: Timings | None = None
     decoding_seconds: float = 0.0
+    account: Account = field(default_factory=Account)
 
     @classmethod
     def begin(

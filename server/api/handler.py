@@ -10,9 +10,11 @@ from typing import Any, Protocol, TypeVar
 
 import grpc
 
+from server.api.calls import Call, Calls
 from server.auth.clients import Authenticator, Client
 from server.context import Metadata, RpcContext
 from server.errors import InternalFault, MalformedMessage, ServerError, ShuttingDown, TooBusy
+from server.ledger import COPIES
 from server.telemetry.logs import log_rpc
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import Tracing, set_outcome
@@ -34,6 +36,7 @@ class RpcHandler:
         suggest_retry: Callable[[], float],
         authenticator: Authenticator,
         tracing: Tracing,
+        calls: Calls,
     ) -> None:
         """Count from nothing.
 
@@ -44,6 +47,7 @@ class RpcHandler:
             suggest_retry: In how many seconds one that was refused has a chance.
             authenticator: Who may call what.
             tracing: Where they are traced.
+            calls: Those that gRPC has begun.
         """
         self.authenticator = authenticator
         self._tracing = tracing
@@ -51,10 +55,7 @@ class RpcHandler:
         self._metrics = metrics
         self._label = label
         self._suggest_retry = suggest_retry
-        self._in_flight = 0
-        metrics.in_flight.set_function(lambda: float(self._in_flight))
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self.calls = calls
         self.refusing = False
 
     def refuse(self) -> None:
@@ -62,8 +63,8 @@ class RpcHandler:
         self.refusing = True
 
     async def wait_idle(self) -> None:
-        """Wait until no RPC is in flight."""
-        await self._idle.wait()
+        """Wait until no RPC is in flight, and every answer read."""
+        await self.calls.ledger.wait_idle()
 
     async def answer(
         self,
@@ -71,24 +72,27 @@ class RpcHandler:
         model: str,
         servicer: Servicer,
         caller: Client | None,
-        handle: Callable[[RpcContext], Awaitable[Response]],
+        handle: Callable[[RpcContext, Call], Awaitable[Response]],
     ) -> Response:
-        """Run an RPC; what it raises ends it with a code and a message.
+        """Run an RPC; what it raises ends it with a code and a message. It is in the server until gRPC's call is over.
 
         Args:
             name: The RPC's.
             model: As the caller named it.
             servicer: gRPC's side of it.
             caller: Who calls; None where nobody has looked yet.
-            handle: Does the work.
+            handle: Does the work of a call.
         """
         metadata = dict(servicer.invocation_metadata() or ())
         context = RpcContext.begin(name, model, metadata, servicer.time_remaining(), servicer.peer())
+        call = self.calls.current()
+        call.method, context.account = name, call.account
         try:
-            answer = await self.run(context, metadata, handle, caller=caller)
+            answer = await self.run(context, metadata, lambda context: handle(context, call), caller=caller)
         except ServerError as raised:
             error = raised.with_traceback(None)  # whose frames hold the request, and this error
         else:
+            call.wait_for("answer")
             if context.id_is_callers:
                 servicer.set_trailing_metadata(context.trailers)
             return answer
@@ -104,7 +108,7 @@ class RpcHandler:
         caller: Client | None = None,
         certificates: Sequence[str] = (),
     ) -> Response:
-        """Count an RPC, and see who makes it.
+        """Count an RPC until its account is closed, and see who makes it.
 
         Args:
             context: Begun.
@@ -118,8 +122,7 @@ class RpcHandler:
         """
         code, message = "OK", ""
         self._metrics.received.labels(context.method).inc()
-        self._in_flight += 1
-        self._idle.clear()
+        context.account.accept()
         with self._tracing.request(context, metadata):
             try:
                 context.caller = caller or self.authenticator.identify(metadata, certificates)
@@ -145,7 +148,8 @@ class RpcHandler:
         self.authenticator.check(context.caller, context.method)
         if self.refusing:
             raise ShuttingDown("the server is stopping")
-        if self._in_flight > self._max_in_flight:
+        context.account.check()
+        if self.calls.ledger.requests > self._max_in_flight:
             message = f"the server is full: {self._max_in_flight} requests are in it (--max-queue-size); retry later"
             raise TooBusy(message, self._suggest_retry(), "requests")
         context.caller.quota.admit()
@@ -155,9 +159,6 @@ class RpcHandler:
         self._metrics.observe_end(context.method, self._label(context.model), code, context.caller.name, seconds)
         log_rpc(context, code, message)
         set_outcome(context, code)
-        self._in_flight -= 1
-        if not self._in_flight:
-            self._idle.set()
 
 
 class Service(Protocol):
@@ -183,10 +184,15 @@ def rpc(model_field: str = "") -> Callable[[Unary], Any]:
 
         @functools.wraps(method)
         async def run(service: Service, request: Any, servicer: Servicer, caller: Client | None = None) -> Any:
-            handle: Handle = functools.partial(method, service, request)
-            if isinstance(request, MalformedMessage):
-                handle = functools.partial(refuse_malformed, request)
-            return await service.rpcs.answer(name, getattr(request, model_field, ""), servicer, caller, handle)
+            async def write(context: RpcContext, call: Call) -> bytes:
+                if isinstance(request, MalformedMessage):
+                    raise request
+                response = await method(service, request, context)
+                content: bytes = response.SerializeToString()
+                call.account.hold("answer", COPIES * len(content))
+                return content
+
+            return await service.rpcs.answer(name, getattr(request, model_field, ""), servicer, caller, write)
 
         return _taking(run)
 
@@ -201,15 +207,17 @@ def streaming_rpc(model_field: str) -> Callable[[Streaming], Any]:
 
         @functools.wraps(method)
         async def run(service: Service, request: Any, servicer: Servicer, caller: Client | None = None) -> None:
-            async def write_all(context: RpcContext) -> None:
+            async def write_all(context: RpcContext, call: Call) -> None:
+                if isinstance(request, MalformedMessage):
+                    raise request
                 async with aclosing(method(service, request, context)) as responses:
                     async for response in responses:
-                        await servicer.write(response)
+                        content = response.SerializeToString()
+                        del response  # which is large, and its caller may take long to read it
+                        call.account.hold("answer", COPIES * len(content))
+                        await send(servicer, call, content)
 
-            handle: Handle = write_all
-            if isinstance(request, MalformedMessage):
-                handle = functools.partial(refuse_malformed, request)
-            await service.rpcs.answer(name, getattr(request, model_field, ""), servicer, caller, handle)
+            await service.rpcs.answer(name, getattr(request, model_field, ""), servicer, caller, write_all)
 
         return _taking(run)
 
@@ -221,13 +229,26 @@ async def refuse_malformed(error: MalformedMessage, context: RpcContext) -> Any:
     raise error
 
 
+async def send(servicer: Servicer, call: Call, content: bytes) -> None:
+    """Write a message of a stream, and wait until its caller has room for it."""
+    call.wait_for("answer")
+    try:
+        await servicer.write(content)
+    except grpc.aio.InternalError as error:  # the caller hung up, and gRPC has not yet said so
+        raise asyncio.CancelledError from error
+    call.wait_for("")
+
+
 def _taking(method: Any) -> Any:
     """Tell the interceptor to say who calls, and the transport to give MalformedMessage for what is not parsed."""
     method.takes_caller = True
-    return takes_malformed(method)
+    return handles_bytes(method)
 
 
-def takes_malformed(method: Any) -> Any:
-    """Let a method have MalformedMessage for what is not parsed: it is counted and logged as every other request."""
-    method.takes_malformed = True
+def handles_bytes(method: Any) -> Any:
+    """Let a method have MalformedMessage for what is not parsed: it is counted and logged as every other request.
+
+    It gives gRPC the bytes of its answers, not messages, which would be held until the caller has read them.
+    """
+    method.handles_bytes = True
     return method

@@ -20,7 +20,8 @@ from server.inference.preprocess import (
 from server.inference.request import Images, InferenceRequest, InferenceResponse, PreparedInput
 from server.inference.response_cache import ResponseCache
 from server.inference.workers import Workers
-from server.scheduling.batch import BatchItem, Runner
+from server.ledger import COPIES, Account
+from server.scheduling.batch import BatchItem, GraphKind, Runner
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import Tracing
 
@@ -61,30 +62,34 @@ class Pipeline:
         model, started_ns = request.model, time.perf_counter_ns()
         try:
             with model.usage.request():
-                response, item = await self._compute(request, context, started_ns)
+                response, graph = await self._compute(request, context, started_ns)
                 encoding_ns = time.perf_counter_ns()
                 yield response
+                context.account.hold("result", 0)
                 if not response.timings.encode_ns:  # a stream knows better: its caller's reading is none of it
                     response.timings.encode_ns = time.perf_counter_ns() - encoding_ns
         except BaseException:
             self.metrics.observe_failure(model.name, model.version, time.perf_counter_ns() - started_ns)
             raise
-        self._tell(response, item, context, started_ns)
+        self._tell(response, graph, context, started_ns)
 
     async def _compute(
         self, request: InferenceRequest, context: RpcContext, started_ns: int
-    ) -> tuple[InferenceResponse, BatchItem]:
+    ) -> tuple[InferenceResponse, GraphKind]:
         if request.attention is not None:
             context.caller.require("attention", "attention")
         prepared = await self._prepare(request, context)
         check_answer_size(request, prepared, self.attention.answer_bytes)
         plan = self._plan(request, prepared)
+        if plan:
+            _reserve(request, plan, prepared.rows, context.account)
         decode_ns = time.perf_counter_ns() - started_ns
         item = _make_item(request, prepared, plan, context)
         with request.model.usage.inputs(item.held_bytes):
             result = await self.cache.compute(item)
         timings = Timings(decode_ns, result.queue_ns, result.compute_ns, batch_size=result.batch_size)
-        return InferenceResponse(request.model, prepared, plan, result, timings), item
+        context.account.hold("result", result.size_bytes)
+        return InferenceResponse(request.model, prepared, plan, result, timings), item.graph_kind
 
     async def _prepare(self, request: InferenceRequest, context: RpcContext) -> PreparedInput:
         model, inputs = request.model, request.inputs
@@ -104,22 +109,34 @@ class Pipeline:
             request.attention, contract, positions, self.attention, layer_by_layer=request.layer_by_layer
         )
 
-    def _tell(self, response: InferenceResponse, item: BatchItem, context: RpcContext, started_ns: int) -> None:
+    def _tell(self, response: InferenceResponse, graph: GraphKind, context: RpcContext, started_ns: int) -> None:
         """Count an answer, and say how long its stages took."""
         model, plan, rows = response.model, response.plan, response.prepared.rows
         context.timings = response.timings
         self.metrics.observe_answer(
             model.name,
             model.version,
-            item.graph_kind,
+            graph,
             rows=rows,
             total_ns=time.perf_counter_ns() - started_ns,
             timings=response.timings,
             attention_bytes=plan.answer_bytes(rows) if plan else 0,
             cached=self.cache.is_on,
         )
-        attributes = {"regard.model": model.name, "regard.graph": item.graph_kind}
+        attributes = {"regard.model": model.name, "regard.graph": graph}
         self.tracing.stages(context.span, response.timings, attributes)
+
+
+def _reserve(request: InferenceRequest, plan: AttentionPlan, rows: int, account: Account) -> None:
+    """Reserve what an answer will hold: all of what is sent at once, or what is computed and sent layer by layer.
+
+    Raises:
+        TooBusy: Others hold too much.
+    """
+    if request.layer_by_layer:
+        account.reserve("result", plan.computed_bytes(rows))
+    else:
+        account.reserve("answer", COPIES * plan.answer_bytes(rows))
 
 
 def _make_item(

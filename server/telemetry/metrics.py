@@ -101,10 +101,15 @@ class Metrics:
         self.request_seconds = self._histogram(
             "request_seconds", "Time of a request in the server, however it ended", "method"
         )
-        self.in_flight = self._gauge("requests_in_flight", "Requests in the server now")
+        self.in_flight = self._gauge("requests_in_flight", "Requests in the server now, until their answers are read")
+        self.held_bytes = self._gauge("held_bytes", "Bytes held for callers: requests, results, answers until read")
+        self.cut_off = self._counter(
+            "cut_off", "Calls ended because their callers stood still, by what was to be sent or read", "waited_for"
+        )
         self.refused = self._counter(
             "refused",
-            "Requests refused, by what was full: requests, bytes or seconds of the queue, a model's limits, a quota",
+            "Requests refused, by what was full: requests, bytes or seconds of the queue, a model's limits, a quota, "
+            "bytes held",
             "reason",
         )
         self.log_lines_left_out = Counter(

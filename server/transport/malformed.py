@@ -14,8 +14,10 @@ import grpc
 from google.protobuf import descriptor_pool
 from google.protobuf.message import DecodeError
 
+from server.api.calls import Calls
 from server.errors import MalformedMessage
 from server.transport.field_count import MessageLimits, check_fields, fields_of
+from server.transport.full import turn_away
 from server.transport.refusals import Refusals
 
 _MAKERS = {  # by whether requests and responses are streams
@@ -30,18 +32,26 @@ class MalformedMessageHandler:
     """Stands for a server while services are added to it, so that each of their methods refuses what is not parsed."""
 
     def __init__(
-        self, server: grpc.aio.Server, refusals: Refusals, limits: MessageLimits, max_bytes: int | None = None
+        self,
+        server: grpc.aio.Server,
+        calls: Calls,
+        refusals: Refusals,
+        limits: MessageLimits,
+        max_bytes: int | None = None,
     ) -> None:
         """Add services to a server.
 
         Args:
             server: Which has not started.
+            calls: Which are told of each.
             refusals: Tells callers.
             limits: Of what a request has.
             max_bytes: Of a request, where they are fewer than the server receives.
         """
         self._server = server
-        self._refusing = functools.partial(_Refusing, refusals=refusals, limits=limits, max_bytes=max_bytes)
+        self._refusing = functools.partial(
+            _Refusing, calls=calls, refusals=refusals, limits=limits, max_bytes=max_bytes
+        )
 
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
         """Add a service, as generated code does."""
@@ -55,9 +65,15 @@ class _Refusing(grpc.GenericRpcHandler):
     """Finds a service's methods."""
 
     def __init__(
-        self, handler: grpc.GenericRpcHandler, refusals: Refusals, limits: MessageLimits, max_bytes: int | None
+        self,
+        handler: grpc.GenericRpcHandler,
+        calls: Calls,
+        refusals: Refusals,
+        limits: MessageLimits,
+        max_bytes: int | None,
     ) -> None:
-        self._handler, self._refusals, self._limits, self._max_bytes = handler, refusals, limits, max_bytes
+        self._handler, self._calls, self._refusals = handler, calls, refusals
+        self._limits, self._max_bytes = limits, max_bytes
         self._methods: dict[str, Any] = {}
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
@@ -68,18 +84,23 @@ class _Refusing(grpc.GenericRpcHandler):
             if found is None:
                 return None
             self._methods[path] = self._reading(path, found)
-        return self._methods[path]
+        method = self._methods[path]
+        is_open = self._max_bytes is not None
+        if not is_open and (refusal := turn_away(self._calls, self._refusals, path.rpartition("/")[2])):
+            return refusal
+        self._calls.begin(reads=not method.request_streaming)
+        return method
 
     def _reading(self, path: str, handler: Any) -> Any:
         """Let a method that takes MalformedMessage for its request have it, and refuse it for all others."""
         read = self._reader(path, handler.request_deserializer)
         method = handler.unary_unary or handler.unary_stream or handler.stream_stream
-        refuse = None
-        if not getattr(method, "takes_malformed", False):
-            refuse = functools.partial(self._refusals.end, path.rpartition("/")[2])
+        refuse, write = None, None
+        if not getattr(method, "handles_bytes", False):
+            refuse, write = functools.partial(self._refusals.end, path.rpartition("/")[2]), handler.response_serializer
         run = (_run_stream if handler.request_streaming else _run)(method, read, refuse)
         make = _MAKERS[handler.request_streaming, handler.response_streaming]
-        return make(run, None, handler.response_serializer)  # messages come to it as bytes
+        return make(run, None, write)  # messages come to it as bytes
 
     def _reader(self, path: str, parse: Callable[[bytes], Any]) -> Read:
         asked = descriptor_pool.Default().FindMethodByName(path[1:].replace("/", ".")).input_type
@@ -87,6 +108,7 @@ class _Refusing(grpc.GenericRpcHandler):
         messages_refused = self._refusals.metrics.messages_refused
 
         async def read(content: bytes) -> Any:
+            self._calls.received(len(content))
             try:
                 if max_bytes is not None and len(content) > max_bytes:
                     raise MalformedMessage(_too_long(len(content), max_bytes), "bytes")

@@ -8,6 +8,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 
 from regard.v1 import regard_pb2
 from regard.v1.regard_pb2_grpc import RegardServiceServicer, add_RegardServiceServicer_to_server
+from server.api.calls import Calls
 from server.api.open_inference import open_inference_pb2
 from server.api.open_inference.open_inference_pb2_grpc import (
     GRPCInferenceServiceServicer,
@@ -31,13 +32,13 @@ _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 class Services:
     """Adds services to a server that has not started."""
 
-    def __init__(self, server: grpc.aio.Server, refusals: Refusals, config: Config) -> None:
+    def __init__(self, server: grpc.aio.Server, calls: Calls, refusals: Refusals, config: Config) -> None:
         """Add health and reflection."""
         text_bytes = max(config.max_text_bytes, _MIN_TEXT_BYTES)
         limits = MessageLimits(config.max_message_fields, config.max_message_integers, text_bytes)
-        self._handler = MalformedMessageHandler(server, refusals, limits)
+        self._handler = MalformedMessageHandler(server, calls, refusals, limits)
         self.health = Health()
-        open_to_all: Any = MalformedMessageHandler(server, refusals, limits, _MAX_OPEN_BYTES)
+        open_to_all: Any = MalformedMessageHandler(server, calls, refusals, limits, _MAX_OPEN_BYTES)
         health_pb2_grpc.add_HealthServicer_to_server(self.health, open_to_all)
         names = [*_SERVICES, _HEALTH, reflection.SERVICE_NAME]
         # The library's own way in takes nothing but a server for one on the event loop, and would use its threads.

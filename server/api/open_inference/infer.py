@@ -12,7 +12,7 @@ import numpy as np
 from artifact.contract import Contract
 from artifact.dtypes import Array
 from server.api.counts import MAX_TENSORS, check_count
-from server.api.handler import Servicer, refuse_malformed, rpc, takes_malformed
+from server.api.handler import Servicer, handles_bytes, refuse_malformed, rpc, send
 from server.api.open_inference import open_inference_pb2 as pb
 from server.api.open_inference.parameters import (
     ATTENTION_PREFIX,
@@ -39,6 +39,7 @@ from server.errors import InvalidInput, MalformedMessage, ServerError
 from server.inference import validation
 from server.inference.preprocess import choose_outputs
 from server.inference.request import Images, InferenceRequest, InferenceResponse, Tensors, Texts
+from server.ledger import COPIES, Account
 
 _log = logging.getLogger(__name__)
 
@@ -54,32 +55,54 @@ class Inference(Parts):
         """Run a model."""
         return await self._infer(request, context)
 
-    @takes_malformed
+    @handles_bytes
     async def ModelStreamInfer(  # noqa: N802
         self, requests: AsyncIterator[pb.ModelInferRequest | MalformedMessage], servicer: Servicer
     ) -> None:
         """Run requests as they come; each is answered when it is ready, and an error is its own alone."""
         room, writing = asyncio.Semaphore(_MAX_IN_A_STREAM), asyncio.Lock()
+        call = self.rpcs.calls.current()
+        call.method = "ModelStreamInfer"
 
-        async def answer(request: pb.ModelInferRequest | MalformedMessage) -> None:
+        async def answer(request: pb.ModelInferRequest | MalformedMessage, account: Account) -> None:
             try:
-                response = await self._answer_in_stream(request, servicer)
+                content = await self._answer_in_stream(request, servicer, account)
                 async with writing:
-                    await servicer.write(response)
+                    await send(servicer, call, content)
             finally:
                 room.release()
 
-        async with asyncio.TaskGroup() as group:
-            async for request in requests:
-                await room.acquire()
-                group.create_task(answer(request))
+        try:
+            async with asyncio.TaskGroup() as group:
+                async for request in requests:
+                    call.account.hold("request", call.received_bytes)
+                    await room.acquire()
+                    account = Account(self.rpcs.calls.ledger)
+                    account.hold("request", call.received_bytes)
+                    call.account.hold("request", 0)
+                    group.create_task(answer(request, account)).add_done_callback(account.close)
+        except asyncio.CancelledError as error:
+            raise error.with_traceback(None)  # noqa: B904 -- whose frames hold the call, and this error
 
     async def _answer_in_stream(
-        self, request: pb.ModelInferRequest | MalformedMessage, servicer: Servicer
+        self, request: pb.ModelInferRequest | MalformedMessage, servicer: Servicer, account: Account
+    ) -> bytes:
+        response = await self._respond_in_stream(request, servicer, account)
+        content: bytes = response.SerializeToString()
+        if len(content) > self.config.max_answer_bytes and response.HasField("infer_response"):
+            what = f"an answer of {len(content)} bytes"
+            refusal = _refusal(request, f"{what} is too large (the server's --max-message-bytes)")
+            content = refusal.SerializeToString()
+        account.hold("answer", COPIES * len(content))
+        return content
+
+    async def _respond_in_stream(
+        self, request: pb.ModelInferRequest | MalformedMessage, servicer: Servicer, account: Account
     ) -> pb.ModelStreamInferResponse:
         metadata, names = dict(servicer.invocation_metadata() or ()), certificate_names(servicer.auth_context())
         model = "" if isinstance(request, MalformedMessage) else request.model_name
         context = RpcContext.begin("ModelStreamInfer", model, metadata, servicer.time_remaining(), servicer.peer())
+        context.account = account
         handle = (
             partial(refuse_malformed, request)
             if isinstance(request, MalformedMessage)
@@ -90,9 +113,6 @@ class Inference(Parts):
         except ServerError as error:
             error.with_traceback(None)  # whose frames hold the request, and this error
             return _refusal(request, str(error))
-        if response.ByteSize() > self.config.max_answer_bytes:
-            what = f"an answer of {response.ByteSize()} bytes"
-            return _refusal(request, f"{what} is too large (the server's --max-message-bytes)")
         response.parameters["triton_final_response"].bool_param = True
         return pb.ModelStreamInferResponse(infer_response=response)
 

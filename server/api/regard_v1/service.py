@@ -98,20 +98,18 @@ class RegardService(RegardServiceServicer):
         attention = read_attention(request.attention)
         asked = InferenceRequest(model, inputs, (), attention, layer_by_layer=True)
         async with self.pipeline.run(asked, context) as found:
-            message = api.AttendResponse(
-                model=model.name,
-                version=model.version,
-                attention=describe_positions(found),
-                truncated=found.prepared.truncated,
-            )
-            layers = write_layers_of(found, lambda: message.attention.layers.add())
+            first = api.AttendResponse(attention=describe_positions(found), truncated=found.prepared.truncated)
+            messages = [first]  # no variable: the one that is being sent is let go of
+            layers = write_layers_of(found, lambda: messages[0].attention.layers.add())
             write = partial(write_next, layers, found.timings)
             is_written = await self.workers.run(write)
-            write_timings(found.timings, message.timings)
+            write_timings(found.timings, first.timings)
+            del first
             while is_written:
-                yield message
-                message.Clear()
-                message.model, message.version = model.name, model.version
+                messages[0].model, messages[0].version = model.name, model.version
+                context.account.hold("result", found.result.size_bytes)
+                yield messages.pop()
+                messages.append(api.AttendResponse())
                 is_written = await self.workers.run(write)
 
     @rpc()

@@ -1,0 +1,156 @@
+"""The calls that gRPC has begun, until they are over: what each holds, and the end of those whose callers stand still.
+
+gRPC runs a call in a task of its own, from its headers to the moment when its status is sent or its caller has hung up:
+in it a message is read, the method runs, and a single answer waits until its caller has read it.
+"""
+
+import asyncio
+import gc
+import logging
+import time
+from collections.abc import Iterator
+from typing import Any, Literal
+
+from server.engine.prepacked_weights import give_back_memory
+from server.errors import TooBusy
+from server.ledger import COPIES, Account, Ledger
+from server.telemetry.metrics import Metrics
+
+_log = logging.getLogger(__name__)
+
+_HOLDER = "_schedule_rpc_coro"  # gRPC's coroutine that holds a call until its caller hangs up
+_LOOK_SECONDS = 1.0
+_SLOW_SECONDS = 1.0  # a message that is not there by then counts as large as one may be
+
+Waiting = Literal["", "request", "answer"]
+Task = asyncio.Task[Any]
+
+
+class Call:
+    """One call.
+
+    Attributes:
+        account: What is held for it.
+        method: Its name, once it is known.
+        received_bytes: Size of the message that was read last.
+    """
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.account = Account(ledger)
+        self.method = ""
+        self.received_bytes = 0
+        self._waits_for: Waiting = ""
+        self._since = 0.0
+
+    def wait_for(self, what: Waiting) -> None:
+        """Say what the call waits for its caller to send or to read from now on; nothing for nothing."""
+        self._waits_for, self._since = what, time.monotonic()
+
+    def waits(self, now: float) -> tuple[Waiting, float]:
+        """Say for what it waits, and how long it has."""
+        return self._waits_for, now - self._since
+
+
+class Calls:
+    """All calls; lives in the event loop.
+
+    Attributes:
+        ledger: Where it is counted what they hold.
+        metrics: Where it is counted who was cut off.
+    """
+
+    def __init__(self, ledger: Ledger, metrics: Metrics, max_message_bytes: int, max_seconds: float) -> None:
+        """Begin without any.
+
+        Args:
+            ledger: Where it is counted what they hold.
+            metrics: Where it is counted who was cut off.
+            max_message_bytes: What a message may bring.
+            max_seconds: How long a caller may take to send a request or to read an answer.
+        """
+        self.ledger = ledger
+        self._max_message_bytes, self._max_seconds = max_message_bytes, max_seconds
+        self.metrics = metrics
+        self._calls = dict[Task, Call]()
+        self._has_cut = False
+        metrics.held_bytes.set_function(lambda: float(ledger.held_bytes))
+        metrics.in_flight.set_function(lambda: float(ledger.requests))
+
+    def begin(self, *, reads: bool) -> None:
+        """Take note of the call of the current task; it `reads` its one message now, or a stream of them later."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 -- gRPC's own
+        call = self._calls[task] = Call(self.ledger)
+        if reads:
+            call.wait_for("request")
+        task.add_done_callback(self._end)
+
+    def current(self) -> Call:
+        """Return the call of the current task; one that nobody waits for where gRPC has not begun it."""
+        task = asyncio.current_task()
+        return self._calls.get(task) or Call(self.ledger) if task else Call(self.ledger)
+
+    def received(self, size_bytes: int) -> None:
+        """Take note of a message that the current call has read."""
+        call = self.current()
+        call.received_bytes = size_bytes
+        if call.waits(0.0)[0] == "request":  # the only one: gRPC keeps its bytes until the call is over
+            call.wait_for("")
+            call.account.hold("request", COPIES * size_bytes)
+
+    async def watch(self) -> None:
+        """Look after callers who stand still, for ever."""
+        while True:
+            await asyncio.sleep(min(_LOOK_SECONDS, self._max_seconds / 2))
+            if self._has_cut:  # a moment ago: their calls are freed by now
+                self._has_cut = False
+                await asyncio.to_thread(give_back_memory)  # messages are many small pieces
+            self.look(time.monotonic())
+
+    def look(self, now: float) -> None:
+        """Cut off who takes too long; a message that is long in coming counts as the largest there may be.
+
+        Where there is no room for that beside what others hold, its call is cut off, too.
+        """
+        for task, call in list(self._calls.items()):
+            what, seconds = call.waits(now)
+            if what and seconds > self._max_seconds:
+                done = "sent its request" if what == "request" else "read its answer"
+                self._cut_off(task, what, f"has not {done} for {self._max_seconds:g} s (--max-stall-seconds)")
+            elif what == "request" and seconds > _SLOW_SECONDS:
+                try:
+                    call.account.reserve("request", self._max_message_bytes)
+                except TooBusy as error:
+                    self._cut_off(task, what, f"takes long to send its request, and {error}")
+
+    def _cut_off(self, task: Task, what: Waiting, why: str) -> None:
+        call = self._calls[task]
+        _log.warning("%s: cut off, its caller %s", call.method or "a call", why)
+        self.metrics.cut_off.labels(what).inc()
+        call.wait_for("")
+        call.account.close()
+        cancel_call(task)
+        self._has_cut = True
+
+    def _end(self, task: Task) -> None:
+        self._calls.pop(task).account.close()
+
+
+def cancel_call(task: Task) -> None:
+    """End a call of gRPC's, which has no way to do that once a message of it waits to be read.
+
+    A second task waits for the caller to hang up, and holds the call. When both are gone, so is the call: its caller is
+    sent RST_STREAM, and what was to be sent is freed. (The call that gRPC took last it holds until it takes another.)
+    """
+    task.cancel()
+    for other in asyncio.all_tasks():
+        coroutine: Any = other.get_coro()
+        if coroutine.__qualname__ == _HOLDER and any(task is one for one in _known_to(other)):
+            other.cancel()
+
+
+def _known_to(task: Task) -> Iterator[object]:
+    """Yield what a task's coroutine holds; compiled ones keep their variables in an object of their own."""
+    for one in gc.get_referents(task.get_coro()):
+        yield one
+        yield from gc.get_referents(one)

@@ -1,0 +1,59 @@
+"""How much memory this process may take: its control group's limit, or the machine's memory."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+_UNKNOWN_BYTES = 4 * 2**30  # where the system does not say
+
+
+def available_bytes(root: Path = Path("/")) -> int:
+    """Return the least of the limits of this process's control groups (versions 2 and 1) and the machine's memory.
+
+    Args:
+        root: Where proc and sys lie.
+    """
+    limits = map(_read_limit, _limit_files(root))
+    return min([_machine_bytes(), *(limit for limit in limits if limit is not None)])
+
+
+def _limit_files(root: Path) -> Iterator[Path]:
+    """Yield where a limit may stand: for each group of /proc/self/cgroup and for those above it, up to the mount's own.
+
+    In a container, whose path is one of the host's, only the last is there.
+    """
+    groups = root / "sys" / "fs" / "cgroup"
+    for line in _read(root / "proc" / "self" / "cgroup").splitlines():
+        _, controllers, path = line.split(":", 2)
+        if not controllers:
+            yield from _upwards(groups, path, "memory.max")
+        elif "memory" in controllers.split(","):
+            yield from _upwards(groups / "memory", path, "memory.limit_in_bytes")
+
+
+def _upwards(mount: Path, path: str, name: str) -> Iterator[Path]:
+    folder = mount / path.lstrip("/")
+    yield folder / name
+    for above in folder.parents:
+        if not above.is_relative_to(mount):
+            return
+        yield above / name
+
+
+def _read_limit(path: Path) -> int | None:
+    content = _read(path).strip()
+    return int(content) if content.isdecimal() else None  # version 2 says "max" for none
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""
+
+
+def _machine_bytes() -> int:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):  # not on Windows
+        return _UNKNOWN_BYTES

@@ -1,0 +1,185 @@
+"""Callers who stand still: what they hold is counted, bounded, and given back when they are cut off."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import grpc
+import pytest
+
+from regard.v1 import regard_pb2 as api
+from regard.v1 import types_pb2 as pb
+from server.api.calls import Calls
+from server.api.open_inference import open_inference_pb2 as oip
+from server.ledger import Ledger
+from server.telemetry.metrics import Metrics
+from tests.server.asking import samples
+from tests.server.conftest import Running, Serve
+
+SERVICE = "/regard.v1.RegardService"
+LONG = "the cat sat on the mat " * 8  # its attention is more than a window that is closed
+LITTLE = api.EmbedRequest(model="tiny-text", text="the cat")
+HELD, IN_FLIGHT = ("regard_held_bytes",), ("regard_requests_in_flight",)
+
+
+def embedding() -> tuple[str, Any]:
+    """A call with one answer."""
+    return f"{SERVICE}/Embed", api.EmbedRequest(
+        model="tiny-text", text=LONG, truncate=True, attention=pb.AttentionRequest()
+    )
+
+
+def attending() -> tuple[str, Any]:
+    """A call with an answer a layer."""
+    request = api.AttendRequest(model="tiny-text", text=LONG, truncate=True, attention=pb.AttentionRequest())
+    return f"{SERVICE}/Attend", request
+
+
+def streaming() -> tuple[str, Any]:
+    """A call with a stream of requests."""
+    request = oip.ModelInferRequest(model_name="tiny-text")
+    request.inputs.add(name="text", datatype="BYTES", shape=[1]).contents.bytes_contents.append(LONG.encode())
+    request.parameters["truncate"].bool_param = True
+    for layer in (0, 1):
+        request.outputs.add(name=f"attention.{layer}")
+    return "/inference.GRPCInferenceService/ModelStreamInfer", request
+
+
+@asynccontextmanager
+async def lazy(running: Running) -> AsyncIterator[grpc.aio.Channel]:
+    """A channel of callers who have no room for more than the first bytes of an answer."""
+    options = [("grpc.http2.lookahead_bytes", 1), ("grpc.http2.bdp_probe", 0), ("grpc.use_local_subchannel_pool", 1)]
+    async with grpc.aio.insecure_channel(running.started.address, options) as channel:
+        yield channel
+
+
+def ask(channel: grpc.aio.Channel, path: str, request: Any) -> Any:
+    """Begin a call of which nothing is read."""
+    content = request.SerializeToString()
+    return channel.stream_stream(path)(iter([content] * 20 if "Stream" in path else [content]))
+
+
+async def until(running: Running, sample: tuple[str, ...], expected: float) -> dict[tuple[str, ...], float]:
+    """Wait for a sample, and return all."""
+    async with asyncio.timeout(30):
+        while (found := await samples(running)).get(sample, 0.0) != expected:
+            pass
+    return found
+
+
+async def others(running: Running) -> None:
+    """Ask as others do all the time: gRPC holds the calls that it took last until it takes more."""
+    for _ in range(2):
+        assert (await running.stub.Embed(LITTLE)).model == "tiny-text"
+
+
+@pytest.mark.parametrize("call", [embedding, attending, streaming])
+async def test_who_does_not_read_is_cut_off(call: Any, start: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """After the stated time: it is counted, logged, and what was held is given back; others are answered."""
+    async with start(max_stall_seconds=0.5) as running, lazy(running) as channel:
+        await others(running)
+        path, request = call()
+        stuck = ask(channel, path, request)
+        await until(running, ("regard_cut_off_total", "answer"), 1)
+        await until(running, IN_FLIGHT, 0)
+        await until(running, HELD, 0)
+        await others(running)
+        with pytest.raises(grpc.aio.AioRpcError) as cut:
+            async with asyncio.timeout(20):
+                while await stuck.read() is not grpc.aio.EOF:
+                    pass
+        assert cut.value.code() is grpc.StatusCode.CANCELLED
+    name = path.rpartition("/")[2]
+    assert f"{name}: cut off, its caller has not read its answer for 0.5 s (--max-stall-seconds)" in caplog.text
+    assert "Traceback" not in caplog.text
+
+
+async def test_who_does_not_send_is_cut_off(start: Serve, caplog: pytest.LogCaptureFixture) -> None:
+    """A call whose one message does not come; a stream of requests may be silent as long as it likes."""
+    async with start(max_stall_seconds=0.5) as running:
+        await others(running)
+        silent: Any = running.channel.stream_stream("/inference.GRPCInferenceService/ModelStreamInfer")()
+        stuck: Any = running.channel.stream_unary(f"{SERVICE}/Embed")()
+        await until(running, ("regard_cut_off_total", "request"), 1)
+        await others(running)
+        with pytest.raises(grpc.aio.AioRpcError) as cut:
+            await asyncio.wait_for(stuck, 20)
+        assert cut.value.code() is grpc.StatusCode.CANCELLED
+        await silent.write(streaming()[1].SerializeToString())
+        assert oip.ModelStreamInferResponse.FromString(await silent.read()).infer_response.model_name == "tiny-text"
+        silent.cancel()
+    assert "a call: cut off, its caller has not sent its request for 0.5 s" in caplog.text
+
+
+@pytest.mark.parametrize("call", [embedding, attending])
+async def test_an_answer_that_is_not_read_is_in_the_server(call: Any, start: Serve) -> None:
+    """Until its caller has it or hangs up; hanging up is no fault of the server's."""
+    async with start() as running, lazy(running) as channel:
+        path, request = call()
+        stuck = ask(channel, path, request)
+        await until(running, ("regard_batch_rows_count", "tiny-text"), 1)
+        found = await until(running, IN_FLIGHT, 1)
+        assert found[HELD] > len(request.SerializeToString())
+        stuck.cancel()
+        await until(running, IN_FLIGHT, 0)
+        found = await until(running, HELD, 0)
+        assert not [sample for sample in found if "INTERNAL" in sample]
+
+
+async def test_what_does_not_fit_beside_an_unread_answer_is_refused(start: Serve) -> None:
+    """One alone is let in however large; the next comes back when it has gone."""
+    async with start(max_held_bytes=1) as running, lazy(running) as channel:
+        stuck = ask(channel, *embedding())
+        await until(running, ("regard_batch_rows_count", "tiny-text"), 1)
+        with pytest.raises(grpc.aio.AioRpcError, match=r"for its callers \(--max-held-bytes\); retry later") as refused:
+            await running.stub.Embed(LITTLE)
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert dict(refused.value.trailing_metadata() or ())["grpc-retry-pushback-ms"] == "1000"
+        found = await samples(running)
+        assert found[("regard_refused_total", "held")] == 1
+        assert found[("regard_requests_total", "RESOURCE_EXHAUSTED", "Embed", "")] == 1
+        stuck.cancel()
+        await until(running, HELD, 0)
+        assert (await running.stub.Embed(LITTLE)).model == "tiny-text"
+
+
+async def test_a_message_that_is_long_in_coming_counts_as_the_largest() -> None:
+    """Nobody knows how much of it is there; once it has come, its own size counts."""
+    ledger = Ledger()
+    calls = Calls(ledger, Metrics(), max_message_bytes=1000, max_seconds=60)
+
+    async def run() -> list[int]:
+        calls.begin(reads=True)
+        calls.look(time.monotonic() + 0.5)
+        found = [ledger.held_bytes]
+        calls.look(time.monotonic() + 2)
+        found.append(ledger.held_bytes)
+        calls.received(10)
+        calls.look(time.monotonic() + 2)
+        return [*found, ledger.held_bytes]
+
+    assert await asyncio.create_task(run()) == [0, 1000, 20]
+    await asyncio.sleep(0)
+    assert ledger.held_bytes == 0
+
+
+async def test_messages_that_are_long_in_coming_give_way_where_there_is_no_room() -> None:
+    """Those that began first stay, and one alone always does."""
+    calls = Calls(Ledger(2500), Metrics(), max_message_bytes=1000, max_seconds=60)
+
+    async def run() -> None:
+        calls.begin(reads=True)
+        await asyncio.Event().wait()
+
+    tasks = [asyncio.create_task(run()) for _ in range(4)]
+    await asyncio.sleep(0)
+    calls.look(time.monotonic() + 2)
+    assert calls.ledger.held_bytes == 2000
+    await asyncio.wait(tasks[2:])
+    assert [task.cancelled() for task in tasks] == [False, False, True, True]
+    for task in tasks[:2]:
+        task.cancel()
+    await asyncio.wait(tasks)
+    assert calls.ledger.held_bytes == 0
