@@ -13,7 +13,7 @@ from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as regard
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.api.open_inference.shared_memory import SharedMemory
-from server.api.open_inference.tensors import read_tensors
+from server.api.open_inference.tensors import read_shapes, read_tensors
 from server.api.regard_v1.tensors import read_tensor, write_tensor
 from server.errors import InvalidInput
 from tests.golden import BARE_ONNX_MODELS, CONSTANT
@@ -403,16 +403,24 @@ def test_typed_contents_longer_than_a_slice_are_whole() -> None:
     np.testing.assert_array_equal(read_tensors(request, SharedMemory(10**6))["x"], values)
 
 
-@pytest.mark.parametrize("names", ["x", "xy"])
-async def test_elements_of_bytes_are_bounded_by_what_is_said_of_them(names: str, start: Serve) -> None:
+async def test_elements_of_bytes_are_bounded_by_what_is_said_of_them(start: Serve) -> None:
     """Of a model that takes any number of them; raw contents could have millions of nothing."""
-    request = Request(model_name="words")
-    for name in names:
-        request.inputs.add(name=name, datatype="BYTES", shape=[3000 // len(names), 1])
-        request.raw_input_contents.append(bytes(12_000 // len(names)))
+    request = Request(model_name="words", raw_input_contents=[bytes(12_000)])
+    request.inputs.add(name="x", datatype="BYTES", shape=[3000, 1])
     async with start(models=BARE_ONNX_MODELS, max_message_fields=2999) as running:
         with pytest.raises(grpc.aio.AioRpcError, match=r"shape: .*; expected at most 2999 elements of BYTES in a req"):
             await GRPCInferenceServiceStub(running.channel).ModelInfer(request)
+
+
+def test_elements_of_bytes_are_added_up_over_the_inputs() -> None:
+    """Those of other types are not."""
+    request = Request()
+    for name in ("x", "y"):
+        request.inputs.add(name=name, datatype="BYTES", shape=[1500])
+    request.inputs.add(name="z", datatype="FP32", shape=[9000])
+    assert read_shapes(request, 3000)["y"].shape == (1500,)
+    with pytest.raises(InvalidInput, match=r"inputs\[y\].shape: .*; expected at most 2999 elements of BYTES"):
+        read_shapes(request, 2999)
 
 
 async def test_a_request_without_rows_is_refused(stub: GRPCInferenceServiceStub) -> None:
