@@ -64,7 +64,13 @@ class RpcContext:
 
     @classmethod
     def begin(
-        cls, method: str, model: str, metadata: Metadata, remaining_seconds: float | None = None, peer: str = ""
+        cls,
+        method: str,
+        model: str,
+        metadata: Metadata,
+        remaining_seconds: float | None = None,
+        peer: str = "",
+        account: Account | None = None,
     ) -> "RpcContext":
         """Begin an RPC of nobody who is known yet.
 
@@ -74,6 +80,7 @@ class RpcContext:
             metadata: Of the call, keys in lower case.
             remaining_seconds: Until gRPC's deadline; None where there is none.
             peer: As gRPC names it: ipv4:ADDRESS:PORT, ipv6:[ADDRESS]:PORT or unix:PATH.
+            account: What is held for it; None for one of its own.
         """
         given = metadata.get(REQUEST_ID, "")
         good = isinstance(given, str) and 0 < len(given) <= _MAX_ID_CHARACTERS and given.isprintable()
@@ -85,6 +92,7 @@ class RpcContext:
             request_id=str(given) if good else f"{random.getrandbits(128):032x}",
             id_is_callers=good,
             deadline=None if remaining_seconds is None else time.monotonic() + remaining_seconds,
+            account=account or Account(),
         )
 
     @property

@@ -84,9 +84,10 @@ class RpcHandler:
             handle: Does the work of a call.
         """
         metadata = dict(servicer.invocation_metadata() or ())
-        context = RpcContext.begin(name, model, metadata, servicer.time_remaining(), servicer.peer())
         call = self.calls.current()
-        call.method, context.account = name, call.account
+        call.method = name
+        remaining, peer = servicer.time_remaining(), servicer.peer()
+        context = RpcContext.begin(name, model, metadata, remaining, peer, call.account)
         try:
             answer = await self.run(context, metadata, lambda context: handle(context, call), caller=caller)
         except ServerError as raised:

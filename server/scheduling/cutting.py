@@ -13,8 +13,7 @@ def cut(item: BatchItem, limits: BatchLimits) -> list[BatchItem]:
 
     A model whose first axis is no batch cannot be cut.
     """
-    most = max_rows(item, limits)
-    if item.rows <= most or not item.contract.batched:
+    if item.rows == 1 or not item.contract.batched or item.rows <= (most := max_rows(item, limits)):
         return [item]
     count = -(-item.rows // most)
     return [_part(item, item.rows * i // count, item.rows * (i + 1) // count) for i in range(count)]
@@ -22,7 +21,7 @@ def cut(item: BatchItem, limits: BatchLimits) -> list[BatchItem]:
 
 def max_rows(item: BatchItem, limits: BatchLimits) -> int:
     """Most of its rows that one run may have; at least 1."""
-    cost, one = item.graph.cost, Load.of([_part(item, 0, 1)] if item.contract.batched else [item])
+    cost, one = item.graph.cost, Load.of([_part(item, 0, 1)])
     rows = min(limits.rows, limits.tokens // max(item.length, 1))
     if one.weights_bytes:
         rows = min(rows, limits.attention_bytes // one.weights_bytes)

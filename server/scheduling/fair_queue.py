@@ -41,17 +41,15 @@ class FairQueue:
         """Queue a request. A client that had nothing waiting cannot claim the time in which it asked for nothing."""
         share = self._share(item)
         share.weight = item.context.caller.weight
-        if share.is_idle:
+        if not share.size:
             share.served_seconds = max(share.served_seconds, self._clock_seconds)
         share.add(item, self._group(item))
         self._count(item, 1)
 
     def remove(self, item: BatchItem) -> bool:
         """Take a request out, its caller having gone; False where it does not wait any more."""
-        line = self._share(item).line(item.graph, self._group(item))
-        if id(item) not in line.items:
+        if not self._share(item).remove(item, self._group(item)):
             return False
-        line.remove(item)
         self._count(item, -1)
         return True
 
@@ -62,7 +60,7 @@ class FairQueue:
             idle_instances: How many instances are free: each gets its share of the rows.
             all_threads: Whether nothing runs, so that a graph that can use the whole machine for one batch may do so.
         """
-        waiting = [(share, *share.next()) for share in self._shares.values() if not share.is_idle]
+        waiting = [(share, *share.next()) for share in self._shares.values() if share.size]
         if not waiting:
             return []
         share, head, line = min(waiting, key=lambda one: (one[0].served_seconds, one[1].order))
@@ -107,7 +105,7 @@ class FairQueue:
             exactly: Whether requests of its client and graph that are due later are left out; looks at every one.
         """
         own, group = self._share(item), self._group(item)
-        ahead = own.wait_seconds(own.line(item.graph, group), order, exactly=exactly)
+        ahead = own.wait_seconds(group, order, exactly=exactly)
         # Fair shares: nobody begins after this one who has had more than it will have had by then.
         until = (ahead + group.seconds(item)) / own.weight
         others = (share for share in self._shares.values() if share is not own)
@@ -139,14 +137,14 @@ class FairQueue:
 
     def _charge(self, batch: Sequence[BatchItem], seconds: float) -> None:
         """Count a batch's time, each client its rows'."""
-        row_seconds = seconds / sum(item.rows for item in batch)
+        group, row_seconds = self._group(batch[0]), seconds / sum(item.rows for item in batch)
         for item in batch:
-            self._share(item).charge(item.graph, row_seconds * item.rows)
+            self._share(item).charge(group, row_seconds * item.rows)
 
     def _group(self, item: BatchItem) -> Group:
         group = self._groups.get(item.graph)
         if group is None:
-            group = self._groups[item.graph] = Group(item.graph.cost)
+            group = self._groups[item.graph] = Group(item.graph)
         return group
 
     def _share(self, item: BatchItem) -> Share:
@@ -158,7 +156,7 @@ class FairQueue:
 
     def _forget(self) -> None:
         """Drop half of the clients that have nothing waiting where they are many, those that have had least."""
-        idle = [key for key, share in self._shares.items() if share.is_idle]
+        idle = [key for key, share in self._shares.items() if not share.size]
         if len(idle) >= _MAX_IDLE_SHARES:
             for key in sorted(idle, key=lambda key: self._shares[key].served_seconds)[: _MAX_IDLE_SHARES // 2]:
                 del self._shares[key]

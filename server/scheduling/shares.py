@@ -7,7 +7,6 @@ nothing waiting begins at the time of whoever was served last: nobody saves up f
 import weakref
 from collections.abc import Iterator
 
-from server.engine.cost import CostModel
 from server.scheduling.batch import BatchItem, Order, Runner
 from server.scheduling.companions import NEGLIGIBLE_SHARE
 
@@ -15,10 +14,16 @@ from server.scheduling.companions import NEGLIGIBLE_SHARE
 class Group:
     """Requests for one graph: they may share batches."""
 
-    def __init__(self, cost: CostModel) -> None:
-        self.cost = cost
+    def __init__(self, graph: Runner) -> None:
+        self.cost = graph.cost
+        self._graph = weakref.ref(graph)
         self.slowdown = 1.0  # how many times longer runs take than the cost model says
         self.rows = 0
+
+    @property
+    def is_gone(self) -> bool:
+        """Whether the graph was unloaded."""
+        return self._graph() is None
 
     def seconds(self, item: BatchItem) -> float:
         """Engine seconds that an item adds to a run."""
@@ -73,31 +78,37 @@ class Share:
     def __init__(self, weight: float) -> None:
         self.weight = weight
         self.served_seconds = 0.0  # divided by the weight
+        self.size = 0  # requests that wait
         self._clock_seconds = 0.0  # virtual time of the line served last
-        # A model that was unloaded takes its line along.
-        self._lines: weakref.WeakKeyDictionary[Runner, Line] = weakref.WeakKeyDictionary()
+        self._lines: dict[Group, Line] = {}
 
     def __iter__(self) -> Iterator[Line]:
-        yield from self._lines.values()
+        return iter(self._lines.values())
 
-    @property
-    def is_idle(self) -> bool:
-        """Whether nothing waits."""
-        return not any(line.items for line in self)
-
-    def line(self, graph: Runner, group: Group) -> Line:
-        """Return the line for a graph."""
-        line = self._lines.get(graph)
+    def line(self, group: Group) -> Line:
+        """Return the line for a graph; those of graphs that were unloaded are dropped meanwhile."""
+        line = self._lines.get(group)
         if line is None:
-            line = self._lines[graph] = Line(group)
+            self._lines = {one: line for one, line in self._lines.items() if line.items or not one.is_gone}
+            line = self._lines[group] = Line(group)
         return line
 
     def add(self, item: BatchItem, group: Group) -> None:
         """Let a request wait. A line that was empty cannot claim the time in which it asked for nothing."""
-        line = self.line(item.graph, group)
+        line = self.line(group)
         if not line.items:
             line.served_seconds = max(line.served_seconds, self._clock_seconds)
         line.add(item)
+        self.size += 1
+
+    def remove(self, item: BatchItem, group: Group) -> bool:
+        """Let a request wait no more; False where it does not wait."""
+        line = self.line(group)
+        if id(item) not in line.items:
+            return False
+        line.remove(item)
+        self.size -= 1
+        return True
 
     def next(self) -> tuple[BatchItem, Line]:
         """Whose turn it is: the most urgent priority's, there the line's that has had least; something waits."""
@@ -112,18 +123,18 @@ class Share:
         """Note that a line is served."""
         self._clock_seconds = line.served_seconds
 
-    def charge(self, graph: Runner, seconds: float) -> None:
+    def charge(self, group: Group, seconds: float) -> None:
         """Count engine seconds that a request of this client has had."""
         self.served_seconds += seconds / self.weight
-        if graph in self._lines:
-            self._lines[graph].served_seconds += seconds
+        self.line(group).served_seconds += seconds
 
     def backlog_seconds(self) -> float:
         """Engine seconds of everything that waits."""
         return sum(line.wait_seconds() for line in self)
 
-    def wait_seconds(self, line: Line, order: Order, *, exactly: bool) -> float:
+    def wait_seconds(self, group: Group, order: Order, *, exactly: bool) -> float:
         """Engine seconds of this client that go before a place in a line; see FairQueue.wait_seconds."""
-        ahead = line.ahead_seconds(order) if exactly else line.wait_seconds(order[0])
+        own = self.line(group)
+        ahead = own.ahead_seconds(order) if exactly else own.wait_seconds(order[0])
         # Fair shares: no other line is served for longer than this one while both wait.
-        return ahead + sum(min(other.wait_seconds(order[0]), ahead) for other in self if other is not line)
+        return ahead + sum(min(other.wait_seconds(order[0]), ahead) for other in self if other is not own)

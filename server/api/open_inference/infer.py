@@ -101,8 +101,8 @@ class Inference(Parts):
     ) -> pb.ModelStreamInferResponse:
         metadata, names = dict(servicer.invocation_metadata() or ()), certificate_names(servicer.auth_context())
         model = "" if isinstance(request, MalformedMessage) else request.model_name
-        context = RpcContext.begin("ModelStreamInfer", model, metadata, servicer.time_remaining(), servicer.peer())
-        context.account = account
+        remaining, peer = servicer.time_remaining(), servicer.peer()
+        context = RpcContext.begin("ModelStreamInfer", model, metadata, remaining, peer, account)
         handle = (
             partial(refuse_malformed, request)
             if isinstance(request, MalformedMessage)
