@@ -143,10 +143,16 @@ def cancel_call(task: Task) -> None:
     sent RST_STREAM, and what was to be sent is freed. (The call that gRPC took last it holds until it takes another.)
     """
     task.cancel()
-    for other in asyncio.all_tasks():
-        coroutine: Any = other.get_coro()
-        if coroutine.__qualname__ == _HOLDER and any(task is one for one in _known_to(other)):
-            other.cancel()
+    holders = [other for other in asyncio.all_tasks() if _holds(other, task)]
+    for holder in holders:
+        holder.cancel()
+    if not holders:
+        _log.warning("a call that was cut off stays in memory until its caller hangs up: gRPC's task for it is unknown")
+
+
+def _holds(other: Task, task: Task) -> bool:
+    coroutine: Any = other.get_coro()
+    return coroutine.__qualname__ == _HOLDER and any(task is one for one in _known_to(other))
 
 
 def _known_to(task: Task) -> Iterator[object]:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artifact.contract import Contract, TensorContract
-from server.scheduling.batch import BatchItem, BatchLimits, Load, Result, size_of
+from server.scheduling.batch import Batch, BatchItem, BatchLimits, Load, Result, size_of
 from server.scheduling.collate import collate, run_batch, split
 from tests.server.fakes import CONTRACT, EchoGraph, GatedGraph, make_item
 
@@ -153,3 +153,8 @@ def test_without_a_batch_axis_a_request_gets_everything() -> None:
     (result,) = split([item], given)
     assert result.outputs == {"embedding": given["embedding"]}
     assert result.attentions == {"attention.0": given["attention.0"]}
+
+
+def test_a_batch_is_expected_to_take_as_long_as_it_was_given() -> None:
+    """From its begin to its end."""
+    assert Batch([make_item(EchoGraph())], instances=1, started=2.0, ends=5.0).expected_seconds == 3.0
