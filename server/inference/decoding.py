@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from server.auth.clients import Client
 from server.context import RpcContext
 from server.errors import DeadlinePassed, ShuttingDown
 from server.telemetry.metrics import Metrics
@@ -177,7 +176,7 @@ class _Turns:
     """Jobs that wait: callers take turns, and so do the requests of each."""
 
     def __init__(self) -> None:
-        self._callers: dict[Client, dict[RpcContext, deque[_Job]]] = {}
+        self._callers: dict[object, dict[RpcContext, deque[_Job]]] = {}
         self._count = 0
 
     def __len__(self) -> int:
@@ -185,7 +184,7 @@ class _Turns:
 
     def add(self, job: _Job) -> None:
         self._count += 1
-        self._callers.setdefault(job.context.caller, {}).setdefault(job.context, deque()).append(job)
+        self._callers.setdefault(job.context.share, {}).setdefault(job.context, deque()).append(job)
 
     def first(self) -> _Job | None:
         """Return whose turn it is."""
@@ -196,17 +195,17 @@ class _Turns:
 
     def remove(self, job: _Job) -> None:
         """Take a job out, if it waits; its request and its caller go behind all others."""
-        requests = self._callers.get(job.context.caller, {})
+        requests = self._callers.get(job.context.share, {})
         jobs = requests.get(job.context, deque())
         if job not in jobs:
             return
         jobs.remove(job)
         self._count -= 1
-        del requests[job.context], self._callers[job.context.caller]
+        del requests[job.context], self._callers[job.context.share]
         if jobs:
             requests[job.context] = jobs
         if requests:
-            self._callers[job.context.caller] = requests
+            self._callers[job.context.share] = requests
 
     def clear(self) -> list[_Job]:
         """Take everything out."""

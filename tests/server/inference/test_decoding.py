@@ -98,15 +98,18 @@ async def test_callers_take_turns(decoders: Decoders, same_client: bool) -> None
     assert results == [["greedy 0", "greedy 1", "greedy 2"], ["a 0", "a 1"], ["b 0", "b 1"]]
 
 
-async def test_a_client_with_many_requests_has_one_turn() -> None:
-    """Three requests of one, one of another."""
-    decoders, many = Decoders(2, LARGE, Metrics()), Client("many")
-    slow, _ = await occupy(decoders, RpcContext(caller=many))
-    notes = list[str]()
-    contexts = [RpcContext(caller=caller) for caller in (many, many, many, Client("one"))]
-    tasks = []
-    for i, context in enumerate(contexts):
-        jobs = [(noting(notes, f"{context.caller.name} {i}"), LARGE)] * 2
+@pytest.mark.parametrize("known", [True, False])
+async def test_a_client_with_many_requests_has_one_turn(*, known: bool) -> None:
+    """Three requests of one, one of another; an address is a client where nobody is known."""
+
+    def context_of(name: str) -> RpcContext:
+        return RpcContext(caller=Client(name)) if known else RpcContext(address=name)
+
+    decoders = Decoders(2, LARGE, Metrics())
+    slow, _ = await occupy(decoders, context_of("many"))
+    notes, tasks = list[str](), []
+    for i, name in enumerate(("many", "many", "many", "one")):
+        context, jobs = context_of(name), [(noting(notes, f"{name} {i}"), LARGE)] * 2
         tasks.append(asyncio.create_task(decoders.run(jobs, context)))
         await asyncio.sleep(0)
     slow.may_end.set()
