@@ -22,7 +22,7 @@ def cut(item: BatchItem, limits: BatchLimits) -> list[BatchItem]:
 def max_rows(item: BatchItem, limits: BatchLimits) -> int:
     """Most of its rows that one run may have; at least 1."""
     cost, one = item.graph.cost, Load.of([_part(item, 0, 1)])
-    rows = min(limits.rows, limits.tokens // max(item.length, 1))
+    rows = min(limits.rows, limits.tokens // item.length)
     if one.weights_bytes:
         rows = min(rows, limits.attention_bytes // one.weights_bytes)
     if row_seconds := cost.rows_seconds(1, item.length):

@@ -48,9 +48,11 @@ def make_rows(graph: EchoGraph, rows: int, attentions: tuple[str, ...] = ATTENTI
         (replace(ROOMY, tokens=40), [10]),
         (replace(ROOMY, tokens=39), [5, 5]),
         (replace(ROOMY, tokens=12), [2, 3, 2, 3]),
+        (replace(ROOMY, tokens=14), [2, 3, 2, 3]),
         (replace(ROOMY, tokens=3), [1] * 10),
         (replace(ROOMY, attention_bytes=10 * 512), [10]),  # two layers, four heads, 4 x 4 weights
         (replace(ROOMY, attention_bytes=10 * 512 - 1), [5, 5]),
+        (replace(ROOMY, attention_bytes=7 * 256), [2, 3, 2, 3]),
         (replace(ROOMY, attention_bytes=1), [1] * 10),
         (replace(ROOMY, seconds=5.5), [10]),
         (replace(ROOMY, seconds=5.4), [5, 5]),
@@ -61,6 +63,13 @@ def make_rows(graph: EchoGraph, rows: int, attentions: tuple[str, ...] = ATTENTI
 def test_no_part_is_above_a_limit_unless_it_is_a_single_row(limits: BatchLimits, parts: list[int]) -> None:
     """Ten rows of four tokens; parts are about equal."""
     assert sizes(cut(make_rows(EchoGraph(COST), 10), limits)) == parts
+
+
+def test_a_request_of_two_rows_is_cut_too() -> None:
+    """The smallest that can be; one of a single row is passed on as it is."""
+    two, one = make_rows(EchoGraph(COST), 2), make_rows(EchoGraph(COST), 1)
+    assert sizes(cut(two, replace(ROOMY, seconds=0.1))) == [1, 1]
+    assert cut(one, replace(ROOMY, seconds=0.1)) == [one]
 
 
 def test_a_graph_that_costs_nothing_has_no_limit_of_seconds() -> None:
