@@ -81,6 +81,15 @@ def test_who_shares_anothers_batch_pays_for_its_own_rows() -> None:
     assert callers(queue.take())[0] == "flood"
 
 
+def test_a_run_is_charged_once_however_many_rows_it_has() -> None:
+    """Four rows take 8.5 ms: the other's runs of one row, of 3.6 ms, come three times before it is its turn again."""
+    queue = fill(make_waiting(16, rows=4, caller=FLOOD), limits=ALONE)
+    queue.add(make_waiting(16, rows=4, arrived=1, caller=FLOOD))
+    for turn in range(9):
+        queue.add(make_waiting(16, arrived=2 + turn, caller=MODEST))
+    assert [callers(queue.take())[0] for _ in range(5)] == ["flood", *["modest"] * 3, "flood"]
+
+
 def test_a_run_that_took_longer_is_charged_to_whom_it_ran_for() -> None:
     """Each its rows: one of one row, the other of three."""
     queue = fill(make_waiting(16, caller=FLOOD), make_waiting(16, rows=3, arrived=1, caller=MODEST))
