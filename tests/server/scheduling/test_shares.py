@@ -187,3 +187,16 @@ def test_anyone_is_who_is_not_known() -> None:
 def test_an_address_is_a_peer_without_its_port(peer: str, address: str) -> None:
     """As gRPC names peers; whoever may open the socket is one."""
     assert RpcContext.begin("Predict", "m", {}, peer=peer).address == address
+
+
+def test_half_of_256_idle_clients_are_forgotten_when_one_more_comes() -> None:
+    """Not before, and not again at once."""
+    queue = fill(limits=ALONE)
+    for turn in range(256):
+        queue.add(make_waiting(16, address=f"ipv4:{turn}"))
+        queue.take()
+    counts = [len(queue._shares)]
+    for name in ("one more", "another"):
+        queue.add(make_waiting(16, address=name))
+        counts.append(len(queue._shares))
+    assert counts == [256, 129, 130]
