@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 
 Servicer = grpc.aio.ServicerContext[Any, Any]
 Response = TypeVar("Response")
+Message = TypeVar("Message")
 
 
 class RpcHandler:
@@ -169,7 +170,6 @@ class Service(Protocol):
 
 
 Unary = Callable[[Any, Any, RpcContext], Awaitable[Any]]
-Handle = Callable[[RpcContext], Awaitable[Any]]
 Streaming = Callable[[Any, Any, RpcContext], AsyncGenerator[Any]]
 
 
@@ -186,9 +186,7 @@ def rpc(model_field: str = "") -> Callable[[Unary], Any]:
         @functools.wraps(method)
         async def run(service: Service, request: Any, servicer: Servicer, caller: Client | None = None) -> Any:
             async def write(context: RpcContext, call: Call) -> bytes:
-                if isinstance(request, MalformedMessage):
-                    raise request
-                response = await method(service, request, context)
+                response = await method(service, parsed(request), context)
                 content: bytes = response.SerializeToString()
                 call.account.hold("answer", COPIES * len(content))
                 return content
@@ -209,9 +207,7 @@ def streaming_rpc(model_field: str) -> Callable[[Streaming], Any]:
         @functools.wraps(method)
         async def run(service: Service, request: Any, servicer: Servicer, caller: Client | None = None) -> None:
             async def write_all(context: RpcContext, call: Call) -> None:
-                if isinstance(request, MalformedMessage):
-                    raise request
-                async with aclosing(method(service, request, context)) as responses:
+                async with aclosing(method(service, parsed(request), context)) as responses:
                     async for response in responses:
                         content = response.SerializeToString()
                         del response  # which is large, and its caller may take long to read it
@@ -225,9 +221,11 @@ def streaming_rpc(model_field: str) -> Callable[[Streaming], Any]:
     return decorate
 
 
-async def refuse_malformed(error: MalformedMessage, context: RpcContext) -> Any:
-    """Refuse a request that came as an error."""
-    raise error
+def parsed(request: Message | MalformedMessage) -> Message:
+    """Return a request; raises what the transport gave in its place."""
+    if isinstance(request, MalformedMessage):
+        raise request
+    return request
 
 
 async def send(servicer: Servicer, call: Call, content: bytes) -> None:

@@ -39,8 +39,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         try:
             caller = self._authenticator.identify(metadata)
         except ServerError as raised:
-            # For gRPC every method is a stream of messages; of this one none is read.
-            return grpc.stream_stream_rpc_method_handler(partial(self._refuse, name, raised.with_traceback(None)))
+            return self._refusals.handler(name, raised)
         return _for_caller(handler, caller)
 
     def _identify_later(self, handler: Any, name: str) -> Any:
@@ -77,9 +76,6 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         response = await _with_caller(method, caller)(request, servicer)
         if not handler.response_streaming:
             await servicer.write(response)
-
-    async def _refuse(self, name: str, error: ServerError, requests: object, servicer: Servicer) -> None:
-        await self._refusals.end(name, error, servicer)
 
 
 def _for_caller(handler: Any, caller: Client) -> Any:

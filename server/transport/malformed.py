@@ -15,9 +15,8 @@ from google.protobuf import descriptor_pool
 from google.protobuf.message import DecodeError
 
 from server.api.calls import Calls
-from server.errors import MalformedMessage
+from server.errors import MalformedMessage, TooBusy
 from server.transport.field_count import MessageLimits, check_fields, fields_of
-from server.transport.full import turn_away
 from server.transport.refusals import Refusals
 
 _MAKERS = {  # by whether requests and responses are streams
@@ -85,9 +84,11 @@ class _Refusing(grpc.GenericRpcHandler):
                 return None
             self._methods[path] = self._reading(path, found)
         method = self._methods[path]
-        is_open = self._max_bytes is not None
-        if not is_open and (refusal := turn_away(self._calls, self._refusals, path.rpartition("/")[2])):
-            return refusal
+        if self._max_bytes is None:  # what every caller may ask is answered in a server that is full, too
+            try:
+                self._calls.ledger.check()
+            except TooBusy as error:
+                return self._refusals.handler(path.rpartition("/")[2], error)
         self._calls.begin(reads=not method.request_streaming)
         return method
 

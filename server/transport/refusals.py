@@ -1,10 +1,13 @@
 """How calls end that no method has seen: told, counted and logged like those that came further."""
 
 import time
+from typing import Any
+
+import grpc
 
 from server.api.handler import Servicer
 from server.context import RpcContext
-from server.errors import ServerError
+from server.errors import ServerError, TooBusy
 from server.telemetry.logs import RefusalLog
 from server.telemetry.metrics import Metrics
 
@@ -17,6 +20,15 @@ class Refusals:
         self.metrics = metrics
         self._log = RefusalLog(max_lines, metrics.log_lines_left_out.inc, time.monotonic)
 
+    def handler(self, method: str, error: ServerError) -> Any:
+        """Make a handler that ends every call of a method, and reads no message: for gRPC it is a stream of them."""
+        refused = error.with_traceback(None)  # whose frames hold the call
+
+        async def refuse(requests: object, servicer: Servicer) -> None:
+            await self.end(method, refused, servicer)
+
+        return grpc.stream_stream_rpc_method_handler(refuse)
+
     async def end(self, method: str, error: ServerError, servicer: Servicer) -> None:
         """End an RPC of nobody who is known.
 
@@ -25,6 +37,8 @@ class Refusals:
             error: Why.
             servicer: gRPC's side of it.
         """
+        if isinstance(error, TooBusy):
+            self.metrics.refused.labels(error.reason).inc()
         context = RpcContext.begin(method, "", dict(servicer.invocation_metadata() or ()))
         self.metrics.received.labels(method).inc()
         self.metrics.observe_end(method, "", error.code.name, "", 0.0)

@@ -5,14 +5,13 @@ import logging
 import math
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
-from functools import partial
 
 import numpy as np
 
 from artifact.contract import Contract
 from artifact.dtypes import Array
 from server.api.counts import MAX_TENSORS, check_count
-from server.api.handler import Servicer, handles_bytes, refuse_malformed, rpc, send
+from server.api.handler import Servicer, handles_bytes, parsed, rpc, send
 from server.api.open_inference import open_inference_pb2 as pb
 from server.api.open_inference.parameters import (
     ATTENTION_PREFIX,
@@ -103,13 +102,12 @@ class Inference(Parts):
         model = "" if isinstance(request, MalformedMessage) else request.model_name
         remaining, peer = servicer.time_remaining(), servicer.peer()
         context = RpcContext.begin("ModelStreamInfer", model, metadata, remaining, peer, account)
-        handle = (
-            partial(refuse_malformed, request)
-            if isinstance(request, MalformedMessage)
-            else partial(self._infer, request)
-        )
+
+        async def infer(context: RpcContext) -> pb.ModelInferResponse:
+            return await self._infer(parsed(request), context)
+
         try:
-            response = await self.rpcs.run(context, metadata, handle, certificates=names)
+            response = await self.rpcs.run(context, metadata, infer, certificates=names)
         except ServerError as error:
             error.with_traceback(None)  # whose frames hold the request, and this error
             return _refusal(request, str(error))
