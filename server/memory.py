@@ -1,5 +1,6 @@
-"""How much memory this process may take: its control group's limit, or the machine's memory."""
+"""How much memory this process may take, and how it returns what it does not need."""
 
+import ctypes
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -57,3 +58,10 @@ def _machine_bytes() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not on Windows
         return _UNKNOWN_BYTES
+
+
+def give_back_memory() -> None:
+    """Return memory that is no longer used to the system, where the C library can (glibc's malloc_trim)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim:
+        trim(0)

@@ -11,9 +11,9 @@ import time
 from collections.abc import Iterator
 from typing import Any, Literal
 
-from server.engine.prepacked_weights import give_back_memory
 from server.errors import TooBusy
 from server.ledger import COPIES, Account, Ledger
+from server.memory import give_back_memory
 from server.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)

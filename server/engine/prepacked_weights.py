@@ -8,7 +8,6 @@ of 64, packed matrices lie where its kernels' vector instructions end the proces
 again with every piece at a page's beginning.
 """
 
-import ctypes
 import logging
 import shutil
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ import onnxruntime
 from server.engine.abandoned import temporary_folder
 from server.engine.device import ERRORS_ONLY
 from server.engine.external_data import ExternalData, Piece
+from server.memory import give_back_memory
 
 _log = logging.getLogger(__name__)
 _PACKED_FILE = "packed.bin"
@@ -144,10 +144,3 @@ def _append(path: Path, content: bytes) -> int:
         file.seek(offset)
         file.write(content)
         return offset
-
-
-def give_back_memory() -> None:
-    """Return memory that is no longer used to the system, where the C library can (glibc's malloc_trim)."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim:
-        trim(0)

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from artifact.files import versions
 from server.engine.engine import Engine
-from server.engine.prepacked_weights import give_back_memory
 from server.errors import NotFound, NotPossible, ServerError, StartError
+from server.memory import give_back_memory
 from server.repository.catalog import UNLOADED, Catalog, Model, State, one_of
 from server.repository.limits import Usage
 from server.repository.loading import LoadedModel, fingerprint, is_name, model_names
