@@ -122,6 +122,11 @@ class BatchItem:
         return self.context.priority, self.due, self.arrived
 
     @property
+    def alone_seconds(self) -> float:
+        """What a run of it alone takes, on an engine that has nothing else to do."""
+        return self.graph.cost.seconds(self.rows, self.length)
+
+    @property
     def shape(self) -> tuple[int, ...]:
         """Sizes of what is symbolic besides batch and sequence, which no padding can make equal."""
         return tuple(
@@ -211,6 +216,16 @@ class Result:
 
 
 Outcome = Result | InternalFault
+
+
+def resolve(reply: "asyncio.Future[Any] | None", outcome: object) -> None:
+    """Answer who waits, with an error where the outcome is one; a reply that is done belongs to one who hung up."""
+    if reply is None or reply.done():
+        return
+    if isinstance(outcome, Exception):
+        reply.set_exception(outcome)
+    else:
+        reply.set_result(outcome)
 
 
 @dataclass(frozen=True)

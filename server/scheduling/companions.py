@@ -31,7 +31,7 @@ def choose_companions(head: BatchItem, rest: Sequence[BatchItem], limits: BatchL
             break
         larger = load.with_one_more(item)
         together = cost.seconds(larger.rows, larger.longest)
-        apart = seconds + cost.seconds(item.rows, item.length)
+        apart = seconds + item.alone_seconds
         if larger.fits(limits) and together <= min(apart, limits.seconds):
             load, seconds = larger, together
             chosen.append(item)

@@ -21,10 +21,10 @@ def cut(item: BatchItem, limits: BatchLimits) -> list[BatchItem]:
 
 def max_rows(item: BatchItem, limits: BatchLimits) -> int:
     """Most of its rows that one run may have; at least 1."""
-    cost, one = item.graph.cost, Load.of([_part(item, 0, 1)])
+    cost, weights_bytes = item.graph.cost, Load.of([item]).weights_bytes
     rows = min(limits.rows, limits.tokens // item.length)
-    if one.weights_bytes:
-        rows = min(rows, limits.attention_bytes // one.weights_bytes)
+    if weights_bytes:
+        rows = min(rows, limits.attention_bytes // weights_bytes)
     if row_seconds := cost.rows_seconds(1, item.length):
         rows = int(min(rows, (limits.seconds - cost.run_seconds) / row_seconds))
     return max(rows, 1)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from server.errors import DeadlinePassed, InvalidInput, Reason, ServerError, ShuttingDown, TooBusy
-from server.scheduling.batch import Batch, BatchItem, BatchLimits, Load, Result
+from server.scheduling.batch import Batch, BatchItem, BatchLimits, Load, Result, resolve
 from server.scheduling.cutting import PartialResult, cut
 from server.scheduling.dispatcher import Dispatcher
 from server.scheduling.estimate import LatencyQuantile
@@ -117,7 +117,7 @@ class Scheduler:
         self._refusing = True
         for item in self._dispatcher.clear():
             item.charge(0.0)
-            _resolve(item, ShuttingDown("the server is stopping"))
+            resolve(item.reply, ShuttingDown("the server is stopping"))
 
     async def watch(self, limit_seconds: float) -> str:
         """Wait until the engine hangs or has died; returns what happened. See watch_engine."""
@@ -128,7 +128,7 @@ class Scheduler:
         running = [item for batch in self._dispatcher.running() for item in batch.items]
         self.refuse_waiting()
         for item in running:
-            _resolve(item, ShuttingDown(why))
+            resolve(item.reply, ShuttingDown(why))
 
     async def close(self, limit_seconds: float | None = None) -> bool:
         """Refuse what waits, let the running batches end, and stop the threads; returns whether all have ended.
@@ -147,14 +147,14 @@ class Scheduler:
             return await self._wait(self._admit(item))
         self._metrics.cut.inc()
         partial, (first, *others) = PartialResult(item), parts
-        later_seconds = sum(part.graph.cost.seconds(part.rows, part.length) for part in others)
+        later_seconds = sum(part.alone_seconds for part in others)
         partial.add(first.rows, await self._wait(self._admit(first, later_seconds)))
         for part in others:
             partial.add(part.rows, await self._wait(self._go_on(part)))
         return partial.whole()
 
     def _check_row(self, item: BatchItem) -> None:
-        seconds, most = item.graph.cost.seconds(item.rows, item.length), self._admission.row_seconds
+        seconds, most = item.alone_seconds, self._admission.row_seconds
         if item.rows == 1 and seconds > most:
             what = f"a row of {item.length} positions takes about {seconds:.0f} s of the engine"
             raise InvalidInput("inputs", what, f"at most {most:g} s (the server's --watchdog-seconds)")
@@ -169,14 +169,14 @@ class Scheduler:
         self._arrive(item)
         self._check_room(item)
         item.estimate_seconds = self._estimate(item, later_seconds)
-        item.reserved_seconds = item.graph.cost.seconds(item.rows, item.length)
+        item.reserved_seconds = item.alone_seconds
         item.context.caller.quota.reserve(item.reserved_seconds, item.context.decoding_seconds)
         return self._queue(item)
 
     def _go_on(self, part: BatchItem) -> BatchItem:
         """Queue a further part of a request that was admitted, behind what has come meanwhile."""
         self._arrive(part)
-        part.reserved_seconds = part.graph.cost.seconds(part.rows, part.length)
+        part.reserved_seconds = part.alone_seconds
         part.context.caller.quota.charge(0.0, part.reserved_seconds)
         return self._queue(part)
 
@@ -246,7 +246,7 @@ class Scheduler:
                 self._account(item, outcome, batch, load)
             else:
                 item.charge(item.reserved_seconds)  # for what it cost those beside it, nobody knows
-            _resolve(item, outcome)
+            resolve(item.reply, outcome)
         self._observe(batch, load)
 
     def _account(self, item: BatchItem, result: Result, batch: Batch, load: Load) -> None:
@@ -271,15 +271,4 @@ class Scheduler:
     def _expire(self, item: BatchItem) -> None:
         item.charge(0.0)
         self._metrics.dropped.labels("expired").inc()
-        _resolve(item, DeadlinePassed("the deadline passed while the request waited"))
-
-
-def _resolve(item: BatchItem, outcome: Result | ServerError) -> None:
-    """Answer a request; the only place that does. A reply that is done belongs to a caller who hung up."""
-    reply = item.reply
-    if reply is None or reply.done():
-        return
-    if isinstance(outcome, ServerError):
-        reply.set_exception(outcome)
-    else:
-        reply.set_result(outcome)
+        resolve(item.reply, DeadlinePassed("the deadline passed while the request waited"))
