@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from artifact.dtypes import BFLOAT16, Array, name_of
+from artifact.dtypes import Array, dtype_of, name_of
 from server.api.open_inference import open_inference_pb2 as pb
 from server.api.open_inference.shared_memory import PLACE_PARAMETERS, Place, SharedMemory, read_place
 from server.errors import InvalidInput
@@ -209,7 +209,7 @@ def _read_typed(field: str, tensor: InputTensor, count: int, given: Sequence[str
 
 def _make_elements(values: Sequence[Any], dtype: str) -> Array:
     """Make an array of a message's list, a slice at a time: no other thread has its turn within one."""
-    elements = np.empty(len(values), _little_name(dtype))
+    elements = np.empty(len(values), _little_dtype(dtype))
     for start in range(0, len(values), _AT_A_TIME):
         elements[start : start + _AT_A_TIME] = values[start : start + _AT_A_TIME]
     return elements
@@ -244,14 +244,11 @@ def _objects(values: Sequence[bytes]) -> Array:
 
 
 def _dtype(datatype: str) -> "np.dtype[Any]":
-    name = _DATATYPES[datatype][0]
-    if name == "string":
-        return np.dtype(object)
-    return BFLOAT16 if name == "bfloat16" else np.dtype(_little_name(name))
+    return _little_dtype(_DATATYPES[datatype][0])
 
 
-def _little_name(name: str) -> "np.dtype[Any]":
-    return np.dtype(name).newbyteorder("<")
+def _little_dtype(name: str) -> "np.dtype[Any]":
+    return dtype_of(name).newbyteorder("<")
 
 
 def _little(array: Array) -> Array:
