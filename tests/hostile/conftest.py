@@ -1,6 +1,6 @@
 """Servers that are attacked, and the table of what was measured."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pytest
 
 from server.config import EMBEDDED_MODELS
 from tests.golden import GOLDEN_MODELS
-from tests.hostile.measure import HEADER, IS_FULL, LIMIT_BYTES, Hostile, attacked
+from tests.hostile.measure import HEADER, IS_FULL, LIMIT_BYTES, RECORDED, Hostile, Withstand, attacked, withstanding
 from tests.processes import ROOT
 from tests.server.conftest import brief
 
@@ -16,7 +16,6 @@ __all__ = ["brief"]
 
 _TABLE = ROOT / "build" / "hostile.md"
 _EXPORTED = ROOT / "models"
-_RECORDED = "hostile"
 
 
 def folder_of(folder: Path, *exported: str) -> Path:
@@ -64,6 +63,12 @@ def hostile(servers: Servers) -> Hostile:
     return servers.take()
 
 
+@pytest.fixture
+def withstand(hostile: Hostile, record_property: Callable[[str, object], None]) -> Withstand:
+    """Attack that server, and see that it holds."""
+    return withstanding(hostile, record_property)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """Print and keep the table, where everything ran."""
     rows = [
@@ -72,7 +77,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for report in reports
         if isinstance(report, pytest.TestReport) and report.when == "call"
         for name, value in report.user_properties
-        if name == _RECORDED
+        if name == RECORDED
     ]
     if not (IS_FULL and rows):
         return

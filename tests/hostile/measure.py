@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 import pytest
 from _pytest.mark.structures import ParameterSet
@@ -24,6 +24,7 @@ from tests.processes import ROOT, ServerProcess, environment, serving
 IS_FULL = os.environ.get("REGARD_HOSTILE") == "full"
 LIMIT_BYTES = int(os.environ.get("REGARD_HOSTILE_LIMIT_MB", "0")) * 2**20 or None
 MB = 1e6
+RECORDED = "hostile"  # the property of a test's report that holds its row
 TOKENS = {"attacker": "the-attackers-own-token", "honest": "the-honest-callers-token"}
 _CLIENTS = "".join(
     f'[clients.{name}]\ntokens = ["{token}"]\nallow = ["infer", "attention", "manage"]\n'
@@ -194,6 +195,28 @@ def check(record: Record, codes: Sequence[str], max_growth_mb: float, *, max_lef
     assert record.left_mb < max_left_mb, said
     assert record.hold_ms < _MAX_HOLD_MS, said
     assert record.beside_ms[1] < _MAX_WAIT_MS, said
+
+
+class Withstand(Protocol):
+    """Runs an attack, keeps its row of the table, and holds it against what is promised; see check."""
+
+    def __call__(
+        self, attack: Attack, codes: Sequence[str], max_growth_mb: float, *, max_left_mb: float = _MAX_LEFT_MB
+    ) -> None:
+        """Raises AssertionError where the server does not withstand it."""
+
+
+def withstanding(hostile: Hostile, record_property: Callable[[str, object], None]) -> Withstand:
+    """Make one for a server."""
+
+    def withstand(
+        attack: Attack, codes: Sequence[str], max_growth_mb: float, *, max_left_mb: float = _MAX_LEFT_MB
+    ) -> None:
+        record = hostile.measure(attack)
+        record_property(RECORDED, record.row())
+        check(record, codes, max_growth_mb, max_left_mb=max_left_mb)
+
+    return withstand
 
 
 def cases(attacks: Sequence[Attack], unmended: Mapping[str, Sequence[Attack]]) -> list[ParameterSet]:

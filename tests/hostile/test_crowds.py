@@ -4,7 +4,6 @@ import os
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ from server.api.open_inference import open_inference_pb2 as pb
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from tests.faults.callers import Callers
 from tests.hostile.asking import channel_of, ends
-from tests.hostile.measure import IS_FULL, Attack, Hostile, Target, cases, check
+from tests.hostile.measure import IS_FULL, Attack, Target, Withstand, cases
 from tests.processes import CLOTHING
 
 SECONDS = 15.0 if IS_FULL else 1.0
@@ -85,10 +84,6 @@ CODES = ("OK", "RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "CANCELLED")
 
 
 @pytest.mark.parametrize("attack", cases(ATTACKS, {}))
-def test_a_crowd_leaves_others_their_share(
-    attack: Attack, hostile: Hostile, record_property: Callable[[str, object], None]
-) -> None:
+def test_a_crowd_leaves_others_their_share(attack: Attack, withstand: Withstand) -> None:
     """Of the engine, and of memory."""
-    record = hostile.measure(attack)
-    record_property("hostile", record.row())
-    check(record, CODES, MAX_GROWTH_MB, max_left_mb=256)  # the engine keeps what it has used
+    withstand(attack, CODES, MAX_GROWTH_MB, max_left_mb=256)  # the engine keeps what it has used

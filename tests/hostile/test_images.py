@@ -12,7 +12,7 @@ from regard.v1 import regard_pb2 as api
 from server.api.open_inference import open_inference_pb2 as pb
 from tests.hostile.asking import ask
 from tests.hostile.conftest import folder_of
-from tests.hostile.measure import IS_FULL, Attack, Hostile, Target, attacked, cases, check
+from tests.hostile.measure import IS_FULL, Attack, Hostile, Target, Withstand, attacked, cases, withstanding
 from tests.processes import ROOT
 
 SECONDS = 30.0 if IS_FULL else 3.0
@@ -86,13 +86,9 @@ ATTACKS: tuple[Attack, ...] = (
 
 
 @pytest.mark.parametrize("attack", cases(ATTACKS, {}))
-def test_pictures_take_bounded_time_and_memory(
-    attack: Attack, hostile: Hostile, record_property: Callable[[str, object], None]
-) -> None:
+def test_pictures_take_bounded_time_and_memory(attack: Attack, withstand: Withstand) -> None:
     """And others' are decoded beside them."""
-    record = hostile.measure(attack)
-    record_property("hostile", record.row())
-    check(record, CODES, MAX_GROWTH_MB)
+    withstand(attack, CODES, MAX_GROWTH_MB)
 
 
 def test_pictures_do_not_keep_a_server_from_ending(hostile: Hostile) -> None:
@@ -107,6 +103,4 @@ def test_a_request_larger_than_a_run_lets_others_in_between(
 ) -> None:
     """It is cut into several runs."""
     with attacked(folder_of(tmp_path / "models", LARGE_MODEL), tmp_path / "clients.toml") as hostile:
-        record = hostile.measure(tiny_pngs_to_a_large_network)
-    record_property("hostile", record.row())
-    check(record, CODES, MAX_GROWTH_MB)
+        withstanding(hostile, record_property)(tiny_pngs_to_a_large_network, CODES, MAX_GROWTH_MB)

@@ -1,7 +1,6 @@
 """One message that is small on the way, or says little, and becomes large."""
 
 from collections import Counter
-from collections.abc import Callable
 from itertools import starmap
 from typing import Any
 
@@ -10,7 +9,7 @@ import pytest
 
 from server.api.open_inference import open_inference_pb2 as pb
 from tests.hostile.asking import ask, channel_of
-from tests.hostile.measure import IS_FULL, Attack, Hostile, Target, cases, check
+from tests.hostile.measure import IS_FULL, Attack, Target, Withstand, cases
 
 INFER, STREAM = (f"/inference.GRPCInferenceService/{name}" for name in ("ModelInfer", "ModelStreamInfer"))
 CLASSIFY, PREDICT = "/regard.v1.RegardService/Classify", "/regard.v1.RegardService/Predict"
@@ -152,19 +151,11 @@ CODES = ("INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "error")
 
 
 @pytest.mark.parametrize("attack", cases(ATTACKS, {}))
-def test_a_message_is_refused_before_it_becomes_large(
-    attack: Attack, hostile: Hostile, record_property: Callable[[str, object], None]
-) -> None:
+def test_a_message_is_refused_before_it_becomes_large(attack: Attack, withstand: Withstand) -> None:
     """Its fields and elements are counted first; the loop goes on, and the honest caller is answered."""
-    record = hostile.measure(attack)
-    record_property("hostile", record.row())
-    check(record, CODES, MAX_GROWTH_MB)
+    withstand(attack, CODES, MAX_GROWTH_MB)
 
 
-def test_a_message_inflates_to_its_limit_and_no_further(
-    hostile: Hostile, record_property: Callable[[str, object], None]
-) -> None:
+def test_a_message_inflates_to_its_limit_and_no_further(withstand: Withstand) -> None:
     """64 MB, unless --max-message-bytes says otherwise."""
-    record = hostile.measure(zeros_compressed)
-    record_property("hostile", record.row())
-    check(record, CODES, max_growth_mb=256)
+    withstand(zeros_compressed, CODES, max_growth_mb=256)

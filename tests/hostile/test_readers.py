@@ -2,7 +2,6 @@
 
 import threading
 from collections import Counter
-from collections.abc import Callable
 from contextlib import ExitStack
 
 import pytest
@@ -10,7 +9,7 @@ import pytest
 from regard.v1 import regard_pb2 as api
 from server.api.open_inference import open_inference_pb2 as pb
 from tests.hostile.http2 import call, connected, greeting
-from tests.hostile.measure import IS_FULL, Attack, Hostile, Target, cases, check
+from tests.hostile.measure import IS_FULL, Attack, Target, Withstand, cases
 from tests.processes import CLOTHING
 
 CALLERS = 60 if IS_FULL else 12
@@ -30,13 +29,18 @@ def leave_unread(target: Target, path: str, request: bytes, *, window: int) -> "
     return Counter({"not read": CALLERS})
 
 
-def unread_answers(target: Target) -> "Counter[str]":
-    """All attention of a full batch of images, in one message, for which the caller has no room."""
+def much_attention() -> bytes:
+    """Ask for all attention of a full batch of images."""
     request = pb.ModelInferRequest(model_name="fashion")
     request.parameters["attention"].bool_param = True
     tensor = request.inputs.add(name="image", datatype="BYTES", shape=[32])
     tensor.contents.bytes_contents.extend((IMAGES * 4)[:32])
-    return leave_unread(target, "/inference.GRPCInferenceService/ModelInfer", request.SerializeToString(), window=0)
+    return request.SerializeToString()
+
+
+def unread_answers(target: Target) -> "Counter[str]":
+    """All attention of a full batch of images, in one message, for which the caller has no room."""
+    return leave_unread(target, "/inference.GRPCInferenceService/ModelInfer", much_attention(), window=0)
 
 
 def unread_layers(target: Target) -> "Counter[str]":
@@ -47,13 +51,7 @@ def unread_layers(target: Target) -> "Counter[str]":
 
 def unread_streams(target: Target) -> "Counter[str]":
     """Answers of a stream of requests."""
-    request = pb.ModelInferRequest(model_name="fashion")
-    request.parameters["attention"].bool_param = True
-    tensor = request.inputs.add(name="image", datatype="BYTES", shape=[32])
-    tensor.contents.bytes_contents.extend((IMAGES * 4)[:32])
-    return leave_unread(
-        target, "/inference.GRPCInferenceService/ModelStreamInfer", request.SerializeToString(), window=0
-    )
+    return leave_unread(target, "/inference.GRPCInferenceService/ModelStreamInfer", much_attention(), window=0)
 
 
 ATTACKS: tuple[Attack, ...] = (unread_answers, unread_layers, unread_streams)
@@ -61,10 +59,6 @@ UNMENDED = {"what the ledger allows is a quarter of the memory": (unread_answers
 
 
 @pytest.mark.parametrize("attack", cases(ATTACKS, UNMENDED))
-def test_what_is_not_read_is_bounded(
-    attack: Attack, hostile: Hostile, record_property: Callable[[str, object], None]
-) -> None:
+def test_what_is_not_read_is_bounded(attack: Attack, withstand: Withstand) -> None:
     """Its bytes count until the caller has them or is cut off."""
-    record = hostile.measure(attack)
-    record_property("hostile", record.row())
-    check(record, ("not read",), MAX_GROWTH_MB)
+    withstand(attack, ("not read",), MAX_GROWTH_MB)

@@ -3,14 +3,13 @@
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
 from contextlib import ExitStack
 
 import pytest
 
 from tests.hostile import http2
 from tests.hostile.http2 import call, connected, frame, greeting, read_code
-from tests.hostile.measure import IS_FULL, Attack, Hostile, Target, cases, check
+from tests.hostile.measure import IS_FULL, Attack, Target, Withstand, cases
 
 MAX_GROWTH_MB = 256.0
 SECONDS = 60.0 if IS_FULL else 1.5
@@ -123,10 +122,6 @@ UNMENDED = {
 
 
 @pytest.mark.parametrize("attack", cases(ATTACKS, UNMENDED))
-def test_unauthenticated_callers_take_little(
-    attack: Attack, hostile: Hostile, record_property: Callable[[str, object], None]
-) -> None:
+def test_unauthenticated_callers_take_little(attack: Attack, withstand: Withstand) -> None:
     """Whatever they send, on any service."""
-    record = hostile.measure(attack)
-    record_property("hostile", record.row())
-    check(record, CODES, MAX_GROWTH_MB)
+    withstand(attack, CODES, MAX_GROWTH_MB)
