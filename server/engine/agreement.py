@@ -99,6 +99,8 @@ def check_runs(folder: Path, field: str, value: float, run: Callable[[], object]
     """
     try:
         run()
+    except StartError:
+        raise
     except Exception as error:  # ONNX Runtime's exceptions have no common base
         raise _lie(folder, field, f"{value:.12g}", f"the graph cannot run that: {first_line(error)}") from error
 

@@ -24,9 +24,10 @@ from artifact.dtypes import Array, dtype_of
 from server.engine.agreement import check_contract, check_declared, check_given, check_runs
 from server.engine.cost import Sample, fit_costs
 from server.engine.device import Device, Instances
-from server.engine.prepacked_weights import give_back_memory, packed
+from server.engine.prepacked_weights import packed
 from server.engine.session import Graph, make_options
 from server.errors import StartError, first_line
+from server.memory import give_back_memory
 
 _log = logging.getLogger(__name__)
 
@@ -123,8 +124,17 @@ class Engine:
             return
         self.plain.run(self._example(1, 1), outputs, all_threads=True)
         for name, graph, names in self._graphs():
-            graph.cost = fit_costs(list(self._measure(name, graph, names)))
+            self._fit_costs(name, graph, names)
         self._try_bounds(outputs)
+
+    def _fit_costs(self, name: str, graph: Graph, names: Sequence[str]) -> None:
+        def fit() -> None:
+            graph.cost = fit_costs(list(self._measure(name, graph, names)))
+
+        if text := self._contract.text:  # no length that is run is longer than the contract allows
+            check_runs(self._folder, "text.max_tokens", text.max_tokens, fit)
+        else:
+            fit()
 
     def _warm_up_bare_onnx(self, outputs: Sequence[str]) -> None:
         """Do what is possible where nothing is known of the inputs but their types."""
@@ -169,7 +179,7 @@ class Engine:
                 started = time.perf_counter()
                 found = graph.run(inputs, names)
                 seconds.append(time.perf_counter() - started)
-                check_given(self._folder, self._contract, name, inputs, found)
+            check_given(self._folder, self._contract, name, inputs, found)
             yield Sample(rows, length, min(seconds))
             if time.perf_counter() > ends:
                 return

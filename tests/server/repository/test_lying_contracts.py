@@ -130,3 +130,13 @@ def test_what_a_graph_does_not_say_its_first_runs_do(found: dict[str, Any], mess
         check_given(HERE, CONTRACT, "model.onnx", INPUTS, found)
     right = {"embedding": np.ones((2, 32), np.float32), "attention.0": np.ones((2, 4, 3, 3), np.float32)}
     check_given(HERE, CONTRACT, "model.onnx", INPUTS, right)
+
+
+def test_a_text_too_long_for_the_graph_is_told_while_costs_are_measured(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a fast machine a long text is run there first; the line is the same."""
+    monkeypatch.setattr("server.engine.engine._MEASURING_SECONDS", 60.0)
+    edit_contract(folder, lambda c: change_limit(c, 65))
+    with pytest.raises(StartError, match=r"text\.max_tokens: 65; the graph cannot run that: .*"):
+        load(folder)
