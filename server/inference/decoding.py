@@ -15,6 +15,8 @@ from typing import Any, TypeVar
 
 from server.context import RpcContext
 from server.errors import DeadlinePassed, ShuttingDown
+from server.memory import give_back_memory
+from server.scheduling.batch import resolve
 from server.telemetry.metrics import Metrics
 
 Made = TypeVar("Made")
@@ -83,7 +85,7 @@ class Decoders:
             left = [*self._small.clear(), *self._large.clear(), *self._running]
             self._ready.notify_all()
         for job in left:
-            _resolve(job, _Outcome(error=ShuttingDown(_STOPPING)))
+            resolve(job.reply, ShuttingDown(_STOPPING))
 
     def _add(self, jobs: Sequence[_Job]) -> None:
         with self._ready:
@@ -107,8 +109,10 @@ class Decoders:
         while job := self._take():
             began = time.thread_time()
             outcome = _compute(job)
-            self._end(job, outcome, time.thread_time() - began)
+            was_last = self._end(job, outcome, time.thread_time() - began)
             del job, outcome  # they hold an image, and the next may be long in coming
+            if was_last:
+                give_back_memory()  # of a hundred megabytes and more, which the C library would keep
 
     def _take(self) -> _Job | None:
         with self._ready:
@@ -130,46 +134,34 @@ class Decoders:
             self._small.remove(first)
         return first
 
-    def _end(self, job: _Job, outcome: "_Outcome", seconds: float) -> None:
+    def _end(self, job: _Job, outcome: object, seconds: float) -> bool:
+        """Answer a job's caller; returns whether it was large, and no other large one runs or waits."""
         with self._ready:
             self._running.remove(job)
             self._ready.notify()
+            left = len(self._large) + sum(one.pixels > LARGE_PIXELS for one in self._running)
         with suppress(RuntimeError):  # the event loop may have ended before
             job.reply.get_loop().call_soon_threadsafe(self._finish, job, outcome, seconds)
+        return job.pixels > LARGE_PIXELS and not left
 
-    def _finish(self, job: _Job, outcome: "_Outcome", seconds: float) -> None:
+    def _finish(self, job: _Job, outcome: object, seconds: float) -> None:
         """Charge a caller, whether it still waits or not, and answer it."""
         caller = job.context.caller
         job.context.decoding_seconds += seconds
         caller.quota.charge(0.0, seconds)
         self._metrics.client_decoding_seconds.labels(caller.name).inc(seconds)
-        _resolve(job, outcome)
+        resolve(job.reply, outcome)
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    value: Any = None
-    error: Exception | None = None
-
-
-def _compute(job: _Job) -> _Outcome:
+def _compute(job: _Job) -> Any:
+    """Run a job; returns what it made, or the error."""
     deadline = job.context.deadline
     if job.reply.cancelled() or (deadline is not None and time.monotonic() >= deadline):
-        return _Outcome(error=DeadlinePassed(_TOO_LATE))
+        return DeadlinePassed(_TOO_LATE)
     try:
-        return _Outcome(job.run())
+        return job.run()
     except Exception as error:  # InputError, or a fault of ours: the caller's own task tells them apart
-        return _Outcome(error=error)
-
-
-def _resolve(job: _Job, outcome: _Outcome) -> None:
-    """Answer a job; a reply that is done belongs to a caller who hung up."""
-    if job.reply.done():
-        return
-    if outcome.error:
-        job.reply.set_exception(outcome.error)
-    else:
-        job.reply.set_result(outcome.value)
+        return error
 
 
 class _Turns:
