@@ -104,7 +104,7 @@ class Server:
         self._refusals = Refusals(self._metrics, config.max_refusal_lines)
         ledger = Ledger(config.held_bytes)
         self._calls = Calls(ledger, self._metrics, config.max_message_bytes, config.max_stall_seconds)
-        self._grpc = make_server(config, self._authenticator, self._refusals)
+        self._grpc = make_server(config, self._authenticator, self._refusals, self._calls)
         self._threads = config.threads or available_cpus()
         self._executor = ThreadPoolExecutor(self._threads + 1, thread_name_prefix="worker")
         self._decoders = Decoders(self._threads + 1, config.max_image_pixels, self._metrics)

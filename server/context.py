@@ -17,6 +17,16 @@ STAGES = ("decode", "queue", "compute", "encode")  # of Timings
 Metadata = Mapping[str, str | bytes]
 
 
+def address_of(peer: str) -> str:
+    """Return the address of a peer as gRPC names it: ipv4:ADDRESS:PORT, ipv6:[ADDRESS]:PORT or unix:PATH."""
+    return peer.rpartition(":")[0] or peer
+
+
+def share_of(caller: Client, address: str = "") -> tuple[str, str]:
+    """Whose fair share something is; see RpcContext.share."""
+    return caller.name, address if caller is ANYONE else ""
+
+
 @dataclass(slots=True)
 class Timings:
     """How long the stages of a request took, in nanoseconds, and how many rows shared its batch."""
@@ -79,7 +89,7 @@ class RpcContext:
             model: As the caller named it.
             metadata: Of the call, keys in lower case.
             remaining_seconds: Until gRPC's deadline; None where there is none.
-            peer: As gRPC names it: ipv4:ADDRESS:PORT, ipv6:[ADDRESS]:PORT or unix:PATH.
+            peer: As gRPC names it; see address_of.
             account: What is held for it; None for one of its own.
         """
         given = metadata.get(REQUEST_ID, "")
@@ -88,7 +98,7 @@ class RpcContext:
             method,
             model[:_MAX_ID_CHARACTERS],
             NOBODY,
-            peer.rpartition(":")[0] or peer,
+            address_of(peer),
             request_id=str(given) if good else f"{random.getrandbits(128):032x}",
             id_is_callers=good,
             deadline=None if remaining_seconds is None else time.monotonic() + remaining_seconds,
@@ -97,8 +107,8 @@ class RpcContext:
 
     @property
     def share(self) -> tuple[str, str]:
-        """Whose fair share of the engine it has: the client's; where nobody is known, that of the caller's address."""
-        return self.caller.name, self.address if self.caller is ANYONE else ""
+        """Whose fair share it has, of the engine and of memory: its client's; where nobody is known, its address's."""
+        return share_of(self.caller, self.address)
 
     @property
     def trailers(self) -> tuple[tuple[str, str], ...]:

@@ -1,7 +1,8 @@
-"""Counts what the server holds for its callers: requests until their RPC is over, and bytes."""
+"""Counts what the server holds for its callers: requests until their RPC is over, and bytes, also by client."""
 
 import asyncio
 import math
+from collections.abc import Hashable
 from typing import Literal
 
 from server.errors import TooBusy
@@ -9,12 +10,18 @@ from server.errors import TooBusy
 _RETRY_SECONDS = 1.0
 # What is held of a message: gRPC's bytes, and what is made of them; of an answer, ours and gRPC's copy.
 COPIES = 2
+# How many times what is free one client may hold: alone 4/5 of all, two 4/9 each, so that there is room for others.
+_GREED = 4
 
 Part = Literal["request", "result", "answer"]
 
 
 class Ledger:
-    """Everything that is held; lives in the event loop."""
+    """Everything that is held; lives in the event loop.
+
+    Clients share the bytes as the ports of a switch do their buffer: each may hold so many times what is free, which
+    bounds one as well as many, and leaves room for whoever comes next (Choudhury and Hahne 1998, dynamic thresholds).
+    """
 
     def __init__(self, max_bytes: float = math.inf) -> None:
         """Count from nothing.
@@ -25,6 +32,7 @@ class Ledger:
         self.max_bytes = max_bytes
         self.held_bytes = 0
         self.requests = 0
+        self._held_by = dict[Hashable, int]()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -43,29 +51,65 @@ class Ledger:
         if not self.requests:
             self._idle.set()
 
-    def check(self, own_bytes: int = 0) -> None:
-        """Refuse where too much is held for others and for one who holds so much.
+    def count(self, client: Hashable, more_bytes: int) -> None:
+        """Count bytes held for a client; fewer than none for what is given back."""
+        self.held_bytes += more_bytes
+        held_bytes = self._held_by.get(client, 0) + more_bytes
+        if held_bytes:
+            self._held_by[client] = held_bytes
+        else:
+            self._held_by.pop(client, None)
+
+    def check(self) -> None:
+        """Refuse where too much is held, whoever comes.
 
         Raises:
             TooBusy: It is.
         """
-        if self.held_bytes > self.max_bytes and self.held_bytes > own_bytes:
-            message = f"the server holds {self.held_bytes} bytes for its callers (--max-held-bytes); retry later"
-            raise TooBusy(message, _RETRY_SECONDS, "held")
+        if self.held_bytes > self.max_bytes:
+            self._refuse(f"the server holds {self.held_bytes} bytes for its callers")
+
+    def check_client(self, client: Hashable, own_bytes: int) -> None:
+        """Refuse a request for which there is no room beside others, or beside its client's other ones.
+
+        Args:
+            client: Whose it is.
+            own_bytes: What is held for it.
+
+        Raises:
+            TooBusy: There is none.
+        """
+        if self.held_bytes > own_bytes:
+            self.check()
+        held_bytes = self._held_by.get(client, 0)
+        if held_bytes > own_bytes and held_bytes > _GREED * (self.max_bytes - self.held_bytes):
+            self._refuse(f"the server holds {held_bytes} bytes for this client, and {self.held_bytes} for all")
+
+    def _refuse(self, what: str) -> None:
+        message = f"{what}, of {self.max_bytes} at most (--max-held-bytes); retry later"
+        raise TooBusy(message, _RETRY_SECONDS, "held")
 
 
 class Account:
     """What is held for one request; all of it is given back when it is closed, which may happen twice."""
 
     def __init__(self, ledger: Ledger | None = None) -> None:
-        """Open an account.
+        """Open an account of nobody who is known yet.
 
         Args:
             ledger: Where it is; None for one of its own, without a limit.
         """
         self._ledger = ledger or Ledger()
         self._parts = dict[Part, int]()
+        self._client: Hashable = None
         self._is_accepted = False
+
+    def belong_to(self, client: Hashable) -> None:
+        """Say whose request it is."""
+        held_bytes = sum(self._parts.values())
+        self._ledger.count(self._client, -held_bytes)
+        self._client = client
+        self._ledger.count(client, held_bytes)
 
     def accept(self) -> None:
         """Count the request as one that is in the server."""
@@ -75,7 +119,7 @@ class Account:
 
     def hold(self, part: Part, size_bytes: int) -> None:
         """Say how much is held of a part now."""
-        self._ledger.held_bytes += size_bytes - self._parts.get(part, 0)
+        self._ledger.count(self._client, size_bytes - self._parts.get(part, 0))
         self._parts[part] = size_bytes
 
     def reserve(self, part: Part, size_bytes: int) -> None:
@@ -88,16 +132,12 @@ class Account:
         self.check()
 
     def check(self) -> None:
-        """Refuse a request for which there is no room beside others.
-
-        Raises:
-            TooBusy: There is none.
-        """
-        self._ledger.check(sum(self._parts.values()))
+        """Refuse a request for which there is no room; see Ledger.check_client."""
+        self._ledger.check_client(self._client, sum(self._parts.values()))
 
     def close(self, task: object = None) -> None:
         """Give everything back; may be the done callback of a task."""
-        self._ledger.held_bytes -= sum(self._parts.values())
+        self._ledger.count(self._client, -sum(self._parts.values()))
         self._parts.clear()
         if self._is_accepted:
             self._is_accepted = False

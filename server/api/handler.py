@@ -128,6 +128,7 @@ class RpcHandler:
         with self._tracing.request(context, metadata):
             try:
                 context.caller = caller or self.authenticator.identify(metadata, certificates)
+                context.account.belong_to(context.share)
                 self._admit(context)
                 return await handle(context)
             except ServerError as error:

@@ -1,4 +1,4 @@
-"""Turns unauthenticated callers away before their message is read, and tells methods who calls."""
+"""Turns unauthenticated and greedy callers away before their message is read, and tells methods who calls."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
@@ -6,8 +6,10 @@ from typing import Any
 
 import grpc
 
+from server.api.calls import Calls
 from server.api.handler import Servicer
 from server.auth.clients import Authenticator, Client, certificate_names
+from server.context import share_of
 from server.errors import MalformedMessage, ServerError
 from server.transport.refusals import Refusals
 
@@ -18,9 +20,10 @@ _REFLECTION = "/grpc.reflection."
 class AuthInterceptor(grpc.aio.ServerInterceptor):
     """Stands before every service but health's; methods that take a caller are given theirs."""
 
-    def __init__(self, authenticator: Authenticator, refusals: Refusals) -> None:
+    def __init__(self, authenticator: Authenticator, refusals: Refusals, calls: Calls) -> None:
         self._authenticator = authenticator
         self._refusals = refusals
+        self._calls = calls
 
     async def intercept_service(
         self,
@@ -38,9 +41,16 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
             return self._identify_later(handler, name)
         try:
             caller = self._authenticator.identify(metadata)
+            self._check_room(caller)
         except ServerError as raised:
             return self._refusals.handler(name, raised)
         return _for_caller(handler, caller)
+
+    def _check_room(self, caller: Client) -> None:
+        """Refuse a client for whom much is held before its message is read."""
+        account = self._calls.current().account
+        account.belong_to(share_of(caller))
+        account.check()
 
     def _identify_later(self, handler: Any, name: str) -> Any:
         """Look at the certificate, which is only seen once the RPC has begun, and read no message before.
@@ -53,6 +63,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         async def run(requests: AsyncIterator[Any], servicer: Servicer) -> None:
             try:
                 caller = self._authenticator.identify({}, certificate_names(servicer.auth_context()))
+                self._check_room(caller)
             except ServerError as raised:
                 error = raised.with_traceback(None)
             else:

@@ -5,6 +5,7 @@ import socket
 import grpc
 
 from server.address import family_of, is_loopback, join_address, split_address
+from server.api.calls import Calls
 from server.auth.clients import Authenticator
 from server.config import Config
 from server.errors import StartError
@@ -62,10 +63,10 @@ def read_certificates(config: Config) -> Certificates | None:
     return None
 
 
-def make_server(config: Config, authenticator: Authenticator, refusals: Refusals) -> grpc.aio.Server:
+def make_server(config: Config, authenticator: Authenticator, refusals: Refusals, calls: Calls) -> grpc.aio.Server:
     """Make a server that is not bound yet."""
     return grpc.aio.server(
-        interceptors=[] if authenticator.is_open else [AuthInterceptor(authenticator, refusals)],
+        interceptors=[] if authenticator.is_open else [AuthInterceptor(authenticator, refusals, calls)],
         options=[
             ("grpc.max_receive_message_length", config.max_message_bytes),
             ("grpc.max_send_message_length", config.max_message_bytes),

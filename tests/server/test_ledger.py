@@ -27,7 +27,9 @@ def test_what_does_not_fit_is_refused_unless_it_is_alone() -> None:
     ledger = Ledger(100)
     large, small = Account(ledger), Account(ledger)
     large.reserve("answer", 5000)
-    with pytest.raises(TooBusy, match=r"the server holds 5001 bytes for its callers \(--max-held-bytes\)") as refused:
+    with pytest.raises(
+        TooBusy, match=r"the server holds 5001 bytes for its callers, of 100 at most \(--max-held"
+    ) as refused:
         small.reserve("request", 1)
     assert (refused.value.reason, refused.value.retry_seconds) == ("held", 1.0)
     with pytest.raises(TooBusy):
@@ -37,6 +39,65 @@ def test_what_does_not_fit_is_refused_unless_it_is_alone() -> None:
     large.close()
     ledger.check()
     small.reserve("request", 1)
+
+
+def fill(ledger: Ledger, client: str | None, size_bytes: int) -> list[Account]:
+    """Hold requests of a client until one more is refused."""
+    accounts = list[Account]()
+    while True:
+        account = Account(ledger)
+        account.belong_to(client)
+        try:
+            account.reserve("request", size_bytes)
+        except TooBusy:
+            account.close()
+            return accounts
+        accounts.append(account)
+
+
+def test_one_client_leaves_room_for_others() -> None:
+    """Alone it has four fifths; a second has four fifths of what is left, and both together never more than all."""
+    ledger = Ledger(1000)
+    greedy = fill(ledger, "greedy", 1)
+    assert ledger.held_bytes == len(greedy) == 800
+    second = fill(ledger, "second", 1)
+    assert len(second) == 160
+    assert fill(ledger, "greedy", 1) == []
+    for account in greedy:
+        account.close()
+    assert len(fill(ledger, "second", 1)) == 800 - 160
+
+
+def test_one_request_of_a_client_needs_room_beside_others_alone() -> None:
+    """However large a part of all it is; a second one of the same client is told how much is held for it."""
+    ledger = Ledger(1000)
+    large, more, other = Account(ledger), Account(ledger), Account(ledger)
+    large.belong_to("one")
+    large.reserve("request", 990)
+    more.belong_to("one")
+    with pytest.raises(TooBusy, match=r"holds 991 bytes for this client, and 991 for all, of 1000 at most \(--max-hel"):
+        more.reserve("request", 1)
+    more.close()
+    other.belong_to("other")
+    other.reserve("request", 10)
+    with pytest.raises(TooBusy, match="the server holds 1001 bytes for its callers"):
+        other.reserve("request", 11)
+
+
+def test_what_is_held_moves_to_a_client_once_it_is_known() -> None:
+    """Until then it is nobody's, of whom there are many; what is given back leaves nothing behind."""
+    ledger = Ledger(1000)
+    account, other = Account(ledger), Account(ledger)
+    account.hold("request", 900)
+    account.belong_to("client")
+    other.reserve("request", 1)
+    other.belong_to("client")
+    with pytest.raises(TooBusy):
+        other.check()
+    account.hold("answer", 5)
+    other.close()
+    account.close()
+    assert (ledger.held_bytes, ledger._held_by) == (0, {})
 
 
 async def test_requests_are_in_the_server_until_their_accounts_are_closed() -> None:

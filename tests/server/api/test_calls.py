@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -21,7 +22,9 @@ from tests.server.conftest import Running, Serve
 SERVICE = "/regard.v1.RegardService"
 LONG = "the cat sat on the mat " * 8  # its attention is more than a window that is closed
 LITTLE = api.EmbedRequest(model="tiny-text", text="the cat")
+_ROOM = 1_000_000  # bytes: some answers of LONG
 HELD, IN_FLIGHT = ("regard_held_bytes",), ("regard_requests_in_flight",)
+ANSWERED, REFUSED = ("regard_batch_rows_count", "tiny-text"), ("regard_refused_total", "held")
 
 
 def embedding() -> tuple[str, Any]:
@@ -120,7 +123,7 @@ async def test_an_answer_that_is_not_read_is_in_the_server(call: Any, start: Ser
     async with start() as running, lazy(running) as channel:
         path, request = call()
         stuck = ask(channel, path, request)
-        await until(running, ("regard_batch_rows_count", "tiny-text"), 1)
+        await until(running, ANSWERED, 1)
         found = await until(running, IN_FLIGHT, 1)
         assert found[HELD] > len(request.SerializeToString())
         stuck.cancel()
@@ -133,17 +136,52 @@ async def test_what_does_not_fit_beside_an_unread_answer_is_refused(start: Serve
     """One alone is let in however large; the next comes back when it has gone."""
     async with start(max_held_bytes=1) as running, lazy(running) as channel:
         stuck = ask(channel, *embedding())
-        await until(running, ("regard_batch_rows_count", "tiny-text"), 1)
-        with pytest.raises(grpc.aio.AioRpcError, match=r"for its callers \(--max-held-bytes\); retry later") as refused:
+        await until(running, ANSWERED, 1)
+        with pytest.raises(
+            grpc.aio.AioRpcError, match=r"for its callers, of 1 at most \(--max-held-bytes\); retry"
+        ) as refused:
             await running.stub.Embed(LITTLE)
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert dict(refused.value.trailing_metadata() or ())["grpc-retry-pushback-ms"] == "1000"
         found = await samples(running)
-        assert found[("regard_refused_total", "held")] == 1
+        assert found[REFUSED] == 1
         assert found[("regard_requests_total", "RESOURCE_EXHAUSTED", "Embed", "")] == 1
         stuck.cancel()
         await until(running, HELD, 0)
         assert (await running.stub.Embed(LITTLE)).model == "tiny-text"
+
+
+async def test_who_does_not_read_leaves_room_for_other_clients(
+    start: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What it asks beyond its share is refused, and before it is read where it already holds more."""
+    names = ("greedy", "modest")
+    greedy, modest = ([("authorization", f"Bearer the-token-of-{name}")] for name in names)
+    clients = tmp_path / "clients.toml"
+    clients.write_text("".join(f'[clients.{name}]\ntokens = ["the-token-of-{name}"]\n' for name in names))
+    path, request = embedding()
+    async with start(clients=clients, max_held_bytes=_ROOM) as running, lazy(running) as channel:
+        ask_much: Any = channel.stream_stream(path)
+        stuck, refused = list[Any](), 0.0
+        while not refused:
+            stuck.append(ask_much(iter([request.SerializeToString()]), metadata=greedy))
+            found, answered = await samples(running), 0.0
+            async with asyncio.timeout(30):
+                while answered + refused != len(stuck):
+                    found = await samples(running)
+                    answered, refused = (found.get(sample, 0.0) for sample in (ANSWERED, REFUSED))
+        assert _ROOM / 2 < found[HELD] < _ROOM
+        for _ in range(3):
+            assert (await running.stub.Embed(LITTLE, metadata=modest)).model == "tiny-text"
+        monkeypatch.setattr("server.ledger._GREED", 1)
+        silent: Any = running.channel.stream_unary(path)
+        with pytest.raises(grpc.aio.AioRpcError, match=r"bytes for this client, and .* for all, of 1000000") as error:
+            await asyncio.wait_for(silent(metadata=greedy), 20)
+        assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        for call in stuck:
+            call.cancel()
+        await until(running, HELD, 0)
+        assert (await running.stub.Embed(LITTLE, metadata=greedy)).model == "tiny-text"
 
 
 async def test_a_message_that_is_long_in_coming_counts_as_the_largest() -> None:
