@@ -33,6 +33,7 @@ from server.inference.preprocess import InputLimits
 from server.inference.response_cache import ResponseCache
 from server.inference.workers import Workers
 from server.ledger import Ledger
+from server.memory import watch_memory
 from server.repository.folder_watch import watch
 from server.repository.lifecycle import Repository
 from server.repository.limits import Usage
@@ -141,7 +142,8 @@ class Server:
         """
         config = self._config
         raise_limit(config.max_connections)
-        for watching in (self._heartbeat.beat(), watch_descriptors(self._metrics.no_descriptors.inc)):
+        watched = (self._heartbeat.beat(), watch_descriptors(self._metrics.no_descriptors.inc), watch_memory())
+        for watching in watched:
             self._background.add(asyncio.create_task(watching))
         if config.lanes:
             _log.warning("--lanes is deprecated, and will be gone in the next release: use --instances")

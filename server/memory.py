@@ -1,11 +1,14 @@
-"""How much memory this process may take, and how it returns what it does not need."""
+"""How much memory this process may take and takes, and how it returns what it does not need."""
 
+import asyncio
 import ctypes
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 _UNKNOWN_BYTES = 4 * 2**30  # where the system does not say
+_LOOK_SECONDS = 2.0
+_GROWTH_BYTES = 64 * 2**20
 
 
 def available_bytes(root: Path = Path("/")) -> int:
@@ -58,6 +61,32 @@ def _machine_bytes() -> int:
         return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, ValueError, OSError):  # not on Windows
         return _UNKNOWN_BYTES
+
+
+async def watch_memory() -> None:
+    """Give memory back that was needed for a moment (large messages, images), until cancelled.
+
+    The C library keeps what is freed, in each thread's heap, and a message of many small pieces leaves a heap that
+    nothing but trimming makes smaller. It is trimmed where this process has grown since that was last done.
+    """
+    least_bytes = resident_bytes()
+    while True:
+        await asyncio.sleep(_LOOK_SECONDS)
+        now_bytes = resident_bytes()
+        if now_bytes > least_bytes + _GROWTH_BYTES:
+            await asyncio.to_thread(give_back_memory)
+            now_bytes = least_bytes = resident_bytes()
+        least_bytes = min(least_bytes, now_bytes)
+
+
+def resident_bytes(root: Path = Path("/")) -> int:
+    """Return how much of this process is in memory; 0 where the system does not say.
+
+    Args:
+        root: Where proc lies.
+    """
+    pages = _read(root / "proc" / "self" / "statm").split()[1:2]
+    return int(pages[0]) * os.sysconf("SC_PAGE_SIZE") if pages else 0
 
 
 def give_back_memory() -> None:

@@ -13,7 +13,6 @@ from typing import Any, Literal
 
 from server.errors import TooBusy
 from server.ledger import COPIES, Account, Ledger
-from server.memory import give_back_memory
 from server.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
@@ -72,7 +71,6 @@ class Calls:
         self._max_message_bytes, self._max_seconds = max_message_bytes, max_seconds
         self.metrics = metrics
         self._calls = dict[Task, Call]()
-        self._has_cut = False
         metrics.held_bytes.set_function(lambda: float(ledger.held_bytes))
         metrics.in_flight.set_function(lambda: float(ledger.requests))
 
@@ -102,9 +100,6 @@ class Calls:
         """Look after callers who stand still, for ever."""
         while True:
             await asyncio.sleep(min(_LOOK_SECONDS, self._max_seconds / 2))
-            if self._has_cut:  # a moment ago: their calls are freed by now
-                self._has_cut = False
-                await asyncio.to_thread(give_back_memory)  # messages are many small pieces
             self.look(time.monotonic())
 
     def look(self, now: float) -> None:
@@ -130,7 +125,6 @@ class Calls:
         call.wait_for("")
         call.account.close()
         cancel_call(task)
-        self._has_cut = True
 
     def _end(self, task: Task) -> None:
         self._calls.pop(task).account.close()

@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 
 from server.context import RpcContext
 from server.errors import DeadlinePassed, ShuttingDown
-from server.memory import give_back_memory
 from server.scheduling.batch import resolve
 from server.telemetry.metrics import Metrics
 
@@ -109,10 +108,8 @@ class Decoders:
         while job := self._take():
             began = time.thread_time()
             outcome = _compute(job)
-            was_last = self._end(job, outcome, time.thread_time() - began)
+            self._end(job, outcome, time.thread_time() - began)
             del job, outcome  # they hold an image, and the next may be long in coming
-            if was_last:
-                give_back_memory()  # of a hundred megabytes and more, which the C library would keep
 
     def _take(self) -> _Job | None:
         with self._ready:
@@ -134,15 +131,13 @@ class Decoders:
             self._small.remove(first)
         return first
 
-    def _end(self, job: _Job, outcome: object, seconds: float) -> bool:
-        """Answer a job's caller; returns whether it was large, and no other large one runs or waits."""
+    def _end(self, job: _Job, outcome: object, seconds: float) -> None:
+        """Answer a job's caller."""
         with self._ready:
             self._running.remove(job)
             self._ready.notify()
-            left = len(self._large) + sum(one.pixels > LARGE_PIXELS for one in self._running)
         with suppress(RuntimeError):  # the event loop may have ended before
             job.reply.get_loop().call_soon_threadsafe(self._finish, job, outcome, seconds)
-        return job.pixels > LARGE_PIXELS and not left
 
     def _finish(self, job: _Job, outcome: object, seconds: float) -> None:
         """Charge a caller, whether it still waits or not, and answer it."""

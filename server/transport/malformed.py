@@ -15,9 +15,12 @@ from google.protobuf import descriptor_pool
 from google.protobuf.message import DecodeError
 
 from server.api.calls import Calls
-from server.errors import MalformedMessage, TooBusy
+from server.api.handler import parsed
+from server.context import address_of
+from server.errors import MalformedMessage, ServerError, TooBusy
 from server.transport.field_count import MessageLimits, check_fields, fields_of
 from server.transport.refusals import Refusals
+from server.transport.turns import Turns
 
 _MAKERS = {  # by whether requests and responses are streams
     (False, False): grpc.unary_unary_rpc_method_handler,
@@ -38,7 +41,7 @@ class MalformedMessageHandler:
         limits: MessageLimits,
         max_bytes: int | None = None,
     ) -> None:
-        """Add services to a server.
+        """Add services to a server; to those with `max_bytes` messages come one at a time.
 
         Args:
             server: Which has not started.
@@ -73,6 +76,7 @@ class _Refusing(grpc.GenericRpcHandler):
     ) -> None:
         self._handler, self._calls, self._refusals = handler, calls, refusals
         self._limits, self._max_bytes = limits, max_bytes
+        self._turns = None if max_bytes is None else Turns()
         self._methods: dict[str, Any] = {}
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
@@ -99,6 +103,9 @@ class _Refusing(grpc.GenericRpcHandler):
         refuse, write = None, None
         if not getattr(method, "handles_bytes", False):
             refuse, write = functools.partial(self._refusals.end, path.rpartition("/")[2]), handler.response_serializer
+        if self._turns and refuse and not handler.request_streaming:
+            run = _run_in_turn(method, read, refuse, self._turns, answers=not handler.response_streaming)
+            return grpc.stream_stream_rpc_method_handler(run, None, write)
         run = (_run_stream if handler.request_streaming else _run)(method, read, refuse)
         make = _MAKERS[handler.request_streaming, handler.response_streaming]
         return make(run, None, write)  # messages come to it as bytes
@@ -129,10 +136,28 @@ def _too_long(found: int, limit: int) -> str:
     return f"a message of {found} bytes; expected at most {limit} of this method"
 
 
-Refuse = Callable[[MalformedMessage, Any], Awaitable[None]] | None
+Refuse = Callable[[ServerError, Any], Awaitable[None]]
 
 
-def _run(method: Any, read: Read, refuse: Refuse) -> Any:
+def _run_in_turn(method: Any, read: Read, refuse: Refuse, turns: Turns, *, answers: bool) -> Any:
+    """For gRPC it is a stream of messages, of which it receives none before it is asked to."""
+
+    async def run(contents: AsyncIterator[bytes], servicer: Any) -> None:
+        try:
+            request = parsed(await turns.read(address_of(servicer.peer()), contents, read) or MalformedMessage())
+        except (TooBusy, MalformedMessage) as raised:
+            error = raised.with_traceback(None)
+        else:
+            answer = await method(request, servicer)
+            if answers:
+                await servicer.write(answer)
+            return
+        await refuse(error, servicer)
+
+    return run
+
+
+def _run(method: Any, read: Read, refuse: Refuse | None) -> Any:
     @functools.wraps(method)
     async def run(content: bytes, servicer: Any, **caller: Any) -> Any:
         request = await read(content)
@@ -143,7 +168,7 @@ def _run(method: Any, read: Read, refuse: Refuse) -> Any:
     return run
 
 
-def _run_stream(method: Any, read: Read, refuse: Refuse) -> Any:
+def _run_stream(method: Any, read: Read, refuse: Refuse | None) -> Any:
     async def read_all(contents: AsyncIterator[bytes], servicer: Any) -> AsyncIterator[Any]:
         async for content in contents:
             request = await read(content)

@@ -52,8 +52,8 @@ def call(path: str, message: bytes, stream: int = 1, *, gzipped: bool = False, *
 
 @contextmanager
 def connected(address: str) -> Iterator[socket.socket]:
-    """Yield a connection on which nothing is said."""
-    with socket.create_connection(split_address(address), timeout=10) as connection:
+    """Yield a connection on which nothing is said, from an address that the honest caller does not have."""
+    with socket.create_connection(split_address(address), timeout=10, source_address=("127.0.0.9", 0)) as connection:
         yield connection
 
 

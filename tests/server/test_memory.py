@@ -1,11 +1,12 @@
 """The memory of a process is read from its control groups, in files as systems have them."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from server import memory
-from server.memory import available_bytes
+from server.memory import available_bytes, resident_bytes
 
 MIB = 2**20
 
@@ -56,3 +57,30 @@ def test_the_least_limit_is_taken(
 def test_this_machine_has_some_memory() -> None:
     """Whatever its system."""
     assert available_bytes() > 16 * MIB
+
+
+def test_what_a_process_has_in_memory_is_read_from_proc(tmp_path: Path) -> None:
+    """In pages; where there is no such file nothing is known."""
+    page_bytes = os.sysconf("SC_PAGE_SIZE")
+    assert resident_bytes(write(tmp_path, {"proc/self/statm": "900 300 20 1 0 500 0\n"})) == 300 * page_bytes
+    assert resident_bytes(tmp_path / "elsewhere") == 0
+
+
+async def test_memory_is_given_back_once_much_was_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """64 MiB above the least that there was since the last time; what is still used then is no reason for another."""
+    sizes = iter([100, 120, 164, 165, 110, 175, 170, 120, 184, 185, 250, 240])
+    given_back, seen = list[int](), list[int]()
+
+    def resident() -> int:
+        seen.append(next(sizes))
+        return seen[-1] * MIB
+
+    async def sleep(seconds: float) -> None:
+        assert seconds == 2.0
+
+    monkeypatch.setattr(memory, "resident_bytes", resident)
+    monkeypatch.setattr(memory, "give_back_memory", lambda: given_back.append(seen[-1]))
+    monkeypatch.setattr("server.memory.asyncio.sleep", sleep)
+    with pytest.raises(RuntimeError):  # the sizes are at an end
+        await memory.watch_memory()
+    assert given_back == [165, 175, 185]

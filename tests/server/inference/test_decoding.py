@@ -213,21 +213,3 @@ async def main():
 asyncio.run(main())
 """
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=4 * SAFETY_SECONDS, check=True)
-
-
-async def test_memory_is_given_back_after_the_last_large_image(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not after each while others run or wait, and not after a small one."""
-    given_back = threading.Event()
-    calls = list[int]()
-
-    def give_back() -> None:
-        calls.append(1)
-        given_back.set()
-
-    monkeypatch.setattr("server.inference.decoding.give_back_memory", give_back)
-    decoders = Decoders(2, LARGE, Metrics())
-    await decoders.run([(lambda: None, LARGE_PIXELS)], RpcContext())
-    await decoders.run([(lambda: None, LARGE)] * 5, RpcContext())
-    assert await asyncio.to_thread(given_back.wait, 30)
-    assert calls == [1]
-    decoders.close()

@@ -1,0 +1,133 @@
+"""Reads the messages of strangers one at a time.
+
+gRPC receives and inflates a message whole before it says how large it is, in the event loop: together they could have
+any size, and take all of its time.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, TypeVar
+
+from server.errors import TooBusy
+from server.memory import give_back_memory
+
+_TURN_SECONDS = 0.1  # after which a message that has not come makes way for others
+_MAX_WAITING = 64  # calls of one address
+_LONG_SECONDS, _REST = 0.01, 9  # an address whose turn took longer than that rests so many times as long
+_MAX_REST_SECONDS = 5.0
+_RETRY_SECONDS = 1.0
+
+Request = TypeVar("Request")
+
+
+class Turns:
+    """Whose turn it is: addresses have theirs one after the other; lives in the event loop."""
+
+    def __init__(self) -> None:
+        self._taken = False
+        self._waiting = dict[str, deque[asyncio.Future[None]]]()
+        self._resting = dict[str, float]()  # until when
+        self._waking: asyncio.TimerHandle | None = None
+
+    async def read(
+        self, address: str, contents: AsyncIterator[bytes], parse: Callable[[bytes], Awaitable[Request]]
+    ) -> Request | None:
+        """Wait for a turn, and read a message in it; its bytes are gone when the turn ends.
+
+        Args:
+            address: Of the caller.
+            contents: Its only message.
+            parse: Makes a request of it.
+
+        Returns:
+            The request, None where there is none.
+
+        Raises:
+            TooBusy: Too many calls of this address wait, or this one took longer than its turn while others waited.
+        """
+        if self._taken or address in self._resting:
+            await self._wait(address)
+        self._taken, began = True, time.monotonic()
+        try:
+            return await self._receive(contents, parse)
+        finally:
+            self._rest(address, time.monotonic() - began)
+            self._pass_on()
+
+    async def _receive(
+        self, contents: AsyncIterator[bytes], parse: Callable[[bytes], Awaitable[Request]]
+    ) -> Request | None:
+        messages: Any = aiter(contents)
+        reading = asyncio.ensure_future(anext(messages, None))
+        async with aclosing(messages):  # gRPC's generator holds what it gave last
+            try:
+                while not (await asyncio.wait([reading], timeout=_TURN_SECONDS))[0]:
+                    if self._waiting:
+                        what = "the message has not come, and others wait; retry later"
+                        raise TooBusy(what, _RETRY_SECONDS, "strangers")
+            finally:
+                reading.cancel()
+                await asyncio.wait([reading])
+            content = reading.result()
+            del reading
+            return None if content is None else await parse(content)
+
+    async def _wait(self, address: str) -> None:
+        waiting = self._waiting.setdefault(address, deque())
+        if len(waiting) >= _MAX_WAITING:
+            raise TooBusy(f"{_MAX_WAITING} calls of this address wait; retry later", _RETRY_SECONDS, "strangers")
+        turn = asyncio.get_running_loop().create_future()
+        waiting.append(turn)
+        if not self._taken:
+            self._pass_on()
+        try:
+            await turn
+        except asyncio.CancelledError:
+            if turn.cancelled():
+                self._leave(address, turn)
+            else:  # it has come at this moment
+                self._pass_on()
+            raise
+
+    def _leave(self, address: str, turn: asyncio.Future[None]) -> None:
+        waiting = self._waiting.get(address, deque())
+        if turn in waiting:
+            waiting.remove(turn)
+            if not waiting:
+                del self._waiting[address]
+
+    def _rest(self, address: str, seconds: float) -> None:
+        """Let an address that took long wait, so that it has a tenth of the loop's time at most."""
+        if seconds > _LONG_SECONDS:
+            self._resting[address] = time.monotonic() + min(seconds * _REST, _MAX_REST_SECONDS)
+            asyncio.get_running_loop().run_in_executor(None, give_back_memory)  # before the next is inflated
+
+    def _pass_on(self) -> None:
+        """Give the turn to the next address that does not rest; its further calls wait behind all others."""
+        self._taken, now = False, time.monotonic()
+        self._resting = {address: until for address, until in self._resting.items() if until > now}
+        for address in [address for address in self._waiting if address not in self._resting]:
+            waiting = deque(turn for turn in self._waiting.pop(address) if not turn.done())  # others have hung up
+            if waiting:
+                waiting.popleft().set_result(None)
+                self._taken = True
+            if waiting:
+                self._waiting[address] = waiting
+            if self._taken:
+                return
+        if self._waiting:
+            self._wake_in(min(self._resting.values()) - now)
+
+    def _wake_in(self, seconds: float) -> None:
+        if self._waking:
+            self._waking.cancel()
+        self._waking = asyncio.get_running_loop().call_later(seconds, self._wake)
+
+    def _wake(self) -> None:
+        """Those who have rested may go on."""
+        self._waking = None
+        if not self._taken:
+            self._pass_on()

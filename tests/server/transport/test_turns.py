@@ -1,0 +1,144 @@
+"""Strangers' messages are read one at a time, and no stranger keeps others from being heard."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+
+import pytest
+
+from server.errors import TooBusy
+from server.transport import turns as module
+from server.transport.turns import Turns
+
+
+async def parse(content: bytes) -> str:
+    """Make a request of a message."""
+    return content.decode()
+
+
+class Caller:
+    """A caller whose message comes when the test says so."""
+
+    def __init__(self, turns: Turns, address: str) -> None:
+        self.is_read = False
+        self._may_send = asyncio.Event()
+        self.task = asyncio.create_task(turns.read(address, self._messages(), parse))
+
+    async def _messages(self) -> AsyncIterator[bytes]:
+        self.is_read = True
+        await self._may_send.wait()
+        yield b"message"
+
+    def send(self) -> None:
+        """Let it come."""
+        self._may_send.set()
+
+
+async def settle() -> None:
+    """Let tasks go as far as they can."""
+    for _ in range(10):
+        await asyncio.sleep(0)
+
+
+async def hear(callers: dict[str, Caller]) -> str:
+    """Say who is being read now, and let the message come."""
+    await settle()
+    now = [name for name, caller in callers.items() if caller.is_read and not caller.task.done()]
+    assert len(now) == 1
+    callers[now[0]].send()
+    assert await callers[now[0]].task == "message"
+    return now[0]
+
+
+async def test_addresses_take_turns_and_one_message_is_read_at_a_time() -> None:
+    """However many calls an address has waiting, the next address's first goes before its second."""
+    turns = Turns()
+    callers = {name: Caller(turns, name[0]) for name in ("a1", "a2", "a3", "b1", "b2", "c1")}
+    assert [await hear(callers) for _ in callers] == ["a1", "a2", "b1", "c1", "a3", "b2"]
+    later = {"d1": Caller(turns, "d")}
+    assert await hear(later) == "d1"
+
+
+async def test_a_message_that_does_not_come_makes_way_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    """After its turn, and not while nobody waits."""
+    monkeypatch.setattr(module, "_TURN_SECONDS", 0.01)
+    turns = Turns()
+    silent = Caller(turns, "a")
+    assert not (await asyncio.wait([silent.task], timeout=0.1))[0]
+    other = Caller(turns, "b")
+    other.send()
+    with pytest.raises(TooBusy, match="the message has not come, and others wait; retry later") as refused:
+        await asyncio.wait_for(silent.task, 10)
+    assert (refused.value.reason, refused.value.retry_seconds) == ("strangers", 1.0)
+    assert await asyncio.wait_for(other.task, 10) == "message"
+
+
+async def test_an_address_that_took_long_rests_while_others_are_heard(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nine times as long as its turn: a message that is inflated holds the event loop."""
+    monkeypatch.setattr(module, "_LONG_SECONDS", 0.05)
+    turns, heard = Turns(), list[tuple[str, float]]()
+
+    async def hold(content: bytes) -> str:
+        time.sleep(0.06)  # noqa: ASYNC251 -- as gRPC does
+        return content.decode()
+
+    async def call(address: str, parse: Callable[[bytes], Awaitable[str]]) -> None:
+        async def messages() -> AsyncIterator[bytes]:
+            yield b"message"
+
+        await turns.read(address, messages(), parse)
+        heard.append((address, time.monotonic()))
+
+    await asyncio.gather(call("greedy", hold), call("greedy", parse), call("modest", parse), call("modest", parse))
+    assert [address for address, _ in heard] == ["greedy", "modest", "modest", "greedy"]
+    (_, began), *_, (_, ends) = heard
+    assert ends - began > 9 * 0.06
+    await call("greedy", parse)
+    await call("modest", parse)
+    assert heard[-1][1] - ends < 9 * 0.06, "who took little does not rest"
+
+
+async def test_so_many_calls_of_an_address_wait_and_no_more() -> None:
+    """Others' may."""
+    turns = Turns()
+    first = Caller(turns, "a")
+    waiting = [Caller(turns, "a") for _ in range(64)]
+    await settle()
+    with pytest.raises(TooBusy, match="64 calls of this address wait"):
+        await Caller(turns, "a").task
+    all_of_them = [first, *waiting, Caller(turns, "b")]
+    for caller in all_of_them:
+        caller.send()
+    assert await asyncio.gather(*(caller.task for caller in all_of_them)) == ["message"] * 66
+
+
+@pytest.mark.parametrize("gone", range(3))
+async def test_who_hangs_up_leaves_the_turn_to_others(gone: int) -> None:
+    """Whether read, waiting, or told at this very moment that it is its turn."""
+    turns = Turns()
+    callers = [Caller(turns, "a") for _ in range(3)]
+    await settle()
+    if gone == 2:  # the turn comes to the second while it is being cancelled
+        callers[0].send()
+        await asyncio.wait([callers[0].task])
+        gone = 1
+    callers[gone].task.cancel()
+    left = [caller for caller in callers if caller is not callers[gone]]
+    for caller in left:
+        caller.send()
+        assert await asyncio.wait_for(caller.task, 10) == "message"
+    assert callers[gone].task.cancelled()
+    assert not turns._waiting
+    last = Caller(turns, "b")
+    last.send()
+    assert await asyncio.wait_for(last.task, 10) == "message"
+
+
+async def test_a_caller_without_a_message_has_none() -> None:
+    """It hung up for writing at once."""
+
+    async def nothing() -> AsyncIterator[bytes]:
+        for content in list[bytes]():
+            yield content
+
+    assert await Turns().read("a", nothing(), parse) is None
