@@ -46,9 +46,7 @@ class Runner(Protocol):
         """Stands for this graph in keys, without keeping it in memory."""
         ...
 
-    def run(
-        self, inputs: Mapping[str, Array], names: Sequence[str], *, all_threads: bool = False
-    ) -> Mapping[str, Weights]:
+    def run(self, inputs: Mapping[str, Array], names: Sequence[str], *, all_threads: bool) -> Mapping[str, Weights]:
         """See Graph.run."""
         ...
 

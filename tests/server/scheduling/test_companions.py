@@ -44,6 +44,14 @@ def test_a_graph_that_can_use_the_whole_machine_takes_everything_while_nothing_r
     assert len(queue.take(2, all_threads=True)) == 6
 
 
+def test_it_takes_its_share_while_something_runs() -> None:
+    """Six rows are two batches."""
+    graph = EchoGraph(COST)
+    graph.can_use_all_threads = True
+    queue = fill(*(make_waiting(8, arrived=index, graph=graph) for index in range(6)))
+    assert len(queue.take(2)) == 3
+
+
 def test_requests_of_different_graphs_never_share_a_batch() -> None:
     """Plain and tapped, or two models: a caller who wants no attention never pays for one who does."""
     queue = fill(make_waiting(8), make_waiting(8, graph=EchoGraph(COST)), make_waiting(8))
