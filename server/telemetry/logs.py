@@ -12,6 +12,7 @@ from server.telemetry.tracing import trace_id_of
 
 LogFormat = Literal["text", "json"]
 _requests = logging.getLogger("server.requests")
+_GRPC, _NOT_SENT = "grpc._cython.cygrpc", "ExecuteBatchError"
 
 
 def log_rpc(context: RpcContext, code: str, message: str = "") -> None:
@@ -70,6 +71,12 @@ def set_up(level: str, how: LogFormat) -> None:
     lines = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter() if how == "json" else lines)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
+    logging.getLogger(_GRPC).addFilter(_is_fault)
+
+
+def _is_fault(record: logging.LogRecord) -> bool:
+    """Leave out what gRPC logs, with a traceback, where an answer could not be sent since its caller had hung up."""
+    return not (record.exc_info and type(record.exc_info[1]).__name__ == _NOT_SENT)
 
 
 class JsonFormatter(logging.Formatter):

@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import grpc
@@ -22,6 +23,7 @@ from regard.v1.regard_pb2_grpc import RegardServiceStub
 from server.address import split_address
 from tests.faults.callers import Callers, embed, wait_until
 from tests.golden import GOLDEN_MODELS
+from tests.hostile.http2 import call, connected, greeting
 from tests.processes import ROOT, ServerProcess, StartProcess
 
 MOUNT, UMOUNT = (shutil.which(command) or "" for command in ("mount", "umount"))
@@ -169,6 +171,25 @@ def test_a_reader_that_does_not_read_keeps_nobody_waiting(start_process: StartPr
             for call in stuck:
                 call.cancel()
             assert client.embed(text="the cat").vector.size
+
+
+def test_a_connection_that_ends_with_an_unread_answer_is_no_fault(
+    start_process: StartProcess, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """GRPC would log a traceback for each."""
+    request = api.EmbedRequest(model="tiny-text", text="the cat")
+    message = greeting(window=0) + call("/regard.v1.RegardService/Embed", request.SerializeToString())
+    with start_process("--models", str(GOLDEN_MODELS)) as server, regard.Client(server.address) as client:
+        before = open_descriptors(server)
+        with ExitStack() as crowd:
+            for _ in range(5):
+                crowd.enter_context(connected(server.address)).sendall(message)
+            for _ in range(5):
+                assert client.embed(text="the cat").vector.size
+        wait_until(lambda: open_descriptors(server) <= before + 1)
+        assert client.embed(text="the cat").vector.size
+        assert server.stop() == 0
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_callers_that_vanish_in_mid_call_leave_nothing(start_process: StartProcess) -> None:
