@@ -3,7 +3,6 @@
 import asyncio
 import math
 from collections.abc import Hashable
-from typing import Literal
 
 from server.errors import TooBusy
 
@@ -12,8 +11,6 @@ _RETRY_SECONDS = 1.0
 COPIES = 2
 # How many times what is free one client may hold: alone 4/5 of all, two 4/9 each, so that there is room for others.
 _GREED = 4
-
-Part = Literal["request", "result", "answer"]
 
 
 class Ledger:
@@ -100,7 +97,7 @@ class Account:
             ledger: Where it is; None for one of its own, without a limit.
         """
         self._ledger = ledger or Ledger()
-        self._parts = dict[Part, int]()
+        self._parts = dict[str, int]()
         self._client: Hashable = None
         self._is_accepted = False
 
@@ -117,19 +114,26 @@ class Account:
             self._is_accepted = True
             self._ledger.accept()
 
-    def hold(self, part: Part, size_bytes: int) -> None:
-        """Say how much is held of a part now."""
+    def hold(self, part: str, size_bytes: int) -> None:
+        """Say how much is held of a part now: the request, the result or the answer."""
         self._ledger.count(self._client, size_bytes - self._parts.get(part, 0))
         self._parts[part] = size_bytes
 
-    def reserve(self, part: Part, size_bytes: int) -> None:
-        """Say how much will be held of a part.
+    def reserve(self, **parts: int) -> None:
+        """Say how much will be held of parts, in bytes.
 
         Raises:
-            TooBusy: With what is held for others it is too much.
+            TooBusy: There is no room for it; what was held before still is.
         """
-        self.hold(part, size_bytes)
-        self.check()
+        before = {part: self._parts.get(part, 0) for part in parts}
+        for part, size_bytes in parts.items():
+            self.hold(part, size_bytes)
+        try:
+            self.check()
+        except TooBusy:  # who is told so may take long to read it
+            for part, size_bytes in before.items():
+                self.hold(part, size_bytes)
+            raise
 
     def check(self) -> None:
         """Refuse a request for which there is no room; see Ledger.check_client."""

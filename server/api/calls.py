@@ -114,7 +114,7 @@ class Calls:
                 self._cut_off(task, what, f"has not {done} for {self._max_seconds:g} s (--max-stall-seconds)")
             elif what == "request" and seconds > _SLOW_SECONDS:
                 try:
-                    call.account.reserve("request", self._max_message_bytes)
+                    call.account.reserve(request=self._max_message_bytes)
                 except TooBusy as error:
                     self._cut_off(task, what, f"takes long to send its request, and {error}")
 

@@ -128,15 +128,13 @@ class Pipeline:
 
 
 def _reserve(request: InferenceRequest, plan: AttentionPlan, rows: int, account: Account) -> None:
-    """Reserve what an answer will hold: all of what is sent at once, or what is computed and sent layer by layer.
+    """Reserve what will be held: what is computed, and what is sent at once, which is all unless it goes by layers.
 
     Raises:
-        TooBusy: Others hold too much.
+        TooBusy: Others hold too much, or the client's other requests do.
     """
-    if request.layer_by_layer:
-        account.reserve("result", plan.computed_bytes(rows))
-    else:
-        account.reserve("answer", COPIES * plan.answer_bytes(rows))
+    answer_bytes = 0 if request.layer_by_layer else COPIES * plan.answer_bytes(rows)
+    account.reserve(result=plan.computed_bytes(rows), answer=answer_bytes)
 
 
 def _make_item(

@@ -26,11 +26,11 @@ def test_what_does_not_fit_is_refused_unless_it_is_alone() -> None:
     """One large request alone is let in; beside it nothing is, until it has gone."""
     ledger = Ledger(100)
     large, small = Account(ledger), Account(ledger)
-    large.reserve("answer", 5000)
+    large.reserve(answer=5000)
     with pytest.raises(
         TooBusy, match=r"the server holds 5001 bytes for its callers, of 100 at most \(--max-held"
     ) as refused:
-        small.reserve("request", 1)
+        small.reserve(request=1)
     assert (refused.value.reason, refused.value.retry_seconds) == ("held", 1.0)
     with pytest.raises(TooBusy):
         ledger.check()
@@ -38,7 +38,7 @@ def test_what_does_not_fit_is_refused_unless_it_is_alone() -> None:
     large.check()
     large.close()
     ledger.check()
-    small.reserve("request", 1)
+    small.reserve(request=1)
 
 
 def fill(ledger: Ledger, client: str | None, size_bytes: int) -> list[Account]:
@@ -48,7 +48,7 @@ def fill(ledger: Ledger, client: str | None, size_bytes: int) -> list[Account]:
         account = Account(ledger)
         account.belong_to(client)
         try:
-            account.reserve("request", size_bytes)
+            account.reserve(request=size_bytes)
         except TooBusy:
             account.close()
             return accounts
@@ -73,15 +73,15 @@ def test_one_request_of_a_client_needs_room_beside_others_alone() -> None:
     ledger = Ledger(1000)
     large, more, other = Account(ledger), Account(ledger), Account(ledger)
     large.belong_to("one")
-    large.reserve("request", 990)
+    large.reserve(request=990)
     more.belong_to("one")
     with pytest.raises(TooBusy, match=r"holds 991 bytes for this client, and 991 for all, of 1000 at most \(--max-hel"):
-        more.reserve("request", 1)
+        more.reserve(request=1)
     more.close()
     other.belong_to("other")
-    other.reserve("request", 10)
+    other.reserve(request=10)
     with pytest.raises(TooBusy, match="the server holds 1001 bytes for its callers"):
-        other.reserve("request", 11)
+        other.reserve(request=11)
 
 
 def test_what_is_held_moves_to_a_client_once_it_is_known() -> None:
@@ -90,7 +90,7 @@ def test_what_is_held_moves_to_a_client_once_it_is_known() -> None:
     account, other = Account(ledger), Account(ledger)
     account.hold("request", 900)
     account.belong_to("client")
-    other.reserve("request", 1)
+    other.reserve(request=1)
     other.belong_to("client")
     with pytest.raises(TooBusy):
         other.check()
@@ -98,6 +98,20 @@ def test_what_is_held_moves_to_a_client_once_it_is_known() -> None:
     other.close()
     account.close()
     assert (ledger.held_bytes, ledger._held_by) == (0, {})
+
+
+def test_what_is_refused_holds_what_it_held_before() -> None:
+    """Whoever is told may take long to read it, and keeps no room from others meanwhile."""
+    ledger = Ledger(1000)
+    one, other = Account(ledger), Account(ledger)
+    other.belong_to("other")
+    one.reserve(request=900)
+    other.hold("request", 50)
+    with pytest.raises(TooBusy):
+        other.reserve(result=30, answer=60)
+    assert ledger.held_bytes == 950
+    other.reserve(result=30, answer=0)
+    assert ledger.held_bytes == 980
 
 
 async def test_requests_are_in_the_server_until_their_accounts_are_closed() -> None:
