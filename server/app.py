@@ -108,7 +108,7 @@ class Server:
         self._grpc = make_server(config, self._authenticator, self._refusals, self._calls)
         self._threads = config.threads or available_cpus()
         self._executor = ThreadPoolExecutor(self._threads + 1, thread_name_prefix="worker")
-        self._decoders = Decoders(self._threads + 1, config.max_image_pixels, self._metrics)
+        self._decoders = Decoders(self._threads + 1, config.image_pixels, self._metrics)
         self._heartbeat = Heartbeat(self._metrics.loop_lag.observe)
         self._http = MetricsServer(
             config.metrics, self._metrics.registry, lambda: self._heartbeat.is_alive, lambda: self._ready
@@ -307,7 +307,7 @@ async def _first(what: Any, other: "asyncio.Task[Any]") -> None:
 
 
 def _input_limits(config: Config) -> InputLimits:
-    image = ImageLimits(config.max_image_pixels, config.max_image_scan_pixels)
+    image = ImageLimits(config.image_pixels, config.max_image_scan_pixels)
     return InputLimits(config.max_batch_size, config.max_text_bytes, image, config.max_request_pixels)
 
 

@@ -13,6 +13,8 @@ from server.errors import StartError
 from server.memory import available_bytes
 
 _RESEMBLANCE = 0.85  # of 1: a letter or two
+_IMAGE_PIXELS = 50_000_000
+_BYTES_A_PIXEL = 16  # while a WebP is decoded; others take 4 to 8
 EMBEDDED_MODELS = Path(__file__).parent / "embedded"
 
 
@@ -184,9 +186,10 @@ class Config(BaseSettings):
         "without an answer within 20 s it is closed.",
     )
     max_image_pixels: int = Field(
-        50_000_000,
-        ge=1,
-        description="Largest image, width times height in pixels; larger ones are refused before they are decoded.",
+        0,
+        ge=0,
+        description="Largest image, width times height in pixels; larger ones are refused before they are decoded. 0 "
+        "takes 50 million, or as many as decode in a quarter of the memory for this process where these are fewer.",
     )
     max_image_scan_pixels: int = Field(
         600_000_000,
@@ -243,6 +246,11 @@ class Config(BaseSettings):
     def held_bytes(self) -> int:
         """Most bytes held for callers."""
         return self.max_held_bytes or available_bytes() // 4
+
+    @property
+    def image_pixels(self) -> int:
+        """Largest image, in pixels."""
+        return self.max_image_pixels or min(_IMAGE_PIXELS, available_bytes() // 4 // _BYTES_A_PIXEL)
 
     @classmethod
     def from_command_line(cls, arguments: list[str], program: str = "python -m server") -> Self:

@@ -58,3 +58,14 @@ def test_variables_that_resemble_a_setting_are_found() -> None:
         ("REGARD_CLIENT", "REGARD_CLIENTS"),
         ("REGARD_MAX_BATCHSIZE", "REGARD_MAX_BATCH_SIZE"),
     ]
+
+
+def test_budgets_come_from_the_memory_that_there_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quarter of a container's for what is held, and for one image; what is given is taken as it is."""
+    monkeypatch.setattr("server.config.available_bytes", lambda: 2**30)
+    small = Config.from_command_line([])
+    assert (small.held_bytes, small.image_pixels) == (2**28, 2**24)
+    given = Config.from_command_line(["--max-held-bytes", "5", "--max-image-pixels", "7"])
+    assert (given.held_bytes, given.image_pixels) == (5, 7)
+    monkeypatch.setattr("server.config.available_bytes", lambda: 2**40)
+    assert Config.from_command_line([]).image_pixels == 50_000_000
