@@ -25,6 +25,11 @@ class ServerProcess:
     address: str
     printed: list[str]
 
+    @property
+    def metrics_address(self) -> str:
+        """Where its metrics are."""
+        return next(line for line in self.printed if "metrics on" in line).rpartition("http://")[2].partition("/")[0]
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Send a signal and return the exit code."""
         self.process.send_signal(number)
