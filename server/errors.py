@@ -24,7 +24,7 @@ from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
 
 _MAX_MESSAGE_CHARACTERS = 2500  # gRPC carries a status in 8 KiB of metadata
-Reason = Literal["requests", "bytes", "seconds", "model", "quota", "held", "strangers"]
+Reason = Literal["requests", "bytes", "seconds", "model", "quota", "held", "health"]
 MessageReason = Literal["malformed", "bytes", "fields", "integers", "text"]
 Trailers = tuple[tuple[str, str | bytes], ...]
 
@@ -112,7 +112,7 @@ class TooBusy(ServerError):
             message: What is full.
             retry_seconds: When a retry has a chance, from now.
             reason: Likewise, for metrics: the queue's requests, bytes or seconds, a model's limits, a client's quota,
-                bytes held for callers, or calls of unauthenticated callers who wait to be heard.
+                bytes held for callers, or calls of health that wait to be read.
         """
         super().__init__(message)
         self.retry_seconds = retry_seconds

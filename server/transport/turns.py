@@ -1,4 +1,4 @@
-"""Reads the messages of strangers one at a time.
+"""Reads messages that unauthenticated callers may send one at a time.
 
 gRPC receives and inflates a message whole before it says how large it is, in the event loop: together they could have
 any size, and take all of its time.
@@ -67,7 +67,7 @@ class Turns:
                 while not (await asyncio.wait([reading], timeout=_TURN_SECONDS))[0]:
                     if self._waiting:
                         what = "the message has not come, and others wait; retry later"
-                        raise TooBusy(what, _RETRY_SECONDS, "strangers")
+                        raise TooBusy(what, _RETRY_SECONDS, "health")
             finally:
                 reading.cancel()
                 await asyncio.wait([reading])
@@ -78,7 +78,7 @@ class Turns:
     async def _wait(self, address: str) -> None:
         waiting = self._waiting.setdefault(address, deque())
         if len(waiting) >= _MAX_WAITING:
-            raise TooBusy(f"{_MAX_WAITING} calls of this address wait; retry later", _RETRY_SECONDS, "strangers")
+            raise TooBusy(f"{_MAX_WAITING} calls of this address wait; retry later", _RETRY_SECONDS, "health")
         turn = asyncio.get_running_loop().create_future()
         waiting.append(turn)
         if not self._taken:

@@ -1,4 +1,4 @@
-"""Strangers' messages are read one at a time, and no stranger keeps others from being heard."""
+"""Messages of unauthenticated callers are read one at a time, and no address keeps others from being read."""
 
 import asyncio
 import time
@@ -69,7 +69,7 @@ async def test_a_message_that_does_not_come_makes_way_for_others(monkeypatch: py
     other.send()
     with pytest.raises(TooBusy, match="the message has not come, and others wait; retry later") as refused:
         await asyncio.wait_for(silent.task, 10)
-    assert (refused.value.reason, refused.value.retry_seconds) == ("strangers", 1.0)
+    assert (refused.value.reason, refused.value.retry_seconds) == ("health", 1.0)
     assert await asyncio.wait_for(other.task, 10) == "message"
 
 
