@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import grpc
-import pytest
 from hypothesis import Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
@@ -194,6 +193,4 @@ _settings = settings(
 )
 Interleavings.TestCase.settings = Stopping.TestCase.settings = _settings
 TestInterleavings = Interleavings.TestCase
-TestStopping = pytest.mark.xfail(
-    strict=False, reason="calls that meet the stop end as CANCELLED, which nobody asked for"
-)(Stopping.TestCase)
+TestStopping = Stopping.TestCase
