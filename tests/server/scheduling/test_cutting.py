@@ -70,17 +70,21 @@ def test_a_request_of_two_rows_is_cut_too() -> None:
     two, one = make_rows(EchoGraph(COST), 2), make_rows(EchoGraph(COST), 1)
     assert sizes(cut(two, replace(ROOMY, seconds=0.1))) == [1, 1]
     assert cut(one, replace(ROOMY, seconds=0.1)) == [one]
+    assert cut(two, replace(ROOMY, rows=2)) == [two]
 
 
 def test_a_graph_that_costs_nothing_has_no_limit_of_seconds() -> None:
     """It was not measured."""
     item = make_rows(EchoGraph(CostModel(0.0, 0.0, 0.0)), 10, ())
     assert max_rows(item, replace(ROOMY, seconds=0.001)) == 100
+    assert sizes(cut(item, replace(ROOMY, tokens=14))) == [2, 3, 2, 3]
+    with_attention = make_rows(EchoGraph(CostModel(0.0, 0.0, 0.0)), 10)
+    assert sizes(cut(with_attention, replace(ROOMY, attention_bytes=7 * 256))) == [2, 3, 2, 3]
 
 
 def test_a_model_without_rows_is_not_cut() -> None:
     """Its first axis is no batch."""
-    item = make_rows(EchoGraph(COST), 1, ())
+    item = make_rows(EchoGraph(COST), 2, ())
     spec = item.contract.outputs[0]
     outputs = (spec.model_copy(update={"axes": (4, *spec.axes[1:])}), *item.contract.outputs[1:])
     whole = replace(item, contract=item.contract.model_copy(update={"outputs": outputs}))
