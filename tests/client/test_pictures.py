@@ -326,7 +326,7 @@ def test_layers_with_different_numbers_of_heads_share_a_chart_and_a_table(reduce
     dots = [len(each) for each in offsets if len(each)]
     if reduced:
         assert table.rows == [[1.0], [2.0], [3.0]]
-        assert "mean of each layer's heads" in chart.axes[0].get_title().replace("\n", " ")
+        assert "mean of each layer's heads" in chart.get_suptitle().replace("\n", " ")
         return
     assert [len([cell for cell in row if cell is not None]) for row in table.rows] == [2, 4, 3]
     assert table.columns == ["head 0", "head 1", "head 2", "head 3"]

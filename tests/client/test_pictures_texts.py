@@ -195,7 +195,7 @@ def test_the_entropy_chart_has_a_dot_a_head_and_marks_the_maximum() -> None:
     assert np.asarray(line.get_ydata()).tolist() == pytest.approx([math.log(5)] * 2)
     assert axes.get_ylim()[1] > math.log(5)
     assert axes.get_ylabel() == "entropy in nats"
-    assert _line(axes.get_title()) == "minilm · entropy of attention of each head, mean over 2 rows"
+    assert _line(figure.get_suptitle()) == "minilm · entropy of attention of each head, mean over 2 rows"
     assert _words(figure.legends[0].get_texts()) == ["a head", "mean of the layer", "possible maximum, ln 5 = 1.61"]
 
 
@@ -217,9 +217,23 @@ def test_reduced_heads_are_one_dot() -> None:
     """Named by what was asked for."""
     layer = LayerAttention(0, "self", ("query",), (0, 1, 2), (0, 1), np.array([1.0, 2.0]), measure="entropy")
     asked = AttentionRequest(measure="entropy", reduce_heads="max")
-    (axes,) = pictures.head_chart(Attention((layer,), tokens=tuple(TOKENS)), model="m", asked=asked).axes
+    figure = pictures.head_chart(Attention((layer,), tokens=tuple(TOKENS)), model="m", asked=asked)
+    (axes,) = figure.axes
     assert np.asarray(axes.collections[0].get_offsets()).tolist() == [[0, 1.5]]
-    assert _line(axes.get_title()) == "m · entropy of attention, max of 3 heads, mean over 2 rows"
+    assert _line(figure.get_suptitle()) == "m · entropy of attention, max of 3 heads, mean over 2 rows"
+
+
+@pytest.mark.parametrize("inches", [3.2, 6.0])
+def test_the_title_of_a_chart_is_on_it(inches: float) -> None:
+    """Printed as narrow as a column, too; the axis to its left takes room."""
+    values = np.array([[0.2, 0.4], [1.0, 1.2]])
+    style = pictures.make_style("print", width_cm=inches * 2.54)
+    figure = pictures.head_chart(_entropy(values, values), model="a model with a rather long name", style=style)
+    figure.draw_without_rendering()
+    (title,) = (text for text in figure.findobj(Text) if text.get_text() == figure.get_suptitle())
+    box = title.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= inches * figure.dpi
 
 
 @pytest.mark.parametrize("words", [["猫", "\N{PILE OF POO}", "cat"], ["\x1b[31m", "\u202e", "a" * 100], ["", " ", "$"]])

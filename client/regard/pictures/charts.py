@@ -61,7 +61,7 @@ def head_chart(
     if attention.layers[0].measure == "entropy":
         _mark_maximum(axes, attention, style)
     _label(axes, numbers, attention, style)
-    axes.set_title(title.text, color=style.ink, fontsize=title.points)
+    drawn_on.suptitle(title.text, color=style.ink, fontsize=title.points)
     legend_below(drawn_on, axes.get_legend_handles_labels()[0], inches, style)
     return whole(drawn_on)
 
