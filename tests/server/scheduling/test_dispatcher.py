@@ -231,3 +231,22 @@ def test_a_run_that_fails_has_a_duration() -> None:
     outcomes, times = module._compute([make_item(graph, 2), make_item(graph, POISON)], all_threads=False)
     assert [isinstance(outcome, InternalFault) for outcome in outcomes] == [False, True]
     assert 0 < times.total_ns < time.perf_counter_ns() - began
+    _, alone = module._compute([make_item(graph, POISON)], all_threads=False)
+    assert (alone.collate_ns, alone.split_ns) == (0, 0)
+    assert alone.run_ns == alone.total_ns > 0
+
+
+@pytest.mark.parametrize("error", [RuntimeError("broken"), SystemExit(1)])
+def test_an_instance_that_ends_says_why(error: BaseException) -> None:
+    """For whatever reason; the watchdog reads it."""
+
+    def fail(batch: Batch) -> None:
+        raise error
+
+    dispatcher = Dispatcher(BatchLimits(4, 10**6, 10**9), 1, 0.0, fail, lambda item: None)
+    assert not dispatcher.lost
+    dispatcher.start()
+    dispatcher.add(make_item(SumGraph()))
+    dispatcher.wake()
+    assert dispatcher.close(30)
+    assert dispatcher.lost == f"an instance of the engine has ended: {error!r}"
