@@ -11,12 +11,12 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from typing import Any, TypeVar
 
-from server.errors import TooBusy
+from server.errors import MalformedMessage, TooBusy
 from server.memory import give_back_memory
 
-_TURN_SECONDS = 0.1  # after which a message that has not come makes way for others
-_MAX_WAITING = 64  # calls of one address
-_LONG_SECONDS, _REST = 0.01, 9  # an address whose turn took longer than that rests so many times as long
+_LOOK_SECONDS, _MAX_LOOKS = 0.02, 5  # after so many a message that has not come makes way for others
+_MAX_WAITING = 256  # calls of one address
+_LONG_SECONDS, _REST = 0.01, 9  # an address whose message was refused after so long rests so many times as long
 _MAX_REST_SECONDS = 5.0
 _RETRY_SECONDS = 1.0
 
@@ -40,7 +40,7 @@ class Turns:
         Args:
             address: Of the caller.
             contents: Its only message.
-            parse: Makes a request of it.
+            parse: Makes a request of it, or says that it is malformed.
 
         Returns:
             The request, None where there is none.
@@ -52,9 +52,11 @@ class Turns:
             await self._wait(address)
         self._taken, began = True, time.monotonic()
         try:
-            return await self._receive(contents, parse)
+            request = await self._receive(contents, parse)
+            if isinstance(request, MalformedMessage):
+                self._rest(address, time.monotonic() - began)
+            return request
         finally:
-            self._rest(address, time.monotonic() - began)
             self._pass_on()
 
     async def _receive(
@@ -64,8 +66,10 @@ class Turns:
         reading = asyncio.ensure_future(anext(messages, None))
         async with aclosing(messages):  # gRPC's generator holds what it gave last
             try:
-                while not (await asyncio.wait([reading], timeout=_TURN_SECONDS))[0]:
-                    if self._waiting:
+                looks = 0  # not seconds: the event loop may be late itself
+                while not (await asyncio.wait([reading], timeout=_LOOK_SECONDS))[0]:
+                    looks += 1
+                    if looks >= _MAX_LOOKS and self._waiting:
                         what = "the message has not come, and others wait; retry later"
                         raise TooBusy(what, _RETRY_SECONDS, "health")
             finally:
@@ -100,7 +104,7 @@ class Turns:
                 del self._waiting[address]
 
     def _rest(self, address: str, seconds: float) -> None:
-        """Let an address that took long wait, so that it has a tenth of the loop's time at most."""
+        """Let an address wait whose message took long for nothing: it has a tenth of the loop's time at most."""
         if seconds > _LONG_SECONDS:
             self._resting[address] = time.monotonic() + min(seconds * _REST, _MAX_REST_SECONDS)
             asyncio.get_running_loop().run_in_executor(None, give_back_memory)  # before the next is inflated

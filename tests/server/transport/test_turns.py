@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
-from server.errors import TooBusy
+from server.errors import MalformedMessage, TooBusy
 from server.transport import turns as module
 from server.transport.turns import Turns
 
@@ -61,7 +61,7 @@ async def test_addresses_take_turns_and_one_message_is_read_at_a_time() -> None:
 
 async def test_a_message_that_does_not_come_makes_way_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """After its turn, and not while nobody waits."""
-    monkeypatch.setattr(module, "_TURN_SECONDS", 0.01)
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.001)
     turns = Turns()
     silent = Caller(turns, "a")
     assert not (await asyncio.wait([silent.task], timeout=0.1))[0]
@@ -73,43 +73,46 @@ async def test_a_message_that_does_not_come_makes_way_for_others(monkeypatch: py
     assert await asyncio.wait_for(other.task, 10) == "message"
 
 
-async def test_an_address_that_took_long_rests_while_others_are_heard(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nine times as long as its turn: a message that is inflated holds the event loop."""
-    monkeypatch.setattr(module, "_LONG_SECONDS", 0.05)
+async def test_an_address_whose_message_took_long_for_nothing_rests() -> None:
+    """Nine times as long, while others are read: a message that is inflated holds the event loop."""
     turns, heard = Turns(), list[tuple[str, float]]()
 
-    async def hold(content: bytes) -> str:
+    async def refuse(content: bytes) -> MalformedMessage:
         time.sleep(0.06)  # noqa: ASYNC251 -- as gRPC does
+        return MalformedMessage(f"{len(content)} bytes")
+
+    async def hold(content: bytes) -> str:
+        time.sleep(0.06)  # noqa: ASYNC251 -- as others do
         return content.decode()
 
-    async def call(address: str, parse: Callable[[bytes], Awaitable[str]]) -> None:
+    async def call(address: str, parse: Callable[[bytes], Awaitable[object]]) -> None:
         async def messages() -> AsyncIterator[bytes]:
             yield b"message"
 
         await turns.read(address, messages(), parse)
         heard.append((address, time.monotonic()))
 
-    await asyncio.gather(call("greedy", hold), call("greedy", parse), call("modest", parse), call("modest", parse))
+    await asyncio.gather(call("greedy", refuse), call("greedy", parse), call("modest", hold), call("modest", parse))
     assert [address for address, _ in heard] == ["greedy", "modest", "modest", "greedy"]
     (_, began), *_, (_, ends) = heard
     assert ends - began > 9 * 0.06
     await call("greedy", parse)
-    await call("modest", parse)
-    assert heard[-1][1] - ends < 9 * 0.06, "who took little does not rest"
+    await call("greedy", parse)
+    assert heard[-1][1] - ends < 9 * 0.06, "what is read does not let its address rest"
 
 
 async def test_so_many_calls_of_an_address_wait_and_no_more() -> None:
     """Others' may."""
     turns = Turns()
     first = Caller(turns, "a")
-    waiting = [Caller(turns, "a") for _ in range(64)]
+    waiting = [Caller(turns, "a") for _ in range(256)]
     await settle()
-    with pytest.raises(TooBusy, match="64 calls of this address wait"):
+    with pytest.raises(TooBusy, match="256 calls of this address wait"):
         await Caller(turns, "a").task
     all_of_them = [first, *waiting, Caller(turns, "b")]
     for caller in all_of_them:
         caller.send()
-    assert await asyncio.gather(*(caller.task for caller in all_of_them)) == ["message"] * 66
+    assert await asyncio.gather(*(caller.task for caller in all_of_them)) == ["message"] * 258
 
 
 @pytest.mark.parametrize("gone", range(3))
