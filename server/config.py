@@ -163,8 +163,9 @@ class Config(BaseSettings):
     max_held_bytes: int = Field(
         0,
         ge=0,
-        description="Most bytes held for callers, requests and answers until these are read; beyond it new requests "
-        "are refused with RESOURCE_EXHAUSTED. 0 takes a quarter of the memory for this process.",
+        description="Most bytes held for callers, requests and answers until these are read; beyond it, and beyond "
+        "four fifths of it for one client alone, new requests are refused with RESOURCE_EXHAUSTED. 0 takes a quarter "
+        "of the memory for this process.",
     )
     max_stall_seconds: float = Field(
         60.0,

@@ -4,7 +4,10 @@ import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from ipaddress import IPv6Address, IPv6Network
 from typing import Any
+from urllib.parse import unquote
 
 from server.auth.clients import ANYONE, NOBODY, Client
 from server.ledger import Account
@@ -18,8 +21,23 @@ Metadata = Mapping[str, str | bytes]
 
 
 def address_of(peer: str) -> str:
-    """Return the address of a peer as gRPC names it: ipv4:ADDRESS:PORT, ipv6:[ADDRESS]:PORT or unix:PATH."""
-    return peer.rpartition(":")[0] or peer
+    """Return whose fair share an unknown caller has: of IPv6 its network's, since one host has all of 2^64 addresses.
+
+    Args:
+        peer: As gRPC names it: ipv4:ADDRESS:PORT, ipv6:[ADDRESS]:PORT or unix:PATH.
+    """
+    address = peer.rpartition(":")[0] or peer
+    return _network_of(address) if address.startswith("ipv6:") else address
+
+
+@lru_cache(maxsize=1024)
+def _network_of(address: str) -> str:
+    host = unquote(address).removeprefix("ipv6:").strip("[]").partition("%")[0]
+    try:
+        found = IPv6Address(host)
+    except ValueError:
+        return address
+    return f"ipv4:{found.ipv4_mapped}" if found.ipv4_mapped else f"ipv6:{IPv6Network((found, 64), strict=False)}"
 
 
 def share_of(caller: Client, address: str = "") -> tuple[str, str]:
@@ -46,7 +64,7 @@ class RpcContext:
         method: The RPC's name.
         model: As the caller named it.
         caller: Who calls.
-        address: Where from: an IP address, or a socket's path.
+        address: Where from: an IPv4 address, an IPv6 network, or a socket's path.
         request_id: The caller's, or one of our own.
         id_is_callers: Whether it is the caller's.
         deadline: When the answer is no longer wanted, on time.monotonic(), in seconds; None for no such time.

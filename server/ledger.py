@@ -10,7 +10,7 @@ _RETRY_SECONDS = 1.0
 # What is held of a message: gRPC's bytes, and what is made of them; of an answer, ours and gRPC's copy.
 COPIES = 2
 # How many times what is free one client may hold: alone 4/5 of all, two 4/9 each, so that there is room for others.
-_GREED = 4
+_CLIENT_FACTOR = 4
 
 
 class Ledger:
@@ -70,7 +70,7 @@ class Ledger:
         """Refuse a request for which there is no room beside others, or beside its client's other ones.
 
         Args:
-            client: Whose it is.
+            client: Whose it is; None for nobody who is known yet, of whom there are many.
             own_bytes: What is held for it.
 
         Raises:
@@ -78,9 +78,11 @@ class Ledger:
         """
         if self.held_bytes > own_bytes:
             self.check()
-        held_bytes = self._held_by.get(client, 0)
-        if held_bytes > own_bytes and held_bytes > _GREED * (self.max_bytes - self.held_bytes):
-            self._refuse(f"the server holds {held_bytes} bytes for this client, and {self.held_bytes} for all")
+        held_bytes = 0 if client is None else self._held_by.get(client, 0)
+        most_bytes = _CLIENT_FACTOR * (self.max_bytes - self.held_bytes)
+        if held_bytes > own_bytes and held_bytes > most_bytes:
+            expected = f"expected at most {most_bytes} while {self.held_bytes}"
+            self._refuse(f"the server holds {held_bytes} bytes for this client; {expected} are held for all")
 
     def _refuse(self, what: str) -> None:
         message = f"{what}, of {self.max_bytes} at most (--max-held-bytes); retry later"

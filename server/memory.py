@@ -91,6 +91,6 @@ def resident_bytes(root: Path = Path("/")) -> int:
 
 def give_back_memory() -> None:
     """Return memory that is no longer used to the system, where the C library can (glibc's malloc_trim)."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if os.name == "posix" else None
     if trim:
         trim(0)

@@ -69,6 +69,8 @@ class Pipeline:
                 if not response.timings.encode_ns:  # a stream knows better: its caller's reading is none of it
                     response.timings.encode_ns = time.perf_counter_ns() - encoding_ns
         except BaseException:
+            context.account.hold("result", 0)
+            context.account.hold("answer", 0)
             self.metrics.observe_failure(model.name, model.version, time.perf_counter_ns() - started_ns)
             raise
         self._tell(response, graph, context, started_ns)

@@ -71,12 +71,14 @@ def set_up(level: str, how: LogFormat) -> None:
     lines = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonFormatter() if how == "json" else lines)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    logging.getLogger(_GRPC).addFilter(_is_fault)
+    logging.getLogger(_GRPC).addFilter(shorten)
 
 
-def _is_fault(record: logging.LogRecord) -> bool:
-    """Leave out what gRPC logs, with a traceback, where an answer could not be sent since its caller had hung up."""
-    return not (record.exc_info and type(record.exc_info[1]).__name__ == _NOT_SENT)
+def shorten(record: logging.LogRecord) -> bool:
+    """Make one line of what gRPC logs where an answer could not be sent, as a rule since its caller had hung up."""
+    if record.exc_info and type(record.exc_info[1]).__name__ == _NOT_SENT:
+        record.exc_info, record.levelno, record.levelname = None, logging.INFO, logging.getLevelName(logging.INFO)
+    return True
 
 
 class JsonFormatter(logging.Formatter):

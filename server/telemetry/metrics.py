@@ -109,7 +109,7 @@ class Metrics:
         self.refused = self._counter(
             "refused",
             "Requests refused, by what was full: requests, bytes or seconds of the queue, a model's limits, a quota, "
-            "bytes held",
+            "bytes held, calls of health",
             "reason",
         )
         self.log_lines_left_out = Counter(
@@ -193,9 +193,12 @@ class Metrics:
         self.padding.labels(model).observe(padding_share)
         self.counts.of(model, version).add_batch(rows, times)
 
-    def observe_end(self, method: str, model: str, code: str, client: str, seconds: float) -> None:
-        """Count a request that has ended, however; unauthenticated callers say nothing of how long one takes."""
-        if code != "UNAUTHENTICATED":
+    def observe_end(self, method: str, model: str, code: str, client: str, seconds: float | None) -> None:
+        """Count a request that has ended, however.
+
+        Unauthenticated callers say nothing of how long one takes, nor does what was refused unread: `seconds` is None.
+        """
+        if seconds is not None and code != "UNAUTHENTICATED":
             self.request_seconds.labels(method).observe(seconds)
         self.requests.labels(method, model, code).inc()
         if client:

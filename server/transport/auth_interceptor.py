@@ -8,7 +8,7 @@ import grpc
 
 from server.api.calls import Calls
 from server.api.handler import Servicer
-from server.auth.clients import Authenticator, Client, certificate_names
+from server.auth.clients import NOBODY, Authenticator, Client, certificate_names
 from server.context import share_of
 from server.errors import MalformedMessage, ServerError
 from server.transport.refusals import Refusals
@@ -39,11 +39,12 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         by_certificate = self._authenticator.knows_certificates and "authorization" not in metadata
         if by_certificate and not method.startswith(_REFLECTION):
             return self._identify_later(handler, name)
+        caller = NOBODY
         try:
             caller = self._authenticator.identify(metadata)
             self._check_room(caller)
         except ServerError as raised:
-            return self._refusals.handler(name, raised)
+            return self._refusals.handler(name, raised, caller)
         return _for_caller(handler, caller)
 
     def _check_room(self, caller: Client) -> None:
@@ -61,6 +62,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
             return handler
 
         async def run(requests: AsyncIterator[Any], servicer: Servicer) -> None:
+            caller = NOBODY
             try:
                 caller = self._authenticator.identify({}, certificate_names(servicer.auth_context()))
                 self._check_room(caller)
@@ -69,7 +71,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
             else:
                 await self._run(handler, name, requests, servicer, caller)
                 return
-            await self._refusals.end(name, error, servicer)
+            await self._refusals.end(name, error, servicer, caller)
 
         return grpc.stream_stream_rpc_method_handler(run, handler.request_deserializer, handler.response_serializer)
 

@@ -16,8 +16,9 @@ from server.memory import give_back_memory
 
 _LOOK_SECONDS, _MAX_LOOKS = 0.02, 5  # after so many a message that has not come makes way for others
 _MAX_WAITING = 256  # calls of one address
-_LONG_SECONDS, _REST = 0.01, 9  # an address whose message was refused after so long rests so many times as long
+_LONG_SECONDS, _REST_FACTOR = 0.01, 9  # an address whose message was refused after so long rests that much longer
 _MAX_REST_SECONDS = 5.0
+_ALL_LOOKS = 250  # after which it makes way in any case
 _RETRY_SECONDS = 1.0
 
 Request = TypeVar("Request")
@@ -46,15 +47,17 @@ class Turns:
             The request, None where there is none.
 
         Raises:
-            TooBusy: Too many calls of this address wait, or this one took longer than its turn while others waited.
+            TooBusy: Too many calls of this address wait, or this one took longer than its turn.
         """
         if self._taken or address in self._resting:
             await self._wait(address)
         self._taken, began = True, time.monotonic()
         try:
             request = await self._receive(contents, parse)
-            if isinstance(request, MalformedMessage):
-                self._rest(address, time.monotonic() - began)
+            seconds = time.monotonic() - began
+            if isinstance(request, MalformedMessage) and seconds > _LONG_SECONDS:
+                self._resting[address] = time.monotonic() + min(seconds * _REST_FACTOR, _MAX_REST_SECONDS)
+                await asyncio.to_thread(give_back_memory)  # before the next is inflated
             return request
         finally:
             self._pass_on()
@@ -69,9 +72,8 @@ class Turns:
                 looks = 0  # not seconds: the event loop may be late itself
                 while not (await asyncio.wait([reading], timeout=_LOOK_SECONDS))[0]:
                     looks += 1
-                    if looks >= _MAX_LOOKS and self._waiting:
-                        what = "the message has not come, and others wait; retry later"
-                        raise TooBusy(what, _RETRY_SECONDS, "health")
+                    if (looks >= _MAX_LOOKS and self._others_wait()) or looks >= _ALL_LOOKS:
+                        raise TooBusy("the message has not come; retry later", _RETRY_SECONDS, "health")
             finally:
                 reading.cancel()
                 await asyncio.wait([reading])
@@ -103,11 +105,10 @@ class Turns:
             if not waiting:
                 del self._waiting[address]
 
-    def _rest(self, address: str, seconds: float) -> None:
-        """Let an address wait whose message took long for nothing: it has a tenth of the loop's time at most."""
-        if seconds > _LONG_SECONDS:
-            self._resting[address] = time.monotonic() + min(seconds * _REST, _MAX_REST_SECONDS)
-            asyncio.get_running_loop().run_in_executor(None, give_back_memory)  # before the next is inflated
+    def _others_wait(self) -> bool:
+        """Whether an address waits that does not rest."""
+        now = time.monotonic()
+        return any(self._resting.get(address, 0.0) <= now for address in self._waiting)
 
     def _pass_on(self) -> None:
         """Give the turn to the next address that does not rest; its further calls wait behind all others."""

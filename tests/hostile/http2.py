@@ -4,6 +4,7 @@ import gzip
 import re
 import socket
 import struct
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -53,7 +54,8 @@ def call(path: str, message: bytes, stream: int = 1, *, gzipped: bool = False, *
 @contextmanager
 def connected(address: str) -> Iterator[socket.socket]:
     """Yield a connection on which nothing is said, from an address that the honest caller does not have."""
-    with socket.create_connection(split_address(address), timeout=10, source_address=("127.0.0.9", 0)) as connection:
+    own = ("127.0.0.9", 0) if sys.platform == "linux" else None
+    with socket.create_connection(split_address(address), timeout=10, source_address=own) as connection:
         yield connection
 
 

@@ -173,11 +173,15 @@ async def test_who_does_not_read_leaves_room_for_other_clients(
         assert _ROOM / 2 < found[HELD] < _ROOM
         for _ in range(3):
             assert (await running.stub.Embed(LITTLE, metadata=modest)).model == "tiny-text"
-        monkeypatch.setattr("server.ledger._GREED", 1)
+        monkeypatch.setattr("server.ledger._CLIENT_FACTOR", 1)
         silent: Any = running.channel.stream_unary(path)
-        with pytest.raises(grpc.aio.AioRpcError, match=r"bytes for this client, and .* for all, of 1000000") as error:
+        with pytest.raises(grpc.aio.AioRpcError, match=r"bytes for this client; .* held for all, of 1000000") as error:
             await asyncio.wait_for(silent(metadata=greedy), 20)
         assert error.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        found = await samples(running)
+        assert found[("regard_client_requests_total", "greedy", "RESOURCE_EXHAUSTED")] == refused + 1
+        answered = found[("regard_requests_total", "OK", "Embed", "tiny-text")]
+        assert found[("regard_request_seconds_count", "Embed")] == answered + refused, "what is unread has no latency"
         for call in stuck:
             call.cancel()
         await until(running, HELD, 0)

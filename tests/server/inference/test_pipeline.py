@@ -22,6 +22,7 @@ from server.inference.preprocess import InputLimits
 from server.inference.request import InferenceRequest, Tensors
 from server.inference.response_cache import ResponseCache
 from server.inference.workers import Workers
+from server.ledger import Account, Ledger
 from server.repository.limits import Usage
 from server.repository.loading import LoadedModel
 from server.repository.settings import ModelSettings
@@ -157,6 +158,19 @@ async def test_what_fails_is_counted_as_failed(pipeline: Pipeline) -> None:
     assert 0 < counts.failed.ns < MAX_NS
     assert isinstance(pipeline.tracing, Spans)
     assert pipeline.tracing.told == []
+
+
+async def test_what_fails_holds_nothing(pipeline: Pipeline) -> None:
+    """Its caller may take long to read why."""
+    ledger = Ledger(10**6)
+    context = RpcContext(account=Account(ledger))
+    context.account.hold("request", 7)
+    with pytest.raises(asyncio.CancelledError):
+        async with pipeline.run(wanted(echo(), AttentionRequest()), context):
+            assert ledger.held_bytes > 7 + 4 * 4 * 4
+            context.account.hold("answer", 1000)
+            raise asyncio.CancelledError
+    assert ledger.held_bytes == 7
 
 
 async def test_a_model_is_in_use_until_its_answer_is_written(pipeline: Pipeline) -> None:

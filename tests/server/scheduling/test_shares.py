@@ -178,14 +178,17 @@ def test_anyone_is_who_is_not_known() -> None:
     ("peer", "address"),
     [
         ("ipv4:10.0.0.1:50000", "ipv4:10.0.0.1"),
-        ("ipv6:%5B::1%5D:50000", "ipv6:%5B::1%5D"),
+        ("ipv6:%5B2001:db8:1:2:3:4:5:6%5D:50000", "ipv6:2001:db8:1:2::/64"),
+        ("ipv6:[fe80::1%25eth0]:50000", "ipv6:fe80::/64"),
+        ("ipv6:%5B::ffff:10.0.0.1%5D:50000", "ipv4:10.0.0.1"),
+        ("ipv6:what:50000", "ipv6:what"),
         ("unix:/run/regard.sock", "unix"),
         ("unix:", "unix"),
         ("nothing", "nothing"),
     ],
 )
 def test_an_address_is_a_peer_without_its_port(peer: str, address: str) -> None:
-    """As gRPC names peers; whoever may open the socket is one."""
+    """As gRPC names peers; whoever may open the socket is one, and so is whoever has an IPv6 network of 2^64."""
     assert RpcContext.begin("Predict", "m", {}, peer=peer).address == address
 
 

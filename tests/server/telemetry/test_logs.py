@@ -10,7 +10,7 @@ import pytest
 from regard.v1 import regard_pb2 as api
 from server.context import RpcContext
 from server.errors import InvalidInput, NotFound, Unimplemented
-from server.telemetry.logs import JsonFormatter, RefusalLog
+from server.telemetry.logs import JsonFormatter, RefusalLog, shorten
 from tests.server.conftest import Running
 from tests.server.fakes import Clock
 
@@ -94,6 +94,18 @@ def test_an_error_is_within_its_line() -> None:
     text = JsonFormatter().format(record)
     assert "\n" not in text
     assert json.loads(text)["error"].startswith("Traceback")
+
+
+class ExecuteBatchError(Exception):
+    """Named like gRPC's."""
+
+
+@pytest.mark.parametrize(("error", "level"), [(ExecuteBatchError("hung up"), "INFO"), (RuntimeError("broke"), "ERROR")])
+def test_an_answer_that_was_not_sent_is_one_line_and_a_fault_keeps_its_traceback(error: Exception, level: str) -> None:
+    """Its caller has hung up, which it may do at will."""
+    record = logging.LogRecord("grpc", logging.ERROR, "file", 1, "%s raised", ("x",), (type(error), error, None))
+    assert shorten(record)
+    assert (record.levelname, bool(record.exc_info)) == (level, level == "ERROR")
 
 
 @pytest.mark.parametrize("forged", ["\n2026-11-28 12:00:00 INFO server: forged", "\r\x1b[2K", "\u2028", "\udcff"])

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
 
 import pytest
 
@@ -14,6 +15,11 @@ from server.transport.turns import Turns
 async def parse(content: bytes) -> str:
     """Make a request of a message."""
     return content.decode()
+
+
+async def messages() -> AsyncIterator[bytes]:
+    """A message that is there."""
+    yield b"message"
 
 
 class Caller:
@@ -32,6 +38,12 @@ class Caller:
     def send(self) -> None:
         """Let it come."""
         self._may_send.set()
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A busy machine makes nobody late."""
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 30.0)
 
 
 async def settle() -> None:
@@ -67,10 +79,23 @@ async def test_a_message_that_does_not_come_makes_way_for_others(monkeypatch: py
     assert not (await asyncio.wait([silent.task], timeout=0.1))[0]
     other = Caller(turns, "b")
     other.send()
-    with pytest.raises(TooBusy, match="the message has not come, and others wait; retry later") as refused:
+    with pytest.raises(TooBusy, match="the message has not come; retry later") as refused:
         await asyncio.wait_for(silent.task, 10)
     assert (refused.value.reason, refused.value.retry_seconds) == ("health", 1.0)
     assert await asyncio.wait_for(other.task, 10) == "message"
+
+
+async def test_a_message_that_never_comes_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Even where nobody else waits, or those alone who rest."""
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.001)
+    turns = Turns()
+    turns._resting["resting"] = time.monotonic() + 60
+    silent, resting = Caller(turns, "a"), Caller(turns, "resting")
+    assert not (await asyncio.wait([silent.task], timeout=0.05))[0]
+    with pytest.raises(TooBusy, match="the message has not come"):
+        await asyncio.wait_for(silent.task, 10)
+    resting.task.cancel()
+    await asyncio.wait([resting.task])
 
 
 async def test_an_address_whose_message_took_long_for_nothing_rests() -> None:
@@ -86,19 +111,37 @@ async def test_an_address_whose_message_took_long_for_nothing_rests() -> None:
         return content.decode()
 
     async def call(address: str, parse: Callable[[bytes], Awaitable[object]]) -> None:
-        async def messages() -> AsyncIterator[bytes]:
-            yield b"message"
-
         await turns.read(address, messages(), parse)
         heard.append((address, time.monotonic()))
 
     await asyncio.gather(call("greedy", refuse), call("greedy", parse), call("modest", hold), call("modest", parse))
     assert [address for address, _ in heard] == ["greedy", "modest", "modest", "greedy"]
     (_, began), *_, (_, ends) = heard
-    assert ends - began > 9 * 0.06
+    assert ends - began > 8 * 0.06
     await call("greedy", parse)
     await call("greedy", parse)
-    assert heard[-1][1] - ends < 9 * 0.06, "what is read does not let its address rest"
+    assert heard[-1][1] - ends < 8 * 0.06, "what is read does not let its address rest"
+    await call("greedy", refuse)
+    began = heard[-1][1]
+    await call("greedy", parse)
+    assert heard[-1][1] - began > 8 * 0.06, "nobody else is there"
+
+
+async def test_giving_memory_back_may_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Others are read all the same."""
+
+    def fail() -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def refuse(content: bytes) -> MalformedMessage:
+        return MalformedMessage(f"{len(content)} bytes")
+
+    monkeypatch.setattr(module, "give_back_memory", fail)
+    monkeypatch.setattr(module, "_LONG_SECONDS", 0.0)
+    turns = Turns()
+    with pytest.raises(RuntimeError):
+        await turns.read("a", messages(), refuse)
+    assert await turns.read("b", messages(), parse) == "message"
 
 
 async def test_so_many_calls_of_an_address_wait_and_no_more() -> None:
@@ -115,16 +158,30 @@ async def test_so_many_calls_of_an_address_wait_and_no_more() -> None:
     assert await asyncio.gather(*(caller.task for caller in all_of_them)) == ["message"] * 258
 
 
-@pytest.mark.parametrize("gone", range(3))
-async def test_who_hangs_up_leaves_the_turn_to_others(gone: int) -> None:
+class Passing(Turns):
+    """Cancels a caller in the moment in which the turn is given to it."""
+
+    victim: asyncio.Task[Any] | None = None
+
+    def _pass_on(self) -> None:
+        super()._pass_on()
+        if self.victim:
+            self.victim.cancel()
+            self.victim = None
+
+
+@pytest.mark.parametrize("gone", [0, 1, "in the moment"])
+async def test_who_hangs_up_leaves_the_turn_to_others(gone: int | str) -> None:
     """Whether read, waiting, or told at this very moment that it is its turn."""
-    turns = Turns()
+    turns = Passing()
     callers = [Caller(turns, "a") for _ in range(3)]
     await settle()
-    if gone == 2:  # the turn comes to the second while it is being cancelled
+    if gone == "in the moment":
+        turns.victim = callers[1].task
         callers[0].send()
-        await asyncio.wait([callers[0].task])
+        await asyncio.wait([callers[0].task, callers[1].task])
         gone = 1
+    assert isinstance(gone, int)
     callers[gone].task.cancel()
     left = [caller for caller in callers if caller is not callers[gone]]
     for caller in left:
