@@ -1,6 +1,7 @@
 """Image files to pixels, as a contract says, with Pillow."""
 
 import io
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -60,6 +61,9 @@ class ImageLimits:
     scan_pixels: int = 600_000_000
 
 
+_BLOCK, _SCANS_A_PICTURE = 8, 10  # pixels along a side of a JPEG's block; scans that take as long as a whole picture
+
+
 @dataclass(frozen=True, eq=False)
 class OpenedImage:
     """An image whose size is known and whose pixels are not decoded yet.
@@ -68,16 +72,28 @@ class OpenedImage:
         image: As Pillow opened it.
         orientation: EXIF's, 1 to 8.
         size_bytes: Of its file.
+        scans: How often a decoder goes over all pixels.
     """
 
     image: Image.Image
     orientation: int
     size_bytes: int
+    scans: int = 1
 
     @property
     def pixels(self) -> int:
         """Width times height."""
         return self.image.width * self.image.height
+
+    @property
+    def scan_pixels(self) -> int:
+        """Pixels times scans; what is scanned are whole blocks of a JPEG, 8 x 8, however narrow it is."""
+        return self.scans * math.prod(-(-side // _BLOCK) * _BLOCK for side in self.image.size)
+
+    @property
+    def decoded_pixels(self) -> int:
+        """Pixels of a picture without scans that takes as long to decode: a scan takes a tenth of that."""
+        return max(self.pixels, self.scan_pixels // _SCANS_A_PICTURE)
 
 
 def read_image(content: bytes, contract: ImageContract, limits: ImageLimits) -> Pixels:
@@ -103,10 +119,11 @@ def open_image(content: bytes, limits: ImageLimits) -> OpenedImage:
     file = read_image_file(content)
     with _telling_damage(len(content), limits):
         image = Image.open(io.BytesIO(file.content), formats=FORMATS)
-    opened, size = OpenedImage(image, file.orientation, len(content)), f"{image.width} x {image.height} pixels"
+    opened = OpenedImage(image, file.orientation, len(content), file.scans)
+    size = f"{image.width} x {image.height} pixels"
     if opened.pixels > limits.pixels:
         raise InputError("image", size, f"at most {limits.pixels} pixels (the server's --max-image-pixels)")
-    if opened.pixels * file.scans > limits.scan_pixels:
+    if opened.scan_pixels > limits.scan_pixels:
         expected = f"at most {limits.scan_pixels} pixels in all scans (the server's --max-image-scan-pixels)"
         raise InputError("image", f"{size} in each of {file.scans} scans", expected)
     return opened

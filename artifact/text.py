@@ -70,12 +70,18 @@ class TextReader:
         size_bytes = len(text.encode())
         if size_bytes > max_bytes:
             raise InputError("text", f"{size_bytes} bytes", f"at most {max_bytes} (the server's --max-text-bytes)")
-        encoding = self._whole.encode(text)
+        encoding = _encode(self._whole, text)
         if len(encoding) <= self._max_tokens:
             return _tokens(encoding, truncated=False)
         if not truncate:
             raise InputError("text", f"{len(encoding)} tokens", f"at most {self._max_tokens}, or truncate set")
-        return _tokens(self._cut.encode(text), truncated=True)
+        return _tokens(_encode(self._cut, text), truncated=True)
+
+
+def _encode(tokenizer: Tokenizer, text: str) -> Encoding:
+    """Tokenise; as a batch of one, for which the library lets other threads of Python run meanwhile."""
+    (encoding,) = tokenizer.encode_batch([text])
+    return encoding
 
 
 def _tokens(encoding: Encoding, *, truncated: bool) -> Tokens:

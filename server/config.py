@@ -174,6 +174,12 @@ class Config(BaseSettings):
         "is cut off then, since it holds memory.",
     )
     max_connections: int = Field(4096, ge=1, description="Most connections; further ones are closed.")
+    max_watches: int = Field(
+        4096,
+        ge=1,
+        description="Most watches of health that may be open, which need no authentication; one address may have four "
+        "fifths of them. Further ones are refused with RESOURCE_EXHAUSTED.",
+    )
     max_idle_seconds: float = Field(
         300.0,
         gt=0,

@@ -20,6 +20,11 @@ STAGES = ("decode", "queue", "compute", "encode")  # of Timings
 Metadata = Mapping[str, str | bytes]
 
 
+def _is_plain(text: str) -> bool:
+    """Whether a text may stand in metadata."""
+    return text.isascii() and text.isprintable()
+
+
 def address_of(peer: str) -> str:
     """Return whose fair share an unknown caller has: of IPv6 its network's, since one host has all of 2^64 addresses.
 
@@ -111,7 +116,7 @@ class RpcContext:
             account: What is held for it; None for one of its own.
         """
         given = metadata.get(REQUEST_ID, "")
-        good = isinstance(given, str) and 0 < len(given) <= _MAX_ID_CHARACTERS and given.isprintable()
+        good = isinstance(given, str) and 0 < len(given) <= _MAX_ID_CHARACTERS and _is_plain(given)
         return cls(
             method,
             model[:_MAX_ID_CHARACTERS],

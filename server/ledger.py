@@ -9,8 +9,9 @@ from server.errors import TooBusy
 _RETRY_SECONDS = 1.0
 # What is held of a message: gRPC's bytes, and what is made of them; of an answer, ours and gRPC's copy.
 COPIES = 2
+_CALL_BYTES = 16 * 2**10  # of gRPC's objects and ours, however small the messages
 # How many times what is free one client may hold: alone 4/5 of all, two 4/9 each, so that there is room for others.
-_CLIENT_FACTOR = 4
+CLIENT_FACTOR = 4
 
 
 class Ledger:
@@ -29,6 +30,7 @@ class Ledger:
         self.max_bytes = max_bytes
         self.held_bytes = 0
         self.requests = 0
+        self.unread = 0  # of these, those that are computed, and whose answers wait to be read
         self._held_by = dict[Hashable, int]()
         self._idle = asyncio.Event()
         self._idle.set()
@@ -79,7 +81,7 @@ class Ledger:
         if self.held_bytes > own_bytes:
             self.check()
         held_bytes = 0 if client is None else self._held_by.get(client, 0)
-        most_bytes = _CLIENT_FACTOR * (self.max_bytes - self.held_bytes)
+        most_bytes = CLIENT_FACTOR * (self.max_bytes - self.held_bytes)
         if held_bytes > own_bytes and held_bytes > most_bytes:
             expected = f"expected at most {most_bytes} while {self.held_bytes}"
             self._refuse(f"the server holds {held_bytes} bytes for this client; {expected} are held for all")
@@ -101,7 +103,7 @@ class Account:
         self._ledger = ledger or Ledger()
         self._parts = dict[str, int]()
         self._client: Hashable = None
-        self._is_accepted = False
+        self._is_accepted = self._is_answered = False
 
     def belong_to(self, client: Hashable) -> None:
         """Say whose request it is."""
@@ -115,9 +117,16 @@ class Account:
         if not self._is_accepted:
             self._is_accepted = True
             self._ledger.accept()
+            self.hold("call", _CALL_BYTES)
+
+    def answer(self) -> None:
+        """Say that it is computed: what is left is that its caller reads."""
+        if self._is_accepted and not self._is_answered:
+            self._is_answered = True
+            self._ledger.unread += 1
 
     def hold(self, part: str, size_bytes: int) -> None:
-        """Say how much is held of a part now: the request, the result or the answer."""
+        """Say how much is held of a part now: the call, the request, the result or the answer."""
         self._ledger.count(self._client, size_bytes - self._parts.get(part, 0))
         self._parts[part] = size_bytes
 
@@ -145,6 +154,9 @@ class Account:
         """Give everything back; may be the done callback of a task."""
         self._ledger.count(self._client, -sum(self._parts.values()))
         self._parts.clear()
+        if self._is_answered:
+            self._is_answered = False
+            self._ledger.unread -= 1
         if self._is_accepted:
             self._is_accepted = False
             self._ledger.leave()

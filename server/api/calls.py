@@ -8,7 +8,8 @@ import asyncio
 import gc
 import logging
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from server.errors import TooBusy
@@ -19,6 +20,7 @@ _log = logging.getLogger(__name__)
 
 _HOLDER = "_schedule_rpc_coro"  # gRPC's coroutine that holds a call until its caller hangs up
 _LOOK_SECONDS = 1.0
+_MAX_LINES = 10  # of those cut off at one look
 _SLOW_SECONDS = 1.0  # a message that is not there by then counts as large as one may be
 
 Waiting = Literal["", "request", "answer"]
@@ -107,46 +109,62 @@ class Calls:
 
         Where there is no room for that beside what others hold, its call is cut off, too.
         """
-        for task, call in list(self._calls.items()):
-            what, seconds = call.waits(now)
-            if what and seconds > self._max_seconds:
-                done = "sent its request" if what == "request" else "read its answer"
-                self._cut_off(task, what, f"has not {done} for {self._max_seconds:g} s (--max-stall-seconds)")
-            elif what == "request" and seconds > _SLOW_SECONDS:
-                try:
-                    call.account.reserve(request=self._max_message_bytes)
-                except TooBusy as error:
-                    self._cut_off(task, what, f"takes long to send its request, and {error}")
+        found = [(task, why) for task, call in self._calls.items() if (why := self._why_cut_off(call, now))]
+        holders = holders_of_calls() if found else {}
+        for number, (task, why) in enumerate(found):
+            self._cut_off(task, why, logs=number < _MAX_LINES)
+            cancel_call(task, holders.get(task, ()))
+        if len(found) > _MAX_LINES:
+            _log.warning("%d more calls were cut off", len(found) - _MAX_LINES)
 
-    def _cut_off(self, task: Task, what: Waiting, why: str) -> None:
+    def _why_cut_off(self, call: Call, now: float) -> str:
+        """Say why a call is cut off now; nothing where it is not."""
+        what, seconds = call.waits(now)
+        if what and seconds > self._max_seconds:
+            done = "sent its request" if what == "request" else "read its answer"
+            return f"has not {done} for {self._max_seconds:g} s (--max-stall-seconds)"
+        if what == "request" and seconds > _SLOW_SECONDS:
+            try:
+                call.account.reserve(request=self._max_message_bytes)
+            except TooBusy as error:
+                return f"takes long to send its request, and {error}"
+        return ""
+
+    def _cut_off(self, task: Task, why: str, *, logs: bool) -> None:
         call = self._calls[task]
-        _log.warning("%s: cut off, its caller %s", call.method or "a call", why)
-        self.metrics.cut_off.labels(what).inc()
+        if logs:
+            _log.warning("%s: cut off, its caller %s", call.method or "a call", why)
+        self.metrics.cut_off.labels(call.waits(0.0)[0]).inc()
         call.wait_for("")
         call.account.close()
-        cancel_call(task)
 
     def _end(self, task: Task) -> None:
         self._calls.pop(task).account.close()
 
 
-def cancel_call(task: Task) -> None:
+def cancel_call(task: Task, holders: Sequence[Task]) -> None:
     """End a call of gRPC's, which has no way to do that once a message of it waits to be read.
 
     A second task waits for the caller to hang up, and holds the call. When both are gone, so is the call: its caller is
     sent RST_STREAM, and what was to be sent is freed. (The call that gRPC took last it holds until it takes another.)
     """
     task.cancel()
-    holders = [other for other in asyncio.all_tasks() if _holds(other, task)]
     for holder in holders:
         holder.cancel()
     if not holders:
         _log.warning("a call that was cut off stays in memory until its caller hangs up: gRPC's task for it is unknown")
 
 
-def _holds(other: Task, task: Task) -> bool:
-    coroutine: Any = other.get_coro()
-    return coroutine.__qualname__ == _HOLDER and any(task is one for one in _known_to(other))
+def holders_of_calls() -> dict[Task, list[Task]]:
+    """Find gRPC's second task for every call, in one look at all there are."""
+    holders = defaultdict[Task, list[Task]](list)
+    for other in asyncio.all_tasks():
+        coroutine: Any = other.get_coro()
+        if coroutine.__qualname__ == _HOLDER:
+            for one in _known_to(other):
+                if isinstance(one, asyncio.Task):
+                    holders[one].append(other)
+    return holders
 
 
 def _known_to(task: Task) -> Iterator[object]:

@@ -95,6 +95,7 @@ class RpcHandler:
             error = raised.with_traceback(None)  # whose frames hold the request, and this error
         else:
             call.wait_for("answer")
+            call.account.answer()
             if context.id_is_callers:
                 servicer.set_trailing_metadata(context.trailers)
             return answer
@@ -152,7 +153,7 @@ class RpcHandler:
         if self.refusing:
             raise ShuttingDown("the server is stopping")
         context.account.check()
-        if self.calls.ledger.requests > self._max_in_flight:
+        if self.calls.ledger.requests - self.calls.ledger.unread > self._max_in_flight:
             message = f"the server is full: {self._max_in_flight} requests are in it (--max-queue-size); retry later"
             raise TooBusy(message, self._suggest_retry(), "requests")
         context.caller.quota.admit()
@@ -213,6 +214,7 @@ def streaming_rpc(model_field: str) -> Callable[[Streaming], Any]:
                         content = response.SerializeToString()
                         del response  # which is large, and its caller may take long to read it
                         call.account.hold("answer", COPIES * len(content))
+                        call.account.answer()
                         await send(servicer, call, content)
 
             await service.rpcs.answer(name, getattr(request, model_field, ""), servicer, caller, write_all)

@@ -22,7 +22,7 @@ Made = TypeVar("Made")
 
 LARGE_PIXELS = 2**20
 _STOPPING = "the server is stopping"
-_TOO_LATE = "the deadline passed while images were decoded"
+_TOO_LATE = "the deadline passed while inputs were decoded"
 
 
 @dataclass(frozen=True, eq=False, slots=True)

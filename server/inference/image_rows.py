@@ -68,7 +68,7 @@ def _open(contents: Sequence[bytes], contract: ImageContract, limits: InputLimit
     for number, content in enumerate(contents):
         with _naming(contents, number):
             opened = open_image(content, limits.image)
-        sizes.append(opened.pixels)
+        sizes.append(opened.decoded_pixels)
         if sum(sizes) <= LARGE_PIXELS:
             small.append(opened)
     if sum(sizes) > limits.request_pixels:

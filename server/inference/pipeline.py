@@ -1,9 +1,10 @@
 """The way of one request behind the protocol: preprocess, plan its attention, compute, and account for it."""
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from server.attention.plan import AttentionPlan
 from server.attention.planning import AttentionLimits, Positions, plan_attention
@@ -14,16 +15,20 @@ from server.inference.preprocess import (
     InputLimits,
     check_answer_size,
     prepare_images,
+    prepare_texts,
     preprocess,
+    read_texts,
     special_positions,
 )
-from server.inference.request import Images, InferenceRequest, InferenceResponse, PreparedInput
+from server.inference.request import Images, InferenceRequest, InferenceResponse, PreparedInput, Texts
 from server.inference.response_cache import ResponseCache
-from server.inference.workers import Workers
+from server.inference.workers import DECODE_INLINE_BYTES, Workers
 from server.ledger import COPIES, Account
 from server.scheduling.batch import BatchItem, GraphKind, Runner
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import Tracing
+
+_PIECE_CHARACTERS = 2**16
 
 
 @dataclass(frozen=True)
@@ -31,8 +36,8 @@ class Pipeline:
     """Runs requests.
 
     Attributes:
-        workers: For preprocessing, but for images.
-        decoders: For images.
+        workers: For preprocessing, but for images and long texts.
+        decoders: For these.
         cache: Stands before the scheduler.
         inputs: Most of what a request may bring.
         attention: Most of the attention that may be computed and sent.
@@ -99,6 +104,9 @@ class Pipeline:
             contract = image_contract(model)
             rows = await read_images(inputs.contents, contract, self.inputs, self.decoders, context)
             return prepare_images(model, rows)
+        if isinstance(inputs, Texts) and inputs.size_bytes > DECODE_INLINE_BYTES:
+            jobs = [(partial(read_texts, model, piece, self.inputs), 0) for piece in _pieces(inputs)]
+            return prepare_texts(model, [row for part in await self.decoders.run(jobs, context) for row in part])
         return await self.workers.decode(lambda: preprocess(request, self.inputs), inputs.size_bytes)
 
     def _plan(self, request: InferenceRequest, prepared: PreparedInput) -> AttentionPlan | None:
@@ -127,6 +135,18 @@ class Pipeline:
         )
         attributes = {"regard.model": model.name, "regard.graph": graph}
         self.tracing.stages(context.span, response.timings, attributes)
+
+
+def _pieces(texts: Texts) -> Iterator[Texts]:
+    """Cut texts into pieces of some 64 KiB, of a single longer text at most: others are tokenised between them."""
+    piece, size = list[str](), 0
+    for text in texts.texts:
+        if piece and size + len(text) > _PIECE_CHARACTERS:
+            yield replace(texts, texts=tuple(piece))
+            piece, size = [], 0
+        piece.append(text)
+        size += len(text)
+    yield replace(texts, texts=tuple(piece))
 
 
 def _reserve(request: InferenceRequest, plan: AttentionPlan, rows: int, account: Account) -> None:

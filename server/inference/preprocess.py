@@ -47,15 +47,17 @@ def preprocess(request: InferenceRequest, limits: InputLimits) -> PreparedInput:
     model, inputs = request.model, request.inputs
     if isinstance(inputs, Tensors):
         return _prepare_arrays(model, inputs, limits)
-    try:
-        assert isinstance(inputs, Texts)  # noqa: S101 -- images go their own way
-        return _prepare_texts(model, inputs, limits)
-    except InputError as error:
-        raise InvalidInput(error.field, error.value, error.expected) from error
+    assert isinstance(inputs, Texts)  # noqa: S101 -- images go their own way
+    return prepare_texts(model, read_texts(model, inputs, limits))
 
 
-def _prepare_texts(model: LoadedModel, inputs: Texts, limits: InputLimits) -> PreparedInput:
-    """Tokenise texts, padded to the longest."""
+def read_texts(model: LoadedModel, inputs: Texts, limits: InputLimits) -> list[Tokens]:
+    """Tokenise texts.
+
+    Raises:
+        NotPossible: The model takes something else.
+        InvalidInput: A text cannot be used.
+    """
     reader, max_bytes = model.reader, limits.text_bytes
     if reader is None:
         raise NotPossible(
@@ -63,7 +65,14 @@ def _prepare_texts(model: LoadedModel, inputs: Texts, limits: InputLimits) -> Pr
             if model.contract.image
             else f"text: {model.name} takes tensors only; expected its own inputs"
         )
-    rows = [reader.read(text, truncate=inputs.truncate, max_bytes=max_bytes) for text in inputs.texts]
+    try:
+        return [reader.read(text, truncate=inputs.truncate, max_bytes=max_bytes) for text in inputs.texts]
+    except InputError as error:
+        raise InvalidInput(error.field, error.value, error.expected) from error
+
+
+def prepare_texts(model: LoadedModel, rows: Sequence[Tokens]) -> PreparedInput:
+    """Make a text model's inputs of tokenised texts, padded to the longest."""
     longest = max(len(row.ids) for row in rows)
     return PreparedInput(_pad(model, rows, longest), len(rows), longest, _single(rows))
 

@@ -12,7 +12,7 @@ from server.telemetry.tracing import trace_id_of
 
 LogFormat = Literal["text", "json"]
 _requests = logging.getLogger("server.requests")
-_GRPC, _NOT_SENT = "grpc._cython.cygrpc", "ExecuteBatchError"
+_GRPC, _NOT_SENT, _NO_TEXT = "grpc._cython.cygrpc", "ExecuteBatchError", "Invalid encoding on"
 
 
 def log_rpc(context: RpcContext, code: str, message: str = "") -> None:
@@ -75,7 +75,12 @@ def set_up(level: str, how: LogFormat) -> None:
 
 
 def shorten(record: logging.LogRecord) -> bool:
-    """Make one line of what gRPC logs where an answer could not be sent, as a rule since its caller had hung up."""
+    """Leave out what gRPC logs, with a traceback, of each value in a call's metadata that is no UTF-8.
+
+    Make one line of an answer that could not be sent, as a rule since its caller had hung up.
+    """
+    if str(record.msg).startswith(_NO_TEXT):
+        return False
     if record.exc_info and type(record.exc_info[1]).__name__ == _NOT_SENT:
         record.exc_info, record.levelno, record.levelname = None, logging.INFO, logging.getLevelName(logging.INFO)
     return True

@@ -103,6 +103,7 @@ class Metrics:
         )
         self.in_flight = self._gauge("requests_in_flight", "Requests in the server now, until their answers are read")
         self.held_bytes = self._gauge("held_bytes", "Bytes held for callers: requests, results, answers until read")
+        self.watches = self._gauge("watches", "Streams of health.Watch that are open")
         self.cut_off = self._counter(
             "cut_off", "Calls ended because their callers stood still, by what was to be sent or read", "waited_for"
         )

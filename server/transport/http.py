@@ -14,6 +14,13 @@ from server.errors import StartError
 _Start = Callable[[str, list[tuple[str, str]]], Any]
 
 
+class _Server(ThreadingWSGIServer):
+    request_queue_size = 64
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Do not log who resets a connection, or says nothing on it."""
+
+
 class _Quiet(WSGIRequestHandler):
     timeout = 10  # seconds for a client to send its request
 
@@ -34,7 +41,7 @@ class MetricsServer:
         """
         application = _route(make_wsgi_app(registry), alive, ready)
         try:
-            server_class = type("_Server", (ThreadingWSGIServer,), {"address_family": family_of(address)})
+            server_class = type("_Server", (_Server,), {"address_family": family_of(address)})
             self._server: WSGIServer = make_server(
                 *split_address(address), application, server_class=server_class, handler_class=_Quiet
             )

@@ -37,7 +37,7 @@ class Services:
         text_bytes = max(config.max_text_bytes, _MIN_TEXT_BYTES)
         limits = MessageLimits(config.max_message_fields, config.max_message_integers, text_bytes)
         self._handler = MalformedMessageHandler(server, calls, refusals, limits)
-        self.health = Health()
+        self.health = Health(config.max_watches, refusals.metrics)
         open_to_all: Any = MalformedMessageHandler(server, calls, refusals, limits, _MAX_OPEN_BYTES)
         health_pb2_grpc.add_HealthServicer_to_server(self.health, open_to_all)
         names = [*_SERVICES, _HEALTH, reflection.SERVICE_NAME]

@@ -10,7 +10,7 @@ from PIL import Image
 
 from artifact.errors import InputError
 from artifact.image_files import MAX_SEGMENTS, read_image_file
-from artifact.images import ImageLimits, read_image
+from artifact.images import ImageLimits, open_image, read_image
 from tests.artifact.test_images import CONTRACT, LIMITS, encode, picture
 
 SCAN = b"\xff\xda\x00\x08\x01\x01\x00\x01\x3f\x10" + bytes(4)  # refines 63 coefficients of the first component
@@ -70,10 +70,21 @@ def test_a_scan_may_be_long() -> None:
 def test_many_scans_of_many_pixels_are_refused() -> None:
     """Before they are decoded; as many as are allowed are taken."""
     attack = progressive().removesuffix(END) + SCAN * 90 + END
-    assert read_image(attack, CONTRACT, ImageLimits(60 * 40, 60 * 40 * 100)).width == 60
-    message = r"^image: 60 x 40 pixels in each of 100 scans; expected at most 239999 pixels in all scans \(.*-scan-pix"
+    assert read_image(attack, CONTRACT, ImageLimits(60 * 40, 64 * 40 * 100)).width == 60
+    message = r"^image: 60 x 40 pixels in each of 100 scans; expected at most 255999 pixels in all scans \(.*-scan-pix"
     with pytest.raises(InputError, match=message):
-        read_image(attack, CONTRACT, ImageLimits(60 * 40, 60 * 40 * 100 - 1))
+        read_image(attack, CONTRACT, ImageLimits(60 * 40, 64 * 40 * 100 - 1))
+
+
+def test_a_narrow_picture_has_whole_blocks() -> None:
+    """A column of pixels is decoded as eight; many scans take as long as a larger picture."""
+    file = io.BytesIO()
+    Image.new("L", (1, 800)).save(file, "JPEG", progressive=True)
+    content = file.getvalue().removesuffix(END)
+    scans = read_image_file(content + END).scans
+    opened = open_image(content + SCAN * (100 - scans) + END, ImageLimits(800))
+    assert (opened.pixels, opened.scan_pixels, opened.decoded_pixels) == (800, 8 * 800 * 100, 8 * 800 * 10)
+    assert open_image(content + END, ImageLimits(10**6)).decoded_pixels == max(800, 8 * 800 * scans // 10)
 
 
 def test_honest_photographs_are_within_the_defaults() -> None:

@@ -93,6 +93,7 @@ class Inference(Parts):
             refusal = _refusal(request, f"{what} is too large (the server's --max-message-bytes)")
             content = refusal.SerializeToString()
         account.hold("answer", COPIES * len(content))
+        account.answer()
         return content
 
     async def _respond_in_stream(

@@ -12,6 +12,7 @@ import pytest
 
 from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as pb
+from server.api import calls as module
 from server.api.calls import Calls
 from server.api.open_inference import open_inference_pb2 as oip
 from server.ledger import Ledger
@@ -173,7 +174,7 @@ async def test_who_does_not_read_leaves_room_for_other_clients(
         assert _ROOM / 2 < found[HELD] < _ROOM
         for _ in range(3):
             assert (await running.stub.Embed(LITTLE, metadata=modest)).model == "tiny-text"
-        monkeypatch.setattr("server.ledger._CLIENT_FACTOR", 1)
+        monkeypatch.setattr("server.ledger.CLIENT_FACTOR", 1)
         silent: Any = running.channel.stream_unary(path)
         with pytest.raises(grpc.aio.AioRpcError, match=r"bytes for this client; .* held for all, of 1000000") as error:
             await asyncio.wait_for(silent(metadata=greedy), 20)
@@ -206,6 +207,51 @@ async def test_a_message_that_is_long_in_coming_counts_as_the_largest() -> None:
     assert await asyncio.create_task(run()) == [0, 1000, 20]
     await asyncio.sleep(0)
     assert ledger.held_bytes == 0
+
+
+async def test_many_calls_are_cut_off_in_one_look(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """All of gRPC's tasks are looked through once, and ten lines say so, and one how many more."""
+    looks, find = list[int](), module.holders_of_calls
+
+    def find_once() -> Any:
+        looks.append(1)
+        return find()
+
+    monkeypatch.setattr(module, "holders_of_calls", find_once)
+    calls = Calls(Ledger(), Metrics(), max_message_bytes=1000, max_seconds=60)
+
+    async def run() -> None:
+        calls.begin(reads=True)
+        await asyncio.Event().wait()
+
+    tasks = [asyncio.create_task(run()) for _ in range(50)]
+    await asyncio.sleep(0)
+    calls.look(time.monotonic() + 59)
+    assert not looks
+    calls.look(time.monotonic() + 61)
+    await asyncio.wait(tasks)
+    assert all(task.cancelled() for task in tasks)
+    assert len(looks) == 1
+    told = [message for message in caplog.messages if "cut off, its caller" in message]
+    assert len(told) == 10
+    assert "40 more calls were cut off" in caplog.messages
+
+
+async def test_answers_that_wait_to_be_read_leave_room_for_requests(start: Serve) -> None:
+    """However many of one caller there are: they are computed, and their bytes count."""
+    async with start(max_queue_size=2) as running, lazy(running) as channel:
+        path, request = embedding()
+        stuck = [ask(channel, path, request)]
+        for number in range(1, 6):
+            await until(running, ANSWERED, number)
+            stuck.append(ask(channel, path, request))
+        await until(running, IN_FLIGHT, 6)
+        assert (await running.stub.Embed(LITTLE)).model == "tiny-text"
+        for call in stuck:
+            call.cancel()
+        await until(running, HELD, 0)
 
 
 async def test_messages_that_are_long_in_coming_give_way_where_there_is_no_room() -> None:

@@ -141,7 +141,7 @@ async def test_what_nobody_waits_for_is_not_decoded(decoders: Decoders) -> None:
     hung_up = asyncio.create_task(decoders.run([(noting(notes, "hung up"), LARGE)], RpcContext()))
     await asyncio.sleep(0)
     hung_up.cancel()
-    with pytest.raises(DeadlinePassed, match="the deadline passed while images were decoded"):
+    with pytest.raises(DeadlinePassed, match="the deadline passed while inputs were decoded"):
         await decoders.run([(noting(notes, "late"), LARGE)], RpcContext(deadline=0.0))
     broken = asyncio.create_task(decoders.run([(fail, LARGE), (noting(notes, "b"), LARGE)], RpcContext()))
     behind = asyncio.create_task(decoders.run([(noting(notes, "behind"), LARGE)], RpcContext()))
@@ -157,7 +157,7 @@ async def test_what_nobody_waits_for_is_not_decoded(decoders: Decoders) -> None:
 async def test_a_deadline_ends_the_wait_for_an_image_that_is_being_decoded(decoders: Decoders) -> None:
     """The caller is answered, though the thread goes on."""
     slow, task = await occupy(decoders, RpcContext(deadline=time.monotonic() + 0.2))
-    with pytest.raises(DeadlinePassed, match="the deadline passed while images were decoded"):
+    with pytest.raises(DeadlinePassed, match="the deadline passed while inputs were decoded"):
         await task
     slow.may_end.set()
 

@@ -1,7 +1,7 @@
 """What a request is counted as on its way behind the protocol."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from artifact.images import ImageLimits
+from artifact.text import Tokens
 from server.attention.planning import AttentionLimits
 from server.attention.request import AttentionRequest
 from server.auth.clients import Client
@@ -19,7 +20,7 @@ from server.errors import InvalidInput, NotPossible, PermissionDenied, TooBusy
 from server.inference.decoding import Decoders
 from server.inference.pipeline import Pipeline
 from server.inference.preprocess import InputLimits
-from server.inference.request import InferenceRequest, Tensors
+from server.inference.request import InferenceRequest, Tensors, Texts
 from server.inference.response_cache import ResponseCache
 from server.inference.workers import Workers
 from server.ledger import Account, Ledger
@@ -32,6 +33,7 @@ from tests.server.fakes import CONTRACT, EchoGraph, make_model, scheduling
 
 MAX_NS = 60 * 10**9
 IDS = np.full((2, 4), 3, dtype=np.int64)
+TOKENS = Tokens(IDS[0], ["a"] * 4, [(0, 1)] * 4, [False] * 4, truncated=False)
 INPUTS = Tensors({"input_ids": IDS, "attention_mask": np.ones_like(IDS)})
 
 
@@ -158,6 +160,25 @@ async def test_what_fails_is_counted_as_failed(pipeline: Pipeline) -> None:
     assert 0 < counts.failed.ns < MAX_NS
     assert isinstance(pipeline.tracing, Spans)
     assert pipeline.tracing.told == []
+
+
+async def test_long_texts_are_read_in_pieces_in_turn(pipeline: Pipeline) -> None:
+    """As images are, between which others have their turn; what is short goes straight through."""
+    pieces, run = list[int](), pipeline.decoders.run
+
+    async def count(jobs: Sequence[Any], context: RpcContext) -> Any:
+        pieces.append(len(jobs))
+        return await run(jobs, context)
+
+    reader: Any = SimpleNamespace(read=lambda text, truncate, max_bytes: TOKENS)
+    model = replace(echo(), reader=reader)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(pipeline.decoders, "run", count)
+        for texts in (["a" * 40_000] * 8, ["a" * 8000] * 8, ["a" * 200_000] * 2, ["a"] * 8):
+            asked = InferenceRequest(model, Texts(tuple(texts), truncate=True), ("embedding",), None)
+            async with pipeline.run(asked, RpcContext()) as found:
+                assert found.prepared.rows == len(texts)
+    assert pieces == [8, 1, 2]
 
 
 async def test_what_fails_holds_nothing(pipeline: Pipeline) -> None:

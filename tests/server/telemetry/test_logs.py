@@ -108,6 +108,11 @@ def test_an_answer_that_was_not_sent_is_one_line_and_a_fault_keeps_its_traceback
     assert (record.levelname, bool(record.exc_info)) == (level, level == "ERROR")
 
 
+def test_metadata_that_is_no_text_writes_nothing() -> None:
+    """GRPC logs a traceback for each value, of which a call of few bytes may have hundreds."""
+    assert not shorten(logging.LogRecord("grpc", logging.ERROR, "file", 1, "Invalid encoding on %s", (b"\xff",), None))
+
+
 @pytest.mark.parametrize("forged", ["\n2026-11-28 12:00:00 INFO server: forged", "\r\x1b[2K", "\u2028", "\udcff"])
 def test_no_message_for_a_caller_has_more_than_one_line(forged: str) -> None:
     """Names come from callers, and what is wrong with them goes to the log."""
