@@ -268,6 +268,7 @@ async def test_what_is_refused_or_has_expired_costs_nothing(scheduler: Scheduler
     errors = [reply.exception() for reply in replies]
     assert [type(error) for error in errors] == [ShuttingDown, DeadlinePassed, ShuttingDown]
     assert "it hangs" in str(errors[-1])
+    assert scheduler._metrics.registry.get_sample_value("regard_dropped_total", {"reason": "expired"}) == 1
 
 
 @pytest.mark.parametrize(

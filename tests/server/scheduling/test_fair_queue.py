@@ -81,6 +81,19 @@ def test_estimates_follow_what_runs_really_take() -> None:
     assert 2.8 < queue.run_seconds(make_waiting(16)) / COST.seconds(1, 16) < 3.2
 
 
+@pytest.mark.parametrize(("times", "slowdown"), [(0.0, 0.91), (0.05, 0.91), (5.0, 1.4), (10.0, 1.9), (1000.0, 1.9)])
+def test_one_run_teaches_so_much_and_is_charged_in_full(times: float, slowdown: float) -> None:
+    """A tenth of what it took, which counts as a tenth of what was expected at least, ten times that at most."""
+    queue = fill(make_waiting(16))
+    expected = COST.seconds(1, 16)
+    batch = queue.take()
+    (share,) = queue._shares.values()
+    assert share.served_seconds == pytest.approx(expected)
+    queue.learn(batch, times * expected, whole=True)
+    assert share.served_seconds == pytest.approx(times * expected)
+    assert queue.run_seconds(make_waiting(16)) == pytest.approx(slowdown * expected)
+
+
 def test_a_run_that_failed_counts_for_fairness_and_says_nothing_of_the_next() -> None:
     """One that broke at once would make the engine look fast."""
     queue, tapped = FairQueue(LIMITS), EchoGraph(COST)

@@ -253,6 +253,34 @@ async def test_refusing_answers_everything_that_waits_and_everything_that_comes(
     assert value_of(await first) == 4.0
 
 
+async def test_metrics_say_what_waits_and_runs(graph: GatedGraph) -> None:
+    """One runs on one of two instances, and the other takes what comes next; inputs of a row hold 64 bytes."""
+    metrics = Metrics()
+
+    def values() -> list[float | None]:
+        names = ("instances", "instances_busy", "queue_depth", "queue_bytes")
+        return [metrics.registry.get_sample_value(f"regard_{name}") for name in names]
+
+    async with scheduling(metrics=metrics, instances=2) as scheduler:
+        assert values() == [2, 0, 0, 0]
+        second = GatedGraph()
+        graph.can_use_all_threads = second.can_use_all_threads = False
+        running = [await occupy(scheduler, graph)]
+        running.append(await occupy(scheduler, second))
+        waiting = await queue(scheduler, graph, 2, 3)
+        assert values() == [2, 2, 2, 128]
+        closing = asyncio.create_task(scheduler.close())
+        for task in waiting:
+            with pytest.raises(ShuttingDown):
+                await task
+        graph.gate.set()
+        second.gate.set()
+        assert await closing
+        assert values() == [2, 0, 0, 0]
+        await asyncio.gather(*running)
+    assert graph.batches == [[1]]
+
+
 async def test_older_requests_are_never_overtaken_for_ever(scheduler: Scheduler, graph: GatedGraph) -> None:
     """The oldest is in the next batch, whatever came after it."""
     await occupy(scheduler, graph)
