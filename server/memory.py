@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 _UNKNOWN_BYTES = 4 * 2**30  # where the system does not say
-_LOOK_SECONDS = 2.0
-_GROWTH_BYTES = 64 * 2**20
+_LOOK_SECONDS = 1.0
+_GROWTH_BYTES = 32 * 2**20
 
 
 def available_bytes(root: Path = Path("/")) -> int:

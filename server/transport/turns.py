@@ -8,7 +8,7 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from typing import Any, TypeVar
 
 from server.errors import MalformedMessage, TooBusy
@@ -32,6 +32,7 @@ class Turns:
         self._waiting = dict[str, deque[asyncio.Future[None]]]()
         self._resting = dict[str, float]()  # until when
         self._waking: asyncio.TimerHandle | None = None
+        self._giving_back: asyncio.Task[None] | None = None
 
     async def read(
         self, address: str, contents: AsyncIterator[bytes], parse: Callable[[bytes], Awaitable[Request]]
@@ -57,10 +58,15 @@ class Turns:
             seconds = time.monotonic() - began
             if isinstance(request, MalformedMessage) and seconds > _LONG_SECONDS:
                 self._resting[address] = time.monotonic() + min(seconds * _REST_FACTOR, _MAX_REST_SECONDS)
-                await asyncio.to_thread(give_back_memory)  # before the next is inflated
+                self._give_back_soon()
             return request
         finally:
             self._pass_on()
+
+    def _give_back_soon(self) -> None:
+        """Give back what a large message took, once gRPC has let go of its call; its address rests meanwhile."""
+        if self._giving_back is None or self._giving_back.done():
+            self._giving_back = asyncio.create_task(_give_back())
 
     async def _receive(
         self, contents: AsyncIterator[bytes], parse: Callable[[bytes], Awaitable[Request]]
@@ -136,3 +142,9 @@ class Turns:
         self._waking = None
         if not self._taken:
             self._pass_on()
+
+
+async def _give_back() -> None:
+    await asyncio.sleep(_LOOK_SECONDS)
+    with suppress(RuntimeError):  # no thread can be had, or the server ends
+        await asyncio.to_thread(give_back_memory)

@@ -67,8 +67,8 @@ def test_what_a_process_has_in_memory_is_read_from_proc(tmp_path: Path) -> None:
 
 
 async def test_memory_is_given_back_once_much_was_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """64 MiB above the least that there was since the last time; what is still used then is no reason for another."""
-    sizes = iter([100, 120, 164, 165, 110, 175, 170, 120, 184, 185, 250, 240])
+    """32 MiB above the least that there was since the last time; what is still used then is no reason for another."""
+    sizes = iter([100, 120, 132, 133, 110, 143, 140, 120, 152, 153, 250, 240])
     given_back, seen = list[int](), list[int]()
 
     def resident() -> int:
@@ -76,11 +76,11 @@ async def test_memory_is_given_back_once_much_was_needed(monkeypatch: pytest.Mon
         return seen[-1] * MIB
 
     async def sleep(seconds: float) -> None:
-        assert seconds == 2.0
+        assert seconds == 1.0
 
     monkeypatch.setattr(memory, "resident_bytes", resident)
     monkeypatch.setattr(memory, "give_back_memory", lambda: given_back.append(seen[-1]))
     monkeypatch.setattr("server.memory.asyncio.sleep", sleep)
     with pytest.raises(RuntimeError):  # the sizes are at an end
         await memory.watch_memory()
-    assert given_back == [165, 175, 185]
+    assert given_back == [133, 143, 153]

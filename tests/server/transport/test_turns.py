@@ -127,10 +127,14 @@ async def test_an_address_whose_message_took_long_for_nothing_rests() -> None:
     assert heard[-1][1] - began > 8 * 0.06, "nobody else is there"
 
 
-async def test_giving_memory_back_may_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_memory_is_given_back_once_for_many_messages_and_may_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     """Others are read all the same."""
+    tries, tried = list[int](), asyncio.Event()
+    loop = asyncio.get_running_loop()
 
     def fail() -> None:
+        tries.append(1)
+        loop.call_soon_threadsafe(tried.set)
         raise RuntimeError("can't start new thread")
 
     async def refuse(content: bytes) -> MalformedMessage:
@@ -138,10 +142,16 @@ async def test_giving_memory_back_may_fail(monkeypatch: pytest.MonkeyPatch) -> N
 
     monkeypatch.setattr(module, "give_back_memory", fail)
     monkeypatch.setattr(module, "_LONG_SECONDS", 0.0)
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.2)
     turns = Turns()
-    with pytest.raises(RuntimeError):
-        await turns.read("a", messages(), refuse)
-    assert await turns.read("b", messages(), parse) == "message"
+    for address in ("a", "b", "c"):
+        assert isinstance(await turns.read(address, messages(), refuse), MalformedMessage)
+    assert await turns.read("d", messages(), parse) == "message"
+    assert not tries
+    await asyncio.wait_for(tried.wait(), 10)
+    assert turns._giving_back is not None
+    await asyncio.wait_for(turns._giving_back, 10)
+    assert tries == [1]
 
 
 async def test_so_many_calls_of_an_address_wait_and_no_more() -> None:
