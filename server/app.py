@@ -45,7 +45,7 @@ from server.telemetry.descriptors import raise_limit, watch_descriptors
 from server.telemetry.heartbeat import Heartbeat
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import Tracing
-from server.transport.connections import hang_up
+from server.transport.connections import hang_up, stop_listening
 from server.transport.grpc_server import bind, check_exposure, make_authenticator, make_server, read_certificates
 from server.transport.http import MetricsServer
 from server.transport.refusals import Refusals
@@ -280,7 +280,9 @@ class Server:
 
     async def _close_grpc(self) -> None:
         await asyncio.sleep(_LAST_MOMENT_SECONDS)
-        hang_up(split_address(self.started.address)[1])
+        _, port = split_address(self.started.address)
+        stop_listening(port)
+        hang_up(port)
         await self._grpc.stop(_LAST_MOMENT_SECONDS)
 
 

@@ -19,9 +19,22 @@ def hang_up(port: int) -> None:
 
     Where the system does not list them, they stay.
     """
+    _shut_down(port, listening=False)
+
+
+def stop_listening(port: int) -> None:
+    """Take no more connections to a port of this process: whoever is hung up on comes back at once.
+
+    Where the system does not list what listens, it goes on.
+    """
+    _shut_down(port, listening=True)
+
+
+def _shut_down(port: int, *, listening: bool) -> None:
     for one in _sockets():
-        with one, contextlib.suppress(OSError):  # it listens, or its caller was faster
-            if one.family in _INTERNET and one.getsockname()[1] == port and one.getpeername():
+        with one, contextlib.suppress(OSError):  # its caller was faster
+            listens = bool(one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+            if one.family in _INTERNET and one.getsockname()[1] == port and listens == listening:
                 one.shutdown(socket.SHUT_RDWR)
 
 

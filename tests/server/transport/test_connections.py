@@ -3,9 +3,11 @@
 import asyncio
 import socket
 
+import pytest
+
 from regard.v1 import regard_pb2 as api
 from server.address import split_address
-from server.transport.connections import hang_up
+from server.transport.connections import hang_up, stop_listening
 from tests.server.conftest import Running
 
 
@@ -26,3 +28,16 @@ async def test_callers_are_hung_up_on_after_what_was_written_to_them(running: Ru
     writer.close()
     request = api.EmbedRequest(model="tiny-text", text="the cat")
     assert (await running.stub.Embed(request, wait_for_ready=True)).model == "tiny-text"
+
+
+async def test_no_more_connections_are_taken_and_those_there_are_stay(running: Running) -> None:
+    """Another port still listens."""
+    host, port = split_address(running.started.address)
+    request = api.EmbedRequest(model="tiny-text", text="the cat")
+    assert (await running.stub.Embed(request)).model == "tiny-text"
+    with socket.create_server((host, 0)) as elsewhere:
+        stop_listening(port)
+        with pytest.raises(ConnectionRefusedError):
+            await asyncio.open_connection(host, port)
+        socket.create_connection(elsewhere.getsockname()).close()
+    assert (await running.stub.Embed(request)).model == "tiny-text"
