@@ -15,6 +15,8 @@ from server.errors import NotFound, TooBusy
 from server.ledger import CLIENT_FACTOR
 from server.telemetry.metrics import Metrics
 
+_RETRY_SECONDS = 1.0
+
 
 class Health(health_pb2_grpc.HealthServicer):
     """The state of the server, "", of its services and of its models, by name; lives in the event loop."""
@@ -30,7 +32,6 @@ class Health(health_pb2_grpc.HealthServicer):
         self._max_watches = max_watches
         self._watches = dict[object, asyncio.Event]()
         self._watches_of = Counter[str]()
-        self._metrics = metrics
         self._stopping = False
         metrics.watches.set_function(lambda: float(len(self._watches)))
 
@@ -55,12 +56,16 @@ class Health(health_pb2_grpc.HealthServicer):
         return health_pb2.HealthCheckResponse(status=self._states[request.service])
 
     async def Watch(self, request: health_pb2.HealthCheckRequest, context: Servicer) -> None:  # noqa: N802
-        """Say a state, and again whenever it has changed, until the caller hangs up."""
+        """Say a state, and again whenever it has changed, until the caller hangs up.
+
+        Raises:
+            TooBusy: Too many watch already.
+        """
         address, told = address_of(context.peer()), None
         if self._is_full(address):
-            self._metrics.refused.labels("health").inc()
-            message = f"{len(self._watches)} watches, {self._watches_of[address]} of them of this address"
-            await context.abort(TooBusy.code, f"{message}; expected fewer (the server's --max-watches); retry later")
+            found = f"{len(self._watches)} watches, {self._watches_of[address]} of them of this address"
+            message = f"{found}; expected fewer (the server's --max-watches); retry later"
+            raise TooBusy(message, _RETRY_SECONDS, "health")
         changed = self._watches[context] = asyncio.Event()
         self._watches_of[address] += 1
         try:

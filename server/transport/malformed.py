@@ -145,10 +145,10 @@ def _run_in_turn(method: Any, read: Read, refuse: Refuse, turns: Turns, *, answe
     async def run(contents: AsyncIterator[bytes], servicer: Any) -> None:
         try:
             request = parsed(await turns.read(address_of(servicer.peer()), contents, read) or MalformedMessage())
+            answer = await method(request, servicer)
         except (TooBusy, MalformedMessage) as raised:
             error = raised.with_traceback(None)
         else:
-            answer = await method(request, servicer)
             if answers:
                 await servicer.write(answer)
             return

@@ -120,6 +120,22 @@ async def test_a_watch_of_health_that_ends_leaves_the_others(running: Running) -
     assert (await staying.read()).status == health_pb2.HealthCheckResponse.SERVING
 
 
+async def test_watches_beyond_the_limit_are_refused(start: Serve) -> None:
+    """Counted and told when to come back, as all that is refused."""
+    async with start(max_watches=1) as running:
+        health: Any = health_pb2_grpc.HealthStub(running.channel)
+        staying = health.Watch(health_pb2.HealthCheckRequest())
+        assert (await staying.read()).status == health_pb2.HealthCheckResponse.SERVING
+        with pytest.raises(
+            grpc.aio.AioRpcError, match="1 watches, 1 of them of this address; expected fewer"
+        ) as refused:
+            await health.Watch(health_pb2.HealthCheckRequest()).read()
+        assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert dict(refused.value.trailing_metadata() or ())["grpc-retry-pushback-ms"] == "1000"
+        assert (await samples(running))[("regard_refused_total", "health")] == 1
+        staying.cancel()
+
+
 async def test_connections_beyond_the_limit_are_closed(start: Serve) -> None:
     """Those that are there stay, and new ones find room when others have gone."""
     async with start(max_connections=3) as running:

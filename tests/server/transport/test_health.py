@@ -1,11 +1,13 @@
 """How many may watch health, and that they are told."""
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2
 
+from server.errors import TooBusy
 from server.telemetry.metrics import Metrics
 from server.transport.health import Health
 
@@ -17,9 +19,15 @@ class Watcher:
 
     def __init__(self, health: Health, address: str = "10.0.0.1", name: str = "model") -> None:
         self._address, self.told = address, list[int]()
-        self.refused: tuple[grpc.StatusCode, str] | None = None
+        self.refused: TooBusy | None = None
         context: Any = self
-        self.task = asyncio.create_task(health.Watch(health_pb2.HealthCheckRequest(service=name), context))
+        self.task = asyncio.create_task(self._watch(health.Watch(health_pb2.HealthCheckRequest(service=name), context)))
+
+    async def _watch(self, watching: Coroutine[Any, Any, None]) -> None:
+        try:
+            await watching
+        except TooBusy as error:
+            self.refused = error
 
     def peer(self) -> str:
         """As gRPC names it."""
@@ -28,11 +36,6 @@ class Watcher:
     async def write(self, response: health_pb2.HealthCheckResponse) -> None:
         """Hear of a state."""
         self.told.append(response.status)
-
-    async def abort(self, code: grpc.StatusCode, details: str) -> None:
-        """Be refused."""
-        self.refused = code, details
-        raise asyncio.CancelledError
 
     async def end(self) -> None:
         """Hang up."""
@@ -74,15 +77,17 @@ async def test_one_address_leaves_others_room_to_watch() -> None:
     await settle()
     assert [one.refused is None for one in greedy] == [True] * 9 + [False] * 3
     assert greedy[-1].refused is not None
-    code, details = greedy[-1].refused
-    assert code is grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert details == ("9 watches, 9 of them of this address; expected fewer (the server's --max-watches); retry later")
+    assert greedy[-1].refused.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert str(greedy[-1].refused) == (
+        "9 watches, 9 of them of this address; expected fewer (the server's --max-watches); retry later"
+    )
     modest, late = Watcher(health, "10.0.0.2"), Watcher(health, "10.0.0.3")
     await settle()
     assert (modest.refused, late.refused is None) == (None, False)
     value = metrics.registry.get_sample_value
     assert value("regard_watches") == 10
-    assert value("regard_refused_total", {"reason": "health"}) == 4
+    refused = [one.refused.reason for one in (*greedy, modest, late) if one.refused]
+    assert refused == ["health"] * 4
     for one in (*greedy, modest, late):
         await one.end()
     assert value("regard_watches") == 0
