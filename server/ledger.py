@@ -107,6 +107,8 @@ class Account:
 
     def belong_to(self, client: Hashable) -> None:
         """Say whose request it is."""
+        if client == self._client:
+            return
         held_bytes = sum(self._parts.values())
         self._ledger.count(self._client, -held_bytes)
         self._client = client

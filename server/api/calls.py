@@ -34,22 +34,23 @@ class Call:
         account: What is held for it.
         method: Its name, once it is known.
         received_bytes: Size of the message that was read last.
+        waits_for: What its caller is to send or to read now; nothing for nothing.
     """
 
     def __init__(self, ledger: Ledger) -> None:
         self.account = Account(ledger)
         self.method = ""
         self.received_bytes = 0
-        self._waits_for: Waiting = ""
+        self.waits_for: Waiting = ""
         self._since = 0.0
 
     def wait_for(self, what: Waiting) -> None:
         """Say what the call waits for its caller to send or to read from now on; nothing for nothing."""
-        self._waits_for, self._since = what, time.monotonic()
+        self.waits_for, self._since = what, time.monotonic()
 
-    def waits(self, now: float) -> tuple[Waiting, float]:
-        """Say for what it waits, and how long it has."""
-        return self._waits_for, now - self._since
+    def waited_seconds(self, now: float) -> float:
+        """Say how long it has."""
+        return now - self._since
 
 
 class Calls:
@@ -94,7 +95,7 @@ class Calls:
         """Take note of a message that the current call has read."""
         call = self.current()
         call.received_bytes = size_bytes
-        if call.waits(0.0)[0] == "request":  # the only one: gRPC keeps its bytes until the call is over
+        if call.waits_for == "request":  # the only one: gRPC keeps its bytes until the call is over
             call.wait_for("")
             call.account.hold("request", COPIES * size_bytes)
 
@@ -119,7 +120,7 @@ class Calls:
 
     def _why_cut_off(self, call: Call, now: float) -> str:
         """Say why a call is cut off now; nothing where it is not."""
-        what, seconds = call.waits(now)
+        what, seconds = call.waits_for, call.waited_seconds(now)
         if what and seconds > self._max_seconds:
             done = "sent its request" if what == "request" else "read its answer"
             return f"has not {done} for {self._max_seconds:g} s (--max-stall-seconds)"
@@ -134,7 +135,7 @@ class Calls:
         call = self._calls[task]
         if logs:
             _log.warning("%s: cut off, its caller %s", call.method or "a call", why)
-        self.metrics.cut_off.labels(call.waits(0.0)[0]).inc()
+        self.metrics.cut_off.labels(call.waits_for).inc()
         call.wait_for("")
         call.account.close()
 
