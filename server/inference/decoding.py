@@ -1,7 +1,7 @@
-"""Threads that decode images, in which callers take turns.
+"""Threads that decode images and tokenise long texts, in which callers take turns.
 
-A job cannot be stopped once it runs, so each is one image, whose size is bounded. Large images never take the last
-thread: small ones wait for small ones only. Nobody waits for these threads when the process ends.
+A job cannot be stopped once it runs, so each is one image or piece of texts, whose size is bounded. Large images never
+take the last thread: what is small waits for what is small only. Nobody waits for these threads when the process ends.
 """
 
 import asyncio

@@ -133,11 +133,13 @@ class Metrics:
         )
 
         self.client_decoding_seconds = self._counter(
-            "client_decoding_seconds", "Time of a CPU that decoding a client's images took, in seconds", "client"
+            "client_decoding_seconds",
+            "Time of a CPU that a client's images and long texts took, in seconds",
+            "client",
         )
 
     def _add_queue(self) -> None:
-        self.decoding_waiting = self._gauge("decoding_waiting", "Images that wait to be decoded")
+        self.decoding_waiting = self._gauge("decoding_waiting", "Images and pieces of long texts that wait to be read")
         self.queue_depth = self._gauge("queue_depth", "Requests waiting for the engine")
         self.queue_bytes = self._gauge("queue_bytes", "Bytes of the inputs of requests that wait for the engine")
         self.submitted = Counter(
