@@ -65,6 +65,12 @@ def ask(channel: grpc.aio.Channel, path: str, request: Any) -> Any:
     return channel.stream_stream(path)(iter([content] * 20 if "Stream" in path else [content]))
 
 
+async def silent_call(calls: Calls) -> None:
+    """A call whose message does not come."""
+    calls.begin(reads=True)
+    await asyncio.Event().wait()
+
+
 async def until(running: Running, sample: tuple[str, ...], expected: float) -> dict[tuple[str, ...], float]:
     """Wait for a sample, and return all."""
     async with asyncio.timeout(30):
@@ -222,11 +228,7 @@ async def test_many_calls_are_cut_off_in_one_look(
     monkeypatch.setattr(module, "holders_of_calls", find_once)
     calls = Calls(Ledger(), Metrics(), max_message_bytes=1000, max_seconds=60)
 
-    async def run() -> None:
-        calls.begin(reads=True)
-        await asyncio.Event().wait()
-
-    tasks = [asyncio.create_task(run()) for _ in range(50)]
+    tasks = [asyncio.create_task(silent_call(calls)) for _ in range(50)]
     await asyncio.sleep(0)
     calls.look(time.monotonic() + 59)
     assert not looks
@@ -258,11 +260,7 @@ async def test_messages_that_are_long_in_coming_give_way_where_there_is_no_room(
     """Those that began first stay, and one alone always does."""
     calls = Calls(Ledger(2500), Metrics(), max_message_bytes=1000, max_seconds=60)
 
-    async def run() -> None:
-        calls.begin(reads=True)
-        await asyncio.Event().wait()
-
-    tasks = [asyncio.create_task(run()) for _ in range(4)]
+    tasks = [asyncio.create_task(silent_call(calls)) for _ in range(4)]
     await asyncio.sleep(0)
     calls.look(time.monotonic() + 2)
     assert calls.ledger.held_bytes == 2000

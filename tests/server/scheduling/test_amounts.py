@@ -2,8 +2,7 @@
 
 import asyncio
 import math
-import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -111,15 +110,6 @@ class Traced(Tracing):
     def batch(self, model: str, rows: int, spans: Sequence[Any], steps: Any) -> None:
         """Remember it."""
         self.told.append((model, rows, dict(steps)))
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
-    """The scheduler's time."""
-    clock = Clock()
-    with monkeypatch.context() as patch:
-        patch.setattr(time, "monotonic", clock)
-        yield clock
 
 
 @pytest.fixture

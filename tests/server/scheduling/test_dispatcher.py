@@ -2,7 +2,6 @@
 
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
@@ -17,15 +16,6 @@ from tests.server.fakes import POISON, Clock, GatedGraph, SumGraph, make_item
 RUN_SECONDS, ROW_SECONDS = 8.0, 2.0
 COST = CostModel(run_seconds=RUN_SECONDS, token_seconds=ROW_SECONDS / 4)
 SECOND_NS = 10**9
-
-
-@pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
-    """The dispatcher's time, which stands at 100 until it is moved."""
-    clock = Clock()
-    with monkeypatch.context() as patch:
-        patch.setattr(time, "monotonic", clock)
-        yield clock
 
 
 @pytest.fixture
