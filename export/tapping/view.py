@@ -33,7 +33,7 @@ class GraphView:
         self._shapes, self._types = infer(model)
         self._constants = {"", *self._initializers}
         for node in model.graph.node:
-            if all(name in self._constants for name in node.input) and _computes_the_same(node):
+            if all(name in self._constants for name in node.input) and computes_the_same(node):
                 self._constants.update(node.output)
 
     def nodes(self, op_type: str, domain: str = "") -> list[NodeProto]:
@@ -166,7 +166,7 @@ def name_of(node: NodeProto) -> str:
     return str(node.name or node.output[0])
 
 
-def _computes_the_same(node: NodeProto) -> bool:
+def computes_the_same(node: NodeProto) -> bool:
     """Whether a node gives the same for the same inputs, and takes nothing else."""
     return node.op_type not in _RANDOM and not any(entry.HasField("g") or entry.graphs for entry in node.attribute)
 
