@@ -21,6 +21,11 @@ class Case:
     feed: Feed
     lengths: tuple[int, ...] = ()
 
+    @property
+    def rows(self) -> int:
+        """Size of the batch."""
+        return len(next(iter(self.feed.values())))
+
 
 def make_cases(traits: Traits, axes: Mapping[str, Axes]) -> list[Case]:
     """Make batches of 1, 2 and 5 rows; of texts with 1 to 64 tokens, even and ragged, and one of the longest."""
@@ -29,6 +34,8 @@ def make_cases(traits: Traits, axes: Mapping[str, Axes]) -> list[Case]:
         batches = (1, 2, 5) if positions <= _MANY_POSITIONS else (1, 2)
         return [Case(_feed(traits, batch, 9)) for batch in batches]
     ragged = [(3,), (16, 16), (5, 17, 3, 9, 12), (64, 7), (33, 64, 1), (_longest(traits, axes),)]
+    if not traits.is_batched:
+        ragged = [(3,), (17,), (64,), ragged[-1]]
     return [_text_case(traits, tuple(min(length, traits.longest) for length in lengths)) for lengths in ragged]
 
 

@@ -12,6 +12,7 @@ from model.checkpoint import Network
 from model.text import TextNetwork
 
 Feed = dict[str, Array]
+TEXT_AXES = ((BATCH_AXIS, SEQUENCE_AXIS), (1, SEQUENCE_AXIS))  # of what is made of a text
 
 
 @dataclass(frozen=True)
@@ -55,8 +56,13 @@ class Traits:
 
     @property
     def is_text(self) -> bool:
-        """Whether it takes batches of sequences and a mask of their real positions."""
-        return any(spec.mask and spec.axes == (BATCH_AXIS, SEQUENCE_AXIS) for spec in self.inputs)
+        """Whether it takes sequences, in batches or one by one, and a mask of their real positions."""
+        return any(spec.mask and spec.axes in TEXT_AXES for spec in self.inputs)
+
+    @property
+    def is_batched(self) -> bool:
+        """Whether it takes any number of rows."""
+        return all(spec.axes[0] == BATCH_AXIS for spec in self.inputs)
 
     def limit(self, axis: str) -> int:
         """Most positions of a symbolic axis."""

@@ -56,7 +56,7 @@ def test_an_artifact_holds_all_that_the_server_needs(source: Source, out: Path) 
     assert contract.text.max_tokens == 64
     checks = {(line.tensor, line.check) for line in contract.verification}
     for tensor in ("last_hidden_state", "embedding", "logits", "attention.0", "attention.1"):
-        assert {(tensor, "against torch"), (tensor, "against unpadded")} <= checks
+        assert {(tensor, "against torch"), (tensor, "row alone")} <= checks
     assert {("attention.0", "rows sum to 1"), ("logits", "against plain"), ("attention.1", "lowered form")} <= checks
     assert [layer.value_norms for layer in contract.attention] == ["value_norms.0", "value_norms.1"]
     assert all(line.max_abs <= line.limit for line in contract.verification)

