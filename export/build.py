@@ -31,9 +31,10 @@ from export.fold import fold_constants
 from export.graph import externalize, to_onnx
 from export.onnx_file import DEFAULT_LONGEST
 from export.probe import declare_axes, find_axes, find_longest, run_graph
-from export.publish import next_version, publish, same_as_newest, staging_folder
+from export.publish import next_version, publish, same_as_newest, staging_folder, write_contract
 from export.quantize import Quantizer
 from export.references import Reference, reference_of, reference_of_graph
+from export.served import check_loads
 from export.sources import Source
 from export.tapping.contributions import tap_contributions
 from export.tapping.packed import part_packed_attention
@@ -115,6 +116,9 @@ def build(
         contract = make_contract(source, written, staging, next_version(out, source.name))
         found = {"verification": checks, "precision": precise.precision, "accuracy": accuracy}
         contract = contract.model_copy(update=found)
+        write_contract(staging, contract)
+        if precise.precision in LIMITS:
+            check_loads(staging, contract)
         same = same_as_newest(out, contract)
         if same is not None:
             return Built(out / source.name / str(same), contract.model_copy(update={"version": same}), unchanged=True)

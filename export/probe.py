@@ -14,7 +14,7 @@ from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS, DerivedAxis
 from artifact.dtypes import Array
 from export.derived import find_derived
 from export.errors import ProbeError, TapError
-from export.session import open_session
+from export.session import first_line, open_session
 from export.traits import Feed, Traits
 
 Axes = tuple[int | str | None, ...]
@@ -173,10 +173,7 @@ def run_graph(path: Path) -> Run:
     Raises:
         ProbeError: It cannot be loaded; the function raises it where it does not run.
     """
-    try:
-        session = open_session(path)
-    except Exception as error:  # ONNX Runtime's exceptions have no common base
-        raise ProbeError(f"{path.name}: ONNX Runtime cannot load it: {str(error).strip()}") from error
+    session = open_session(path)
     names = [value.name for value in session.get_outputs()]
 
     def run(feed: Feed) -> dict[str, Array]:
@@ -184,7 +181,7 @@ def run_graph(path: Path) -> Run:
             values: Sequence[Any] = session.run(names, feed)
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             shapes = {name: array.shape for name, array in feed.items()}
-            raise ProbeError(f"{path.name}: does not run on inputs of {shapes}: {str(error).strip()}") from error
+            raise ProbeError(f"{path.name}: does not run on inputs of {shapes}: {first_line(error)}") from error
         return dict(zip(names, values, strict=True))
 
     return run

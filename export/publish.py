@@ -45,8 +45,13 @@ def same_as_newest(out: Path, contract: Contract) -> int | None:
     return newest_version if newest.model_copy(update=ignored) == contract else None
 
 
+def write_contract(staging: Path, contract: Contract) -> None:
+    """Put the contract beside the graphs."""
+    (staging / CONTRACT_FILE).write_text(contract.model_dump_json(indent=2) + "\n")
+
+
 def publish(staging: Path, out: Path, contract: Contract) -> Path:
-    """Write the contract and move the folder to its version in one step.
+    """Move a folder with its contract to its version in one step.
 
     Returns:
         The version's folder.
@@ -54,7 +59,6 @@ def publish(staging: Path, out: Path, contract: Contract) -> Path:
     Raises:
         PublishError: The version exists.
     """
-    (staging / CONTRACT_FILE).write_text(contract.model_dump_json(indent=2) + "\n")
     for file in staging.iterdir():
         _sync(file)
     target = out / contract.name / str(contract.version)

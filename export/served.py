@@ -16,7 +16,7 @@ from typing import Self
 import numpy as np
 import onnxruntime
 
-from artifact.contract import CONTRIBUTIONS_GRAPH, LOWERED_GRAPH, PLAIN_GRAPH, TAPPED_GRAPH
+from artifact.contract import CONTRIBUTIONS_GRAPH, LOWERED_GRAPH, PLAIN_GRAPH, TAPPED_GRAPH, Contract
 from artifact.dtypes import Array
 from export.errors import VerificationError
 from server.engine.prepacked_weights import packed
@@ -41,9 +41,8 @@ class AsServed:
         for place, feed in enumerate(feeds):
             _save(self._results / f"feed.{place}.npz", feed)
         command = [sys.executable, "-P", "-m", "export.served", str(folder.resolve()), self._work.name]
-        path = os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path)
         self._process = subprocess.Popen(  # noqa: S603 -- our own module
-            command, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
 
     def __enter__(self) -> Self:
@@ -69,6 +68,37 @@ class AsServed:
         for file in sorted(self._results.glob("result.*.npz")):
             _, place, graph = file.name.removesuffix(".npz").split(".", 2)
             yield graph, int(place), _load(file)
+
+
+def check_loads(folder: Path, contract: Contract) -> None:
+    """Let a server's loader take an artifact, as it will at its start: contract, hashes, tokenizer, graphs.
+
+    Args:
+        folder: Holds its files, the contract included.
+        contract: Says name and version.
+
+    Raises:
+        VerificationError: A server would not load it; says why.
+    """
+    with tempfile.TemporaryDirectory(prefix="regard-") as work:
+        place = Path(work, contract.name, str(contract.version))
+        place.parent.mkdir()
+        place.symlink_to(folder.resolve())
+        command = [sys.executable, "-P", "-m", "server.repository.trial", str(place), "cpu", "1", "1"]
+        try:
+            done = subprocess.run(  # noqa: S603 -- our own module
+                command, env=_environment(), capture_output=True, text=True, timeout=SECONDS, check=False
+            )
+        except subprocess.TimeoutExpired as error:
+            raise VerificationError(f"a server takes longer than {SECONDS} s to load it") from error
+    if done.returncode:
+        reason = _reason(done.returncode, done.stdout + done.stderr).replace(f"{place}{os.sep}", "")
+        raise VerificationError(f"loaded by a server, {reason}")
+
+
+def _environment() -> dict[str, str]:
+    """Let another process find the same modules."""
+    return {**os.environ, "PYTHONPATH": os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path)}
 
 
 def _reason(code: int, output: str) -> str:

@@ -4,6 +4,8 @@ from pathlib import Path
 
 import onnxruntime
 
+from export.errors import ProbeError
+
 _FATAL_ONLY = 4  # errors are raised as well as logged, and warnings are for whoever wrote the graph's operators
 
 
@@ -17,5 +19,18 @@ def make_options() -> onnxruntime.SessionOptions:
 def open_session(
     graph: Path | bytes, options: onnxruntime.SessionOptions | None = None
 ) -> onnxruntime.InferenceSession:
-    """Load a graph from a file, or from the bytes of one without external weights."""
-    return onnxruntime.InferenceSession(graph, options or make_options(), providers=["CPUExecutionProvider"])
+    """Load a graph from a file, or from the bytes of one without external weights.
+
+    Raises:
+        ProbeError: ONNX Runtime cannot load it.
+    """
+    try:
+        return onnxruntime.InferenceSession(graph, options or make_options(), providers=["CPUExecutionProvider"])
+    except Exception as error:  # ONNX Runtime's exceptions have no common base
+        name = graph.name if isinstance(graph, Path) else "the graph"
+        raise ProbeError(f"{name}: ONNX Runtime cannot load it: {first_line(error)}") from error
+
+
+def first_line(error: Exception) -> str:
+    """What ONNX Runtime says, without the lines behind it that say where in its source."""
+    return (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any
 from onnx import ModelProto
 from tokenizers import Tokenizer
 
-from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS, ImageContract
+from artifact.contract import BATCH_AXIS, ImageContract
 from export.classes import count_classes, name_classes
 from export.onnx_file import fix_image_size, read_graph, read_traits
 from export.preprocessing import PREPROCESSOR_FILE, image_contract, image_edge
-from export.traits import Traits, own_traits
+from export.traits import TEXT_AXES, Traits, own_traits
 from model.checkpoint import CheckpointError, Network, load_network, read_json
 from model.text import TextNetwork
 
@@ -40,7 +40,7 @@ class Source:
         image: Preprocessing for images.
         graph: The plain graph, where that is the source.
         made_with: Libraries that make the artifact.
-        assumed: What nothing told and was assumed, for people; empty where there is nothing.
+        assumed: What nothing told and was assumed, or is not used, for people; empty where there is nothing.
     """
 
     name: str
@@ -166,7 +166,18 @@ def load_graph(path: Path, name: str = "") -> Source:
         graph=graph,
         image=image,
         made_with=("regard", "onnx"),
-        assumed=_untold(_beside(path, PREPROCESSOR_FILE)) if image else "",
+        assumed=_untold(_beside(path, PREPROCESSOR_FILE)) if image else _unread(path, traits, tokenizer),
+    )
+
+
+def _unread(path: Path, traits: Traits, tokenizer: Path | None) -> str:
+    """Say why the tokenizer beside a graph is not used, so that nobody waits for texts to be taken."""
+    if tokenizer is not None or _beside(path, "tokenizer.json") is None:
+        return ""
+    found = ", ".join(f"{spec.name} {spec.dtype} {list(spec.axes)}" for spec in traits.inputs)
+    return (
+        f"it takes tensors alone; its tokenizer.json is not used: the graph takes {found}; expected input_ids and "
+        "attention_mask, int64, of any length (exported with dynamic_axes)"
     )
 
 
@@ -180,7 +191,7 @@ def _beside(path: Path, name: str) -> Path | None:
 def _text_file(path: Path, traits: Traits) -> Path | None:
     """Return the tokenizer beside a graph that takes token ids and a mask as the server makes them of texts."""
     inputs, tokenizer = {spec.name: spec for spec in traits.inputs}, _beside(path, "tokenizer.json")
-    as_made = all(spec.axes == (BATCH_AXIS, SEQUENCE_AXIS) and spec.dtype == "int64" for spec in traits.inputs)
+    as_made = all(spec.axes in TEXT_AXES and spec.dtype == "int64" for spec in traits.inputs)
     if tokenizer is None or inputs.keys() != {"input_ids", "attention_mask"} or not as_made:
         return None
     if bound := inputs["input_ids"].bound:
@@ -201,6 +212,7 @@ def _image_of_graph(path: Path, traits: Traits, config: dict[str, Any]) -> Image
     """Take one square input of one or three channels for an image; its patches are told from the attention later."""
     axes = traits.inputs[0].axes
     is_image = len(traits.inputs) == 1 and len(axes) == 4 and axes[1] in (1, 3) and axes[2] == axes[3]
+    is_image = is_image and axes[0] in (BATCH_AXIS, 1)
     if not is_image or not isinstance(axes[3], int):
         return None
     file = _beside(path, PREPROCESSOR_FILE)

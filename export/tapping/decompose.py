@@ -94,7 +94,10 @@ def merge_heads(view: GraphView, value: str, output: str) -> str:
 
 
 def places_of(view: GraphView, value: str, axis: int, name: str) -> str:
-    """Add the numbers of an axis's positions, int64 [N]."""
+    """Add the numbers of an axis's positions, int64 [N]; inference takes no Range whose size it knows itself."""
+    known = (view.shape(value) or (None,) * (axis + 1))[axis]
+    if isinstance(known, int):
+        return view.add_numbers(range(known), name)
     size = view.add("Squeeze", [view.size_of(value, axis, f"{name}.size")], f"{name}.count")
     zero, one = (view.add_constant(np.array(n, dtype=np.int64), f"{name}.{n}") for n in (0, 1))
     return view.add("Range", [zero, size, one], name)

@@ -8,6 +8,7 @@ import onnx
 import onnxruntime
 from onnx import ModelProto, TensorProto, ValueInfoProto, helper, numpy_helper
 
+from export.errors import ProbeError
 from export.session import make_options, open_session
 
 Shape = tuple[int | str | None, ...]
@@ -100,9 +101,7 @@ def _ask_runtime(light: ModelProto, shapes: dict[str, Shape], types: dict[str, i
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
         session = open_session(light.SerializeToString(), options)
-    except (
-        Exception
-    ):  # ONNX Runtime's exceptions have no common base; what is wrong with the graph is found when it runs
+    except ProbeError:  # what is wrong with the graph is found when it runs
         return
     for value in session.get_outputs():
         if value.name in open_values and value.type.startswith("tensor("):

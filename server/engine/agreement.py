@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-from artifact.contract import BATCH_AXIS, CONTRACT_FILE, SEQUENCE_AXIS, Contract
+from artifact.contract import CONTRACT_FILE, SEQUENCE_AXIS, Contract
 from artifact.dtypes import Array, name_of
 from server.engine.device_ops import Weights
 from server.errors import StartError, first_line
@@ -116,7 +116,8 @@ def _axes(contract: Contract) -> Iterator[tuple[str, str, Axes]]:
         yield from ((f"{kind}[{spec.name}].axes", spec.name, spec.axes) for spec in specs)
     if image := contract.image:
         edges = (image.crop_size, image.crop_size)
-        yield "image.crop_size", contract.inputs[0].name, (BATCH_AXIS, _CHANNELS[image.mode], *edges)
+        rows = contract.inputs[0].axes[0]
+        yield "image.crop_size", contract.inputs[0].name, (rows, _CHANNELS[image.mode], *edges)
     for spec in contract.outputs:
         if contract.embedding and spec.name == contract.embedding.output:
             yield "embedding.dim", spec.name, (*spec.axes[:-1], contract.embedding.dim)

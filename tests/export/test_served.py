@@ -79,6 +79,31 @@ def test_a_graph_that_draws_random_numbers_is_refused_with_the_kind_of_its_node(
         build(load_graph(tmp_path / "odd.onnx"), out)
 
 
+def test_a_norm_that_is_still_in_training_is_refused(out: Path, tmp_path: Path) -> None:
+    """It normalises by the batch, and goes on learning from it."""
+    model = write_images(spread(Images()))
+    first = next(one for one in model.graph.node if one.op_type == "MatMul")
+    place, weights = list(model.graph.node).index(first), {"one": np.ones(17), "zero": np.zeros(17)}
+    norm = node("BatchNormalization", f"{first.input[0]} one zero zero one", "normed m v", training_mode=1)
+    first.input[0] = "normed"
+    model.graph.node.insert(place, norm)
+    for name, array in weights.items():
+        model.graph.initializer.append(onnx.numpy_helper.from_array(array.astype(np.float32), name))
+    onnx.save_model(model, tmp_path / "odd.onnx")
+    with pytest.raises(VerificationError, match=r"it has BatchNormalization|first at my BatchNormalization"):
+        build(load_graph(tmp_path / "odd.onnx"), out)
+
+
+def test_an_artifact_that_a_server_does_not_take_is_not_published(
+    source: Source, out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the exporter wrote into its contract."""
+    monkeypatch.setattr("export.contracts.Source.token_limit", 10**6)
+    with pytest.raises(VerificationError, match=r"loaded by a server, .*text\.max_tokens: 1000000; limits"):
+        build(source, out)
+    assert not list(out.rglob("*.onnx"))
+
+
 def test_the_longest_text_is_tried_within_a_bound(source: Source) -> None:
     """All positions where that is affordable; 2**26 weights of attention at most."""
     few, many = (
