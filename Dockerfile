@@ -85,4 +85,5 @@ COPY export export
 COPY model model
 COPY artifact artifact
 COPY server server
+ENV HF_HOME=/tmp/huggingface
 ENTRYPOINT ["python", "-m", "export"]

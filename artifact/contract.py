@@ -175,6 +175,18 @@ class PatchContract(_Part):
         return self.prefix_tokens + self.rows * self.cols
 
 
+class Origin(_Part):
+    """Where a checkpoint was downloaded from.
+
+    Attributes:
+        repository: Its id on the Hugging Face hub, owner/name.
+        revision: The commit, 40 hexadecimal digits.
+    """
+
+    repository: str
+    revision: str = Field(pattern=r"^[0-9a-f]{40}$")
+
+
 class Contract(_Part):
     """Everything the server knows of a model besides its graphs.
 
@@ -184,6 +196,7 @@ class Contract(_Part):
         derived_axes: Axes of outputs whose size follows from an input's.
         precision: What the graphs compute in; their inputs and outputs are the same for all.
         files: sha256 in hexadecimal of every other file of the artifact, by name.
+        origin: Of the network; None where it was not downloaded by its id.
         made_with: Versions of the libraries that made it.
     """
 
@@ -204,6 +217,7 @@ class Contract(_Part):
     limits: dict[str, int] = {}
     derived_axes: tuple[DerivedAxis, ...] = ()
     files: dict[str, str]
+    origin: Origin | None = None
     made_with: dict[str, str] = {}
     verification: tuple[Check, ...] = ()
     accuracy: tuple[Accuracy, ...] = ()

@@ -1,4 +1,4 @@
-"""The command line of the exporter: `python -m export NAME|PATH --out models`."""
+"""The command line of the exporter: `python -m export NAME|PATH|ID --out models`."""
 
 import logging
 import sys
@@ -14,7 +14,7 @@ from rich.table import Table
 from artifact.contract import Contract, Precision
 from export.build import Precise, build
 from export.errors import ExportError, SampleError
-from export.known import KNOWN, load_source
+from export.known import KNOWN, load_source, locate
 from export.samples import read_samples
 from export.sources import Source
 from model.checkpoint import CheckpointError
@@ -30,15 +30,22 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 def export(
     source: Annotated[
         str,
-        typer.Argument(metavar="NAME|PATH", help=f"{', '.join(KNOWN)}, a checkpoint folder, or an ONNX file"),
+        typer.Argument(
+            metavar="NAME|PATH|ID",
+            help=f"{', '.join(KNOWN)}, a checkpoint folder, an ONNX file, or a model's id on the Hugging Face hub"
+            " (owner/name; HF_HOME, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE hold); a folder comes before an id",
+        ),
     ],
     out: Annotated[Path, typer.Option(help="models folder; the artifact becomes OUT/NAME/VERSION")] = Path("models"),
     name: Annotated[str | None, typer.Option(help="name of the artifact, instead of the source's own")] = None,
     image_size: Annotated[int | None, typer.Option(min=1, help="edge of the images in pixels")] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="branch, tag or commit of a hub's model; main if left out")
+    ] = None,
     part: Annotated[
         str | None, typer.Option(help="vision, text or encoder: which part of a checkpoint that has several")
     ] = None,
-    cache: Annotated[Path, typer.Option(help="where downloaded weights are kept")] = Path("downloads"),
+    cache: Annotated[Path, typer.Option(help="where the weights of known names are kept")] = Path("downloads"),
     precision: Annotated[
         str, typer.Option(help="fp32, fp16, bf16 or int8; but for fp32 the name gets it as an ending")
     ] = "fp32",
@@ -53,8 +60,9 @@ def export(
     # torch's exporter logs what it skips (torchvision is not needed).
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
+        located = locate(source, revision)  # downloads draw their own progress
         with errors.status(f"loading {escape(source)}") as status:
-            loaded = load_source(source, cache, image_size, part)
+            loaded = load_source(located, cache, image_size, part)
             if image_size and (loaded.image is None or loaded.graph is not None):
                 takes = "text" if loaded.traits.is_text else "what its graph says"
                 raise CheckpointError(f"--image-size: {image_size}; {loaded.name} takes {takes}")
@@ -76,6 +84,8 @@ def export(
     if built.contract.accuracy:
         console.print(accuracy_table(built.contract))
     state = "unchanged" if built.unchanged else "published"
+    if origin := built.contract.origin:
+        console.print(f"from {origin.repository} at {origin.revision}", highlight=False, soft_wrap=True)
     console.print(f"{state} {escape(str(built.folder))}", highlight=False, soft_wrap=True)
 
 

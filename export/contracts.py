@@ -62,6 +62,7 @@ def make_contract(source: Source, written: Written, folder: Path, version: int) 
         limits={axis: traits.limit(axis) for axis in traits.axes},
         derived_axes=written.derived,
         files={file.name: hash_file(file) for file in sorted(folder.iterdir())},
+        origin=source.origin,
         made_with={name: installed_version(name) for name in source.made_with},
     )
 

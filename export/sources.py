@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from onnx import ModelProto
 from tokenizers import Tokenizer
 
-from artifact.contract import BATCH_AXIS, ImageContract
+from artifact.contract import BATCH_AXIS, ImageContract, Origin
 from export.classes import count_classes, name_classes
 from export.onnx_file import fix_image_size, read_graph, read_traits
 from export.preprocessing import PREPROCESSOR_FILE, image_contract, image_edge
@@ -41,6 +41,7 @@ class Source:
         graph: The plain graph, where that is the source.
         made_with: Libraries that make the artifact.
         assumed: What nothing told and was assumed, or is not used, for people; empty where there is nothing.
+        origin: Where it was downloaded from by its id.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Source:
     graph: ModelProto | None = None
     made_with: tuple[str, ...] = ("regard", "torch", "onnx", "onnxscript")
     assumed: str = ""
+    origin: Origin | None = None
 
     @property
     def token_limit(self) -> int:

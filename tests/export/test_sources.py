@@ -150,7 +150,8 @@ def test_a_text_folder_brings_its_tokenizer_and_limits(tmp_path: Path) -> None:
 
 def test_an_unknown_name_lists_the_known_ones(tmp_path: Path) -> None:
     """It might have been a folder."""
-    with pytest.raises(CheckpointError, match="neither a folder, nor an ONNX file, nor one of the known names fashion"):
+    expected = r"nor an ONNX file, nor an id of the hub \(owner/name\), nor one of the known names fashion"
+    with pytest.raises(CheckpointError, match=expected):
         load_source("nope", tmp_path)
 
 
