@@ -1,18 +1,21 @@
 """Reads networks from folders and ONNX files, and says how the server must preprocess for each."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnx import ModelProto
 from tokenizers import Tokenizer
 
-from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS, ImageContract
-from export.classes import count_classes, name_classes
+from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS, Activation, ImageContract
+from export.classes import count_classes, name_classes, read_activation
 from export.onnx_file import fix_image_size, read_graph, read_traits
 from export.preprocessing import PREPROCESSOR_FILE, image_contract, image_edge
+from export.sentence_transformers import MODULES_FILE, SentenceFolder, read_sentence_folder
 from export.traits import Traits, own_traits
 from model.checkpoint import CheckpointError, Network, load_network, read_json
+from model.huggingface import Pooling
 from model.text import TextNetwork
 
 if TYPE_CHECKING:
@@ -35,8 +38,11 @@ class Source:
         traits: Of either.
         description: One line for people.
         labels: Class names in the order of the logits.
+        activation: What makes scores of the logits.
         tokenizer_file: A tokenizers file, for text.
         max_tokens: For text; 0 means as many as the network has positions.
+        prompts: For text, as TextContract has them.
+        default_prompt: Likewise.
         image: Preprocessing for images.
         graph: The plain graph, where that is the source.
         made_with: Libraries that make the artifact.
@@ -49,8 +55,11 @@ class Source:
     traits: Traits
     description: str
     labels: tuple[str, ...] = ()
+    activation: Activation | None = None
     tokenizer_file: Path | None = None
     max_tokens: int = 0
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt: str = ""
     image: ImageContract | None = None
     graph: ModelProto | None = None
     made_with: tuple[str, ...] = ("regard", "torch", "onnx", "onnxscript")
@@ -73,46 +82,70 @@ def load_folder(
     Raises:
         CheckpointError: The folder cannot be read.
     """
-    config = read_json(folder / "config.json")
-    family = str(config.get("model_type"))
+    sentence = read_sentence_folder(folder)
     name = name or folder.resolve().name
     description = description or f"exported from the folder {folder.resolve().name}"
-    network = _load_own(folder, family)
+    source = _load_network(sentence, name, description, image_size, part)
+    if sentence.similarity and source.traits.inputs[0].name != "input_ids":
+        raise CheckpointError(f"{folder / MODULES_FILE}: Pooling behind {source.family}; expected a network for texts")
+    return replace(source, prompts=sentence.prompts, default_prompt=sentence.default_prompt)
+
+
+def _load_network(
+    sentence: SentenceFolder, name: str, description: str, image_size: int | None, part: str | None
+) -> Source:
+    folder = sentence.network
+    config = read_json(folder / "config.json")
+    family = str(config.get("model_type"))
+    network = _load_own(sentence, family)
+    if sentence.similarity and config.get("is_encoder_decoder"):
+        part = part or "encoder"  # which alone makes vectors of texts
     if network is None:
-        return _load_with_library(folder, name, description, image_size, part)
+        return _load_with_library(sentence, name, description, image_size, part)
     if part:
         raise CheckpointError(f"--part: {part!r}; {family} has one part only")
-    labels = name_classes(config, network.config.num_classes)
+    classes = network.config.num_classes
+    labels, activation = name_classes(config, classes), read_activation(folder, config, classes)
     if isinstance(network, TextNetwork):
         tokenizer = folder / "tokenizer.json"
         _check_tokenizer(tokenizer, network.config.vocab_size)
         max_tokens = _max_tokens(folder)
-        traits = own_traits(network, None)
-        return Source(name, family, network, traits, description, labels, tokenizer, max_tokens)
+        traits = own_traits(network, None, sentence.similarity)
+        return Source(name, family, network, traits, description, labels, activation, tokenizer, max_tokens)
     image = image_contract(folder, config, image_size)
-    traits = own_traits(network, image.crop_size)
-    return Source(
-        name, family, network, traits, description, labels, image=image, assumed=_untold(folder / PREPROCESSOR_FILE)
-    )
+    traits, assumed = own_traits(network, image.crop_size), _untold(folder / PREPROCESSOR_FILE)
+    return Source(name, family, network, traits, description, labels, activation, image=image, assumed=assumed)
 
 
-def _load_own(folder: Path, family: str) -> Network | None:
+def _load_own(sentence: SentenceFolder, family: str) -> Network | None:
     """Read a folder with model/; None where that is the transformers library's to do."""
-    if family not in OWN_FAMILIES:
+    pooling = _own_pooling(sentence)
+    if family not in OWN_FAMILIES or pooling is None:
         return None
     try:
-        return load_network(folder)
+        return load_network(sentence.network, pooling)
     except CheckpointError:
         if family.startswith("regard-"):
             raise
         return None
 
 
-def _load_with_library(folder: Path, name: str, description: str, image_size: int | None, part: str | None) -> Source:
+def _own_pooling(sentence: SentenceFolder) -> Pooling | None:
+    """What model/ calls a folder's way to make vectors; None where it has no such way."""
+    match sentence.modes, sentence.steps:
+        case (("mean" | "cls") as mode,), () | ("normalize",):
+            return Pooling(mode, sentence.normalized)
+    return None
+
+
+def _load_with_library(
+    sentence: SentenceFolder, name: str, description: str, image_size: int | None, part: str | None
+) -> Source:
     """Read a folder with the transformers library; without a tokenizer a text network takes tensors only."""
     from export.transformers_folder import load_transformers  # it takes seconds that own networks need not spend
 
-    loaded = load_transformers(folder, part, image_size)
+    folder = sentence.network
+    loaded = load_transformers(sentence, part, image_size)
     config, traits = loaded.config, loaded.traits
     classes = int(config.num_labels) if getattr(loaded.network, "classifies", False) else 0
     tokenizer = folder / "tokenizer.json" if traits.is_text and (folder / "tokenizer.json").is_file() else None
@@ -130,6 +163,7 @@ def _load_with_library(folder: Path, name: str, description: str, image_size: in
         traits=traits,
         description=description,
         labels=name_classes(config.to_dict(), classes),
+        activation=read_activation(folder, config.to_dict(), classes),
         tokenizer_file=tokenizer if len(traits.inputs) == 2 else None,
         max_tokens=_max_tokens(folder) if tokenizer else 0,
         image=image,
@@ -154,13 +188,15 @@ def load_graph(path: Path, name: str = "") -> Source:
         fix_image_size(graph, edge)
     traits = read_traits(graph)
     tokenizer, image = _text_file(path, traits), _image_of_graph(path, traits, config)
+    classes = count_classes(graph) if config_file else 0
     return Source(
         name=name or path.stem,
         family=str(config.get("model_type") or GRAPH_FAMILY),
         network=None,
         traits=traits,
         description=f"exported from the ONNX file {path.name}",
-        labels=name_classes(config, count_classes(graph) if config.get("id2label") else 0),
+        labels=name_classes(config, classes if config.get("id2label") else 0),
+        activation=read_activation(config_file.parent, config, classes) if config_file else None,
         tokenizer_file=tokenizer,
         max_tokens=_max_tokens(tokenizer.parent) if tokenizer else 0,
         graph=graph,
@@ -230,6 +266,7 @@ def _check_tokenizer(file: Path, vocab_size: int) -> None:
 
 
 def _max_tokens(folder: Path) -> int:
+    """The most tokens of a text by what its tokenizer's files say; 0 where they do not."""
     return int(_sentence_settings(folder).get("max_seq_length") or 0)
 
 

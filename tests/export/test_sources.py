@@ -275,15 +275,6 @@ def test_a_folder_of_our_own_that_is_damaged_is_no_business_of_the_library(vit_f
         load_folder(vit_folder)
 
 
-@pytest.mark.parametrize("kind", ["BertModel", "BertForMaskedLM"])
-def test_modules_that_change_a_vector_are_refused_by_name(kind: str, tmp_path: Path) -> None:
-    """A projection behind the pooling would be left out silently, whoever reads the folder."""
-    modules = [{"type": f"sentence_transformers.models.{module}"} for module in ("Transformer", "Pooling", "Dense")]
-    (write_bert(tmp_path, kind) / "modules.json").write_text(json.dumps(modules))
-    with pytest.raises(CheckpointError, match=r"modules.json: Dense; expected Transformer, Pooling, Normalize alone"):
-        load_folder(tmp_path)
-
-
 def test_capitals_are_lowered_by_the_tokenizer_or_not_at_all(tmp_path: Path) -> None:
     """sentence-transformers lowers them before; the server has the tokenizer alone."""
     folder = write_bert(tmp_path, "BertModel")

@@ -1,0 +1,233 @@
+"""Folders of sentence-transformers against what its modules are defined to do, written out here."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from artifact.contract import read_contract
+from export.build import build
+from export.sources import load_folder
+from model.checkpoint import CheckpointError
+from model.text import TextNetwork
+from tests.export.sentences import NEW, OLD, WIDTH, dense, pooling, read_written, run_rows, write_sentence_folder
+
+LENGTHS = (7, 3, 1, 5)
+TOLERANCE = 1e-5
+TANH, IDENTITY = "torch.nn.modules.activation.Tanh", "torch.nn.modules.linear.Identity"
+NORMALIZE = ("Normalize", dict[str, Any]())
+# By the names of newer files, in the order in which older ones are joined; each takes a text's own tokens, [N, D].
+BY_TOKENS: dict[str, Callable[[Tensor], Tensor]] = {
+    "cls": lambda tokens: tokens[0],
+    "max": lambda tokens: tokens.max(dim=0).values,
+    "mean": lambda tokens: tokens.sum(dim=0) / len(tokens),
+    "mean_sqrt_len_tokens": lambda tokens: tokens.sum(dim=0) / len(tokens) ** 0.5,
+    "weightedmean": lambda tokens: (
+        sum((place * token for place, token in enumerate(tokens, start=1)), torch.zeros(WIDTH))
+        / sum(range(1, len(tokens) + 1))
+    ),
+    "lasttoken": lambda tokens: tokens[-1],
+}
+OLD_FLAGS = ("cls_token", "max_tokens", "mean_tokens", "mean_sqrt_len_tokens", "weightedmean_tokens", "lasttoken")
+
+
+def pooled(outputs: dict[str, Tensor], mask: Tensor, *modes: str) -> Tensor:
+    """What modes make of each row's own tokens."""
+    rows = [hidden[real] for hidden, real in zip(outputs["last_hidden_state"], mask, strict=True)]
+    return torch.stack([torch.cat([BY_TOKENS[mode](tokens) for mode in modes]) for tokens in rows])
+
+
+def applied(folder: Path, place: int, vector: Tensor, activation: nn.Module) -> Tensor:
+    """What a dense layer makes of a vector."""
+    weights = load_file(folder / f"{place}_Dense" / "model.safetensors")
+    made: Tensor = activation(vector @ weights["linear.weight"].T + weights.get("linear.bias", 0))
+    return made
+
+
+@pytest.mark.parametrize("family", ["bert", "distilbert", "llama"])
+@pytest.mark.parametrize(("flag", "mode"), list(zip(OLD_FLAGS, BY_TOKENS, strict=True)))
+def test_each_mode_pools_the_tokens_of_a_text_alone(family: str, flag: str, mode: str, tmp_path: Path) -> None:
+    """In a padded batch, by the flags of older files; padding never counts."""
+    outputs, mask = run_rows(read_written(tmp_path, pooling(flag), family=family), LENGTHS)
+    torch.testing.assert_close(outputs["embedding"], pooled(outputs, mask, mode), atol=TOLERANCE, rtol=0)
+
+
+def test_several_modes_are_joined(tmp_path: Path) -> None:
+    """By flags in the library's own order, by names in that of the file; none set means the mean."""
+    source = read_written(tmp_path / "flags", pooling("mean_tokens", "cls_token", "max_tokens"))
+    outputs, mask = run_rows(source, LENGTHS)
+    torch.testing.assert_close(
+        outputs["embedding"], pooled(outputs, mask, "cls", "max", "mean"), atol=TOLERANCE, rtol=0
+    )
+    assert source.traits.embedding
+    assert source.traits.embedding.dim == 3 * WIDTH
+    named = ("Pooling", {"embedding_dimension": WIDTH, "pooling_mode": ["mean", "cls"], "include_prompt": True})
+    outputs, mask = run_rows(read_written(tmp_path / "names", named, package=NEW), LENGTHS)
+    torch.testing.assert_close(outputs["embedding"], pooled(outputs, mask, "mean", "cls"), atol=TOLERANCE, rtol=0)
+    outputs, mask = run_rows(read_written(tmp_path / "none", pooling()), LENGTHS)
+    torch.testing.assert_close(outputs["embedding"], pooled(outputs, mask, "mean"), atol=TOLERANCE, rtol=0)
+
+
+@pytest.mark.parametrize("package", [OLD, NEW])
+def test_modules_are_run_in_the_order_of_the_file(package: str, tmp_path: Path) -> None:
+    """Normalised between two dense layers, and not at the end; then at the end alone."""
+    first, last = dense(WIDTH, 12, TANH), dense(12, 5, IDENTITY, bias=False)
+    source = read_written(tmp_path / "a", pooling("mean_tokens"), first, NORMALIZE, last, package=package)
+    outputs, mask = run_rows(source, LENGTHS)
+    expected = applied(tmp_path / "a", 2, pooled(outputs, mask, "mean"), nn.Tanh())
+    expected = applied(tmp_path / "a", 4, nn.functional.normalize(expected, dim=-1), nn.Identity())
+    torch.testing.assert_close(outputs["embedding"], expected, atol=TOLERANCE, rtol=0)
+    assert source.traits.embedding
+    assert (source.traits.embedding.dim, source.traits.embedding.normalized) == (5, False)
+    source = read_written(tmp_path / "b", pooling("mean_tokens"), first, ("Dropout", {"dropout": 0.1}), NORMALIZE)
+    outputs, mask = run_rows(source, LENGTHS)
+    expected = nn.functional.normalize(applied(tmp_path / "b", 2, pooled(outputs, mask, "mean"), nn.Tanh()), dim=-1)
+    torch.testing.assert_close(outputs["embedding"], expected, atol=TOLERANCE, rtol=0)
+    assert source.traits.embedding
+    assert source.traits.embedding.normalized
+
+
+@pytest.mark.parametrize("gives", [WIDTH, 12])
+def test_a_dense_layer_may_add_what_it_takes(gives: int, tmp_path: Path) -> None:
+    """Itself where the widths agree, else through a layer of its own."""
+    layer = dense(WIDTH, gives, "torch.nn.modules.activation.GELU", use_residual=True)
+    outputs, mask = run_rows(read_written(tmp_path, pooling("mean_tokens"), layer), LENGTHS)
+    vector = pooled(outputs, mask, "mean")
+    weights = load_file(tmp_path / "2_Dense" / "model.safetensors")
+    added = vector @ weights["residual.weight"].T if gives != WIDTH else vector
+    expected = applied(tmp_path, 2, vector, nn.GELU()) + added
+    torch.testing.assert_close(outputs["embedding"], expected, atol=TOLERANCE, rtol=0)
+
+
+def test_own_networks_do_what_they_can_and_leave_the_rest_to_the_library(tmp_path: Path) -> None:
+    """A BERT with the class token, not normalised, is model/'s; one with a maximum is not."""
+    own = read_written(tmp_path / "own", pooling("cls_token"))
+    assert isinstance(own.network, TextNetwork)
+    assert (own.network.config.pooling, own.network.config.normalize) == ("cls", False)
+    assert own.traits.embedding
+    assert own.traits.embedding.similarity == "cosine"
+    assert not isinstance(read_written(tmp_path / "other", pooling("max_tokens"), NORMALIZE).network, TextNetwork)
+
+
+def test_a_network_may_lie_in_a_folder_of_its_own(tmp_path: Path) -> None:
+    """As older releases wrote it, with its tokenizer and limits."""
+    folder = write_sentence_folder(tmp_path, pooling("mean_tokens"), path="0_Transformer")
+    (folder / "0_Transformer" / "sentence_bert_config.json").write_text('{"max_seq_length": 20}')
+    source = load_folder(folder)
+    assert (source.max_tokens, source.tokenizer_file) == (20, folder / "0_Transformer" / "tokenizer.json")
+
+
+def test_of_a_pair_the_encoder_makes_vectors(tmp_path: Path) -> None:
+    """sentence-t5's folder has no decoder and needs no --part."""
+    source = read_written(tmp_path, pooling("mean_tokens"), dense(WIDTH, 6, IDENTITY), NORMALIZE, family="t5, encoder")
+    outputs, mask = run_rows(source, LENGTHS)
+    expected = nn.functional.normalize(applied(tmp_path, 2, pooled(outputs, mask, "mean"), nn.Identity()), dim=-1)
+    torch.testing.assert_close(outputs["embedding"], expected, atol=TOLERANCE, rtol=0)
+
+
+def test_the_exported_graph_has_the_modules(tmp_path: Path) -> None:
+    """Verified against the network in padded batches and alone; the contract says what was read."""
+    settings = {
+        "prompts": {"query": "the cat: ", "document": None},
+        "default_prompt_name": "document",
+        "similarity_fn_name": "dot",
+    }
+    modules = (pooling("max_tokens", "weightedmean_tokens", "lasttoken"), dense(3 * WIDTH, 6, TANH), NORMALIZE)
+    folder = write_sentence_folder(tmp_path / "net", *modules, family="distilbert", settings=settings)
+    built = build(load_folder(folder), tmp_path / "models")
+    contract = read_contract(built.folder / "contract.json")
+    assert contract.embedding
+    assert (contract.embedding.dim, contract.embedding.normalized, contract.embedding.similarity) == (6, True, "dot")
+    assert contract.text
+    assert contract.text.prompts == {"query": "the cat: ", "document": ""}
+    assert contract.text.default_prompt == "document"
+    assert {check.check for check in contract.verification if check.tensor == "embedding"} >= {"against torch"}
+
+
+def rewrite(file: Path, **changes: Any) -> None:
+    """Change a file's object."""
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "message"),
+    [
+        (
+            "1_Pooling/config.json",
+            {"pooling_mode_median": True},
+            "pooling_mode_median; expected pooling_mode_cls_token",
+        ),
+        ("1_Pooling/config.json", {"pooling_mode": "median"}, "pooling_mode 'median'; expected cls, max, mean,"),
+        ("1_Pooling/config.json", {"window": 4}, "window 4; expected no such setting"),
+        ("1_Pooling/config.json", {"include_prompt": False}, "include_prompt false; expected true: the tokens of a"),
+        ("2_Dense/config.json", {"activation_function": "torch.nn.RReLU"}, "activation_function torch.nn.RReLU; exp"),
+        (
+            "2_Dense/config.json",
+            {"activation_function": "mine.Tanh"},
+            "activation_function mine.Tanh; expected torch's",
+        ),
+        ("2_Dense/config.json", {"module_input_name": "token_embeddings"}, "module_input_name 'token_embeddings'; exp"),
+        ("2_Dense/config.json", {"in_features": None}, "in_features None; expected a number"),
+        ("2_Dense/config.json", {"out_features": 7}, "does not fit the dense layer: .*size mismatch for linear.weight"),
+        ("config_sentence_transformers.json", {"similarity_fn_name": "maxsim"}, "'maxsim'; expected cosine, dot, eucl"),
+        ("config_sentence_transformers.json", {"default_prompt_name": "q"}, "default_prompt_name 'q'; expected one of"),
+    ],
+)
+def test_settings_that_are_not_known_are_refused_by_name(
+    file: str, changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    """With what is known; nothing is left out in silence."""
+    settings = {"prompts": {"query": "the cat: "}}
+    write_sentence_folder(tmp_path, pooling("mean_tokens"), dense(WIDTH, 6, TANH), settings=settings)
+    rewrite(tmp_path / file, **changes)
+    with pytest.raises(CheckpointError, match=message):
+        load_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kinds", "message"),
+    [
+        (["Transformer", "Pooling", "LSTM"], "LSTM; expected Transformer, Pooling, Dense, Normalize, Dropout alone"),
+        (["CLIPModel"], "CLIPModel; expected Transformer,"),
+        (["Transformer"], "Transformer; expected one Transformer, then one Pooling, then others"),
+        (["Transformer", "Normalize", "Pooling"], "Transformer, Normalize, Pooling; expected one Transformer, then"),
+        (["Transformer", "Pooling", "Pooling"], "Transformer, Pooling, Pooling; expected one Transformer, then one"),
+        ([], "no modules; expected one Transformer"),
+        ([None], "a module without a type; expected Transformer"),
+    ],
+)
+def test_modules_that_are_not_known_are_refused_by_name(kinds: list[str], message: str, tmp_path: Path) -> None:
+    """As are those that stand where they mean nothing."""
+    write_sentence_folder(tmp_path, pooling("mean_tokens"))
+    listed = [{"path": "", "type": f"{OLD}.{kind}"} if kind else {} for kind in kinds]
+    (tmp_path / "modules.json").write_text(json.dumps(listed))
+    with pytest.raises(CheckpointError, match=rf"modules\.json: {message}"):
+        load_folder(tmp_path)
+
+
+@pytest.mark.parametrize("content", ["[", "{}", "[1]", '[{"type": "Transformer", "path": "../.."}]'])
+def test_a_damaged_list_of_modules_is_named(content: str, tmp_path: Path) -> None:
+    """Also one that leads out of the folder."""
+    write_sentence_folder(tmp_path, pooling("mean_tokens"))
+    (tmp_path / "modules.json").write_text(content)
+    with pytest.raises(CheckpointError, match=r"modules\.json: .*(not JSON|expected a)"):
+        load_folder(tmp_path)
+
+
+def test_dense_layers_come_as_safetensors_alone(tmp_path: Path) -> None:
+    """A pickle is never opened."""
+    write_sentence_folder(tmp_path, pooling("mean_tokens"), dense(WIDTH, 6, TANH))
+    (tmp_path / "2_Dense" / "model.safetensors").rename(tmp_path / "2_Dense" / "pytorch_model.bin")
+    with pytest.raises(CheckpointError, match=r"2_Dense/model\.safetensors: not found; expected the weights of the d"):
+        load_folder(tmp_path)
+
+
+def test_pooling_behind_an_image_network_is_refused(tmp_path: Path) -> None:
+    """It would be left out."""
+    with pytest.raises(CheckpointError, match=r"modules\.json: Pooling behind vit; expected a network for texts"):
+        read_written(tmp_path, pooling("mean_tokens"), family="vit")
