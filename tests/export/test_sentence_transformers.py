@@ -5,17 +5,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+import transformers
+from numpy.typing import NDArray
 from safetensors.torch import load_file
+from tokenizers import Tokenizer
 from torch import Tensor, nn
 
+import regard
 from artifact.contract import read_contract
 from export.build import build
 from export.sources import load_folder
 from model.checkpoint import CheckpointError
 from model.text import TextNetwork
 from tests.export.sentences import NEW, OLD, WIDTH, dense, pooling, read_written, run_rows, write_sentence_folder
+from tests.processes import StartProcess
 
 LENGTHS = (7, 3, 1, 5)
 TOLERANCE = 1e-5
@@ -231,3 +237,42 @@ def test_pooling_behind_an_image_network_is_refused(tmp_path: Path) -> None:
     """It would be left out."""
     with pytest.raises(CheckpointError, match=r"modules\.json: Pooling behind vit; expected a network for texts"):
         read_written(tmp_path, pooling("mean_tokens"), family="vit")
+
+
+def test_a_served_folder_answers_as_the_library_would(tmp_path: Path, start_process: StartProcess) -> None:
+    """A prompt, a maximum and a dense layer, from a user's folder to his vectors; beside what is written out here."""
+    settings = {
+        "prompts": {"query": "see the dog: ", "document": ""},
+        "default_prompt_name": "query",
+        "similarity_fn_name": "euclidean",
+    }
+    modules = (pooling("max_tokens", "mean_tokens"), dense(2 * WIDTH, 6, TANH), NORMALIZE)
+    folder = write_sentence_folder(tmp_path / "net", *modules, settings=settings)
+    build(load_folder(folder, name="asks"), tmp_path / "models")
+    text = "the cat sat on the mat"
+    with start_process("--models", str(tmp_path / "models")) as server, regard.Client(server.address) as client:
+        model = client.model("asks")
+        by_default = client.embed(text=text, attention=regard.AttentionRequest())
+        query, document = (client.embed(text=text, prompt=prompt).vector for prompt in ("query", "document"))
+        shown = regard.Attention.join(list(client.attend(text=text, prompt="query")))
+        with pytest.raises(regard.InvalidArgument, match="prompt: 'passage'; expected query, document, the prompts of"):
+            client.embed(text=text, prompt="passage")
+        assert server.stop() == 0
+    assert (model.prompts, model.default_prompt, model.similarity) == (settings["prompts"], "query", "euclidean")
+    np.testing.assert_allclose(by_default.vector, query, atol=TOLERANCE)
+    assert by_default.attention
+    assert by_default.attention.tokens == shown.tokens
+    np.testing.assert_allclose(query, expect_vector(folder, "see the dog: " + text), atol=1e-4)
+    np.testing.assert_allclose(document, expect_vector(folder, text), atol=1e-4)
+    assert not np.allclose(query, document, atol=1e-2)
+
+
+def expect_vector(folder: Path, text: str) -> NDArray[np.float32]:
+    """The library's hidden states of a text alone, pooled and projected by hand."""
+    ids = torch.tensor([Tokenizer.from_file(str(folder / "tokenizer.json")).encode(text).ids])
+    network = transformers.AutoModel.from_pretrained(folder).eval()
+    with torch.inference_mode():
+        hidden = network(ids).last_hidden_state[0]
+    both = torch.cat([BY_TOKENS["max"](hidden), BY_TOKENS["mean"](hidden)])
+    vector = nn.functional.normalize(applied(folder, 2, both[None], nn.Tanh()), dim=-1)[0]
+    return np.asarray(vector)
