@@ -78,7 +78,8 @@ class ImageContract(_Part):
 
     Attributes:
         mode: Pillow's mode the image is converted to: "RGB" or "L" (grey).
-        resize_shorter_edge: Pixels; the longer edge follows. None: both edges are resized to crop_size.
+        resize_shorter_edge: Pixels; the longer edge follows. None: both edges are resized, see resize_edges.
+        resize_edges: Pixels that both edges are resized to, whatever the image's shape; None: to crop_size.
         crop_size: Edge in pixels of the square that is cut from the centre.
         resample: Pillow's filter.
         mean: Subtracted per channel, after scaling.
@@ -87,6 +88,7 @@ class ImageContract(_Part):
 
     mode: Literal["RGB", "L"] = "RGB"
     resize_shorter_edge: int | None = None
+    resize_edges: int | None = None
     crop_size: int = Field(gt=0)
     resample: Literal["bilinear", "bicubic", "lanczos"] = "bicubic"
     mean: tuple[float, ...]
@@ -94,8 +96,12 @@ class ImageContract(_Part):
 
     @model_validator(mode="after")
     def _check_edges(self) -> Self:
-        if self.resize_shorter_edge is not None and self.resize_shorter_edge < self.crop_size:
-            raise ValueError(f"resize_shorter_edge: {self.resize_shorter_edge}; expected at least {self.crop_size}")
+        if self.resize_shorter_edge is not None and self.resize_edges is not None:
+            raise ValueError(f"resize_edges: {self.resize_edges}; expected none beside resize_shorter_edge")
+        for name in ("resize_shorter_edge", "resize_edges"):
+            edge = getattr(self, name)
+            if edge is not None and edge < self.crop_size:
+                raise ValueError(f"{name}: {edge}; expected at least {self.crop_size}")
         return self
 
 

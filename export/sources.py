@@ -113,7 +113,7 @@ def _load_network(
         traits = own_traits(network, None, sentence.similarity)
         return Source(name, family, network, traits, description, labels, activation, tokenizer, max_tokens)
     image = image_contract(folder, config, image_size)
-    traits, assumed = own_traits(network, image.crop_size), _untold(folder / PREPROCESSOR_FILE)
+    traits, assumed = own_traits(network, image.crop_size), _untold(folder / PREPROCESSOR_FILE, config)
     return Source(name, family, network, traits, description, labels, activation, image=image, assumed=assumed)
 
 
@@ -168,13 +168,13 @@ def _load_with_library(
         max_tokens=_max_tokens(folder) if tokenizer else 0,
         image=image,
         made_with=("regard", "torch", "onnx", "onnxscript", "transformers"),
-        assumed=_untold(folder / PREPROCESSOR_FILE) if image else "",
+        assumed=_untold(folder / PREPROCESSOR_FILE, config.to_dict()) if image else "",
     )
 
 
-def _untold(preprocessor: Path | None) -> str:
+def _untold(preprocessor: Path | None, config: dict[str, Any]) -> str:
     """What is assumed of images where no file tells how they are prepared."""
-    if preprocessor and preprocessor.is_file():
+    if (preprocessor and preprocessor.is_file()) or config.get("pretrained_cfg"):
         return ""
     return "no preprocessor_config.json: images are cut to the network's size and get ImageNet's mean and deviation"
 
@@ -202,7 +202,7 @@ def load_graph(path: Path, name: str = "") -> Source:
         graph=graph,
         image=image,
         made_with=("regard", "onnx"),
-        assumed=_untold(_beside(path, PREPROCESSOR_FILE)) if image else "",
+        assumed=_untold(_beside(path, PREPROCESSOR_FILE), config) if image else "",
     )
 
 
@@ -227,10 +227,15 @@ def _text_file(path: Path, traits: Traits) -> Path | None:
 def _image_edge(path: Path, config: dict[str, Any]) -> int | None:
     """Return the edge of images in pixels that the files beside a graph tell."""
     file, edge = _beside(path, PREPROCESSOR_FILE), config.get("image_size")
-    if file is None:
+    if file is None and not config.get("pretrained_cfg"):
         return edge if isinstance(edge, int) else None
-    known = {"image_size": edge if isinstance(edge, int) else 224, "model_type": config.get("model_type", "")}
-    return image_edge(file.parent, known)
+    known = {"image_size": edge if isinstance(edge, int) else 224, **_of_images(config)}
+    return image_edge(file.parent if file else path.parent, known)
+
+
+def _of_images(config: dict[str, Any]) -> dict[str, Any]:
+    """What a graph's config.json tells of images."""
+    return {"model_type": config.get("model_type", ""), "pretrained_cfg": config.get("pretrained_cfg")}
 
 
 def _image_of_graph(path: Path, traits: Traits, config: dict[str, Any]) -> ImageContract | None:
@@ -244,7 +249,7 @@ def _image_of_graph(path: Path, traits: Traits, config: dict[str, Any]) -> Image
         "num_channels": axes[1],
         "image_size": axes[3],
         "patch_size": 1,
-        "model_type": config.get("model_type", ""),
+        **_of_images(config),
     }
     return image_contract(file.parent if file else path.parent, known, axes[3])
 
