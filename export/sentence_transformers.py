@@ -87,7 +87,7 @@ def read_sentence_folder(folder: Path) -> SentenceFolder:
         return SentenceFolder(folder, _read_modes(lone, {}) if (lone / "config.json").is_file() else ("mean",))
     modules = list(_read_modules(folder))
     kinds = [kind for kind, _ in modules]
-    prompts, default = _read_prompts(folder)
+    prompts, default = read_prompts(folder)
     if kinds == ["Transformer"] and read_settings(folder).get("model_type") == "CrossEncoder":
         return SentenceFolder(modules[0][1], prompts=prompts, default_prompt=default)
     if kinds[:2] != ["Transformer", "Pooling"] or {"Transformer", "Pooling"} & set(kinds[2:]):
@@ -98,7 +98,7 @@ def read_sentence_folder(folder: Path) -> SentenceFolder:
         network=modules[0][1],
         modes=_read_modes(modules[1][1], prompts),
         steps=tuple(step for step in steps if step),
-        similarity=_read_similarity(folder),
+        similarity=read_similarity(folder),
         prompts=prompts,
         default_prompt=default,
     )
@@ -107,6 +107,34 @@ def read_sentence_folder(folder: Path) -> SentenceFolder:
 def read_settings(folder: Path) -> dict[str, Any]:
     """Read what sentence-transformers says of a folder besides its modules; empty where it says nothing."""
     return read_json(folder / SETTINGS_FILE) if (folder / SETTINGS_FILE).is_file() else {}
+
+
+def read_prompts(folder: Path) -> tuple[dict[str, str], str]:
+    """Read the prompts by name, and the name of that which is the default.
+
+    Raises:
+        CheckpointError: The default is none of them.
+    """
+    settings, file = read_settings(folder), folder / SETTINGS_FILE
+    prompts = {str(name): str(text or "") for name, text in (settings.get("prompts") or {}).items()}
+    default = str(settings.get("default_prompt_name") or "")
+    if default and default not in prompts:
+        raise _fault(file, f"default_prompt_name {default!r}", f"one of {', '.join(prompts) or 'no prompts'}")
+    return prompts, default
+
+
+def read_similarity(folder: Path) -> Similarity | None:
+    """Read how vectors are compared; None where the folder is none of sentence-transformers.
+
+    Raises:
+        CheckpointError: By what is not known.
+    """
+    if not (folder / MODULES_FILE).is_file():
+        return None
+    name = read_settings(folder).get("similarity_fn_name") or "cosine"
+    if name not in get_args(Similarity):
+        raise _fault(folder / SETTINGS_FILE, f"similarity_fn_name {name!r}", f"{', '.join(get_args(Similarity))}")
+    return cast("Similarity", name)
 
 
 def _read_modules(folder: Path) -> Iterator[tuple[str, Path]]:
@@ -164,23 +192,6 @@ def _read_step(kind: str, folder: Path) -> Dense | Literal["normalize"] | None:
         activation=str(config.get("activation_function", "torch.nn.modules.activation.Tanh")),
         residual=bool(config.get("use_residual")),
     )
-
-
-def _read_prompts(folder: Path) -> tuple[dict[str, str], str]:
-    """Read the prompts by name, and the name of that which is the default."""
-    settings, file = read_settings(folder), folder / SETTINGS_FILE
-    prompts = {str(name): str(text or "") for name, text in (settings.get("prompts") or {}).items()}
-    default = str(settings.get("default_prompt_name") or "")
-    if default and default not in prompts:
-        raise _fault(file, f"default_prompt_name {default!r}", f"one of {', '.join(prompts) or 'no prompts'}")
-    return prompts, default
-
-
-def _read_similarity(folder: Path) -> Similarity:
-    name = read_settings(folder).get("similarity_fn_name") or "cosine"
-    if name not in get_args(Similarity):
-        raise _fault(folder / SETTINGS_FILE, f"similarity_fn_name {name!r}", f"{', '.join(get_args(Similarity))}")
-    return cast("Similarity", name)
 
 
 def _check_rest(file: Path, config: Mapping[str, Any], known: tuple[str, ...]) -> None:

@@ -6,13 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnx import ModelProto
-from tokenizers import Tokenizer
 
 from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS, Activation, ImageContract
 from export.classes import count_classes, name_classes, read_activation
 from export.onnx_file import fix_image_size, read_graph, read_traits
 from export.preprocessing import PREPROCESSOR_FILE, image_contract, image_edge
-from export.sentence_transformers import MODULES_FILE, SentenceFolder, read_sentence_folder
+from export.sentence_transformers import (
+    MODULES_FILE,
+    SentenceFolder,
+    read_prompts,
+    read_sentence_folder,
+    read_similarity,
+)
+from export.tokenizer_files import check_tokenizer, read_max_tokens
 from export.traits import Traits, own_traits
 from model.checkpoint import CheckpointError, Network, load_network, read_json
 from model.huggingface import Pooling
@@ -22,7 +28,6 @@ if TYPE_CHECKING:
     from export.transformers_folder import TransformersNetwork
 
 OWN_FAMILIES = ("bert", "vit", "dinov2", "regard-text", "regard-vit")
-_SENTENCE_FILE = "sentence_bert_config.json"
 GRAPH_FAMILY = "graph"  # of an ONNX file whose folder does not say what it is
 
 
@@ -108,10 +113,9 @@ def _load_network(
     labels, activation = name_classes(config, classes), read_activation(folder, config, classes)
     if isinstance(network, TextNetwork):
         tokenizer = folder / "tokenizer.json"
-        _check_tokenizer(tokenizer, network.config.vocab_size)
-        max_tokens = _max_tokens(folder)
-        traits = own_traits(network, None, sentence.similarity)
-        return Source(name, family, network, traits, description, labels, activation, tokenizer, max_tokens)
+        check_tokenizer(tokenizer, network.config.vocab_size)
+        limit, traits = read_max_tokens(folder), own_traits(network, None, sentence.similarity)
+        return Source(name, family, network, traits, description, labels, activation, tokenizer, limit)
     image = image_contract(folder, config, image_size)
     traits, assumed = own_traits(network, image.crop_size), _untold(folder / PREPROCESSOR_FILE, config)
     return Source(name, family, network, traits, description, labels, activation, image=image, assumed=assumed)
@@ -150,7 +154,7 @@ def _load_with_library(
     classes = int(config.num_labels) if getattr(loaded.network, "classifies", False) else 0
     tokenizer = folder / "tokenizer.json" if traits.is_text and (folder / "tokenizer.json").is_file() else None
     if tokenizer:
-        _check_tokenizer(tokenizer, traits.inputs[0].bound)
+        check_tokenizer(tokenizer, traits.inputs[0].bound)
     image = None
     if traits.patches:
         described = config.to_dict() | {"patch_size": traits.patches.patch_size, "model_type": config.model_type}
@@ -165,7 +169,7 @@ def _load_with_library(
         labels=name_classes(config.to_dict(), classes),
         activation=read_activation(folder, config.to_dict(), classes),
         tokenizer_file=tokenizer if len(traits.inputs) == 2 else None,
-        max_tokens=_max_tokens(folder) if tokenizer else 0,
+        max_tokens=read_max_tokens(folder) if tokenizer else 0,
         image=image,
         made_with=("regard", "torch", "onnx", "onnxscript", "transformers"),
         assumed=_untold(folder / PREPROCESSOR_FILE, config.to_dict()) if image else "",
@@ -189,6 +193,10 @@ def load_graph(path: Path, name: str = "") -> Source:
     traits = read_traits(graph)
     tokenizer, image = _text_file(path, traits), _image_of_graph(path, traits, config)
     classes = count_classes(graph) if config_file else 0
+    prompts, default_prompt = read_prompts(tokenizer.parent) if tokenizer else ({}, "")
+    if tokenizer and traits.embedding and traits.embedding.output == "sentence_embedding":
+        similarity = read_similarity(tokenizer.parent)
+        traits = replace(traits, embedding=traits.embedding.model_copy(update={"similarity": similarity}))
     return Source(
         name=name or path.stem,
         family=str(config.get("model_type") or GRAPH_FAMILY),
@@ -198,7 +206,9 @@ def load_graph(path: Path, name: str = "") -> Source:
         labels=name_classes(config, classes if config.get("id2label") else 0),
         activation=read_activation(config_file.parent, config, classes) if config_file else None,
         tokenizer_file=tokenizer,
-        max_tokens=_max_tokens(tokenizer.parent) if tokenizer else 0,
+        max_tokens=read_max_tokens(tokenizer.parent) if tokenizer else 0,
+        prompts=prompts,
+        default_prompt=default_prompt,
         graph=graph,
         image=image,
         made_with=("regard", "onnx"),
@@ -220,7 +230,7 @@ def _text_file(path: Path, traits: Traits) -> Path | None:
     if tokenizer is None or inputs.keys() != {"input_ids", "attention_mask"} or not as_made:
         return None
     if bound := inputs["input_ids"].bound:
-        _check_tokenizer(tokenizer, bound)
+        check_tokenizer(tokenizer, bound)
     return tokenizer
 
 
@@ -252,30 +262,3 @@ def _image_of_graph(path: Path, traits: Traits, config: dict[str, Any]) -> Image
         **_of_images(config),
     }
     return image_contract(file.parent if file else path.parent, known, axes[3])
-
-
-def _check_tokenizer(file: Path, vocab_size: int) -> None:
-    if not file.is_file():
-        raise CheckpointError(f"{file}: not found; expected a file of the tokenizers library")
-    try:
-        tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:  # the tokenizers library raises bare Exception
-        raise CheckpointError(f"{file}: the tokenizers library cannot read it: {error}") from error
-    if (found := tokenizer.get_vocab_size()) > vocab_size:
-        raise CheckpointError(f"{file}: has {found} tokens; expected at most the network's {vocab_size}")
-    settings = _sentence_settings(file.parent)
-    if settings.get("do_lower_case") and not (tokenizer.normalizer and tokenizer.normalizer.normalize_str("A") == "a"):
-        raise CheckpointError(
-            f"{file}: keeps capitals; expected one that does what {_SENTENCE_FILE} says: do_lower_case"
-        )
-
-
-def _max_tokens(folder: Path) -> int:
-    """The most tokens of a text by what its tokenizer's files say; 0 where they do not."""
-    return int(_sentence_settings(folder).get("max_seq_length") or 0)
-
-
-def _sentence_settings(folder: Path) -> dict[str, Any]:
-    """What sentence-transformers says of how texts are read."""
-    file = folder / _SENTENCE_FILE
-    return read_json(file) if file.is_file() else {}

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import torch
 import transformers
@@ -17,8 +18,7 @@ from torch import Tensor, nn
 import regard
 from artifact.contract import read_contract
 from export.build import build
-from export.sources import load_folder
-from model.checkpoint import CheckpointError
+from export.sources import load_folder, load_graph
 from model.text import TextNetwork
 from tests.export.sentences import NEW, OLD, WIDTH, dense, pooling, read_written, run_rows, write_sentence_folder
 from tests.processes import StartProcess
@@ -128,6 +128,44 @@ def test_a_network_may_lie_in_a_folder_of_its_own(tmp_path: Path) -> None:
     assert (source.max_tokens, source.tokenizer_file) == (20, folder / "0_Transformer" / "tokenizer.json")
 
 
+@pytest.mark.parametrize(
+    ("settings", "length", "expected"),
+    [
+        ({"max_seq_length": 20}, 12, 20),
+        ({"transformer_task": "feature-extraction"}, 12, 12),
+        ({"transformer_task": "feature-extraction"}, 10**30, 64),
+        (None, 12, 64),
+    ],
+)
+def test_the_longest_text_is_what_the_library_reads(
+    settings: dict[str, Any] | None, length: int, expected: int, tmp_path: Path
+) -> None:
+    """Newer folders leave it to the tokenizer; 64 are the positions of the network."""
+    write_sentence_folder(tmp_path, pooling("mean_tokens"))
+    if settings:
+        (tmp_path / "sentence_bert_config.json").write_text(json.dumps(settings))
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps({"model_max_length": length}))
+    assert load_folder(tmp_path).token_limit == expected
+
+
+def test_of_a_graph_the_files_beside_tell_prompts_and_similarity(tmp_path: Path) -> None:
+    """As in the folder "onnx" of a checkpoint; what the graph itself does is not read again."""
+    settings = {"prompts": {"query": "q: "}, "default_prompt_name": "query", "similarity_fn_name": "dot"}
+    folder = write_sentence_folder(tmp_path / "net", pooling("mean_tokens"), settings=settings)
+    built = build(load_folder(folder), tmp_path / "models")
+    graph = onnx.load(built.folder / "model.onnx")
+    for name in (*(node.output for node in graph.graph.node), *(node.input for node in graph.graph.node)):
+        name[:] = ["sentence_embedding" if one == "embedding" else one for one in name]
+    for value in graph.graph.output:
+        value.name = "sentence_embedding" if value.name == "embedding" else value.name
+    (folder / "onnx").mkdir()
+    onnx.save_model(graph, folder / "onnx" / "model.onnx")
+    source = load_graph(folder / "onnx" / "model.onnx")
+    assert (source.prompts, source.default_prompt) == ({"query": "q: "}, "query")
+    assert source.traits.embedding
+    assert source.traits.embedding.similarity == "dot"
+
+
 def test_of_a_pair_the_encoder_makes_vectors(tmp_path: Path) -> None:
     """sentence-t5's folder has no decoder and needs no --part."""
     source = read_written(tmp_path, pooling("mean_tokens"), dense(WIDTH, 6, IDENTITY), NORMALIZE, family="t5, encoder")
@@ -153,90 +191,6 @@ def test_the_exported_graph_has_the_modules(tmp_path: Path) -> None:
     assert contract.text.prompts == {"query": "the cat: ", "document": ""}
     assert contract.text.default_prompt == "document"
     assert {check.check for check in contract.verification if check.tensor == "embedding"} >= {"against torch"}
-
-
-def rewrite(file: Path, **changes: Any) -> None:
-    """Change a file's object."""
-    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
-
-
-@pytest.mark.parametrize(
-    ("file", "changes", "message"),
-    [
-        (
-            "1_Pooling/config.json",
-            {"pooling_mode_median": True},
-            "pooling_mode_median; expected pooling_mode_cls_token",
-        ),
-        ("1_Pooling/config.json", {"pooling_mode": "median"}, "pooling_mode 'median'; expected cls, max, mean,"),
-        ("1_Pooling/config.json", {"window": 4}, "window 4; expected no such setting"),
-        ("1_Pooling/config.json", {"include_prompt": False}, "include_prompt false; expected true: the tokens of a"),
-        ("2_Dense/config.json", {"activation_function": "torch.nn.RReLU"}, "activation_function torch.nn.RReLU; exp"),
-        (
-            "2_Dense/config.json",
-            {"activation_function": "mine.Tanh"},
-            "activation_function mine.Tanh; expected torch's",
-        ),
-        ("2_Dense/config.json", {"module_input_name": "token_embeddings"}, "module_input_name 'token_embeddings'; exp"),
-        ("2_Dense/config.json", {"in_features": None}, "in_features None; expected a number"),
-        ("2_Dense/config.json", {"out_features": 7}, "does not fit the dense layer: .*size mismatch for linear.weight"),
-        ("config_sentence_transformers.json", {"similarity_fn_name": "maxsim"}, "'maxsim'; expected cosine, dot, eucl"),
-        ("config_sentence_transformers.json", {"default_prompt_name": "q"}, "default_prompt_name 'q'; expected one of"),
-    ],
-)
-def test_settings_that_are_not_known_are_refused_by_name(
-    file: str, changes: dict[str, Any], message: str, tmp_path: Path
-) -> None:
-    """With what is known; nothing is left out in silence."""
-    settings = {"prompts": {"query": "the cat: "}}
-    write_sentence_folder(tmp_path, pooling("mean_tokens"), dense(WIDTH, 6, TANH), settings=settings)
-    rewrite(tmp_path / file, **changes)
-    with pytest.raises(CheckpointError, match=message):
-        load_folder(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("kinds", "message"),
-    [
-        (["Transformer", "Pooling", "LSTM"], "LSTM; expected Transformer, Pooling, Dense, Normalize, Dropout alone"),
-        (["CLIPModel"], "CLIPModel; expected Transformer,"),
-        (["Transformer"], "Transformer; expected one Transformer, then one Pooling, then others"),
-        (["Transformer", "Normalize", "Pooling"], "Transformer, Normalize, Pooling; expected one Transformer, then"),
-        (["Transformer", "Pooling", "Pooling"], "Transformer, Pooling, Pooling; expected one Transformer, then one"),
-        ([], "no modules; expected one Transformer"),
-        ([None], "a module without a type; expected Transformer"),
-    ],
-)
-def test_modules_that_are_not_known_are_refused_by_name(kinds: list[str], message: str, tmp_path: Path) -> None:
-    """As are those that stand where they mean nothing."""
-    write_sentence_folder(tmp_path, pooling("mean_tokens"))
-    listed = [{"path": "", "type": f"{OLD}.{kind}"} if kind else {} for kind in kinds]
-    (tmp_path / "modules.json").write_text(json.dumps(listed))
-    with pytest.raises(CheckpointError, match=rf"modules\.json: {message}"):
-        load_folder(tmp_path)
-
-
-@pytest.mark.parametrize("content", ["[", "{}", "[1]", '[{"type": "Transformer", "path": "../.."}]'])
-def test_a_damaged_list_of_modules_is_named(content: str, tmp_path: Path) -> None:
-    """Also one that leads out of the folder."""
-    write_sentence_folder(tmp_path, pooling("mean_tokens"))
-    (tmp_path / "modules.json").write_text(content)
-    with pytest.raises(CheckpointError, match=r"modules\.json: .*(not JSON|expected a)"):
-        load_folder(tmp_path)
-
-
-def test_dense_layers_come_as_safetensors_alone(tmp_path: Path) -> None:
-    """A pickle is never opened."""
-    write_sentence_folder(tmp_path, pooling("mean_tokens"), dense(WIDTH, 6, TANH))
-    (tmp_path / "2_Dense" / "model.safetensors").rename(tmp_path / "2_Dense" / "pytorch_model.bin")
-    with pytest.raises(CheckpointError, match=r"2_Dense/model\.safetensors: not found; expected the weights of the d"):
-        load_folder(tmp_path)
-
-
-def test_pooling_behind_an_image_network_is_refused(tmp_path: Path) -> None:
-    """It would be left out."""
-    with pytest.raises(CheckpointError, match=r"modules\.json: Pooling behind vit; expected a network for texts"):
-        read_written(tmp_path, pooling("mean_tokens"), family="vit")
 
 
 def test_a_served_folder_answers_as_the_library_would(tmp_path: Path, start_process: StartProcess) -> None:
