@@ -18,6 +18,7 @@ from regard.client import Client
 from regard.console import (
     JsonOption,
     ModelOption,
+    PromptOption,
     SourceArgument,
     Terminal,
     TruncateOption,
@@ -133,7 +134,7 @@ def embed(
     context: typer.Context,
     sources: SourcesArgument,
     model: ModelOption = "",
-    prompt: Annotated[str, typer.Option(metavar="NAME", help="Of the model's prompts, put before each text.")] = "",
+    prompt: PromptOption = "",
     truncate: TruncateOption = False,
     as_json: JsonOption = False,
 ) -> None:
