@@ -21,6 +21,8 @@ BATCH_AXIS, SEQUENCE_AXIS = "batch", "seq_len"
 BARE_ONNX = "onnx"  # the family of an ONNX file that came without a contract
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
+Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
+Activation = Literal["softmax", "sigmoid", "identity"]
 
 
 class _Part(BaseModel):
@@ -55,10 +57,20 @@ class TextContract(_Part):
     Attributes:
         tokenizer_file: A file of the tokenizers library beside the contract.
         max_tokens: The most tokens a text may have, special tokens included.
+        prompts: What a caller may have put before a text, by name.
+        default_prompt: The name of that which is put there unless another is asked for; empty for none.
     """
 
     tokenizer_file: str
     max_tokens: int = Field(gt=0)
+    prompts: dict[str, str] = {}
+    default_prompt: str = ""
+
+    @model_validator(mode="after")
+    def _check_default(self) -> Self:
+        if self.default_prompt and self.default_prompt not in self.prompts:
+            raise ValueError(f"default_prompt: {self.default_prompt!r}; expected one of prompts")
+        return self
 
 
 class ImageContract(_Part):
@@ -66,7 +78,8 @@ class ImageContract(_Part):
 
     Attributes:
         mode: Pillow's mode the image is converted to: "RGB" or "L" (grey).
-        resize_shorter_edge: Pixels; the longer edge follows. None: both edges are resized to crop_size.
+        resize_shorter_edge: Pixels; the longer edge follows. None: both edges are resized, see resize_edges.
+        resize_edges: Pixels that both edges are resized to, whatever the image's shape; None: to crop_size.
         crop_size: Edge in pixels of the square that is cut from the centre.
         resample: Pillow's filter.
         mean: Subtracted per channel, after scaling.
@@ -75,6 +88,7 @@ class ImageContract(_Part):
 
     mode: Literal["RGB", "L"] = "RGB"
     resize_shorter_edge: int | None = None
+    resize_edges: int | None = None
     crop_size: int = Field(gt=0)
     resample: Literal["bilinear", "bicubic", "lanczos"] = "bicubic"
     mean: tuple[float, ...]
@@ -82,17 +96,26 @@ class ImageContract(_Part):
 
     @model_validator(mode="after")
     def _check_edges(self) -> Self:
-        if self.resize_shorter_edge is not None and self.resize_shorter_edge < self.crop_size:
-            raise ValueError(f"resize_shorter_edge: {self.resize_shorter_edge}; expected at least {self.crop_size}")
+        if self.resize_shorter_edge is not None and self.resize_edges is not None:
+            raise ValueError(f"resize_edges: {self.resize_edges}; expected none beside resize_shorter_edge")
+        for name in ("resize_shorter_edge", "resize_edges"):
+            edge = getattr(self, name)
+            if edge is not None and edge < self.crop_size:
+                raise ValueError(f"{name}: {edge}; expected at least {self.crop_size}")
         return self
 
 
 class EmbeddingContract(_Part):
-    """Which output Embed gives; float32 [batch, dim]."""
+    """Which output Embed gives; float32 [batch, dim].
+
+    Attributes:
+        similarity: How its vectors are meant to be compared; None where nothing says so.
+    """
 
     output: str
     dim: int
     normalized: bool
+    similarity: Similarity | None = None
 
 
 class AttentionContract(_Part):
@@ -192,6 +215,8 @@ class Contract(_Part):
 
     Attributes:
         labels: Class names in the order of the output "logits"; empty where there is no classifier.
+        activation: What makes scores of the output "logits", as those who trained the network say; None where there is
+            none, or nothing says so. Classify takes the softmax in any case.
         limits: Most positions of symbolic axes, by name.
         derived_axes: Axes of outputs whose size follows from an input's.
         precision: What the graphs compute in; their inputs and outputs are the same for all.
@@ -210,6 +235,7 @@ class Contract(_Part):
     text: TextContract | None = None
     image: ImageContract | None = None
     labels: tuple[str, ...] = ()
+    activation: Activation | None = None
     embedding: EmbeddingContract | None = None
     attention: tuple[AttentionContract, ...] = ()
     patches: PatchContract | None = None

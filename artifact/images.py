@@ -183,7 +183,8 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
 def _resized_size(width: int, height: int, contract: ImageContract) -> tuple[int, int]:
     shorter = contract.resize_shorter_edge
     if shorter is None:
-        return contract.crop_size, contract.crop_size
+        edge = contract.resize_edges or contract.crop_size
+        return edge, edge
     if width <= height:
         return shorter, int(shorter * height / width)
     return int(shorter * width / height), shorter

@@ -17,7 +17,7 @@ class Tokens:
     Attributes:
         ids: int64 [N].
         texts: As the vocabulary spells them.
-        offsets: Where each came from in the text: [start, end) in Unicode code points.
+        offsets: Where each came from in the text: [start, end) in Unicode code points; (0, 0) for those of a prompt.
         special: Which were added by the tokenizer.
         truncated: Whether the text was cut.
     """
@@ -54,13 +54,14 @@ class TextReader:
         """The largest token that a text can have."""
         return max(self._whole.get_vocab(with_added_tokens=True).values(), default=0)
 
-    def read(self, text: str, *, truncate: bool, max_bytes: int) -> Tokens:
+    def read(self, text: str, *, truncate: bool, max_bytes: int, prompt: str = "") -> Tokens:
         """Tokenise one text.
 
         Args:
             text: Any text with something other than white space in it.
             truncate: Whether a text with too many tokens is cut.
             max_bytes: Longest text allowed, in UTF-8.
+            prompt: Is put before it.
 
         Raises:
             InputError: The text is empty or longer than allowed.
@@ -70,12 +71,12 @@ class TextReader:
         size_bytes = len(text.encode())
         if size_bytes > max_bytes:
             raise InputError("text", f"{size_bytes} bytes", f"at most {max_bytes} (the server's --max-text-bytes)")
-        encoding = _encode(self._whole, text)
+        encoding = _encode(self._whole, prompt + text)
         if len(encoding) <= self._max_tokens:
-            return _tokens(encoding, truncated=False)
+            return _tokens(encoding, len(prompt), truncated=False)
         if not truncate:
             raise InputError("text", f"{len(encoding)} tokens", f"at most {self._max_tokens}, or truncate set")
-        return _tokens(_encode(self._cut, text), truncated=True)
+        return _tokens(_encode(self._cut, prompt + text), len(prompt), truncated=True)
 
 
 def _encode(tokenizer: Tokenizer, text: str) -> Encoding:
@@ -84,11 +85,12 @@ def _encode(tokenizer: Tokenizer, text: str) -> Encoding:
     return encoding
 
 
-def _tokens(encoding: Encoding, *, truncated: bool) -> Tokens:
+def _tokens(encoding: Encoding, before: int, *, truncated: bool) -> Tokens:
+    """Say where tokens came from in what follows the characters of a prompt."""
     return Tokens(
         ids=np.array(encoding.ids, dtype=np.int64),
         texts=encoding.tokens,
-        offsets=encoding.offsets,
+        offsets=[(max(start - before, 0), max(end - before, 0)) for start, end in encoding.offsets],
         special=[bool(flag) for flag in encoding.special_tokens_mask],
         truncated=truncated,
     )

@@ -51,11 +51,10 @@ def make_contract(source: Source, written: Written, folder: Path, version: int) 
         description=source.description,
         inputs=tuple(_input_contract(spec) for spec in traits.inputs),
         outputs=tuple(_output_contract(value, written.axes[value.name]) for value in written.plain.graph.output),
-        text=TextContract(tokenizer_file=TOKENIZER_FILE, max_tokens=source.token_limit)
-        if source.tokenizer_file
-        else None,
+        text=_text_contract(source),
         image=source.image if patches else None,
         labels=source.labels,
+        activation=source.activation,
         embedding=traits.embedding,
         attention=tuple(_attention_contract(one, written) for one in written.taps),
         patches=patches,
@@ -64,6 +63,17 @@ def make_contract(source: Source, written: Written, folder: Path, version: int) 
         files={file.name: hash_file(file) for file in sorted(folder.iterdir())},
         origin=source.origin,
         made_with={name: installed_version(name) for name in source.made_with},
+    )
+
+
+def _text_contract(source: Source) -> TextContract | None:
+    if source.tokenizer_file is None:
+        return None
+    return TextContract(
+        tokenizer_file=TOKENIZER_FILE,
+        max_tokens=source.token_limit,
+        prompts=dict(source.prompts),
+        default_prompt=source.default_prompt,
     )
 
 

@@ -1,10 +1,12 @@
-"""How the server must preprocess images for a network, as preprocessor_config.json says it."""
+"""How the server must preprocess images for a network, as preprocessor_config.json or timm's config.json says it."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
 from artifact.contract import ImageContract
+from export.image_processor import check_pixels, find_processor, settings_of
+from export.timm_folder import read_timm
 from model.checkpoint import CheckpointError, read_json
 
 # The statistics of ImageNet that DINOv2 and most vision transformers were trained with.
@@ -18,38 +20,72 @@ _RESAMPLE: dict[int, Literal["lanczos", "bilinear", "bicubic"]] = {1: "lanczos",
 
 
 def image_contract(folder: Path, config: dict[str, Any], image_size: int | None) -> ImageContract:
-    """Read preprocessor_config.json; without one, crop to the network's size with ImageNet's statistics."""
-    given = _preprocessor(folder, config)
-    crops = bool(given["do_center_crop"])
-    shorter = _shorter_edge(given["size"], crops=crops)
-    crop = _edge(given["crop_size"] if crops else given["size"])
-    wanted = image_size or crop
+    """Read how images are prepared.
+
+    Of a folder of the transformers library as its own processor does it, with which the result is compared; of one of
+    timm as pretrained_cfg says; where nothing says anything, cut to the network's size with ImageNet's statistics.
+
+    Args:
+        folder: With preprocessor_config.json, or without.
+        config: The content of config.json, with image_size, patch_size and model_type.
+        image_size: Edge in pixels, where it is to be another than the folder's own.
+
+    Raises:
+        CheckpointError: It cannot be done so by the server.
+    """
+    own = _own_contract(folder, config)
+    wanted = image_size or own.crop_size
     if wanted % int(config["patch_size"]):
         raise CheckpointError(f"image size: {wanted}; expected a multiple of the patch size {config['patch_size']}")
+    edges = {"resize_shorter_edge": own.resize_shorter_edge, "resize_edges": own.resize_edges}
+    scaled = {name: edge and round(edge * wanted / own.crop_size) for name, edge in edges.items()}
+    return own.model_copy(update={"crop_size": wanted, **scaled})
+
+
+def image_edge(folder: Path, config: dict[str, Any]) -> int:
+    """Edge in pixels of the images that a folder's preprocessing gives."""
+    return _own_contract(folder, config).crop_size
+
+
+def _own_contract(folder: Path, config: dict[str, Any]) -> ImageContract:
+    """Read how images are prepared, at the size that the folder says."""
+    file = folder / PREPROCESSOR_FILE
+    given = read_json(file) if file.is_file() else {}
+    processor = find_processor(folder, given, str(config["model_type"])) if given else None
+    if processor is not None:
+        contract = _contract(file, _complete(file, settings_of(processor), config), config)
+        check_pixels(processor, contract, folder)
+        return contract
+    if not given and config.get("pretrained_cfg"):
+        return _contract(folder / "config.json", read_timm(folder, config["pretrained_cfg"]), config)
+    return _contract(file, _complete(file, given, config), config)
+
+
+def _contract(file: Path, given: dict[str, Any], config: dict[str, Any]) -> ImageContract:
+    crops, size = bool(given["do_center_crop"]), given["size"]
+    crop = _edge(file, given["crop_size"] if crops else size)
+    if int(given["resample"]) not in _RESAMPLE:
+        known = ", ".join(f"{number} ({name})" for number, name in _RESAMPLE.items())
+        raise CheckpointError(f"{file}: resample: {given['resample']}; expected {known}")
+    is_square = isinstance(size, dict) and "shortest_edge" not in size
+    edges = _edge(file, size) if is_square else crop
     return ImageContract(
         mode="RGB" if int(config.get("num_channels", 3)) == 3 else "L",
-        resize_shorter_edge=shorter and round(shorter * wanted / crop),
-        crop_size=wanted,
-        resample=_RESAMPLE.get(int(given["resample"]), "bicubic"),
+        resize_shorter_edge=_shorter_edge(file, size, crops=crops),
+        resize_edges=edges if edges != crop else None,
+        crop_size=crop,
+        resample=_RESAMPLE[int(given["resample"])],
         mean=_in_shares(given["image_mean"], given),
         std=_in_shares(given["image_std"], given),
     )
 
 
-def image_edge(folder: Path, config: dict[str, Any]) -> int:
-    """Edge in pixels of the images that a folder's preprocessing gives."""
-    given = _preprocessor(folder, config)
-    return _edge(given["crop_size"] if given["do_center_crop"] else given["size"])
-
-
-def _preprocessor(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+def _complete(file: Path, given: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:
     """Complete what preprocessor_config.json leaves out as the family's own processor does."""
-    file = folder / PREPROCESSOR_FILE
     colours = _IMAGENET if int(config.get("num_channels", 3)) == 3 else _GREY
     edge = int(config["image_size"])
     if not file.is_file():
         return {"size": {"shortest_edge": edge}, "do_center_crop": True, "crop_size": edge, "resample": 3, **colours}
-    given = read_json(file)
     for step, expected in (("do_resize", True), ("rescale_offset", False)):
         if bool(given.get(step, expected)) is not expected:
             raise CheckpointError(f"{file}: {step}: {given[step]}; expected {expected}")
@@ -68,14 +104,14 @@ def _in_shares(values: Sequence[float], given: dict[str, Any]) -> tuple[float, .
     return tuple(float(value) * share for value in values)
 
 
-def _shorter_edge(size: object, *, crops: bool) -> int | None:
+def _shorter_edge(file: Path, size: object, *, crops: bool) -> int | None:
     """Return the shorter edge that images are resized to, or None where both edges are resized to one size."""
     if isinstance(size, dict):
         return int(size["shortest_edge"]) if "shortest_edge" in size else None
-    return _edge(size) if crops else None
+    return _edge(file, size) if crops else None
 
 
-def _edge(size: object) -> int:
+def _edge(file: Path, size: object) -> int:
     """Read a size as Hugging Face writes it: a number, or an object with equal height and width."""
     if isinstance(size, dict):
         edges = {int(size[name]) for name in ("height", "width", "shortest_edge") if name in size}
@@ -83,4 +119,4 @@ def _edge(size: object) -> int:
             return edges.pop()
     elif isinstance(size, int):
         return size
-    raise CheckpointError(f"preprocessor_config.json: size {size!r}; expected a number, or equal height and width")
+    raise CheckpointError(f"{file}: size {size!r}; expected a number, or equal height and width")

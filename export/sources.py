@@ -1,25 +1,33 @@
 """Reads networks from folders and ONNX files, and says how the server must preprocess for each."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnx import ModelProto
-from tokenizers import Tokenizer
 
-from artifact.contract import BATCH_AXIS, ImageContract, Origin
-from export.classes import count_classes, name_classes
+from artifact.contract import BATCH_AXIS, Activation, ImageContract, Origin
+from export.classes import count_classes, name_classes, read_activation
 from export.onnx_file import fix_image_size, read_graph, read_traits
 from export.preprocessing import PREPROCESSOR_FILE, image_contract, image_edge
+from export.sentence_transformers import (
+    MODULES_FILE,
+    SentenceFolder,
+    read_prompts,
+    read_sentence_folder,
+    read_similarity,
+)
+from export.tokenizer_files import check_tokenizer, read_max_tokens
 from export.traits import TEXT_AXES, Traits, own_traits
 from model.checkpoint import CheckpointError, Network, load_network, read_json
+from model.huggingface import Pooling
 from model.text import TextNetwork
 
 if TYPE_CHECKING:
     from export.transformers_folder import TransformersNetwork
 
 OWN_FAMILIES = ("bert", "vit", "dinov2", "regard-text", "regard-vit")
-_SENTENCE_FILE = "sentence_bert_config.json"
 GRAPH_FAMILY = "graph"  # of an ONNX file whose folder does not say what it is
 
 
@@ -35,8 +43,11 @@ class Source:
         traits: Of either.
         description: One line for people.
         labels: Class names in the order of the logits.
+        activation: What makes scores of the logits.
         tokenizer_file: A tokenizers file, for text.
         max_tokens: For text; 0 means as many as the network has positions.
+        prompts: For text, as TextContract has them.
+        default_prompt: Likewise.
         image: Preprocessing for images.
         graph: The plain graph, where that is the source.
         made_with: Libraries that make the artifact.
@@ -50,8 +61,11 @@ class Source:
     traits: Traits
     description: str
     labels: tuple[str, ...] = ()
+    activation: Activation | None = None
     tokenizer_file: Path | None = None
     max_tokens: int = 0
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt: str = ""
     image: ImageContract | None = None
     graph: ModelProto | None = None
     made_with: tuple[str, ...] = ("regard", "torch", "onnx", "onnxscript")
@@ -75,51 +89,74 @@ def load_folder(
     Raises:
         CheckpointError: The folder cannot be read.
     """
-    config = read_json(folder / "config.json")
-    family = str(config.get("model_type"))
+    sentence = read_sentence_folder(folder)
     name = name or folder.resolve().name
     description = description or f"exported from the folder {folder.resolve().name}"
-    network = _load_own(folder, family)
+    source = _load_network(sentence, name, description, image_size, part)
+    if sentence.similarity and source.traits.inputs[0].name != "input_ids":
+        raise CheckpointError(f"{folder / MODULES_FILE}: Pooling behind {source.family}; expected a network for texts")
+    return replace(source, prompts=sentence.prompts, default_prompt=sentence.default_prompt)
+
+
+def _load_network(
+    sentence: SentenceFolder, name: str, description: str, image_size: int | None, part: str | None
+) -> Source:
+    folder = sentence.network
+    config = read_json(folder / "config.json")
+    family = str(config.get("model_type"))
+    network = _load_own(sentence, family)
+    if sentence.similarity and config.get("is_encoder_decoder"):
+        part = part or "encoder"  # which alone makes vectors of texts
     if network is None:
-        return _load_with_library(folder, name, description, image_size, part)
+        return _load_with_library(sentence, name, description, image_size, part)
     if part:
         raise CheckpointError(f"--part: {part!r}; {family} has one part only")
-    labels = name_classes(config, network.config.num_classes)
+    classes = network.config.num_classes
+    labels, activation = name_classes(config, classes), read_activation(folder, config, classes)
     if isinstance(network, TextNetwork):
         tokenizer = folder / "tokenizer.json"
-        _check_tokenizer(tokenizer, network.config.vocab_size)
-        max_tokens = _max_tokens(folder)
-        traits = own_traits(network, None)
-        return Source(name, family, network, traits, description, labels, tokenizer, max_tokens)
+        check_tokenizer(tokenizer, network.config.vocab_size)
+        limit, traits = read_max_tokens(folder), own_traits(network, None, sentence.similarity)
+        return Source(name, family, network, traits, description, labels, activation, tokenizer, limit)
     image = image_contract(folder, config, image_size)
-    traits = own_traits(network, image.crop_size)
-    return Source(
-        name, family, network, traits, description, labels, image=image, assumed=_untold(folder / PREPROCESSOR_FILE)
-    )
+    traits, assumed = own_traits(network, image.crop_size), _untold(folder / PREPROCESSOR_FILE, config)
+    return Source(name, family, network, traits, description, labels, activation, image=image, assumed=assumed)
 
 
-def _load_own(folder: Path, family: str) -> Network | None:
+def _load_own(sentence: SentenceFolder, family: str) -> Network | None:
     """Read a folder with model/; None where that is the transformers library's to do."""
-    if family not in OWN_FAMILIES:
+    pooling = _own_pooling(sentence)
+    if family not in OWN_FAMILIES or pooling is None:
         return None
     try:
-        return load_network(folder)
+        return load_network(sentence.network, pooling)
     except CheckpointError:
         if family.startswith("regard-"):
             raise
         return None
 
 
-def _load_with_library(folder: Path, name: str, description: str, image_size: int | None, part: str | None) -> Source:
+def _own_pooling(sentence: SentenceFolder) -> Pooling | None:
+    """What model/ calls a folder's way to make vectors; None where it has no such way."""
+    match sentence.modes, sentence.steps:
+        case (("mean" | "cls") as mode,), () | ("normalize",):
+            return Pooling(mode, sentence.normalized)
+    return None
+
+
+def _load_with_library(
+    sentence: SentenceFolder, name: str, description: str, image_size: int | None, part: str | None
+) -> Source:
     """Read a folder with the transformers library; without a tokenizer a text network takes tensors only."""
     from export.transformers_folder import load_transformers  # it takes seconds that own networks need not spend
 
-    loaded = load_transformers(folder, part, image_size)
+    folder = sentence.network
+    loaded = load_transformers(sentence, part, image_size)
     config, traits = loaded.config, loaded.traits
     classes = int(config.num_labels) if getattr(loaded.network, "classifies", False) else 0
     tokenizer = folder / "tokenizer.json" if traits.is_text and (folder / "tokenizer.json").is_file() else None
     if tokenizer:
-        _check_tokenizer(tokenizer, traits.inputs[0].bound)
+        check_tokenizer(tokenizer, traits.inputs[0].bound)
     image = None
     if traits.patches:
         described = config.to_dict() | {"patch_size": traits.patches.patch_size, "model_type": config.model_type}
@@ -132,17 +169,18 @@ def _load_with_library(folder: Path, name: str, description: str, image_size: in
         traits=traits,
         description=description,
         labels=name_classes(config.to_dict(), classes),
+        activation=read_activation(folder, config.to_dict(), classes),
         tokenizer_file=tokenizer if len(traits.inputs) == 2 else None,
-        max_tokens=_max_tokens(folder) if tokenizer else 0,
+        max_tokens=read_max_tokens(folder) if tokenizer else 0,
         image=image,
         made_with=("regard", "torch", "onnx", "onnxscript", "transformers"),
-        assumed=_untold(folder / PREPROCESSOR_FILE) if image else "",
+        assumed=_untold(folder / PREPROCESSOR_FILE, config.to_dict()) if image else "",
     )
 
 
-def _untold(preprocessor: Path | None) -> str:
+def _untold(preprocessor: Path | None, config: dict[str, Any]) -> str:
     """What is assumed of images where no file tells how they are prepared."""
-    if preprocessor and preprocessor.is_file():
+    if (preprocessor and preprocessor.is_file()) or config.get("pretrained_cfg"):
         return ""
     return "no preprocessor_config.json: images are cut to the network's size and get ImageNet's mean and deviation"
 
@@ -156,19 +194,27 @@ def load_graph(path: Path, name: str = "") -> Source:
         fix_image_size(graph, edge)
     traits = read_traits(graph)
     tokenizer, image = _text_file(path, traits), _image_of_graph(path, traits, config)
+    classes = count_classes(graph) if config_file else 0
+    prompts, default_prompt = read_prompts(tokenizer.parent) if tokenizer else ({}, "")
+    if tokenizer and traits.embedding and traits.embedding.output == "sentence_embedding":
+        similarity = read_similarity(tokenizer.parent)
+        traits = replace(traits, embedding=traits.embedding.model_copy(update={"similarity": similarity}))
     return Source(
         name=name or path.stem,
         family=str(config.get("model_type") or GRAPH_FAMILY),
         network=None,
         traits=traits,
         description=f"exported from the ONNX file {path.name}",
-        labels=name_classes(config, count_classes(graph) if config.get("id2label") else 0),
+        labels=name_classes(config, classes if config.get("id2label") else 0),
+        activation=read_activation(config_file.parent, config, classes) if config_file else None,
         tokenizer_file=tokenizer,
-        max_tokens=_max_tokens(tokenizer.parent) if tokenizer else 0,
+        max_tokens=read_max_tokens(tokenizer.parent) if tokenizer else 0,
+        prompts=prompts,
+        default_prompt=default_prompt,
         graph=graph,
         image=image,
         made_with=("regard", "onnx"),
-        assumed=_untold(_beside(path, PREPROCESSOR_FILE)) if image else _unread(path, traits, tokenizer),
+        assumed=_untold(_beside(path, PREPROCESSOR_FILE), config) if image else _unread(path, traits, tokenizer),
     )
 
 
@@ -197,17 +243,22 @@ def _text_file(path: Path, traits: Traits) -> Path | None:
     if tokenizer is None or inputs.keys() != {"input_ids", "attention_mask"} or not as_made:
         return None
     if bound := inputs["input_ids"].bound:
-        _check_tokenizer(tokenizer, bound)
+        check_tokenizer(tokenizer, bound)
     return tokenizer
 
 
 def _image_edge(path: Path, config: dict[str, Any]) -> int | None:
     """Return the edge of images in pixels that the files beside a graph tell."""
     file, edge = _beside(path, PREPROCESSOR_FILE), config.get("image_size")
-    if file is None:
+    if file is None and not config.get("pretrained_cfg"):
         return edge if isinstance(edge, int) else None
-    known = {"image_size": edge if isinstance(edge, int) else 224, "model_type": config.get("model_type", "")}
-    return image_edge(file.parent, known)
+    known = {"image_size": edge if isinstance(edge, int) else 224, **_of_images(config)}
+    return image_edge(file.parent if file else path.parent, known)
+
+
+def _of_images(config: dict[str, Any]) -> dict[str, Any]:
+    """What a graph's config.json tells of images."""
+    return {"model_type": config.get("model_type", ""), "pretrained_cfg": config.get("pretrained_cfg")}
 
 
 def _image_of_graph(path: Path, traits: Traits, config: dict[str, Any]) -> ImageContract | None:
@@ -222,32 +273,6 @@ def _image_of_graph(path: Path, traits: Traits, config: dict[str, Any]) -> Image
         "num_channels": axes[1],
         "image_size": axes[3],
         "patch_size": 1,
-        "model_type": config.get("model_type", ""),
+        **_of_images(config),
     }
     return image_contract(file.parent if file else path.parent, known, axes[3])
-
-
-def _check_tokenizer(file: Path, vocab_size: int) -> None:
-    if not file.is_file():
-        raise CheckpointError(f"{file}: not found; expected a file of the tokenizers library")
-    try:
-        tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:  # the tokenizers library raises bare Exception
-        raise CheckpointError(f"{file}: the tokenizers library cannot read it: {error}") from error
-    if (found := tokenizer.get_vocab_size()) > vocab_size:
-        raise CheckpointError(f"{file}: has {found} tokens; expected at most the network's {vocab_size}")
-    settings = _sentence_settings(file.parent)
-    if settings.get("do_lower_case") and not (tokenizer.normalizer and tokenizer.normalizer.normalize_str("A") == "a"):
-        raise CheckpointError(
-            f"{file}: keeps capitals; expected one that does what {_SENTENCE_FILE} says: do_lower_case"
-        )
-
-
-def _max_tokens(folder: Path) -> int:
-    return int(_sentence_settings(folder).get("max_seq_length") or 0)
-
-
-def _sentence_settings(folder: Path) -> dict[str, Any]:
-    """What sentence-transformers says of how texts are read."""
-    file = folder / _SENTENCE_FILE
-    return read_json(file) if file.is_file() else {}

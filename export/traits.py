@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS, EmbeddingContract, PatchContract
+from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS, EmbeddingContract, PatchContract, Similarity
 from artifact.dtypes import Array, DType
 from model.checkpoint import Network
 from model.text import TextNetwork
@@ -104,8 +104,14 @@ def pad(feed: Feed, traits: Traits, lengths: Sequence[int]) -> Feed:
     return padded
 
 
-def own_traits(network: Network, image_size: int | None) -> Traits:
-    """Describe a network of model/; image_size is the edge in pixels, None for the network's own."""
+def own_traits(network: Network, image_size: int | None, similarity: Similarity | None = None) -> Traits:
+    """Describe a network of model/.
+
+    Args:
+        network: Of a text or an image.
+        image_size: Edge of images in pixels; None for the network's own.
+        similarity: How the vectors of texts are compared.
+    """
     config = network.config
     if isinstance(network, TextNetwork):
         axes = (BATCH_AXIS, SEQUENCE_AXIS)
@@ -114,7 +120,10 @@ def own_traits(network: Network, image_size: int | None) -> Traits:
             InputSpec("attention_mask", axes, "int64", bound=2, mask=True),
         )
         embedding = EmbeddingContract(
-            output="embedding", dim=config.encoder.embed_dim, normalized=network.config.normalize
+            output="embedding",
+            dim=config.encoder.embed_dim,
+            normalized=network.config.normalize,
+            similarity=similarity,
         )
         return Traits(inputs, config.encoder.max_positions, embedding)
     size = image_size or network.config.image_size

@@ -108,11 +108,19 @@ def _classifier_of(config: Any) -> Any:
     return next((factory for ending, factory in _HEADS.items() if architecture.endswith(ending)), None)
 
 
+def _lone_encoder(config: Any) -> Any:
+    """The class of an encoder that was saved without its decoder, T5EncoderModel and its kin."""
+    architecture = (getattr(config, "architectures", None) or [""])[0]
+    return getattr(transformers, architecture, None) if architecture.endswith("EncoderModel") else None
+
+
 def _ways(whole_config: Any, config: Any, part: str | None) -> Iterator[tuple[Any, Any]]:
     """Yield classes to try in turn, each with the configuration to give it; a part comes by itself or in the whole."""
     if part in (None, "encoder") and (classifier := _classifier_of(whole_config)):
         yield classifier, config
         return
+    if part is None and (encoder := _lone_encoder(config)):
+        yield encoder, config
     name = type(config).__name__.removesuffix("Config")
     projecting, plain = (getattr(transformers, f"{name}{end}", None) for end in ("ModelWithProjection", "Model"))
     if projecting:

@@ -9,7 +9,6 @@ import inspect
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -18,6 +17,7 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
 from artifact.contract import EmbeddingContract
+from export.sentence_transformers import SentenceFolder
 from export.traits import Traits
 from export.transformers_checkpoint import CLASSIFIERS, Checkpoint, first_line, read_checkpoint
 from export.transformers_pooling import Pooling, choose_pooling
@@ -49,7 +49,7 @@ class TransformersNetwork(nn.Module):
             pooling: How the vector is made; None for none.
         """
         super().__init__()
-        self.fused, self.explained, self._pooling = fused, explained, pooling
+        self.fused, self.explained, self.pooling = fused, explained, pooling
         self.input_names = tuple(spec.name for spec in traits.inputs)
         self.classifies = type(fused).__name__.endswith(CLASSIFIERS)
         taken = inspect.signature(fused.forward).parameters
@@ -109,20 +109,20 @@ class TransformersNetwork(nn.Module):
         outputs = {"last_hidden_state": hidden}
         if (encoded := getattr(answer, "encoder_last_hidden_state", None)) is not None:
             outputs["encoder_last_hidden_state"] = encoded
-        if self._pooling is not None:
+        if self.pooling is not None:
             given = dict(zip(self.input_names, inputs, strict=True))
-            if (vector := self._pooling.vector(base, hidden, given.get("attention_mask"))) is not None:
+            if (vector := self.pooling(base, hidden, given.get("attention_mask"))) is not None:
                 outputs["embedding"] = vector
         if self.classifies:
             outputs["logits"] = answer.logits
         return outputs
 
 
-def load_transformers(folder: Path, part: str | None = None, image_size: int | None = None) -> Loaded:
+def load_transformers(sentence: SentenceFolder, part: str | None = None, image_size: int | None = None) -> Loaded:
     """Read a folder in the library's layout.
 
     Args:
-        folder: With config.json and safetensors.
+        sentence: What its folder, with config.json and safetensors, says of vectors.
         part: Of a network that has several: "vision" or "text", or the "encoder" of an encoder-decoder.
         image_size: Edge of the images in pixels, where the network takes another than its own.
 
@@ -130,23 +130,25 @@ def load_transformers(folder: Path, part: str | None = None, image_size: int | N
         CheckpointError: It cannot be read, lacks weights, needs a part to be named, or tells no attention.
     """
     with _quietly():
-        checkpoint = read_checkpoint(folder, part)
+        checkpoint = read_checkpoint(sentence.network, part)
         try:
-            return _assemble(checkpoint, folder, image_size, whole=part != "encoder")
+            return _assemble(checkpoint, sentence, image_size, whole=part != "encoder")
         except CheckpointError:
             raise
         except Exception as error:  # the library raises whatever its parts raise
             family, main = checkpoint.config.model_type, checkpoint.main_input
-            raise CheckpointError(f"{folder}: {family} does not run on {main} alone: {first_line(error)}") from error
+            raise CheckpointError(
+                f"{sentence.network}: {family} does not run on {main} alone: {first_line(error)}"
+            ) from error
 
 
-def _assemble(checkpoint: Checkpoint, folder: Path, image_size: int | None, *, whole: bool) -> Loaded:
+def _assemble(checkpoint: Checkpoint, sentence: SentenceFolder, image_size: int | None, *, whole: bool) -> Loaded:
     """Put the network together, run it once, and complete its traits by what it gives."""
     fused, config = checkpoint.fused, checkpoint.config
     traits = describe_inputs(fused, config, image_size, whole=whole)
     patches = find_grid(fused, traits.inputs[0].axes) if checkpoint.main_input == "pixel_values" else None
     has_vector = checkpoint.main_input in ("input_ids", "pixel_values") and not (config.is_encoder_decoder and whole)
-    pooling = choose_pooling(checkpoint, folder, patches) if has_vector else None
+    pooling = choose_pooling(checkpoint, sentence, patches) if has_vector else None
     network = TransformersNetwork(fused, checkpoint.explained, traits, pooling).eval()
     sizes = traits.fit(dict.fromkeys(traits.axes, _SIZE))
     feed = [torch.from_numpy(array) for array in traits.example(_ROWS, sizes).values()]
@@ -156,7 +158,9 @@ def _assemble(checkpoint: Checkpoint, folder: Path, image_size: int | None, *, w
     embedding = None
     if pooling and "embedding" in outputs:
         dim = outputs["embedding"].shape[1]
-        embedding = EmbeddingContract(output="embedding", dim=dim, normalized=pooling.normalized)
+        embedding = EmbeddingContract(
+            output="embedding", dim=dim, normalized=pooling.normalized, similarity=sentence.similarity
+        )
     return Loaded(network, dataclasses.replace(traits, embedding=embedding, patches=patches), config)
 
 

@@ -1,97 +1,89 @@
 """How a network of the transformers library makes one vector of a text or an image."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from artifact.contract import PatchContract
+from export.sentence_transformers import SentenceFolder
+from export.sentence_vector import SentenceVector
 from export.transformers_checkpoint import Checkpoint
-from model.checkpoint import read_json, read_normalize, read_pooling
-from model.text import mean_over_tokens
 
 # What a tower that is trained to be compared with another gives for that.
 _PROJECTED = ("text_embeds", "image_embeds")
 _TEXT_TOWER = "_text_model"
-_POOLING_FILE = Path("1_Pooling", "config.json")
 
 
-@dataclass(frozen=True)
-class Pooling:
-    """How the vector is made.
+class Pooling(nn.Module):
+    """Makes the vector of the library's answer."""
 
-    Attributes:
-        vector: Takes the library's answer, the last hidden state [B, N, D] and, of texts, the mask [B, N]; returns
-            [B, D], or None where states are no sequence.
-        normalized: Whether its length is 1.
-    """
+    normalized = False
+    """Whether its length is 1."""
 
-    vector: Callable[[Any, Tensor, Tensor | None], Tensor | None]
-    normalized: bool
+    def forward(self, answer: Any, hidden: Tensor, mask: Tensor | None) -> Tensor | None:
+        """Make it.
+
+        Args:
+            answer: The library's.
+            hidden: The last hidden state, float [B, N, D].
+            mask: Of texts, int64 [B, N].
+
+        Returns:
+            Float [B, E], or None where states are no sequence.
+        """
+        raise NotImplementedError
 
 
-def choose_pooling(checkpoint: Checkpoint, folder: Path, patches: PatchContract | None) -> Pooling:
+def choose_pooling(checkpoint: Checkpoint, sentence: SentenceFolder, patches: PatchContract | None) -> Pooling:
     """Decide how the vector is made.
 
-    Of a text: as the sentence-transformers files of the folder say (mean, class token or last token), else the
-    normalised mean over its tokens. Of an image, and of a text tower trained beside an image tower: what is compared
-    with the other tower's vector, else what the network's own pooler gives; without a pooler the class token, and
-    without that the mean of the patches.
+    Of a text: as its folder says, see read_sentence_folder. Of an image, and of a text tower trained beside an image
+    tower of whose vectors the folder says nothing: what is compared with the other tower's vector, else what the
+    network's own pooler gives; without a pooler the class token, and without that the mean of the patches.
 
     Args:
         checkpoint: The network.
-        folder: Where it lies.
+        sentence: What its folder says of vectors.
         patches: How patches lie on images.
 
     Raises:
-        CheckpointError: The folder pools in another way.
+        CheckpointError: The folder's modules have no weights, or an activation that is not known.
     """
     is_text = checkpoint.main_input == "input_ids"
-    if is_text and not checkpoint.config.model_type.endswith(_TEXT_TOWER):
-        return _pooling_of_texts(folder)
+    if is_text and (sentence.similarity or not checkpoint.config.model_type.endswith(_TEXT_TOWER)):
+        return _TextPooling(sentence)
     has_cls = is_text or (patches is not None and patches.prefix_tokens > 0)
-    names = (*_PROJECTED, "pooler_output") if checkpoint.has_pooler else _PROJECTED
+    return _TowerPooling(has_cls=has_cls, has_pooler=checkpoint.has_pooler)
 
-    def vector(answer: Any, hidden: Tensor, mask: Tensor | None) -> Tensor | None:
-        found: Iterator[Tensor | None] = (getattr(answer, name, None) for name in names)
+
+class _TextPooling(Pooling):
+    """What a folder says."""
+
+    def __init__(self, sentence: SentenceFolder) -> None:
+        super().__init__()
+        self.vector, self.normalized = SentenceVector(sentence), sentence.normalized
+
+    def forward(self, answer: Any, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        real = torch.ones(hidden.shape[:2], dtype=torch.int64) if mask is None else mask
+        vector: Tensor = self.vector(hidden, real)
+        return vector
+
+
+class _TowerPooling(Pooling):
+    """What a tower gives itself."""
+
+    def __init__(self, *, has_cls: bool, has_pooler: bool) -> None:
+        super().__init__()
+        self._has_cls = has_cls
+        self._names = (*_PROJECTED, "pooler_output") if has_pooler else _PROJECTED
+
+    def forward(self, answer: Any, hidden: Tensor, mask: Tensor | None) -> Tensor | None:
+        found: Iterator[Tensor | None] = (getattr(answer, name, None) for name in self._names)
         pooled = next((one for one in found if one is not None), None)
         if pooled is not None and pooled.ndim == 2:
             return pooled
         if hidden.ndim != 3:
             return None
-        return hidden[:, 0] if has_cls else hidden.mean(dim=1)
-
-    return Pooling(vector, normalized=False)
-
-
-def _pooling_of_texts(folder: Path) -> Pooling:
-    mode, normalize = _read(folder)
-
-    def vector(answer: Any, hidden: Tensor, mask: Tensor | None) -> Tensor:
-        pooled = _pool(hidden, torch.ones_like(hidden[:, :, 0]) if mask is None else mask, mode)
-        return nn.functional.normalize(pooled, dim=-1) if normalize else pooled
-
-    return Pooling(vector, normalized=normalize)
-
-
-def _read(folder: Path) -> tuple[Literal["mean", "cls", "last"], bool]:
-    """Read the folder's way, and whether it normalises; decoders that embed take the last token."""
-    file = folder / _POOLING_FILE
-    if file.is_file():
-        modes = [name for name, value in read_json(file).items() if name.startswith("pooling_mode_") and value]
-        if modes == ["pooling_mode_lasttoken"]:
-            return "last", read_normalize(folder)
-    pooling = read_pooling(folder)
-    return pooling.mode, pooling.normalize
-
-
-def _pool(hidden: Tensor, mask: Tensor, mode: Literal["mean", "cls", "last"]) -> Tensor:
-    if mode == "cls":
-        return hidden[:, 0]
-    if mode == "mean":
-        return mean_over_tokens(hidden, mask)
-    last = (mask.sum(dim=1, keepdim=True) - 1).to(torch.int64)[:, :, None]  # [B, 1, 1]
-    return hidden.gather(1, last.expand(-1, -1, hidden.shape[2]))[:, 0]
+        return hidden[:, 0] if self._has_cls else hidden.mean(dim=1)

@@ -15,15 +15,18 @@ from model.text import TextConfig, TextNetwork
 from model.vit import VisionTransformer, ViTConfig
 
 Network = TextNetwork | VisionTransformer
-_MODULES = ("Transformer", "Pooling", "Normalize")  # of sentence-transformers
 
 
 class CheckpointError(ValueError):
     """A checkpoint folder that cannot be read; the message says what is wrong with which file."""
 
 
-def load_network(folder: Path) -> Network:
+def load_network(folder: Path, pooling: huggingface.Pooling | None = None) -> Network:
     """Build the network that config.json describes and fill it from model.safetensors.
+
+    Args:
+        folder: The checkpoint's.
+        pooling: Of a text network in Hugging Face's layout, which does not say; None for the normalised mean.
 
     Returns:
         The network, in evaluation mode.
@@ -34,12 +37,11 @@ def load_network(folder: Path) -> Network:
     """
     config = read_json(folder / "config.json")
     tensors = _read_tensors(folder)
-    pooling = read_pooling(folder)
     try:
         if config.get("model_type") in ("regard-text", "regard-vit"):
             network = _own_network(config)
         else:
-            network, tensors = huggingface.translate(config, tensors, pooling)
+            network, tensors = huggingface.translate(config, tensors, pooling or huggingface.Pooling())
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
     fill(network, tensors, source=str(folder))
@@ -83,50 +85,15 @@ def read_json(path: Path) -> dict[str, Any]:
     Raises:
         CheckpointError: The file is absent or holds something else.
     """
-    content = _parse_json(path)
-    if not isinstance(content, dict):
-        raise CheckpointError(f"{path}: holds a {type(content).__name__}; expected an object")
-    return content
-
-
-def read_pooling(folder: Path) -> huggingface.Pooling:
-    """Read how a sentence-transformers folder turns tokens into a vector; plain folders pool the mean, normalised.
-
-    Raises:
-        CheckpointError: It pools in another way than by mean or class token, or see read_normalize.
-    """
-    pooling_file = folder / "1_Pooling" / "config.json"
-    modes = {"pooling_mode_mean_tokens"}
-    if pooling_file.is_file():
-        modes = {name for name, value in read_json(pooling_file).items() if name.startswith("pooling_mode") and value}
-    if modes not in ({"pooling_mode_mean_tokens"}, {"pooling_mode_cls_token"}):
-        raise CheckpointError(f"{pooling_file}: {', '.join(sorted(modes))}; expected mean tokens or cls token alone")
-    return huggingface.Pooling("cls" if modes == {"pooling_mode_cls_token"} else "mean", read_normalize(folder))
-
-
-def read_normalize(folder: Path) -> bool:
-    """Read whether a sentence-transformers folder makes its vectors of length 1; plain folders do.
-
-    Raises:
-        CheckpointError: The file is damaged, or names a module that would change the vector in another way.
-    """
-    file = folder / "modules.json"
-    modules = _parse_json(file) if file.is_file() else [{"type": "Normalize"}]
-    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
-        raise CheckpointError(f"{file}: expected a list of objects")
-    kinds = [str(module.get("type", "")).rpartition(".")[2] for module in modules]
-    if unknown := [kind for kind in kinds if kind not in _MODULES]:
-        raise CheckpointError(f"{file}: {unknown[0]}; expected {', '.join(_MODULES)} alone")
-    return "Normalize" in kinds
-
-
-def _parse_json(path: Path) -> Any:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(f"{path}: not found; expected a checkpoint folder with config.json") from error
     except ValueError as error:
         raise CheckpointError(f"{path}: not JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise CheckpointError(f"{path}: holds a {type(content).__name__}; expected an object")
+    return content
 
 
 def _read_tensors(folder: Path) -> dict[str, Tensor]:

@@ -14,10 +14,10 @@ from model.vit import VisionTransformer, ViTConfig
 
 @dataclass(frozen=True)
 class Pooling:
-    """How a sentence-transformers folder turns tokens into one vector."""
+    """How tokens become one vector, as TextConfig has it."""
 
-    mode: Literal["mean", "cls"]
-    normalize: bool
+    mode: Literal["mean", "cls"] = "mean"
+    normalize: bool = True
 
 
 # Each rule: a pattern that matches a Hugging Face tensor name, and its name here. None drops the tensor: it is a buffer

@@ -117,12 +117,13 @@ class AsyncClient(AsyncCalls):
         model: str = "",
         version: str = "",
         truncate: bool = False,
+        prompt: str = "",
         attention: AttentionRequest | None = None,
         priority: int = 0,
         timeout: float | None = None,
     ) -> Embedding:
         """As `Client.embed`."""
-        request = encoding.embed_request(image, text, model, version, truncate, attention, priority)
+        request = encoding.embed_request(image, text, model, version, truncate, attention, priority, prompt)
         return decoding.read_embedding(await self._call(self._stub.Embed, request, timeout))
 
     async def attend(
@@ -134,12 +135,13 @@ class AsyncClient(AsyncCalls):
         model: str = "",
         version: str = "",
         truncate: bool = False,
+        prompt: str = "",
         attention: AttentionRequest | None = None,
         priority: int = 0,
         timeout: float | None = None,
     ) -> AsyncIterator[Attention]:
         """As `Client.attend`."""
-        request = encoding.attend_request(image, text, inputs, model, version, truncate, attention, priority)
+        request = encoding.attend_request(image, text, inputs, model, version, truncate, attention, priority, prompt)
         first, seconds = None, self._seconds(timeout)
         try:
             async for answer in self._stub.Attend(request, timeout=seconds, metadata=self._to.metadata):

@@ -1,6 +1,6 @@
 """What the calls return, apart from attention: descriptions of models, labels, vectors, outputs, timings."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -87,6 +87,10 @@ class Model:
         max_batch_size: Most rows of one predict.
         device: "CPU" or "CUDA:0".
         precision: What it computes in: "float32", "float16", "bfloat16" or "int8".
+        prompts: What embed may put before a text, by name; some are empty.
+        default_prompt: The name of that which is put there where a call names none; "" for nothing.
+        similarity: How vectors are meant to be compared: "cosine", "dot", "euclidean" or "manhattan"; "" where the
+            model's own files do not say.
     """
 
     name: str
@@ -107,6 +111,9 @@ class Model:
     max_batch_size: int
     device: str
     precision: str
+    prompts: dict[str, str] = field(default_factory=dict, hash=False)
+    default_prompt: str = ""
+    similarity: str = ""
 
 
 @dataclass(frozen=True)

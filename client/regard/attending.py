@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.text import Text
@@ -14,6 +14,7 @@ from regard.client import Client
 from regard.console import (
     JsonOption,
     ModelOption,
+    PromptOption,
     SourceArgument,
     Terminal,
     TruncateOption,
@@ -94,6 +95,7 @@ def attend(
     model: ModelOption = "",
     compare: CompareOption = "",
     style: PictureStyle,
+    prompt: PromptOption = "",
     truncate: TruncateOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -103,7 +105,7 @@ def attend(
     view = choose_view(options, is_photo=given.image is not None)
     client: Client = context.obj
     models = _models(client, given, model, compare)
-    answers = [_ask(client, given, each, request_for(view, options, each), truncate=truncate) for each in models]
+    answers = [_ask(client, given, each, request_for(view, options, each), prompt, truncate) for each in models]
     if as_json:
         for answer in answers:
             print_json(dataclasses.asdict(answer.answer))
@@ -137,15 +139,18 @@ def _models(client: Client, source: Source, name: str, compare: str) -> list[Mod
     return [first, second]
 
 
-def _ask(client: Client, source: Source, model: Model, asked: AttentionRequest, *, truncate: bool) -> Answered:
+def _ask(
+    client: Client, source: Source, model: Model, asked: AttentionRequest, prompt: str, truncate: bool
+) -> Answered:
+    """Ask by the call that tells most; prompts are of those that embed."""
     answer: Classification | Embedding | AttentionResult
-    if model.can_classify or model.can_embed:
-        call = client.classify if model.can_classify else client.embed
-        answer = call(image=source.image, text=source.text, model=model.name, truncate=truncate, attention=asked)
+    given: dict[str, Any] = {"image": source.image, "text": source.text, "model": model.name, "truncate": truncate}
+    if model.can_classify and not prompt:
+        answer = client.classify(**given, attention=asked)
+    elif model.can_embed:
+        answer = client.embed(**given, prompt=prompt, attention=asked)
     else:
-        parts = client.attend(
-            image=source.image, text=source.text, model=model.name, truncate=truncate, attention=asked
-        )
+        parts = client.attend(**given, prompt=prompt, attention=asked)
         answer = AttentionResult.join(model, list(parts))
     warn_if_cut(source, answer)
     if answer.attention is None or not answer.attention.layers:

@@ -210,6 +210,7 @@ class Client(BlockingCalls):
         model: str = "",
         version: str = "",
         truncate: bool = False,
+        prompt: str = "",
         attention: AttentionRequest | None = None,
         priority: int = 0,
         timeout: float | None = None,
@@ -222,6 +223,7 @@ class Client(BlockingCalls):
             model: May be empty where only one is served.
             version: Empty means the newest.
             truncate: Cut a text that has more tokens than the model takes, instead of refusing it.
+            prompt: Of a text: the name of one of the model's prompts, which is put before it; empty means the default.
             attention: Which attention weights to send along; None for none, which costs nothing.
             priority: 1 is served first, then 2, then 3; 0 means 2.
             timeout: Seconds, instead of the client's own.
@@ -235,7 +237,7 @@ class Client(BlockingCalls):
             FailedPrecondition: The model does not embed, or has no attention to show.
             RegardError: The call failed.
         """
-        request = encoding.embed_request(image, text, model, version, truncate, attention, priority)
+        request = encoding.embed_request(image, text, model, version, truncate, attention, priority, prompt)
         return decoding.read_embedding(self._call(self._stub.Embed, request, timeout))
 
     def attend(
@@ -247,6 +249,7 @@ class Client(BlockingCalls):
         model: str = "",
         version: str = "",
         truncate: bool = False,
+        prompt: str = "",
         attention: AttentionRequest | None = None,
         priority: int = 0,
         timeout: float | None = None,
@@ -260,6 +263,7 @@ class Client(BlockingCalls):
             model: May be empty where only one is served.
             version: Empty means the newest.
             truncate: Cut a text that has more tokens than the model takes, instead of refusing it.
+            prompt: Of a text: the name of one of the model's prompts, which is put before it; empty means the default.
             attention: What is wanted; None for all of every layer.
             priority: 1 is served first, then 2, then 3; 0 means 2.
             timeout: Seconds for all layers, instead of the client's own.
@@ -274,7 +278,7 @@ class Client(BlockingCalls):
             FailedPrecondition: The model has no attention to show.
             RegardError: The call failed.
         """
-        request = encoding.attend_request(image, text, inputs, model, version, truncate, attention, priority)
+        request = encoding.attend_request(image, text, inputs, model, version, truncate, attention, priority, prompt)
         first, seconds = None, self._seconds(timeout)
         try:
             for answer in self._stub.Attend(request, timeout=seconds, metadata=self._to.metadata):

@@ -18,6 +18,7 @@ from regard.client import Client
 from regard.console import (
     JsonOption,
     ModelOption,
+    PromptOption,
     SourceArgument,
     Terminal,
     TruncateOption,
@@ -133,6 +134,7 @@ def embed(
     context: typer.Context,
     sources: SourcesArgument,
     model: ModelOption = "",
+    prompt: PromptOption = "",
     truncate: TruncateOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -142,7 +144,9 @@ def embed(
     if len({source.modality for source in given}) > 1:
         raise InputError("photos and texts cannot be compared; give only photos or only texts")
     name = model or choose(client, given[0], "embed").name
-    answers = [client.embed(image=each.image, text=each.text, model=name, truncate=truncate) for each in given]
+    answers = [
+        client.embed(image=each.image, text=each.text, model=name, truncate=truncate, prompt=prompt) for each in given
+    ]
     for source, answer in zip(given, answers, strict=True):
         warn_if_cut(source, answer)
         if as_json:

@@ -18,6 +18,9 @@ from regard.views import AttentionResult
 _PIPED_WIDTH = 120
 
 ModelOption = Annotated[str, typer.Option("--model", help="Model to ask (default: the first that can do it).")]
+PromptOption = Annotated[
+    str, typer.Option(metavar="NAME", help="Of the model's prompts, put before each text (default: the model's own).")
+]
 TruncateOption = Annotated[bool, typer.Option("--truncate", help="Cut a text that is too long for the model.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 SourceArgument = Annotated[

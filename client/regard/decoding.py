@@ -101,6 +101,9 @@ def read_model(model: pb.Model) -> Model:
         max_batch_size=model.max_batch_size,
         device=model.device,
         precision=model.precision,
+        prompts=dict(model.prompts),
+        default_prompt=model.default_prompt,
+        similarity=model.similarity,
     )
 
 

@@ -81,10 +81,12 @@ def embed_request(
     truncate: bool,
     attention: AttentionRequest | None,
     priority: int,
+    prompt: str = "",
 ) -> rpc.EmbedRequest:
     """Build a request from an image or a text; raises as `classify_request`."""
     return rpc.EmbedRequest(
         truncate=checks.flag("truncate", truncate),
+        prompt=checks.name("prompt", prompt),
         **_input(image, text),
         **_shared(model, version, attention, priority),
     )
@@ -99,13 +101,17 @@ def attend_request(
     truncate: bool,
     attention: AttentionRequest | None,
     priority: int,
+    prompt: str = "",
 ) -> rpc.AttendRequest:
     """Build a request from an image, a text or arrays; raises as `classify_request`."""
     if inputs is not None and (image is not None or text is not None):
         raise InvalidCall.of("image, text, inputs: give exactly one of them; got several")
     given = _input(image, text) if inputs is None else {"tensors": pb.TensorMap(tensors=_tensors(inputs))}
     return rpc.AttendRequest(
-        truncate=checks.flag("truncate", truncate), **given, **_shared(model, version, attention, priority)
+        truncate=checks.flag("truncate", truncate),
+        prompt=checks.name("prompt", prompt),
+        **given,
+        **_shared(model, version, attention, priority),
     )
 
 

@@ -65,10 +65,26 @@ def read_texts(model: LoadedModel, inputs: Texts, limits: InputLimits) -> list[T
             if model.contract.image
             else f"text: {model.name} takes tensors only; expected its own inputs"
         )
+    prompt = _find_prompt(model, inputs.prompt)
     try:
-        return [reader.read(text, truncate=inputs.truncate, max_bytes=max_bytes) for text in inputs.texts]
+        return [
+            reader.read(text, truncate=inputs.truncate, max_bytes=max_bytes, prompt=prompt) for text in inputs.texts
+        ]
     except InputError as error:
         raise InvalidInput(error.field, error.value, error.expected) from error
+
+
+def _find_prompt(model: LoadedModel, name: str) -> str:
+    """Return what is put before a model's texts."""
+    contract = model.contract.text
+    prompts = contract.prompts if contract else {}
+    name = name or (contract.default_prompt if contract else "")
+    if name and name not in prompts:
+        known = (
+            f"{', '.join(prompts)}, the prompts of {model.name}" if prompts else f"none: {model.name} has no prompts"
+        )
+        raise InvalidInput("prompt", repr(name), known)
+    return prompts.get(name, "")
 
 
 def prepare_texts(model: LoadedModel, rows: Sequence[Tokens]) -> PreparedInput:

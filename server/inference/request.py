@@ -16,10 +16,17 @@ from server.scheduling.batch import Result
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """Texts, a row each; `truncate` says whether one with too many tokens is cut."""
+    """Texts, a row each.
+
+    Attributes:
+        texts: As they came.
+        truncate: Whether one with too many tokens is cut.
+        prompt: The name of what is put before each; empty for the model's default.
+    """
 
     texts: tuple[str, ...]
     truncate: bool
+    prompt: str = ""
 
     @property
     def size_bytes(self) -> float:

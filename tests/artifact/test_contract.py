@@ -7,7 +7,15 @@ import numpy as np
 import pytest
 from pydantic import BaseModel, ValidationError
 
-from artifact.contract import Contract, DerivedAxis, ImageContract, PatchContract, TensorContract, read_contract
+from artifact.contract import (
+    Contract,
+    DerivedAxis,
+    ImageContract,
+    PatchContract,
+    TensorContract,
+    TextContract,
+    read_contract,
+)
 from artifact.dtypes import BFLOAT16, name_of
 from artifact.errors import ContractError, explain
 from artifact.verification import Accuracy
@@ -96,6 +104,26 @@ def test_the_shorter_edge_is_no_shorter_than_what_is_cut_out() -> None:
     with pytest.raises(ValidationError, match="resize_shorter_edge: 7; expected at least 8"):
         ImageContract.model_validate(given | {"resize_shorter_edge": 7})
     assert ImageContract.model_validate(given | {"crop_size": 1}).crop_size == 1
+
+
+def test_both_edges_are_resized_or_the_shorter_one() -> None:
+    """And neither is shorter than what is cut out."""
+    given = {"crop_size": 8, "mean": (0.0,), "std": (1.0,)}
+    assert ImageContract.model_validate(given | {"resize_edges": 8}).resize_edges == 8
+    with pytest.raises(ValidationError, match="resize_edges: 7; expected at least 8"):
+        ImageContract.model_validate(given | {"resize_edges": 7})
+    with pytest.raises(ValidationError, match="resize_edges: 9; expected none beside resize_shorter_edge"):
+        ImageContract.model_validate(given | {"resize_edges": 9, "resize_shorter_edge": 9})
+
+
+def test_a_default_prompt_is_one_of_the_prompts() -> None:
+    """A contract made before there were any has none."""
+    given = {"tokenizer_file": "tokenizer.json", "max_tokens": 8}
+    assert TextContract.model_validate(given).prompts == {}
+    named = {"prompts": {"query": "query: "}, "default_prompt": "query"}
+    assert TextContract.model_validate(given | named).default_prompt == "query"
+    with pytest.raises(ValidationError, match="default_prompt: 'q'; expected one of prompts"):
+        TextContract.model_validate(given | named | {"default_prompt": "q"})
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,18 @@ def test_pixels_equal_the_reference_for_every_shape(size: tuple[int, int]) -> No
     np.testing.assert_allclose(read_image(encode(image), CONTRACT, LIMITS).values, reference(image), atol=1e-6)
 
 
+@pytest.mark.parametrize("size", [(60, 40), (40, 60), (20, 30)])
+def test_both_edges_may_be_resized_before_the_centre_is_cut(size: tuple[int, int]) -> None:
+    """Whatever the shape; the box says which part of the sent picture was cut out."""
+    contract = CONTRACT.model_copy(update={"resize_shorter_edge": None, "resize_edges": 32})
+    image = picture(*size)
+    got = read_image(encode(image), contract, LIMITS)
+    squeezed = image.resize((32, 32), Image.Resampling.BICUBIC)
+    np.testing.assert_allclose(got.values, reference(squeezed), atol=1e-6)
+    (width, height), edge = size, 1 / 8
+    np.testing.assert_allclose(got.box, (width * edge, height * edge, width * (1 - edge), height * (1 - edge)))
+
+
 @pytest.mark.parametrize(("kind", "options"), [("JPEG", {"quality": 95}), ("PNG", {}), ("WEBP", {"lossless": True})])
 def test_jpeg_png_and_webp_are_read(kind: str, options: dict[str, Any]) -> None:
     """Each as Pillow decodes it."""

@@ -44,6 +44,16 @@ def test_a_text_with_too_many_tokens_is_refused_unless_it_may_be_cut() -> None:
     assert tokens.texts == ["[CLS]", "the", "cat", "the", "cat", "the", "cat", "[SEP]"]
 
 
+def test_a_prompt_is_read_before_the_text_and_is_no_part_of_it() -> None:
+    """Its tokens came from nowhere in the text; a text that is only a prompt is empty still."""
+    tokens = READER.read("é cat", truncate=False, max_bytes=6, prompt="the dog: ")
+    assert tokens.texts == ["[CLS]", "the", "dog", ":", "e", "cat", "[SEP]"]
+    assert tokens.offsets == [(0, 0), (0, 0), (0, 0), (0, 0), (0, 1), (2, 5), (0, 0)]
+    with pytest.raises(InputError, match="text: empty"):
+        READER.read(" ", truncate=False, max_bytes=6, prompt="the dog: ")
+    assert READER.read("cat " * 9, truncate=True, max_bytes=99, prompt="the dog ").texts[:3] == ["[CLS]", "the", "dog"]
+
+
 def test_a_text_that_fits_is_not_marked_as_cut() -> None:
     """Even where it might have been; six words and two special tokens are as many as fit."""
     assert not READER.read("the cat", truncate=True, max_bytes=1000).truncated

@@ -99,6 +99,7 @@ def models() -> list[pb.Model]:
         "device": "CPU",
     }
     text = {"version": "2", "modality": pb.MODALITY_TEXT, "attention_layers": layers, "max_tokens": 256}
+    text |= {"prompts": {"query": "query: "}, "default_prompt": "query", "similarity": "cosine"}
     labels = ["cat", "[dog]", "bird"]
     return [
         pb.Model(name="fashion", family="vit", can_classify=True, labels=labels, can_embed=True, **image),  # type: ignore[arg-type]

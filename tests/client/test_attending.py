@@ -50,6 +50,14 @@ def test_attend_draws_a_text_in_the_terminal(run: Run, server: FakeServer) -> No
     assert list(Path().iterdir()) == []
 
 
+def test_attend_passes_a_prompt_on(run: Run, server: FakeServer) -> None:
+    """By the call that takes one, though the model classifies too."""
+    run("attend", "cats sitting", "--prompt", "query")
+    assert (server.requests[-1].prompt, type(server.requests[-1]).__name__) == ("query", "EmbedRequest")
+    run("attend", "cats sitting", "--prompt", "query", "--model", "fashion")
+    assert (server.requests[-1].prompt, type(server.requests[-1]).__name__) == ("query", "EmbedRequest")
+
+
 def test_attend_saves_a_text_too_if_asked(run: Run) -> None:
     """Beside the terminal's picture."""
     done = run("attend", "cats sitting", "-o", "cats.png", "--head", "1")

@@ -232,6 +232,8 @@ def test_models_are_described(client: Client) -> None:
     assert photos.patches is not None
     assert (photos.patches.rows, photos.patches.box, photos.patches.image_width) == (2, None, None)
     assert (minilm.max_tokens, minilm.embedding_dim, minilm.embedding_normalized) == (256, 4, True)
+    assert (minilm.prompts, minilm.default_prompt, minilm.similarity) == ({"query": "query: "}, "query", "cosine")
+    assert (tensors.prompts, tensors.default_prompt, tensors.similarity) == ({}, "", "")
     assert (tensors.patches, tensors.attention_layers, tensors.device) == (None, (), "CUDA:0")
 
 

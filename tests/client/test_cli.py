@@ -73,6 +73,12 @@ def test_a_cut_text_is_reported(run: Run, server: FakeServer) -> None:
     assert run("embed", "hm").err.endswith("regard: hm has more tokens than minilm takes and was cut\n")
 
 
+def test_embed_passes_a_prompt_on(run: Run, server: FakeServer) -> None:
+    """With every text."""
+    run("embed", "a", "b", "--model", "minilm", "--prompt", "query")
+    assert [(request.text, request.prompt) for request in server.requests] == [("a", "query"), ("b", "query")]
+
+
 def test_embed_summarises_one_vector(run: Run) -> None:
     """Width, norm, first values."""
     assert run("embed", "a").out == "a: 4 wide, norm 1.0000, [0.0000, 1.0000, 0.0000, 0.0000]\n"

@@ -20,7 +20,6 @@ import regard
 from export.__main__ import app
 from export.build import Built, build
 from export.sources import Source, load_folder
-from export.traits import pad
 from export.transformers_folder import TransformersNetwork
 from model.checkpoint import CheckpointError
 from tests.export.families import FAMILIES, shallow, write_folder
@@ -193,27 +192,6 @@ def test_weights_in_a_lower_precision_are_read_as_float32(tmp_path: Path) -> Non
     network = load_folder(folder).network
     assert network is not None
     assert {parameter.dtype for parameter in network.parameters()} == {torch.float32}
-
-
-@pytest.mark.parametrize(
-    ("name", "mode", "places"), [("distilbert", "cls_token", (0, 0)), ("llama", "lasttoken", (4, 2))]
-)
-def test_a_sentence_transformers_folder_pools_as_it_says(
-    name: str, mode: str, places: tuple[int, int], tmp_path: Path
-) -> None:
-    """The class token, or the last that is no padding; not normalised."""
-    folder = write_folder(shallow(FAMILIES[name]), tmp_path / "net")
-    (folder / "1_Pooling").mkdir()
-    (folder / "1_Pooling" / "config.json").write_text(json.dumps({f"pooling_mode_{mode}": True}))
-    (folder / "modules.json").write_text("[]")
-    source = load_folder(folder)
-    feed = pad(source.traits.example(2, {"seq_len": 5}), source.traits, (5, 3))
-    assert source.network is not None
-    with torch.inference_mode():
-        outputs = source.network(*map(torch.from_numpy, feed.values()))
-    assert torch.equal(outputs["embedding"], outputs["last_hidden_state"][[0, 1], places])
-    assert source.traits.embedding
-    assert not source.traits.embedding.normalized
 
 
 def test_sound_may_be_of_any_length(artifact: Builder) -> None:

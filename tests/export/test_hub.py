@@ -82,13 +82,13 @@ def test_an_id_is_exported_and_served(
     first = run(settings, "-m", "export", ID, "--out", str(out), "--summary")
     assert first.returncode == 0, first.stderr
     assert not first.stderr
-    assert f"from {ID} at {commit}\npublished {out / 'tiny-text' / '1'}\n" in first.stdout
+    assert f"from {ID} at {commit}\npublished {out / 'Tiny-Text' / '1'}\n" in first.stdout
     contract = read_contract(out / "Tiny-Text" / "1" / "contract.json")
     assert contract.origin == Origin(repository=ID, revision=commit)
     assert contract.description == f"{ID} of the hub at {commit[:12]}"
     assert downloads(hub) == ["config.json", "model.safetensors", "tokenizer.json"]
     again = run(settings, "-m", "export", ID, "--revision", "v1", "--out", str(out), "--summary")
-    assert f"unchanged {out / 'tiny-text' / '1'}\n" in again.stdout, again.stderr
+    assert f"unchanged {out / 'Tiny-Text' / '1'}\n" in again.stdout, again.stderr
     assert downloads(hub) == []
     with start_process("--models", str(out)) as server, regard.Client(server.address) as client:
         answer = client.classify(text="the film was good", attention=regard.AttentionRequest())

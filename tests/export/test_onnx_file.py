@@ -206,6 +206,14 @@ def test_an_image_of_symbolic_axes_gets_those_of_the_files_beside(tmp_path: Path
     assert unknown.traits.inputs[0].axes == ("batch", "channels", "height", "width")
     (tmp_path / "config.json").write_text(json.dumps({"image_size": 32}))
     assert load_graph(tmp_path / "vit.onnx").traits.inputs[0].axes == ("batch", 3, 32, 32)
+    by_timm = {"input_size": [3, 32, 32], "crop_pct": 0.8, "mean": [0.5] * 3}
+    (tmp_path / "config.json").write_text(json.dumps({"pretrained_cfg": by_timm}))
+    source = load_graph(tmp_path / "vit.onnx")
+    assert source.traits.inputs[0].axes == ("batch", 3, 32, 32)
+    assert source.image
+    assert (source.image.crop_size, source.image.resize_shorter_edge, source.image.mean) == (32, 40, (0.5, 0.5, 0.5))
+    assert not source.assumed
+    (tmp_path / "config.json").write_text(json.dumps({"image_size": 32}))
     half = {"image_mean": [0.5] * 3, "image_std": [0.5] * 3}
     given = {"do_center_crop": True, "size": {"shortest_edge": 40}, "crop_size": {"height": 32, "width": 32}, **half}
     (tmp_path / "preprocessor_config.json").write_text(json.dumps(given))

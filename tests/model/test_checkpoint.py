@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from model.checkpoint import CheckpointError, load_network, save_network
+from model.huggingface import Pooling
 from model.text import TextNetwork
 from tests.golden import GOLDEN_NETWORK
 
@@ -155,23 +156,13 @@ def test_an_own_configuration_that_is_wrong_is_named(change: dict[str, Any], tmp
         load_network(tmp_path)
 
 
-def test_pooling_files_are_read_and_what_they_cannot_mean_is_refused(transformers: Any, tmp_path: Path) -> None:
-    """The class token, not normalised; a maximum is not there; a damaged file is named."""
+def test_how_tokens_are_pooled_is_told_by_whoever_loads(transformers: Any, tmp_path: Path) -> None:
+    """The class token, not normalised; else the normalised mean."""
     make_reference(transformers, "BertModel", tmp_path)
-    (tmp_path / "1_Pooling").mkdir()
-    pooling = tmp_path / "1_Pooling" / "config.json"
-    pooling.write_text('{"pooling_mode_cls_token": true, "pooling_mode_mean_tokens": false}')
-    (tmp_path / "modules.json").write_text('[{"type": "sentence_transformers.models.Pooling"}]')
-    network = load_network(tmp_path)
-    assert isinstance(network, TextNetwork)
-    assert (network.config.pooling, network.config.normalize) == ("cls", False)
-    pooling.write_text('{"pooling_mode_max_tokens": true}')
-    with pytest.raises(CheckpointError, match="pooling_mode_max_tokens; expected mean tokens or cls token alone"):
-        load_network(tmp_path)
-    pooling.write_text('{"pooling_mode_mean_tokens": true}')
-    (tmp_path / "modules.json").write_text("[")
-    with pytest.raises(CheckpointError, match=r"modules\.json: not JSON"):
-        load_network(tmp_path)
+    for pooling, expected in ((Pooling("cls", normalize=False), ("cls", False)), (None, ("mean", True))):
+        network = load_network(tmp_path, pooling)
+        assert isinstance(network, TextNetwork)
+        assert (network.config.pooling, network.config.normalize) == expected
 
 
 def test_half_precision_checkpoints_become_float32(tmp_path: Path) -> None:

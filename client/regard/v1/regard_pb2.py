@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from regard.v1 import types_pb2 as regard_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16regard/v1/regard.proto\x12\tregard.v1\x1a\x15regard/v1/types.proto\"\x90\x02\n\x0ePredictRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x35\n\x06inputs\x18\x03 \x03(\x0b\x32%.regard.v1.PredictRequest.InputsEntry\x12\x0f\n\x07outputs\x18\x04 \x03(\t\x12.\n\tattention\x18\x05 \x01(\x0b\x32\x1b.regard.v1.AttentionRequest\x12\x10\n\x08priority\x18\x06 \x01(\r\x12\x12\n\ntimeout_ms\x18\x07 \x01(\r\x1a@\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12 \n\x05value\x18\x02 \x01(\x0b\x32\x11.regard.v1.Tensor:\x02\x38\x01\"\xfc\x01\n\x0fPredictResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x38\n\x07outputs\x18\x03 \x03(\x0b\x32\'.regard.v1.PredictResponse.OutputsEntry\x12\'\n\tattention\x18\x04 \x01(\x0b\x32\x14.regard.v1.Attention\x12#\n\x07timings\x18\x05 \x01(\x0b\x32\x12.regard.v1.Timings\x1a\x41\n\x0cOutputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12 \n\x05value\x18\x02 \x01(\x0b\x32\x11.regard.v1.Tensor:\x02\x38\x01\"\xd2\x01\n\x0f\x43lassifyRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x05image\x18\x03 \x01(\x0cH\x00\x12\x0e\n\x04text\x18\x04 \x01(\tH\x00\x12\r\n\x05top_k\x18\x05 \x01(\x05\x12\x10\n\x08truncate\x18\x06 \x01(\x08\x12.\n\tattention\x18\x07 \x01(\x0b\x32\x1b.regard.v1.AttentionRequest\x12\x10\n\x08priority\x18\x08 \x01(\r\x12\x12\n\ntimeout_ms\x18\t \x01(\rB\x07\n\x05input\"\xb5\x01\n\x10\x43lassifyResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12 \n\x06labels\x18\x03 \x03(\x0b\x32\x10.regard.v1.Label\x12\x11\n\ttruncated\x18\x04 \x01(\x08\x12\'\n\tattention\x18\x05 \x01(\x0b\x32\x14.regard.v1.Attention\x12#\n\x07timings\x18\x06 \x01(\x0b\x32\x12.regard.v1.Timings\"9\n\x05Label\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bprobability\x18\x03 \x01(\x02\"\xc0\x01\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x05image\x18\x03 \x01(\x0cH\x00\x12\x0e\n\x04text\x18\x04 \x01(\tH\x00\x12\x10\n\x08truncate\x18\x05 \x01(\x08\x12.\n\tattention\x18\x06 \x01(\x0b\x32\x1b.regard.v1.AttentionRequest\x12\x10\n\x08priority\x18\x07 \x01(\r\x12\x12\n\ntimeout_ms\x18\x08 \x01(\rB\x07\n\x05input\"\xb3\x01\n\rEmbedResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12!\n\x06vector\x18\x03 \x01(\x0b\x32\x11.regard.v1.Tensor\x12\x11\n\ttruncated\x18\x04 \x01(\x08\x12\'\n\tattention\x18\x05 \x01(\x0b\x32\x14.regard.v1.Attention\x12#\n\x07timings\x18\x06 \x01(\x0b\x32\x12.regard.v1.Timings\"\xea\x01\n\rAttendRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x05image\x18\x03 \x01(\x0cH\x00\x12\x0e\n\x04text\x18\x04 \x01(\tH\x00\x12\'\n\x07tensors\x18\x05 \x01(\x0b\x32\x14.regard.v1.TensorMapH\x00\x12\x10\n\x08truncate\x18\x06 \x01(\x08\x12.\n\tattention\x18\x07 \x01(\x0b\x32\x1b.regard.v1.AttentionRequest\x12\x10\n\x08priority\x18\x08 \x01(\r\x12\x12\n\ntimeout_ms\x18\t \x01(\rB\x07\n\x05input\"\x91\x01\n\x0e\x41ttendResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\'\n\tattention\x18\x03 \x01(\x0b\x32\x14.regard.v1.Attention\x12\x11\n\ttruncated\x18\x04 \x01(\x08\x12#\n\x07timings\x18\x05 \x01(\x0b\x32\x12.regard.v1.Timings\"\x13\n\x11ListModelsRequest\"a\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.regard.v1.Model\x12)\n\x08versions\x18\x02 \x03(\x0b\x32\x17.regard.v1.VersionState\"M\n\x0cVersionState\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"1\n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"3\n\x10GetModelResponse\x12\x1f\n\x05model\x18\x01 \x01(\x0b\x32\x10.regard.v1.Model\"!\n\x10LoadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"4\n\x11LoadModelResponse\x12\x1f\n\x05model\x18\x01 \x01(\x0b\x32\x10.regard.v1.Model\"#\n\x12UnloadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\x15\n\x13UnloadModelResponse2\xb9\x04\n\rRegardService\x12@\n\x07Predict\x12\x19.regard.v1.PredictRequest\x1a\x1a.regard.v1.PredictResponse\x12\x43\n\x08\x43lassify\x12\x1a.regard.v1.ClassifyRequest\x1a\x1b.regard.v1.ClassifyResponse\x12:\n\x05\x45mbed\x12\x17.regard.v1.EmbedRequest\x1a\x18.regard.v1.EmbedResponse\x12?\n\x06\x41ttend\x12\x18.regard.v1.AttendRequest\x1a\x19.regard.v1.AttendResponse0\x01\x12I\n\nListModels\x12\x1c.regard.v1.ListModelsRequest\x1a\x1d.regard.v1.ListModelsResponse\x12\x43\n\x08GetModel\x12\x1a.regard.v1.GetModelRequest\x1a\x1b.regard.v1.GetModelResponse\x12\x46\n\tLoadModel\x12\x1b.regard.v1.LoadModelRequest\x1a\x1c.regard.v1.LoadModelResponse\x12L\n\x0bUnloadModel\x12\x1d.regard.v1.UnloadModelRequest\x1a\x1e.regard.v1.UnloadModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x16regard/v1/regard.proto\x12\tregard.v1\x1a\x15regard/v1/types.proto\"\x90\x02\n\x0ePredictRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x35\n\x06inputs\x18\x03 \x03(\x0b\x32%.regard.v1.PredictRequest.InputsEntry\x12\x0f\n\x07outputs\x18\x04 \x03(\t\x12.\n\tattention\x18\x05 \x01(\x0b\x32\x1b.regard.v1.AttentionRequest\x12\x10\n\x08priority\x18\x06 \x01(\r\x12\x12\n\ntimeout_ms\x18\x07 \x01(\r\x1a@\n\x0bInputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12 \n\x05value\x18\x02 \x01(\x0b\x32\x11.regard.v1.Tensor:\x02\x38\x01\"\xfc\x01\n\x0fPredictResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x38\n\x07outputs\x18\x03 \x03(\x0b\x32\'.regard.v1.PredictResponse.OutputsEntry\x12\'\n\tattention\x18\x04 \x01(\x0b\x32\x14.regard.v1.Attention\x12#\n\x07timings\x18\x05 \x01(\x0b\x32\x12.regard.v1.Timings\x1a\x41\n\x0cOutputsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12 \n\x05value\x18\x02 \x01(\x0b\x32\x11.regard.v1.Tensor:\x02\x38\x01\"\xd2\x01\n\x0f\x43lassifyRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x05image\x18\x03 \x01(\x0cH\x00\x12\x0e\n\x04text\x18\x04 \x01(\tH\x00\x12\r\n\x05top_k\x18\x05 \x01(\x05\x12\x10\n\x08truncate\x18\x06 \x01(\x08\x12.\n\tattention\x18\x07 \x01(\x0b\x32\x1b.regard.v1.AttentionRequest\x12\x10\n\x08priority\x18\x08 \x01(\r\x12\x12\n\ntimeout_ms\x18\t \x01(\rB\x07\n\x05input\"\xb5\x01\n\x10\x43lassifyResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12 \n\x06labels\x18\x03 \x03(\x0b\x32\x10.regard.v1.Label\x12\x11\n\ttruncated\x18\x04 \x01(\x08\x12\'\n\tattention\x18\x05 \x01(\x0b\x32\x14.regard.v1.Attention\x12#\n\x07timings\x18\x06 \x01(\x0b\x32\x12.regard.v1.Timings\"9\n\x05Label\x12\r\n\x05index\x18\x01 \x01(\x05\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x13\n\x0bprobability\x18\x03 \x01(\x02\"\xd0\x01\n\x0c\x45mbedRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x05image\x18\x03 \x01(\x0cH\x00\x12\x0e\n\x04text\x18\x04 \x01(\tH\x00\x12\x10\n\x08truncate\x18\x05 \x01(\x08\x12.\n\tattention\x18\x06 \x01(\x0b\x32\x1b.regard.v1.AttentionRequest\x12\x10\n\x08priority\x18\x07 \x01(\r\x12\x12\n\ntimeout_ms\x18\x08 \x01(\r\x12\x0e\n\x06prompt\x18\x14 \x01(\tB\x07\n\x05input\"\xb3\x01\n\rEmbedResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12!\n\x06vector\x18\x03 \x01(\x0b\x32\x11.regard.v1.Tensor\x12\x11\n\ttruncated\x18\x04 \x01(\x08\x12\'\n\tattention\x18\x05 \x01(\x0b\x32\x14.regard.v1.Attention\x12#\n\x07timings\x18\x06 \x01(\x0b\x32\x12.regard.v1.Timings\"\xfa\x01\n\rAttendRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\x0f\n\x05image\x18\x03 \x01(\x0cH\x00\x12\x0e\n\x04text\x18\x04 \x01(\tH\x00\x12\'\n\x07tensors\x18\x05 \x01(\x0b\x32\x14.regard.v1.TensorMapH\x00\x12\x10\n\x08truncate\x18\x06 \x01(\x08\x12.\n\tattention\x18\x07 \x01(\x0b\x32\x1b.regard.v1.AttentionRequest\x12\x10\n\x08priority\x18\x08 \x01(\r\x12\x12\n\ntimeout_ms\x18\t \x01(\r\x12\x0e\n\x06prompt\x18\x14 \x01(\tB\x07\n\x05input\"\x91\x01\n\x0e\x41ttendResponse\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\'\n\tattention\x18\x03 \x01(\x0b\x32\x14.regard.v1.Attention\x12\x11\n\ttruncated\x18\x04 \x01(\x08\x12#\n\x07timings\x18\x05 \x01(\x0b\x32\x12.regard.v1.Timings\"\x13\n\x11ListModelsRequest\"a\n\x12ListModelsResponse\x12 \n\x06models\x18\x01 \x03(\x0b\x32\x10.regard.v1.Model\x12)\n\x08versions\x18\x02 \x03(\x0b\x32\x17.regard.v1.VersionState\"M\n\x0cVersionState\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x0e\n\x06reason\x18\x04 \x01(\t\"1\n\x0fGetModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\t\"3\n\x10GetModelResponse\x12\x1f\n\x05model\x18\x01 \x01(\x0b\x32\x10.regard.v1.Model\"!\n\x10LoadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"4\n\x11LoadModelResponse\x12\x1f\n\x05model\x18\x01 \x01(\x0b\x32\x10.regard.v1.Model\"#\n\x12UnloadModelRequest\x12\r\n\x05model\x18\x01 \x01(\t\"\x15\n\x13UnloadModelResponse2\xb9\x04\n\rRegardService\x12@\n\x07Predict\x12\x19.regard.v1.PredictRequest\x1a\x1a.regard.v1.PredictResponse\x12\x43\n\x08\x43lassify\x12\x1a.regard.v1.ClassifyRequest\x1a\x1b.regard.v1.ClassifyResponse\x12:\n\x05\x45mbed\x12\x17.regard.v1.EmbedRequest\x1a\x18.regard.v1.EmbedResponse\x12?\n\x06\x41ttend\x12\x18.regard.v1.AttendRequest\x1a\x19.regard.v1.AttendResponse0\x01\x12I\n\nListModels\x12\x1c.regard.v1.ListModelsRequest\x1a\x1d.regard.v1.ListModelsResponse\x12\x43\n\x08GetModel\x12\x1a.regard.v1.GetModelRequest\x1a\x1b.regard.v1.GetModelResponse\x12\x46\n\tLoadModel\x12\x1b.regard.v1.LoadModelRequest\x1a\x1c.regard.v1.LoadModelResponse\x12L\n\x0bUnloadModel\x12\x1d.regard.v1.UnloadModelRequest\x1a\x1e.regard.v1.UnloadModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -51,31 +51,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LABEL']._serialized_start=987
   _globals['_LABEL']._serialized_end=1044
   _globals['_EMBEDREQUEST']._serialized_start=1047
-  _globals['_EMBEDREQUEST']._serialized_end=1239
-  _globals['_EMBEDRESPONSE']._serialized_start=1242
-  _globals['_EMBEDRESPONSE']._serialized_end=1421
-  _globals['_ATTENDREQUEST']._serialized_start=1424
-  _globals['_ATTENDREQUEST']._serialized_end=1658
-  _globals['_ATTENDRESPONSE']._serialized_start=1661
-  _globals['_ATTENDRESPONSE']._serialized_end=1806
-  _globals['_LISTMODELSREQUEST']._serialized_start=1808
-  _globals['_LISTMODELSREQUEST']._serialized_end=1827
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1829
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1926
-  _globals['_VERSIONSTATE']._serialized_start=1928
-  _globals['_VERSIONSTATE']._serialized_end=2005
-  _globals['_GETMODELREQUEST']._serialized_start=2007
-  _globals['_GETMODELREQUEST']._serialized_end=2056
-  _globals['_GETMODELRESPONSE']._serialized_start=2058
-  _globals['_GETMODELRESPONSE']._serialized_end=2109
-  _globals['_LOADMODELREQUEST']._serialized_start=2111
-  _globals['_LOADMODELREQUEST']._serialized_end=2144
-  _globals['_LOADMODELRESPONSE']._serialized_start=2146
-  _globals['_LOADMODELRESPONSE']._serialized_end=2198
-  _globals['_UNLOADMODELREQUEST']._serialized_start=2200
-  _globals['_UNLOADMODELREQUEST']._serialized_end=2235
-  _globals['_UNLOADMODELRESPONSE']._serialized_start=2237
-  _globals['_UNLOADMODELRESPONSE']._serialized_end=2258
-  _globals['_REGARDSERVICE']._serialized_start=2261
-  _globals['_REGARDSERVICE']._serialized_end=2830
+  _globals['_EMBEDREQUEST']._serialized_end=1255
+  _globals['_EMBEDRESPONSE']._serialized_start=1258
+  _globals['_EMBEDRESPONSE']._serialized_end=1437
+  _globals['_ATTENDREQUEST']._serialized_start=1440
+  _globals['_ATTENDREQUEST']._serialized_end=1690
+  _globals['_ATTENDRESPONSE']._serialized_start=1693
+  _globals['_ATTENDRESPONSE']._serialized_end=1838
+  _globals['_LISTMODELSREQUEST']._serialized_start=1840
+  _globals['_LISTMODELSREQUEST']._serialized_end=1859
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1861
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1958
+  _globals['_VERSIONSTATE']._serialized_start=1960
+  _globals['_VERSIONSTATE']._serialized_end=2037
+  _globals['_GETMODELREQUEST']._serialized_start=2039
+  _globals['_GETMODELREQUEST']._serialized_end=2088
+  _globals['_GETMODELRESPONSE']._serialized_start=2090
+  _globals['_GETMODELRESPONSE']._serialized_end=2141
+  _globals['_LOADMODELREQUEST']._serialized_start=2143
+  _globals['_LOADMODELREQUEST']._serialized_end=2176
+  _globals['_LOADMODELRESPONSE']._serialized_start=2178
+  _globals['_LOADMODELRESPONSE']._serialized_end=2230
+  _globals['_UNLOADMODELREQUEST']._serialized_start=2232
+  _globals['_UNLOADMODELREQUEST']._serialized_end=2267
+  _globals['_UNLOADMODELRESPONSE']._serialized_start=2269
+  _globals['_UNLOADMODELRESPONSE']._serialized_end=2290
+  _globals['_REGARDSERVICE']._serialized_start=2293
+  _globals['_REGARDSERVICE']._serialized_end=2862
 # @@protoc_insertion_point(module_scope)

@@ -102,7 +102,7 @@ class Label(_message.Message):
     def __init__(self, index: _Optional[int] = ..., name: _Optional[str] = ..., probability: _Optional[float] = ...) -> None: ...
 
 class EmbedRequest(_message.Message):
-    __slots__ = ("model", "version", "image", "text", "truncate", "attention", "priority", "timeout_ms")
+    __slots__ = ("model", "version", "image", "text", "truncate", "attention", "priority", "timeout_ms", "prompt")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
@@ -111,6 +111,7 @@ class EmbedRequest(_message.Message):
     ATTENTION_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     image: bytes
@@ -119,7 +120,8 @@ class EmbedRequest(_message.Message):
     attention: _types_pb2.AttentionRequest
     priority: int
     timeout_ms: int
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., image: _Optional[bytes] = ..., text: _Optional[str] = ..., truncate: bool = ..., attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+    prompt: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., image: _Optional[bytes] = ..., text: _Optional[str] = ..., truncate: bool = ..., attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., prompt: _Optional[str] = ...) -> None: ...
 
 class EmbedResponse(_message.Message):
     __slots__ = ("model", "version", "vector", "truncated", "attention", "timings")
@@ -138,7 +140,7 @@ class EmbedResponse(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., vector: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., truncated: bool = ..., attention: _Optional[_Union[_types_pb2.Attention, _Mapping]] = ..., timings: _Optional[_Union[_types_pb2.Timings, _Mapping]] = ...) -> None: ...
 
 class AttendRequest(_message.Message):
-    __slots__ = ("model", "version", "image", "text", "tensors", "truncate", "attention", "priority", "timeout_ms")
+    __slots__ = ("model", "version", "image", "text", "tensors", "truncate", "attention", "priority", "timeout_ms", "prompt")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
@@ -148,6 +150,7 @@ class AttendRequest(_message.Message):
     ATTENTION_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    PROMPT_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     image: bytes
@@ -157,7 +160,8 @@ class AttendRequest(_message.Message):
     attention: _types_pb2.AttentionRequest
     priority: int
     timeout_ms: int
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., image: _Optional[bytes] = ..., text: _Optional[str] = ..., tensors: _Optional[_Union[_types_pb2.TensorMap, _Mapping]] = ..., truncate: bool = ..., attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+    prompt: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., image: _Optional[bytes] = ..., text: _Optional[str] = ..., tensors: _Optional[_Union[_types_pb2.TensorMap, _Mapping]] = ..., truncate: bool = ..., attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., prompt: _Optional[str] = ...) -> None: ...
 
 class AttendResponse(_message.Message):
     __slots__ = ("model", "version", "attention", "truncated", "timings")

@@ -236,7 +236,14 @@ class Timings(_message.Message):
     def __init__(self, decode_ns: _Optional[int] = ..., queue_ns: _Optional[int] = ..., compute_ns: _Optional[int] = ..., encode_ns: _Optional[int] = ..., batch_size: _Optional[int] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "family", "description", "inputs", "outputs", "modality", "can_classify", "labels", "can_embed", "embedding_dim", "embedding_normalized", "attention_layers", "patches", "max_tokens", "max_batch_size", "device", "precision")
+    __slots__ = ("name", "version", "family", "description", "inputs", "outputs", "modality", "can_classify", "labels", "can_embed", "embedding_dim", "embedding_normalized", "attention_layers", "patches", "max_tokens", "max_batch_size", "device", "precision", "prompts", "default_prompt", "similarity")
+    class PromptsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     FAMILY_FIELD_NUMBER: _ClassVar[int]
@@ -255,6 +262,9 @@ class Model(_message.Message):
     MAX_BATCH_SIZE_FIELD_NUMBER: _ClassVar[int]
     DEVICE_FIELD_NUMBER: _ClassVar[int]
     PRECISION_FIELD_NUMBER: _ClassVar[int]
+    PROMPTS_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_PROMPT_FIELD_NUMBER: _ClassVar[int]
+    SIMILARITY_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     family: str
@@ -273,7 +283,10 @@ class Model(_message.Message):
     max_batch_size: int
     device: str
     precision: str
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., family: _Optional[str] = ..., description: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., modality: _Optional[_Union[Modality, str]] = ..., can_classify: bool = ..., labels: _Optional[_Iterable[str]] = ..., can_embed: bool = ..., embedding_dim: _Optional[int] = ..., embedding_normalized: bool = ..., attention_layers: _Optional[_Iterable[_Union[AttentionLayer, _Mapping]]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ..., max_tokens: _Optional[int] = ..., max_batch_size: _Optional[int] = ..., device: _Optional[str] = ..., precision: _Optional[str] = ...) -> None: ...
+    prompts: _containers.ScalarMap[str, str]
+    default_prompt: str
+    similarity: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., family: _Optional[str] = ..., description: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., modality: _Optional[_Union[Modality, str]] = ..., can_classify: bool = ..., labels: _Optional[_Iterable[str]] = ..., can_embed: bool = ..., embedding_dim: _Optional[int] = ..., embedding_normalized: bool = ..., attention_layers: _Optional[_Iterable[_Union[AttentionLayer, _Mapping]]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ..., max_tokens: _Optional[int] = ..., max_batch_size: _Optional[int] = ..., device: _Optional[str] = ..., precision: _Optional[str] = ..., prompts: _Optional[_Mapping[str, str]] = ..., default_prompt: _Optional[str] = ..., similarity: _Optional[str] = ...) -> None: ...
 
 class TensorSpec(_message.Message):
     __slots__ = ("name", "dtype", "shape", "axes")

@@ -19,6 +19,7 @@ from server.api.open_inference.parameters import (
     read_attention,
     read_flag,
     read_hints,
+    read_prompt,
     rename_fields,
 )
 from server.api.open_inference.parts import Parts
@@ -159,8 +160,9 @@ class Inference(Parts):
         """Read the inputs: a model's own tensors, or text or images as BYTES where its contract says how."""
         shapes = read_shapes(request, self.config.max_message_fields)
         content = _content(contract, list(shapes))
+        prompt = read_prompt(request.parameters, content)
         if content and shapes[content].dtype.kind == "O":
-            return self._read_contents(content, shapes[content].shape, request)
+            return self._read_contents(content, shapes[content].shape, request, prompt)
         validation.check_shapes(shapes, contract, self.pipeline.inputs.rows, DATATYPE_OF)
         arrays = read_tensors(request, self.memory)
         strings = {spec.name for spec in contract.inputs if spec.dtype == "string"}
@@ -169,7 +171,9 @@ class Inference(Parts):
         }
         return Tensors(arrays, DATATYPE_OF)
 
-    def _read_contents(self, name: str, shape: Sequence[int], request: pb.ModelInferRequest) -> Texts | Images:
+    def _read_contents(
+        self, name: str, shape: Sequence[int], request: pb.ModelInferRequest, prompt: str
+    ) -> Texts | Images:
         max_rows, rows = self.pipeline.inputs.rows, math.prod(shape)
         if not 1 <= rows <= max_rows:
             expected = f"1 to {max_rows} (the server's --max-batch-size)"
@@ -177,7 +181,7 @@ class Inference(Parts):
         contents = read_tensors(request, self.memory)[name].reshape(-1).tolist()
         if name == "image":
             return Images(tuple(contents))
-        return Texts(decode_texts(contents), read_flag(request.parameters, "truncate"))
+        return Texts(decode_texts(contents), read_flag(request.parameters, "truncate"), prompt)
 
     def _write(self, request: pb.ModelInferRequest, found: InferenceResponse, places: Places) -> pb.ModelInferResponse:
         model = found.model

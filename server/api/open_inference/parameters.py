@@ -25,12 +25,13 @@ _IGNORED = ("triton_", "sequence_", "headers", "binary_data_output")
 _KNOWN = (
     "priority", "timeout", "attention", "attention_layers", "attention_heads", "attention_rows", "attention_reduce",
     "attention_dtype", "attention_keys", "attention_measure", "attention_residual_share", "attention_value_weighted",
-    "attention_top_k", "attention_drop_special", "attention_renormalize", "truncate",
+    "attention_top_k", "attention_drop_special", "attention_renormalize", "truncate", "prompt",
 )  # fmt: skip
 # Fields of regard.v1 by which a request is refused, as callers of this protocol write them; of attention, others alike.
 _WRITTEN = {
     "text": "inputs[text]",
     "image": "inputs[image]",
+    "prompt": "parameters[prompt]",
     "attention.cls_only": "parameters[attention_rows]",
     "attention.head_reduction": "parameters[attention_reduce]",
 }
@@ -68,6 +69,22 @@ def read_flag(parameters: Parameters, name: str) -> bool:
     if parameter.WhichOneof("parameter_choice") != "bool_param":
         raise InvalidInput(f"parameters[{name}]", _show(parameter), "a bool_param")
     return parameter.bool_param
+
+
+def read_prompt(parameters: Parameters, content: str) -> str:
+    """Read the name of what is put before texts; absent means the model's default.
+
+    Raises:
+        InvalidInput: It is no string, or what the request brings is no text.
+    """
+    parameter = parameters.get("prompt")
+    if parameter is None:
+        return ""
+    if parameter.WhichOneof("parameter_choice") != "string_param":
+        raise InvalidInput("parameters[prompt]", _show(parameter), "a string_param")
+    if content != "text":
+        raise InvalidInput("parameters[prompt]", _show(parameter), "none, as there is no text to put it before")
+    return parameter.string_param
 
 
 def read_attention(parameters: Parameters, outputs: Sequence[str]) -> AttentionRequest | None:

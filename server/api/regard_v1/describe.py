@@ -28,11 +28,14 @@ def describe_model(model: LoadedModel, max_batch_size: int, device: str) -> pb.M
     )
     if contract.text:
         described.modality, described.max_tokens = pb.MODALITY_TEXT, contract.text.max_tokens
+        described.prompts.update(contract.text.prompts)
+        described.default_prompt = contract.text.default_prompt
     elif contract.image:
         described.modality = pb.MODALITY_IMAGE
     if contract.embedding:
         described.can_embed, described.embedding_dim = True, contract.embedding.dim
         described.embedding_normalized = contract.embedding.normalized
+        described.similarity = contract.embedding.similarity or ""
     if contract.patches:
         described.patches.CopyFrom(describe_patches(contract.patches))
     for layer in contract.attention:

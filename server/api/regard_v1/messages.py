@@ -26,14 +26,26 @@ def read_content(request: api.ClassifyRequest | api.EmbedRequest | api.AttendReq
     """Read the image or text of a request.
 
     Raises:
-        InvalidInput: There is neither.
+        InvalidInput: There is neither, or a prompt without a text.
     """
     kind = request.WhichOneof("input")
+    prompt = "" if isinstance(request, api.ClassifyRequest) else read_prompt(request)
     if kind == "text":
-        return Texts((request.text,), request.truncate)
+        return Texts((request.text,), request.truncate, prompt)
     if kind == "image":
         return Images((request.image,))
     raise InvalidInput("input", "neither image nor text", "one of them")
+
+
+def read_prompt(request: api.EmbedRequest | api.AttendRequest) -> str:
+    """Read the name of a prompt.
+
+    Raises:
+        InvalidInput: It is none beside a text.
+    """
+    if request.prompt and request.WhichOneof("input") != "text":
+        raise InvalidInput("prompt", repr(request.prompt), "none, as there is no text to put it before")
+    return request.prompt
 
 
 def write_outputs(found: InferenceResponse) -> api.PredictResponse:

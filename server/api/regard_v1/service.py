@@ -18,6 +18,7 @@ from server.api.regard_v1.messages import (
     Named,
     Write,
     read_content,
+    read_prompt,
     write_labels,
     write_layers_of,
     write_next,
@@ -91,6 +92,7 @@ class RegardService(RegardServiceServicer):
         model = await self.repository.acquire(request.model, request.version)
         inputs: Texts | Images | Tensors
         if request.WhichOneof("input") == "tensors":
+            read_prompt(request)
             inputs = await self._read_tensors(model, request.tensors.tensors, request.ByteSize())
         else:
             inputs = read_content(request)

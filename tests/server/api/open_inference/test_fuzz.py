@@ -88,7 +88,7 @@ parameter = st.one_of(
     st.just(pb.InferParameter()),
 )
 known = ["priority", "timeout", "attention", "attention_layers", "attention_heads", "attention_rows"]
-known += ["attention_reduce", "attention_dtype", "truncate", "triton_x"]
+known += ["attention_reduce", "attention_dtype", "truncate", "prompt", "triton_x"]
 asked = st.dictionaries(st.sampled_from(known) | st.text(max_size=6), parameter, max_size=3)
 placed = st.dictionaries(
     st.sampled_from(["shared_memory_region", "shared_memory_byte_size", "shared_memory_offset"]), parameter, max_size=3

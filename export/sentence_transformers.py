@@ -1,0 +1,204 @@
+"""What a sentence-transformers folder says: what makes its vectors and compares them, and what is put before texts.
+
+A folder without modules.json is read as the library reads one that it did not write, mean over the tokens, and its
+vectors are normalised.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, cast, get_args
+
+from artifact.contract import Similarity
+from model.checkpoint import CheckpointError, read_json
+
+MODULES_FILE, SETTINGS_FILE = "modules.json", "config_sentence_transformers.json"
+Mode = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
+_KNOWN = ("Transformer", "Pooling", "Dense", "Normalize", "Dropout")
+# Older files have a flag for each mode; these are then joined in this order.
+_FLAGS: dict[str, Mode] = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+_SIZES = ("word_embedding_dimension", "embedding_dimension")  # of the network, which tells them itself
+_VECTOR = "sentence_embedding"
+
+
+@dataclass(frozen=True)
+class Dense:
+    """A linear layer with an activation.
+
+    Attributes:
+        folder: Where its weights lie.
+        in_features: Width of what it takes.
+        out_features: Width of what it gives.
+        bias: Whether it has one.
+        activation: The class, as torch names it.
+        residual: Whether what it takes is added to what it gives.
+    """
+
+    folder: Path
+    in_features: int
+    out_features: int
+    bias: bool
+    activation: str
+    residual: bool
+
+
+@dataclass(frozen=True)
+class SentenceFolder:
+    """How texts become vectors.
+
+    Attributes:
+        network: The folder of the network itself.
+        modes: How tokens are pooled; the vectors of several are joined.
+        steps: What is done to the vector then, in order.
+        similarity: How vectors are compared; None where nothing says that they are made to be.
+        prompts: What may be put before a text, by name.
+        default_prompt: The name of that which is put there unless another is asked for; empty for none.
+    """
+
+    network: Path
+    modes: tuple[Mode, ...] = ("mean",)
+    steps: tuple[Dense | Literal["normalize"], ...] = ("normalize",)
+    similarity: Similarity | None = None
+    prompts: Mapping[str, str] = field(default_factory=dict)
+    default_prompt: str = ""
+
+    @property
+    def normalized(self) -> bool:
+        """Whether vectors have Euclidean length 1."""
+        return self.steps[-1:] == ("normalize",)
+
+
+def read_sentence_folder(folder: Path) -> SentenceFolder:
+    """Read a folder, whoever wrote it.
+
+    Raises:
+        CheckpointError: A file is damaged, or names a module, mode or setting that is not known.
+    """
+    if not (folder / MODULES_FILE).is_file():
+        lone = folder / "1_Pooling"
+        return SentenceFolder(folder, _read_modes(lone, {}) if (lone / "config.json").is_file() else ("mean",))
+    modules = list(_read_modules(folder))
+    kinds = [kind for kind, _ in modules]
+    prompts, default = read_prompts(folder)
+    if kinds == ["Transformer"] and read_settings(folder).get("model_type") == "CrossEncoder":
+        return SentenceFolder(modules[0][1], prompts=prompts, default_prompt=default)
+    if kinds[:2] != ["Transformer", "Pooling"] or {"Transformer", "Pooling"} & set(kinds[2:]):
+        expected = "one Transformer, then one Pooling, then others"
+        raise _fault(folder / MODULES_FILE, ", ".join(kinds) or "no modules", expected)
+    steps = (_read_step(kind, at) for kind, at in modules[2:])
+    return SentenceFolder(
+        network=modules[0][1],
+        modes=_read_modes(modules[1][1], prompts),
+        steps=tuple(step for step in steps if step),
+        similarity=read_similarity(folder),
+        prompts=prompts,
+        default_prompt=default,
+    )
+
+
+def read_settings(folder: Path) -> dict[str, Any]:
+    """Read what sentence-transformers says of a folder besides its modules; empty where it says nothing."""
+    return read_json(folder / SETTINGS_FILE) if (folder / SETTINGS_FILE).is_file() else {}
+
+
+def read_prompts(folder: Path) -> tuple[dict[str, str], str]:
+    """Read the prompts by name, and the name of that which is the default.
+
+    Raises:
+        CheckpointError: The default is none of them.
+    """
+    settings, file = read_settings(folder), folder / SETTINGS_FILE
+    prompts = {str(name): str(text or "") for name, text in (settings.get("prompts") or {}).items()}
+    default = str(settings.get("default_prompt_name") or "")
+    if default and default not in prompts:
+        raise _fault(file, f"default_prompt_name {default!r}", f"one of {', '.join(prompts) or 'no prompts'}")
+    return prompts, default
+
+
+def read_similarity(folder: Path) -> Similarity | None:
+    """Read how vectors are compared; None where the folder is none of sentence-transformers.
+
+    Raises:
+        CheckpointError: By what is not known.
+    """
+    if not (folder / MODULES_FILE).is_file():
+        return None
+    name = read_settings(folder).get("similarity_fn_name") or "cosine"
+    if name not in get_args(Similarity):
+        raise _fault(folder / SETTINGS_FILE, f"similarity_fn_name {name!r}", f"{', '.join(get_args(Similarity))}")
+    return cast("Similarity", name)
+
+
+def _read_modules(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Yield each module's kind and folder."""
+    file = folder / MODULES_FILE
+    try:
+        modules = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise CheckpointError(f"{file}: not JSON: {error}") from error
+    if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
+        raise _fault(file, "something else", "a list of objects")
+    for module in modules:
+        kind, path = str(module.get("type", "")).rpartition(".")[2], str(module.get("path", ""))
+        if kind not in _KNOWN:
+            raise _fault(file, kind or "a module without a type", f"{', '.join(_KNOWN)} alone")
+        if not (folder / path).resolve().is_relative_to(folder.resolve()):
+            raise _fault(file, f"path {path!r}", "a folder in this one")
+        yield kind, folder / path
+
+
+def _read_modes(folder: Path, prompts: Mapping[str, str]) -> tuple[Mode, ...]:
+    file = folder / "config.json"
+    config = read_json(file)
+    if unknown := [name for name in config if name.startswith("pooling_mode_") and name not in _FLAGS and config[name]]:
+        raise _fault(file, unknown[0], f"{', '.join(_FLAGS)} alone")
+    named = config.get("pooling_mode") or [mode for flag, mode in _FLAGS.items() if config.get(flag)] or "mean"
+    modes = [named] if isinstance(named, str) else list(named)
+    if strange := [mode for mode in modes if mode not in get_args(Mode)]:
+        raise _fault(file, f"pooling_mode {strange[0]!r}", f"{', '.join(get_args(Mode))} alone")
+    if not config.get("include_prompt", True) and any(prompts.values()):
+        raise _fault(file, "include_prompt false", "true: the tokens of a prompt cannot be left out of the pooling")
+    _check_rest(file, config, (*_FLAGS, *_SIZES, "pooling_mode", "include_prompt"))
+    return cast("tuple[Mode, ...]", tuple(modes))
+
+
+def _read_step(kind: str, folder: Path) -> Dense | Literal["normalize"] | None:
+    """Read what is done to a vector; None for nothing, as of dropout when nobody trains."""
+    file = folder / "config.json"
+    config = read_json(file) if kind == "Dense" or (kind == "Normalize" and file.is_file()) else {}
+    for name in ("module_input_name", "module_output_name"):
+        if config.get(name) not in (None, _VECTOR):
+            raise _fault(file, f"{name} {config[name]!r}", f"{_VECTOR!r}")
+    if kind != "Dense":
+        return "normalize" if kind == "Normalize" else None
+    known = ("in_features", "out_features", "bias", "activation_function", "use_residual")
+    _check_rest(file, config, (*known, "module_input_name", "module_output_name"))
+    for name in known[:2]:
+        if not isinstance(config.get(name), int):
+            raise _fault(file, f"{name} {config.get(name)!r}", "a number")
+    return Dense(
+        folder=folder,
+        in_features=config["in_features"],
+        out_features=config["out_features"],
+        bias=bool(config.get("bias", True)),
+        activation=str(config.get("activation_function", "torch.nn.modules.activation.Tanh")),
+        residual=bool(config.get("use_residual")),
+    )
+
+
+def _check_rest(file: Path, config: Mapping[str, Any], known: tuple[str, ...]) -> None:
+    """Refuse settings that nobody here knows, unless they are off."""
+    if unknown := [name for name, value in config.items() if name not in known and value]:
+        raise _fault(file, f"{unknown[0]} {config[unknown[0]]!r}", "no such setting")
+
+
+def _fault(file: Path, found: str, expected: str) -> CheckpointError:
+    return CheckpointError(f"{file}: {found}; expected {expected}")

@@ -1,0 +1,54 @@
+"""What the files of a tokenizer say of texts: whether it fits a network, and how long a text may be."""
+
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from model.checkpoint import CheckpointError, read_json
+
+_SENTENCE_FILE = "sentence_bert_config.json"
+_NO_LIMIT = 10**9  # tokens
+
+
+def check_tokenizer(file: Path, vocab_size: int) -> None:
+    """Refuse a tokenizer that cannot be read, or does not fit.
+
+    Args:
+        file: Of the tokenizers library.
+        vocab_size: Tokens that the network has.
+
+    Raises:
+        CheckpointError: It is not there, cannot be read, has more tokens, or keeps capitals that are to be lowered.
+    """
+    if not file.is_file():
+        raise CheckpointError(f"{file}: not found; expected a file of the tokenizers library")
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise CheckpointError(f"{file}: the tokenizers library cannot read it: {error}") from error
+    if (found := tokenizer.get_vocab_size()) > vocab_size:
+        raise CheckpointError(f"{file}: has {found} tokens; expected at most the network's {vocab_size}")
+    settings = _sentence_settings(file.parent)
+    if settings.get("do_lower_case") and not (tokenizer.normalizer and tokenizer.normalizer.normalize_str("A") == "a"):
+        raise CheckpointError(
+            f"{file}: keeps capitals; expected one that does what {_SENTENCE_FILE} says: do_lower_case"
+        )
+
+
+def read_max_tokens(folder: Path) -> int:
+    """The most tokens that sentence-transformers reads of a text; 0 where it does not say.
+
+    Its newest releases leave that to the tokenizer's own files, which have a number like 1e30 for no limit.
+    """
+    settings, file = _sentence_settings(folder), folder / "tokenizer_config.json"
+    told = settings.get("max_seq_length")
+    if told is None and settings and file.is_file():
+        told = read_json(file).get("model_max_length")
+    return int(told) if told and told < _NO_LIMIT else 0
+
+
+def _sentence_settings(folder: Path) -> dict[str, Any]:
+    """What sentence-transformers says of how texts are read."""
+    file = folder / _SENTENCE_FILE
+    return read_json(file) if file.is_file() else {}
