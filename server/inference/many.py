@@ -67,19 +67,22 @@ class ManyInputs:
             if ready:
                 check_together(request, list(ready.values()), count, self.attention)
                 reserve_together(request, list(ready.values()), count, context.account)
-                outcomes |= await self._compute(request, ready, found)
+                outcomes |= await self._compute(request, ready, count - len(outcomes) - len(ready), found)
             computing_ns += time.perf_counter_ns() - began_ns
         found.each = [outcomes[number] for number in range(count)]
         found.timings.decode_ns = time.perf_counter_ns() - started_ns - computing_ns
         context.account.hold("input", 0)
         return found
 
-    async def _compute(self, request: InferenceRequest, ready: Mapping[int, Ready], found: ManyResponses) -> Outcomes:
-        """Compute what is ready; how long the longest took goes into the timings of all."""
+    async def _compute(
+        self, request: InferenceRequest, ready: Mapping[int, Ready], later: int, found: ManyResponses
+    ) -> Outcomes:
+        """Compute what is ready, so many being read later; how long the longest took goes into the timings of all."""
         items = [one.item for one in ready.values()]
         found.graph = items[0].graph_kind
         with request.model.usage.inputs(sum(item.held_bytes for item in items)):
-            results = await self.cache.compute_all(items)
+            goes_on = found.timings.batch_size > 0  # some were computed, and with them all were admitted
+            results = await self.cache.compute_all(items, later, goes_on=goes_on)
         outcomes = Outcomes()
         for (number, one), result in zip(ready.items(), results, strict=True):
             if isinstance(result, Result):

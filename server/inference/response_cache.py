@@ -22,7 +22,7 @@ from server.scheduling.grouping import Each
 from server.telemetry.metrics import Metrics
 
 Submit = Callable[[BatchItem], Awaitable[Result]]
-SubmitAll = Callable[[Sequence[BatchItem]], Awaitable[list[Each]]]
+SubmitAll = Callable[..., Awaitable[list[Each]]]
 Key = tuple[str, object, tuple[str, ...], tuple[str, ...], bytes]
 
 _DIGEST_BYTES = 16
@@ -85,10 +85,10 @@ class ResponseCache:
         self._metrics.cache_lookups.labels("miss").inc()
         return await self._wait(key, self._start(key, item), None)
 
-    async def compute_all(self, items: Sequence[BatchItem]) -> list[Each]:
-        """Answer the inputs of one call, each from memory or by computing; errors are Scheduler.submit_all's."""
+    async def compute_all(self, items: Sequence[BatchItem], later_rows: int, *, goes_on: bool) -> list[Each]:
+        """Answer inputs of one call, each from memory or by computing; arguments and errors are those of submit_all."""
         if not self.is_on:
-            return await self._submit_all(items)
+            return await self._submit_all(items, later_rows, goes_on=goes_on)
         keys = [_key_of(item) for item in items]
         found: dict[int, Each] = {number: self._kept[key] for number, key in enumerate(keys) if key in self._kept}
         missing = [number for number in range(len(items)) if number not in found]
@@ -96,7 +96,8 @@ class ResponseCache:
         self._metrics.cache_lookups.labels("miss").inc(len(missing))
         for number in found:
             self._kept.move_to_end(keys[number])
-        computed = await self._submit_all([items[number] for number in missing]) if missing else []
+        left = [items[number] for number in missing]
+        computed = await self._submit_all(left, later_rows, goes_on=goes_on) if left else []
         for number, outcome in zip(missing, computed, strict=True):
             found[number] = outcome
             if isinstance(outcome, Result):

@@ -53,7 +53,12 @@ class Runs:
     """The runs that the inputs of a call take."""
 
     def __init__(
-        self, items: Sequence[BatchItem], limits: BatchLimits, instances: int, check: Callable[[BatchItem], None]
+        self,
+        items: Sequence[BatchItem],
+        limits: BatchLimits,
+        instances: int,
+        later_rows: int,
+        check: Callable[[BatchItem], None],
     ) -> None:
         """Group inputs.
 
@@ -61,9 +66,13 @@ class Runs:
             items: A row each.
             limits: A run's.
             instances: How many work.
+            later_rows: Of the call, as long as these, that will come when these are computed.
             check: Raises what keeps an input from being computed, which is its own error.
         """
         self._items = items
+        self._later_seconds = max(
+            (item.graph.cost.rows_seconds(later_rows, item.length) for item in items), default=0.0
+        )
         self._outcomes = [_refusal(item, check) for item in items]
         fine = [number for number, refusal in enumerate(self._outcomes) if refusal is None]
         groups = group([items[number] for number in fine], limits, instances)
@@ -71,8 +80,8 @@ class Runs:
 
     @property
     def seconds(self) -> float:
-        """What the runs that are left take, one after the other."""
-        return sum(self._seconds(numbers) for numbers in self._left)
+        """What is left takes, one run after the other."""
+        return self._later_seconds + sum(self._seconds(numbers) for numbers in self._left)
 
     @property
     def count(self) -> int:

@@ -84,9 +84,9 @@ class Scheduler:
         """
         return await self._count(self._compute(item))
 
-    async def submit_all(self, items: Sequence[BatchItem]) -> list[Each]:
-        """Queue the inputs of one call, a row each; returns results, or errors of single ones. Raises as submit."""
-        return await self._count(self._compute_all(items))
+    async def submit_all(self, items: Sequence[BatchItem], later_rows: int = 0, *, goes_on: bool = False) -> list[Each]:
+        """As submit, for inputs of one call, an error each; rows that come when it `goes_on` are admitted with them."""
+        return await self._count(self._compute_all(items, later_rows, goes_on=goes_on))
 
     def suggest_retry(self) -> float:
         """Say in how many seconds a request that was refused has a chance: when half of what waits is done."""
@@ -148,15 +148,15 @@ class Scheduler:
             partial.add(part.rows, await self._wait(self._go_on(part)))
         return partial.whole()
 
-    async def _compute_all(self, items: Sequence[BatchItem]) -> list[Each]:
+    async def _compute_all(self, items: Sequence[BatchItem], later_rows: int, *, goes_on: bool) -> list[Each]:
         """Compute inputs in runs of similar lengths, as many at a time as there are instances; others go between."""
         runs, waiting = (
-            Runs(items, self._limits, self._instances, self._check_row),
+            Runs(items, self._limits, self._instances, later_rows, self._check_row),
             deque[tuple[list[int], BatchItem]](),
         )
         if runs.count > 1:
             self._metrics.cut.inc()
-        enter: Callable[[BatchItem, float], BatchItem] = self._admit
+        enter: Callable[[BatchItem, float], BatchItem] = self._go_on if goes_on else self._admit
         try:
             while runs.count or waiting:
                 while runs.count and len(waiting) < self._instances:

@@ -138,6 +138,18 @@ async def test_all_runs_count_for_the_deadline() -> None:
     assert graph.batches == []
 
 
+async def test_rows_that_come_later_count_for_the_deadline_too() -> None:
+    """And are not asked for again: the call was admitted with its first."""
+    soon = RpcContext(deadline=asyncio.get_running_loop().time() + 2.0)
+    graph = SumGraph(COST)
+    async with scheduling() as scheduler:
+        with pytest.raises(DeadlinePassed):
+            await scheduler.submit_all([make_item(graph, 1, context=soon)], 9)
+        assert graph.batches == []
+        await scheduler.submit_all([make_item(graph, 1, context=soon)], 9, goes_on=True)
+    assert graph.batches == [[1]]
+
+
 async def test_the_caller_is_charged_for_every_input() -> None:
     """Of the engine's time, all runs together; nothing stays reserved."""
     quota = Quota("alice", compute_seconds_per_second=1000.0, clock=Clock())
