@@ -135,6 +135,31 @@ async def test_attention_of_all_inputs_has_the_bounds_of_one_answer(pipeline: Pi
         assert found.attention_bytes == 9 * one
 
 
+async def test_results_for_which_there_is_no_room_are_refused_before_they_are_computed(pipeline: Pipeline) -> None:
+    """Beside what others hold; there is room for the texts, but not for what becomes of them."""
+    asked = wanted(*["a b c d"] * 9, attention=AttentionRequest())
+    assert isinstance(asked.inputs, Texts)
+    ledger = Ledger(texts_bytes(asked.model, asked.inputs, positions=True) + 1000)
+    Account(ledger).hold("request", 500)
+    with pytest.raises(TooBusy, match="--max-held-bytes"):
+        async with pipeline.run_each(asked, RpcContext(account=Account(ledger))):
+            raise AssertionError
+    assert pipeline.metrics.submitted._value.get() == 0.0
+
+
+async def test_attention_of_images_that_are_read_later_counts_too(pipeline: Pipeline) -> None:
+    """Four are read at a time: nine are refused before the first is computed."""
+    assert FASHION.patches
+    one = sum(layer.num_heads for layer in FASHION.attention) * FASHION.patches.positions**2 * 4
+    model = echo(contract=FASHION, reader=None)
+    images = Images(tuple(picture(grey) for grey in range(9)))
+    asked = InferenceRequest(model, images, ("embedding",), AttentionRequest(cls_only=True))
+    narrow = replace(pipeline, attention=AttentionLimits(10**8, 9 * one - 1))
+    with pytest.raises(InvalidInput, match=f"{9 * one} bytes of weights to compute for 9 inputs"):
+        async with narrow.run_each(asked, RpcContext()):
+            raise AssertionError
+
+
 async def test_of_many_images_no_more_are_held_than_a_batch_has_rows(pipeline: Pipeline) -> None:
     """Four at a time are decoded and computed; of each is kept what its answer tells."""
     batches = list[int]()

@@ -22,7 +22,7 @@ from server.scheduling.collate import split
 from server.scheduling.grouping import Each, group, merge
 from server.scheduling.scheduler import Scheduler
 from server.telemetry.metrics import Metrics
-from tests.server.fakes import POISON, Clock, EchoGraph, GatedGraph, SumGraph, make_item, scheduling
+from tests.server.fakes import POISON, Clock, EchoGraph, GatedGraph, SumGraph, make_item, occupy, scheduling
 
 COST = CostModel(run_seconds=0.5, token_seconds=0.125, pair_seconds=0.0)  # of a row of four tokens: half a second
 ROOMY = BatchLimits(rows=100, tokens=10**6, attention_bytes=10**9)
@@ -209,3 +209,19 @@ async def test_who_hangs_up_is_not_computed_further() -> None:
         await after
     assert graph.batches == [[1] * 4, [2]]
     assert metrics.outcomes.labels("cancelled")._value.get() == 1.0
+
+
+async def test_no_run_of_a_call_stays_in_the_queue_when_its_caller_hangs_up() -> None:
+    """As many wait as there are instances, here two."""
+    metrics, graph = Metrics(), GatedGraph()
+    async with scheduling(metrics=metrics, instances=2) as scheduler:
+        before = await occupy(scheduler, graph)
+        call = begin(scheduler.submit_all([make_item(graph, 1) for _ in range(12)]))
+        await asyncio.sleep(0)
+        assert len(scheduler._dispatcher) == 2
+        call.cancel()
+        await asyncio.gather(call, return_exceptions=True)
+        graph.gate.set()
+        await before
+    assert metrics.dropped.labels("cancelled")._value.get() == 2.0
+    assert graph.batches == [[1]]
