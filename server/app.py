@@ -39,8 +39,9 @@ from server.repository.lifecycle import Repository
 from server.repository.limits import Usage
 from server.repository.loading import LoadedModel, load_model
 from server.repository.trial import Trial
+from server.scheduling.admission import Admission
 from server.scheduling.batch import BatchLimits
-from server.scheduling.scheduler import Admission, Scheduler
+from server.scheduling.scheduler import Scheduler
 from server.telemetry.descriptors import raise_limit, watch_descriptors
 from server.telemetry.heartbeat import Heartbeat
 from server.telemetry.metrics import Metrics
@@ -225,7 +226,7 @@ class Server:
         """Put the two protocols together."""
         config, metrics = self._config, self._metrics
         workers = Workers(self._executor)
-        cache = ResponseCache(scheduler.submit, config.cache_bytes, metrics)
+        cache = ResponseCache(scheduler.submit, scheduler.submit_all, config.cache_bytes, metrics)
         inputs = _input_limits(config)
         attention = AttentionLimits(config.max_answer_bytes, config.max_attention_bytes)
         pipeline = Pipeline(workers, self._decoders, cache, inputs, attention, metrics, self._tracing)
@@ -310,7 +311,9 @@ async def _first(what: Any, other: "asyncio.Task[Any]") -> None:
 
 def _input_limits(config: Config) -> InputLimits:
     image = ImageLimits(config.image_pixels, config.max_image_scan_pixels)
-    return InputLimits(config.max_batch_size, config.max_text_bytes, image, config.max_request_pixels)
+    return InputLimits(
+        config.max_batch_size, config.max_text_bytes, image, config.max_request_pixels, config.max_inputs
+    )
 
 
 def _make_scheduler(config: Config, instances: int, metrics: Metrics, tracing: Tracing) -> Scheduler:

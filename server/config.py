@@ -210,6 +210,12 @@ class Config(BaseSettings):
         description="Most pixels of all images of a request, 32 photographs of 12 megapixels; more are refused with "
         "INVALID_ARGUMENT before any is decoded.",
     )
+    max_inputs: int = Field(
+        256,
+        ge=1,
+        description="Most texts or images of a request that have an answer each (texts, images in regard.v1); more are "
+        "refused with INVALID_ARGUMENT.",
+    )
     max_text_bytes: int = Field(
         256 * 2**10,
         ge=1,

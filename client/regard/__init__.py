@@ -4,6 +4,7 @@ from typing import Any
 
 from regard.aio import AsyncClient
 from regard.answers import (
+    Answers,
     AttentionLayer,
     Classification,
     Embedding,
@@ -29,6 +30,7 @@ from regard.errors import (
 )
 
 __all__ = [
+    "Answers",
     "AsyncClient",
     "Attention",
     "AttentionLayer",

@@ -10,7 +10,7 @@ import grpc.aio
 from numpy.typing import NDArray
 
 from regard import decoding, encoding
-from regard.answers import Classification, Embedding, Model, Prediction, VersionState
+from regard.answers import Answers, Classification, Embedding, Model, Prediction, VersionState
 from regard.attention import Attention, AttentionRequest
 from regard.calls import AsyncCalls
 from regard.channels import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS, ChannelOptions, connection
@@ -125,6 +125,40 @@ class AsyncClient(AsyncCalls):
         """As `Client.embed`."""
         request = encoding.embed_request(image, text, model, version, truncate, attention, priority, prompt)
         return decoding.read_embedding(await self._call(self._stub.Embed, request, timeout))
+
+    async def classify_many(
+        self,
+        *,
+        images: Sequence[encoding.ImageSource] | None = None,
+        texts: Sequence[str] | None = None,
+        model: str = "",
+        version: str = "",
+        top_k: int = 5,
+        truncate: bool = False,
+        attention: AttentionRequest | None = None,
+        priority: int = 0,
+        timeout: float | None = None,
+    ) -> Answers[Classification]:
+        """As `Client.classify_many`."""
+        request = encoding.classify_many_request(images, texts, model, version, top_k, truncate, attention, priority)
+        return decoding.read_classifications(await self._call(self._stub.Classify, request, timeout))
+
+    async def embed_many(
+        self,
+        *,
+        images: Sequence[encoding.ImageSource] | None = None,
+        texts: Sequence[str] | None = None,
+        model: str = "",
+        version: str = "",
+        truncate: bool = False,
+        attention: AttentionRequest | None = None,
+        priority: int = 0,
+        timeout: float | None = None,
+        prompt: str = "",
+    ) -> Answers[Embedding]:
+        """As `Client.embed_many`."""
+        request = encoding.embed_many_request(images, texts, model, version, truncate, attention, priority, prompt)
+        return decoding.read_embeddings(await self._call(self._stub.Embed, request, timeout))
 
     async def attend(
         self,

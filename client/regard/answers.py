@@ -1,14 +1,17 @@
 """What the calls return, apart from attention: descriptions of models, labels, vectors, outputs, timings."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Generic, Literal, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 from regard.attention import Attention, AttentionKind, PatchGrid
+from regard.errors import RegardError
 
 Modality = Literal["text", "image"]
+Answer = TypeVar("Answer", covariant=True)
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ class Model:
         patches: How positions lie on an image; None for texts.
         max_tokens: The most tokens a text may have, special tokens included; 0 for images.
         max_batch_size: Most rows of one predict.
+        max_inputs: Most texts or images of one embed_many or classify_many; 0 from a server that has neither.
         device: "CPU" or "CUDA:0".
         precision: What it computes in: "float32", "float16", "bfloat16" or "int8".
         prompts: What embed may put before a text, by name; some are empty.
@@ -109,6 +113,7 @@ class Model:
     patches: PatchGrid | None
     max_tokens: int
     max_batch_size: int
+    max_inputs: int
     device: str
     precision: str
     prompts: dict[str, str] = field(default_factory=dict, hash=False)
@@ -209,3 +214,52 @@ class Prediction:
     outputs: dict[str, NDArray[Any]]
     attention: Attention | None
     timings: Timings
+
+
+@dataclass(frozen=True, eq=False)
+class Answers(Sequence[Answer], Generic[Answer]):
+    """The answers to several inputs of one call, in their order; one that has an error instead raises it when read.
+
+    Example:
+        ```python
+        answers = client.embed_many(texts=["A man is eating food.", ""], model="minilm")
+        answers[0].vector  # float32 [D]
+        answers.errors  # {1: InvalidArgument: texts[1]: empty; expected a text with something in it}
+        ```
+
+    Attributes:
+        model: Which model answered.
+        version: Which version of it.
+        each: The answer to each input, or its error.
+        timings: Of the call; what is said of queue, run and batch is that of the longest run.
+    """
+
+    model: str
+    version: str
+    each: tuple[Answer | RegardError, ...]
+    timings: Timings
+
+    @property
+    def errors(self) -> dict[int, RegardError]:
+        """The errors, by the index of their input."""
+        return {number: one for number, one in enumerate(self.each) if isinstance(one, RegardError)}
+
+    def __len__(self) -> int:
+        return len(self.each)
+
+    @overload
+    def __getitem__(self, index: int) -> Answer: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Answer]: ...
+    def __getitem__(self, index: int | slice) -> Answer | Sequence[Answer]:
+        """Return the answer to an input.
+
+        Raises:
+            RegardError: It has an error instead.
+        """
+        if isinstance(index, slice):
+            return [self[number] for number in range(len(self))[index]]
+        one = self.each[index]
+        if isinstance(one, RegardError):
+            raise one
+        return one

@@ -58,7 +58,18 @@ def names(field: str, value: Any) -> list[str]:
     """
     if isinstance(value, str | bytes):
         raise invalid(field, value, "a list of str")
-    return [text(field, one) for one in _iterated(field, () if value is None else value, "a list of str")]
+    return [text(field, one) for one in items(field, () if value is None else value, "a list of str")]
+
+
+def texts(field: str, value: Any) -> list[str]:
+    """Return several texts, none of which is left out; an error names the index.
+
+    Raises:
+        InvalidCall: They are no sequence of texts, but one text, say.
+    """
+    if isinstance(value, str | bytes):
+        raise invalid(field, value, "a list of str")
+    return [text(f"{field}[{number}]", one) for number, one in enumerate(items(field, value, "a list of str"))]
 
 
 def integer(field: str, value: Any, low: int, high: int) -> int:
@@ -83,7 +94,7 @@ def integers(field: str, value: Any) -> list[int]:
     Raises:
         InvalidCall: They are none, or no sequence.
     """
-    return [integer(field, one, -MAX_INT32 - 1, MAX_INT32) for one in _iterated(field, value, "a list of int")]
+    return [integer(field, one, -MAX_INT32 - 1, MAX_INT32) for one in items(field, value, "a list of int")]
 
 
 def real(field: str, value: object) -> float:
@@ -127,7 +138,12 @@ def closed() -> RegardError:
     return RegardError(grpc.StatusCode.CANCELLED, "the client is closed")
 
 
-def _iterated(field: str, value: Any, expected: str) -> list[Any]:
+def items(field: str, value: Any, expected: str) -> list[Any]:
+    """Return what a sequence holds.
+
+    Raises:
+        InvalidCall: It is none.
+    """
     try:
         return list(value)
     except TypeError as error:

@@ -9,13 +9,13 @@ from numpy.typing import NDArray
 from regard import decoding, encoding
 from regard.answers import Classification, Embedding, Model, Prediction, VersionState
 from regard.attention import Attention, AttentionRequest
-from regard.calls import BlockingCalls
 from regard.channels import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS, ChannelOptions, connection
 from regard.errors import from_rpc_error
+from regard.many import ManyCalls
 from regard.v1 import regard_pb2 as rpc
 
 
-class Client(BlockingCalls):
+class Client(ManyCalls):
     """A blocking client. It connects at the first call, may be shared by threads, and is closed by `with` or `close`.
 
     Every method raises a `RegardError` where the call fails: `InvalidArgument` for an argument that cannot be used,

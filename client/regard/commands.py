@@ -28,8 +28,9 @@ from regard.console import (
 )
 from regard.console import OutputClosed as OutputClosed  # cli.py explains it
 from regard.identity import read_identity
+from regard.lines import LinesOption, ask_each, read_lines
 from regard.sources import InputError, Source, read_source
-from regard.terminal import clean, cosine_table, labels_table, models_table
+from regard.terminal import clean, cosine_table, labels_line, labels_table, models_table
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -115,10 +116,25 @@ def classify(
     model: ModelOption = "",
     top_k: Annotated[int, typer.Option(min=1, help="How many labels.")] = 5,
     truncate: TruncateOption = False,
+    lines: LinesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Name what a photo or a text is."""
+    """Name what a photo or a text is; with --lines, each line of a file (and JSON, one a line)."""
     client: Client = context.obj
+    if lines:
+        texts = read_lines(source)
+        taking = client.model(model) if model else choose(client, texts[0], "classify")
+        for each, found in ask_each(
+            texts,
+            taking.max_inputs,
+            lambda part: client.classify_many(texts=part, model=taking.name, top_k=top_k, truncate=truncate),
+        ):
+            warn_if_cut(each, found)
+            if as_json:
+                print_json({"input": each.name, **dataclasses.asdict(found)})
+            else:
+                Terminal().print(labels_line(each.title, found), soft_wrap=True)
+        return
     given = read_source(source)
     name = model or choose(client, given, "classify").name
     answer = client.classify(image=given.image, text=given.text, model=name, top_k=top_k, truncate=truncate)
@@ -136,10 +152,21 @@ def embed(
     model: ModelOption = "",
     prompt: PromptOption = "",
     truncate: TruncateOption = False,
+    lines: LinesOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Turn photos or texts into vectors; of several, print the cosine of every pair (or JSON, one a line)."""
     client: Client = context.obj
+    if lines:
+        texts = [text for source in sources for text in read_lines(source)]
+        taking = client.model(model) if model else choose(client, texts[0], "embed")
+        for each, found in ask_each(
+            texts,
+            taking.max_inputs,
+            lambda part: client.embed_many(texts=part, model=taking.name, truncate=truncate, prompt=prompt),
+        ):
+            _show_vector(each, found, as_json=as_json)
+        return
     given = [read_source(source) for source in sources]
     if len({source.modality for source in given}) > 1:
         raise InputError("photos and texts cannot be compared; give only photos or only texts")
@@ -148,11 +175,7 @@ def embed(
         client.embed(image=each.image, text=each.text, model=name, truncate=truncate, prompt=prompt) for each in given
     ]
     for source, answer in zip(given, answers, strict=True):
-        warn_if_cut(source, answer)
-        if as_json:
-            print_json({"input": source.name, **dataclasses.asdict(answer)})
-        else:
-            Terminal().print(_summary(source, answer))
+        _show_vector(source, answer, as_json=as_json)
     if len(answers) > 1 and not as_json:
         Terminal().print("", cosine_table([each.title for each in given], [answer.vector for answer in answers]))
 
@@ -194,6 +217,14 @@ def serve(context: typer.Context) -> None:
 def export(context: typer.Context) -> None:
     """Export a network to an artifact that the server serves (extra export); --help lists its own options."""
     raise typer.Exit(start("export", context.args))
+
+
+def _show_vector(source: Source, answer: Embedding, *, as_json: bool) -> None:
+    warn_if_cut(source, answer)
+    if as_json:
+        print_json({"input": source.name, **dataclasses.asdict(answer)})
+    else:
+        Terminal().print(_summary(source, answer))
 
 
 def _summary(source: Source, answer: Embedding) -> Text:

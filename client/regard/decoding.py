@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regard.answers import (
+    Answers,
     AttentionLayer,
     Classification,
     Embedding,
@@ -19,6 +20,7 @@ from regard.answers import (
 )
 from regard.attention import Attention, AttentionKind, Box, LayerAttention, PatchGrid, Token
 from regard.encoding import MEASURES
+from regard.errors import RegardError, from_input_error
 from regard.tensors import DTYPE_NAMES, read_tensor
 from regard.v1 import regard_pb2 as rpc
 from regard.v1 import types_pb2 as pb
@@ -75,6 +77,30 @@ def read_embedding(answer: rpc.EmbedResponse) -> Embedding:
     )
 
 
+def read_classifications(answer: rpc.ClassifyResponse) -> Answers[Classification]:
+    """Read the answer to classify several inputs."""
+    timings = _read_timings(answer.timings)
+
+    def read(one: rpc.ClassifyResult) -> Classification:
+        labels = tuple(Label(label.index, label.name, label.probability) for label in one.labels)
+        return Classification(answer.model, answer.version, labels, one.truncated, _attention_of(one), timings)
+
+    each = tuple(_error_of(one) or read(one) for one in answer.results)
+    return Answers(answer.model, answer.version, each, timings)
+
+
+def read_embeddings(answer: rpc.EmbedResponse) -> Answers[Embedding]:
+    """Read the answer to embed several inputs."""
+    timings = _read_timings(answer.timings)
+
+    def read(one: rpc.EmbedResult) -> Embedding:
+        vector = read_tensor(one.vector)
+        return Embedding(answer.model, answer.version, vector, one.truncated, _attention_of(one), timings)
+
+    each = tuple(_error_of(one) or read(one) for one in answer.results)
+    return Answers(answer.model, answer.version, each, timings)
+
+
 def read_model(model: pb.Model) -> Model:
     """Read a model's description."""
     return Model(
@@ -99,6 +125,7 @@ def read_model(model: pb.Model) -> Model:
         patches=_read_patches(model.patches) if model.HasField("patches") else None,
         max_tokens=model.max_tokens,
         max_batch_size=model.max_batch_size,
+        max_inputs=model.max_inputs,
         device=model.device,
         precision=model.precision,
         prompts=dict(model.prompts),
@@ -110,6 +137,14 @@ def read_model(model: pb.Model) -> Model:
 def read_version(version: rpc.VersionState) -> VersionState:
     """Read what the server says of a version."""
     return VersionState(version.model, version.version, version.state, version.reason)
+
+
+def _error_of(one: rpc.ClassifyResult | rpc.EmbedResult) -> RegardError | None:
+    return from_input_error(one.error.code, one.error.message) if one.HasField("error") else None
+
+
+def _attention_of(one: rpc.ClassifyResult | rpc.EmbedResult) -> Attention | None:
+    return _read_attention(one.attention, one.truncated) if one.HasField("attention") else None
 
 
 def _read_attention(attention: pb.Attention, truncated: bool = False) -> Attention:

@@ -92,6 +92,44 @@ def embed_request(
     )
 
 
+def classify_many_request(
+    images: Sequence[ImageSource] | None,
+    texts: Sequence[str] | None,
+    model: str,
+    version: str,
+    top_k: int,
+    truncate: bool,
+    attention: AttentionRequest | None,
+    priority: int,
+) -> rpc.ClassifyRequest:
+    """Build a request from several images or texts; raises as `classify_request`."""
+    return rpc.ClassifyRequest(
+        top_k=checks.integer("top_k", top_k, 0, checks.MAX_INT32),
+        truncate=checks.flag("truncate", truncate),
+        **_inputs(images, texts),
+        **_shared(model, version, attention, priority),
+    )
+
+
+def embed_many_request(
+    images: Sequence[ImageSource] | None,
+    texts: Sequence[str] | None,
+    model: str,
+    version: str,
+    truncate: bool,
+    attention: AttentionRequest | None,
+    priority: int,
+    prompt: str = "",
+) -> rpc.EmbedRequest:
+    """Build a request from several images or texts; raises as `classify_request`."""
+    return rpc.EmbedRequest(
+        truncate=checks.flag("truncate", truncate),
+        prompt=checks.name("prompt", prompt),
+        **_inputs(images, texts),
+        **_shared(model, version, attention, priority),
+    )
+
+
 def attend_request(
     image: ImageSource | None,
     text: str | None,
@@ -148,19 +186,33 @@ def _input(image: ImageSource | None, text: str | None) -> dict[str, Any]:
     if (image is None) == (text is None):
         got = "neither" if text is None else "both"
         raise InvalidCall.of(f"image, text: give exactly one of them; got {got}")
-    return {"text": checks.text("text", text)} if image is None else {"image": _image_bytes(image)}
+    if isinstance(text, list | tuple):
+        raise checks.invalid("text", text, "a str; embed_many and classify_many take several, as texts")
+    return {"text": checks.text("text", text)} if image is None else {"image": _image_bytes("image", image)}
 
 
-def _image_bytes(image: ImageSource) -> bytes:
+def _inputs(images: Sequence[ImageSource] | None, texts: Sequence[str] | None) -> dict[str, Any]:
+    if (images is None) == (texts is None):
+        got = "neither" if texts is None else "both"
+        raise InvalidCall.of(f"images, texts: give exactly one of them; got {got}")
+    if images is None:
+        return {"texts": pb.Texts(items=checks.texts("texts", texts))}
+    if isinstance(images, str | bytes | os.PathLike):
+        raise checks.invalid("images", images, "a list of files, each as bytes or as a path")
+    items = checks.items("images", images, "a list of files, each as bytes or as a path")
+    return {"images": pb.Images(items=[_image_bytes(f"images[{i}]", image) for i, image in enumerate(items)])}
+
+
+def _image_bytes(field: str, image: ImageSource) -> bytes:
     if isinstance(image, bytes):
         return image
     if not isinstance(image, str | os.PathLike):
-        raise checks.invalid("image", image, "the bytes of a file, or its path")
+        raise checks.invalid(field, image, "the bytes of a file, or its path")
     try:
         return Path(image).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte or half of a surrogate pair
         reason = error.strerror if isinstance(error, OSError) else error
-        raise UnreadableFile.of(f"image: {checks.describe(str(image))}: {reason}; expected a file's path") from error
+        raise UnreadableFile.of(f"{field}: {checks.describe(str(image))}: {reason}; expected a file's path") from error
 
 
 def _tensors(inputs: Mapping[str, NDArray[Any]]) -> dict[str, pb.Tensor]:

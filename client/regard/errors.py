@@ -105,6 +105,12 @@ def from_rpc_error(error: grpc.RpcError) -> RegardError:
     return _ERRORS.get(code, RegardError)(code, error.details() or "", _retry_seconds(error))
 
 
+def from_input_error(code: int, message: str) -> RegardError:
+    """Return the exception for one of several inputs that has no answer; `code` is google.rpc.Code's."""
+    status = next((one for one in grpc.StatusCode if one.value[0] == code), grpc.StatusCode.UNKNOWN)
+    return _ERRORS.get(status, RegardError)(status, message)
+
+
 def _retry_seconds(error: grpc.RpcError) -> float | None:
     """Read the hint of a server that is full (gRPC proposal A6)."""
     metadata: Any = error.trailing_metadata() or ()  # pairs, whatever the annotation says

@@ -114,6 +114,12 @@ def clean(text: str) -> str:
     return "".join(letter if letter.isprintable() else "·" for letter in text)
 
 
+def labels_line(title: str, answer: Classification) -> Text:
+    """Write labels with their probabilities beside a text, most probable first."""
+    labels = ", ".join(f"{clean(label.name)} {100 * label.probability:.1f} %" for label in answer.labels)
+    return Text(f"{clean(title)}: {labels}")
+
+
 def _takes(model: Model) -> str:
     if model.modality == "text":
         return f"text, up to {model.max_tokens} tokens"

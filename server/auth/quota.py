@@ -10,7 +10,7 @@ class Quota:
     """What a client has left; lives in the event loop.
 
     A request is let in while something is left of both. What it is expected to cost is reserved until what it cost is
-    known; time may go below nothing by one request, and then nobody is let in until it has come back.
+    known; both may go below nothing by one request, and then nobody is let in until it has come back.
     """
 
     def __init__(
@@ -47,6 +47,11 @@ class Quota:
         self._check(self._seconds, "seconds of the engine", 0.0)
         if self._requests:
             self._requests.take(1.0)
+
+    def count(self, requests: int) -> None:
+        """Count further requests of one that was admitted, as many as it has inputs besides the first."""
+        if self._requests:
+            self._requests.take(float(requests))
 
     def reserve(self, seconds: float, spent_seconds: float = 0.0) -> None:
         """Set aside what a request is expected to take, so that a burst cannot spend a second twice.

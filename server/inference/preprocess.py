@@ -1,8 +1,9 @@
 """Turns what callers send into inputs for the graphs."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -11,13 +12,14 @@ from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS
 from artifact.dtypes import Array, dtype_of
 from artifact.errors import InputError
 from artifact.images import ImageLimits, Pixels
-from artifact.text import Tokens
+from artifact.text import TextReader, Tokens
 from server.errors import InvalidInput, NotPossible
 from server.inference.request import InferenceRequest, PreparedInput, Tensors, Texts
 from server.inference.validation import check_inputs
 from server.repository.loading import LoadedModel
 
 Row = TypeVar("Row", Tokens, Pixels)
+Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -29,12 +31,14 @@ class InputLimits:
         text_bytes: Of one text, in UTF-8.
         image: Of one image.
         request_pixels: Of all images of a request.
+        inputs: Texts or images of one request that have an answer each.
     """
 
     rows: int
     text_bytes: int
     image: ImageLimits
     request_pixels: int
+    inputs: int = 256
 
 
 def preprocess(request: InferenceRequest, limits: InputLimits) -> PreparedInput:
@@ -58,24 +62,61 @@ def read_texts(model: LoadedModel, inputs: Texts, limits: InputLimits) -> list[T
         NotPossible: The model takes something else.
         InvalidInput: A text cannot be used.
     """
-    reader, max_bytes = model.reader, limits.text_bytes
-    if reader is None:
+    read = partial(text_reader(model).read, truncate=inputs.truncate, max_bytes=limits.text_bytes)
+    prompt = find_prompt(model, inputs.prompt)
+    try:
+        return [read(text, prompt=prompt) for text in inputs.texts]
+    except InputError as error:
+        raise InvalidInput(error.field, error.value, error.expected) from error
+
+
+def read_each_text(
+    model: LoadedModel, texts: Mapping[int, str], limits: InputLimits, *, truncate: bool, positions: bool, prompt: str
+) -> list[Tokens | InvalidInput]:
+    """Tokenise texts that have an answer each; one that cannot be used is an error of its own.
+
+    Args:
+        model: Of texts.
+        texts: By their index in the request.
+        limits: Of each.
+        truncate: Whether one with too many tokens is cut.
+        positions: See TextReader.read.
+        prompt: Is put before each.
+    """
+    reader, max_bytes = text_reader(model), limits.text_bytes
+    read = partial(reader.read, truncate=truncate, max_bytes=max_bytes, positions=positions, prompt=prompt)
+    return [told("texts", number, partial(read, text)) for number, text in texts.items()]
+
+
+def told(field: str, number: int, read: Callable[[], Made]) -> Made | InvalidInput:
+    """Read one of several inputs; one that cannot be used is told, not raised."""
+    try:
+        return read()
+    except InputError as error:
+        return InvalidInput(f"{field}[{number}]", error.value, error.expected)
+
+
+def text_reader(model: LoadedModel) -> TextReader:
+    """Return what tokenises for a model.
+
+    Raises:
+        NotPossible: It takes something else.
+    """
+    if model.reader is None:
         raise NotPossible(
             f"text: {model.name} takes no text; expected an image"
             if model.contract.image
             else f"text: {model.name} takes tensors only; expected its own inputs"
         )
-    prompt = _find_prompt(model, inputs.prompt)
-    try:
-        return [
-            reader.read(text, truncate=inputs.truncate, max_bytes=max_bytes, prompt=prompt) for text in inputs.texts
-        ]
-    except InputError as error:
-        raise InvalidInput(error.field, error.value, error.expected) from error
+    return model.reader
 
 
-def _find_prompt(model: LoadedModel, name: str) -> str:
-    """Return what is put before a model's texts."""
+def find_prompt(model: LoadedModel, name: str) -> str:
+    """Return what is put before a model's texts.
+
+    Raises:
+        InvalidInput: It has no prompt of that name.
+    """
     contract = model.contract.text
     prompts = contract.prompts if contract else {}
     name = name or (contract.default_prompt if contract else "")
@@ -133,11 +174,19 @@ def choose_outputs(model: LoadedModel, wanted: tuple[str, ...]) -> tuple[str, ..
 
 
 def check_answer_size(request: InferenceRequest, prepared: PreparedInput, max_bytes: int) -> None:
-    """Refuse outputs that no message may hold, before they are computed; axes that nobody knows count as 1.
+    """Refuse outputs that no message may hold, before they are computed.
 
     Raises:
         InvalidInput: They are larger.
     """
+    size_bytes = outputs_bytes(request, prepared)
+    if size_bytes > max_bytes:
+        expected = f"at most {max_bytes} (the server's --max-message-bytes): fewer outputs or rows"
+        raise InvalidInput("outputs", f"an answer of {size_bytes} bytes", expected)
+
+
+def outputs_bytes(request: InferenceRequest, prepared: PreparedInput) -> int:
+    """Size of the outputs that are sent in an answer; axes that nobody knows count as 1."""
     contract = request.model.contract
     sizes = contract.axis_sizes(prepared.inputs)
     size_bytes = 0
@@ -145,9 +194,7 @@ def check_answer_size(request: InferenceRequest, prepared: PreparedInput, max_by
         if spec.name in request.outputs and spec.name not in request.elsewhere:
             counts = (axis if isinstance(axis, int) else sizes.get(axis, 1) for axis in spec.axes)
             size_bytes += math.prod(counts) * dtype_of(spec.dtype).itemsize
-    if size_bytes > max_bytes:
-        expected = f"at most {max_bytes} (the server's --max-message-bytes): fewer outputs or rows"
-        raise InvalidInput("outputs", f"an answer of {size_bytes} bytes", expected)
+    return size_bytes
 
 
 def special_positions(model: LoadedModel, prepared: PreparedInput) -> Sequence[int] | None:

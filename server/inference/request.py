@@ -10,8 +10,9 @@ from server.attention.plan import AttentionPlan
 from server.attention.reduce import Reduced, reduce_attention
 from server.attention.request import AttentionRequest
 from server.context import Timings
+from server.errors import ServerError
 from server.repository.loading import LoadedModel
-from server.scheduling.batch import Result
+from server.scheduling.batch import GraphKind, Result
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,12 +34,18 @@ class Texts:
         """How much there is to read."""
         return sum(map(len, self.texts))
 
+    def __len__(self) -> int:
+        return len(self.texts)
+
 
 @dataclass(frozen=True, slots=True)
 class Images:
     """Image files, a row each."""
 
     contents: tuple[bytes, ...]
+
+    def __len__(self) -> int:
+        return len(self.contents)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,6 +115,7 @@ class InferenceResponse:
         plan: What it wants of the attention; None for none.
         result: Outputs, and attention before it is reduced.
         timings: The stages so far.
+        graph: Which of the model's graphs ran.
     """
 
     model: LoadedModel
@@ -115,6 +123,7 @@ class InferenceResponse:
     plan: AttentionPlan | None
     result: Result
     timings: Timings
+    graph: GraphKind = "plain"
 
     @property
     def outputs(self) -> Mapping[str, Array]:
@@ -126,6 +135,16 @@ class InferenceResponse:
         """Whether its caller sent rows, and gets rows."""
         return self.prepared.source is None
 
+    @property
+    def rows(self) -> int:
+        """Rows that are answered."""
+        return self.prepared.rows
+
+    @property
+    def attention_bytes(self) -> int:
+        """Size of the attention that is sent."""
+        return self.plan.answer_bytes(self.rows) if self.plan else 0
+
     def attention(self) -> Iterator[Reduced]:
         """Reduce the attention as it was asked for, each layer when it is wanted; nothing where it was not.
 
@@ -136,3 +155,30 @@ class InferenceResponse:
         left = dict(self.result.attentions)
         self.result = replace(self.result, attentions=left)
         return reduce_attention(self.plan, left, lambda name: left.pop(name, None))
+
+
+@dataclass(slots=True, eq=False)
+class ManyResponses:
+    """What was computed for several inputs of one request.
+
+    Attributes:
+        model: Which answered.
+        each: In the order of the inputs, each the response of a request for it alone, or the error.
+        timings: The stages so far, of the longest.
+        graph: Which of the model's graphs ran.
+    """
+
+    model: LoadedModel
+    each: list[InferenceResponse | ServerError]
+    timings: Timings
+    graph: GraphKind = "plain"
+
+    @property
+    def rows(self) -> int:
+        """Inputs that are answered."""
+        return sum(isinstance(one, InferenceResponse) for one in self.each)
+
+    @property
+    def attention_bytes(self) -> int:
+        """Size of the attention that is sent."""
+        return sum(one.attention_bytes for one in self.each if isinstance(one, InferenceResponse))

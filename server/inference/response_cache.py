@@ -9,7 +9,7 @@ import asyncio
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +18,11 @@ from artifact.dtypes import Array
 from server.engine.device_ops import Weights
 from server.errors import DeadlinePassed, ServerError
 from server.scheduling.batch import BatchItem, Result
+from server.scheduling.grouping import Each
 from server.telemetry.metrics import Metrics
 
 Submit = Callable[[BatchItem], Awaitable[Result]]
+SubmitAll = Callable[..., Awaitable[list[Each]]]
 Key = tuple[str, object, tuple[str, ...], tuple[str, ...], bytes]
 
 _DIGEST_BYTES = 16
@@ -39,15 +41,16 @@ class _Flight:
 class ResponseCache:
     """Stands before the scheduler; lives in the event loop. The answer used longest ago makes room for a new one."""
 
-    def __init__(self, submit: Submit, max_bytes: int, metrics: Metrics) -> None:
+    def __init__(self, submit: Submit, submit_all: SubmitAll, max_bytes: int, metrics: Metrics) -> None:
         """Make an empty cache.
 
         Args:
             submit: Computes what is not there; Scheduler.submit.
+            submit_all: Likewise for the inputs of one call; Scheduler.submit_all.
             max_bytes: Most memory for answers; with 0 nothing is kept and nothing is shared.
             metrics: Where hits are counted.
         """
-        self._submit = submit
+        self._submit, self._submit_all = submit, submit_all
         self._max_bytes = max_bytes
         self._metrics = metrics
         self._kept: OrderedDict[Key, Result] = OrderedDict()
@@ -81,6 +84,25 @@ class ResponseCache:
                 return await self._submit(item)
         self._metrics.cache_lookups.labels("miss").inc()
         return await self._wait(key, self._start(key, item), None)
+
+    async def compute_all(self, items: Sequence[BatchItem], later_rows: int, *, goes_on: bool) -> list[Each]:
+        """Answer inputs of one call, each from memory or by computing; arguments and errors are those of submit_all."""
+        if not self.is_on:
+            return await self._submit_all(items, later_rows, goes_on=goes_on)
+        keys = [_key_of(item) for item in items]
+        found: dict[int, Each] = {number: self._kept[key] for number, key in enumerate(keys) if key in self._kept}
+        missing = [number for number in range(len(items)) if number not in found]
+        self._metrics.cache_lookups.labels("hit").inc(len(found))
+        self._metrics.cache_lookups.labels("miss").inc(len(missing))
+        for number in found:
+            self._kept.move_to_end(keys[number])
+        left = [items[number] for number in missing]
+        computed = await self._submit_all(left, later_rows, goes_on=goes_on) if left else []
+        for number, outcome in zip(missing, computed, strict=True):
+            found[number] = outcome
+            if isinstance(outcome, Result):
+                self._keep(keys[number], outcome)
+        return [found[number] for number in range(len(items))]
 
     def _start(self, key: Key, item: BatchItem) -> _Flight:
         flight = self._flights[key] = _Flight(asyncio.ensure_future(self._submit(item)), item.priority)

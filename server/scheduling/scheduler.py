@@ -7,14 +7,17 @@ operator asks for a delay. A request whose caller hung up, or whose deadline pas
 import asyncio
 import math
 import time
-from dataclasses import dataclass
-from typing import NoReturn
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+from typing import NoReturn, TypeVar
 
-from server.errors import DeadlinePassed, InvalidInput, Reason, ServerError, ShuttingDown, TooBusy
+from server.errors import DeadlinePassed, InternalFault, InvalidInput, Reason, ServerError, ShuttingDown, TooBusy
+from server.scheduling.admission import Admission
 from server.scheduling.batch import Batch, BatchItem, BatchLimits, Load, Result, resolve
 from server.scheduling.cutting import PartialResult, cut
 from server.scheduling.dispatcher import Dispatcher
 from server.scheduling.estimate import LatencyQuantile
+from server.scheduling.grouping import Each, Runs
 from server.scheduling.watchdog import watch_engine
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import Tracing
@@ -22,22 +25,7 @@ from server.telemetry.tracing import Tracing
 _RETRY_SECONDS = (0.01, 10.0)  # shortest and longest hint
 _FULL_SHARE = 0.5  # of what waits should be gone when those who were refused come back
 
-
-@dataclass(frozen=True)
-class Admission:
-    """What may wait.
-
-    Attributes:
-        requests: Most requests.
-        input_bytes: Most bytes of their inputs.
-        seconds: Longest wait for an answer that is still offered, by the estimate.
-        row_seconds: Longest estimated run of a single row, which cannot be cut.
-    """
-
-    requests: int
-    input_bytes: int
-    seconds: float
-    row_seconds: float = math.inf
+Answer = TypeVar("Answer")
 
 
 class Scheduler:
@@ -64,7 +52,7 @@ class Scheduler:
         """
         self._tracing = tracing or Tracing()
         metrics.instances.set(instances)
-        self._limits, self._admission = limits, admission
+        self._limits, self._admission, self._instances = limits, admission, instances
         self._metrics = metrics
         self._dispatcher = Dispatcher(limits, instances, delay_seconds, self._finish_soon, self._expire_soon)
         self._soon: asyncio.Handle | None = None
@@ -94,18 +82,11 @@ class Scheduler:
             ShuttingDown: The server stopped before its turn came.
             InternalFault: The engine failed on this very request.
         """
-        outcome = "computed"
-        self._metrics.submitted.inc()
-        try:
-            return await self._compute(item)
-        except asyncio.CancelledError:
-            outcome = "cancelled"
-            raise
-        except ServerError as error:
-            outcome = error.code.name.lower()
-            raise
-        finally:
-            self._metrics.outcomes.labels(outcome).inc()
+        return await self._count(self._compute(item))
+
+    async def submit_all(self, items: Sequence[BatchItem], later_rows: int = 0, *, goes_on: bool = False) -> list[Each]:
+        """As submit, for inputs of one call, an error each; rows that come when it `goes_on` are admitted with them."""
+        return await self._count(self._compute_all(items, later_rows, goes_on=goes_on))
 
     def suggest_retry(self) -> float:
         """Say in how many seconds a request that was refused has a chance: when half of what waits is done."""
@@ -139,6 +120,20 @@ class Scheduler:
         self.refuse_waiting()
         return await asyncio.to_thread(self._dispatcher.close, limit_seconds)
 
+    async def _count(self, computing: Awaitable[Answer]) -> Answer:
+        outcome = "computed"
+        self._metrics.submitted.inc()
+        try:
+            return await computing
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            raise
+        except ServerError as error:
+            outcome = error.code.name.lower()
+            raise
+        finally:
+            self._metrics.outcomes.labels(outcome).inc()
+
     async def _compute(self, item: BatchItem) -> Result:
         """Compute a request, in several runs where it needs more than one should have; others go between them."""
         parts = cut(item, self._limits)
@@ -152,6 +147,31 @@ class Scheduler:
         for part in others:
             partial.add(part.rows, await self._wait(self._go_on(part)))
         return partial.whole()
+
+    async def _compute_all(self, items: Sequence[BatchItem], later_rows: int, *, goes_on: bool) -> list[Each]:
+        """Compute inputs in runs of similar lengths, as many at a time as there are instances; others go between."""
+        runs, waiting = (
+            Runs(items, self._limits, self._instances, later_rows, self._check_row),
+            deque[tuple[list[int], BatchItem]](),
+        )
+        if runs.count > 1:
+            self._metrics.cut.inc()
+        enter: Callable[[BatchItem, float], BatchItem] = self._go_on if goes_on else self._admit
+        try:
+            while runs.count or waiting:
+                while runs.count and len(waiting) < self._instances:
+                    numbers, part = runs.take()
+                    waiting.append((numbers, enter(part, runs.seconds / self._instances)))
+                    enter = self._go_on
+                numbers, part = waiting.popleft()
+                try:
+                    runs.succeed(numbers, await self._wait(part))
+                except InternalFault as error:
+                    runs.fail(numbers, error)
+        finally:
+            for _, part in waiting:
+                self._leave(part)
+        return runs.outcomes
 
     def _check_row(self, item: BatchItem) -> None:
         seconds, most = item.alone_seconds, self._admission.row_seconds
@@ -173,7 +193,7 @@ class Scheduler:
         item.context.caller.quota.reserve(item.reserved_seconds, item.context.decoding_seconds)
         return self._queue(item)
 
-    def _go_on(self, part: BatchItem) -> BatchItem:
+    def _go_on(self, part: BatchItem, _later_seconds: float = 0.0) -> BatchItem:
         """Queue a further part of a request that was admitted, behind what has come meanwhile."""
         self._arrive(part)
         part.reserved_seconds = part.alone_seconds
@@ -223,9 +243,15 @@ class Scheduler:
         try:
             return await item.reply
         finally:
-            if self._dispatcher.remove(item):  # the caller hung up while it waited
-                item.charge(0.0)
-                self._metrics.dropped.labels("cancelled").inc()
+            self._leave(item)
+
+    def _leave(self, item: BatchItem) -> None:
+        """Nobody waits for a request any more: it is not computed, unless it runs or has."""
+        if item.reply is not None:
+            item.reply.cancel()
+        if self._dispatcher.remove(item):  # the caller hung up while it waited
+            item.charge(0.0)
+            self._metrics.dropped.labels("cancelled").inc()
 
     def _wake(self) -> None:
         self._soon = None

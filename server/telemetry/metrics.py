@@ -124,6 +124,10 @@ class Metrics:
             "reason",
         )
 
+        self.failed_inputs = self._counter(
+            "failed_inputs", "Texts and images of calls of several that have an error of their own", "code"
+        )
+
     def _add_clients(self) -> None:
         self.client_requests = self._counter("client_requests", "Requests answered, by client", "client", "code")
         self.client_seconds = self._counter(

@@ -83,15 +83,15 @@ def check_fields(content: bytes, fields: Fields, limits: MessageLimits) -> Itera
 
 
 def _walk(content: bytes, fields: Fields, limits: MessageLimits) -> Iterator[None]:
-    position, end, counts = 0, len(content), _Counts(limits)
-    outer = list[tuple[int, Fields]]()  # the messages around this one: where each ends, and what it has
+    position, end, counts, texts = 0, len(content), _Counts(limits), 0
+    outer = list[tuple[int, Fields, int]]()  # the messages around this one: where each ends, what it has, texts in it
     while True:
         while position >= end:
             if position > end:
                 raise MalformedMessage
             if not outer:
                 return
-            end, fields = outer.pop()
+            end, fields, texts = outer.pop()
         tag, position = _read_varint(content, position)
         counts.add_field()
         if not counts.fields % _AT_A_TIME:
@@ -104,11 +104,12 @@ def _walk(content: bytes, fields: Fields, limits: MessageLimits) -> Iterator[Non
             raise MalformedMessage
         inner = fields.get(tag >> 3)
         if isinstance(inner, dict):
-            outer.append((end, fields))
-            end, fields = position + length, inner
+            outer.append((end, fields, texts))
+            end, fields, texts = position + length, inner, 0
             continue
         if inner is not None and inner.type == FieldDescriptor.TYPE_STRING:
-            counts.check_text(inner.name, length)
+            counts.check_text(inner, texts, length)
+            texts += 1
         elif inner is not None:
             counts.add_integers(content, position, length)
         position += length
@@ -136,8 +137,12 @@ class _Counts:
         if self.integers > limit:
             raise _too_many("integers", limit)
 
-    def check_text(self, name: str, length: int) -> None:
+    def check_text(self, field: FieldDescriptor, number: int, length: int) -> None:
+        """Refuse a text that is too long; of several in a message of their own (Texts) by its number."""
         if length > self.limits.text_bytes:
+            lists, name = field.containing_type, field.name
+            if lists and name == "items":
+                name = f"{lists.name.lower()}[{number}]"
             expected = f"at most {self.limits.text_bytes} (see the server's --max-text-bytes)"
             raise MalformedMessage(f"{name}: {length} bytes; expected {expected}", "text")
 

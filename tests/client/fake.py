@@ -97,8 +97,15 @@ def models() -> list[pb.Model]:
         "attention_layers": layers,
         "patches": grid,
         "device": "CPU",
+        "max_inputs": 3,
     }
-    text = {"version": "2", "modality": pb.MODALITY_TEXT, "attention_layers": layers, "max_tokens": 256}
+    text = {
+        "max_inputs": 3,
+        "version": "2",
+        "modality": pb.MODALITY_TEXT,
+        "attention_layers": layers,
+        "max_tokens": 256,
+    }
     text |= {"prompts": {"query": "query: "}, "default_prompt": "query", "similarity": "cosine"}
     labels = ["cat", "[dog]", "bird"]
     return [
@@ -149,11 +156,17 @@ class FakeServer(RegardServiceServicer):
         labels = [
             rpc.Label(index=0, name="cat", probability=0.75),
             rpc.Label(index=1, name="[dog]", probability=0.25),
-        ]
+        ][: request.top_k]
+        if count := max(len(request.texts.items), len(request.images.items)):
+            each = [
+                rpc.ClassifyResult(labels=labels, truncated=self.truncated, attention=_attention(request))
+                for _ in range(count)
+            ]
+            return rpc.ClassifyResponse(model=request.model or "photos", version="1", results=each, timings=TIMINGS)
         return rpc.ClassifyResponse(
             model=request.model or "photos",
             version="1",
-            labels=labels[: request.top_k],
+            labels=labels,
             truncated=self.truncated,
             attention=_attention(request),
             timings=TIMINGS,
@@ -162,6 +175,9 @@ class FakeServer(RegardServiceServicer):
     def Embed(self, request: rpc.EmbedRequest, context: grpc.ServicerContext) -> rpc.EmbedResponse:  # noqa: N802
         """Turn the text's first letter into a direction."""
         self._receive(request, context)
+        if request.WhichOneof("input") == "texts":
+            each = [_embed_one(number, text) for number, text in enumerate(request.texts.items)]
+            return rpc.EmbedResponse(model=request.model or "minilm", version="2", results=each, timings=TIMINGS)
         vector = np.eye(4)[ord(request.text[0]) % 4 if request.text else 0]
         return rpc.EmbedResponse(
             model=request.model or "minilm",
@@ -238,6 +254,13 @@ def serving() -> Iterator[FakeServer]:
     finally:
         fake.released.set()
         server.stop(None).wait()
+
+
+def _embed_one(number: int, text: str) -> rpc.EmbedResult:
+    """What Embed gives one of several texts; nothing for one that is "bad"."""
+    if text == "bad":
+        return rpc.EmbedResult(error=pb.InputError(code=3, message=f"texts[{number}]: bad; expected a good one"))
+    return rpc.EmbedResult(vector=float_tensor(np.eye(4)[ord(text[0]) % 4]))
 
 
 def _attention(request: rpc.ClassifyRequest | rpc.EmbedRequest | rpc.AttendRequest) -> pb.Attention | None:

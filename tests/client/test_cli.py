@@ -1,6 +1,7 @@
 """The command line against the fake server: what it prints, writes and exits with."""
 
 import functools
+import io
 import json
 import os
 import signal
@@ -12,7 +13,8 @@ from typing import Any
 import grpc
 import pytest
 
-from regard.sources import InputError, choose_model, read_source
+from regard.lines import parts
+from regard.sources import InputError, Source, choose_model, read_source
 from tests.client.conftest import Run
 from tests.client.fake import FakeServer, free_address, models, photo_bytes
 
@@ -98,6 +100,61 @@ def test_embed_as_json_is_a_line_an_input(run: Run) -> None:
     """With the whole vector."""
     lines = [json.loads(line) for line in run("embed", "a", "b", "--json").out.splitlines()]
     assert [(line["input"], line["vector"]) for line in lines] == [("a", [0, 1, 0, 0]), ("b", [0, 0, 1, 0])]
+
+
+def test_lines_are_asked_for_in_calls_of_what_the_server_takes(run: Run, server: FakeServer, tmp_path: Path) -> None:
+    """Three here; empty ones are left out."""
+    (tmp_path / "texts.txt").write_text("a\n\n b\nc\r\nd\n", encoding="utf-8-sig")
+    done = run("embed", "texts.txt", "--lines", "--json")
+    lines = [json.loads(line) for line in done.out.splitlines()]
+    assert [(line["input"], line["vector"].index(1.0)) for line in lines] == [("a", 1), (" b", 0), ("c", 3), ("d", 0)]
+    assert [list(request.texts.items) for request in server.requests[1:]] == [["a", " b", "c"], ["d"]]
+    assert (done.code, done.err) == (0, "regard: using minilm\n")
+
+
+def test_a_line_that_has_an_error_is_told_and_the_others_are_answered(run: Run, tmp_path: Path) -> None:
+    """The command ends with 1 after the last."""
+    (tmp_path / "texts.txt").write_text("a\nbad\nc\nd\n")
+    done = run("embed", "texts.txt", "--lines", "--model", "minilm")
+    assert [line.split(":")[0] for line in done.out.splitlines()] == ["a", "c", "d"]
+    assert done.err == "regard: bad: INVALID_ARGUMENT: texts[1]: bad; expected a good one\n"
+    assert done.code == 1
+
+
+def test_lines_come_from_stdin_too(run: Run, server: FakeServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And are classified, a line each."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a fine film\na bad one\n")))
+    done = run("classify", "-", "--lines", "--model", "photos", "--top-k", "1", "--truncate")
+    assert done.out == "a fine film: cat 75.0 %\na bad one: cat 75.0 %\n"
+    request = server.requests[-1]
+    assert (list(request.texts.items), request.top_k, request.truncate) == (["a fine film", "a bad one"], 1, True)
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"a\n")))
+    assert json.loads(run("classify", "-", "--lines", "--model", "photos", "--json").out)["input"] == "a"
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [(b"\n \n", "no text in it; expected texts, one a line"), (b"\xff\xfe", "not UTF-8; expected texts, one a line")],
+)
+def test_a_file_without_lines_is_refused(run: Run, tmp_path: Path, content: bytes, what: str) -> None:
+    """As is one that is not there."""
+    (tmp_path / "texts.txt").write_bytes(content)
+    done = run("embed", "texts.txt", "--lines")
+    assert (done.code, done.err) == (1, f"regard: texts.txt: {what}\n")
+    assert "No such file" in run("embed", "none.txt", "--lines").err
+
+
+def test_lines_need_a_server_that_takes_several(run: Run, tmp_path: Path) -> None:
+    """An older one would say that there is neither image nor text."""
+    (tmp_path / "texts.txt").write_text("a\n")
+    done = run("embed", "texts.txt", "--lines", "--model", "tensors")
+    assert (done.code, done.err[:55]) == (1, "regard: --lines: this server takes a single text a call")
+
+
+def test_a_call_of_lines_has_no_more_than_four_megabytes() -> None:
+    """But for a single longer text; nor more than 64 lines."""
+    sources = [Source("", None, text) for text in ("a" * 2**21, "b" * 2**21, "c", "d" * 2**23, *["e"] * 65)]
+    assert [len(part) for part in parts(sources, 256)] == [2, 1, 1, 64, 1]
 
 
 def test_photos_and_texts_are_not_compared(run: Run, photo: Path) -> None:

@@ -24,8 +24,9 @@ from server.engine.device_ops import DeviceArray, measures_on
 from server.repository.limits import Usage
 from server.repository.loading import LoadedModel
 from server.repository.settings import ModelSettings
+from server.scheduling.admission import Admission
 from server.scheduling.batch import BatchItem, BatchLimits, Result, Runner
-from server.scheduling.scheduler import Admission, Scheduler
+from server.scheduling.scheduler import Scheduler
 from server.telemetry.metrics import Metrics
 from tests.golden import GOLDEN_MODELS
 

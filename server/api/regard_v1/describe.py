@@ -10,7 +10,7 @@ from server.inference.request import InferenceResponse
 from server.repository.loading import LoadedModel
 
 
-def describe_model(model: LoadedModel, max_batch_size: int, device: str) -> pb.Model:
+def describe_model(model: LoadedModel, max_batch_size: int, max_inputs: int, device: str) -> pb.Model:
     """Describe a served model for ListModels and GetModel."""
     contract = model.contract
     described = pb.Model(
@@ -23,6 +23,7 @@ def describe_model(model: LoadedModel, max_batch_size: int, device: str) -> pb.M
         can_classify=bool(contract.labels),
         labels=contract.labels,
         max_batch_size=max_batch_size,
+        max_inputs=max_inputs,
         device=device,
         precision=contract.precision,
     )

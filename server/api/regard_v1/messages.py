@@ -13,13 +13,28 @@ from server.api.regard_v1.attention import write_layers
 from server.api.regard_v1.describe import describe_positions
 from server.api.regard_v1.tensors import write_tensor
 from server.context import Timings
-from server.errors import InvalidInput
-from server.inference.request import Images, InferenceResponse, Texts
+from server.errors import InvalidInput, ServerError
+from server.inference.request import Images, InferenceResponse, ManyResponses, Texts
 
 Asked = api.PredictRequest | api.ClassifyRequest | api.EmbedRequest
 Answer = TypeVar("Answer", api.PredictResponse, api.ClassifyResponse, api.EmbedResponse)
+Classified = TypeVar("Classified", api.ClassifyResponse, api.ClassifyResult)
+Embedded = TypeVar("Embedded", api.EmbedResponse, api.EmbedResult)
+WithAttention = TypeVar(
+    "WithAttention",
+    api.PredictResponse,
+    api.ClassifyResponse,
+    api.ClassifyResult,
+    api.EmbedResponse,
+    api.EmbedResult,
+)
 Write = Callable[[InferenceResponse], Answer]
+AnswerOfMany = TypeVar("AnswerOfMany", api.ClassifyResponse, api.EmbedResponse)
+OfMany = api.ClassifyRequest | api.EmbedRequest
+Each = TypeVar("Each", api.ClassifyResult, api.EmbedResult)
 Named = Mapping[str, pb.Tensor]
+
+_LABEL_BYTES = 24  # in a message, besides its name
 
 
 def read_content(request: api.ClassifyRequest | api.EmbedRequest | api.AttendRequest) -> Texts | Images:
@@ -43,9 +58,27 @@ def read_prompt(request: api.EmbedRequest | api.AttendRequest) -> str:
     Raises:
         InvalidInput: It is none beside a text.
     """
-    if request.prompt and request.WhichOneof("input") != "text":
+    if request.prompt and request.WhichOneof("input") not in ("text", "texts"):
         raise InvalidInput("prompt", repr(request.prompt), "none, as there is no text to put it before")
     return request.prompt
+
+
+def read_contents(request: OfMany, max_inputs: int) -> Texts | Images | None:
+    """Read the texts or images of a request that have an answer each; None where it has a single one.
+
+    Raises:
+        InvalidInput: There are none, or too many; or a prompt without texts.
+    """
+    kind = request.WhichOneof("input")
+    if kind not in ("texts", "images"):
+        return None
+    prompt = "" if isinstance(request, api.ClassifyRequest) else read_prompt(request)
+    count = len(request.texts.items if kind == "texts" else request.images.items)
+    if not 1 <= count <= max_inputs:
+        raise InvalidInput(kind, f"{count} of them", f"1 to {max_inputs} (the server's --max-inputs)")
+    if kind == "texts":
+        return Texts(tuple(request.texts.items), request.truncate, prompt)
+    return Images(tuple(request.images.items))
 
 
 def write_outputs(found: InferenceResponse) -> api.PredictResponse:
@@ -59,22 +92,62 @@ def write_outputs(found: InferenceResponse) -> api.PredictResponse:
 def write_labels(found: InferenceResponse, count: int) -> api.ClassifyResponse:
     """Answer Classify with so many labels."""
     model = found.model
-    message = api.ClassifyResponse(
-        model=model.name,
-        version=model.version,
-        labels=top_labels(found.outputs["logits"][0], model.contract.labels, count),
-        truncated=found.prepared.truncated,
-    )
-    return _with_attention(found, message)
+    return fill_labels(found, api.ClassifyResponse(model=model.name, version=model.version), count)
 
 
 def write_vector(found: InferenceResponse) -> api.EmbedResponse:
     """Answer Embed with the one output that was asked for."""
     model = found.model
-    message = api.EmbedResponse(model=model.name, version=model.version, truncated=found.prepared.truncated)
+    return fill_vector(found, api.EmbedResponse(model=model.name, version=model.version))
+
+
+def fill_labels(found: InferenceResponse, message: Classified, count: int) -> Classified:
+    """Write so many labels into an answer, and its attention."""
+    message.labels.extend(top_labels(found.outputs["logits"][0], found.model.contract.labels, count))
+    message.truncated = found.prepared.truncated
+    return _with_attention(found, message)
+
+
+def fill_vector(found: InferenceResponse, message: Embedded) -> Embedded:
+    """Write the one output that was asked for into an answer, and its attention."""
+    message.truncated = found.prepared.truncated
     (vectors,) = found.outputs.values()
     write_tensor(vectors[0], message.vector)
     return _with_attention(found, message)
+
+
+def fill_each(
+    found: ManyResponses, field: str, add: Callable[[], Each], fill: Callable[[InferenceResponse, Each], Each]
+) -> None:
+    """Write an answer, or an error, for each of several inputs.
+
+    Args:
+        found: What was computed.
+        field: Of the request, that the errors name.
+        add: Gives the next result, in the answer itself.
+        fill: Writes one.
+    """
+    for number, one in enumerate(found.each):
+        result = add()
+        if isinstance(one, ServerError):
+            what, place = str(one), f"{field}[{number}]"
+            result.error.code = one.code.value[0]
+            result.error.message = what if what.startswith(place) else f"{place}: {what}"
+        else:
+            fill(one, result)
+
+
+def check_labels(count: int, inputs: int, names: tuple[str, ...], max_bytes: int) -> None:
+    """Refuse more labels of several inputs than a message holds, before anything is computed.
+
+    Raises:
+        InvalidInput: They are more.
+    """
+    longest = max(len(name.encode()) for name in names) + _LABEL_BYTES
+    size_bytes = inputs * min(count, len(names)) * longest
+    if size_bytes > max_bytes:
+        expected = f"at most {max_bytes} (the server's --max-message-bytes): fewer labels or inputs"
+        raise InvalidInput("top_k", f"an answer of {size_bytes} bytes for {inputs} inputs", expected)
 
 
 def write_layers_of(found: InferenceResponse, add: Callable[[], pb.LayerAttention]) -> Iterator[pb.LayerAttention]:
@@ -111,7 +184,7 @@ def top_labels(logits: NDArray[np.float32], names: tuple[str, ...], count: int) 
     return [api.Label(index=int(i), name=names[i], probability=float(probabilities[i])) for i in best]
 
 
-def _with_attention(found: InferenceResponse, message: Answer) -> Answer:
+def _with_attention(found: InferenceResponse, message: WithAttention) -> WithAttention:
     """Write what was asked for of the attention into an answer, with what its positions stand for."""
     if found.plan is not None:
         message.attention.CopyFrom(describe_positions(found))

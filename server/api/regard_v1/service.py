@@ -1,6 +1,6 @@
 """The methods of regard.v1."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -14,10 +14,17 @@ from server.api.regard_v1.attention import read_attention
 from server.api.regard_v1.describe import describe_model, describe_positions
 from server.api.regard_v1.messages import (
     Answer,
+    AnswerOfMany,
     Asked,
     Named,
+    OfMany,
     Write,
+    check_labels,
+    fill_each,
+    fill_labels,
+    fill_vector,
     read_content,
+    read_contents,
     read_prompt,
     write_labels,
     write_layers_of,
@@ -31,7 +38,7 @@ from server.context import RpcContext
 from server.errors import InvalidInput, NotPossible
 from server.inference.pipeline import Pipeline
 from server.inference.preprocess import choose_outputs
-from server.inference.request import Images, InferenceRequest, Tensors, Texts
+from server.inference.request import Images, InferenceRequest, ManyResponses, Tensors, Texts
 from server.inference.workers import Workers
 from server.repository.lifecycle import Repository
 from server.repository.loading import LoadedModel
@@ -74,7 +81,13 @@ class RegardService(RegardServiceServicer):
             raise NotPossible(f"model: {model.name} has no classes; expected a model with can_classify")
         if request.top_k < 0:
             raise InvalidInput("top_k", request.top_k, "0 for the default, or a positive number")
-        write = partial(write_labels, count=request.top_k or _DEFAULT_TOP_K)
+        count = request.top_k or _DEFAULT_TOP_K
+        if inputs := read_contents(request, self.pipeline.inputs.inputs):
+            check_labels(count, len(inputs), model.contract.labels, self.pipeline.attention.answer_bytes)
+            answer = api.ClassifyResponse(model=model.name, version=model.version)
+            write_each = partial(fill_each, add=answer.results.add, fill=partial(fill_labels, count=count))
+            return await self._answer_each(request, model, inputs, ("logits",), answer, write_each, context)
+        write = partial(write_labels, count=count)
         return await self._answer(request, model, read_content(request), ("logits",), write, context)
 
     @rpc("model")
@@ -84,6 +97,10 @@ class RegardService(RegardServiceServicer):
         if model.contract.embedding is None:
             raise NotPossible(f"model: {model.name} gives no embedding; expected a model with can_embed")
         outputs = (model.contract.embedding.output,)
+        if inputs := read_contents(request, self.pipeline.inputs.inputs):
+            answer = api.EmbedResponse(model=model.name, version=model.version)
+            write_each = partial(fill_each, add=answer.results.add, fill=fill_vector)
+            return await self._answer_each(request, model, inputs, outputs, answer, write_each, context)
         return await self._answer(request, model, read_content(request), outputs, write_vector, context)
 
     @streaming_rpc("model")
@@ -158,8 +175,27 @@ class RegardService(RegardServiceServicer):
         write_timings(found.timings, message.timings)
         return message
 
+    async def _answer_each(
+        self,
+        request: OfMany,
+        model: LoadedModel,
+        inputs: Texts | Images,
+        outputs: tuple[str, ...],
+        answer: AnswerOfMany,
+        write_each: Callable[[ManyResponses, str], None],
+        context: RpcContext,
+    ) -> AnswerOfMany:
+        """Hand several inputs of a request down the pipeline, and write what comes back of each."""
+        take_hints(context, "priority", request.priority, request.timeout_ms / 1e3)
+        attention = read_attention(request.attention) if request.HasField("attention") else None
+        field = "texts" if isinstance(inputs, Texts) else "images"
+        async with self.pipeline.run_each(InferenceRequest(model, inputs, outputs, attention), context) as found:
+            await self.workers.run(partial(write_each, found, field))
+        write_timings(found.timings, answer.timings)
+        return answer
+
     async def _read_tensors(self, model: LoadedModel, tensors: Named, size_bytes: int) -> Tensors:
         return Tensors(await self.workers.decode(lambda: read_tensors(tensors, model.contract), size_bytes))
 
     def _describe(self, model: LoadedModel) -> pb.Model:
-        return describe_model(model, self.pipeline.inputs.rows, self.device)
+        return describe_model(model, self.pipeline.inputs.rows, self.pipeline.inputs.inputs, self.device)

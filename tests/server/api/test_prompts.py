@@ -82,6 +82,21 @@ async def test_a_text_is_read_behind_its_prompt(
     np.testing.assert_allclose(found["embedding"], alone["embedding"], atol=TOLERANCE)
 
 
+async def test_each_of_many_texts_is_read_behind_the_prompt(running: Running) -> None:
+    """With attention or without; an unknown prompt fails the call, and so does one beside images."""
+    many = pb.Texts(items=[TEXT, "the dog"])
+    for attention in (None, pb.AttentionRequest()):
+        answer = await running.stub.Embed(api.EmbedRequest(model="asks", texts=many, attention=attention))
+        for text, result in zip(many.items, answer.results, strict=True):
+            alone = run_alone(PROMPTS["query"] + text)["embedding"][0]
+            np.testing.assert_allclose(read_tensor("v", result.vector), alone, atol=TOLERANCE)
+    with pytest.raises(grpc.aio.AioRpcError, match="prompt: 'passage'; expected query, document, the prompts of asks"):
+        await running.stub.Embed(api.EmbedRequest(model="asks", texts=many, prompt="passage"))
+    images = pb.Images(items=[b"x"])
+    with pytest.raises(grpc.aio.AioRpcError, match="prompt: 'query'; expected none, as there is no text"):
+        await running.stub.Embed(api.EmbedRequest(model="fashion", images=images, prompt="query"))
+
+
 async def test_a_prompts_tokens_are_shown_but_are_no_part_of_the_text(running: Running) -> None:
     """Not special, so that drop_special leaves them; the others say where in the sent text they lie."""
     request = api.EmbedRequest(model="asks", text=TEXT, attention=pb.AttentionRequest(drop_special=True))

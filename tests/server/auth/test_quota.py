@@ -25,6 +25,18 @@ def test_requests_come_back_with_time() -> None:
         quota.admit()
 
 
+def test_further_inputs_of_a_request_are_owed() -> None:
+    """It was let in as one request; who comes next waits until all of them have come back."""
+    clock = Clock()
+    quota = Quota("alice", requests_per_second=2, clock=clock)
+    quota.admit()
+    quota.count(4)
+    with pytest.raises(TooBusy) as refused:
+        quota.admit()
+    assert refused.value.retry_seconds == pytest.approx(2.0)
+    Quota("bob", clock=clock).count(4)
+
+
 def test_a_rate_below_one_a_second_still_lets_one_in() -> None:
     """One every ten seconds."""
     clock = Clock()

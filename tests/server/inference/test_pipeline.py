@@ -58,7 +58,7 @@ async def pipeline() -> AsyncIterator[Pipeline]:
             yield Pipeline(
                 Workers(executor),
                 decoders,
-                ResponseCache(scheduler.submit, 0, metrics),
+                ResponseCache(scheduler.submit, scheduler.submit_all, 0, metrics),
                 InputLimits(8, 100, ImageLimits(100), 100),
                 AttentionLimits(10**6, 10**6),
                 metrics,

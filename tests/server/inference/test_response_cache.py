@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
 import numpy as np
 import pytest
@@ -12,6 +12,7 @@ from server.context import RpcContext
 from server.errors import DeadlinePassed, InternalFault
 from server.inference.response_cache import ResponseCache
 from server.scheduling.batch import BatchItem, Result
+from server.scheduling.grouping import Each
 from server.scheduling.scheduler import Scheduler
 from server.telemetry.metrics import Metrics
 from tests.server.fakes import CONTRACT, POISON, GatedGraph, make_item, occupy, scheduling, value_of
@@ -34,7 +35,7 @@ async def scheduler() -> AsyncIterator[Scheduler]:
 
 def make_cache(scheduler: Scheduler, max_bytes: int = ROOM, metrics: Metrics | None = None) -> ResponseCache:
     """A cache before it."""
-    return ResponseCache(scheduler.submit, max_bytes, metrics or Metrics())
+    return ResponseCache(scheduler.submit, scheduler.submit_all, max_bytes, metrics or Metrics())
 
 
 async def start(*requests: "asyncio.Task[Result]") -> None:
@@ -312,7 +313,10 @@ async def test_strings_are_compared_by_what_they_say() -> None:
         asked.append(item)
         return Result({}, {})
 
-    cache = ResponseCache(submit, ROOM, Metrics())
+    async def submit_all(items: Sequence[BatchItem]) -> list[Each]:
+        raise AssertionError(items)
+
+    cache = ResponseCache(submit, submit_all, ROOM, Metrics())
     for strings in (["ab", "c"], ["a", "bc"], ["ab", "c"], ["ab", "d"]):
         texts = np.array([strings], dtype=object)
         await cache.compute(BatchItem(graph, CONTRACT, {"texts": texts}, 1, 1, ()))

@@ -9,8 +9,9 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from server.engine.cost import CostModel
 from server.errors import ServerError
+from server.scheduling.admission import Admission
 from server.scheduling.batch import BatchLimits, Result
-from server.scheduling.scheduler import Admission, Scheduler
+from server.scheduling.scheduler import Scheduler
 from server.telemetry.metrics import Metrics
 from tests.server.fakes import POISON, SumGraph, make_item
 

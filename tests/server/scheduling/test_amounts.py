@@ -13,10 +13,11 @@ from server.auth.quota import Quota
 from server.context import RpcContext
 from server.engine.cost import CostModel
 from server.errors import DeadlinePassed, InternalFault, ServerError, ShuttingDown, TooBusy
+from server.scheduling.admission import Admission
 from server.scheduling.batch import Batch, BatchItem, BatchLimits, Order, Outcome, Result
 from server.scheduling.dispatcher import Dispatcher
 from server.scheduling.estimate import LatencyQuantile
-from server.scheduling.scheduler import Admission, Scheduler
+from server.scheduling.scheduler import Scheduler
 from server.telemetry.metrics import Metrics
 from server.telemetry.timings import BatchTimes
 from server.telemetry.tracing import Tracing

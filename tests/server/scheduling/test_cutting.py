@@ -16,9 +16,10 @@ from server.auth.quota import Quota
 from server.context import RpcContext
 from server.engine.cost import CostModel
 from server.errors import DeadlinePassed, InvalidInput, ShuttingDown, TooBusy
+from server.scheduling.admission import Admission
 from server.scheduling.batch import BatchItem, BatchLimits, Result
 from server.scheduling.cutting import PartialResult, cut, max_rows
-from server.scheduling.scheduler import Admission, Scheduler
+from server.scheduling.scheduler import Scheduler
 from server.telemetry.metrics import Metrics
 from tests.server.fakes import Clock, EchoGraph, GatedGraph, make_item, on_device
 

@@ -144,3 +144,10 @@ def test_what_protobuf_takes_is_taken(content: bytes) -> None:
 def test_a_walk_pauses_for_others() -> None:
     """Every thousand fields or so."""
     assert len(list(check_fields(EMPTY_INPUT * 10_240, INFER, MessageLimits(20_000, 1, 1)))) == 10
+
+
+def test_a_text_that_is_too_long_is_named_by_its_place() -> None:
+    """Among several."""
+    request = api.EmbedRequest(model="m", texts=pb.Texts(items=["a", "b" * 5000, "c", "d" * 5001]))
+    with pytest.raises(MalformedMessage, match=r"^texts\[3\]: 5001 bytes; expected at most 5000 "):
+        list(check_fields(request.SerializeToString(), EMBED, LIMITS))

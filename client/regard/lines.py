@@ -1,0 +1,77 @@
+"""Texts from a file of lines: read for the command line, and asked in calls of a size that suits a server."""
+
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import typer
+
+from regard.answers import Answers
+from regard.errors import RegardError
+from regard.sources import InputError, Source
+from regard.terminal import clean
+
+_INPUTS, _BYTES = 64, 4 * 2**20  # of a call, at most: more make no text cheaper
+Answer = TypeVar("Answer")
+
+LinesOption = Annotated[bool, typer.Option("--lines", help="Take each line of a file, or of stdin, for a text.")]
+
+
+def read_lines(argument: str) -> list[Source]:
+    """Read a file of texts, one a line; lines with nothing but white space are left out.
+
+    Raises:
+        InputError: It is not UTF-8, or has no text in it.
+        OSError: It cannot be read.
+    """
+    if argument == "-" and sys.stdin is None:
+        raise InputError("-: stdin is closed; expected texts there, one a line")
+    content = sys.stdin.buffer.read() if argument == "-" else Path(argument).read_bytes()
+    try:
+        lines = content.decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{argument}: not UTF-8; expected texts, one a line") from error
+    if not (found := [Source(line, None, line) for line in lines if line.strip()]):
+        raise InputError(f"{argument}: no text in it; expected texts, one a line")
+    return found
+
+
+def parts(sources: Sequence[Source], max_inputs: int) -> Iterator[list[Source]]:
+    """Cut texts into calls, none with more than so many, or than 4 MiB unless it is a single text."""
+    part, size = list[Source](), 0
+    for source in sources:
+        size += len((source.text or "").encode())
+        if part and (len(part) == min(max_inputs, _INPUTS) or size > _BYTES):
+            yield part
+            part, size = [], len((source.text or "").encode())
+        part.append(source)
+    yield part
+
+
+def ask_each(
+    sources: Sequence[Source], max_inputs: int, ask: Callable[[list[str]], Answers[Answer]]
+) -> Iterator[tuple[Source, Answer]]:
+    """Ask for texts in several calls; one that has an error is told on stderr, and ends the command with 1.
+
+    Args:
+        sources: Texts.
+        max_inputs: Most of them in a call, by the server.
+        ask: Makes a call.
+
+    Raises:
+        InputError: The server takes one text a call.
+    """
+    if not max_inputs:
+        raise InputError("--lines: this server takes a single text a call; expected one that is newer")
+    failed = False
+    for part in parts(sources, max_inputs):
+        answers = ask([source.text or "" for source in part])
+        for source, one in zip(part, answers.each, strict=True):
+            if isinstance(one, RegardError):
+                typer.echo(f"regard: {clean(source.title)}: {one}", err=True)
+                failed = True
+            else:
+                yield source, one
+    if failed:
+        raise typer.Exit(1)

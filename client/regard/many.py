@@ -1,0 +1,92 @@
+"""Blocking calls of several images or texts at once."""
+
+from collections.abc import Sequence
+
+from regard import decoding, encoding
+from regard.answers import Answers, Classification, Embedding
+from regard.attention import AttentionRequest
+from regard.calls import BlockingCalls
+
+
+class ManyCalls(BlockingCalls):
+    """What a client asks of several inputs."""
+
+    def classify_many(
+        self,
+        *,
+        images: Sequence[encoding.ImageSource] | None = None,
+        texts: Sequence[str] | None = None,
+        model: str = "",
+        version: str = "",
+        top_k: int = 5,
+        truncate: bool = False,
+        attention: AttentionRequest | None = None,
+        priority: int = 0,
+        timeout: float | None = None,
+    ) -> Answers[Classification]:
+        """Name what each of several images or texts is, in one call.
+
+        Args:
+            images: JPEG, PNG or WebP files, each as bytes or as a path. Either these or texts.
+            texts: Either these or images; as many as the model's max_inputs.
+            model: May be empty where only one is served.
+            version: Empty means the newest.
+            top_k: How many labels of each, most probable first; 0 means 5.
+            truncate: Cut texts that have more tokens than the model takes, instead of refusing them.
+            attention: Which attention weights to send along with each; None for none, which costs nothing.
+            priority: 1 is served first, then 2, then 3; 0 means 2.
+            timeout: Seconds, instead of the client's own.
+
+        Returns:
+            The labels of each, in the order of the inputs. One that the server refuses has an error there, which is
+            raised when it is read; the others are answered.
+
+        Raises:
+            InvalidArgument: Not exactly one of images and texts is given, there are too many or none, a path cannot be
+                read, or another argument has no such value.
+            NotFound: No such model or version is served.
+            FailedPrecondition: The model does not classify, or has no attention to show.
+            RegardError: The call failed.
+        """
+        request = encoding.classify_many_request(images, texts, model, version, top_k, truncate, attention, priority)
+        return decoding.read_classifications(self._call(self._stub.Classify, request, timeout))
+
+    def embed_many(
+        self,
+        *,
+        images: Sequence[encoding.ImageSource] | None = None,
+        texts: Sequence[str] | None = None,
+        model: str = "",
+        version: str = "",
+        truncate: bool = False,
+        attention: AttentionRequest | None = None,
+        priority: int = 0,
+        timeout: float | None = None,
+        prompt: str = "",
+    ) -> Answers[Embedding]:
+        """Turn each of several images or texts into a vector, in one call.
+
+        Args:
+            images: JPEG, PNG or WebP files, each as bytes or as a path. Either these or texts.
+            texts: Either these or images; as many as the model's max_inputs.
+            model: May be empty where only one is served.
+            version: Empty means the newest.
+            truncate: Cut texts that have more tokens than the model takes, instead of refusing them.
+            attention: Which attention weights to send along with each; None for none, which costs nothing.
+            priority: 1 is served first, then 2, then 3; 0 means 2.
+            timeout: Seconds, instead of the client's own.
+            prompt: Name of what is put before each text, one of the model's prompts; empty means its default.
+
+        Returns:
+            The vector of each, in the order of the inputs. One that the server refuses has an error there, which is
+            raised when it is read; the others are answered.
+
+        Raises:
+            InvalidArgument: Not exactly one of images and texts is given, there are too many or none, a path cannot be
+                read, or another argument has no such value.
+            NotFound: No such model or version is served.
+            FailedPrecondition: The model does not embed, or has no attention to show.
+            RegardError: The call failed.
+        """
+        request = encoding.embed_many_request(images, texts, model, version, truncate, attention, priority, prompt)
+        return decoding.read_embeddings(self._call(self._stub.Embed, request, timeout))

@@ -1,0 +1,97 @@
+"""What several inputs of one request may hold together: checked and reserved before anything is computed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from artifact.text import Tokens
+from server.attention.plan import AttentionPlan
+from server.attention.planning import AttentionLimits
+from server.errors import InvalidInput
+from server.inference.preprocess import outputs_bytes
+from server.inference.request import Images, InferenceRequest, PreparedInput, Texts
+from server.ledger import COPIES, Account
+from server.repository.loading import LoadedModel
+from server.scheduling.batch import BatchItem
+
+_ID_BYTES, _POSITION_BYTES = 8, 200  # of a token; of a token that says where it came from, in Python's objects
+_TOKEN_BYTES, _LAYER_BYTES, _NUMBER_BYTES = 32, 64, 3  # in a message: besides a token's text, of a layer, of a position
+_ADDED_TOKENS, _UTF8_BYTES = 16, 4  # special ones, generously; of a character, each of which may be a token
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Ready:
+    """An input that can be computed."""
+
+    prepared: PreparedInput
+    plan: AttentionPlan | None
+    item: BatchItem
+
+
+def check_together(request: InferenceRequest, ready: Sequence[Ready], count: int, limits: AttentionLimits) -> None:
+    """Refuse what no message may hold, or more attention than may be computed, before anything is.
+
+    Args:
+        request: Of several inputs.
+        ready: Some of them; all images take as much as these.
+        count: How many there are in all.
+        limits: Of one answer.
+
+    Raises:
+        InvalidInput: They are too much together.
+    """
+    answer_bytes, computed_bytes = _amounts(request, ready, count)
+    field = "attention" if request.attention else "outputs"
+    if answer_bytes > limits.answer_bytes:
+        fewer = "fewer inputs, layers, heads or rows" if request.attention else "fewer inputs"
+        expected = f"at most {limits.answer_bytes} (the server's --max-message-bytes): {fewer}"
+        raise InvalidInput(field, f"an answer of {answer_bytes} bytes for {count} inputs", expected)
+    if computed_bytes > limits.computed_bytes:
+        expected = f"at most {limits.computed_bytes} (the server's --max-attention-bytes): fewer inputs or layers"
+        raise InvalidInput(field, f"{computed_bytes} bytes of weights to compute for {count} inputs", expected)
+
+
+def reserve_together(request: InferenceRequest, ready: Sequence[Ready], count: int, account: Account) -> None:
+    """Reserve what will be held for all inputs; see check_together.
+
+    Raises:
+        TooBusy: Others hold too much, or the client's other requests do.
+    """
+    answer_bytes, computed_bytes = _amounts(request, ready, count)
+    account.reserve(result=computed_bytes + answer_bytes, answer=COPIES * answer_bytes)
+
+
+def _amounts(request: InferenceRequest, ready: Sequence[Ready], count: int) -> tuple[int, int]:
+    """Bytes of the answer, and of attention weights while they are computed: texts are all there, images alike."""
+    scale = count / len(ready) if isinstance(request.inputs, Images) else 1.0
+    answer_bytes = sum(_answer_bytes(request, one) for one in ready)
+    computed_bytes = sum(one.plan.computed_bytes(1) for one in ready if one.plan)
+    return round(scale * answer_bytes), round(scale * computed_bytes)
+
+
+def _answer_bytes(request: InferenceRequest, one: Ready) -> int:
+    """Size of what is sent for one input: outputs, attention, and what says what its numbers mean."""
+    size_bytes, plan, source = outputs_bytes(request, one.prepared), one.plan, one.prepared.source
+    if plan is None:
+        return size_bytes
+    for layer, (queries, _) in zip(plan.layers, plan.shapes, strict=True):
+        numbers = layer.num_heads + (queries if plan.queries is None else len(plan.queries)) + len(plan.keys or ())
+        size_bytes += _LAYER_BYTES + _NUMBER_BYTES * numbers
+    if isinstance(source, Tokens):
+        size_bytes += _TOKEN_BYTES * len(source.texts) + _UTF8_BYTES * sum(map(len, source.texts))
+    return size_bytes + plan.answer_bytes(1)
+
+
+def texts_bytes(model: LoadedModel, inputs: Texts, *, positions: bool) -> int:
+    """What is held of tokenised texts, at most: ids, inputs, their copy in a batch, and where each token came from."""
+    contract = model.contract
+    most = contract.text.max_tokens if contract.text else 0
+    tokens = sum(min(_UTF8_BYTES * len(text) + _ADDED_TOKENS, most) for text in inputs.texts)
+    return tokens * (_ID_BYTES * (1 + COPIES * len(contract.inputs)) + (_POSITION_BYTES if positions else 0))
+
+
+def images_bytes(model: LoadedModel, count: int) -> int:
+    """What is held of decoded images: float32, and their copy in a batch."""
+    size = 4
+    for axis in model.contract.inputs[0].axes[1:]:
+        size *= axis if isinstance(axis, int) else 1
+    return COPIES * count * size
