@@ -1,7 +1,8 @@
 """Refuses a graph with attention that no rule takes: a list of layers with a hole in it would number the rest wrongly.
 
 What counts is a softmax between two products: its scores come from a product of two computed values, and what it gives
-enters another, by way of what moves, scales or masks elements, or mixes heads. Branches and loops are looked into.
+enters another, by way of anything but products with weights that do more than mix heads. Branches and loops are looked
+into. Not seen: learned queries, which are no computed value, where no rule takes their form.
 """
 
 from collections import defaultdict
@@ -15,14 +16,14 @@ from export.tapping.view import attribute, computes_the_same, name_of
 
 _PRODUCTS = frozenset({"MatMul", "FusedMatMul", "Gemm", "Einsum", "MatMulInteger", "QLinearMatMul", "Conv"})
 _FUSED = frozenset({"Attention", "MultiHeadAttention", "GroupQueryAttention"})
-_CARRIES = frozenset(
-    {"Add", "Sub", "Mul", "Div", "Pow", "Sqrt", "Abs", "Neg", "Where", "Max", "Min", "Clip", "Cast", "Identity"}
-    | {"Exp", "Log", "Tanh", "Relu", "LeakyRelu", "Sigmoid", "Softplus", "Dropout", "Softmax", "LogSoftmax"}
-    | {"Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Tile", "Slice", "Split", "Concat", "Pad"}
-    | {"Gather", "GatherElements", "ReduceSum", "QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"}
+# What ends a walk: sizes, places and truths, which say of values how they lie or compare, and what has a state.
+_ENDS = frozenset(
+    {"Shape", "Size", "Constant", "ConstantOfShape", "ArgMax", "ArgMin", "NonZero", "IsNaN", "IsInf"}
+    | {"Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "Not", "And", "Or", "Xor", "LSTM", "GRU", "RNN"}
 )
-_NORMS = frozenset({"LayerNormalization", "BatchNormalization", "InstanceNormalization"})
-_BESIDE_SUMS = frozenset({"Expand", "Unsqueeze", "Reshape", "Clip", "Add", "Max", "Cast"})
+_SOFTMAXES = frozenset({"Softmax", "LogSoftmax", "BiasSoftmax"})
+_BESIDE_SUMS = frozenset({"Expand", "Unsqueeze", "Reshape", "Clip", "Add", "Max", "Cast", "Reciprocal"})
+_SUMS = frozenset({"ReduceSum", "ReduceL1"})
 _MAX_HEADS = 64  # a square matrix no larger mixes heads (Shazeer et al. 2020, "Talking-Heads Attention")
 _PASSAGE = "(passage)"  # from a node into the bodies of its branches, and out of them
 
@@ -88,12 +89,17 @@ class _Flow:
 
     def is_softmax(self, one: _Step) -> bool:
         """Whether a node is a softmax, or divides exponentials by their sum."""
-        if one.op_type != "Div" or one.inputs[1] in self._constants:
-            return one.op_type in ("Softmax", "LogSoftmax")
-        sums = self.makers[one.inputs[1]][:1]
+        if one.op_type in ("Div", "Mul"):
+            pairs = [one.inputs, one.inputs[::-1]] if one.op_type == "Mul" else [one.inputs]
+            return any(divisor not in self._constants and self._is_sum(divisor, of) for of, divisor in pairs)
+        return one.op_type in _SOFTMAXES or (one.op_type == "LpNormalization" and attribute(one.node, "p", 2) == 1)
+
+    def _is_sum(self, value: str, of: str) -> bool:
+        """Whether a value is the sum of another, or one by it."""
+        sums = self.makers[value][:1]
         while sums and sums[0].op_type in _BESIDE_SUMS:
             sums = self.makers[sums[0].inputs[0]][:1]
-        return bool(sums) and sums[0].op_type == "ReduceSum" and sums[0].inputs[0] == one.inputs[0]
+        return bool(sums) and sums[0].op_type in _SUMS and sums[0].inputs[0] == of
 
     def has_scores(self, softmax: _Step) -> bool:
         """Whether what a softmax normalises comes from a product."""
@@ -109,16 +115,17 @@ class _Flow:
             for one in edges[waiting.pop()]:
                 if self.is_product(one):
                     return True
-                if id(one) not in met and (self._carries(one) or (not backward and one.op_type in _NORMS)):
+                if id(one) not in met and self._carries(one):
                     waiting += one.inputs if backward else one.outputs
                 met.add(id(one))
         return False
 
     def _carries(self, one: _Step) -> bool:
-        """Whether a node may stand between a softmax and its products."""
+        """Whether a node may stand between a softmax and its products; of products with weights, what mixes heads."""
+        if one.op_type not in _PRODUCTS:
+            return one.op_type not in _ENDS and one.op_type not in _FUSED
         shapes = [self.shapes.get(name, ()) for name in one.inputs[:2]]
-        mixes_heads = any(len(shape) > 1 and shape[0] == shape[1] <= _MAX_HEADS for shape in shapes)
-        return one.op_type in _CARRIES or one.op_type == _PASSAGE or (one.op_type in _PRODUCTS and mixes_heads)
+        return any(len(shape) > 1 and shape[0] == shape[1] <= _MAX_HEADS for shape in shapes)
 
 
 def find_attention_like(model: ModelProto) -> dict[str, str]:

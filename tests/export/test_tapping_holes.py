@@ -28,6 +28,7 @@ WEIGHTS: dict[str, Array] = {
     "kernel": numbers(HEADS, HEADS, 1, 1),
     "eps": np.array(1e-6, np.float32),
     "last": np.array([-1]),
+    "scale": np.ones(1, np.float32),
 }
 
 
@@ -79,6 +80,27 @@ def after_one_that_is_tapped(nodes: Sequence[NodeProto]) -> ModelProto:
             node("ReduceSum", "p last", "y", keepdims=0),
         ],
         [TURNED, SCORES, node("LogSoftmax", "s", "l", axis=-1), node("Exp", "l", "w"), WEIGHED],
+        [
+            TURNED,
+            SCORES,
+            node("Exp", "s", "e"),
+            node("ReduceL1", "e last", "sums", keepdims=1),
+            node("Reciprocal", "sums", "one"),
+            node("Mul", "one e", "w"),
+            WEIGHED,
+        ],
+        [TURNED, SCORES, node("Exp", "s", "e"), node("LpNormalization", "e", "w", p=1), WEIGHED],
+        [TURNED, SCORES, node("Elu", "s", "t"), node("Softmax", "t", "w", axis=-1), WEIGHED],
+        [TURNED, SCORES, node("Sum", "s s", "t"), node("Softmax", "t", "w", axis=-1), WEIGHED],
+        [TURNED, SCORES, node("Trilu", "s", "t", upper=0), node("Softmax", "t", "w", axis=-1), WEIGHED],
+        [TURNED, SCORES, node("Softmax", "s", "r", axis=-1), node("Trilu", "r", "w", upper=0), WEIGHED],
+        [
+            TURNED,
+            SCORES,
+            node("LayerNormalization", "s scale", "t", axis=-1),
+            node("Softmax", "t", "w", axis=-1),
+            WEIGHED,
+        ],
     ],
     ids=[
         "over queries",
@@ -91,6 +113,13 @@ def after_one_that_is_tapped(nodes: Sequence[NodeProto]) -> ModelProto:
         "products by elements",
         "values weighed by elements",
         "by its logarithm",
+        "with a reciprocal",
+        "normalised",
+        "an activation between",
+        "a sum of several between",
+        "a triangle of the scores",
+        "a triangle of the weights",
+        "a norm of the scores",
     ],
 )
 def test_a_layer_that_cannot_be_tapped_refuses_the_file(nodes: list[NodeProto]) -> None:
