@@ -14,6 +14,7 @@ _IMAGENET = {"image_mean": (0.485, 0.456, 0.406), "image_std": (0.229, 0.224, 0.
 _HALF = {"image_mean": (0.5, 0.5, 0.5), "image_std": (0.5, 0.5, 0.5)}
 _GREY = {"image_mean": (0.5,), "image_std": (0.5,)}
 PREPROCESSOR_FILE = "preprocessor_config.json"
+_WHOLE_PROCESSOR_FILE = "processor_config.json"
 _RESCALE_FACTOR = 1 / 255
 # Pillow's numbers for resampling filters, as preprocessor_config.json writes them.
 _RESAMPLE: dict[int, Literal["lanczos", "bilinear", "bicubic"]] = {1: "lanczos", 2: "bilinear", 3: "bicubic"}
@@ -49,8 +50,11 @@ def image_edge(folder: Path, config: dict[str, Any]) -> int:
 
 def _own_contract(folder: Path, config: dict[str, Any]) -> ImageContract:
     """Read how images are prepared, at the size that the folder says."""
-    file = folder / PREPROCESSOR_FILE
+    file, whole = folder / PREPROCESSOR_FILE, folder / _WHOLE_PROCESSOR_FILE
     given = read_json(file) if file.is_file() else {}
+    if not given and whole.is_file() and "image_processor" in read_json(whole):
+        save = "AutoImageProcessor.from_pretrained(DIR).save_pretrained(DIR) of transformers writes that"
+        raise CheckpointError(f"{whole}: image_processor: is read from {PREPROCESSOR_FILE} alone; {save}")
     processor = find_processor(folder, given, str(config["model_type"])) if given else None
     if processor is not None:
         contract = _contract(file, _complete(file, settings_of(processor), config), config)

@@ -15,7 +15,9 @@ from model.checkpoint import CheckpointError, read_json
 
 MODULES_FILE, SETTINGS_FILE = "modules.json", "config_sentence_transformers.json"
 Mode = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
+_PACKAGE = "sentence_transformers"  # a class of another is the folder's own code, which may do anything
 _KNOWN = ("Transformer", "Pooling", "Dense", "Normalize", "Dropout")
+_MAX_PROMPTS, _MAX_NAME, _MAX_PROMPT = 64, 64, 4096  # a description carries all of them, in each answer of GetModel
 # Older files have a flag for each mode; these are then joined in this order.
 _FLAGS: dict[str, Mode] = {
     "pooling_mode_cls_token": "cls",
@@ -82,6 +84,15 @@ def read_sentence_folder(folder: Path) -> SentenceFolder:
     Raises:
         CheckpointError: A file is damaged, or names a module, mode or setting that is not known.
     """
+    try:
+        return _read_folder(folder)
+    except CheckpointError:
+        raise
+    except (AttributeError, TypeError, ValueError) as error:  # of values of other types than the library writes
+        raise CheckpointError(f"{folder}: its sentence-transformers files cannot be understood: {error}") from error
+
+
+def _read_folder(folder: Path) -> SentenceFolder:
     if not (folder / MODULES_FILE).is_file():
         lone = folder / "1_Pooling"
         return SentenceFolder(folder, _read_modes(lone, {}) if (lone / "config.json").is_file() else ("mean",))
@@ -120,6 +131,11 @@ def read_prompts(folder: Path) -> tuple[dict[str, str], str]:
     default = str(settings.get("default_prompt_name") or "")
     if default and default not in prompts:
         raise _fault(file, f"default_prompt_name {default!r}", f"one of {', '.join(prompts) or 'no prompts'}")
+    if len(prompts) > _MAX_PROMPTS or any(
+        len(name) > _MAX_NAME or len(text) > _MAX_PROMPT for name, text in prompts.items()
+    ):
+        bounds = f"at most {_MAX_PROMPTS}, names of {_MAX_NAME} characters and texts of {_MAX_PROMPT}"
+        raise _fault(file, f"{len(prompts)} prompts", bounds)
     return prompts, default
 
 
@@ -147,9 +163,10 @@ def _read_modules(folder: Path) -> Iterator[tuple[str, Path]]:
     if not isinstance(modules, list) or not all(isinstance(module, dict) for module in modules):
         raise _fault(file, "something else", "a list of objects")
     for module in modules:
-        kind, path = str(module.get("type", "")).rpartition(".")[2], str(module.get("path", ""))
-        if kind not in _KNOWN:
-            raise _fault(file, kind or "a module without a type", f"{', '.join(_KNOWN)} alone")
+        named, path = str(module.get("type", "")), str(module.get("path", ""))
+        package, _, kind = named.rpartition(".")
+        if kind not in _KNOWN or package.partition(".")[0] != _PACKAGE:
+            raise _fault(file, named or "a module without a type", f"{', '.join(_KNOWN)} of {_PACKAGE} alone")
         if not (folder / path).resolve().is_relative_to(folder.resolve()):
             raise _fault(file, f"path {path!r}", "a folder in this one")
         yield kind, folder / path

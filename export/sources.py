@@ -174,8 +174,15 @@ def _load_with_library(
         max_tokens=read_max_tokens(folder) if tokenizer else 0,
         image=image,
         made_with=("regard", "torch", "onnx", "onnxscript", "transformers"),
-        assumed=_untold(folder / PREPROCESSOR_FILE, config.to_dict()) if image else "",
+        assumed=_untold(folder / PREPROCESSOR_FILE, config.to_dict()) if image else _no_texts(traits, tokenizer),
     )
+
+
+def _no_texts(traits: Traits, tokenizer: Path | None) -> str:
+    """Say that a network of texts will take none, so that nobody waits for it."""
+    if not traits.is_text or (tokenizer and len(traits.inputs) == 2):
+        return ""
+    return "it takes tensors alone: texts are taken where the folder has a tokenizer.json and the network two inputs"
 
 
 def _untold(preprocessor: Path | None, config: dict[str, Any]) -> str:

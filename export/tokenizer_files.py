@@ -45,6 +45,8 @@ def read_max_tokens(folder: Path) -> int:
     told = settings.get("max_seq_length")
     if told is None and settings and file.is_file():
         told = read_json(file).get("model_max_length")
+    if not isinstance(told, int | float | None):
+        raise CheckpointError(f"{folder}: the most tokens of a text: {told!r}; expected a number")
     return int(told) if told and told < _NO_LIMIT else 0
 
 

@@ -44,7 +44,7 @@ async def read_each(
     if isinstance(inputs, Texts):
         text_reader(model)
         prompt = find_prompt(model, inputs.prompt)
-        context.account.reserve(input=texts_bytes(model, inputs, positions=request.attention is not None))
+        context.account.reserve(input=texts_bytes(model, inputs, prompt, positions=request.attention is not None))
         yield await _read_texts(request, replace(inputs, prompt=prompt), limits, decoders, context)
         return
     contract = image_contract(model)

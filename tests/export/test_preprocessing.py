@@ -182,3 +182,10 @@ def test_what_timm_does_and_the_server_cannot_is_refused(given: dict[str, Any], 
     """By name, value and what is possible."""
     with pytest.raises(CheckpointError, match=rf"config\.json: {message}"):
         image_contract(tmp_path, CONFIG | {"pretrained_cfg": {"input_size": [3, 64, 64]} | given}, None)
+
+
+def test_settings_that_lie_in_another_file_are_not_passed_over(tmp_path: Path) -> None:
+    """Newer releases of the library may keep them with the whole processor; the message says how to write them out."""
+    (tmp_path / "processor_config.json").write_text(json.dumps({"image_processor": {"image_mean": [0.5] * 3}}))
+    with pytest.raises(CheckpointError, match=r"processor_config\.json: image_processor: is read from preprocessor_co"):
+        image_contract(tmp_path, {"image_size": 32, "patch_size": 8, "model_type": "siglip"}, None)

@@ -56,30 +56,57 @@ def test_settings_that_are_not_known_are_refused_by_name(
 @pytest.mark.parametrize(
     ("kinds", "message"),
     [
-        (["Transformer", "Pooling", "LSTM"], "LSTM; expected Transformer, Pooling, Dense, Normalize, Dropout alone"),
-        (["CLIPModel"], "CLIPModel; expected Transformer,"),
+        (
+            ["Transformer", "Pooling", "LSTM"],
+            r".*LSTM; expected Transformer, Pooling, Dense, Normalize, Dropout of sentence",
+        ),
+        (["CLIPModel"], r".*CLIPModel; expected Transformer,"),
         (["Transformer"], "Transformer; expected one Transformer, then one Pooling, then others"),
         (["Transformer", "Normalize", "Pooling"], "Transformer, Normalize, Pooling; expected one Transformer, then"),
         (["Transformer", "Pooling", "Pooling"], "Transformer, Pooling, Pooling; expected one Transformer, then one"),
         ([], "no modules; expected one Transformer"),
         ([None], "a module without a type; expected Transformer"),
+        (["Transformer", "mine.Pooling"], r"mine\.Pooling; expected .* of sentence_transformers alone"),
     ],
 )
 def test_modules_that_are_not_known_are_refused_by_name(kinds: list[str], message: str, tmp_path: Path) -> None:
     """As are those that stand where they mean nothing."""
     write_sentence_folder(tmp_path, pooling("mean_tokens"))
-    listed = [{"path": "", "type": f"{OLD}.{kind}"} if kind else {} for kind in kinds]
+    listed = [{"path": "", "type": kind if "." in kind else f"{OLD}.{kind}"} if kind else {} for kind in kinds]
     (tmp_path / "modules.json").write_text(json.dumps(listed))
     with pytest.raises(CheckpointError, match=rf"modules\.json: {message}"):
         load_folder(tmp_path)
 
 
-@pytest.mark.parametrize("content", ["[", "{}", "[1]", '[{"type": "Transformer", "path": "../.."}]'])
+@pytest.mark.parametrize(
+    "content", ["[", "{}", "[1]", '[{"type": "sentence_transformers.Transformer", "path": "../.."}]']
+)
 def test_a_damaged_list_of_modules_is_named(content: str, tmp_path: Path) -> None:
     """Also one that leads out of the folder."""
     write_sentence_folder(tmp_path, pooling("mean_tokens"))
     (tmp_path / "modules.json").write_text(content)
     with pytest.raises(CheckpointError, match=r"modules\.json: .*(not JSON|expected a)"):
+        load_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "changes", "message"),
+    [
+        ("config_sentence_transformers.json", {"prompts": ["query"]}, "cannot be understood"),
+        ("config_sentence_transformers.json", {"prompts": {"q": "a" * 5000}}, "at most 64, names of 64 characters and"),
+        ("1_Pooling/config.json", {"pooling_mode": 3}, "cannot be understood"),
+        ("sentence_bert_config.json", {"max_seq_length": "512"}, "the most tokens of a text: '512'; expected a number"),
+    ],
+)
+def test_values_of_another_type_are_refused_in_a_line(
+    file: str, changes: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    """Not by a traceback."""
+    write_sentence_folder(tmp_path, pooling("mean_tokens"), settings={"prompts": {}})
+    if not (tmp_path / file).is_file():
+        (tmp_path / file).write_text("{}")
+    rewrite(tmp_path / file, **changes)
+    with pytest.raises(CheckpointError, match=message):
         load_folder(tmp_path)
 
 

@@ -139,7 +139,7 @@ async def test_results_for_which_there_is_no_room_are_refused_before_they_are_co
     """Beside what others hold; there is room for the texts, but not for what becomes of them."""
     asked = wanted(*["a b c d"] * 9, attention=AttentionRequest())
     assert isinstance(asked.inputs, Texts)
-    ledger = Ledger(texts_bytes(asked.model, asked.inputs, positions=True) + 1000)
+    ledger = Ledger(texts_bytes(asked.model, asked.inputs, "", positions=True) + 1000)
     Account(ledger).hold("request", 500)
     with pytest.raises(TooBusy, match="--max-held-bytes"):
         async with pipeline.run_each(asked, RpcContext(account=Account(ledger))):
@@ -197,6 +197,6 @@ def test_tokens_are_bounded_by_what_the_model_takes() -> None:
     model = echo()
     assert model.contract.text
     most = model.contract.text.max_tokens
-    plain, told = (texts_bytes(model, Texts(("a" * 10**5,) * 3, False), positions=one) for one in (False, True))
+    plain, told = (texts_bytes(model, Texts(("a" * 10**5,) * 3, False), "", positions=one) for one in (False, True))
     assert plain == 3 * most * 8 * 5
     assert told == plain + 3 * most * 200
