@@ -55,49 +55,25 @@ def read_prediction(answer: rpc.PredictResponse) -> Prediction:
 
 def read_classification(answer: rpc.ClassifyResponse) -> Classification:
     """Read the answer to classify."""
-    return Classification(
-        model=answer.model,
-        version=answer.version,
-        labels=tuple(Label(label.index, label.name, label.probability) for label in answer.labels),
-        truncated=answer.truncated,
-        attention=_read_attention(answer.attention, answer.truncated) if answer.HasField("attention") else None,
-        timings=_read_timings(answer.timings),
-    )
+    return _read_labels(answer, answer, _read_timings(answer.timings))
 
 
 def read_embedding(answer: rpc.EmbedResponse) -> Embedding:
     """Read the answer to embed."""
-    return Embedding(
-        model=answer.model,
-        version=answer.version,
-        vector=read_tensor(answer.vector),
-        truncated=answer.truncated,
-        attention=_read_attention(answer.attention, answer.truncated) if answer.HasField("attention") else None,
-        timings=_read_timings(answer.timings),
-    )
+    return _read_vector(answer, answer, _read_timings(answer.timings))
 
 
 def read_classifications(answer: rpc.ClassifyResponse) -> Answers[Classification]:
     """Read the answer to classify several inputs."""
     timings = _read_timings(answer.timings)
-
-    def read(one: rpc.ClassifyResult) -> Classification:
-        labels = tuple(Label(label.index, label.name, label.probability) for label in one.labels)
-        return Classification(answer.model, answer.version, labels, one.truncated, _attention_of(one), timings)
-
-    each = tuple(_error_of(one) or read(one) for one in answer.results)
+    each = tuple(_error_of(one) or _read_labels(answer, one, timings) for one in answer.results)
     return Answers(answer.model, answer.version, each, timings)
 
 
 def read_embeddings(answer: rpc.EmbedResponse) -> Answers[Embedding]:
     """Read the answer to embed several inputs."""
     timings = _read_timings(answer.timings)
-
-    def read(one: rpc.EmbedResult) -> Embedding:
-        vector = read_tensor(one.vector)
-        return Embedding(answer.model, answer.version, vector, one.truncated, _attention_of(one), timings)
-
-    each = tuple(_error_of(one) or read(one) for one in answer.results)
+    each = tuple(_error_of(one) or _read_vector(answer, one, timings) for one in answer.results)
     return Answers(answer.model, answer.version, each, timings)
 
 
@@ -143,7 +119,35 @@ def _error_of(one: rpc.ClassifyResult | rpc.EmbedResult) -> RegardError | None:
     return from_input_error(one.error.code, one.error.message) if one.HasField("error") else None
 
 
-def _attention_of(one: rpc.ClassifyResult | rpc.EmbedResult) -> Attention | None:
+def _read_labels(
+    answer: rpc.ClassifyResponse, one: rpc.ClassifyResponse | rpc.ClassifyResult, timings: Timings
+) -> Classification:
+    """Read one input's labels: of the answer itself, or of one of its results."""
+    return Classification(
+        model=answer.model,
+        version=answer.version,
+        labels=tuple(Label(label.index, label.name, label.probability) for label in one.labels),
+        truncated=one.truncated,
+        attention=_attention_of(one),
+        timings=timings,
+    )
+
+
+def _read_vector(answer: rpc.EmbedResponse, one: rpc.EmbedResponse | rpc.EmbedResult, timings: Timings) -> Embedding:
+    """Read one input's vector; see _read_labels."""
+    return Embedding(
+        model=answer.model,
+        version=answer.version,
+        vector=read_tensor(one.vector),
+        truncated=one.truncated,
+        attention=_attention_of(one),
+        timings=timings,
+    )
+
+
+def _attention_of(
+    one: rpc.ClassifyResponse | rpc.ClassifyResult | rpc.EmbedResponse | rpc.EmbedResult,
+) -> Attention | None:
     return _read_attention(one.attention, one.truncated) if one.HasField("attention") else None
 
 
