@@ -11,7 +11,14 @@ from server.errors import InvalidInput
 from server.inference.decoding import Decoders
 from server.inference.image_rows import image_contract, measure_images, read_each_image
 from server.inference.many_bounds import images_bytes, texts_bytes
-from server.inference.preprocess import InputLimits, find_prompt, prepare_texts, read_each_text, text_reader
+from server.inference.preprocess import (
+    InputLimits,
+    find_prompt,
+    prepare_images,
+    prepare_texts,
+    read_each_text,
+    text_reader,
+)
 from server.inference.request import InferenceRequest, PreparedInput, Tensors, Texts
 from server.repository.loading import LoadedModel
 
@@ -94,8 +101,4 @@ def count_inputs(request: InferenceRequest) -> int:
 
 def prepare_one(model: LoadedModel, row: Tokens | Pixels) -> PreparedInput:
     """Make the input of one text or image, [1, ...]."""
-    if isinstance(row, Tokens):
-        return prepare_texts(model, [row])
-    patches = model.contract.patches
-    inputs = {model.contract.inputs[0].name: row.values[None]}
-    return PreparedInput(inputs, 1, patches.positions if patches else 1, row)
+    return prepare_texts(model, [row]) if isinstance(row, Tokens) else prepare_images(model, [row])

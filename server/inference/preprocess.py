@@ -146,7 +146,7 @@ def _pad(model: LoadedModel, rows: Sequence[Tokens], longest: int) -> dict[str, 
 
 def prepare_images(model: LoadedModel, rows: Sequence[Pixels]) -> PreparedInput:
     """Make an image model's input of decoded images, [rows, channels, height, width]."""
-    pixels = np.stack([row.values for row in rows])
+    pixels = np.stack([row.values for row in rows]) if len(rows) > 1 else rows[0].values[None]  # a view
     return PreparedInput({model.contract.inputs[0].name: pixels}, len(rows), _positions(model), _single(rows))
 
 

@@ -150,10 +150,8 @@ class Scheduler:
 
     async def _compute_all(self, items: Sequence[BatchItem], later_rows: int, *, goes_on: bool) -> list[Each]:
         """Compute inputs in runs of similar lengths, as many at a time as there are instances; others go between."""
-        runs, waiting = (
-            Runs(items, self._limits, self._instances, later_rows, self._check_row),
-            deque[tuple[list[int], BatchItem]](),
-        )
+        runs = Runs(items, self._limits, self._instances, later_rows, self._check_row)
+        waiting = deque[tuple[list[int], BatchItem]]()
         if runs.count > 1:
             self._metrics.cut.inc()
         enter: Callable[[BatchItem, float], BatchItem] = self._go_on if goes_on else self._admit

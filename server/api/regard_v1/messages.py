@@ -44,7 +44,7 @@ def read_content(request: api.ClassifyRequest | api.EmbedRequest | api.AttendReq
         InvalidInput: There is neither, or a prompt without a text.
     """
     kind = request.WhichOneof("input")
-    prompt = "" if isinstance(request, api.ClassifyRequest) else read_prompt(request)
+    prompt = read_prompt(request)
     if kind == "text":
         return Texts((request.text,), request.truncate, prompt)
     if kind == "image":
@@ -52,12 +52,14 @@ def read_content(request: api.ClassifyRequest | api.EmbedRequest | api.AttendReq
     raise InvalidInput("input", "neither image nor text", "one of them")
 
 
-def read_prompt(request: api.EmbedRequest | api.AttendRequest) -> str:
-    """Read the name of a prompt.
+def read_prompt(request: api.ClassifyRequest | api.EmbedRequest | api.AttendRequest) -> str:
+    """Read the name of a prompt, for which Classify has no field.
 
     Raises:
         InvalidInput: It is none beside a text.
     """
+    if isinstance(request, api.ClassifyRequest):
+        return ""
     if request.prompt and request.WhichOneof("input") not in ("text", "texts"):
         raise InvalidInput("prompt", repr(request.prompt), "none, as there is no text to put it before")
     return request.prompt
@@ -72,7 +74,7 @@ def read_contents(request: OfMany, max_inputs: int) -> Texts | Images | None:
     kind = request.WhichOneof("input")
     if kind not in ("texts", "images"):
         return None
-    prompt = "" if isinstance(request, api.ClassifyRequest) else read_prompt(request)
+    prompt = read_prompt(request)
     count = len(request.texts.items if kind == "texts" else request.images.items)
     if not 1 <= count <= max_inputs:
         raise InvalidInput(kind, f"{count} of them", f"1 to {max_inputs} (the server's --max-inputs)")
