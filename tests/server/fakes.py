@@ -105,6 +105,22 @@ class GatedGraph(SumGraph):
         return super().run(inputs, names, all_threads=all_threads)
 
 
+class SteppedGraph(GatedGraph):
+    """Opens its gate for one run at a time."""
+
+    def run(self, inputs: Mapping[str, Array], names: Sequence[str], *, all_threads: bool = False) -> dict[str, Array]:
+        """Run when the gate is open, and close it."""
+        found = super().run(inputs, names, all_threads=all_threads)
+        self.gate.clear()
+        return found
+
+    async def let_run(self) -> None:
+        """Let the next run, which has begun or will, end."""
+        assert await asyncio.to_thread(self.entered.wait, 30)
+        self.entered.clear()
+        self.gate.set()
+
+
 def make_model(
     contract: Contract, reader: TextReader | None = None, *, engine: Any = None, usage: Usage | None = None
 ) -> LoadedModel:

@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from artifact.dtypes import Array
 from server.auth.clients import Client
 from server.auth.quota import Quota
 from server.context import RpcContext
@@ -21,7 +20,7 @@ from server.scheduling.batch import BatchItem, BatchLimits, Result
 from server.scheduling.cutting import PartialResult, cut, max_rows
 from server.scheduling.scheduler import Scheduler
 from server.telemetry.metrics import Metrics
-from tests.server.fakes import Clock, EchoGraph, GatedGraph, make_item, on_device
+from tests.server.fakes import Clock, EchoGraph, SteppedGraph, make_item, on_device
 
 COST = CostModel(run_seconds=0.5, token_seconds=0.125, pair_seconds=0.0)  # of a row of four tokens: half a second
 ROOMY = BatchLimits(rows=100, tokens=10**6, attention_bytes=10**9)
@@ -115,21 +114,6 @@ def test_parts_put_together_are_what_one_run_gives(rows: int, most: int, on_a_de
     assert (whole.queue_ns, whole.compute_ns, whole.batch_size) == (len(parts), 10 * len(parts), len(parts) - 1)
 
 
-class Engine(GatedGraph):
-    """Opens its gate for so many runs at a time, and fails none."""
-
-    def run(self, inputs: Mapping[str, Array], names: Sequence[str], *, all_threads: bool = False) -> dict[str, Array]:
-        found = super().run(inputs, names, all_threads=all_threads)
-        self.gate.clear()
-        return found
-
-    async def let_run(self) -> None:
-        """Let the next run, which has begun or will, end."""
-        assert await asyncio.to_thread(self.entered.wait, 30)
-        self.entered.clear()
-        self.gate.set()
-
-
 @pytest.fixture
 def metrics() -> Metrics:
     """Counts from nothing."""
@@ -148,7 +132,7 @@ async def scheduler(metrics: Metrics) -> AsyncIterator[Scheduler]:
 
 async def test_others_have_their_turn_between_the_runs_of_one(scheduler: Scheduler, metrics: Metrics) -> None:
     """Six rows take three runs; what came after the request is computed after its first."""
-    graph = Engine()
+    graph = SteppedGraph()
     large = asyncio.create_task(scheduler.submit(make_item(graph, 1, rows=6)))
     assert await asyncio.to_thread(graph.entered.wait, 30)
     small = asyncio.create_task(scheduler.submit(make_item(graph, 2)))
@@ -163,7 +147,7 @@ async def test_others_have_their_turn_between_the_runs_of_one(scheduler: Schedul
 
 async def test_a_cut_request_is_one_request(scheduler: Scheduler, metrics: Metrics) -> None:
     """To whoever counts, and its times are those of all its runs."""
-    graph = Engine()
+    graph = SteppedGraph()
     task = asyncio.create_task(scheduler.submit(make_item(graph, 1, rows=4)))
     for _ in range(2):
         await graph.let_run()
@@ -176,7 +160,7 @@ async def test_a_cut_request_is_one_request(scheduler: Scheduler, metrics: Metri
 
 async def test_who_hangs_up_between_two_runs_is_not_computed_further(scheduler: Scheduler) -> None:
     """The first run ends; the others never begin."""
-    graph = Engine()
+    graph = SteppedGraph()
     task = asyncio.create_task(scheduler.submit(make_item(graph, 1, rows=6)))
     assert await asyncio.to_thread(graph.entered.wait, 30)
     task.cancel()
@@ -197,7 +181,7 @@ async def test_a_deadline_counts_for_all_runs_of_a_request(scheduler: Scheduler)
 
 async def test_a_wait_that_is_too_long_counts_all_runs(scheduler: Scheduler) -> None:
     """Something waits, and the request's nine runs take longer than the ten seconds that are offered."""
-    graph = Engine(COST)
+    graph = SteppedGraph(COST)
     first = asyncio.create_task(scheduler.submit(make_item(graph)))
     assert await asyncio.to_thread(graph.entered.wait, 30)
     waiting = asyncio.create_task(scheduler.submit(make_item(graph)))
@@ -211,7 +195,7 @@ async def test_a_wait_that_is_too_long_counts_all_runs(scheduler: Scheduler) -> 
 
 async def test_a_server_that_stops_refuses_what_is_left(scheduler: Scheduler) -> None:
     """The first run ends; its caller is told to come again."""
-    graph = Engine()
+    graph = SteppedGraph()
     task = asyncio.create_task(scheduler.submit(make_item(graph, 1, rows=4)))
     assert await asyncio.to_thread(graph.entered.wait, 30)
     scheduler.refuse_waiting()

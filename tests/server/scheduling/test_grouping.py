@@ -1,7 +1,7 @@
 """Inputs of one call run together by length, each gets its own row, and others have their turn between the runs."""
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +10,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from artifact.dtypes import Array
 from server.auth.clients import Client
 from server.auth.quota import Quota
 from server.context import RpcContext
@@ -22,7 +21,17 @@ from server.scheduling.collate import split
 from server.scheduling.grouping import Each, group, merge
 from server.scheduling.scheduler import Scheduler
 from server.telemetry.metrics import Metrics
-from tests.server.fakes import POISON, Clock, EchoGraph, GatedGraph, SumGraph, make_item, occupy, scheduling
+from tests.server.fakes import (
+    POISON,
+    Clock,
+    EchoGraph,
+    GatedGraph,
+    SteppedGraph,
+    SumGraph,
+    make_item,
+    occupy,
+    scheduling,
+)
 
 COST = CostModel(run_seconds=0.5, token_seconds=0.125, pair_seconds=0.0)  # of a row of four tokens: half a second
 ROOMY = BatchLimits(rows=100, tokens=10**6, attention_bytes=10**9)
@@ -160,21 +169,6 @@ async def test_the_caller_is_charged_for_every_input() -> None:
     assert 0 < 1000.0 - quota._seconds._left < 1.0  # it did not take the five seconds that were reserved
 
 
-class Engine(GatedGraph):
-    """Opens its gate for one run at a time."""
-
-    def run(self, inputs: Mapping[str, Array], names: Sequence[str], *, all_threads: bool = False) -> dict[str, Array]:
-        found = super().run(inputs, names, all_threads=all_threads)
-        self.gate.clear()
-        return found
-
-    async def let_run(self) -> None:
-        """Let the next run, which has begun or will, end."""
-        assert await asyncio.to_thread(self.entered.wait, 30)
-        self.entered.clear()
-        self.gate.set()
-
-
 def begin(calling: Coroutine[Any, Any, list[Each]]) -> "asyncio.Task[list[Each]]":
     """Let a call go on by itself."""
     return asyncio.create_task(calling)
@@ -182,7 +176,7 @@ def begin(calling: Coroutine[Any, Any, list[Each]]) -> "asyncio.Task[list[Each]]
 
 async def test_others_have_their_turn_between_the_runs_of_a_call() -> None:
     """No more runs wait than there are instances."""
-    graph = Engine()
+    graph = SteppedGraph()
     async with scheduling() as scheduler:
         call = begin(scheduler.submit_all([make_item(graph, 1) for _ in range(8)]))
         assert await asyncio.to_thread(graph.entered.wait, 30)
@@ -197,7 +191,7 @@ async def test_others_have_their_turn_between_the_runs_of_a_call() -> None:
 
 async def test_who_hangs_up_is_not_computed_further() -> None:
     """What runs ends; what waits never begins, and nothing is left in the queue."""
-    metrics, graph = Metrics(), Engine()
+    metrics, graph = Metrics(), SteppedGraph()
     async with scheduling(metrics=metrics, instances=1) as scheduler:
         call = begin(scheduler.submit_all([make_item(graph, 1) for _ in range(8)]))
         assert await asyncio.to_thread(graph.entered.wait, 30)
