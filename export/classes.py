@@ -7,8 +7,7 @@ from typing import Any
 from onnx import ModelProto
 
 from artifact.contract import Activation
-from export.sentence_transformers import SETTINGS_FILE, read_settings
-from model.checkpoint import CheckpointError
+from export.sentence_transformers import SETTINGS_FILE, read_settings, torch_class
 
 _ACTIVATIONS: dict[str, Activation] = {"Identity": "identity", "Sigmoid": "sigmoid", "Softmax": "softmax"}
 # Scores of these are no logits of classes that exclude each other: the server's softmax would be wrong of them.
@@ -45,11 +44,8 @@ def read_activation(folder: Path, config: Mapping[str, Any], count: int) -> Acti
         "activation_fn"
     )
     if told := told or config.get("sbert_ce_default_activation_function"):
-        package, _, name = str(told).rpartition(".")
-        if name not in _ACTIVATIONS or not package.startswith("torch."):
-            files = f"{folder / 'config.json'} or {SETTINGS_FILE}"
-            raise CheckpointError(f"{files}: activation_fn {told}; expected torch's {', '.join(_ACTIVATIONS)}")
-        return _ACTIVATIONS[name]
+        field = f"{folder / 'config.json'} or {SETTINGS_FILE}: activation_fn"
+        return _ACTIVATIONS[torch_class(told, _ACTIVATIONS, field)]
     if config.get("problem_type") == "regression":
         return "identity"
     return "sigmoid" if count == 1 or config.get("problem_type") == "multi_label_classification" else "softmax"

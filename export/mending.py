@@ -6,7 +6,7 @@ from pathlib import Path
 from onnx import GraphProto, ModelProto
 
 from export.tapping.tap import sort_nodes
-from export.tapping.view import GraphView, optional_input
+from export.tapping.view import GraphView, bodies, optional_input
 from export.traits import Traits
 
 _MASK = 3
@@ -34,10 +34,9 @@ def _taken(graph: GraphProto) -> Iterator[str]:
     """Names that the nodes of a graph take, those in the bodies of branches and loops included."""
     for node in graph.node:
         yield from node.input
-        for entry in node.attribute:
-            for body in (entry.g, *entry.graphs):
-                yield from _taken(body)
-                yield from (value.name for value in body.output)
+        for body in bodies(node):
+            yield from _taken(body)
+            yield from (value.name for value in body.output)
 
 
 def least_size(traits: Traits, axis: str) -> int | None:

@@ -34,7 +34,9 @@ def image_contract(folder: Path, config: dict[str, Any], image_size: int | None)
     Raises:
         CheckpointError: It cannot be done so by the server.
     """
-    own = _own_contract(folder, config)
+    own, processor = _read_own(folder, config)
+    if processor is not None:
+        check_pixels(processor, own, folder)
     wanted = image_size or own.crop_size
     if wanted % int(config["patch_size"]):
         raise CheckpointError(f"image size: {wanted}; expected a multiple of the patch size {config['patch_size']}")
@@ -45,11 +47,11 @@ def image_contract(folder: Path, config: dict[str, Any], image_size: int | None)
 
 def image_edge(folder: Path, config: dict[str, Any]) -> int:
     """Edge in pixels of the images that a folder's preprocessing gives."""
-    return _own_contract(folder, config).crop_size
+    return _read_own(folder, config)[0].crop_size
 
 
-def _own_contract(folder: Path, config: dict[str, Any]) -> ImageContract:
-    """Read how images are prepared, at the size that the folder says."""
+def _read_own(folder: Path, config: dict[str, Any]) -> tuple[ImageContract, Any | None]:
+    """Read how images are prepared, at the size that the folder says; and the library's processor, if there is one."""
     file, whole = folder / PREPROCESSOR_FILE, folder / _WHOLE_PROCESSOR_FILE
     given = read_json(file) if file.is_file() else {}
     if not given and whole.is_file() and "image_processor" in read_json(whole):
@@ -57,12 +59,10 @@ def _own_contract(folder: Path, config: dict[str, Any]) -> ImageContract:
         raise CheckpointError(f"{whole}: image_processor: is read from {PREPROCESSOR_FILE} alone; {save}")
     processor = find_processor(folder, given, str(config["model_type"])) if given else None
     if processor is not None:
-        contract = _contract(file, _complete(file, settings_of(processor), config), config)
-        check_pixels(processor, contract, folder)
-        return contract
+        return _contract(file, _complete(file, settings_of(processor), config), config), processor
     if not given and config.get("pretrained_cfg"):
-        return _contract(folder / "config.json", read_timm(folder, config["pretrained_cfg"]), config)
-    return _contract(file, _complete(file, given, config), config)
+        return _contract(folder / "config.json", read_timm(folder, config["pretrained_cfg"]), config), None
+    return _contract(file, _complete(file, given, config), config), None
 
 
 def _contract(file: Path, given: dict[str, Any], config: dict[str, Any]) -> ImageContract:

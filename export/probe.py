@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from onnx import ModelProto
@@ -14,8 +14,9 @@ from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS, DerivedAxis
 from artifact.dtypes import Array
 from export.derived import find_derived
 from export.errors import ProbeError, TapError
-from export.session import first_line, open_session
+from export.session import open_session, run_session
 from export.traits import Feed, Traits
+from server.errors import first_line
 
 Axes = tuple[int | str | None, ...]
 Kind = Literal["self", "causal", "cross"]
@@ -174,15 +175,13 @@ def run_graph(path: Path) -> Run:
         ProbeError: It cannot be loaded; the function raises it where it does not run.
     """
     session = open_session(path)
-    names = [value.name for value in session.get_outputs()]
 
     def run(feed: Feed) -> dict[str, Array]:
         try:
-            values: Sequence[Any] = session.run(names, feed)
+            return run_session(session, feed)
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             shapes = {name: array.shape for name, array in feed.items()}
             raise ProbeError(f"{path.name}: does not run on inputs of {shapes}: {first_line(error)}") from error
-        return dict(zip(names, values, strict=True))
 
     return run
 

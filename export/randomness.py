@@ -1,5 +1,6 @@
 """Refuses graphs that answer otherwise when asked again: a server could not say what its answer is."""
 
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -7,27 +8,26 @@ import onnx
 
 from artifact.dtypes import Array
 from export.errors import VerificationError
-from export.probe import run_graph
-from export.served import GRAPHS
 from export.tapping.view import attribute
-from export.traits import Feed
 
 _RANDOM = frozenset(
     {"Bernoulli", "Dropout", "Multinomial", "RandomNormal", "RandomNormalLike", "RandomUniform", "RandomUniformLike"}
 )
 
 
-def check_repeatable(folder: Path, feed: Feed) -> None:
-    """Run every graph of a folder twice in one session.
+def check_repeatable(path: Path, run: Callable[[], Mapping[str, Array]]) -> None:
+    """Run a graph twice.
+
+    Args:
+        path: The graph's file.
+        run: Runs it on one and the same feed, in one session; returns every output by name.
 
     Raises:
         VerificationError: Two runs differ; names the kinds of nodes that draw random numbers.
     """
-    for path in (folder / name for name in GRAPHS if (folder / name).exists()):
-        run = run_graph(path)
-        first, second = (run(feed) for _ in range(2))
-        if not all(_is_same(array, second[name]) for name, array in first.items()):
-            raise VerificationError(f"{path.name} gives other outputs when it is run again; {_suspects(path)}")
+    first, second = run(), run()
+    if not all(_is_same(array, second[name]) for name, array in first.items()):
+        raise VerificationError(f"{path.name} gives other outputs when it is run again; {_suspects(path)}")
 
 
 def _is_same(one: Array, other: Array) -> bool:

@@ -1,7 +1,7 @@
 """What exported graphs are compared with: networks that say what they attended to, and graphs as they were read."""
 
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from export.accuracy import Answer
 from export.graph import externalize
-from export.session import open_session
+from export.session import open_session, run_session
 from export.traits import Feed
 
 Reference = Callable[[Feed], Answer]
@@ -53,10 +53,8 @@ def reference_of_graph(graph: ModelProto) -> Reference:
     with tempfile.TemporaryDirectory(prefix="regard-") as folder:
         onnx.save_model(externalize(graph, Path(folder, "weights.bin")), Path(folder, "graph.onnx"))
         session = open_session(Path(folder, "graph.onnx"))
-    names = [value.name for value in session.get_outputs()]
 
     def ask(feed: Feed) -> Answer:
-        values: Sequence[Any] = session.run(names, feed)
-        return dict(zip(names, values, strict=True)), []
+        return run_session(session, feed), []
 
     return ask

@@ -10,7 +10,7 @@ from onnx import ValueInfoProto
 
 from artifact.contract import PLAIN_GRAPH
 from artifact.dtypes import Array
-from export.session import make_options, open_session
+from export.session import make_options, open_session, run_session
 from export.tapping.view import name_of
 from export.traits import Feed
 
@@ -57,8 +57,7 @@ def _give_everything(folder: Path) -> tuple[onnx.GraphProto, onnxruntime.Inferen
 
 
 def _run(session: onnxruntime.InferenceSession, feed: Feed) -> dict[str, Array]:
-    names = [value.name for value in session.get_outputs()]
-    return {name: array for name, array in zip(names, session.run(names, feed), strict=True) if _is_float(array)}
+    return {name: array for name, array in run_session(session, feed).items() if _is_float(array)}
 
 
 def _is_float(array: object) -> bool:

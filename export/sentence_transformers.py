@@ -5,7 +5,7 @@ vectors are normalised.
 """
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
@@ -215,6 +215,18 @@ def _check_rest(file: Path, config: Mapping[str, Any], known: tuple[str, ...]) -
     """Refuse settings that nobody here knows, unless they are off."""
     if unknown := [name for name, value in config.items() if name not in known and value]:
         raise _fault(file, f"{unknown[0]} {config[unknown[0]]!r}", "no such setting")
+
+
+def torch_class(named: object, known: Collection[str], field: str) -> str:
+    """Return the name of one of torch's classes, as files of sentence-transformers have it with its package.
+
+    Raises:
+        CheckpointError: It is none of those that are known; names the field.
+    """
+    package, _, name = str(named).rpartition(".")
+    if name not in known or not package.startswith("torch."):
+        raise CheckpointError(f"{field} {named}; expected torch's {', '.join(known)}")
+    return name
 
 
 def _fault(file: Path, found: str, expected: str) -> CheckpointError:

@@ -7,7 +7,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
-from export.sentence_transformers import Dense, Mode, SentenceFolder
+from export.sentence_transformers import Dense, Mode, SentenceFolder, torch_class
 from model.checkpoint import CheckpointError
 from model.text import mean_over_tokens
 
@@ -74,13 +74,8 @@ class _DenseLayer(nn.Module):
 
 
 def _activation(dense: Dense) -> nn.Module:
-    package, _, name = dense.activation.rpartition(".")
-    if name not in _ACTIVATIONS or not package.startswith("torch."):
-        raise CheckpointError(
-            f"{dense.folder / 'config.json'}: activation_function {dense.activation}; "
-            f"expected torch's {', '.join(_ACTIVATIONS)}"
-        )
-    return _ACTIVATIONS[name]()
+    field = f"{dense.folder / 'config.json'}: activation_function"
+    return _ACTIVATIONS[torch_class(dense.activation, _ACTIVATIONS, field)]()
 
 
 def _fill(layer: _DenseLayer, folder: Path) -> None:

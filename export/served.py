@@ -19,6 +19,7 @@ import onnxruntime
 from artifact.contract import CONTRIBUTIONS_GRAPH, LOWERED_GRAPH, PLAIN_GRAPH, TAPPED_GRAPH, Contract
 from artifact.dtypes import Array
 from export.errors import VerificationError
+from export.session import run_session
 from server.engine.prepacked_weights import packed
 from server.engine.session import make_options
 
@@ -119,9 +120,8 @@ def run_as_served(folder: Path, results: Path) -> None:
 
 
 def _run(session: onnxruntime.InferenceSession, graph: str, results: Path) -> None:
-    names = [value.name for value in session.get_outputs()]
     for file in sorted(results.glob("feed.*.npz")):
-        outputs = dict(zip(names, session.run(names, _load(file)), strict=True))
+        outputs = run_session(session, _load(file))
         _save(results / f"result.{file.name.split('.')[1]}.{graph}.npz", outputs)
 
 

@@ -1,10 +1,13 @@
 """ONNX Runtime's sessions for the steps of an export: on the CPU, and silent."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnxruntime
 
+from artifact.dtypes import Array
 from export.errors import ProbeError
+from server.errors import first_line
 
 _FATAL_ONLY = 4  # errors are raised as well as logged, and warnings are for whoever wrote the graph's operators
 
@@ -31,6 +34,7 @@ def open_session(
         raise ProbeError(f"{name}: ONNX Runtime cannot load it: {first_line(error)}") from error
 
 
-def first_line(error: Exception) -> str:
-    """What ONNX Runtime says, without the lines behind it that say where in its source."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
+def run_session(session: onnxruntime.InferenceSession, feed: Mapping[str, Array]) -> dict[str, Array]:
+    """Run a graph; returns every output by name."""
+    names = [value.name for value in session.get_outputs()]
+    return dict(zip(names, session.run(names, feed), strict=True))

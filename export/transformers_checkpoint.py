@@ -15,6 +15,7 @@ import transformers
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from model.checkpoint import CheckpointError, read_json
+from server.errors import first_line
 
 _FUSED, _WRITTEN_OUT = "sdpa", "eager"
 _HEADS = {
@@ -204,8 +205,3 @@ def main_input(network: Any) -> str:
     """Name of what a network reads; some classes name one that they do not take."""
     taken = list(inspect.signature(network.forward).parameters)
     return str(network.main_input_name) if network.main_input_name in taken else taken[0]
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, short."""
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

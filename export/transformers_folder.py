@@ -19,10 +19,11 @@ from transformers.modeling_outputs import BaseModelOutput
 from artifact.contract import EmbeddingContract
 from export.sentence_transformers import SentenceFolder
 from export.traits import Traits
-from export.transformers_checkpoint import CLASSIFIERS, Checkpoint, first_line, read_checkpoint
+from export.transformers_checkpoint import CLASSIFIERS, Checkpoint, read_checkpoint
 from export.transformers_pooling import Pooling, choose_pooling
 from export.transformers_traits import describe_inputs, find_grid, resizing
 from model.checkpoint import CheckpointError
+from server.errors import first_line
 
 _ROWS, _SIZE = 2, 8  # of the batch, and of symbolic axes, when it is tried
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,8 +27,9 @@ from export.randomness import check_repeatable
 from export.references import Reference
 from export.rows import find_mixing_node
 from export.served import GRAPHS, AsServed
-from export.session import first_line, open_session
+from export.session import open_session, run_session
 from export.traits import Feed, Traits
+from server.errors import first_line
 
 
 @dataclass(frozen=True)
@@ -104,10 +106,11 @@ def verify(
         VerificationError: A difference is above its limit, or is not a number.
     """
     cases = make_cases(traits, axes)
-    check_repeatable(folder, cases[0].feed)
     served = [cases[0], *cases[2:3]]
     with AsServed(folder, [case.feed for case in served]) as as_served:
         sessions = {name: open_session(folder / name) for name in GRAPHS if (folder / name).exists()}
+        for name, session in sessions.items():
+            check_repeatable(folder / name, partial(_run, session, cases[0].feed))
         graphs = Graphs(sessions, traits, axes, LIMITS[precision])
         differences: list[Difference] = []
         for place, case in enumerate(cases):
@@ -199,9 +202,8 @@ def _two_rows(traits: Traits) -> Feed:
 
 def _run(session: onnxruntime.InferenceSession, feed: Feed) -> dict[str, Array]:
     """Return every output by name."""
-    names = [value.name for value in session.get_outputs()]
     try:
-        return dict(zip(names, session.run(names, feed), strict=True))
+        return run_session(session, feed)
     except Exception as error:  # ONNX Runtime's exceptions have no common base
         message = f"the export does not run on inputs of {_shapes(feed)}: {first_line(error)}"
         raise VerificationError(message) from error

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from onnx import GraphProto, ModelProto, NodeProto
 
 from export.errors import TapError
-from export.tapping.view import attribute, computes_the_same, name_of
+from export.tapping.view import GraphView, attribute, bodies, computes_the_same, name_of
 
 _PRODUCTS = frozenset({"MatMul", "FusedMatMul", "Gemm", "Einsum", "MatMulInteger", "QLinearMatMul", "Conv"})
 _FUSED = frozenset({"Attention", "MultiHeadAttention", "GroupQueryAttention"})
@@ -65,7 +65,7 @@ class _Flow:
         for node in graph.node:
             inputs, outputs = ([names.get(name, name) for name in part] for part in (node.input, node.output))
             yield _Step(node, node.op_type, inputs, outputs, inside)
-            for place, body in enumerate(_bodies(node)):
+            for place, body in enumerate(bodies(node)):
                 within = f"{inside}/{name_of(node)}" if inside else name_of(node)
                 within += f".{place}" if place else ""
                 entries = [f"{within}/{value.name}" for value in body.input]
@@ -128,20 +128,19 @@ class _Flow:
         return any(len(shape) > 1 and shape[0] == shape[1] <= _MAX_HEADS for shape in shapes)
 
 
-def find_attention_like(model: ModelProto) -> dict[str, str]:
+def find_attention_like(view: GraphView) -> dict[str, str]:
     """Find what looks like attention, at any depth.
 
     Returns:
         By a node's first output, what is said of it where no rule takes it.
     """
-    flow, found = _Flow(model), dict[str, str]()
-    opset = next((entry.version for entry in model.opset_import if entry.domain in ("", "ai.onnx")), 1)
+    flow, found = _Flow(view.model), dict[str, str]()
     for one in flow.steps:
         where = f" inside {one.inside}" if one.inside else ""
         if one.op_type in _FUSED and one.inside:
             found[one.outputs[0]] = f"{name_of(one.node)}: is {one.op_type}{where}; expected it at the top of the graph"
         elif flow.is_softmax(one) and flow.has_scores(one) and flow.weighs(one):
-            axis = attribute(one.node, "axis", -1 if opset >= 13 or one.op_type == "Div" else 1)
+            axis = attribute(one.node, "axis", -1 if view.opset >= 13 or one.op_type == "Div" else 1)
             over = f" over axis {axis}" if axis != -1 else ""
             found[one.outputs[0]] = (
                 f"{name_of(one.node)}: is a {one.op_type}{over}{where} between two products, as attention is, but "
@@ -163,10 +162,3 @@ def refuse_holes(suspects: Mapping[str, str], taken: Collection[str]) -> None:
     left = next((said for output, said in suspects.items() if output not in taken), None)
     if left is not None:
         raise TapError(left)
-
-
-def _bodies(node: NodeProto) -> Iterator[GraphProto]:
-    for entry in node.attribute:
-        if entry.HasField("g"):
-            yield entry.g
-        yield from entry.graphs

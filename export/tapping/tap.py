@@ -14,7 +14,7 @@ from export.tapping.lower import lower
 from export.tapping.multi_head import refuse_others, tap_multi_head
 from export.tapping.rule import Found
 from export.tapping.value_norms import add_value_norms
-from export.tapping.view import GraphView, name_of
+from export.tapping.view import GraphView, bodies, name_of
 
 Rule = Callable[[GraphView], Iterator[Found]]
 
@@ -69,7 +69,7 @@ def find_attention(view: GraphView, rules: tuple[Rule, ...]) -> list[Found]:
         TapError: There is none, or one that cannot be tapped; names the node.
     """
     refuse_others(view)
-    suspects = find_attention_like(view.model)
+    suspects = find_attention_like(view)
     found = sorted((one for rule in rules for one in rule(view)), key=lambda one: view.place(one.node))
     refuse_holes(suspects, {one.node.output[0] for one in found})
     if not found:
@@ -146,8 +146,7 @@ def sort_nodes(model: ModelProto) -> None:
 def _taken(node: NodeProto, made: set[str]) -> Iterator[str]:
     """Names of what a node needs, the bodies of its branches and loops included."""
     yield from node.input
-    for entry in node.attribute:
-        for body in (entry.g, *entry.graphs):
-            inner = {name for one in body.node for name in one.output}
-            for one in body.node:
-                yield from (name for name in _taken(one, made) if name in made and name not in inner)
+    for body in bodies(node):
+        inner = {name for one in body.node for name in one.output}
+        for one in body.node:
+            yield from (name for name in _taken(one, made) if name in made and name not in inner)

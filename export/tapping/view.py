@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto, NodeProto, TensorProto, helper, numpy_helper
+from onnx import GraphProto, ModelProto, NodeProto, TensorProto, helper, numpy_helper
 
 from artifact.dtypes import Array
 from export.tapping.shapes import Shape, infer
@@ -166,9 +166,17 @@ def name_of(node: NodeProto) -> str:
     return str(node.name or node.output[0])
 
 
+def bodies(node: NodeProto) -> Iterator[GraphProto]:
+    """Yield the bodies of a branch or a loop; none of other nodes."""
+    for entry in node.attribute:
+        if entry.HasField("g"):
+            yield entry.g
+        yield from entry.graphs
+
+
 def computes_the_same(node: NodeProto) -> bool:
     """Whether a node gives the same for the same inputs, and takes nothing else."""
-    return node.op_type not in _RANDOM and not any(entry.HasField("g") or entry.graphs for entry in node.attribute)
+    return node.op_type not in _RANDOM and not any(True for _ in bodies(node))
 
 
 def walk_back(view: GraphView, value: str, through: frozenset[str] | None = None) -> Iterator[NodeProto]:

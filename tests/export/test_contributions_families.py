@@ -3,8 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import onnx
-import onnxruntime
 import pytest
 import torch
 from torch import Tensor, nn
@@ -14,9 +12,9 @@ from export.graph import to_onnx
 from export.sources import load_folder
 from export.tapping.contributions import tap_contributions
 from export.tapping.tap import RULES, tap
-from export.traits import Feed
 from export.transformers_folder import TransformersNetwork
 from tests.export.families import FAMILIES, write_folder
+from tests.export.tapping import run
 
 # Endings of the names of each layer's value projection, of its output projection, and of what scales that.
 MODULES = {
@@ -62,8 +60,9 @@ def test_norms_and_contributions_are_those_of_pytorchs_hidden_states(family: str
     graph, outputs = tap_contributions(plain, tmp_path, RULES, range(len(taps)))
     feed = traits.example(2, traits.fit({"seq_len": 9}))
     layers = [one for one in taps if one.layer in outputs]  # but for the attention of a pooling, which has no residual
-    norms = run(tapped, feed, [str(one.value_norms) for one in layers], tmp_path)
-    contributions = run(graph, feed, [outputs[one.layer] for one in layers], tmp_path)
+    given_norms, given_contributions = run(tapped, feed), run(graph, feed)
+    norms = [given_norms[str(one.value_norms)] for one in layers]
+    contributions = [given_contributions[outputs[one.layer]] for one in layers]
 
     explained = network.explained.double()
     values, projections, scales = (Heard(explained, ending) for ending in MODULES[family])
@@ -86,13 +85,6 @@ def test_norms_and_contributions_are_those_of_pytorchs_hidden_states(family: str
             mixed = torch.einsum("bhqk,bhke->bqke", weights, found)
             mixed = mixed + torch.eye(x.shape[1], dtype=torch.float64)[None, :, :, None] * x[:, :, None]
             close(contributions[layer], mixed.norm(dim=-1))
-
-
-def run(model: onnx.ModelProto, feed: Feed, names: list[str], folder: Path) -> list[Array]:
-    """Give some outputs of a graph."""
-    onnx.save_model(model, folder / "graph.onnx")
-    session = onnxruntime.InferenceSession(folder / "graph.onnx", providers=["CPUExecutionProvider"])
-    return list(session.run(names, feed))
 
 
 def close(got: Array, expected: Tensor) -> None:
