@@ -38,6 +38,7 @@ class TensorContract(_Part):
         maximum: Largest value allowed in an input; None for no bound.
         pad_value: What fills the sequence axis up to the longest row of a batch.
         mask: Whether this input says which positions are real; each row then needs at least one 1.
+        token_types: Whether it says of which of two texts a token is, 0 or 1; zeros where a caller leaves it out.
         finite: Whether an input may hold neither NaN nor infinity, nor be empty.
     """
 
@@ -48,6 +49,7 @@ class TensorContract(_Part):
     maximum: float | None = None
     pad_value: int = 0
     mask: bool = False
+    token_types: bool = False
     finite: bool = True
 
 
@@ -59,12 +61,14 @@ class TextContract(_Part):
         max_tokens: The most tokens a text may have, special tokens included.
         prompts: What a caller may have put before a text, by name.
         default_prompt: The name of that which is put there unless another is asked for; empty for none.
+        pairs: Whether two texts may be one input, joined as the tokenizer does.
     """
 
     tokenizer_file: str
     max_tokens: int = Field(gt=0)
     prompts: dict[str, str] = {}
     default_prompt: str = ""
+    pairs: bool = False
 
     @model_validator(mode="after")
     def _check_default(self) -> Self:
@@ -262,6 +266,12 @@ class Contract(_Part):
             if isinstance(axis, str)
         }
         return sizes | {axis.name: axis.size(sizes[axis.of]) for axis in self.derived_axes if axis.of in sizes}
+
+    @property
+    def ranks(self) -> bool:
+        """Whether it scores a pair of texts with one number, its only logit."""
+        scores = next((spec.axes[1:] for spec in self.outputs if spec.name == "logits"), ())
+        return self.text is not None and self.text.pairs and scores == (1,)
 
     @property
     def tapped_outputs(self) -> list[str]:

@@ -1,6 +1,7 @@
 """Text to token ids, with the tokenizers library."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,8 @@ class Tokens:
         offsets: Where each came from in the text: [start, end) in Unicode code points; (0, 0) for those of a prompt.
         special: Which were added by the tokenizer.
         truncated: Whether the text was cut.
+        types: int64 [N], which of two texts each is of, as the network is told; None for a single text, all zeros.
+        parts: Which of two texts each came from, 0 or 1; None for special ones. Empty like texts, and for single texts.
     """
 
     ids: NDArray[np.int64]
@@ -27,6 +30,8 @@ class Tokens:
     offsets: list[tuple[int, int]]
     special: list[bool]
     truncated: bool
+    types: NDArray[np.int64] | None = None
+    parts: Sequence[int | None] = ()
 
 
 class TextReader:
@@ -54,36 +59,71 @@ class TextReader:
         """The largest token that a text can have."""
         return max(self._whole.get_vocab(with_added_tokens=True).values(), default=0)
 
-    def read(self, text: str, *, truncate: bool, max_bytes: int, prompt: str = "", positions: bool = True) -> Tokens:
-        """Tokenise one text.
+    @property
+    def largest_type(self) -> int:
+        """The largest token type that a token of a pair can have."""
+        return max(_encode(self._whole, ("a", "b")).type_ids, default=0)
+
+    def read(
+        self,
+        text: str,
+        second: str | None = None,
+        *,
+        truncate: bool,
+        max_bytes: int,
+        prompt: str = "",
+        positions: bool = True,
+    ) -> Tokens:
+        """Tokenise one text, or two as one input.
 
         Args:
             text: Any text with something other than white space in it.
-            truncate: Whether a text with too many tokens is cut.
+            second: Likewise, of a pair.
+            truncate: Whether a text with too many tokens is cut; of a pair, the longer one first.
             max_bytes: Longest text allowed, in UTF-8.
             prompt: Is put before it.
             positions: Whether to say where each token came from, which takes 200 bytes a token.
 
         Raises:
-            InputError: The text is empty or longer than allowed.
+            InputError: A text is empty or longer than allowed; of a pair the field is pair.first, pair.second or pair.
         """
-        if not text.strip():
-            raise InputError("text", "empty", "a text with something in it")
-        size_bytes = len(text.encode())
-        if size_bytes > max_bytes:
-            raise InputError("text", f"{size_bytes} bytes", f"at most {max_bytes} (the server's --max-text-bytes)")
-        encoding = _encode(self._whole, prompt + text)
-        if len(encoding) <= self._max_tokens:
-            return _tokens(encoding, len(prompt), truncated=False, positions=positions)
-        if not truncate:
-            raise InputError("text", f"{len(encoding)} tokens", f"at most {self._max_tokens}, or truncate set")
-        return _tokens(_encode(self._cut, prompt + text), len(prompt), truncated=True, positions=positions)
+        check_text("text" if second is None else "pair.first", text, max_bytes)
+        if second is not None:
+            check_text("pair.second", second, max_bytes)
+        given = prompt + text if second is None else (text, second)
+        encoding, truncated = _encode(self._whole, given), False
+        if len(encoding) > self._max_tokens:
+            if not truncate:
+                field = "text" if second is None else "pair"
+                raise InputError(field, f"{len(encoding)} tokens", f"at most {self._max_tokens}, or truncate set")
+            encoding, truncated = _encode(self._cut, given), True
+        found = _tokens(encoding, len(prompt), truncated=truncated, positions=positions)
+        return found if second is None else _of_pair(found, encoding, positions=positions)
 
 
-def _encode(tokenizer: Tokenizer, text: str) -> Encoding:
+def check_text(field: str, text: str, max_bytes: int) -> None:
+    """Refuse a text that cannot be read.
+
+    Raises:
+        InputError: There is nothing but white space in it, or it is longer than allowed, in UTF-8.
+    """
+    if not text.strip():
+        raise InputError(field, "empty", "a text with something in it")
+    size_bytes = len(text.encode())
+    if size_bytes > max_bytes:
+        raise InputError(field, f"{size_bytes} bytes", f"at most {max_bytes} (the server's --max-text-bytes)")
+
+
+def _encode(tokenizer: Tokenizer, given: str | tuple[str, str]) -> Encoding:
     """Tokenise; as a batch of one, for which the library lets other threads of Python run meanwhile."""
-    (encoding,) = tokenizer.encode_batch([text])
+    (encoding,) = tokenizer.encode_batch([given])
     return encoding
+
+
+def _of_pair(found: Tokens, encoding: Encoding, *, positions: bool) -> Tokens:
+    """Say which of two texts each token is of."""
+    types = np.array(encoding.type_ids, dtype=np.int64)
+    return replace(found, types=types, parts=encoding.sequence_ids if positions else ())
 
 
 def _tokens(encoding: Encoding, before: int, *, truncated: bool, positions: bool) -> Tokens:

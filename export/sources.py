@@ -1,4 +1,4 @@
-"""Reads networks from folders and ONNX files, and says how the server must preprocess for each."""
+"""Reads networks from folders, and says how the server must preprocess for each."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -7,19 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 from onnx import ModelProto
 
-from artifact.contract import BATCH_AXIS, Activation, ImageContract, Origin
-from export.classes import count_classes, name_classes, read_activation
-from export.onnx_file import fix_image_size, read_graph, read_traits
-from export.preprocessing import PREPROCESSOR_FILE, image_contract, image_edge
+from artifact.contract import Activation, ImageContract, Origin
+from export.classes import name_classes, read_activation
+from export.preprocessing import PREPROCESSOR_FILE, image_contract
 from export.sentence_transformers import (
     MODULES_FILE,
     SentenceFolder,
-    read_prompts,
     read_sentence_folder,
-    read_similarity,
 )
-from export.tokenizer_files import check_tokenizer, read_max_tokens
-from export.traits import TEXT_AXES, Traits, own_traits
+from export.tokenizer_files import check_tokenizer, joins_pairs, pair_types, read_max_tokens
+from export.traits import Traits, own_traits
 from model.checkpoint import CheckpointError, Network, load_network, read_json
 from model.huggingface import Pooling
 from model.text import TextNetwork
@@ -28,7 +25,6 @@ if TYPE_CHECKING:
     from export.transformers_folder import TransformersNetwork
 
 OWN_FAMILIES = ("bert", "vit", "dinov2", "regard-text", "regard-vit")
-GRAPH_FAMILY = "graph"  # of an ONNX file whose folder does not say what it is
 
 
 @dataclass(frozen=True)
@@ -48,6 +44,7 @@ class Source:
         max_tokens: For text; 0 means as many as the network has positions.
         prompts: For text, as TextContract has them.
         default_prompt: Likewise.
+        pairs: For text, likewise.
         image: Preprocessing for images.
         graph: The plain graph, where that is the source.
         made_with: Libraries that make the artifact.
@@ -66,6 +63,7 @@ class Source:
     max_tokens: int = 0
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt: str = ""
+    pairs: bool = False
     image: ImageContract | None = None
     graph: ModelProto | None = None
     made_with: tuple[str, ...] = ("regard", "torch", "onnx", "onnxscript")
@@ -116,10 +114,13 @@ def _load_network(
     if isinstance(network, TextNetwork):
         tokenizer = folder / "tokenizer.json"
         check_tokenizer(tokenizer, network.config.vocab_size)
+        types, segments = pair_types(sentence), network.config.num_segments
+        network.config = replace(network.config, token_types=1 < types <= segments)
         limit, traits = read_max_tokens(folder), own_traits(network, None, sentence.similarity)
-        return Source(name, family, network, traits, description, labels, activation, tokenizer, limit)
+        source = Source(name, family, network, traits, description, labels, activation, tokenizer, limit)
+        return replace(source, pairs=joins_pairs(types, segments))
     image = image_contract(folder, config, image_size)
-    traits, assumed = own_traits(network, image.crop_size), _untold(folder / PREPROCESSOR_FILE, config)
+    traits, assumed = own_traits(network, image.crop_size), untold(folder / PREPROCESSOR_FILE, config)
     return Source(name, family, network, traits, description, labels, activation, image=image, assumed=assumed)
 
 
@@ -170,116 +171,32 @@ def _load_with_library(
         description=description,
         labels=name_classes(config.to_dict(), classes),
         activation=read_activation(folder, config.to_dict(), classes),
-        tokenizer_file=tokenizer if len(traits.inputs) == 2 else None,
+        tokenizer_file=tokenizer if _is_text_alone(traits) else None,
         max_tokens=read_max_tokens(folder) if tokenizer else 0,
+        pairs=loaded.pairs,
         image=image,
         made_with=("regard", "torch", "onnx", "onnxscript", "transformers"),
-        assumed=_untold(folder / PREPROCESSOR_FILE, config.to_dict()) if image else _no_texts(traits, tokenizer),
+        assumed=untold(folder / PREPROCESSOR_FILE, config.to_dict()) if image else _no_texts(traits, tokenizer),
     )
 
 
 def _no_texts(traits: Traits, tokenizer: Path | None) -> str:
     """Say that a network of texts will take none, so that nobody waits for it."""
-    if not traits.is_text or (tokenizer and len(traits.inputs) == 2):
+    if not traits.is_text or (tokenizer and _is_text_alone(traits)):
         return ""
-    return "it takes tensors alone: texts are taken where the folder has a tokenizer.json and the network two inputs"
+    return (
+        "it takes tensors alone: texts are taken where the folder has a tokenizer.json, and the network takes token "
+        "ids and their mask alone"
+    )
 
 
-def _untold(preprocessor: Path | None, config: dict[str, Any]) -> str:
-    """What is assumed of images where no file tells how they are prepared."""
+def _is_text_alone(traits: Traits) -> bool:
+    """Whether all that a network takes can be made of texts: ids, mask, and which of two texts tokens are of."""
+    return sum(not spec.token_types for spec in traits.inputs) == 2
+
+
+def untold(preprocessor: Path | None, config: dict[str, Any]) -> str:
+    """Say what is assumed of images where no file tells how they are prepared."""
     if (preprocessor and preprocessor.is_file()) or config.get("pretrained_cfg"):
         return ""
     return "no preprocessor_config.json: images are cut to the network's size and get ImageNet's mean and deviation"
-
-
-def load_graph(path: Path, name: str = "") -> Source:
-    """Read an ONNX file, and what lies beside it: tokenizer, preprocessing, names of classes."""
-    graph = read_graph(path)
-    config_file = _beside(path, "config.json")
-    config = read_json(config_file) if config_file else {}
-    if edge := _image_edge(path, config):
-        fix_image_size(graph, edge)
-    traits = read_traits(graph)
-    tokenizer, image = _text_file(path, traits), _image_of_graph(path, traits, config)
-    classes = count_classes(graph) if config_file else 0
-    prompts, default_prompt = read_prompts(tokenizer.parent) if tokenizer else ({}, "")
-    if tokenizer and traits.embedding and traits.embedding.output == "sentence_embedding":
-        similarity = read_similarity(tokenizer.parent)
-        traits = replace(traits, embedding=traits.embedding.model_copy(update={"similarity": similarity}))
-    return Source(
-        name=name or path.stem,
-        family=str(config.get("model_type") or GRAPH_FAMILY),
-        network=None,
-        traits=traits,
-        description=f"exported from the ONNX file {path.name}",
-        labels=name_classes(config, classes if config.get("id2label") else 0),
-        activation=read_activation(config_file.parent, config, classes) if config_file else None,
-        tokenizer_file=tokenizer,
-        max_tokens=read_max_tokens(tokenizer.parent) if tokenizer else 0,
-        prompts=prompts,
-        default_prompt=default_prompt,
-        graph=graph,
-        image=image,
-        made_with=("regard", "onnx"),
-        assumed=_untold(_beside(path, PREPROCESSOR_FILE), config) if image else _unread(path, traits, tokenizer),
-    )
-
-
-def _unread(path: Path, traits: Traits, tokenizer: Path | None) -> str:
-    """Say why the tokenizer beside a graph is not used, so that nobody waits for texts to be taken."""
-    if tokenizer is not None or _beside(path, "tokenizer.json") is None:
-        return ""
-    found = ", ".join(f"{spec.name} {spec.dtype} {list(spec.axes)}" for spec in traits.inputs)
-    return (
-        f"it takes tensors alone; its tokenizer.json is not used: the graph takes {found}; expected input_ids and "
-        "attention_mask, int64, of any length (exported with dynamic_axes)"
-    )
-
-
-def _beside(path: Path, name: str) -> Path | None:
-    """Find a file in a graph's folder, or in the one above it where that is the folder "onnx" of a checkpoint."""
-    folder = path.resolve().parent
-    folders = (folder, folder.parent) if folder.name == "onnx" else (folder,)
-    return next((one / name for one in folders if (one / name).is_file()), None)
-
-
-def _text_file(path: Path, traits: Traits) -> Path | None:
-    """Return the tokenizer beside a graph that takes token ids and a mask as the server makes them of texts."""
-    inputs, tokenizer = {spec.name: spec for spec in traits.inputs}, _beside(path, "tokenizer.json")
-    as_made = all(spec.axes in TEXT_AXES and spec.dtype == "int64" for spec in traits.inputs)
-    if tokenizer is None or inputs.keys() != {"input_ids", "attention_mask"} or not as_made:
-        return None
-    if bound := inputs["input_ids"].bound:
-        check_tokenizer(tokenizer, bound)
-    return tokenizer
-
-
-def _image_edge(path: Path, config: dict[str, Any]) -> int | None:
-    """Return the edge of images in pixels that the files beside a graph tell."""
-    file, edge = _beside(path, PREPROCESSOR_FILE), config.get("image_size")
-    if file is None and not config.get("pretrained_cfg"):
-        return edge if isinstance(edge, int) else None
-    known = {"image_size": edge if isinstance(edge, int) else 224, **_of_images(config)}
-    return image_edge(file.parent if file else path.parent, known)
-
-
-def _of_images(config: dict[str, Any]) -> dict[str, Any]:
-    """What a graph's config.json tells of images."""
-    return {"model_type": config.get("model_type", ""), "pretrained_cfg": config.get("pretrained_cfg")}
-
-
-def _image_of_graph(path: Path, traits: Traits, config: dict[str, Any]) -> ImageContract | None:
-    """Take one square input of one or three channels for an image; its patches are told from the attention later."""
-    axes = traits.inputs[0].axes
-    is_image = len(traits.inputs) == 1 and len(axes) == 4 and axes[1] in (1, 3) and axes[2] == axes[3]
-    is_image = is_image and axes[0] in (BATCH_AXIS, 1)
-    if not is_image or not isinstance(axes[3], int):
-        return None
-    file = _beside(path, PREPROCESSOR_FILE)
-    known = {
-        "num_channels": axes[1],
-        "image_size": axes[3],
-        "patch_size": 1,
-        **_of_images(config),
-    }
-    return image_contract(file.parent if file else path.parent, known, axes[3])

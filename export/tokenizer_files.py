@@ -5,6 +5,7 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
+from export.sentence_transformers import SentenceFolder
 from model.checkpoint import CheckpointError, read_json
 
 _SENTENCE_FILE = "sentence_bert_config.json"
@@ -21,12 +22,7 @@ def check_tokenizer(file: Path, vocab_size: int) -> None:
     Raises:
         CheckpointError: It is not there, cannot be read, has more tokens, or keeps capitals that are to be lowered.
     """
-    if not file.is_file():
-        raise CheckpointError(f"{file}: not found; expected a file of the tokenizers library")
-    try:
-        tokenizer = Tokenizer.from_file(str(file))
-    except Exception as error:  # the tokenizers library raises bare Exception
-        raise CheckpointError(f"{file}: the tokenizers library cannot read it: {error}") from error
+    tokenizer = _read_tokenizer(file)
     if (found := tokenizer.get_vocab_size()) > vocab_size:
         raise CheckpointError(f"{file}: has {found} tokens; expected at most the network's {vocab_size}")
     settings = _sentence_settings(file.parent)
@@ -34,6 +30,37 @@ def check_tokenizer(file: Path, vocab_size: int) -> None:
         raise CheckpointError(
             f"{file}: keeps capitals; expected one that does what {_SENTENCE_FILE} says: do_lower_case"
         )
+
+
+def count_pair_types(file: Path) -> int:
+    """Into how many token types a tokenizer parts two texts that it joins; 0 where it only writes them in a row.
+
+    Raises:
+        CheckpointError: It is not there, or cannot be read.
+    """
+    tokenizer = _read_tokenizer(file)
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    encoding = tokenizer.encode("a", "b")
+    parts = encoding.sequence_ids
+    between = parts[parts.index(0) : parts.index(1)] if 0 in parts and 1 in parts else []
+    return max(encoding.type_ids) + 1 if None in between else 0
+
+
+def pair_types(sentence: SentenceFolder) -> int:
+    """Into how many token types a folder's tokenizer parts a pair; 0 without one, or where texts are embedded alone."""
+    file = sentence.network / "tokenizer.json"
+    return count_pair_types(file) if file.is_file() and sentence.similarity is None else 0
+
+
+def joins_pairs(types: int, rows: int | None) -> bool:
+    """Whether a network reads two texts as one, as those who trained it meant.
+
+    Args:
+        types: Token types that its tokenizer tells apart in a pair; see count_pair_types.
+        rows: Token types that the network tells apart, 0 where it is not told of them; None where nobody knows.
+    """
+    return types == 1 or (types > 1 and rows is not None and (rows == 0 or rows >= types))
 
 
 def read_max_tokens(folder: Path) -> int:
@@ -48,6 +75,15 @@ def read_max_tokens(folder: Path) -> int:
     if not isinstance(told, int | float | None):
         raise CheckpointError(f"{folder}: the most tokens of a text: {told!r}; expected a number")
     return int(told) if told and told < _NO_LIMIT else 0
+
+
+def _read_tokenizer(file: Path) -> Tokenizer:
+    if not file.is_file():
+        raise CheckpointError(f"{file}: not found; expected a file of the tokenizers library")
+    try:
+        return Tokenizer.from_file(str(file))
+    except Exception as error:  # the tokenizers library raises bare Exception
+        raise CheckpointError(f"{file}: the tokenizers library cannot read it: {error}") from error
 
 
 def _sentence_settings(folder: Path) -> dict[str, Any]:

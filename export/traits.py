@@ -12,6 +12,7 @@ from model.checkpoint import Network
 from model.text import TextNetwork
 
 Feed = dict[str, Array]
+TOKEN_TYPES = "token_type_ids"  # noqa: S105 -- no secret
 TEXT_AXES = ((BATCH_AXIS, SEQUENCE_AXIS), (1, SEQUENCE_AXIS))  # of what is made of a text
 
 
@@ -25,6 +26,7 @@ class InputSpec:
         dtype: Of its elements.
         bound: Integers are at least 0 and less than that; 0 for no bound.
         mask: Whether it says with 1 which positions of the sequence are real.
+        token_types: Whether it says of which of two texts each token is.
     """
 
     name: str
@@ -32,6 +34,7 @@ class InputSpec:
     dtype: DType = "float32"
     bound: int = 0
     mask: bool = False
+    token_types: bool = False
 
 
 @dataclass(frozen=True)
@@ -115,10 +118,12 @@ def own_traits(network: Network, image_size: int | None, similarity: Similarity 
     config = network.config
     if isinstance(network, TextNetwork):
         axes = (BATCH_AXIS, SEQUENCE_AXIS)
-        inputs = (
+        inputs: tuple[InputSpec, ...] = (
             InputSpec("input_ids", axes, "int64", bound=network.config.vocab_size),
             InputSpec("attention_mask", axes, "int64", bound=2, mask=True),
         )
+        if network.config.token_types:
+            inputs += (type_input(axes, network.config.num_segments),)
         embedding = EmbeddingContract(
             output="embedding",
             dim=config.encoder.embed_dim,
@@ -132,6 +137,11 @@ def own_traits(network: Network, image_size: int | None, similarity: Similarity 
     patches = PatchContract(prefix_tokens=1, rows=grid, cols=grid, patch_size=network.config.patch_size)
     embedding = EmbeddingContract(output="embedding", dim=config.encoder.embed_dim, normalized=False)
     return Traits((pixels,), embedding=embedding, patches=patches)
+
+
+def type_input(axes: tuple[int | str, ...], types: int) -> InputSpec:
+    """Describe the input that tells so many token types apart."""
+    return InputSpec(TOKEN_TYPES, axes, "int64", bound=types, token_types=True)
 
 
 def find_patches(positions: int, edge: int, patch_size: Any = None) -> PatchContract | None:

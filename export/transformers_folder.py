@@ -18,10 +18,11 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from artifact.contract import EmbeddingContract
 from export.sentence_transformers import SentenceFolder
+from export.tokenizer_files import joins_pairs, pair_types
 from export.traits import Traits
 from export.transformers_checkpoint import CLASSIFIERS, Checkpoint, read_checkpoint
 from export.transformers_pooling import Pooling, choose_pooling
-from export.transformers_traits import describe_inputs, find_grid, resizing
+from export.transformers_traits import count_types, describe_inputs, find_grid, resizing
 from model.checkpoint import CheckpointError
 from server.errors import first_line
 
@@ -30,11 +31,12 @@ _ROWS, _SIZE = 2, 8  # of the batch, and of symbolic axes, when it is tried
 
 @dataclass(frozen=True)
 class Loaded:
-    """A network of the library as export needs it."""
+    """A network of the library as export needs it; `pairs` as TextContract has them."""
 
     network: "TransformersNetwork"
     traits: Traits
     config: Any
+    pairs: bool
 
 
 class TransformersNetwork(nn.Module):
@@ -146,7 +148,8 @@ def load_transformers(sentence: SentenceFolder, part: str | None = None, image_s
 def _assemble(checkpoint: Checkpoint, sentence: SentenceFolder, image_size: int | None, *, whole: bool) -> Loaded:
     """Put the network together, run it once, and complete its traits by what it gives."""
     fused, config = checkpoint.fused, checkpoint.config
-    traits = describe_inputs(fused, config, image_size, whole=whole)
+    types = pair_types(sentence)
+    traits = describe_inputs(fused, config, image_size, whole=whole, pair_types=types)
     patches = find_grid(fused, traits.inputs[0].axes) if checkpoint.main_input == "pixel_values" else None
     has_vector = checkpoint.main_input in ("input_ids", "pixel_values") and not (config.is_encoder_decoder and whole)
     pooling = choose_pooling(checkpoint, sentence, patches) if has_vector else None
@@ -162,7 +165,8 @@ def _assemble(checkpoint: Checkpoint, sentence: SentenceFolder, image_size: int 
         embedding = EmbeddingContract(
             output="embedding", dim=dim, normalized=pooling.normalized, similarity=sentence.similarity
         )
-    return Loaded(network, dataclasses.replace(traits, embedding=embedding, patches=patches), config)
+    traits = dataclasses.replace(traits, embedding=embedding, patches=patches)
+    return Loaded(network, traits, config, joins_pairs(types, count_types(fused, config)))
 
 
 def _is_rotary(network: nn.Module) -> bool:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS, PatchContract
-from export.traits import InputSpec, Traits
+from export.traits import InputSpec, Traits, type_input
 from export.transformers_checkpoint import main_input
 from model.checkpoint import CheckpointError
 
@@ -23,7 +23,7 @@ _FRAMES_TOGETHER = 4  # what convolutions make one of, at most
 _FULL_LENGTH = ("siglip_text_model", "siglip2_text_model")
 
 
-def describe_inputs(network: Any, config: Any, image_size: int | None, *, whole: bool) -> Traits:
+def describe_inputs(network: Any, config: Any, image_size: int | None, *, whole: bool, pair_types: int = 0) -> Traits:
     """Read off a network what it takes.
 
     Args:
@@ -31,13 +31,14 @@ def describe_inputs(network: Any, config: Any, image_size: int | None, *, whole:
         config: Of the network.
         image_size: Edge of the images in pixels, where it is not the network's own.
         whole: Whether an encoder-decoder has its decoder.
+        pair_types: Token types that its tokenizer tells apart in a pair; see count_pair_types.
 
     Raises:
         CheckpointError: The configuration does not say how large its inputs are.
     """
     main, units, limits = main_input(network), dict[str, int](), dict[str, int]()
     if main == "input_ids":
-        inputs = _text(network, config)
+        inputs = _text(network, config, pair_types)
     elif main.startswith("pixel_values"):
         inputs = (_pixels(main, getattr(config, "vision_config", config), image_size),)
     else:
@@ -52,13 +53,22 @@ def describe_inputs(network: Any, config: Any, image_size: int | None, *, whole:
     return Traits(inputs, _longest(network, config), other_axes=limits, units=units)
 
 
-def _text(network: Any, config: Any) -> tuple[InputSpec, ...]:
+def count_types(network: Any, config: Any) -> int | None:
+    """Token types that a network tells apart: 0 where it is not told of any; None where nobody knows."""
+    if "token_type_ids" not in inspect.signature(network.forward).parameters:
+        return 0
+    rows = getattr(config, "type_vocab_size", None)
+    return rows if isinstance(rows, int) else None
+
+
+def _text(network: Any, config: Any, pair_types: int) -> tuple[InputSpec, ...]:
     full = config.model_type in _FULL_LENGTH
     axes = (BATCH_AXIS, config.max_position_embeddings if full else SEQUENCE_AXIS)
     ids = InputSpec("input_ids", axes, "int64", bound=_vocabulary(network, config))
     if full or "attention_mask" not in inspect.signature(network.forward).parameters:
         return (ids,)
-    return ids, InputSpec("attention_mask", axes, "int64", bound=2, mask=True)
+    mask, types = InputSpec("attention_mask", axes, "int64", bound=2, mask=True), count_types(network, config) or 0
+    return ids, mask, *([type_input(axes, types)] if 1 < pair_types <= types else [])
 
 
 def _vocabulary(network: Any, config: Any) -> int:

@@ -18,7 +18,8 @@ class TextConfig:
     Attributes:
         encoder: Its encoder; `encoder.positions` chooses the positional encoding.
         vocab_size: Number of token ids.
-        num_segments: Rows of BERT's segment table; this network reads everything as segment 0. 0: no table.
+        num_segments: Rows of BERT's segment table; 0 for no table.
+        token_types: Whether an input says of which segment each token is; otherwise all are of segment 0.
         embedding_norm: Whether embeddings are normalised before the encoder, as in BERT.
         bert_pooler: Whether there is BERT's pooler, tanh(W cls + b).
         pooling: How positions become one vector: mean over real tokens, or the class token's.
@@ -30,6 +31,7 @@ class TextConfig:
     encoder: EncoderConfig
     vocab_size: int
     num_segments: int = 0
+    token_types: bool = False
     embedding_norm: bool = True
     bert_pooler: bool = False
     pooling: Literal["mean", "cls"] = "mean"
@@ -40,8 +42,6 @@ class TextConfig:
 
 class TextNetwork(nn.Module):
     """Reads token ids, gives hidden states, a sentence vector and, with a classifier, logits."""
-
-    input_names = ("input_ids", "attention_mask")
 
     def __init__(self, config: TextConfig) -> None:
         super().__init__()
@@ -56,27 +56,39 @@ class TextNetwork(nn.Module):
         self.pooler = nn.Linear(width, width) if config.bert_pooler else None
         self.classifier = nn.Linear(width, config.num_classes) if config.num_classes else None
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
+    @property
+    def input_names(self) -> tuple[str, ...]:
+        """In the order in which it takes them."""
+        return ("input_ids", "attention_mask", *(["token_type_ids"] if self.config.token_types else []))
+
+    def forward(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Run with fused attention.
 
         Args:
             input_ids: int64 [B, N].
             attention_mask: int64 [B, N], 1 at real tokens, 0 at padding; at least one real token a row.
+            token_type_ids: int64 [B, N], the segment of each token, where the network takes them.
 
         Returns:
             "last_hidden_state" float [B, N, D]; "embedding" float [B, D]; with BERT's pooler, "pooler_output"
             float [B, D]; with a classifier, "logits" float [B, C].
         """
-        return self._run(input_ids, attention_mask, fused_attention)[0]
+        return self._run(input_ids, attention_mask, token_type_ids, fused_attention)[0]
 
-    def explain(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
+    def explain(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Run with eager attention; return also each layer's weights, float [B, H, N, N]."""
-        return self._run(input_ids, attention_mask, explained_attention)
+        return self._run(input_ids, attention_mask, token_type_ids, explained_attention)
 
-    def _run(self, input_ids: Tensor, attention_mask: Tensor, attend: Attend) -> tuple[dict[str, Tensor], list[Tensor]]:
+    def _run(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None, attend: Attend
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
         x = self.tokens(input_ids)  # [B, N, D]
         if self.segments is not None:
-            x = x + self.segments.weight[0]
+            x = x + (self.segments.weight[0] if token_type_ids is None else self.segments(token_type_ids))
         x = self.embedding_norm(self.encoder.add_positions(x))
         hidden, attentions = self.encoder(x, attention_mask.bool(), attend)
         return self._heads(hidden, attention_mask), attentions

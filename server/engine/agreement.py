@@ -46,13 +46,15 @@ def check_contract(folder: Path, contract: Contract) -> None:
             raise _lie(folder, f"inputs[{spec.name}].pad_value", spec.pad_value, f"its bounds are {bounds}")
 
 
-def check_tokens(folder: Path, contract: Contract, largest: int) -> None:
-    """Compare the largest token that the tokenizer knows with what the graph takes.
+def check_tokens(folder: Path, contract: Contract, largest_id: int, largest_type: int) -> None:
+    """Compare the largest token, and token type of a pair, that the tokenizer gives with what the graph takes.
 
     Raises:
-        StartError: There are more tokens.
+        StartError: They are larger.
     """
+    pairs = contract.text is not None and contract.text.pairs
     for spec in contract.inputs:
+        largest = largest_id if not spec.token_types else largest_type if pairs else 0
         if not spec.mask and spec.maximum is not None and largest > spec.maximum:
             found = f"the tokenizer's largest is {largest}"
             raise _lie(folder, f"inputs[{spec.name}].maximum", f"{spec.maximum:.12g}", found)

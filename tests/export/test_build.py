@@ -30,9 +30,9 @@ def nudged(source: Source) -> Source:
 
     class Nudged(TextNetwork):
         def explain(
-            self, input_ids: torch.Tensor, attention_mask: torch.Tensor
+            self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
         ) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
-            outputs, attentions = super().explain(input_ids, attention_mask)
+            outputs, attentions = super().explain(input_ids, attention_mask, token_type_ids)
             return outputs, [attentions[0], attentions[1] + 0.01]
 
     network = Nudged(source.network.config).eval()
@@ -95,8 +95,10 @@ def test_a_number_that_is_none_in_a_later_row_alone_fails_the_verification(sourc
     assert isinstance(source.network, TextNetwork)
 
     class Faulty(TextNetwork):
-        def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, torch.Tensor]:
-            outputs = super().forward(input_ids, attention_mask)
+        def forward(
+            self, input_ids: torch.Tensor, attention_mask: torch.Tensor, token_type_ids: torch.Tensor | None = None
+        ) -> dict[str, torch.Tensor]:
+            outputs = super().forward(input_ids, attention_mask, token_type_ids)
             if not torch.compiler.is_exporting() and len(input_ids) > 1:
                 outputs["logits"][-1] = float("nan")
             return outputs

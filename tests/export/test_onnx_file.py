@@ -9,9 +9,9 @@ import onnx
 import pytest
 from onnx import ModelProto, helper
 
+from export.graph_source import load_graph
 from export.known import load_source
 from export.onnx_file import fix_image_size, read_graph, read_traits
-from export.sources import load_graph
 from model.checkpoint import CheckpointError
 from tests.export.networks import (
     POSITIONS,

@@ -11,7 +11,7 @@ from onnx import ModelProto, NodeProto, helper, numpy_helper
 from artifact.dtypes import Array
 from export.build import build
 from export.errors import VerificationError
-from export.sources import load_graph
+from export.graph_source import load_graph
 from tests.export.networks import Images, Texts, spread, write_images, write_texts
 from tests.export.tapping import node
 

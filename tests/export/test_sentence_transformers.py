@@ -18,7 +18,8 @@ from torch import Tensor, nn
 import regard
 from artifact.contract import read_contract
 from export.build import build
-from export.sources import load_folder, load_graph
+from export.graph_source import load_graph
+from export.sources import load_folder
 from model.text import TextNetwork
 from tests.export.sentences import NEW, OLD, WIDTH, dense, pooling, read_written, run_rows, write_sentence_folder
 from tests.processes import StartProcess

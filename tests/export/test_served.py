@@ -11,8 +11,9 @@ import pytest
 from export.build import build
 from export.cases import MOST_WEIGHTS, make_cases
 from export.errors import VerificationError
+from export.graph_source import load_graph
 from export.served import AsServed
-from export.sources import Source, load_graph
+from export.sources import Source
 from tests.export.families import FAMILIES, shallow, write_folder
 from tests.export.networks import Images, spread, write_images
 from tests.export.tapping import node

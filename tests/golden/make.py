@@ -1,14 +1,15 @@
 """Makes the golden models again: `python -m tests.golden.make`; needs the extra export.
 
-A text network with its artifact, and ONNX files without a contract: every-type gives back an input of each type, words
-strings; free doubles rows of any width, plus adds a constant to them; fixed takes exactly two rows, and gives them plus
-that constant, and their sum.
+A text network with its artifact; two that read pairs of texts, of a single score and of three classes; and ONNX files
+without a contract: every-type gives back an input of each type, words strings; free doubles rows of any width, plus
+adds a constant to them; fixed takes exactly two rows, and gives them plus that constant, and their sum.
 """
 
 import shutil
 import struct
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import onnx
 import torch
@@ -20,7 +21,7 @@ from export.sources import load_folder
 from model.checkpoint import save_network
 from model.encoder import EncoderConfig
 from model.text import TextConfig, TextNetwork
-from tests.golden import BARE_ONNX_MODELS, CONSTANT, GOLDEN_MODELS, GOLDEN_NETWORK
+from tests.golden import BARE_ONNX_MODELS, CONSTANT, CROSS_ENCODERS, GOLDEN_MODELS, GOLDEN_NETWORK
 
 NAME = "tiny-text"
 MAX_POSITIONS = 64
@@ -28,8 +29,8 @@ Kind = tuple[int, Sequence[int | str]]
 _WORDS = "the a cat dog sat ran on mat film was good bad and not very it is to see of one".split()  # noqa: SIM905
 
 
-def make_tokenizer() -> Tokenizer:
-    """A WordPiece tokenizer of some words and all printable ASCII characters."""
+def make_tokenizer(pair: str | None = None) -> Tokenizer:
+    """A WordPiece tokenizer of some words and all printable ASCII characters; pair is its template for two texts."""
     characters = [chr(code) for code in range(33, 127) if not chr(code).isupper()]
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", *_WORDS, *characters, *(f"##{c}" for c in characters)]
     vocabulary = {piece: index for index, piece in enumerate(dict.fromkeys(pieces))}
@@ -37,15 +38,26 @@ def make_tokenizer() -> Tokenizer:
     tokenizer.normalizer = normalizers.BertNormalizer()
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     special = [("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])]
-    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", special_tokens=special)
+    tokenizer.post_processor = processors.TemplateProcessing(single="[CLS] $A [SEP]", pair=pair, special_tokens=special)
     return tokenizer
 
 
 def make_network(vocab_size: int) -> TextNetwork:
     """Random weights, large enough that attention is far from uniform."""
-    torch.manual_seed(0)
     encoder = EncoderConfig(32, 2, 4, 64, norm="post", positions="learned", max_positions=MAX_POSITIONS)
-    network = TextNetwork(TextConfig(encoder, vocab_size, num_classes=2))
+    return spread(TextConfig(encoder, vocab_size, num_classes=2))
+
+
+def make_cross_encoder(vocab_size: int, num_classes: int) -> TextNetwork:
+    """A smaller one, which tells two texts apart and classifies from the first token."""
+    encoder = EncoderConfig(16, 2, 2, 32, norm="post", positions="learned", max_positions=MAX_POSITIONS)
+    return spread(TextConfig(encoder, vocab_size, num_segments=2, pooling="cls", num_classes=num_classes))
+
+
+def spread(config: TextConfig) -> TextNetwork:
+    """A network with random weights."""
+    torch.manual_seed(0)
+    network = TextNetwork(config)
     with torch.no_grad():
         for parameter in network.parameters():
             if parameter.ndim > 1:
@@ -84,6 +96,18 @@ def save_bare_onnx_models() -> None:
     save_bare_onnx("fixed", nodes, {"x": fixed}, {"y": fixed, "s": (TensorProto.FLOAT, [])})
 
 
+def save_cross_encoders() -> None:
+    """Write those that read pairs."""
+    tokenizer = make_tokenizer("[CLS] $A [SEP] $B:1 [SEP]:1")
+    for name, labels in CROSS_ENCODERS.items():
+        with TemporaryDirectory() as folder:
+            network = make_cross_encoder(tokenizer.get_vocab_size(), len(labels))
+            save_network(network, Path(folder), labels)
+            tokenizer.save(str(Path(folder, "tokenizer.json")))
+            shutil.rmtree(GOLDEN_MODELS / name, ignore_errors=True)
+            build(load_folder(Path(folder), name=name, description="random weights, for tests"), GOLDEN_MODELS)
+
+
 def main() -> None:
     """Write the checkpoint folder, then export it."""
     tokenizer = make_tokenizer()
@@ -91,6 +115,7 @@ def main() -> None:
     tokenizer.save(str(GOLDEN_NETWORK / "tokenizer.json"))
     shutil.rmtree(GOLDEN_MODELS / NAME, ignore_errors=True)
     save_bare_onnx_models()
+    save_cross_encoders()
     build(load_folder(GOLDEN_NETWORK, name=NAME, description="random weights, for tests"), GOLDEN_MODELS)
 
 
