@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from artifact.contract import AttentionContract, Contract
 from server.attention.plan import AttentionPlan
-from server.attention.request import AttentionRequest, shown
+from server.attention.request import AttentionRequest, TextOfPair, shown
 from server.errors import InvalidInput, NotPossible
 
 _RESIDUAL_SHARE = 0.5  # Abnar and Zuidema 2020, section 3
@@ -33,12 +33,14 @@ class Positions:
         sizes: Of its symbolic axes, by name.
         count: Tokens of a text, or patches and class token of an image.
         special: Which are no part of the input: special tokens, prefix tokens; None where nobody knows.
+        pair: Which are tokens of each of two texts; None where there is no pair.
     """
 
     rows: int
     sizes: Mapping[str, int]
     count: int
     special: Sequence[int] | None = None
+    pair: tuple[Sequence[int], Sequence[int]] | None = None
 
 
 def plan_attention(
@@ -109,26 +111,53 @@ def _choose_positions(
     positions: Positions,
 ) -> tuple[tuple[int, ...] | None, tuple[int, ...] | None]:
     """Resolve query and key positions; None stands for all of them."""
-    if request.drop_special:
-        if positions.special is None:
-            expected = "false: only a text or an image says which positions are special"
-            raise InvalidInput("attention.drop_special", "true", expected)
-        if any(shape != (positions.count, positions.count) for shape in shapes):
-            expected = "false, or layers whose queries and keys are the positions of the input"
-            raise InvalidInput("attention.drop_special", "true", expected)
-        kept = tuple(sorted(set(range(positions.count)) - set(positions.special)))
-        if not kept:
-            expected = "an input with at least one position that is not special"
-            raise InvalidInput("attention.drop_special", "true", expected)
-        return kept, kept
-    rows = [0] if request.cls_only else request.rows
-    for field, wanted, axis in (("rows", rows, "query_axis"), ("keys", request.keys, "key_axis")):
+    queries, keys = zip(*shapes, strict=True)
+    kept = _not_special(shapes, positions) if request.drop_special else None
+    rows = (0,) if request.cls_only else request.rows
+
+    def choose(
+        field: str, wanted: Sequence[int], text: TextOfPair | None, counts: Sequence[int], axis: str
+    ) -> tuple[int, ...] | None:
+        if text:
+            return _of_text(f"attention.{field}_of_text", text, shapes, positions)
         untold = [layer.layer for layer in layers if getattr(layer, axis) is None]
         if wanted and untold:
             expected = f"none: only a run tells how many positions layer {untold[0]} has"
             raise InvalidInput(f"attention.{field}", list(wanted), expected)
-    queries, keys = zip(*shapes, strict=True)
-    return _places("rows", rows, queries), _places("keys", request.keys, keys)
+        return kept or _places(field, wanted, counts)
+
+    return (
+        choose("rows", rows, request.rows_of_text, queries, "query_axis"),
+        choose("keys", request.keys, request.keys_of_text, keys, "key_axis"),
+    )
+
+
+def _not_special(shapes: Sequence[tuple[int, int]], positions: Positions) -> tuple[int, ...]:
+    """Return the positions that are part of the input."""
+    field = "attention.drop_special"
+    if positions.special is None:
+        raise InvalidInput(field, "true", "false: only a text or an image says which positions are special")
+    _check_on_input(field, "true", shapes, positions)
+    kept = tuple(sorted(set(range(positions.count)) - set(positions.special)))
+    if not kept:
+        raise InvalidInput(field, "true", "an input with at least one position that is not special")
+    return kept
+
+
+def _of_text(field: str, text: TextOfPair, shapes: Sequence[tuple[int, int]], positions: Positions) -> tuple[int, ...]:
+    """Return the positions of one text of a pair."""
+    if positions.pair is None:
+        raise InvalidInput(field, text, "none: only a pair of texts has a first and a second one")
+    _check_on_input(field, text, shapes, positions)
+    found = tuple(positions.pair[text == "second"])
+    if not found:
+        raise InvalidInput(field, text, f"a {text} text with at least one token")
+    return found
+
+
+def _check_on_input(field: str, value: str, shapes: Sequence[tuple[int, int]], positions: Positions) -> None:
+    if any(shape != (positions.count, positions.count) for shape in shapes):
+        raise InvalidInput(field, value, "layers whose queries and keys are the positions of the input")
 
 
 def _places(field: str, wanted: Sequence[int], counts: Sequence[int]) -> tuple[int, ...] | None:

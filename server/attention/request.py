@@ -8,6 +8,7 @@ from server.errors import InvalidInput
 Measure = Literal["weights", "rollout", "entropy", "distance", "contribution", "contribution_rollout"]
 HeadReduction = Literal["mean", "max", "min"]
 SentDtype = Literal["float32", "float16", "uint8"]
+TextOfPair = Literal["first", "second"]
 
 ROLLOUTS: tuple[Measure, ...] = ("rollout", "contribution_rollout")
 CONTRIBUTIONS: tuple[Measure, ...] = ("contribution", "contribution_rollout")
@@ -24,6 +25,8 @@ class AttentionRequest:
         keys: Key positions, likewise.
         cls_only: Row 0 alone.
         drop_special: Leaves out positions that are no part of the input.
+        rows_of_text: Query positions that are one text of a pair, its special tokens left out; None for no such choice.
+        keys_of_text: Key positions, likewise.
         head_reduction: Over these heads; None sends each.
         measure: What is made of the weights.
         residual_share: Of a rollout; None for the default.
@@ -46,6 +49,8 @@ class AttentionRequest:
     top_k: int = 0
     renormalize: bool = False
     dtype: SentDtype = "float32"
+    rows_of_text: TextOfPair | None = None
+    keys_of_text: TextOfPair | None = None
 
     def check(self) -> None:
         """Refuse fields that contradict each other.
@@ -53,13 +58,21 @@ class AttentionRequest:
         Raises:
             InvalidInput: Names the field.
         """
+        self._check_positions()
+        self._check_top_k()
+        self._check_contribution()
+        self._check_residual_share()
+
+    def _check_positions(self) -> None:
         if self.cls_only and self.rows:
             raise InvalidInput("attention.rows", list(self.rows), "no rows together with cls_only")
         if self.drop_special and (self.rows or self.cls_only or self.keys):
             raise InvalidInput("attention.drop_special", "true", "neither rows, cls_only nor keys together with it")
-        self._check_top_k()
-        self._check_contribution()
-        self._check_residual_share()
+        if self.rows_of_text and (self.rows or self.cls_only):
+            expected = "none together with rows or cls_only"
+            raise InvalidInput("attention.rows_of_text", self.rows_of_text, expected)
+        if self.keys_of_text and self.keys:
+            raise InvalidInput("attention.keys_of_text", self.keys_of_text, "none together with keys")
 
     def _check_top_k(self) -> None:
         if self.top_k < 0:

@@ -3,7 +3,7 @@
 from server.attention.plan import AttentionPlan
 from server.attention.planning import AttentionLimits, Positions, plan_attention
 from server.context import RpcContext
-from server.inference.preprocess import special_positions
+from server.inference.preprocess import pair_positions, special_positions
 from server.inference.request import InferenceRequest, PreparedInput
 from server.scheduling.batch import BatchItem, Runner
 
@@ -14,7 +14,8 @@ def plan_request(request: InferenceRequest, prepared: PreparedInput, limits: Att
         return None
     contract = request.model.contract
     special = special_positions(request.model, prepared)
-    positions = Positions(prepared.rows, contract.axis_sizes(prepared.inputs), prepared.length, special)
+    sizes, pair = contract.axis_sizes(prepared.inputs), pair_positions(prepared)
+    positions = Positions(prepared.rows, sizes, prepared.length, special, pair)
     return plan_attention(request.attention, contract, positions, limits, layer_by_layer=request.layer_by_layer)
 
 

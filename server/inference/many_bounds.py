@@ -85,7 +85,7 @@ def texts_bytes(model: LoadedModel, inputs: Texts, prompt: str, *, positions: bo
     """What is held of tokenised texts, at most: ids, inputs, their copy in a batch, and where each token came from."""
     contract = model.contract
     most = contract.text.max_tokens if contract.text else 0
-    tokens = sum(min(_UTF8_BYTES * (len(prompt) + len(text)) + _ADDED_TOKENS, most) for text in inputs.texts)
+    tokens = sum(min(_UTF8_BYTES * (len(prompt) + size) + _ADDED_TOKENS, most) for size in inputs.sizes)
     return tokens * (_ID_BYTES * (1 + COPIES * len(contract.inputs)) + (_POSITION_BYTES if positions else 0))
 
 

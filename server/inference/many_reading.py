@@ -1,7 +1,6 @@
 """Reads several texts or images of one request, each of which has an answer or an error of its own."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import AsyncIterator, Iterator, Mapping
 from functools import partial
 
 from artifact.images import Pixels
@@ -49,10 +48,10 @@ async def read_each(
     model, inputs = request.model, request.inputs
     assert not isinstance(inputs, Tensors)  # noqa: S101 -- which have one answer
     if isinstance(inputs, Texts):
-        text_reader(model)
-        prompt = find_prompt(model, inputs.prompt)
+        text_reader(model, inputs)
+        prompt = find_prompt(model, inputs)
         context.account.reserve(input=texts_bytes(model, inputs, prompt, positions=request.attention is not None))
-        yield await _read_texts(request, replace(inputs, prompt=prompt), limits, decoders, context)
+        yield await _read_texts(request, inputs, limits, decoders, context)
         return
     contract = image_contract(model)
     context.account.reserve(input=images_bytes(model, min(len(inputs), limits.rows)))
@@ -69,27 +68,21 @@ async def read_each(
 async def _read_texts(
     request: InferenceRequest, inputs: Texts, limits: InputLimits, decoders: Decoders, context: RpcContext
 ) -> Mapping[int, Read]:
-    read = partial(
-        read_each_text,
-        request.model,
-        limits=limits,
-        truncate=inputs.truncate,
-        positions=request.attention is not None,
-        prompt=inputs.prompt,
-    )
-    jobs = [(partial(read, {number: inputs.texts[number] for number in piece}), 0) for piece in pieces(inputs.texts)]
+    positions = request.attention is not None
+    read = partial(read_each_text, request.model, inputs, limits=limits, positions=positions)
+    jobs = [(partial(read, rows), 0) for rows in pieces(inputs)]
     return dict(enumerate(row for part in await decoders.run(jobs, context) for row in part))
 
 
-def pieces(texts: Sequence[str]) -> Iterator[list[int]]:
+def pieces(inputs: Texts) -> Iterator[list[int]]:
     """Cut texts into pieces of some 64 KiB, of a single longer text at most: others are tokenised between them."""
     piece, size = list[int](), 0
-    for number, text in enumerate(texts):
-        if piece and size + len(text) > _PIECE_CHARACTERS:
+    for number, characters in enumerate(inputs.sizes):
+        if piece and size + characters > _PIECE_CHARACTERS:
             yield piece
             piece, size = [], 0
         piece.append(number)
-        size += len(text)
+        size += characters
     yield piece
 
 

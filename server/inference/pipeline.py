@@ -3,7 +3,7 @@
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
@@ -132,8 +132,7 @@ class Pipeline:
             rows = await read_images(inputs.contents, contract, self.inputs, self.decoders, context)
             return prepare_images(model, rows)
         if isinstance(inputs, Texts) and inputs.size_bytes > DECODE_INLINE_BYTES:
-            cut = (replace(inputs, texts=tuple(inputs.texts[i] for i in piece)) for piece in pieces(inputs.texts))
-            jobs = [(partial(read_texts, model, piece, self.inputs), 0) for piece in cut]
+            jobs = [(partial(read_texts, model, inputs, rows, self.inputs), 0) for rows in pieces(inputs)]
             return prepare_texts(model, [row for part in await self.decoders.run(jobs, context) for row in part])
         return await self.workers.decode(lambda: preprocess(request, self.inputs), inputs.size_bytes)
 

@@ -1,14 +1,14 @@
 """Turns what callers send into inputs for the graphs."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
 import numpy as np
 
-from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS
+from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS, TensorContract
 from artifact.dtypes import Array, dtype_of
 from artifact.errors import InputError
 from artifact.images import ImageLimits, Pixels
@@ -52,40 +52,42 @@ def preprocess(request: InferenceRequest, limits: InputLimits) -> PreparedInput:
     if isinstance(inputs, Tensors):
         return _prepare_arrays(model, inputs, limits)
     assert isinstance(inputs, Texts)  # noqa: S101 -- images go their own way
-    return prepare_texts(model, read_texts(model, inputs, limits))
+    return prepare_texts(model, read_texts(model, inputs, range(len(inputs)), limits))
 
 
-def read_texts(model: LoadedModel, inputs: Texts, limits: InputLimits) -> list[Tokens]:
-    """Tokenise texts.
+def read_texts(model: LoadedModel, inputs: Texts, rows: Iterable[int], limits: InputLimits) -> list[Tokens]:
+    """Tokenise some of the texts of a request.
 
     Raises:
         NotPossible: The model takes something else.
         InvalidInput: A text cannot be used.
     """
-    read = partial(text_reader(model).read, truncate=inputs.truncate, max_bytes=limits.text_bytes)
-    prompt = find_prompt(model, inputs.prompt)
+    read = partial(text_reader(model, inputs).read, truncate=inputs.truncate, max_bytes=limits.text_bytes)
+    prompt = find_prompt(model, inputs)
     try:
-        return [read(text, prompt=prompt) for text in inputs.texts]
+        return [read(text, second, prompt=prompt) for text, second in inputs.rows(rows)]
     except InputError as error:
         raise InvalidInput(error.field, error.value, error.expected) from error
 
 
 def read_each_text(
-    model: LoadedModel, texts: Mapping[int, str], limits: InputLimits, *, truncate: bool, positions: bool, prompt: str
+    model: LoadedModel, inputs: Texts, rows: Sequence[int], limits: InputLimits, *, positions: bool
 ) -> list[Tokens | InvalidInput]:
-    """Tokenise texts that have an answer each; one that cannot be used is an error of its own.
+    """Tokenise some of the texts of a request that have an answer each; one that cannot be used is an error of its own.
 
     Args:
         model: Of texts.
-        texts: By their index in the request.
+        inputs: All of the request.
+        rows: Which of them.
         limits: Of each.
-        truncate: Whether one with too many tokens is cut.
         positions: See TextReader.read.
-        prompt: Is put before each.
     """
-    reader, max_bytes = text_reader(model), limits.text_bytes
-    read = partial(reader.read, truncate=truncate, max_bytes=max_bytes, positions=positions, prompt=prompt)
-    return [told("texts", number, partial(read, text)) for number, text in texts.items()]
+    reader, max_bytes, prompt = text_reader(model, inputs), limits.text_bytes, find_prompt(model, inputs)
+    read = partial(reader.read, truncate=inputs.truncate, max_bytes=max_bytes, positions=positions, prompt=prompt)
+    return [
+        told(inputs.field, number, partial(read, text, second))
+        for number, (text, second) in zip(rows, inputs.rows(rows), strict=True)
+    ]
 
 
 def told(field: str, number: int, read: Callable[[], Made]) -> Made | InvalidInput:
@@ -93,15 +95,18 @@ def told(field: str, number: int, read: Callable[[], Made]) -> Made | InvalidInp
     try:
         return read()
     except InputError as error:
-        return InvalidInput(f"{field}[{number}]", error.value, error.expected)
+        part = error.field.removeprefix("pair") if field == "pairs" else ""
+        return InvalidInput(f"{field}[{number}]{part}", error.value, error.expected)
 
 
-def text_reader(model: LoadedModel) -> TextReader:
+def text_reader(model: LoadedModel, inputs: Texts) -> TextReader:
     """Return what tokenises for a model.
 
     Raises:
         NotPossible: It takes something else.
     """
+    if inputs.second and model.contract.text and not model.contract.text.pairs:
+        raise NotPossible(f"pair: {model.name} takes single texts; expected a model with takes_pairs")
     if model.reader is None:
         raise NotPossible(
             f"text: {model.name} takes no text; expected an image"
@@ -111,15 +116,15 @@ def text_reader(model: LoadedModel) -> TextReader:
     return model.reader
 
 
-def find_prompt(model: LoadedModel, name: str) -> str:
-    """Return what is put before a model's texts.
+def find_prompt(model: LoadedModel, inputs: Texts) -> str:
+    """Return what is put before texts; before pairs nothing is.
 
     Raises:
-        InvalidInput: It has no prompt of that name.
+        InvalidInput: The model has no prompt of that name.
     """
     contract = model.contract.text
     prompts = contract.prompts if contract else {}
-    name = name or (contract.default_prompt if contract else "")
+    name = inputs.prompt or (contract.default_prompt if contract and not inputs.second else "")
     if name and name not in prompts:
         known = (
             f"{', '.join(prompts)}, the prompts of {model.name}" if prompts else f"none: {model.name} has no prompts"
@@ -140,8 +145,17 @@ def _pad(model: LoadedModel, rows: Sequence[Tokens], longest: int) -> dict[str, 
     for spec in model.contract.inputs:
         inputs[spec.name] = np.full((len(rows), longest), spec.pad_value, dtype=spec.dtype)
         for row, target in zip(rows, inputs[spec.name], strict=True):
-            target[: len(row.ids)] = 1 if spec.mask else row.ids
+            target[: len(row.ids)] = _numbers(spec, row)
     return inputs
+
+
+def _numbers(spec: TensorContract, row: Tokens) -> Array | int:
+    """What an input of a text model holds of a text, where it is no padding."""
+    if spec.mask:
+        return 1
+    if spec.token_types:
+        return 0 if row.types is None else row.types
+    return row.ids
 
 
 def prepare_images(model: LoadedModel, rows: Sequence[Pixels]) -> PreparedInput:
@@ -202,6 +216,15 @@ def special_positions(model: LoadedModel, prepared: PreparedInput) -> Sequence[i
     if isinstance(prepared.source, Tokens):
         return [position for position, special in enumerate(prepared.source.special) if special]
     return range(model.contract.patches.prefix_tokens) if model.contract.patches else None
+
+
+def pair_positions(prepared: PreparedInput) -> tuple[list[int], list[int]] | None:
+    """Return the positions of each of two texts, special tokens left out; None where there is no pair."""
+    source = prepared.source
+    if not isinstance(source, Tokens) or not source.parts:
+        return None
+    first, second = ([place for place, part in enumerate(source.parts) if part == number] for number in (0, 1))
+    return first, second
 
 
 def _single(rows: Sequence[Row]) -> Row | None:

@@ -1,7 +1,9 @@
 """A request as the protocols hand it down, and the response that they get back."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from operator import add
+from typing import ClassVar
 
 from artifact.dtypes import Array
 from artifact.images import Pixels
@@ -17,22 +19,36 @@ from server.scheduling.batch import GraphKind, Result
 
 @dataclass(frozen=True, slots=True)
 class Texts:
-    """Texts, a row each.
+    """Texts, a row each, or pairs of texts.
 
     Attributes:
-        texts: As they came.
+        texts: As they came; of pairs, the first of each.
         truncate: Whether one with too many tokens is cut.
-        prompt: The name of what is put before each; empty for the model's default.
+        prompt: The name of what is put before each; empty for the model's default. Pairs have none.
+        second: Of pairs, the second text of each; else empty.
+        field: What errors call each of several.
     """
 
     texts: tuple[str, ...]
     truncate: bool
     prompt: str = ""
+    second: tuple[str, ...] = ()
+    field: str = "texts"
+
+    @property
+    def sizes(self) -> list[int]:
+        """Characters of each row."""
+        sizes = map(len, self.texts)
+        return list(map(add, sizes, map(len, self.second)) if self.second else sizes)
 
     @property
     def size_bytes(self) -> float:
         """How much there is to read."""
-        return sum(map(len, self.texts))
+        return sum(self.sizes)
+
+    def rows(self, chosen: Iterable[int]) -> Iterator[tuple[str, str | None]]:
+        """Return some rows, each a text or a pair."""
+        return ((self.texts[row], self.second[row] if self.second else None) for row in chosen)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -43,6 +59,7 @@ class Images:
     """Image files, a row each."""
 
     contents: tuple[bytes, ...]
+    field: ClassVar[str] = "images"
 
     def __len__(self) -> int:
         return len(self.contents)

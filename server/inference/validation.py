@@ -61,9 +61,16 @@ def check_inputs(
         InvalidInput: Names the input, what came and what was expected.
     """
     check_shapes(arrays, contract, max_batch_size, datatypes)
+    arrays = {**_token_types(arrays, contract), **arrays}
     for spec in contract.inputs:
         _check_values(f"inputs[{spec.name}]", arrays[spec.name], spec)
     return {spec.name: arrays[spec.name] for spec in contract.inputs}
+
+
+def _token_types(arrays: Mapping[str, Array], contract: Contract) -> dict[str, Array]:
+    """Make what a caller may leave out: zeros, as many as there are tokens."""
+    ids = next((spec.name for spec in contract.inputs if not spec.token_types), "")
+    return {spec.name: np.zeros_like(arrays[ids]) for spec in contract.inputs if spec.token_types}
 
 
 def check_shapes(
@@ -81,6 +88,8 @@ def check_shapes(
     sizes: dict[str, int] = {}
     for spec in contract.inputs:
         field = f"inputs[{spec.name}]"
+        if spec.name not in arrays and spec.token_types:
+            continue
         if spec.name not in arrays:
             dtype = (datatypes or {}).get(spec.dtype, spec.dtype)
             raise InvalidInput(field, "missing", f"{dtype} {_describe(spec)}")

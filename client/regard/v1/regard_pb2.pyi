@@ -54,13 +54,15 @@ class PredictResponse(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., outputs: _Optional[_Mapping[str, _types_pb2.Tensor]] = ..., attention: _Optional[_Union[_types_pb2.Attention, _Mapping]] = ..., timings: _Optional[_Union[_types_pb2.Timings, _Mapping]] = ...) -> None: ...
 
 class ClassifyRequest(_message.Message):
-    __slots__ = ("model", "version", "image", "text", "texts", "images", "top_k", "truncate", "attention", "priority", "timeout_ms")
+    __slots__ = ("model", "version", "image", "text", "texts", "images", "pair", "pairs", "top_k", "truncate", "attention", "priority", "timeout_ms")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     TEXTS_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
+    PAIR_FIELD_NUMBER: _ClassVar[int]
+    PAIRS_FIELD_NUMBER: _ClassVar[int]
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     TRUNCATE_FIELD_NUMBER: _ClassVar[int]
     ATTENTION_FIELD_NUMBER: _ClassVar[int]
@@ -72,12 +74,14 @@ class ClassifyRequest(_message.Message):
     text: str
     texts: _types_pb2.Texts
     images: _types_pb2.Images
+    pair: _types_pb2.TextPair
+    pairs: _types_pb2.TextPairs
     top_k: int
     truncate: bool
     attention: _types_pb2.AttentionRequest
     priority: int
     timeout_ms: int
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., image: _Optional[bytes] = ..., text: _Optional[str] = ..., texts: _Optional[_Union[_types_pb2.Texts, _Mapping]] = ..., images: _Optional[_Union[_types_pb2.Images, _Mapping]] = ..., top_k: _Optional[int] = ..., truncate: bool = ..., attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., image: _Optional[bytes] = ..., text: _Optional[str] = ..., texts: _Optional[_Union[_types_pb2.Texts, _Mapping]] = ..., images: _Optional[_Union[_types_pb2.Images, _Mapping]] = ..., pair: _Optional[_Union[_types_pb2.TextPair, _Mapping]] = ..., pairs: _Optional[_Union[_types_pb2.TextPairs, _Mapping]] = ..., top_k: _Optional[int] = ..., truncate: bool = ..., attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
 
 class ClassifyResponse(_message.Message):
     __slots__ = ("model", "version", "labels", "truncated", "attention", "timings", "results")
@@ -175,13 +179,64 @@ class EmbedResult(_message.Message):
     error: _types_pb2.InputError
     def __init__(self, vector: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., truncated: bool = ..., attention: _Optional[_Union[_types_pb2.Attention, _Mapping]] = ..., error: _Optional[_Union[_types_pb2.InputError, _Mapping]] = ...) -> None: ...
 
+class RankRequest(_message.Message):
+    __slots__ = ("model", "version", "query", "documents", "truncate", "top_k", "raw_scores", "attention", "priority", "timeout_ms")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    QUERY_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENTS_FIELD_NUMBER: _ClassVar[int]
+    TRUNCATE_FIELD_NUMBER: _ClassVar[int]
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
+    RAW_SCORES_FIELD_NUMBER: _ClassVar[int]
+    ATTENTION_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: str
+    query: str
+    documents: _types_pb2.Texts
+    truncate: bool
+    top_k: int
+    raw_scores: bool
+    attention: _types_pb2.AttentionRequest
+    priority: int
+    timeout_ms: int
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., query: _Optional[str] = ..., documents: _Optional[_Union[_types_pb2.Texts, _Mapping]] = ..., truncate: bool = ..., top_k: _Optional[int] = ..., raw_scores: bool = ..., attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+
+class RankResponse(_message.Message):
+    __slots__ = ("model", "version", "documents", "timings")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENTS_FIELD_NUMBER: _ClassVar[int]
+    TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: str
+    documents: _containers.RepeatedCompositeFieldContainer[RankedDocument]
+    timings: _types_pb2.Timings
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., documents: _Optional[_Iterable[_Union[RankedDocument, _Mapping]]] = ..., timings: _Optional[_Union[_types_pb2.Timings, _Mapping]] = ...) -> None: ...
+
+class RankedDocument(_message.Message):
+    __slots__ = ("index", "score", "truncated", "attention", "error")
+    INDEX_FIELD_NUMBER: _ClassVar[int]
+    SCORE_FIELD_NUMBER: _ClassVar[int]
+    TRUNCATED_FIELD_NUMBER: _ClassVar[int]
+    ATTENTION_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    index: int
+    score: float
+    truncated: bool
+    attention: _types_pb2.Attention
+    error: _types_pb2.InputError
+    def __init__(self, index: _Optional[int] = ..., score: _Optional[float] = ..., truncated: bool = ..., attention: _Optional[_Union[_types_pb2.Attention, _Mapping]] = ..., error: _Optional[_Union[_types_pb2.InputError, _Mapping]] = ...) -> None: ...
+
 class AttendRequest(_message.Message):
-    __slots__ = ("model", "version", "image", "text", "tensors", "truncate", "attention", "priority", "timeout_ms", "prompt")
+    __slots__ = ("model", "version", "image", "text", "tensors", "pair", "truncate", "attention", "priority", "timeout_ms", "prompt")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     TENSORS_FIELD_NUMBER: _ClassVar[int]
+    PAIR_FIELD_NUMBER: _ClassVar[int]
     TRUNCATE_FIELD_NUMBER: _ClassVar[int]
     ATTENTION_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
@@ -192,12 +247,13 @@ class AttendRequest(_message.Message):
     image: bytes
     text: str
     tensors: _types_pb2.TensorMap
+    pair: _types_pb2.TextPair
     truncate: bool
     attention: _types_pb2.AttentionRequest
     priority: int
     timeout_ms: int
     prompt: str
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., image: _Optional[bytes] = ..., text: _Optional[str] = ..., tensors: _Optional[_Union[_types_pb2.TensorMap, _Mapping]] = ..., truncate: bool = ..., attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., prompt: _Optional[str] = ...) -> None: ...
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., image: _Optional[bytes] = ..., text: _Optional[str] = ..., tensors: _Optional[_Union[_types_pb2.TensorMap, _Mapping]] = ..., pair: _Optional[_Union[_types_pb2.TextPair, _Mapping]] = ..., truncate: bool = ..., attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., prompt: _Optional[str] = ...) -> None: ...
 
 class AttendResponse(_message.Message):
     __slots__ = ("model", "version", "attention", "truncated", "timings")

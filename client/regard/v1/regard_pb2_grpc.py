@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class RegardServiceStub(object):
-    """Images, texts and tensors to labels, vectors, outputs and attention; and which models there are.
+    """Images, texts and tensors to labels, vectors, scores, outputs and attention; and which models there are.
     """
 
     def __init__(self, channel):
@@ -49,6 +49,11 @@ class RegardServiceStub(object):
                 '/regard.v1.RegardService/Embed',
                 request_serializer=regard_dot_v1_dot_regard__pb2.EmbedRequest.SerializeToString,
                 response_deserializer=regard_dot_v1_dot_regard__pb2.EmbedResponse.FromString,
+                _registered_method=True)
+        self.Rank = channel.unary_unary(
+                '/regard.v1.RegardService/Rank',
+                request_serializer=regard_dot_v1_dot_regard__pb2.RankRequest.SerializeToString,
+                response_deserializer=regard_dot_v1_dot_regard__pb2.RankResponse.FromString,
                 _registered_method=True)
         self.Attend = channel.unary_stream(
                 '/regard.v1.RegardService/Attend',
@@ -78,7 +83,7 @@ class RegardServiceStub(object):
 
 
 class RegardServiceServicer(object):
-    """Images, texts and tensors to labels, vectors, outputs and attention; and which models there are.
+    """Images, texts and tensors to labels, vectors, scores, outputs and attention; and which models there are.
     """
 
     def Predict(self, request, context):
@@ -97,6 +102,13 @@ class RegardServiceServicer(object):
 
     def Embed(self, request, context):
         """Turns an image or a text into a vector.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Rank(self, request, context):
+        """Scores documents by how well each answers a query, and sorts them: a cross-encoder reads each with the query.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -157,6 +169,11 @@ def add_RegardServiceServicer_to_server(servicer, server):
                     request_deserializer=regard_dot_v1_dot_regard__pb2.EmbedRequest.FromString,
                     response_serializer=regard_dot_v1_dot_regard__pb2.EmbedResponse.SerializeToString,
             ),
+            'Rank': grpc.unary_unary_rpc_method_handler(
+                    servicer.Rank,
+                    request_deserializer=regard_dot_v1_dot_regard__pb2.RankRequest.FromString,
+                    response_serializer=regard_dot_v1_dot_regard__pb2.RankResponse.SerializeToString,
+            ),
             'Attend': grpc.unary_stream_rpc_method_handler(
                     servicer.Attend,
                     request_deserializer=regard_dot_v1_dot_regard__pb2.AttendRequest.FromString,
@@ -191,7 +208,7 @@ def add_RegardServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class RegardService(object):
-    """Images, texts and tensors to labels, vectors, outputs and attention; and which models there are.
+    """Images, texts and tensors to labels, vectors, scores, outputs and attention; and which models there are.
     """
 
     @staticmethod
@@ -265,6 +282,33 @@ class RegardService(object):
             '/regard.v1.RegardService/Embed',
             regard_dot_v1_dot_regard__pb2.EmbedRequest.SerializeToString,
             regard_dot_v1_dot_regard__pb2.EmbedResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Rank(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/regard.v1.RegardService/Rank',
+            regard_dot_v1_dot_regard__pb2.RankRequest.SerializeToString,
+            regard_dot_v1_dot_regard__pb2.RankResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -23,6 +23,12 @@ class DataType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DATA_TYPE_UINT32: _ClassVar[DataType]
     DATA_TYPE_UINT64: _ClassVar[DataType]
 
+class TextOfPair(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TEXT_OF_PAIR_UNSPECIFIED: _ClassVar[TextOfPair]
+    TEXT_OF_PAIR_FIRST: _ClassVar[TextOfPair]
+    TEXT_OF_PAIR_SECOND: _ClassVar[TextOfPair]
+
 class HeadReduction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     HEAD_REDUCTION_UNSPECIFIED: _ClassVar[HeadReduction]
@@ -64,6 +70,9 @@ DATA_TYPE_INT16: DataType
 DATA_TYPE_UINT16: DataType
 DATA_TYPE_UINT32: DataType
 DATA_TYPE_UINT64: DataType
+TEXT_OF_PAIR_UNSPECIFIED: TextOfPair
+TEXT_OF_PAIR_FIRST: TextOfPair
+TEXT_OF_PAIR_SECOND: TextOfPair
 HEAD_REDUCTION_UNSPECIFIED: HeadReduction
 HEAD_REDUCTION_MEAN: HeadReduction
 HEAD_REDUCTION_MAX: HeadReduction
@@ -111,6 +120,20 @@ class Texts(_message.Message):
     items: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, items: _Optional[_Iterable[str]] = ...) -> None: ...
 
+class TextPair(_message.Message):
+    __slots__ = ("first", "second")
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    SECOND_FIELD_NUMBER: _ClassVar[int]
+    first: str
+    second: str
+    def __init__(self, first: _Optional[str] = ..., second: _Optional[str] = ...) -> None: ...
+
+class TextPairs(_message.Message):
+    __slots__ = ("items",)
+    ITEMS_FIELD_NUMBER: _ClassVar[int]
+    items: _containers.RepeatedCompositeFieldContainer[TextPair]
+    def __init__(self, items: _Optional[_Iterable[_Union[TextPair, _Mapping]]] = ...) -> None: ...
+
 class Images(_message.Message):
     __slots__ = ("items",)
     ITEMS_FIELD_NUMBER: _ClassVar[int]
@@ -126,7 +149,7 @@ class InputError(_message.Message):
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
 
 class AttentionRequest(_message.Message):
-    __slots__ = ("layers", "heads", "head_reduction", "rows", "cls_only", "dtype", "keys", "measure", "residual_share", "value_weighted", "top_k", "drop_special", "renormalize")
+    __slots__ = ("layers", "heads", "head_reduction", "rows", "cls_only", "dtype", "keys", "measure", "residual_share", "value_weighted", "top_k", "drop_special", "renormalize", "rows_of_text", "keys_of_text")
     LAYERS_FIELD_NUMBER: _ClassVar[int]
     HEADS_FIELD_NUMBER: _ClassVar[int]
     HEAD_REDUCTION_FIELD_NUMBER: _ClassVar[int]
@@ -140,6 +163,8 @@ class AttentionRequest(_message.Message):
     TOP_K_FIELD_NUMBER: _ClassVar[int]
     DROP_SPECIAL_FIELD_NUMBER: _ClassVar[int]
     RENORMALIZE_FIELD_NUMBER: _ClassVar[int]
+    ROWS_OF_TEXT_FIELD_NUMBER: _ClassVar[int]
+    KEYS_OF_TEXT_FIELD_NUMBER: _ClassVar[int]
     layers: _containers.RepeatedScalarFieldContainer[int]
     heads: _containers.RepeatedScalarFieldContainer[int]
     head_reduction: HeadReduction
@@ -153,7 +178,9 @@ class AttentionRequest(_message.Message):
     top_k: int
     drop_special: bool
     renormalize: bool
-    def __init__(self, layers: _Optional[_Iterable[int]] = ..., heads: _Optional[_Iterable[int]] = ..., head_reduction: _Optional[_Union[HeadReduction, str]] = ..., rows: _Optional[_Iterable[int]] = ..., cls_only: bool = ..., dtype: _Optional[_Union[DataType, str]] = ..., keys: _Optional[_Iterable[int]] = ..., measure: _Optional[_Union[AttentionMeasure, str]] = ..., residual_share: _Optional[float] = ..., value_weighted: bool = ..., top_k: _Optional[int] = ..., drop_special: bool = ..., renormalize: bool = ...) -> None: ...
+    rows_of_text: TextOfPair
+    keys_of_text: TextOfPair
+    def __init__(self, layers: _Optional[_Iterable[int]] = ..., heads: _Optional[_Iterable[int]] = ..., head_reduction: _Optional[_Union[HeadReduction, str]] = ..., rows: _Optional[_Iterable[int]] = ..., cls_only: bool = ..., dtype: _Optional[_Union[DataType, str]] = ..., keys: _Optional[_Iterable[int]] = ..., measure: _Optional[_Union[AttentionMeasure, str]] = ..., residual_share: _Optional[float] = ..., value_weighted: bool = ..., top_k: _Optional[int] = ..., drop_special: bool = ..., renormalize: bool = ..., rows_of_text: _Optional[_Union[TextOfPair, str]] = ..., keys_of_text: _Optional[_Union[TextOfPair, str]] = ...) -> None: ...
 
 class Attention(_message.Message):
     __slots__ = ("layers", "tokens", "patches")
@@ -198,18 +225,20 @@ class TokenSequence(_message.Message):
     def __init__(self, tokens: _Optional[_Iterable[_Union[Token, _Mapping]]] = ...) -> None: ...
 
 class Token(_message.Message):
-    __slots__ = ("id", "text", "start", "end", "special")
+    __slots__ = ("id", "text", "start", "end", "special", "of_text")
     ID_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
     END_FIELD_NUMBER: _ClassVar[int]
     SPECIAL_FIELD_NUMBER: _ClassVar[int]
+    OF_TEXT_FIELD_NUMBER: _ClassVar[int]
     id: int
     text: str
     start: int
     end: int
     special: bool
-    def __init__(self, id: _Optional[int] = ..., text: _Optional[str] = ..., start: _Optional[int] = ..., end: _Optional[int] = ..., special: bool = ...) -> None: ...
+    of_text: TextOfPair
+    def __init__(self, id: _Optional[int] = ..., text: _Optional[str] = ..., start: _Optional[int] = ..., end: _Optional[int] = ..., special: bool = ..., of_text: _Optional[_Union[TextOfPair, str]] = ...) -> None: ...
 
 class PatchGrid(_message.Message):
     __slots__ = ("prefix_tokens", "rows", "cols", "patch_size", "image_width", "image_height", "box")
@@ -256,7 +285,7 @@ class Timings(_message.Message):
     def __init__(self, decode_ns: _Optional[int] = ..., queue_ns: _Optional[int] = ..., compute_ns: _Optional[int] = ..., encode_ns: _Optional[int] = ..., batch_size: _Optional[int] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "family", "description", "inputs", "outputs", "modality", "can_classify", "labels", "can_embed", "embedding_dim", "embedding_normalized", "attention_layers", "patches", "max_tokens", "max_batch_size", "device", "precision", "max_inputs", "prompts", "default_prompt", "similarity")
+    __slots__ = ("name", "version", "family", "description", "inputs", "outputs", "modality", "can_classify", "labels", "can_embed", "embedding_dim", "embedding_normalized", "attention_layers", "patches", "max_tokens", "max_batch_size", "device", "precision", "max_inputs", "prompts", "default_prompt", "similarity", "takes_pairs", "can_rank", "activation")
     class PromptsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -286,6 +315,9 @@ class Model(_message.Message):
     PROMPTS_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_PROMPT_FIELD_NUMBER: _ClassVar[int]
     SIMILARITY_FIELD_NUMBER: _ClassVar[int]
+    TAKES_PAIRS_FIELD_NUMBER: _ClassVar[int]
+    CAN_RANK_FIELD_NUMBER: _ClassVar[int]
+    ACTIVATION_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     family: str
@@ -308,19 +340,24 @@ class Model(_message.Message):
     prompts: _containers.ScalarMap[str, str]
     default_prompt: str
     similarity: str
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., family: _Optional[str] = ..., description: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., modality: _Optional[_Union[Modality, str]] = ..., can_classify: bool = ..., labels: _Optional[_Iterable[str]] = ..., can_embed: bool = ..., embedding_dim: _Optional[int] = ..., embedding_normalized: bool = ..., attention_layers: _Optional[_Iterable[_Union[AttentionLayer, _Mapping]]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ..., max_tokens: _Optional[int] = ..., max_batch_size: _Optional[int] = ..., device: _Optional[str] = ..., precision: _Optional[str] = ..., max_inputs: _Optional[int] = ..., prompts: _Optional[_Mapping[str, str]] = ..., default_prompt: _Optional[str] = ..., similarity: _Optional[str] = ...) -> None: ...
+    takes_pairs: bool
+    can_rank: bool
+    activation: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., family: _Optional[str] = ..., description: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., modality: _Optional[_Union[Modality, str]] = ..., can_classify: bool = ..., labels: _Optional[_Iterable[str]] = ..., can_embed: bool = ..., embedding_dim: _Optional[int] = ..., embedding_normalized: bool = ..., attention_layers: _Optional[_Iterable[_Union[AttentionLayer, _Mapping]]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ..., max_tokens: _Optional[int] = ..., max_batch_size: _Optional[int] = ..., device: _Optional[str] = ..., precision: _Optional[str] = ..., max_inputs: _Optional[int] = ..., prompts: _Optional[_Mapping[str, str]] = ..., default_prompt: _Optional[str] = ..., similarity: _Optional[str] = ..., takes_pairs: bool = ..., can_rank: bool = ..., activation: _Optional[str] = ...) -> None: ...
 
 class TensorSpec(_message.Message):
-    __slots__ = ("name", "dtype", "shape", "axes")
+    __slots__ = ("name", "dtype", "shape", "axes", "optional")
     NAME_FIELD_NUMBER: _ClassVar[int]
     DTYPE_FIELD_NUMBER: _ClassVar[int]
     SHAPE_FIELD_NUMBER: _ClassVar[int]
     AXES_FIELD_NUMBER: _ClassVar[int]
+    OPTIONAL_FIELD_NUMBER: _ClassVar[int]
     name: str
     dtype: DataType
     shape: _containers.RepeatedScalarFieldContainer[int]
     axes: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[_Union[DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., axes: _Optional[_Iterable[str]] = ...) -> None: ...
+    optional: bool
+    def __init__(self, name: _Optional[str] = ..., dtype: _Optional[_Union[DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., axes: _Optional[_Iterable[str]] = ..., optional: bool = ...) -> None: ...
 
 class AttentionLayer(_message.Message):
     __slots__ = ("layer", "kind", "num_heads", "has_value_norms", "has_contributions")

@@ -44,7 +44,7 @@ def describe_config(model: LoadedModel, config: Config) -> pb.ModelConfig:
         backend=_BACKEND,
         max_batch_size=config.max_batch_size if contract.batched else 0,
         input=[
-            pb.ModelInput(name=spec.name, data_type=_number(spec), dims=_sizes(spec)[start:])
+            pb.ModelInput(name=spec.name, data_type=_number(spec), dims=_sizes(spec)[start:], optional=spec.token_types)
             for spec in contract.inputs
         ],
         output=[

@@ -44,6 +44,7 @@ from server.ledger import COPIES, Account
 _log = logging.getLogger(__name__)
 
 _MAX_IN_A_STREAM = 256
+_PAIR = "text_pair"  # beside text, the second text of each
 Places = Mapping[str, Place | None]
 
 
@@ -162,7 +163,7 @@ class Inference(Parts):
         content = _content(contract, list(shapes))
         prompt = read_prompt(request.parameters, content)
         if content and shapes[content].dtype.kind == "O":
-            return self._read_contents(content, shapes[content].shape, request, prompt)
+            return self._read_contents(content, shapes, request, prompt)
         validation.check_shapes(shapes, contract, self.pipeline.inputs.rows, DATATYPE_OF)
         arrays = read_tensors(request, self.memory)
         strings = {spec.name for spec in contract.inputs if spec.dtype == "string"}
@@ -172,16 +173,20 @@ class Inference(Parts):
         return Tensors(arrays, DATATYPE_OF)
 
     def _read_contents(
-        self, name: str, shape: Sequence[int], request: pb.ModelInferRequest, prompt: str
+        self, name: str, shapes: Mapping[str, validation.Declared], request: pb.ModelInferRequest, prompt: str
     ) -> Texts | Images:
-        max_rows, rows = self.pipeline.inputs.rows, math.prod(shape)
+        max_rows, rows = self.pipeline.inputs.rows, math.prod(shapes[name].shape)
         if not 1 <= rows <= max_rows:
             expected = f"1 to {max_rows} (the server's --max-batch-size)"
             raise InvalidInput(f"inputs[{name}]", f"{rows} elements", expected)
-        contents = read_tensors(request, self.memory)[name].reshape(-1).tolist()
+        if _PAIR in shapes and (shapes[_PAIR].dtype.kind, math.prod(shapes[_PAIR].shape)) != ("O", rows):
+            what = f"{list(shapes[_PAIR].shape)} elements"
+            raise InvalidInput(f"inputs[{_PAIR}]", what, f"{rows} of BYTES, one for each element of text")
+        contents = {name: array.reshape(-1).tolist() for name, array in read_tensors(request, self.memory).items()}
         if name == "image":
-            return Images(tuple(contents))
-        return Texts(decode_texts(contents), read_flag(request.parameters, "truncate"), prompt)
+            return Images(tuple(contents[name]))
+        texts, second = (decode_texts(one, contents.get(one, ())) for one in (name, _PAIR))
+        return Texts(texts, read_flag(request.parameters, "truncate"), prompt, second)
 
     def _write(self, request: pb.ModelInferRequest, found: InferenceResponse, places: Places) -> pb.ModelInferResponse:
         model = found.model
@@ -218,6 +223,8 @@ def _content(contract: Contract, names: Sequence[str]) -> str:
     """Name what a request brings for the server to preprocess, text or image; empty where it brings tensors."""
     takes = "text" if contract.text else "image" if contract.image else ""
     own = {spec.name for spec in contract.inputs}
+    if sorted(names) == ["text", _PAIR] and (takes == "text" or not own & set(names)):
+        return "text"
     return next((name for name in ("text", "image") if [name] == names and (name == takes or name not in own)), "")
 
 

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from server.api.counts import MAX_NUMBERS, check_count
 from server.api.hints import take_hints
 from server.api.open_inference import open_inference_pb2 as pb
-from server.attention.request import ROLLOUTS, AttentionRequest, HeadReduction, Measure, SentDtype
+from server.attention.request import ROLLOUTS, AttentionRequest, HeadReduction, Measure, SentDtype, TextOfPair
 from server.context import RpcContext
 from server.errors import InvalidInput, ServerError
 
@@ -20,17 +20,22 @@ Parameters = Mapping[str, pb.InferParameter]
 ATTENTION_PREFIX = "attention."
 _DTYPES: dict[str, SentDtype] = {"FP32": "float32", "FP16": "float16", "UINT8": "uint8"}
 _REDUCTIONS: dict[str, HeadReduction | None] = {"none": None, "mean": "mean", "max": "max", "min": "min"}
+_TEXTS: dict[str, TextOfPair | None] = {"none": None, "first": "first", "second": "second"}
 _MEASURES: dict[str, Measure] = {measure: measure for measure in get_args(Measure)}
 _IGNORED = ("triton_", "sequence_", "headers", "binary_data_output")
 _KNOWN = (
     "priority", "timeout", "attention", "attention_layers", "attention_heads", "attention_rows", "attention_reduce",
     "attention_dtype", "attention_keys", "attention_measure", "attention_residual_share", "attention_value_weighted",
-    "attention_top_k", "attention_drop_special", "attention_renormalize", "truncate", "prompt",
+    "attention_top_k", "attention_drop_special", "attention_renormalize", "attention_rows_of_text",
+    "attention_keys_of_text", "truncate", "prompt",
 )  # fmt: skip
 # Fields of regard.v1 by which a request is refused, as callers of this protocol write them; of attention, others alike.
 _WRITTEN = {
     "text": "inputs[text]",
     "image": "inputs[image]",
+    "pair": "inputs[text_pair]",
+    "pair.first": "inputs[text]",
+    "pair.second": "inputs[text_pair]",
     "prompt": "parameters[prompt]",
     "attention.cls_only": "parameters[attention_rows]",
     "attention.head_reduction": "parameters[attention_reduce]",
@@ -97,7 +102,8 @@ def read_attention(parameters: Parameters, outputs: Sequence[str]) -> AttentionR
             attention_measure, "weights", "rollout", "entropy", "distance", "contribution" or "contribution_rollout";
             attention_residual_share (double);
             attention_top_k (integer); attention_value_weighted, attention_drop_special and attention_renormalize
-            (bool). They mean what the fields of regard.v1.AttentionRequest mean.
+            (bool); attention_rows_of_text and attention_keys_of_text, "none", "first" or "second". They
+            mean what the fields of regard.v1.AttentionRequest mean.
         outputs: Names of the outputs asked for.
 
     Raises:
@@ -130,6 +136,8 @@ def read_attention(parameters: Parameters, outputs: Sequence[str]) -> AttentionR
         drop_special=read_flag(parameters, "attention_drop_special"),
         renormalize=read_flag(parameters, "attention_renormalize"),
         residual_share=_read_residual_share(parameters),
+        rows_of_text=_choose(parameters, "attention_rows_of_text", _TEXTS, "none"),
+        keys_of_text=_choose(parameters, "attention_keys_of_text", _TEXTS, "none"),
     )
 
 

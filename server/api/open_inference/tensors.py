@@ -97,13 +97,13 @@ def read_shapes(request: Request, max_strings: int) -> dict[str, Declared]:
     return declared
 
 
-def decode_texts(contents: Sequence[bytes]) -> tuple[str, ...]:
-    """Decode the elements of an input named text.
+def decode_texts(name: str, contents: Sequence[bytes]) -> tuple[str, ...]:
+    """Decode the elements of an input of texts.
 
     Raises:
         InvalidInput: One is not UTF-8.
     """
-    return tuple(_decode(f"inputs[text][{index}]", content) for index, content in enumerate(contents))
+    return tuple(_decode(f"inputs[{name}][{index}]", content) for index, content in enumerate(contents))
 
 
 def decode_strings(name: str, array: Array) -> Array:

@@ -1,6 +1,6 @@
 """Attention in the messages of regard.v1: what is wanted, and what is sent."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from regard.v1 import types_pb2 as pb
@@ -8,7 +8,7 @@ from server.api.counts import MAX_NUMBERS, check_count
 from server.api.regard_v1.tensors import write_tensor
 from server.attention.plan import AttentionPlan
 from server.attention.reduce import Reduced
-from server.attention.request import AttentionRequest, HeadReduction, Measure, SentDtype
+from server.attention.request import AttentionRequest, HeadReduction, Measure, SentDtype, TextOfPair
 from server.errors import InvalidInput
 
 KINDS = {
@@ -36,6 +36,11 @@ _MEASURES: dict[int, Measure] = {
     pb.ATTENTION_MEASURE_CONTRIBUTION: "contribution",
     pb.ATTENTION_MEASURE_CONTRIBUTION_ROLLOUT: "contribution_rollout",
 }
+_TEXTS: dict[int, TextOfPair | None] = {
+    pb.TEXT_OF_PAIR_UNSPECIFIED: None,
+    pb.TEXT_OF_PAIR_FIRST: "first",
+    pb.TEXT_OF_PAIR_SECOND: "second",
+}
 _NUMBERS: dict[Measure, Any] = {measure: number for number, measure in _MEASURES.items()}
 
 
@@ -50,10 +55,15 @@ def read_attention(message: pb.AttentionRequest) -> AttentionRequest:
     if message.dtype not in _DTYPES:
         name = pb.DataType.Name(message.dtype) if message.dtype in pb.DataType.values() else message.dtype
         raise InvalidInput("attention.dtype", name, "FLOAT32, FLOAT16 or UINT8")
-    if message.head_reduction not in _REDUCTIONS:
-        raise InvalidInput("attention.head_reduction", message.head_reduction, "one of the values of HeadReduction")
-    if message.measure not in _MEASURES:
-        raise InvalidInput("attention.measure", message.measure, "one of the values of AttentionMeasure")
+    enumerations: dict[str, tuple[str, Mapping[int, object]]] = {
+        "head_reduction": ("HeadReduction", _REDUCTIONS),
+        "measure": ("AttentionMeasure", _MEASURES),
+        "rows_of_text": ("TextOfPair", _TEXTS),
+        "keys_of_text": ("TextOfPair", _TEXTS),
+    }
+    for field, (name, known) in enumerations.items():
+        if (number := getattr(message, field)) not in known:
+            raise InvalidInput(f"attention.{field}", number, f"one of the values of {name}")
     return AttentionRequest(
         layers=tuple(message.layers),
         heads=tuple(message.heads),
@@ -68,6 +78,8 @@ def read_attention(message: pb.AttentionRequest) -> AttentionRequest:
         top_k=message.top_k,
         renormalize=message.renormalize,
         dtype=_DTYPES[message.dtype],
+        rows_of_text=_TEXTS[message.rows_of_text],
+        keys_of_text=_TEXTS[message.keys_of_text],
     )
 
 

@@ -9,6 +9,8 @@ from server.api.regard_v1.tensors import WIRE_DTYPES
 from server.inference.request import InferenceResponse
 from server.repository.loading import LoadedModel
 
+_OF_TEXT = {None: pb.TEXT_OF_PAIR_UNSPECIFIED, 0: pb.TEXT_OF_PAIR_FIRST, 1: pb.TEXT_OF_PAIR_SECOND}
+
 
 def describe_model(model: LoadedModel, max_batch_size: int, max_inputs: int, device: str) -> pb.Model:
     """Describe a served model for ListModels and GetModel."""
@@ -22,6 +24,8 @@ def describe_model(model: LoadedModel, max_batch_size: int, max_inputs: int, dev
         outputs=[_describe_tensor(spec) for spec in contract.outputs],
         can_classify=bool(contract.labels),
         labels=contract.labels,
+        can_rank=contract.ranks,
+        activation=contract.activation or "",
         max_batch_size=max_batch_size,
         max_inputs=max_inputs,
         device=device,
@@ -31,6 +35,7 @@ def describe_model(model: LoadedModel, max_batch_size: int, max_inputs: int, dev
         described.modality, described.max_tokens = pb.MODALITY_TEXT, contract.text.max_tokens
         described.prompts.update(contract.text.prompts)
         described.default_prompt = contract.text.default_prompt
+        described.takes_pairs = contract.text.pairs
     elif contract.image:
         described.modality = pb.MODALITY_IMAGE
     if contract.embedding:
@@ -79,6 +84,8 @@ def describe_tokens(tokens: Tokens) -> pb.TokenSequence:
         tokens.ids.tolist(), tokens.texts, tokens.offsets, tokens.special, strict=True
     ):
         sequence.tokens.add(id=token_id, text=text, start=start, end=end, special=special)
+    for token, part in zip(sequence.tokens, tokens.parts, strict=False):  # there are none of a single text
+        token.of_text = _OF_TEXT[part]
     return sequence
 
 
@@ -88,4 +95,5 @@ def _describe_tensor(spec: TensorContract) -> pb.TensorSpec:
         dtype=WIRE_DTYPES.get(spec.dtype, pb.DATA_TYPE_UNSPECIFIED),  # type: ignore[arg-type]
         shape=[axis if isinstance(axis, int) else -1 for axis in spec.axes],
         axes=["" if isinstance(axis, int) else axis for axis in spec.axes],
+        optional=spec.token_types,
     )

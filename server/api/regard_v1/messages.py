@@ -16,7 +16,7 @@ from server.context import Timings
 from server.errors import InvalidInput, ServerError
 from server.inference.request import Images, InferenceResponse, ManyResponses, Texts
 
-Asked = api.PredictRequest | api.ClassifyRequest | api.EmbedRequest
+Asked = api.PredictRequest | api.ClassifyRequest | api.EmbedRequest | api.RankRequest
 Answer = TypeVar("Answer", api.PredictResponse, api.ClassifyResponse, api.EmbedResponse)
 Classified = TypeVar("Classified", api.ClassifyResponse, api.ClassifyResult)
 Embedded = TypeVar("Embedded", api.EmbedResponse, api.EmbedResult)
@@ -27,9 +27,10 @@ WithAttention = TypeVar(
     api.ClassifyResult,
     api.EmbedResponse,
     api.EmbedResult,
+    api.RankedDocument,
 )
 Write = Callable[[InferenceResponse], Answer]
-AnswerOfMany = TypeVar("AnswerOfMany", api.ClassifyResponse, api.EmbedResponse)
+AnswerOfMany = TypeVar("AnswerOfMany", api.ClassifyResponse, api.EmbedResponse, api.RankResponse)
 OfMany = api.ClassifyRequest | api.EmbedRequest
 Each = TypeVar("Each", api.ClassifyResult, api.EmbedResult)
 Named = Mapping[str, pb.Tensor]
@@ -38,7 +39,7 @@ _LABEL_BYTES = 24  # in a message, besides its name
 
 
 def read_content(request: api.ClassifyRequest | api.EmbedRequest | api.AttendRequest) -> Texts | Images:
-    """Read the image or text of a request.
+    """Read the image, text or pair of texts of a request.
 
     Raises:
         InvalidInput: There is neither, or a prompt without a text.
@@ -49,6 +50,8 @@ def read_content(request: api.ClassifyRequest | api.EmbedRequest | api.AttendReq
         return Texts((request.text,), request.truncate, prompt)
     if kind == "image":
         return Images((request.image,))
+    if kind == "pair" and not isinstance(request, api.EmbedRequest):
+        return Texts((request.pair.first,), request.truncate, second=(request.pair.second,))
     raise InvalidInput("input", "neither image nor text", "one of them")
 
 
@@ -72,15 +75,27 @@ def read_contents(request: OfMany, max_inputs: int) -> Texts | Images | None:
         InvalidInput: There are none, or too many; or a prompt without texts.
     """
     kind = request.WhichOneof("input")
-    if kind not in ("texts", "images"):
+    if kind not in ("texts", "images", "pairs"):
         return None
     prompt = read_prompt(request)
-    count = len(request.texts.items if kind == "texts" else request.images.items)
+    check_inputs(kind, len(getattr(request, kind).items), max_inputs)
+    if kind == "images":
+        return Images(tuple(request.images.items))
+    if isinstance(request, api.ClassifyRequest) and kind == "pairs":
+        pairs = [(pair.first, pair.second) for pair in request.pairs.items]
+        first, second = zip(*pairs, strict=True)
+        return Texts(first, request.truncate, second=second, field=kind)
+    return Texts(tuple(request.texts.items), request.truncate, prompt)
+
+
+def check_inputs(field: str, count: int, max_inputs: int) -> None:
+    """Refuse none, or too many.
+
+    Raises:
+        InvalidInput: They are.
+    """
     if not 1 <= count <= max_inputs:
-        raise InvalidInput(kind, f"{count} of them", f"1 to {max_inputs} (the server's --max-inputs)")
-    if kind == "texts":
-        return Texts(tuple(request.texts.items), request.truncate, prompt)
-    return Images(tuple(request.images.items))
+        raise InvalidInput(field, f"{count} of them", f"1 to {max_inputs} (the server's --max-inputs)")
 
 
 def write_outputs(found: InferenceResponse) -> api.PredictResponse:
@@ -88,7 +103,7 @@ def write_outputs(found: InferenceResponse) -> api.PredictResponse:
     message = api.PredictResponse(model=found.model.name, version=found.model.version)
     for name, array in found.outputs.items():
         write_tensor(array, message.outputs[name])
-    return _with_attention(found, message)
+    return with_attention(found, message)
 
 
 def write_labels(found: InferenceResponse, count: int) -> api.ClassifyResponse:
@@ -107,7 +122,7 @@ def fill_labels(found: InferenceResponse, message: Classified, count: int) -> Cl
     """Write so many labels into an answer, and its attention."""
     message.labels.extend(top_labels(found.outputs["logits"][0], found.model.contract.labels, count))
     message.truncated = found.prepared.truncated
-    return _with_attention(found, message)
+    return with_attention(found, message)
 
 
 def fill_vector(found: InferenceResponse, message: Embedded) -> Embedded:
@@ -115,7 +130,7 @@ def fill_vector(found: InferenceResponse, message: Embedded) -> Embedded:
     message.truncated = found.prepared.truncated
     (vectors,) = found.outputs.values()
     write_tensor(vectors[0], message.vector)
-    return _with_attention(found, message)
+    return with_attention(found, message)
 
 
 def fill_each(
@@ -132,11 +147,15 @@ def fill_each(
     for number, one in enumerate(found.each):
         result = add()
         if isinstance(one, ServerError):
-            what, place = str(one), f"{field}[{number}]"
-            result.error.code = one.code.value[0]
-            result.error.message = what if what.startswith(place) else f"{place}: {what}"
+            write_error(one, f"{field}[{number}]", result.error)
         else:
             fill(one, result)
+
+
+def write_error(error: ServerError, place: str, message: pb.InputError) -> None:
+    """Say why an input has no answer, and which it is."""
+    message.code, what = error.code.value[0], str(error)
+    message.message = what if what.startswith(place) else f"{place}: {what}"
 
 
 def check_labels(count: int, inputs: int, names: tuple[str, ...], max_bytes: int) -> None:
@@ -186,7 +205,7 @@ def top_labels(logits: NDArray[np.float32], names: tuple[str, ...], count: int) 
     return [api.Label(index=int(i), name=names[i], probability=float(probabilities[i])) for i in best]
 
 
-def _with_attention(found: InferenceResponse, message: WithAttention) -> WithAttention:
+def with_attention(found: InferenceResponse, message: WithAttention) -> WithAttention:
     """Write what was asked for of the attention into an answer, with what its positions stand for."""
     if found.plan is not None:
         message.attention.CopyFrom(describe_positions(found))

@@ -33,6 +33,7 @@ from server.api.regard_v1.messages import (
     write_timings,
     write_vector,
 )
+from server.api.regard_v1.ranking import read_documents, write_ranking
 from server.api.regard_v1.tensors import read_tensors
 from server.context import RpcContext
 from server.errors import InvalidInput, NotPossible
@@ -75,7 +76,7 @@ class RegardService(RegardServiceServicer):
 
     @rpc("model")
     async def Classify(self, request: api.ClassifyRequest, context: RpcContext) -> api.ClassifyResponse:  # noqa: N802
-        """Name what an image or a text is."""
+        """Name what an image, a text or a pair of texts is."""
         model = await self.repository.acquire(request.model, request.version)
         if not model.contract.labels:
             raise NotPossible(f"model: {model.name} has no classes; expected a model with can_classify")
@@ -85,7 +86,8 @@ class RegardService(RegardServiceServicer):
         if inputs := read_contents(request, self.pipeline.inputs.inputs):
             check_labels(count, len(inputs), model.contract.labels, self.pipeline.attention.answer_bytes)
             answer = api.ClassifyResponse(model=model.name, version=model.version)
-            write_each = partial(fill_each, add=answer.results.add, fill=partial(fill_labels, count=count))
+            fill = partial(fill_labels, count=count)
+            write_each = partial(fill_each, field=inputs.field, add=answer.results.add, fill=fill)
             return await self._answer_each(request, model, inputs, ("logits",), answer, write_each, context)
         write = partial(write_labels, count=count)
         return await self._answer(request, model, read_content(request), ("logits",), write, context)
@@ -99,9 +101,18 @@ class RegardService(RegardServiceServicer):
         outputs = (model.contract.embedding.output,)
         if inputs := read_contents(request, self.pipeline.inputs.inputs):
             answer = api.EmbedResponse(model=model.name, version=model.version)
-            write_each = partial(fill_each, add=answer.results.add, fill=fill_vector)
+            write_each = partial(fill_each, field=inputs.field, add=answer.results.add, fill=fill_vector)
             return await self._answer_each(request, model, inputs, outputs, answer, write_each, context)
         return await self._answer(request, model, read_content(request), outputs, write_vector, context)
+
+    @rpc("model")
+    async def Rank(self, request: api.RankRequest, context: RpcContext) -> api.RankResponse:  # noqa: N802
+        """Sort documents by how well each answers a query."""
+        model = await self.repository.acquire(request.model, request.version)
+        inputs = read_documents(request, model.contract, self.pipeline.inputs)
+        answer = api.RankResponse(model=model.name, version=model.version)
+        write = partial(write_ranking, answer=answer, request=request)
+        return await self._answer_each(request, model, inputs, ("logits",), answer, write, context)
 
     @streaming_rpc("model")
     async def Attend(self, request: api.AttendRequest, context: RpcContext) -> AsyncGenerator[api.AttendResponse]:  # noqa: N802
@@ -177,20 +188,19 @@ class RegardService(RegardServiceServicer):
 
     async def _answer_each(
         self,
-        request: OfMany,
+        request: OfMany | api.RankRequest,
         model: LoadedModel,
         inputs: Texts | Images,
         outputs: tuple[str, ...],
         answer: AnswerOfMany,
-        write_each: Callable[[ManyResponses, str], None],
+        write_each: Callable[[ManyResponses], None],
         context: RpcContext,
     ) -> AnswerOfMany:
         """Hand several inputs of a request down the pipeline, and write what comes back of each."""
         take_hints(context, "priority", request.priority, request.timeout_ms / 1e3)
         attention = read_attention(request.attention) if request.HasField("attention") else None
-        field = "texts" if isinstance(inputs, Texts) else "images"
         async with self.pipeline.run_each(InferenceRequest(model, inputs, outputs, attention), context) as found:
-            await self.workers.run(partial(write_each, found, field))
+            await self.workers.run(partial(write_each, found))
         write_timings(found.timings, answer.timings)
         return answer
 

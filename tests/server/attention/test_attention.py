@@ -388,7 +388,7 @@ def test_each_layer_has_the_axes_of_its_own_input() -> None:
     chosen = plan_for(message, crossing, sizes=sizes, positions=LENGTH, limits=LIMITS)
     assert (chosen.keys, chosen.queries, chosen.shapes) == ((2,), (5,), ((LENGTH, 3),))
     message = pb.AttentionRequest(drop_special=True)
-    with pytest.raises(InvalidInput, match="drop_special: true; expected false, or layers whose queries and keys are"):
+    with pytest.raises(InvalidInput, match="drop_special: true; expected layers whose queries and keys are"):
         plan_for(message, crossing, sizes=sizes, positions=LENGTH, limits=LIMITS, special=[0])
 
 

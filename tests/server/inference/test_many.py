@@ -38,7 +38,7 @@ FASHION = read_contract(EMBEDDED_MODELS / "fashion" / "1" / "contract.json")
 TEXTS = ("a", "a b c", "a b")
 
 
-def read(text: str, *, positions: bool, **_: Any) -> Tokens:
+def read(text: str, second: str | None = None, *, positions: bool, **_: Any) -> Tokens:
     """A token a word, that says where it came from if it is asked."""
     words = text.split()
     count = len(words) if positions else 0

@@ -1,0 +1,57 @@
+"""Rank: documents scored by a cross-encoder, each read with the query."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from artifact.contract import Contract
+from artifact.errors import InputError
+from artifact.text import check_text
+from regard.v1 import regard_pb2 as api
+from server.api.regard_v1.messages import check_inputs, with_attention, write_error
+from server.errors import InvalidInput, NotPossible, ServerError
+from server.inference.preprocess import InputLimits
+from server.inference.request import InferenceResponse, ManyResponses, Texts
+
+
+def read_documents(request: api.RankRequest, contract: Contract, limits: InputLimits) -> Texts:
+    """Read the query and the documents, a pair each.
+
+    Raises:
+        NotPossible: The model has no single score for a pair.
+        InvalidInput: The query cannot be used, or there are too many documents, or none.
+    """
+    if not contract.ranks:
+        raise NotPossible(f"model: {contract.name} gives pairs of texts no single score; expected one with can_rank")
+    if request.top_k < 0:
+        raise InvalidInput("top_k", request.top_k, "0 for all, or a positive number")
+    count = len(request.documents.items)
+    check_inputs("documents", count, limits.inputs)
+    try:
+        check_text("query", request.query, limits.text_bytes)
+    except InputError as error:
+        raise InvalidInput(error.field, error.value, error.expected) from error
+    documents = tuple(request.documents.items)
+    return Texts((request.query,) * count, request.truncate, second=documents, field="documents")
+
+
+def write_ranking(found: ManyResponses, answer: api.RankResponse, request: api.RankRequest) -> None:
+    """Answer with the best documents, and then all that have an error."""
+    scores = {number: one for number, one in enumerate(found.each) if isinstance(one, InferenceResponse)}
+    scored = _scores(list(scores.values()), found.model.contract, raw=request.raw_scores)
+    order = np.argsort(-scored, kind="stable")[: request.top_k or None]
+    for place in order.tolist():
+        index = list(scores)[place]
+        message = answer.documents.add(index=index, score=scored[place], truncated=scores[index].prepared.truncated)
+        with_attention(scores[index], message)
+    for number, one in enumerate(found.each):
+        if isinstance(one, ServerError):
+            write_error(one, f"documents[{number}]", answer.documents.add(index=number).error)
+
+
+def _scores(
+    found: Sequence[InferenceResponse], contract: Contract, *, raw: bool
+) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
+    """Make scores of logits; sigmoid is what the sentence-transformers library takes where a model does not say."""
+    logits = np.array([one.outputs["logits"][0, 0] for one in found], dtype=np.float64)
+    return logits if raw or contract.activation == "identity" else (1 + np.tanh(logits / 2)) / 2

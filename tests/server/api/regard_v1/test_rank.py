@@ -1,0 +1,116 @@
+"""Documents by how well they answer a query, with the attention between both."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from regard.v1 import regard_pb2 as api
+from regard.v1 import types_pb2 as pb
+from server.api.regard_v1.tensors import read_tensor
+from tests.server.api.pairs import CODES, DOCUMENTS, QUERY, encode, link_models, refused, run_pair
+from tests.server.api.reference import TOLERANCE
+from tests.server.asking import samples
+from tests.server.conftest import Running
+
+FIRST, SECOND = pb.TEXT_OF_PAIR_FIRST, pb.TEXT_OF_PAIR_SECOND
+
+
+@pytest.fixture(scope="module")
+def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models that read pairs, and others."""
+    return link_models(tmp_path_factory.mktemp("models"))
+
+
+def rank(*documents: str, **fields: Any) -> api.RankRequest:
+    """A call of documents."""
+    given: dict[str, Any] = {"model": "tiny-rank", "query": QUERY, "documents": pb.Texts(items=documents)}
+    return api.RankRequest(**(given | fields))
+
+
+def sigmoid(logit: float) -> float:
+    """Of one number."""
+    return float(1 / (1 + np.exp(-logit)))
+
+
+async def test_documents_are_ranked_by_their_scores(running: Running) -> None:
+    """Those of ONNX Runtime, best first; of equal ones that which was sent first."""
+    logits = [float(run_pair("tiny-rank", QUERY, text)["logits"][0, 0]) for text in DOCUMENTS]
+    assert np.ptp(logits) > 0.1
+    answer = await running.stub.Rank(rank(*DOCUMENTS))
+    assert [one.index for one in answer.documents] == np.argsort(-np.array(logits), kind="stable").tolist()
+    for one in answer.documents:
+        assert one.score == pytest.approx(sigmoid(logits[one.index]), abs=TOLERANCE)
+    raw = await running.stub.Rank(rank(*DOCUMENTS, raw_scores=True))
+    assert [one.index for one in raw.documents] == [one.index for one in answer.documents]
+    assert [one.score for one in raw.documents] == pytest.approx(sorted(logits, reverse=True), abs=TOLERANCE)
+    best = await running.stub.Rank(rank(*DOCUMENTS, top_k=2))
+    assert [one.index for one in best.documents] == [one.index for one in answer.documents][:2]
+    assert (answer.model, answer.version) == ("tiny-rank", "1")
+    assert answer.timings.batch_size >= 1
+
+
+async def test_documents_with_an_error_come_last(running: Running) -> None:
+    """All of them, whatever top_k is; they are counted."""
+    answer = await running.stub.Rank(rank("", "a dog", "dog " * 99, "the cat sat", top_k=1))
+    assert [one.index for one in answer.documents][1:] == [0, 2]
+    assert answer.documents[0].index in (1, 3)
+    assert answer.documents[1].error.message == "documents[0]: empty; expected a text with something in it"
+    assert answer.documents[2].error.message.startswith("documents[2]: 106 tokens; expected at most 64")
+    assert {one.error.code for one in answer.documents[1:]} == {3}
+    assert (await samples(running))[("regard_failed_inputs_total", "INVALID_ARGUMENT")] == 2
+    nothing = await running.stub.Rank(rank("", " "))
+    assert [one.index for one in nothing.documents] == [0, 1]
+
+
+async def test_long_documents_are_cut_each(running: Running) -> None:
+    """Where the call says so."""
+    answer = await running.stub.Rank(rank("dog " * 99, "a dog", truncate=True))
+    assert {one.index: one.truncated for one in answer.documents} == {0: True, 1: False}
+
+
+@pytest.mark.parametrize(
+    ("fields", "parts"),
+    [
+        ({"rows_of_text": FIRST, "keys_of_text": SECOND}, ((0,), (1,))),
+        ({"rows_of_text": SECOND, "keys_of_text": FIRST}, ((1,), (0,))),
+        ({"rows_of_text": SECOND, "keys_of_text": SECOND}, ((1,), (1,))),
+        ({"rows_of_text": FIRST}, ((0,), (0, 1, None))),
+        ({"keys_of_text": SECOND, "drop_special": True}, ((0, 1), (1,))),
+    ],
+)
+async def test_a_block_is_what_one_text_attends_to_in_the_other(
+    fields: dict[str, Any], parts: tuple[Any, Any], running: Running
+) -> None:
+    """Its positions are named; of a ranking there is one for each document."""
+    asked = pb.AttentionRequest(layers=[1], **fields)
+    answer = await running.stub.Rank(rank(*DOCUMENTS[:2], attention=asked))
+    for one in answer.documents:
+        text = DOCUMENTS[one.index]
+        of_part = encode("tiny-rank", QUERY, text).sequence_ids
+        rows, keys = ([place for place, part in enumerate(of_part) if part in wanted] for wanted in parts)
+        (layer,) = one.attention.layers
+        assert list(layer.queries) == rows
+        assert list(layer.keys) == (keys if None not in parts[1] else [])
+        expected = run_pair("tiny-rank", QUERY, text)["attention.1"][0][:, rows][:, :, keys]
+        np.testing.assert_allclose(read_tensor("w", layer.weights), expected, atol=TOLERANCE)
+
+
+async def test_what_cannot_be_ranked_is_refused(running: Running) -> None:
+    """With the field, its value and what was expected."""
+    stub = running.stub
+    for model in ("tiny-nli", "tiny-text", "fashion"):
+        match = f"model: {model} gives pairs of texts no single score; expected one with can_rank"
+        assert await refused(stub.Rank(rank("a", model=model)), match) == CODES.FAILED_PRECONDITION
+    for request, match in (
+        (rank(), "documents: 0 of them; expected 1 to 256"),
+        (rank(*["a"] * 257), "documents: 257 of them; expected 1 to 256"),
+        (rank("a", query=" "), "query: empty; expected a text with something in it"),
+        (rank("a", query="a" * 2**21), "query: 2097152 bytes; expected at most"),
+        (rank("a", top_k=-1), "top_k: -1; expected 0 for all, or a positive number"),
+        (rank("a", priority=4), "priority: 4; expected"),
+        (rank("a", attention=pb.AttentionRequest(layers=[2])), "layers: 2; expected from -2 to 1"),
+    ):
+        assert await refused(stub.Rank(request), match) == CODES.INVALID_ARGUMENT
+    assert await refused(stub.Rank(rank("a", model="nobody")), "nobody") == CODES.NOT_FOUND
