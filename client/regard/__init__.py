@@ -28,6 +28,7 @@ from regard.errors import (
     Unauthenticated,
     Unavailable,
 )
+from regard.scores import RankedDocument, Ranking
 
 __all__ = [
     "Answers",
@@ -49,6 +50,8 @@ __all__ = [
     "PatchGrid",
     "PermissionDenied",
     "Prediction",
+    "RankedDocument",
+    "Ranking",
     "RegardError",
     "ResourceExhausted",
     "TensorSpec",

@@ -15,6 +15,8 @@ from regard.attention import Attention, AttentionRequest
 from regard.calls import AsyncCalls
 from regard.channels import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS, ChannelOptions, connection
 from regard.errors import from_rpc_error
+from regard.inputs import ImageSource
+from regard.scores import Ranking
 from regard.v1 import regard_pb2 as rpc
 
 
@@ -95,8 +97,9 @@ class AsyncClient(AsyncCalls):
     async def classify(
         self,
         *,
-        image: encoding.ImageSource | None = None,
+        image: ImageSource | None = None,
         text: str | None = None,
+        pair: tuple[str, str] | None = None,
         model: str = "",
         version: str = "",
         top_k: int = 5,
@@ -106,13 +109,13 @@ class AsyncClient(AsyncCalls):
         timeout: float | None = None,
     ) -> Classification:
         """As `Client.classify`."""
-        request = encoding.classify_request(image, text, model, version, top_k, truncate, attention, priority)
+        request = encoding.classify_request(image, text, pair, model, version, top_k, truncate, attention, priority)
         return decoding.read_classification(await self._call(self._stub.Classify, request, timeout))
 
     async def embed(
         self,
         *,
-        image: encoding.ImageSource | None = None,
+        image: ImageSource | None = None,
         text: str | None = None,
         model: str = "",
         version: str = "",
@@ -129,8 +132,9 @@ class AsyncClient(AsyncCalls):
     async def classify_many(
         self,
         *,
-        images: Sequence[encoding.ImageSource] | None = None,
+        images: Sequence[ImageSource] | None = None,
         texts: Sequence[str] | None = None,
+        pairs: Sequence[tuple[str, str]] | None = None,
         model: str = "",
         version: str = "",
         top_k: int = 5,
@@ -140,13 +144,15 @@ class AsyncClient(AsyncCalls):
         timeout: float | None = None,
     ) -> Answers[Classification]:
         """As `Client.classify_many`."""
-        request = encoding.classify_many_request(images, texts, model, version, top_k, truncate, attention, priority)
+        request = encoding.classify_many_request(
+            images, texts, pairs, model, version, top_k, truncate, attention, priority
+        )
         return decoding.read_classifications(await self._call(self._stub.Classify, request, timeout))
 
     async def embed_many(
         self,
         *,
-        images: Sequence[encoding.ImageSource] | None = None,
+        images: Sequence[ImageSource] | None = None,
         texts: Sequence[str] | None = None,
         model: str = "",
         version: str = "",
@@ -160,11 +166,32 @@ class AsyncClient(AsyncCalls):
         request = encoding.embed_many_request(images, texts, model, version, truncate, attention, priority, prompt)
         return decoding.read_embeddings(await self._call(self._stub.Embed, request, timeout))
 
+    async def rank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        model: str = "",
+        version: str = "",
+        top_k: int = 0,
+        raw_scores: bool = False,
+        truncate: bool = False,
+        attention: AttentionRequest | None = None,
+        priority: int = 0,
+        timeout: float | None = None,
+    ) -> Ranking:
+        """As `Client.rank`."""
+        request = encoding.rank_request(
+            query, documents, model, version, top_k, raw_scores, truncate, attention, priority
+        )
+        return decoding.read_ranking(await self._call(self._stub.Rank, request, timeout))
+
     async def attend(
         self,
         *,
-        image: encoding.ImageSource | None = None,
+        image: ImageSource | None = None,
         text: str | None = None,
+        pair: tuple[str, str] | None = None,
         inputs: Mapping[str, NDArray[Any]] | None = None,
         model: str = "",
         version: str = "",
@@ -175,7 +202,9 @@ class AsyncClient(AsyncCalls):
         timeout: float | None = None,
     ) -> AsyncIterator[Attention]:
         """As `Client.attend`."""
-        request = encoding.attend_request(image, text, inputs, model, version, truncate, attention, priority, prompt)
+        request = encoding.attend_request(
+            image, text, pair, inputs, model, version, truncate, attention, priority, prompt
+        )
         first, seconds = None, self._seconds(timeout)
         try:
             async for answer in self._stub.Attend(request, timeout=seconds, metadata=self._to.metadata):

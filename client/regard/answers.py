@@ -23,12 +23,14 @@ class TensorSpec:
         dtype: numpy's name of the element type, e.g. "float32".
         shape: One number per axis: the size where it is fixed, -1 where it is symbolic.
         axes: One name per axis ("batch", "seq_len") where it is symbolic, else "".
+        optional: Whether an input may be left out, which means zeros: which of two texts each token is of.
     """
 
     name: str
     dtype: str
     shape: tuple[int, ...]
     axes: tuple[str, ...]
+    optional: bool = False
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,10 @@ class Model:
         default_prompt: The name of that which is put there where a call names none; "" for nothing.
         similarity: How vectors are meant to be compared: "cosine", "dot", "euclidean" or "manhattan"; "" where the
             model's own files do not say.
+        takes_pairs: Whether two texts may be one input of classify and attend.
+        can_rank: Whether rank is possible.
+        activation: What makes scores of logits: "softmax", "sigmoid" or "identity"; "" where the model's own files do
+            not say. Classify takes the softmax in any case.
     """
 
     name: str
@@ -119,6 +125,9 @@ class Model:
     prompts: dict[str, str] = field(default_factory=dict, hash=False)
     default_prompt: str = ""
     similarity: str = ""
+    takes_pairs: bool = False
+    can_rank: bool = False
+    activation: str = ""
 
 
 @dataclass(frozen=True)

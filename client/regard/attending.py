@@ -14,6 +14,7 @@ from regard.client import Client
 from regard.console import (
     JsonOption,
     ModelOption,
+    PairOption,
     PromptOption,
     SourceArgument,
     Terminal,
@@ -24,7 +25,7 @@ from regard.console import (
 )
 from regard.flags import takes
 from regard.matrices import Matrix, in_shares, layer_name, matrices, unit_name
-from regard.sources import InputError, Source, read_source
+from regard.sources import InputError, Source, read_pair
 from regard.tables import tables
 from regard.terminal import numbers_table, token_picture
 from regard.views import (
@@ -66,6 +67,8 @@ _VIEW_OPTIONS = {
         "--drop-special", help="Leave special or prefix tokens out; rows sum to 1 without them."
     ),
     "top_k": typer.Option(min=0, help="Only so many of each row's weights, the largest; 0 for all."),
+    "rows_of_text": typer.Option("--rows-of", help="Of a pair: only the rows of one text."),
+    "keys_of_text": typer.Option("--keys-of", help="Of a pair: only what is attended to in one text."),
 }
 _STYLE_OPTIONS = {
     "size": typer.Option(help="screen: dark, 150 dpi; print: light, 17 cm wide, 300 dpi."),
@@ -90,6 +93,7 @@ def attend(
     context: typer.Context,
     source: SourceArgument,
     *,
+    pair: PairOption = None,
     output: OutputOption = None,
     options: ViewOptions,
     model: ModelOption = "",
@@ -101,7 +105,7 @@ def attend(
 ) -> None:
     """Show what a transformer attends to: a picture for photos, token by token for texts."""
     _check_output(output)
-    given = read_source(source)
+    given = read_pair(source, pair)
     view = choose_view(options, is_photo=given.image is not None)
     client: Client = context.obj
     models = _models(client, given, model, compare)
@@ -144,10 +148,10 @@ def _ask(
 ) -> Answered:
     """Ask by the call that tells most; prompts are of those that embed."""
     answer: Classification | Embedding | AttentionResult
-    given: dict[str, Any] = {"image": source.image, "text": source.text, "model": model.name, "truncate": truncate}
+    given: dict[str, Any] = {**source.given, "model": model.name, "truncate": truncate}
     if model.can_classify and not prompt:
         answer = client.classify(**given, attention=asked)
-    elif model.can_embed:
+    elif model.can_embed and not source.pair:
         answer = client.embed(**given, prompt=prompt, attention=asked)
     else:
         parts = client.attend(**given, prompt=prompt, attention=asked)

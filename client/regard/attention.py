@@ -13,11 +13,14 @@ from regard.errors import InvalidCall
 
 AttentionKind = Literal["self", "causal", "cross", "unspecified"]
 HeadReduction = Literal["mean", "max", "min"]
+TextOfPair = Literal["first", "second"]
 Measure = Literal["weights", "rollout", "entropy", "distance", "contribution", "contribution_rollout"]
 _CHOICES = {
     "reduce_heads": (None, "mean", "max", "min"),
     "measure": ("weights", "rollout", "entropy", "distance", "contribution", "contribution_rollout"),
     "dtype": ("float32", "float16", "uint8"),
+    "rows_of_text": (None, "first", "second"),
+    "keys_of_text": (None, "first", "second"),
 }
 
 
@@ -50,6 +53,8 @@ class AttentionRequest:
         top_k: Only so many keys of each row, the largest first; 0 for all.
         drop_special: Leave out special tokens of a text, prefix tokens of an image.
         renormalize: Divide rows by the sum of what is left of them.
+        rows_of_text: Of a pair: only the rows of its "first" or "second" text, without special tokens.
+        keys_of_text: Of a pair: only the keys of one text; with rows_of_text, what one text attends to in the other.
 
     Raises:
         InvalidArgument: A field has another type or value than the ones above. It is a ValueError too.
@@ -68,6 +73,8 @@ class AttentionRequest:
     top_k: int = 0
     drop_special: bool = False
     renormalize: bool = False
+    rows_of_text: TextOfPair | None = None
+    keys_of_text: TextOfPair | None = None
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
@@ -98,6 +105,7 @@ class Token:
         start: Where in the text it begins, in code points; 0 for special tokens.
         end: Where it ends, exclusive; 0 for special tokens.
         special: Added by the tokenizer ("[CLS]", "[SEP]"), not found in the text.
+        of_text: Of a pair: "first" or "second", the text it came from, in which start and end count; else None.
     """
 
     id: int
@@ -105,6 +113,7 @@ class Token:
     start: int
     end: int
     special: bool
+    of_text: TextOfPair | None = None
 
 
 @dataclass(frozen=True)

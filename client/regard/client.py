@@ -11,6 +11,7 @@ from regard.answers import Classification, Embedding, Model, Prediction, Version
 from regard.attention import Attention, AttentionRequest
 from regard.channels import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS, ChannelOptions, connection
 from regard.errors import from_rpc_error
+from regard.inputs import ImageSource
 from regard.many import ManyCalls
 from regard.v1 import regard_pb2 as rpc
 
@@ -166,8 +167,9 @@ class Client(ManyCalls):
     def classify(
         self,
         *,
-        image: encoding.ImageSource | None = None,
+        image: ImageSource | None = None,
         text: str | None = None,
+        pair: tuple[str, str] | None = None,
         model: str = "",
         version: str = "",
         top_k: int = 5,
@@ -176,11 +178,12 @@ class Client(ManyCalls):
         priority: int = 0,
         timeout: float | None = None,
     ) -> Classification:
-        """Name what an image or a text is.
+        """Name what an image, a text or a pair of texts is.
 
         Args:
-            image: A JPEG, PNG or WebP file, as bytes or as a path. Either this or text.
-            text: Either this or image.
+            image: A JPEG, PNG or WebP file, as bytes or as a path. Exactly one of image, text and pair.
+            text: Exactly one of image, text and pair.
+            pair: Two texts as one input, a premise and a hypothesis, say. Exactly one of image, text and pair.
             model: May be empty where only one is served.
             version: Empty means the newest.
             top_k: How many labels, most probable first; 0 means 5. More than there are gives all.
@@ -193,19 +196,19 @@ class Client(ManyCalls):
             The labels with their probabilities, and the attention where it was asked for.
 
         Raises:
-            InvalidArgument: Not exactly one of image and text is given, the path cannot be read, the file is no image,
-                the text is too long, or another argument has no such value.
+            InvalidArgument: Not exactly one of image, text and pair is given, the path cannot be read, the file is no
+                image, the text is too long, or another argument has no such value.
             NotFound: No such model or version is served.
-            FailedPrecondition: The model does not classify, or has no attention to show.
+            FailedPrecondition: The model does not classify, takes no pairs, or has no attention to show.
             RegardError: The call failed.
         """
-        request = encoding.classify_request(image, text, model, version, top_k, truncate, attention, priority)
+        request = encoding.classify_request(image, text, pair, model, version, top_k, truncate, attention, priority)
         return decoding.read_classification(self._call(self._stub.Classify, request, timeout))
 
     def embed(
         self,
         *,
-        image: encoding.ImageSource | None = None,
+        image: ImageSource | None = None,
         text: str | None = None,
         model: str = "",
         version: str = "",
@@ -243,8 +246,9 @@ class Client(ManyCalls):
     def attend(
         self,
         *,
-        image: encoding.ImageSource | None = None,
+        image: ImageSource | None = None,
         text: str | None = None,
+        pair: tuple[str, str] | None = None,
         inputs: Mapping[str, NDArray[Any]] | None = None,
         model: str = "",
         version: str = "",
@@ -257,8 +261,9 @@ class Client(ManyCalls):
         """Ask what a model attends to, one layer at a time, so that no answer is larger than a layer.
 
         Args:
-            image: A JPEG, PNG or WebP file, as bytes or as a path. Exactly one of image, text and inputs.
-            text: Exactly one of image, text and inputs.
+            image: A JPEG, PNG or WebP file, as bytes or as a path. Exactly one of image, text, pair and inputs.
+            text: Exactly one of image, text, pair and inputs.
+            pair: Two texts as one input. Exactly one of image, text, pair and inputs.
             inputs: Arrays by input name, as for `predict`.
             model: May be empty where only one is served.
             version: Empty means the newest.
@@ -272,13 +277,15 @@ class Client(ManyCalls):
             One layer each, in the order asked for; `Attention.join` puts them together.
 
         Raises:
-            InvalidArgument: Not exactly one of image, text and inputs is given, or as by `classify`; raised when the
-                first layer is asked for, as are the others.
+            InvalidArgument: Not exactly one of image, text, pair and inputs is given, or as by `classify`; raised when
+                the first layer is asked for, as are the others.
             NotFound: No such model or version is served.
-            FailedPrecondition: The model has no attention to show.
+            FailedPrecondition: The model takes no pairs, or has no attention to show.
             RegardError: The call failed.
         """
-        request = encoding.attend_request(image, text, inputs, model, version, truncate, attention, priority, prompt)
+        request = encoding.attend_request(
+            image, text, pair, inputs, model, version, truncate, attention, priority, prompt
+        )
         first, seconds = None, self._seconds(timeout)
         try:
             for answer in self._stub.Attend(request, timeout=seconds, metadata=self._to.metadata):

@@ -18,6 +18,7 @@ from regard.client import Client
 from regard.console import (
     JsonOption,
     ModelOption,
+    PairOption,
     PromptOption,
     SourceArgument,
     Terminal,
@@ -29,7 +30,8 @@ from regard.console import (
 from regard.console import OutputClosed as OutputClosed  # cli.py explains it
 from regard.identity import read_identity
 from regard.lines import LinesOption, ask_each, read_lines
-from regard.sources import InputError, Source, read_source
+from regard.ranking import rank
+from regard.sources import InputError, Source, read_pair, read_source
 from regard.terminal import clean, cosine_table, labels_line, labels_table, models_table
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -113,14 +115,17 @@ def unload(context: typer.Context, model: ModelArgument) -> None:
 def classify(
     context: typer.Context,
     source: SourceArgument,
+    pair: PairOption = None,
     model: ModelOption = "",
     top_k: Annotated[int, typer.Option(min=1, help="How many labels.")] = 5,
     truncate: TruncateOption = False,
     lines: LinesOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Name what a photo or a text is; with --lines, each line of a file (and JSON, one a line)."""
+    """Name what a photo, a text or a pair of texts is; with --lines, each line of a file (and JSON, one a line)."""
     client: Client = context.obj
+    if lines and pair is not None:
+        raise InputError("--pair: each line is a text of its own; expected no --lines")
     if lines:
         texts = read_lines(source)
         taking = client.model(model) if model else choose(client, texts[0], "classify")
@@ -135,9 +140,9 @@ def classify(
             else:
                 Terminal().print(labels_line(each.title, found), soft_wrap=True)
         return
-    given = read_source(source)
+    given = read_pair(source, pair)
     name = model or choose(client, given, "classify").name
-    answer = client.classify(image=given.image, text=given.text, model=name, top_k=top_k, truncate=truncate)
+    answer = client.classify(**given.given, model=name, top_k=top_k, truncate=truncate)
     warn_if_cut(given, answer)
     if as_json:
         print_json(dataclasses.asdict(answer))
@@ -180,6 +185,7 @@ def embed(
         Terminal().print("", cosine_table([each.title for each in given], [answer.vector for answer in answers]))
 
 
+app.command()(rank)
 app.command()(attend)
 
 

@@ -22,6 +22,9 @@ PromptOption = Annotated[
     str, typer.Option(metavar="NAME", help="Of the model's prompts, put before each text (default: the model's own).")
 ]
 TruncateOption = Annotated[bool, typer.Option("--truncate", help="Cut a text that is too long for the model.")]
+PairOption = Annotated[
+    str | None, typer.Option("--pair", metavar="FILE|TEXT", help="Second text, read together with the first.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
 SourceArgument = Annotated[
     str, typer.Argument(metavar="FILE|TEXT", help="A photo, a text file, a text, or - for stdin.")
@@ -46,7 +49,7 @@ class Terminal(Console):
 
 def choose(client: Client, source: Source, task: Task) -> Model:
     """Take the first model that can do it, and say on stderr which."""
-    model = choose_model(client.models(), source.modality, task)
+    model = choose_model(client.models(), source.modality, task, pairs=source.second is not None)
     typer.echo(f"regard: using {model.name}", err=True)
     return model
 
@@ -54,7 +57,12 @@ def choose(client: Client, source: Source, task: Task) -> Model:
 def warn_if_cut(source: Source, answer: Classification | Embedding | AttentionResult) -> None:
     """Say on stderr where a text was longer than the model takes."""
     if answer.truncated:
-        typer.echo(f"regard: {clean(source.title)} has more tokens than {answer.model} takes and was cut", err=True)
+        tell_cut(source, answer.model)
+
+
+def tell_cut(source: Source, model: str) -> None:
+    """Say on stderr that a text was longer than a model takes."""
+    typer.echo(f"regard: {clean(source.title)} has more tokens than {model} takes and was cut", err=True)
 
 
 def print_json(value: Any) -> None:

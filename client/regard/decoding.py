@@ -19,8 +19,9 @@ from regard.answers import (
     VersionState,
 )
 from regard.attention import Attention, AttentionKind, Box, LayerAttention, PatchGrid, Token
-from regard.encoding import MEASURES
+from regard.encoding import MEASURES, TEXTS_OF_PAIR
 from regard.errors import RegardError, from_input_error
+from regard.scores import RankedDocument, Ranking
 from regard.tensors import DTYPE_NAMES, read_tensor
 from regard.v1 import regard_pb2 as rpc
 from regard.v1 import types_pb2 as pb
@@ -30,6 +31,7 @@ _KINDS: dict[pb.AttentionKind, AttentionKind] = {
     pb.ATTENTION_KIND_CROSS: "cross",
     pb.ATTENTION_KIND_CAUSAL: "causal",
 }
+_TEXT_NAMES = {number: name for name, number in TEXTS_OF_PAIR.items()}
 _MEASURE_NAMES = {number: name for name, number in MEASURES.items()}
 _MODALITIES: dict[pb.Modality, Modality] = {pb.MODALITY_TEXT: "text", pb.MODALITY_IMAGE: "image"}
 
@@ -77,6 +79,14 @@ def read_embeddings(answer: rpc.EmbedResponse) -> Answers[Embedding]:
     return Answers(answer.model, answer.version, each, timings)
 
 
+def read_ranking(answer: rpc.RankResponse) -> Ranking:
+    """Read the answer to rank."""
+    errors = {one.index: error for one in answer.documents if (error := _error_of(one))}
+    ranked = (one for one in answer.documents if one.index not in errors)
+    documents = tuple(RankedDocument(one.index, one.score, one.truncated, _attention_of(one)) for one in ranked)
+    return Ranking(answer.model, answer.version, documents, errors, _read_timings(answer.timings))
+
+
 def read_model(model: pb.Model) -> Model:
     """Read a model's description."""
     return Model(
@@ -107,6 +117,9 @@ def read_model(model: pb.Model) -> Model:
         prompts=dict(model.prompts),
         default_prompt=model.default_prompt,
         similarity=model.similarity,
+        takes_pairs=model.takes_pairs,
+        can_rank=model.can_rank,
+        activation=model.activation,
     )
 
 
@@ -115,7 +128,7 @@ def read_version(version: rpc.VersionState) -> VersionState:
     return VersionState(version.model, version.version, version.state, version.reason)
 
 
-def _error_of(one: rpc.ClassifyResult | rpc.EmbedResult) -> RegardError | None:
+def _error_of(one: rpc.ClassifyResult | rpc.EmbedResult | rpc.RankedDocument) -> RegardError | None:
     return from_input_error(one.error.code, one.error.message) if one.HasField("error") else None
 
 
@@ -146,7 +159,7 @@ def _read_vector(answer: rpc.EmbedResponse, one: rpc.EmbedResponse | rpc.EmbedRe
 
 
 def _attention_of(
-    one: rpc.ClassifyResponse | rpc.ClassifyResult | rpc.EmbedResponse | rpc.EmbedResult,
+    one: rpc.ClassifyResponse | rpc.ClassifyResult | rpc.EmbedResponse | rpc.EmbedResult | rpc.RankedDocument,
 ) -> Attention | None:
     return _read_attention(one.attention, one.truncated) if one.HasField("attention") else None
 
@@ -186,7 +199,7 @@ def _read_kind(kind: pb.AttentionKind) -> AttentionKind:
 
 
 def _read_token(token: pb.Token) -> Token:
-    return Token(token.id, token.text, token.start, token.end, token.special)
+    return Token(token.id, token.text, token.start, token.end, token.special, _TEXT_NAMES.get(token.of_text))
 
 
 def _read_patches(grid: pb.PatchGrid) -> PatchGrid:
@@ -206,4 +219,5 @@ def _read_timings(timings: pb.Timings) -> Timings:
 
 
 def _read_spec(spec: pb.TensorSpec) -> TensorSpec:
-    return TensorSpec(spec.name, DTYPE_NAMES.get(spec.dtype, "unspecified"), tuple(spec.shape), tuple(spec.axes))
+    dtype = DTYPE_NAMES.get(spec.dtype, "unspecified")
+    return TensorSpec(spec.name, dtype, tuple(spec.shape), tuple(spec.axes), spec.optional)

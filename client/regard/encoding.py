@@ -1,27 +1,27 @@
 """Builds requests from what callers give, without any network; refuses what cannot be sent."""
 
-import os
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
 from regard import checks
-from regard.attention import AttentionRequest, HeadReduction, Measure
-from regard.errors import InvalidCall, UnreadableFile
-from regard.tensors import DTYPES, write_tensor
+from regard.attention import AttentionRequest, HeadReduction, Measure, TextOfPair
+from regard.inputs import ImageSource, Pair, write_input, write_tensors
+from regard.tensors import DTYPES
 from regard.v1 import regard_pb2 as rpc
 from regard.v1 import types_pb2 as pb
-
-ImageSource = bytes | str | os.PathLike[str]
-"""A JPEG, PNG or WebP file: its bytes, or its path."""
 
 _HEAD_REDUCTIONS: dict[HeadReduction | None, pb.HeadReduction] = {
     None: pb.HEAD_REDUCTION_UNSPECIFIED,
     "mean": pb.HEAD_REDUCTION_MEAN,
     "max": pb.HEAD_REDUCTION_MAX,
     "min": pb.HEAD_REDUCTION_MIN,
+}
+TEXTS_OF_PAIR: dict[TextOfPair | None, pb.TextOfPair] = {
+    None: pb.TEXT_OF_PAIR_UNSPECIFIED,
+    "first": pb.TEXT_OF_PAIR_FIRST,
+    "second": pb.TEXT_OF_PAIR_SECOND,
 }
 MEASURES: dict[Measure, pb.AttentionMeasure] = {
     "weights": pb.ATTENTION_MEASURE_UNSPECIFIED,
@@ -47,12 +47,15 @@ def predict_request(
         InvalidCall: An argument cannot be sent.
     """
     wanted = checks.names("outputs", outputs)
-    return rpc.PredictRequest(inputs=_tensors(inputs), outputs=wanted, **_shared(model, version, attention, priority))
+    return rpc.PredictRequest(
+        inputs=write_tensors(inputs), outputs=wanted, **_shared(model, version, attention, priority)
+    )
 
 
 def classify_request(
     image: ImageSource | None,
     text: str | None,
+    pair: Pair | None,
     model: str,
     version: str,
     top_k: int,
@@ -60,15 +63,15 @@ def classify_request(
     attention: AttentionRequest | None,
     priority: int,
 ) -> rpc.ClassifyRequest:
-    """Build a request from an image or a text.
+    """Build a request from an image, a text or a pair of texts.
 
     Raises:
-        InvalidCall: An argument cannot be sent, or not exactly one of image and text is given.
+        InvalidCall: An argument cannot be sent, or not exactly one of image, text and pair is given.
     """
     return rpc.ClassifyRequest(
         top_k=checks.integer("top_k", top_k, 0, checks.MAX_INT32),
         truncate=checks.flag("truncate", truncate),
-        **_input(image, text),
+        **write_input(image=image, text=text, pair=pair),
         **_shared(model, version, attention, priority),
     )
 
@@ -87,7 +90,7 @@ def embed_request(
     return rpc.EmbedRequest(
         truncate=checks.flag("truncate", truncate),
         prompt=checks.name("prompt", prompt),
-        **_input(image, text),
+        **write_input(image=image, text=text),
         **_shared(model, version, attention, priority),
     )
 
@@ -95,6 +98,7 @@ def embed_request(
 def classify_many_request(
     images: Sequence[ImageSource] | None,
     texts: Sequence[str] | None,
+    pairs: Sequence[Pair] | None,
     model: str,
     version: str,
     top_k: int,
@@ -102,11 +106,11 @@ def classify_many_request(
     attention: AttentionRequest | None,
     priority: int,
 ) -> rpc.ClassifyRequest:
-    """Build a request from several images or texts; raises as `classify_request`."""
+    """Build a request from several images, texts or pairs of texts; raises as `classify_request`."""
     return rpc.ClassifyRequest(
         top_k=checks.integer("top_k", top_k, 0, checks.MAX_INT32),
         truncate=checks.flag("truncate", truncate),
-        **_inputs(images, texts),
+        **write_input(images=images, texts=texts, pairs=pairs),
         **_shared(model, version, attention, priority),
     )
 
@@ -125,7 +129,33 @@ def embed_many_request(
     return rpc.EmbedRequest(
         truncate=checks.flag("truncate", truncate),
         prompt=checks.name("prompt", prompt),
-        **_inputs(images, texts),
+        **write_input(images=images, texts=texts),
+        **_shared(model, version, attention, priority),
+    )
+
+
+def rank_request(
+    query: str,
+    documents: Sequence[str],
+    model: str,
+    version: str,
+    top_k: int,
+    raw_scores: bool,
+    truncate: bool,
+    attention: AttentionRequest | None,
+    priority: int,
+) -> rpc.RankRequest:
+    """Build a request from a query and documents.
+
+    Raises:
+        InvalidCall: An argument cannot be sent.
+    """
+    return rpc.RankRequest(
+        query=checks.text("query", query),
+        documents=pb.Texts(items=checks.texts("documents", documents)),
+        top_k=checks.integer("top_k", top_k, 0, checks.MAX_INT32),
+        raw_scores=checks.flag("raw_scores", raw_scores),
+        truncate=checks.flag("truncate", truncate),
         **_shared(model, version, attention, priority),
     )
 
@@ -133,6 +163,7 @@ def embed_many_request(
 def attend_request(
     image: ImageSource | None,
     text: str | None,
+    pair: Pair | None,
     inputs: Mapping[str, NDArray[Any]] | None,
     model: str,
     version: str,
@@ -141,14 +172,11 @@ def attend_request(
     priority: int,
     prompt: str = "",
 ) -> rpc.AttendRequest:
-    """Build a request from an image, a text or arrays; raises as `classify_request`."""
-    if inputs is not None and (image is not None or text is not None):
-        raise InvalidCall.of("image, text, inputs: give exactly one of them; got several")
-    given = _input(image, text) if inputs is None else {"tensors": pb.TensorMap(tensors=_tensors(inputs))}
+    """Build a request from an image, a text, a pair of texts or arrays; raises as `classify_request`."""
     return rpc.AttendRequest(
         truncate=checks.flag("truncate", truncate),
         prompt=checks.name("prompt", prompt),
-        **given,
+        **write_input(image=image, text=text, pair=pair, inputs=inputs),
         **_shared(model, version, attention, priority),
     )
 
@@ -182,45 +210,6 @@ def _shared(model: str, version: str, attention: AttentionRequest | None, priori
     }
 
 
-def _input(image: ImageSource | None, text: str | None) -> dict[str, Any]:
-    if (image is None) == (text is None):
-        got = "neither" if text is None else "both"
-        raise InvalidCall.of(f"image, text: give exactly one of them; got {got}")
-    if isinstance(text, list | tuple):
-        raise checks.invalid("text", text, "a str; embed_many and classify_many take several, as texts")
-    return {"text": checks.text("text", text)} if image is None else {"image": _image_bytes("image", image)}
-
-
-def _inputs(images: Sequence[ImageSource] | None, texts: Sequence[str] | None) -> dict[str, Any]:
-    if (images is None) == (texts is None):
-        got = "neither" if texts is None else "both"
-        raise InvalidCall.of(f"images, texts: give exactly one of them; got {got}")
-    if images is None:
-        return {"texts": pb.Texts(items=checks.texts("texts", texts))}
-    if isinstance(images, str | bytes | os.PathLike):
-        raise checks.invalid("images", images, "a list of files, each as bytes or as a path")
-    items = checks.items("images", images, "a list of files, each as bytes or as a path")
-    return {"images": pb.Images(items=[_image_bytes(f"images[{i}]", image) for i, image in enumerate(items)])}
-
-
-def _image_bytes(field: str, image: ImageSource) -> bytes:
-    if isinstance(image, bytes):
-        return image
-    if not isinstance(image, str | os.PathLike):
-        raise checks.invalid(field, image, "the bytes of a file, or its path")
-    try:
-        return Path(image).read_bytes()
-    except (OSError, ValueError) as error:  # ValueError: a path with a null byte or half of a surrogate pair
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise UnreadableFile.of(f"{field}: {checks.describe(str(image))}: {reason}; expected a file's path") from error
-
-
-def _tensors(inputs: Mapping[str, NDArray[Any]]) -> dict[str, pb.Tensor]:
-    if not isinstance(inputs, Mapping):
-        raise checks.invalid("inputs", inputs, "a dict of arrays by input name")
-    return {name: write_tensor(name, array) for name, array in inputs.items()}
-
-
 def _write_attention(attention: AttentionRequest | None) -> pb.AttentionRequest | None:
     if attention is None:
         return None
@@ -240,4 +229,6 @@ def _write_attention(attention: AttentionRequest | None) -> pb.AttentionRequest 
         top_k=attention.top_k,
         drop_special=attention.drop_special,
         renormalize=attention.renormalize,
+        rows_of_text=TEXTS_OF_PAIR[attention.rows_of_text],
+        keys_of_text=TEXTS_OF_PAIR[attention.keys_of_text],
     )

@@ -1,4 +1,4 @@
-"""Blocking calls of several images or texts at once."""
+"""Blocking calls of several images, texts or pairs of texts at once."""
 
 from collections.abc import Sequence
 
@@ -6,6 +6,8 @@ from regard import decoding, encoding
 from regard.answers import Answers, Classification, Embedding
 from regard.attention import AttentionRequest
 from regard.calls import BlockingCalls
+from regard.inputs import ImageSource
+from regard.scores import Ranking
 
 
 class ManyCalls(BlockingCalls):
@@ -14,8 +16,9 @@ class ManyCalls(BlockingCalls):
     def classify_many(
         self,
         *,
-        images: Sequence[encoding.ImageSource] | None = None,
+        images: Sequence[ImageSource] | None = None,
         texts: Sequence[str] | None = None,
+        pairs: Sequence[tuple[str, str]] | None = None,
         model: str = "",
         version: str = "",
         top_k: int = 5,
@@ -24,11 +27,12 @@ class ManyCalls(BlockingCalls):
         priority: int = 0,
         timeout: float | None = None,
     ) -> Answers[Classification]:
-        """Name what each of several images or texts is, in one call.
+        """Name what each of several images, texts or pairs of texts is, in one call.
 
         Args:
-            images: JPEG, PNG or WebP files, each as bytes or as a path. Either these or texts.
-            texts: Either these or images; as many as the model's max_inputs.
+            images: JPEG, PNG or WebP files, each as bytes or as a path. Exactly one of images, texts and pairs.
+            texts: Exactly one of images, texts and pairs; as many as the model's max_inputs.
+            pairs: Each two texts as one input, likewise.
             model: May be empty where only one is served.
             version: Empty means the newest.
             top_k: How many labels of each, most probable first; 0 means 5.
@@ -42,19 +46,64 @@ class ManyCalls(BlockingCalls):
             raised when it is read; the others are answered.
 
         Raises:
-            InvalidArgument: Not exactly one of images and texts is given, there are too many or none, a path cannot be
-                read, or another argument has no such value.
+            InvalidArgument: Not exactly one of images, texts and pairs is given, there are too many or none, a path
+                cannot be read, or another argument has no such value.
             NotFound: No such model or version is served.
-            FailedPrecondition: The model does not classify, or has no attention to show.
+            FailedPrecondition: The model does not classify, takes no pairs, or has no attention to show.
             RegardError: The call failed.
         """
-        request = encoding.classify_many_request(images, texts, model, version, top_k, truncate, attention, priority)
+        request = encoding.classify_many_request(
+            images, texts, pairs, model, version, top_k, truncate, attention, priority
+        )
         return decoding.read_classifications(self._call(self._stub.Classify, request, timeout))
+
+    def rank(
+        self,
+        query: str,
+        documents: Sequence[str],
+        *,
+        model: str = "",
+        version: str = "",
+        top_k: int = 0,
+        raw_scores: bool = False,
+        truncate: bool = False,
+        attention: AttentionRequest | None = None,
+        priority: int = 0,
+        timeout: float | None = None,
+    ) -> Ranking:
+        """Sort documents by how well each answers a query; a cross-encoder reads each with the query.
+
+        Args:
+            query: What is looked for.
+            documents: As many as the model's max_inputs.
+            model: May be empty where only one is served.
+            version: Empty means the newest.
+            top_k: How many documents to return, best first; 0 means all.
+            raw_scores: Return the logits, not what the model's activation makes of them.
+            truncate: Cut a query and document that have more tokens than the model takes, the longer of them first.
+            attention: Which attention weights to send along with each; None for none, which costs nothing.
+            priority: 1 is served first, then 2, then 3; 0 means 2.
+            timeout: Seconds, instead of the client's own.
+
+        Returns:
+            The documents by their index, best first, and the errors of those that the server refuses.
+
+        Raises:
+            InvalidArgument: There are too many documents or none, the query is empty, or another argument has no such
+                value.
+            NotFound: No such model or version is served.
+            FailedPrecondition: The model scores no pairs, or has no attention to show.
+            RegardError: The call failed.
+        """
+        request = encoding.rank_request(
+            query, documents, model, version, top_k, raw_scores, truncate, attention, priority
+        )
+        return decoding.read_ranking(self._call(self._stub.Rank, request, timeout))
 
     def embed_many(
         self,
         *,
-        images: Sequence[encoding.ImageSource] | None = None,
+        images: Sequence[ImageSource] | None = None,
         texts: Sequence[str] | None = None,
         model: str = "",
         version: str = "",

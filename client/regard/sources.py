@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from regard.answers import Modality, Model
 
@@ -14,7 +14,7 @@ DAMAGED_IMAGE = (OSError, ValueError, SyntaxError, struct.error)
 """What Pillow raises for a file that begins like an image and does not go on like one."""
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
-Task = Literal["classify", "embed", "attend"]
+Task = Literal["classify", "embed", "attend", "rank"]
 
 
 class InputError(ValueError):
@@ -23,17 +23,29 @@ class InputError(ValueError):
 
 @dataclass(frozen=True)
 class Source:
-    """A photo or a text from the command line.
+    """A photo, a text or a pair of texts from the command line.
 
     Attributes:
         name: What to call it: the file's name, "stdin", or the text itself.
         image: The bytes of an image file, else None.
-        text: The text, else None.
+        text: The text, of a pair the first; else None.
+        second: Of a pair the second text, else None.
     """
 
     name: str
     image: bytes | None
     text: str | None
+    second: str | None = None
+
+    @property
+    def pair(self) -> tuple[str, str] | None:
+        """Both texts of a pair; None for one alone."""
+        return None if self.text is None or self.second is None else (self.text, self.second)
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """The input of a call."""
+        return {"pair": self.pair} if self.pair else {"image": self.image, "text": self.text}
 
     @property
     def title(self) -> str:
@@ -75,21 +87,42 @@ def read_source(argument: str) -> Source:
     return Source(argument, None, argument)
 
 
+def read_pair(argument: str, second: str | None) -> Source:
+    """Read an argument and, where there is one, the second text beside it.
+
+    Raises:
+        InputError: As read_source; or one of two is no text.
+        OSError: A file that cannot be read.
+    """
+    source = read_source(argument)
+    if second is None:
+        return source
+    other = read_source(second)
+    if source.text is None or other.text is None:
+        raise InputError("--pair: a photo; expected two texts")
+    return Source(f"{source.name} | {other.name}", None, source.text, other.text)
+
+
 def is_image(data: bytes) -> bool:
     """Tell by the first bytes whether a file is a JPEG, PNG or WebP."""
     webp = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
     return webp or data.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))
 
 
-def choose_model(models: Iterable[Model], modality: Modality, task: Task) -> Model:
+def choose_model(models: Iterable[Model], modality: Modality, task: Task, *, pairs: bool = False) -> Model:
     """Return the first model that takes this and can do that; one named "fashion" (a toy) only where no other does.
 
     Raises:
         InputError: There is none.
     """
-    able = [model for model in models if model.modality == modality and can_do(model, task)]
+    able = [
+        model
+        for model in models
+        if model.modality == modality and can_do(model, task) and (model.takes_pairs or not pairs)
+    ]
     if not able:
-        raise InputError(f"the server has no model that can {task} {modality}s; see: regard models")
+        what = "pairs of texts" if pairs else f"{modality}s"
+        raise InputError(f"the server has no model that can {task} {what}; see: regard models")
     return min(able, key=lambda model: "fashion" in model.name)
 
 
@@ -97,7 +130,7 @@ def can_do(model: Model, task: Task) -> bool:
     """Tell whether a model can do a task."""
     if task == "attend":
         return bool(model.attention_layers) and model.modality is not None
-    return model.can_classify if task == "classify" else model.can_embed
+    return {"classify": model.can_classify, "embed": model.can_embed, "rank": model.can_rank}[task]
 
 
 def _is(kind: Callable[[], bool]) -> bool:

@@ -130,6 +130,7 @@ def _can(model: Model) -> str:
     tasks: dict[Task, str] = {
         "classify": f"classify ({len(model.labels)})",
         "embed": f"embed ({model.embedding_dim})",
+        "rank": "rank",
         "attend": "attend",
     }
     return ", ".join(["predict", *(words for task, words in tasks.items() if can_do(model, task))])

@@ -7,7 +7,7 @@ from typing import Literal
 import grpc
 
 from regard.answers import Classification, Embedding, Model
-from regard.attention import Attention, AttentionRequest, HeadReduction, Measure, PatchGrid
+from regard.attention import Attention, AttentionRequest, HeadReduction, Measure, PatchGrid, TextOfPair
 from regard.errors import RegardError
 from regard.matrices import positions
 from regard.sources import InputError
@@ -38,6 +38,8 @@ class ViewOptions:
         value_weighted: Weigh by the lengths of the value vectors.
         drop_special: Leave out special or prefix tokens; what is left of a row sums to 1 again.
         top_k: Only the largest weights of each row; 0 for all.
+        rows_of_text: Of a pair: rows of one text only.
+        keys_of_text: Of a pair: keys of one text only.
     """
 
     view: View | None = None
@@ -50,6 +52,8 @@ class ViewOptions:
     value_weighted: bool = False
     drop_special: bool = False
     top_k: int = 0
+    rows_of_text: TextOfPair | None = None
+    keys_of_text: TextOfPair | None = None
 
 
 @dataclass(frozen=True)
@@ -152,6 +156,8 @@ def request_for(view: View, options: ViewOptions, model: Model) -> AttentionRequ
         top_k=options.top_k,
         drop_special=options.drop_special and not keyed,
         renormalize=options.drop_special,
+        rows_of_text=options.rows_of_text,
+        keys_of_text=options.keys_of_text,
     )
 
 

@@ -107,6 +107,7 @@ def models() -> list[pb.Model]:
         "max_tokens": 256,
     }
     text |= {"prompts": {"query": "query: "}, "default_prompt": "query", "similarity": "cosine"}
+    text |= {"takes_pairs": True, "can_rank": True, "activation": "sigmoid"}
     labels = ["cat", "[dog]", "bird"]
     return [
         pb.Model(name="fashion", family="vit", can_classify=True, labels=labels, can_embed=True, **image),  # type: ignore[arg-type]
@@ -157,7 +158,7 @@ class FakeServer(RegardServiceServicer):
             rpc.Label(index=0, name="cat", probability=0.75),
             rpc.Label(index=1, name="[dog]", probability=0.25),
         ][: request.top_k]
-        if count := max(len(request.texts.items), len(request.images.items)):
+        if count := max(len(request.texts.items), len(request.images.items), len(request.pairs.items)):
             each = [
                 rpc.ClassifyResult(labels=labels, truncated=self.truncated, attention=_attention(request))
                 for _ in range(count)
@@ -188,15 +189,36 @@ class FakeServer(RegardServiceServicer):
             timings=TIMINGS,
         )
 
+    def Rank(self, request: rpc.RankRequest, context: grpc.ServicerContext) -> rpc.RankResponse:  # noqa: N802
+        """Score a document by the place of its first letter in the alphabet; nothing for one that is "bad"."""
+        self._receive(request, context)
+        scores = {number: ord(text[0]) / 128 for number, text in enumerate(request.documents.items) if text != "bad"}
+        order = sorted(scores, key=lambda number: -scores[number])[: request.top_k or None]
+        ranked = [
+            rpc.RankedDocument(
+                index=number, score=scores[number], truncated=self.truncated, attention=_attention(request)
+            )
+            for number in order
+        ]
+        ranked += [
+            rpc.RankedDocument(index=number, error=pb.InputError(code=3, message=f"documents[{number}]: bad"))
+            for number, text in enumerate(request.documents.items)
+            if text == "bad"
+        ]
+        return rpc.RankResponse(model=request.model or "minilm", version="2", documents=ranked, timings=TIMINGS)
+
     def Attend(  # noqa: N802
         self, request: rpc.AttendRequest, context: grpc.ServicerContext
     ) -> Iterator[rpc.AttendResponse]:
-        """Send an image's layers as Classify does; else two in eight bits, the second with its largest keys."""
+        """Send an image's or a pair's layers as Classify does; else two in eight bits, the second with its largest."""
         self._receive(request, context)
-        if request.WhichOneof("input") == "image":
+        if request.WhichOneof("input") in ("image", "pair"):
             whole = _attention(request) or pb.Attention()
-            for each in whole.layers:
-                yield rpc.AttendResponse(attention=pb.Attention(layers=[each], patches=whole.patches))
+            layers = list(whole.layers)
+            for each in layers:
+                del whole.layers[:]
+                whole.layers.append(each)
+                yield rpc.AttendResponse(attention=whole)
             return
         layer = pb.LayerAttention(layer=0, axes=["head", "query", "key"], heads=[0], queries=[0], scale=0.5)
         layer.weights.CopyFrom(pb.Tensor(dtype=pb.DATA_TYPE_UINT8, shape=[1, 1, 2], data=b"\x00\x02"))
@@ -263,17 +285,23 @@ def _embed_one(number: int, text: str) -> rpc.EmbedResult:
     return rpc.EmbedResult(vector=float_tensor(np.eye(4)[ord(text[0]) % 4]))
 
 
-def _attention(request: rpc.ClassifyRequest | rpc.EmbedRequest | rpc.AttendRequest) -> pb.Attention | None:
-    """Answer an attention request, if there is one, as a server would."""
+def _attention(
+    request: rpc.ClassifyRequest | rpc.EmbedRequest | rpc.AttendRequest | rpc.RankRequest,
+) -> pb.Attention | None:
+    """Answer an attention request, if there is one, as a server would; of a pair, the second text begins at "sit"."""
     if not request.HasField("attention"):
         return None
-    if request.WhichOneof("input") == "image":
+    is_rank = isinstance(request, rpc.RankRequest)
+    if not is_rank and request.WhichOneof("input") == "image":
         length = GRID.prefix_tokens + GRID.rows * GRID.cols
         return pb.Attention(layers=_attend(request.attention, length, range(GRID.prefix_tokens)), patches=GRID)
     tokens = [
         pb.Token(id=number, text=word, start=number, end=number + 1, special=word[0] == "[")
         for number, word in enumerate(WORDS)
     ]
+    if is_rank or request.WhichOneof("input") in ("pair", "pairs"):
+        for token, of_text in zip(tokens[1:4], (1, 2, 2), strict=True):
+            token.of_text = of_text  # type: ignore[assignment]
     special = [number for number, token in enumerate(tokens) if token.special]
     layers = _attend(request.attention, len(tokens), special)
     return pb.Attention(layers=layers, tokens=pb.TokenSequence(tokens=tokens))

@@ -133,10 +133,10 @@ def test_an_empty_text_is_a_text(client: Client, server: FakeServer) -> None:
     assert server.requests[0].WhichOneof("input") == "text"
 
 
-@pytest.mark.parametrize("given", [{}, {"image": b"x", "text": "x"}], ids=["neither", "both"])
+@pytest.mark.parametrize("given", [{}, {"image": b"x", "text": "x"}], ids=["none", "both"])
 def test_image_and_text_exclude_each_other(client: Client, server: FakeServer, given: dict[str, Any]) -> None:
     """Both or neither is the caller's mistake and never sent."""
-    word = "both" if given else "neither"
+    word = "image and text" if given else "none"
     for call in (client.classify, client.embed):
         with pytest.raises(ValueError, match=f"exactly one of them; got {word}"):
             call(**given)

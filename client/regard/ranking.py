@@ -1,0 +1,88 @@
+"""The command `regard rank`: documents by how well they answer a query."""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from regard.answers import Answers
+from regard.client import Client
+from regard.console import JsonOption, ModelOption, Terminal, TruncateOption, choose, print_json, tell_cut
+from regard.lines import LinesOption, ask_each, read_lines
+from regard.scores import RankedDocument, Ranking
+from regard.sources import InputError, Source, read_source
+from regard.terminal import clean
+
+QueryArgument = Annotated[str, typer.Argument(metavar="QUERY", help="What is looked for: a text, or a text file.")]
+DocumentsArgument = Annotated[
+    list[str], typer.Argument(metavar="FILE|TEXT...", help="What is scored; with --lines, files of a text a line.")
+]
+
+
+def rank(
+    context: typer.Context,
+    query: QueryArgument,
+    documents: DocumentsArgument,
+    model: ModelOption = "",
+    top_k: Annotated[int | None, typer.Option(min=1, help="How many documents (default: all).")] = None,
+    raw_scores: Annotated[bool, typer.Option("--raw-scores", help="Print logits instead of scores.")] = False,
+    truncate: TruncateOption = False,
+    lines: LinesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Sort texts by how well each answers a query, best first (or JSON, one a line)."""
+    client: Client = context.obj
+    asked = read_source(query)
+    given = [text for one in documents for text in (read_lines(one) if lines else [read_source(one)])]
+    for source in (asked, *given):
+        if source.text is None:
+            raise InputError(f"{source.title}: a photo; expected a text")
+    taking = client.model(model) if model else choose(client, asked, "rank")
+
+    def score(part: list[str]) -> Answers[RankedDocument]:
+        found = client.rank(asked.text or "", part, model=taking.name, raw_scores=raw_scores, truncate=truncate)
+        return _as_sent(found)
+
+    scored, failed = _collect(ask_each(given, taking.max_inputs, score))
+    numbers = {id(source): number for number, source in enumerate(given)}
+    best = sorted(scored, key=lambda one: -one[1].score)[:top_k]
+    for source, document in best:
+        if document.truncated:
+            tell_cut(source, taking.name)
+        if as_json:
+            whole = dataclasses.replace(document, index=numbers[id(source)])
+            print_json({"input": source.name, **dataclasses.asdict(whole)})
+    if not as_json:
+        Terminal().print(_table(best))
+    if failed:
+        raise typer.Exit(1)
+
+
+def _as_sent(found: Ranking) -> Answers[RankedDocument]:
+    """Put documents and errors in the order in which they were sent."""
+    each = found.errors | {document.index: document for document in found.documents}
+    return Answers(found.model, found.version, tuple(one for _, one in sorted(each.items())), found.timings)
+
+
+def _collect(
+    scored: Iterator[tuple[Source, RankedDocument]],
+) -> tuple[list[tuple[Source, RankedDocument]], bool]:
+    """Return all that have a score, and whether some have an error instead."""
+    found = list[tuple[Source, RankedDocument]]()
+    try:
+        for one in scored:
+            found.append(one)
+    except typer.Exit:
+        return found, True
+    return found, False
+
+
+def _table(scored: Sequence[tuple[Source, RankedDocument]]) -> Table:
+    """Draw documents with their scores, best first."""
+    table = Table.grid(padding=(0, 2))
+    for source, document in scored:
+        table.add_row(f"{document.score:.4f}", Text(clean(source.title)))
+    return table
