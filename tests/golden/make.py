@@ -21,7 +21,7 @@ from export.sources import load_folder
 from model.checkpoint import save_network
 from model.encoder import EncoderConfig
 from model.text import TextConfig, TextNetwork
-from tests.golden import BARE_ONNX_MODELS, CONSTANT, CROSS_ENCODERS, GOLDEN_MODELS, GOLDEN_NETWORK
+from tests.golden import BARE_ONNX_MODELS, CONSTANT, CROSS_ENCODERS, GOLDEN_MODELS, GOLDEN_NETWORK, GOLDEN_PAIRS
 
 NAME = "tiny-text"
 MAX_POSITIONS = 64
@@ -104,8 +104,8 @@ def save_cross_encoders() -> None:
             network = make_cross_encoder(tokenizer.get_vocab_size(), len(labels))
             save_network(network, Path(folder), labels)
             tokenizer.save(str(Path(folder, "tokenizer.json")))
-            shutil.rmtree(GOLDEN_MODELS / name, ignore_errors=True)
-            build(load_folder(Path(folder), name=name, description="random weights, for tests"), GOLDEN_MODELS)
+            shutil.rmtree(GOLDEN_PAIRS / name, ignore_errors=True)
+            build(load_folder(Path(folder), name=name, description="random weights, for tests"), GOLDEN_PAIRS)
 
 
 def main() -> None:

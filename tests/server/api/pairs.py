@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
 from server.config import EMBEDDED_MODELS
-from tests.golden import CROSS_ENCODERS, GOLDEN_MODELS
+from tests.golden import CROSS_ENCODERS, GOLDEN_MODELS, GOLDEN_PAIRS
 
 PAIR = ("the dog sat on the mat", "a dog is on a mat")
 QUERY = "a very good dog"
@@ -21,15 +21,16 @@ CODES = grpc.StatusCode
 
 def link_models(folder: Path) -> Path:
     """Put into a folder models that read pairs, one that reads single texts, and one of images."""
-    for name in (*CROSS_ENCODERS, "tiny-text"):
-        (folder / name).symlink_to(GOLDEN_MODELS / name)
+    for name in CROSS_ENCODERS:
+        (folder / name).symlink_to(GOLDEN_PAIRS / name)
+    (folder / "tiny-text").symlink_to(GOLDEN_MODELS / "tiny-text")
     (folder / "fashion").symlink_to(EMBEDDED_MODELS / "fashion")
     return folder
 
 
 def encode(model: str, first: str, second: str) -> Any:
     """Two texts as the tokenizers library joins them."""
-    return Tokenizer.from_file(str(GOLDEN_MODELS / model / "1" / "tokenizer.json")).encode(first, second)
+    return Tokenizer.from_file(str(GOLDEN_PAIRS / model / "1" / "tokenizer.json")).encode(first, second)
 
 
 def feed_of(model: str, first: str, second: str) -> dict[str, NDArray[np.int64]]:
@@ -41,7 +42,7 @@ def feed_of(model: str, first: str, second: str) -> dict[str, NDArray[np.int64]]
 
 def run_pair(model: str, first: str, second: str) -> dict[str, NDArray[np.float32]]:
     """Everything that ONNX Runtime alone gives for a pair."""
-    session = onnxruntime.InferenceSession(GOLDEN_MODELS / model / "1" / "attention.onnx")
+    session = onnxruntime.InferenceSession(GOLDEN_PAIRS / model / "1" / "attention.onnx")
     names = [value.name for value in session.get_outputs()]
     return dict(zip(names, session.run(names, feed_of(model, first, second)), strict=True))
 

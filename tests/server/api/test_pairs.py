@@ -12,7 +12,7 @@ from regard.v1 import types_pb2 as pb
 from server.api.open_inference import open_inference_pb2 as oip
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.api.regard_v1.tensors import read_tensor, write_tensor
-from tests.golden import CROSS_ENCODERS, GOLDEN_MODELS
+from tests.golden import CROSS_ENCODERS, GOLDEN_PAIRS
 from tests.server.api.open_inference.messages import Request, make_bytes_request, make_request, read
 from tests.server.api.pairs import CODES, DOCUMENTS, PAIR, QUERY, encode, feed_of, link_models, refused, run_pair
 from tests.server.api.reference import TOLERANCE
@@ -47,7 +47,7 @@ async def test_a_pair_is_classified_by_what_both_say(running: Running) -> None:
 
 def test_token_types_count() -> None:
     """Else the tests here would not see whether they are sent."""
-    session = onnxruntime.InferenceSession(GOLDEN_MODELS / "tiny-rank" / "1" / "model.onnx")
+    session = onnxruntime.InferenceSession(GOLDEN_PAIRS / "tiny-rank" / "1" / "model.onnx")
     feed = feed_of("tiny-rank", *PAIR)
     assert feed["token_type_ids"].any()
     (told,), (untold,) = (
@@ -150,7 +150,7 @@ async def test_token_types_that_are_left_out_are_zeros(running: Running, stub: G
     """By both protocols; those of a pair are taken as they come, and too large ones are refused."""
     feed = feed_of("tiny-rank", *PAIR)
     without = {name: array for name, array in feed.items() if name != "token_type_ids"}
-    session = onnxruntime.InferenceSession(GOLDEN_MODELS / "tiny-rank" / "1" / "model.onnx")
+    session = onnxruntime.InferenceSession(GOLDEN_PAIRS / "tiny-rank" / "1" / "model.onnx")
     for given in (feed, without):
         types = given.get("token_type_ids", np.zeros_like(feed["input_ids"]))
         (expected,) = session.run(["logits"], {**without, "token_type_ids": types})
