@@ -51,7 +51,7 @@ async def read_each(
     if isinstance(inputs, Texts):
         text_reader(model)
         prompt = find_prompt(model, inputs.prompt)
-        context.account.reserve(input=texts_bytes(model, inputs, prompt, positions=request.attention is not None))
+        context.account.reserve(input=texts_bytes(model, inputs, prompt, positions=request.tells_positions))
         yield await _read_texts(request, replace(inputs, prompt=prompt), limits, decoders, context)
         return
     contract = image_contract(model)
@@ -74,7 +74,7 @@ async def _read_texts(
         request.model,
         limits=limits,
         truncate=inputs.truncate,
-        positions=request.attention is not None,
+        positions=request.tells_positions,
         prompt=inputs.prompt,
     )
     jobs = [(partial(read, {number: inputs.texts[number] for number in piece}), 0) for piece in pieces(inputs.texts)]

@@ -34,12 +34,12 @@ def test_each_request_gets_back_its_own_rows_at_its_own_length(sizes: list[tuple
     fetched = GRAPH.run(collate(batch), ["last_hidden_state", "embedding", "attention.0", "attention.1"])
     for index, (item, results) in enumerate(zip(batch, split(batch, fetched), strict=True)):
         value = index + 1
-        hidden, (name,) = results.outputs["last_hidden_state"], item.attentions
+        hidden, (name,) = results.outputs["last_hidden_state"], item.further
         assert hidden.shape == (item.rows, item.length, 3)
         assert (hidden == value).all()
-        assert results.attentions[name].shape == (item.rows, 4, item.length, item.length)
-        np.testing.assert_array_equal(results.attentions[name], value * 1001)
-        assert list(results.attentions) == [name]
+        assert results.further[name].shape == (item.rows, 4, item.length, item.length)
+        np.testing.assert_array_equal(results.further[name], value * 1001)
+        assert list(results.further) == [name]
 
 
 def test_a_single_request_is_passed_on_without_a_copy() -> None:
@@ -152,7 +152,7 @@ def test_without_a_batch_axis_a_request_gets_everything() -> None:
     given = {"embedding": np.zeros(7), "attention.0": np.ones(5), "other": np.zeros(1)}
     (result,) = split([item], given)
     assert result.outputs == {"embedding": given["embedding"]}
-    assert result.attentions == {"attention.0": given["attention.0"]}
+    assert result.further == {"attention.0": given["attention.0"]}
 
 
 def test_a_batch_is_expected_to_take_as_long_as_it_was_given() -> None:
