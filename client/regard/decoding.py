@@ -10,6 +10,7 @@ from regard.answers import (
     AttentionLayer,
     Classification,
     Embedding,
+    HiddenStateLayer,
     Label,
     Modality,
     Model,
@@ -21,6 +22,7 @@ from regard.answers import (
 from regard.attention import Attention, AttentionKind, Box, LayerAttention, PatchGrid, Token
 from regard.encoding import MEASURES
 from regard.errors import RegardError, from_input_error
+from regard.hidden_states import HiddenStates, LayerHiddenStates
 from regard.tensors import DTYPE_NAMES, read_tensor
 from regard.v1 import regard_pb2 as rpc
 from regard.v1 import types_pb2 as pb
@@ -50,6 +52,7 @@ def read_prediction(answer: rpc.PredictResponse) -> Prediction:
         outputs={name: read_tensor(tensor) for name, tensor in answer.outputs.items()},
         attention=_read_attention(answer.attention) if answer.HasField("attention") else None,
         timings=_read_timings(answer.timings),
+        hidden_states=_hidden_states_of(answer),
     )
 
 
@@ -107,6 +110,7 @@ def read_model(model: pb.Model) -> Model:
         prompts=dict(model.prompts),
         default_prompt=model.default_prompt,
         similarity=model.similarity,
+        hidden_state_layers=tuple(HiddenStateLayer(state.layer, state.dim) for state in model.hidden_state_layers),
     )
 
 
@@ -130,6 +134,7 @@ def _read_labels(
         truncated=one.truncated,
         attention=_attention_of(one),
         timings=timings,
+        hidden_states=_hidden_states_of(one),
     )
 
 
@@ -142,6 +147,7 @@ def _read_vector(answer: rpc.EmbedResponse, one: rpc.EmbedResponse | rpc.EmbedRe
         truncated=one.truncated,
         attention=_attention_of(one),
         timings=timings,
+        hidden_states=_hidden_states_of(one),
     )
 
 
@@ -159,6 +165,31 @@ def _read_attention(attention: pb.Attention, truncated: bool = False) -> Attenti
         patches=_read_patches(attention.patches) if positions == "patches" else None,
         truncated=truncated,
     )
+
+
+def _hidden_states_of(
+    one: rpc.PredictResponse | rpc.ClassifyResponse | rpc.ClassifyResult | rpc.EmbedResponse | rpc.EmbedResult,
+) -> HiddenStates | None:
+    if not one.HasField("hidden_states"):
+        return None
+    states = one.hidden_states
+    positions = states.WhichOneof("positions")
+    return HiddenStates(
+        layers=tuple(
+            LayerHiddenStates(state.layer, tuple(state.axes), _read_states(state), tuple(state.positions))
+            for state in states.layers
+        ),
+        tokens=tuple(_read_token(token) for token in states.tokens.tokens) if positions == "tokens" else None,
+        patches=_read_patches(states.patches) if positions == "patches" else None,
+    )
+
+
+def _read_states(state: pb.LayerHiddenStates) -> NDArray[np.floating]:
+    values = read_tensor(state.values)
+    if values.dtype != np.uint8:
+        return values
+    scales, offsets = (read_tensor(tensor)[..., np.newaxis] for tensor in (state.scales, state.offsets))
+    return np.asarray(values * scales + offsets)
 
 
 def _read_layer(layer: pb.LayerAttention) -> LayerAttention:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from regard import checks
 from regard.attention import AttentionRequest, HeadReduction, Measure
 from regard.errors import InvalidCall, UnreadableFile
+from regard.hidden_states import HiddenStatesRequest, Pooling
 from regard.tensors import DTYPES, write_tensor
 from regard.v1 import regard_pb2 as rpc
 from regard.v1 import types_pb2 as pb
@@ -22,6 +23,12 @@ _HEAD_REDUCTIONS: dict[HeadReduction | None, pb.HeadReduction] = {
     "mean": pb.HEAD_REDUCTION_MEAN,
     "max": pb.HEAD_REDUCTION_MAX,
     "min": pb.HEAD_REDUCTION_MIN,
+}
+_POOLINGS: dict[Pooling | None, pb.HiddenStatesPooling] = {
+    None: pb.HIDDEN_STATES_POOLING_UNSPECIFIED,
+    "cls": pb.HIDDEN_STATES_POOLING_CLS,
+    "mean": pb.HIDDEN_STATES_POOLING_MEAN,
+    "last": pb.HIDDEN_STATES_POOLING_LAST,
 }
 MEASURES: dict[Measure, pb.AttentionMeasure] = {
     "weights": pb.ATTENTION_MEASURE_UNSPECIFIED,
@@ -40,6 +47,7 @@ def predict_request(
     outputs: Sequence[str],
     attention: AttentionRequest | None,
     priority: int,
+    hidden_states: HiddenStatesRequest | None = None,
 ) -> rpc.PredictRequest:
     """Build a request from arrays by input name.
 
@@ -47,7 +55,12 @@ def predict_request(
         InvalidCall: An argument cannot be sent.
     """
     wanted = checks.names("outputs", outputs)
-    return rpc.PredictRequest(inputs=_tensors(inputs), outputs=wanted, **_shared(model, version, attention, priority))
+    return rpc.PredictRequest(
+        inputs=_tensors(inputs),
+        outputs=wanted,
+        hidden_states=_write_hidden_states(hidden_states),
+        **_shared(model, version, attention, priority),
+    )
 
 
 def classify_request(
@@ -59,6 +72,7 @@ def classify_request(
     truncate: bool,
     attention: AttentionRequest | None,
     priority: int,
+    hidden_states: HiddenStatesRequest | None = None,
 ) -> rpc.ClassifyRequest:
     """Build a request from an image or a text.
 
@@ -69,6 +83,7 @@ def classify_request(
         top_k=checks.integer("top_k", top_k, 0, checks.MAX_INT32),
         truncate=checks.flag("truncate", truncate),
         **_input(image, text),
+        hidden_states=_write_hidden_states(hidden_states),
         **_shared(model, version, attention, priority),
     )
 
@@ -82,12 +97,14 @@ def embed_request(
     attention: AttentionRequest | None,
     priority: int,
     prompt: str = "",
+    hidden_states: HiddenStatesRequest | None = None,
 ) -> rpc.EmbedRequest:
     """Build a request from an image or a text; raises as `classify_request`."""
     return rpc.EmbedRequest(
         truncate=checks.flag("truncate", truncate),
         prompt=checks.name("prompt", prompt),
         **_input(image, text),
+        hidden_states=_write_hidden_states(hidden_states),
         **_shared(model, version, attention, priority),
     )
 
@@ -101,12 +118,14 @@ def classify_many_request(
     truncate: bool,
     attention: AttentionRequest | None,
     priority: int,
+    hidden_states: HiddenStatesRequest | None = None,
 ) -> rpc.ClassifyRequest:
     """Build a request from several images or texts; raises as `classify_request`."""
     return rpc.ClassifyRequest(
         top_k=checks.integer("top_k", top_k, 0, checks.MAX_INT32),
         truncate=checks.flag("truncate", truncate),
         **_inputs(images, texts),
+        hidden_states=_write_hidden_states(hidden_states),
         **_shared(model, version, attention, priority),
     )
 
@@ -120,12 +139,14 @@ def embed_many_request(
     attention: AttentionRequest | None,
     priority: int,
     prompt: str = "",
+    hidden_states: HiddenStatesRequest | None = None,
 ) -> rpc.EmbedRequest:
     """Build a request from several images or texts; raises as `classify_request`."""
     return rpc.EmbedRequest(
         truncate=checks.flag("truncate", truncate),
         prompt=checks.name("prompt", prompt),
         **_inputs(images, texts),
+        hidden_states=_write_hidden_states(hidden_states),
         **_shared(model, version, attention, priority),
     )
 
@@ -240,4 +261,19 @@ def _write_attention(attention: AttentionRequest | None) -> pb.AttentionRequest 
         top_k=attention.top_k,
         drop_special=attention.drop_special,
         renormalize=attention.renormalize,
+    )
+
+
+def _write_hidden_states(hidden_states: HiddenStatesRequest | None) -> pb.HiddenStatesRequest | None:
+    if hidden_states is None:
+        return None
+    if not isinstance(hidden_states, HiddenStatesRequest):
+        raise checks.invalid("hidden_states", hidden_states, "a HiddenStatesRequest")
+    return pb.HiddenStatesRequest(
+        layers=hidden_states.layers,
+        positions=hidden_states.positions,
+        drop_special=hidden_states.drop_special,
+        pooling=_POOLINGS[hidden_states.pooling],
+        normalize=hidden_states.normalize,
+        dtype=DTYPES[hidden_states.dtype],
     )
