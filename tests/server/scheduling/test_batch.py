@@ -81,12 +81,14 @@ def test_what_was_not_admitted_or_run_took_nothing() -> None:
 
 
 def test_the_first_attention_wanted_says_which_graph_runs() -> None:
-    """A request wants weights or contributions, never both."""
+    """A request wants weights, contributions or hidden states, never two of them."""
     layers = CONTRACT.attention
     contributions = tuple(layer.contribution for layer in layers if layer.contribution)
     assert len(contributions) == 2
     assert make_text(3).graph_kind == "plain"
-    for wanted, kind in ((("attention.0", "attention.1"), "tapped"), (contributions, "contributions")):
+    states = tuple(state.output for state in CONTRACT.hidden_states)
+    kinds = {"tapped": ("attention.0", "attention.1"), "contributions": contributions, "hidden": states}
+    for kind, wanted in kinds.items():
         for attentions in (wanted, wanted[:1], wanted[1:]):
             assert make_text(3, attentions=attentions).graph_kind == kind
 
@@ -103,6 +105,14 @@ def test_only_requests_with_a_batch_axis_and_equal_other_axes_share() -> None:
     assert not item(2, 3).may_share(item(2, 4))
     fixed = wide.model_copy(update={"inputs": (TensorContract(name="x", dtype="float32", axes=(1, 2, 3)),)})
     assert not item(2, 3, fixed).may_share(item(2, 3, fixed))
+
+
+def test_hidden_states_count_among_what_a_batch_fetches() -> None:
+    """Of 2 rows x 8 positions: 32 float32 each, of two layers."""
+    load = Load.of([make_text(4, attentions=("hidden_states.1",)), make_text(8, attentions=("hidden_states.2",))])
+    assert load.further_bytes == 2 * 8 * 32 * 4
+    assert load.fits(BatchLimits(2, 16, 2 * 2 * 8 * 32 * 4))
+    assert not load.fits(BatchLimits(2, 16, 2 * 2 * 8 * 32 * 4 - 1))
 
 
 def test_a_batch_fetches_what_any_of_its_requests_wants() -> None:
