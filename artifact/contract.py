@@ -12,9 +12,10 @@ from artifact.errors import ContractError, explain
 from artifact.verification import Accuracy, Check
 
 CONTRACT_FILE = "contract.json"
-WEIGHT_BYTES = 4  # of one attention weight, float32
+NUMBER_BYTES = 4  # of one attention weight, or one number of a hidden state, float32
 PLAIN_GRAPH, TAPPED_GRAPH, WEIGHTS_FILE = "model.onnx", "attention.onnx", "weights.bin"
 CONTRIBUTIONS_GRAPH = "contributions.onnx"  # the plain graph with what each position adds to each other
+HIDDEN_GRAPH = "hidden.onnx"  # the plain graph with what enters and leaves each layer
 LOWERED_GRAPH = "attention.lowered.onnx"  # the tapped graph with eager attention
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 BATCH_AXIS, SEQUENCE_AXIS = "batch", "seq_len"
@@ -157,9 +158,35 @@ class AttentionContract(_Part):
         )
         return queries, keys
 
-    def weights_bytes(self, sizes: Mapping[str, int], positions: int) -> int:
+    def row_bytes(self, sizes: Mapping[str, int], positions: int) -> int:
         """Size of the weights of one row, float32; arguments are those of shape."""
-        return self.num_heads * math.prod(self.shape(sizes, positions)) * WEIGHT_BYTES
+        return self.num_heads * math.prod(self.shape(sizes, positions)) * NUMBER_BYTES
+
+
+class HiddenStateContract(_Part):
+    """One output of the hidden graph, float32 [batch, position, dim]: what enters the first layer, or leaves a layer.
+
+    Attributes:
+        output: Its name in the hidden graph.
+        layer: 0 for what enters the first layer, n for what leaves the n-th, as the transformers library counts its
+            output_hidden_states.
+        position_axis: A size where fixed, else the axis of an input, or derived from one.
+        dim: Numbers of each vector.
+    """
+
+    output: str
+    layer: int
+    position_axis: int | str = SEQUENCE_AXIS
+    dim: int = Field(gt=0)
+
+    def positions(self, sizes: Mapping[str, int], positions: int) -> int:
+        """How many positions it has; arguments are those of AttentionContract.shape."""
+        axis = self.position_axis
+        return axis if isinstance(axis, int) else sizes.get(axis, positions)
+
+    def row_bytes(self, sizes: Mapping[str, int], positions: int) -> int:
+        """Size of one row, float32; arguments are those of positions."""
+        return self.positions(sizes, positions) * self.dim * NUMBER_BYTES
 
 
 class DerivedAxis(_Part):
@@ -221,6 +248,7 @@ class Contract(_Part):
         labels: Class names in the order of the output "logits"; empty where there is no classifier.
         activation: What makes scores of the output "logits", as those who trained the network say; None where there is
             none, or nothing says so. Classify takes the softmax in any case.
+        hidden_states: In the order of the layers; empty where they cannot be had.
         limits: Most positions of symbolic axes, by name.
         derived_axes: Axes of outputs whose size follows from an input's.
         precision: What the graphs compute in; their inputs and outputs are the same for all.
@@ -242,6 +270,7 @@ class Contract(_Part):
     activation: Activation | None = None
     embedding: EmbeddingContract | None = None
     attention: tuple[AttentionContract, ...] = ()
+    hidden_states: tuple[HiddenStateContract, ...] = ()
     patches: PatchContract | None = None
     precision: Precision = "float32"
     limits: dict[str, int] = {}
@@ -285,8 +314,8 @@ class Contract(_Part):
         return [layer.contribution for layer in self.attention if layer.contribution]
 
     @property
-    def attention_axes(self) -> dict[str, tuple[int | str | None, ...]]:
-        """The axes of the further outputs of the tapped and the contributions graph, by name."""
+    def further_axes(self) -> dict[str, tuple[int | str | None, ...]]:
+        """The axes of the further outputs of the tapped, the contributions and the hidden graph, by name."""
         axes = dict[str, tuple[int | str | None, ...]]()
         for layer in self.attention:
             axes[layer.output] = (BATCH_AXIS, layer.num_heads, layer.query_axis, layer.key_axis)
@@ -294,7 +323,7 @@ class Contract(_Part):
                 axes[layer.value_norms] = (BATCH_AXIS, layer.num_heads, layer.key_axis)
             if layer.contribution:
                 axes[layer.contribution] = (BATCH_AXIS, layer.query_axis, layer.key_axis)
-        return axes
+        return axes | {state.output: (BATCH_AXIS, state.position_axis, state.dim) for state in self.hidden_states}
 
     @model_validator(mode="after")
     def _check_references(self) -> Self:

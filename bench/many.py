@@ -18,7 +18,7 @@ import numpy as np
 
 from bench.__main__ import newest_graph, only
 from bench.servers import serving_regard
-from regard import AsyncClient
+from regard import AsyncClient, HiddenStatesRequest
 
 MODEL, TEXTS, SINGLE_CALLERS = "minilm", 1000, 32
 _WORDS = (
@@ -31,16 +31,19 @@ _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Way:
-    """How all texts are embedded: so many callers at a time, each with so many texts a call."""
+    """How all texts are embedded: so many callers at a time, so many texts a call, with hidden states or not."""
 
     callers: int
     texts: int
+    hidden_states: HiddenStatesRequest | None = None
 
     @property
     def title(self) -> str:
         """For the table."""
         who = f"{self.callers} caller{'s' if self.callers > 1 else ''}"
-        return f"{who}, {'a text' if self.texts == 1 else f'{self.texts} texts'} a call"
+        what = f"{who}, {'a text' if self.texts == 1 else f'{self.texts} texts'} a call"
+        states = self.hidden_states
+        return what if states is None else f"{what}, {states.pooling} of layer {states.layers[0]}"
 
 
 WAYS = (Way(SINGLE_CALLERS, 1), Way(1, 64), Way(2, 64), Way(4, 64))
@@ -53,32 +56,37 @@ def make_texts() -> list[str]:
 
 
 def main() -> None:
-    """Print a table, in Markdown."""
-    parser = argparse.ArgumentParser(prog="python -m bench.many", description=__doc__)
+    """Compare calls of several texts with single ones."""
+    run("python -m bench.many", __doc__ or "", WAYS)
+
+
+def run(program: str, description: str, ways: Sequence[Way]) -> None:
+    """Print a table of some ways, in Markdown."""
+    parser = argparse.ArgumentParser(prog=program, description=description)
     parser.add_argument("--models", type=Path, default=Path("models"))
     parser.add_argument("--rounds", type=int, default=7)
     args = parser.parse_args()
     if not newest_graph(args.models, MODEL):
         parser.exit(1, f"{args.models}/{MODEL} is not there: make demo exports it\n")
     with only(args.models, MODEL) as folder, serving_regard(folder) as serving:
-        print("\n".join(asyncio.run(measure(serving.address, serving.pid, args.rounds))), flush=True)
+        print("\n".join(asyncio.run(measure(serving.address, serving.pid, args.rounds, ways))), flush=True)
 
 
-async def measure(address: str, pid: int, rounds: int) -> list[str]:
-    """Embed all texts in each way, several times; returns the lines of the table."""
+async def measure(address: str, pid: int, rounds: int, ways: Sequence[Way]) -> list[str]:
+    """Embed all texts in each way, several times; returns the lines of the table, which compares with the first."""
     rates, spent = defaultdict[Way, list[float]](list), defaultdict[Way, list[float]](list)
     async with AsyncClient(address) as client:
         for number in range(-1, rounds):
-            for way in WAYS if number % 2 else WAYS[::-1]:
+            for way in ways if number % 2 else ways[::-1]:
                 before, began = cpu_seconds(pid) + time.process_time(), time.perf_counter()
                 await embed_all(client, make_texts(), way)
                 seconds = time.perf_counter() - began
                 if number >= 0:  # the first round warms up
                     rates[way].append(TEXTS / seconds)
                     spent[way].append(cpu_seconds(pid) + time.process_time() - before)
-    lines = ["| 1,000 texts of 4 to 16 words, MiniLM | texts/s | of single calls | CPU, s |", "|---|---|---|---|"]
-    for way in WAYS:
-        ratios = [mine / single for mine, single in zip(rates[way], rates[WAYS[0]], strict=True)]
+    lines = [f"| 1,000 texts of 4 to 16 words, MiniLM | texts/s | of {ways[0].title} | CPU, s |", "|---|---|---|---|"]
+    for way in ways:
+        ratios = [mine / first for mine, first in zip(rates[way], rates[ways[0]], strict=True)]
         spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
         figures = f"{statistics.median(rates[way]):.0f} | {spread} | {statistics.median(spent[way]):.2f}"
         lines.append(f"| {way.title} | {figures} |")
@@ -88,7 +96,7 @@ async def measure(address: str, pid: int, rounds: int) -> list[str]:
 async def embed_all(client: AsyncClient, texts: Sequence[str], way: Way) -> None:
     """Embed every text once; callers take the next as soon as they are answered."""
     parts = iter([texts[start : start + way.texts] for start in range(0, len(texts), way.texts)])
-    ask = _single(client) if way.texts == 1 else _many(client)
+    ask = _single(client, way) if way.texts == 1 else _many(client, way)
     await asyncio.gather(*(_call(parts, ask) for _ in range(way.callers)))
 
 
@@ -97,16 +105,17 @@ async def _call(parts: Iterator[Sequence[str]], ask: Callable[[Sequence[str]], A
         await ask(part)
 
 
-def _single(client: AsyncClient) -> Callable[[Sequence[str]], Awaitable[None]]:
+def _single(client: AsyncClient, way: Way) -> Callable[[Sequence[str]], Awaitable[None]]:
     async def ask(part: Sequence[str]) -> None:
-        await client.embed(text=part[0], model=MODEL)
+        await client.embed(text=part[0], model=MODEL, hidden_states=way.hidden_states)
 
     return ask
 
 
-def _many(client: AsyncClient) -> Callable[[Sequence[str]], Awaitable[None]]:
+def _many(client: AsyncClient, way: Way) -> Callable[[Sequence[str]], Awaitable[None]]:
     async def ask(part: Sequence[str]) -> None:
-        list(await client.embed_many(texts=part, model=MODEL))  # raises the error of any
+        answers = await client.embed_many(texts=part, model=MODEL, hidden_states=way.hidden_states)
+        list(answers)  # raises the error of any
 
     return ask
 

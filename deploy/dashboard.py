@@ -54,6 +54,7 @@ ROWS: dict[str, list[tuple[str, str, dict[str, str]]]] = {
     "Is attention the cost?": [
         ("Instances by graph", "short", {_rate("regard_engine_seconds_total", "graph"): "{{graph}}"}),
         ("Attention sent", "Bps", {_rate("regard_attention_sent_bytes_total", "model"): "{{model}}"}),
+        ("Hidden states sent", "Bps", {_rate("regard_hidden_states_sent_bytes_total", "model"): "{{model}}"}),
         ("Encoding, mean", "s", {_mean("regard_stage_seconds", "graph", '{stage="encode"}'): "{{graph}}"}),
     ],
     "Who is shed, who takes what?": [

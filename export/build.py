@@ -3,7 +3,7 @@
 import copy
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,12 +15,14 @@ from onnx import ModelProto, TensorProto
 from artifact.contract import (
     BATCH_AXIS,
     CONTRIBUTIONS_GRAPH,
+    HIDDEN_GRAPH,
     LOWERED_GRAPH,
     NAME_PATTERN,
     PLAIN_GRAPH,
     TAPPED_GRAPH,
     WEIGHTS_FILE,
     Contract,
+    HiddenStateContract,
     Precision,
 )
 from artifact.verification import Accuracy, Check
@@ -28,9 +30,10 @@ from export.accuracy import ask_graph, ask_network, measure_accuracy, misses
 from export.contracts import TOKENIZER_FILE, Written, make_contract
 from export.errors import AccuracyError, PublishError
 from export.fold import fold_constants
-from export.graph import externalize, to_onnx
+from export.graph import externalize
+from export.hidden_states import NO_STATES, States, describe_states, put_on, trace
 from export.onnx_file import DEFAULT_LONGEST
-from export.probe import declare_axes, find_axes, find_longest, run_graph
+from export.probe import Axes, declare_axes, find_axes, find_longest, run_graph
 from export.publish import next_version, publish, same_as_newest, staging_folder, write_contract
 from export.quantize import Quantizer
 from export.references import Reference, reference_of, reference_of_graph
@@ -97,8 +100,8 @@ def build(
         if source.tokenizer_file:
             shutil.copyfile(source.tokenizer_file, staging / TOKENIZER_FILE)
         report("tracing the network" if source.network else "reading the graph")
-        for graph in _graphs(source, precise):
-            written = _write_graphs(graph, source, staging, precise, report)
+        for graph, states in _graphs(source, precise):
+            written = _write_graphs(graph, states, source, staging, precise, report)
             accuracy = _measure(source, written, staging, precise, report)
             if not misses(accuracy):
                 break
@@ -110,7 +113,7 @@ def build(
         report("verifying against the network" if source.network else "verifying")
         checks: tuple[Check, ...] = ()
         if precise.precision in LIMITS:  # ONNX Runtime cannot run the others on the CPU
-            reference = _reference(source)
+            reference = _reference(source, written)
             checks = verify(reference, staging, source.traits, written.axes, precise.precision)
         report("publishing")
         contract = make_contract(source, written, staging, next_version(out, source.name))
@@ -125,9 +128,9 @@ def build(
         return Built(publish(staging, out, contract), contract, unchanged=False)
 
 
-def _reference(source: Source) -> Reference:
+def _reference(source: Source, written: Written) -> Reference:
     if source.network is not None:
-        return reference_of(source.network)
+        return reference_of(source.network, with_states=bool(written.states))
     assert source.graph is not None  # noqa: S101 -- a source is a network or a graph
     return reference_of_graph(source.graph)
 
@@ -142,27 +145,36 @@ def _precision_of_graph(graph: ModelProto, asked: Precise) -> Precise:
     return Precise("float16") if TensorProto.FLOAT16 in types else asked
 
 
-def _graphs(source: Source, precise: Precise) -> Iterator[ModelProto]:
-    """Yield graphs to try, the fastest first: in int8, ever more of the most sensitive products stay in float32."""
+def _graphs(source: Source, precise: Precise) -> Iterator[tuple[ModelProto, States]]:
+    """Yield graphs to try, the fastest first: in int8, ever more of the most sensitive products stay in float32.
+
+    With each come its hidden states; of a graph that is the source itself nothing tells them.
+    """
     if source.graph is not None:
         # Without kernels for them on the CPU, ONNX Runtime would write other operators in place of half-precision ones.
         graph = fold_constants(source.graph) if precise.precision == "float32" else copy.deepcopy(source.graph)
         part_packed_attention(graph)
-        yield graph
+        yield graph, NO_STATES
         return
     assert source.network is not None  # noqa: S101 -- a source is a network or a graph
     if precise.precision != "int8":
-        yield to_onnx(source.network, source.traits, _DTYPES[precise.precision])
+        yield trace(source.network, source.traits, _DTYPES[precise.precision])
         return
-    quantizer = Quantizer(to_onnx(source.network, source.traits), precise.samples[::2])
+    graph, states = trace(source.network, source.traits)
+    quantizer = Quantizer(graph, precise.samples[::2])
     left_out = 0
     while left_out <= quantizer.products // 2:
-        yield quantizer.quantize(left_out)
+        yield quantizer.quantize(left_out), states
         left_out = left_out * 2 or 1
 
 
 def _write_graphs(
-    graph: ModelProto, source: Source, folder: Path, precise: Precise, report: Callable[[str], None]
+    graph: ModelProto,
+    states: States,
+    source: Source,
+    folder: Path,
+    precise: Precise,
+    report: Callable[[str], None],
 ) -> Written:
     plain = externalize(graph, folder / WEIGHTS_FILE)
     report("tapping attention")
@@ -188,18 +200,37 @@ def _write_graphs(
         # So that it runs wherever the lowered form does.
         contributing = tap_lowered(contributing, folder) or contributing
         onnx.save_model(contributing, folder / CONTRIBUTIONS_GRAPH)
-    return Written(plain, taps, axes, kinds, found.derived, contributions)
+    hidden, further = _write_hidden(plain, states, source, folder, runs_here=runs_here)
+    return Written(plain, taps, {**further, **axes}, kinds, found.derived, contributions, hidden)
 
 
-def _run_network(source: Source, taps: Sequence[Tap]) -> Callable[[Feed], dict[str, Any]]:
-    """Stand in, when axes are looked for, for a graph that cannot run here."""
+def _write_hidden(
+    plain: ModelProto, states: States, source: Source, folder: Path, *, runs_here: bool
+) -> tuple[tuple[HiddenStateContract, ...], Mapping[str, Axes]]:
+    """Write the hidden graph, if there is one; returns its states, and the axes of all its outputs by name."""
+    if not states.values:
+        return (), {}
+    graph, path = put_on(plain, states), folder / HIDDEN_GRAPH
+    onnx.save_model(graph, path)
+    axes = find_axes(run_graph(path) if runs_here else _run_network(source), source.traits).axes
+    described = describe_states(states.names, axes)
+    if not described:
+        path.unlink()
+        return (), {}
+    declare_axes(graph, axes)
+    onnx.save_model(graph, path)
+    return described, axes
+
+
+def _run_network(source: Source, taps: Sequence[Tap] = ()) -> Callable[[Feed], dict[str, Any]]:
+    """Stand in, when axes are looked for, for a graph that cannot run here; without taps, for the hidden one."""
     assert source.network is not None  # noqa: S101 -- only networks are exported in such precisions
-    ask = reference_of(source.network)
+    ask = reference_of(source.network, with_states=not taps)
 
     def run(feed: Feed) -> dict[str, Any]:
         outputs, attentions = ask(feed)
-        named = {one.output: weights for one, weights in zip(taps, attentions, strict=True)}
-        norms = {one.value_norms: weights[:, :, 0] for one, weights in zip(taps, attentions, strict=True)}
+        named = {one.output: weights for one, weights in zip(taps, attentions, strict=bool(taps))}
+        norms = {one.value_norms: weights[:, :, 0] for one, weights in zip(taps, attentions, strict=bool(taps))}
         return {**outputs, **named, **{name: array for name, array in norms.items() if name}}
 
     return run

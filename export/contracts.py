@@ -8,7 +8,15 @@ from typing import cast
 
 from onnx import ModelProto, ValueInfoProto, helper
 
-from artifact.contract import AttentionContract, Contract, DerivedAxis, PatchContract, TensorContract, TextContract
+from artifact.contract import (
+    AttentionContract,
+    Contract,
+    DerivedAxis,
+    HiddenStateContract,
+    PatchContract,
+    TensorContract,
+    TextContract,
+)
 from artifact.dtypes import DType
 from artifact.files import hash_file
 from export.errors import TapError
@@ -31,6 +39,7 @@ class Written:
         kinds: Who attends to whom, by attention output.
         derived: Axes that follow from an input's.
         contributions: Outputs of the third graph, by layer.
+        states: The hidden states that the hidden graph gives; none where there is no such graph.
     """
 
     plain: ModelProto
@@ -39,6 +48,7 @@ class Written:
     kinds: Mapping[str, Kind]
     derived: tuple[DerivedAxis, ...]
     contributions: Mapping[int, str]
+    states: tuple[HiddenStateContract, ...] = ()
 
 
 def make_contract(source: Source, written: Written, folder: Path, version: int) -> Contract:
@@ -57,6 +67,7 @@ def make_contract(source: Source, written: Written, folder: Path, version: int) 
         activation=source.activation,
         embedding=traits.embedding,
         attention=tuple(_attention_contract(one, written) for one in written.taps),
+        hidden_states=written.states,
         patches=patches,
         limits={axis: traits.limit(axis) for axis in traits.axes},
         derived_axes=written.derived,

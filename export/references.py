@@ -12,6 +12,7 @@ from torch import Tensor
 
 from export.accuracy import Answer
 from export.graph import externalize
+from export.hidden_states import name_states
 from export.session import open_session, run_session
 from export.traits import Feed
 
@@ -35,15 +36,21 @@ class Exportable(Protocol):
         """Return them and each layer's weights, float [B, H, Q, K]."""
         ...
 
+    @property
+    def show_states(self) -> Callable[..., tuple[dict[str, Tensor], list[Tensor]]]:
+        """Return them and what enters the first layer and leaves each, float [B, N, D]; none where nothing tells."""
+        ...
 
-def reference_of(network: Exportable) -> Reference:
-    """Make a reference of a network: answers in numpy, eager attention."""
+
+def reference_of(network: Exportable, *, with_states: bool = False) -> Reference:
+    """Make a reference of a network: answers in numpy, eager attention; hidden states, if wanted, among the outputs."""
 
     def ask(feed: Feed) -> Answer:
         with torch.inference_mode():
             tensors = [torch.from_numpy(feed[name]) for name in network.input_names]
             outputs, attentions = network(*tensors), network.explain(*tensors)[1]
-        return {name: one.numpy() for name, one in outputs.items()}, [one.numpy() for one in attentions]
+            states = name_states(network.show_states(*tensors)[1]) if with_states else {}
+        return {name: one.numpy() for name, one in {**outputs, **states}.items()}, [one.numpy() for one in attentions]
 
     return ask
 

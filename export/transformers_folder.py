@@ -80,6 +80,11 @@ class TransformersNetwork(nn.Module):
         answer, base = self._call(self.explained, inputs, output_attentions=True)
         return self._outputs(answer, base, inputs), _attentions(answer)
 
+    def show_states(self, *inputs: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Run as forward; return also the library's output_hidden_states, of one network without a decoder."""
+        answer, base = self._call(self.fused, inputs, output_hidden_states=True)
+        return self._outputs(answer, base, inputs), list(getattr(answer, "hidden_states", None) or ())
+
     def _call(self, network: Any, inputs: tuple[Tensor, ...], **options: Any) -> tuple[Any, Any]:
         """Return the answer, and that of the network below a classifier."""
         given = self._complete(dict(zip(self.input_names, inputs, strict=True)))
@@ -87,7 +92,7 @@ class TransformersNetwork(nn.Module):
             answer = network(**given, **self._options, **options)
             return answer, answer
         if network.base_model is network:  # what is below is not told apart
-            answer = network(**given, **self._options, **options, output_hidden_states=True)
+            answer = network(**given, **self._options, **{**options, "output_hidden_states": True})
             return answer, BaseModelOutput(answer.hidden_states[-1])
         answers = list[Any]()
         handle = network.base_model.register_forward_hook(lambda module, taken, made: answers.append(made))

@@ -11,6 +11,7 @@ import onnxruntime
 from artifact.contract import (
     BATCH_AXIS,
     CONTRIBUTIONS_GRAPH,
+    HIDDEN_GRAPH,
     LOWERED_GRAPH,
     PLAIN_GRAPH,
     SEQUENCE_AXIS,
@@ -57,6 +58,7 @@ LIMITS: dict[Precision, Limits] = {
     "float16": Limits(torch=None, plain=1e-2, row_sum=5e-3, alone=1e-2, lowered=1e-2),
     "int8": Limits(torch=None, plain=1e-5, row_sum=1e-5, alone=5e-2, lowered=5e-2),
 }
+_BESIDE = (CONTRIBUTIONS_GRAPH, HIDDEN_GRAPH)  # beside the plain and the tapped graph
 _LOWERED_CASES = 3
 _ALONE = "row alone"
 _SHORT = 8  # positions, where the node is looked for that mixes rows
@@ -94,7 +96,7 @@ def verify(
 
     Args:
         reference: The network, with eager attention; or the graph as it was read, which gives no attention.
-        folder: Holds the plain and the tapped graph and their weights.
+        folder: Holds the graphs and their weights.
         traits: Of the inputs.
         axes: Of every output of the graphs, by name.
         precision: Of the graphs; one that ONNX Runtime can run on the CPU.
@@ -135,14 +137,15 @@ def compare_case(reference: Reference, graphs: Graphs, case: Case, *, lowered: b
     for name in graphs.attentions:
         sums = from_tapped[name].sum(-1, dtype=np.float64)
         yield _difference(name, "rows sum to 1", sums, np.ones_like(sums), case, graphs, limits.row_sum)
+    further = {name: _run(sessions[name], case.feed) for name in _BESIDE if name in sessions}
+    for name, found in further.items():
+        yield from _compare_plain(sessions[name], graphs, from_plain, found, case)
     if limits.torch:
-        yield from _compare_reference(reference, graphs, {**from_tapped, **from_plain}, case, limits.torch)
+        found = {**further.get(HIDDEN_GRAPH, {}), **from_tapped, **from_plain}
+        yield from _compare_reference(reference, graphs, found, case, limits.torch)
     if lowered and LOWERED_GRAPH in sessions:
         for name, array in _run(sessions[LOWERED_GRAPH], case.feed).items():
             yield _difference(name, "lowered form", array, from_tapped[name], case, graphs, limits.lowered)
-    if CONTRIBUTIONS_GRAPH in sessions:
-        found = _run(sessions[CONTRIBUTIONS_GRAPH], case.feed)
-        yield from _compare_plain(sessions[CONTRIBUTIONS_GRAPH], graphs, from_plain, found, case)
 
 
 def _compare_served(graphs: Graphs, name: str, found: Mapping[str, Array], case: Case) -> Iterator[Difference]:

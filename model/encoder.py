@@ -124,7 +124,7 @@ class Encoder(nn.Module):
 
     def forward(
         self, x: Tensor, mask: Tensor | None = None, attend: Attend = fused_attention
-    ) -> tuple[Tensor, list[Tensor]]:
+    ) -> tuple[Tensor, list[Tensor], list[Tensor]]:
         """Encode a batch of sequences.
 
         Args:
@@ -133,15 +133,18 @@ class Encoder(nn.Module):
             attend: How attention is computed.
 
         Returns:
-            Float [B, N, D], and each layer's weights, float [B, H, N, N]; the list is empty for fused attention.
+            Float [B, N, D]; each layer's weights, float [B, H, N, N], none for fused attention; and the hidden states,
+            each float [B, N, D]: what enters the first layer, and what leaves each, before the last norm.
         """
         scores_mask = self._scores_mask(x, mask)
         attentions: list[Tensor] = []
+        states = [x]
         for layer in self.layers:
             x, weights = layer(x, scores_mask, attend)
+            states.append(x)
             if weights is not None:
                 attentions.append(weights)
-        return self.final_norm(x), attentions
+        return self.final_norm(x), attentions, states
 
     def add_positions(self, x: Tensor) -> Tensor:
         """Add the encoding to embeddings, float [B, N, D], where it is one that is added; else return x."""

@@ -81,17 +81,28 @@ class TextNetwork(nn.Module):
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Run with eager attention; return also each layer's weights, float [B, H, N, N]."""
-        return self._run(input_ids, attention_mask, token_type_ids, explained_attention)
+        outputs, attentions, _ = self._run(input_ids, attention_mask, token_type_ids, explained_attention)
+        return outputs, attentions
+
+    def show_states(
+        self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None = None
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Run with fused attention; return also the hidden states, each float [B, N, D].
+
+        They are what enters the first layer, and what leaves each, before the last norm.
+        """
+        outputs, _, states = self._run(input_ids, attention_mask, token_type_ids, fused_attention)
+        return outputs, states
 
     def _run(
         self, input_ids: Tensor, attention_mask: Tensor, token_type_ids: Tensor | None, attend: Attend
-    ) -> tuple[dict[str, Tensor], list[Tensor]]:
+    ) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
         x = self.tokens(input_ids)  # [B, N, D]
         if self.segments is not None:
             x = x + (self.segments.weight[0] if token_type_ids is None else self.segments(token_type_ids))
         x = self.embedding_norm(self.encoder.add_positions(x))
-        hidden, attentions = self.encoder(x, attention_mask.bool(), attend)
-        return self._heads(hidden, attention_mask), attentions
+        hidden, attentions, states = self.encoder(x, attention_mask.bool(), attend)
+        return self._heads(hidden, attention_mask), attentions, states
 
     def _heads(self, hidden: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
         pooled = hidden[:, 0] if self.config.pooling == "cls" else mean_over_tokens(hidden, attention_mask)  # [B, D]

@@ -65,15 +65,24 @@ class VisionTransformer(nn.Module):
 
     def explain(self, pixel_values: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Run with eager attention; return also each layer's weights, float [B, H, 1 + patches, 1 + patches]."""
-        return self._run(pixel_values, explained_attention)
+        outputs, attentions, _ = self._run(pixel_values, explained_attention)
+        return outputs, attentions
 
-    def _run(self, pixel_values: Tensor, attend: Attend) -> tuple[dict[str, Tensor], list[Tensor]]:
+    def show_states(self, pixel_values: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Run with fused attention; return also the hidden states, each float [B, 1 + patches, D].
+
+        They are what enters the first layer, and what leaves each, before the last norm.
+        """
+        outputs, _, states = self._run(pixel_values, fused_attention)
+        return outputs, states
+
+    def _run(self, pixel_values: Tensor, attend: Attend) -> tuple[dict[str, Tensor], list[Tensor], list[Tensor]]:
         x = self.patches(pixel_values)  # [B, D, rows, cols]
         positions = interpolate_positions(self.positions, x.shape[-2], x.shape[-1])
         x = x.flatten(2).transpose(1, 2)  # [B, patches, D]
         x = torch.cat([self.cls_token.expand(x.shape[0], -1, -1), x], dim=1) + positions
-        hidden, attentions = self.encoder(x, None, attend)
-        return self._heads(hidden), attentions
+        hidden, attentions, states = self.encoder(x, None, attend)
+        return self._heads(hidden), attentions, states
 
     def _heads(self, hidden: Tensor) -> dict[str, Tensor]:
         cls = hidden[:, 0]

@@ -8,6 +8,7 @@ from regard.answers import (
     AttentionLayer,
     Classification,
     Embedding,
+    HiddenStateLayer,
     Label,
     Model,
     Prediction,
@@ -28,6 +29,7 @@ from regard.errors import (
     Unauthenticated,
     Unavailable,
 )
+from regard.hidden_states import HiddenStates, HiddenStatesRequest, LayerHiddenStates
 from regard.scores import RankedDocument, Ranking
 
 __all__ = [
@@ -42,9 +44,13 @@ __all__ = [
     "DeadlineExceeded",
     "Embedding",
     "FailedPrecondition",
+    "HiddenStateLayer",
+    "HiddenStates",
+    "HiddenStatesRequest",
     "InvalidArgument",
     "Label",
     "LayerAttention",
+    "LayerHiddenStates",
     "Model",
     "NotFound",
     "PatchGrid",

@@ -15,6 +15,7 @@ from regard.attention import Attention, AttentionRequest
 from regard.calls import AsyncCalls
 from regard.channels import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS, ChannelOptions, connection
 from regard.errors import from_rpc_error
+from regard.hidden_states import HiddenStatesRequest
 from regard.inputs import ImageSource
 from regard.scores import Ranking
 from regard.v1 import regard_pb2 as rpc
@@ -89,9 +90,12 @@ class AsyncClient(AsyncCalls):
         attention: AttentionRequest | None = None,
         priority: int = 0,
         timeout: float | None = None,
+        hidden_states: HiddenStatesRequest | None = None,
     ) -> Prediction:
         """As `Client.predict`."""
-        request = encoding.predict_request(inputs, model, version, outputs, attention, priority)
+        request = encoding.predict_request(
+            inputs, model, version, outputs, attention, priority, hidden_states=hidden_states
+        )
         return decoding.read_prediction(await self._call(self._stub.Predict, request, timeout))
 
     async def classify(
@@ -107,9 +111,12 @@ class AsyncClient(AsyncCalls):
         attention: AttentionRequest | None = None,
         priority: int = 0,
         timeout: float | None = None,
+        hidden_states: HiddenStatesRequest | None = None,
     ) -> Classification:
         """As `Client.classify`."""
-        request = encoding.classify_request(image, text, pair, model, version, top_k, truncate, attention, priority)
+        request = encoding.classify_request(
+            image, text, pair, model, version, top_k, truncate, attention, priority, hidden_states=hidden_states
+        )
         return decoding.read_classification(await self._call(self._stub.Classify, request, timeout))
 
     async def embed(
@@ -124,9 +131,12 @@ class AsyncClient(AsyncCalls):
         attention: AttentionRequest | None = None,
         priority: int = 0,
         timeout: float | None = None,
+        hidden_states: HiddenStatesRequest | None = None,
     ) -> Embedding:
         """As `Client.embed`."""
-        request = encoding.embed_request(image, text, model, version, truncate, attention, priority, prompt)
+        request = encoding.embed_request(
+            image, text, model, version, truncate, attention, priority, prompt, hidden_states=hidden_states
+        )
         return decoding.read_embedding(await self._call(self._stub.Embed, request, timeout))
 
     async def classify_many(
@@ -142,10 +152,11 @@ class AsyncClient(AsyncCalls):
         attention: AttentionRequest | None = None,
         priority: int = 0,
         timeout: float | None = None,
+        hidden_states: HiddenStatesRequest | None = None,
     ) -> Answers[Classification]:
         """As `Client.classify_many`."""
         request = encoding.classify_many_request(
-            images, texts, pairs, model, version, top_k, truncate, attention, priority
+            images, texts, pairs, model, version, top_k, truncate, attention, priority, hidden_states=hidden_states
         )
         return decoding.read_classifications(await self._call(self._stub.Classify, request, timeout))
 
@@ -161,9 +172,12 @@ class AsyncClient(AsyncCalls):
         priority: int = 0,
         timeout: float | None = None,
         prompt: str = "",
+        hidden_states: HiddenStatesRequest | None = None,
     ) -> Answers[Embedding]:
         """As `Client.embed_many`."""
-        request = encoding.embed_many_request(images, texts, model, version, truncate, attention, priority, prompt)
+        request = encoding.embed_many_request(
+            images, texts, model, version, truncate, attention, priority, prompt, hidden_states=hidden_states
+        )
         return decoding.read_embeddings(await self._call(self._stub.Embed, request, timeout))
 
     async def rank(
@@ -179,10 +193,20 @@ class AsyncClient(AsyncCalls):
         attention: AttentionRequest | None = None,
         priority: int = 0,
         timeout: float | None = None,
+        hidden_states: HiddenStatesRequest | None = None,
     ) -> Ranking:
         """As `Client.rank`."""
         request = encoding.rank_request(
-            query, documents, model, version, top_k, raw_scores, truncate, attention, priority
+            query,
+            documents,
+            model,
+            version,
+            top_k,
+            raw_scores,
+            truncate,
+            attention,
+            priority,
+            hidden_states=hidden_states,
         )
         return decoding.read_ranking(await self._call(self._stub.Rank, request, timeout))
 

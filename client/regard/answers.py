@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from regard.attention import Attention, AttentionKind, PatchGrid
 from regard.errors import RegardError
+from regard.hidden_states import HiddenStates
 
 Modality = Literal["text", "image"]
 Answer = TypeVar("Answer", covariant=True)
@@ -50,6 +51,19 @@ class AttentionLayer:
     num_heads: int
     has_value_norms: bool = False
     has_contributions: bool = False
+
+
+@dataclass(frozen=True)
+class HiddenStateLayer:
+    """One layer whose hidden states a model can show.
+
+    Attributes:
+        layer: 0 for what enters the first layer, n for what leaves the n-th.
+        dim: Numbers of the vector of a position.
+    """
+
+    layer: int
+    dim: int
 
 
 @dataclass(frozen=True)
@@ -101,6 +115,7 @@ class Model:
         can_rank: Whether rank is possible.
         activation: What makes scores of logits: "softmax", "sigmoid" or "identity"; "" where the model's own files do
             not say. Classify takes the softmax in any case.
+        hidden_state_layers: Empty where no hidden states were exported.
     """
 
     name: str
@@ -128,6 +143,7 @@ class Model:
     takes_pairs: bool = False
     can_rank: bool = False
     activation: str = ""
+    hidden_state_layers: tuple[HiddenStateLayer, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -174,6 +190,7 @@ class Classification:
         labels: Most probable first.
         truncated: The text had more tokens than the model takes and was cut.
         attention: None unless asked for.
+        hidden_states: Likewise.
         timings: Of this request.
     """
 
@@ -183,6 +200,7 @@ class Classification:
     truncated: bool
     attention: Attention | None
     timings: Timings
+    hidden_states: HiddenStates | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,6 +213,7 @@ class Embedding:
         vector: float32 [D], D the model's embedding_dim. Read-only; copy it to change it.
         truncated: The text had more tokens than the model takes and was cut.
         attention: None unless asked for.
+        hidden_states: Likewise.
         timings: Of this request.
     """
 
@@ -204,6 +223,7 @@ class Embedding:
     truncated: bool
     attention: Attention | None
     timings: Timings
+    hidden_states: HiddenStates | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,6 +235,7 @@ class Prediction:
         version: Which version of it.
         outputs: By name, shaped as the model's description says. Read-only arrays; copy one to change it.
         attention: None unless asked for; its weights begin with a "batch" axis.
+        hidden_states: Likewise.
         timings: Of this request.
     """
 
@@ -223,6 +244,7 @@ class Prediction:
     outputs: dict[str, NDArray[Any]]
     attention: Attention | None
     timings: Timings
+    hidden_states: HiddenStates | None = None
 
 
 @dataclass(frozen=True, eq=False)

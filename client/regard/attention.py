@@ -3,18 +3,30 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from regard.checks import MAX_INT32, describe, flag, integer, integers, real
+from regard.checks import MAX_INT32, choice, flag, integer, integers, real
 from regard.errors import InvalidCall
 
 AttentionKind = Literal["self", "causal", "cross", "unspecified"]
 HeadReduction = Literal["mean", "max", "min"]
 TextOfPair = Literal["first", "second"]
 Measure = Literal["weights", "rollout", "entropy", "distance", "contribution", "contribution_rollout"]
+
+
+class _Numbered(Protocol):
+    """A layer of an answer."""
+
+    @property
+    def layer(self) -> int:
+        """Which."""
+        ...
+
+
+Layer = TypeVar("Layer", bound=_Numbered)
 _CHOICES = {
     "reduce_heads": (None, "mean", "max", "min"),
     "measure": ("weights", "rollout", "entropy", "distance", "contribution", "contribution_rollout"),
@@ -78,9 +90,7 @@ class AttentionRequest:
 
     def __post_init__(self) -> None:
         for name, choices in _CHOICES.items():
-            value = getattr(self, name)
-            if not (value is None or isinstance(value, str)) or value not in choices:
-                raise InvalidCall.of(f"attention {name} is {describe(value)}; expected {_alternatives(choices)}")
+            choice(f"attention {name}", getattr(self, name), choices)
         for name in ("layers", "heads", "rows", "keys"):
             integers(f"attention {name}", getattr(self, name))
         for name in ("cls_only", "value_weighted", "drop_special", "renormalize"):
@@ -88,11 +98,6 @@ class AttentionRequest:
         integer("attention top_k", self.top_k, 0, MAX_INT32)
         if self.residual_share is not None:
             real("attention residual_share", self.residual_share)
-
-
-def _alternatives(choices: Sequence[str | None]) -> str:
-    *most, last = map(repr, choices)
-    return f"{', '.join(most)} or {last}"
 
 
 @dataclass(frozen=True)
@@ -230,9 +235,14 @@ class Attention:
         Raises:
             LookupError: The answer does not hold this layer.
         """
-        by_number = {entry.layer: entry for entry in self.layers}
-        sent = sorted(by_number)
-        wanted = sent[number] if -len(sent) <= number < 0 else number
-        if wanted not in by_number:
-            raise LookupError(f"no layer {number} in this answer, which holds {sent}")
-        return by_number[wanted]
+        return pick_layer(self.layers, number)
+
+
+def pick_layer(layers: Sequence[Layer], number: int) -> Layer:
+    """Return one of the layers of an answer; see `Attention.layer`."""
+    by_number = {entry.layer: entry for entry in layers}
+    sent = sorted(by_number)
+    wanted = sent[number] if -len(sent) <= number < 0 else number
+    if wanted not in by_number:
+        raise LookupError(f"no layer {number} in this answer, which holds {sent}")
+    return by_number[wanted]

@@ -3,6 +3,7 @@
 import math
 import operator
 import reprlib
+from collections.abc import Sequence
 from typing import Any
 
 import grpc
@@ -117,6 +118,17 @@ def flag(field: str, value: object) -> bool:
     if not isinstance(value, int | np.bool_):
         raise invalid(field, value, "True or False")
     return bool(value)
+
+
+def choice(field: str, value: object, choices: Sequence[str | None]) -> None:
+    """Check that a value is one of some words, or none where that is among them.
+
+    Raises:
+        InvalidCall: It is another.
+    """
+    if not (value is None or isinstance(value, str)) or value not in choices:
+        *most, last = map(repr, choices)
+        raise InvalidCall.of(f"{field} is {describe(value)}; expected {', '.join(most)} or {last}")
 
 
 def seconds(field: str, value: Any) -> float | None:

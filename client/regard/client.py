@@ -11,6 +11,7 @@ from regard.answers import Classification, Embedding, Model, Prediction, Version
 from regard.attention import Attention, AttentionRequest
 from regard.channels import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS, ChannelOptions, connection
 from regard.errors import from_rpc_error
+from regard.hidden_states import HiddenStatesRequest
 from regard.inputs import ImageSource
 from regard.many import ManyCalls
 from regard.v1 import regard_pb2 as rpc
@@ -138,6 +139,7 @@ class Client(ManyCalls):
         attention: AttentionRequest | None = None,
         priority: int = 0,
         timeout: float | None = None,
+        hidden_states: HiddenStatesRequest | None = None,
     ) -> Prediction:
         """Run a model on arrays.
 
@@ -150,18 +152,21 @@ class Client(ManyCalls):
             attention: Which attention weights to send along; None for none, which costs nothing.
             priority: 1 is served first, then 2, then 3; 0 means 2.
             timeout: Seconds, instead of the client's own.
+            hidden_states: Which hidden states to send along, but not beside attention; None for none.
 
         Returns:
-            The outputs by name, and the attention where it was asked for.
+            The outputs by name, and the attention or the hidden states where they were asked for.
 
         Raises:
             InvalidArgument: An array has a dtype that cannot travel (complex, text, objects), or the model takes other
                 inputs.
             NotFound: No such model or version is served.
-            FailedPrecondition: The model has no attention to show.
+            FailedPrecondition: The model has no attention or no hidden states to show.
             RegardError: The call failed.
         """
-        request = encoding.predict_request(inputs, model, version, outputs, attention, priority)
+        request = encoding.predict_request(
+            inputs, model, version, outputs, attention, priority, hidden_states=hidden_states
+        )
         return decoding.read_prediction(self._call(self._stub.Predict, request, timeout))
 
     def classify(
@@ -177,6 +182,7 @@ class Client(ManyCalls):
         attention: AttentionRequest | None = None,
         priority: int = 0,
         timeout: float | None = None,
+        hidden_states: HiddenStatesRequest | None = None,
     ) -> Classification:
         """Name what an image, a text or a pair of texts is.
 
@@ -191,18 +197,22 @@ class Client(ManyCalls):
             attention: Which attention weights to send along; None for none, which costs nothing.
             priority: 1 is served first, then 2, then 3; 0 means 2.
             timeout: Seconds, instead of the client's own.
+            hidden_states: Which hidden states to send along, but not beside attention; None for none.
 
         Returns:
-            The labels with their probabilities, and the attention where it was asked for.
+            The labels with their probabilities, and the attention or the hidden states where they were asked for.
 
         Raises:
             InvalidArgument: Not exactly one of image, text and pair is given, the path cannot be read, the file is no
                 image, the text is too long, or another argument has no such value.
             NotFound: No such model or version is served.
-            FailedPrecondition: The model does not classify, takes no pairs, or has no attention to show.
+            FailedPrecondition: The model does not classify, takes no pairs, or has no attention or no hidden states to
+                show.
             RegardError: The call failed.
         """
-        request = encoding.classify_request(image, text, pair, model, version, top_k, truncate, attention, priority)
+        request = encoding.classify_request(
+            image, text, pair, model, version, top_k, truncate, attention, priority, hidden_states=hidden_states
+        )
         return decoding.read_classification(self._call(self._stub.Classify, request, timeout))
 
     def embed(
@@ -217,6 +227,7 @@ class Client(ManyCalls):
         attention: AttentionRequest | None = None,
         priority: int = 0,
         timeout: float | None = None,
+        hidden_states: HiddenStatesRequest | None = None,
     ) -> Embedding:
         """Turn an image or a text into a vector.
 
@@ -230,17 +241,20 @@ class Client(ManyCalls):
             attention: Which attention weights to send along; None for none, which costs nothing.
             priority: 1 is served first, then 2, then 3; 0 means 2.
             timeout: Seconds, instead of the client's own.
+            hidden_states: Which hidden states to send along, but not beside attention; None for none.
 
         Returns:
-            The vector, float32 [D], and the attention where it was asked for.
+            The vector, float32 [D], and the attention or the hidden states where they were asked for.
 
         Raises:
             InvalidArgument: As by `classify`.
             NotFound: No such model or version is served.
-            FailedPrecondition: The model does not embed, or has no attention to show.
+            FailedPrecondition: The model does not embed, or has no attention or no hidden states to show.
             RegardError: The call failed.
         """
-        request = encoding.embed_request(image, text, model, version, truncate, attention, priority, prompt)
+        request = encoding.embed_request(
+            image, text, model, version, truncate, attention, priority, prompt, hidden_states=hidden_states
+        )
         return decoding.read_embedding(self._call(self._stub.Embed, request, timeout))
 
     def attend(

@@ -28,10 +28,12 @@ from regard.console import (
     warn_if_cut,
 )
 from regard.console import OutputClosed as OutputClosed  # cli.py explains it
+from regard.flags import takes
 from regard.identity import read_identity
 from regard.lines import LinesOption, ask_each, read_lines
 from regard.ranking import rank
 from regard.sources import InputError, Source, read_pair, read_source
+from regard.states_file import STATES_OPTIONS, StatesOptions
 from regard.terminal import clean, cosine_table, labels_line, labels_table, models_table
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
@@ -151,9 +153,12 @@ def classify(
 
 
 @app.command()
+@takes("states", StatesOptions, STATES_OPTIONS)
 def embed(
     context: typer.Context,
     sources: SourcesArgument,
+    *,
+    states: StatesOptions,
     model: ModelOption = "",
     prompt: PromptOption = "",
     truncate: TruncateOption = False,
@@ -162,27 +167,30 @@ def embed(
 ) -> None:
     """Turn photos or texts into vectors; of several, print the cosine of every pair (or JSON, one a line)."""
     client: Client = context.obj
+    asked: dict[str, Any] = {"truncate": truncate, "prompt": prompt, "hidden_states": states.request()}
     if lines:
+        kept = list[Embedding]()
         texts = [text for source in sources for text in read_lines(source)]
         taking = client.model(model) if model else choose(client, texts[0], "embed")
         for each, found in ask_each(
             texts,
             taking.max_inputs,
-            lambda part: client.embed_many(texts=part, model=taking.name, truncate=truncate, prompt=prompt),
+            lambda part: client.embed_many(texts=part, model=taking.name, **asked),
         ):
             _show_vector(each, found, as_json=as_json)
+            kept += [found] if states.output else []
+        states.save(kept)
         return
     given = [read_source(source) for source in sources]
     if len({source.modality for source in given}) > 1:
         raise InputError("photos and texts cannot be compared; give only photos or only texts")
     name = model or choose(client, given[0], "embed").name
-    answers = [
-        client.embed(image=each.image, text=each.text, model=name, truncate=truncate, prompt=prompt) for each in given
-    ]
+    answers = [client.embed(image=each.image, text=each.text, model=name, **asked) for each in given]
     for source, answer in zip(given, answers, strict=True):
         _show_vector(source, answer, as_json=as_json)
     if len(answers) > 1 and not as_json:
         Terminal().print("", cosine_table([each.title for each in given], [answer.vector for answer in answers]))
+    states.save(answers)
 
 
 app.command()(rank)

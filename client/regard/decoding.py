@@ -10,6 +10,7 @@ from regard.answers import (
     AttentionLayer,
     Classification,
     Embedding,
+    HiddenStateLayer,
     Label,
     Modality,
     Model,
@@ -21,6 +22,7 @@ from regard.answers import (
 from regard.attention import Attention, AttentionKind, Box, LayerAttention, PatchGrid, Token
 from regard.encoding import MEASURES, TEXTS_OF_PAIR
 from regard.errors import RegardError, from_input_error
+from regard.hidden_states import HiddenStates, LayerHiddenStates
 from regard.scores import RankedDocument, Ranking
 from regard.tensors import DTYPE_NAMES, read_tensor
 from regard.v1 import regard_pb2 as rpc
@@ -52,6 +54,7 @@ def read_prediction(answer: rpc.PredictResponse) -> Prediction:
         outputs={name: read_tensor(tensor) for name, tensor in answer.outputs.items()},
         attention=_read_attention(answer.attention) if answer.HasField("attention") else None,
         timings=_read_timings(answer.timings),
+        hidden_states=_hidden_states_of(answer),
     )
 
 
@@ -83,7 +86,10 @@ def read_ranking(answer: rpc.RankResponse) -> Ranking:
     """Read the answer to rank."""
     errors = {one.index: error for one in answer.documents if (error := _error_of(one))}
     ranked = (one for one in answer.documents if one.index not in errors)
-    documents = tuple(RankedDocument(one.index, one.score, one.truncated, _attention_of(one)) for one in ranked)
+    documents = tuple(
+        RankedDocument(one.index, one.score, one.truncated, _attention_of(one), _hidden_states_of(one))
+        for one in ranked
+    )
     return Ranking(answer.model, answer.version, documents, errors, _read_timings(answer.timings))
 
 
@@ -120,6 +126,7 @@ def read_model(model: pb.Model) -> Model:
         takes_pairs=model.takes_pairs,
         can_rank=model.can_rank,
         activation=model.activation,
+        hidden_state_layers=tuple(HiddenStateLayer(state.layer, state.dim) for state in model.hidden_state_layers),
     )
 
 
@@ -143,6 +150,7 @@ def _read_labels(
         truncated=one.truncated,
         attention=_attention_of(one),
         timings=timings,
+        hidden_states=_hidden_states_of(one),
     )
 
 
@@ -155,6 +163,7 @@ def _read_vector(answer: rpc.EmbedResponse, one: rpc.EmbedResponse | rpc.EmbedRe
         truncated=one.truncated,
         attention=_attention_of(one),
         timings=timings,
+        hidden_states=_hidden_states_of(one),
     )
 
 
@@ -172,6 +181,36 @@ def _read_attention(attention: pb.Attention, truncated: bool = False) -> Attenti
         patches=_read_patches(attention.patches) if positions == "patches" else None,
         truncated=truncated,
     )
+
+
+def _hidden_states_of(
+    one: rpc.PredictResponse
+    | rpc.ClassifyResponse
+    | rpc.ClassifyResult
+    | rpc.EmbedResponse
+    | rpc.EmbedResult
+    | rpc.RankedDocument,
+) -> HiddenStates | None:
+    if not one.HasField("hidden_states"):
+        return None
+    states = one.hidden_states
+    positions = states.WhichOneof("positions")
+    return HiddenStates(
+        layers=tuple(
+            LayerHiddenStates(state.layer, tuple(state.axes), _read_states(state), tuple(state.positions))
+            for state in states.layers
+        ),
+        tokens=tuple(_read_token(token) for token in states.tokens.tokens) if positions == "tokens" else None,
+        patches=_read_patches(states.patches) if positions == "patches" else None,
+    )
+
+
+def _read_states(state: pb.LayerHiddenStates) -> NDArray[np.floating]:
+    values = read_tensor(state.values)
+    if values.dtype != np.uint8:
+        return values
+    scales, offsets = (read_tensor(tensor)[..., np.newaxis] for tensor in (state.scales, state.offsets))
+    return np.asarray(values * scales + offsets)
 
 
 def _read_layer(layer: pb.LayerAttention) -> LayerAttention:

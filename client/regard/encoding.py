@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from regard import checks
 from regard.attention import AttentionRequest, HeadReduction, Measure, TextOfPair
+from regard.hidden_states import HiddenStatesRequest, Pooling
 from regard.inputs import ImageSource, Pair, write_input, write_tensors
 from regard.tensors import DTYPES
 from regard.v1 import regard_pb2 as rpc
@@ -22,6 +23,12 @@ TEXTS_OF_PAIR: dict[TextOfPair | None, pb.TextOfPair] = {
     None: pb.TEXT_OF_PAIR_UNSPECIFIED,
     "first": pb.TEXT_OF_PAIR_FIRST,
     "second": pb.TEXT_OF_PAIR_SECOND,
+}
+_POOLINGS: dict[Pooling | None, pb.HiddenStatesPooling] = {
+    None: pb.HIDDEN_STATES_POOLING_UNSPECIFIED,
+    "cls": pb.HIDDEN_STATES_POOLING_CLS,
+    "mean": pb.HIDDEN_STATES_POOLING_MEAN,
+    "last": pb.HIDDEN_STATES_POOLING_LAST,
 }
 MEASURES: dict[Measure, pb.AttentionMeasure] = {
     "weights": pb.ATTENTION_MEASURE_UNSPECIFIED,
@@ -40,6 +47,7 @@ def predict_request(
     outputs: Sequence[str],
     attention: AttentionRequest | None,
     priority: int,
+    hidden_states: HiddenStatesRequest | None = None,
 ) -> rpc.PredictRequest:
     """Build a request from arrays by input name.
 
@@ -48,7 +56,10 @@ def predict_request(
     """
     wanted = checks.names("outputs", outputs)
     return rpc.PredictRequest(
-        inputs=write_tensors(inputs), outputs=wanted, **_shared(model, version, attention, priority)
+        inputs=write_tensors(inputs),
+        outputs=wanted,
+        hidden_states=_write_hidden_states(hidden_states),
+        **_shared(model, version, attention, priority),
     )
 
 
@@ -62,6 +73,7 @@ def classify_request(
     truncate: bool,
     attention: AttentionRequest | None,
     priority: int,
+    hidden_states: HiddenStatesRequest | None = None,
 ) -> rpc.ClassifyRequest:
     """Build a request from an image, a text or a pair of texts.
 
@@ -72,6 +84,7 @@ def classify_request(
         top_k=checks.integer("top_k", top_k, 0, checks.MAX_INT32),
         truncate=checks.flag("truncate", truncate),
         **write_input(image=image, text=text, pair=pair),
+        hidden_states=_write_hidden_states(hidden_states),
         **_shared(model, version, attention, priority),
     )
 
@@ -85,12 +98,14 @@ def embed_request(
     attention: AttentionRequest | None,
     priority: int,
     prompt: str = "",
+    hidden_states: HiddenStatesRequest | None = None,
 ) -> rpc.EmbedRequest:
     """Build a request from an image or a text; raises as `classify_request`."""
     return rpc.EmbedRequest(
         truncate=checks.flag("truncate", truncate),
         prompt=checks.name("prompt", prompt),
         **write_input(image=image, text=text),
+        hidden_states=_write_hidden_states(hidden_states),
         **_shared(model, version, attention, priority),
     )
 
@@ -105,12 +120,14 @@ def classify_many_request(
     truncate: bool,
     attention: AttentionRequest | None,
     priority: int,
+    hidden_states: HiddenStatesRequest | None = None,
 ) -> rpc.ClassifyRequest:
     """Build a request from several images, texts or pairs of texts; raises as `classify_request`."""
     return rpc.ClassifyRequest(
         top_k=checks.integer("top_k", top_k, 0, checks.MAX_INT32),
         truncate=checks.flag("truncate", truncate),
         **write_input(images=images, texts=texts, pairs=pairs),
+        hidden_states=_write_hidden_states(hidden_states),
         **_shared(model, version, attention, priority),
     )
 
@@ -124,12 +141,14 @@ def embed_many_request(
     attention: AttentionRequest | None,
     priority: int,
     prompt: str = "",
+    hidden_states: HiddenStatesRequest | None = None,
 ) -> rpc.EmbedRequest:
     """Build a request from several images or texts; raises as `classify_request`."""
     return rpc.EmbedRequest(
         truncate=checks.flag("truncate", truncate),
         prompt=checks.name("prompt", prompt),
         **write_input(images=images, texts=texts),
+        hidden_states=_write_hidden_states(hidden_states),
         **_shared(model, version, attention, priority),
     )
 
@@ -144,6 +163,8 @@ def rank_request(
     truncate: bool,
     attention: AttentionRequest | None,
     priority: int,
+    *,
+    hidden_states: HiddenStatesRequest | None = None,
 ) -> rpc.RankRequest:
     """Build a request from a query and documents.
 
@@ -156,6 +177,7 @@ def rank_request(
         top_k=checks.integer("top_k", top_k, 0, checks.MAX_INT32),
         raw_scores=checks.flag("raw_scores", raw_scores),
         truncate=checks.flag("truncate", truncate),
+        hidden_states=_write_hidden_states(hidden_states),
         **_shared(model, version, attention, priority),
     )
 
@@ -231,4 +253,19 @@ def _write_attention(attention: AttentionRequest | None) -> pb.AttentionRequest 
         renormalize=attention.renormalize,
         rows_of_text=TEXTS_OF_PAIR[attention.rows_of_text],
         keys_of_text=TEXTS_OF_PAIR[attention.keys_of_text],
+    )
+
+
+def _write_hidden_states(hidden_states: HiddenStatesRequest | None) -> pb.HiddenStatesRequest | None:
+    if hidden_states is None:
+        return None
+    if not isinstance(hidden_states, HiddenStatesRequest):
+        raise checks.invalid("hidden_states", hidden_states, "a HiddenStatesRequest")
+    return pb.HiddenStatesRequest(
+        layers=hidden_states.layers,
+        positions=hidden_states.positions,
+        drop_special=hidden_states.drop_special,
+        pooling=_POOLINGS[hidden_states.pooling],
+        normalize=hidden_states.normalize,
+        dtype=DTYPES[hidden_states.dtype],
     )

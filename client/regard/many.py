@@ -6,6 +6,7 @@ from regard import decoding, encoding
 from regard.answers import Answers, Classification, Embedding
 from regard.attention import AttentionRequest
 from regard.calls import BlockingCalls
+from regard.hidden_states import HiddenStatesRequest
 from regard.inputs import ImageSource
 from regard.scores import Ranking
 
@@ -26,6 +27,7 @@ class ManyCalls(BlockingCalls):
         attention: AttentionRequest | None = None,
         priority: int = 0,
         timeout: float | None = None,
+        hidden_states: HiddenStatesRequest | None = None,
     ) -> Answers[Classification]:
         """Name what each of several images, texts or pairs of texts is, in one call.
 
@@ -40,6 +42,7 @@ class ManyCalls(BlockingCalls):
             attention: Which attention weights to send along with each; None for none, which costs nothing.
             priority: 1 is served first, then 2, then 3; 0 means 2.
             timeout: Seconds, instead of the client's own.
+            hidden_states: Which hidden states to send along with each, but not beside attention; None for none.
 
         Returns:
             The labels of each, in the order of the inputs. One that the server refuses has an error there, which is
@@ -49,11 +52,12 @@ class ManyCalls(BlockingCalls):
             InvalidArgument: Not exactly one of images, texts and pairs is given, there are too many or none, a path
                 cannot be read, or another argument has no such value.
             NotFound: No such model or version is served.
-            FailedPrecondition: The model does not classify, takes no pairs, or has no attention to show.
+            FailedPrecondition: The model does not classify, takes no pairs, or has no attention or no hidden states to
+                show.
             RegardError: The call failed.
         """
         request = encoding.classify_many_request(
-            images, texts, pairs, model, version, top_k, truncate, attention, priority
+            images, texts, pairs, model, version, top_k, truncate, attention, priority, hidden_states=hidden_states
         )
         return decoding.read_classifications(self._call(self._stub.Classify, request, timeout))
 
@@ -70,6 +74,7 @@ class ManyCalls(BlockingCalls):
         attention: AttentionRequest | None = None,
         priority: int = 0,
         timeout: float | None = None,
+        hidden_states: HiddenStatesRequest | None = None,
     ) -> Ranking:
         """Sort documents by how well each answers a query; a cross-encoder reads each with the query.
 
@@ -84,6 +89,7 @@ class ManyCalls(BlockingCalls):
             attention: Which attention weights to send along with each; None for none, which costs nothing.
             priority: 1 is served first, then 2, then 3; 0 means 2.
             timeout: Seconds, instead of the client's own.
+            hidden_states: Which hidden states to send along with each, but not beside attention; None for none.
 
         Returns:
             The documents by their index, best first, and the errors of those that the server refuses.
@@ -92,11 +98,20 @@ class ManyCalls(BlockingCalls):
             InvalidArgument: There are too many documents or none, the query is empty, or another argument has no such
                 value.
             NotFound: No such model or version is served.
-            FailedPrecondition: The model scores no pairs, or has no attention to show.
+            FailedPrecondition: The model scores no pairs, or has no attention or no hidden states to show.
             RegardError: The call failed.
         """
         request = encoding.rank_request(
-            query, documents, model, version, top_k, raw_scores, truncate, attention, priority
+            query,
+            documents,
+            model,
+            version,
+            top_k,
+            raw_scores,
+            truncate,
+            attention,
+            priority,
+            hidden_states=hidden_states,
         )
         return decoding.read_ranking(self._call(self._stub.Rank, request, timeout))
 
@@ -112,6 +127,7 @@ class ManyCalls(BlockingCalls):
         priority: int = 0,
         timeout: float | None = None,
         prompt: str = "",
+        hidden_states: HiddenStatesRequest | None = None,
     ) -> Answers[Embedding]:
         """Turn each of several images or texts into a vector, in one call.
 
@@ -125,6 +141,7 @@ class ManyCalls(BlockingCalls):
             priority: 1 is served first, then 2, then 3; 0 means 2.
             timeout: Seconds, instead of the client's own.
             prompt: Name of what is put before each text, one of the model's prompts; empty means its default.
+            hidden_states: Which hidden states to send along with each, but not beside attention; None for none.
 
         Returns:
             The vector of each, in the order of the inputs. One that the server refuses has an error there, which is
@@ -134,8 +151,10 @@ class ManyCalls(BlockingCalls):
             InvalidArgument: Not exactly one of images and texts is given, there are too many or none, a path cannot be
                 read, or another argument has no such value.
             NotFound: No such model or version is served.
-            FailedPrecondition: The model does not embed, or has no attention to show.
+            FailedPrecondition: The model does not embed, or has no attention or no hidden states to show.
             RegardError: The call failed.
         """
-        request = encoding.embed_many_request(images, texts, model, version, truncate, attention, priority, prompt)
+        request = encoding.embed_many_request(
+            images, texts, model, version, truncate, attention, priority, prompt, hidden_states=hidden_states
+        )
         return decoding.read_embeddings(self._call(self._stub.Embed, request, timeout))

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from regard.answers import Timings
 from regard.attention import Attention
 from regard.errors import RegardError
+from regard.hidden_states import HiddenStates
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,12 +17,14 @@ class RankedDocument:
         score: More is better; in [0, 1] where the model's activation is "sigmoid" and raw scores were not asked for.
         truncated: Query and document had more tokens than the model takes and were cut.
         attention: None unless asked for.
+        hidden_states: None unless asked for.
     """
 
     index: int
     score: float
     truncated: bool
     attention: Attention | None
+    hidden_states: HiddenStates | None = None
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from artifact.contract import WEIGHT_BYTES, AttentionContract, PatchContract
+from artifact.contract import NUMBER_BYTES, AttentionContract, PatchContract
 from server.attention.request import CONTRIBUTIONS, ROLLOUTS, HeadReduction, Measure, SentDtype
 
 _INDEX_BYTES = 4
@@ -74,6 +74,15 @@ class AttentionPlan:
         rest = {"entropy": ["query"], "distance": list[str]()}.get(self.measure, largest)
         return [*heads, *rest]
 
+    @property
+    def index_counts(self) -> list[int]:
+        """How many indices come with what is sent, layer by layer."""
+        keys = len(self.keys or ())
+        return [
+            layer.num_heads + (queries if self.queries is None else len(self.queries)) + keys
+            for layer, (queries, _) in zip(self.layers, self.shapes, strict=True)
+        ]
+
     def answer_bytes(self, rows: int) -> int:
         """Size of what will be sent for a request of so many rows."""
         return sum(self.layers_bytes(rows))
@@ -97,7 +106,7 @@ class AttentionPlan:
         """Size of the weights that are computed for it, float32, before anything is cut out or reduced."""
         pairs = zip(self.layers, self.shapes, strict=True)
         weights = sum(layer.num_heads * queries * keys for layer, (queries, keys) in pairs)
-        return weights * rows * WEIGHT_BYTES
+        return weights * rows * NUMBER_BYTES
 
     def on_input(self, chosen: Sequence[int] | None, count: int) -> list[int]:
         """Leave the prefix tokens of an image out of some positions; None stands for all."""

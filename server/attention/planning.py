@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from artifact.contract import AttentionContract, Contract
+from server.attention.indices import resolve, resolve_in_each, without_special
 from server.attention.plan import AttentionPlan
 from server.attention.request import AttentionRequest, TextOfPair, shown
 from server.errors import InvalidInput, NotPossible
@@ -77,7 +78,7 @@ def plan_attention(
 
 def _choose(request: AttentionRequest, contract: Contract, positions: Positions) -> AttentionPlan:
     """Resolve every index."""
-    indices = _indices("layers", request.layers, len(contract.attention))
+    indices = resolve("attention.layers", request.layers, len(contract.attention))
     layers = tuple(contract.attention[i] for i in indices)
     shapes = tuple(layer.shape(positions.sizes, positions.count) for layer in layers)
     queries, keys = _choose_positions(request, layers, shapes, positions)
@@ -101,7 +102,7 @@ def _choose(request: AttentionRequest, contract: Contract, positions: Positions)
 
 def _choose_heads(request: AttentionRequest, layers: Sequence[AttentionContract]) -> tuple[int, ...] | None:
     """Resolve heads; None stands for all of each layer."""
-    return _places("heads", request.heads, [layer.num_heads for layer in layers])
+    return resolve_in_each("attention.heads", request.heads, [layer.num_heads for layer in layers])
 
 
 def _choose_positions(
@@ -124,7 +125,7 @@ def _choose_positions(
         if wanted and untold:
             expected = f"none: only a run tells how many positions layer {untold[0]} has"
             raise InvalidInput(f"attention.{field}", list(wanted), expected)
-        return kept or _places(field, wanted, counts)
+        return kept or resolve_in_each(f"attention.{field}", wanted, counts)
 
     return (
         choose("rows", rows, request.rows_of_text, queries, "query_axis"),
@@ -135,12 +136,8 @@ def _choose_positions(
 def _not_special(shapes: Sequence[tuple[int, int]], positions: Positions) -> tuple[int, ...]:
     """Return the positions that are part of the input."""
     field = "attention.drop_special"
-    if positions.special is None:
-        raise InvalidInput(field, "true", "false: only a text or an image says which positions are special")
+    kept = without_special(field, positions.special, positions.count)
     _check_on_input(field, "true", shapes, positions)
-    kept = tuple(sorted(set(range(positions.count)) - set(positions.special)))
-    if not kept:
-        raise InvalidInput(field, "true", "an input with at least one position that is not special")
     return kept
 
 
@@ -158,18 +155,6 @@ def _of_text(field: str, text: TextOfPair, shapes: Sequence[tuple[int, int]], po
 def _check_on_input(field: str, value: str, shapes: Sequence[tuple[int, int]], positions: Positions) -> None:
     if any(shape != (positions.count, positions.count) for shape in shapes):
         raise InvalidInput(field, value, "layers whose queries and keys are the positions of the input")
-
-
-def _places(field: str, wanted: Sequence[int], counts: Sequence[int]) -> tuple[int, ...] | None:
-    """Resolve what must be there in every layer; None stands for all, of which each layer has its own number."""
-    if not wanted:
-        return None
-    sizes = sorted(set(counts))
-    for place in wanted:
-        if place < 0 and len(sizes) > 1:
-            expected = f"{field} counted from 0: these layers have {' or '.join(map(str, sizes))}"
-            raise InvalidInput(f"attention.{field}", place, expected)
-    return _indices(field, wanted, sizes[0])
 
 
 def _check_measure(plan: AttentionPlan) -> None:
@@ -211,16 +196,3 @@ def _check_sizes(plan: AttentionPlan, rows: int, limits: AttentionLimits, *, lay
             f"at most {limits.computed_bytes} (the server's --max-attention-bytes): fewer layers or a smaller input"
         )
         raise InvalidInput("attention", f"{computed_bytes} bytes of weights to compute", expected)
-
-
-def _indices(field: str, wanted: Sequence[int], count: int) -> tuple[int, ...]:
-    """Resolve negative indices; none wanted means all of them."""
-    if len(wanted) > count:
-        raise InvalidInput(f"attention.{field}", f"{len(wanted)} numbers", f"at most {count}, each once")
-    for index in wanted:
-        if not -count <= index < count:
-            raise InvalidInput(f"attention.{field}", index, f"from {-count} to {count - 1}")
-    resolved = tuple(index % count for index in wanted) or tuple(range(count))
-    if len(set(resolved)) < len(resolved):
-        raise InvalidInput(f"attention.{field}", list(wanted), "each at most once")
-    return resolved

@@ -131,7 +131,17 @@ class _Reducing:
         elif plan.dtype == "float16":
             values = on.to_float16(values)
         sent = on.to_host(values)
-        if plan.dtype == "float16" and not np.isfinite(sent).all():  # value norms and contributions have no bound
-            expected = f"FLOAT32: layer {layer.layer} has values above {np.finfo(np.float16).max:g}"
-            raise InvalidInput("attention.dtype", "FLOAT16", expected)
+        if plan.dtype == "float16":  # value norms and contributions have no bound
+            refuse_infinite("attention.dtype", layer.layer, sent)
         return Reduced(layer, sent, scale, indices, queries)
+
+
+def refuse_infinite(field: str, layer: int, rounded: Array) -> None:
+    """Refuse half precision where a number is too large for it.
+
+    Raises:
+        InvalidInput: One is; names the field.
+    """
+    if not np.isfinite(rounded).all():
+        expected = f"FLOAT32: layer {layer} has values above {np.finfo(np.float16).max:g}"
+        raise InvalidInput(field, "FLOAT16", expected)

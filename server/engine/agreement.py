@@ -32,6 +32,9 @@ def check_contract(folder: Path, contract: Contract) -> None:
     for place, layer in enumerate(contract.attention):
         if layer.layer != place:
             raise _lie(folder, f"attention[{place}].layer", layer.layer, f"expected {place}, its place in the graph")
+    for place, state in enumerate(contract.hidden_states):
+        if state.layer != place:
+            raise _lie(folder, f"hidden_states[{place}].layer", state.layer, f"expected {place}, its place in the list")
     text, image, limit = contract.text, contract.image, contract.limits.get(SEQUENCE_AXIS)
     if text and limit is not None and text.max_tokens > limit:
         raise _lie(folder, "text.max_tokens", text.max_tokens, f"limits say {limit} positions")
@@ -109,7 +112,7 @@ def check_runs(folder: Path, field: str, value: float, run: Callable[[], object]
 
 def _dtypes(contract: Contract) -> dict[str, str]:
     named: dict[str, str] = {spec.name: spec.dtype for spec in (*contract.inputs, *contract.outputs)}
-    return named | dict.fromkeys(contract.attention_axes, "float32")
+    return named | dict.fromkeys(contract.further_axes, "float32")
 
 
 def _axes(contract: Contract) -> Iterator[tuple[str, str, Axes]]:
@@ -125,8 +128,9 @@ def _axes(contract: Contract) -> Iterator[tuple[str, str, Axes]]:
             yield "embedding.dim", spec.name, (*spec.axes[:-1], contract.embedding.dim)
         if contract.labels and spec.name == "logits":
             yield "labels", spec.name, (*spec.axes[:-1], len(contract.labels))
-    for name, axes in contract.attention_axes.items():
-        yield f"attention: {name}", name, axes
+    states = {state.output for state in contract.hidden_states}
+    for name, axes in contract.further_axes.items():
+        yield f"{'hidden_states' if name in states else 'attention'}: {name}", name, axes
 
 
 def _may_be(axes: Axes, found: Axes, *, fixed: bool = False) -> bool:

@@ -1,4 +1,4 @@
-"""The graphs of one artifact in ONNX Runtime: plain, tapped, contributions; warmed up and measured."""
+"""The graphs of one artifact in ONNX Runtime: plain, tapped, contributions, hidden; warmed up and measured."""
 
 import logging
 import time
@@ -13,6 +13,7 @@ from artifact.contract import (
     BARE_ONNX,
     BATCH_AXIS,
     CONTRIBUTIONS_GRAPH,
+    HIDDEN_GRAPH,
     LOWERED_GRAPH,
     PLAIN_GRAPH,
     SEQUENCE_AXIS,
@@ -44,7 +45,7 @@ _TRIED_TOKENS, _TRIED_SECONDS = 2048, 1.0
 
 
 class Engine:
-    """The graphs of one model: plain; tapped for those who ask for attention; and one for contributions."""
+    """The graphs of one model: plain; tapped, for attention; one for contributions; one for hidden states."""
 
     def __init__(
         self, folder: Path, contract: Contract, device: Device, instances: Instances, form: AttentionForm = "auto"
@@ -69,16 +70,20 @@ class Engine:
                 "expected --device cuda, or an artifact of another precision"
             )
         tapped = choose_tapped(contract, device, form)
-        third = [CONTRIBUTIONS_GRAPH] if contract.contributions else []
-        graphs = (PLAIN_GRAPH, *tapped[:1], *third)
-        own = {graph: folder / graph for graph in (PLAIN_GRAPH, *tapped, *third)}
-        on_cpu, keep_on_device = device.gpu is None, contract.attention_axes
+        beside = [CONTRIBUTIONS_GRAPH] if contract.contributions else []
+        beside += [HIDDEN_GRAPH] if contract.hidden_states else []
+        graphs = (PLAIN_GRAPH, *tapped[:1], *beside)
+        own = {graph: folder / graph for graph in (PLAIN_GRAPH, *tapped, *beside)}
+        on_cpu, keep_on_device = device.gpu is None, contract.further_axes
         with packed(folder, graphs, make_options) if on_cpu else nullcontext(own) as sources:
             self.plain = Graph(sources[PLAIN_GRAPH], device, instances, all_threads=True)
             self.tapped: Graph | None = None
             self.contributing: Graph | None = None
-            if third:
+            self.hidden: Graph | None = None
+            if contract.contributions:
                 self.contributing = Graph(sources[CONTRIBUTIONS_GRAPH], device, instances, keep_on_device, shrinks=True)
+            if contract.hidden_states:
+                self.hidden = Graph(sources[HIDDEN_GRAPH], device, instances, keep_on_device, all_threads=True)
             if contract.attention:
                 shrinks = _weights_bytes(contract) > _MUCH_ATTENTION_BYTES
                 self.tapped = _load_first(
@@ -98,6 +103,8 @@ class Engine:
             yield TAPPED_GRAPH, self.tapped, [*outputs, *self._contract.tapped_outputs]
         if self.contributing:
             yield CONTRIBUTIONS_GRAPH, self.contributing, [*outputs, *self._contract.contributions]
+        if self.hidden:
+            yield HIDDEN_GRAPH, self.hidden, [*outputs, *(state.output for state in self._contract.hidden_states)]
 
     def warm_up(self) -> None:
         """Run each session, so that the first caller does not pay for it, and measure what batches cost.
@@ -215,7 +222,7 @@ def _weights_bytes(contract: Contract) -> int:
     """Attention weights of one row of the largest size, all of which are computed whatever is asked for."""
     patches, text = contract.patches, contract.text
     longest = patches.positions if patches else text.max_tokens if text else 1
-    return sum(layer.weights_bytes(contract.limits, longest) for layer in contract.attention)
+    return sum(layer.row_bytes(contract.limits, longest) for layer in contract.attention)
 
 
 def _example(spec: TensorContract, rows: int, length: int) -> Array:

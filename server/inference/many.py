@@ -34,7 +34,7 @@ class ManyInputs:
         decoders: For reading.
         cache: Stands before the scheduler.
         inputs: Most of what a request may bring.
-        attention: Most of the attention that may be computed and sent, of all inputs together.
+        attention: Most of the attention, or the hidden states, that may be computed and sent, of all inputs together.
     """
 
     workers: Workers
@@ -96,10 +96,10 @@ class ManyInputs:
 def _prepare(
     request: InferenceRequest, rows: Mapping[int, Read], limits: AttentionLimits, context: RpcContext
 ) -> dict[int, Ready | ServerError]:
-    """Make the item of each input, its attention planned.
+    """Make the item of each input, its attention or hidden states planned.
 
     Raises:
-        ServerError: None of them can have the attention that was asked for.
+        ServerError: None of them can have what was asked for.
     """
     outcomes, errors = dict[int, Ready | ServerError](), list[ServerError]()
     for number, row in rows.items():

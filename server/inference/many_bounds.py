@@ -4,11 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from artifact.text import Tokens
-from server.attention.plan import AttentionPlan
 from server.attention.planning import AttentionLimits
 from server.errors import InvalidInput
 from server.inference.preprocess import outputs_bytes
-from server.inference.request import Images, InferenceRequest, PreparedInput, Texts
+from server.inference.request import Images, InferenceRequest, Plan, PreparedInput, Texts
 from server.ledger import COPIES, Account
 from server.repository.loading import LoadedModel
 from server.scheduling.batch import BatchItem
@@ -16,6 +15,10 @@ from server.scheduling.batch import BatchItem
 _ID_BYTES, _POSITION_BYTES = 8, 200  # of a token; of a token that says where it came from, in Python's objects
 _TOKEN_BYTES, _LAYER_BYTES, _NUMBER_BYTES = 32, 64, 3  # in a message: besides a token's text, of a layer, of a position
 _ADDED_TOKENS, _UTF8_BYTES = 16, 4  # special ones, generously; of a character, each of which may be a token
+_FEWER = {
+    "attention": "fewer inputs, layers, heads or rows",
+    "hidden_states": "fewer inputs, layers or positions",
+}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -23,12 +26,12 @@ class Ready:
     """An input that can be computed."""
 
     prepared: PreparedInput
-    plan: AttentionPlan | None
+    plan: Plan | None
     item: BatchItem
 
 
 def check_together(request: InferenceRequest, ready: Sequence[Ready], count: int, limits: AttentionLimits) -> None:
-    """Refuse what no message may hold, or more attention than may be computed, before anything is.
+    """Refuse what no message may hold, or more attention or hidden states than may be computed, before anything is.
 
     Args:
         request: Of several inputs.
@@ -40,14 +43,14 @@ def check_together(request: InferenceRequest, ready: Sequence[Ready], count: int
         InvalidInput: They are too much together.
     """
     answer_bytes, computed_bytes = _amounts(request, ready, count)
-    field = "attention" if request.attention else "outputs"
+    field = request.further_field or "outputs"
     if answer_bytes > limits.answer_bytes:
-        fewer = "fewer inputs, layers, heads or rows" if request.attention else "fewer inputs"
+        fewer = _FEWER.get(field, "fewer inputs")
         expected = f"at most {limits.answer_bytes} (the server's --max-message-bytes): {fewer}"
         raise InvalidInput(field, f"an answer of {answer_bytes} bytes for {count} inputs", expected)
     if computed_bytes > limits.computed_bytes:
         expected = f"at most {limits.computed_bytes} (the server's --max-attention-bytes): fewer inputs or layers"
-        raise InvalidInput(field, f"{computed_bytes} bytes of weights to compute for {count} inputs", expected)
+        raise InvalidInput(field, f"{computed_bytes} bytes to compute for {count} inputs", expected)
 
 
 def reserve_together(request: InferenceRequest, ready: Sequence[Ready], count: int, account: Account) -> None:
@@ -61,7 +64,7 @@ def reserve_together(request: InferenceRequest, ready: Sequence[Ready], count: i
 
 
 def _amounts(request: InferenceRequest, ready: Sequence[Ready], count: int) -> tuple[int, int]:
-    """Bytes of the answer, and of attention weights while they are computed: texts are all there, images alike."""
+    """Bytes of the answer, and of the attention or hidden states computed: texts are all there, images alike."""
     scale = count / len(ready) if isinstance(request.inputs, Images) else 1.0
     answer_bytes = sum(_answer_bytes(request, one) for one in ready)
     computed_bytes = sum(one.plan.computed_bytes(1) for one in ready if one.plan)
@@ -73,9 +76,7 @@ def _answer_bytes(request: InferenceRequest, one: Ready) -> int:
     size_bytes, plan, source = outputs_bytes(request, one.prepared), one.plan, one.prepared.source
     if plan is None:
         return size_bytes
-    for layer, (queries, _) in zip(plan.layers, plan.shapes, strict=True):
-        numbers = layer.num_heads + (queries if plan.queries is None else len(plan.queries)) + len(plan.keys or ())
-        size_bytes += _LAYER_BYTES + _NUMBER_BYTES * numbers
+    size_bytes += sum(_LAYER_BYTES + _NUMBER_BYTES * count for count in plan.index_counts)
     if isinstance(source, Tokens):
         size_bytes += _TOKEN_BYTES * len(source.texts) + _UTF8_BYTES * sum(map(len, source.texts))
     return size_bytes + plan.answer_bytes(1)

@@ -50,7 +50,7 @@ async def read_each(
     if isinstance(inputs, Texts):
         text_reader(model, inputs)
         prompt = find_prompt(model, inputs)
-        context.account.reserve(input=texts_bytes(model, inputs, prompt, positions=request.attention is not None))
+        context.account.reserve(input=texts_bytes(model, inputs, prompt, positions=request.tells_positions))
         yield await _read_texts(request, inputs, limits, decoders, context)
         return
     contract = image_contract(model)
@@ -68,8 +68,7 @@ async def read_each(
 async def _read_texts(
     request: InferenceRequest, inputs: Texts, limits: InputLimits, decoders: Decoders, context: RpcContext
 ) -> Mapping[int, Read]:
-    positions = request.attention is not None
-    read = partial(read_each_text, request.model, inputs, limits=limits, positions=positions)
+    read = partial(read_each_text, request.model, inputs, limits=limits, positions=request.tells_positions)
     jobs = [(partial(read, rows), 0) for rows in pieces(inputs)]
     return dict(enumerate(row for part in await decoders.run(jobs, context) for row in part))
 

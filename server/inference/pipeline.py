@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from functools import partial
 from typing import TypeVar
 
-from server.attention.plan import AttentionPlan
 from server.attention.planning import AttentionLimits
 from server.context import RpcContext, Timings
 from server.errors import ServerError
@@ -24,7 +23,15 @@ from server.inference.preprocess import (
     preprocess,
     read_texts,
 )
-from server.inference.request import Images, InferenceRequest, InferenceResponse, ManyResponses, PreparedInput, Texts
+from server.inference.request import (
+    Images,
+    InferenceRequest,
+    InferenceResponse,
+    ManyResponses,
+    Plan,
+    PreparedInput,
+    Texts,
+)
 from server.inference.response_cache import ResponseCache
 from server.inference.workers import DECODE_INLINE_BYTES, Workers
 from server.ledger import COPIES, Account
@@ -43,7 +50,7 @@ class Pipeline:
         decoders: For these.
         cache: Stands before the scheduler.
         inputs: Most of what a request may bring.
-        attention: Most of the attention that may be computed and sent.
+        attention: Most of the attention, or the hidden states, that may be computed and sent.
         metrics: Where answers are counted.
         tracing: Where stages are told.
     """
@@ -86,8 +93,8 @@ class Pipeline:
         model, started_ns = request.model, time.perf_counter_ns()
         try:
             with model.usage.request():
-                if request.attention is not None:
-                    context.caller.require("attention", "attention")
+                if request.further_field:
+                    context.caller.require("attention", request.further_field)
                 response = await compute(request, context, started_ns)
                 encoding_ns = time.perf_counter_ns()
                 yield response
@@ -147,14 +154,14 @@ class Pipeline:
             rows=response.rows,
             total_ns=time.perf_counter_ns() - started_ns,
             timings=response.timings,
-            attention_bytes=response.attention_bytes,
+            further_bytes=response.further_bytes,
             cached=self.cache.is_on,
         )
         attributes = {"regard.model": model.name, "regard.graph": graph}
         self.tracing.stages(context.span, response.timings, attributes)
 
 
-def _reserve(request: InferenceRequest, plan: AttentionPlan, rows: int, account: Account) -> None:
+def _reserve(request: InferenceRequest, plan: Plan, rows: int, account: Account) -> None:
     """Reserve what will be held: what is computed, and what is sent at once, which is all unless it goes by layers.
 
     Raises:

@@ -12,9 +12,15 @@ from server.attention.plan import AttentionPlan
 from server.attention.reduce import Reduced, reduce_attention
 from server.attention.request import AttentionRequest
 from server.context import Timings
+from server.engine.device_ops import Weights
 from server.errors import ServerError
+from server.hidden_states.plan import HiddenStatesPlan
+from server.hidden_states.reduce import ReducedStates, reduce_states
+from server.hidden_states.request import HiddenStatesRequest
 from server.repository.loading import LoadedModel
 from server.scheduling.batch import GraphKind, Result
+
+Plan = AttentionPlan | HiddenStatesPlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +93,7 @@ class InferenceRequest:
         inputs: As they came.
         outputs: Names of the ordinary outputs wanted.
         attention: What is wanted of the attention; None for none.
+        hidden_states: What is wanted of the hidden states; None for none.
         layer_by_layer: Whether each layer of the attention has a message of its own.
         elsewhere: Outputs that are not sent in the answer: they go to shared memory.
     """
@@ -95,8 +102,19 @@ class InferenceRequest:
     inputs: Texts | Images | Tensors
     outputs: tuple[str, ...]
     attention: AttentionRequest | None = None
+    hidden_states: HiddenStatesRequest | None = None
     layer_by_layer: bool = False
     elsewhere: frozenset[str] = frozenset()
+
+    @property
+    def tells_positions(self) -> bool:
+        """Whether it takes to know what the positions of an input stand for."""
+        return self.attention is not None or (self.hidden_states is not None and self.hidden_states.tells_positions)
+
+    @property
+    def further_field(self) -> str:
+        """The field that asks for more than outputs; empty where there is none."""
+        return "attention" if self.attention else "hidden_states" if self.hidden_states else ""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -129,15 +147,15 @@ class InferenceResponse:
     Attributes:
         model: Which answered.
         prepared: Its input.
-        plan: What it wants of the attention; None for none.
-        result: Outputs, and attention before it is reduced.
+        plan: What it wants of the attention or the hidden states; None for neither.
+        result: Outputs, and these before they are reduced.
         timings: The stages so far.
         graph: Which of the model's graphs ran.
     """
 
     model: LoadedModel
     prepared: PreparedInput
-    plan: AttentionPlan | None
+    plan: Plan | None
     result: Result
     timings: Timings
     graph: GraphKind = "plain"
@@ -158,8 +176,8 @@ class InferenceResponse:
         return self.prepared.rows
 
     @property
-    def attention_bytes(self) -> int:
-        """Size of the attention that is sent."""
+    def further_bytes(self) -> int:
+        """Size of the attention or the hidden states that are sent."""
         return self.plan.answer_bytes(self.rows) if self.plan else 0
 
     def attention(self) -> Iterator[Reduced]:
@@ -167,11 +185,22 @@ class InferenceResponse:
 
         Each is then taken out of the result, which is this response's own from here on.
         """
-        if not self.plan:
+        if not isinstance(self.plan, AttentionPlan):
             return iter(())
-        left = dict(self.result.attentions)
-        self.result = replace(self.result, attentions=left)
+        left = self._take_further()
         return reduce_attention(self.plan, left, lambda name: left.pop(name, None))
+
+    def hidden_states(self) -> Iterator[ReducedStates]:
+        """Reduce the hidden states likewise."""
+        if not isinstance(self.plan, HiddenStatesPlan):
+            return iter(())
+        left = self._take_further()
+        return reduce_states(self.plan, left, lambda name: left.pop(name, None))
+
+    def _take_further(self) -> dict[str, Weights]:
+        left = dict(self.result.further)
+        self.result = replace(self.result, further=left)
+        return left
 
 
 @dataclass(slots=True, eq=False)
@@ -196,6 +225,6 @@ class ManyResponses:
         return sum(isinstance(one, InferenceResponse) for one in self.each)
 
     @property
-    def attention_bytes(self) -> int:
-        """Size of the attention that is sent."""
-        return sum(one.attention_bytes for one in self.each if isinstance(one, InferenceResponse))
+    def further_bytes(self) -> int:
+        """Size of the attention or the hidden states that are sent."""
+        return sum(one.further_bytes for one in self.each if isinstance(one, InferenceResponse))

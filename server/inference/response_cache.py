@@ -135,7 +135,7 @@ class ResponseCache:
         size_bytes = _held_bytes(result)
         if size_bytes > self._max_bytes or key in self._kept:
             return
-        self._kept[key] = Result(_copy(result.outputs), _copy(result.attentions))
+        self._kept[key] = Result(_copy(result.outputs), _copy(result.further))
         self._held_bytes += size_bytes
         while self._held_bytes > self._max_bytes:
             _, oldest = self._kept.popitem(last=False)
@@ -158,7 +158,7 @@ def _key_of(item: BatchItem) -> Key:
                 digest.update(f"{len(element)} {element}".encode())
         else:
             digest.update(np.ascontiguousarray(array).ravel().view(np.uint8).data)
-    return item.context.caller.name, item.graph.token, item.outputs, item.attentions, digest.digest()
+    return item.context.caller.name, item.graph.token, item.outputs, item.further, digest.digest()
 
 
 def _held_bytes(result: Result) -> int:

@@ -12,6 +12,7 @@ from google.protobuf.message import DecodeError
 from artifact.contract import (
     CONTRACT_FILE,
     CONTRIBUTIONS_GRAPH,
+    HIDDEN_GRAPH,
     LOWERED_GRAPH,
     PLAIN_GRAPH,
     TAPPED_GRAPH,
@@ -118,6 +119,7 @@ def _check_listed(folder: Path, contract: Contract) -> None:
     """Refuse graphs and weights that would be loaded and have no hash in the contract."""
     further = [TAPPED_GRAPH] if contract.attention else []
     further += [CONTRIBUTIONS_GRAPH] if contract.contributions else []
+    further += [HIDDEN_GRAPH] if contract.hidden_states else []
     further += [LOWERED_GRAPH] if LOWERED_GRAPH in contract.files else []
     for graph in (PLAIN_GRAPH, *further):
         for name in (graph, *_locations(folder / graph)):

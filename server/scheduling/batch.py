@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from artifact.contract import SEQUENCE_AXIS, AttentionContract, Contract
+from artifact.contract import SEQUENCE_AXIS, AttentionContract, Contract, HiddenStateContract
 from artifact.dtypes import Array
 from server.context import RpcContext
 from server.engine.cost import CostModel
@@ -18,7 +18,8 @@ from server.telemetry.timings import NO_TIME, BatchTimes
 
 # A place in the queue: priority, due, arrived.
 Order = tuple[int, float, float]
-GraphKind = Literal["plain", "tapped", "contributions"]
+GraphKind = Literal["plain", "tapped", "contributions", "hidden"]
+Layer = AttentionContract | HiddenStateContract
 
 
 def size_of(array: Weights) -> int:
@@ -58,7 +59,7 @@ class BatchLimits:
     Attributes:
         rows: Most rows.
         tokens: Most tokens or patches, padding included.
-        attention_bytes: Most bytes of attention weights fetched.
+        attention_bytes: Most bytes of attention weights, or hidden states, fetched.
         seconds: Longest estimated run of several rows, on an engine that has nothing else to do.
     """
 
@@ -73,13 +74,13 @@ class BatchItem:
     """What one request needs computed, and its place in the queue.
 
     Attributes:
-        graph: The model's plain graph, or with attention its tapped one, or that of contributions.
+        graph: The model's plain graph, or with attention its tapped one, or that of contributions or hidden states.
         contract: The model's.
         inputs: By name, each [rows, ...].
         rows: Rows of every input.
         length: Positions of a row: tokens, or patches and class token.
         outputs: Names of the ordinary outputs wanted.
-        attentions: Names of the attention outputs wanted.
+        further: Names of the further outputs wanted: attention, or hidden states.
         context: Of the request.
         due: When it should be computed at the latest, in seconds; orders requests of one priority.
         arrived: When it came to the queue, in seconds.
@@ -96,7 +97,7 @@ class BatchItem:
     rows: int
     length: int
     outputs: tuple[str, ...]
-    attentions: tuple[str, ...] = ()
+    further: tuple[str, ...] = ()
     context: RpcContext = field(default_factory=RpcContext)
     due: float = math.inf
     arrived: float = 0.0
@@ -137,21 +138,23 @@ class BatchItem:
     @property
     def graph_kind(self) -> GraphKind:
         """Which of the model's graphs it runs, for metrics."""
-        if not self.attentions:
+        if not self.further:
             return "plain"
-        return "contributions" if self.attentions[0] in self.contract.contributions else "tapped"
+        if any(state.output == self.further[0] for state in self.contract.hidden_states):
+            return "hidden"
+        return "contributions" if self.further[0] in self.contract.contributions else "tapped"
 
     def may_share(self, other: "BatchItem") -> bool:
         """Whether both, for one graph, may share a run."""
         return self.contract.batched and self.shape == other.shape
 
     @property
-    def layers_fetched(self) -> dict[str, AttentionContract]:
-        """The attention outputs wanted, by name."""
-        layers = self.contract.attention
-        return {
-            name: layer for layer in layers for name in (layer.output, layer.contribution) if name in self.attentions
-        }
+    def layers_fetched(self) -> dict[str, Layer]:
+        """What is fetched of layers, by the outputs' names."""
+        named: dict[str, Layer] = {state.output: state for state in self.contract.hidden_states}
+        for layer in self.contract.attention:
+            named |= dict.fromkeys(filter(None, (layer.output, layer.contribution)), layer)
+        return {name: named[name] for name in self.further if name in named}
 
     def charge(self, seconds: float) -> None:
         """Charge the caller for what was computed, whether or not it still waits."""
@@ -195,14 +198,14 @@ class Result:
 
     Attributes:
         outputs: Ordinary outputs by name, each [rows, ...].
-        attentions: Attention outputs, likewise; only these may lie on a device.
+        further: Further outputs, likewise; only these may lie on a device.
         queue_ns: How long it waited.
         compute_ns: How long its batch took.
         batch_size: How many rows shared the batch.
     """
 
     outputs: Mapping[str, Any]
-    attentions: Mapping[str, Weights]
+    further: Mapping[str, Weights]
     queue_ns: int = 0
     compute_ns: int = 0
     batch_size: int = 0
@@ -210,7 +213,7 @@ class Result:
     @property
     def size_bytes(self) -> int:
         """Bytes of all its arrays."""
-        return sum(size_of(array) for array in (*self.outputs.values(), *self.attentions.values()))
+        return sum(size_of(array) for array in (*self.outputs.values(), *self.further.values()))
 
 
 Outcome = Result | InternalFault
@@ -233,7 +236,7 @@ class Load:
     rows: int = 0
     tokens: int = 0
     longest: int = 0
-    layers_fetched: Mapping[str, AttentionContract] = field(default_factory=dict)
+    layers_fetched: Mapping[str, Layer] = field(default_factory=dict)
     axis_sizes: Mapping[str, int] = field(default_factory=dict)
 
     @classmethod
@@ -247,7 +250,7 @@ class Load:
     def with_one_more(self, item: BatchItem) -> "Load":
         """Return what it amounts to with one request more."""
         layers, sizes = self.layers_fetched, self.axis_sizes
-        if not layers.keys() >= set(item.attentions):
+        if not layers.keys() >= set(item.further):
             layers, sizes = {**layers, **item.layers_fetched}, item.contract.axis_sizes(item.inputs)
         rows, tokens = self.rows + item.rows, self.tokens + item.rows * item.length
         return Load(rows, tokens, max(self.longest, item.length), layers, sizes)
@@ -256,16 +259,16 @@ class Load:
         """Whether a batch may be that large."""
         padded = self.rows * self.longest
         within = self.rows <= limits.rows and padded <= limits.tokens
-        return within and self.rows * self.weights_bytes <= limits.attention_bytes
+        return within and self.rows * self.further_bytes <= limits.attention_bytes
 
     @property
-    def weights_bytes(self) -> int:
-        """Bytes of attention weights fetched of one row.
+    def further_bytes(self) -> int:
+        """Bytes of attention weights or hidden states fetched of one row.
 
         Of the symbolic axes only the sequence differs between requests that share a batch.
         """
         sizes = {**self.axis_sizes, SEQUENCE_AXIS: self.longest}
-        return sum(layer.weights_bytes(sizes, self.longest) for layer in self.layers_fetched.values())
+        return sum(layer.row_bytes(sizes, self.longest) for layer in self.layers_fetched.values())
 
     @property
     def padding_share(self) -> float:

@@ -14,7 +14,7 @@ from server.telemetry.timings import BatchTimes
 
 def run_batch(items: Sequence[BatchItem], *, all_threads: bool = False) -> tuple[list[Result], BatchTimes]:
     """Compute requests of one graph together; returns their results in the same order, and how long it took."""
-    names = sorted({name for item in items for name in (*item.outputs, *item.attentions)})
+    names = sorted({name for item in items for name in (*item.outputs, *item.further)})
     began_ns = time.perf_counter_ns()
     collated = collate(items)
     collated_ns = time.perf_counter_ns()
@@ -69,20 +69,18 @@ def split(items: Sequence[BatchItem], fetched: Mapping[str, Weights]) -> list[Re
     contract = first.contract
     if not contract.batched:
         return [
-            Result({name: fetched[name] for name in first.outputs}, {name: fetched[name] for name in first.attentions})
+            Result({name: fetched[name] for name in first.outputs}, {name: fetched[name] for name in first.further})
         ]
     _check_rows(items, fetched)
     ragged = any(SEQUENCE_AXIS in spec.axes for spec in contract.inputs)
     axes_of = {spec.name: spec.axes for spec in contract.outputs}
-    attention_axes = contract.attention_axes
+    further_axes = contract.further_axes
     results, start = [], 0
     for item in items:
         rows = slice(start, start + item.rows)
         length = slice(item.length) if ragged else slice(None)
         outputs = {name: fetched[name][(rows, *_own_share(axes_of[name], length))] for name in item.outputs}
-        attentions = {
-            name: fetched[name][(rows, *_own_share(attention_axes[name], length))] for name in item.attentions
-        }
-        results.append(Result(outputs, attentions))
+        further = {name: fetched[name][(rows, *_own_share(further_axes[name], length))] for name in item.further}
+        results.append(Result(outputs, further))
         start += item.rows
     return results

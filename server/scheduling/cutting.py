@@ -21,10 +21,10 @@ def cut(item: BatchItem, limits: BatchLimits) -> list[BatchItem]:
 
 def max_rows(item: BatchItem, limits: BatchLimits) -> int:
     """Most of its rows that one run may have; at least 1."""
-    cost, weights_bytes = item.graph.cost, Load.of([item]).weights_bytes
+    cost, further_bytes = item.graph.cost, Load.of([item]).further_bytes
     rows = min(limits.rows, limits.tokens // item.length)
-    if weights_bytes:
-        rows = min(rows, limits.attention_bytes // weights_bytes)
+    if further_bytes:
+        rows = min(rows, limits.attention_bytes // further_bytes)
     if row_seconds := cost.rows_seconds(1, item.length):
         rows = int(min(rows, (limits.seconds - cost.run_seconds) / row_seconds))
     return max(rows, 1)
@@ -41,7 +41,7 @@ class PartialResult:
 
     def add(self, rows: int, part: Result) -> None:
         """Put the result of the next rows behind the others; attention on a device is copied from there."""
-        for name, array in (*part.outputs.items(), *part.attentions.items()):
+        for name, array in (*part.outputs.items(), *part.further.items()):
             if name not in self._arrays:
                 self._arrays[name] = np.empty((self._item.rows, *array.shape[1:]), array.dtype)
             host = array if isinstance(array, np.ndarray) else array.copy()
@@ -53,10 +53,10 @@ class PartialResult:
 
     def whole(self) -> Result:
         """The result of the request."""
-        outputs, attentions = (
-            {name: self._arrays[name] for name in names} for names in (self._item.outputs, self._item.attentions)
+        outputs, further = (
+            {name: self._arrays[name] for name in names} for names in (self._item.outputs, self._item.further)
         )
-        return Result(outputs, attentions, self._queue_ns, self._compute_ns, self._batch_size)
+        return Result(outputs, further, self._queue_ns, self._compute_ns, self._batch_size)
 
 
 def _part(item: BatchItem, start: int, end: int) -> BatchItem:

@@ -95,7 +95,7 @@ class Runs:
 
     def succeed(self, numbers: Sequence[int], whole: Result) -> None:
         """Give each input of a run its row, cut to its own length."""
-        parts = split([self._items[number] for number in numbers], {**whole.outputs, **whole.attentions})
+        parts = split([self._items[number] for number in numbers], {**whole.outputs, **whole.further})
         for number, part in zip(numbers, parts, strict=True):
             part.queue_ns, part.compute_ns, part.batch_size = whole.queue_ns, whole.compute_ns, whole.batch_size
             self._outcomes[number] = part

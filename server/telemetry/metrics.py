@@ -181,10 +181,11 @@ class Metrics:
         self.stages = self._histogram(
             "stage_seconds",
             "Time of answered requests in each stage: decode, queue, compute, encode; by graph: plain, tapped (for"
-            " attention), contributions",
+            " attention), contributions, hidden (for hidden states)",
             *("model", "stage", "graph"),
         )
         self.attention_bytes = self._counter("attention_sent_bytes", "Attention weights sent, in bytes", "model")
+        self.hidden_states_bytes = self._counter("hidden_states_sent_bytes", "Hidden states sent, in bytes", "model")
 
     def forget_model(self, name: str) -> None:
         """Drop what says that a model is served."""
@@ -220,7 +221,7 @@ class Metrics:
         rows: int,
         total_ns: int,
         timings: Timings,
-        attention_bytes: int,
+        further_bytes: int,
         cached: bool,
     ) -> None:
         """Count one answered request.
@@ -228,17 +229,18 @@ class Metrics:
         Args:
             model: Which was asked.
             version: Likewise.
-            graph: Which of its graphs ran: "plain", "tapped" or "contributions".
+            graph: Which of its graphs ran: "plain", "tapped", "contributions" or "hidden".
             rows: Of its input.
             total_ns: From the moment its model was found to its answer.
             timings: The stages.
-            attention_bytes: Attention weights in its answer.
+            further_bytes: Attention weights, or hidden states, in its answer.
             cached: Whether the answer cache was asked.
         """
         for stage in STAGES:
             self.stages.labels(model, stage, graph).observe(getattr(timings, f"{stage}_ns") / 1e9)
-        if attention_bytes:
-            self.attention_bytes.labels(model).inc(attention_bytes)
+        if further_bytes:
+            sent = self.hidden_states_bytes if graph == "hidden" else self.attention_bytes
+            sent.labels(model).inc(further_bytes)
         self.counts.of(model, version).add_request(rows, total_ns, timings, cached=cached)
 
     def observe_failure(self, model: str, version: str, total_ns: int) -> None:

@@ -66,8 +66,8 @@ def test_a_layer_has_the_axes_of_its_weights_norms_and_contributions() -> None:
     """Each under the output's name; what a layer has not, is not there."""
     layer = CONTRACT.attention[0].model_copy(update={"value_norms": "norms", "contribution": "added", "key_axis": 3})
     bare = CONTRACT.attention[1].model_copy(update={"value_norms": None, "contribution": None})
-    contract = CONTRACT.model_copy(update={"attention": (layer, bare)})
-    assert contract.attention_axes == {
+    contract = CONTRACT.model_copy(update={"attention": (layer, bare), "hidden_states": ()})
+    assert contract.further_axes == {
         layer.output: ("batch", 4, "seq_len", 3),
         "norms": ("batch", 4, 3),
         "added": ("batch", "seq_len", 3),
@@ -75,6 +75,16 @@ def test_a_layer_has_the_axes_of_its_weights_norms_and_contributions() -> None:
     }
     assert contract.tapped_outputs == [layer.output, "norms", bare.output]
     assert contract.contributions == ["added"]
+
+
+def test_hidden_states_have_the_positions_of_their_axis() -> None:
+    """A fixed one, one of an input, and the sequence, which has the positions of the input."""
+    state = CONTRACT.hidden_states[1]
+    assert (state.layer, state.dim, CONTRACT.further_axes[state.output]) == (1, 32, ("batch", "seq_len", 32))
+    for axis, count in ((5, 5), ("target", 3), ("seq_len", 6)):
+        one = state.model_copy(update={"position_axis": axis})
+        assert one.positions({"target": 3}, 6) == count
+        assert one.row_bytes({"target": 3}, 6) == count * 32 * 4
 
 
 @pytest.mark.parametrize(
@@ -165,7 +175,7 @@ def test_a_layers_weights_have_its_own_axes() -> None:
     for axes, shape in ((("target", 5), (3, 5)), ((7, None), (7, 6)), ((None, "seq_len"), (6, 6))):
         one = layer.model_copy(update={"query_axis": axes[0], "key_axis": axes[1]})
         assert one.shape({"target": 3}, 6) == shape
-        assert one.weights_bytes({"target": 3}, 6) == 4 * shape[0] * shape[1] * 4
+        assert one.row_bytes({"target": 3}, 6) == 4 * shape[0] * shape[1] * 4
 
 
 @pytest.mark.parametrize(

@@ -106,6 +106,7 @@ def models() -> list[pb.Model]:
         "attention_layers": layers,
         "max_tokens": 256,
     }
+    text |= {"hidden_state_layers": [pb.HiddenStateLayer(layer=layer, dim=2) for layer in range(3)]}
     text |= {"prompts": {"query": "query: "}, "default_prompt": "query", "similarity": "cosine"}
     text |= {"takes_pairs": True, "can_rank": True, "activation": "sigmoid"}
     labels = ["cat", "[dog]", "bird"]
@@ -148,7 +149,12 @@ class FakeServer(RegardServiceServicer):
             layer.weights.CopyFrom(float_tensor(weights(2, 5)[np.newaxis]))
             attention = pb.Attention(layers=[layer])
         return rpc.PredictResponse(
-            model="tensors", version="1", outputs=request.inputs, attention=attention, timings=TIMINGS
+            model="tensors",
+            version="1",
+            outputs=request.inputs,
+            attention=attention,
+            timings=TIMINGS,
+            hidden_states=_hidden_states(request),
         )
 
     def Classify(self, request: rpc.ClassifyRequest, context: grpc.ServicerContext) -> rpc.ClassifyResponse:  # noqa: N802
@@ -160,7 +166,12 @@ class FakeServer(RegardServiceServicer):
         ][: request.top_k]
         if count := max(len(request.texts.items), len(request.images.items), len(request.pairs.items)):
             each = [
-                rpc.ClassifyResult(labels=labels, truncated=self.truncated, attention=_attention(request))
+                rpc.ClassifyResult(
+                    labels=labels,
+                    truncated=self.truncated,
+                    attention=_attention(request),
+                    hidden_states=_hidden_states(request),
+                )
                 for _ in range(count)
             ]
             return rpc.ClassifyResponse(model=request.model or "photos", version="1", results=each, timings=TIMINGS)
@@ -171,13 +182,14 @@ class FakeServer(RegardServiceServicer):
             truncated=self.truncated,
             attention=_attention(request),
             timings=TIMINGS,
+            hidden_states=_hidden_states(request),
         )
 
     def Embed(self, request: rpc.EmbedRequest, context: grpc.ServicerContext) -> rpc.EmbedResponse:  # noqa: N802
         """Turn the text's first letter into a direction."""
         self._receive(request, context)
         if request.WhichOneof("input") == "texts":
-            each = [_embed_one(number, text) for number, text in enumerate(request.texts.items)]
+            each = [_embed_one(request, number, text) for number, text in enumerate(request.texts.items)]
             return rpc.EmbedResponse(model=request.model or "minilm", version="2", results=each, timings=TIMINGS)
         vector = np.eye(4)[ord(request.text[0]) % 4 if request.text else 0]
         return rpc.EmbedResponse(
@@ -187,6 +199,7 @@ class FakeServer(RegardServiceServicer):
             truncated=self.truncated,
             attention=_attention(request),
             timings=TIMINGS,
+            hidden_states=_hidden_states(request),
         )
 
     def Rank(self, request: rpc.RankRequest, context: grpc.ServicerContext) -> rpc.RankResponse:  # noqa: N802
@@ -278,11 +291,36 @@ def serving() -> Iterator[FakeServer]:
         server.stop(None).wait()
 
 
-def _embed_one(number: int, text: str) -> rpc.EmbedResult:
+def _embed_one(request: rpc.EmbedRequest, number: int, text: str) -> rpc.EmbedResult:
     """What Embed gives one of several texts; nothing for one that is "bad"."""
     if text == "bad":
         return rpc.EmbedResult(error=pb.InputError(code=3, message=f"texts[{number}]: bad; expected a good one"))
-    return rpc.EmbedResult(vector=float_tensor(np.eye(4)[ord(text[0]) % 4]))
+    return rpc.EmbedResult(vector=float_tensor(np.eye(4)[ord(text[0]) % 4]), hidden_states=_hidden_states(request))
+
+
+def state(layer: int) -> NDArray[np.float32]:
+    """Return what this server calls the hidden states of a layer, [5, 2]."""
+    return 100 * layer + np.arange(10, dtype=np.float32).reshape(5, 2)
+
+
+def _hidden_states(request: rpc.PredictRequest | rpc.ClassifyRequest | rpc.EmbedRequest) -> pb.HiddenStates | None:
+    """Answer a request for hidden states, if there is one: five vectors a layer, or the first of them."""
+    if not request.HasField("hidden_states"):
+        return None
+    wanted, message = request.hidden_states, pb.HiddenStates()
+    for layer in wanted.layers or range(3):
+        one = message.layers.add(layer=layer % 3, axes=["dim"] if wanted.pooling else ["position", "dim"])
+        values = state(layer % 3)[0] if wanted.pooling else state(layer % 3)
+        one.positions.extend(wanted.positions)
+        one.values.CopyFrom(float_tensor(values, wanted.dtype))
+        if wanted.dtype == pb.DATA_TYPE_UINT8:
+            steps = np.zeros(values.shape, np.uint8) + np.array([0, 255], np.uint8)
+            one.values.CopyFrom(pb.Tensor(dtype=pb.DATA_TYPE_UINT8, shape=values.shape, data=steps.tobytes()))
+            one.scales.CopyFrom(float_tensor((values[..., 1] - values[..., 0]) / 255))
+            one.offsets.CopyFrom(float_tensor(values[..., 0]))
+    if not wanted.pooling:
+        message.tokens.CopyFrom(pb.TokenSequence(tokens=[pb.Token(id=7, text=word) for word in WORDS]))
+    return message
 
 
 def _attention(

@@ -41,11 +41,11 @@ def nudged(source: Source) -> Source:
 
 
 def test_an_artifact_holds_all_that_the_server_needs(source: Source, out: Path) -> None:
-    """Four graphs, one weights file, tokenizer, contract with true hashes and a verification table."""
+    """Five graphs, one weights file, tokenizer, contract with true hashes and a verification table."""
     steps: list[str] = []
     built = build(source, out, steps.append)
     assert (built.folder, built.unchanged) == (out / "tiny-text" / "1", False)
-    graphs = ["attention.lowered.onnx", "attention.onnx", "contributions.onnx", "model.onnx"]
+    graphs = ["attention.lowered.onnx", "attention.onnx", "contributions.onnx", "hidden.onnx", "model.onnx"]
     files = sorted([*graphs, "contract.json", "tokenizer.json", "weights.bin"])
     assert everything_below(built.folder) == files
     contract = read_contract(built.folder / "contract.json")

@@ -36,7 +36,7 @@ def make_encoder(
 def encode(encoder: Encoder, x: Tensor, mask: Tensor | None = None) -> Tensor:
     """Add positions and encode with fused attention."""
     hidden: Tensor
-    hidden, attentions = encoder(encoder.add_positions(x), mask, fused_attention)
+    hidden, attentions, _ = encoder(encoder.add_positions(x), mask, fused_attention)
     assert attentions == []
     return hidden
 
@@ -71,7 +71,7 @@ def test_padding_changes_nothing_for_real_positions(positions: Positions, norm: 
     x = torch.randn(1, 9, WIDTH)
     mask = torch.arange(9)[None] < 5
     torch.testing.assert_close(encode(encoder, x, mask)[:, :5], encode(encoder, x[:, :5]), atol=1e-5, rtol=0)
-    _, attentions = encoder(encoder.add_positions(x), mask, explained_attention)
+    _, attentions, _ = encoder(encoder.add_positions(x), mask, explained_attention)
     assert len(attentions) == 2
     for weights in attentions:
         assert weights.shape == (1, HEADS, 9, 9)
@@ -83,7 +83,7 @@ def test_fused_and_explained_encoders_give_the_same(positions: Positions) -> Non
     """Within 1e-5, padded."""
     encoder, x = make_encoder(positions), torch.randn(2, 7, WIDTH)
     mask = torch.tensor([[True] * 7, [True] * 4 + [False] * 3])
-    hidden, _ = encoder(encoder.add_positions(x), mask, explained_attention)
+    hidden, _, _ = encoder(encoder.add_positions(x), mask, explained_attention)
     torch.testing.assert_close(hidden[mask], encode(encoder, x, mask)[mask], atol=1e-5, rtol=0)
 
 

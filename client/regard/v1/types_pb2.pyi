@@ -29,6 +29,13 @@ class TextOfPair(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TEXT_OF_PAIR_FIRST: _ClassVar[TextOfPair]
     TEXT_OF_PAIR_SECOND: _ClassVar[TextOfPair]
 
+class HiddenStatesPooling(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    HIDDEN_STATES_POOLING_UNSPECIFIED: _ClassVar[HiddenStatesPooling]
+    HIDDEN_STATES_POOLING_CLS: _ClassVar[HiddenStatesPooling]
+    HIDDEN_STATES_POOLING_MEAN: _ClassVar[HiddenStatesPooling]
+    HIDDEN_STATES_POOLING_LAST: _ClassVar[HiddenStatesPooling]
+
 class HeadReduction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     HEAD_REDUCTION_UNSPECIFIED: _ClassVar[HeadReduction]
@@ -73,6 +80,10 @@ DATA_TYPE_UINT64: DataType
 TEXT_OF_PAIR_UNSPECIFIED: TextOfPair
 TEXT_OF_PAIR_FIRST: TextOfPair
 TEXT_OF_PAIR_SECOND: TextOfPair
+HIDDEN_STATES_POOLING_UNSPECIFIED: HiddenStatesPooling
+HIDDEN_STATES_POOLING_CLS: HiddenStatesPooling
+HIDDEN_STATES_POOLING_MEAN: HiddenStatesPooling
+HIDDEN_STATES_POOLING_LAST: HiddenStatesPooling
 HEAD_REDUCTION_UNSPECIFIED: HeadReduction
 HEAD_REDUCTION_MEAN: HeadReduction
 HEAD_REDUCTION_MAX: HeadReduction
@@ -182,6 +193,48 @@ class AttentionRequest(_message.Message):
     keys_of_text: TextOfPair
     def __init__(self, layers: _Optional[_Iterable[int]] = ..., heads: _Optional[_Iterable[int]] = ..., head_reduction: _Optional[_Union[HeadReduction, str]] = ..., rows: _Optional[_Iterable[int]] = ..., cls_only: bool = ..., dtype: _Optional[_Union[DataType, str]] = ..., keys: _Optional[_Iterable[int]] = ..., measure: _Optional[_Union[AttentionMeasure, str]] = ..., residual_share: _Optional[float] = ..., value_weighted: bool = ..., top_k: _Optional[int] = ..., drop_special: bool = ..., renormalize: bool = ..., rows_of_text: _Optional[_Union[TextOfPair, str]] = ..., keys_of_text: _Optional[_Union[TextOfPair, str]] = ...) -> None: ...
 
+class HiddenStatesRequest(_message.Message):
+    __slots__ = ("layers", "positions", "drop_special", "pooling", "normalize", "dtype")
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
+    POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    DROP_SPECIAL_FIELD_NUMBER: _ClassVar[int]
+    POOLING_FIELD_NUMBER: _ClassVar[int]
+    NORMALIZE_FIELD_NUMBER: _ClassVar[int]
+    DTYPE_FIELD_NUMBER: _ClassVar[int]
+    layers: _containers.RepeatedScalarFieldContainer[int]
+    positions: _containers.RepeatedScalarFieldContainer[int]
+    drop_special: bool
+    pooling: HiddenStatesPooling
+    normalize: bool
+    dtype: DataType
+    def __init__(self, layers: _Optional[_Iterable[int]] = ..., positions: _Optional[_Iterable[int]] = ..., drop_special: bool = ..., pooling: _Optional[_Union[HiddenStatesPooling, str]] = ..., normalize: bool = ..., dtype: _Optional[_Union[DataType, str]] = ...) -> None: ...
+
+class HiddenStates(_message.Message):
+    __slots__ = ("layers", "tokens", "patches")
+    LAYERS_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    PATCHES_FIELD_NUMBER: _ClassVar[int]
+    layers: _containers.RepeatedCompositeFieldContainer[LayerHiddenStates]
+    tokens: TokenSequence
+    patches: PatchGrid
+    def __init__(self, layers: _Optional[_Iterable[_Union[LayerHiddenStates, _Mapping]]] = ..., tokens: _Optional[_Union[TokenSequence, _Mapping]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ...) -> None: ...
+
+class LayerHiddenStates(_message.Message):
+    __slots__ = ("layer", "axes", "positions", "values", "scales", "offsets")
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    AXES_FIELD_NUMBER: _ClassVar[int]
+    POSITIONS_FIELD_NUMBER: _ClassVar[int]
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    SCALES_FIELD_NUMBER: _ClassVar[int]
+    OFFSETS_FIELD_NUMBER: _ClassVar[int]
+    layer: int
+    axes: _containers.RepeatedScalarFieldContainer[str]
+    positions: _containers.RepeatedScalarFieldContainer[int]
+    values: Tensor
+    scales: Tensor
+    offsets: Tensor
+    def __init__(self, layer: _Optional[int] = ..., axes: _Optional[_Iterable[str]] = ..., positions: _Optional[_Iterable[int]] = ..., values: _Optional[_Union[Tensor, _Mapping]] = ..., scales: _Optional[_Union[Tensor, _Mapping]] = ..., offsets: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
+
 class Attention(_message.Message):
     __slots__ = ("layers", "tokens", "patches")
     LAYERS_FIELD_NUMBER: _ClassVar[int]
@@ -285,7 +338,7 @@ class Timings(_message.Message):
     def __init__(self, decode_ns: _Optional[int] = ..., queue_ns: _Optional[int] = ..., compute_ns: _Optional[int] = ..., encode_ns: _Optional[int] = ..., batch_size: _Optional[int] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "family", "description", "inputs", "outputs", "modality", "can_classify", "labels", "can_embed", "embedding_dim", "embedding_normalized", "attention_layers", "patches", "max_tokens", "max_batch_size", "device", "precision", "max_inputs", "prompts", "default_prompt", "similarity", "takes_pairs", "can_rank", "activation")
+    __slots__ = ("name", "version", "family", "description", "inputs", "outputs", "modality", "can_classify", "labels", "can_embed", "embedding_dim", "embedding_normalized", "attention_layers", "patches", "max_tokens", "max_batch_size", "device", "precision", "max_inputs", "prompts", "default_prompt", "similarity", "takes_pairs", "can_rank", "activation", "hidden_state_layers")
     class PromptsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -318,6 +371,7 @@ class Model(_message.Message):
     TAKES_PAIRS_FIELD_NUMBER: _ClassVar[int]
     CAN_RANK_FIELD_NUMBER: _ClassVar[int]
     ACTIVATION_FIELD_NUMBER: _ClassVar[int]
+    HIDDEN_STATE_LAYERS_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     family: str
@@ -343,7 +397,8 @@ class Model(_message.Message):
     takes_pairs: bool
     can_rank: bool
     activation: str
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., family: _Optional[str] = ..., description: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., modality: _Optional[_Union[Modality, str]] = ..., can_classify: bool = ..., labels: _Optional[_Iterable[str]] = ..., can_embed: bool = ..., embedding_dim: _Optional[int] = ..., embedding_normalized: bool = ..., attention_layers: _Optional[_Iterable[_Union[AttentionLayer, _Mapping]]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ..., max_tokens: _Optional[int] = ..., max_batch_size: _Optional[int] = ..., device: _Optional[str] = ..., precision: _Optional[str] = ..., max_inputs: _Optional[int] = ..., prompts: _Optional[_Mapping[str, str]] = ..., default_prompt: _Optional[str] = ..., similarity: _Optional[str] = ..., takes_pairs: bool = ..., can_rank: bool = ..., activation: _Optional[str] = ...) -> None: ...
+    hidden_state_layers: _containers.RepeatedCompositeFieldContainer[HiddenStateLayer]
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., family: _Optional[str] = ..., description: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., modality: _Optional[_Union[Modality, str]] = ..., can_classify: bool = ..., labels: _Optional[_Iterable[str]] = ..., can_embed: bool = ..., embedding_dim: _Optional[int] = ..., embedding_normalized: bool = ..., attention_layers: _Optional[_Iterable[_Union[AttentionLayer, _Mapping]]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ..., max_tokens: _Optional[int] = ..., max_batch_size: _Optional[int] = ..., device: _Optional[str] = ..., precision: _Optional[str] = ..., max_inputs: _Optional[int] = ..., prompts: _Optional[_Mapping[str, str]] = ..., default_prompt: _Optional[str] = ..., similarity: _Optional[str] = ..., takes_pairs: bool = ..., can_rank: bool = ..., activation: _Optional[str] = ..., hidden_state_layers: _Optional[_Iterable[_Union[HiddenStateLayer, _Mapping]]] = ...) -> None: ...
 
 class TensorSpec(_message.Message):
     __slots__ = ("name", "dtype", "shape", "axes", "optional")
@@ -372,3 +427,11 @@ class AttentionLayer(_message.Message):
     has_value_norms: bool
     has_contributions: bool
     def __init__(self, layer: _Optional[int] = ..., kind: _Optional[_Union[AttentionKind, str]] = ..., num_heads: _Optional[int] = ..., has_value_norms: bool = ..., has_contributions: bool = ...) -> None: ...
+
+class HiddenStateLayer(_message.Message):
+    __slots__ = ("layer", "dim")
+    LAYER_FIELD_NUMBER: _ClassVar[int]
+    DIM_FIELD_NUMBER: _ClassVar[int]
+    layer: int
+    dim: int
+    def __init__(self, layer: _Optional[int] = ..., dim: _Optional[int] = ...) -> None: ...

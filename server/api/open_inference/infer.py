@@ -15,9 +15,12 @@ from server.api.handler import Servicer, handles_bytes, parsed, rpc, send
 from server.api.open_inference import open_inference_pb2 as pb
 from server.api.open_inference.parameters import (
     ATTENTION_PREFIX,
+    FURTHER_PREFIXES,
+    HIDDEN_STATES_PREFIX,
     check_names,
     read_attention,
     read_flag,
+    read_hidden_states,
     read_hints,
     read_prompt,
     rename_fields,
@@ -33,9 +36,11 @@ from server.api.open_inference.tensors import (
     read_tensors,
     write_tensor,
 )
+from server.attention.plan import AttentionPlan
 from server.auth.clients import certificate_names
 from server.context import RpcContext
 from server.errors import InvalidInput, MalformedMessage, ServerError
+from server.hidden_states.plan import HiddenStatesPlan
 from server.inference import validation
 from server.inference.preprocess import choose_outputs
 from server.inference.request import Images, InferenceRequest, InferenceResponse, Tensors, Texts
@@ -136,7 +141,8 @@ class Inference(Parts):
         model = await self.repository.acquire(request.model_name, request.model_version)
         places = read_places(request.outputs)
         attention = read_attention(request.parameters, list(places))
-        ordinary = tuple(name for name in places if not name.startswith(ATTENTION_PREFIX))
+        hidden_states = read_hidden_states(request.parameters, list(places))
+        ordinary = tuple(name for name in places if not name.startswith(FURTHER_PREFIXES))
         outputs = () if places and not ordinary else choose_outputs(model, ordinary)
         size_bytes = self._check_inputs(model.contract, request)
         try:
@@ -145,7 +151,7 @@ class Inference(Parts):
             self.counts.of(model.name, model.version).failed.add(time.perf_counter_ns() - context.started_ns)
             raise
         elsewhere = frozenset(name for name, place in places.items() if place is not None)
-        wanted = InferenceRequest(model, inputs, outputs, attention, elsewhere=elsewhere)
+        wanted = InferenceRequest(model, inputs, outputs, attention, hidden_states, elsewhere=elsewhere)
         async with self.pipeline.run(wanted, context) as found:
             return await self.workers.encode(lambda: self._write(request, found, places), found.result.size_bytes)
 
@@ -191,9 +197,9 @@ class Inference(Parts):
     def _write(self, request: pb.ModelInferRequest, found: InferenceResponse, places: Places) -> pb.ModelInferResponse:
         model = found.model
         response = pb.ModelInferResponse(model_name=model.name, model_version=model.version, id=request.id)
-        named = [name for name in places if name.startswith(ATTENTION_PREFIX)]
-        arrays = {**found.outputs, **_name_attention(found, named)}
-        # In the order asked for; attention asked for by parameters comes last.
+        named = [name for name in places if name.startswith(FURTHER_PREFIXES)]
+        arrays = {**found.outputs, **_name_attention(found, named), **_name_states(found, named)}
+        # In the order asked for; attention and hidden states asked for by parameters come last.
         for name in dict.fromkeys((*places, *arrays)):
             write_tensor(response, name, arrays[name], places.get(name), self.memory)
         return response
@@ -205,7 +211,7 @@ def _name_attention(found: InferenceResponse, named: Sequence[str]) -> dict[str,
     A rollout is attention.rollout. With top_k there is NAME.indices beside each, INT32, and for UINT8 NAME.scale, FP32
     [1].
     """
-    if found.plan is None:
+    if not isinstance(found.plan, AttentionPlan):
         return {}
     indices = ["rollout"] if found.plan.is_rollout else found.plan.indices
     names = named or [f"{ATTENTION_PREFIX}{index}" for index in indices]
@@ -216,6 +222,19 @@ def _name_attention(found: InferenceResponse, named: Sequence[str]) -> dict[str,
             arrays[f"{name}.indices"] = reduced.indices
         if reduced.scale:
             arrays[f"{name}.scale"] = np.asarray([reduced.scale], dtype=np.float32)
+    return arrays
+
+
+def _name_states(found: InferenceResponse, named: Sequence[str]) -> dict[str, Array]:
+    """Do the same for hidden states, hidden_states.LAYER; for UINT8 with NAME.scale and NAME.offset, FP32."""
+    if not isinstance(found.plan, HiddenStatesPlan):
+        return {}
+    names = named or [f"{HIDDEN_STATES_PREFIX}{state.layer}" for state in found.plan.states]
+    arrays = dict[str, Array]()
+    for name, reduced in zip(names, found.hidden_states(), strict=True):
+        arrays[name] = reduced.values
+        if reduced.scales is not None and reduced.offsets is not None:
+            arrays |= {f"{name}.scale": reduced.scales, f"{name}.offset": reduced.offsets}
     return arrays
 
 

@@ -1,4 +1,4 @@
-"""What the parameters of an inference request ask for: urgency, and attention as regard.v1 has it.
+"""What the parameters of an inference request ask for: urgency, and attention or hidden states as regard.v1 has them.
 
 Unknown parameters are refused by name, since a misspelt one would be ignored in silence; those named triton_* are meant
 for Triton and ignored.
@@ -14,22 +14,28 @@ from server.api.open_inference import open_inference_pb2 as pb
 from server.attention.request import ROLLOUTS, AttentionRequest, HeadReduction, Measure, SentDtype, TextOfPair
 from server.context import RpcContext
 from server.errors import InvalidInput, ServerError
+from server.hidden_states.request import HiddenStatesRequest, Pooling
 
 Parameters = Mapping[str, pb.InferParameter]
 
-ATTENTION_PREFIX = "attention."
+ATTENTION_PREFIX, HIDDEN_STATES_PREFIX = "attention.", "hidden_states."
+FURTHER_PREFIXES = (ATTENTION_PREFIX, HIDDEN_STATES_PREFIX)
 _DTYPES: dict[str, SentDtype] = {"FP32": "float32", "FP16": "float16", "UINT8": "uint8"}
 _REDUCTIONS: dict[str, HeadReduction | None] = {"none": None, "mean": "mean", "max": "max", "min": "min"}
 _TEXTS: dict[str, TextOfPair | None] = {"none": None, "first": "first", "second": "second"}
 _MEASURES: dict[str, Measure] = {measure: measure for measure in get_args(Measure)}
+_POOLINGS: dict[str, Pooling | None] = {"none": None, "cls": "cls", "mean": "mean", "last": "last"}
 _IGNORED = ("triton_", "sequence_", "headers", "binary_data_output")
 _KNOWN = (
     "priority", "timeout", "attention", "attention_layers", "attention_heads", "attention_rows", "attention_reduce",
     "attention_dtype", "attention_keys", "attention_measure", "attention_residual_share", "attention_value_weighted",
     "attention_top_k", "attention_drop_special", "attention_renormalize", "attention_rows_of_text",
     "attention_keys_of_text", "truncate", "prompt",
+    "hidden_states", "hidden_states_layers", "hidden_states_positions", "hidden_states_drop_special",
+    "hidden_states_pooling", "hidden_states_normalize", "hidden_states_dtype",
 )  # fmt: skip
-# Fields of regard.v1 by which a request is refused, as callers of this protocol write them; of attention, others alike.
+# Fields of regard.v1 by which a request is refused, as callers of this protocol write them; of attention and hidden
+# states, others alike.
 _WRITTEN = {
     "text": "inputs[text]",
     "image": "inputs[image]",
@@ -40,7 +46,7 @@ _WRITTEN = {
     "attention.cls_only": "parameters[attention_rows]",
     "attention.head_reduction": "parameters[attention_reduce]",
 }
-_WORD = re.compile(r"ATTENTION_MEASURE_(\w+)|FLOAT(16|32)")
+_WORD = re.compile(r"(?:ATTENTION_MEASURE|HIDDEN_STATES_POOLING)_(\w+)|FLOAT(16|32)")
 
 
 def check_names(parameters: Parameters) -> None:
@@ -109,21 +115,16 @@ def read_attention(parameters: Parameters, outputs: Sequence[str]) -> AttentionR
     Raises:
         InvalidInput: A value cannot be read, or layers are named in both ways.
     """
-    named = [_read_layer(name) for name in outputs if name.startswith(ATTENTION_PREFIX)]
-    given = [name for name in parameters if name.startswith("attention_")]
-    if not named and not given and not read_flag(parameters, "attention"):
+    if not is_asked("attention", parameters, outputs):
         return None
-    if "attention" in parameters and not read_flag(parameters, "attention"):
-        raise InvalidInput("parameters[attention]", "false", f"true beside {', '.join(given) or 'attention outputs'}")
-    layers = _read_list(parameters, "attention_layers")
-    if named and layers:
-        raise InvalidInput("parameters[attention_layers]", layers, "no layers beside outputs named attention.LAYER")
+    named = _read_named(ATTENTION_PREFIX, outputs)
+    layers = _read_layers("attention", parameters, named)
     measure: Measure = _choose(parameters, "attention_measure", _MEASURES, "weights")
     if named and measure in ROLLOUTS:
         raise InvalidInput("parameters[attention_measure]", repr(measure), "attention_layers instead of outputs")
     cls_only = _read_word(parameters, "attention_rows") == "cls"
     return AttentionRequest(
-        layers=tuple(named or layers),
+        layers=layers,
         heads=tuple(_read_list(parameters, "attention_heads")),
         rows=() if cls_only else tuple(_read_list(parameters, "attention_rows", ("cls", "all"))),
         keys=tuple(_read_list(parameters, "attention_keys", ("all",))),
@@ -141,15 +142,57 @@ def read_attention(parameters: Parameters, outputs: Sequence[str]) -> AttentionR
     )
 
 
+def read_hidden_states(parameters: Parameters, outputs: Sequence[str]) -> HiddenStatesRequest | None:
+    """Read what is wanted of the hidden states.
+
+    Args:
+        parameters: hidden_states, true to have them, implied by the others and by outputs named hidden_states.LAYER;
+            hidden_states_layers and hidden_states_positions, integers separated by commas, or one integer;
+            hidden_states_pooling, "none", "cls", "mean" or "last"; hidden_states_dtype, "FP32", "FP16" or "UINT8";
+            hidden_states_drop_special and hidden_states_normalize (bool). They mean what the fields of
+            regard.v1.HiddenStatesRequest mean.
+        outputs: Names of the outputs asked for.
+
+    Raises:
+        InvalidInput: A value cannot be read, or layers are named in both ways.
+    """
+    if not is_asked("hidden_states", parameters, outputs):
+        return None
+    return HiddenStatesRequest(
+        layers=_read_layers("hidden_states", parameters, _read_named(HIDDEN_STATES_PREFIX, outputs)),
+        positions=tuple(_read_list(parameters, "hidden_states_positions", ("all",))),
+        drop_special=read_flag(parameters, "hidden_states_drop_special"),
+        pooling=_choose(parameters, "hidden_states_pooling", _POOLINGS, "none"),
+        normalize=read_flag(parameters, "hidden_states_normalize"),
+        dtype=_choose(parameters, "hidden_states_dtype", _DTYPES, "FP32"),
+    )
+
+
+def is_asked(what: str, parameters: Parameters, outputs: Sequence[str]) -> bool:
+    """Whether attention or hidden states are asked for, by a parameter or by an output.
+
+    Raises:
+        InvalidInput: They are, and are said not to be.
+    """
+    given = [name for name in parameters if name.startswith(f"{what}_")]
+    given += [f"{what} outputs"] if any(name.startswith(f"{what}.") for name in outputs) else []
+    flag = read_flag(parameters, what)
+    if given and what in parameters and not flag:
+        raise InvalidInput(f"parameters[{what}]", "false", f"true beside {', '.join(given)}")
+    return flag or bool(given)
+
+
 def rename_fields(error: ServerError, outputs: Sequence[str]) -> None:
-    """Let an error name the field as its caller wrote it: a parameter, or an output named attention.LAYER."""
+    """Let an error name the field as its caller wrote it: a parameter, or an output such as attention.LAYER."""
     field, colon, rest = str(error).partition(": ")
+    what, _, own = field.partition(".")
+    is_further = f"{what}." in FURTHER_PREFIXES and bool(own)
     written = _WRITTEN.get(field)
-    if field.startswith("attention.") and not written:
-        named = f"{ATTENTION_PREFIX}{rest.partition(';')[0]}"
-        written = f"outputs[{named}]" if named in outputs else f"parameters[attention_{field.partition('.')[2]}]"
+    if is_further and not written:
+        named = f"{what}.{rest.partition(';')[0]}"
+        written = f"outputs[{named}]" if named in outputs else f"parameters[{what}_{own}]"
     if colon and written:
-        error.args = (f"{written}: {_WORD.sub(_word, rest) if field.startswith('attention.') else rest}",)
+        error.args = (f"{written}: {_WORD.sub(_word, rest) if is_further else rest}",)
 
 
 def _word(found: re.Match[str]) -> str:
@@ -173,8 +216,20 @@ def _read_top_k(parameters: Parameters) -> int:
     return count
 
 
-def _read_layer(name: str) -> int:
-    return _to_integer(f"outputs[{name}]", name.removeprefix(ATTENTION_PREFIX), "attention.LAYER, an integer")
+def _read_named(prefix: str, outputs: Sequence[str]) -> tuple[int, ...]:
+    """Read the layers that outputs name."""
+    named = [name for name in outputs if name.startswith(prefix)]
+    return tuple(
+        _to_integer(f"outputs[{name}]", name.removeprefix(prefix), f"{prefix}LAYER, an integer") for name in named
+    )
+
+
+def _read_layers(what: str, parameters: Parameters, named: tuple[int, ...]) -> tuple[int, ...]:
+    """Read layers, unless outputs name them."""
+    layers = _read_list(parameters, f"{what}_layers")
+    if named and layers:
+        raise InvalidInput(f"parameters[{what}_layers]", layers, f"no layers beside outputs named {what}.LAYER")
+    return named or tuple(layers)
 
 
 def _read_integer(parameters: Parameters, name: str) -> int:

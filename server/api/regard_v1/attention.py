@@ -16,7 +16,7 @@ KINDS = {
     "causal": pb.ATTENTION_KIND_CAUSAL,
     "cross": pb.ATTENTION_KIND_CROSS,
 }
-_DTYPES: dict[int, SentDtype] = {
+_SENT_DTYPES: dict[int, SentDtype] = {
     pb.DATA_TYPE_UNSPECIFIED: "float32",
     pb.DATA_TYPE_FLOAT32: "float32",
     pb.DATA_TYPE_FLOAT16: "float16",
@@ -52,9 +52,6 @@ def read_attention(message: pb.AttentionRequest) -> AttentionRequest:
     """
     for field in ("layers", "heads", "rows", "keys"):
         check_count(f"attention.{field}", len(getattr(message, field)), MAX_NUMBERS)
-    if message.dtype not in _DTYPES:
-        name = pb.DataType.Name(message.dtype) if message.dtype in pb.DataType.values() else message.dtype
-        raise InvalidInput("attention.dtype", name, "FLOAT32, FLOAT16 or UINT8")
     enumerations: dict[str, tuple[str, Mapping[int, object]]] = {
         "head_reduction": ("HeadReduction", _REDUCTIONS),
         "measure": ("AttentionMeasure", _MEASURES),
@@ -77,10 +74,22 @@ def read_attention(message: pb.AttentionRequest) -> AttentionRequest:
         value_weighted=message.value_weighted,
         top_k=message.top_k,
         renormalize=message.renormalize,
-        dtype=_DTYPES[message.dtype],
+        dtype=read_dtype("attention.dtype", message.dtype),
         rows_of_text=_TEXTS[message.rows_of_text],
         keys_of_text=_TEXTS[message.keys_of_text],
     )
+
+
+def read_dtype(field: str, number: int) -> SentDtype:
+    """Read the dtype of what is to be sent.
+
+    Raises:
+        InvalidInput: It is another; names the field.
+    """
+    if number not in _SENT_DTYPES:
+        name = pb.DataType.Name(number) if number in pb.DataType.values() else number
+        raise InvalidInput(field, name, "FLOAT32, FLOAT16 or UINT8")
+    return _SENT_DTYPES[number]
 
 
 def write_layers(
@@ -117,11 +126,12 @@ def _write_layer(
     message.scale = reduced.scale
     if plan.is_rollout:
         message.covered_layers.extend(plan.indices)
-    write_tensor(_rows(reduced.values, batched=batched), message.weights)
+    write_tensor(own_rows(reduced.values, batched=batched), message.weights)
     if reduced.indices is not None:
-        write_tensor(_rows(reduced.indices, batched=batched), message.indices)
+        write_tensor(own_rows(reduced.indices, batched=batched), message.indices)
     return message
 
 
-def _rows(values: Any, *, batched: bool) -> Any:
+def own_rows(values: Any, *, batched: bool) -> Any:
+    """Leave the batch axis out unless it is to be kept."""
     return values if batched else values[0]

@@ -1,5 +1,7 @@
 """What regard.v1's messages say about models and positions."""
 
+from typing import Any
+
 from artifact.contract import PatchContract, TensorContract
 from artifact.images import Pixels
 from artifact.text import Tokens
@@ -52,17 +54,22 @@ def describe_model(model: LoadedModel, max_batch_size: int, max_inputs: int, dev
             has_value_norms=layer.value_norms is not None,
             has_contributions=layer.contribution is not None,
         )
+    for state in contract.hidden_states:
+        described.hidden_state_layers.add(layer=state.layer, dim=state.dim)
     return described
 
 
-def describe_positions(found: InferenceResponse) -> pb.Attention:
-    """Say what the positions of an input stand for; nothing where its caller made the arrays."""
-    source, patches, message = found.prepared.source, found.model.contract.patches, pb.Attention()
+def describe_positions(found: InferenceResponse) -> dict[str, Any]:
+    """Say what the positions of an input stand for, as fields of pb.Attention or pb.HiddenStates.
+
+    Nothing is said where its caller made the arrays.
+    """
+    source, patches = found.prepared.source, found.model.contract.patches
     if isinstance(source, Tokens):
-        message.tokens.CopyFrom(describe_tokens(source))
-    elif isinstance(source, Pixels) and patches:
-        message.patches.CopyFrom(describe_patches(patches, source))
-    return message
+        return {"tokens": describe_tokens(source)}
+    if isinstance(source, Pixels) and patches:
+        return {"patches": describe_patches(patches, source)}
+    return {}
 
 
 def describe_patches(patches: PatchContract, pixels: Pixels | None = None) -> pb.PatchGrid:

@@ -9,19 +9,23 @@ from numpy.typing import NDArray
 
 from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as pb
-from server.api.regard_v1.attention import write_layers
+from server.api.regard_v1.attention import read_attention, write_layers
 from server.api.regard_v1.describe import describe_positions
+from server.api.regard_v1.hidden_states import read_hidden_states, write_states
 from server.api.regard_v1.tensors import write_tensor
+from server.attention.plan import AttentionPlan
 from server.context import Timings
 from server.errors import InvalidInput, ServerError
-from server.inference.request import Images, InferenceResponse, ManyResponses, Texts
+from server.hidden_states.plan import HiddenStatesPlan
+from server.inference.request import Images, InferenceRequest, InferenceResponse, ManyResponses, Tensors, Texts
+from server.repository.loading import LoadedModel
 
 Asked = api.PredictRequest | api.ClassifyRequest | api.EmbedRequest | api.RankRequest
 Answer = TypeVar("Answer", api.PredictResponse, api.ClassifyResponse, api.EmbedResponse)
 Classified = TypeVar("Classified", api.ClassifyResponse, api.ClassifyResult)
 Embedded = TypeVar("Embedded", api.EmbedResponse, api.EmbedResult)
-WithAttention = TypeVar(
-    "WithAttention",
+WithFurther = TypeVar(
+    "WithFurther",
     api.PredictResponse,
     api.ClassifyResponse,
     api.ClassifyResult,
@@ -98,12 +102,25 @@ def check_inputs(field: str, count: int, max_inputs: int) -> None:
         raise InvalidInput(field, f"{count} of them", f"1 to {max_inputs} (the server's --max-inputs)")
 
 
+def read_request(
+    message: Asked, model: LoadedModel, inputs: Texts | Images | Tensors, outputs: tuple[str, ...]
+) -> InferenceRequest:
+    """Read what is wanted besides outputs.
+
+    Raises:
+        InvalidInput: As read_attention and read_hidden_states.
+    """
+    attention = read_attention(message.attention) if message.HasField("attention") else None
+    hidden_states = read_hidden_states(message.hidden_states) if message.HasField("hidden_states") else None
+    return InferenceRequest(model, inputs, outputs, attention, hidden_states)
+
+
 def write_outputs(found: InferenceResponse) -> api.PredictResponse:
     """Answer Predict."""
     message = api.PredictResponse(model=found.model.name, version=found.model.version)
     for name, array in found.outputs.items():
         write_tensor(array, message.outputs[name])
-    return with_attention(found, message)
+    return with_further(found, message)
 
 
 def write_labels(found: InferenceResponse, count: int) -> api.ClassifyResponse:
@@ -119,18 +136,18 @@ def write_vector(found: InferenceResponse) -> api.EmbedResponse:
 
 
 def fill_labels(found: InferenceResponse, message: Classified, count: int) -> Classified:
-    """Write so many labels into an answer, and its attention."""
+    """Write so many labels into an answer, and its attention or hidden states."""
     message.labels.extend(top_labels(found.outputs["logits"][0], found.model.contract.labels, count))
     message.truncated = found.prepared.truncated
-    return with_attention(found, message)
+    return with_further(found, message)
 
 
 def fill_vector(found: InferenceResponse, message: Embedded) -> Embedded:
-    """Write the one output that was asked for into an answer, and its attention."""
+    """Write the one output that was asked for into an answer, and its attention or hidden states."""
     message.truncated = found.prepared.truncated
     (vectors,) = found.outputs.values()
     write_tensor(vectors[0], message.vector)
-    return with_attention(found, message)
+    return with_further(found, message)
 
 
 def fill_each(
@@ -173,7 +190,9 @@ def check_labels(count: int, inputs: int, names: tuple[str, ...], max_bytes: int
 
 def write_layers_of(found: InferenceResponse, add: Callable[[], pb.LayerAttention]) -> Iterator[pb.LayerAttention]:
     """Write what was asked for of the attention, each layer when it is wanted; see write_layers."""
-    return write_layers(found.plan, found.attention(), add, batched=found.is_batched) if found.plan else iter(())
+    if not isinstance(found.plan, AttentionPlan):
+        return iter(())
+    return write_layers(found.plan, found.attention(), add, batched=found.is_batched)
 
 
 def write_next(layers: Iterator[pb.LayerAttention], timings: Timings) -> bool:
@@ -205,10 +224,15 @@ def top_labels(logits: NDArray[np.float32], names: tuple[str, ...], count: int) 
     return [api.Label(index=int(i), name=names[i], probability=float(probabilities[i])) for i in best]
 
 
-def with_attention(found: InferenceResponse, message: WithAttention) -> WithAttention:
-    """Write what was asked for of the attention into an answer, with what its positions stand for."""
-    if found.plan is not None:
-        message.attention.CopyFrom(describe_positions(found))
-        for _ in write_layers_of(found, message.attention.layers.add):
-            pass
+def with_further(found: InferenceResponse, message: WithFurther) -> WithFurther:
+    """Write what was asked for of attention or hidden states into an answer, with what its positions stand for."""
+    match found.plan:
+        case AttentionPlan():
+            message.attention.CopyFrom(pb.Attention(**describe_positions(found)))
+            for _ in write_layers_of(found, message.attention.layers.add):
+                pass
+        case HiddenStatesPlan() as plan:
+            message.hidden_states.CopyFrom(pb.HiddenStates(**({} if plan.pooling else describe_positions(found))))
+            for reduced in found.hidden_states():
+                write_states(plan, reduced, message.hidden_states.layers.add(), batched=found.is_batched)
     return message

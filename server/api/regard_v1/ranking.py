@@ -8,7 +8,7 @@ from artifact.contract import Contract
 from artifact.errors import InputError
 from artifact.text import check_text
 from regard.v1 import regard_pb2 as api
-from server.api.regard_v1.messages import check_inputs, with_attention, write_error
+from server.api.regard_v1.messages import check_inputs, with_further, write_error
 from server.errors import InvalidInput, NotPossible, ServerError
 from server.inference.preprocess import InputLimits
 from server.inference.request import InferenceResponse, ManyResponses, Texts
@@ -43,7 +43,7 @@ def write_ranking(found: ManyResponses, answer: api.RankResponse, request: api.R
     for place in order.tolist():
         index = list(scores)[place]
         message = answer.documents.add(index=index, score=scored[place], truncated=scores[index].prepared.truncated)
-        with_attention(scores[index], message)
+        with_further(scores[index], message)
     for number, one in enumerate(found.each):
         if isinstance(one, ServerError):
             write_error(one, f"documents[{number}]", answer.documents.add(index=number).error)

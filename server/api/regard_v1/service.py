@@ -26,6 +26,7 @@ from server.api.regard_v1.messages import (
     read_content,
     read_contents,
     read_prompt,
+    read_request,
     write_labels,
     write_layers_of,
     write_next,
@@ -128,7 +129,9 @@ class RegardService(RegardServiceServicer):
         attention = read_attention(request.attention)
         asked = InferenceRequest(model, inputs, (), attention, layer_by_layer=True)
         async with self.pipeline.run(asked, context) as found:
-            first = api.AttendResponse(attention=describe_positions(found), truncated=found.prepared.truncated)
+            first = api.AttendResponse(
+                attention=pb.Attention(**describe_positions(found)), truncated=found.prepared.truncated
+            )
             messages = [first]  # no variable: the one that is being sent is let go of
             layers = write_layers_of(found, lambda: messages[0].attention.layers.add())
             write = partial(write_next, layers, found.timings)
@@ -180,8 +183,7 @@ class RegardService(RegardServiceServicer):
     ) -> Answer:
         """Hand a request down the pipeline, and write what comes back."""
         take_hints(context, "priority", request.priority, request.timeout_ms / 1e3)
-        attention = read_attention(request.attention) if request.HasField("attention") else None
-        async with self.pipeline.run(InferenceRequest(model, inputs, outputs, attention), context) as found:
+        async with self.pipeline.run(read_request(request, model, inputs, outputs), context) as found:
             message = await self.workers.encode(partial(write, found), found.result.size_bytes)
         write_timings(found.timings, message.timings)
         return message
@@ -198,8 +200,7 @@ class RegardService(RegardServiceServicer):
     ) -> AnswerOfMany:
         """Hand several inputs of a request down the pipeline, and write what comes back of each."""
         take_hints(context, "priority", request.priority, request.timeout_ms / 1e3)
-        attention = read_attention(request.attention) if request.HasField("attention") else None
-        async with self.pipeline.run_each(InferenceRequest(model, inputs, outputs, attention), context) as found:
+        async with self.pipeline.run_each(read_request(request, model, inputs, outputs), context) as found:
             await self.workers.run(partial(write_each, found))
         write_timings(found.timings, answer.timings)
         return answer

@@ -61,10 +61,21 @@ def image(content: bytes, model: str = "fashion") -> Pair:
 
 def attention(pair: Pair, wanted: dict[str, Any], **parameters: Any) -> Pair:
     """With attention, as regard.v1 says it and as parameters do."""
+    return with_parameters(pair, "attention", wanted, parameters)
+
+
+def hidden_states(pair: Pair, wanted: dict[str, Any], **parameters: Any) -> Pair:
+    """With hidden states, likewise."""
+    return with_parameters(pair, "hidden_states", wanted, parameters)
+
+
+def with_parameters(pair: Pair, what: str, wanted: dict[str, Any], parameters: dict[str, Any]) -> Pair:
+    """With a message of that field, and with parameters that begin so."""
     own, other = pair
-    own.attention.CopyFrom(pb.AttentionRequest(**wanted))
+    message = getattr(own, what)
+    message.CopyFrom(type(message)(**wanted))
     for name, value in parameters.items():
-        setattr(other.parameters[f"attention_{name}"], PARAMETERS[type(value)], value)
+        setattr(other.parameters[f"{what}_{name}"], PARAMETERS[type(value)], value)
     return pair
 
 
@@ -148,15 +159,28 @@ FAULTS: dict[str, Callable[[], Pair]] = {
     "a distance from no patch": lambda: attention(
         image(png(8, 8)), {"measure": 3, "rows": [0]}, measure="distance", rows=0
     ),
+    "no hidden states exported": lambda: hidden_states(tensors("free", x=np.ones((1, 2), np.float32)), {}, layers=0),
+    "a layer of states": lambda: hidden_states(text("the cat"), {"layers": [5]}, layers=5),
+    "a position twice": lambda: hidden_states(text("the cat"), {"positions": [1, 1]}, positions="1,1"),
+    "a position of one": lambda: hidden_states(
+        text("a"), {"positions": [1], "pooling": pb.HIDDEN_STATES_POOLING_LAST}, positions=1, pooling="last"
+    ),
+    "attention and states": lambda: hidden_states(attention(text("a"), {}, layers=0), {}, layers=0),
+    "too many states": lambda: hidden_states(
+        tensors(input_ids=np.repeat(tokens_of(64)["input_ids"], 8, 0), attention_mask=np.ones((8, 64), np.int64)),
+        {"layers": [0, 1, 2]},
+        layers="0,1,2",
+    ),
     "too much attention": lambda: attention(tensors(**tokens_of(64)), {"rows": []}, rows="all"),
 }
 
 
 def in_its_words(field: str, said: str) -> str:
     """What the Open Inference Protocol says where regard.v1 says this of a field."""
-    if field.startswith("attention."):
-        said = re.sub(r"ATTENTION_MEASURE_(\w+)", lambda found: found[1].lower(), said)
-        return f"{WRITTEN.get(field) or f'parameters[attention_{field[10:]}]'}: {said}"
+    what, _, own = field.partition(".")
+    if own and what in ("attention", "hidden_states"):
+        said = re.sub(r"(?:ATTENTION_MEASURE|HIDDEN_STATES_POOLING)_(\w+)", lambda found: found[1].lower(), said)
+        return f"{WRITTEN.get(field) or f'parameters[{what}_{own}]'}: {said}"
     if field == "priority":
         return f"parameters[priority]: {said}"
     if field.endswith(".dtype"):

@@ -79,13 +79,13 @@ def test_an_engine_that_leaves_attention_on_its_device_answers_as_one_that_does_
         assert graph
         items = [make_text(graph, plan.outputs, length) for plan, length in zip(plans, (5, 8), strict=True)]
         results, _ = run_batch(items)
-        stays = [isinstance(array, DeviceArray) for one in results for array in one.attentions.values()]
+        stays = [isinstance(array, DeviceArray) for one in results for array in one.further.values()]
         assert all(stay is device.bound for stay in stays)
         answers.append(
             [
                 layer
                 for plan, one in zip(plans, results, strict=True)
-                for layer in write_attention(plan, one.attentions, batched=False)
+                for layer in write_attention(plan, one.further, batched=False)
             ]
         )
     for here, there in zip(*answers, strict=True):

@@ -132,7 +132,7 @@ async def test_attention_of_all_inputs_has_the_bounds_of_one_answer(pipeline: Pi
     enough = replace(pipeline, attention=AttentionLimits(10**6, 9 * one))
     async with enough.run_each(asked, RpcContext()) as found:
         assert found.rows == 9
-        assert found.attention_bytes == 9 * one
+        assert found.further_bytes == 9 * one
 
 
 async def test_results_for_which_there_is_no_room_are_refused_before_they_are_computed(pipeline: Pipeline) -> None:
@@ -155,7 +155,7 @@ async def test_attention_of_images_that_are_read_later_counts_too(pipeline: Pipe
     images = Images(tuple(picture(grey) for grey in range(9)))
     asked = InferenceRequest(model, images, ("embedding",), AttentionRequest(cls_only=True))
     narrow = replace(pipeline, attention=AttentionLimits(10**8, 9 * one - 1))
-    with pytest.raises(InvalidInput, match=f"{9 * one} bytes of weights to compute for 9 inputs"):
+    with pytest.raises(InvalidInput, match=f"{9 * one} bytes to compute for 9 inputs"):
         async with narrow.run_each(asked, RpcContext()):
             raise AssertionError
 

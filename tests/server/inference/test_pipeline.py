@@ -17,6 +17,7 @@ from server.attention.request import AttentionRequest
 from server.auth.clients import Client
 from server.context import RpcContext, Timings
 from server.errors import InvalidInput, NotPossible, PermissionDenied, TooBusy
+from server.hidden_states.request import HiddenStatesRequest
 from server.inference.decoding import Decoders
 from server.inference.pipeline import Pipeline
 from server.inference.preprocess import InputLimits
@@ -143,20 +144,27 @@ async def test_attention_comes_from_the_graph_that_gives_it(
 
 
 async def test_what_fails_is_counted_as_failed(pipeline: Pipeline) -> None:
-    """Whoever may not see attention, what the model has not, and an answer that cannot be written."""
+    """Whoever may not see attention or hidden states, what the model has not, and an answer that cannot be written."""
     model, blind = echo(), Client("blind", allow=("infer",))
-    without = make_model(CONTRACT.model_copy(update={"attention": ()}))
+    without = make_model(CONTRACT.model_copy(update={"attention": (), "hidden_states": ()}))
     with pytest.raises(PermissionDenied, match="attention: blind may not"):
         async with pipeline.run(wanted(model, AttentionRequest()), RpcContext(caller=blind)):
             raise AssertionError
     with pytest.raises(NotPossible, match="exported without attention"):
         async with pipeline.run(wanted(without, AttentionRequest()), RpcContext()):
             raise AssertionError
+    states = InferenceRequest(model, INPUTS, (), hidden_states=HiddenStatesRequest())
+    with pytest.raises(PermissionDenied, match="hidden_states: blind may not; expected a client with 'attention'"):
+        async with pipeline.run(states, RpcContext(caller=blind)):
+            raise AssertionError
+    with pytest.raises(NotPossible, match="exported without hidden states"):
+        async with pipeline.run(replace(states, model=without), RpcContext()):
+            raise AssertionError
     with pytest.raises(asyncio.CancelledError):
         async with pipeline.run(wanted(model), RpcContext(caller=blind)):
             raise asyncio.CancelledError
     counts = pipeline.metrics.counts.of("tiny-text", "1")
-    assert (counts.succeeded.count, counts.failed.count) == (0, 3)
+    assert (counts.succeeded.count, counts.failed.count) == (0, 5)
     assert 0 < counts.failed.ns < MAX_NS
     assert isinstance(pipeline.tracing, Spans)
     assert pipeline.tracing.told == []

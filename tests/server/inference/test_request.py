@@ -23,7 +23,7 @@ def test_a_layer_is_let_go_once_it_is_reduced() -> None:
     plan = plan_for(wanted, CONTRACT, sizes={"seq_len": LENGTH}, positions=LENGTH)
     response = InferenceResponse(make_model(CONTRACT), PreparedInput({}, 1, LENGTH), plan, shared, Timings())
     layers = response.attention()
-    assert shared.attentions.keys() == set(names)
+    assert shared.further.keys() == set(names)
     del weights, shared
     found = []
     for _ in plan.layers:

@@ -45,6 +45,14 @@ def change_limit(contract: dict[str, Any], limit: int) -> None:
             r"attention: attention\.1: \[batch, 1000000, seq_len, seq_len\]; attention.onnx has \[batch, 4, seq_len, ",
         ),
         (lambda c: c["attention"][0].update(layer=999_999_999), r"attention\[0\]\.layer: 999999999; expected 0, its"),
+        (
+            lambda c: c["hidden_states"][1].update(dim=33),
+            r"hidden_states: hidden_states\.1: \[batch, seq_len, 33\]; hidden\.onnx has \[batch, seq_len, 32\]",
+        ),
+        (
+            lambda c: c["hidden_states"][1].update(layer=7),
+            r"hidden_states\[1\]\.layer: 7; expected 1, its place in the",
+        ),
         (lambda c: c["text"].update(max_tokens=10**9), r"text\.max_tokens: 1000000000; limits say 64 positions"),
         (lambda c: change_limit(c, 10**9), r"text\.max_tokens: 1000000000; the graph cannot run that: .*"),
         (lambda c: change_limit(c, 65), r"text\.max_tokens: 65; the graph cannot run that: .*"),

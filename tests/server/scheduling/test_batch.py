@@ -34,12 +34,12 @@ def test_each_request_gets_back_its_own_rows_at_its_own_length(sizes: list[tuple
     fetched = GRAPH.run(collate(batch), ["last_hidden_state", "embedding", "attention.0", "attention.1"])
     for index, (item, results) in enumerate(zip(batch, split(batch, fetched), strict=True)):
         value = index + 1
-        hidden, (name,) = results.outputs["last_hidden_state"], item.attentions
+        hidden, (name,) = results.outputs["last_hidden_state"], item.further
         assert hidden.shape == (item.rows, item.length, 3)
         assert (hidden == value).all()
-        assert results.attentions[name].shape == (item.rows, 4, item.length, item.length)
-        np.testing.assert_array_equal(results.attentions[name], value * 1001)
-        assert list(results.attentions) == [name]
+        assert results.further[name].shape == (item.rows, 4, item.length, item.length)
+        np.testing.assert_array_equal(results.further[name], value * 1001)
+        assert list(results.further) == [name]
 
 
 def test_a_single_request_is_passed_on_without_a_copy() -> None:
@@ -81,12 +81,14 @@ def test_what_was_not_admitted_or_run_took_nothing() -> None:
 
 
 def test_the_first_attention_wanted_says_which_graph_runs() -> None:
-    """A request wants weights or contributions, never both."""
+    """A request wants weights, contributions or hidden states, never two of them."""
     layers = CONTRACT.attention
     contributions = tuple(layer.contribution for layer in layers if layer.contribution)
     assert len(contributions) == 2
     assert make_text(3).graph_kind == "plain"
-    for wanted, kind in ((("attention.0", "attention.1"), "tapped"), (contributions, "contributions")):
+    states = tuple(state.output for state in CONTRACT.hidden_states)
+    kinds = {"tapped": ("attention.0", "attention.1"), "contributions": contributions, "hidden": states}
+    for kind, wanted in kinds.items():
         for attentions in (wanted, wanted[:1], wanted[1:]):
             assert make_text(3, attentions=attentions).graph_kind == kind
 
@@ -103,6 +105,14 @@ def test_only_requests_with_a_batch_axis_and_equal_other_axes_share() -> None:
     assert not item(2, 3).may_share(item(2, 4))
     fixed = wide.model_copy(update={"inputs": (TensorContract(name="x", dtype="float32", axes=(1, 2, 3)),)})
     assert not item(2, 3, fixed).may_share(item(2, 3, fixed))
+
+
+def test_hidden_states_count_among_what_a_batch_fetches() -> None:
+    """Of 2 rows x 8 positions: 32 float32 each, of two layers."""
+    load = Load.of([make_text(4, attentions=("hidden_states.1",)), make_text(8, attentions=("hidden_states.2",))])
+    assert load.further_bytes == 2 * 8 * 32 * 4
+    assert load.fits(BatchLimits(2, 16, 2 * 2 * 8 * 32 * 4))
+    assert not load.fits(BatchLimits(2, 16, 2 * 2 * 8 * 32 * 4 - 1))
 
 
 def test_a_batch_fetches_what_any_of_its_requests_wants() -> None:
@@ -152,7 +162,7 @@ def test_without_a_batch_axis_a_request_gets_everything() -> None:
     given = {"embedding": np.zeros(7), "attention.0": np.ones(5), "other": np.zeros(1)}
     (result,) = split([item], given)
     assert result.outputs == {"embedding": given["embedding"]}
-    assert result.attentions == {"attention.0": given["attention.0"]}
+    assert result.further == {"attention.0": given["attention.0"]}
 
 
 def test_a_batch_is_expected_to_take_as_long_as_it_was_given() -> None:

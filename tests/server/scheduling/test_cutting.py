@@ -108,8 +108,8 @@ def test_parts_put_together_are_what_one_run_gives(rows: int, most: int, on_a_de
         partial.add(part.rows, Result(outputs, attentions, queue_ns=1, compute_ns=10, batch_size=number))
     whole, expected = partial.whole(), graph.run(item.inputs, names)
     assert whole.outputs.keys() == set(OUTPUTS)
-    assert whole.attentions.keys() == set(ATTENTIONS)
-    for name, array in {**whole.outputs, **whole.attentions}.items():
+    assert whole.further.keys() == set(ATTENTIONS)
+    for name, array in {**whole.outputs, **whole.further}.items():
         np.testing.assert_array_equal(array, expected[name])
     assert (whole.queue_ns, whole.compute_ns, whole.batch_size) == (len(parts), 10 * len(parts), len(parts) - 1)
 

@@ -92,7 +92,7 @@ def test_an_input_gets_from_a_shared_run_what_it_gets_alone(lengths: list[int]) 
     assert (merged.rows, merged.length) == (len(lengths), max(lengths))
     for item, part in zip(items, split(items, graph.run(merged.inputs, names)), strict=True):
         expected = graph.run(item.inputs, names)
-        for name, array in {**part.outputs, **part.attentions}.items():
+        for name, array in {**part.outputs, **part.further}.items():
             np.testing.assert_array_equal(array, expected[name])
 
 

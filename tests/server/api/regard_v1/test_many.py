@@ -162,7 +162,7 @@ async def test_all_inputs_share_the_bounds_of_one_answer(start: Serve) -> None:
         wanted = pb.AttentionRequest(layers=[0, 1], cls_only=True)
         assert len((await server.stub.Embed(of_texts(*["a dog"] * 5, attention=wanted))).results) == 5
         call = server.stub.Embed(of_texts(*["a dog"] * 6, attention=wanted))
-        assert await refused(call, "bytes of weights to compute for 6 inputs") == CODES.INVALID_ARGUMENT
+        assert await refused(call, "bytes to compute for 6 inputs") == CODES.INVALID_ARGUMENT
 
 
 async def test_the_server_says_how_many_it_takes(start: Serve) -> None:

@@ -1,0 +1,64 @@
+"""What `regard embed` is asked of hidden states, and the file that they are saved to."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import typer
+
+from regard.answers import Embedding
+from regard.hidden_states import HiddenStatesRequest, Pooling
+from regard.sources import InputError
+
+STATES_OPTIONS = {
+    "layers": typer.Option(
+        "--hidden-layer",
+        metavar="LAYER",
+        help="Ask for the hidden states of this layer too (0: what enters the first); may be repeated.",
+    ),
+    "pooling": typer.Option(help="Of hidden states: cls, mean or last (default: every position)."),
+    "output": typer.Option("-o", "--output", metavar="FILE", help="Save hidden states there: .npz."),
+}
+
+
+@dataclass(frozen=True)
+class StatesOptions:
+    """Which hidden states are asked for, and where they are saved."""
+
+    layers: tuple[int, ...] = ()
+    pooling: Pooling | None = None
+    output: Path | None = None
+
+    def request(self) -> HiddenStatesRequest | None:
+        """What to ask; None for no hidden states.
+
+        Raises:
+            BadParameter: An option is given without the layers, or the file is none of numpy's.
+            InputError: The file's folder is not there.
+        """
+        if not self.layers and (self.pooling or self.output):
+            raise typer.BadParameter("expected --hidden-layer with it", param_hint="-o" if self.output else "--pooling")
+        if self.output is not None and self.output.suffix != ".npz":
+            raise typer.BadParameter(f"{self.output}: hidden states are saved in a .npz", param_hint="-o")
+        if self.output is not None and not self.output.parent.is_dir():
+            raise InputError(f"-o {self.output}: {self.output.parent} is no folder")
+        return HiddenStatesRequest(layers=self.layers, pooling=self.pooling) if self.layers else None
+
+    def save(self, answers: Sequence[Embedding]) -> None:
+        """Save what came: for each layer "hidden_states.LAYER", [inputs, D] or, of one input, [positions, D].
+
+        Raises:
+            InputError: Several inputs have each a vector for every position.
+        """
+        if self.output is None:
+            return
+        if len(answers) > 1 and not self.pooling:
+            raise InputError("-o: several inputs differ in their positions; expected one input, or --pooling")
+        states = [answer.hidden_states.layers for answer in answers if answer.hidden_states]
+        arrays = {
+            f"hidden_states.{same[0].layer}": np.stack([one.values for one in same]) if self.pooling else same[0].values
+            for same in zip(*states, strict=True)
+        }
+        np.savez(self.output, allow_pickle=False, **arrays)
+        typer.echo(f"regard: wrote {self.output}", err=True)
