@@ -162,6 +162,7 @@ def _load_with_library(
         described = config.to_dict() | {"patch_size": traits.patches.patch_size, "model_type": config.model_type}
         edge = int(traits.inputs[0].axes[-1])
         image = image_contract(folder, described | {"image_size": edge}, edge)
+    assumed = _untold(folder / PREPROCESSOR_FILE, config.to_dict()) if image else _no_texts(traits, tokenizer)
     return Source(
         name=name,
         family=config.model_type,
@@ -174,7 +175,7 @@ def _load_with_library(
         max_tokens=read_max_tokens(folder) if tokenizer else 0,
         image=image,
         made_with=("regard", "torch", "onnx", "onnxscript", "transformers"),
-        assumed=_untold(folder / PREPROCESSOR_FILE, config.to_dict()) if image else _no_texts(traits, tokenizer),
+        assumed="; ".join(filter(None, (loaded.held, assumed))),
     )
 
 

@@ -20,6 +20,7 @@ from artifact.contract import EmbeddingContract
 from export.sentence_transformers import SentenceFolder
 from export.traits import Traits
 from export.transformers_checkpoint import CLASSIFIERS, Checkpoint, read_checkpoint
+from export.transformers_lengths import hold_length
 from export.transformers_pooling import Pooling, choose_pooling
 from export.transformers_traits import describe_inputs, find_grid, resizing
 from model.checkpoint import CheckpointError
@@ -35,6 +36,8 @@ class Loaded:
     network: "TransformersNetwork"
     traits: Traits
     config: Any
+    held: str = ""
+    """What it is held to, see hold_length."""
 
 
 class TransformersNetwork(nn.Module):
@@ -146,7 +149,7 @@ def load_transformers(sentence: SentenceFolder, part: str | None = None, image_s
 def _assemble(checkpoint: Checkpoint, sentence: SentenceFolder, image_size: int | None, *, whole: bool) -> Loaded:
     """Put the network together, run it once, and complete its traits by what it gives."""
     fused, config = checkpoint.fused, checkpoint.config
-    traits = describe_inputs(fused, config, image_size, whole=whole)
+    traits, held = hold_length(checkpoint, describe_inputs(fused, config, image_size, whole=whole))
     patches = find_grid(fused, traits.inputs[0].axes) if checkpoint.main_input == "pixel_values" else None
     has_vector = checkpoint.main_input in ("input_ids", "pixel_values") and not (config.is_encoder_decoder and whole)
     pooling = choose_pooling(checkpoint, sentence, patches) if has_vector else None
@@ -162,7 +165,7 @@ def _assemble(checkpoint: Checkpoint, sentence: SentenceFolder, image_size: int 
         embedding = EmbeddingContract(
             output="embedding", dim=dim, normalized=pooling.normalized, similarity=sentence.similarity
         )
-    return Loaded(network, dataclasses.replace(traits, embedding=embedding, patches=patches), config)
+    return Loaded(network, dataclasses.replace(traits, embedding=embedding, patches=patches), config, held)
 
 
 def _is_rotary(network: nn.Module) -> bool:
