@@ -6,7 +6,7 @@ which returns its attention. A family without a fused form is exported with eage
 
 import dataclasses
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +27,8 @@ from model.checkpoint import CheckpointError
 from server.errors import first_line
 
 _ROWS, _SIZE = 2, 8  # of the batch, and of symbolic axes, when it is tried
+_OPTIONS = {"use_cache": False, "return_dict": True}
+_ALIKE = 1e-3  # of the largest magnitude, between both forms of attention
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class TransformersNetwork(nn.Module):
         self.input_names = tuple(spec.name for spec in traits.inputs)
         self.classifies = type(fused).__name__.endswith(CLASSIFIERS)
         taken = inspect.signature(fused.forward).parameters
-        self._options: dict[str, Any] = {"use_cache": False} if "use_cache" in taken else {}
+        self._options: dict[str, Any] = {name: value for name, value in _OPTIONS.items() if name in taken}
         if self.input_names[0] == "pixel_values":
             self._options |= resizing(fused, int(traits.inputs[0].axes[-1]))
         self._pad_token = int(getattr(fused.config, "pad_token_id", None) or 0)
@@ -156,9 +158,13 @@ def _assemble(checkpoint: Checkpoint, sentence: SentenceFolder, image_size: int 
     network = TransformersNetwork(fused, checkpoint.explained, traits, pooling).eval()
     sizes = traits.fit(dict.fromkeys(traits.axes, _SIZE))
     feed = [torch.from_numpy(array) for array in traits.example(_ROWS, sizes).values()]
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.random.fork_rng():
+        torch.manual_seed(0)
+        fused_outputs = network(*feed)
+        torch.manual_seed(0)
         outputs, attentions = network.explain(*feed)
     _check_attentions(attentions, config.model_type)
+    _check_alike(fused_outputs, outputs, config.model_type)
     embedding = None
     if pooling and "embedding" in outputs:
         dim = outputs["embedding"].shape[1]
@@ -178,7 +184,16 @@ def _attentions(answer: Any) -> list[Tensor]:
     if cross:
         pairs = zip(answer.decoder_attentions, cross, strict=True)
         return [*answer.encoder_attentions, *(one for pair in pairs for one in pair)]
-    return list(getattr(answer, "attentions", None) or ())
+    return list(_flatten(getattr(answer, "attentions", None) or ()))
+
+
+def _flatten(attentions: Iterable[Any]) -> Iterator[Any]:
+    """Yield what may be grouped by stages (PVTv2)."""
+    for one in attentions:
+        if isinstance(one, tuple):
+            yield from one
+        else:
+            yield one
 
 
 def _check_attentions(attentions: list[Tensor], family: str) -> None:
@@ -190,6 +205,17 @@ def _check_attentions(attentions: list[Tensor], family: str) -> None:
             shape = list(one.shape)
             raise CheckpointError(
                 f"{family}: layer {layer} has attention {shape} for {_ROWS} rows; expected [rows, heads, queries, keys]"
+            )
+
+
+def _check_alike(fused: dict[str, Tensor], eager: dict[str, Tensor], family: str) -> None:
+    """Refuse what tells the weights of another computation than is exported (Falcon adds ALiBi twice when eager)."""
+    for name, expected in eager.items():
+        difference, scale = float((fused[name] - expected).abs().max()), float(expected.abs().max())
+        if difference > _ALIKE * max(1, scale):
+            raise CheckpointError(
+                f"{family}: transformers itself computes another {name} with eager attention, which tells the weights, "
+                f"than with its fused attention: they differ by {difference:.2g}"
             )
 
 

@@ -2,7 +2,7 @@
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -36,6 +36,8 @@ def describe_inputs(network: Any, config: Any, image_size: int | None, *, whole:
         CheckpointError: The configuration does not say how large its inputs are.
     """
     main, units, limits = main_input(network), dict[str, int](), dict[str, int]()
+    taken = inspect.signature(network.forward).parameters
+    _check_alone(main, taken, config.model_type)
     if main == "input_ids":
         inputs = _text(network, config)
     elif main.startswith("pixel_values"):
@@ -45,11 +47,20 @@ def describe_inputs(network: Any, config: Any, image_size: int | None, *, whole:
         units = {SAMPLES_AXIS: _samples_of_a_frame(config), FRAMES_AXIS: _FRAMES_TOGETHER}
         max_frames = _FRAMES_TOGETHER * _positive(config, "max_source_positions") or _MAX_FRAMES
         limits = {SAMPLES_AXIS: _MAX_SAMPLES, FRAMES_AXIS: min(max_frames, _MAX_FRAMES)}
-    if config.is_encoder_decoder and whole:
+    if config.is_encoder_decoder and whole and "decoder_input_ids" in taken:
         ids = InputSpec("decoder_input_ids", (BATCH_AXIS, TARGET_AXIS), "int64", bound=_vocabulary(network, config))
         inputs += (ids,)
         limits[TARGET_AXIS] = _positive(config, "max_target_positions") or _longest(network, config)
     return Traits(inputs, _longest(network, config), other_axes=limits, units=units)
+
+
+def _check_alone(main: str, taken: Mapping[str, inspect.Parameter], family: str) -> None:
+    """Refuse a network that wants more than its main input; patches of images with their places (SigLIP 2)."""
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    others = [one.name for one in taken.values() if one.default is one.empty and one.kind not in kinds]
+    others = [name for name in others if name != main]
+    if others:
+        raise CheckpointError(f"{family}: takes {main} with {' and '.join(others)}; expected {main} alone")
 
 
 def _text(network: Any, config: Any) -> tuple[InputSpec, ...]:
