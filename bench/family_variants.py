@@ -81,7 +81,7 @@ _TEXTS: dict[str, dict[str, Config]] = {
     "flaubert": {"norms first": {"pre_norm": True}, "causal": {"causal": True}},
     "luke": {"no entity-aware attention": {"use_entity_aware_attention": False}},
     "mobilebert": {
-        "no bottleneck": {"use_bottleneck": False},
+        "no bottleneck": {"use_bottleneck": False, "intra_bottleneck_size": 32, "true_hidden_size": 32},
         "shared bottleneck": {"key_query_shared_bottleneck": True},
     },
     "modernbert": {
@@ -90,9 +90,8 @@ _TEXTS: dict[str, dict[str, Config]] = {
         "no windows": {"global_attn_every_n_layers": 1},
         "odd sizes": _ODD_ROTARY,
     },
-    "mpnet": {"few buckets": {"relative_attention_num_buckets": 8} | _LONG, "odd sizes": _ODD},
+    "mpnet": {"long": _LONG, "odd sizes": _ODD},
     "nomic_bert": {"odd sizes": _ODD_ROTARY, "dynamic RoPE": _DYNAMIC, "yarn RoPE": _YARN},
-    "nystromformer": {"no convolution": {"conv_kernel_size": None}},
     "rembert": {"odd sizes": _ODD},
     "roberta": {"odd sizes": _ODD, "long": {"max_position_embeddings": 202}},
     "roformer": {"rotary values": {"rotary_value": True}, "odd sizes": _ODD_ROTARY},
@@ -127,7 +126,7 @@ _DECODERS: dict[str, dict[str, Config]] = {
     "gpt_neox": {
         "all rotary": {"rotary_pct": 1.0},
         "in turn": {"use_parallel_residual": False},
-        "dynamic RoPE": _DYNAMIC,
+        "dynamic RoPE": _DYNAMIC | {"rotary_pct": 1.0},
         "odd sizes": _ODD_ROTARY,
     },
     "llama": {
@@ -175,8 +174,8 @@ _IMAGES: dict[str, dict[str, Config]] = {
     "siglip_vision_model": {"no head": {"vision_use_head": False}, "odd sizes": _ODD},
     "pvt": {"no biases": {"qkv_bias": False}},
     "pvt_v2": {"linear attention": {"linear_attention": True}},
-    "swin": {"no shift": {"window_size": 8}, "absolute positions": {"use_absolute_embeddings": True}},
-    "swinv2": {"no shift": {"window_size": 8}},
+    "swin": {"shifted windows": {"depths": [2, 2]}, "absolute positions": {"use_absolute_embeddings": True}},
+    "swinv2": {"shifted windows": {"depths": [2, 2]}},
     "vit": {
         "odd sizes": _ODD,
         "no biases": {"qkv_bias": False},

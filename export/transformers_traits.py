@@ -44,7 +44,8 @@ def describe_inputs(network: Any, config: Any, image_size: int | None, *, whole:
         inputs = (_pixels(main, getattr(config, "vision_config", config), image_size),)
     else:
         inputs = (_sound(main, config),)
-        units = {SAMPLES_AXIS: _samples_of_a_frame(config), FRAMES_AXIS: _FRAMES_TOGETHER}
+        together = _FRAMES_TOGETHER if _positive(config, "input_feat_per_channel") else 1
+        units = {SAMPLES_AXIS: _samples_of_a_frame(config), FRAMES_AXIS: together}
         max_frames = _FRAMES_TOGETHER * _positive(config, "max_source_positions") or _MAX_FRAMES
         limits = {SAMPLES_AXIS: _MAX_SAMPLES, FRAMES_AXIS: min(max_frames, _MAX_FRAMES)}
     if config.is_encoder_decoder and whole and "decoder_input_ids" in taken:
@@ -120,7 +121,8 @@ def _longest(network: Any, config: Any) -> int:
     table = next((one for name, one in network.named_modules() if name.endswith("position_embeddings")), None)
     if isinstance(table, nn.Embedding) and table.padding_idx is not None:
         return table.num_embeddings - table.padding_idx - 1
-    return _positive(config, "max_position_embeddings") or _DEFAULT_LONGEST
+    sizes = (_positive(config, name) for name in ("max_position_embeddings", "max_seq_len"))  # the latter is MPT's
+    return next(filter(None, sizes), _DEFAULT_LONGEST)
 
 
 def _positive(config: Any, name: str) -> int:

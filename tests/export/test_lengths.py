@@ -94,3 +94,14 @@ def test_a_graph_that_changes_with_a_long_row_is_refused(tmp_path: Path) -> None
     onnx.save_model(write_texts(spread(SeenFromAfar())), tmp_path / "odd.onnx")
     with pytest.raises(VerificationError, match=r"last_hidden_state: row alone: "):
         build(load_graph(tmp_path / "odd.onnx"), tmp_path / "models")
+
+
+def test_how_many_tokens_a_table_of_slopes_is_made_for_is_read(tmp_path: Path) -> None:
+    """MPT calls it max_seq_len; with more tokens it does not run."""
+    assert load_folder(write("mpt", tmp_path / "net")).traits.longest == 64
+
+
+@pytest.mark.parametrize(("name", "together"), [("wav2vec2-bert", 1), ("speech_to_text", 4)])
+def test_frames_are_filled_up_where_convolutions_join_them_alone(name: str, together: int, tmp_path: Path) -> None:
+    """Otherwise one frame of sound would be answered with eight."""
+    assert load_folder(write(name, tmp_path / "net")).traits.unit("frames") == together
