@@ -21,13 +21,16 @@ from export.sentence_transformers import SentenceFolder
 from export.traits import Traits
 from export.transformers_checkpoint import CLASSIFIERS, Checkpoint, read_checkpoint
 from export.transformers_lengths import hold_length
+from export.transformers_masking import see_all_patches
 from export.transformers_pooling import Pooling, choose_pooling
+from export.transformers_pooling_heads import fuse_pooling, pooling_weights
 from export.transformers_traits import describe_inputs, find_grid, resizing
 from model.checkpoint import CheckpointError
 from server.errors import first_line
 
 _ROWS, _SIZE = 2, 8  # of the batch, and of symbolic axes, when it is tried
 _OPTIONS = {"use_cache": False, "return_dict": True}
+_SCORING = ("squeezebert",)  # give scores for attention, of which the softmax is the weights
 _ALIKE = 1e-3  # of the largest magnitude, between both forms of attention
 
 
@@ -39,7 +42,7 @@ class Loaded:
     traits: Traits
     config: Any
     held: str = ""
-    """What it is held to, see hold_length."""
+    """What it is held to, see hold_length and see_all_patches."""
 
 
 class TransformersNetwork(nn.Module):
@@ -56,6 +59,8 @@ class TransformersNetwork(nn.Module):
         """
         super().__init__()
         self.fused, self.explained, self.pooling = fused, explained, pooling
+        if fused is not explained:
+            fuse_pooling(fused)
         self.input_names = tuple(spec.name for spec in traits.inputs)
         self.classifies = type(fused).__name__.endswith(CLASSIFIERS)
         taken = inspect.signature(fused.forward).parameters
@@ -80,8 +85,12 @@ class TransformersNetwork(nn.Module):
 
     def explain(self, *inputs: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Run with eager attention; return also each layer's weights, float [B, H, Q, K]."""
-        answer, base = self._call(self.explained, inputs, output_attentions=True)
-        return self._outputs(answer, base, inputs), _attentions(answer)
+        with pooling_weights(self.explained) as pooled:
+            answer, base = self._call(self.explained, inputs, output_attentions=True)
+        attentions = _attentions(answer)
+        if self.explained.config.model_type in _SCORING:
+            attentions = [scores.softmax(dim=-1) for scores in attentions]
+        return self._outputs(answer, base, inputs), [*attentions, *pooled]
 
     def _call(self, network: Any, inputs: tuple[Tensor, ...], **options: Any) -> tuple[Any, Any]:
         """Return the answer, and that of the network below a classifier."""
@@ -151,6 +160,7 @@ def load_transformers(sentence: SentenceFolder, part: str | None = None, image_s
 def _assemble(checkpoint: Checkpoint, sentence: SentenceFolder, image_size: int | None, *, whole: bool) -> Loaded:
     """Put the network together, run it once, and complete its traits by what it gives."""
     fused, config = checkpoint.fused, checkpoint.config
+    unmasked = see_all_patches(fused, checkpoint.explained)
     traits, held = hold_length(checkpoint, describe_inputs(fused, config, image_size, whole=whole))
     patches = find_grid(fused, traits.inputs[0].axes) if checkpoint.main_input == "pixel_values" else None
     has_vector = checkpoint.main_input in ("input_ids", "pixel_values") and not (config.is_encoder_decoder and whole)
@@ -171,7 +181,7 @@ def _assemble(checkpoint: Checkpoint, sentence: SentenceFolder, image_size: int 
         embedding = EmbeddingContract(
             output="embedding", dim=dim, normalized=pooling.normalized, similarity=sentence.similarity
         )
-    return Loaded(network, dataclasses.replace(traits, embedding=embedding, patches=patches), config, held)
+    return Loaded(network, dataclasses.replace(traits, embedding=embedding, patches=patches), config, held or unmasked)
 
 
 def _is_rotary(network: nn.Module) -> bool:

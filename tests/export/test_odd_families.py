@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import numpy as np
+import onnxruntime
 import pytest
 import torch
 import transformers
@@ -81,3 +83,51 @@ def test_both_encoders_of_dpr_give_states_and_their_own_vector(kind: str, tmp_pa
     torch.testing.assert_close(outputs["embedding"], expected)
     assert outputs["last_hidden_state"].shape == (2, 6, 32)
     assert len(weights) == 2
+
+
+def test_a_head_that_pools_by_attention_is_a_layer_of_one_query(tmp_path: Path) -> None:
+    """SigLIP's, which the library does not tell of: equal to what torch's own module says."""
+    built = build(load("siglip, vision", tmp_path / "net"), tmp_path / "models")
+    contract = built.contract
+    assert [(one.kind, one.query_axis, one.key_axis) for one in contract.attention] == [
+        ("self", 16, 16),
+        ("cross", 1, 16),
+    ]
+    (line,) = (one for one in contract.verification if (one.tensor, one.check) == ("attention.1", "against torch"))
+    assert line.max_abs < 1e-5
+    session = onnxruntime.InferenceSession(built.folder / "attention.onnx", providers=["CPUExecutionProvider"])
+    pixels = torch.randn(1, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    (weights,) = session.run(["attention.1"], {"pixel_values": pixels.numpy()})
+    network = transformers.SiglipVisionModel.from_pretrained(tmp_path / "net")
+    with torch.inference_mode():
+        states = network(pixels).last_hidden_state
+        head = network.head.attention
+        expected = head(network.head.probe, states, states, average_attn_weights=False)[1]
+    np.testing.assert_allclose(weights, expected.numpy(), atol=1e-5)
+
+
+def test_scores_that_are_given_for_attention_become_weights(tmp_path: Path) -> None:
+    """SqueezeBERT's."""
+    network = load("squeezebert", tmp_path / "net").network
+    assert isinstance(network, TransformersNetwork)
+    ids, mask = torch.arange(12).reshape(2, 6), torch.tensor([[1] * 6, [1] * 4 + [0] * 2])
+    with torch.inference_mode():
+        (weights,) = network.explain(ids, mask)[1]
+    torch.testing.assert_close(weights.sum(dim=-1), torch.ones(2, 4, 6))
+    assert not weights[1, :, :, 4:].any()
+
+
+def test_a_network_that_masks_patches_at_random_is_exported_with_all_of_them(tmp_path: Path) -> None:
+    """ViT-MAE's encoder: as the library computes it where no patch is removed, and none changes its place."""
+    source = load("vit_mae", tmp_path / "net")
+    assert source.assumed.startswith("all patches are seen")
+    assert source.traits.patches
+    assert (source.traits.patches.prefix_tokens, source.traits.patches.rows) == (1, 4)
+    assert isinstance(source.network, TransformersNetwork)
+    pixels = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    network = transformers.ViTMAEModel.from_pretrained(tmp_path / "net", mask_ratio=0.0)
+    with torch.inference_mode():
+        expected = network(pixels, noise=torch.arange(16.0).expand(2, 16)).last_hidden_state
+        torch.testing.assert_close(source.network(pixels)["last_hidden_state"], expected)
+    contract = build(source, tmp_path / "models").contract
+    assert [(one.kind, one.query_axis, one.key_axis) for one in contract.attention] == [("self", 17, 17)]
