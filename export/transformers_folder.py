@@ -23,7 +23,7 @@ from export.transformers_checkpoint import CLASSIFIERS, Checkpoint, read_checkpo
 from export.transformers_lengths import hold_length
 from export.transformers_masking import see_all_patches
 from export.transformers_pooling import Pooling, choose_pooling
-from export.transformers_pooling_heads import fuse_pooling, pooling_weights
+from export.transformers_told_by_torch import AVERAGED, fuse_heads, told_by_torch
 from export.transformers_traits import describe_inputs, find_grid, resizing
 from model.checkpoint import CheckpointError
 from server.errors import first_line
@@ -60,7 +60,7 @@ class TransformersNetwork(nn.Module):
         super().__init__()
         self.fused, self.explained, self.pooling = fused, explained, pooling
         if fused is not explained:
-            fuse_pooling(fused)
+            fuse_heads(fused)
         self.input_names = tuple(spec.name for spec in traits.inputs)
         self.classifies = type(fused).__name__.endswith(CLASSIFIERS)
         taken = inspect.signature(fused.forward).parameters
@@ -85,12 +85,14 @@ class TransformersNetwork(nn.Module):
 
     def explain(self, *inputs: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Run with eager attention; return also each layer's weights, float [B, H, Q, K]."""
-        with pooling_weights(self.explained) as pooled:
+        with told_by_torch() as told:
             answer, base = self._call(self.explained, inputs, output_attentions=True)
-        attentions = _attentions(answer)
-        if self.explained.config.model_type in _SCORING:
+        family, attentions = self.explained.config.model_type, _attentions(answer)
+        if family in _SCORING:
             attentions = [scores.softmax(dim=-1) for scores in attentions]
-        return self._outputs(answer, base, inputs), [*attentions, *pooled]
+        if family in AVERAGED:
+            attentions = []
+        return self._outputs(answer, base, inputs), [*attentions, *told]
 
     def _call(self, network: Any, inputs: tuple[Tensor, ...], **options: Any) -> tuple[Any, Any]:
         """Return the answer, and that of the network below a classifier."""

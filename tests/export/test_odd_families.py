@@ -7,6 +7,7 @@ import onnxruntime
 import pytest
 import torch
 import transformers
+from torch.nn import functional
 
 from bench.families import configurations
 from export.build import build
@@ -104,6 +105,21 @@ def test_a_head_that_pools_by_attention_is_a_layer_of_one_query(tmp_path: Path) 
         head = network.head.attention
         expected = head(network.head.probe, states, states, average_attn_weights=False)[1]
     np.testing.assert_allclose(weights, expected.numpy(), atol=1e-5)
+
+
+def test_weights_of_which_the_library_gives_the_mean_are_told_by_head(tmp_path: Path) -> None:
+    """WavLM's, which torch computes as a whole; torch's function is as it was afterwards."""
+    own = functional.multi_head_attention_forward
+    network = load("wavlm", tmp_path / "net").network
+    assert isinstance(network, TransformersNetwork)
+    sound = torch.randn(2, 500, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        (weights,) = network.explain(sound)[1]
+        (mean,) = network.explained(sound, output_attentions=True).attentions
+    assert weights.shape == (2, 4, 30, 30)
+    assert weights.std(dim=1).max() > 0.01
+    torch.testing.assert_close(weights.mean(dim=1), mean[:, 0])
+    assert functional.multi_head_attention_forward is own
 
 
 def test_scores_that_are_given_for_attention_become_weights(tmp_path: Path) -> None:
