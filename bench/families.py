@@ -60,7 +60,7 @@ def main() -> None:
             console.print(name, finding)
             keep(name, finding, args.figures)
     if args.page:
-        args.page.write_text(make_page(read_findings(args.figures)))
+        args.page.write_text(make_page(read_findings(args.figures), configurations()))
         console.print(f"written to {args.page}")
 
 

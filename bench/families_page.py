@@ -1,6 +1,6 @@
 """Writes docs/families.md: which networks of transformers are tapped and how exactly, and why others are not."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -10,15 +10,17 @@ from bench.family_variants import MOST_USED
 
 _REASONS = """Nothing of these is published. What is behind it:
 
-- **Windows, blocks, factorised attention** (hiera, longt5, sam, swin, swinv2, timesformer, yoso; pixtral, which packs
-  images): there is no matrix [heads, queries, keys] for a row of the batch.
+- **Windows, blocks, factorised attention** (hiera, longt5, sam, swin, swinv2, timesformer, vitdet with windows, yoso;
+  pixtral, which packs images; rt_detr, which attends to points between pixels): there is no matrix [heads, queries,
+  keys] for a row of the batch.
 - **The library gives nothing to compare with**: no attention at all (fnet, mamba, resnet), none returned (cvt, levit),
-  scores before the softmax (squeezebert), the mean over the heads (wavlm), one of two attentions of a layer (diffllama,
-  lilt). gpt_oss has a sink in its softmax, so that its rows do not sum to 1.
+  one of two attentions of a layer (diffllama, lilt), or other results with eager attention than with fused (Falcon's
+  ALiBi, which is added twice). gpt_oss has a sink in its softmax, so that its rows do not sum to 1.
+- **Heads are mixed** between softmax and values (deberta's talking heads).
 - **Padding changes what the network itself answers**, in PyTorch too (convbert, nystromformer), so that requests could
   not share a batch.
-- **More inputs than one** (bros, siglip2), random masks at inference (vit_mae), a token that every text must hold
-  (bart's classifier).
+- **More inputs than one** (bros, siglip2), a token that every text must hold (bart's classifier).
+- **The length of the answer** does not follow from that of the sound by one rule (wav2vec2's adapter).
 - **torch's exporter** cannot trace it for every length (canine, funnel, led, longformer, prophetnet, sew, sew-d,
   switch_transformers, xlnet).
 """
@@ -55,8 +57,9 @@ class Finding:
     reason: str = ""
 
 
-def make_page(findings: Mapping[str, Finding]) -> str:
-    """Write what was found, by name of what was tried."""
+def make_page(findings: Mapping[str, Finding], names: Iterable[str]) -> str:
+    """Write what was found, and which names of the matrix were not tried yet."""
+    untried = [name for name in names if name not in findings]
     tapped = {name: one for name, one in findings.items() if not one.reason}
     refused = {name: one for name, one in findings.items() if one.reason}
     lines = [
@@ -78,6 +81,8 @@ def make_page(findings: Mapping[str, Finding]) -> str:
         "| network | what the exporter says |",
         "|---|---|",
         *(f"| {name} | {_escape(one.reason)} |" for name, one in refused.items()),
+        *(["", f"## Not tried yet: {len(untried)}", "", "| network |", "|---|"] if untried else []),
+        *(f"| {name} |" for name in untried),
     ]
     return "\n".join(lines) + "\n"
 
