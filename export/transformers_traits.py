@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS, PatchContract
 from export.traits import InputSpec, Traits
@@ -118,9 +118,9 @@ def _samples_of_a_frame(config: Any) -> int:
 
 def _longest(network: Any, config: Any) -> int:
     """Most tokens: the size of the position table, less the rows that stand for padding (RoBERTa and its kin)."""
-    table = next((one for name, one in network.named_modules() if name.endswith("position_embeddings")), None)
-    if isinstance(table, nn.Embedding) and table.padding_idx is not None:
-        return table.num_embeddings - table.padding_idx - 1
+    table: Any = next((one for name, one in network.named_modules() if name.endswith("position_embeddings")), None)
+    if getattr(table, "padding_idx", None) is not None:  # I-BERT's table is of a class of its own
+        return len(table.weight) - int(table.padding_idx) - 1
     sizes = (_positive(config, name) for name in ("max_position_embeddings", "max_seq_len"))  # the latter is MPT's
     return next(filter(None, sizes), _DEFAULT_LONGEST)
 
