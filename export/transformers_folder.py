@@ -91,8 +91,10 @@ class TransformersNetwork(nn.Module):
         if family in _SCORING:
             attentions = [scores.softmax(dim=-1) for scores in attentions]
         if family in AVERAGED:
-            attentions = []
-        return self._outputs(answer, base, inputs), [*attentions, *told]
+            attentions = told
+        elif not self.classifies:  # of the states themselves: the head is left to the vector, which is not asked for
+            attentions += told
+        return self._outputs(answer, base, inputs), attentions
 
     def _call(self, network: Any, inputs: tuple[Tensor, ...], **options: Any) -> tuple[Any, Any]:
         """Return the answer, and that of the network below a classifier."""

@@ -107,6 +107,14 @@ def test_a_head_that_pools_by_attention_is_a_layer_of_one_query(tmp_path: Path) 
     np.testing.assert_allclose(weights, expected.numpy(), atol=1e-5)
 
 
+def test_a_classifier_that_uses_no_such_head_has_no_such_layer(tmp_path: Path) -> None:
+    """SigLIP's classifies by the mean of the patches."""
+    network = load("siglip, image classifier", tmp_path / "net").network
+    assert isinstance(network, TransformersNetwork)
+    with torch.inference_mode():
+        assert [one.shape for one in network.explain(torch.zeros(2, 3, 32, 32))[1]] == [(2, 4, 16, 16)]
+
+
 def test_weights_of_which_the_library_gives_the_mean_are_told_by_head(tmp_path: Path) -> None:
     """WavLM's, which torch computes as a whole; torch's function is as it was afterwards."""
     own = functional.multi_head_attention_forward
