@@ -101,7 +101,7 @@ PyTorch's eager attention by {weights:.1e} at most, the outputs by {outputs:.1e}
 attention in a batch differs from that of the row alone by {alone:.1e} at most; the limit is 1e-5. Seconds are those of
 one export on a shared machine.
 
-Of the {len(MOST_USED)} encoder families that we take for the most used (the same file names them) {used} are tapped.
+Of the {len(MOST_USED)} encoder families that we take for the most used (the latter names them) {used} are tapped.
 
 Behind a comma stands a `--part`, or that the network classifies. Attention is *fused* where the graph has ONNX's
 Attention operator, which gives its weights as a further output, and *eager* where the library has no fused form (sdpa)

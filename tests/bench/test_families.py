@@ -70,7 +70,7 @@ def test_a_page_says_what_was_tapped_and_what_was_not() -> None:
     page = make_page({"bert": tapped, "swin": Finding(reason="a | b <eos>")}, ["bert", "swin", "vit"])
     assert "| bert | 2 x 4 self | fused | 64 | 1.0e-06 | 2.0e-06 | yes | texts | 9 |" in page
     assert "| swin | a \\| b &lt;eos> |" in page
-    assert "most used (the same file names them) 1 are tapped" in page
+    assert "most used (the latter names them) 1 are tapped" in page
     for kind in ("Tapped", "Not tapped", "Not tried yet"):
         assert f"## {kind}: 1\n" in page
     assert page.endswith("| vit |\n")
