@@ -1,7 +1,8 @@
-"""Which families of transformers can be tapped: `python -m bench.families [NAME...] --page docs/families.md`.
+"""Which networks of transformers can be tapped: `python -m bench.families [--family NAME...] --page docs/families.md`.
 
-Each family's small random network is written as a user's folder, loaded and built as `python -m export` does it. What
-was found before for families that are not named is kept.
+Each family of tests/export/families.py is tried, and each variant of it in bench/family_variants.py: a small random
+network is written as a user's folder, loaded and built as `python -m export` does it. What was found before is kept, so
+that a run that was cut off goes on.
 """
 
 import argparse
@@ -9,9 +10,8 @@ import json
 import logging
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
-from importlib.metadata import version
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -22,93 +22,73 @@ import transformers
 from rich.console import Console
 
 from artifact.contract import PLAIN_GRAPH, AttentionContract
+from artifact.verification import Check
+from bench.families_page import Finding, make_page
+from bench.family_variants import VARIANTS
 from export.build import Built, build
 from export.errors import ProbeError, TapError, TraceError, VerificationError
 from export.sources import Source, load_folder
 from model.checkpoint import CheckpointError
 from tests.export.families import FAMILIES, write_folder
+from tests.export.small.family import Family
 
 _ROWS, _LENGTH = 3, 12
 _KINDS = ("self", "causal", "cross")
 _REASON_LINES = 2
 _REFUSALS = (CheckpointError, TraceError, ProbeError, TapError, VerificationError)
 
-_REASONS = """Nothing of these is published. What is behind it:
-
-- **Windows, blocks, factorised attention** (hiera, longt5, sam, swin, swinv2, timesformer, yoso; pixtral, which packs
-  images): there is no matrix [heads, queries, keys] for a row of the batch.
-- **The library gives nothing to compare with**: no attention at all (fnet, mamba, resnet), none returned (cvt, levit),
-  scores before the softmax (squeezebert), the mean over the heads (wavlm), one of two attentions of a layer (diffllama,
-  lilt). gpt_oss has a sink in its softmax, so that its rows do not sum to 1.
-- **Padding changes what the network itself answers**, in PyTorch too (convbert, nystromformer), so that requests could
-  not share a batch.
-- **More inputs than one** (bros, siglip2), random masks at inference (vit_mae), a token that every text must hold
-  (bart's classifier).
-- **torch's exporter** cannot trace it for every length (canine, funnel, led, longformer, prophetnet, sew, sew-d,
-  switch_transformers, xlnet).
-"""
-
 console = Console(highlight=False)
 
 
-@dataclass(frozen=True)
-class Finding:
-    """What became of one family.
-
-    Attributes:
-        inputs: Names of its inputs.
-        attention: Layers, heads and kinds.
-        rule: How its attention was found.
-        outputs: Largest difference of the plain graph's outputs from PyTorch with eager attention.
-        weights: Largest difference of the attention weights.
-        value_norms: Whether the graph shows how long value vectors are.
-        takes: "texts" or "images", where the server makes inputs of these; else "tensors".
-        seconds: Of loading and building.
-        reason: Why it cannot be tapped, as the exporter says it; empty where it can.
-    """
-
-    inputs: str = ""
-    attention: str = ""
-    rule: str = ""
-    outputs: float = 0
-    weights: float = 0
-    value_norms: bool = False
-    takes: str = ""
-    seconds: float = 0
-    reason: str = ""
-
-
 def main() -> None:
-    """Export families, keep what was found, write the page."""
+    """Export what was not tried yet, keep what was found, write the page."""
     parser = argparse.ArgumentParser(prog="python -m bench.families", description=__doc__)
-    parser.add_argument("names", nargs="*", metavar="NAME", help="of families; all without any")
-    parser.add_argument("--figures", type=Path, default=Path("build/families.json"), help="where findings are kept")
+    parser.add_argument(
+        "--family", nargs="+", default=list(FAMILIES), metavar="NAME", help="with variants; default all"
+    )
+    parser.add_argument("--again", action="store_true", help="try what was tried before, too")
+    parser.add_argument("--figures", type=Path, default=Path("build/families.jsonl"), help="where findings are kept")
     parser.add_argument("--page", type=Path, help="the page to write from all that is kept")
     args = parser.parse_args()
-    if unknown := [name for name in args.names if name not in FAMILIES]:
-        parser.error(f"unknown: {', '.join(unknown)}; expected some of {', '.join(FAMILIES)}")
+    if unknown := [name for name in args.family if name not in FAMILIES]:
+        parser.error(f"--family: {', '.join(unknown)}; expected some of {', '.join(FAMILIES)}")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    findings = read_findings(args.figures)
-    for name in args.names or FAMILIES:
-        findings[name] = examine(name)
-        console.print(name, findings[name])
-        args.figures.parent.mkdir(parents=True, exist_ok=True)
-        args.figures.write_text(json.dumps({key: asdict(one) for key, one in findings.items()}, indent=2) + "\n")
+    for name, family in configurations(args.family).items():
+        if args.again or name not in read_findings(args.figures):
+            finding = examine(family)
+            console.print(name, finding)
+            keep(name, finding, args.figures)
     if args.page:
-        args.page.write_text(make_page(findings))
+        args.page.write_text(make_page(read_findings(args.figures), configurations()))
         console.print(f"written to {args.page}")
 
 
+def configurations(families: Iterable[str] = FAMILIES) -> dict[str, Family]:
+    """All that is tried of families: each as it is, then "family: variant"."""
+    return {
+        f"{name}: {variant}" if variant else name: replace(FAMILIES[name], config=FAMILIES[name].config | own)
+        for name in families
+        for variant, own in {"": {}, **VARIANTS.get(name, {})}.items()
+    }
+
+
+def keep(name: str, finding: Finding, file: Path) -> None:
+    """Add a line, so that several runs may share a file."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a") as lines:
+        lines.write(json.dumps({"name": name, **asdict(finding)}) + "\n")
+
+
 def read_findings(file: Path) -> dict[str, Finding]:
-    """What was found before, of families that still are there."""
-    kept = json.loads(file.read_text()) if file.is_file() else {}
-    return {name: Finding(**one) for name, one in kept.items() if name in FAMILIES}
+    """What was found before, the newest of each configuration that still is there, in their order."""
+    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.is_file() else []
+    kept = {line.pop("name"): Finding(**line) for line in lines}
+    return {name: kept[name] for name in configurations() if name in kept}
 
 
-def examine(name: str) -> Finding:
-    """Export one family."""
-    family = FAMILIES[name]
+def examine(family: Family) -> Finding:
+    """Export one network."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = write_folder(family, Path(scratch) / "network")
         began = time.perf_counter()
@@ -130,17 +110,23 @@ def _describe(source: Source, built: Built, seconds: float) -> Finding:
     contract = built.contract
     graph = onnx.load(built.folder / PLAIN_GRAPH, load_external_data=False)
     fused = any(node.op_type == "Attention" for node in graph.graph.node)
-    against_torch = [line for line in contract.verification if line.check == "against torch"]
+    weights = [line for line in contract.verification if line.tensor.startswith("attention.")]
     return Finding(
         inputs=", ".join(spec.name for spec in contract.inputs),
         attention=", ".join(_count(contract.attention)),
         rule="fused" if fused else "eager",
         outputs=_compare_outputs(source, built.folder),
-        weights=max(line.max_abs for line in against_torch if line.tensor.startswith("attention.")),
+        weights=_worst(weights, "against torch"),
+        alone=_worst(weights, "row alone"),
         value_norms=all(layer.value_norms for layer in contract.attention),
         takes="texts" if contract.text else "images" if contract.image else "tensors",
+        longest=source.token_limit if source.traits.is_text else 0,
         seconds=seconds,
     )
+
+
+def _worst(lines: Sequence[Check], check: str) -> float:
+    return max((line.max_abs for line in lines if line.check == check), default=0)
 
 
 def _count(layers: Sequence[AttentionContract]) -> Iterator[str]:
@@ -161,61 +147,6 @@ def _compare_outputs(source: Source, folder: Path) -> float:
     session = onnxruntime.InferenceSession(folder / PLAIN_GRAPH, providers=["CPUExecutionProvider"])
     answers = zip(session.run(list(outputs), feed), outputs.values(), strict=True)
     return max(float(np.abs(got - expected.numpy()).max()) for got, expected in answers)
-
-
-def make_page(findings: dict[str, Finding]) -> str:
-    """Write what was found."""
-    tapped = {name: one for name in FAMILIES if (one := findings.get(name)) and not one.reason}
-    refused = {name: one for name in FAMILIES if (one := findings.get(name)) and one.reason}
-    lines = [
-        "# Families of the transformers library",
-        "",
-        *_introduction(tapped),
-        "",
-        f"## Tapped: {len(tapped)}",
-        "",
-        "| family | layers x heads, kind | attention is | outputs differ | weights differ | value norms | inputs | s |",
-        "|---|---|---|---|---|---|---|---|",
-        *(_row(name, one) for name, one in tapped.items()),
-        "",
-        f"## Not tapped: {len(refused)}",
-        "",
-        *_REASONS.splitlines(),
-        "",
-        "| family | what the exporter says |",
-        "|---|---|",
-        *(f"| {name} | {_escape(one.reason)} |" for name, one in refused.items()),
-    ]
-    return "\n".join(lines) + "\n"
-
-
-def _introduction(tapped: dict[str, Finding]) -> list[str]:
-    outputs, weights = (max(getattr(one, what) for one in tapped.values()) for what in ("outputs", "weights"))
-    versions = f"transformers {version('transformers')}, torch {version('torch').partition('+')[0]}"
-    text = f"""Written by `python -m bench.families --page docs/families.md`: {versions}, ONNX Runtime
-{onnxruntime.__version__}. Each family is a small network, mostly of two layers and four heads, with random weights so
-large that attention is far from uniform. It was saved as the library saves, and exported as `python -m export` does it,
-which compares the graphs with PyTorch over several batch sizes, lengths and paddings. The attention weights differ from
-PyTorch's eager attention by {weights:.1e} at most, the outputs by {outputs:.1e}; the exporter's limit is 1e-4. Seconds
-are those of one export on a shared machine.
-
-Behind a comma stands a `--part`, or that the network classifies. Attention is *fused* where the graph has ONNX's
-Attention operator, which gives its weights as a further output, and *eager* where the library has no fused form
-(sdpa) of the family: there the softmax itself becomes the output. The server takes texts where the folder has a
-tokenizer.json, and images where patches lie on them row by row; the other networks take tensors."""
-    return text.splitlines()
-
-
-def _row(name: str, one: Finding) -> str:
-    inputs = one.inputs if one.takes == "tensors" else one.takes
-    norms = "yes" if one.value_norms else "no"
-    cells = (name, one.attention, one.rule, f"{one.outputs:.1e}", f"{one.weights:.1e}", norms, inputs)
-    return f"| {' | '.join(cells)} | {one.seconds:.0f} |"
-
-
-def _escape(text: str) -> str:
-    """Keep a message in its cell."""
-    return text.replace("|", "\\|").replace("<", "&lt;")
 
 
 if __name__ == "__main__":

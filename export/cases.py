@@ -28,14 +28,15 @@ class Case:
 
 
 def make_cases(traits: Traits, axes: Mapping[str, Axes]) -> list[Case]:
-    """Make batches of 1, 2 and 5 rows; of texts with 1 to 64 tokens, even and ragged, and one of the longest."""
+    """Make batches of 1, 2 and 5 rows; of texts with 1 to 64 tokens, even and ragged, and one beside the longest."""
     if not traits.is_text:
         positions = max((axis for one in axes.values() for axis in one[-1:] if isinstance(axis, int)), default=0)
         batches = (1, 2, 5) if positions <= _MANY_POSITIONS else (1, 2)
         return [Case(_feed(traits, batch, 9)) for batch in batches]
-    ragged = [(3,), (16, 16), (5, 17, 3, 9, 12), (64, 7), (33, 64, 1), (_longest(traits, axes),)]
+    longest = _longest(traits, axes)
+    ragged = [(3,), (16, 16), (5, 17, 3, 9, 12), (64, 7), (33, 64, 1), (longest, min(9, longest))]
     if not traits.is_batched:
-        ragged = [(3,), (17,), (64,), ragged[-1]]
+        ragged = [(3,), (17,), (64,), (longest,)]
     return [_text_case(traits, tuple(min(length, traits.longest) for length in lengths)) for lengths in ragged]
 
 

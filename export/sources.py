@@ -163,6 +163,7 @@ def _load_with_library(
         described = config.to_dict() | {"patch_size": traits.patches.patch_size, "model_type": config.model_type}
         edge = int(traits.inputs[0].axes[-1])
         image = image_contract(folder, described | {"image_size": edge}, edge)
+    assumed = untold(folder / PREPROCESSOR_FILE, config.to_dict()) if image else _no_texts(traits, tokenizer)
     return Source(
         name=name,
         family=config.model_type,
@@ -176,7 +177,7 @@ def _load_with_library(
         pairs=loaded.pairs,
         image=image,
         made_with=("regard", "torch", "onnx", "onnxscript", "transformers"),
-        assumed=untold(folder / PREPROCESSOR_FILE, config.to_dict()) if image else _no_texts(traits, tokenizer),
+        assumed="; ".join(filter(None, (loaded.held, assumed))),
     )
 
 

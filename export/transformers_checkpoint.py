@@ -23,6 +23,7 @@ _HEADS = {
     "ForImageClassification": transformers.AutoModelForImageClassification,
 }
 CLASSIFIERS = tuple(_HEADS)
+_BELOW = ("DPRContextEncoder", "DPRQuestionEncoder")  # of these, the network below gives states as well as the vector
 _MANY = 3  # names in a message
 
 
@@ -110,9 +111,10 @@ def _classifier_of(config: Any) -> Any:
 
 
 def _lone_encoder(config: Any) -> Any:
-    """The class of an encoder that was saved without its decoder, T5EncoderModel and its kin."""
+    """The class of an encoder that was saved without its decoder, or as one of two: T5EncoderModel, DPR's encoders."""
     architecture = (getattr(config, "architectures", None) or [""])[0]
-    return getattr(transformers, architecture, None) if architecture.endswith("EncoderModel") else None
+    is_encoder = architecture.endswith(("EncoderModel", *_BELOW))
+    return getattr(transformers, architecture, None) if is_encoder else None
 
 
 def _ways(whole_config: Any, config: Any, part: str | None) -> Iterator[tuple[Any, Any]]:
@@ -162,7 +164,7 @@ def _take_part(whole: Any, part: str | None) -> Any:
         return whole.get_encoder()
     wanted = getattr(whole.config, f"{part}_config", None)
     if wanted is None:
-        return whole
+        return whole.base_model if type(whole).__name__ in _BELOW else whole
     modules = (one for one in whole.modules() if isinstance(one, transformers.PreTrainedModel))
     return next((one for one in modules if one.config is wanted), whole)
 

@@ -6,7 +6,7 @@ which returns its attention. A family without a fused form is exported with eage
 
 import dataclasses
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -21,12 +21,18 @@ from export.sentence_transformers import SentenceFolder
 from export.tokenizer_files import joins_pairs, pair_types
 from export.traits import Traits
 from export.transformers_checkpoint import CLASSIFIERS, Checkpoint, read_checkpoint
+from export.transformers_lengths import hold_length
+from export.transformers_masking import see_all_patches
 from export.transformers_pooling import Pooling, choose_pooling
+from export.transformers_told_by_torch import AVERAGED, fuse_heads, told_by_torch
 from export.transformers_traits import count_types, describe_inputs, find_grid, resizing
 from model.checkpoint import CheckpointError
 from server.errors import first_line
 
 _ROWS, _SIZE = 2, 8  # of the batch, and of symbolic axes, when it is tried
+_OPTIONS = {"use_cache": False, "return_dict": True}
+_SCORING = ("squeezebert",)  # give scores for attention, of which the softmax is the weights
+_ALIKE = 1e-3  # of the largest magnitude, between both forms of attention
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,8 @@ class Loaded:
     traits: Traits
     config: Any
     pairs: bool
+    held: str = ""
+    """What it is held to, see hold_length and see_all_patches."""
 
 
 class TransformersNetwork(nn.Module):
@@ -53,10 +61,12 @@ class TransformersNetwork(nn.Module):
         """
         super().__init__()
         self.fused, self.explained, self.pooling = fused, explained, pooling
+        if fused is not explained:
+            fuse_heads(fused)
         self.input_names = tuple(spec.name for spec in traits.inputs)
         self.classifies = type(fused).__name__.endswith(CLASSIFIERS)
         taken = inspect.signature(fused.forward).parameters
-        self._options: dict[str, Any] = {"use_cache": False} if "use_cache" in taken else {}
+        self._options: dict[str, Any] = {name: value for name, value in _OPTIONS.items() if name in taken}
         if self.input_names[0] == "pixel_values":
             self._options |= resizing(fused, int(traits.inputs[0].axes[-1]))
         self._pad_token = int(getattr(fused.config, "pad_token_id", None) or 0)
@@ -77,8 +87,16 @@ class TransformersNetwork(nn.Module):
 
     def explain(self, *inputs: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Run with eager attention; return also each layer's weights, float [B, H, Q, K]."""
-        answer, base = self._call(self.explained, inputs, output_attentions=True)
-        return self._outputs(answer, base, inputs), _attentions(answer)
+        with told_by_torch() as told:
+            answer, base = self._call(self.explained, inputs, output_attentions=True)
+        family, attentions = self.explained.config.model_type, _attentions(answer)
+        if family in _SCORING:
+            attentions = [scores.softmax(dim=-1) for scores in attentions]
+        if family in AVERAGED:
+            attentions = told
+        elif not self.classifies:  # of the states themselves: the head is left to the vector, which is not asked for
+            attentions += told
+        return self._outputs(answer, base, inputs), attentions
 
     def show_states(self, *inputs: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Run as forward; return also the library's output_hidden_states, of one network without a decoder."""
@@ -153,17 +171,22 @@ def load_transformers(sentence: SentenceFolder, part: str | None = None, image_s
 def _assemble(checkpoint: Checkpoint, sentence: SentenceFolder, image_size: int | None, *, whole: bool) -> Loaded:
     """Put the network together, run it once, and complete its traits by what it gives."""
     fused, config = checkpoint.fused, checkpoint.config
-    types = pair_types(sentence)
-    traits = describe_inputs(fused, config, image_size, whole=whole, pair_types=types)
+    unmasked, types = see_all_patches(fused, checkpoint.explained), pair_types(sentence)
+    described = describe_inputs(fused, config, image_size, whole=whole, pair_types=types)
+    traits, held = hold_length(checkpoint, described)
     patches = find_grid(fused, traits.inputs[0].axes) if checkpoint.main_input == "pixel_values" else None
     has_vector = checkpoint.main_input in ("input_ids", "pixel_values") and not (config.is_encoder_decoder and whole)
     pooling = choose_pooling(checkpoint, sentence, patches) if has_vector else None
     network = TransformersNetwork(fused, checkpoint.explained, traits, pooling).eval()
     sizes = traits.fit(dict.fromkeys(traits.axes, _SIZE))
     feed = [torch.from_numpy(array) for array in traits.example(_ROWS, sizes).values()]
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.random.fork_rng():
+        torch.manual_seed(0)
+        fused_outputs = network(*feed)
+        torch.manual_seed(0)
         outputs, attentions = network.explain(*feed)
     _check_attentions(attentions, config.model_type)
+    _check_alike(fused_outputs, outputs, config.model_type)
     embedding = None
     if pooling and "embedding" in outputs:
         dim = outputs["embedding"].shape[1]
@@ -171,7 +194,7 @@ def _assemble(checkpoint: Checkpoint, sentence: SentenceFolder, image_size: int 
             output="embedding", dim=dim, normalized=pooling.normalized, similarity=sentence.similarity
         )
     traits = dataclasses.replace(traits, embedding=embedding, patches=patches)
-    return Loaded(network, traits, config, joins_pairs(types, count_types(fused, config)))
+    return Loaded(network, traits, config, joins_pairs(types, count_types(fused, config)), held or unmasked)
 
 
 def _is_rotary(network: nn.Module) -> bool:
@@ -184,7 +207,16 @@ def _attentions(answer: Any) -> list[Tensor]:
     if cross:
         pairs = zip(answer.decoder_attentions, cross, strict=True)
         return [*answer.encoder_attentions, *(one for pair in pairs for one in pair)]
-    return list(getattr(answer, "attentions", None) or ())
+    return list(_flatten(getattr(answer, "attentions", None) or ()))
+
+
+def _flatten(attentions: Iterable[Any]) -> Iterator[Any]:
+    """Yield what may be grouped by stages (PVTv2)."""
+    for one in attentions:
+        if isinstance(one, tuple):
+            yield from one
+        else:
+            yield one
 
 
 def _check_attentions(attentions: list[Tensor], family: str) -> None:
@@ -196,6 +228,17 @@ def _check_attentions(attentions: list[Tensor], family: str) -> None:
             shape = list(one.shape)
             raise CheckpointError(
                 f"{family}: layer {layer} has attention {shape} for {_ROWS} rows; expected [rows, heads, queries, keys]"
+            )
+
+
+def _check_alike(fused: dict[str, Tensor], eager: dict[str, Tensor], family: str) -> None:
+    """Refuse what tells the weights of another computation than is exported (Falcon adds ALiBi twice when eager)."""
+    for name, expected in eager.items():
+        difference, scale = float((fused[name] - expected).abs().max()), float(expected.abs().max())
+        if difference > _ALIKE * max(1, scale):
+            raise CheckpointError(
+                f"{family}: transformers itself computes another {name} with eager attention, which tells the weights, "
+                f"than with its fused attention: they differ by {difference:.2g}"
             )
 
 

@@ -13,7 +13,7 @@ from export.transformers_checkpoint import Checkpoint
 
 # What a tower that is trained to be compared with another gives for that.
 _PROJECTED = ("text_embeds", "image_embeds")
-_TEXT_TOWER = "_text_model"
+_TEXT_TOWERS = ("_text_model", "dpr")
 
 
 class Pooling(nn.Module):
@@ -52,7 +52,7 @@ def choose_pooling(checkpoint: Checkpoint, sentence: SentenceFolder, patches: Pa
         CheckpointError: The folder's modules have no weights, or an activation that is not known.
     """
     is_text = checkpoint.main_input == "input_ids"
-    if is_text and (sentence.similarity or not checkpoint.config.model_type.endswith(_TEXT_TOWER)):
+    if is_text and (sentence.similarity or not checkpoint.config.model_type.endswith(_TEXT_TOWERS)):
         return _TextPooling(sentence)
     has_cls = is_text or (patches is not None and patches.prefix_tokens > 0)
     return _TowerPooling(has_cls=has_cls, has_pooler=checkpoint.has_pooler)

@@ -2,11 +2,11 @@
 
 import inspect
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS, PatchContract
 from export.traits import InputSpec, Traits, type_input
@@ -37,20 +37,32 @@ def describe_inputs(network: Any, config: Any, image_size: int | None, *, whole:
         CheckpointError: The configuration does not say how large its inputs are.
     """
     main, units, limits = main_input(network), dict[str, int](), dict[str, int]()
+    taken = inspect.signature(network.forward).parameters
+    _check_alone(main, taken, config.model_type)
     if main == "input_ids":
         inputs = _text(network, config, pair_types)
     elif main.startswith("pixel_values"):
         inputs = (_pixels(main, getattr(config, "vision_config", config), image_size),)
     else:
         inputs = (_sound(main, config),)
-        units = {SAMPLES_AXIS: _samples_of_a_frame(config), FRAMES_AXIS: _FRAMES_TOGETHER}
+        together = _FRAMES_TOGETHER if _positive(config, "input_feat_per_channel") else 1
+        units = {SAMPLES_AXIS: _samples_of_a_frame(config), FRAMES_AXIS: together}
         max_frames = _FRAMES_TOGETHER * _positive(config, "max_source_positions") or _MAX_FRAMES
         limits = {SAMPLES_AXIS: _MAX_SAMPLES, FRAMES_AXIS: min(max_frames, _MAX_FRAMES)}
-    if config.is_encoder_decoder and whole:
+    if config.is_encoder_decoder and whole and "decoder_input_ids" in taken:
         ids = InputSpec("decoder_input_ids", (BATCH_AXIS, TARGET_AXIS), "int64", bound=_vocabulary(network, config))
         inputs += (ids,)
         limits[TARGET_AXIS] = _positive(config, "max_target_positions") or _longest(network, config)
     return Traits(inputs, _longest(network, config), other_axes=limits, units=units)
+
+
+def _check_alone(main: str, taken: Mapping[str, inspect.Parameter], family: str) -> None:
+    """Refuse a network that wants more than its main input; patches of images with their places (SigLIP 2)."""
+    kinds = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    others = [one.name for one in taken.values() if one.default is one.empty and one.kind not in kinds]
+    others = [name for name in others if name != main]
+    if others:
+        raise CheckpointError(f"{family}: takes {main} with {' and '.join(others)}; expected {main} alone")
 
 
 def count_types(network: Any, config: Any) -> int | None:
@@ -116,10 +128,11 @@ def _samples_of_a_frame(config: Any) -> int:
 
 def _longest(network: Any, config: Any) -> int:
     """Most tokens: the size of the position table, less the rows that stand for padding (RoBERTa and its kin)."""
-    table = next((one for name, one in network.named_modules() if name.endswith("position_embeddings")), None)
-    if isinstance(table, nn.Embedding) and table.padding_idx is not None:
-        return table.num_embeddings - table.padding_idx - 1
-    return _positive(config, "max_position_embeddings") or _DEFAULT_LONGEST
+    table: Any = next((one for name, one in network.named_modules() if name.endswith("position_embeddings")), None)
+    if getattr(table, "padding_idx", None) is not None:  # I-BERT's table is of a class of its own
+        return len(table.weight) - int(table.padding_idx) - 1
+    sizes = (_positive(config, name) for name in ("max_position_embeddings", "max_seq_len"))  # the latter is MPT's
+    return next(filter(None, sizes), _DEFAULT_LONGEST)
 
 
 def _positive(config: Any, name: str) -> int:

@@ -7,6 +7,33 @@ _DPT = {"backbone_out_indices": [0, 1], "neck_hidden_sizes": [16, 32], "fusion_h
 _SWIN = {"image_size": 32, "patch_size": 4, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 4], "window_size": 4}
 _PYRAMID = {"image_size": 64, "hidden_sizes": [8, 16, 20, 32], "num_attention_heads": [1, 2, 5, 8]}
 _PYRAMID |= {"depths": [1, 1, 1, 1]}
+_RESNET = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]}
+_STACK = {"layers": 1, "attention_heads": 4, "ffn_dim": 48}
+_DETECTOR = {
+    "d_model": 32,
+    **{f"{stack}_{what}": size for stack in ("encoder", "decoder") for what, size in _STACK.items()},
+    "num_queries": 6,
+    "image_size": 64,
+}
+_DETR = _DETECTOR | {
+    "backbone": None,
+    "use_timm_backbone": False,
+    "use_pretrained_backbone": False,
+    "backbone_config": _RESNET | {"model_type": "resnet", "out_features": ["stage2"]},
+}
+_RT_DETR = _DETECTOR | {
+    "encoder_hidden_dim": 32,
+    "num_denoising": 0,
+    "encoder_in_channels": [16, 16, 16],
+    "decoder_in_channels": [32, 32, 32],
+    "backbone_config": {
+        "model_type": "rt_detr_resnet",
+        "embedding_size": 8,
+        "hidden_sizes": [8, 16, 16, 16],
+        "depths": [1, 1, 1, 1],
+        "out_features": ["stage2", "stage3", "stage4"],
+    },
+}
 _PATCHES_AS_PAIRS = {"image_size": [32, 32], "patch_size": [8, 8]}
 
 IMAGES: dict[str, Family] = {
@@ -60,6 +87,8 @@ IMAGES: dict[str, Family] = {
     "vjepa2": Family("vjepa2", SIZES | {"crop_size": 32, "frames_per_clip": 4, "patch_size": 8}),
     **families(_SWIN, {"swin": {}, "swinv2": {}}),
     **families({}, {"cvt": {"image_size": 64}, "hiera": {}, "levit": {}}),
-    **families(_PYRAMID, {"pvt": {}, "segformer": {}}),
-    "resnet": Family("resnet", {"image_size": 32, "embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]}),
+    **families(_PYRAMID, {"pvt": {}, "pvt_v2": {}, "segformer": {}}),
+    **families(_DETR, {"conditional_detr": {}, "detr": {}, "table-transformer": {}}),
+    "resnet": Family("resnet", _RESNET | {"image_size": 32}),
+    "rt_detr": Family("rt_detr", _RT_DETR),
 }
