@@ -14,12 +14,18 @@ from server.inference.preprocess import InputLimits
 from server.inference.request import InferenceResponse, ManyResponses, Texts
 
 
-def read_documents(request: api.RankRequest, contract: Contract, limits: InputLimits) -> Texts:
+def read_documents(request: api.RankRequest, contract: Contract, limits: InputLimits, max_bytes: int) -> Texts:
     """Read the query and the documents, a pair each.
+
+    Args:
+        request: The caller's.
+        contract: Of the model.
+        limits: Of each text, and of their number.
+        max_bytes: Most that is read in all, the query with each document: no more than could be sent as pairs.
 
     Raises:
         NotPossible: The model has no single score for a pair.
-        InvalidInput: The query cannot be used, or there are too many documents, or none.
+        InvalidInput: The query cannot be used, or there are too many documents, or none; or they are too long together.
     """
     if not contract.ranks:
         raise NotPossible(f"model: {contract.name} gives pairs of texts no single score; expected one with can_rank")
@@ -32,6 +38,10 @@ def read_documents(request: api.RankRequest, contract: Contract, limits: InputLi
     except InputError as error:
         raise InvalidInput(error.field, error.value, error.expected) from error
     documents = tuple(request.documents.items)
+    size_bytes = count * len(request.query.encode()) + sum(len(text.encode()) for text in documents)
+    if size_bytes > max_bytes:
+        expected = f"at most {max_bytes} (the server's --max-message-bytes): a shorter query or fewer documents"
+        raise InvalidInput("query", f"{size_bytes} bytes to read with {count} documents", expected)
     return Texts((request.query,) * count, request.truncate, second=documents, field="documents")
 
 

@@ -110,7 +110,8 @@ class RegardService(RegardServiceServicer):
     async def Rank(self, request: api.RankRequest, context: RpcContext) -> api.RankResponse:  # noqa: N802
         """Sort documents by how well each answers a query."""
         model = await self.repository.acquire(request.model, request.version)
-        inputs = read_documents(request, model.contract, self.pipeline.inputs)
+        max_bytes = self.pipeline.attention.answer_bytes
+        inputs = read_documents(request, model.contract, self.pipeline.inputs, max_bytes)
         answer = api.RankResponse(model=model.name, version=model.version)
         write = partial(write_ranking, answer=answer, request=request)
         return await self._answer_each(request, model, inputs, ("logits",), answer, write, context)

@@ -113,4 +113,9 @@ async def test_what_cannot_be_ranked_is_refused(running: Running) -> None:
         (rank("a", attention=pb.AttentionRequest(layers=[2])), "layers: 2; expected from -2 to 1"),
     ):
         assert await refused(stub.Rank(request), match) == CODES.INVALID_ARGUMENT
+    many = rank(*["a"] * 256, query="a" * 2**18)
+    match = (
+        r"query: 67109120 bytes to read with 256 documents; expected at most \d+ \(the server's --max-message-bytes\)"
+    )
+    assert await refused(stub.Rank(many), match) == CODES.INVALID_ARGUMENT
     assert await refused(stub.Rank(rank("a", model="nobody")), "nobody") == CODES.NOT_FOUND
