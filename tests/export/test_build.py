@@ -153,7 +153,7 @@ def test_the_embedded_artifact_is_the_committed_checkpoint() -> None:
     folder = EMBEDDED_MODELS / "fashion" / "1"
     contract = read_contract(folder / "contract.json")
     assert contract.files == {name: hash_file(folder / name) for name in contract.files}
-    checks = {"against torch", "against plain", "rows sum to 1", "lowered form"}
+    checks = {"against torch", "against plain", "rows sum to 1", "lowered form", "row alone", "as served"}
     assert {line.check for line in contract.verification} == checks
 
 

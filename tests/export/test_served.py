@@ -28,8 +28,8 @@ def test_graphs_are_run_with_packed_weights_in_another_process(source: Source, o
     contract = build(source, out).contract
     lines = {line.tensor: line.cases for line in contract.verification if line.check == "as served"}
     assert {"logits", "embedding", "attention.0", "attention.1", "value_norms.1", "contributions.1"} <= lines.keys()
-    assert lines["logits"] == 2 * 4  # two cases of four graphs
-    assert lines["contributions.1"] == 2
+    assert lines["logits"] == 2 * 5  # two cases of five graphs
+    assert lines["contributions.1"] == lines["hidden_states.2"] == 2
 
 
 @pytest.mark.parametrize(
