@@ -97,7 +97,7 @@ class TextReader:
                 field = "text" if second is None else "pair"
                 raise InputError(field, f"{len(encoding)} tokens", f"at most {self._max_tokens}, or truncate set")
             encoding, truncated = _encode(self._cut, given), True
-        found = _tokens(encoding, len(prompt), truncated=truncated, positions=positions)
+        found = _tokens(encoding, len(prompt) if second is None else 0, truncated=truncated, positions=positions)
         return found if second is None else _of_pair(found, encoding, positions=positions)
 
 

@@ -41,7 +41,10 @@ def count_pair_types(file: Path) -> int:
     tokenizer = _read_tokenizer(file)
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    encoding = tokenizer.encode("a", "b")
+    try:
+        encoding = tokenizer.encode("a", "b")
+    except Exception:  # the tokenizers library raises bare Exception, of letters that it does not know
+        return 0
     parts = encoding.sequence_ids
     between = parts[parts.index(0) : parts.index(1)] if 0 in parts and 1 in parts else []
     return max(encoding.type_ids) + 1 if None in between else 0

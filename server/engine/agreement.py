@@ -55,9 +55,8 @@ def check_tokens(folder: Path, contract: Contract, largest_id: int, largest_type
     Raises:
         StartError: They are larger.
     """
-    pairs = contract.text is not None and contract.text.pairs
     for spec in contract.inputs:
-        largest = largest_id if not spec.token_types else largest_type if pairs else 0
+        largest = largest_type if spec.token_types else largest_id
         if not spec.mask and spec.maximum is not None and largest > spec.maximum:
             found = f"the tokenizer's largest is {largest}"
             raise _lie(folder, f"inputs[{spec.name}].maximum", f"{spec.maximum:.12g}", found)

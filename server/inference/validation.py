@@ -69,8 +69,14 @@ def check_inputs(
 
 def _token_types(arrays: Mapping[str, Array], contract: Contract) -> dict[str, Array]:
     """Make what a caller may leave out: zeros, as many as there are tokens."""
-    ids = next((spec.name for spec in contract.inputs if not spec.token_types), "")
-    return {spec.name: np.zeros_like(arrays[ids]) for spec in contract.inputs if spec.token_types}
+    told = [spec for spec in contract.inputs if spec.token_types and spec.name not in arrays]
+    sizes = {
+        axis: size
+        for spec in contract.inputs
+        if spec.name in arrays
+        for axis, size in zip(spec.axes, arrays[spec.name].shape, strict=True)
+    }
+    return {spec.name: np.zeros([sizes[axis] for axis in spec.axes], spec.dtype) for spec in told}
 
 
 def check_shapes(

@@ -109,7 +109,8 @@ def _load(folder: Path, device: Device, instances: Instances, usage: Usage) -> L
         _check_listed(folder, contract)
     reader = TextReader(folder / contract.text.tokenizer_file, contract.text.max_tokens) if contract.text else None
     if reader:
-        check_tokens(folder, contract, reader.largest_id, reader.largest_type)
+        largest_type = reader.largest_type if contract.text and contract.text.pairs else 0
+        check_tokens(folder, contract, reader.largest_id, largest_type)
     engine = Engine(folder, contract, device, instances, usage.settings.attention_form)
     engine.warm_up()
     return LoadedModel(contract, engine, reader, usage)

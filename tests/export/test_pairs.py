@@ -12,7 +12,7 @@ import pytest
 import torch
 import transformers
 from numpy.typing import NDArray
-from tokenizers import Tokenizer, processors
+from tokenizers import Tokenizer, models, processors
 
 import regard
 from export.build import build
@@ -185,3 +185,10 @@ def test_what_embeds_single_texts_is_told_of_no_types(family: str, tmp_path: Pat
     (folder / "modules.json").unlink()
     alone = load_folder(folder)
     assert (alone.pairs, len(alone.traits.inputs)) == (True, 3)
+
+
+def test_a_tokenizer_that_knows_no_letters_joins_nothing(tmp_path: Path) -> None:
+    """Of proteins, say, and without an unknown token; its own texts are read as before."""
+    words = Tokenizer(models.WordLevel({"MK": 0, "LV": 1}))
+    words.save(str(tmp_path / "tokenizer.json"))
+    assert count_pair_types(tmp_path / "tokenizer.json") == 0

@@ -142,3 +142,12 @@ def test_sizes_that_an_input_does_not_have_have_no_limit() -> None:
     assert CONTRACT.text is not None
     none = CONTRACT.text.model_copy(update={"max_tokens": 0})
     check_inputs({"x": np.zeros((1, 2), dtype=np.float32)}, contract(floats(), text=none), 1)
+
+
+def test_token_types_that_are_left_out_are_of_their_own_axes_and_dtype() -> None:
+    """Whatever input comes first."""
+    vectors = floats(axes=("batch", "seq_len", 8))
+    types = TensorContract(name="types", dtype="int64", axes=("batch", "seq_len"), token_types=True)
+    found = check_inputs({"x": np.ones((2, 3, 8), np.float32)}, contract(vectors, types), 8)["types"]
+    assert (found.shape, found.dtype.name) == ((2, 3), "int64")
+    assert not found.any()
