@@ -287,10 +287,11 @@ class Contract(_Part):
         return all(spec.axes[:1] == (BATCH_AXIS,) for spec in (*self.inputs, *self.outputs))
 
     def axis_sizes(self, inputs: Mapping[str, Array]) -> dict[str, int]:
-        """Sizes that the symbolic axes have with some inputs, by name."""
+        """Sizes that the symbolic axes have with some inputs, by name; some may be left out."""
         sizes = {
             axis: size
             for spec in self.inputs
+            if spec.name in inputs
             for axis, size in zip(spec.axes, inputs[spec.name].shape, strict=True)
             if isinstance(axis, str)
         }

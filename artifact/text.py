@@ -87,18 +87,24 @@ class TextReader:
         Raises:
             InputError: A text is empty or longer than allowed; of a pair the field is pair.first, pair.second or pair.
         """
-        check_text("text" if second is None else "pair.first", text, max_bytes)
-        if second is not None:
-            check_text("pair.second", second, max_bytes)
-        given = prompt + text if second is None else (text, second)
-        encoding, truncated = _encode(self._whole, given), False
-        if len(encoding) > self._max_tokens:
-            if not truncate:
-                field = "text" if second is None else "pair"
-                raise InputError(field, f"{len(encoding)} tokens", f"at most {self._max_tokens}, or truncate set")
-            encoding, truncated = _encode(self._cut, given), True
-        found = _tokens(encoding, len(prompt) if second is None else 0, truncated=truncated, positions=positions)
-        return found if second is None else _of_pair(found, encoding, positions=positions)
+        if second is None:
+            check_text("text", text, max_bytes)
+            encoding, truncated = self._encode_within("text", prompt + text, truncate=truncate)
+            return _tokens(encoding, len(prompt), truncated=truncated, positions=positions)
+        check_text("pair.first", text, max_bytes)
+        check_text("pair.second", second, max_bytes)
+        encoding, truncated = self._encode_within("pair", (text, second), truncate=truncate)
+        found = _tokens(encoding, 0, truncated=truncated, positions=positions)
+        return _of_pair(found, encoding, positions=positions)
+
+    def _encode_within(self, field: str, given: str | tuple[str, str], *, truncate: bool) -> tuple[Encoding, bool]:
+        """Tokenise what has, or is cut to, so many tokens as the network takes; and say whether it was cut."""
+        encoding = _encode(self._whole, given)
+        if len(encoding) <= self._max_tokens:
+            return encoding, False
+        if not truncate:
+            raise InputError(field, f"{len(encoding)} tokens", f"at most {self._max_tokens}, or truncate set")
+        return _encode(self._cut, given), True
 
 
 def check_text(field: str, text: str, max_bytes: int) -> None:

@@ -87,10 +87,14 @@ async def measure(address: str, pid: int, rounds: int, ways: Sequence[Way]) -> l
     lines = [f"| 1,000 texts of 4 to 16 words, MiniLM | texts/s | of {ways[0].title} | CPU, s |", "|---|---|---|---|"]
     for way in ways:
         ratios = [mine / first for mine, first in zip(rates[way], rates[ways[0]], strict=True)]
-        spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-        figures = f"{statistics.median(rates[way]):.0f} | {spread} | {statistics.median(spent[way]):.2f}"
+        figures = f"{statistics.median(rates[way]):.0f} | {spread(ratios)} | {statistics.median(spent[way]):.2f}"
         lines.append(f"| {way.title} | {figures} |")
     return lines
+
+
+def spread(ratios: Sequence[float]) -> str:
+    """The median of several rounds, and from where to where they went."""
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
 
 
 async def embed_all(client: AsyncClient, texts: Sequence[str], way: Way) -> None:

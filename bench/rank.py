@@ -19,7 +19,7 @@ import onnxruntime
 import torch
 from tokenizers import Tokenizer
 
-from bench.many import make_texts
+from bench.many import make_texts, spread
 from bench.servers import serving_regard
 from export.build import build
 from export.known import KNOWN, with_classifier
@@ -111,11 +111,10 @@ def measure(client: Client, loop: Callable[[str, Sequence[str]], list[float]], r
             rank(_QUERY, documents)
             rates[name].append(DOCUMENTS / (time.perf_counter() - began))
     ratios = [mine / other for mine, other in zip(rates["regard"], rates["plain loop"], strict=True)]
-    spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
     return [
         "| 100 documents, MiniLM with one score | documents/s | of the loop |",
         "|---|---|---|",
-        f"| regard | {statistics.median(rates['regard']):.0f} | {spread} |",
+        f"| regard | {statistics.median(rates['regard']):.0f} | {spread(ratios)} |",
         f"| plain loop of batches of {BATCH} | {statistics.median(rates['plain loop']):.0f} | |",
     ]
 

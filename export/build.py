@@ -184,7 +184,7 @@ def _write_graphs(
     for one, name in ((plain, PLAIN_GRAPH), (tapped, TAPPED_GRAPH)):
         onnx.save_model(one, folder / name)
     runs_here = precise.precision in LIMITS
-    run = run_graph(folder / TAPPED_GRAPH) if runs_here else _run_network(source, taps)
+    run = run_graph(folder / TAPPED_GRAPH) if runs_here else _attend_in_torch(source, taps)
     found = find_axes(run, source.traits)
     axes, kinds = found.axes, found.kinds
     declare_axes(tapped, axes)
@@ -212,7 +212,7 @@ def _write_hidden(
         return (), {}
     graph, path = put_on(plain, states), folder / HIDDEN_GRAPH
     onnx.save_model(graph, path)
-    axes = find_axes(run_graph(path) if runs_here else _run_network(source), source.traits).axes
+    axes = find_axes(run_graph(path) if runs_here else _run_in_torch(source), source.traits).axes
     described = describe_states(states.names, axes)
     if not described:
         path.unlink()
@@ -222,15 +222,22 @@ def _write_hidden(
     return described, axes
 
 
-def _run_network(source: Source, taps: Sequence[Tap] = ()) -> Callable[[Feed], dict[str, Any]]:
-    """Stand in, when axes are looked for, for a graph that cannot run here; without taps, for the hidden one."""
+def _run_in_torch(source: Source) -> Callable[[Feed], dict[str, Any]]:
+    """Stand in, when axes are looked for, for a hidden graph that cannot run here."""
     assert source.network is not None  # noqa: S101 -- only networks are exported in such precisions
-    ask = reference_of(source.network, with_states=not taps)
+    ask = reference_of(source.network, with_states=True)
+    return lambda feed: dict(ask(feed)[0])
+
+
+def _attend_in_torch(source: Source, taps: Sequence[Tap]) -> Callable[[Feed], dict[str, Any]]:
+    """Stand in likewise for a tapped graph."""
+    assert source.network is not None  # noqa: S101 -- only networks are exported in such precisions
+    ask = reference_of(source.network)
 
     def run(feed: Feed) -> dict[str, Any]:
         outputs, attentions = ask(feed)
-        named = {one.output: weights for one, weights in zip(taps, attentions, strict=bool(taps))}
-        norms = {one.value_norms: weights[:, :, 0] for one, weights in zip(taps, attentions, strict=bool(taps))}
+        named = {one.output: weights for one, weights in zip(taps, attentions, strict=True)}
+        norms = {one.value_norms: weights[:, :, 0] for one, weights in zip(taps, attentions, strict=True)}
         return {**outputs, **named, **{name: array for name, array in norms.items() if name}}
 
     return run

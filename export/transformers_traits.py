@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS, PatchContract
-from export.traits import InputSpec, Traits, type_input
+from export.traits import TOKEN_TYPES, InputSpec, Traits, type_input
 from export.transformers_checkpoint import main_input
 from model.checkpoint import CheckpointError
 
@@ -67,7 +67,7 @@ def _check_alone(main: str, taken: Mapping[str, inspect.Parameter], family: str)
 
 def count_types(network: Any, config: Any) -> int | None:
     """Token types that a network tells apart: 0 where it is not told of any; None where nobody knows."""
-    if "token_type_ids" not in inspect.signature(network.forward).parameters:
+    if TOKEN_TYPES not in inspect.signature(network.forward).parameters:
         return 0
     rows = getattr(config, "type_vocab_size", None)
     return rows if isinstance(rows, int) else None

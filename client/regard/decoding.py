@@ -174,13 +174,18 @@ def _attention_of(
 
 
 def _read_attention(attention: pb.Attention, truncated: bool = False) -> Attention:
-    positions = attention.WhichOneof("positions")
-    return Attention(
-        layers=tuple(_read_layer(layer) for layer in attention.layers),
-        tokens=tuple(_read_token(token) for token in attention.tokens.tokens) if positions == "tokens" else None,
-        patches=_read_patches(attention.patches) if positions == "patches" else None,
-        truncated=truncated,
-    )
+    tokens, patches = _read_positions(attention)
+    layers = tuple(_read_layer(layer) for layer in attention.layers)
+    return Attention(layers=layers, tokens=tokens, patches=patches, truncated=truncated)
+
+
+def _read_positions(
+    message: pb.Attention | pb.HiddenStates,
+) -> tuple[tuple[Token, ...] | None, PatchGrid | None]:
+    """Read what the positions stand for: tokens, patches or neither."""
+    kind = message.WhichOneof("positions")
+    tokens = tuple(_read_token(token) for token in message.tokens.tokens) if kind == "tokens" else None
+    return tokens, _read_patches(message.patches) if kind == "patches" else None
 
 
 def _hidden_states_of(
@@ -194,15 +199,12 @@ def _hidden_states_of(
     if not one.HasField("hidden_states"):
         return None
     states = one.hidden_states
-    positions = states.WhichOneof("positions")
-    return HiddenStates(
-        layers=tuple(
-            LayerHiddenStates(state.layer, tuple(state.axes), _read_states(state), tuple(state.positions))
-            for state in states.layers
-        ),
-        tokens=tuple(_read_token(token) for token in states.tokens.tokens) if positions == "tokens" else None,
-        patches=_read_patches(states.patches) if positions == "patches" else None,
+    tokens, patches = _read_positions(states)
+    layers = tuple(
+        LayerHiddenStates(state.layer, tuple(state.axes), _read_states(state), tuple(state.positions))
+        for state in states.layers
     )
+    return HiddenStates(layers=layers, tokens=tokens, patches=patches)
 
 
 def _read_states(state: pb.LayerHiddenStates) -> NDArray[np.floating]:

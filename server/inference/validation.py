@@ -61,7 +61,8 @@ def check_inputs(
         InvalidInput: Names the input, what came and what was expected.
     """
     check_shapes(arrays, contract, max_batch_size, datatypes)
-    arrays = {**_token_types(arrays, contract), **arrays}
+    if len(arrays) < len(contract.inputs):
+        arrays = {**_token_types(arrays, contract), **arrays}
     for spec in contract.inputs:
         _check_values(f"inputs[{spec.name}]", arrays[spec.name], spec)
     return {spec.name: arrays[spec.name] for spec in contract.inputs}
@@ -69,14 +70,9 @@ def check_inputs(
 
 def _token_types(arrays: Mapping[str, Array], contract: Contract) -> dict[str, Array]:
     """Make what a caller may leave out: zeros, as many as there are tokens."""
-    told = [spec for spec in contract.inputs if spec.token_types and spec.name not in arrays]
-    sizes = {
-        axis: size
-        for spec in contract.inputs
-        if spec.name in arrays
-        for axis, size in zip(spec.axes, arrays[spec.name].shape, strict=True)
-    }
-    return {spec.name: np.zeros([sizes[axis] for axis in spec.axes], spec.dtype) for spec in told}
+    left_out, sizes = [spec for spec in contract.inputs if spec.name not in arrays], contract.axis_sizes(arrays)
+    shapes = {spec: [axis if isinstance(axis, int) else sizes[axis] for axis in spec.axes] for spec in left_out}
+    return {spec.name: np.zeros(shape, spec.dtype) for spec, shape in shapes.items()}
 
 
 def check_shapes(
@@ -94,9 +90,9 @@ def check_shapes(
     sizes: dict[str, int] = {}
     for spec in contract.inputs:
         field = f"inputs[{spec.name}]"
-        if spec.name not in arrays and spec.token_types:
-            continue
         if spec.name not in arrays:
+            if spec.token_types:
+                continue
             dtype = (datatypes or {}).get(spec.dtype, spec.dtype)
             raise InvalidInput(field, "missing", f"{dtype} {_describe(spec)}")
         _check_dtype(field, arrays[spec.name], spec, datatypes or {})

@@ -151,6 +151,8 @@ class BatchItem:
     @property
     def layers_fetched(self) -> dict[str, Layer]:
         """What is fetched of layers, by the outputs' names."""
+        if not self.further:
+            return {}
         named: dict[str, Layer] = {state.output: state for state in self.contract.hidden_states}
         for layer in self.contract.attention:
             named |= dict.fromkeys(filter(None, (layer.output, layer.contribution)), layer)

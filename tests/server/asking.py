@@ -2,10 +2,24 @@
 
 import asyncio
 import urllib.request
+from collections.abc import Awaitable
+from typing import Any
 
+import grpc
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.server.conftest import Running
+
+CODES = grpc.StatusCode
+
+
+async def refused(call: Awaitable[Any], match: str) -> grpc.StatusCode:
+    """The code with which a call is refused."""
+    with pytest.raises(grpc.aio.AioRpcError, match=match) as caught:
+        await call
+    code: grpc.StatusCode = caught.value.code()
+    return code
 
 
 async def get(running: Running, path: str) -> tuple[int, str]:

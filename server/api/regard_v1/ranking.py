@@ -1,8 +1,6 @@
 """Rank: documents scored by a cross-encoder, each read with the query."""
 
-from collections.abc import Sequence
-
-import numpy as np
+import math
 
 from artifact.contract import Contract
 from artifact.errors import InputError
@@ -47,21 +45,20 @@ def read_documents(request: api.RankRequest, contract: Contract, limits: InputLi
 
 def write_ranking(found: ManyResponses, answer: api.RankResponse, request: api.RankRequest) -> None:
     """Answer with the best documents, and then all that have an error."""
-    scores = {number: one for number, one in enumerate(found.each) if isinstance(one, InferenceResponse)}
-    scored = _scores(list(scores.values()), found.model.contract, raw=request.raw_scores)
-    order = np.argsort(-scored, kind="stable")[: request.top_k or None]
-    for place in order.tolist():
-        index = list(scores)[place]
-        message = answer.documents.add(index=index, score=scored[place], truncated=scores[index].prepared.truncated)
-        with_further(scores[index], message)
-    for number, one in enumerate(found.each):
-        if isinstance(one, ServerError):
-            write_error(one, f"documents[{number}]", answer.documents.add(index=number).error)
+    scored = [(number, one) for number, one in enumerate(found.each) if isinstance(one, InferenceResponse)]
+    scored.sort(key=lambda numbered: -_logit(numbered[1]))
+    for number, one in scored[: request.top_k or None]:
+        score = _score(_logit(one), found.model.contract, raw=request.raw_scores)
+        with_further(one, answer.documents.add(index=number, score=score, truncated=one.prepared.truncated))
+    failed = [(number, one) for number, one in enumerate(found.each) if isinstance(one, ServerError)]
+    for number, error in failed:
+        write_error(error, f"documents[{number}]", answer.documents.add(index=number).error)
 
 
-def _scores(
-    found: Sequence[InferenceResponse], contract: Contract, *, raw: bool
-) -> "np.ndarray[tuple[int], np.dtype[np.float64]]":
-    """Make scores of logits; sigmoid is what the sentence-transformers library takes where a model does not say."""
-    logits = np.array([one.outputs["logits"][0, 0] for one in found], dtype=np.float64)
-    return logits if raw or contract.activation == "identity" else (1 + np.tanh(logits / 2)) / 2
+def _logit(found: InferenceResponse) -> float:
+    return float(found.outputs["logits"][0, 0])
+
+
+def _score(logit: float, contract: Contract, *, raw: bool) -> float:
+    """Make a score of a logit; sigmoid is what the sentence-transformers library takes where a model does not say."""
+    return logit if raw or contract.activation == "identity" else (1 + math.tanh(logit / 2)) / 2

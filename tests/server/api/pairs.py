@@ -3,10 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 import onnxruntime
-import pytest
 from numpy.typing import NDArray
 from tokenizers import Tokenizer
 
@@ -16,7 +14,6 @@ from tests.golden import CROSS_ENCODERS, GOLDEN_MODELS, GOLDEN_PAIRS
 PAIR = ("the dog sat on the mat", "a dog is on a mat")
 QUERY = "a very good dog"
 DOCUMENTS = ["the cat sat", "one bad film", "the dog ran on and on to see the cat", "a dog", "one bad film"]
-CODES = grpc.StatusCode
 
 
 def link_models(folder: Path) -> Path:
@@ -45,11 +42,3 @@ def run_pair(model: str, first: str, second: str) -> dict[str, NDArray[np.float3
     session = onnxruntime.InferenceSession(GOLDEN_PAIRS / model / "1" / "attention.onnx")
     names = [value.name for value in session.get_outputs()]
     return dict(zip(names, session.run(names, feed_of(model, first, second)), strict=True))
-
-
-async def refused(call: Any, match: str) -> grpc.StatusCode:
-    """The code with which a call is refused."""
-    with pytest.raises(grpc.aio.AioRpcError, match=match) as caught:
-        await call
-    code: grpc.StatusCode = caught.value.code()
-    return code

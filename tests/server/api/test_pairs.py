@@ -14,8 +14,9 @@ from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServi
 from server.api.regard_v1.tensors import read_tensor, write_tensor
 from tests.golden import CROSS_ENCODERS, GOLDEN_PAIRS
 from tests.server.api.open_inference.messages import Request, make_bytes_request, make_request, read
-from tests.server.api.pairs import CODES, DOCUMENTS, PAIR, QUERY, encode, feed_of, link_models, refused, run_pair
+from tests.server.api.pairs import DOCUMENTS, PAIR, QUERY, encode, feed_of, link_models, run_pair
 from tests.server.api.reference import TOLERANCE
+from tests.server.asking import CODES, refused
 from tests.server.conftest import Running
 
 FIRST, SECOND = pb.TEXT_OF_PAIR_FIRST, pb.TEXT_OF_PAIR_SECOND

@@ -6,13 +6,12 @@ from typing import Any
 
 import grpc
 import numpy as np
-import pytest
 
 from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as pb
 from server.api.regard_v1.tensors import read_tensor, write_tensor
 from tests.server.api.reference import TOLERANCE, run_graph
-from tests.server.asking import samples
+from tests.server.asking import refused, samples
 from tests.server.conftest import Running, Serve
 
 CLOTHING = Path(__file__).parents[4] / "examples" / "clothing" / "sandal.png"
@@ -23,13 +22,6 @@ CLS, MEAN = pb.HIDDEN_STATES_POOLING_CLS, pb.HIDDEN_STATES_POOLING_MEAN
 def states(message: pb.HiddenStates, layer: int = 0) -> np.ndarray:
     """The values of one entry."""
     return read_tensor("values", message.layers[layer].values)
-
-
-async def refused(call: Any, match: str) -> grpc.StatusCode:
-    """The code with which a call is refused."""
-    with pytest.raises(grpc.aio.AioRpcError, match=match) as caught:
-        await call
-    return caught.value.code()
 
 
 async def test_texts_in_one_batch_get_their_own_states(running: Running) -> None:

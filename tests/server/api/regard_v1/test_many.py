@@ -5,7 +5,6 @@ import io
 from pathlib import Path
 from typing import Any
 
-import grpc
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,12 +13,11 @@ from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as pb
 from server.api.regard_v1.tensors import read_tensor
 from tests.server.api.reference import TOLERANCE
-from tests.server.asking import samples
+from tests.server.asking import CODES, refused, samples
 from tests.server.conftest import Running, Serve
 
 CLOTHING = [path.read_bytes() for path in sorted((Path(__file__).parents[4] / "examples" / "clothing").glob("*.png"))]
 TEXTS = ["the cat sat on the mat", "a dog", "it was not a very good film and the dog ran", "one bad mat", "a dog"]
-CODES = grpc.StatusCode
 
 
 def of_texts(*texts: str, **fields: Any) -> api.EmbedRequest:
@@ -30,14 +28,6 @@ def of_texts(*texts: str, **fields: Any) -> api.EmbedRequest:
 def of_images(*images: bytes, **fields: Any) -> api.ClassifyRequest:
     """A call of images."""
     return api.ClassifyRequest(model="fashion", images=pb.Images(items=images), **fields)
-
-
-async def refused(call: Any, match: str) -> grpc.StatusCode:
-    """The code with which a whole call is refused."""
-    with pytest.raises(grpc.aio.AioRpcError, match=match) as caught:
-        await call
-    code: grpc.StatusCode = caught.value.code()
-    return code
 
 
 def assert_equal(found: pb.Tensor, expected: pb.Tensor) -> None:

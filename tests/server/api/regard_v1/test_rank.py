@@ -9,9 +9,9 @@ import pytest
 from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as pb
 from server.api.regard_v1.tensors import read_tensor
-from tests.server.api.pairs import CODES, DOCUMENTS, QUERY, encode, link_models, refused, run_pair
+from tests.server.api.pairs import DOCUMENTS, QUERY, encode, link_models, run_pair
 from tests.server.api.reference import TOLERANCE
-from tests.server.asking import samples
+from tests.server.asking import CODES, refused, samples
 from tests.server.conftest import Running
 
 FIRST, SECOND = pb.TEXT_OF_PAIR_FIRST, pb.TEXT_OF_PAIR_SECOND
