@@ -94,6 +94,10 @@ class TextReader:
         check_text("pair.first", text, max_bytes)
         check_text("pair.second", second, max_bytes)
         encoding, truncated = self._encode_within("pair", (text, second), truncate=truncate)
+        for part, field in enumerate(("pair.first", "pair.second")):
+            if part not in encoding.sequence_ids:
+                expected = f"a text of which tokens are among the {self._max_tokens} of both, at most"
+                raise InputError(field, f"no token left of {len(encoding)}", expected)
         found = _tokens(encoding, 0, truncated=truncated, positions=positions)
         return _of_pair(found, encoding, positions=positions)
 

@@ -51,7 +51,10 @@ def export(
     ] = "fp32",
     samples: Annotated[
         Path | None,
-        typer.Option(help="real inputs, for fp16, bf16 and int8: a text file, one text a line, or a folder of images"),
+        typer.Option(
+            help="real inputs, for fp16, bf16 and int8: a text file, one text a line (or two with a tab between, as a "
+            "pair), or a folder of images"
+        ),
     ] = None,
     summary: Annotated[bool, typer.Option("--summary", help="print the worst of each check, not every tensor")] = False,
 ) -> None:

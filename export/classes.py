@@ -8,6 +8,7 @@ from onnx import ModelProto
 
 from artifact.contract import Activation
 from export.sentence_transformers import SETTINGS_FILE, read_settings, torch_class
+from model.checkpoint import CheckpointError
 
 _ACTIVATIONS: dict[str, Activation] = {"Identity": "identity", "Sigmoid": "sigmoid", "Softmax": "softmax"}
 # Scores of these are no logits of classes that exclude each other: the server's softmax would be wrong of them.
@@ -36,7 +37,7 @@ def read_activation(folder: Path, config: Mapping[str, Any], count: int) -> Acti
         count: Of the logits; 0 where there are none.
 
     Raises:
-        CheckpointError: It is one that is not known.
+        CheckpointError: It is one that is not known, or makes 1 of every score.
     """
     if not count:
         return None
@@ -45,7 +46,10 @@ def read_activation(folder: Path, config: Mapping[str, Any], count: int) -> Acti
     )
     if told := told or config.get("sbert_ce_default_activation_function"):
         field = f"{folder / 'config.json'} or {SETTINGS_FILE}: activation_fn"
-        return _ACTIVATIONS[torch_class(told, _ACTIVATIONS, field)]
+        activation = _ACTIVATIONS[torch_class(told, _ACTIVATIONS, field)]
+        if count == 1 and activation == "softmax":
+            raise CheckpointError(f"{field}: {told} of a single score, which is always 1; expected Sigmoid or Identity")
+        return activation
     if config.get("problem_type") == "regression":
         return "identity"
     return "sigmoid" if count == 1 or config.get("problem_type") == "multi_label_classification" else "softmax"

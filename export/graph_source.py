@@ -9,7 +9,7 @@ from artifact.contract import BATCH_AXIS, ImageContract
 from export.classes import count_classes, name_classes, read_activation
 from export.onnx_file import fix_image_size, read_graph, read_traits
 from export.preprocessing import PREPROCESSOR_FILE, image_contract, image_edge
-from export.sentence_transformers import MODULES_FILE, read_prompts, read_similarity
+from export.sentence_transformers import MODULES_FILE, is_cross_encoder, read_prompts, read_similarity
 from export.sources import Source, untold
 from export.tokenizer_files import check_tokenizer, count_pair_types, joins_pairs, read_max_tokens
 from export.traits import TEXT_AXES, TOKEN_TYPES, Traits
@@ -21,7 +21,8 @@ GRAPH_FAMILY = "graph"  # of a file whose folder does not say what it is
 def load_graph(path: Path, name: str = "") -> Source:
     """Read an ONNX file, and what lies beside it: tokenizer, preprocessing, names of classes."""
     tokenizer = _beside(path, "tokenizer.json")
-    embeds = _beside(path, MODULES_FILE) is not None  # texts alone, as sentence-transformers does
+    modules = _beside(path, MODULES_FILE)
+    embeds = modules is not None and not is_cross_encoder(modules.parent)  # texts alone, as the library does
     types = count_pair_types(tokenizer) if tokenizer and not embeds else 0
     graph = read_graph(path, types)
     config_file = _beside(path, "config.json")

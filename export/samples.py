@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from artifact.errors import InputError
 from artifact.images import ImageLimits, read_image
-from artifact.text import TextReader
+from artifact.text import TextReader, Tokens
 from export.errors import SampleError
 from export.sources import Source
 from export.traits import Feed, InputSpec
@@ -44,13 +44,24 @@ def _read_texts(path: Path, source: Source) -> list[Feed]:
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise SampleError(f"--samples: {path}: not UTF-8: {error.reason} at byte {error.start}") from error
-    texts = [reader.read(line, truncate=True, max_bytes=_MAX_BYTES).ids[None] for line in lines]
-    return [{spec.name: _fill(spec, ids) for spec in source.traits.inputs} for ids in texts]
+    try:
+        texts = [reader.read(*_split(line, source), truncate=True, max_bytes=_MAX_BYTES) for line in lines]
+    except InputError as error:
+        raise SampleError(f"--samples: {path}: {error}") from error
+    return [{spec.name: _fill(spec, tokens) for spec in source.traits.inputs} for tokens in texts]
 
 
-def _fill(spec: InputSpec, ids: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Make an input of a single text's token ids, int64 [1, N]."""
-    return np.full_like(ids, int(spec.mask)) if spec.mask or spec.token_types else ids
+def _split(line: str, source: Source) -> list[str]:
+    """Return a text, or the two of a pair, which a tab stands between."""
+    return line.split("\t", 1) if source.pairs else [line]
+
+
+def _fill(spec: InputSpec, tokens: Tokens) -> NDArray[np.int64]:
+    """Make an input of one text, or pair: int64 [1, N]."""
+    if spec.token_types:
+        types = tokens.types if tokens.types is not None else np.zeros_like(tokens.ids)
+        return types[None]
+    return (np.ones_like(tokens.ids) if spec.mask else tokens.ids)[None]
 
 
 def _read_images(path: Path, source: Source) -> list[Feed]:

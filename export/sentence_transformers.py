@@ -99,7 +99,7 @@ def _read_folder(folder: Path) -> SentenceFolder:
     modules = list(_read_modules(folder))
     kinds = [kind for kind, _ in modules]
     prompts, default = read_prompts(folder)
-    if kinds == ["Transformer"] and read_settings(folder).get("model_type") == "CrossEncoder":
+    if kinds == ["Transformer"] and is_cross_encoder(folder):
         return SentenceFolder(modules[0][1], prompts=prompts, default_prompt=default)
     if kinds[:2] != ["Transformer", "Pooling"] or {"Transformer", "Pooling"} & set(kinds[2:]):
         expected = "one Transformer, then one Pooling, then others"
@@ -120,17 +120,26 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return read_json(folder / SETTINGS_FILE) if (folder / SETTINGS_FILE).is_file() else {}
 
 
+def is_cross_encoder(folder: Path) -> bool:
+    """Whether a folder says that it scores pairs of texts instead of embedding single ones."""
+    return read_settings(folder).get("model_type") == "CrossEncoder"
+
+
 def read_prompts(folder: Path) -> tuple[dict[str, str], str]:
-    """Read the prompts by name, and the name of that which is the default.
+    """Read the prompts by name, and the name of that which is the default; pairs of texts have none.
 
     Raises:
-        CheckpointError: The default is none of them.
+        CheckpointError: The default is none of them, or is meant for pairs.
     """
     settings, file = read_settings(folder), folder / SETTINGS_FILE
     prompts = {str(name): str(text or "") for name, text in (settings.get("prompts") or {}).items()}
     default = str(settings.get("default_prompt_name") or "")
     if default and default not in prompts:
         raise _fault(file, f"default_prompt_name {default!r}", f"one of {', '.join(prompts) or 'no prompts'}")
+    if is_cross_encoder(folder):
+        if default:
+            raise _fault(file, f"default_prompt_name {default!r}", "none: nothing is put before pairs of texts")
+        return {}, ""
     if len(prompts) > _MAX_PROMPTS or any(
         len(name) > _MAX_NAME or len(text) > _MAX_PROMPT for name, text in prompts.items()
     ):

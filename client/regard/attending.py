@@ -140,6 +140,8 @@ def _models(client: Client, source: Source, name: str, compare: str) -> list[Mod
     if second.modality != source.modality:
         takes = f"takes {second.modality}s" if second.modality else "takes tensors only"
         raise InputError(f"--compare {compare}: this model {takes}; expected one for {source.modality}s")
+    if source.second is not None and not second.takes_pairs:
+        raise InputError(f"--compare {compare}: this model takes single texts; expected one for pairs")
     return [first, second]
 
 

@@ -1,6 +1,7 @@
 """The command `regard rank`: documents by how well they answer a query."""
 
 import dataclasses
+import math
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
@@ -43,12 +44,13 @@ def rank(
     taking = client.model(model) if model else choose(client, asked, "rank")
 
     def score(part: list[str]) -> Answers[RankedDocument]:
-        found = client.rank(asked.text or "", part, model=taking.name, raw_scores=raw_scores, truncate=truncate)
-        return _as_sent(found)
+        return _as_sent(client.rank(asked.text or "", part, model=taking.name, raw_scores=True, truncate=truncate))
 
     scored, failed = _collect(ask_each(given, taking.max_inputs, score))
     numbers = {id(source): number for number, source in enumerate(given)}
     best = sorted(scored, key=lambda one: -one[1].score)[:top_k]
+    if not raw_scores and taking.activation != "identity":
+        best = [(source, dataclasses.replace(one, score=_sigmoid(one.score))) for source, one in best]
     for source, document in best:
         if document.truncated:
             tell_cut(source, taking.name)
@@ -59,6 +61,11 @@ def rank(
         Terminal().print(_table(best))
     if failed:
         raise typer.Exit(1)
+
+
+def _sigmoid(logit: float) -> float:
+    """What the server makes of a logit, too; but logits of several calls can be sorted where scores are tied at 1."""
+    return (1 + math.tanh(logit / 2)) / 2
 
 
 def _as_sent(found: Ranking) -> Answers[RankedDocument]:

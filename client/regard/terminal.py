@@ -122,7 +122,7 @@ def labels_line(title: str, answer: Classification) -> Text:
 
 def _takes(model: Model) -> str:
     if model.modality == "text":
-        return f"text, up to {model.max_tokens} tokens"
+        return f"text{' and pairs' if model.takes_pairs else ''}, up to {model.max_tokens} tokens"
     return "images" if model.modality == "image" else "tensors"
 
 

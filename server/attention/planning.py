@@ -143,6 +143,8 @@ def _not_special(shapes: Sequence[tuple[int, int]], positions: Positions) -> tup
 
 def _of_text(field: str, text: TextOfPair, shapes: Sequence[tuple[int, int]], positions: Positions) -> tuple[int, ...]:
     """Return the positions of one text of a pair."""
+    if positions.rows > 1:
+        raise InvalidInput(field, text, f"none for {positions.rows} rows: only a single pair's texts are told apart")
     if positions.pair is None:
         raise InvalidInput(field, text, "none: only a pair of texts has a first and a second one")
     _check_on_input(field, text, shapes, positions)

@@ -66,7 +66,8 @@ def reserve_together(request: InferenceRequest, ready: Sequence[Ready], count: i
 def _amounts(request: InferenceRequest, ready: Sequence[Ready], count: int) -> tuple[int, int]:
     """Bytes of the answer, and of the attention or hidden states computed: texts are all there, images alike."""
     scale = count / len(ready) if isinstance(request.inputs, Images) else 1.0
-    answer_bytes = sum(_answer_bytes(request, one) for one in ready)
+    sizes = sorted((_answer_bytes(request, one) for one in ready), reverse=True)
+    answer_bytes = sum(sizes[: request.max_sent or None])
     computed_bytes = sum(one.plan.computed_bytes(1) for one in ready if one.plan)
     return round(scale * answer_bytes), round(scale * computed_bytes)
 

@@ -96,6 +96,7 @@ class InferenceRequest:
         hidden_states: What is wanted of the hidden states; None for none.
         layer_by_layer: Whether each layer of the attention has a message of its own.
         elsewhere: Outputs that are not sent in the answer: they go to shared memory.
+        max_sent: Of several inputs, how many are answered at most, whichever they are; 0 for all.
     """
 
     model: LoadedModel
@@ -105,6 +106,7 @@ class InferenceRequest:
     hidden_states: HiddenStatesRequest | None = None
     layer_by_layer: bool = False
     elsewhere: frozenset[str] = frozenset()
+    max_sent: int = 0
 
     @property
     def tells_positions(self) -> bool:

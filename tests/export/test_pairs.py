@@ -16,9 +16,12 @@ from tokenizers import Tokenizer, models, processors
 
 import regard
 from export.build import build
+from export.errors import SampleError
 from export.graph_source import load_graph
+from export.samples import read_samples
 from export.sources import load_folder
 from export.tokenizer_files import count_pair_types, joins_pairs
+from model.checkpoint import CheckpointError
 from tests.export.families import FAMILIES, shallow, write_folder
 from tests.export.networks import Texts, spread, write_texts
 from tests.export.sentences import NEW, pooling, write_sentence_folder
@@ -136,6 +139,46 @@ def test_an_onnx_file_that_has_lost_its_token_types_takes_no_pairs(tmp_path: Pat
         assert load_graph(tmp_path / "mine.onnx").pairs == pairs
     make_tokenizer(ROBERTA).save(str(tmp_path / "tokenizer.json"))
     assert load_graph(tmp_path / "mine.onnx").pairs
+
+
+def test_an_onnx_file_of_a_cross_encoder_keeps_its_pairs(tmp_path: Path) -> None:
+    """Its folder is of sentence-transformers, too, but embeds nothing; prompts that it cannot keep are refused."""
+    onnx.save_model(write_texts(spread(Texts())), tmp_path / "mine.onnx")
+    make_tokenizer(BERT).save(str(tmp_path / "tokenizer.json"))
+    (tmp_path / "modules.json").write_text("[]")
+    assert not load_graph(tmp_path / "mine.onnx").pairs
+    settings = tmp_path / "config_sentence_transformers.json"
+    told = {"model_type": "CrossEncoder", "prompts": {"q": "query: "}}
+    settings.write_text(json.dumps(told))
+    source = load_graph(tmp_path / "mine.onnx")
+    assert (source.pairs, source.prompts) == (True, {})
+    settings.write_text(json.dumps(told | {"default_prompt_name": "q"}))
+    with pytest.raises(CheckpointError, match="default_prompt_name 'q'; expected none: nothing is put before pairs"):
+        load_graph(tmp_path / "mine.onnx")
+
+
+def test_a_single_score_is_no_softmax(tmp_path: Path) -> None:
+    """It would be 1 of every document."""
+    folder = write_cross_encoder(tmp_path / "net", "bert", sentence_transformers={"activation_fn": "torch.nn.Softmax"})
+    with pytest.raises(CheckpointError, match="Softmax of a single score, which is always 1; expected Sigmoid"):
+        load_folder(folder)
+
+
+def test_samples_of_pairs_are_pairs(tmp_path: Path) -> None:
+    """With a tab between, and the tokenizer's types; a line without one is a single text."""
+    source = load_folder(write_cross_encoder(tmp_path / "net", "bert"), name="ranks")
+    file = tmp_path / "pairs.tsv"
+    file.write_text("see the dog\tthe dog sat\n" * 7 + "a bad film\n")
+    *pairs, single = read_samples(file, source)
+    expected = Tokenizer.from_file(str(source.tokenizer_file)).encode("see the dog", "the dog sat")
+    for feed in pairs:
+        assert feed["input_ids"].tolist() == [expected.ids]
+        assert feed["token_type_ids"].tolist() == [expected.type_ids]
+        assert feed["attention_mask"].tolist() == [[1] * len(expected.ids)]
+    assert not single["token_type_ids"].any()
+    file.write_text("a\t \n" * 8)
+    with pytest.raises(SampleError, match=r"pairs\.tsv: pair\.second: empty"):
+        read_samples(file, source)
 
 
 @pytest.mark.parametrize(("template", "types"), [(BERT, 2), (ROBERTA, 1), (ROWS, 0), (None, 0)])

@@ -67,6 +67,8 @@ def describe_config(model: LoadedModel, config: Config) -> pb.ModelConfig:
         described.dynamic_batching.default_priority_level = DEFAULT_PRIORITY
     if takes := "text" if contract.text else "image" if contract.image else "":
         described.parameters["accepts"].string_value = takes
+    if contract.text and contract.text.pairs:
+        described.parameters["accepts_pairs"].string_value = "true"
     return described
 
 

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 import numpy as np
 
 from artifact.contract import Contract
-from artifact.dtypes import Array
+from artifact.dtypes import Array, name_of
 from server.api.counts import MAX_TENSORS, check_count
 from server.api.handler import Servicer, handles_bytes, parsed, rpc, send
 from server.api.open_inference import open_inference_pb2 as pb
@@ -167,7 +167,7 @@ class Inference(Parts):
         """Read the inputs: a model's own tensors, or text or images as BYTES where its contract says how."""
         shapes = read_shapes(request, self.config.max_message_fields)
         content = _content(contract, list(shapes))
-        prompt = read_prompt(request.parameters, content)
+        prompt = read_prompt(request.parameters, content if _PAIR not in shapes else _PAIR)
         if content and shapes[content].dtype.kind == "O":
             return self._read_contents(content, shapes, request, prompt)
         validation.check_shapes(shapes, contract, self.pipeline.inputs.rows, DATATYPE_OF)
@@ -186,7 +186,7 @@ class Inference(Parts):
             expected = f"1 to {max_rows} (the server's --max-batch-size)"
             raise InvalidInput(f"inputs[{name}]", f"{rows} elements", expected)
         if _PAIR in shapes and (shapes[_PAIR].dtype.kind, math.prod(shapes[_PAIR].shape)) != ("O", rows):
-            what = f"{list(shapes[_PAIR].shape)} elements"
+            what = f"{DATATYPE_OF[name_of(shapes[_PAIR].dtype)]} {list(shapes[_PAIR].shape)}"
             raise InvalidInput(f"inputs[{_PAIR}]", what, f"{rows} of BYTES, one for each element of text")
         contents = {name: array.reshape(-1).tolist() for name, array in read_tensors(request, self.memory).items()}
         if name == "image":

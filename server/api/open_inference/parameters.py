@@ -94,7 +94,10 @@ def read_prompt(parameters: Parameters, content: str) -> str:
     if parameter.WhichOneof("parameter_choice") != "string_param":
         raise InvalidInput("parameters[prompt]", _show(parameter), "a string_param")
     if content != "text":
-        raise InvalidInput("parameters[prompt]", _show(parameter), "none, as there is no text to put it before")
+        expected = "none, as there is no text to put it before"
+        if content == "text_pair":
+            expected = "none beside text_pair: nothing is put before pairs"
+        raise InvalidInput("parameters[prompt]", _show(parameter), expected)
     return parameter.string_param
 
 

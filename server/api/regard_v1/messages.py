@@ -56,7 +56,9 @@ def read_content(request: api.ClassifyRequest | api.EmbedRequest | api.AttendReq
         return Images((request.image,))
     if kind == "pair" and not isinstance(request, api.EmbedRequest):
         return Texts((request.pair.first,), request.truncate, second=(request.pair.second,))
-    raise InvalidInput("input", "neither image nor text", "one of them")
+    if isinstance(request, api.EmbedRequest):
+        raise InvalidInput("input", "neither image nor text", "one of them")
+    raise InvalidInput("input", "neither image, text nor pair", "one of them")
 
 
 def read_prompt(request: api.ClassifyRequest | api.EmbedRequest | api.AttendRequest) -> str:
@@ -112,7 +114,8 @@ def read_request(
     """
     attention = read_attention(message.attention) if message.HasField("attention") else None
     hidden_states = read_hidden_states(message.hidden_states) if message.HasField("hidden_states") else None
-    return InferenceRequest(model, inputs, outputs, attention, hidden_states)
+    max_sent = message.top_k if isinstance(message, api.RankRequest) else 0
+    return InferenceRequest(model, inputs, outputs, attention, hidden_states, max_sent=max_sent)
 
 
 def write_outputs(found: InferenceResponse) -> api.PredictResponse:

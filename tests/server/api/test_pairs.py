@@ -1,5 +1,6 @@
 """Two texts as one input: classified, ranked, attended to, by both protocols; equal to ONNX Runtime alone."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tests.server.api.open_inference.messages import Request, make_bytes_request
 from tests.server.api.pairs import DOCUMENTS, PAIR, QUERY, encode, feed_of, link_models, run_pair
 from tests.server.api.reference import TOLERANCE
 from tests.server.asking import CODES, refused
-from tests.server.conftest import Running
+from tests.server.conftest import Running, Serve
 
 FIRST, SECOND = pb.TEXT_OF_PAIR_FIRST, pb.TEXT_OF_PAIR_SECOND
 
@@ -100,6 +101,48 @@ async def test_attention_of_a_pair_says_which_text_each_token_is_of(running: Run
         np.testing.assert_allclose(weights, alone[f"attention.{number}"][0], atol=TOLERANCE)
 
 
+async def test_a_text_and_a_pair_share_a_batch(start: Serve) -> None:
+    """Each with its own token types, as each alone."""
+    single, other = api.ClassifyRequest(model="tiny-nli", text=PAIR[0]), classify()
+    async with start(cache_bytes=10**6) as server:
+        alone = [await server.stub.Classify(request) for request in (single, other)]
+    async with start() as server:
+        slow = [server.stub.Classify(request) for request in [single, other] * 16]
+        answers = await asyncio.gather(*slow)
+    assert max(answer.timings.batch_size for answer in answers) > 1
+    for answer, expected in zip(answers, alone * 16, strict=True):
+        assert [label.index for label in answer.labels] == [label.index for label in expected.labels]
+        np.testing.assert_allclose(
+            [label.probability for label in answer.labels],
+            [label.probability for label in expected.labels],
+            atol=TOLERANCE,
+        )
+
+
+async def test_answers_that_are_kept_are_told_apart_by_token_types(start: Serve) -> None:
+    """The same tokens as one text, and as two, are two requests."""
+    feed = feed_of("tiny-rank", *PAIR)
+    untold = feed | {"token_type_ids": np.zeros_like(feed["token_type_ids"])}
+    async with start(cache_bytes=10**6) as server:
+        found = []
+        for given in (feed, untold, feed):
+            tensors = {name: write_tensor(array) for name, array in given.items()}
+            answer = await server.stub.Predict(api.PredictRequest(model="tiny-rank", inputs=tensors))
+            found.append(read_tensor("logits", answer.outputs["logits"]))
+    assert abs(found[0] - found[1]).max() > 0.1
+    np.testing.assert_array_equal(found[0], found[2])
+
+
+@pytest.mark.parametrize(("first", "second", "field"), [("a dog", "\u200b", "second"), ("\u200b", "a dog", "first")])
+async def test_a_text_that_has_no_tokens_makes_no_pair(first: str, second: str, field: str, running: Running) -> None:
+    """The network would score the other one alone."""
+    pair = pb.TextPair(first=first, second=second)
+    call = running.stub.Classify(api.ClassifyRequest(model="tiny-nli", pair=pair))
+    assert await refused(call, rf"pair\.{field}: no token left of \d+; expected a text of which") == (
+        CODES.INVALID_ARGUMENT
+    )
+
+
 def classify(model: str = "tiny-nli", **fields: Any) -> api.ClassifyRequest:
     """A call of a pair."""
     return api.ClassifyRequest(model=model, pair=pb.TextPair(first=PAIR[0], second=PAIR[1]), **fields)
@@ -116,6 +159,10 @@ async def test_what_cannot_be_a_pair_is_refused(running: Running) -> None:
     assert await refused(stub.Classify(classify("fashion")), "text: fashion takes no text") == CODES.FAILED_PRECONDITION
     none = api.ClassifyRequest(model="tiny-nli", pairs=pb.TextPairs())
     assert await refused(stub.Classify(none), "pairs: 0 of them; expected 1 to 256") == CODES.INVALID_ARGUMENT
+    nothing = api.ClassifyRequest(model="tiny-nli")
+    assert await refused(stub.Classify(nothing), "input: neither image, text nor pair; expected one of them") == (
+        CODES.INVALID_ARGUMENT
+    )
     half = api.ClassifyRequest(model="tiny-nli", pair=pb.TextPair(first="a"))
     assert await refused(stub.Classify(half), r"pair\.second: empty; expected a text") == CODES.INVALID_ARGUMENT
     single = api.EmbedRequest(model="tiny-nli", text="a dog", attention=ask(rows_of_text=FIRST))
@@ -145,6 +192,9 @@ async def test_models_say_what_they_make_of_pairs(running: Running, stub: GRPCIn
     assert optional == {"input_ids": False, "attention_mask": False, "token_type_ids": True}
     config = (await stub.ModelConfig(oip.ModelConfigRequest(name="tiny-rank"))).config
     assert {one.name: one.optional for one in config.input} == optional
+    assert config.parameters["accepts_pairs"].string_value == "true"
+    single = (await stub.ModelConfig(oip.ModelConfigRequest(name="tiny-text"))).config
+    assert "accepts_pairs" not in single.parameters
 
 
 async def test_token_types_that_are_left_out_are_zeros(running: Running, stub: GRPCInferenceServiceStub) -> None:
@@ -195,8 +245,22 @@ async def test_the_open_inference_protocol_refuses_what_is_no_pair(stub: GRPCInf
     """In the words of its own fields."""
     uneven = of_pairs("tiny-nli", PAIR)
     uneven.inputs[1].shape[0] = 2
-    match = r"inputs\[text_pair\]: \[2\] elements; expected 1 of BYTES, one for each element of text"
+    match = r"inputs\[text_pair\]: BYTES \[2\]; expected 1 of BYTES, one for each element of text"
     assert await refused(stub.ModelInfer(uneven), match) == CODES.INVALID_ARGUMENT
+    number = make_bytes_request("tiny-nli", "text", b"a dog")
+    other = make_request("tiny-nli", text_pair=np.zeros(1, np.int64))
+    number.inputs.extend(other.inputs)
+    number.raw_input_contents.extend(other.raw_input_contents)
+    match = r"inputs\[text_pair\]: INT64 \[1\]; expected 1 of BYTES"
+    assert await refused(stub.ModelInfer(number), match) == CODES.INVALID_ARGUMENT
+    prompted = of_pairs("tiny-nli", PAIR)
+    prompted.parameters["prompt"].string_param = "query"
+    match = r"parameters\[prompt\]: string_param 'query'; expected none beside text_pair"
+    assert await refused(stub.ModelInfer(prompted), match) == CODES.INVALID_ARGUMENT
+    several = of_pairs("tiny-nli", PAIR, PAIR)
+    several.parameters["attention_rows_of_text"].string_param = "first"
+    match = r"parameters\[attention_rows_of_text\]: first; expected none for 2 rows: only a single pair's"
+    assert await refused(stub.ModelInfer(several), match) == CODES.INVALID_ARGUMENT
     empty = of_pairs("tiny-nli", (PAIR[0], " "))
     assert (
         await refused(stub.ModelInfer(empty), r"inputs\[text_pair\]: empty; expected a text") == CODES.INVALID_ARGUMENT

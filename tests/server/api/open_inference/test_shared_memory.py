@@ -1,6 +1,7 @@
 """Inputs and outputs in shared memory: where they lie, and what is refused before any of it is read."""
 
 import os
+import struct
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,8 @@ import pytest
 from server.api.open_inference import open_inference_pb2 as pb
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.api.open_inference.shared_memory import SystemRegion
-from tests.server.api.open_inference.messages import Request, make_request
+from tests.golden import GOLDEN_PAIRS
+from tests.server.api.open_inference.messages import Request, make_bytes_request, make_request, read
 from tests.server.conftest import Serve
 
 
@@ -67,6 +69,27 @@ async def test_inputs_and_outputs_lie_in_shared_memory(stub: GRPCInferenceServic
     np.testing.assert_array_equal(np.frombuffer(read_file(shared)[1536:1552], np.float32), 2 * array)
     await stub.SystemSharedMemoryUnregister(pb.SystemSharedMemoryUnregisterRequest())
     assert not (await stub.SystemSharedMemoryStatus(pb.SystemSharedMemoryStatusRequest())).regions
+
+
+async def test_pairs_of_texts_lie_there_too(start: Serve, shared: Path) -> None:
+    """Each input in its own place; the answer is that of the same texts in the message."""
+    texts = [np.array([text], dtype=object) for text in (b"a dog sat", b"a cat sat")]
+    contents = [struct.pack("<I", len(text[0])) + text[0] for text in texts]
+    async with start(models=GOLDEN_PAIRS) as running:
+        stub = GRPCInferenceServiceStub(running.channel)
+        await stub.SystemSharedMemoryRegister(
+            pb.SystemSharedMemoryRegisterRequest(name="r", key=f"/{shared.name}", byte_size=4096)
+        )
+        request = make_bytes_request("tiny-nli", "text", texts[0][0])
+        second = make_bytes_request("tiny-nli", "text_pair", texts[1][0])
+        request.inputs.extend(second.inputs)
+        expected = read(await stub.ModelInfer(request))["logits"]
+        request.ClearField("raw_input_contents")
+        for number, content in enumerate(contents):
+            request.inputs[number].ClearField("contents")
+            write(shared, 512 * number, content)
+            place(request.inputs[number], "r", len(content), 512 * number)
+        np.testing.assert_array_equal(read(await stub.ModelInfer(request))["logits"], expected)
 
 
 async def test_a_region_is_never_left(stub: GRPCInferenceServiceStub, shared: Path) -> None:

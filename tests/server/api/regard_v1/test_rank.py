@@ -1,6 +1,7 @@
 """Documents by how well they answer a query, with the attention between both."""
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -8,11 +9,12 @@ import pytest
 
 from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as pb
+from server.api.regard_v1.ranking import write_ranking
 from server.api.regard_v1.tensors import read_tensor
 from tests.server.api.pairs import DOCUMENTS, QUERY, encode, link_models, run_pair
 from tests.server.api.reference import TOLERANCE
 from tests.server.asking import CODES, refused, samples
-from tests.server.conftest import Running
+from tests.server.conftest import Running, Serve
 
 FIRST, SECOND = pb.TEXT_OF_PAIR_FIRST, pb.TEXT_OF_PAIR_SECOND
 
@@ -62,6 +64,31 @@ async def test_documents_with_an_error_come_last(running: Running) -> None:
     assert (await samples(running))[("regard_failed_inputs_total", "INVALID_ARGUMENT")] == 2
     nothing = await running.stub.Rank(rank("", " "))
     assert [one.index for one in nothing.documents] == [0, 1]
+
+
+async def test_the_order_is_that_of_the_logits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose scores are rounded to the same number."""
+    logits = [17.0, 40.0, 39.0, 18.0]
+    each = [SimpleNamespace(outputs={"logits": np.array([[logit]], np.float32)}) for logit in logits]
+    monkeypatch.setattr("server.api.regard_v1.ranking.InferenceResponse", SimpleNamespace)
+    for one in each:
+        one.prepared, one.plan = SimpleNamespace(truncated=False), None
+    found: Any = SimpleNamespace(each=each, model=SimpleNamespace(contract=SimpleNamespace(activation="sigmoid")))
+    answer = api.RankResponse()
+    write_ranking(found, answer, api.RankRequest())
+    assert [one.index for one in answer.documents] == [1, 2, 3, 0]
+    assert answer.documents[0].score == answer.documents[1].score == 1
+
+
+async def test_attention_of_the_best_is_bounded_by_the_best(start: Serve) -> None:
+    """Not by that of all documents, which is computed and not sent."""
+    wanted = pb.AttentionRequest(layers=[0])
+    documents = ["the cat sat on the mat and a dog ran to see it"] * 16
+    async with start(max_message_bytes=32768) as server:
+        call = server.stub.Rank(rank(*documents, attention=wanted))
+        assert await refused(call, r"attention: an answer of \d+ bytes for 16 inputs") == CODES.INVALID_ARGUMENT
+        best = await server.stub.Rank(rank(*documents, attention=wanted, top_k=2))
+        assert [len(one.attention.layers) for one in best.documents] == [1, 1]
 
 
 async def test_long_documents_are_cut_each(running: Running) -> None:
