@@ -6,10 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import regard
 from server.healthcheck import flags_of
+from tests.golden import GOLDEN_PAIRS
 from tests.processes import CLOTHING, ROOT, StartProcess, environment, run_server
 
 
@@ -27,6 +29,22 @@ def test_without_models_the_embedded_default_is_served(start_process: StartProce
         assert server.printed[1] == "  fashion 1: regard-vit, takes images, attention of 4 layers x 4 heads"
         with regard.Client(server.address) as client:
             assert client.classify(image=CLOTHING / "ankle-boot.png").labels[0].name == "Ankle boot"
+        assert server.stop() == 0
+
+
+def test_the_command_line_shows_what_one_text_attends_to_in_the_other(start_process: StartProcess) -> None:
+    """A block of a real answer: as many rows and columns as each text has words."""
+    with start_process("--models", str(GOLDEN_PAIRS)) as server:
+        pair = ("attend", "a very good dog", "--pair", "one cat", "--model", "tiny-nli", "--layer", "0")
+        done = regard_command(server.address, *pair, "--rows-of", "first", "--keys-of", "second", "--json")
+        assert (done.returncode, done.stderr) == (0, "")
+        (layer,) = json.loads(done.stdout)["attention"]["layers"]
+        assert [len(layer["queries"]), len(layer["keys"])] == [4, 2]
+        assert np.shape(layer["weights"])[-2:] == (4, 2)
+        whole = regard_command(server.address, *pair, "--json")
+        assert np.shape(json.loads(whole.stdout)["attention"]["layers"][0]["weights"])[-2:] == (9, 9)
+        listed = regard_command(server.address, "models")
+        assert "text and pairs" in listed.stdout
         assert server.stop() == 0
 
 
