@@ -1,15 +1,15 @@
 """The way of one request behind the protocol: preprocess, plan its attention, compute, and account for it."""
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from types import TracebackType
+from typing import Generic, TypeVar
 
 from server.attention.planning import AttentionLimits
 from server.context import RpcContext, Timings
-from server.errors import ServerError
+from server.errors import ServerError, TooBusy
 from server.inference.decoding import Decoders
 from server.inference.image_rows import image_contract, read_images
 from server.inference.items import make_item, plan_request
@@ -63,8 +63,7 @@ class Pipeline:
     metrics: Metrics
     tracing: Tracing
 
-    @asynccontextmanager
-    async def run(self, request: InferenceRequest, context: RpcContext) -> AsyncIterator[InferenceResponse]:
+    def run(self, request: InferenceRequest, context: RpcContext) -> "_Running[InferenceResponse]":
         """Compute a request; the block encodes its response, and what it takes is told as that stage.
 
         Args:
@@ -74,39 +73,11 @@ class Pipeline:
         Raises:
             ServerError: As the steps raise it.
         """
-        async with self._running(request, context, self._compute) as response:
-            yield response
+        return _Running(self, request, context, self._compute)
 
-    @asynccontextmanager
-    async def run_each(self, request: InferenceRequest, context: RpcContext) -> AsyncIterator[ManyResponses]:
+    def run_each(self, request: InferenceRequest, context: RpcContext) -> "_Running[ManyResponses]":
         """Compute a request of texts or images that have an answer, or an error, each; otherwise as run."""
-        async with self._running(request, context, self._compute_each) as found:
-            yield found
-
-    @asynccontextmanager
-    async def _running(
-        self,
-        request: InferenceRequest,
-        context: RpcContext,
-        compute: Callable[[InferenceRequest, RpcContext, int], Awaitable[Told]],
-    ) -> AsyncIterator[Told]:
-        model, started_ns = request.model, time.perf_counter_ns()
-        try:
-            with model.usage.request():
-                if request.further_field:
-                    context.caller.require("attention", request.further_field)
-                response = await compute(request, context, started_ns)
-                encoding_ns = time.perf_counter_ns()
-                yield response
-                context.account.hold("result", 0)
-                if not response.timings.encode_ns:  # a stream knows better: its caller's reading is none of it
-                    response.timings.encode_ns = time.perf_counter_ns() - encoding_ns
-        except BaseException:
-            for part in ("input", "result", "answer"):
-                context.account.hold(part, 0)
-            self.metrics.observe_failure(model.name, model.version, time.perf_counter_ns() - started_ns)
-            raise
-        self._tell(response, context, started_ns)
+        return _Running(self, request, context, self._compute_each)
 
     async def _compute(self, request: InferenceRequest, context: RpcContext, started_ns: int) -> InferenceResponse:
         prepared = await self._prepare(request, context)
@@ -143,7 +114,7 @@ class Pipeline:
             return prepare_texts(model, [row for part in await self.decoders.run(jobs, context) for row in part])
         return await self.workers.decode(lambda: preprocess(request, self.inputs), inputs.size_bytes)
 
-    def _tell(self, response: InferenceResponse | ManyResponses, context: RpcContext, started_ns: int) -> None:
+    def tell(self, response: InferenceResponse | ManyResponses, context: RpcContext, started_ns: int) -> None:
         """Count an answer, and say how long its stages took."""
         model, graph = response.model, response.graph
         context.timings = response.timings
@@ -159,6 +130,66 @@ class Pipeline:
         )
         attributes = {"regard.model": model.name, "regard.graph": graph}
         self.tracing.stages(context.span, response.timings, attributes)
+
+
+class _Running(Generic[Told]):
+    """One request from its arrival until its response is encoded.
+
+    A class, since the event loop takes note of every generator, which costs each request more.
+    """
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        request: InferenceRequest,
+        context: RpcContext,
+        compute: Callable[[InferenceRequest, RpcContext, int], Awaitable[Told]],
+    ) -> None:
+        self._pipeline, self._request, self._context = pipeline, request, context
+        self._compute: Callable[[InferenceRequest, RpcContext, int], Awaitable[Told]] = compute
+        self._started_ns = self._encoding_ns = time.perf_counter_ns()
+        self._usage = request.model.usage.request()
+        self._response: Told | None = None
+
+    async def __aenter__(self) -> Told:
+        request, context = self._request, self._context
+        try:
+            self._usage.__enter__()
+        except TooBusy:
+            self._fail()
+            raise
+        try:
+            if request.further_field:
+                context.caller.require("attention", request.further_field)
+            self._response = await self._compute(request, context, self._started_ns)
+        except BaseException:
+            self._leave()
+            self._fail()
+            raise
+        self._encoding_ns = time.perf_counter_ns()
+        return self._response
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._leave()
+        if error is not None or self._response is None:
+            self._fail()
+            return
+        timings = self._response.timings
+        self._context.account.hold("result", 0)
+        if not timings.encode_ns:  # a stream knows better: its caller's reading is none of it
+            timings.encode_ns = time.perf_counter_ns() - self._encoding_ns
+        self._pipeline.tell(self._response, self._context, self._started_ns)
+
+    def _leave(self) -> None:
+        self._usage.__exit__(None, None, None)
+
+    def _fail(self) -> None:
+        for part in ("input", "result", "answer"):
+            self._context.account.hold(part, 0)
+        model, took_ns = self._request.model, time.perf_counter_ns() - self._started_ns
+        self._pipeline.metrics.observe_failure(model.name, model.version, took_ns)
 
 
 def _reserve(request: InferenceRequest, plan: Plan, rows: int, account: Account) -> None:

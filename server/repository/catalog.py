@@ -89,18 +89,16 @@ class Catalog:
             InvalidInput: The name is empty and there are several models, or the version is no integer.
             NotFound: No such model or version.
         """
-        names = self._known()
-        if not name and len(names) != 1:
-            raise InvalidInput("model", "empty", f"one of {', '.join(names)}" if names else "a model; none is served")
-        served = self._models[name or names[0]].served if not name or name in self._models else {}
+        name = name or self._only()
+        served = self._models[name].served if name in self._models else {}
         if not served:
-            raise NotFound(f"model: {name[:100]!r} is not served; expected {one_of(names)}")
+            raise NotFound(f"model: {name[:100]!r} is not served; expected {one_of(self._known())}")
         if not version:
             return next(reversed(served.values()))
         number = next((number for number in served if str(number) == version), None)
         if number is None:
             expected = one_of(map(str, served))
-            raise NotFound(f"version: {version[:100]!r} of {name or names[0]} is not served; expected {expected}")
+            raise NotFound(f"version: {version[:100]!r} of {name} is not served; expected {expected}")
         return served[number]
 
     def label(self, name: str) -> str:
@@ -108,6 +106,13 @@ class Catalog:
         if not name and len(known := self._known()) == 1:
             return known[0]
         return name if name in self._models else ""
+
+    def _only(self) -> str:
+        """Name the only model there is."""
+        names = self._known()
+        if len(names) != 1:
+            raise InvalidInput("model", "empty", f"one of {', '.join(names)}" if names else "a model; none is served")
+        return names[0]
 
     def _known(self) -> list[str]:
         """Names that requests may give."""

@@ -42,13 +42,13 @@ def write_tensor(array: Array, message: pb.Tensor | None = None) -> pb.Tensor:
     Raises:
         NotPossible: Its dtype does not travel through this protocol.
     """
-    if name_of(array.dtype) not in WIRE_DTYPES:
-        name = name_of(array.dtype)
+    name = name_of(array.dtype)
+    if name not in WIRE_DTYPES:
         raise NotPossible(f"outputs: {name} does not travel through regard.v1; ask through inference.ModelInfer")
     if sys.byteorder == "big":
         array = array.astype(array.dtype.newbyteorder("<"))
     message = pb.Tensor() if message is None else message
-    message.dtype = WIRE_DTYPES[array.dtype.name]  # type: ignore[assignment]
+    message.dtype = WIRE_DTYPES[name]  # type: ignore[assignment]
     message.shape.extend(array.shape)
     message.data = array.tobytes()
     return message
