@@ -115,12 +115,20 @@ class EmbeddingContract(_Part):
 
     Attributes:
         similarity: How its vectors are meant to be compared; None where nothing says so.
+        matryoshka_dims: Sizes below dim that it was trained to be cut to; empty where nothing says so.
     """
 
     output: str
     dim: int
     normalized: bool
     similarity: Similarity | None = None
+    matryoshka_dims: tuple[int, ...] = ()
+
+    @model_validator(mode="after")
+    def _check_dims(self) -> Self:
+        if outside := [dim for dim in self.matryoshka_dims if not 1 <= dim < self.dim]:
+            raise ValueError(f"matryoshka_dims: {outside[0]}; expected from 1 to below dim, {self.dim}")
+        return self
 
 
 class AttentionContract(_Part):

@@ -15,6 +15,7 @@ from artifact.contract import Contract, Precision
 from export.build import Precise, build
 from export.errors import ExportError, SampleError
 from export.known import KNOWN, load_source, locate
+from export.matryoshka import told_by_option
 from export.samples import read_samples
 from export.sources import Source
 from model.checkpoint import CheckpointError
@@ -56,6 +57,10 @@ def export(
             "pair), or a folder of images"
         ),
     ] = None,
+    matryoshka_dims: Annotated[
+        str | None,
+        typer.Option(help="sizes that the vectors were trained to be cut to, as 64,128, where config.json has none"),
+    ] = None,
     summary: Annotated[bool, typer.Option("--summary", help="print the worst of each check, not every tensor")] = False,
 ) -> None:
     """Export a network to an artifact that the server serves, after checking that it does the same."""
@@ -71,6 +76,9 @@ def export(
                 raise CheckpointError(f"--image-size: {image_size}; {loaded.name} takes {takes}")
             if part and loaded.graph is not None:
                 raise CheckpointError(f"--part: {part!r}; an ONNX file has one part only")
+            if matryoshka_dims is not None:
+                embedding = told_by_option(loaded.traits.embedding, matryoshka_dims)
+                loaded = replace(loaded, traits=replace(loaded.traits, embedding=embedding))
             ending = "" if precision == _FULL else f"-{precision}"
             loaded = replace(loaded, name=name or loaded.name + ending)
             precise = _read_precision(precision, samples, loaded)

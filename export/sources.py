@@ -9,6 +9,7 @@ from onnx import ModelProto
 
 from artifact.contract import Activation, ImageContract, Origin
 from export.classes import name_classes, read_activation
+from export.matryoshka import told_by_config
 from export.preprocessing import PREPROCESSOR_FILE, image_contract
 from export.sentence_transformers import (
     MODULES_FILE,
@@ -93,7 +94,9 @@ def load_folder(
     source = _load_network(sentence, name, description, image_size, part)
     if sentence.similarity and source.traits.inputs[0].name != "input_ids":
         raise CheckpointError(f"{folder / MODULES_FILE}: Pooling behind {source.family}; expected a network for texts")
-    return replace(source, prompts=sentence.prompts, default_prompt=sentence.default_prompt)
+    embedding = told_by_config(source.traits.embedding, read_json(sentence.network / "config.json"))
+    traits = replace(source.traits, embedding=embedding)
+    return replace(source, traits=traits, prompts=sentence.prompts, default_prompt=sentence.default_prompt)
 
 
 def _load_network(

@@ -10,7 +10,7 @@ import grpc.aio
 from numpy.typing import NDArray
 
 from regard import decoding, encoding
-from regard.answers import Answers, Classification, Embedding, Model, Prediction, VersionState
+from regard.answers import Answers, Classification, Embedding, Model, Prediction, VectorFormat, VersionState
 from regard.attention import Attention, AttentionRequest
 from regard.calls import AsyncCalls
 from regard.channels import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS, ChannelOptions, connection
@@ -132,10 +132,22 @@ class AsyncClient(AsyncCalls):
         priority: int = 0,
         timeout: float | None = None,
         hidden_states: HiddenStatesRequest | None = None,
+        dimensions: int = 0,
+        vector_format: VectorFormat = "float32",
     ) -> Embedding:
         """As `Client.embed`."""
         request = encoding.embed_request(
-            image, text, model, version, truncate, attention, priority, prompt, hidden_states=hidden_states
+            image,
+            text,
+            model,
+            version,
+            truncate,
+            attention,
+            priority,
+            prompt,
+            hidden_states=hidden_states,
+            dimensions=dimensions,
+            vector_format=vector_format,
         )
         return decoding.read_embedding(await self._call(self._stub.Embed, request, timeout))
 
@@ -173,10 +185,22 @@ class AsyncClient(AsyncCalls):
         timeout: float | None = None,
         prompt: str = "",
         hidden_states: HiddenStatesRequest | None = None,
+        dimensions: int = 0,
+        vector_format: VectorFormat = "float32",
     ) -> Answers[Embedding]:
         """As `Client.embed_many`."""
         request = encoding.embed_many_request(
-            images, texts, model, version, truncate, attention, priority, prompt, hidden_states=hidden_states
+            images,
+            texts,
+            model,
+            version,
+            truncate,
+            attention,
+            priority,
+            prompt,
+            hidden_states=hidden_states,
+            dimensions=dimensions,
+            vector_format=vector_format,
         )
         return decoding.read_embeddings(await self._call(self._stub.Embed, request, timeout))
 

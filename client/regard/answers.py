@@ -11,6 +11,7 @@ from regard.attention import Attention, AttentionKind, PatchGrid
 from regard.errors import RegardError
 from regard.hidden_states import HiddenStates
 
+VectorFormat = Literal["float32", "float16", "int8", "binary"]
 Modality = Literal["text", "image"]
 Answer = TypeVar("Answer", covariant=True)
 
@@ -116,6 +117,7 @@ class Model:
         activation: What makes scores of logits: "softmax", "sigmoid" or "identity"; "" where the model's own files do
             not say. Classify takes the softmax in any case.
         hidden_state_layers: Empty where no hidden states were exported.
+        matryoshka_dims: Sizes that embed may cut vectors to, as the model was trained; empty where nothing says so.
     """
 
     name: str
@@ -144,6 +146,7 @@ class Model:
     can_rank: bool = False
     activation: str = ""
     hidden_state_layers: tuple[HiddenStateLayer, ...] = ()
+    matryoshka_dims: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -210,20 +213,29 @@ class Embedding:
     Attributes:
         model: Which model answered.
         version: Which version of it.
-        vector: float32 [D], D the model's embedding_dim. Read-only; copy it to change it.
+        vector: [D], D the model's embedding_dim or the dimensions asked for, as it was asked for: float32, float16 or
+            int8; of "binary" uint8 [D / 8], see numpy.packbits. Read-only; copy it to change it.
         truncated: The text had more tokens than the model takes and was cut.
         attention: None unless asked for.
         hidden_states: Likewise.
         timings: Of this request.
+        scale: Of int8, what 1 stands for; else 1.
     """
 
     model: str
     version: str
-    vector: NDArray[np.float32]
+    vector: NDArray[Any]
     truncated: bool
     attention: Attention | None
     timings: Timings
     hidden_states: HiddenStates | None = None
+    scale: float = 1.0
+
+    def to_floats(self) -> NDArray[np.float32]:
+        """Return the vector as float32 [D], near to what the model gave; of "binary", 1 for each bit set, else -1."""
+        if self.vector.dtype == np.uint8:
+            return 2 * np.unpackbits(self.vector).astype(np.float32) - 1
+        return self.vector.astype(np.float32) * np.float32(self.scale)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ import grpc
 from numpy.typing import NDArray
 
 from regard import decoding, encoding
-from regard.answers import Classification, Embedding, Model, Prediction, VersionState
+from regard.answers import Classification, Embedding, Model, Prediction, VectorFormat, VersionState
 from regard.attention import Attention, AttentionRequest
 from regard.channels import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS, ChannelOptions, connection
 from regard.errors import from_rpc_error
@@ -228,6 +228,8 @@ class Client(ManyCalls):
         priority: int = 0,
         timeout: float | None = None,
         hidden_states: HiddenStatesRequest | None = None,
+        dimensions: int = 0,
+        vector_format: VectorFormat = "float32",
     ) -> Embedding:
         """Turn an image or a text into a vector.
 
@@ -242,9 +244,12 @@ class Client(ManyCalls):
             priority: 1 is served first, then 2, then 3; 0 means 2.
             timeout: Seconds, instead of the client's own.
             hidden_states: Which hidden states to send along, but not beside attention; None for none.
+            dimensions: Only the first so many numbers of the vector, one of the model's matryoshka_dims; 0 means all.
+            vector_format: What it travels as: "float32", "float16", "int8" with a scale, or "binary", a bit a number.
 
         Returns:
-            The vector, float32 [D], and the attention or the hidden states where they were asked for.
+            The vector, float32 [D] unless another format is asked for, and the attention or the hidden states where
+            they were asked for.
 
         Raises:
             InvalidArgument: As by `classify`.
@@ -253,7 +258,17 @@ class Client(ManyCalls):
             RegardError: The call failed.
         """
         request = encoding.embed_request(
-            image, text, model, version, truncate, attention, priority, prompt, hidden_states=hidden_states
+            image,
+            text,
+            model,
+            version,
+            truncate,
+            attention,
+            priority,
+            prompt,
+            hidden_states=hidden_states,
+            dimensions=dimensions,
+            vector_format=vector_format,
         )
         return decoding.read_embedding(self._call(self._stub.Embed, request, timeout))
 

@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 import regard
-from regard.answers import Embedding
+from regard.answers import Embedding, VectorFormat
 from regard.application import start
 from regard.attending import attend
 from regard.channels import DEFAULT_TIMEOUT_SECONDS
@@ -163,11 +163,18 @@ def embed(
     prompt: PromptOption = "",
     truncate: TruncateOption = False,
     lines: LinesOption = False,
+    dimensions: Annotated[
+        int, typer.Option(min=0, help="Only the first so many numbers, as regard models lists them (0: all).")
+    ] = 0,
+    vector_format: Annotated[
+        VectorFormat, typer.Option("--format", help="What vectors travel as; binary is a bit a number.")
+    ] = "float32",
     as_json: JsonOption = False,
 ) -> None:
     """Turn photos or texts into vectors; of several, print the cosine of every pair (or JSON, one a line)."""
     client: Client = context.obj
     asked: dict[str, Any] = {"truncate": truncate, "prompt": prompt, "hidden_states": states.request()}
+    asked |= {"dimensions": dimensions, "vector_format": vector_format}
     if lines:
         kept = list[Embedding]()
         texts = [text for source in sources for text in read_lines(source)]
@@ -189,7 +196,7 @@ def embed(
     for source, answer in zip(given, answers, strict=True):
         _show_vector(source, answer, as_json=as_json)
     if len(answers) > 1 and not as_json:
-        Terminal().print("", cosine_table([each.title for each in given], [answer.vector for answer in answers]))
+        Terminal().print("", cosine_table([each.title for each in given], [answer.to_floats() for answer in answers]))
     states.save(answers)
 
 
@@ -242,7 +249,11 @@ def _show_vector(source: Source, answer: Embedding, *, as_json: bool) -> None:
 
 
 def _summary(source: Source, answer: Embedding) -> Text:
-    first = ", ".join(f"{value:.4f}" for value in answer.vector[:6])
-    more = ", ..." if answer.vector.size > 6 else ""
-    norm = float(np.linalg.norm(answer.vector))
-    return Text(f"{clean(source.title)}: {answer.vector.size} wide, norm {norm:.4f}, [{first}{more}]")
+    vector = answer.to_floats()
+    if answer.vector.dtype == np.uint8:
+        bits = answer.vector.tobytes().hex()
+        return Text(f"{clean(source.title)}: {vector.size} bits, {bits[:24]}{'...' if len(bits) > 24 else ''}")
+    first = ", ".join(f"{value:.4f}" for value in vector[:6])
+    more = ", ..." if vector.size > 6 else ""
+    norm = float(np.linalg.norm(vector))
+    return Text(f"{clean(source.title)}: {vector.size} wide, norm {norm:.4f}, [{first}{more}]")

@@ -127,6 +127,7 @@ def read_model(model: pb.Model) -> Model:
         can_rank=model.can_rank,
         activation=model.activation,
         hidden_state_layers=tuple(HiddenStateLayer(state.layer, state.dim) for state in model.hidden_state_layers),
+        matryoshka_dims=tuple(model.matryoshka_dims),
     )
 
 
@@ -160,6 +161,7 @@ def _read_vector(answer: rpc.EmbedResponse, one: rpc.EmbedResponse | rpc.EmbedRe
         model=answer.model,
         version=answer.version,
         vector=read_tensor(one.vector),
+        scale=one.vector_scale or 1.0,
         truncated=one.truncated,
         attention=_attention_of(one),
         timings=timings,

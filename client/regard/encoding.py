@@ -6,6 +6,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from regard import checks
+from regard.answers import VectorFormat
 from regard.attention import AttentionRequest, HeadReduction, Measure, TextOfPair
 from regard.hidden_states import HiddenStatesRequest, Pooling
 from regard.inputs import ImageSource, Pair, write_input, write_tensors
@@ -29,6 +30,12 @@ _POOLINGS: dict[Pooling | None, pb.HiddenStatesPooling] = {
     "cls": pb.HIDDEN_STATES_POOLING_CLS,
     "mean": pb.HIDDEN_STATES_POOLING_MEAN,
     "last": pb.HIDDEN_STATES_POOLING_LAST,
+}
+_VECTOR_FORMATS: dict[VectorFormat, rpc.VectorFormat] = {
+    "float32": rpc.VECTOR_FORMAT_UNSPECIFIED,
+    "float16": rpc.VECTOR_FORMAT_FLOAT16,
+    "int8": rpc.VECTOR_FORMAT_INT8,
+    "binary": rpc.VECTOR_FORMAT_BINARY,
 }
 MEASURES: dict[Measure, pb.AttentionMeasure] = {
     "weights": pb.ATTENTION_MEASURE_UNSPECIFIED,
@@ -99,6 +106,8 @@ def embed_request(
     priority: int,
     prompt: str = "",
     hidden_states: HiddenStatesRequest | None = None,
+    dimensions: int = 0,
+    vector_format: VectorFormat = "float32",
 ) -> rpc.EmbedRequest:
     """Build a request from an image or a text; raises as `classify_request`."""
     return rpc.EmbedRequest(
@@ -106,8 +115,16 @@ def embed_request(
         prompt=checks.name("prompt", prompt),
         **write_input(image=image, text=text),
         hidden_states=_write_hidden_states(hidden_states),
+        **_vector(dimensions, vector_format),
         **_shared(model, version, attention, priority),
     )
+
+
+def _vector(dimensions: int, vector_format: VectorFormat) -> dict[str, Any]:
+    """Write what is wanted of vectors, as fields of rpc.EmbedRequest."""
+    checks.choice("vector_format", vector_format, tuple(_VECTOR_FORMATS))
+    dimensions = checks.integer("dimensions", dimensions, 0, checks.MAX_INT32)
+    return {"dimensions": dimensions, "vector_format": _VECTOR_FORMATS[vector_format]}
 
 
 def classify_many_request(
@@ -142,6 +159,8 @@ def embed_many_request(
     priority: int,
     prompt: str = "",
     hidden_states: HiddenStatesRequest | None = None,
+    dimensions: int = 0,
+    vector_format: VectorFormat = "float32",
 ) -> rpc.EmbedRequest:
     """Build a request from several images or texts; raises as `classify_request`."""
     return rpc.EmbedRequest(
@@ -149,6 +168,7 @@ def embed_many_request(
         prompt=checks.name("prompt", prompt),
         **write_input(images=images, texts=texts),
         hidden_states=_write_hidden_states(hidden_states),
+        **_vector(dimensions, vector_format),
         **_shared(model, version, attention, priority),
     )
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from regard import decoding, encoding
-from regard.answers import Answers, Classification, Embedding
+from regard.answers import Answers, Classification, Embedding, VectorFormat
 from regard.attention import AttentionRequest
 from regard.calls import BlockingCalls
 from regard.hidden_states import HiddenStatesRequest
@@ -128,6 +128,8 @@ class ManyCalls(BlockingCalls):
         timeout: float | None = None,
         prompt: str = "",
         hidden_states: HiddenStatesRequest | None = None,
+        dimensions: int = 0,
+        vector_format: VectorFormat = "float32",
     ) -> Answers[Embedding]:
         """Turn each of several images or texts into a vector, in one call.
 
@@ -142,6 +144,8 @@ class ManyCalls(BlockingCalls):
             timeout: Seconds, instead of the client's own.
             prompt: Name of what is put before each text, one of the model's prompts; empty means its default.
             hidden_states: Which hidden states to send along with each, but not beside attention; None for none.
+            dimensions: Only the first so many numbers of the vector, one of the model's matryoshka_dims; 0 means all.
+            vector_format: What it travels as: "float32", "float16", "int8" with a scale, or "binary", a bit a number.
 
         Returns:
             The vector of each, in the order of the inputs. One that the server refuses has an error there, which is
@@ -155,6 +159,16 @@ class ManyCalls(BlockingCalls):
             RegardError: The call failed.
         """
         request = encoding.embed_many_request(
-            images, texts, model, version, truncate, attention, priority, prompt, hidden_states=hidden_states
+            images,
+            texts,
+            model,
+            version,
+            truncate,
+            attention,
+            priority,
+            prompt,
+            hidden_states=hidden_states,
+            dimensions=dimensions,
+            vector_format=vector_format,
         )
         return decoding.read_embeddings(self._call(self._stub.Embed, request, timeout))

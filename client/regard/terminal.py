@@ -129,7 +129,7 @@ def _takes(model: Model) -> str:
 def _can(model: Model) -> str:
     tasks: dict[Task, str] = {
         "classify": f"classify ({len(model.labels)})",
-        "embed": f"embed ({model.embedding_dim})",
+        "embed": f"embed ({', '.join(map(str, (*model.matryoshka_dims, model.embedding_dim)))})",
         "rank": "rank",
         "attend": "attend",
     }

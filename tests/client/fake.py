@@ -107,6 +107,7 @@ def models() -> list[pb.Model]:
         "max_tokens": 256,
     }
     text |= {"hidden_state_layers": [pb.HiddenStateLayer(layer=layer, dim=2) for layer in range(3)]}
+    text |= {"matryoshka_dims": [2]}
     text |= {"prompts": {"query": "query: "}, "default_prompt": "query", "similarity": "cosine"}
     text |= {"takes_pairs": True, "can_rank": True, "activation": "sigmoid"}
     labels = ["cat", "[dog]", "bird"]
@@ -195,7 +196,7 @@ class FakeServer(RegardServiceServicer):
         return rpc.EmbedResponse(
             model=request.model or "minilm",
             version="2",
-            vector=float_tensor(vector),
+            **_vector(request, vector),
             truncated=self.truncated,
             attention=_attention(request),
             timings=TIMINGS,
@@ -295,7 +296,22 @@ def _embed_one(request: rpc.EmbedRequest, number: int, text: str) -> rpc.EmbedRe
     """What Embed gives one of several texts; nothing for one that is "bad"."""
     if text == "bad":
         return rpc.EmbedResult(error=pb.InputError(code=3, message=f"texts[{number}]: bad; expected a good one"))
-    return rpc.EmbedResult(vector=float_tensor(np.eye(4)[ord(text[0]) % 4]), hidden_states=_hidden_states(request))
+    vector = np.eye(4)[ord(text[0]) % 4]
+    return rpc.EmbedResult(**_vector(request, vector), hidden_states=_hidden_states(request))
+
+
+def _vector(request: rpc.EmbedRequest, vector: NDArray[Any]) -> dict[str, Any]:
+    """Write a vector as it is asked for, repeated up to the dimensions: eight bits with a scale of 2."""
+    if request.dimensions:
+        vector = np.resize(vector, request.dimensions)
+    if request.vector_format == rpc.VECTOR_FORMAT_INT8:
+        data = vector.astype(np.int8).tobytes()
+        return {"vector": pb.Tensor(dtype=pb.DATA_TYPE_INT8, shape=vector.shape, data=data), "vector_scale": 2}
+    if request.vector_format == rpc.VECTOR_FORMAT_BINARY:
+        bits = np.packbits(vector > 0)
+        return {"vector": pb.Tensor(dtype=pb.DATA_TYPE_UINT8, shape=bits.shape, data=bits.tobytes())}
+    half = request.vector_format == rpc.VECTOR_FORMAT_FLOAT16
+    return {"vector": float_tensor(vector, pb.DATA_TYPE_FLOAT16 if half else pb.DATA_TYPE_FLOAT32)}
 
 
 def state(layer: int) -> NDArray[np.float32]:

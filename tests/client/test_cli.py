@@ -26,7 +26,7 @@ def test_models_prints_a_table(run: Run) -> None:
     done = run("models")
     minilm = next(line for line in done.out.splitlines() if "minilm" in line)
     assert minilm.split("  ")[0].strip() == "minilm"
-    for words in ("bert", "text and pairs, up to 256 tokens", "predict, embed (4), rank, attend", "12 x 3"):
+    for words in ("bert", "text and pairs, up to 256 tokens", "predict, embed (2, 4), rank, attend", "12 x 3"):
         assert words in minilm
     assert (done.code, done.err) == (0, "")
 

@@ -1,11 +1,23 @@
 from regard.v1 import types_pb2 as _types_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class VectorFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    VECTOR_FORMAT_UNSPECIFIED: _ClassVar[VectorFormat]
+    VECTOR_FORMAT_FLOAT16: _ClassVar[VectorFormat]
+    VECTOR_FORMAT_INT8: _ClassVar[VectorFormat]
+    VECTOR_FORMAT_BINARY: _ClassVar[VectorFormat]
+VECTOR_FORMAT_UNSPECIFIED: VectorFormat
+VECTOR_FORMAT_FLOAT16: VectorFormat
+VECTOR_FORMAT_INT8: VectorFormat
+VECTOR_FORMAT_BINARY: VectorFormat
 
 class PredictRequest(_message.Message):
     __slots__ = ("model", "version", "inputs", "outputs", "attention", "priority", "timeout_ms", "hidden_states")
@@ -134,7 +146,7 @@ class Label(_message.Message):
     def __init__(self, index: _Optional[int] = ..., name: _Optional[str] = ..., probability: _Optional[float] = ...) -> None: ...
 
 class EmbedRequest(_message.Message):
-    __slots__ = ("model", "version", "image", "text", "texts", "images", "truncate", "attention", "priority", "timeout_ms", "prompt", "hidden_states")
+    __slots__ = ("model", "version", "image", "text", "texts", "images", "truncate", "attention", "priority", "timeout_ms", "prompt", "hidden_states", "dimensions", "vector_format")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
@@ -147,6 +159,8 @@ class EmbedRequest(_message.Message):
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     PROMPT_FIELD_NUMBER: _ClassVar[int]
     HIDDEN_STATES_FIELD_NUMBER: _ClassVar[int]
+    DIMENSIONS_FIELD_NUMBER: _ClassVar[int]
+    VECTOR_FORMAT_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     image: bytes
@@ -159,10 +173,12 @@ class EmbedRequest(_message.Message):
     timeout_ms: int
     prompt: str
     hidden_states: _types_pb2.HiddenStatesRequest
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., image: _Optional[bytes] = ..., text: _Optional[str] = ..., texts: _Optional[_Union[_types_pb2.Texts, _Mapping]] = ..., images: _Optional[_Union[_types_pb2.Images, _Mapping]] = ..., truncate: bool = ..., attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., prompt: _Optional[str] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStatesRequest, _Mapping]] = ...) -> None: ...
+    dimensions: int
+    vector_format: VectorFormat
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., image: _Optional[bytes] = ..., text: _Optional[str] = ..., texts: _Optional[_Union[_types_pb2.Texts, _Mapping]] = ..., images: _Optional[_Union[_types_pb2.Images, _Mapping]] = ..., truncate: bool = ..., attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., prompt: _Optional[str] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStatesRequest, _Mapping]] = ..., dimensions: _Optional[int] = ..., vector_format: _Optional[_Union[VectorFormat, str]] = ...) -> None: ...
 
 class EmbedResponse(_message.Message):
-    __slots__ = ("model", "version", "vector", "truncated", "attention", "timings", "results", "hidden_states")
+    __slots__ = ("model", "version", "vector", "truncated", "attention", "timings", "results", "hidden_states", "vector_scale")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     VECTOR_FIELD_NUMBER: _ClassVar[int]
@@ -171,6 +187,7 @@ class EmbedResponse(_message.Message):
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     HIDDEN_STATES_FIELD_NUMBER: _ClassVar[int]
+    VECTOR_SCALE_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     vector: _types_pb2.Tensor
@@ -179,21 +196,24 @@ class EmbedResponse(_message.Message):
     timings: _types_pb2.Timings
     results: _containers.RepeatedCompositeFieldContainer[EmbedResult]
     hidden_states: _types_pb2.HiddenStates
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., vector: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., truncated: bool = ..., attention: _Optional[_Union[_types_pb2.Attention, _Mapping]] = ..., timings: _Optional[_Union[_types_pb2.Timings, _Mapping]] = ..., results: _Optional[_Iterable[_Union[EmbedResult, _Mapping]]] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStates, _Mapping]] = ...) -> None: ...
+    vector_scale: float
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., vector: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., truncated: bool = ..., attention: _Optional[_Union[_types_pb2.Attention, _Mapping]] = ..., timings: _Optional[_Union[_types_pb2.Timings, _Mapping]] = ..., results: _Optional[_Iterable[_Union[EmbedResult, _Mapping]]] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStates, _Mapping]] = ..., vector_scale: _Optional[float] = ...) -> None: ...
 
 class EmbedResult(_message.Message):
-    __slots__ = ("vector", "truncated", "attention", "error", "hidden_states")
+    __slots__ = ("vector", "truncated", "attention", "error", "hidden_states", "vector_scale")
     VECTOR_FIELD_NUMBER: _ClassVar[int]
     TRUNCATED_FIELD_NUMBER: _ClassVar[int]
     ATTENTION_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     HIDDEN_STATES_FIELD_NUMBER: _ClassVar[int]
+    VECTOR_SCALE_FIELD_NUMBER: _ClassVar[int]
     vector: _types_pb2.Tensor
     truncated: bool
     attention: _types_pb2.Attention
     error: _types_pb2.InputError
     hidden_states: _types_pb2.HiddenStates
-    def __init__(self, vector: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., truncated: bool = ..., attention: _Optional[_Union[_types_pb2.Attention, _Mapping]] = ..., error: _Optional[_Union[_types_pb2.InputError, _Mapping]] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStates, _Mapping]] = ...) -> None: ...
+    vector_scale: float
+    def __init__(self, vector: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., truncated: bool = ..., attention: _Optional[_Union[_types_pb2.Attention, _Mapping]] = ..., error: _Optional[_Union[_types_pb2.InputError, _Mapping]] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStates, _Mapping]] = ..., vector_scale: _Optional[float] = ...) -> None: ...
 
 class RankRequest(_message.Message):
     __slots__ = ("model", "version", "query", "documents", "truncate", "top_k", "raw_scores", "attention", "priority", "timeout_ms", "hidden_states")

@@ -5,6 +5,7 @@ import logging
 import math
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from server.api.open_inference.parameters import (
     read_hidden_states,
     read_hints,
     read_prompt,
+    read_vector_request,
     rename_fields,
 )
 from server.api.open_inference.parts import Parts
@@ -39,12 +41,14 @@ from server.api.open_inference.tensors import (
 from server.attention.plan import AttentionPlan
 from server.auth.clients import certificate_names
 from server.context import RpcContext
-from server.errors import InvalidInput, MalformedMessage, ServerError
+from server.errors import InvalidInput, MalformedMessage, NotPossible, ServerError
 from server.hidden_states.plan import HiddenStatesPlan
 from server.inference import validation
 from server.inference.preprocess import choose_outputs
 from server.inference.request import Images, InferenceRequest, InferenceResponse, Tensors, Texts
+from server.inference.vectors import VectorRequest, make_vectors
 from server.ledger import COPIES, Account
+from server.repository.loading import LoadedModel
 
 _log = logging.getLogger(__name__)
 
@@ -144,6 +148,9 @@ class Inference(Parts):
         hidden_states = read_hidden_states(request.parameters, list(places))
         ordinary = tuple(name for name in places if not name.startswith(FURTHER_PREFIXES))
         outputs = () if places and not ordinary else choose_outputs(model, ordinary)
+        vectors = read_vector_request(request.parameters)
+        if vectors:
+            _check_vectors(vectors, model, outputs)
         size_bytes = self._check_inputs(model.contract, request)
         try:
             inputs = await self.workers.decode(lambda: self._read_inputs(model.contract, request), size_bytes)
@@ -153,7 +160,8 @@ class Inference(Parts):
         elsewhere = frozenset(name for name, place in places.items() if place is not None)
         wanted = InferenceRequest(model, inputs, outputs, attention, hidden_states, elsewhere=elsewhere)
         async with self.pipeline.run(wanted, context) as found:
-            return await self.workers.encode(lambda: self._write(request, found, places), found.result.size_bytes)
+            write = partial(self._write, request, found, places, vectors)
+            return await self.workers.encode(write, found.result.size_bytes)
 
     def _check_inputs(self, contract: Contract, request: pb.ModelInferRequest) -> int:
         """Check names, and sizes in shared memory, before anything is read; returns how much there is to read."""
@@ -194,11 +202,15 @@ class Inference(Parts):
         texts, second = (decode_texts(one, contents.get(one, ())) for one in (name, _PAIR))
         return Texts(texts, read_flag(request.parameters, "truncate"), prompt, second)
 
-    def _write(self, request: pb.ModelInferRequest, found: InferenceResponse, places: Places) -> pb.ModelInferResponse:
+    def _write(
+        self, request: pb.ModelInferRequest, found: InferenceResponse, places: Places, vectors: VectorRequest | None
+    ) -> pb.ModelInferResponse:
         model = found.model
         response = pb.ModelInferResponse(model_name=model.name, model_version=model.version, id=request.id)
         named = [name for name in places if name.startswith(FURTHER_PREFIXES)]
         arrays = {**found.outputs, **_name_attention(found, named), **_name_states(found, named)}
+        if vectors:
+            arrays |= _name_vectors(found, vectors)
         # In the order asked for; attention and hidden states asked for by parameters come last.
         for name in dict.fromkeys((*places, *arrays)):
             write_tensor(response, name, arrays[name], places.get(name), self.memory)
@@ -236,6 +248,25 @@ def _name_states(found: InferenceResponse, named: Sequence[str]) -> dict[str, Ar
         if reduced.scales is not None and reduced.offsets is not None:
             arrays |= {f"{name}.scale": reduced.scales, f"{name}.offset": reduced.offsets}
     return arrays
+
+
+def _check_vectors(wanted: VectorRequest, model: LoadedModel, outputs: Sequence[str]) -> None:
+    """Refuse what cannot be had of vectors, or where none is asked for; see VectorRequest.check."""
+    embedding = model.contract.embedding
+    if embedding is None:
+        raise NotPossible(f"parameters[vector_format]: {model.name} gives no embedding; expected a model with one")
+    if embedding.output not in outputs:
+        raise InvalidInput("outputs", list(outputs), f"{embedding.output} among them, beside vector_format")
+    wanted.check(model.contract)
+
+
+def _name_vectors(found: InferenceResponse, wanted: VectorRequest) -> dict[str, Array]:
+    """Cut and round the vectors, under their output's name; for INT8 with NAME.scale, FP32 [B]."""
+    embedding = found.model.contract.embedding
+    assert embedding is not None  # noqa: S101 -- as _check_vectors says
+    made = make_vectors(found.outputs[embedding.output], wanted, embedding)
+    scales = {} if made.scales is None else {f"{embedding.output}.scale": made.scales}
+    return {embedding.output: made.values, **scales}
 
 
 def _content(contract: Contract, names: Sequence[str]) -> str:

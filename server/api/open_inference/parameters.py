@@ -15,6 +15,7 @@ from server.attention.request import ROLLOUTS, AttentionRequest, HeadReduction, 
 from server.context import RpcContext
 from server.errors import InvalidInput, ServerError
 from server.hidden_states.request import HiddenStatesRequest, Pooling
+from server.inference.vectors import VectorFormat, VectorRequest
 
 Parameters = Mapping[str, pb.InferParameter]
 
@@ -25,6 +26,7 @@ _REDUCTIONS: dict[str, HeadReduction | None] = {"none": None, "mean": "mean", "m
 _TEXTS: dict[str, TextOfPair | None] = {"none": None, "first": "first", "second": "second"}
 _MEASURES: dict[str, Measure] = {measure: measure for measure in get_args(Measure)}
 _POOLINGS: dict[str, Pooling | None] = {"none": None, "cls": "cls", "mean": "mean", "last": "last"}
+_VECTOR_FORMATS: dict[str, VectorFormat] = {"FP32": "float32", "FP16": "float16", "INT8": "int8", "BINARY": "binary"}
 _IGNORED = ("triton_", "sequence_", "headers", "binary_data_output")
 _KNOWN = (
     "priority", "timeout", "attention", "attention_layers", "attention_heads", "attention_rows", "attention_reduce",
@@ -32,7 +34,7 @@ _KNOWN = (
     "attention_top_k", "attention_drop_special", "attention_renormalize", "attention_rows_of_text",
     "attention_keys_of_text", "truncate", "prompt",
     "hidden_states", "hidden_states_layers", "hidden_states_positions", "hidden_states_drop_special",
-    "hidden_states_pooling", "hidden_states_normalize", "hidden_states_dtype",
+    "hidden_states_pooling", "hidden_states_normalize", "hidden_states_dtype", "vector_dimensions", "vector_format",
 )  # fmt: skip
 # Fields of regard.v1 by which a request is refused, as callers of this protocol write them; of attention and hidden
 # states, others alike.
@@ -43,6 +45,8 @@ _WRITTEN = {
     "pair.first": "inputs[text]",
     "pair.second": "inputs[text_pair]",
     "prompt": "parameters[prompt]",
+    "dimensions": "parameters[vector_dimensions]",
+    "vector_format": "parameters[vector_format]",
     "attention.cls_only": "parameters[attention_rows]",
     "attention.head_reduction": "parameters[attention_reduce]",
 }
@@ -169,6 +173,18 @@ def read_hidden_states(parameters: Parameters, outputs: Sequence[str]) -> Hidden
         normalize=read_flag(parameters, "hidden_states_normalize"),
         dtype=_choose(parameters, "hidden_states_dtype", _DTYPES, "FP32"),
     )
+
+
+def read_vector_request(parameters: Parameters) -> VectorRequest | None:
+    """Read what is wanted of vectors, by vector_dimensions (integer) and vector_format; None where neither is there.
+
+    Raises:
+        InvalidInput: A value cannot be read.
+    """
+    if "vector_dimensions" not in parameters and "vector_format" not in parameters:
+        return None
+    dimensions = _read_integer(parameters, "vector_dimensions")
+    return VectorRequest(dimensions, _choose(parameters, "vector_format", _VECTOR_FORMATS, "FP32"))
 
 
 def is_asked(what: str, parameters: Parameters, outputs: Sequence[str]) -> bool:

@@ -44,6 +44,7 @@ def describe_model(model: LoadedModel, max_batch_size: int, max_inputs: int, dev
         described.can_embed, described.embedding_dim = True, contract.embedding.dim
         described.embedding_normalized = contract.embedding.normalized
         described.similarity = contract.embedding.similarity or ""
+        described.matryoshka_dims.extend(contract.embedding.matryoshka_dims)
     if contract.patches:
         described.patches.CopyFrom(describe_patches(contract.patches))
     for layer in contract.attention:

@@ -23,7 +23,6 @@ from server.repository.loading import LoadedModel
 Asked = api.PredictRequest | api.ClassifyRequest | api.EmbedRequest | api.RankRequest
 Answer = TypeVar("Answer", api.PredictResponse, api.ClassifyResponse, api.EmbedResponse)
 Classified = TypeVar("Classified", api.ClassifyResponse, api.ClassifyResult)
-Embedded = TypeVar("Embedded", api.EmbedResponse, api.EmbedResult)
 WithFurther = TypeVar(
     "WithFurther",
     api.PredictResponse,
@@ -132,24 +131,10 @@ def write_labels(found: InferenceResponse, count: int) -> api.ClassifyResponse:
     return fill_labels(found, api.ClassifyResponse(model=model.name, version=model.version), count)
 
 
-def write_vector(found: InferenceResponse) -> api.EmbedResponse:
-    """Answer Embed with the one output that was asked for."""
-    model = found.model
-    return fill_vector(found, api.EmbedResponse(model=model.name, version=model.version))
-
-
 def fill_labels(found: InferenceResponse, message: Classified, count: int) -> Classified:
     """Write so many labels into an answer, and its attention or hidden states."""
     message.labels.extend(top_labels(found.outputs["logits"][0], found.model.contract.labels, count))
     message.truncated = found.prepared.truncated
-    return with_further(found, message)
-
-
-def fill_vector(found: InferenceResponse, message: Embedded) -> Embedded:
-    """Write the one output that was asked for into an answer, and its attention or hidden states."""
-    message.truncated = found.prepared.truncated
-    (vectors,) = found.outputs.values()
-    write_tensor(vectors[0], message.vector)
     return with_further(found, message)
 
 
@@ -168,8 +153,12 @@ def fill_each(
         result = add()
         if isinstance(one, ServerError):
             write_error(one, f"{field}[{number}]", result.error)
-        else:
+            continue
+        try:
             fill(one, result)
+        except ServerError as error:  # of a number that does not fit what was asked for
+            result.Clear()
+            write_error(error, f"{field}[{number}]", result.error)
 
 
 def write_error(error: ServerError, place: str, message: pb.InputError) -> None:

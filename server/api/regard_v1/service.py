@@ -22,7 +22,6 @@ from server.api.regard_v1.messages import (
     check_labels,
     fill_each,
     fill_labels,
-    fill_vector,
     read_content,
     read_contents,
     read_prompt,
@@ -32,10 +31,10 @@ from server.api.regard_v1.messages import (
     write_next,
     write_outputs,
     write_timings,
-    write_vector,
 )
 from server.api.regard_v1.ranking import read_documents, write_ranking
 from server.api.regard_v1.tensors import read_tensors
+from server.api.regard_v1.vectors import fill_vector, read_vector_request, write_vector
 from server.context import RpcContext
 from server.errors import InvalidInput, NotPossible
 from server.inference.pipeline import Pipeline
@@ -99,12 +98,14 @@ class RegardService(RegardServiceServicer):
         model = await self.repository.acquire(request.model, request.version)
         if model.contract.embedding is None:
             raise NotPossible(f"model: {model.name} gives no embedding; expected a model with can_embed")
-        outputs = (model.contract.embedding.output,)
+        outputs, wanted = (model.contract.embedding.output,), read_vector_request(request, model.contract)
         if inputs := read_contents(request, self.pipeline.inputs.inputs):
             answer = api.EmbedResponse(model=model.name, version=model.version)
-            write_each = partial(fill_each, field=inputs.field, add=answer.results.add, fill=fill_vector)
+            fill = partial(fill_vector, wanted=wanted)
+            write_each = partial(fill_each, field=inputs.field, add=answer.results.add, fill=fill)
             return await self._answer_each(request, model, inputs, outputs, answer, write_each, context)
-        return await self._answer(request, model, read_content(request), outputs, write_vector, context)
+        write = partial(write_vector, wanted=wanted)
+        return await self._answer(request, model, read_content(request), outputs, write, context)
 
     @rpc("model")
     async def Rank(self, request: api.RankRequest, context: RpcContext) -> api.RankResponse:  # noqa: N802
