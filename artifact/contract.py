@@ -116,6 +116,7 @@ class EmbeddingContract(_Part):
     Attributes:
         similarity: How its vectors are meant to be compared; None where nothing says so.
         matryoshka_dims: Sizes below dim that it was trained to be cut to; empty where nothing says so.
+        sparse: Whether each number is the weight of a token of the vocabulary, most of them 0.
     """
 
     output: str
@@ -123,6 +124,7 @@ class EmbeddingContract(_Part):
     normalized: bool
     similarity: Similarity | None = None
     matryoshka_dims: tuple[int, ...] = ()
+    sparse: bool = False
 
     @model_validator(mode="after")
     def _check_dims(self) -> Self:

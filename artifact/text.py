@@ -59,6 +59,10 @@ class TextReader:
         """The largest token that a text can have."""
         return max(self._whole.get_vocab(with_added_tokens=True).values(), default=0)
 
+    def spell(self, ids: Sequence[int]) -> list[str]:
+        """Return how the vocabulary spells tokens; empty for those that it does not have."""
+        return [self._whole.id_to_token(one) or "" for one in ids]
+
     @property
     def largest_type(self) -> int:
         """The largest token type that a token of a pair can have."""

@@ -57,6 +57,10 @@ def export(
             "pair), or a folder of images"
         ),
     ] = None,
+    sparse: Annotated[
+        bool,
+        typer.Option(help="give SPLADE's sparse vectors, of a masked language model whose files do not say so"),
+    ] = False,
     matryoshka_dims: Annotated[
         str | None,
         typer.Option(help="sizes that the vectors were trained to be cut to, as 64,128, where config.json has none"),
@@ -70,7 +74,7 @@ def export(
     try:
         located = locate(source, revision)  # downloads draw their own progress
         with errors.status(f"loading {escape(source)}") as status:
-            loaded = load_source(located, cache, image_size, part)
+            loaded = load_source(located, cache, image_size, part, sparse=sparse)
             if image_size and (loaded.image is None or loaded.graph is not None):
                 takes = "text" if loaded.traits.is_text else "what its graph says"
                 raise CheckpointError(f"--image-size: {image_size}; {loaded.name} takes {takes}")

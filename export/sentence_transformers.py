@@ -6,7 +6,7 @@ vectors are normalised.
 
 import json
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
@@ -16,7 +16,7 @@ from model.checkpoint import CheckpointError, read_json
 MODULES_FILE, SETTINGS_FILE = "modules.json", "config_sentence_transformers.json"
 Mode = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 _PACKAGE = "sentence_transformers"  # a class of another is the folder's own code, which may do anything
-_KNOWN = ("Transformer", "Pooling", "Dense", "Normalize", "Dropout")
+_KNOWN = ("Transformer", "Pooling", "Dense", "Normalize", "Dropout", "MLMTransformer", "SpladePooling")
 _MAX_PROMPTS, _MAX_NAME, _MAX_PROMPT = 64, 64, 4096  # a description carries all of them, in each answer of GetModel
 # Older files have a flag for each mode; these are then joined in this order.
 _FLAGS: dict[str, Mode] = {
@@ -53,6 +53,19 @@ class Dense:
 
 
 @dataclass(frozen=True)
+class Splade:
+    """How the scores of masked words become one weight of each word (Formal et al. 2021, "SPLADE v2", section 3).
+
+    Attributes:
+        strategy: What is made of a word's weights at all tokens.
+        activation: Of the scores, before the logarithm of 1 and what it gives.
+    """
+
+    strategy: Literal["max", "sum"] = "max"
+    activation: Literal["relu", "log1p_relu"] = "relu"
+
+
+@dataclass(frozen=True)
 class SentenceFolder:
     """How texts become vectors.
 
@@ -63,6 +76,7 @@ class SentenceFolder:
         similarity: How vectors are compared; None where nothing says that they are made to be.
         prompts: What may be put before a text, by name.
         default_prompt: The name of that which is put there unless another is asked for; empty for none.
+        splade: How sparse vectors are made; None for dense ones.
     """
 
     network: Path
@@ -71,6 +85,7 @@ class SentenceFolder:
     similarity: Similarity | None = None
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt: str = ""
+    splade: Splade | None = None
 
     @property
     def normalized(self) -> bool:
@@ -101,8 +116,12 @@ def _read_folder(folder: Path) -> SentenceFolder:
     prompts, default = read_prompts(folder)
     if kinds == ["Transformer"] and is_cross_encoder(folder):
         return SentenceFolder(modules[0][1], prompts=prompts, default_prompt=default)
+    if kinds[1:] == ["SpladePooling"] and kinds[0] in ("Transformer", "MLMTransformer"):
+        told = read_similarity(folder, "dot")
+        found = SentenceFolder(modules[0][1], similarity=told, prompts=prompts, default_prompt=default)
+        return as_sparse(found, _read_splade(modules[1][1]))
     if kinds[:2] != ["Transformer", "Pooling"] or {"Transformer", "Pooling"} & set(kinds[2:]):
-        expected = "one Transformer, then one Pooling, then others"
+        expected = "one Transformer, then one Pooling, then others; or an MLMTransformer and one SpladePooling"
         raise _fault(folder / MODULES_FILE, ", ".join(kinds) or "no modules", expected)
     steps = (_read_step(kind, at) for kind, at in modules[2:])
     return SentenceFolder(
@@ -113,6 +132,26 @@ def _read_folder(folder: Path) -> SentenceFolder:
         prompts=prompts,
         default_prompt=default,
     )
+
+
+def as_sparse(folder: SentenceFolder, splade: Splade) -> SentenceFolder:
+    """Say that a folder's network makes sparse vectors, which are not pooled."""
+    return replace(folder, modes=(), steps=(), splade=splade, similarity=folder.similarity or "dot")
+
+
+def _read_splade(folder: Path) -> Splade:
+    """Read how sparse vectors are made."""
+    file = folder / "config.json"
+    config = read_json(file)
+    strategy, activation = config.get("pooling_strategy", "max"), config.get("activation_function", "relu")
+    for name, value, known in (
+        ("pooling_strategy", strategy, ("max", "sum")),
+        ("activation_function", activation, ("relu", "log1p_relu")),
+    ):
+        if value not in known:
+            raise _fault(file, f"{name} {value!r}", " or ".join(known))
+    _check_rest(file, config, ("pooling_strategy", "activation_function", "chunk_size", *_SIZES))
+    return Splade(strategy, activation)
 
 
 def read_settings(folder: Path) -> dict[str, Any]:
@@ -148,15 +187,15 @@ def read_prompts(folder: Path) -> tuple[dict[str, str], str]:
     return prompts, default
 
 
-def read_similarity(folder: Path) -> Similarity | None:
-    """Read how vectors are compared; None where the folder is none of sentence-transformers.
+def read_similarity(folder: Path, default: Similarity = "cosine") -> Similarity | None:
+    """Read how vectors are compared, by default as given; None where the folder is none of sentence-transformers.
 
     Raises:
         CheckpointError: By what is not known.
     """
     if not (folder / MODULES_FILE).is_file():
         return None
-    name = read_settings(folder).get("similarity_fn_name") or "cosine"
+    name = read_settings(folder).get("similarity_fn_name") or default
     if name not in get_args(Similarity):
         raise _fault(folder / SETTINGS_FILE, f"similarity_fn_name {name!r}", f"{', '.join(get_args(Similarity))}")
     return cast("Similarity", name)

@@ -14,6 +14,8 @@ from export.preprocessing import PREPROCESSOR_FILE, image_contract
 from export.sentence_transformers import (
     MODULES_FILE,
     SentenceFolder,
+    Splade,
+    as_sparse,
     read_sentence_folder,
 )
 from export.tokenizer_files import check_tokenizer, joins_pairs, pair_types, read_max_tokens
@@ -78,17 +80,25 @@ class Source:
 
 
 def load_folder(
-    folder: Path, image_size: int | None = None, name: str = "", description: str = "", part: str | None = None
+    folder: Path,
+    image_size: int | None = None,
+    name: str = "",
+    description: str = "",
+    part: str | None = None,
+    *,
+    sparse: bool = False,
 ) -> Source:
     """Read a checkpoint folder of this repository's layout, or of any family of the transformers library.
 
     What model/ has itself is read by it; other families, and variants of these that it has not (a head for masked
-    words, another activation), by the library.
+    words, another activation), by the library. With `sparse` its vectors are SPLADE's, whatever its files say.
 
     Raises:
         CheckpointError: The folder cannot be read.
     """
     sentence = read_sentence_folder(folder)
+    if sparse and sentence.splade is None:
+        sentence = as_sparse(sentence, Splade())
     name = name or folder.resolve().name
     description = description or f"exported from the folder {folder.resolve().name}"
     source = _load_network(sentence, name, description, image_size, part)

@@ -23,6 +23,7 @@ _HEADS = {
     "ForImageClassification": transformers.AutoModelForImageClassification,
 }
 CLASSIFIERS = tuple(_HEADS)
+_MASKED_WORDS = "ForMaskedLM"
 _BELOW = ("DPRContextEncoder", "DPRQuestionEncoder")  # of these, the network below gives states as well as the vector
 _MANY = 3  # names in a message
 
@@ -54,12 +55,13 @@ class Checkpoint:
         return not any("pooler" in name for name in self.missing)
 
 
-def read_checkpoint(folder: Path, part: str | None) -> Checkpoint:
+def read_checkpoint(folder: Path, part: str | None, *, masked_words: bool = False) -> Checkpoint:
     """Read a folder.
 
     Args:
         folder: With config.json and safetensors.
         part: "vision" or "text" of a network that has both, "encoder" of an encoder-decoder; None for the whole.
+        masked_words: Whether its head for masked words is wanted.
 
     Raises:
         CheckpointError: It cannot be read, lacks weights, needs a part to be named, or has no such part.
@@ -69,7 +71,8 @@ def read_checkpoint(folder: Path, part: str | None) -> Checkpoint:
     if not any(folder.glob("*.safetensors")):
         raise CheckpointError(f"{folder}: has no weights; expected model.safetensors, or its parts and their index")
     faults = list[str]()
-    for factory, given in _ways(whole_config, config, part):
+    ways = [(_masked_words(config, folder), config)] if masked_words else _ways(whole_config, config, part)
+    for factory, given in ways:
         whole, found = _load(factory, folder, given)
         missing = _missing(whole, _take_part(whole, part), found)
         needed = [name for name in missing if "pooler" not in name]
@@ -108,6 +111,18 @@ def _config_of_part(config: Any, part: str | None) -> Any:
 def _classifier_of(config: Any) -> Any:
     architecture = (getattr(config, "architectures", None) or [""])[0]
     return next((factory for ending, factory in _HEADS.items() if architecture.endswith(ending)), None)
+
+
+def _masked_words(config: Any, folder: Path) -> Any:
+    """The class with a head for masked words."""
+    if type(config) not in transformers.AutoModelForMaskedLM._model_mapping:
+        raise CheckpointError(f"{folder}: {config.model_type} has no head for masked words, which sparse vectors need")
+    return transformers.AutoModelForMaskedLM
+
+
+def tells_masked_words(network: Any) -> bool:
+    """Whether it scores words for every position."""
+    return type(network).__name__.endswith(_MASKED_WORDS)
 
 
 def _lone_encoder(config: Any) -> Any:

@@ -20,7 +20,7 @@ from artifact.contract import EmbeddingContract
 from export.sentence_transformers import SentenceFolder
 from export.tokenizer_files import joins_pairs, pair_types
 from export.traits import Traits
-from export.transformers_checkpoint import CLASSIFIERS, Checkpoint, read_checkpoint
+from export.transformers_checkpoint import CLASSIFIERS, Checkpoint, read_checkpoint, tells_masked_words
 from export.transformers_lengths import hold_length
 from export.transformers_masking import see_all_patches
 from export.transformers_pooling import Pooling, choose_pooling
@@ -65,6 +65,7 @@ class TransformersNetwork(nn.Module):
             fuse_heads(fused)
         self.input_names = tuple(spec.name for spec in traits.inputs)
         self.classifies = type(fused).__name__.endswith(CLASSIFIERS)
+        self._has_head = self.classifies or tells_masked_words(fused)
         taken = inspect.signature(fused.forward).parameters
         self._options: dict[str, Any] = {name: value for name, value in _OPTIONS.items() if name in taken}
         if self.input_names[0] == "pixel_values":
@@ -104,9 +105,9 @@ class TransformersNetwork(nn.Module):
         return self._outputs(answer, base, inputs), list(getattr(answer, "hidden_states", None) or ())
 
     def _call(self, network: Any, inputs: tuple[Tensor, ...], **options: Any) -> tuple[Any, Any]:
-        """Return the answer, and that of the network below a classifier."""
+        """Return the answer, and that of the network below a classifier or a head for masked words."""
         given = self._complete(dict(zip(self.input_names, inputs, strict=True)))
-        if not self.classifies:
+        if not self._has_head:
             answer = network(**given, **self._options, **options)
             return answer, answer
         if network.base_model is network:  # what is below is not told apart
@@ -137,7 +138,8 @@ class TransformersNetwork(nn.Module):
             outputs["encoder_last_hidden_state"] = encoded
         if self.pooling is not None:
             given = dict(zip(self.input_names, inputs, strict=True))
-            if (vector := self.pooling(base, hidden, given.get("attention_mask"))) is not None:
+            told = base if self.classifies else answer
+            if (vector := self.pooling(told, hidden, given.get("attention_mask"))) is not None:
                 outputs["embedding"] = vector
         if self.classifies:
             outputs["logits"] = answer.logits
@@ -156,7 +158,7 @@ def load_transformers(sentence: SentenceFolder, part: str | None = None, image_s
         CheckpointError: It cannot be read, lacks weights, needs a part to be named, or tells no attention.
     """
     with _quietly():
-        checkpoint = read_checkpoint(sentence.network, part)
+        checkpoint = read_checkpoint(sentence.network, part, masked_words=sentence.splade is not None)
         try:
             return _assemble(checkpoint, sentence, image_size, whole=part != "encoder")
         except CheckpointError:
@@ -191,7 +193,11 @@ def _assemble(checkpoint: Checkpoint, sentence: SentenceFolder, image_size: int 
     if pooling and "embedding" in outputs:
         dim = outputs["embedding"].shape[1]
         embedding = EmbeddingContract(
-            output="embedding", dim=dim, normalized=pooling.normalized, similarity=sentence.similarity
+            output="embedding",
+            dim=dim,
+            normalized=pooling.normalized,
+            similarity=sentence.similarity,
+            sparse=sentence.splade is not None,
         )
     traits = dataclasses.replace(traits, embedding=embedding, patches=patches)
     return Loaded(network, traits, config, joins_pairs(types, count_types(fused, config)), held or unmasked)

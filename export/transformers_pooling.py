@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from artifact.contract import PatchContract
-from export.sentence_transformers import SentenceFolder
+from export.sentence_transformers import SentenceFolder, Splade
 from export.sentence_vector import SentenceVector
 from export.transformers_checkpoint import Checkpoint
 
@@ -51,6 +51,8 @@ def choose_pooling(checkpoint: Checkpoint, sentence: SentenceFolder, patches: Pa
     Raises:
         CheckpointError: The folder's modules have no weights, or an activation that is not known.
     """
+    if sentence.splade:
+        return _SparsePooling(sentence.splade)
     is_text = checkpoint.main_input == "input_ids"
     if is_text and (sentence.similarity or not checkpoint.config.model_type.endswith(_TEXT_TOWERS)):
         return _TextPooling(sentence)
@@ -69,6 +71,27 @@ class _TextPooling(Pooling):
         real = torch.ones(hidden.shape[:2], dtype=torch.int64) if mask is None else mask
         vector: Tensor = self.vector(hidden, real)
         return vector
+
+
+class _SparsePooling(Pooling):
+    """A weight of each word of the vocabulary, of the scores that a head for masked words gives at every token."""
+
+    def __init__(self, splade: Splade) -> None:
+        super().__init__()
+        self._splade = splade
+
+    def forward(self, answer: Any, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        scores = answer.logits  # [B, N, V]
+        real = torch.ones(hidden.shape[:2], dtype=torch.int64) if mask is None else mask
+        if self._splade.strategy == "sum":
+            weights: Tensor = (self._weigh(scores) * real[:, :, None].to(scores.dtype)).sum(dim=1)
+            return weights
+        # The largest weight is that of the largest score, which spares the logarithm of all others.
+        return self._weigh(scores.masked_fill(real[:, :, None] == 0, float("-inf")).amax(dim=1))
+
+    def _weigh(self, scores: Tensor) -> Tensor:
+        weights = torch.log1p(torch.relu(scores))
+        return torch.log1p(weights) if self._splade.activation == "log1p_relu" else weights
 
 
 class _TowerPooling(Pooling):

@@ -134,6 +134,8 @@ class AsyncClient(AsyncCalls):
         hidden_states: HiddenStatesRequest | None = None,
         dimensions: int = 0,
         vector_format: VectorFormat = "float32",
+        max_terms: int = 0,
+        with_terms: bool = False,
     ) -> Embedding:
         """As `Client.embed`."""
         request = encoding.embed_request(
@@ -148,6 +150,8 @@ class AsyncClient(AsyncCalls):
             hidden_states=hidden_states,
             dimensions=dimensions,
             vector_format=vector_format,
+            max_terms=max_terms,
+            with_terms=with_terms,
         )
         return decoding.read_embedding(await self._call(self._stub.Embed, request, timeout))
 
@@ -187,6 +191,8 @@ class AsyncClient(AsyncCalls):
         hidden_states: HiddenStatesRequest | None = None,
         dimensions: int = 0,
         vector_format: VectorFormat = "float32",
+        max_terms: int = 0,
+        with_terms: bool = False,
     ) -> Answers[Embedding]:
         """As `Client.embed_many`."""
         request = encoding.embed_many_request(
@@ -201,6 +207,8 @@ class AsyncClient(AsyncCalls):
             hidden_states=hidden_states,
             dimensions=dimensions,
             vector_format=vector_format,
+            max_terms=max_terms,
+            with_terms=with_terms,
         )
         return decoding.read_embeddings(await self._call(self._stub.Embed, request, timeout))
 

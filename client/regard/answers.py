@@ -118,6 +118,7 @@ class Model:
             not say. Classify takes the softmax in any case.
         hidden_state_layers: Empty where no hidden states were exported.
         matryoshka_dims: Sizes that embed may cut vectors to, as the model was trained; empty where nothing says so.
+        embedding_sparse: Whether the vector is a weight for each token of the vocabulary, most of them 0.
     """
 
     name: str
@@ -147,6 +148,7 @@ class Model:
     activation: str = ""
     hidden_state_layers: tuple[HiddenStateLayer, ...] = ()
     matryoshka_dims: tuple[int, ...] = ()
+    embedding_sparse: bool = False
 
 
 @dataclass(frozen=True)
@@ -207,6 +209,21 @@ class Classification:
 
 
 @dataclass(frozen=True, eq=False)
+class SparseVector:
+    """The tokens of a vocabulary that weigh something in a text.
+
+    Attributes:
+        indices: int32 [T], ids of tokens, ascending. Read-only, as the next.
+        values: float32 [T], the weight of each, above 0.
+        terms: How the vocabulary spells each; empty unless asked for.
+    """
+
+    indices: NDArray[np.int32]
+    values: NDArray[np.float32]
+    terms: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
 class Embedding:
     """The answer to embed.
 
@@ -214,12 +231,14 @@ class Embedding:
         model: Which model answered.
         version: Which version of it.
         vector: [D], D the model's embedding_dim or the dimensions asked for, as it was asked for: float32, float16 or
-            int8; of "binary" uint8 [D / 8], see numpy.packbits. Read-only; copy it to change it.
+            int8; of "binary" uint8 [D / 8], see numpy.packbits. Of a sparse vector all that came, other numbers 0.
+            Read-only; copy it to change it.
         truncated: The text had more tokens than the model takes and was cut.
         attention: None unless asked for.
         hidden_states: Likewise.
         timings: Of this request.
         scale: Of int8, what 1 stands for; else 1.
+        sparse: Of a model with embedding_sparse: what of the vector is not 0.
     """
 
     model: str
@@ -230,6 +249,7 @@ class Embedding:
     timings: Timings
     hidden_states: HiddenStates | None = None
     scale: float = 1.0
+    sparse: SparseVector | None = None
 
     def to_floats(self) -> NDArray[np.float32]:
         """Return the vector as float32 [D], near to what the model gave; of "binary", 1 for each bit set, else -1."""

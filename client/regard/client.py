@@ -230,6 +230,8 @@ class Client(ManyCalls):
         hidden_states: HiddenStatesRequest | None = None,
         dimensions: int = 0,
         vector_format: VectorFormat = "float32",
+        max_terms: int = 0,
+        with_terms: bool = False,
     ) -> Embedding:
         """Turn an image or a text into a vector.
 
@@ -246,6 +248,8 @@ class Client(ManyCalls):
             hidden_states: Which hidden states to send along, but not beside attention; None for none.
             dimensions: Only the first so many numbers of the vector, one of the model's matryoshka_dims; 0 means all.
             vector_format: What it travels as: "float32", "float16", "int8" with a scale, or "binary", a bit a number.
+            max_terms: Of a model with sparse vectors: only the heaviest so many terms; 0 means all.
+            with_terms: Likewise: send the spelling of each term, too.
 
         Returns:
             The vector, float32 [D] unless another format is asked for, and the attention or the hidden states where
@@ -269,6 +273,8 @@ class Client(ManyCalls):
             hidden_states=hidden_states,
             dimensions=dimensions,
             vector_format=vector_format,
+            max_terms=max_terms,
+            with_terms=with_terms,
         )
         return decoding.read_embedding(self._call(self._stub.Embed, request, timeout))
 

@@ -10,7 +10,7 @@ import typer
 from rich.text import Text
 
 import regard
-from regard.answers import Embedding, VectorFormat
+from regard.answers import Embedding, SparseVector, VectorFormat
 from regard.application import start
 from regard.attending import attend
 from regard.channels import DEFAULT_TIMEOUT_SECONDS
@@ -35,6 +35,8 @@ from regard.ranking import rank
 from regard.sources import InputError, Source, read_pair, read_source
 from regard.states_file import STATES_OPTIONS, StatesOptions
 from regard.terminal import clean, cosine_table, labels_line, labels_table, models_table
+
+_MAX_PRINTED_TERMS = 10
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -169,12 +171,13 @@ def embed(
     vector_format: Annotated[
         VectorFormat, typer.Option("--format", help="What vectors travel as; binary is a bit a number.")
     ] = "float32",
+    max_terms: Annotated[int, typer.Option(min=0, help="Of sparse vectors: the heaviest so many terms (0: all).")] = 0,
     as_json: JsonOption = False,
 ) -> None:
     """Turn photos or texts into vectors; of several, print the cosine of every pair (or JSON, one a line)."""
     client: Client = context.obj
     asked: dict[str, Any] = {"truncate": truncate, "prompt": prompt, "hidden_states": states.request()}
-    asked |= {"dimensions": dimensions, "vector_format": vector_format}
+    asked |= {"dimensions": dimensions, "vector_format": vector_format, "max_terms": max_terms, "with_terms": True}
     if lines:
         kept = list[Embedding]()
         texts = [text for source in sources for text in read_lines(source)]
@@ -243,13 +246,25 @@ def export(context: typer.Context) -> None:
 def _show_vector(source: Source, answer: Embedding, *, as_json: bool) -> None:
     warn_if_cut(source, answer)
     if as_json:
-        print_json({"input": source.name, **dataclasses.asdict(answer)})
+        found = dataclasses.asdict(answer)
+        if answer.sparse is not None:
+            del found["vector"]  # tens of thousands of zeros
+        print_json({"input": source.name, **found})
     else:
         Terminal().print(_summary(source, answer))
 
 
+def _heaviest(found: SparseVector) -> str:
+    """Name the terms of a sparse vector, the heaviest first."""
+    order = np.argsort(-found.values, kind="stable")[:_MAX_PRINTED_TERMS]
+    named = ", ".join(f"{clean(found.terms[place])} {found.values[place]:.2f}" for place in order)
+    return f"{len(found.values)} terms: {named}{', ...' if len(found.values) > len(order) else ''}"
+
+
 def _summary(source: Source, answer: Embedding) -> Text:
     vector = answer.to_floats()
+    if answer.sparse is not None:
+        return Text(f"{clean(source.title)}: {_heaviest(answer.sparse)}")
     if answer.vector.dtype == np.uint8:
         bits = answer.vector.tobytes().hex()
         return Text(f"{clean(source.title)}: {vector.size} bits, {bits[:24]}{'...' if len(bits) > 24 else ''}")

@@ -15,6 +15,7 @@ from regard.answers import (
     Modality,
     Model,
     Prediction,
+    SparseVector,
     TensorSpec,
     Timings,
     VersionState,
@@ -128,6 +129,7 @@ def read_model(model: pb.Model) -> Model:
         activation=model.activation,
         hidden_state_layers=tuple(HiddenStateLayer(state.layer, state.dim) for state in model.hidden_state_layers),
         matryoshka_dims=tuple(model.matryoshka_dims),
+        embedding_sparse=model.embedding_sparse,
     )
 
 
@@ -157,16 +159,33 @@ def _read_labels(
 
 def _read_vector(answer: rpc.EmbedResponse, one: rpc.EmbedResponse | rpc.EmbedResult, timings: Timings) -> Embedding:
     """Read one input's vector; see _read_labels."""
+    sparse = _read_sparse(one.sparse) if one.HasField("sparse") else None
     return Embedding(
         model=answer.model,
         version=answer.version,
-        vector=read_tensor(one.vector),
+        vector=read_tensor(one.vector) if sparse is None else _spread(sparse, one.sparse.dim),
         scale=one.vector_scale or 1.0,
+        sparse=sparse,
         truncated=one.truncated,
         attention=_attention_of(one),
         timings=timings,
         hidden_states=_hidden_states_of(one),
     )
+
+
+def _read_sparse(message: rpc.SparseVector) -> SparseVector:
+    indices, values = np.array(message.indices, dtype=np.int32), np.array(message.values, dtype=np.float32)
+    for array in (indices, values):
+        array.flags.writeable = False
+    return SparseVector(indices, values, tuple(message.terms))
+
+
+def _spread(sparse: SparseVector, dim: int) -> NDArray[np.float32]:
+    """Return all numbers of a sparse vector, float32 [dim]."""
+    vector = np.zeros(dim, dtype=np.float32)
+    vector[sparse.indices] = sparse.values
+    vector.flags.writeable = False
+    return vector
 
 
 def _attention_of(

@@ -108,6 +108,8 @@ def embed_request(
     hidden_states: HiddenStatesRequest | None = None,
     dimensions: int = 0,
     vector_format: VectorFormat = "float32",
+    max_terms: int = 0,
+    with_terms: bool = False,
 ) -> rpc.EmbedRequest:
     """Build a request from an image or a text; raises as `classify_request`."""
     return rpc.EmbedRequest(
@@ -115,16 +117,20 @@ def embed_request(
         prompt=checks.name("prompt", prompt),
         **write_input(image=image, text=text),
         hidden_states=_write_hidden_states(hidden_states),
-        **_vector(dimensions, vector_format),
+        **_vector(dimensions, vector_format, max_terms),
+        with_terms=checks.flag("with_terms", with_terms),
         **_shared(model, version, attention, priority),
     )
 
 
-def _vector(dimensions: int, vector_format: VectorFormat) -> dict[str, Any]:
+def _vector(dimensions: int, vector_format: VectorFormat, max_terms: int) -> dict[str, Any]:
     """Write what is wanted of vectors, as fields of rpc.EmbedRequest."""
     checks.choice("vector_format", vector_format, tuple(_VECTOR_FORMATS))
-    dimensions = checks.integer("dimensions", dimensions, 0, checks.MAX_INT32)
-    return {"dimensions": dimensions, "vector_format": _VECTOR_FORMATS[vector_format]}
+    return {
+        "dimensions": checks.integer("dimensions", dimensions, 0, checks.MAX_INT32),
+        "vector_format": _VECTOR_FORMATS[vector_format],
+        "max_terms": checks.integer("max_terms", max_terms, 0, checks.MAX_INT32),
+    }
 
 
 def classify_many_request(
@@ -161,6 +167,8 @@ def embed_many_request(
     hidden_states: HiddenStatesRequest | None = None,
     dimensions: int = 0,
     vector_format: VectorFormat = "float32",
+    max_terms: int = 0,
+    with_terms: bool = False,
 ) -> rpc.EmbedRequest:
     """Build a request from several images or texts; raises as `classify_request`."""
     return rpc.EmbedRequest(
@@ -168,7 +176,8 @@ def embed_many_request(
         prompt=checks.name("prompt", prompt),
         **write_input(images=images, texts=texts),
         hidden_states=_write_hidden_states(hidden_states),
-        **_vector(dimensions, vector_format),
+        **_vector(dimensions, vector_format, max_terms),
+        with_terms=checks.flag("with_terms", with_terms),
         **_shared(model, version, attention, priority),
     )
 

@@ -130,6 +130,8 @@ class ManyCalls(BlockingCalls):
         hidden_states: HiddenStatesRequest | None = None,
         dimensions: int = 0,
         vector_format: VectorFormat = "float32",
+        max_terms: int = 0,
+        with_terms: bool = False,
     ) -> Answers[Embedding]:
         """Turn each of several images or texts into a vector, in one call.
 
@@ -146,6 +148,8 @@ class ManyCalls(BlockingCalls):
             hidden_states: Which hidden states to send along with each, but not beside attention; None for none.
             dimensions: Only the first so many numbers of the vector, one of the model's matryoshka_dims; 0 means all.
             vector_format: What it travels as: "float32", "float16", "int8" with a scale, or "binary", a bit a number.
+            max_terms: Of a model with sparse vectors: only the heaviest so many terms; 0 means all.
+            with_terms: Likewise: send the spelling of each term, too.
 
         Returns:
             The vector of each, in the order of the inputs. One that the server refuses has an error there, which is
@@ -170,5 +174,7 @@ class ManyCalls(BlockingCalls):
             hidden_states=hidden_states,
             dimensions=dimensions,
             vector_format=vector_format,
+            max_terms=max_terms,
+            with_terms=with_terms,
         )
         return decoding.read_embeddings(self._call(self._stub.Embed, request, timeout))

@@ -126,10 +126,17 @@ def _takes(model: Model) -> str:
     return "images" if model.modality == "image" else "tensors"
 
 
+def _sizes(model: Model) -> str:
+    """Of a model's vectors."""
+    if model.embedding_sparse:
+        return f"sparse, {model.embedding_dim}"
+    return ", ".join(map(str, (*model.matryoshka_dims, model.embedding_dim)))
+
+
 def _can(model: Model) -> str:
     tasks: dict[Task, str] = {
         "classify": f"classify ({len(model.labels)})",
-        "embed": f"embed ({', '.join(map(str, (*model.matryoshka_dims, model.embedding_dim)))})",
+        "embed": f"embed ({_sizes(model)})",
         "rank": "rank",
         "attend": "attend",
     }

@@ -33,11 +33,16 @@ class VectorRequest:
         """Refuse what cannot be had of a model's vectors.
 
         Raises:
-            NotPossible: The model was not trained for vectors that are cut.
+            NotPossible: The model was not trained for vectors that are cut, or they are sparse.
             InvalidInput: It was for other sizes; or bits do not fill bytes.
         """
         embedding = contract.embedding
         assert embedding is not None  # noqa: S101 -- or there is no vector
+        if embedding.sparse and self != VectorRequest():
+            field, value = ("dimensions", self.dimensions) if self.dimensions else ("vector_format", self.format)
+            raise NotPossible(
+                f"{field}: {value} of {contract.name}, whose vectors are sparse; expected max_terms instead"
+            )
         sizes = (*embedding.matryoshka_dims, embedding.dim)
         if self.dimensions and self.dimensions not in sizes:
             if self.dimensions > 0 and not embedding.matryoshka_dims:

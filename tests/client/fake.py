@@ -116,6 +116,7 @@ def models() -> list[pb.Model]:
         pb.Model(name="minilm", family="bert", can_embed=True, embedding_dim=4, embedding_normalized=True, **text),  # type: ignore[arg-type]
         pb.Model(name="photos", family="vit", can_classify=True, labels=labels, inputs=[pixels], **image),  # type: ignore[arg-type]
         pb.Model(name="tensors", version="1", family="bert", device="CUDA:0"),
+        pb.Model(name="words", family="bert", can_embed=True, embedding_dim=5, embedding_sparse=True, **text),  # type: ignore[arg-type]
     ]
 
 
@@ -302,6 +303,10 @@ def _embed_one(request: rpc.EmbedRequest, number: int, text: str) -> rpc.EmbedRe
 
 def _vector(request: rpc.EmbedRequest, vector: NDArray[Any]) -> dict[str, Any]:
     """Write a vector as it is asked for, repeated up to the dimensions: eight bits with a scale of 2."""
+    if request.model == "words":
+        values = (1.0, 3.0, 0.5)[: request.max_terms or None]
+        terms = WORDS[1 : 1 + len(values)] if request.with_terms else []
+        return {"sparse": rpc.SparseVector(dim=5, indices=range(1, 1 + len(values)), values=values, terms=terms)}
     if request.dimensions:
         vector = np.resize(vector, request.dimensions)
     if request.vector_format == rpc.VECTOR_FORMAT_INT8:

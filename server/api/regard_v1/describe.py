@@ -45,6 +45,7 @@ def describe_model(model: LoadedModel, max_batch_size: int, max_inputs: int, dev
         described.embedding_normalized = contract.embedding.normalized
         described.similarity = contract.embedding.similarity or ""
         described.matryoshka_dims.extend(contract.embedding.matryoshka_dims)
+        described.embedding_sparse = contract.embedding.sparse
     if contract.patches:
         described.patches.CopyFrom(describe_patches(contract.patches))
     for layer in contract.attention:

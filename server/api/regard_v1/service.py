@@ -34,7 +34,7 @@ from server.api.regard_v1.messages import (
 )
 from server.api.regard_v1.ranking import read_documents, write_ranking
 from server.api.regard_v1.tensors import read_tensors
-from server.api.regard_v1.vectors import fill_vector, read_vector_request, write_vector
+from server.api.regard_v1.vectors import fill_vector, read_wanted, write_vector
 from server.context import RpcContext
 from server.errors import InvalidInput, NotPossible
 from server.inference.pipeline import Pipeline
@@ -98,7 +98,7 @@ class RegardService(RegardServiceServicer):
         model = await self.repository.acquire(request.model, request.version)
         if model.contract.embedding is None:
             raise NotPossible(f"model: {model.name} gives no embedding; expected a model with can_embed")
-        outputs, wanted = (model.contract.embedding.output,), read_vector_request(request, model.contract)
+        outputs, wanted = (model.contract.embedding.output,), read_wanted(request, model.contract)
         if inputs := read_contents(request, self.pipeline.inputs.inputs):
             answer = api.EmbedResponse(model=model.name, version=model.version)
             fill = partial(fill_vector, wanted=wanted)

@@ -1,13 +1,16 @@
 """The vectors of Embed in the messages of regard.v1: what is wanted of them, and what is sent."""
 
+from dataclasses import dataclass
 from typing import TypeVar
 
 from artifact.contract import Contract
+from artifact.text import TextReader
 from regard.v1 import regard_pb2 as api
 from server.api.regard_v1.messages import with_further
 from server.api.regard_v1.tensors import write_tensor
 from server.errors import InvalidInput
 from server.inference.request import InferenceResponse
+from server.inference.sparse import Floats, SparseRequest, find_terms
 from server.inference.vectors import VectorFormat, VectorRequest, make_vectors
 
 Embedded = TypeVar("Embedded", api.EmbedResponse, api.EmbedResult)
@@ -20,34 +23,56 @@ _FORMATS: dict[int, VectorFormat] = {
 }
 
 
-def read_vector_request(message: api.EmbedRequest, contract: Contract) -> VectorRequest:
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted of a model's vectors, which are dense or sparse."""
+
+    dense: VectorRequest
+    sparse: SparseRequest
+
+
+def read_wanted(message: api.EmbedRequest, contract: Contract) -> Wanted:
     """Read what is wanted.
 
     Raises:
-        InvalidInput: There is no such format; or see VectorRequest.check.
-        NotPossible: See VectorRequest.check.
+        InvalidInput: There is no such format; or see VectorRequest.check and SparseRequest.check.
+        NotPossible: See both.
     """
     if message.vector_format not in _FORMATS:
         raise InvalidInput("vector_format", message.vector_format, "one of the values of VectorFormat")
-    wanted = VectorRequest(message.dimensions, _FORMATS[message.vector_format])
-    wanted.check(contract)
-    return wanted
+    dense = VectorRequest(message.dimensions, _FORMATS[message.vector_format])
+    sparse = SparseRequest(message.max_terms, message.with_terms)
+    dense.check(contract)
+    sparse.check(contract)
+    return Wanted(dense, sparse)
 
 
-def write_vector(found: InferenceResponse, wanted: VectorRequest) -> api.EmbedResponse:
+def write_vector(found: InferenceResponse, wanted: Wanted) -> api.EmbedResponse:
     """Answer Embed with the one output that was asked for."""
     model = found.model
     return fill_vector(found, api.EmbedResponse(model=model.name, version=model.version), wanted)
 
 
-def fill_vector(found: InferenceResponse, message: Embedded, wanted: VectorRequest) -> Embedded:
+def fill_vector(found: InferenceResponse, message: Embedded, wanted: Wanted) -> Embedded:
     """Write the one output that was asked for into an answer, and its attention or hidden states."""
     message.truncated = found.prepared.truncated
     (vectors,) = found.outputs.values()
     embedding = found.model.contract.embedding
     assert embedding is not None  # noqa: S101 -- or it had not been asked for
-    made = make_vectors(vectors[:1], wanted, embedding)
+    if embedding.sparse:
+        _fill_sparse(vectors[0], message.sparse, wanted.sparse, found.model.reader)
+        return with_further(found, message)
+    made = make_vectors(vectors[:1], wanted.dense, embedding)
     write_tensor(made.values[0], message.vector)
     if made.scales is not None:
         message.vector_scale = float(made.scales[0])
     return with_further(found, message)
+
+
+def _fill_sparse(vector: Floats, message: api.SparseVector, wanted: SparseRequest, reader: TextReader | None) -> None:
+    indices, values = find_terms(vector, wanted)
+    message.dim = len(vector)
+    message.indices.extend(indices.tolist())
+    message.values.extend(values.tolist())
+    if wanted.with_terms and reader:
+        message.terms.extend(reader.spell(indices.tolist()))
