@@ -19,6 +19,7 @@ HIDDEN_GRAPH = "hidden.onnx"  # the plain graph with what enters and leaves each
 LOWERED_GRAPH = "attention.lowered.onnx"  # the tapped graph with eager attention
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 BATCH_AXIS, SEQUENCE_AXIS = "batch", "seq_len"
+_MAX_PROMPTS, _MAX_PROMPT_NAME, _MAX_PROMPT = 64, 64, 4096
 BARE_ONNX = "onnx"  # the family of an ONNX file that came without a contract
 
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
@@ -54,6 +55,18 @@ class TensorContract(_Part):
     finite: bool = True
 
 
+def check_prompts(prompts: Mapping[str, str]) -> None:
+    """Refuse more than GetModel should send of them.
+
+    Raises:
+        ValueError: They are too many, or one or its name is too long.
+    """
+    longest_name, longest = (max(map(len, texts), default=0) for texts in (prompts.keys(), prompts.values()))
+    if len(prompts) > _MAX_PROMPTS or longest_name > _MAX_PROMPT_NAME or longest > _MAX_PROMPT:
+        found = f"{len(prompts)} prompts, names up to {longest_name} characters, texts up to {longest}"
+        raise ValueError(f"{found}; expected at most {_MAX_PROMPTS}, {_MAX_PROMPT_NAME} and {_MAX_PROMPT}")
+
+
 class TextContract(_Part):
     """How text becomes inputs.
 
@@ -72,7 +85,8 @@ class TextContract(_Part):
     pairs: bool = False
 
     @model_validator(mode="after")
-    def _check_default(self) -> Self:
+    def _check_prompts(self) -> Self:
+        check_prompts(self.prompts)
         if self.default_prompt and self.default_prompt not in self.prompts:
             raise ValueError(f"default_prompt: {self.default_prompt!r}; expected one of prompts")
         return self

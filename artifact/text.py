@@ -89,11 +89,16 @@ class TextReader:
             positions: Whether to say where each token came from, which takes 200 bytes a token.
 
         Raises:
-            InputError: A text is empty or longer than allowed; of a pair the field is pair.first, pair.second or pair.
+            InputError: A text is empty or longer than allowed, or no token of it is left; of a pair the field is
+                pair.first, pair.second or pair.
         """
         if second is None:
             check_text("text", text, max_bytes)
             encoding, truncated = self._encode_within("text", prompt + text, truncate=truncate)
+            if not any(end > len(prompt) for _, end in encoding.offsets):  # special tokens end at 0
+                behind = f" behind the prompt's {len(prompt)} characters" if prompt else ""
+                expected = f"a text of which tokens are among the {self._max_tokens} at most{behind}"
+                raise InputError("text", f"no token left of {len(encoding)}", expected)
             return _tokens(encoding, len(prompt), truncated=truncated, positions=positions)
         check_text("pair.first", text, max_bytes)
         check_text("pair.second", second, max_bytes)

@@ -10,14 +10,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from artifact.contract import Similarity
+from artifact.contract import Similarity, check_prompts
 from model.checkpoint import CheckpointError, read_json
 
 MODULES_FILE, SETTINGS_FILE = "modules.json", "config_sentence_transformers.json"
 Mode = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 _PACKAGE = "sentence_transformers"  # a class of another is the folder's own code, which may do anything
 _KNOWN = ("Transformer", "Pooling", "Dense", "Normalize", "Dropout", "MLMTransformer", "SpladePooling")
-_MAX_PROMPTS, _MAX_NAME, _MAX_PROMPT = 64, 64, 4096  # a description carries all of them, in each answer of GetModel
 # Older files have a flag for each mode; these are then joined in this order.
 _FLAGS: dict[str, Mode] = {
     "pooling_mode_cls_token": "cls",
@@ -179,11 +178,10 @@ def read_prompts(folder: Path) -> tuple[dict[str, str], str]:
         if default:
             raise _fault(file, f"default_prompt_name {default!r}", "none: nothing is put before pairs of texts")
         return {}, ""
-    if len(prompts) > _MAX_PROMPTS or any(
-        len(name) > _MAX_NAME or len(text) > _MAX_PROMPT for name, text in prompts.items()
-    ):
-        bounds = f"at most {_MAX_PROMPTS}, names of {_MAX_NAME} characters and texts of {_MAX_PROMPT}"
-        raise _fault(file, f"{len(prompts)} prompts", bounds)
+    try:
+        check_prompts(prompts)
+    except ValueError as error:
+        raise CheckpointError(f"{file}: prompts: {error}") from error
     return prompts, default
 
 

@@ -69,14 +69,15 @@ async def _read_texts(
     request: InferenceRequest, inputs: Texts, limits: InputLimits, decoders: Decoders, context: RpcContext
 ) -> Mapping[int, Read]:
     read = partial(read_each_text, request.model, inputs, limits=limits, positions=request.tells_positions)
-    jobs = [(partial(read, rows), 0) for rows in pieces(inputs)]
+    jobs = [(partial(read, rows), 0) for rows in pieces(inputs, len(find_prompt(request.model, inputs)))]
     return dict(enumerate(row for part in await decoders.run(jobs, context) for row in part))
 
 
-def pieces(inputs: Texts) -> Iterator[list[int]]:
+def pieces(inputs: Texts, prompt_characters: int) -> Iterator[list[int]]:
     """Cut texts into pieces of some 64 KiB, of a single longer text at most: others are tokenised between them."""
     piece, size = list[int](), 0
-    for number, characters in enumerate(inputs.sizes):
+    for number, own in enumerate(inputs.sizes):
+        characters = own + prompt_characters
         if piece and size + characters > _PIECE_CHARACTERS:
             yield piece
             piece, size = [], 0

@@ -18,10 +18,12 @@ from server.inference.many_reading import pieces
 from server.inference.preprocess import (
     InputLimits,
     check_answer_size,
+    find_prompt,
     prepare_images,
     prepare_texts,
     preprocess,
     read_texts,
+    text_reader,
 )
 from server.inference.request import (
     Images,
@@ -109,9 +111,13 @@ class Pipeline:
             contract = image_contract(model)
             rows = await read_images(inputs.contents, contract, self.inputs, self.decoders, context)
             return prepare_images(model, rows)
-        if isinstance(inputs, Texts) and inputs.size_bytes > DECODE_INLINE_BYTES:
-            jobs = [(partial(read_texts, model, inputs, rows, self.inputs), 0) for rows in pieces(inputs)]
-            return prepare_texts(model, [row for part in await self.decoders.run(jobs, context) for row in part])
+        if isinstance(inputs, Texts):
+            text_reader(model, inputs)
+            prompt = len(find_prompt(model, inputs))
+            if inputs.size_bytes + prompt * len(inputs) > DECODE_INLINE_BYTES:
+                jobs = [(partial(read_texts, model, inputs, rows, self.inputs), 0) for rows in pieces(inputs, prompt)]
+                return prepare_texts(model, [row for part in await self.decoders.run(jobs, context) for row in part])
+            return preprocess(request, self.inputs)
         return await self.workers.decode(lambda: preprocess(request, self.inputs), inputs.size_bytes)
 
     def tell(self, response: InferenceResponse | ManyResponses, context: RpcContext, started_ns: int) -> None:

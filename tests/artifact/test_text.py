@@ -54,6 +54,16 @@ def test_a_prompt_is_read_before_the_text_and_is_no_part_of_it() -> None:
     assert READER.read("cat " * 9, truncate=True, max_bytes=99, prompt="the dog ").texts[:3] == ["[CLS]", "the", "dog"]
 
 
+def test_a_text_of_which_no_token_is_left_is_refused() -> None:
+    """The vector would be that of the prompt, or of nothing."""
+    prompt = "the dog the dog the dog "
+    with pytest.raises(InputError, match="text: no token left of 8; expected a text of which tokens are among"):
+        READER.read("cat", truncate=True, max_bytes=99, prompt=prompt)
+    with pytest.raises(InputError, match="text: no token left of 2; expected a text of which tokens"):
+        read("\u200b")
+    assert READER.read("cat", truncate=True, max_bytes=99, prompt="the dog the dog the ").texts[-2:] == ["cat", "[SEP]"]
+
+
 def test_a_text_that_fits_is_not_marked_as_cut() -> None:
     """Even where it might have been; six words and two special tokens are as many as fit."""
     assert not READER.read("the cat", truncate=True, max_bytes=1000).truncated

@@ -58,7 +58,7 @@ def test_settings_that_are_not_known_are_refused_by_name(
     [
         (
             ["Transformer", "Pooling", "LSTM"],
-            r".*LSTM; expected Transformer, Pooling, Dense, Normalize, Dropout of sentence",
+            r".*LSTM; expected Transformer, Pooling, Dense, Normalize, Dropout, MLMTransformer, Splade",
         ),
         (["CLIPModel"], r".*CLIPModel; expected Transformer,"),
         (["Transformer"], "Transformer; expected one Transformer, then one Pooling, then others"),
@@ -93,7 +93,11 @@ def test_a_damaged_list_of_modules_is_named(content: str, tmp_path: Path) -> Non
     ("file", "changes", "message"),
     [
         ("config_sentence_transformers.json", {"prompts": ["query"]}, "cannot be understood"),
-        ("config_sentence_transformers.json", {"prompts": {"q": "a" * 5000}}, "at most 64, names of 64 characters and"),
+        (
+            "config_sentence_transformers.json",
+            {"prompts": {"q": "a" * 5000}},
+            "texts up to 5000; expected at most 64, 64 and 4096",
+        ),
         ("1_Pooling/config.json", {"pooling_mode": 3}, "cannot be understood"),
         ("sentence_bert_config.json", {"max_seq_length": "512"}, "the most tokens of a text: '512'; expected a number"),
     ],
