@@ -96,7 +96,7 @@ def test_a_damaged_list_of_modules_is_named(content: str, tmp_path: Path) -> Non
         (
             "config_sentence_transformers.json",
             {"prompts": {"q": "a" * 5000}},
-            "texts up to 5000; expected at most 64, 64 and 4096",
+            "texts up to 5000; expected at most 64, 64 and",
         ),
         ("1_Pooling/config.json", {"pooling_mode": 3}, "cannot be understood"),
         ("sentence_bert_config.json", {"max_seq_length": "512"}, "the most tokens of a text: '512'; expected a number"),
