@@ -147,6 +147,32 @@ class EmbeddingContract(_Part):
         return self
 
 
+class LateContract(_Part):
+    """Late interaction: a vector for each token, float32 [batch, seq_len, dim] (Khattab and Zaharia 2020, "ColBERT").
+
+    Attributes:
+        output: Its name in the plain graph; vectors have Euclidean length 1.
+        dim: Numbers of each vector.
+        query_prefix: The token that is put behind the first one of a query; None for none.
+        document_prefix: Likewise of a document.
+        query_tokens: The most tokens of a query, all included; shorter ones are filled up where there is a filler.
+        document_tokens: The most tokens of a document.
+        filler: The token that queries are filled up with; None where they are not.
+        attends_filler: Whether others attend to fillers; these attend to others in any case.
+        skipped: Tokens of documents that have no vector in the answer: punctuation.
+    """
+
+    output: str
+    dim: int = Field(gt=0)
+    query_prefix: int | None = None
+    document_prefix: int | None = None
+    query_tokens: int = Field(gt=3)
+    document_tokens: int = Field(gt=3)
+    filler: int | None = None
+    attends_filler: bool = False
+    skipped: tuple[int, ...] = ()
+
+
 class AttentionContract(_Part):
     """One attention output of the tapped graph, float32 [batch, heads, query, key].
 
@@ -293,6 +319,7 @@ class Contract(_Part):
     labels: tuple[str, ...] = ()
     activation: Activation | None = None
     embedding: EmbeddingContract | None = None
+    late: LateContract | None = None
     attention: tuple[AttentionContract, ...] = ()
     hidden_states: tuple[HiddenStateContract, ...] = ()
     patches: PatchContract | None = None
@@ -359,11 +386,21 @@ class Contract(_Part):
             raise ValueError("labels: given without an output named logits")
         if self.embedding and self.embedding.output not in outputs:
             raise ValueError(f"embedding.output: {self.embedding.output!r} is no output")
+        if self.late:
+            self._check_late(self.late)
         if self.image and not self.patches:
             raise ValueError("patches: missing; expected the grid of the images")
         if self.text and self.text.tokenizer_file not in self.files:
             raise ValueError(f"text.tokenizer_file: {self.text.tokenizer_file!r} is none of files")
         return self
+
+    def _check_late(self, late: LateContract) -> None:
+        axes = {spec.name: spec.axes for spec in self.outputs}.get(late.output)
+        if axes != (BATCH_AXIS, SEQUENCE_AXIS, late.dim):
+            raise ValueError(f"late.output: {late.output!r} is {axes}; expected [batch, seq_len, {late.dim}]")
+        longest = max(late.query_tokens, late.document_tokens)
+        if self.text is None or self.text.pairs or longest != self.text.max_tokens:
+            raise ValueError("late: expected single texts of at most as many tokens as queries or documents")
 
 
 def read_contract(path: Path) -> Contract:

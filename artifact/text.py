@@ -23,6 +23,7 @@ class Tokens:
         truncated: Whether the text was cut.
         types: int64 [N], which of two texts each is of, as the network is told; None for a single text, all zeros.
         parts: Which of two texts each came from, 0 or 1; None for special ones. Empty like texts, and for single texts.
+        unattended: How many at the end others do not attend to, though they have vectors of their own.
     """
 
     ids: NDArray[np.int64]
@@ -32,6 +33,7 @@ class Tokens:
     truncated: bool
     types: NDArray[np.int64] | None = None
     parts: Sequence[int | None] = ()
+    unattended: int = 0
 
 
 class TextReader:

@@ -66,6 +66,7 @@ def make_contract(source: Source, written: Written, folder: Path, version: int) 
         labels=source.labels,
         activation=source.activation,
         embedding=traits.embedding,
+        late=source.late,
         attention=tuple(_attention_contract(one, written) for one in written.taps),
         hidden_states=written.states,
         patches=patches,

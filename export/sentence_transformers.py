@@ -27,7 +27,8 @@ _FLAGS: dict[str, Mode] = {
     "pooling_mode_lasttoken": "lasttoken",
 }
 _SIZES = ("word_embedding_dimension", "embedding_dimension")  # of the network, which tells them itself
-_VECTOR = "sentence_embedding"
+_VECTOR, _TOKENS = "sentence_embedding", "token_embeddings"
+_OF_PYLATE = ("pylate.models.Dense.Dense",)
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class SentenceFolder:
         prompts: What may be put before a text, by name.
         default_prompt: The name of that which is put there unless another is asked for; empty for none.
         splade: How sparse vectors are made; None for dense ones.
+        late: What PyLate says of queries and documents, of which each token has a vector; None for one vector a text.
     """
 
     network: Path
@@ -85,6 +87,7 @@ class SentenceFolder:
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt: str = ""
     splade: Splade | None = None
+    late: Mapping[str, Any] | None = None
 
     @property
     def normalized(self) -> bool:
@@ -110,11 +113,13 @@ def _read_folder(folder: Path) -> SentenceFolder:
     if not (folder / MODULES_FILE).is_file():
         lone = folder / "1_Pooling"
         return SentenceFolder(folder, _read_modes(lone, {}) if (lone / "config.json").is_file() else ("mean",))
-    modules = list(_read_modules(folder))
+    modules = list(_read_modules(folder, with_late=is_late(folder)))
     kinds = [kind for kind, _ in modules]
     prompts, default = read_prompts(folder)
     if kinds == ["Transformer"] and is_cross_encoder(folder):
         return SentenceFolder(modules[0][1], prompts=prompts, default_prompt=default)
+    if is_late(folder):
+        return _read_late(folder, modules)
     if kinds[1:] == ["SpladePooling"] and kinds[0] in ("Transformer", "MLMTransformer"):
         told = read_similarity(folder, "dot")
         found = SentenceFolder(modules[0][1], similarity=told, prompts=prompts, default_prompt=default)
@@ -136,6 +141,33 @@ def _read_folder(folder: Path) -> SentenceFolder:
 def as_sparse(folder: SentenceFolder, splade: Splade) -> SentenceFolder:
     """Say that a folder's network makes sparse vectors, which are not pooled."""
     return replace(folder, modes=(), steps=(), splade=splade, similarity=folder.similarity or "dot")
+
+
+def is_late(folder: Path) -> bool:
+    """Whether PyLate wrote the folder: a vector for each token, of queries and documents."""
+    return "query_prefix" in read_settings(folder)
+
+
+def _read_late(folder: Path, modules: list[tuple[str, Path]]) -> SentenceFolder:
+    kinds = [kind for kind, _ in modules]
+    if kinds[:1] != ["Transformer"] or not set(kinds[1:]) <= {"Dense"} or len(kinds) < 2:
+        raise _fault(folder / MODULES_FILE, ", ".join(kinds), "one Transformer, then Dense ones, as PyLate writes them")
+    settings, file = read_settings(folder), folder / SETTINGS_FILE
+    named = settings.get("similarity_fn_name") or "MaxSim"
+    if named != "MaxSim":
+        raise _fault(file, f"similarity_fn_name {named!r}", "'MaxSim'")
+    for module in range(1, len(modules)):
+        _check_of_tokens(modules[module][1] / "config.json")
+    steps = tuple(step for kind, at in modules[1:] if (step := _read_step(kind, at, _TOKENS)))
+    prompts, default = read_prompts(folder)
+    return SentenceFolder(modules[0][1], modes=(), steps=steps, prompts=prompts, default_prompt=default, late=settings)
+
+
+def _check_of_tokens(file: Path) -> None:
+    """PyLate's dense layers have no activation unless they say so; those of sentence-transformers have one."""
+    config = read_json(file)
+    if "activation_function" not in config:
+        raise _fault(file, "no activation_function", "it to be named, as PyLate writes it")
 
 
 def _read_splade(folder: Path) -> Splade:
@@ -199,7 +231,7 @@ def read_similarity(folder: Path, default: Similarity = "cosine") -> Similarity 
     return cast("Similarity", name)
 
 
-def _read_modules(folder: Path) -> Iterator[tuple[str, Path]]:
+def _read_modules(folder: Path, *, with_late: bool) -> Iterator[tuple[str, Path]]:
     """Yield each module's kind and folder."""
     file = folder / MODULES_FILE
     try:
@@ -211,7 +243,8 @@ def _read_modules(folder: Path) -> Iterator[tuple[str, Path]]:
     for module in modules:
         named, path = str(module.get("type", "")), str(module.get("path", ""))
         package, _, kind = named.rpartition(".")
-        if kind not in _KNOWN or package.partition(".")[0] != _PACKAGE:
+        own = package.partition(".")[0] == _PACKAGE or (with_late and named in _OF_PYLATE)
+        if kind not in _KNOWN or not own:
             raise _fault(file, named or "a module without a type", f"{', '.join(_KNOWN)} of {_PACKAGE} alone")
         if not (folder / path).resolve().is_relative_to(folder.resolve()):
             raise _fault(file, f"path {path!r}", "a folder in this one")
@@ -233,13 +266,13 @@ def _read_modes(folder: Path, prompts: Mapping[str, str]) -> tuple[Mode, ...]:
     return cast("tuple[Mode, ...]", tuple(modes))
 
 
-def _read_step(kind: str, folder: Path) -> Dense | Literal["normalize"] | None:
+def _read_step(kind: str, folder: Path, of: str = _VECTOR) -> Dense | Literal["normalize"] | None:
     """Read what is done to a vector; None for nothing, as of dropout when nobody trains."""
     file = folder / "config.json"
     config = read_json(file) if kind == "Dense" or (kind == "Normalize" and file.is_file()) else {}
     for name in ("module_input_name", "module_output_name"):
-        if config.get(name) not in (None, _VECTOR):
-            raise _fault(file, f"{name} {config[name]!r}", f"{_VECTOR!r}")
+        if config.get(name) not in (None, of):
+            raise _fault(file, f"{name} {config[name]!r}", f"{of!r}")
     if kind != "Dense":
         return "normalize" if kind == "Normalize" else None
     known = ("in_features", "out_features", "bias", "activation_function", "use_residual")

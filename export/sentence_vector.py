@@ -48,6 +48,19 @@ class SentenceVector(nn.Module):
         return vector
 
 
+class TokenVectors(nn.Module):
+    """Makes a vector of Euclidean length 1 of each token, for late interaction."""
+
+    def __init__(self, folder: SentenceFolder) -> None:
+        """Put the dense layers together, with their weights; raises as SentenceVector."""
+        super().__init__()
+        self.steps = nn.Sequential(*(_DenseLayer(step) for step in folder.steps if isinstance(step, Dense)))
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """Run them on the last hidden state, float [B, N, D]; returns float [B, N, E]."""
+        return functional.normalize(self.steps(hidden), dim=-1)
+
+
 class _Normalized(nn.Module):
     """Scales vectors to Euclidean length 1."""
 

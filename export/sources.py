@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from onnx import ModelProto
 
-from artifact.contract import Activation, ImageContract, Origin
+from artifact.contract import Activation, ImageContract, LateContract, Origin
 from export.classes import name_classes, read_activation
+from export.late_interaction import read_late
 from export.matryoshka import told_by_config
 from export.preprocessing import PREPROCESSOR_FILE, image_contract
 from export.sentence_transformers import (
     MODULES_FILE,
+    Dense,
     SentenceFolder,
     Splade,
     as_sparse,
@@ -53,6 +55,7 @@ class Source:
         made_with: Libraries that make the artifact.
         assumed: What nothing told and was assumed, or is not used, for people; empty where there is nothing.
         origin: Where it was downloaded from by its id.
+        late: How queries and documents are marked, of which each token has a vector; None for others.
     """
 
     name: str
@@ -72,10 +75,13 @@ class Source:
     made_with: tuple[str, ...] = ("regard", "torch", "onnx", "onnxscript")
     assumed: str = ""
     origin: Origin | None = None
+    late: LateContract | None = None
 
     @property
     def token_limit(self) -> int:
         """The most tokens a text may have."""
+        if self.late:
+            return max(self.late.query_tokens, self.late.document_tokens)
         return min(self.max_tokens or self.traits.longest, self.traits.longest)
 
 
@@ -106,7 +112,16 @@ def load_folder(
         raise CheckpointError(f"{folder / MODULES_FILE}: Pooling behind {source.family}; expected a network for texts")
     embedding = told_by_config(source.traits.embedding, read_json(sentence.network / "config.json"))
     traits = replace(source.traits, embedding=embedding)
+    if sentence.late is not None:
+        source = _as_late(source, sentence, folder)
     return replace(source, traits=traits, prompts=sentence.prompts, default_prompt=sentence.default_prompt)
+
+
+def _as_late(source: Source, sentence: SentenceFolder, folder: Path) -> Source:
+    """Say how queries and documents are marked."""
+    dim = next((step.out_features for step in reversed(sentence.steps) if isinstance(step, Dense)), 0)
+    late = read_late(sentence.late or {}, folder, source.tokenizer_file, dim, source.traits.longest)
+    return replace(source, late=late, pairs=False)
 
 
 def _load_network(

@@ -140,7 +140,7 @@ class TransformersNetwork(nn.Module):
             given = dict(zip(self.input_names, inputs, strict=True))
             told = base if self.classifies else answer
             if (vector := self.pooling(told, hidden, given.get("attention_mask"))) is not None:
-                outputs["embedding"] = vector
+                outputs[self.pooling.output] = vector
         if self.classifies:
             outputs["logits"] = answer.logits
         return outputs

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from artifact.contract import PatchContract
 from export.sentence_transformers import SentenceFolder, Splade
-from export.sentence_vector import SentenceVector
+from export.sentence_vector import SentenceVector, TokenVectors
 from export.transformers_checkpoint import Checkpoint
 
 # What a tower that is trained to be compared with another gives for that.
@@ -21,6 +21,8 @@ class Pooling(nn.Module):
 
     normalized = False
     """Whether its length is 1."""
+    output = "embedding"
+    """What the vector is called."""
 
     def forward(self, answer: Any, hidden: Tensor, mask: Tensor | None) -> Tensor | None:
         """Make it.
@@ -51,6 +53,8 @@ def choose_pooling(checkpoint: Checkpoint, sentence: SentenceFolder, patches: Pa
     Raises:
         CheckpointError: The folder's modules have no weights, or an activation that is not known.
     """
+    if sentence.late is not None:
+        return _LatePooling(sentence)
     if sentence.splade:
         return _SparsePooling(sentence.splade)
     is_text = checkpoint.main_input == "input_ids"
@@ -71,6 +75,20 @@ class _TextPooling(Pooling):
         real = torch.ones(hidden.shape[:2], dtype=torch.int64) if mask is None else mask
         vector: Tensor = self.vector(hidden, real)
         return vector
+
+
+class _LatePooling(Pooling):
+    """A vector of each token."""
+
+    output = "token_vectors"
+
+    def __init__(self, sentence: SentenceFolder) -> None:
+        super().__init__()
+        self.vectors = TokenVectors(sentence)
+
+    def forward(self, answer: Any, hidden: Tensor, mask: Tensor | None) -> Tensor:
+        made: Tensor = self.vectors(hidden)
+        return made
 
 
 class _SparsePooling(Pooling):

@@ -30,9 +30,10 @@ from regard.errors import (
     Unavailable,
 )
 from regard.hidden_states import HiddenStates, HiddenStatesRequest, LayerHiddenStates
-from regard.scores import RankedDocument, Ranking
+from regard.scores import Alignment, RankedDocument, Ranking
 
 __all__ = [
+    "Alignment",
     "Answers",
     "AsyncClient",
     "Attention",

@@ -10,7 +10,7 @@ import grpc.aio
 from numpy.typing import NDArray
 
 from regard import decoding, encoding
-from regard.answers import Answers, Classification, Embedding, Model, Prediction, VectorFormat, VersionState
+from regard.answers import Answers, Classification, Embedding, Model, Prediction, TextRole, VectorFormat, VersionState
 from regard.attention import Attention, AttentionRequest
 from regard.calls import AsyncCalls
 from regard.channels import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS, ChannelOptions, connection
@@ -136,6 +136,7 @@ class AsyncClient(AsyncCalls):
         vector_format: VectorFormat = "float32",
         max_terms: int = 0,
         with_terms: bool = False,
+        role: TextRole = "document",
     ) -> Embedding:
         """As `Client.embed`."""
         request = encoding.embed_request(
@@ -152,6 +153,7 @@ class AsyncClient(AsyncCalls):
             vector_format=vector_format,
             max_terms=max_terms,
             with_terms=with_terms,
+            role=role,
         )
         return decoding.read_embedding(await self._call(self._stub.Embed, request, timeout))
 
@@ -193,6 +195,7 @@ class AsyncClient(AsyncCalls):
         vector_format: VectorFormat = "float32",
         max_terms: int = 0,
         with_terms: bool = False,
+        role: TextRole = "document",
     ) -> Answers[Embedding]:
         """As `Client.embed_many`."""
         request = encoding.embed_many_request(
@@ -209,6 +212,7 @@ class AsyncClient(AsyncCalls):
             vector_format=vector_format,
             max_terms=max_terms,
             with_terms=with_terms,
+            role=role,
         )
         return decoding.read_embeddings(await self._call(self._stub.Embed, request, timeout))
 
@@ -226,6 +230,7 @@ class AsyncClient(AsyncCalls):
         priority: int = 0,
         timeout: float | None = None,
         hidden_states: HiddenStatesRequest | None = None,
+        alignment: bool = False,
     ) -> Ranking:
         """As `Client.rank`."""
         request = encoding.rank_request(
@@ -239,6 +244,7 @@ class AsyncClient(AsyncCalls):
             attention,
             priority,
             hidden_states=hidden_states,
+            alignment=alignment,
         )
         return decoding.read_ranking(await self._call(self._stub.Rank, request, timeout))
 

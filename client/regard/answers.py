@@ -7,10 +7,11 @@ from typing import Any, Generic, Literal, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from regard.attention import Attention, AttentionKind, PatchGrid
+from regard.attention import Attention, AttentionKind, PatchGrid, Token
 from regard.errors import RegardError
 from regard.hidden_states import HiddenStates
 
+TextRole = Literal["document", "query"]
 VectorFormat = Literal["float32", "float16", "int8", "binary"]
 Modality = Literal["text", "image"]
 Answer = TypeVar("Answer", covariant=True)
@@ -119,6 +120,9 @@ class Model:
         hidden_state_layers: Empty where no hidden states were exported.
         matryoshka_dims: Sizes that embed may cut vectors to, as the model was trained; empty where nothing says so.
         embedding_sparse: Whether the vector is a weight for each token of the vocabulary, most of them 0.
+        token_vector_dim: Numbers of each vector where embed gives one for each token (late interaction), else 0.
+        query_tokens: Then the most tokens of a query.
+        document_tokens: Then the most tokens of a document.
     """
 
     name: str
@@ -149,6 +153,9 @@ class Model:
     hidden_state_layers: tuple[HiddenStateLayer, ...] = ()
     matryoshka_dims: tuple[int, ...] = ()
     embedding_sparse: bool = False
+    token_vector_dim: int = 0
+    query_tokens: int = 0
+    document_tokens: int = 0
 
 
 @dataclass(frozen=True)
@@ -239,6 +246,7 @@ class Embedding:
         timings: Of this request.
         scale: Of int8, what 1 stands for; else 1.
         sparse: Of a model with embedding_sparse: what of the vector is not 0.
+        tokens: Of a model with token_vector_dim, where vector is [T, token_vector_dim]: what each vector is of.
     """
 
     model: str
@@ -250,6 +258,7 @@ class Embedding:
     hidden_states: HiddenStates | None = None
     scale: float = 1.0
     sparse: SparseVector | None = None
+    tokens: tuple[Token, ...] | None = None
 
     def to_floats(self) -> NDArray[np.float32]:
         """Return the vector as float32 [D], near to what the model gave; of "binary", 1 for each bit set, else -1."""

@@ -7,7 +7,7 @@ import grpc
 from numpy.typing import NDArray
 
 from regard import decoding, encoding
-from regard.answers import Classification, Embedding, Model, Prediction, VectorFormat, VersionState
+from regard.answers import Classification, Embedding, Model, Prediction, TextRole, VectorFormat, VersionState
 from regard.attention import Attention, AttentionRequest
 from regard.channels import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS, ChannelOptions, connection
 from regard.errors import from_rpc_error
@@ -232,6 +232,7 @@ class Client(ManyCalls):
         vector_format: VectorFormat = "float32",
         max_terms: int = 0,
         with_terms: bool = False,
+        role: TextRole = "document",
     ) -> Embedding:
         """Turn an image or a text into a vector.
 
@@ -250,6 +251,7 @@ class Client(ManyCalls):
             vector_format: What it travels as: "float32", "float16", "int8" with a scale, or "binary", a bit a number.
             max_terms: Of a model with sparse vectors: only the heaviest so many terms; 0 means all.
             with_terms: Likewise: send the spelling of each term, too.
+            role: Of late interaction: whether it is a "query" or a "document", which are read otherwise.
 
         Returns:
             The vector, float32 [D] unless another format is asked for, and the attention or the hidden states where
@@ -275,6 +277,7 @@ class Client(ManyCalls):
             vector_format=vector_format,
             max_terms=max_terms,
             with_terms=with_terms,
+            role=role,
         )
         return decoding.read_embedding(self._call(self._stub.Embed, request, timeout))
 

@@ -198,7 +198,7 @@ def embed(
     answers = [client.embed(image=each.image, text=each.text, model=name, **asked) for each in given]
     for source, answer in zip(given, answers, strict=True):
         _show_vector(source, answer, as_json=as_json)
-    if len(answers) > 1 and not as_json:
+    if len(answers) > 1 and not as_json and all(answer.tokens is None for answer in answers):
         Terminal().print("", cosine_table([each.title for each in given], [answer.to_floats() for answer in answers]))
     states.save(answers)
 

@@ -24,7 +24,7 @@ from regard.attention import Attention, AttentionKind, Box, LayerAttention, Patc
 from regard.encoding import MEASURES, TEXTS_OF_PAIR
 from regard.errors import RegardError, from_input_error
 from regard.hidden_states import HiddenStates, LayerHiddenStates
-from regard.scores import RankedDocument, Ranking
+from regard.scores import Alignment, RankedDocument, Ranking
 from regard.tensors import DTYPE_NAMES, read_tensor
 from regard.v1 import regard_pb2 as rpc
 from regard.v1 import types_pb2 as pb
@@ -88,10 +88,24 @@ def read_ranking(answer: rpc.RankResponse) -> Ranking:
     errors = {one.index: error for one in answer.documents if (error := _error_of(one))}
     ranked = (one for one in answer.documents if one.index not in errors)
     documents = tuple(
-        RankedDocument(one.index, one.score, one.truncated, _attention_of(one), _hidden_states_of(one))
+        RankedDocument(
+            one.index, one.score, one.truncated, _attention_of(one), _hidden_states_of(one), _alignment_of(one)
+        )
         for one in ranked
     )
-    return Ranking(answer.model, answer.version, documents, errors, _read_timings(answer.timings))
+    query = _read_tokens(answer.query_tokens) if answer.HasField("query_tokens") else None
+    return Ranking(answer.model, answer.version, documents, errors, _read_timings(answer.timings), query)
+
+
+def _alignment_of(one: rpc.RankedDocument) -> Alignment | None:
+    if not one.HasField("alignment"):
+        return None
+    found, similarities = np.array(one.alignment.found, np.int32), np.array(one.alignment.similarities, np.float32)
+    return Alignment(found, similarities, _read_tokens(one.alignment.document_tokens))
+
+
+def _read_tokens(sequence: pb.TokenSequence) -> tuple[Token, ...]:
+    return tuple(_read_token(token) for token in sequence.tokens)
 
 
 def read_model(model: pb.Model) -> Model:
@@ -130,6 +144,9 @@ def read_model(model: pb.Model) -> Model:
         hidden_state_layers=tuple(HiddenStateLayer(state.layer, state.dim) for state in model.hidden_state_layers),
         matryoshka_dims=tuple(model.matryoshka_dims),
         embedding_sparse=model.embedding_sparse,
+        token_vector_dim=model.token_vector_dim,
+        query_tokens=model.query_tokens,
+        document_tokens=model.document_tokens,
     )
 
 
@@ -160,12 +177,15 @@ def _read_labels(
 def _read_vector(answer: rpc.EmbedResponse, one: rpc.EmbedResponse | rpc.EmbedResult, timings: Timings) -> Embedding:
     """Read one input's vector; see _read_labels."""
     sparse = _read_sparse(one.sparse) if one.HasField("sparse") else None
+    late = one.token_vectors if one.HasField("token_vectors") else None
+    vector = one.vector if late is None else late.vectors
     return Embedding(
         model=answer.model,
         version=answer.version,
-        vector=read_tensor(one.vector) if sparse is None else _spread(sparse, one.sparse.dim),
+        vector=read_tensor(vector) if sparse is None else _spread(sparse, one.sparse.dim),
         scale=one.vector_scale or 1.0,
         sparse=sparse,
+        tokens=None if late is None else _read_tokens(late.tokens),
         truncated=one.truncated,
         attention=_attention_of(one),
         timings=timings,

@@ -6,7 +6,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from regard import checks
-from regard.answers import VectorFormat
+from regard.answers import TextRole, VectorFormat
 from regard.attention import AttentionRequest, HeadReduction, Measure, TextOfPair
 from regard.hidden_states import HiddenStatesRequest, Pooling
 from regard.inputs import ImageSource, Pair, write_input, write_tensors
@@ -31,6 +31,7 @@ _POOLINGS: dict[Pooling | None, pb.HiddenStatesPooling] = {
     "mean": pb.HIDDEN_STATES_POOLING_MEAN,
     "last": pb.HIDDEN_STATES_POOLING_LAST,
 }
+_ROLES: dict[TextRole, rpc.TextRole] = {"document": rpc.TEXT_ROLE_DOCUMENT, "query": rpc.TEXT_ROLE_QUERY}
 _VECTOR_FORMATS: dict[VectorFormat, rpc.VectorFormat] = {
     "float32": rpc.VECTOR_FORMAT_UNSPECIFIED,
     "float16": rpc.VECTOR_FORMAT_FLOAT16,
@@ -110,6 +111,7 @@ def embed_request(
     vector_format: VectorFormat = "float32",
     max_terms: int = 0,
     with_terms: bool = False,
+    role: TextRole = "document",
 ) -> rpc.EmbedRequest:
     """Build a request from an image or a text; raises as `classify_request`."""
     return rpc.EmbedRequest(
@@ -119,8 +121,14 @@ def embed_request(
         hidden_states=_write_hidden_states(hidden_states),
         **_vector(dimensions, vector_format, max_terms),
         with_terms=checks.flag("with_terms", with_terms),
+        role=_role(role),
         **_shared(model, version, attention, priority),
     )
+
+
+def _role(role: TextRole) -> rpc.TextRole:
+    checks.choice("role", role, tuple(_ROLES))
+    return _ROLES[role]
 
 
 def _vector(dimensions: int, vector_format: VectorFormat, max_terms: int) -> dict[str, Any]:
@@ -169,6 +177,7 @@ def embed_many_request(
     vector_format: VectorFormat = "float32",
     max_terms: int = 0,
     with_terms: bool = False,
+    role: TextRole = "document",
 ) -> rpc.EmbedRequest:
     """Build a request from several images or texts; raises as `classify_request`."""
     return rpc.EmbedRequest(
@@ -178,6 +187,7 @@ def embed_many_request(
         hidden_states=_write_hidden_states(hidden_states),
         **_vector(dimensions, vector_format, max_terms),
         with_terms=checks.flag("with_terms", with_terms),
+        role=_role(role),
         **_shared(model, version, attention, priority),
     )
 
@@ -194,6 +204,7 @@ def rank_request(
     priority: int,
     *,
     hidden_states: HiddenStatesRequest | None = None,
+    alignment: bool = False,
 ) -> rpc.RankRequest:
     """Build a request from a query and documents.
 
@@ -205,6 +216,7 @@ def rank_request(
         documents=pb.Texts(items=checks.texts("documents", documents)),
         top_k=checks.integer("top_k", top_k, 0, checks.MAX_INT32),
         raw_scores=checks.flag("raw_scores", raw_scores),
+        alignment=checks.flag("alignment", alignment),
         truncate=checks.flag("truncate", truncate),
         hidden_states=_write_hidden_states(hidden_states),
         **_shared(model, version, attention, priority),

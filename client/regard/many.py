@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from regard import decoding, encoding
-from regard.answers import Answers, Classification, Embedding, VectorFormat
+from regard.answers import Answers, Classification, Embedding, TextRole, VectorFormat
 from regard.attention import AttentionRequest
 from regard.calls import BlockingCalls
 from regard.hidden_states import HiddenStatesRequest
@@ -75,8 +75,9 @@ class ManyCalls(BlockingCalls):
         priority: int = 0,
         timeout: float | None = None,
         hidden_states: HiddenStatesRequest | None = None,
+        alignment: bool = False,
     ) -> Ranking:
-        """Sort documents by how well each answers a query; a cross-encoder reads each with the query.
+        """Sort documents by how well each answers a query; pairs are read together, token vectors compared.
 
         Args:
             query: What is looked for.
@@ -90,6 +91,7 @@ class ManyCalls(BlockingCalls):
             priority: 1 is served first, then 2, then 3; 0 means 2.
             timeout: Seconds, instead of the client's own.
             hidden_states: Which hidden states to send along with each, but not beside attention; None for none.
+            alignment: Of late interaction: send which token of a document each token of the query found.
 
         Returns:
             The documents by their index, best first, and the errors of those that the server refuses.
@@ -112,6 +114,7 @@ class ManyCalls(BlockingCalls):
             attention,
             priority,
             hidden_states=hidden_states,
+            alignment=alignment,
         )
         return decoding.read_ranking(self._call(self._stub.Rank, request, timeout))
 
@@ -132,6 +135,7 @@ class ManyCalls(BlockingCalls):
         vector_format: VectorFormat = "float32",
         max_terms: int = 0,
         with_terms: bool = False,
+        role: TextRole = "document",
     ) -> Answers[Embedding]:
         """Turn each of several images or texts into a vector, in one call.
 
@@ -150,6 +154,7 @@ class ManyCalls(BlockingCalls):
             vector_format: What it travels as: "float32", "float16", "int8" with a scale, or "binary", a bit a number.
             max_terms: Of a model with sparse vectors: only the heaviest so many terms; 0 means all.
             with_terms: Likewise: send the spelling of each term, too.
+            role: Of late interaction: whether it is a "query" or a "document", which are read otherwise.
 
         Returns:
             The vector of each, in the order of the inputs. One that the server refuses has an error there, which is
@@ -176,5 +181,6 @@ class ManyCalls(BlockingCalls):
             vector_format=vector_format,
             max_terms=max_terms,
             with_terms=with_terms,
+            role=role,
         )
         return decoding.read_embeddings(self._call(self._stub.Embed, request, timeout))

@@ -49,7 +49,7 @@ def rank(
     scored, failed = _collect(ask_each(given, taking.max_inputs, score))
     numbers = {id(source): number for number, source in enumerate(given)}
     best = sorted(scored, key=lambda one: -one[1].score)[:top_k]
-    if not raw_scores and taking.activation != "identity":
+    if not raw_scores and taking.activation != "identity" and not taking.token_vector_dim:
         best = [(source, dataclasses.replace(one, score=_sigmoid(one.score))) for source, one in best]
     for source, document in best:
         if document.truncated:

@@ -2,10 +2,28 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 from regard.answers import Timings
-from regard.attention import Attention
+from regard.attention import Attention, Token
 from regard.errors import RegardError
 from regard.hidden_states import HiddenStates
+
+
+@dataclass(frozen=True, eq=False)
+class Alignment:
+    """Which token of a document each token of a query found, by the largest dot product (MaxSim).
+
+    Attributes:
+        found: int32 [Q], for each of Ranking.query_tokens its place among document_tokens.
+        similarities: float32 [Q], from -1 to 1; their sum is the score.
+        document_tokens: Of the document, those that have a vector.
+    """
+
+    found: NDArray[np.int32]
+    similarities: NDArray[np.float32]
+    document_tokens: tuple[Token, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,6 +36,7 @@ class RankedDocument:
         truncated: Query and document had more tokens than the model takes and were cut.
         attention: None unless asked for.
         hidden_states: None unless asked for.
+        alignment: None unless asked for.
     """
 
     index: int
@@ -25,6 +44,7 @@ class RankedDocument:
     truncated: bool
     attention: Attention | None
     hidden_states: HiddenStates | None = None
+    alignment: Alignment | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +56,7 @@ class Ranking:
         version: Which version of it.
         documents: Best first; of equal scores that which was sent first.
         errors: Of documents that could not be scored, by their index.
+        query_tokens: None unless the alignment was asked for.
         timings: Of the call; what is said of queue, run and batch is that of the longest run.
     """
 
@@ -44,3 +65,4 @@ class Ranking:
     documents: tuple[RankedDocument, ...]
     errors: dict[int, RegardError]
     timings: Timings
+    query_tokens: tuple[Token, ...] | None = None

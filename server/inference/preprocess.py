@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -62,10 +62,11 @@ def read_texts(model: LoadedModel, inputs: Texts, rows: Iterable[int], limits: I
         NotPossible: The model takes something else.
         InvalidInput: A text cannot be used.
     """
-    read = partial(text_reader(model, inputs).read, truncate=inputs.truncate, max_bytes=limits.text_bytes)
+    text_reader(model, inputs)
     prompt = find_prompt(model, inputs)
+    read = partial(_read, model, inputs, max_bytes=limits.text_bytes, prompt=prompt, positions=True)
     try:
-        return [read(text, second, prompt=prompt) for text, second in inputs.rows(rows)]
+        return [read(row) for row in rows]
     except InputError as error:
         raise InvalidInput(error.field, error.value, error.expected) from error
 
@@ -82,21 +83,30 @@ def read_each_text(
         limits: Of each.
         positions: See TextReader.read.
     """
-    reader, max_bytes, prompt = text_reader(model, inputs), limits.text_bytes, find_prompt(model, inputs)
-    read = partial(reader.read, truncate=inputs.truncate, max_bytes=max_bytes, positions=positions, prompt=prompt)
-    return [
-        told(inputs.field, number, partial(read, text, second))
-        for number, (text, second) in zip(rows, inputs.rows(rows), strict=True)
-    ]
+    text_reader(model, inputs)
+    prompt = find_prompt(model, inputs)
+    read = partial(_read, model, inputs, max_bytes=limits.text_bytes, prompt=prompt, positions=positions)
+    return [told(inputs.field, row, partial(read, row), inputs.name(row)) for row in rows]
 
 
-def told(field: str, number: int, read: Callable[[], Made]) -> Made | InvalidInput:
+def _read(model: LoadedModel, inputs: Texts, row: int, *, max_bytes: int, prompt: str, positions: bool) -> Tokens:
+    """Tokenise one row of a request's texts."""
+    ((text, second),) = inputs.rows([row])
+    given: dict[str, Any] = {"max_bytes": max_bytes, "prompt": prompt, "positions": positions}
+    given["truncate"] = inputs.truncate
+    if model.late_reader:
+        return model.late_reader.read(text, query=row < inputs.queries, **given)
+    assert model.reader  # noqa: S101 -- see text_reader
+    return model.reader.read(text, second, **given)
+
+
+def told(field: str, number: int, read: Callable[[], Made], name: str = "") -> Made | InvalidInput:
     """Read one of several inputs; one that cannot be used is told, not raised."""
     try:
         return read()
     except InputError as error:
         part = error.field.removeprefix("pair") if field == "pairs" else ""
-        return InvalidInput(f"{field}[{number}]{part}", error.value, error.expected)
+        return InvalidInput(f"{name or f'{field}[{number}]'}{part}", error.value, error.expected)
 
 
 def text_reader(model: LoadedModel, inputs: Texts) -> TextReader:
@@ -152,7 +162,7 @@ def _pad(model: LoadedModel, rows: Sequence[Tokens], longest: int) -> dict[str, 
 def _numbers(spec: TensorContract, row: Tokens) -> Array | int:
     """What an input of a text model holds of a text, where it is no padding."""
     if spec.mask:
-        return 1
+        return (np.arange(len(row.ids)) < len(row.ids) - row.unattended).astype(spec.dtype) if row.unattended else 1
     if spec.token_types:
         return 0 if row.types is None else row.types
     return row.ids

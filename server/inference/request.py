@@ -33,6 +33,7 @@ class Texts:
         prompt: The name of what is put before each; empty for the model's default. Pairs have none.
         second: Of pairs, the second text of each; else empty.
         field: What errors call each of several.
+        queries: Of late interaction: how many, the first ones, are queries and no documents.
     """
 
     texts: tuple[str, ...]
@@ -40,6 +41,13 @@ class Texts:
     prompt: str = ""
     second: tuple[str, ...] = ()
     field: str = "texts"
+    queries: int = 0
+
+    def name(self, row: int) -> str:
+        """What errors call one of several: a query stands before the documents that it is compared with."""
+        if self.field == "documents" and self.queries:
+            return "query" if row < self.queries else f"documents[{row - self.queries}]"
+        return f"{self.field}[{row}]"
 
     @property
     def sizes(self) -> list[int]:
@@ -111,6 +119,8 @@ class InferenceRequest:
     @property
     def tells_positions(self) -> bool:
         """Whether it takes to know what the positions of an input stand for."""
+        if self.model.contract.late and self.outputs == (self.model.contract.late.output,):
+            return True
         return self.attention is not None or (self.hidden_states is not None and self.hidden_states.tells_positions)
 
     @property

@@ -21,6 +21,7 @@ from artifact.contract import (
 )
 from artifact.errors import ArtifactError
 from artifact.files import check_hashes, check_regular, versions
+from artifact.late_interaction import LateReader
 from artifact.text import TextReader
 from server.engine.agreement import check_tokens
 from server.engine.device import Device, Instances
@@ -43,6 +44,7 @@ class LoadedModel:
     engine: Engine
     reader: TextReader | None
     usage: Usage = field(default_factory=lambda: Usage(ModelSettings()))
+    late_reader: LateReader | None = None
 
     @property
     def name(self) -> str:
@@ -113,7 +115,8 @@ def _load(folder: Path, device: Device, instances: Instances, usage: Usage) -> L
         check_tokens(folder, contract, reader.largest_id, largest_type)
     engine = Engine(folder, contract, device, instances, usage.settings.attention_form)
     engine.warm_up()
-    return LoadedModel(contract, engine, reader, usage)
+    late = LateReader(folder / contract.text.tokenizer_file, contract.late) if contract.text and contract.late else None
+    return LoadedModel(contract, engine, reader, usage, late)
 
 
 def _check_listed(folder: Path, contract: Contract) -> None:

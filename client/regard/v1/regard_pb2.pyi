@@ -14,10 +14,19 @@ class VectorFormat(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     VECTOR_FORMAT_FLOAT16: _ClassVar[VectorFormat]
     VECTOR_FORMAT_INT8: _ClassVar[VectorFormat]
     VECTOR_FORMAT_BINARY: _ClassVar[VectorFormat]
+
+class TextRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TEXT_ROLE_UNSPECIFIED: _ClassVar[TextRole]
+    TEXT_ROLE_QUERY: _ClassVar[TextRole]
+    TEXT_ROLE_DOCUMENT: _ClassVar[TextRole]
 VECTOR_FORMAT_UNSPECIFIED: VectorFormat
 VECTOR_FORMAT_FLOAT16: VectorFormat
 VECTOR_FORMAT_INT8: VectorFormat
 VECTOR_FORMAT_BINARY: VectorFormat
+TEXT_ROLE_UNSPECIFIED: TextRole
+TEXT_ROLE_QUERY: TextRole
+TEXT_ROLE_DOCUMENT: TextRole
 
 class PredictRequest(_message.Message):
     __slots__ = ("model", "version", "inputs", "outputs", "attention", "priority", "timeout_ms", "hidden_states")
@@ -146,7 +155,7 @@ class Label(_message.Message):
     def __init__(self, index: _Optional[int] = ..., name: _Optional[str] = ..., probability: _Optional[float] = ...) -> None: ...
 
 class EmbedRequest(_message.Message):
-    __slots__ = ("model", "version", "image", "text", "texts", "images", "truncate", "attention", "priority", "timeout_ms", "prompt", "hidden_states", "dimensions", "vector_format", "max_terms", "with_terms")
+    __slots__ = ("model", "version", "image", "text", "texts", "images", "truncate", "attention", "priority", "timeout_ms", "prompt", "hidden_states", "dimensions", "vector_format", "max_terms", "with_terms", "role")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
@@ -163,6 +172,7 @@ class EmbedRequest(_message.Message):
     VECTOR_FORMAT_FIELD_NUMBER: _ClassVar[int]
     MAX_TERMS_FIELD_NUMBER: _ClassVar[int]
     WITH_TERMS_FIELD_NUMBER: _ClassVar[int]
+    ROLE_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     image: bytes
@@ -179,10 +189,11 @@ class EmbedRequest(_message.Message):
     vector_format: VectorFormat
     max_terms: int
     with_terms: bool
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., image: _Optional[bytes] = ..., text: _Optional[str] = ..., texts: _Optional[_Union[_types_pb2.Texts, _Mapping]] = ..., images: _Optional[_Union[_types_pb2.Images, _Mapping]] = ..., truncate: bool = ..., attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., prompt: _Optional[str] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStatesRequest, _Mapping]] = ..., dimensions: _Optional[int] = ..., vector_format: _Optional[_Union[VectorFormat, str]] = ..., max_terms: _Optional[int] = ..., with_terms: bool = ...) -> None: ...
+    role: TextRole
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., image: _Optional[bytes] = ..., text: _Optional[str] = ..., texts: _Optional[_Union[_types_pb2.Texts, _Mapping]] = ..., images: _Optional[_Union[_types_pb2.Images, _Mapping]] = ..., truncate: bool = ..., attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., prompt: _Optional[str] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStatesRequest, _Mapping]] = ..., dimensions: _Optional[int] = ..., vector_format: _Optional[_Union[VectorFormat, str]] = ..., max_terms: _Optional[int] = ..., with_terms: bool = ..., role: _Optional[_Union[TextRole, str]] = ...) -> None: ...
 
 class EmbedResponse(_message.Message):
-    __slots__ = ("model", "version", "vector", "truncated", "attention", "timings", "results", "hidden_states", "vector_scale", "sparse")
+    __slots__ = ("model", "version", "vector", "truncated", "attention", "timings", "results", "hidden_states", "vector_scale", "sparse", "token_vectors")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     VECTOR_FIELD_NUMBER: _ClassVar[int]
@@ -193,6 +204,7 @@ class EmbedResponse(_message.Message):
     HIDDEN_STATES_FIELD_NUMBER: _ClassVar[int]
     VECTOR_SCALE_FIELD_NUMBER: _ClassVar[int]
     SPARSE_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_VECTORS_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     vector: _types_pb2.Tensor
@@ -203,7 +215,8 @@ class EmbedResponse(_message.Message):
     hidden_states: _types_pb2.HiddenStates
     vector_scale: float
     sparse: SparseVector
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., vector: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., truncated: bool = ..., attention: _Optional[_Union[_types_pb2.Attention, _Mapping]] = ..., timings: _Optional[_Union[_types_pb2.Timings, _Mapping]] = ..., results: _Optional[_Iterable[_Union[EmbedResult, _Mapping]]] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStates, _Mapping]] = ..., vector_scale: _Optional[float] = ..., sparse: _Optional[_Union[SparseVector, _Mapping]] = ...) -> None: ...
+    token_vectors: TokenVectors
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., vector: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., truncated: bool = ..., attention: _Optional[_Union[_types_pb2.Attention, _Mapping]] = ..., timings: _Optional[_Union[_types_pb2.Timings, _Mapping]] = ..., results: _Optional[_Iterable[_Union[EmbedResult, _Mapping]]] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStates, _Mapping]] = ..., vector_scale: _Optional[float] = ..., sparse: _Optional[_Union[SparseVector, _Mapping]] = ..., token_vectors: _Optional[_Union[TokenVectors, _Mapping]] = ...) -> None: ...
 
 class SparseVector(_message.Message):
     __slots__ = ("dim", "indices", "values", "terms")
@@ -218,7 +231,7 @@ class SparseVector(_message.Message):
     def __init__(self, dim: _Optional[int] = ..., indices: _Optional[_Iterable[int]] = ..., values: _Optional[_Iterable[float]] = ..., terms: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class EmbedResult(_message.Message):
-    __slots__ = ("vector", "truncated", "attention", "error", "hidden_states", "vector_scale", "sparse")
+    __slots__ = ("vector", "truncated", "attention", "error", "hidden_states", "vector_scale", "sparse", "token_vectors")
     VECTOR_FIELD_NUMBER: _ClassVar[int]
     TRUNCATED_FIELD_NUMBER: _ClassVar[int]
     ATTENTION_FIELD_NUMBER: _ClassVar[int]
@@ -226,6 +239,7 @@ class EmbedResult(_message.Message):
     HIDDEN_STATES_FIELD_NUMBER: _ClassVar[int]
     VECTOR_SCALE_FIELD_NUMBER: _ClassVar[int]
     SPARSE_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_VECTORS_FIELD_NUMBER: _ClassVar[int]
     vector: _types_pb2.Tensor
     truncated: bool
     attention: _types_pb2.Attention
@@ -233,10 +247,29 @@ class EmbedResult(_message.Message):
     hidden_states: _types_pb2.HiddenStates
     vector_scale: float
     sparse: SparseVector
-    def __init__(self, vector: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., truncated: bool = ..., attention: _Optional[_Union[_types_pb2.Attention, _Mapping]] = ..., error: _Optional[_Union[_types_pb2.InputError, _Mapping]] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStates, _Mapping]] = ..., vector_scale: _Optional[float] = ..., sparse: _Optional[_Union[SparseVector, _Mapping]] = ...) -> None: ...
+    token_vectors: TokenVectors
+    def __init__(self, vector: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., truncated: bool = ..., attention: _Optional[_Union[_types_pb2.Attention, _Mapping]] = ..., error: _Optional[_Union[_types_pb2.InputError, _Mapping]] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStates, _Mapping]] = ..., vector_scale: _Optional[float] = ..., sparse: _Optional[_Union[SparseVector, _Mapping]] = ..., token_vectors: _Optional[_Union[TokenVectors, _Mapping]] = ...) -> None: ...
+
+class TokenVectors(_message.Message):
+    __slots__ = ("vectors", "tokens")
+    VECTORS_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    vectors: _types_pb2.Tensor
+    tokens: _types_pb2.TokenSequence
+    def __init__(self, vectors: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., tokens: _Optional[_Union[_types_pb2.TokenSequence, _Mapping]] = ...) -> None: ...
+
+class Alignment(_message.Message):
+    __slots__ = ("found", "similarities", "document_tokens")
+    FOUND_FIELD_NUMBER: _ClassVar[int]
+    SIMILARITIES_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENT_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    found: _containers.RepeatedScalarFieldContainer[int]
+    similarities: _containers.RepeatedScalarFieldContainer[float]
+    document_tokens: _types_pb2.TokenSequence
+    def __init__(self, found: _Optional[_Iterable[int]] = ..., similarities: _Optional[_Iterable[float]] = ..., document_tokens: _Optional[_Union[_types_pb2.TokenSequence, _Mapping]] = ...) -> None: ...
 
 class RankRequest(_message.Message):
-    __slots__ = ("model", "version", "query", "documents", "truncate", "top_k", "raw_scores", "attention", "priority", "timeout_ms", "hidden_states")
+    __slots__ = ("model", "version", "query", "documents", "truncate", "top_k", "raw_scores", "attention", "priority", "timeout_ms", "hidden_states", "alignment")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     QUERY_FIELD_NUMBER: _ClassVar[int]
@@ -248,6 +281,7 @@ class RankRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     HIDDEN_STATES_FIELD_NUMBER: _ClassVar[int]
+    ALIGNMENT_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     query: str
@@ -259,35 +293,40 @@ class RankRequest(_message.Message):
     priority: int
     timeout_ms: int
     hidden_states: _types_pb2.HiddenStatesRequest
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., query: _Optional[str] = ..., documents: _Optional[_Union[_types_pb2.Texts, _Mapping]] = ..., truncate: bool = ..., top_k: _Optional[int] = ..., raw_scores: bool = ..., attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStatesRequest, _Mapping]] = ...) -> None: ...
+    alignment: bool
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., query: _Optional[str] = ..., documents: _Optional[_Union[_types_pb2.Texts, _Mapping]] = ..., truncate: bool = ..., top_k: _Optional[int] = ..., raw_scores: bool = ..., attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStatesRequest, _Mapping]] = ..., alignment: bool = ...) -> None: ...
 
 class RankResponse(_message.Message):
-    __slots__ = ("model", "version", "documents", "timings")
+    __slots__ = ("model", "version", "documents", "timings", "query_tokens")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     DOCUMENTS_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    QUERY_TOKENS_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     documents: _containers.RepeatedCompositeFieldContainer[RankedDocument]
     timings: _types_pb2.Timings
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., documents: _Optional[_Iterable[_Union[RankedDocument, _Mapping]]] = ..., timings: _Optional[_Union[_types_pb2.Timings, _Mapping]] = ...) -> None: ...
+    query_tokens: _types_pb2.TokenSequence
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., documents: _Optional[_Iterable[_Union[RankedDocument, _Mapping]]] = ..., timings: _Optional[_Union[_types_pb2.Timings, _Mapping]] = ..., query_tokens: _Optional[_Union[_types_pb2.TokenSequence, _Mapping]] = ...) -> None: ...
 
 class RankedDocument(_message.Message):
-    __slots__ = ("index", "score", "truncated", "attention", "error", "hidden_states")
+    __slots__ = ("index", "score", "truncated", "attention", "error", "hidden_states", "alignment")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     TRUNCATED_FIELD_NUMBER: _ClassVar[int]
     ATTENTION_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     HIDDEN_STATES_FIELD_NUMBER: _ClassVar[int]
+    ALIGNMENT_FIELD_NUMBER: _ClassVar[int]
     index: int
     score: float
     truncated: bool
     attention: _types_pb2.Attention
     error: _types_pb2.InputError
     hidden_states: _types_pb2.HiddenStates
-    def __init__(self, index: _Optional[int] = ..., score: _Optional[float] = ..., truncated: bool = ..., attention: _Optional[_Union[_types_pb2.Attention, _Mapping]] = ..., error: _Optional[_Union[_types_pb2.InputError, _Mapping]] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStates, _Mapping]] = ...) -> None: ...
+    alignment: Alignment
+    def __init__(self, index: _Optional[int] = ..., score: _Optional[float] = ..., truncated: bool = ..., attention: _Optional[_Union[_types_pb2.Attention, _Mapping]] = ..., error: _Optional[_Union[_types_pb2.InputError, _Mapping]] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStates, _Mapping]] = ..., alignment: _Optional[_Union[Alignment, _Mapping]] = ...) -> None: ...
 
 class AttendRequest(_message.Message):
     __slots__ = ("model", "version", "image", "text", "tensors", "pair", "truncate", "attention", "priority", "timeout_ms", "prompt")

@@ -338,7 +338,7 @@ class Timings(_message.Message):
     def __init__(self, decode_ns: _Optional[int] = ..., queue_ns: _Optional[int] = ..., compute_ns: _Optional[int] = ..., encode_ns: _Optional[int] = ..., batch_size: _Optional[int] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "family", "description", "inputs", "outputs", "modality", "can_classify", "labels", "can_embed", "embedding_dim", "embedding_normalized", "attention_layers", "patches", "max_tokens", "max_batch_size", "device", "precision", "max_inputs", "prompts", "default_prompt", "similarity", "takes_pairs", "can_rank", "activation", "hidden_state_layers", "matryoshka_dims", "embedding_sparse")
+    __slots__ = ("name", "version", "family", "description", "inputs", "outputs", "modality", "can_classify", "labels", "can_embed", "embedding_dim", "embedding_normalized", "attention_layers", "patches", "max_tokens", "max_batch_size", "device", "precision", "max_inputs", "prompts", "default_prompt", "similarity", "takes_pairs", "can_rank", "activation", "hidden_state_layers", "matryoshka_dims", "embedding_sparse", "token_vector_dim", "query_tokens", "document_tokens")
     class PromptsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -374,6 +374,9 @@ class Model(_message.Message):
     HIDDEN_STATE_LAYERS_FIELD_NUMBER: _ClassVar[int]
     MATRYOSHKA_DIMS_FIELD_NUMBER: _ClassVar[int]
     EMBEDDING_SPARSE_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_VECTOR_DIM_FIELD_NUMBER: _ClassVar[int]
+    QUERY_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    DOCUMENT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
     family: str
@@ -402,7 +405,10 @@ class Model(_message.Message):
     hidden_state_layers: _containers.RepeatedCompositeFieldContainer[HiddenStateLayer]
     matryoshka_dims: _containers.RepeatedScalarFieldContainer[int]
     embedding_sparse: bool
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., family: _Optional[str] = ..., description: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., modality: _Optional[_Union[Modality, str]] = ..., can_classify: bool = ..., labels: _Optional[_Iterable[str]] = ..., can_embed: bool = ..., embedding_dim: _Optional[int] = ..., embedding_normalized: bool = ..., attention_layers: _Optional[_Iterable[_Union[AttentionLayer, _Mapping]]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ..., max_tokens: _Optional[int] = ..., max_batch_size: _Optional[int] = ..., device: _Optional[str] = ..., precision: _Optional[str] = ..., max_inputs: _Optional[int] = ..., prompts: _Optional[_Mapping[str, str]] = ..., default_prompt: _Optional[str] = ..., similarity: _Optional[str] = ..., takes_pairs: bool = ..., can_rank: bool = ..., activation: _Optional[str] = ..., hidden_state_layers: _Optional[_Iterable[_Union[HiddenStateLayer, _Mapping]]] = ..., matryoshka_dims: _Optional[_Iterable[int]] = ..., embedding_sparse: bool = ...) -> None: ...
+    token_vector_dim: int
+    query_tokens: int
+    document_tokens: int
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., family: _Optional[str] = ..., description: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., modality: _Optional[_Union[Modality, str]] = ..., can_classify: bool = ..., labels: _Optional[_Iterable[str]] = ..., can_embed: bool = ..., embedding_dim: _Optional[int] = ..., embedding_normalized: bool = ..., attention_layers: _Optional[_Iterable[_Union[AttentionLayer, _Mapping]]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ..., max_tokens: _Optional[int] = ..., max_batch_size: _Optional[int] = ..., device: _Optional[str] = ..., precision: _Optional[str] = ..., max_inputs: _Optional[int] = ..., prompts: _Optional[_Mapping[str, str]] = ..., default_prompt: _Optional[str] = ..., similarity: _Optional[str] = ..., takes_pairs: bool = ..., can_rank: bool = ..., activation: _Optional[str] = ..., hidden_state_layers: _Optional[_Iterable[_Union[HiddenStateLayer, _Mapping]]] = ..., matryoshka_dims: _Optional[_Iterable[int]] = ..., embedding_sparse: bool = ..., token_vector_dim: _Optional[int] = ..., query_tokens: _Optional[int] = ..., document_tokens: _Optional[int] = ...) -> None: ...
 
 class TensorSpec(_message.Message):
     __slots__ = ("name", "dtype", "shape", "axes", "optional")

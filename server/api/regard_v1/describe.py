@@ -46,6 +46,9 @@ def describe_model(model: LoadedModel, max_batch_size: int, max_inputs: int, dev
         described.similarity = contract.embedding.similarity or ""
         described.matryoshka_dims.extend(contract.embedding.matryoshka_dims)
         described.embedding_sparse = contract.embedding.sparse
+    if late := contract.late:
+        described.can_embed, described.can_rank, described.token_vector_dim = True, True, late.dim
+        described.query_tokens, described.document_tokens = late.query_tokens, late.document_tokens
     if contract.patches:
         described.patches.CopyFrom(describe_patches(contract.patches))
     for layer in contract.attention:

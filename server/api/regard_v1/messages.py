@@ -113,7 +113,7 @@ def read_request(
     """
     attention = read_attention(message.attention) if message.HasField("attention") else None
     hidden_states = read_hidden_states(message.hidden_states) if message.HasField("hidden_states") else None
-    max_sent = message.top_k if isinstance(message, api.RankRequest) else 0
+    max_sent = message.top_k if isinstance(message, api.RankRequest) and model.contract.late is None else 0
     return InferenceRequest(model, inputs, outputs, attention, hidden_states, max_sent=max_sent)
 
 

@@ -12,6 +12,7 @@ from server.api.handler import RpcHandler, rpc, streaming_rpc
 from server.api.hints import take_hints
 from server.api.regard_v1.attention import read_attention
 from server.api.regard_v1.describe import describe_model, describe_positions
+from server.api.regard_v1.late_interaction import read_late_documents, with_role, write_late_ranking
 from server.api.regard_v1.messages import (
     Answer,
     AnswerOfMany,
@@ -96,24 +97,31 @@ class RegardService(RegardServiceServicer):
     async def Embed(self, request: api.EmbedRequest, context: RpcContext) -> api.EmbedResponse:  # noqa: N802
         """Turn an image or a text into a vector."""
         model = await self.repository.acquire(request.model, request.version)
-        if model.contract.embedding is None:
+        vector = model.contract.late or model.contract.embedding
+        if vector is None:
             raise NotPossible(f"model: {model.name} gives no embedding; expected a model with can_embed")
-        outputs, wanted = (model.contract.embedding.output,), read_wanted(request, model.contract)
+        outputs, wanted = (vector.output,), read_wanted(request, model.contract)
         if inputs := read_contents(request, self.pipeline.inputs.inputs):
             answer = api.EmbedResponse(model=model.name, version=model.version)
+            inputs = with_role(inputs, request.role, model.contract)
             fill = partial(fill_vector, wanted=wanted)
             write_each = partial(fill_each, field=inputs.field, add=answer.results.add, fill=fill)
             return await self._answer_each(request, model, inputs, outputs, answer, write_each, context)
         write = partial(write_vector, wanted=wanted)
-        return await self._answer(request, model, read_content(request), outputs, write, context)
+        one = with_role(read_content(request), request.role, model.contract)
+        return await self._answer(request, model, one, outputs, write, context)
 
     @rpc("model")
     async def Rank(self, request: api.RankRequest, context: RpcContext) -> api.RankResponse:  # noqa: N802
         """Sort documents by how well each answers a query."""
         model = await self.repository.acquire(request.model, request.version)
         max_bytes = self.pipeline.attention.answer_bytes
-        inputs = read_documents(request, model.contract, self.pipeline.inputs, max_bytes)
         answer = api.RankResponse(model=model.name, version=model.version)
+        if late := model.contract.late:
+            inputs = read_late_documents(request, model.contract, self.pipeline.inputs, max_bytes)
+            write = partial(write_late_ranking, answer=answer, request=request)
+            return await self._answer_each(request, model, inputs, (late.output,), answer, write, context)
+        inputs = read_documents(request, model.contract, self.pipeline.inputs, max_bytes)
         write = partial(write_ranking, answer=answer, request=request)
         return await self._answer_each(request, model, inputs, ("logits",), answer, write, context)
 

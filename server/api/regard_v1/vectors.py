@@ -6,9 +6,10 @@ from typing import TypeVar
 from artifact.contract import Contract
 from artifact.text import TextReader
 from regard.v1 import regard_pb2 as api
+from server.api.regard_v1.late_interaction import fill_vectors
 from server.api.regard_v1.messages import with_further
 from server.api.regard_v1.tensors import write_tensor
-from server.errors import InvalidInput
+from server.errors import InvalidInput, NotPossible
 from server.inference.request import InferenceResponse
 from server.inference.sparse import Floats, SparseRequest, find_terms
 from server.inference.vectors import VectorFormat, VectorRequest, make_vectors
@@ -29,6 +30,7 @@ class Wanted:
 
     dense: VectorRequest
     sparse: SparseRequest
+    query: bool = False
 
 
 def read_wanted(message: api.EmbedRequest, contract: Contract) -> Wanted:
@@ -42,9 +44,23 @@ def read_wanted(message: api.EmbedRequest, contract: Contract) -> Wanted:
         raise InvalidInput("vector_format", message.vector_format, "one of the values of VectorFormat")
     dense = VectorRequest(message.dimensions, _FORMATS[message.vector_format])
     sparse = SparseRequest(message.max_terms, message.with_terms)
-    dense.check(contract)
+    if contract.late:
+        check_plain(dense, contract)
+    else:
+        dense.check(contract)
     sparse.check(contract)
-    return Wanted(dense, sparse)
+    return Wanted(dense, sparse, query=message.role == api.TEXT_ROLE_QUERY)
+
+
+def check_plain(dense: VectorRequest, contract: Contract) -> None:
+    """Refuse to cut or round vectors of tokens.
+
+    Raises:
+        NotPossible: It is asked for.
+    """
+    if dense != VectorRequest():
+        field = "dimensions" if dense.dimensions else "vector_format"
+        raise NotPossible(f"{field}: {contract.name} gives a vector a token, whole and as float32; expected none")
 
 
 def write_vector(found: InferenceResponse, wanted: Wanted) -> api.EmbedResponse:
@@ -56,6 +72,9 @@ def write_vector(found: InferenceResponse, wanted: Wanted) -> api.EmbedResponse:
 def fill_vector(found: InferenceResponse, message: Embedded, wanted: Wanted) -> Embedded:
     """Write the one output that was asked for into an answer, and its attention or hidden states."""
     message.truncated = found.prepared.truncated
+    if found.model.contract.late:
+        fill_vectors(found, message.token_vectors, query=wanted.query)
+        return with_further(found, message)
     (vectors,) = found.outputs.values()
     embedding = found.model.contract.embedding
     assert embedding is not None  # noqa: S101 -- or it had not been asked for

@@ -1,0 +1,98 @@
+"""Embed and Rank of models of late interaction: a vector a token, and MaxSim."""
+
+from dataclasses import replace
+
+from artifact.contract import Contract
+from artifact.errors import InputError
+from artifact.text import check_text
+from regard.v1 import regard_pb2 as api
+from server.api.regard_v1.describe import describe_tokens
+from server.api.regard_v1.messages import check_inputs, with_further, write_error
+from server.api.regard_v1.tensors import write_tensor
+from server.errors import InvalidInput, NotPossible, ServerError
+from server.inference.late_interaction import Aligned, Spoken, align, take_vectors
+from server.inference.preprocess import InputLimits
+from server.inference.request import Images, InferenceResponse, ManyResponses, Texts
+
+_TOKEN_BYTES = 64  # of an alignment in a message, generously: a token, what it found, and the document's tokens
+
+
+def with_role(inputs: Texts | Images, role: int, contract: Contract) -> Texts | Images:
+    """Say of texts whether they are queries.
+
+    Raises:
+        InvalidInput: There is no such role.
+        NotPossible: The model does not tell queries from documents.
+    """
+    if role not in api.TextRole.values():
+        raise InvalidInput("role", role, "one of the values of TextRole")
+    if role != api.TEXT_ROLE_QUERY or isinstance(inputs, Images):
+        return inputs
+    if contract.late is None:
+        raise NotPossible(f"role: {contract.name} reads queries as documents; expected one with token_vector_dim")
+    return replace(inputs, queries=len(inputs))
+
+
+def fill_vectors(found: InferenceResponse, message: api.TokenVectors, *, query: bool) -> None:
+    """Write a text's vectors."""
+    spoken = take_vectors(found, query=query)
+    write_tensor(spoken.vectors, message.vectors)
+    message.tokens.CopyFrom(describe_tokens(spoken.tokens))
+
+
+def read_late_documents(request: api.RankRequest, contract: Contract, limits: InputLimits, max_bytes: int) -> Texts:
+    """Read a query and documents, each by itself.
+
+    Raises:
+        InvalidInput: The query cannot be used; or there are too many documents, or none; or alignments are too large.
+    """
+    assert contract.late is not None  # noqa: S101 -- or they are pairs
+    if request.top_k < 0:
+        raise InvalidInput("top_k", request.top_k, "0 for all, or a positive number")
+    check_inputs("documents", len(request.documents.items), limits.inputs)
+    try:
+        check_text("query", request.query, limits.text_bytes)
+    except InputError as error:
+        raise InvalidInput(error.field, error.value, error.expected) from error
+    documents = tuple(request.documents.items)
+    sent = min(request.top_k or len(documents), len(documents))
+    size_bytes = sent * _TOKEN_BYTES * (contract.late.query_tokens + contract.late.document_tokens)
+    if request.alignment and size_bytes > max_bytes:
+        expected = f"at most {max_bytes} (the server's --max-message-bytes): fewer documents or a smaller top_k"
+        raise InvalidInput("alignment", f"up to {size_bytes} bytes of {sent} documents", expected)
+    return Texts((request.query, *documents), request.truncate, field="documents", queries=1)
+
+
+def write_late_ranking(found: ManyResponses, answer: api.RankResponse, request: api.RankRequest) -> None:
+    """Answer with the best documents, and then all that have an error.
+
+    Raises:
+        ServerError: Of the query.
+    """
+    first, *rest = found.each
+    if isinstance(first, ServerError):
+        raise first
+    query = take_vectors(first, query=True)
+    scored = list[tuple[int, InferenceResponse, Spoken, Aligned]]()
+    failed = dict[int, ServerError]()
+    for number, one in enumerate(rest):
+        try:
+            if isinstance(one, ServerError):
+                raise one
+            document = take_vectors(one, query=False)
+        except ServerError as error:
+            failed[number] = error
+            continue
+        scored.append((number, one, document, align(query.vectors, document.vectors)))
+    scored.sort(key=lambda each: -each[3].score)
+    if request.alignment:
+        answer.query_tokens.CopyFrom(describe_tokens(query.tokens))
+    for number, one, document, aligned in scored[: request.top_k or None]:
+        message = answer.documents.add(index=number, score=aligned.score, truncated=one.prepared.truncated)
+        if request.alignment:
+            message.alignment.found.extend(aligned.found.tolist())
+            message.alignment.similarities.extend(aligned.similarities.tolist())
+            message.alignment.document_tokens.CopyFrom(describe_tokens(document.tokens))
+        with_further(one, message)
+    for number, fault in failed.items():
+        write_error(fault, f"documents[{number}]", answer.documents.add(index=number).error)

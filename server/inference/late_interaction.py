@@ -1,0 +1,68 @@
+"""Late interaction: the vectors of a text's tokens, and how well those of a query find their like in a document."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from artifact.late_interaction import kept_positions
+from artifact.text import Tokens
+from server.errors import InvalidInput
+from server.inference.request import InferenceResponse
+
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Spoken:
+    """The vectors of a text, float32 [T, D], and the tokens that they are of."""
+
+    vectors: Floats
+    tokens: Tokens
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Aligned:
+    """Which document's token each of the query found, int64 [Q], and how similar it is, float32 [Q]."""
+
+    found: NDArray[np.int64]
+    similarities: Floats
+
+    @property
+    def score(self) -> float:
+        """Their sum."""
+        return float(self.similarities.sum(dtype=np.float64))
+
+
+def take_vectors(found: InferenceResponse, *, query: bool) -> Spoken:
+    """Return the vectors that are part of an answer.
+
+    Raises:
+        InvalidInput: All tokens of a document are skipped.
+    """
+    late, tokens = found.model.contract.late, found.prepared.source
+    assert late is not None and isinstance(tokens, Tokens)  # noqa: S101 -- a text of late interaction
+    kept = kept_positions(tokens, late, query=query)
+    if not kept:
+        raise InvalidInput("text", "tokens that are all skipped", "a document with others")
+    vectors: Floats = found.outputs[late.output][0][kept]
+    told = replace(
+        tokens,
+        ids=tokens.ids[kept],
+        texts=[tokens.texts[place] for place in kept],
+        offsets=[tokens.offsets[place] for place in kept],
+        special=[tokens.special[place] for place in kept],
+    )
+    return Spoken(vectors, told)
+
+
+def align(query: Floats, document: Floats) -> Aligned:
+    """Find for each token of a query the most similar of a document (Khattab and Zaharia 2020, equation 3).
+
+    Args:
+        query: float32 [Q, D].
+        document: float32 [N, D], N at least 1; of equally similar ones the first counts.
+    """
+    similarities = query @ document.T  # [Q, N]
+    found = similarities.argmax(axis=1)
+    return Aligned(found, np.take_along_axis(similarities, found[:, None], axis=1)[:, 0])
