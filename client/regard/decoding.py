@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from regard.alignment import Alignment
 from regard.answers import (
     Answers,
     AttentionLayer,
@@ -12,11 +13,12 @@ from regard.answers import (
     Embedding,
     HiddenStateLayer,
     Label,
-    Modality,
     Model,
     Prediction,
+    Takes,
     TensorSpec,
     Timings,
+    Towers,
     VersionState,
 )
 from regard.attention import Attention, AttentionKind, Box, LayerAttention, PatchGrid, Token
@@ -35,7 +37,11 @@ _KINDS: dict[pb.AttentionKind, AttentionKind] = {
 }
 _TEXT_NAMES = {number: name for name, number in TEXTS_OF_PAIR.items()}
 _MEASURE_NAMES = {number: name for name, number in MEASURES.items()}
-_MODALITIES: dict[pb.Modality, Modality] = {pb.MODALITY_TEXT: "text", pb.MODALITY_IMAGE: "image"}
+_MODALITIES: dict[pb.Modality, Takes] = {
+    pb.MODALITY_TEXT: "text",
+    pb.MODALITY_IMAGE: "image",
+    pb.MODALITY_TEXT_OR_IMAGE: "text or image",
+}
 
 
 def read_attended(answer: rpc.AttendResponse, first: Attention | None) -> Attention:
@@ -93,6 +99,22 @@ def read_ranking(answer: rpc.RankResponse) -> Ranking:
     return Ranking(answer.model, answer.version, documents, errors, _read_timings(answer.timings))
 
 
+def read_alignment(answer: rpc.AlignResponse) -> Alignment:
+    """Read the answer to align."""
+    found = answer.map
+    return Alignment(
+        model=answer.model,
+        version=answer.version,
+        tokens=tuple(_read_token(token) for token in found.tokens.tokens),
+        patches=_read_patches(found.patches),
+        similarities=read_tensor(found.similarities),
+        text_similarities=read_tensor(found.text_similarities),
+        similarity=found.similarity,
+        truncated=answer.truncated,
+        timings=_read_timings(answer.timings),
+    )
+
+
 def read_model(model: pb.Model) -> Model:
     """Read a model's description."""
     return Model(
@@ -127,6 +149,19 @@ def read_model(model: pb.Model) -> Model:
         can_rank=model.can_rank,
         activation=model.activation,
         hidden_state_layers=tuple(HiddenStateLayer(state.layer, state.dim) for state in model.hidden_state_layers),
+        towers=_read_towers(model.towers) if model.HasField("towers") else None,
+    )
+
+
+def _read_towers(towers: pb.Towers) -> Towers:
+    return Towers(
+        text=read_model(towers.text),
+        image=read_model(towers.image),
+        logit_scale=towers.logit_scale,
+        logit_bias=towers.logit_bias,
+        activation=towers.activation,
+        label_template=towers.label_template,
+        can_align=towers.can_align,
     )
 
 
