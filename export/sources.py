@@ -18,7 +18,7 @@ from export.sentence_transformers import (
     as_sparse,
     read_sentence_folder,
 )
-from export.tokenizer_files import check_tokenizer, joins_pairs, pair_types, read_max_tokens
+from export.tokenizer_files import check_tokenizer, joins_pairs, pair_types, read_max_tokens, read_pad_token
 from export.traits import Traits, own_traits
 from model.checkpoint import CheckpointError, Network, load_network, read_json
 from model.huggingface import Pooling
@@ -48,6 +48,7 @@ class Source:
         prompts: For text, as TextContract has them.
         default_prompt: Likewise.
         pairs: For text, likewise.
+        pad_token: For text, likewise.
         image: Preprocessing for images.
         graph: The plain graph, where that is the source.
         made_with: Libraries that make the artifact.
@@ -67,6 +68,7 @@ class Source:
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt: str = ""
     pairs: bool = False
+    pad_token: int | None = None
     image: ImageContract | None = None
     graph: ModelProto | None = None
     made_with: tuple[str, ...] = ("regard", "torch", "onnx", "onnxscript")
@@ -76,7 +78,8 @@ class Source:
     @property
     def token_limit(self) -> int:
         """The most tokens a text may have."""
-        return min(self.max_tokens or self.traits.longest, self.traits.longest)
+        limit = 0 if self.pad_token is not None else self.max_tokens  # all that are filled up are of one length
+        return min(limit or self.traits.longest, self.traits.longest)
 
 
 def load_folder(
@@ -168,7 +171,8 @@ def _load_with_library(
     loaded = load_transformers(sentence, part, image_size)
     config, traits = loaded.config, loaded.traits
     classes = int(config.num_labels) if getattr(loaded.network, "classifies", False) else 0
-    tokenizer = folder / "tokenizer.json" if traits.is_text and (folder / "tokenizer.json").is_file() else None
+    reads_text = traits.is_text or traits.is_full_length
+    tokenizer = folder / "tokenizer.json" if reads_text and (folder / "tokenizer.json").is_file() else None
     if tokenizer:
         check_tokenizer(tokenizer, traits.inputs[0].bound)
     image = None
@@ -188,6 +192,7 @@ def _load_with_library(
         tokenizer_file=tokenizer if _is_text_alone(traits) else None,
         max_tokens=read_max_tokens(folder) if tokenizer else 0,
         pairs=loaded.pairs,
+        pad_token=read_pad_token(folder, config) if tokenizer and traits.is_full_length else None,
         image=image,
         made_with=("regard", "torch", "onnx", "onnxscript", "transformers"),
         assumed="; ".join(filter(None, (loaded.held, assumed))),
@@ -196,7 +201,7 @@ def _load_with_library(
 
 def _no_texts(traits: Traits, tokenizer: Path | None) -> str:
     """Say that a network of texts will take none, so that nobody waits for it."""
-    if not traits.is_text or (tokenizer and _is_text_alone(traits)):
+    if not (traits.is_text or traits.is_full_length) or (tokenizer and _is_text_alone(traits)):
         return ""
     return (
         "it takes tensors alone: texts are taken where the folder has a tokenizer.json, and the network takes token "
@@ -206,7 +211,7 @@ def _no_texts(traits: Traits, tokenizer: Path | None) -> str:
 
 def _is_text_alone(traits: Traits) -> bool:
     """Whether all that a network takes can be made of texts: ids, mask, and which of two texts tokens are of."""
-    return sum(not spec.token_types for spec in traits.inputs) == 2
+    return traits.is_full_length or sum(not spec.token_types for spec in traits.inputs) == 2
 
 
 def untold(preprocessor: Path | None, config: dict[str, Any]) -> str:

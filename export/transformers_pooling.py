@@ -110,3 +110,19 @@ class _TowerPooling(Pooling):
         if hidden.ndim != 3:
             return None
         return hidden[:, 0] if self._has_cls else hidden.mean(dim=1)
+
+
+class Joined(Pooling):
+    """What a tower gives, at length 1, as the vectors of two are compared."""
+
+    normalized = True
+
+    def __init__(self, pooling: Pooling) -> None:
+        """Put it behind another way to make the vector."""
+        super().__init__()
+        self.pooling = pooling
+
+    def forward(self, answer: Any, hidden: Tensor, mask: Tensor | None) -> Tensor | None:
+        """Make it; see Pooling.forward."""
+        vector = self.pooling(answer, hidden, mask)
+        return None if vector is None else nn.functional.normalize(vector, dim=-1)

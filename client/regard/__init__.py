@@ -3,6 +3,7 @@
 from typing import Any
 
 from regard.aio import AsyncClient
+from regard.alignment import Alignment
 from regard.answers import (
     Answers,
     AttentionLayer,
@@ -14,6 +15,7 @@ from regard.answers import (
     Prediction,
     TensorSpec,
     Timings,
+    Towers,
     VersionState,
 )
 from regard.attention import Attention, AttentionRequest, Box, LayerAttention, PatchGrid, Token
@@ -33,6 +35,7 @@ from regard.hidden_states import HiddenStates, HiddenStatesRequest, LayerHiddenS
 from regard.scores import RankedDocument, Ranking
 
 __all__ = [
+    "Alignment",
     "Answers",
     "AsyncClient",
     "Attention",
@@ -63,6 +66,7 @@ __all__ = [
     "TensorSpec",
     "Timings",
     "Token",
+    "Towers",
     "Unauthenticated",
     "Unavailable",
     "VersionState",

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from regard.alignment import Alignment
 from regard.answers import (
     Answers,
     AttentionLayer,
@@ -12,12 +13,13 @@ from regard.answers import (
     Embedding,
     HiddenStateLayer,
     Label,
-    Modality,
     Model,
     Prediction,
     SparseVector,
+    Takes,
     TensorSpec,
     Timings,
+    Towers,
     VersionState,
 )
 from regard.attention import Attention, AttentionKind, Box, LayerAttention, PatchGrid, Token
@@ -36,7 +38,11 @@ _KINDS: dict[pb.AttentionKind, AttentionKind] = {
 }
 _TEXT_NAMES = {number: name for name, number in TEXTS_OF_PAIR.items()}
 _MEASURE_NAMES = {number: name for name, number in MEASURES.items()}
-_MODALITIES: dict[pb.Modality, Modality] = {pb.MODALITY_TEXT: "text", pb.MODALITY_IMAGE: "image"}
+_MODALITIES: dict[pb.Modality, Takes] = {
+    pb.MODALITY_TEXT: "text",
+    pb.MODALITY_IMAGE: "image",
+    pb.MODALITY_TEXT_OR_IMAGE: "text or image",
+}
 
 
 def read_attended(answer: rpc.AttendResponse, first: Attention | None) -> Attention:
@@ -94,6 +100,22 @@ def read_ranking(answer: rpc.RankResponse) -> Ranking:
     return Ranking(answer.model, answer.version, documents, errors, _read_timings(answer.timings))
 
 
+def read_alignment(answer: rpc.AlignResponse) -> Alignment:
+    """Read the answer to align."""
+    found = answer.map
+    return Alignment(
+        model=answer.model,
+        version=answer.version,
+        tokens=tuple(_read_token(token) for token in found.tokens.tokens),
+        patches=_read_patches(found.patches),
+        similarities=read_tensor(found.similarities),
+        text_similarities=read_tensor(found.text_similarities),
+        similarity=found.similarity,
+        truncated=answer.truncated,
+        timings=_read_timings(answer.timings),
+    )
+
+
 def read_model(model: pb.Model) -> Model:
     """Read a model's description."""
     return Model(
@@ -130,6 +152,19 @@ def read_model(model: pb.Model) -> Model:
         hidden_state_layers=tuple(HiddenStateLayer(state.layer, state.dim) for state in model.hidden_state_layers),
         matryoshka_dims=tuple(model.matryoshka_dims),
         embedding_sparse=model.embedding_sparse,
+        towers=_read_towers(model.towers) if model.HasField("towers") else None,
+    )
+
+
+def _read_towers(towers: pb.Towers) -> Towers:
+    return Towers(
+        text=read_model(towers.text),
+        image=read_model(towers.image),
+        logit_scale=towers.logit_scale,
+        logit_bias=towers.logit_bias,
+        activation=towers.activation,
+        label_template=towers.label_template,
+        can_align=towers.can_align,
     )
 
 
