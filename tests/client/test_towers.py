@@ -72,7 +72,7 @@ def test_a_model_says_what_each_tower_is(client: Client, server: FakeServer) -> 
 def test_the_command_line_lists_them(run: Run, server: FakeServer) -> None:
     """What they take, can, and both depths."""
     server.has_towers = True
-    line = next(line for line in run("models").out.splitlines() if "pair" in line)
+    line = next(line for line in run("models").out.splitlines() if line.strip().startswith("pair"))
     for words in ("text, up to 77 tokens or images", "embed (4), classify (your labels), align", "12 x 3 + 12 x 3"):
         assert words in line
 
