@@ -86,8 +86,8 @@ class _SparsePooling(Pooling):
         if self._splade.strategy == "sum":
             weights: Tensor = (self._weigh(scores) * real[:, :, None].to(scores.dtype)).sum(dim=1)
             return weights
-        # The largest weight is that of the largest score, which spares the logarithm of all others.
-        return self._weigh(scores.masked_fill(real[:, :, None] == 0, float("-inf")).amax(dim=1))
+        # The largest weight is that of the largest score, which spares the logarithm of all others; padding weighs 0.
+        return self._weigh((torch.relu(scores) * real[:, :, None].to(scores.dtype)).amax(dim=1))
 
     def _weigh(self, scores: Tensor) -> Tensor:
         weights = torch.log1p(torch.relu(scores))

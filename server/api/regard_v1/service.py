@@ -35,7 +35,7 @@ from server.api.regard_v1.messages import (
 )
 from server.api.regard_v1.ranking import read_documents, write_ranking
 from server.api.regard_v1.tensors import read_tensors
-from server.api.regard_v1.vectors import fill_vector, read_wanted, write_vector
+from server.api.regard_v1.vectors import check_written, fill_vector, read_wanted, write_vector
 from server.api.regard_v1.zero_shot import (
     add_timings,
     collect_candidates,
@@ -115,6 +115,8 @@ class RegardService(RegardServiceServicer):
             answer = api.EmbedResponse(model=model.name, version=model.version)
             fill = partial(fill_vector, wanted=wanted)
             write_each = partial(fill_each, field=inputs.field, add=answer.results.add, fill=fill)
+            if model.contract.embedding.sparse:
+                write_each = partial(check_written, write_each, answer, self.pipeline.attention.answer_bytes)
             return await self._answer_each(request, tower, inputs, outputs, answer, write_each, context)
         write = partial(write_vector, wanted=wanted)
         return await self._answer(request, tower, read_content(request), outputs, write, context)

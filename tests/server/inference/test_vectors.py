@@ -69,6 +69,15 @@ def test_eight_bits_are_within_half_a_step(vectors: Any) -> None:
     assert not found[3].any()
 
 
+def test_vectors_of_another_precision_are_float32(vectors: Any) -> None:
+    """As an ONNX file may give them."""
+    for dtype in (np.float16, np.float64):
+        given = vectors.astype(dtype)
+        assert make_vectors(given, VectorRequest(), NORMALIZED).values.dtype == np.float32
+        scales = make_vectors(given, VectorRequest(0, "int8"), NORMALIZED).scales
+        assert scales is not None and scales.dtype == np.float32
+
+
 def test_half_precision_is_the_nearest(vectors: Any) -> None:
     """Of each number."""
     made = make_vectors(vectors, VectorRequest(0, "float16"), NORMALIZED).values
