@@ -11,6 +11,7 @@ import pytest
 from artifact.contract import CONTRACT_FILE
 from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as pb
+from server.api.open_inference import open_inference_pb2 as pb2
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.api.regard_v1.tensors import read_tensor
 from server.config import EMBEDDED_MODELS
@@ -20,6 +21,7 @@ from tests.server.api.reference import TOLERANCE
 from tests.server.asking import CODES, refused
 from tests.server.conftest import Running, Serve
 
+CLOTHING = Path(__file__).parents[3] / "examples" / "clothing"
 TEXT, TEXTS = "the cat sat on the mat", ("a dog", "the cat sat on the mat", "one bad film")
 INT8, BINARY, FLOAT16 = api.VECTOR_FORMAT_INT8, api.VECTOR_FORMAT_BINARY, api.VECTOR_FORMAT_FLOAT16
 
@@ -84,6 +86,20 @@ async def test_each_of_many_has_its_own(running: Running) -> None:
         found = read_tensor("v", result.vector) * result.vector_scale
         np.testing.assert_allclose(found, shorten(await whole(running, text)), atol=result.vector_scale)
     assert answer.results[3].error.message.startswith("texts[3]: empty")
+
+
+async def test_images_and_hidden_states_are_no_exception(running: Running) -> None:
+    """An image of several has bits of its vector; hidden states beside a cut vector are whole."""
+    files = [path.read_bytes() for path in sorted(CLOTHING.glob("*.png"))[:2]]
+    images = pb.Images(items=files)
+    answer = await running.stub.Embed(api.EmbedRequest(model="fashion", images=images, vector_format=BINARY))
+    plain = await running.stub.Embed(api.EmbedRequest(model="fashion", images=images))
+    for result, whole_one in zip(answer.results, plain.results, strict=True):
+        expected = np.packbits(read_tensor("v", whole_one.vector) > 0)
+        np.testing.assert_array_equal(read_tensor("v", result.vector), expected)
+    states = pb.HiddenStatesRequest(layers=[-1], pooling=pb.HIDDEN_STATES_POOLING_CLS)
+    cut = await running.stub.Embed(embed(dimensions=8, hidden_states=states))
+    assert (list(cut.vector.shape), list(cut.hidden_states.layers[0].values.shape)) == ([8], [32])
 
 
 async def test_answers_that_are_kept_are_of_the_whole_vector(start: Serve) -> None:
@@ -154,7 +170,15 @@ async def test_the_open_inference_protocol_refuses_the_same(stub: GRPCInferenceS
     assert await refused(call, match) == CODES.FAILED_PRECONDITION
     match = r"parameters\[vector_format\]: 'INT4'; expected FP32, FP16, INT8 or BINARY"
     assert await refused(stub.ModelInfer(infer(vector_format="INT4")), match) == CODES.INVALID_ARGUMENT
-    without = infer(vector_format="INT8")
-    without.outputs.add(name="logits")
-    match = r"outputs: \['logits'\]; expected embedding among them, beside vector_format"
-    assert await refused(stub.ModelInfer(without), match) == CODES.INVALID_ARGUMENT
+    by_format, by_size = infer(vector_format="INT8"), infer(vector_dimensions=8)
+    for parameter, without in (("vector_format", by_format), ("vector_dimensions", by_size)):
+        without.outputs.add(name="logits")
+        match = rf"outputs: \['logits'\]; expected embedding among them, beside {parameter}"
+        assert await refused(stub.ModelInfer(without), match) == CODES.INVALID_ARGUMENT
+
+
+async def test_the_open_inference_protocol_says_the_sizes(stub: GRPCInferenceServiceStub) -> None:
+    """Where there are some; the output's own shape is that of the whole vector."""
+    for name, told in (("cut", "8"), ("tiny-text", None)):
+        parameters = (await stub.ModelConfig(pb2.ModelConfigRequest(name=name))).config.parameters
+        assert (parameters["matryoshka_dims"].string_value if "matryoshka_dims" in parameters else None) == told
