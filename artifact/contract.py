@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, Self
 
@@ -132,7 +133,7 @@ class EmbeddingContract(_Part):
 
     Attributes:
         similarity: How its vectors are meant to be compared; None where nothing says so.
-        matryoshka_dims: Sizes below dim that it was trained to be cut to; empty where nothing says so.
+        matryoshka_dims: Sizes below dim that it was trained to be cut to, ascending; empty where nothing says so.
         sparse: Whether each number is the weight of a token of the vocabulary, most of them 0.
     """
 
@@ -147,6 +148,10 @@ class EmbeddingContract(_Part):
     def _check_dims(self) -> Self:
         if outside := [dim for dim in self.matryoshka_dims if not 1 <= dim < self.dim]:
             raise ValueError(f"matryoshka_dims: {outside[0]}; expected from 1 to below dim, {self.dim}")
+        if any(one >= other for one, other in pairwise(self.matryoshka_dims)):
+            raise ValueError("matryoshka_dims: not ascending; expected each size once, the smallest first")
+        if self.sparse and self.matryoshka_dims:
+            raise ValueError(f"matryoshka_dims: {self.matryoshka_dims[0]}; expected none of sparse vectors")
         return self
 
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from onnx import ModelProto
 
 from artifact.contract import Activation, ImageContract, Origin
+from export import matryoshka
 from export.classes import name_classes, read_activation
-from export.matryoshka import told_by_config
 from export.preprocessing import PREPROCESSOR_FILE, image_contract
 from export.sentence_transformers import (
     MODULES_FILE,
@@ -107,9 +107,19 @@ def load_folder(
     source = _load_network(sentence, name, description, image_size, part)
     if sentence.similarity and source.traits.inputs[0].name != "input_ids":
         raise CheckpointError(f"{folder / MODULES_FILE}: Pooling behind {source.family}; expected a network for texts")
-    embedding = told_by_config(source.traits.embedding, read_json(sentence.network / "config.json"))
-    traits = replace(source.traits, embedding=embedding)
-    return replace(source, traits=traits, prompts=sentence.prompts, default_prompt=sentence.default_prompt)
+    source = with_dims(source, read_json(sentence.network / "config.json"))
+    return replace(source, prompts=sentence.prompts, default_prompt=sentence.default_prompt)
+
+
+def with_dims(source: Source, config: dict[str, Any]) -> Source:
+    """Add the sizes that vectors may be cut to, as config.json tells them.
+
+    Raises:
+        CheckpointError: They are no sizes of these vectors.
+    """
+    traits = replace(source.traits, embedding=matryoshka.told_by_config(source.traits.embedding, config))
+    missing = matryoshka.untold(config) if traits.embedding else ""
+    return replace(source, traits=traits, assumed="; ".join(filter(None, (source.assumed, missing))))
 
 
 def _load_network(

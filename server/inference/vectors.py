@@ -80,7 +80,7 @@ def make_vectors(vectors: Floats, wanted: VectorRequest, embedding: EmbeddingCon
         InvalidInput: The format has no number as large.
     """
     vectors = np.asarray(vectors, dtype=np.float32)
-    if wanted.dimensions:
+    if 0 < wanted.dimensions < embedding.dim:
         vectors = vectors[:, : wanted.dimensions]
         if embedding.normalized:
             lengths = np.linalg.norm(vectors, axis=1, keepdims=True)

@@ -76,7 +76,7 @@ def test_a_bare_masked_model_is_served_as_it_is_told_to(
     expected = [expect(folder, text) for text in TEXTS]
     assert all(0 < np.count_nonzero(one) < one.size for one in expected)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    limit = ("--max-message-bytes", "17408")  # which 16 vectors of 256 numbers fill
+    limit = ("--max-message-bytes", "18432")  # which 16 vectors of 256 numbers fill
     with start_process("--models", str(tmp_path / "models"), *limit) as server, regard.Client(server.address) as client:
         with pytest.raises(regard.InvalidArgument, match=r"outputs: an answer of \d+ bytes for 16 inputs; expected at"):
             client.embed_many(texts=TEXTS[2:] * 16, with_terms=True)

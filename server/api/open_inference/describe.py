@@ -69,6 +69,9 @@ def describe_config(model: LoadedModel, config: Config) -> pb.ModelConfig:
         described.parameters["accepts"].string_value = ",".join(takes)
     if contract.text and contract.text.pairs:
         described.parameters["accepts_pairs"].string_value = "true"
+    if contract.embedding and contract.embedding.matryoshka_dims:
+        sizes = ",".join(map(str, contract.embedding.matryoshka_dims))
+        described.parameters["matryoshka_dims"].string_value = sizes
     return described
 
 

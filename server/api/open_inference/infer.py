@@ -254,10 +254,11 @@ def _name_states(found: InferenceResponse, named: Sequence[str]) -> dict[str, Ar
 def _check_vectors(wanted: VectorRequest, model: LoadedModel, outputs: Sequence[str]) -> None:
     """Refuse what cannot be had of vectors, or where none is asked for; see VectorRequest.check."""
     embedding = model.contract.embedding
+    parameter = "vector_dimensions" if wanted.dimensions else "vector_format"
     if embedding is None:
-        raise NotPossible(f"parameters[vector_format]: {model.name} gives no embedding; expected a model with one")
+        raise NotPossible(f"parameters[{parameter}]: {model.name} gives no embedding; expected a model with one")
     if embedding.output not in outputs:
-        raise InvalidInput("outputs", list(outputs), f"{embedding.output} among them, beside vector_format")
+        raise InvalidInput("outputs", list(outputs), f"{embedding.output} among them, beside {parameter}")
     wanted.check(model.contract)
 
 

@@ -13,6 +13,7 @@ import pytest
 from artifact.contract import CONTRACT_FILE, EmbeddingContract
 from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as pb
+from server.api.open_inference import open_inference_pb2 as pb2
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.api.regard_v1.messages import fill_each
 from server.api.regard_v1.tensors import read_tensor
@@ -27,6 +28,7 @@ from tests.server.api.reference import TOLERANCE
 from tests.server.asking import CODES, refused
 from tests.server.conftest import Running, Serve
 
+CLOTHING = Path(__file__).parents[3] / "examples" / "clothing"
 TEXT, TEXTS = "the cat sat on the mat", ("a dog", "the cat sat on the mat", "one bad film")
 INT8, BINARY, FLOAT16 = api.VECTOR_FORMAT_INT8, api.VECTOR_FORMAT_BINARY, api.VECTOR_FORMAT_FLOAT16
 
@@ -116,6 +118,20 @@ def test_a_vector_that_does_not_fit_is_the_error_of_its_input() -> None:
     assert read_tensor("v", answer.results[2].vector).tolist() == [1, 3]
 
 
+async def test_images_and_hidden_states_are_no_exception(running: Running) -> None:
+    """An image of several has bits of its vector; hidden states beside a cut vector are whole."""
+    files = [path.read_bytes() for path in sorted(CLOTHING.glob("*.png"))[:2]]
+    images = pb.Images(items=files)
+    answer = await running.stub.Embed(api.EmbedRequest(model="fashion", images=images, vector_format=BINARY))
+    plain = await running.stub.Embed(api.EmbedRequest(model="fashion", images=images))
+    for result, whole_one in zip(answer.results, plain.results, strict=True):
+        expected = np.packbits(read_tensor("v", whole_one.vector) > 0)
+        np.testing.assert_array_equal(read_tensor("v", result.vector), expected)
+    states = pb.HiddenStatesRequest(layers=[-1], pooling=pb.HIDDEN_STATES_POOLING_CLS)
+    cut = await running.stub.Embed(embed(dimensions=8, hidden_states=states))
+    assert (list(cut.vector.shape), list(cut.hidden_states.layers[0].values.shape)) == ([8], [32])
+
+
 async def test_answers_that_are_kept_are_of_the_whole_vector(start: Serve) -> None:
     """So that it is computed once for all formats."""
     async with start(cache_bytes=10**6) as server:
@@ -187,7 +203,15 @@ async def test_the_open_inference_protocol_refuses_the_same(stub: GRPCInferenceS
     odd = infer(vector_format="BINARY", vector_dimensions=12)
     match = r"parameters\[vector_format\]: BINARY; expected a multiple of 8 dimensions, not 4 more"
     assert await refused(stub.ModelInfer(odd), match) == CODES.INVALID_ARGUMENT
-    without = infer(vector_format="INT8")
-    without.outputs.add(name="logits")
-    match = r"outputs: \['logits'\]; expected embedding among them, beside vector_format"
-    assert await refused(stub.ModelInfer(without), match) == CODES.INVALID_ARGUMENT
+    by_format, by_size = infer(vector_format="INT8"), infer(vector_dimensions=8)
+    for parameter, without in (("vector_format", by_format), ("vector_dimensions", by_size)):
+        without.outputs.add(name="logits")
+        match = rf"outputs: \['logits'\]; expected embedding among them, beside {parameter}"
+        assert await refused(stub.ModelInfer(without), match) == CODES.INVALID_ARGUMENT
+
+
+async def test_the_open_inference_protocol_says_the_sizes(stub: GRPCInferenceServiceStub) -> None:
+    """Where there are some; the output's own shape is that of the whole vector."""
+    for name, told in (("cut", "8,12"), ("tiny-text", None)):
+        parameters = (await stub.ModelConfig(pb2.ModelConfigRequest(name=name))).config.parameters
+        assert (parameters["matryoshka_dims"].string_value if "matryoshka_dims" in parameters else None) == told

@@ -40,6 +40,12 @@ def test_nothing_asked_for_changes_nothing(vectors: Any) -> None:
     assert make_vectors(vectors, VectorRequest(), NORMALIZED).values is vectors
 
 
+def test_all_that_there_are_is_no_cut(vectors: Any) -> None:
+    """The same bits as without dimensions, though its length is 1 but for rounding."""
+    for dimensions in (0, 32):
+        assert make_vectors(vectors, VectorRequest(dimensions), NORMALIZED).values is vectors
+
+
 def test_cut_vectors_have_length_one_again_where_they_had(vectors: Any) -> None:
     """As sentence-transformers with truncate_dim and normalize_embeddings does; others are only cut."""
     cut = make_vectors(vectors, VectorRequest(8), NORMALIZED).values
