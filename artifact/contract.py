@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal, Self
 
@@ -76,6 +77,8 @@ class TextContract(_Part):
         prompts: What a caller may have put before a text, by name.
         default_prompt: The name of that which is put there unless another is asked for; empty for none.
         pairs: Whether two texts may be one input, joined as the tokenizer does.
+        pad_token: What every text is filled up with to max_tokens, for a network without a mask that reads it all;
+            None where texts keep their own length.
     """
 
     tokenizer_file: str
@@ -83,6 +86,7 @@ class TextContract(_Part):
     prompts: dict[str, str] = {}
     default_prompt: str = ""
     pairs: bool = False
+    pad_token: int | None = Field(default=None, ge=0)
 
     @model_validator(mode="after")
     def _check_prompts(self) -> Self:
@@ -129,7 +133,7 @@ class EmbeddingContract(_Part):
 
     Attributes:
         similarity: How its vectors are meant to be compared; None where nothing says so.
-        matryoshka_dims: Sizes below dim that it was trained to be cut to; empty where nothing says so.
+        matryoshka_dims: Sizes below dim that it was trained to be cut to, ascending; empty where nothing says so.
         sparse: Whether each number is the weight of a token of the vocabulary, most of them 0.
     """
 
@@ -144,6 +148,10 @@ class EmbeddingContract(_Part):
     def _check_dims(self) -> Self:
         if outside := [dim for dim in self.matryoshka_dims if not 1 <= dim < self.dim]:
             raise ValueError(f"matryoshka_dims: {outside[0]}; expected from 1 to below dim, {self.dim}")
+        if any(one >= other for one, other in pairwise(self.matryoshka_dims)):
+            raise ValueError("matryoshka_dims: not ascending; expected each size once, the smallest first")
+        if self.sparse and self.matryoshka_dims:
+            raise ValueError(f"matryoshka_dims: {self.matryoshka_dims[0]}; expected none of sparse vectors")
         return self
 
 
@@ -299,6 +307,8 @@ class Contract(_Part):
         activation: What makes scores of the output "logits", as those who trained the network say; None where there is
             none, or nothing says so. Classify takes the softmax in any case.
         hidden_states: In the order of the layers; empty where they cannot be had.
+        projected: Of a tower, a further output of the hidden graph: the last hidden state of each position, projected
+            as the embedding is, into the space of both towers, but not normalised; its layer is the last.
         limits: Most positions of symbolic axes, by name.
         derived_axes: Axes of outputs whose size follows from an input's.
         precision: What the graphs compute in; their inputs and outputs are the same for all.
@@ -322,6 +332,7 @@ class Contract(_Part):
     late: LateContract | None = None
     attention: tuple[AttentionContract, ...] = ()
     hidden_states: tuple[HiddenStateContract, ...] = ()
+    projected: HiddenStateContract | None = None
     patches: PatchContract | None = None
     precision: Precision = "float32"
     limits: dict[str, int] = {}
@@ -366,6 +377,11 @@ class Contract(_Part):
         return [layer.contribution for layer in self.attention if layer.contribution]
 
     @property
+    def hidden_outputs(self) -> tuple[HiddenStateContract, ...]:
+        """The further outputs of the hidden graph."""
+        return (*self.hidden_states, *([self.projected] if self.projected else []))
+
+    @property
     def further_axes(self) -> dict[str, tuple[int | str | None, ...]]:
         """The axes of the further outputs of the tapped, the contributions and the hidden graph, by name."""
         axes = dict[str, tuple[int | str | None, ...]]()
@@ -375,7 +391,7 @@ class Contract(_Part):
                 axes[layer.value_norms] = (BATCH_AXIS, layer.num_heads, layer.key_axis)
             if layer.contribution:
                 axes[layer.contribution] = (BATCH_AXIS, layer.query_axis, layer.key_axis)
-        return axes | {state.output: (BATCH_AXIS, state.position_axis, state.dim) for state in self.hidden_states}
+        return axes | {state.output: (BATCH_AXIS, state.position_axis, state.dim) for state in self.hidden_outputs}
 
     @model_validator(mode="after")
     def _check_references(self) -> Self:
@@ -388,6 +404,8 @@ class Contract(_Part):
             raise ValueError(f"embedding.output: {self.embedding.output!r} is no output")
         if self.late:
             self._check_late(self.late)
+        if self.projected and not self.hidden_states:
+            raise ValueError("projected: given without hidden_states")
         if self.image and not self.patches:
             raise ValueError("patches: missing; expected the grid of the images")
         if self.text and self.text.tokenizer_file not in self.files:

@@ -39,8 +39,13 @@ class Tokens:
 class TextReader:
     """Tokenises for one model. Safe to share between threads: it is never changed."""
 
-    def __init__(self, tokenizer_file: Path, max_tokens: int) -> None:
+    def __init__(self, tokenizer_file: Path, max_tokens: int, pad_token: int | None = None) -> None:
         """Read the tokenizer.
+
+        Args:
+            tokenizer_file: Of the tokenizers library.
+            max_tokens: The most tokens of a text.
+            pad_token: Fills every text up to so many; None for none.
 
         Raises:
             ArtifactError: The file cannot be read.
@@ -54,6 +59,9 @@ class TextReader:
         self._whole.no_truncation()
         self._cut.no_padding()
         self._cut.enable_truncation(max_tokens)
+        if pad_token is not None:
+            for one in (self._whole, self._cut):
+                one.enable_padding(length=max_tokens, pad_id=pad_token, pad_token=one.id_to_token(pad_token) or "")
         self._max_tokens = max_tokens
 
     @property

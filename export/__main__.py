@@ -14,10 +14,12 @@ from rich.table import Table
 from artifact.contract import Contract, Precision
 from export.build import Precise, build
 from export.errors import ExportError, SampleError
-from export.known import KNOWN, load_source, locate
+from export.known import KNOWN, folder_of, load_source, load_two_towers, locate
 from export.matryoshka import told_by_option
 from export.samples import read_samples
 from export.sources import Source
+from export.towers import BuiltTowers, build_towers
+from export.towers_folder import TwoTowers, is_two_towers
 from model.checkpoint import CheckpointError
 
 _EXPECTED = (ExportError, CheckpointError, OSError)
@@ -73,6 +75,14 @@ def export(
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     try:
         located = locate(source, revision)  # downloads draw their own progress
+        if part is None and is_two_towers(folder_of(located)):
+            if precision != _FULL:
+                raise SampleError(f"--precision: {precision}; two towers expect {_FULL}, or --part for one of them")
+            with errors.status(f"loading {escape(source)}") as status:
+                towers = load_two_towers(located, image_size, name)
+                both = build_towers(towers, out, lambda step: status.update(f"{towers.name}: {step}"))
+            _tell_towers(console, towers, both, worst_only=summary)
+            return
         with errors.status(f"loading {escape(source)}") as status:
             loaded = load_source(located, cache, image_size, part, sparse=sparse)
             if image_size and (loaded.image is None or loaded.graph is not None):
@@ -104,6 +114,20 @@ def export(
     console.print(f"{state} {escape(str(built.folder))}", highlight=False, soft_wrap=True)
 
 
+def _tell_towers(console: Console, towers: TwoTowers, built: BuiltTowers, *, worst_only: bool) -> None:
+    for source in (towers.text, towers.image):
+        if source.assumed:
+            console.print(f"assumed: {source.assumed}", highlight=False, soft_wrap=True)
+    for what, contract in (("text", built.text), ("image", built.image)):
+        console.print(verification_table(contract, worst_only=worst_only, title=f"{contract.name}, {what}"))
+    together = built.text.model_copy(update={"verification": built.contract.verification})
+    console.print(verification_table(together, worst_only=worst_only, title=f"{built.contract.name}, together"))
+    if origin := built.contract.origin:
+        console.print(f"from {origin.repository} at {origin.revision}", highlight=False, soft_wrap=True)
+    state = "unchanged" if built.unchanged else "published"
+    console.print(f"{state} {escape(str(built.folder))}", highlight=False, soft_wrap=True)
+
+
 def _read_precision(name: str, samples: Path | None, source: Source) -> Precise:
     if name not in _PRECISIONS:
         raise SampleError(f"--precision: {name!r}; expected {', '.join(_PRECISIONS)}")
@@ -126,9 +150,9 @@ def accuracy_table(contract: Contract) -> Table:
     return table
 
 
-def verification_table(contract: Contract, *, worst_only: bool) -> Table:
+def verification_table(contract: Contract, *, worst_only: bool, title: str = "") -> Table:
     """Show every check of every tensor, or of each check the tensor that came nearest to its limit."""
-    table = Table(title=f"{contract.name}: exported graphs against the network", title_justify="left")
+    table = Table(title=f"{title or contract.name}: exported graphs against the network", title_justify="left")
     for column in ("tensor", "check"):
         table.add_column(column)
     for column in ("cases", "max abs", "max rel", "limit"):

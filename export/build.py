@@ -31,7 +31,7 @@ from export.contracts import TOKENIZER_FILE, Written, make_contract
 from export.errors import AccuracyError, PublishError
 from export.fold import fold_constants
 from export.graph import externalize
-from export.hidden_states import NO_STATES, States, describe_states, put_on, trace
+from export.hidden_states import NO_STATES, States, describe_projected, describe_states, put_on, trace
 from export.onnx_file import DEFAULT_LONGEST
 from export.probe import Axes, declare_axes, find_axes, find_longest, run_graph
 from export.publish import next_version, publish, same_as_newest, staging_folder, write_contract
@@ -201,7 +201,8 @@ def _write_graphs(
         contributing = tap_lowered(contributing, folder) or contributing
         onnx.save_model(contributing, folder / CONTRIBUTIONS_GRAPH)
     hidden, further = _write_hidden(plain, states, source, folder, runs_here=runs_here)
-    return Written(plain, taps, {**further, **axes}, kinds, found.derived, contributions, hidden)
+    projected = describe_projected(states.names, further) if hidden else None
+    return Written(plain, taps, {**further, **axes}, kinds, found.derived, contributions, hidden, projected)
 
 
 def _write_hidden(

@@ -40,6 +40,7 @@ class Written:
         derived: Axes that follow from an input's.
         contributions: Outputs of the third graph, by layer.
         states: The hidden states that the hidden graph gives; none where there is no such graph.
+        projected: What it gives besides, of a tower; see Contract.
     """
 
     plain: ModelProto
@@ -49,6 +50,7 @@ class Written:
     derived: tuple[DerivedAxis, ...]
     contributions: Mapping[int, str]
     states: tuple[HiddenStateContract, ...] = ()
+    projected: HiddenStateContract | None = None
 
 
 def make_contract(source: Source, written: Written, folder: Path, version: int) -> Contract:
@@ -69,6 +71,7 @@ def make_contract(source: Source, written: Written, folder: Path, version: int) 
         late=source.late,
         attention=tuple(_attention_contract(one, written) for one in written.taps),
         hidden_states=written.states,
+        projected=written.projected,
         patches=patches,
         limits={axis: traits.limit(axis) for axis in traits.axes},
         derived_axes=written.derived,
@@ -87,6 +90,7 @@ def _text_contract(source: Source) -> TextContract | None:
         prompts=dict(source.prompts),
         default_prompt=source.default_prompt,
         pairs=source.pairs,
+        pad_token=source.pad_token,
     )
 
 

@@ -10,7 +10,7 @@ from export.classes import count_classes, name_classes, read_activation
 from export.onnx_file import fix_image_size, read_graph, read_traits
 from export.preprocessing import PREPROCESSOR_FILE, image_contract, image_edge
 from export.sentence_transformers import MODULES_FILE, is_cross_encoder, read_prompts, read_similarity
-from export.sources import Source, untold
+from export.sources import Source, untold, with_dims
 from export.tokenizer_files import check_tokenizer, count_pair_types, joins_pairs, read_max_tokens
 from export.traits import TEXT_AXES, TOKEN_TYPES, Traits
 from model.checkpoint import read_json
@@ -36,7 +36,7 @@ def load_graph(path: Path, name: str = "") -> Source:
     if tokenizer and traits.embedding and traits.embedding.output == "sentence_embedding":
         similarity = read_similarity(tokenizer.parent)
         traits = replace(traits, embedding=traits.embedding.model_copy(update={"similarity": similarity}))
-    return Source(
+    source = Source(
         name=name or path.stem,
         family=str(config.get("model_type") or GRAPH_FAMILY),
         network=None,
@@ -54,6 +54,7 @@ def load_graph(path: Path, name: str = "") -> Source:
         made_with=("regard", "onnx"),
         assumed=untold(_beside(path, PREPROCESSOR_FILE), config) if image else _unread(path, traits, tokenizer),
     )
+    return with_dims(source, config)
 
 
 def _unread(path: Path, traits: Traits, tokenizer: Path | None) -> str:

@@ -16,6 +16,7 @@ from export.tapping.view import bodies
 from export.traits import Traits
 
 PREFIX = "hidden_states."
+PROJECTED = f"{PREFIX}projected"  # of two towers; among the outputs that come with the states
 _ROWS, _SIZE = 2, 8  # of the batch, and of symbolic axes, when a network is asked for its states
 
 
@@ -102,13 +103,23 @@ def put_on(plain: ModelProto, states: States) -> ModelProto:
 def describe_states(names: Sequence[str], axes: Mapping[str, Axes]) -> tuple[HiddenStateContract, ...]:
     """Describe hidden states; none where one is not [batch, position, dim] with a known number of each."""
     found = list[HiddenStateContract]()
-    for layer, name in enumerate(names):
+    for layer, name in enumerate(name for name in names if name != PROJECTED):
         match axes[name]:
             case (first, int() | str() as positions, int() as dim) if first == BATCH_AXIS != positions:
                 found.append(HiddenStateContract(output=name, layer=layer, position_axis=positions, dim=dim))
             case _:
                 return ()
     return tuple(found)
+
+
+def describe_projected(names: Sequence[str], axes: Mapping[str, Axes]) -> HiddenStateContract | None:
+    """Describe what of each position is compared with the other tower; None where there is none such."""
+    if PROJECTED not in names:
+        return None
+    match axes[PROJECTED]:
+        case (first, int() | str() as positions, int() as dim) if first == BATCH_AXIS != positions:
+            return HiddenStateContract(output=PROJECTED, layer=len(names) - 2, position_axis=positions, dim=dim)
+    return None
 
 
 def _taken(node: NodeProto) -> Iterator[str]:

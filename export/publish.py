@@ -10,6 +10,7 @@ from pathlib import Path
 from artifact.contract import CONTRACT_FILE, Contract, read_contract
 from artifact.errors import ContractError
 from artifact.files import versions
+from artifact.towers import TowersContract
 from export.errors import PublishError
 
 
@@ -50,7 +51,7 @@ def write_contract(staging: Path, contract: Contract) -> None:
     (staging / CONTRACT_FILE).write_text(contract.model_dump_json(indent=2) + "\n")
 
 
-def publish(staging: Path, out: Path, contract: Contract) -> Path:
+def publish(staging: Path, out: Path, contract: Contract | TowersContract) -> Path:
     """Move a folder with its contract to its version in one step.
 
     Returns:
@@ -59,7 +60,7 @@ def publish(staging: Path, out: Path, contract: Contract) -> Path:
     Raises:
         PublishError: The version exists.
     """
-    for file in staging.iterdir():
+    for file in staging.rglob("*"):
         _sync(file)
     target = out / contract.name / str(contract.version)
     staging.chmod(0o755)  # mkdtemp made it private

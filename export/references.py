@@ -12,7 +12,7 @@ from torch import Tensor
 
 from export.accuracy import Answer
 from export.graph import externalize
-from export.hidden_states import name_states
+from export.hidden_states import PROJECTED, name_states
 from export.session import open_session, run_session
 from export.traits import Feed
 
@@ -49,7 +49,8 @@ def reference_of(network: Exportable, *, with_states: bool = False) -> Reference
         with torch.inference_mode():
             tensors = [torch.from_numpy(feed[name]) for name in network.input_names]
             outputs, attentions = network(*tensors), network.explain(*tensors)[1]
-            states = name_states(network.show_states(*tensors)[1]) if with_states else {}
+            shown, layers = network.show_states(*tensors) if with_states else ({}, [])
+            states = name_states(layers) | {name: one for name, one in shown.items() if name == PROJECTED}
         return {name: one.numpy() for name, one in {**outputs, **states}.items()}, [one.numpy() for one in attentions]
 
     return ask

@@ -26,7 +26,7 @@ def read_samples(path: Path, source: Source) -> list[Feed]:
     Raises:
         SampleError: The path is of the other kind, holds too little, or something in it cannot be read.
     """
-    is_text = source.traits.is_text
+    is_text = source.traits.is_text or source.traits.is_full_length
     if not (path.is_file() if is_text else path.is_dir()):
         expected = "a text file, one text a line" if is_text else "a folder of images"
         raise SampleError(f"--samples: {path}: expected {expected}, since {source.name} takes those")
@@ -39,7 +39,7 @@ def read_samples(path: Path, source: Source) -> list[Feed]:
 def _read_texts(path: Path, source: Source) -> list[Feed]:
     if source.tokenizer_file is None:
         raise SampleError(f"--samples: {source.name} has no tokenizer; expected one in its folder")
-    reader = TextReader(source.tokenizer_file, source.token_limit)
+    reader = TextReader(source.tokenizer_file, source.token_limit, source.pad_token)
     try:
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except UnicodeDecodeError as error:

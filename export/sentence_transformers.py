@@ -16,7 +16,8 @@ from model.checkpoint import CheckpointError, read_json
 MODULES_FILE, SETTINGS_FILE = "modules.json", "config_sentence_transformers.json"
 Mode = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 _PACKAGE = "sentence_transformers"  # a class of another is the folder's own code, which may do anything
-_KNOWN = ("Transformer", "Pooling", "Dense", "Normalize", "Dropout", "MLMTransformer", "SpladePooling")
+_STEPS = ("Dense", "Normalize", "Dropout")  # what may stand behind a Pooling
+_KNOWN = ("Transformer", "Pooling", *_STEPS, "MLMTransformer", "SpladePooling")
 # Older files have a flag for each mode; these are then joined in this order.
 _FLAGS: dict[str, Mode] = {
     "pooling_mode_cls_token": "cls",
@@ -124,7 +125,7 @@ def _read_folder(folder: Path) -> SentenceFolder:
         told = read_similarity(folder, "dot")
         found = SentenceFolder(modules[0][1], similarity=told, prompts=prompts, default_prompt=default)
         return as_sparse(found, _read_splade(modules[1][1]))
-    if kinds[:2] != ["Transformer", "Pooling"] or {"Transformer", "Pooling"} & set(kinds[2:]):
+    if kinds[:2] != ["Transformer", "Pooling"] or set(kinds[2:]) - {*_STEPS}:
         expected = "one Transformer, then one Pooling, then others; or an MLMTransformer and one SpladePooling"
         raise _fault(folder / MODULES_FILE, ", ".join(kinds) or "no modules", expected)
     steps = (_read_step(kind, at) for kind, at in modules[2:])

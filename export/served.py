@@ -18,6 +18,7 @@ import onnxruntime
 
 from artifact.contract import CONTRIBUTIONS_GRAPH, HIDDEN_GRAPH, LOWERED_GRAPH, PLAIN_GRAPH, TAPPED_GRAPH, Contract
 from artifact.dtypes import Array
+from artifact.towers import TowersContract
 from export.errors import VerificationError
 from export.session import run_session
 from server.engine.prepacked_weights import packed
@@ -71,7 +72,7 @@ class AsServed:
             yield graph, int(place), _load(file)
 
 
-def check_loads(folder: Path, contract: Contract) -> None:
+def check_loads(folder: Path, contract: Contract | TowersContract) -> None:
     """Let a server's loader take an artifact, as it will at its start: contract, hashes, tokenizer, graphs.
 
     Args:

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from onnx import ModelProto
 
 from artifact.contract import Activation, ImageContract, LateContract, Origin
+from export import matryoshka
 from export.classes import name_classes, read_activation
 from export.late_interaction import read_late
-from export.matryoshka import told_by_config
 from export.preprocessing import PREPROCESSOR_FILE, image_contract
 from export.sentence_transformers import (
     MODULES_FILE,
@@ -20,7 +20,7 @@ from export.sentence_transformers import (
     as_sparse,
     read_sentence_folder,
 )
-from export.tokenizer_files import check_tokenizer, joins_pairs, pair_types, read_max_tokens
+from export.tokenizer_files import check_tokenizer, joins_pairs, pair_types, read_max_tokens, read_pad_token
 from export.traits import Traits, own_traits
 from model.checkpoint import CheckpointError, Network, load_network, read_json
 from model.huggingface import Pooling
@@ -50,6 +50,7 @@ class Source:
         prompts: For text, as TextContract has them.
         default_prompt: Likewise.
         pairs: For text, likewise.
+        pad_token: For text, likewise.
         image: Preprocessing for images.
         graph: The plain graph, where that is the source.
         made_with: Libraries that make the artifact.
@@ -70,6 +71,7 @@ class Source:
     prompts: Mapping[str, str] = field(default_factory=dict)
     default_prompt: str = ""
     pairs: bool = False
+    pad_token: int | None = None
     image: ImageContract | None = None
     graph: ModelProto | None = None
     made_with: tuple[str, ...] = ("regard", "torch", "onnx", "onnxscript")
@@ -82,7 +84,8 @@ class Source:
         """The most tokens a text may have."""
         if self.late:
             return max(self.late.query_tokens, self.late.document_tokens)
-        return min(self.max_tokens or self.traits.longest, self.traits.longest)
+        limit = 0 if self.pad_token is not None else self.max_tokens  # all that are filled up are of one length
+        return min(limit or self.traits.longest, self.traits.longest)
 
 
 def load_folder(
@@ -110,11 +113,21 @@ def load_folder(
     source = _load_network(sentence, name, description, image_size, part)
     if sentence.similarity and source.traits.inputs[0].name != "input_ids":
         raise CheckpointError(f"{folder / MODULES_FILE}: Pooling behind {source.family}; expected a network for texts")
-    embedding = told_by_config(source.traits.embedding, read_json(sentence.network / "config.json"))
-    traits = replace(source.traits, embedding=embedding)
+    source = with_dims(source, read_json(sentence.network / "config.json"))
     if sentence.late is not None:
         source = _as_late(source, sentence, folder)
-    return replace(source, traits=traits, prompts=sentence.prompts, default_prompt=sentence.default_prompt)
+    return replace(source, prompts=sentence.prompts, default_prompt=sentence.default_prompt)
+
+
+def with_dims(source: Source, config: dict[str, Any]) -> Source:
+    """Add the sizes that vectors may be cut to, as config.json tells them.
+
+    Raises:
+        CheckpointError: They are no sizes of these vectors.
+    """
+    traits = replace(source.traits, embedding=matryoshka.told_by_config(source.traits.embedding, config))
+    missing = matryoshka.untold(config) if traits.embedding else ""
+    return replace(source, traits=traits, assumed="; ".join(filter(None, (source.assumed, missing))))
 
 
 def _as_late(source: Source, sentence: SentenceFolder, folder: Path) -> Source:
@@ -183,7 +196,8 @@ def _load_with_library(
     loaded = load_transformers(sentence, part, image_size)
     config, traits = loaded.config, loaded.traits
     classes = int(config.num_labels) if getattr(loaded.network, "classifies", False) else 0
-    tokenizer = folder / "tokenizer.json" if traits.is_text and (folder / "tokenizer.json").is_file() else None
+    reads_text = traits.is_text or traits.is_full_length
+    tokenizer = folder / "tokenizer.json" if reads_text and (folder / "tokenizer.json").is_file() else None
     if tokenizer:
         check_tokenizer(tokenizer, traits.inputs[0].bound)
     image = None
@@ -203,6 +217,7 @@ def _load_with_library(
         tokenizer_file=tokenizer if _is_text_alone(traits) else None,
         max_tokens=read_max_tokens(folder) if tokenizer else 0,
         pairs=loaded.pairs,
+        pad_token=read_pad_token(folder, config) if tokenizer and traits.is_full_length else None,
         image=image,
         made_with=("regard", "torch", "onnx", "onnxscript", "transformers"),
         assumed="; ".join(filter(None, (loaded.held, assumed))),
@@ -211,7 +226,7 @@ def _load_with_library(
 
 def _no_texts(traits: Traits, tokenizer: Path | None) -> str:
     """Say that a network of texts will take none, so that nobody waits for it."""
-    if not traits.is_text or (tokenizer and _is_text_alone(traits)):
+    if not (traits.is_text or traits.is_full_length) or (tokenizer and _is_text_alone(traits)):
         return ""
     return (
         "it takes tensors alone: texts are taken where the folder has a tokenizer.json, and the network takes token "
@@ -221,7 +236,7 @@ def _no_texts(traits: Traits, tokenizer: Path | None) -> str:
 
 def _is_text_alone(traits: Traits) -> bool:
     """Whether all that a network takes can be made of texts: ids, mask, and which of two texts tokens are of."""
-    return sum(not spec.token_types for spec in traits.inputs) == 2
+    return traits.is_full_length or sum(not spec.token_types for spec in traits.inputs) == 2
 
 
 def untold(preprocessor: Path | None, config: dict[str, Any]) -> str:

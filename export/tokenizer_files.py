@@ -80,6 +80,31 @@ def read_max_tokens(folder: Path) -> int:
     return int(told) if told and told < _NO_LIMIT else 0
 
 
+def read_pad_token(folder: Path, config: Any) -> int:
+    """The token that a text is filled up with, where its network reads all of its length: as the tokenizer's files say.
+
+    Args:
+        folder: With tokenizer.json.
+        config: Of the network, which is asked where these do not say.
+
+    Raises:
+        CheckpointError: Nothing says so, or the tokenizer has no such token.
+    """
+    tokenizer = _read_tokenizer(folder / "tokenizer.json")
+    for file in ("tokenizer_config.json", "special_tokens_map.json"):
+        told = read_json(folder / file).get("pad_token") if (folder / file).is_file() else None
+        token = told.get("content") if isinstance(told, dict) else told
+        if isinstance(token, str):
+            if (number := tokenizer.token_to_id(token)) is None:
+                raise CheckpointError(f"{folder / file}: pad_token: {token!r}; expected one that tokenizer.json has")
+            return int(number)
+    padding = tokenizer.padding
+    number = padding["pad_id"] if padding else getattr(config, "pad_token_id", None)
+    if not isinstance(number, int):
+        raise CheckpointError(f"{folder}: pad_token: missing; expected one in tokenizer_config.json")
+    return number
+
+
 def _read_tokenizer(file: Path) -> Tokenizer:
     if not file.is_file():
         raise CheckpointError(f"{file}: not found; expected a file of the tokenizers library")

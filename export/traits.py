@@ -63,6 +63,11 @@ class Traits:
         return any(spec.mask and spec.axes in TEXT_AXES for spec in self.inputs)
 
     @property
+    def is_full_length(self) -> bool:
+        """Whether it takes token ids alone, always as many as its longest text has: SigLIP's texts are filled up."""
+        return [(spec.name, spec.axes) for spec in self.inputs] == [("input_ids", (BATCH_AXIS, self.longest))]
+
+    @property
     def is_batched(self) -> bool:
         """Whether it takes any number of rows."""
         return all(spec.axes[0] == BATCH_AXIS for spec in self.inputs)

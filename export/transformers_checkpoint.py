@@ -115,7 +115,8 @@ def _classifier_of(config: Any) -> Any:
 
 def _masked_words(config: Any, folder: Path) -> Any:
     """The class with a head for masked words."""
-    if type(config) not in transformers.AutoModelForMaskedLM._model_mapping:
+    known: Any = transformers.AutoModelForMaskedLM._model_mapping
+    if type(config) not in known or not known[type(config)].__name__.endswith(_MASKED_WORDS):
         raise CheckpointError(f"{folder}: {config.model_type} has no head for masked words, which sparse vectors need")
     return transformers.AutoModelForMaskedLM
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
 from artifact.contract import EmbeddingContract
+from export.hidden_states import PROJECTED
 from export.sentence_transformers import SentenceFolder
 from export.tokenizer_files import joins_pairs, pair_types
 from export.traits import Traits
@@ -24,6 +25,7 @@ from export.transformers_checkpoint import CLASSIFIERS, Checkpoint, read_checkpo
 from export.transformers_lengths import hold_length
 from export.transformers_masking import see_all_patches
 from export.transformers_pooling import Pooling, choose_pooling
+from export.transformers_projection import project_positions
 from export.transformers_told_by_torch import AVERAGED, fuse_heads, told_by_torch
 from export.transformers_traits import count_types, describe_inputs, find_grid, resizing
 from model.checkpoint import CheckpointError
@@ -61,6 +63,7 @@ class TransformersNetwork(nn.Module):
         """
         super().__init__()
         self.fused, self.explained, self.pooling = fused, explained, pooling
+        self.projects = False  # whether positions are compared with another tower's
         if fused is not explained:
             fuse_heads(fused)
         self.input_names = tuple(spec.name for spec in traits.inputs)
@@ -100,9 +103,15 @@ class TransformersNetwork(nn.Module):
         return self._outputs(answer, base, inputs), attentions
 
     def show_states(self, *inputs: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """Run as forward; return also the library's output_hidden_states, of one network without a decoder."""
+        """Run as forward; return also the library's output_hidden_states, of one network without a decoder.
+
+        Of a tower there is "hidden_states.projected" among the outputs, see project_positions.
+        """
         answer, base = self._call(self.fused, inputs, output_hidden_states=True)
-        return self._outputs(answer, base, inputs), list(getattr(answer, "hidden_states", None) or ())
+        outputs = self._outputs(answer, base, inputs)
+        if self.projects and (projected := project_positions(self.fused, base.last_hidden_state)) is not None:
+            outputs[PROJECTED] = projected
+        return outputs, list(getattr(answer, "hidden_states", None) or ())
 
     def _call(self, network: Any, inputs: tuple[Tensor, ...], **options: Any) -> tuple[Any, Any]:
         """Return the answer, and that of the network below a classifier or a head for masked words."""
@@ -157,7 +166,7 @@ def load_transformers(sentence: SentenceFolder, part: str | None = None, image_s
     Raises:
         CheckpointError: It cannot be read, lacks weights, needs a part to be named, or tells no attention.
     """
-    with _quietly():
+    with quietly():
         checkpoint = read_checkpoint(sentence.network, part, masked_words=sentence.splade is not None)
         try:
             return _assemble(checkpoint, sentence, image_size, whole=part != "encoder")
@@ -249,7 +258,7 @@ def _check_alike(fused: dict[str, Tensor], eager: dict[str, Tensor], family: str
 
 
 @contextmanager
-def _quietly() -> Iterator[None]:
+def quietly() -> Iterator[None]:
     """Let the library neither log nor draw bars, but only meanwhile."""
     level, bars = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
     transformers.logging.set_verbosity_error()  # type: ignore[no-untyped-call]

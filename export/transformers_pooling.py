@@ -104,8 +104,8 @@ class _SparsePooling(Pooling):
         if self._splade.strategy == "sum":
             weights: Tensor = (self._weigh(scores) * real[:, :, None].to(scores.dtype)).sum(dim=1)
             return weights
-        # The largest weight is that of the largest score, which spares the logarithm of all others.
-        return self._weigh(scores.masked_fill(real[:, :, None] == 0, float("-inf")).amax(dim=1))
+        # The largest weight is that of the largest score, which spares the logarithm of all others; padding weighs 0.
+        return self._weigh((torch.relu(scores) * real[:, :, None].to(scores.dtype)).amax(dim=1))
 
     def _weigh(self, scores: Tensor) -> Tensor:
         weights = torch.log1p(torch.relu(scores))
@@ -128,3 +128,19 @@ class _TowerPooling(Pooling):
         if hidden.ndim != 3:
             return None
         return hidden[:, 0] if self._has_cls else hidden.mean(dim=1)
+
+
+class Joined(Pooling):
+    """What a tower gives, at length 1, as the vectors of two are compared."""
+
+    normalized = True
+
+    def __init__(self, pooling: Pooling) -> None:
+        """Put it behind another way to make the vector."""
+        super().__init__()
+        self.pooling = pooling
+
+    def forward(self, answer: Any, hidden: Tensor, mask: Tensor | None) -> Tensor | None:
+        """Make it; see Pooling.forward."""
+        vector = self.pooling(answer, hidden, mask)
+        return None if vector is None else nn.functional.normalize(vector, dim=-1)

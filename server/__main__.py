@@ -62,9 +62,11 @@ def announce(started: Started) -> None:
     gc.set_threshold(_COLLECT_AFTER_OBJECTS)
     lines = [f"regard {version('regard')} on {started.device.name} ({started.device.reason})"]
     for contract in started.contracts:
-        takes = "text" if contract.text else "images" if contract.image else "tensors"
+        named = [name for name, how in (("text", contract.text), ("images", contract.image)) if how]
+        takes = " or ".join(named) or "tensors"
         layers = contract.attention
         shown = f"attention of {len(layers)} layers x {layers[0].num_heads} heads" if layers else "no attention"
+        shown = "two towers" if len(named) > 1 else shown
         lines.append(f"  {contract.name} {contract.version}: {contract.family}, takes {takes}, {shown}")
     lines.append(f"gRPC on {started.address}, metrics on http://{started.metrics_address}/metrics")
     lines.append(f"ready after {started.start_seconds:.1f} s")

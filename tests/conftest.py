@@ -22,6 +22,7 @@ _NEEDS = {
     "client/test_pictures_pages.py": "matplotlib",
     "client/test_pictures_texts.py": "matplotlib",
     "client/test_terminal.py": "rich",
+    "client/test_towers.py": "matplotlib",
     "e2e/test_notebook.py": "nbclient",
     "explorer": "starlette",
 }

@@ -3,6 +3,7 @@
 from typing import Any
 
 from regard.aio import AsyncClient
+from regard.alignment import Alignment
 from regard.answers import (
     Answers,
     AttentionLayer,
@@ -14,6 +15,7 @@ from regard.answers import (
     Prediction,
     TensorSpec,
     Timings,
+    Towers,
     VersionState,
 )
 from regard.attention import Attention, AttentionRequest, Box, LayerAttention, PatchGrid, Token
@@ -30,7 +32,7 @@ from regard.errors import (
     Unavailable,
 )
 from regard.hidden_states import HiddenStates, HiddenStatesRequest, LayerHiddenStates
-from regard.scores import Alignment, RankedDocument, Ranking
+from regard.scores import RankedDocument, Ranking, TokenMatches
 
 __all__ = [
     "Alignment",
@@ -64,6 +66,8 @@ __all__ = [
     "TensorSpec",
     "Timings",
     "Token",
+    "TokenMatches",
+    "Towers",
     "Unauthenticated",
     "Unavailable",
     "VersionState",

@@ -10,6 +10,7 @@ import grpc.aio
 from numpy.typing import NDArray
 
 from regard import decoding, encoding
+from regard.alignment import Alignment
 from regard.answers import Answers, Classification, Embedding, Model, Prediction, TextRole, VectorFormat, VersionState
 from regard.attention import Attention, AttentionRequest
 from regard.calls import AsyncCalls
@@ -112,10 +113,23 @@ class AsyncClient(AsyncCalls):
         priority: int = 0,
         timeout: float | None = None,
         hidden_states: HiddenStatesRequest | None = None,
+        candidate_labels: Sequence[str] = (),
+        label_template: str = "",
     ) -> Classification:
         """As `Client.classify`."""
         request = encoding.classify_request(
-            image, text, pair, model, version, top_k, truncate, attention, priority, hidden_states=hidden_states
+            image,
+            text,
+            pair,
+            model,
+            version,
+            top_k,
+            truncate,
+            attention,
+            priority,
+            hidden_states=hidden_states,
+            candidate_labels=candidate_labels,
+            label_template=label_template,
         )
         return decoding.read_classification(await self._call(self._stub.Classify, request, timeout))
 
@@ -171,10 +185,23 @@ class AsyncClient(AsyncCalls):
         priority: int = 0,
         timeout: float | None = None,
         hidden_states: HiddenStatesRequest | None = None,
+        candidate_labels: Sequence[str] = (),
+        label_template: str = "",
     ) -> Answers[Classification]:
         """As `Client.classify_many`."""
         request = encoding.classify_many_request(
-            images, texts, pairs, model, version, top_k, truncate, attention, priority, hidden_states=hidden_states
+            images,
+            texts,
+            pairs,
+            model,
+            version,
+            top_k,
+            truncate,
+            attention,
+            priority,
+            hidden_states=hidden_states,
+            candidate_labels=candidate_labels,
+            label_template=label_template,
         )
         return decoding.read_classifications(await self._call(self._stub.Classify, request, timeout))
 
@@ -230,7 +257,7 @@ class AsyncClient(AsyncCalls):
         priority: int = 0,
         timeout: float | None = None,
         hidden_states: HiddenStatesRequest | None = None,
-        alignment: bool = False,
+        token_matches: bool = False,
     ) -> Ranking:
         """As `Client.rank`."""
         request = encoding.rank_request(
@@ -244,9 +271,24 @@ class AsyncClient(AsyncCalls):
             attention,
             priority,
             hidden_states=hidden_states,
-            alignment=alignment,
+            token_matches=token_matches,
         )
         return decoding.read_ranking(await self._call(self._stub.Rank, request, timeout))
+
+    async def align(
+        self,
+        *,
+        image: ImageSource,
+        text: str,
+        model: str = "",
+        version: str = "",
+        truncate: bool = False,
+        priority: int = 0,
+        timeout: float | None = None,
+    ) -> Alignment:
+        """As `Client.align`."""
+        request = encoding.align_request(image, text, model, version, truncate, priority)
+        return decoding.read_alignment(await self._call(self._stub.Align, request, timeout))
 
     async def attend(
         self,

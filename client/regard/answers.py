@@ -14,6 +14,7 @@ from regard.hidden_states import HiddenStates
 TextRole = Literal["document", "query"]
 VectorFormat = Literal["float32", "float16", "int8", "binary"]
 Modality = Literal["text", "image"]
+Takes = Modality | Literal["text or image"]
 Answer = TypeVar("Answer", covariant=True)
 
 
@@ -86,6 +87,29 @@ class VersionState:
 
 
 @dataclass(frozen=True)
+class Towers:
+    """Two towers whose vectors are of one space, and what makes scores: activation(logit_scale * cosine + logit_bias).
+
+    Attributes:
+        text: What texts are read by; its name and version are those of both.
+        image: What images are read by.
+        logit_scale: What cosines are multiplied with.
+        logit_bias: What is added then.
+        activation: "softmax" over the labels of an image, or "sigmoid" of each.
+        label_template: The sentence that a label is put into, at its {}, where a call gives no other.
+        can_align: Whether align is possible.
+    """
+
+    text: "Model"
+    image: "Model"
+    logit_scale: float
+    logit_bias: float
+    activation: str
+    label_template: str
+    can_align: bool
+
+
+@dataclass(frozen=True)
 class Model:
     """What a served model takes, gives and can show.
 
@@ -96,7 +120,8 @@ class Model:
         description: In words.
         inputs: Of predict.
         outputs: Of predict.
-        modality: What classify and embed take; None where only predict is possible.
+        modality: What classify and embed take: "text", "image" or, of two towers, "text or image"; None where only
+            predict is possible.
         can_classify: Whether classify is possible.
         labels: Class names in the order of the logits.
         can_embed: Whether embed is possible.
@@ -123,6 +148,7 @@ class Model:
         token_vector_dim: Numbers of each vector where embed gives one for each token (late interaction), else 0.
         query_tokens: Then the most tokens of a query.
         document_tokens: Then the most tokens of a document.
+        towers: Of a model that is two towers; what each can show is there. None for others.
     """
 
     name: str
@@ -131,7 +157,7 @@ class Model:
     description: str
     inputs: tuple[TensorSpec, ...]
     outputs: tuple[TensorSpec, ...]
-    modality: Modality | None
+    modality: Takes | None
     can_classify: bool
     labels: tuple[str, ...]
     can_embed: bool
@@ -156,6 +182,13 @@ class Model:
     token_vector_dim: int = 0
     query_tokens: int = 0
     document_tokens: int = 0
+    towers: Towers | None = None
+
+    def of(self, modality: Modality) -> "Model":
+        """Return what takes a text or an image: of two towers one of them, else the model itself."""
+        if self.towers is None:
+            return self
+        return self.towers.text if modality == "text" else self.towers.image
 
 
 @dataclass(frozen=True)
@@ -183,8 +216,8 @@ class Label:
 
     Attributes:
         index: Its position in the logits, from 0.
-        name: As the model's labels name it.
-        probability: Softmax over all classes, in [0, 1].
+        name: As the model's labels name it, or candidate_labels.
+        probability: Softmax over all classes, in [0, 1]; of candidate_labels what the model's activation makes of them.
     """
 
     index: int

@@ -133,10 +133,10 @@ def _check_output(output: Path | None) -> None:
 
 def _models(client: Client, source: Source, name: str, compare: str) -> list[Model]:
     """Return the model that is asked, and the one beside it."""
-    first = client.model(name) if name else choose(client, source, "attend")
+    first = client.model(name).of(source.modality) if name else choose(client, source, "attend")
     if not compare:
         return [first]
-    second = client.model(compare)
+    second = client.model(compare).of(source.modality)
     if second.modality != source.modality:
         takes = f"takes {second.modality}s" if second.modality else "takes tensors only"
         raise InputError(f"--compare {compare}: this model {takes}; expected one for {source.modality}s")

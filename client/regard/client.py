@@ -7,6 +7,7 @@ import grpc
 from numpy.typing import NDArray
 
 from regard import decoding, encoding
+from regard.align_calls import AlignCalls
 from regard.answers import Classification, Embedding, Model, Prediction, TextRole, VectorFormat, VersionState
 from regard.attention import Attention, AttentionRequest
 from regard.channels import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS, ChannelOptions, connection
@@ -17,7 +18,7 @@ from regard.many import ManyCalls
 from regard.v1 import regard_pb2 as rpc
 
 
-class Client(ManyCalls):
+class Client(ManyCalls, AlignCalls):
     """A blocking client. It connects at the first call, may be shared by threads, and is closed by `with` or `close`.
 
     Every method raises a `RegardError` where the call fails: `InvalidArgument` for an argument that cannot be used,
@@ -183,6 +184,8 @@ class Client(ManyCalls):
         priority: int = 0,
         timeout: float | None = None,
         hidden_states: HiddenStatesRequest | None = None,
+        candidate_labels: Sequence[str] = (),
+        label_template: str = "",
     ) -> Classification:
         """Name what an image, a text or a pair of texts is.
 
@@ -198,6 +201,9 @@ class Client(ManyCalls):
             priority: 1 is served first, then 2, then 3; 0 means 2.
             timeout: Seconds, instead of the client's own.
             hidden_states: Which hidden states to send along, but not beside attention; None for none.
+            candidate_labels: Of two towers, which need some, the labels to choose from, as many as the model's
+                max_inputs; of other models none. Each label's index counts in them.
+            label_template: A sentence with {} where each of these labels goes; empty means the towers' own.
 
         Returns:
             The labels with their probabilities, and the attention or the hidden states where they were asked for.
@@ -206,12 +212,23 @@ class Client(ManyCalls):
             InvalidArgument: Not exactly one of image, text and pair is given, the path cannot be read, the file is no
                 image, the text is too long, or another argument has no such value.
             NotFound: No such model or version is served.
-            FailedPrecondition: The model does not classify, takes no pairs, or has no attention or no hidden states to
-                show.
+            FailedPrecondition: The model does not classify, takes no pairs or no candidate labels, or has no attention
+                or no hidden states to show.
             RegardError: The call failed.
         """
         request = encoding.classify_request(
-            image, text, pair, model, version, top_k, truncate, attention, priority, hidden_states=hidden_states
+            image,
+            text,
+            pair,
+            model,
+            version,
+            top_k,
+            truncate,
+            attention,
+            priority,
+            hidden_states=hidden_states,
+            candidate_labels=candidate_labels,
+            label_template=label_template,
         )
         return decoding.read_classification(self._call(self._stub.Classify, request, timeout))
 

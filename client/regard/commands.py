@@ -10,6 +10,7 @@ import typer
 from rich.text import Text
 
 import regard
+from regard.aligning import align
 from regard.answers import Embedding, SparseVector, VectorFormat
 from regard.application import start
 from regard.attending import attend
@@ -24,6 +25,7 @@ from regard.console import (
     Terminal,
     TruncateOption,
     choose,
+    choose_both,
     print_json,
     warn_if_cut,
 )
@@ -32,7 +34,7 @@ from regard.flags import takes
 from regard.identity import read_identity
 from regard.lines import LinesOption, ask_each, read_lines
 from regard.ranking import rank
-from regard.sources import InputError, Source, read_pair, read_source
+from regard.sources import InputError, Source, read_labels, read_pair, read_source
 from regard.states_file import STATES_OPTIONS, StatesOptions
 from regard.terminal import clean, cosine_table, labels_line, labels_table, models_table
 
@@ -122,14 +124,19 @@ def classify(
     pair: PairOption = None,
     model: ModelOption = "",
     top_k: Annotated[int, typer.Option(min=1, help="How many labels.")] = 5,
+    labels: Annotated[
+        str, typer.Option(metavar="A,B,C", help="Of two towers: the labels to choose from, between commas.")
+    ] = "",
+    template: Annotated[str, typer.Option(help="The sentence that each of --labels is put into, at its {}.")] = "",
     truncate: TruncateOption = False,
     lines: LinesOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Name what a photo, a text or a pair of texts is; with --lines, each line of a file (and JSON, one a line)."""
     client: Client = context.obj
-    if lines and pair is not None:
-        raise InputError("--pair: each line is a text of its own; expected no --lines")
+    if lines and (pair is not None or labels):
+        option = "--labels: each line is a text" if labels else "--pair: each line is a text of its own"
+        raise InputError(f"{option}; expected no --lines")
     if lines:
         texts = read_lines(source)
         taking = client.model(model) if model else choose(client, texts[0], "classify")
@@ -145,8 +152,9 @@ def classify(
                 Terminal().print(labels_line(each.title, found), soft_wrap=True)
         return
     given = read_pair(source, pair)
-    name = model or choose(client, given, "classify").name
-    answer = client.classify(**given.given, model=name, top_k=top_k, truncate=truncate)
+    own: dict[str, Any] = {"candidate_labels": read_labels(labels), "label_template": template}
+    name = model or (choose_both(client) if labels else choose(client, given, "classify")).name
+    answer = client.classify(**given.given, model=name, top_k=top_k, truncate=truncate, **own)
     warn_if_cut(given, answer)
     if as_json:
         print_json(dataclasses.asdict(answer))
@@ -193,8 +201,9 @@ def embed(
         return
     given = [read_source(source) for source in sources]
     if len({source.modality for source in given}) > 1:
-        raise InputError("photos and texts cannot be compared; give only photos or only texts")
-    name = model or choose(client, given[0], "embed").name
+        name = _choose_for_both(client, model)
+    else:
+        name = model or choose(client, given[0], "embed").name
     answers = [client.embed(image=each.image, text=each.text, model=name, **asked) for each in given]
     for source, answer in zip(given, answers, strict=True):
         _show_vector(source, answer, as_json=as_json)
@@ -204,6 +213,7 @@ def embed(
 
 
 app.command()(rank)
+app.command()(align)
 app.command()(attend)
 
 
@@ -241,6 +251,14 @@ def serve(context: typer.Context) -> None:
 def export(context: typer.Context) -> None:
     """Export a network to an artifact that the server serves (extra export); --help lists its own options."""
     raise typer.Exit(start("export", context.args))
+
+
+def _choose_for_both(client: Client, model: str) -> str:
+    """Name a model that compares photos with texts."""
+    served = [client.model(model)] if model else client.models()
+    if not any(one.towers for one in served):
+        raise InputError("photos and texts cannot be compared; give only photos or only texts")
+    return model or choose_both(client).name
 
 
 def _show_vector(source: Source, answer: Embedding, *, as_json: bool) -> None:

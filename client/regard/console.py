@@ -11,7 +11,7 @@ from rich.console import Console
 
 from regard.answers import Classification, Embedding, Model
 from regard.client import Client
-from regard.sources import Source, Task, choose_model
+from regard.sources import Source, Task, choose_model, choose_towers
 from regard.terminal import clean
 from regard.views import AttentionResult
 
@@ -50,6 +50,13 @@ class Terminal(Console):
 def choose(client: Client, source: Source, task: Task) -> Model:
     """Take the first model that can do it, and say on stderr which."""
     model = choose_model(client.models(), source.modality, task, pairs=source.second is not None)
+    typer.echo(f"regard: using {model.name}", err=True)
+    return model
+
+
+def choose_both(client: Client, *, aligns: bool = False) -> Model:
+    """Take the first model that is two towers, and say on stderr which."""
+    model = choose_towers(client.models(), aligns=aligns)
     typer.echo(f"regard: using {model.name}", err=True)
     return model
 

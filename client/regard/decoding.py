@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from regard.alignment import Alignment
 from regard.answers import (
     Answers,
     AttentionLayer,
@@ -12,19 +13,20 @@ from regard.answers import (
     Embedding,
     HiddenStateLayer,
     Label,
-    Modality,
     Model,
     Prediction,
     SparseVector,
+    Takes,
     TensorSpec,
     Timings,
+    Towers,
     VersionState,
 )
 from regard.attention import Attention, AttentionKind, Box, LayerAttention, PatchGrid, Token
 from regard.encoding import MEASURES, TEXTS_OF_PAIR
 from regard.errors import RegardError, from_input_error
 from regard.hidden_states import HiddenStates, LayerHiddenStates
-from regard.scores import Alignment, RankedDocument, Ranking
+from regard.scores import RankedDocument, Ranking, TokenMatches
 from regard.tensors import DTYPE_NAMES, read_tensor
 from regard.v1 import regard_pb2 as rpc
 from regard.v1 import types_pb2 as pb
@@ -36,7 +38,11 @@ _KINDS: dict[pb.AttentionKind, AttentionKind] = {
 }
 _TEXT_NAMES = {number: name for name, number in TEXTS_OF_PAIR.items()}
 _MEASURE_NAMES = {number: name for name, number in MEASURES.items()}
-_MODALITIES: dict[pb.Modality, Modality] = {pb.MODALITY_TEXT: "text", pb.MODALITY_IMAGE: "image"}
+_MODALITIES: dict[pb.Modality, Takes] = {
+    pb.MODALITY_TEXT: "text",
+    pb.MODALITY_IMAGE: "image",
+    pb.MODALITY_TEXT_OR_IMAGE: "text or image",
+}
 
 
 def read_attended(answer: rpc.AttendResponse, first: Attention | None) -> Attention:
@@ -89,7 +95,7 @@ def read_ranking(answer: rpc.RankResponse) -> Ranking:
     ranked = (one for one in answer.documents if one.index not in errors)
     documents = tuple(
         RankedDocument(
-            one.index, one.score, one.truncated, _attention_of(one), _hidden_states_of(one), _alignment_of(one)
+            one.index, one.score, one.truncated, _attention_of(one), _hidden_states_of(one), _matches_of(one)
         )
         for one in ranked
     )
@@ -97,15 +103,34 @@ def read_ranking(answer: rpc.RankResponse) -> Ranking:
     return Ranking(answer.model, answer.version, documents, errors, _read_timings(answer.timings), query)
 
 
-def _alignment_of(one: rpc.RankedDocument) -> Alignment | None:
-    if not one.HasField("alignment"):
+def _matches_of(one: rpc.RankedDocument) -> TokenMatches | None:
+    if not one.HasField("token_matches"):
         return None
-    found, similarities = np.array(one.alignment.found, np.int32), np.array(one.alignment.similarities, np.float32)
-    return Alignment(found, similarities, _read_tokens(one.alignment.document_tokens))
+    found, similarities = (
+        np.array(one.token_matches.found, np.int32),
+        np.array(one.token_matches.similarities, np.float32),
+    )
+    return TokenMatches(found, similarities, _read_tokens(one.token_matches.document_tokens))
 
 
 def _read_tokens(sequence: pb.TokenSequence) -> tuple[Token, ...]:
     return tuple(_read_token(token) for token in sequence.tokens)
+
+
+def read_alignment(answer: rpc.AlignResponse) -> Alignment:
+    """Read the answer to align."""
+    found = answer.map
+    return Alignment(
+        model=answer.model,
+        version=answer.version,
+        tokens=tuple(_read_token(token) for token in found.tokens.tokens),
+        patches=_read_patches(found.patches),
+        similarities=read_tensor(found.similarities),
+        text_similarities=read_tensor(found.text_similarities),
+        similarity=found.similarity,
+        truncated=answer.truncated,
+        timings=_read_timings(answer.timings),
+    )
 
 
 def read_model(model: pb.Model) -> Model:
@@ -147,6 +172,19 @@ def read_model(model: pb.Model) -> Model:
         token_vector_dim=model.token_vector_dim,
         query_tokens=model.query_tokens,
         document_tokens=model.document_tokens,
+        towers=_read_towers(model.towers) if model.HasField("towers") else None,
+    )
+
+
+def _read_towers(towers: pb.Towers) -> Towers:
+    return Towers(
+        text=read_model(towers.text),
+        image=read_model(towers.image),
+        logit_scale=towers.logit_scale,
+        logit_bias=towers.logit_bias,
+        activation=towers.activation,
+        label_template=towers.label_template,
+        can_align=towers.can_align,
     )
 
 

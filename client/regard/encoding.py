@@ -82,6 +82,8 @@ def classify_request(
     attention: AttentionRequest | None,
     priority: int,
     hidden_states: HiddenStatesRequest | None = None,
+    candidate_labels: Sequence[str] = (),
+    label_template: str = "",
 ) -> rpc.ClassifyRequest:
     """Build a request from an image, a text or a pair of texts.
 
@@ -93,6 +95,7 @@ def classify_request(
         truncate=checks.flag("truncate", truncate),
         **write_input(image=image, text=text, pair=pair),
         hidden_states=_write_hidden_states(hidden_states),
+        **_candidates(candidate_labels, label_template),
         **_shared(model, version, attention, priority),
     )
 
@@ -152,6 +155,8 @@ def classify_many_request(
     attention: AttentionRequest | None,
     priority: int,
     hidden_states: HiddenStatesRequest | None = None,
+    candidate_labels: Sequence[str] = (),
+    label_template: str = "",
 ) -> rpc.ClassifyRequest:
     """Build a request from several images, texts or pairs of texts; raises as `classify_request`."""
     return rpc.ClassifyRequest(
@@ -159,6 +164,7 @@ def classify_many_request(
         truncate=checks.flag("truncate", truncate),
         **write_input(images=images, texts=texts, pairs=pairs),
         hidden_states=_write_hidden_states(hidden_states),
+        **_candidates(candidate_labels, label_template),
         **_shared(model, version, attention, priority),
     )
 
@@ -204,7 +210,7 @@ def rank_request(
     priority: int,
     *,
     hidden_states: HiddenStatesRequest | None = None,
-    alignment: bool = False,
+    token_matches: bool = False,
 ) -> rpc.RankRequest:
     """Build a request from a query and documents.
 
@@ -216,10 +222,24 @@ def rank_request(
         documents=pb.Texts(items=checks.texts("documents", documents)),
         top_k=checks.integer("top_k", top_k, 0, checks.MAX_INT32),
         raw_scores=checks.flag("raw_scores", raw_scores),
-        alignment=checks.flag("alignment", alignment),
+        token_matches=checks.flag("token_matches", token_matches),
         truncate=checks.flag("truncate", truncate),
         hidden_states=_write_hidden_states(hidden_states),
         **_shared(model, version, attention, priority),
+    )
+
+
+def align_request(
+    image: ImageSource, text: str, model: str, version: str, truncate: bool, priority: int
+) -> rpc.AlignRequest:
+    """Build a request from an image and a text; raises as `classify_request`."""
+    return rpc.AlignRequest(
+        **write_input(image=image),
+        **write_input(text=text),
+        model=checks.name("model", model),
+        version=checks.name("version", version),
+        truncate=checks.flag("truncate", truncate),
+        priority=checks.integer("priority", priority, 0, checks.MAX_UINT32),
     )
 
 
@@ -261,6 +281,13 @@ def load_request(name: str) -> rpc.LoadModelRequest:
 def unload_request(name: str) -> rpc.UnloadModelRequest:
     """Build a request from a name; raises as `load_request`."""
     return rpc.UnloadModelRequest(model=checks.text("name", name))
+
+
+def _candidates(labels: Sequence[str], template: str) -> dict[str, Any]:
+    return {
+        "candidate_labels": checks.texts("candidate_labels", () if labels is None else labels),
+        "label_template": checks.name("label_template", template),
+    }
 
 
 def _shared(model: str, version: str, attention: AttentionRequest | None, priority: int) -> dict[str, Any]:

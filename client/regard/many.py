@@ -28,6 +28,8 @@ class ManyCalls(BlockingCalls):
         priority: int = 0,
         timeout: float | None = None,
         hidden_states: HiddenStatesRequest | None = None,
+        candidate_labels: Sequence[str] = (),
+        label_template: str = "",
     ) -> Answers[Classification]:
         """Name what each of several images, texts or pairs of texts is, in one call.
 
@@ -43,6 +45,9 @@ class ManyCalls(BlockingCalls):
             priority: 1 is served first, then 2, then 3; 0 means 2.
             timeout: Seconds, instead of the client's own.
             hidden_states: Which hidden states to send along with each, but not beside attention; None for none.
+            candidate_labels: Of two towers, which need some, the labels to choose from, as many as the model's
+                max_inputs; of other models none. Each label's index counts in them.
+            label_template: A sentence with {} where each of these labels goes; empty means the towers' own.
 
         Returns:
             The labels of each, in the order of the inputs. One that the server refuses has an error there, which is
@@ -57,7 +62,18 @@ class ManyCalls(BlockingCalls):
             RegardError: The call failed.
         """
         request = encoding.classify_many_request(
-            images, texts, pairs, model, version, top_k, truncate, attention, priority, hidden_states=hidden_states
+            images,
+            texts,
+            pairs,
+            model,
+            version,
+            top_k,
+            truncate,
+            attention,
+            priority,
+            hidden_states=hidden_states,
+            candidate_labels=candidate_labels,
+            label_template=label_template,
         )
         return decoding.read_classifications(self._call(self._stub.Classify, request, timeout))
 
@@ -75,7 +91,7 @@ class ManyCalls(BlockingCalls):
         priority: int = 0,
         timeout: float | None = None,
         hidden_states: HiddenStatesRequest | None = None,
-        alignment: bool = False,
+        token_matches: bool = False,
     ) -> Ranking:
         """Sort documents by how well each answers a query; pairs are read together, token vectors compared.
 
@@ -91,7 +107,7 @@ class ManyCalls(BlockingCalls):
             priority: 1 is served first, then 2, then 3; 0 means 2.
             timeout: Seconds, instead of the client's own.
             hidden_states: Which hidden states to send along with each, but not beside attention; None for none.
-            alignment: Of late interaction: send which token of a document each token of the query found.
+            token_matches: Of late interaction: send which token of a document each token of the query found.
 
         Returns:
             The documents by their index, best first, and the errors of those that the server refuses.
@@ -114,7 +130,7 @@ class ManyCalls(BlockingCalls):
             attention,
             priority,
             hidden_states=hidden_states,
-            alignment=alignment,
+            token_matches=token_matches,
         )
         return decoding.read_ranking(self._call(self._stub.Rank, request, timeout))
 

@@ -12,7 +12,7 @@ from regard.hidden_states import HiddenStates
 
 
 @dataclass(frozen=True, eq=False)
-class Alignment:
+class TokenMatches:
     """Which token of a document each token of a query found, by the largest dot product (MaxSim).
 
     Attributes:
@@ -36,7 +36,7 @@ class RankedDocument:
         truncated: Query and document had more tokens than the model takes and were cut.
         attention: None unless asked for.
         hidden_states: None unless asked for.
-        alignment: None unless asked for.
+        token_matches: None unless asked for.
     """
 
     index: int
@@ -44,7 +44,7 @@ class RankedDocument:
     truncated: bool
     attention: Attention | None
     hidden_states: HiddenStates | None = None
-    alignment: Alignment | None = None
+    token_matches: TokenMatches | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -56,7 +56,7 @@ class Ranking:
         version: Which version of it.
         documents: Best first; of equal scores that which was sent first.
         errors: Of documents that could not be scored, by their index.
-        query_tokens: None unless the alignment was asked for.
+        query_tokens: None unless token_matches were asked for.
         timings: Of the call; what is said of queue, run and batch is that of the longest run.
     """
 

@@ -103,6 +103,11 @@ def read_pair(argument: str, second: str | None) -> Source:
     return Source(f"{source.name} | {other.name}", None, source.text, other.text)
 
 
+def read_labels(argument: str) -> list[str]:
+    """Part an argument at its commas; what is empty counts as a slip."""
+    return [label.strip() for label in argument.split(",") if label.strip()]
+
+
 def is_image(data: bytes) -> bool:
     """Tell by the first bytes whether a file is a JPEG, PNG or WebP."""
     webp = data[:4] == b"RIFF" and data[8:12] == b"WEBP"
@@ -112,18 +117,33 @@ def is_image(data: bytes) -> bool:
 def choose_model(models: Iterable[Model], modality: Modality, task: Task, *, pairs: bool = False) -> Model:
     """Return the first model that takes this and can do that; one named "fashion" (a toy) only where no other does.
 
+    Of two towers it is what the one that takes this can.
+
     Raises:
         InputError: There is none.
     """
+    towers = (model.of(modality) for model in models)
     able = [
         model
-        for model in models
+        for model in towers
         if model.modality == modality and can_do(model, task) and (model.takes_pairs or not pairs)
     ]
     if not able:
         what = "pairs of texts" if pairs else f"{modality}s"
         raise InputError(f"the server has no model that can {task} {what}; see: regard models")
     return min(able, key=lambda model: "fashion" in model.name)
+
+
+def choose_towers(models: Iterable[Model], *, aligns: bool = False) -> Model:
+    """Return the first model that is two towers, and can align where that is asked for.
+
+    Raises:
+        InputError: There is none.
+    """
+    for model in models:
+        if model.towers and (model.towers.can_align or not aligns):
+            return model
+    raise InputError("the server has no model of two towers, which this takes; see: regard models")
 
 
 def can_do(model: Model, task: Task) -> bool:

@@ -121,8 +121,9 @@ def labels_line(title: str, answer: Classification) -> Text:
 
 
 def _takes(model: Model) -> str:
-    if model.modality == "text":
-        return f"text{' and pairs' if model.takes_pairs else ''}, up to {model.max_tokens} tokens"
+    if model.modality in ("text", "text or image"):
+        pairs, images = " and pairs" if model.takes_pairs else "", " or images" if model.towers else ""
+        return f"text{pairs}, up to {model.max_tokens} tokens{images}"
     return "images" if model.modality == "image" else "tensors"
 
 
@@ -140,10 +141,14 @@ def _can(model: Model) -> str:
         "rank": "rank",
         "attend": "attend",
     }
-    return ", ".join(["predict", *(words for task, words in tasks.items() if can_do(model, task))])
+    of_towers = ["classify (your labels)"] if model.towers else []
+    of_towers += ["align"] if model.towers and model.towers.can_align else []
+    return ", ".join(["predict", *(words for task, words in tasks.items() if can_do(model, task)), *of_towers])
 
 
 def _depth(model: Model) -> str:
+    if model.towers:
+        return f"{_depth(model.towers.text)} + {_depth(model.towers.image)}"
     heads = sorted({layer.num_heads for layer in model.attention_layers})
     return f"{len(model.attention_layers)} x {'/'.join(map(str, heads))}" if heads else "-"
 

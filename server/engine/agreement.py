@@ -38,6 +38,12 @@ def check_contract(folder: Path, contract: Contract) -> None:
     text, image, limit = contract.text, contract.image, contract.limits.get(SEQUENCE_AXIS)
     if text and limit is not None and text.max_tokens > limit:
         raise _lie(folder, "text.max_tokens", text.max_tokens, f"limits say {limit} positions")
+    if text and text.pad_token is not None:
+        ids = contract.inputs[0]
+        if ids.axes[1:] != (text.max_tokens,):
+            raise _lie(folder, "text.pad_token", text.pad_token, f"{ids.name} has no {text.max_tokens} positions")
+        if ids.maximum is not None and text.pad_token > ids.maximum:
+            raise _lie(folder, "text.pad_token", text.pad_token, f"the largest of {ids.name} is {ids.maximum:.12g}")
     for field in ("mean", "std") if image else ():
         numbers = getattr(image, field)
         if image and len(numbers) != _CHANNELS[image.mode]:
@@ -127,7 +133,7 @@ def _axes(contract: Contract) -> Iterator[tuple[str, str, Axes]]:
             yield "embedding.dim", spec.name, (*spec.axes[:-1], contract.embedding.dim)
         if contract.labels and spec.name == "logits":
             yield "labels", spec.name, (*spec.axes[:-1], len(contract.labels))
-    states = {state.output for state in contract.hidden_states}
+    states = {state.output for state in contract.hidden_outputs}
     for name, axes in contract.further_axes.items():
         yield f"{'hidden_states' if name in states else 'attention'}: {name}", name, axes
 

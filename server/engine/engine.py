@@ -104,7 +104,7 @@ class Engine:
         if self.contributing:
             yield CONTRIBUTIONS_GRAPH, self.contributing, [*outputs, *self._contract.contributions]
         if self.hidden:
-            yield HIDDEN_GRAPH, self.hidden, [*outputs, *(state.output for state in self._contract.hidden_states)]
+            yield HIDDEN_GRAPH, self.hidden, [*outputs, *(state.output for state in self._contract.hidden_outputs)]
 
     def warm_up(self) -> None:
         """Run each session, so that the first caller does not pay for it, and measure what batches cost.
@@ -177,8 +177,9 @@ class Engine:
     def _measure(self, name: str, graph: Graph, names: Sequence[str]) -> Iterator[Sample]:
         """Run batches of several sizes, each until three runs or the time is up; yields the fastest of each."""
         text, patches = self._contract.text, self._contract.patches
-        fixed = patches.positions if patches else 1
-        sizes = ((rows, min(length, text.max_tokens) if text else fixed) for rows, length in _SAMPLES)
+        fixed = text.max_tokens if text else patches.positions if patches else 1
+        varies = text is not None and text.pad_token is None
+        sizes = ((rows, min(length, fixed) if varies else fixed) for rows, length in _SAMPLES)
         ends = time.perf_counter() + _MEASURING_SECONDS
         for rows, length in dict.fromkeys(sizes):
             inputs, seconds = self._example(rows, length), list[float]()

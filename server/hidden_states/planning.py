@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from artifact.contract import Contract
+from artifact.contract import Contract, HiddenStateContract
 from artifact.dtypes import Array
 from server.attention.indices import resolve, resolve_in_each, without_special
 from server.attention.planning import AttentionLimits, Positions
@@ -51,8 +51,7 @@ def _choose(
     request: HiddenStatesRequest, contract: Contract, inputs: Mapping[str, Array], positions: Positions
 ) -> HiddenStatesPlan:
     """Resolve every index."""
-    places = resolve("hidden_states.layers", request.layers, len(contract.hidden_states))
-    states = tuple(contract.hidden_states[place] for place in places)
+    states = _choose_states(request, contract)
     counts = tuple(state.positions(positions.sizes, positions.count) for state in states)
     return HiddenStatesPlan(
         states=states,
@@ -63,6 +62,14 @@ def _choose(
         dtype=request.dtype,
         real=_find_real(contract, inputs, counts),
     )
+
+
+def _choose_states(request: HiddenStatesRequest, contract: Contract) -> tuple[HiddenStateContract, ...]:
+    if request.projected:
+        assert contract.projected  # noqa: S101 -- who asks for it has looked
+        return (contract.projected,)
+    places = resolve("hidden_states.layers", request.layers, len(contract.hidden_states))
+    return tuple(contract.hidden_states[place] for place in places)
 
 
 def _choose_positions(

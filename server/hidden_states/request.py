@@ -20,6 +20,8 @@ class HiddenStatesRequest:
         pooling: What makes one vector of the positions; None sends each.
         normalize: Whether vectors are scaled to Euclidean length 1.
         dtype: Of what is sent.
+        projected: Wants, instead of layers, what of each position is compared with the other of two towers; no caller
+            says so itself.
     """
 
     layers: tuple[int, ...] = ()
@@ -28,6 +30,7 @@ class HiddenStatesRequest:
     pooling: Pooling | None = None
     normalize: bool = False
     dtype: SentDtype = "float32"
+    projected: bool = False
 
     def check(self) -> None:
         """Refuse fields that contradict each other.

@@ -87,7 +87,9 @@ def texts_bytes(model: LoadedModel, inputs: Texts, prompt: str, *, positions: bo
     """What is held of tokenised texts, at most: ids, inputs, their copy in a batch, and where each token came from."""
     contract = model.contract
     most = contract.text.max_tokens if contract.text else 0
-    tokens = sum(min(_UTF8_BYTES * (len(prompt) + size) + _ADDED_TOKENS, most) for size in inputs.sizes)
+    is_filled = contract.text is not None and contract.text.pad_token is not None
+    sizes = [most if is_filled else _UTF8_BYTES * (len(prompt) + size) + _ADDED_TOKENS for size in inputs.sizes]
+    tokens = sum(min(size, most) for size in sizes)
     return tokens * (_ID_BYTES * (1 + COPIES * len(contract.inputs)) + (_POSITION_BYTES if positions else 0))
 
 

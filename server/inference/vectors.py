@@ -40,9 +40,7 @@ class VectorRequest:
         assert embedding is not None  # noqa: S101 -- or there is no vector
         if embedding.sparse and self != VectorRequest():
             field, value = ("dimensions", self.dimensions) if self.dimensions else ("vector_format", self.format)
-            raise NotPossible(
-                f"{field}: {value} of {contract.name}, whose vectors are sparse; expected max_terms instead"
-            )
+            raise NotPossible(f"{field}: {value} of {contract.name}, whose vectors are sparse; expected none")
         sizes = (*embedding.matryoshka_dims, embedding.dim)
         if self.dimensions and self.dimensions not in sizes:
             if self.dimensions > 0 and not embedding.matryoshka_dims:
@@ -74,14 +72,15 @@ def make_vectors(vectors: Floats, wanted: VectorRequest, embedding: EmbeddingCon
     Learning", section 3, whose vectors are compared by their cosine).
 
     Args:
-        vectors: float32 [B, D].
+        vectors: Float [B, D]; of another precision they become float32.
         wanted: Checked.
         embedding: Says whether they have length 1.
 
     Raises:
         InvalidInput: The format has no number as large.
     """
-    if wanted.dimensions:
+    vectors = np.asarray(vectors, dtype=np.float32)
+    if 0 < wanted.dimensions < embedding.dim:
         vectors = vectors[:, : wanted.dimensions]
         if embedding.normalized:
             lengths = np.linalg.norm(vectors, axis=1, keepdims=True)

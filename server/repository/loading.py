@@ -4,6 +4,7 @@ An artifact has a contract beside its graphs. A folder with a model.onnx and no 
 and gives is read from the graph.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,9 +21,10 @@ from artifact.contract import (
     read_contract,
 )
 from artifact.errors import ArtifactError
-from artifact.files import check_hashes, check_regular, versions
+from artifact.files import check_hashes, check_regular, hash_file, versions
 from artifact.late_interaction import LateReader
 from artifact.text import TextReader
+from artifact.towers import IMAGE_TOWER, TEXT_TOWER, TOWERS_FILE, TowersContract, join_contracts, read_towers
 from server.engine.agreement import check_tokens
 from server.engine.device import Device, Instances
 from server.engine.engine import Engine
@@ -38,13 +40,22 @@ Fingerprint = frozenset[tuple[str, int, int]]
 
 @dataclass(frozen=True, eq=False)
 class LoadedModel:
-    """One version of a model, ready to serve."""
+    """One version of a model, ready to serve.
+
+    Attributes:
+        contract: Of the artifact; of two towers what they have in common, see join_contracts.
+        engine: Its graphs; of two towers, which have one each, that for images.
+        reader: What tokenises; None where no texts are taken.
+        usage: Of the model, all its versions together.
+        towers: Of a model that is two; None for others.
+    """
 
     contract: Contract
     engine: Engine
     reader: TextReader | None
     usage: Usage = field(default_factory=lambda: Usage(ModelSettings()))
     late_reader: LateReader | None = None
+    towers: "Towers | None" = None
 
     @property
     def name(self) -> str:
@@ -55,6 +66,26 @@ class LoadedModel:
     def version(self) -> str:
         """The version as callers give it."""
         return str(self.contract.version)
+
+    def of_inputs(self, names: Iterable[str | None]) -> "LoadedModel":
+        """Return what reads inputs of these names: the model itself; of two towers one, in doubt that for texts.
+
+        Whoever asks keeps the model meanwhile: it is freed with the last reference to it.
+        """
+        if self.towers is None:
+            return self
+        image = self.towers.image
+        is_image = not {"image", "images", *(spec.name for spec in image.contract.inputs)}.isdisjoint(names)
+        return image if is_image else self.towers.text
+
+
+@dataclass(frozen=True, eq=False)
+class Towers:
+    """A model for texts and one for images, whose vectors are of one space."""
+
+    contract: TowersContract
+    text: LoadedModel
+    image: LoadedModel
 
 
 def is_name(name: str) -> bool:
@@ -102,16 +133,42 @@ def _load(folder: Path, device: Device, instances: Instances, usage: Usage) -> L
     for path in sorted(folder.rglob("*")):
         if not path.is_dir():
             check_regular(path)
+    if (folder / TOWERS_FILE).exists():
+        return _load_towers(folder, device, instances, usage)
     contract = _read_contract(folder)
+    _check_place(folder, contract)
+    return _load_artifact(folder, contract, device, instances, usage)
+
+
+def _load_towers(folder: Path, device: Device, instances: Instances, usage: Usage) -> LoadedModel:
+    towers = read_towers(folder / TOWERS_FILE)
+    _check_place(folder, towers)
+    for name, expected in towers.files.items():
+        if (found := hash_file(folder / name)) != expected:
+            raise StartError(f"{folder / name}: sha256 {found}; {TOWERS_FILE} says {expected}: changed or damaged")
+    places = (folder / TEXT_TOWER, folder / IMAGE_TOWER)
+    text, image = (read_contract(place / CONTRACT_FILE) for place in places)
+    contract = join_contracts(towers, text, image)
+    reading, seeing = (
+        _load_artifact(place, one, device, instances, usage) for place, one in zip(places, (text, image), strict=True)
+    )
+    return LoadedModel(contract, seeing.engine, reading.reader, usage, towers=Towers(towers, reading, seeing))
+
+
+def _check_place(folder: Path, contract: Contract | TowersContract) -> None:
     place = (contract.name, str(contract.version))
     if place != (folder.parent.name, folder.name):
         raise StartError(f"{folder}: holds {'/'.join(place)}; expected its own name and version")
+
+
+def _load_artifact(folder: Path, contract: Contract, device: Device, instances: Instances, usage: Usage) -> LoadedModel:
     check_hashes(folder, contract)
     if (folder / CONTRACT_FILE).exists():
         _check_listed(folder, contract)
-    reader = TextReader(folder / contract.text.tokenizer_file, contract.text.max_tokens) if contract.text else None
+    text = contract.text
+    reader = TextReader(folder / text.tokenizer_file, text.max_tokens, text.pad_token) if text else None
     if reader:
-        largest_type = reader.largest_type if contract.text and contract.text.pairs else 0
+        largest_type = reader.largest_type if text and text.pairs else 0
         check_tokens(folder, contract, reader.largest_id, largest_type)
     engine = Engine(folder, contract, device, instances, usage.settings.attention_form)
     engine.warm_up()

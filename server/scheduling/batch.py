@@ -140,7 +140,7 @@ class BatchItem:
         """Which of the model's graphs it runs, for metrics."""
         if not self.further:
             return "plain"
-        if any(state.output == self.further[0] for state in self.contract.hidden_states):
+        if any(state.output == self.further[0] for state in self.contract.hidden_outputs):
             return "hidden"
         return "contributions" if self.further[0] in self.contract.contributions else "tapped"
 
@@ -153,7 +153,7 @@ class BatchItem:
         """What is fetched of layers, by the outputs' names."""
         if not self.further:
             return {}
-        named: dict[str, Layer] = {state.output: state for state in self.contract.hidden_states}
+        named: dict[str, Layer] = {state.output: state for state in self.contract.hidden_outputs}
         for layer in self.contract.attention:
             named |= dict.fromkeys(filter(None, (layer.output, layer.contribution)), layer)
         return {name: named[name] for name in self.further if name in named}

@@ -120,6 +120,33 @@ def models() -> list[pb.Model]:
     ]
 
 
+def towers() -> pb.Model:
+    """Return a model of two towers, which are like two of the others."""
+    parts = {model.modality: model for model in models() if model.name in ("minilm", "fashion")}
+    both = pb.Towers(
+        text=parts[pb.MODALITY_TEXT],
+        image=parts[pb.MODALITY_IMAGE],
+        logit_scale=10,
+        logit_bias=-1,
+        activation="sigmoid",
+        label_template="a photo of a {}.",
+        can_align=True,
+    )
+    for part in (both.text, both.image):
+        part.name, part.can_classify, part.can_embed = "pair", False, True
+        del part.labels[:]
+    return pb.Model(
+        name="pair",
+        version="1",
+        family="clip",
+        modality=pb.MODALITY_TEXT_OR_IMAGE,
+        can_embed=True,
+        embedding_dim=4,
+        max_tokens=77,
+        towers=both,
+    )
+
+
 class FakeServer(RegardServiceServicer):
     """Records requests and gives canned answers, an error, or, while held, none.
 
@@ -129,6 +156,7 @@ class FakeServer(RegardServiceServicer):
         error: Status and message to answer instead.
         held: While set, answers wait for `released`.
         trailers: What goes with an error.
+        has_towers: Whether it serves a model of two towers besides.
         arrived: Set once a request has come.
     """
 
@@ -140,6 +168,7 @@ class FakeServer(RegardServiceServicer):
         self.arrived = threading.Event()
         self.released = threading.Event()
         self.truncated = False
+        self.has_towers = False
         self.trailers: tuple[tuple[str, str], ...] = ()
 
     def Predict(self, request: rpc.PredictRequest, context: grpc.ServicerContext) -> rpc.PredictResponse:  # noqa: N802
@@ -166,6 +195,8 @@ class FakeServer(RegardServiceServicer):
             rpc.Label(index=0, name="cat", probability=0.75),
             rpc.Label(index=1, name="[dog]", probability=0.25),
         ][: request.top_k]
+        for label in labels if request.candidate_labels else ():
+            label.name = request.candidate_labels[label.index]
         if count := max(len(request.texts.items), len(request.images.items), len(request.pairs.items)):
             each = [
                 rpc.ClassifyResult(
@@ -222,6 +253,25 @@ class FakeServer(RegardServiceServicer):
         ]
         return rpc.RankResponse(model=request.model or "minilm", version="2", documents=ranked, timings=TIMINGS)
 
+    def Align(self, request: rpc.AlignRequest, context: grpc.ServicerContext) -> rpc.AlignResponse:  # noqa: N802
+        """Let every word answer to the patch of its place."""
+        self._receive(request, context)
+        similarities = np.eye(len(WORDS), 6) / 2 - 0.25
+        tokens = [
+            pb.Token(id=place, text=word, special=word.startswith("["), start=0, end=0)
+            for place, word in enumerate(WORDS)
+        ]
+        found = pb.SimilarityMap(
+            tokens=pb.TokenSequence(tokens=tokens),
+            patches=GRID,
+            similarities=float_tensor(similarities),
+            text_similarities=float_tensor(similarities[2]),
+            similarity=0.125,
+        )
+        return rpc.AlignResponse(
+            model=request.model or "pair", version="1", map=found, truncated=self.truncated, timings=TIMINGS
+        )
+
     def Attend(  # noqa: N802
         self, request: rpc.AttendRequest, context: grpc.ServicerContext
     ) -> Iterator[rpc.AttendResponse]:
@@ -246,12 +296,12 @@ class FakeServer(RegardServiceServicer):
     def ListModels(self, request: rpc.ListModelsRequest, context: grpc.ServicerContext) -> rpc.ListModelsResponse:  # noqa: N802
         """List the canned models."""
         self._receive(request, context)
-        return rpc.ListModelsResponse(models=models(), versions=VERSIONS)
+        return rpc.ListModelsResponse(models=self._models(), versions=VERSIONS)
 
     def GetModel(self, request: rpc.GetModelRequest, context: grpc.ServicerContext) -> rpc.GetModelResponse:  # noqa: N802
         """Describe one of them."""
         self._receive(request, context)
-        served = {model.name: model for model in models()}
+        served = {model.name: model for model in self._models()}
         if request.model not in served:
             context.abort(grpc.StatusCode.NOT_FOUND, f"model: {request.model!r} is not served")
         return rpc.GetModelResponse(model=served[request.model])
@@ -267,6 +317,9 @@ class FakeServer(RegardServiceServicer):
         """Answer."""
         self._receive(request, context)
         return rpc.UnloadModelResponse()
+
+    def _models(self) -> list[pb.Model]:
+        return [*models(), *([towers()] if self.has_towers else [])]
 
     def _receive(self, request: Any, context: grpc.ServicerContext) -> None:
         self.requests.append(request)

@@ -10,10 +10,19 @@ from pathlib import Path
 
 import pytest
 
+from artifact.files import hash_file
 from tests.docs.snippets import ROOT
 
 FASHION, TEXT = ROOT / "server" / "embedded" / "fashion", ROOT / "tests" / "golden" / "models" / "tiny-text"
-STAND_INS = {"fashion": FASHION, "vit-s14": FASHION, "vit-s14-518": FASHION, "minilm": TEXT, "sentiment": TEXT}
+TOWERS = ROOT / "tests" / "golden" / "towers" / "tiny-clip"
+STAND_INS = {
+    "clip": TOWERS,
+    "fashion": FASHION,
+    "vit-s14": FASHION,
+    "vit-s14-518": FASHION,
+    "minilm": TEXT,
+    "sentiment": TEXT,
+}
 """What is served under a name where `make demo` has not exported it: smaller networks that take the same."""
 
 
@@ -55,6 +64,8 @@ def _place(name: str, stand_in: Path, models: Path) -> None:
         (models / name).symlink_to(exported)
         return
     shutil.copytree(stand_in, models / name)
-    for path in (models / name).glob("*/contract.json"):
-        contract = json.loads(path.read_text(encoding="utf-8"))
-        path.write_text(json.dumps(contract | {"name": name}), encoding="utf-8")
+    for path in [*(models / name).rglob("contract.json"), *(models / name).rglob("towers.json")]:
+        contract = json.loads(path.read_text(encoding="utf-8")) | {"name": name}
+        if path.name == "towers.json":
+            contract["files"] = {part: hash_file(path.parent / part) for part in contract["files"]}
+        path.write_text(json.dumps(contract), encoding="utf-8")

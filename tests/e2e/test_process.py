@@ -43,8 +43,8 @@ def test_the_command_line_shows_what_one_text_attends_to_in_the_other(start_proc
         assert np.shape(layer["weights"])[-2:] == (4, 2)
         whole = regard_command(server.address, *pair, "--json")
         assert np.shape(json.loads(whole.stdout)["attention"]["layers"][0]["weights"])[-2:] == (9, 9)
-        listed = regard_command(server.address, "models")
-        assert "text and pairs" in listed.stdout
+        listed = regard_command(server.address, "models", "--json")
+        assert [model["takes_pairs"] for model in json.loads(listed.stdout)] == [True, True]
         assert server.stop() == 0
 
 

@@ -48,6 +48,20 @@ def test_a_photo_is_shown_with_what_its_class_token_looks_at(
         expect_top(visit, attention[3, :, 0].mean(0))
 
 
+def test_a_photo_that_comes_before_the_list_of_models_is_shown(browser: Browser, explorer: Explorer) -> None:
+    """The page does not say that there is none, and asks again for the list that it called off."""
+    opened = browser.new_context()
+    try:
+        page, held = opened.new_page(), list[object]()
+        page.route("**/models", lambda route: route.continue_() if held else held.append(route))
+        page.goto(explorer.url)
+        visit = Visit(page)
+        visit.give(SANDAL)
+        visit.looks_is("What the class token attends to")
+    finally:
+        opened.close()
+
+
 def test_pointing_at_a_patch_shows_at_once_what_it_looks_at(
     browser: Browser, explorer: Explorer, attention: NDArray[np.float32]
 ) -> None:

@@ -70,9 +70,9 @@ def test_what_makes_scores_of_logits_is_read(
 def test_the_newest_cross_encoders_tell_it_in_a_file_of_their_own(tmp_path: Path) -> None:
     """Which goes before config.json; what torch does not bring, or nobody here has, is refused by name."""
     file = tmp_path / "config_sentence_transformers.json"
-    for name, expected in (("linear.Identity", "identity"), ("activation.Softmax", "softmax")):
+    for name, count, expected in (("linear.Identity", 1, "identity"), ("activation.Softmax", 3, "softmax")):
         file.write_text(json.dumps({"activation_fn": f"torch.nn.modules.{name}"}))
-        assert read_activation(tmp_path, {TOLD: "torch.nn.modules.activation.Sigmoid"}, 1) == expected
+        assert read_activation(tmp_path, {TOLD: "torch.nn.modules.activation.Sigmoid"}, count) == expected
     for name in ("torch.nn.modules.activation.Tanh", "mine.Sigmoid"):
         file.write_text(json.dumps({"activation_fn": name}))
         with pytest.raises(CheckpointError, match=f"activation_fn {name}; expected torch's Identity, Sigmoid, Softmax"):

@@ -84,7 +84,7 @@ def safetensor(folder: Path) -> torch.Tensor:
 def test_queries_find_their_like_in_documents(
     attends: bool, fills: bool, tmp_path: Path, start_process: StartProcess
 ) -> None:
-    """A vector a token, alone and beside others, and their MaxSim with the alignment."""
+    """A vector a token, alone and beside others, and their MaxSim with their matches."""
     folder = write_late(tmp_path / "net", attend_to_expansion_tokens=attends, do_query_expansion=fills)
     contract = build(load_folder(folder, name="late"), tmp_path / "models").contract
     assert contract.late is not None and contract.embedding is None
@@ -101,7 +101,7 @@ def test_queries_find_their_like_in_documents(
                 with pytest.raises(grpc.RpcError) as told:
                     stub.Embed(api.EmbedRequest(model="late", text=QUERY, **further))
                 assert told.value.code() is grpc.StatusCode.FAILED_PRECONDITION
-        ranking = client.rank(QUERY, [*DOCUMENTS, "a a a", " "], model="late", alignment=True)
+        ranking = client.rank(QUERY, [*DOCUMENTS, "a a a", " "], model="late", token_matches=True)
         best = client.rank(QUERY, DOCUMENTS, model="late", top_k=1)
         through_client = client.embed(text=QUERY, model="late", role="query")
         with pytest.raises(regard.InvalidArgument, match=r"query: 15 tokens; expected at most"):
@@ -119,15 +119,17 @@ def test_queries_find_their_like_in_documents(
     for one in ranking.documents:
         if one.index >= len(DOCUMENTS):
             continue
-        assert one.score == pytest.approx(scores[one.index], abs=1e-3) and one.alignment is not None
-        np.testing.assert_array_equal(one.alignment.found, similarities[one.index].argmax(axis=1))
-        np.testing.assert_allclose(one.alignment.similarities, similarities[one.index].max(axis=1), atol=1e-4)
-        assert not set(WORDS) & {token.text for token in one.alignment.document_tokens}
+        assert one.score == pytest.approx(scores[one.index], abs=1e-3) and one.token_matches is not None
+        np.testing.assert_array_equal(one.token_matches.found, similarities[one.index].argmax(axis=1))
+        np.testing.assert_allclose(one.token_matches.similarities, similarities[one.index].max(axis=1), atol=1e-4)
+        assert not set(WORDS) & {token.text for token in one.token_matches.document_tokens}
     ordered = [one.score for one in ranking.documents]
     assert ordered == sorted(ordered, reverse=True) and len(ordered) == 4
     assert ranking.query_tokens is not None and ranking.query_tokens[1].text == "[q] "
     assert str(ranking.errors[4]).startswith("documents[4]: empty")
-    assert best.documents[0].alignment is None and best.documents[0].index == max(range(3), key=lambda at: scores[at])
+    assert best.documents[0].token_matches is None and best.documents[0].index == max(
+        range(3), key=lambda at: scores[at]
+    )
 
 
 def test_what_is_not_known_is_refused(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from regard import AttentionRequest
 from server.api.open_inference import open_inference_pb2 as oip
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from tests.export.families import FAMILIES, shallow, write_folder
+from tests.export.sentences import pooling, write_sentence_folder
 from tests.golden.make import make_tokenizer
 from tests.processes import StartProcess
 from tests.server.api.open_inference.messages import make_bytes_request, read
@@ -75,6 +76,12 @@ def test_a_bare_masked_model_is_served_as_it_is_told_to(
     expected = [expect(folder, text) for text in TEXTS]
     assert all(0 < np.count_nonzero(one) < one.size for one in expected)
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    limit = ("--max-message-bytes", "18432")  # which 16 vectors of 256 numbers fill
+    with start_process("--models", str(tmp_path / "models"), *limit) as server, regard.Client(server.address) as client:
+        with pytest.raises(regard.InvalidArgument, match=r"outputs: an answer of \d+ bytes for 16 inputs; expected at"):
+            client.embed_many(texts=TEXTS[2:] * 16, with_terms=True)
+        assert len(client.embed_many(texts=TEXTS[2:] * 16, with_terms=True, max_terms=2)) == 16
+        assert server.stop() == 0
     with start_process("--models", str(tmp_path / "models")) as server, regard.Client(server.address) as client:
         alone = client.embed(text=TEXTS[0], with_terms=True, attention=AttentionRequest(layers=(0,)))
         many = list(client.embed_many(texts=TEXTS))
@@ -132,6 +139,13 @@ def test_what_is_not_known_is_refused(tmp_path: Path) -> None:
     make_tokenizer().save(str(tmp_path / "headless" / "tokenizer.json"))
     with pytest.raises(CheckpointError, match=r"lacks \d+ weights: cls\.predictions"):
         load_folder(tmp_path / "headless", sparse=True)
+    for kind in ("SpladePooling", "MLMTransformer"):
+        dense = write_sentence_folder(tmp_path / kind, pooling("mean_tokens"), (kind, {}))
+        with pytest.raises(CheckpointError, match=f"Transformer, Pooling, {kind}; expected one Transformer, then one"):
+            load_folder(dense)
+    write_folder(shallow(FAMILIES["flaubert"]), tmp_path / "lm-head")
+    with pytest.raises(CheckpointError, match="flaubert has no head for masked words, which sparse vectors need"):
+        load_folder(tmp_path / "lm-head", sparse=True)
     write_folder(shallow(FAMILIES["vit"]), tmp_path / "images")
     with pytest.raises(CheckpointError, match="has no head for masked words"):
         load_folder(tmp_path / "images", sparse=True)

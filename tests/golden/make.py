@@ -1,8 +1,9 @@
 """Makes the golden models again: `python -m tests.golden.make`; needs the extra export.
 
-A text network with its artifact; two that read pairs of texts, of a single score and of three classes; and ONNX files
-without a contract: every-type gives back an input of each type, words strings; free doubles rows of any width, plus
-adds a constant to them; fixed takes exactly two rows, and gives them plus that constant, and their sum.
+A text network with its artifact; two that read pairs of texts, of a single score and of three classes; a CLIP and a
+SigLIP, each of two towers; and ONNX files without a contract: every-type gives back an input of each type, words
+strings; free doubles rows of any width, plus adds a constant to them; fixed takes exactly two rows, and gives them plus
+that constant, and their sum.
 """
 
 import shutil
@@ -18,10 +19,21 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 from export.build import build
 from export.sources import load_folder
+from export.towers import build_towers
+from export.towers_folder import load_towers
 from model.checkpoint import save_network
 from model.encoder import EncoderConfig
 from model.text import TextConfig, TextNetwork
-from tests.golden import BARE_ONNX_MODELS, CONSTANT, CROSS_ENCODERS, GOLDEN_MODELS, GOLDEN_NETWORK, GOLDEN_PAIRS
+from tests.golden import (
+    BARE_ONNX_MODELS,
+    CONSTANT,
+    CROSS_ENCODERS,
+    GOLDEN_MODELS,
+    GOLDEN_NETWORK,
+    GOLDEN_PAIRS,
+    GOLDEN_TOWERS,
+)
+from tests.golden.towers_folders import TOWERS, write_towers
 
 NAME = "tiny-text"
 MAX_POSITIONS = 64
@@ -108,6 +120,15 @@ def save_cross_encoders() -> None:
             build(load_folder(Path(folder), name=name, description="random weights, for tests"), GOLDEN_PAIRS)
 
 
+def save_towers() -> None:
+    """Write those of two towers."""
+    for name in TOWERS:
+        with TemporaryDirectory() as folder:
+            write_towers(name, Path(folder), make_tokenizer())
+            shutil.rmtree(GOLDEN_TOWERS / name, ignore_errors=True)
+            build_towers(load_towers(Path(folder), name=name, description="random weights, for tests"), GOLDEN_TOWERS)
+
+
 def main() -> None:
     """Write the checkpoint folder, then export it."""
     tokenizer = make_tokenizer()
@@ -116,6 +137,7 @@ def main() -> None:
     shutil.rmtree(GOLDEN_MODELS / NAME, ignore_errors=True)
     save_bare_onnx_models()
     save_cross_encoders()
+    save_towers()
     build(load_folder(GOLDEN_NETWORK, name=NAME, description="random weights, for tests"), GOLDEN_MODELS)
 
 

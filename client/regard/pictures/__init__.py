@@ -12,6 +12,7 @@ from regard.pictures.page import Page, write_page
 from regard.pictures.photos import open_photo, patch_map
 from regard.pictures.style import PRINT, SCREEN, Drawing, Style, make_style
 from regard.pictures.texts import token_heads, token_heatmap
+from regard.pictures.words import word_maps
 from regard.tables import Table, in_words, tables
 from regard.views import spread_rows
 
@@ -38,5 +39,6 @@ __all__ = [
     "token_arcs",
     "token_heads",
     "token_heatmap",
+    "word_maps",
     "write_page",
 ]

@@ -79,7 +79,7 @@ class PredictResponse(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., outputs: _Optional[_Mapping[str, _types_pb2.Tensor]] = ..., attention: _Optional[_Union[_types_pb2.Attention, _Mapping]] = ..., timings: _Optional[_Union[_types_pb2.Timings, _Mapping]] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStates, _Mapping]] = ...) -> None: ...
 
 class ClassifyRequest(_message.Message):
-    __slots__ = ("model", "version", "image", "text", "texts", "images", "pair", "pairs", "top_k", "truncate", "attention", "priority", "timeout_ms", "hidden_states")
+    __slots__ = ("model", "version", "image", "text", "texts", "images", "pair", "pairs", "top_k", "truncate", "attention", "priority", "timeout_ms", "hidden_states", "candidate_labels", "label_template")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
@@ -94,6 +94,8 @@ class ClassifyRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     HIDDEN_STATES_FIELD_NUMBER: _ClassVar[int]
+    CANDIDATE_LABELS_FIELD_NUMBER: _ClassVar[int]
+    LABEL_TEMPLATE_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     image: bytes
@@ -108,7 +110,9 @@ class ClassifyRequest(_message.Message):
     priority: int
     timeout_ms: int
     hidden_states: _types_pb2.HiddenStatesRequest
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., image: _Optional[bytes] = ..., text: _Optional[str] = ..., texts: _Optional[_Union[_types_pb2.Texts, _Mapping]] = ..., images: _Optional[_Union[_types_pb2.Images, _Mapping]] = ..., pair: _Optional[_Union[_types_pb2.TextPair, _Mapping]] = ..., pairs: _Optional[_Union[_types_pb2.TextPairs, _Mapping]] = ..., top_k: _Optional[int] = ..., truncate: bool = ..., attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStatesRequest, _Mapping]] = ...) -> None: ...
+    candidate_labels: _containers.RepeatedScalarFieldContainer[str]
+    label_template: str
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., image: _Optional[bytes] = ..., text: _Optional[str] = ..., texts: _Optional[_Union[_types_pb2.Texts, _Mapping]] = ..., images: _Optional[_Union[_types_pb2.Images, _Mapping]] = ..., pair: _Optional[_Union[_types_pb2.TextPair, _Mapping]] = ..., pairs: _Optional[_Union[_types_pb2.TextPairs, _Mapping]] = ..., top_k: _Optional[int] = ..., truncate: bool = ..., attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStatesRequest, _Mapping]] = ..., candidate_labels: _Optional[_Iterable[str]] = ..., label_template: _Optional[str] = ...) -> None: ...
 
 class ClassifyResponse(_message.Message):
     __slots__ = ("model", "version", "labels", "truncated", "attention", "timings", "results", "hidden_states")
@@ -258,7 +262,7 @@ class TokenVectors(_message.Message):
     tokens: _types_pb2.TokenSequence
     def __init__(self, vectors: _Optional[_Union[_types_pb2.Tensor, _Mapping]] = ..., tokens: _Optional[_Union[_types_pb2.TokenSequence, _Mapping]] = ...) -> None: ...
 
-class Alignment(_message.Message):
+class TokenMatches(_message.Message):
     __slots__ = ("found", "similarities", "document_tokens")
     FOUND_FIELD_NUMBER: _ClassVar[int]
     SIMILARITIES_FIELD_NUMBER: _ClassVar[int]
@@ -268,8 +272,40 @@ class Alignment(_message.Message):
     document_tokens: _types_pb2.TokenSequence
     def __init__(self, found: _Optional[_Iterable[int]] = ..., similarities: _Optional[_Iterable[float]] = ..., document_tokens: _Optional[_Union[_types_pb2.TokenSequence, _Mapping]] = ...) -> None: ...
 
+class AlignRequest(_message.Message):
+    __slots__ = ("model", "version", "image", "text", "truncate", "priority", "timeout_ms")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    IMAGE_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    TRUNCATE_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: str
+    image: bytes
+    text: str
+    truncate: bool
+    priority: int
+    timeout_ms: int
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., image: _Optional[bytes] = ..., text: _Optional[str] = ..., truncate: bool = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+
+class AlignResponse(_message.Message):
+    __slots__ = ("model", "version", "map", "truncated", "timings")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    MAP_FIELD_NUMBER: _ClassVar[int]
+    TRUNCATED_FIELD_NUMBER: _ClassVar[int]
+    TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: str
+    map: _types_pb2.SimilarityMap
+    truncated: bool
+    timings: _types_pb2.Timings
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., map: _Optional[_Union[_types_pb2.SimilarityMap, _Mapping]] = ..., truncated: bool = ..., timings: _Optional[_Union[_types_pb2.Timings, _Mapping]] = ...) -> None: ...
+
 class RankRequest(_message.Message):
-    __slots__ = ("model", "version", "query", "documents", "truncate", "top_k", "raw_scores", "attention", "priority", "timeout_ms", "hidden_states", "alignment")
+    __slots__ = ("model", "version", "query", "documents", "truncate", "top_k", "raw_scores", "attention", "priority", "timeout_ms", "hidden_states", "token_matches")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     QUERY_FIELD_NUMBER: _ClassVar[int]
@@ -281,7 +317,7 @@ class RankRequest(_message.Message):
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     HIDDEN_STATES_FIELD_NUMBER: _ClassVar[int]
-    ALIGNMENT_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_MATCHES_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     query: str
@@ -293,8 +329,8 @@ class RankRequest(_message.Message):
     priority: int
     timeout_ms: int
     hidden_states: _types_pb2.HiddenStatesRequest
-    alignment: bool
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., query: _Optional[str] = ..., documents: _Optional[_Union[_types_pb2.Texts, _Mapping]] = ..., truncate: bool = ..., top_k: _Optional[int] = ..., raw_scores: bool = ..., attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStatesRequest, _Mapping]] = ..., alignment: bool = ...) -> None: ...
+    token_matches: bool
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., query: _Optional[str] = ..., documents: _Optional[_Union[_types_pb2.Texts, _Mapping]] = ..., truncate: bool = ..., top_k: _Optional[int] = ..., raw_scores: bool = ..., attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStatesRequest, _Mapping]] = ..., token_matches: bool = ...) -> None: ...
 
 class RankResponse(_message.Message):
     __slots__ = ("model", "version", "documents", "timings", "query_tokens")
@@ -311,22 +347,22 @@ class RankResponse(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., documents: _Optional[_Iterable[_Union[RankedDocument, _Mapping]]] = ..., timings: _Optional[_Union[_types_pb2.Timings, _Mapping]] = ..., query_tokens: _Optional[_Union[_types_pb2.TokenSequence, _Mapping]] = ...) -> None: ...
 
 class RankedDocument(_message.Message):
-    __slots__ = ("index", "score", "truncated", "attention", "error", "hidden_states", "alignment")
+    __slots__ = ("index", "score", "truncated", "attention", "error", "hidden_states", "token_matches")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     SCORE_FIELD_NUMBER: _ClassVar[int]
     TRUNCATED_FIELD_NUMBER: _ClassVar[int]
     ATTENTION_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     HIDDEN_STATES_FIELD_NUMBER: _ClassVar[int]
-    ALIGNMENT_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_MATCHES_FIELD_NUMBER: _ClassVar[int]
     index: int
     score: float
     truncated: bool
     attention: _types_pb2.Attention
     error: _types_pb2.InputError
     hidden_states: _types_pb2.HiddenStates
-    alignment: Alignment
-    def __init__(self, index: _Optional[int] = ..., score: _Optional[float] = ..., truncated: bool = ..., attention: _Optional[_Union[_types_pb2.Attention, _Mapping]] = ..., error: _Optional[_Union[_types_pb2.InputError, _Mapping]] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStates, _Mapping]] = ..., alignment: _Optional[_Union[Alignment, _Mapping]] = ...) -> None: ...
+    token_matches: TokenMatches
+    def __init__(self, index: _Optional[int] = ..., score: _Optional[float] = ..., truncated: bool = ..., attention: _Optional[_Union[_types_pb2.Attention, _Mapping]] = ..., error: _Optional[_Union[_types_pb2.InputError, _Mapping]] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStates, _Mapping]] = ..., token_matches: _Optional[_Union[TokenMatches, _Mapping]] = ...) -> None: ...
 
 class AttendRequest(_message.Message):
     __slots__ = ("model", "version", "image", "text", "tensors", "pair", "truncate", "attention", "priority", "timeout_ms", "prompt")

@@ -55,6 +55,11 @@ class RegardServiceStub(object):
                 request_serializer=regard_dot_v1_dot_regard__pb2.RankRequest.SerializeToString,
                 response_deserializer=regard_dot_v1_dot_regard__pb2.RankResponse.FromString,
                 _registered_method=True)
+        self.Align = channel.unary_unary(
+                '/regard.v1.RegardService/Align',
+                request_serializer=regard_dot_v1_dot_regard__pb2.AlignRequest.SerializeToString,
+                response_deserializer=regard_dot_v1_dot_regard__pb2.AlignResponse.FromString,
+                _registered_method=True)
         self.Attend = channel.unary_stream(
                 '/regard.v1.RegardService/Attend',
                 request_serializer=regard_dot_v1_dot_regard__pb2.AttendRequest.SerializeToString,
@@ -109,6 +114,13 @@ class RegardServiceServicer(object):
 
     def Rank(self, request, context):
         """Scores documents by how well each answers a query, and sorts them: a cross-encoder reads each with the query.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Align(self, request, context):
+        """Shows which patch of an image answers to which word of a text: only where Model.towers.can_align.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -173,6 +185,11 @@ def add_RegardServiceServicer_to_server(servicer, server):
                     servicer.Rank,
                     request_deserializer=regard_dot_v1_dot_regard__pb2.RankRequest.FromString,
                     response_serializer=regard_dot_v1_dot_regard__pb2.RankResponse.SerializeToString,
+            ),
+            'Align': grpc.unary_unary_rpc_method_handler(
+                    servicer.Align,
+                    request_deserializer=regard_dot_v1_dot_regard__pb2.AlignRequest.FromString,
+                    response_serializer=regard_dot_v1_dot_regard__pb2.AlignResponse.SerializeToString,
             ),
             'Attend': grpc.unary_stream_rpc_method_handler(
                     servicer.Attend,
@@ -309,6 +326,33 @@ class RegardService(object):
             '/regard.v1.RegardService/Rank',
             regard_dot_v1_dot_regard__pb2.RankRequest.SerializeToString,
             regard_dot_v1_dot_regard__pb2.RankResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Align(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/regard.v1.RegardService/Align',
+            regard_dot_v1_dot_regard__pb2.AlignRequest.SerializeToString,
+            regard_dot_v1_dot_regard__pb2.AlignResponse.FromString,
             options,
             channel_credentials,
             insecure,

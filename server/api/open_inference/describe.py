@@ -65,10 +65,13 @@ def describe_config(model: LoadedModel, config: Config) -> pb.ModelConfig:
         described.dynamic_batching.max_queue_delay_microseconds = round(config.max_queue_delay_ms * 1e3)
         described.dynamic_batching.priority_levels = LAST_PRIORITY
         described.dynamic_batching.default_priority_level = DEFAULT_PRIORITY
-    if takes := "text" if contract.text else "image" if contract.image else "":
-        described.parameters["accepts"].string_value = takes
+    if takes := [name for name, how in (("text", contract.text), ("image", contract.image)) if how]:
+        described.parameters["accepts"].string_value = ",".join(takes)
     if contract.text and contract.text.pairs:
         described.parameters["accepts_pairs"].string_value = "true"
+    if contract.embedding and contract.embedding.matryoshka_dims:
+        sizes = ",".join(map(str, contract.embedding.matryoshka_dims))
+        described.parameters["matryoshka_dims"].string_value = sizes
     return described
 
 

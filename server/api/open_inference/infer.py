@@ -147,18 +147,19 @@ class Inference(Parts):
         attention = read_attention(request.parameters, list(places))
         hidden_states = read_hidden_states(request.parameters, list(places))
         ordinary = tuple(name for name in places if not name.startswith(FURTHER_PREFIXES))
-        outputs = () if places and not ordinary else choose_outputs(model, ordinary)
+        tower = model.of_inputs(tensor.name for tensor in request.inputs)
+        outputs = () if places and not ordinary else choose_outputs(tower, ordinary)
         vectors = read_vector_request(request.parameters)
         if vectors:
-            _check_vectors(vectors, model, outputs)
-        size_bytes = self._check_inputs(model.contract, request)
+            _check_vectors(vectors, tower, outputs)
+        size_bytes = self._check_inputs(tower.contract, request)
         try:
-            inputs = await self.workers.decode(lambda: self._read_inputs(model.contract, request), size_bytes)
+            inputs = await self.workers.decode(lambda: self._read_inputs(tower.contract, request), size_bytes)
         except ServerError:  # the pipeline, which counts what comes to it, has not seen this one
             self.counts.of(model.name, model.version).failed.add(time.perf_counter_ns() - context.started_ns)
             raise
         elsewhere = frozenset(name for name, place in places.items() if place is not None)
-        wanted = InferenceRequest(model, inputs, outputs, attention, hidden_states, elsewhere=elsewhere)
+        wanted = InferenceRequest(tower, inputs, outputs, attention, hidden_states, elsewhere=elsewhere)
         async with self.pipeline.run(wanted, context) as found:
             write = partial(self._write, request, found, places, vectors)
             return await self.workers.encode(write, found.result.size_bytes)
@@ -253,10 +254,11 @@ def _name_states(found: InferenceResponse, named: Sequence[str]) -> dict[str, Ar
 def _check_vectors(wanted: VectorRequest, model: LoadedModel, outputs: Sequence[str]) -> None:
     """Refuse what cannot be had of vectors, or where none is asked for; see VectorRequest.check."""
     embedding = model.contract.embedding
+    parameter = "vector_dimensions" if wanted.dimensions else "vector_format"
     if embedding is None:
-        raise NotPossible(f"parameters[vector_format]: {model.name} gives no embedding; expected a model with one")
+        raise NotPossible(f"parameters[{parameter}]: {model.name} gives no embedding; expected a model with one")
     if embedding.output not in outputs:
-        raise InvalidInput("outputs", list(outputs), f"{embedding.output} among them, beside vector_format")
+        raise InvalidInput("outputs", list(outputs), f"{embedding.output} among them, beside {parameter}")
     wanted.check(model.contract)
 
 

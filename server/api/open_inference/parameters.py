@@ -27,6 +27,8 @@ _TEXTS: dict[str, TextOfPair | None] = {"none": None, "first": "first", "second"
 _MEASURES: dict[str, Measure] = {measure: measure for measure in get_args(Measure)}
 _POOLINGS: dict[str, Pooling | None] = {"none": None, "cls": "cls", "mean": "mean", "last": "last"}
 _VECTOR_FORMATS: dict[str, VectorFormat] = {"FP32": "float32", "FP16": "float16", "INT8": "int8", "BINARY": "binary"}
+_FORMAT_NAMES: dict[str, str] = {own: name for name, own in _VECTOR_FORMATS.items()}
+_FORMAT = re.compile(rf"\b({'|'.join(_FORMAT_NAMES)})\b")
 _IGNORED = ("triton_", "sequence_", "headers", "binary_data_output")
 _KNOWN = (
     "priority", "timeout", "attention", "attention_layers", "attention_heads", "attention_rows", "attention_reduce",
@@ -211,6 +213,8 @@ def rename_fields(error: ServerError, outputs: Sequence[str]) -> None:
         named = f"{what}.{rest.partition(';')[0]}"
         written = f"outputs[{named}]" if named in outputs else f"parameters[{what}_{own}]"
     if colon and written:
+        if field == "vector_format":
+            rest = _FORMAT.sub(lambda found: _FORMAT_NAMES[found[0]], rest)
         error.args = (f"{written}: {_WORD.sub(_word, rest) if is_further else rest}",)
 
 

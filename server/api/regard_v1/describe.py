@@ -16,6 +16,31 @@ _OF_TEXT = {None: pb.TEXT_OF_PAIR_UNSPECIFIED, 0: pb.TEXT_OF_PAIR_FIRST, 1: pb.T
 
 def describe_model(model: LoadedModel, max_batch_size: int, max_inputs: int, device: str) -> pb.Model:
     """Describe a served model for ListModels and GetModel."""
+    described = _describe_one(model, max_batch_size, max_inputs, device)
+    if towers := model.towers:
+        described.modality = pb.MODALITY_TEXT_OR_IMAGE
+        joined = towers.contract
+        described.towers.CopyFrom(
+            pb.Towers(
+                text=_describe_one(towers.text, max_batch_size, max_inputs, device),
+                image=_describe_one(towers.image, max_batch_size, max_inputs, device),
+                logit_scale=joined.logit_scale,
+                logit_bias=joined.logit_bias,
+                activation=joined.activation,
+                label_template=joined.template,
+                can_align=can_align(model),
+            )
+        )
+    return described
+
+
+def can_align(model: LoadedModel) -> bool:
+    """Whether a model is two towers that both give vectors of positions."""
+    towers = model.towers
+    return towers is not None and all(one.contract.projected for one in (towers.text, towers.image))
+
+
+def _describe_one(model: LoadedModel, max_batch_size: int, max_inputs: int, device: str) -> pb.Model:
     contract = model.contract
     described = pb.Model(
         name=contract.name,

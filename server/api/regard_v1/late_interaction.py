@@ -14,7 +14,7 @@ from server.inference.late_interaction import Aligned, Spoken, align, take_vecto
 from server.inference.preprocess import InputLimits
 from server.inference.request import Images, InferenceResponse, ManyResponses, Texts
 
-_TOKEN_BYTES = 64  # of an alignment in a message, generously: a token, what it found, and the document's tokens
+_TOKEN_BYTES = 64  # of matches in a message, generously: a token, what it found, and the document's tokens
 
 
 def with_role(inputs: Texts | Images, role: int, contract: Contract) -> Texts | Images:
@@ -44,7 +44,7 @@ def read_late_documents(request: api.RankRequest, contract: Contract, limits: In
     """Read a query and documents, each by itself.
 
     Raises:
-        InvalidInput: The query cannot be used; or there are too many documents, or none; or alignments are too large.
+        InvalidInput: The query cannot be used; or there are too many documents, or none; or matches are too large.
     """
     assert contract.late is not None  # noqa: S101 -- or they are pairs
     if request.top_k < 0:
@@ -57,9 +57,9 @@ def read_late_documents(request: api.RankRequest, contract: Contract, limits: In
     documents = tuple(request.documents.items)
     sent = min(request.top_k or len(documents), len(documents))
     size_bytes = sent * _TOKEN_BYTES * (contract.late.query_tokens + contract.late.document_tokens)
-    if request.alignment and size_bytes > max_bytes:
+    if request.token_matches and size_bytes > max_bytes:
         expected = f"at most {max_bytes} (the server's --max-message-bytes): fewer documents or a smaller top_k"
-        raise InvalidInput("alignment", f"up to {size_bytes} bytes of {sent} documents", expected)
+        raise InvalidInput("token_matches", f"up to {size_bytes} bytes of {sent} documents", expected)
     return Texts((request.query, *documents), request.truncate, field="documents", queries=1)
 
 
@@ -85,14 +85,14 @@ def write_late_ranking(found: ManyResponses, answer: api.RankResponse, request: 
             continue
         scored.append((number, one, document, align(query.vectors, document.vectors)))
     scored.sort(key=lambda each: -each[3].score)
-    if request.alignment:
+    if request.token_matches:
         answer.query_tokens.CopyFrom(describe_tokens(query.tokens))
     for number, one, document, aligned in scored[: request.top_k or None]:
         message = answer.documents.add(index=number, score=aligned.score, truncated=one.prepared.truncated)
-        if request.alignment:
-            message.alignment.found.extend(aligned.found.tolist())
-            message.alignment.similarities.extend(aligned.similarities.tolist())
-            message.alignment.document_tokens.CopyFrom(describe_tokens(document.tokens))
+        if request.token_matches:
+            message.token_matches.found.extend(aligned.found.tolist())
+            message.token_matches.similarities.extend(aligned.similarities.tolist())
+            message.token_matches.document_tokens.CopyFrom(describe_tokens(document.tokens))
         with_further(one, message)
     for number, fault in failed.items():
         write_error(fault, f"documents[{number}]", answer.documents.add(index=number).error)

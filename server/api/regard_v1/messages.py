@@ -57,7 +57,12 @@ def read_content(request: api.ClassifyRequest | api.EmbedRequest | api.AttendReq
         return Texts((request.pair.first,), request.truncate, second=(request.pair.second,))
     if isinstance(request, api.EmbedRequest):
         raise InvalidInput("input", "neither image nor text", "one of them")
-    raise InvalidInput("input", "neither image, text nor pair", "one of them")
+    given = (
+        "neither image, text, pair nor tensors"
+        if isinstance(request, api.AttendRequest)
+        else "neither image, text nor pair"
+    )
+    raise InvalidInput("input", given, "one of them")
 
 
 def read_prompt(request: api.ClassifyRequest | api.EmbedRequest | api.AttendRequest) -> str:

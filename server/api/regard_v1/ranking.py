@@ -25,8 +25,10 @@ def read_documents(request: api.RankRequest, contract: Contract, limits: InputLi
         NotPossible: The model has no single score for a pair.
         InvalidInput: The query cannot be used, or there are too many documents, or none; or they are too long together.
     """
-    if request.alignment:
-        raise NotPossible(f"alignment: {contract.name} compares no token vectors; expected one with token_vector_dim")
+    if request.token_matches:
+        raise NotPossible(
+            f"token_matches: {contract.name} compares no token vectors; expected one with token_vector_dim"
+        )
     if not contract.ranks:
         raise NotPossible(f"model: {contract.name} gives pairs of texts no single score; expected one with can_rank")
     if request.top_k < 0:

@@ -10,6 +10,7 @@ from regard.v1.regard_pb2_grpc import RegardServiceServicer
 from server.api.counts import MAX_TENSORS, check_count
 from server.api.handler import RpcHandler, rpc, streaming_rpc
 from server.api.hints import take_hints
+from server.api.regard_v1 import alignment
 from server.api.regard_v1.attention import read_attention
 from server.api.regard_v1.describe import describe_model, describe_positions
 from server.api.regard_v1.late_interaction import read_late_documents, with_role, write_late_ranking
@@ -35,7 +36,14 @@ from server.api.regard_v1.messages import (
 )
 from server.api.regard_v1.ranking import read_documents, write_ranking
 from server.api.regard_v1.tensors import read_tensors
-from server.api.regard_v1.vectors import fill_vector, read_wanted, write_vector
+from server.api.regard_v1.vectors import check_written, fill_vector, read_wanted, write_vector
+from server.api.regard_v1.zero_shot import (
+    add_timings,
+    collect_candidates,
+    fill_candidates,
+    read_candidates,
+    wants_candidates,
+)
 from server.context import RpcContext
 from server.errors import InvalidInput, NotPossible
 from server.inference.pipeline import Pipeline
@@ -71,19 +79,22 @@ class RegardService(RegardServiceServicer):
         """Run a model on the caller's tensors."""
         model = await self.repository.acquire(request.model, request.version)
         check_count("outputs", len(request.outputs), MAX_TENSORS)
-        outputs = choose_outputs(model, tuple(request.outputs))
-        inputs = await self._read_tensors(model, request.inputs, request.ByteSize())
-        return await self._answer(request, model, inputs, outputs, write_outputs, context)
+        tower = model.of_inputs(request.inputs)
+        outputs = choose_outputs(tower, tuple(request.outputs))
+        inputs = await self._read_tensors(tower, request.inputs, request.ByteSize())
+        return await self._answer(request, tower, inputs, outputs, write_outputs, context)
 
     @rpc("model")
     async def Classify(self, request: api.ClassifyRequest, context: RpcContext) -> api.ClassifyResponse:  # noqa: N802
         """Name what an image, a text or a pair of texts is."""
         model = await self.repository.acquire(request.model, request.version)
-        if not model.contract.labels:
-            raise NotPossible(f"model: {model.name} has no classes; expected a model with can_classify")
         if request.top_k < 0:
             raise InvalidInput("top_k", request.top_k, "0 for the default, or a positive number")
         count = request.top_k or _DEFAULT_TOP_K
+        if wants_candidates(request, model):
+            return await self._classify_by_candidates(request, model, count, context)
+        if not model.contract.labels:
+            raise NotPossible(f"model: {model.name} has no classes; expected a model with can_classify")
         if inputs := read_contents(request, self.pipeline.inputs.inputs):
             check_labels(count, len(inputs), model.contract.labels, self.pipeline.attention.answer_bytes)
             answer = api.ClassifyResponse(model=model.name, version=model.version)
@@ -100,16 +111,19 @@ class RegardService(RegardServiceServicer):
         vector = model.contract.late or model.contract.embedding
         if vector is None:
             raise NotPossible(f"model: {model.name} gives no embedding; expected a model with can_embed")
+        tower = model.of_inputs((request.WhichOneof("input"),))
         outputs, wanted = (vector.output,), read_wanted(request, model.contract)
         if inputs := read_contents(request, self.pipeline.inputs.inputs):
             answer = api.EmbedResponse(model=model.name, version=model.version)
             inputs = with_role(inputs, request.role, model.contract)
             fill = partial(fill_vector, wanted=wanted)
             write_each = partial(fill_each, field=inputs.field, add=answer.results.add, fill=fill)
-            return await self._answer_each(request, model, inputs, outputs, answer, write_each, context)
+            if model.contract.embedding and model.contract.embedding.sparse:
+                write_each = partial(check_written, write_each, answer, self.pipeline.attention.answer_bytes)
+            return await self._answer_each(request, tower, inputs, outputs, answer, write_each, context)
         write = partial(write_vector, wanted=wanted)
         one = with_role(read_content(request), request.role, model.contract)
-        return await self._answer(request, model, one, outputs, write, context)
+        return await self._answer(request, tower, one, outputs, write, context)
 
     @rpc("model")
     async def Rank(self, request: api.RankRequest, context: RpcContext) -> api.RankResponse:  # noqa: N802
@@ -125,19 +139,37 @@ class RegardService(RegardServiceServicer):
         write = partial(write_ranking, answer=answer, request=request)
         return await self._answer_each(request, model, inputs, ("logits",), answer, write, context)
 
+    @rpc("model")
+    async def Align(self, request: api.AlignRequest, context: RpcContext) -> api.AlignResponse:  # noqa: N802
+        """Show which patch of an image answers to which word of a text."""
+        model = await self.repository.acquire(request.model, request.version)
+        towers = alignment.find_towers(model)
+        image, max_bytes = alignment.read_image(request, towers), self.pipeline.attention.answer_bytes
+        take_hints(context, "priority", request.priority, request.timeout_ms / 1e3)
+        async with self.pipeline.run(alignment.read_text(request, towers), context) as found:
+            text = await self.workers.run(partial(alignment.keep_text, found, context.account))
+        alignment.reserve_map(text, towers, max_bytes, context.account)
+        context.caller.quota.count(1)  # the image: the text was counted when the request was admitted
+        async with self.pipeline.run(image, context) as found:
+            answer = await self.workers.run(partial(alignment.write_map, found, text))
+        alignment.write_both_timings(answer, text, found.timings)
+        return answer
+
     @streaming_rpc("model")
     async def Attend(self, request: api.AttendRequest, context: RpcContext) -> AsyncGenerator[api.AttendResponse]:  # noqa: N802
         """Show what a model attends to, one layer a message."""
         model = await self.repository.acquire(request.model, request.version)
         inputs: Texts | Images | Tensors
-        if request.WhichOneof("input") == "tensors":
+        kind = request.WhichOneof("input")
+        tower = model.of_inputs(request.tensors.tensors if kind == "tensors" else (kind,))
+        if kind == "tensors":
             read_prompt(request)
-            inputs = await self._read_tensors(model, request.tensors.tensors, request.ByteSize())
+            inputs = await self._read_tensors(tower, request.tensors.tensors, request.ByteSize())
         else:
             inputs = read_content(request)
         take_hints(context, "priority", request.priority, request.timeout_ms / 1e3)
         attention = read_attention(request.attention)
-        asked = InferenceRequest(model, inputs, (), attention, layer_by_layer=True)
+        asked = InferenceRequest(tower, inputs, (), attention, layer_by_layer=True)
         async with self.pipeline.run(asked, context) as found:
             first = api.AttendResponse(
                 attention=pb.Attention(**describe_positions(found)), truncated=found.prepared.truncated
@@ -181,6 +213,34 @@ class RegardService(RegardServiceServicer):
         """Stop serving a model."""
         await self.repository.unload(request.model)
         return api.UnloadModelResponse()
+
+    async def _classify_by_candidates(
+        self, request: api.ClassifyRequest, model: LoadedModel, count: int, context: RpcContext
+    ) -> api.ClassifyResponse:
+        """Read the labels first, with the tower for texts, and then the images."""
+        max_bytes = self.pipeline.attention.answer_bytes
+        towers, labels = read_candidates(request, model, self.pipeline.inputs, max_bytes)
+        names, tower = tuple(request.candidate_labels), towers.image
+        inputs = read_contents(request, self.pipeline.inputs.inputs)
+        check_labels(count, len(inputs) if inputs else 1, names, max_bytes)
+        outputs = tuple(one.contract.embedding.output for one in (towers.text, tower) if one.contract.embedding)
+        take_hints(context, "priority", request.priority, request.timeout_ms / 1e3)
+        asked = InferenceRequest(towers.text, labels, outputs[:1])
+        async with self.pipeline.run_each(asked, context) as found:
+            candidates = collect_candidates(names, towers.contract, found)
+        context.account.reserve(kept=candidates.vectors.nbytes)
+        context.caller.quota.count(1)  # an image: a label was counted when the request was admitted
+        fill = partial(fill_candidates, candidates=candidates, count=count)
+        answer = api.ClassifyResponse(model=model.name, version=model.version)
+        if inputs:
+            write_each = partial(fill_each, field=inputs.field, add=answer.results.add, fill=fill)
+            await self._answer_each(request, tower, inputs, outputs[1:], answer, write_each, context)
+        else:
+            await self._answer(
+                request, tower, read_content(request), outputs[1:], partial(fill, message=answer), context
+            )
+        add_timings(candidates, answer)
+        return answer
 
     async def _answer(
         self,

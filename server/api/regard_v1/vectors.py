@@ -1,5 +1,6 @@
 """The vectors of Embed in the messages of regard.v1: what is wanted of them, and what is sent."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -10,7 +11,7 @@ from server.api.regard_v1.late_interaction import fill_vectors
 from server.api.regard_v1.messages import with_further
 from server.api.regard_v1.tensors import write_tensor
 from server.errors import InvalidInput, NotPossible
-from server.inference.request import InferenceResponse
+from server.inference.request import InferenceResponse, ManyResponses
 from server.inference.sparse import Floats, SparseRequest, find_terms
 from server.inference.vectors import VectorFormat, VectorRequest, make_vectors
 
@@ -86,6 +87,20 @@ def fill_vector(found: InferenceResponse, message: Embedded, wanted: Wanted) -> 
     if made.scales is not None:
         message.vector_scale = float(made.scales[0])
     return with_further(found, message)
+
+
+def check_written(
+    write_each: Callable[[ManyResponses], None], answer: api.EmbedResponse, max_bytes: int, found: ManyResponses
+) -> None:
+    """Write sparse vectors into an answer; how large they are is only known then.
+
+    Raises:
+        InvalidInput: They are more than a message holds.
+    """
+    write_each(found)
+    if (size_bytes := answer.ByteSize()) > max_bytes:
+        expected = f"at most {max_bytes} (the server's --max-message-bytes): fewer texts or max_terms"
+        raise InvalidInput("outputs", f"an answer of {size_bytes} bytes for {len(found.each)} inputs", expected)
 
 
 def _fill_sparse(vector: Floats, message: api.SparseVector, wanted: SparseRequest, reader: TextReader | None) -> None:

@@ -2,24 +2,33 @@
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
 
-from artifact.contract import CONTRACT_FILE
+from artifact.contract import CONTRACT_FILE, EmbeddingContract
 from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as pb
+from server.api.open_inference import open_inference_pb2 as pb2
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from server.api.regard_v1.messages import fill_each
 from server.api.regard_v1.tensors import read_tensor
+from server.api.regard_v1.vectors import Wanted, fill_vector
 from server.config import EMBEDDED_MODELS
+from server.inference.request import ManyResponses
+from server.inference.sparse import SparseRequest
+from server.inference.vectors import VectorRequest
 from tests.golden import GOLDEN_MODELS
 from tests.server.api.open_inference.messages import Request, make_bytes_request, read
 from tests.server.api.reference import TOLERANCE
 from tests.server.asking import CODES, refused
 from tests.server.conftest import Running, Serve
 
+CLOTHING = Path(__file__).parents[3] / "examples" / "clothing"
 TEXT, TEXTS = "the cat sat on the mat", ("a dog", "the cat sat on the mat", "one bad film")
 INT8, BINARY, FLOAT16 = api.VECTOR_FORMAT_INT8, api.VECTOR_FORMAT_BINARY, api.VECTOR_FORMAT_FLOAT16
 
@@ -32,7 +41,7 @@ def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(GOLDEN_MODELS / "tiny-text", folder / "cut")
     file = folder / "cut" / "1" / CONTRACT_FILE
     contract = json.loads(file.read_text())
-    contract["name"], contract["embedding"]["matryoshka_dims"] = "cut", [8]
+    contract["name"], contract["embedding"]["matryoshka_dims"] = "cut", [8, 12]
     file.write_text(json.dumps(contract))
     (folder / "fashion").symlink_to(EMBEDDED_MODELS / "fashion")
     return folder
@@ -86,6 +95,43 @@ async def test_each_of_many_has_its_own(running: Running) -> None:
     assert answer.results[3].error.message.startswith("texts[3]: empty")
 
 
+def test_a_vector_that_does_not_fit_is_the_error_of_its_input() -> None:
+    """The others are written."""
+    contract = SimpleNamespace(embedding=EmbeddingContract(output="embedding", dim=2, normalized=False))
+    each = [
+        SimpleNamespace(
+            outputs={"embedding": np.array([[1, number]], np.float32)},
+            prepared=SimpleNamespace(truncated=False),
+            model=SimpleNamespace(contract=contract),
+            plan=None,
+        )
+        for number in (2.0, 1e5, 3.0)
+    ]
+    answer, found = api.EmbedResponse(), cast("ManyResponses", SimpleNamespace(each=each))
+    fill = partial(fill_vector, wanted=Wanted(VectorRequest(0, "float16"), SparseRequest()))
+    fill_each(found, "texts", answer.results.add, fill)
+    assert [one.HasField("error") for one in answer.results] == [False, True, False]
+    assert answer.results[1].error.message == (
+        "texts[1]: vector_format: float16; expected float32, as the vector has a number that is beyond it"
+    )
+    assert not answer.results[1].HasField("vector")
+    assert read_tensor("v", answer.results[2].vector).tolist() == [1, 3]
+
+
+async def test_images_and_hidden_states_are_no_exception(running: Running) -> None:
+    """An image of several has bits of its vector; hidden states beside a cut vector are whole."""
+    files = [path.read_bytes() for path in sorted(CLOTHING.glob("*.png"))[:2]]
+    images = pb.Images(items=files)
+    answer = await running.stub.Embed(api.EmbedRequest(model="fashion", images=images, vector_format=BINARY))
+    plain = await running.stub.Embed(api.EmbedRequest(model="fashion", images=images))
+    for result, whole_one in zip(answer.results, plain.results, strict=True):
+        expected = np.packbits(read_tensor("v", whole_one.vector) > 0)
+        np.testing.assert_array_equal(read_tensor("v", result.vector), expected)
+    states = pb.HiddenStatesRequest(layers=[-1], pooling=pb.HIDDEN_STATES_POOLING_CLS)
+    cut = await running.stub.Embed(embed(dimensions=8, hidden_states=states))
+    assert (list(cut.vector.shape), list(cut.hidden_states.layers[0].values.shape)) == ([8], [32])
+
+
 async def test_answers_that_are_kept_are_of_the_whole_vector(start: Serve) -> None:
     """So that it is computed once for all formats."""
     async with start(cache_bytes=10**6) as server:
@@ -102,9 +148,9 @@ async def test_what_cannot_be_had_is_refused(running: Running) -> None:
     stub = running.stub
     expected = "dimensions: 8 of the vectors of tiny-text; expected all"
     assert await refused(stub.Embed(embed(model="tiny-text", dimensions=8)), expected) == CODES.FAILED_PRECONDITION
-    assert await refused(stub.Embed(embed(dimensions=9)), r"dimensions: 9; expected 0 for all, or one of 8, \d+") == (
-        CODES.INVALID_ARGUMENT
-    )
+    assert await refused(
+        stub.Embed(embed(dimensions=9)), r"dimensions: 9; expected 0 for all, or one of 8, 12, \d+"
+    ) == (CODES.INVALID_ARGUMENT)
     assert await refused(stub.Embed(embed(dimensions=-8)), "dimensions: -8; expected 0") == CODES.INVALID_ARGUMENT
     unknown = embed(vector_format=9)
     assert await refused(stub.Embed(unknown), "vector_format: 9; expected one of the values of VectorFormat") == (
@@ -116,7 +162,7 @@ async def test_models_say_how_their_vectors_may_be_cut(running: Running) -> None
     """And those of others may not."""
     listed = {model.name: model for model in (await running.stub.ListModels(api.ListModelsRequest())).models}
     assert {name: list(model.matryoshka_dims) for name, model in listed.items()} == {
-        "cut": [8],
+        "cut": [8, 12],
         "tiny-text": [],
         "fashion": [],
     }
@@ -154,7 +200,18 @@ async def test_the_open_inference_protocol_refuses_the_same(stub: GRPCInferenceS
     assert await refused(call, match) == CODES.FAILED_PRECONDITION
     match = r"parameters\[vector_format\]: 'INT4'; expected FP32, FP16, INT8 or BINARY"
     assert await refused(stub.ModelInfer(infer(vector_format="INT4")), match) == CODES.INVALID_ARGUMENT
-    without = infer(vector_format="INT8")
-    without.outputs.add(name="logits")
-    match = r"outputs: \['logits'\]; expected embedding among them, beside vector_format"
-    assert await refused(stub.ModelInfer(without), match) == CODES.INVALID_ARGUMENT
+    odd = infer(vector_format="BINARY", vector_dimensions=12)
+    match = r"parameters\[vector_format\]: BINARY; expected a multiple of 8 dimensions, not 4 more"
+    assert await refused(stub.ModelInfer(odd), match) == CODES.INVALID_ARGUMENT
+    by_format, by_size = infer(vector_format="INT8"), infer(vector_dimensions=8)
+    for parameter, without in (("vector_format", by_format), ("vector_dimensions", by_size)):
+        without.outputs.add(name="logits")
+        match = rf"outputs: \['logits'\]; expected embedding among them, beside {parameter}"
+        assert await refused(stub.ModelInfer(without), match) == CODES.INVALID_ARGUMENT
+
+
+async def test_the_open_inference_protocol_says_the_sizes(stub: GRPCInferenceServiceStub) -> None:
+    """Where there are some; the output's own shape is that of the whole vector."""
+    for name, told in (("cut", "8,12"), ("tiny-text", None)):
+        parameters = (await stub.ModelConfig(pb2.ModelConfigRequest(name=name))).config.parameters
+        assert (parameters["matryoshka_dims"].string_value if "matryoshka_dims" in parameters else None) == told

@@ -189,6 +189,26 @@ async def test_long_texts_are_read_in_pieces_in_turn(pipeline: Pipeline) -> None
     assert pieces == [8, 1, 2]
 
 
+async def test_what_fails_is_in_the_server_no_more(pipeline: Pipeline) -> None:
+    """Else its model would be full some day, and never idle: whatever fails, wherever."""
+    model = echo(ModelSettings(max_requests=1))
+    blind = Client("blind", allow=("infer",))
+    for _ in range(2):
+        with pytest.raises(PermissionDenied):
+            async with pipeline.run(wanted(model, AttentionRequest()), RpcContext(caller=blind)):
+                raise AssertionError
+        with pytest.raises(asyncio.CancelledError):
+            async with pipeline.run(wanted(model), RpcContext()):
+                raise asyncio.CancelledError
+        computing = asyncio.create_task(pipeline.run(wanted(model), RpcContext()).__aenter__())
+        await asyncio.sleep(0)
+        assert model.usage.requests == 1
+        computing.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await computing
+        assert model.usage.requests == 0
+
+
 async def test_what_fails_holds_nothing(pipeline: Pipeline) -> None:
     """Its caller may take long to read why."""
     ledger = Ledger(10**6)

@@ -40,6 +40,12 @@ def test_nothing_asked_for_changes_nothing(vectors: Any) -> None:
     assert make_vectors(vectors, VectorRequest(), NORMALIZED).values is vectors
 
 
+def test_all_that_there_are_is_no_cut(vectors: Any) -> None:
+    """The same bits as without dimensions, though its length is 1 but for rounding."""
+    for dimensions in (0, 32):
+        assert make_vectors(vectors, VectorRequest(dimensions), NORMALIZED).values is vectors
+
+
 def test_cut_vectors_have_length_one_again_where_they_had(vectors: Any) -> None:
     """As sentence-transformers with truncate_dim and normalize_embeddings does; others are only cut."""
     cut = make_vectors(vectors, VectorRequest(8), NORMALIZED).values
@@ -67,6 +73,15 @@ def test_eight_bits_are_within_half_a_step(vectors: Any) -> None:
     found = made.values * made.scales[:, np.newaxis]
     assert (np.abs(found - given) <= made.scales[:, np.newaxis] / 2 + 1e-7).all()
     assert not found[3].any()
+
+
+def test_vectors_of_another_precision_are_float32(vectors: Any) -> None:
+    """As an ONNX file may give them."""
+    for dtype in (np.float16, np.float64):
+        given = vectors.astype(dtype)
+        assert make_vectors(given, VectorRequest(), NORMALIZED).values.dtype == np.float32
+        scales = make_vectors(given, VectorRequest(0, "int8"), NORMALIZED).scales
+        assert scales is not None and scales.dtype == np.float32
 
 
 def test_half_precision_is_the_nearest(vectors: Any) -> None:

@@ -26,6 +26,7 @@ export class Page {
     this.state = fromFragment(location.hash);
     /** @type {Model[]} */
     this.models = [];
+    this.isListed = false;
     this.limits = { photo_bytes: Infinity };
     this.photo = new HeldPhoto();
     /** @type {Shown | null} */
@@ -53,7 +54,7 @@ export class Page {
     const signal = this.begin("Asking what is served", again);
     try {
       const { server, limits, models } = await fetchModels(signal);
-      Object.assign(this, { limits, models });
+      Object.assign(this, { limits, models, isListed: true });
       this.status.serverIs(server, true);
     } catch (error) {
       this.status.fail(error, again, problemOf(error).retrySeconds ?? MODELS_RETRY_SECONDS);
@@ -101,6 +102,7 @@ export class Page {
     if (model) this.state = { ...this.state, model: model.name, version: model.version };
     this.remember();
     this.drawChoices();
+    if (!this.isListed) return this.start(); // a photo that came first has called that off
     if (!model) return this.lacksModel();
     if (this.state.input === "photo" ? !this.state.photo : !this.state.text) return this.rest("");
     const questions = partsOf(this.state, model).map(({ layer, head }) => questionOf(this.state, model, layer, head));

@@ -110,7 +110,7 @@ async def test_what_cannot_be_streamed_is_refused_before_the_first_message(runni
     with pytest.raises(grpc.aio.AioRpcError, match=r"attention\.layers: 9; expected from -2 to 1") as caught:
         await running.stub.Attend(request).read()
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
-    with pytest.raises(grpc.aio.AioRpcError, match="input: neither image, text nor pair"):
+    with pytest.raises(grpc.aio.AioRpcError, match="input: neither image, text, pair nor tensors"):
         await running.stub.Attend(api.AttendRequest(model="tiny-text")).read()
 
 
