@@ -11,7 +11,7 @@ from rich.text import Text
 
 import regard
 from regard.aligning import align
-from regard.answers import Embedding, SparseVector, VectorFormat
+from regard.answers import Embedding, SparseVector, TextRole, VectorFormat
 from regard.application import start
 from regard.attending import attend
 from regard.channels import DEFAULT_TIMEOUT_SECONDS
@@ -179,6 +179,7 @@ def embed(
     vector_format: Annotated[
         VectorFormat, typer.Option("--format", help="What vectors travel as; binary is a bit a number.")
     ] = "float32",
+    role: Annotated[TextRole, typer.Option(help="Of late interaction: what the texts are.")] = "document",
     max_terms: Annotated[int, typer.Option(min=0, help="Of sparse vectors: the heaviest so many terms (0: all).")] = 0,
     as_json: JsonOption = False,
 ) -> None:
@@ -186,6 +187,7 @@ def embed(
     client: Client = context.obj
     asked: dict[str, Any] = {"truncate": truncate, "prompt": prompt, "hidden_states": states.request()}
     asked |= {"dimensions": dimensions, "vector_format": vector_format, "max_terms": max_terms, "with_terms": True}
+    asked["role"] = role
     if lines:
         kept = list[Embedding]()
         texts = [text for source in sources for text in read_lines(source)]
@@ -283,6 +285,9 @@ def _summary(source: Source, answer: Embedding) -> Text:
     vector = answer.to_floats()
     if answer.sparse is not None:
         return Text(f"{clean(source.title)}: {_heaviest(answer.sparse)}")
+    if answer.tokens is not None:
+        spelt = " ".join(clean(token.text) for token in answer.tokens)
+        return Text(f"{clean(source.title)}: {len(vector)} vectors, {vector.shape[1]} wide, of {spelt}")
     if answer.vector.dtype == np.uint8:
         bits = answer.vector.tobytes().hex()
         return Text(f"{clean(source.title)}: {vector.size} bits, {bits[:24]}{'...' if len(bits) > 24 else ''}")

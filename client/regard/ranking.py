@@ -3,7 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 from rich.table import Table
@@ -32,6 +32,9 @@ def rank(
     raw_scores: Annotated[bool, typer.Option("--raw-scores", help="Print logits instead of scores.")] = False,
     truncate: TruncateOption = False,
     lines: LinesOption = False,
+    token_matches: Annotated[
+        bool, typer.Option("--token-matches", help="Of late interaction: print which token each of the query found.")
+    ] = False,
     as_json: JsonOption = False,
 ) -> None:
     """Sort texts by how well each answers a query, best first (or JSON, one a line)."""
@@ -43,8 +46,13 @@ def rank(
             raise InputError(f"{source.title}: a photo; expected a text")
     taking = client.model(model) if model else choose(client, asked, "rank")
 
+    words = list[str]()  # of the query
+
     def score(part: list[str]) -> Answers[RankedDocument]:
-        return _as_sent(client.rank(asked.text or "", part, model=taking.name, raw_scores=True, truncate=truncate))
+        wanted: dict[str, Any] = {"raw_scores": True, "truncate": truncate, "token_matches": token_matches}
+        found = client.rank(asked.text or "", part, model=taking.name, **wanted)
+        words[:] = [token.text for token in found.query_tokens or ()]
+        return _as_sent(found)
 
     scored, failed = _collect(ask_each(given, taking.max_inputs, score))
     numbers = {id(source): number for number, source in enumerate(given)}
@@ -58,7 +66,7 @@ def rank(
             whole = dataclasses.replace(document, index=numbers[id(source)])
             print_json({"input": source.name, **dataclasses.asdict(whole)})
     if not as_json:
-        Terminal().print(_table(best))
+        Terminal().print(_table(best, words))
     if failed:
         raise typer.Exit(1)
 
@@ -87,9 +95,14 @@ def _collect(
     return found, False
 
 
-def _table(scored: Sequence[tuple[Source, RankedDocument]]) -> Table:
-    """Draw documents with their scores, best first."""
+def _table(scored: Sequence[tuple[Source, RankedDocument]], words: Sequence[str]) -> Table:
+    """Draw documents with their scores, best first, and what each word of the query found in them."""
     table = Table.grid(padding=(0, 2))
     for source, document in scored:
         table.add_row(f"{document.score:.4f}", Text(clean(source.title)))
+        if (matches := document.token_matches) is not None:
+            found = (matches.document_tokens[place].text for place in matches.found)
+            pairs = zip(words, found, matches.similarities, strict=True)
+            told = ", ".join(f"{clean(word)} > {clean(other)} {similarity:.2f}" for word, other, similarity in pairs)
+            table.add_row("", Text(told, "dim"))
     return table

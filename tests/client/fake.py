@@ -116,6 +116,9 @@ def models() -> list[pb.Model]:
         pb.Model(name="minilm", family="bert", can_embed=True, embedding_dim=4, embedding_normalized=True, **text),  # type: ignore[arg-type]
         pb.Model(name="photos", family="vit", can_classify=True, labels=labels, inputs=[pixels], **image),  # type: ignore[arg-type]
         pb.Model(name="tensors", version="1", family="bert", device="CUDA:0"),
+        pb.Model(
+            name="late", token_vector_dim=4, query_tokens=8, document_tokens=9, can_rank=True, max_inputs=3, version="1"
+        ),
         pb.Model(name="words", family="bert", can_embed=True, embedding_dim=5, embedding_sparse=True, **text),  # type: ignore[arg-type]
     ]
 
@@ -251,7 +254,13 @@ class FakeServer(RegardServiceServicer):
             for number, text in enumerate(request.documents.items)
             if text == "bad"
         ]
-        return rpc.RankResponse(model=request.model or "minilm", version="2", documents=ranked, timings=TIMINGS)
+        answer = rpc.RankResponse(model=request.model or "minilm", version="2", documents=ranked, timings=TIMINGS)
+        if request.token_matches:
+            answer.query_tokens.CopyFrom(_tokens(WORDS[1:3]))
+            for one in answer.documents:
+                matches = rpc.TokenMatches(found=[1, 0], similarities=[0.5, 0.25], document_tokens=_tokens(WORDS[2:4]))
+                one.token_matches.CopyFrom(matches)
+        return answer
 
     def Align(self, request: rpc.AlignRequest, context: grpc.ServicerContext) -> rpc.AlignResponse:  # noqa: N802
         """Let every word answer to the patch of its place."""
@@ -346,6 +355,10 @@ def serving() -> Iterator[FakeServer]:
         server.stop(None).wait()
 
 
+def _tokens(words: Sequence[str]) -> pb.TokenSequence:
+    return pb.TokenSequence(tokens=[pb.Token(id=7, text=word) for word in words])
+
+
 def _embed_one(request: rpc.EmbedRequest, number: int, text: str) -> rpc.EmbedResult:
     """What Embed gives one of several texts; nothing for one that is "bad"."""
     if text == "bad":
@@ -356,6 +369,9 @@ def _embed_one(request: rpc.EmbedRequest, number: int, text: str) -> rpc.EmbedRe
 
 def _vector(request: rpc.EmbedRequest, vector: NDArray[Any]) -> dict[str, Any]:
     """Write a vector as it is asked for, repeated up to the dimensions: eight bits with a scale of 2."""
+    if request.model == "late":
+        words = WORDS[1:3] if request.role == rpc.TEXT_ROLE_QUERY else WORDS[1:4]
+        return {"token_vectors": rpc.TokenVectors(vectors=float_tensor(np.eye(len(words), 4)), tokens=_tokens(words))}
     if request.model == "words":
         values = (1.0, 3.0, 0.5)[: request.max_terms or None]
         terms = WORDS[1 : 1 + len(values)] if request.with_terms else []

@@ -223,7 +223,7 @@ def test_a_stream_takes_one_kind_of_input(client: Client) -> None:
 
 def test_models_are_described(client: Client) -> None:
     """Every field is readable without the stubs; a model's own grid lies on no image."""
-    fashion, minilm, photos, tensors, _ = client.models()
+    fashion, minilm, photos, tensors, *_ = client.models()
     assert photos == client.model("photos")
     assert (fashion.modality, minilm.modality, tensors.modality) == ("image", "text", None)
     assert photos.inputs == (TensorSpec("pixel_values", "float32", (-1, 3, 32, 48), ("batch", "", "", "")),)

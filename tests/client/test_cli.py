@@ -46,7 +46,7 @@ def test_load_and_unload_say_what_is_served_then(run: Run) -> None:
 def test_models_as_json_holds_every_field(run: Run) -> None:
     """Ready for jq."""
     listed = json.loads(run("models", "--json").out)
-    assert [model["name"] for model in listed] == ["fashion", "minilm", "photos", "tensors", "words"]
+    assert [model["name"] for model in listed] == ["fashion", "minilm", "photos", "tensors", "late", "words"]
     assert listed[2]["patches"]["rows"] == 2
 
 

@@ -20,10 +20,12 @@ from model.checkpoint import CheckpointError
 from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as pb
 from regard.v1.regard_pb2_grpc import RegardServiceStub
+from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.api.regard_v1.tensors import read_tensor
 from tests.export.families import FAMILIES, shallow, write_folder
 from tests.golden.make import make_tokenizer
 from tests.processes import StartProcess
+from tests.server.api.open_inference.messages import make_bytes_request, read
 
 QUERY, DOCUMENTS = "the dog", ("a dog sat on the mat", "it is a very bad film", "cat")
 WORDS = ["a", "mat"]  # stand for punctuation
@@ -101,6 +103,10 @@ def test_queries_find_their_like_in_documents(
                 with pytest.raises(grpc.RpcError) as told:
                     stub.Embed(api.EmbedRequest(model="late", text=QUERY, **further))
                 assert told.value.code() is grpc.StatusCode.FAILED_PRECONDITION
+            with pytest.raises(grpc.RpcError, match="role: 9; expected one of the values of TextRole"):
+                stub.Embed(api.EmbedRequest(model="late", text=QUERY, role=9))  # type: ignore[arg-type]
+            infer = make_bytes_request("late", "text", DOCUMENTS[0].encode())
+            rows = read(GRPCInferenceServiceStub(channel).ModelInfer(infer))["token_vectors"][0]
         ranking = client.rank(QUERY, [*DOCUMENTS, "a a a", " "], model="late", token_matches=True)
         best = client.rank(QUERY, DOCUMENTS, model="late", top_k=1)
         through_client = client.embed(text=QUERY, model="late", role="query")
@@ -114,6 +120,10 @@ def test_queries_find_their_like_in_documents(
     np.testing.assert_allclose(through_client.vector, query, atol=1e-4)
     for found, expected in zip(many.results, documents, strict=True):
         np.testing.assert_allclose(read_tensor("v", found.token_vectors.vectors), expected, atol=1e-4)
+    ids = Tokenizer.from_file(str(folder / "tokenizer.json")).encode(DOCUMENTS[0]).tokens
+    np.testing.assert_allclose(
+        rows[[0, 1, *(at + 1 for at, one in enumerate(ids) if at and one not in WORDS)]], documents[0], atol=1e-4
+    )
     similarities = [query @ one.T for one in documents]
     scores = [float(one.max(axis=1).sum()) for one in similarities]
     for one in ranking.documents:
@@ -126,7 +136,7 @@ def test_queries_find_their_like_in_documents(
     ordered = [one.score for one in ranking.documents]
     assert ordered == sorted(ordered, reverse=True) and len(ordered) == 4
     assert ranking.query_tokens is not None and ranking.query_tokens[1].text == "[q] "
-    assert str(ranking.errors[4]).startswith("documents[4]: empty")
+    assert "documents[4]: empty; expected a text" in str(ranking.errors[4])
     assert best.documents[0].token_matches is None and best.documents[0].index == max(
         range(3), key=lambda at: scores[at]
     )

@@ -91,6 +91,16 @@ async def test_attention_of_the_best_is_bounded_by_the_best(start: Serve) -> Non
         assert [len(one.attention.layers) for one in best.documents] == [1, 1]
 
 
+async def test_pairs_have_no_vectors_of_tokens(running: Running) -> None:
+    """What each token of a query found is told of late interaction alone; roles, too."""
+    call = running.stub.Rank(rank("a dog", token_matches=True))
+    assert await refused(call, "token_matches: tiny-rank compares no token vectors") == CODES.FAILED_PRECONDITION
+    embed = api.EmbedRequest(model="tiny-text", text="a dog", role=api.TEXT_ROLE_QUERY)
+    assert await refused(running.stub.Embed(embed), "role: tiny-text reads queries as documents") == (
+        CODES.FAILED_PRECONDITION
+    )
+
+
 async def test_long_documents_are_cut_each(running: Running) -> None:
     """Where the call says so."""
     answer = await running.stub.Rank(rank("dog " * 99, "a dog", truncate=True))
