@@ -1,13 +1,16 @@
 """Two towers: what the clients and the command line ask of them, and read."""
 
+import io
 import json
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 import regard
 from regard import AsyncClient, Client
+from regard.pictures import word_maps
 from regard.sources import choose_model, read_labels
 from tests.client.conftest import Run
 from tests.client.fake import WORDS, FakeServer, photo_bytes
@@ -53,6 +56,14 @@ async def test_a_map_is_read(client: Client, aio_client: AsyncClient, server: Fa
         client.align(image=7, text="a")  # type: ignore[arg-type]
     with pytest.raises(IndexError):
         found.grid(99)
+
+
+def test_a_map_is_drawn_with_what_its_colours_stand_for(client: Client) -> None:
+    """From the least cosine of each word to its largest."""
+    found = client.align(image=photo_bytes(), text="cats sitting", model="pair")
+    figure = word_maps(Image.open(io.BytesIO(photo_bytes())), found)
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles[1:5] == [f"{name} · -0.25 to 0.25" for name in ("the whole text", "cats", "sit", "##ting")]
 
 
 def test_a_model_says_what_each_tower_is(client: Client, server: FakeServer) -> None:

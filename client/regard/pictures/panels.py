@@ -30,6 +30,7 @@ class Panel:
         on_grid: The numbers, [rows, cols].
         end: Where its scale ends.
         beyond: Whether there are numbers beyond.
+        told: What is said of its scale; empty for where it ends.
     """
 
     title: str
@@ -37,6 +38,7 @@ class Panel:
     on_grid: NDArray[floating]
     end: float
     beyond: bool
+    told: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def _min_inches(panel: Panel, style: Style) -> float:
 
 
 def _caption(panel: Panel, panel_inches: float, style: Style) -> str:
-    name, largest = panel.title, f"{'up to' if panel.beyond else 'max'} {panel.end:.2g}"
+    name, largest = panel.title, panel.told or f"{'up to' if panel.beyond else 'max'} {panel.end:.2g}"
     one_line = f"{name} · {largest}"
     fits = text_inches(one_line, style.small()) <= panel_inches - _EDGE_INCHES
     return one_line if fits else f"{name}\n{largest}"

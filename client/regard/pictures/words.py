@@ -33,5 +33,6 @@ def word_maps(photo: Image.Image, found: Alignment, *, style: Style = SCREEN, on
 
 
 def _panel(name: str, on_grid: NDArray[np.float32]) -> Panel:
-    above = on_grid - on_grid.min()
-    return Panel(name, None, above, float(above.max()), beyond=False)
+    least, largest = float(on_grid.min()), float(on_grid.max())
+    told = f"{least:.2f} to {largest:.2f}"
+    return Panel(name, None, on_grid - on_grid.min(), largest - least, beyond=False, told=told)
