@@ -172,11 +172,11 @@ class LateContract(_Part):
 
     output: str
     dim: int = Field(gt=0)
-    query_prefix: int | None = None
-    document_prefix: int | None = None
+    query_prefix: int | None = Field(default=None, ge=0)
+    document_prefix: int | None = Field(default=None, ge=0)
     query_tokens: int = Field(gt=3)
     document_tokens: int = Field(gt=3)
-    filler: int | None = None
+    filler: int | None = Field(default=None, ge=0)
     attends_filler: bool = False
     skipped: tuple[int, ...] = ()
 

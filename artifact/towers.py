@@ -87,6 +87,14 @@ def join_contracts(towers: TowersContract, text: Contract, image: Contract) -> C
         vector = tower.embedding
         if vector is None or vector.dim != towers.dim or not vector.normalized:
             raise ContractError(f"{TOWERS_FILE}: {name}: expected vectors of {towers.dim} numbers and of length 1")
+    if text.embedding and image.embedding and text.embedding.output != image.embedding.output:
+        found = f"{text.embedding.output} and {image.embedding.output}"
+        raise ContractError(f"{TOWERS_FILE}: vectors are the outputs {found}; expected one name")
+    if text.projected and image.projected and text.projected.dim != image.projected.dim:
+        found = f"{text.projected.dim} and {image.projected.dim}"
+        raise ContractError(f"{TOWERS_FILE}: projected vectors have {found} numbers; expected as many of both")
+    if text.text and text.text.prompts:
+        raise ContractError(f"{TOWERS_FILE}: {TEXT_TOWER}: has prompts; expected none, which would stand before labels")
     vectors = tuple(spec for spec in text.outputs if text.embedding and spec.name == text.embedding.output)
     return Contract(
         name=towers.name,

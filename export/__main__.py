@@ -78,6 +78,11 @@ def export(
         if part is None and is_two_towers(folder_of(located)):
             if precision != _FULL:
                 raise SampleError(f"--precision: {precision}; two towers expect {_FULL}, or --part for one of them")
+            given = {"--samples": samples, "--sparse": sparse, "--matryoshka-dims": matryoshka_dims}
+            for option in (name for name, value in given.items() if value):
+                raise CheckpointError(
+                    f"{option}: of one vector a text; two towers expect none, or --part for one of them"
+                )
             with errors.status(f"loading {escape(source)}") as status:
                 towers = load_two_towers(located, image_size, name)
                 both = build_towers(towers, out, lambda step: status.update(f"{towers.name}: {step}"))

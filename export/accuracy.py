@@ -58,7 +58,7 @@ def measure_accuracy(
     agreements, cosines, differences = list[bool](), list[float](), list[Array]()
     for feed in feeds:
         (expected, expected_attentions), (got, got_attentions) = reference(feed), candidate(feed)
-        vector = "embedding" if "embedding" in expected else "last_hidden_state"
+        vector = next(name for name in ("embedding", "token_vectors", "last_hidden_state") if name in expected)
         cosines.append(_cosine(got[vector], expected[vector]))
         if "logits" in expected:
             agreements.append(bool(got["logits"].argmax() == expected["logits"].argmax()))

@@ -80,7 +80,8 @@ def load_towers(
         raise CheckpointError(f"{folder}: {of}; expected one number, or --part vision or text")
     from export.tokenizer_check import check_as_library  # see is_two_towers
 
-    check_as_library(folder, text)
+    assumed = "; ".join(filter(None, (text.assumed, check_as_library(folder, text))))
+    text = replace(text, assumed=assumed)
     return TwoTowers(
         name=name,
         text=replace(text, pairs=False),

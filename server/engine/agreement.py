@@ -44,6 +44,10 @@ def check_contract(folder: Path, contract: Contract) -> None:
             raise _lie(folder, "text.pad_token", text.pad_token, f"{ids.name} has no {text.max_tokens} positions")
         if ids.maximum is not None and text.pad_token > ids.maximum:
             raise _lie(folder, "text.pad_token", text.pad_token, f"the largest of {ids.name} is {ids.maximum:.12g}")
+    for field in ("query_prefix", "document_prefix", "filler") if contract.late else ():
+        token, largest = getattr(contract.late, field), contract.inputs[0].maximum
+        if token is not None and largest is not None and token > largest:
+            raise _lie(folder, f"late.{field}", token, f"the largest of {contract.inputs[0].name} is {largest:.12g}")
     for field in ("mean", "std") if image else ():
         numbers = getattr(image, field)
         if image and len(numbers) != _CHANNELS[image.mode]:

@@ -14,6 +14,7 @@ from server.scheduling.batch import BatchItem
 
 _ID_BYTES, _POSITION_BYTES = 8, 200  # of a token; of a token that says where it came from, in Python's objects
 _TOKEN_BYTES, _LAYER_BYTES, _NUMBER_BYTES = 32, 64, 3  # in a message: besides a token's text, of a layer, of a position
+_SCORE_BYTES = 32  # of a document in a ranking
 _ADDED_TOKENS, _UTF8_BYTES = 16, 4  # special ones, generously; of a character, each of which may be a token
 _FEWER = {
     "attention": "fewer inputs, layers, heads or rows",
@@ -60,7 +61,14 @@ def reserve_together(request: InferenceRequest, ready: Sequence[Ready], count: i
         TooBusy: Others hold too much, or the client's other requests do.
     """
     answer_bytes, computed_bytes = _amounts(request, ready, count)
-    account.reserve(result=computed_bytes + answer_bytes, answer=COPIES * answer_bytes)
+    compared_bytes = sum(outputs_bytes(request, one.prepared) for one in ready) if _compares(request) else 0
+    account.reserve(result=computed_bytes + compared_bytes + answer_bytes, answer=COPIES * answer_bytes)
+
+
+def _compares(request: InferenceRequest) -> bool:
+    """Whether vectors of tokens are compared here, and not sent: Rank's."""
+    inputs = request.inputs
+    return request.model.contract.late is not None and isinstance(inputs, Texts) and inputs.field == "documents"
 
 
 def _amounts(request: InferenceRequest, ready: Sequence[Ready], count: int) -> tuple[int, int]:
@@ -74,13 +82,20 @@ def _amounts(request: InferenceRequest, ready: Sequence[Ready], count: int) -> t
 
 def _answer_bytes(request: InferenceRequest, one: Ready) -> int:
     """Size of what is sent for one input: outputs, attention, and what says what its numbers mean."""
-    size_bytes, plan, source = outputs_bytes(request, one.prepared), one.plan, one.prepared.source
-    if plan is None:
-        return size_bytes
-    size_bytes += sum(_LAYER_BYTES + _NUMBER_BYTES * count for count in plan.index_counts)
-    if isinstance(source, Tokens):
-        size_bytes += _TOKEN_BYTES * len(source.texts) + _UTF8_BYTES * sum(map(len, source.texts))
-    return size_bytes + plan.answer_bytes(1)
+    plan, compares = one.plan, _compares(request)
+    size_bytes = _SCORE_BYTES if compares else outputs_bytes(request, one.prepared)
+    if plan or not compares:  # what each found is bounded before, see read_late_documents
+        size_bytes += _tokens_bytes(one.prepared.source)
+    if plan:
+        size_bytes += sum(_LAYER_BYTES + _NUMBER_BYTES * count for count in plan.index_counts) + plan.answer_bytes(1)
+    return size_bytes
+
+
+def _tokens_bytes(source: object) -> int:
+    """Size of what says which tokens there are."""
+    if not isinstance(source, Tokens):
+        return 0
+    return _TOKEN_BYTES * len(source.texts) + _UTF8_BYTES * sum(map(len, source.texts))
 
 
 def texts_bytes(model: LoadedModel, inputs: Texts, prompt: str, *, positions: bool) -> int:
@@ -89,6 +104,8 @@ def texts_bytes(model: LoadedModel, inputs: Texts, prompt: str, *, positions: bo
     most = contract.text.max_tokens if contract.text else 0
     is_filled = contract.text is not None and contract.text.pad_token is not None
     sizes = [most if is_filled else _UTF8_BYTES * (len(prompt) + size) + _ADDED_TOKENS for size in inputs.sizes]
+    if contract.late and contract.late.filler is not None:
+        sizes[: inputs.queries] = [contract.late.query_tokens] * inputs.queries
     tokens = sum(min(size, most) for size in sizes)
     return tokens * (_ID_BYTES * (1 + COPIES * len(contract.inputs)) + (_POSITION_BYTES if positions else 0))
 

@@ -147,6 +147,9 @@ def _load_towers(folder: Path, device: Device, instances: Instances, usage: Usag
         if (found := hash_file(folder / name)) != expected:
             raise StartError(f"{folder / name}: sha256 {found}; {TOWERS_FILE} says {expected}: changed or damaged")
     places = (folder / TEXT_TOWER, folder / IMAGE_TOWER)
+    for place in places:
+        if place.is_symlink():  # behind which nobody looks for changes, or for what is no file
+            raise StartError(f"{place}: is a link; expected a folder")
     text, image = (read_contract(place / CONTRACT_FILE) for place in places)
     contract = join_contracts(towers, text, image)
     reading, seeing = (
@@ -183,9 +186,14 @@ def _check_listed(folder: Path, contract: Contract) -> None:
     further += [HIDDEN_GRAPH] if contract.hidden_states else []
     further += [LOWERED_GRAPH] if LOWERED_GRAPH in contract.files else []
     for graph in (PLAIN_GRAPH, *further):
-        for name in (graph, *_locations(folder / graph)):
-            if name not in contract.files:
-                raise StartError(f"{folder / name}: not in files of its contract; expected each with its sha256")
+        _check_named(folder, graph, contract)
+        for name in _locations(folder / graph):
+            _check_named(folder, name, contract)
+
+
+def _check_named(folder: Path, name: str, contract: Contract) -> None:
+    if name not in contract.files:
+        raise StartError(f"{folder / name}: not in files of its contract; expected each with its sha256")
 
 
 def _locations(graph: Path) -> set[str]:

@@ -38,6 +38,7 @@ from server.api.regard_v1.ranking import read_documents, write_ranking
 from server.api.regard_v1.tensors import read_tensors
 from server.api.regard_v1.vectors import check_written, fill_vector, read_wanted, write_vector
 from server.api.regard_v1.zero_shot import (
+    CHARACTER_BYTES,
     add_timings,
     collect_candidates,
     fill_candidates,
@@ -219,7 +220,10 @@ class RegardService(RegardServiceServicer):
     ) -> api.ClassifyResponse:
         """Read the labels first, with the tower for texts, and then the images."""
         max_bytes = self.pipeline.attention.answer_bytes
+        if request.HasField("attention") or request.HasField("hidden_states"):  # before any label is computed
+            context.caller.require("attention", "attention" if request.HasField("attention") else "hidden_states")
         towers, labels = read_candidates(request, model, self.pipeline.inputs, max_bytes)
+        context.account.reserve(labels=CHARACTER_BYTES * sum(labels.sizes))
         names, tower = tuple(request.candidate_labels), towers.image
         inputs = read_contents(request, self.pipeline.inputs.inputs)
         check_labels(count, len(inputs) if inputs else 1, names, max_bytes)
@@ -228,6 +232,8 @@ class RegardService(RegardServiceServicer):
         asked = InferenceRequest(towers.text, labels, outputs[:1])
         async with self.pipeline.run_each(asked, context) as found:
             candidates = collect_candidates(names, towers.contract, found)
+        del labels, asked
+        context.account.hold("labels", 0)
         context.account.reserve(kept=candidates.vectors.nbytes)
         context.caller.quota.count(1)  # an image: a label was counted when the request was admitted
         fill = partial(fill_candidates, candidates=candidates, count=count)

@@ -17,6 +17,8 @@ from server.inference.request import InferenceResponse, ManyResponses, Texts
 from server.repository.loading import LoadedModel, Towers
 
 _FIELD = "candidate_labels"
+CHARACTER_BYTES = 4  # of a text in memory, at most
+_MAX_TEMPLATE = 4096  # characters, as of a prompt: each label is read with all of it
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,6 +71,8 @@ def read_candidates(
         raise InvalidInput(_FIELD, "none", f"some: {model.name} has none of its own")
     check_inputs(_FIELD, len(names), limits.inputs)
     template = request.label_template or towers.contract.template
+    if len(template) > _MAX_TEMPLATE:
+        raise InvalidInput("label_template", f"{len(template)} characters", f"at most {_MAX_TEMPLATE}")
     if (places := template.count(LABEL_PLACE)) != 1:
         raise InvalidInput("label_template", f"{places} of {LABEL_PLACE}", f"one {LABEL_PLACE}, where a label goes")
     size_bytes = len(names) * len(template.encode()) + sum(len(name.encode()) for name in names)

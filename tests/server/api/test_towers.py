@@ -154,7 +154,7 @@ async def test_labels_that_cannot_be_used_are_refused(running: Running) -> None:
         (ask(candidate_labels=["a", " "]), r"candidate_labels\[1\]: empty; expected a text with something in it"),
         (ask(candidate_labels=["a", "dog " * 30]), r"candidate_labels\[1\]: 41 tokens; expected at most 32, or trunc"),
         (ask(candidate_labels=["a" * 2**19]), "candidate_labels: 524288 bytes; expected at most"),
-        (ask(candidate_labels=["a"] * 256, label_template="{}" + "a" * (2**18 - 2)), "bytes to read of 256 labels"),
+        (ask(label_template="{}" + "a" * 4095), "label_template: 4097 characters; expected at most 4096"),
         (ask(label_template="a photo"), r"label_template: 0 of {}; expected one {}, where a label goes"),
         (ask(label_template="{} {}"), r"label_template: 2 of {}; expected one {}"),
         (ask(image=b""), "image"),

@@ -97,7 +97,7 @@ async def test_each_of_many_has_its_own(running: Running) -> None:
 
 def test_a_vector_that_does_not_fit_is_the_error_of_its_input() -> None:
     """The others are written."""
-    contract = SimpleNamespace(embedding=EmbeddingContract(output="embedding", dim=2, normalized=False))
+    contract = SimpleNamespace(embedding=EmbeddingContract(output="embedding", dim=2, normalized=False), late=None)
     each = [
         SimpleNamespace(
             outputs={"embedding": np.array([[1, number]], np.float32)},

@@ -178,7 +178,7 @@ async def test_long_texts_are_read_in_pieces_in_turn(pipeline: Pipeline) -> None
         pieces.append(len(jobs))
         return await run(jobs, context)
 
-    reader: Any = SimpleNamespace(read=lambda text, second, truncate, max_bytes, prompt: TOKENS)
+    reader: Any = SimpleNamespace(read=lambda text, second, **how: TOKENS)
     model = replace(echo(), reader=reader)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(pipeline.decoders, "run", count)

@@ -3,15 +3,20 @@
 from types import SimpleNamespace
 from typing import Any, cast
 
+import numpy as np
 import pytest
 
 from artifact.contract import Contract, LateContract
+from artifact.text import Tokens
 from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as pb
 from server.api.regard_v1.late_interaction import read_late_documents
 from server.errors import InvalidInput
+from server.inference.many_bounds import Ready, reserve_together
 from server.inference.preprocess import InputLimits
-from server.inference.request import Texts
+from server.inference.request import InferenceRequest, Texts
+from server.ledger import Account, Ledger
+from server.repository.loading import LoadedModel
 
 LATE = LateContract(output="token_vectors", dim=2, query_tokens=8, document_tokens=9)
 BYTES = 64 * (8 + 9)  # of a document's matches
@@ -52,3 +57,20 @@ def test_what_cannot_be_ranked_is_refused() -> None:
     ):
         with pytest.raises(InvalidInput, match=message):
             read(**cast("dict[str, Any]", fields))
+
+
+def test_vectors_that_are_compared_here_are_no_part_of_the_answer() -> None:
+    """Those that are sent are, with the tokens that they are of."""
+    tokens = Tokens(np.arange(4), ["ab"] * 4, [(0, 0)] * 4, [False] * 4, truncated=False)
+    ready = cast("Ready", SimpleNamespace(plan=None, prepared=SimpleNamespace(source=tokens, inputs={})))
+    spec = SimpleNamespace(name="token_vectors", axes=(1, 4, 2), dtype="float32")
+    contract = SimpleNamespace(late=LATE, outputs=[spec], axis_sizes=lambda inputs: {})
+    found = list[int]()
+    for field in ("documents", "texts"):
+        texts = Texts(("a",), truncate=False, field=field)
+        model = cast("LoadedModel", SimpleNamespace(contract=contract))
+        request = InferenceRequest(model, texts, ("token_vectors",))
+        account = Account(Ledger(10**6))
+        reserve_together(request, [ready], 1, account)
+        found.append(sum(account._parts.values()))
+    assert found == [4 * 8 + 3 * 32, 3 * (4 * 8 + 4 * (32 + 8))]
