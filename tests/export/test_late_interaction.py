@@ -22,6 +22,8 @@ from regard.v1 import types_pb2 as pb
 from regard.v1.regard_pb2_grpc import RegardServiceStub
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.api.regard_v1.tensors import read_tensor
+from server.engine.agreement import check_contract
+from server.errors import StartError
 from tests.export.families import FAMILIES, shallow, write_folder
 from tests.golden.make import make_tokenizer
 from tests.processes import StartProcess
@@ -90,6 +92,10 @@ def test_queries_find_their_like_in_documents(
     folder = write_late(tmp_path / "net", attend_to_expansion_tokens=attends, do_query_expansion=fills)
     contract = build(load_folder(folder, name="late"), tmp_path / "models").contract
     assert contract.late is not None and contract.embedding is None
+    for name, token in (("filler", 10**6), ("query_prefix", 10**6)):
+        lies = contract.model_copy(update={"late": contract.late.model_copy(update={name: token})})
+        with pytest.raises(StartError, match=f"late.{name}: 1000000"):
+            check_contract(tmp_path, lies)
     query = expect(folder, QUERY, query=True, attends=attends, fills=fills)
     documents = [expect(folder, text, query=False) for text in DOCUMENTS]
     with start_process("--models", str(tmp_path / "models")) as server, regard.Client(server.address) as client:

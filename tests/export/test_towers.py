@@ -163,6 +163,8 @@ def test_what_is_wrong_with_a_folder_is_said(folders: dict[str, Path], tmp_path:
     assert is_two_towers(folder)
     out = ("--out", str(tmp_path / "models"))
     assert "two towers expect fp32, or --part for one of them" in run(str(folder), "--precision", "int8", *out, code=1)
+    for option in (("--sparse",), ("--matryoshka-dims", "8")):
+        assert f"{option[0]}: of one vector a text; two towers expect none" in run(str(folder), *option, *out, code=1)
     told = json.loads((folder / "tokenizer_config.json").read_text())
     (folder / "tokenizer_config.json").write_text(json.dumps(told | {"additional_special_tokens": ["cat"]}))
     (folder / "tokenizer.json").unlink()
@@ -174,6 +176,20 @@ def test_what_is_wrong_with_a_folder_is_said(folders: dict[str, Path], tmp_path:
     assert not is_two_towers(folder)
     write_folder(FAMILIES["clip, image classifier"], tmp_path / "classifier")
     assert not is_two_towers(tmp_path / "classifier")
+
+
+def test_texts_that_could_not_be_compared_are_told(
+    folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The library wants a package for its tokenizer that is not there, say; images of another size are of both."""
+
+    def refuse(*given: Any, **how: Any) -> None:
+        raise ImportError("SiglipTokenizer requires the SentencePiece library")
+
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", refuse)
+    said = run(str(folders["tiny-clip"]), "--out", str(tmp_path), "--image-size", "48")
+    assert "assumed: " in said and "which cannot be made: SiglipTokenizer requires the SentencePiece library" in said
+    assert "published" in said
 
 
 def test_a_tokenizer_that_reads_otherwise_is_refused(folders: dict[str, Path], tmp_path: Path) -> None:

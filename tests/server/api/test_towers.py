@@ -12,6 +12,7 @@ from server.api.open_inference import open_inference_pb2 as oip
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.api.regard_v1.tensors import read_tensor, write_tensor
 from server.auth.quota import Quota
+from server.ledger import Account
 from tests.server.api.open_inference.messages import make_bytes_request, make_request, read
 from tests.server.api.reference import TOLERANCE
 from tests.server.api.towers import (
@@ -173,6 +174,22 @@ async def test_labels_that_cannot_be_used_are_refused(running: Running) -> None:
     assert len(cut.labels) == 2
     rank = api.RankRequest(model="tiny-clip", query="a", documents=pb.Texts(items=["b"]))
     assert await refused(running.stub.Rank(rank), "gives pairs of texts no single score") == CODES.FAILED_PRECONDITION
+
+
+async def test_labels_are_counted_before_they_are_made(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With their sentence, four bytes a character; and given back when they are read."""
+    held, hold = list[int](), Account.hold
+
+    def note(account: Account, part: str, size_bytes: int) -> None:
+        held.extend([size_bytes] if part == "labels" else [])
+        hold(account, part, size_bytes)
+
+    monkeypatch.setattr(Account, "hold", note)
+    request = api.ClassifyRequest(
+        model="tiny-clip", image=PHOTO, candidate_labels=["cat", "dog"], label_template="a {}"
+    )
+    await running.stub.Classify(request)
+    assert held == [4 * 2 * len("a cat"), 0]
 
 
 async def test_labels_and_images_are_counted_as_requests(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -113,6 +113,21 @@ def test_what_is_damaged_is_refused(folder: Path) -> None:
         ("text/contract.json", lambda text: text.update(text=None), "text: its contract takes no texts"),
         ("image/contract.json", lambda image: image.update(embedding=None), "image: expected vectors of 12 numbers"),
         ("image/contract.json", lambda image: image["files"].pop("hidden.onnx"), "hidden.onnx: not in files"),
+        (
+            "image/contract.json",
+            lambda image: image["embedding"].update(output="last_hidden_state"),
+            "vectors are the outputs embedding and last_hidden_state; expected one name",
+        ),
+        (
+            "image/contract.json",
+            lambda image: image["projected"].update(dim=16),
+            "projected vectors have 12 and 16 numbers; expected as many of both",
+        ),
+        (
+            "text/contract.json",
+            lambda text: text["text"].update(prompts={"q": "query: "}),
+            "text: has prompts; expected none, which would stand before labels",
+        ),
     ],
 )
 def test_towers_that_do_not_fit_are_refused(
@@ -121,6 +136,15 @@ def test_towers_that_do_not_fit_are_refused(
     """With the file, what it says and what was expected."""
     edit(folder, name, change)
     with pytest.raises(StartError, match=match):
+        load(folder)
+
+
+def test_what_a_link_leads_to_is_no_tower(folder: Path) -> None:
+    """Nobody would see it change."""
+    place = folder / "tiny-clip" / "1" / "text"
+    place.rename(folder.parent / "elsewhere")
+    place.symlink_to(folder.parent / "elsewhere", target_is_directory=True)
+    with pytest.raises(StartError, match="text: is a link; expected a folder"):
         load(folder)
 
 
