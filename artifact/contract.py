@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping
 from itertools import pairwise
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -23,6 +23,7 @@ BATCH_AXIS, SEQUENCE_AXIS = "batch", "seq_len"
 _MAX_PROMPTS, _MAX_PROMPT_NAME, _MAX_PROMPT = 64, 64, 4096
 BARE_ONNX = "onnx"  # the family of an ONNX file that came without a contract
 
+Read = TypeVar("Read", bound=BaseModel)
 Precision = Literal["float32", "float16", "bfloat16", "int8"]
 Similarity = Literal["cosine", "dot", "euclidean", "manhattan"]
 Activation = Literal["softmax", "sigmoid", "identity"]
@@ -427,8 +428,13 @@ def read_contract(path: Path) -> Contract:
     Raises:
         ContractError: The file is absent, not JSON, or a field is wrong.
     """
+    return read_as(Contract, path)
+
+
+def read_as(kind: type[Read], path: Path) -> Read:
+    """Read and check a file of a kind of contract; raises as read_contract."""
     try:
-        return Contract.model_validate_json(path.read_bytes())
+        return kind.model_validate_json(path.read_bytes())
     except OSError as error:
         raise ContractError(f"{path}: cannot be read: {error.strerror}") from error
     except ValidationError as error:

@@ -3,10 +3,10 @@
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from artifact.contract import CONTRACT_FILE, NAME_PATTERN, Contract, Origin
-from artifact.errors import ContractError, explain
+from artifact.contract import CONTRACT_FILE, NAME_PATTERN, Contract, Origin, read_as
+from artifact.errors import ContractError
 from artifact.verification import Check
 
 TOWERS_FILE = "towers.json"
@@ -64,12 +64,7 @@ def read_towers(path: Path) -> TowersContract:
     Raises:
         ContractError: The file is absent, not JSON, or a field is wrong.
     """
-    try:
-        return TowersContract.model_validate_json(path.read_bytes())
-    except OSError as error:
-        raise ContractError(f"{path}: cannot be read: {error.strerror}") from error
-    except ValidationError as error:
-        raise ContractError(f"{path}: {explain(error)}") from error
+    return read_as(TowersContract, path)
 
 
 def join_contracts(towers: TowersContract, text: Contract, image: Contract) -> Contract:

@@ -81,10 +81,9 @@ def load_towers(
     from export.tokenizer_check import check_as_library  # see is_two_towers
 
     assumed = "; ".join(filter(None, (text.assumed, check_as_library(folder, text))))
-    text = replace(text, assumed=assumed)
     return TwoTowers(
         name=name,
-        text=replace(text, pairs=False),
+        text=replace(text, pairs=False, assumed=assumed),
         image=image,
         whole=whole,
         logit_scale=float(scale.detach().exp()),

@@ -123,7 +123,7 @@ def read_alignment(answer: rpc.AlignResponse) -> Alignment:
     return Alignment(
         model=answer.model,
         version=answer.version,
-        tokens=tuple(_read_token(token) for token in found.tokens.tokens),
+        tokens=_read_tokens(found.tokens),
         patches=_read_patches(found.patches),
         similarities=read_tensor(found.similarities),
         text_similarities=read_tensor(found.text_similarities),
@@ -263,7 +263,7 @@ def _read_positions(
 ) -> tuple[tuple[Token, ...] | None, PatchGrid | None]:
     """Read what the positions stand for: tokens, patches or neither."""
     kind = message.WhichOneof("positions")
-    tokens = tuple(_read_token(token) for token in message.tokens.tokens) if kind == "tokens" else None
+    tokens = _read_tokens(message.tokens) if kind == "tokens" else None
     return tokens, _read_patches(message.patches) if kind == "patches" else None
 
 

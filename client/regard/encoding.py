@@ -122,25 +122,23 @@ def embed_request(
         prompt=checks.name("prompt", prompt),
         **write_input(image=image, text=text),
         hidden_states=_write_hidden_states(hidden_states),
-        **_vector(dimensions, vector_format, max_terms),
-        with_terms=checks.flag("with_terms", with_terms),
-        role=_role(role),
+        **_vector(dimensions, vector_format, max_terms, with_terms, role),
         **_shared(model, version, attention, priority),
     )
 
 
-def _role(role: TextRole) -> rpc.TextRole:
-    checks.choice("role", role, tuple(_ROLES))
-    return _ROLES[role]
-
-
-def _vector(dimensions: int, vector_format: VectorFormat, max_terms: int) -> dict[str, Any]:
+def _vector(
+    dimensions: int, vector_format: VectorFormat, max_terms: int, with_terms: bool, role: TextRole
+) -> dict[str, Any]:
     """Write what is wanted of vectors, as fields of rpc.EmbedRequest."""
     checks.choice("vector_format", vector_format, tuple(_VECTOR_FORMATS))
+    checks.choice("role", role, tuple(_ROLES))
     return {
         "dimensions": checks.integer("dimensions", dimensions, 0, checks.MAX_INT32),
         "vector_format": _VECTOR_FORMATS[vector_format],
         "max_terms": checks.integer("max_terms", max_terms, 0, checks.MAX_INT32),
+        "with_terms": checks.flag("with_terms", with_terms),
+        "role": _ROLES[role],
     }
 
 
@@ -191,9 +189,7 @@ def embed_many_request(
         prompt=checks.name("prompt", prompt),
         **write_input(images=images, texts=texts),
         hidden_states=_write_hidden_states(hidden_states),
-        **_vector(dimensions, vector_format, max_terms),
-        with_terms=checks.flag("with_terms", with_terms),
-        role=_role(role),
+        **_vector(dimensions, vector_format, max_terms, with_terms, role),
         **_shared(model, version, attention, priority),
     )
 

@@ -1,6 +1,6 @@
 """Compares what a contract says with its graphs: one that lies is refused at load, not at its callers' requests."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from artifact.contract import CONTRACT_FILE, SEQUENCE_AXIS, Contract
@@ -42,12 +42,9 @@ def check_contract(folder: Path, contract: Contract) -> None:
         ids = contract.inputs[0]
         if ids.axes[1:] != (text.max_tokens,):
             raise _lie(folder, "text.pad_token", text.pad_token, f"{ids.name} has no {text.max_tokens} positions")
-        if ids.maximum is not None and text.pad_token > ids.maximum:
-            raise _lie(folder, "text.pad_token", text.pad_token, f"the largest of {ids.name} is {ids.maximum:.12g}")
-    for field in ("query_prefix", "document_prefix", "filler") if contract.late else ():
-        token, largest = getattr(contract.late, field), contract.inputs[0].maximum
-        if token is not None and largest is not None and token > largest:
-            raise _lie(folder, f"late.{field}", token, f"the largest of {contract.inputs[0].name} is {largest:.12g}")
+        _check_added(folder, contract, "text", ("pad_token",))
+    if contract.late:
+        _check_added(folder, contract, "late", ("query_prefix", "document_prefix", "filler"))
     for field in ("mean", "std") if image else ():
         numbers = getattr(image, field)
         if image and len(numbers) != _CHANNELS[image.mode]:
@@ -57,6 +54,15 @@ def check_contract(folder: Path, contract: Contract) -> None:
         if (low is not None and spec.pad_value < low) or (high is not None and spec.pad_value > high):
             bounds = " and ".join(f"{bound:g}" for bound in (low, high) if bound is not None)
             raise _lie(folder, f"inputs[{spec.name}].pad_value", spec.pad_value, f"its bounds are {bounds}")
+
+
+def _check_added(folder: Path, contract: Contract, part: str, fields: Sequence[str]) -> None:
+    """Compare tokens that are added to texts with what the graph takes."""
+    ids = contract.inputs[0]
+    for field in fields:
+        token = getattr(getattr(contract, part), field)
+        if token is not None and ids.maximum is not None and token > ids.maximum:
+            raise _lie(folder, f"{part}.{field}", token, f"the largest of {ids.name} is {ids.maximum:.12g}")
 
 
 def check_tokens(folder: Path, contract: Contract, largest_id: int, largest_type: int) -> None:

@@ -15,10 +15,28 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Spoken:
-    """The vectors of a text, float32 [T, D], and the tokens that they are of."""
+    """The vectors of a text that are part of an answer.
+
+    Attributes:
+        vectors: float32 [T, D].
+        kept: The positions in the text that they are of.
+        read: All tokens of the text.
+    """
 
     vectors: Floats
-    tokens: Tokens
+    kept: list[int]
+    read: Tokens
+
+    def tokens(self) -> Tokens:
+        """Return the tokens that the vectors are of."""
+        kept, read = self.kept, self.read
+        return replace(
+            read,
+            ids=read.ids[kept],
+            texts=[read.texts[place] for place in kept],
+            offsets=[read.offsets[place] for place in kept],
+            special=[read.special[place] for place in kept],
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -45,15 +63,7 @@ def take_vectors(found: InferenceResponse, *, query: bool) -> Spoken:
     kept = kept_positions(tokens, late, query=query)
     if not kept:
         raise InvalidInput("text", "tokens that are all skipped", "a document with others")
-    vectors: Floats = found.outputs[late.output][0][kept]
-    told = replace(
-        tokens,
-        ids=tokens.ids[kept],
-        texts=[tokens.texts[place] for place in kept],
-        offsets=[tokens.offsets[place] for place in kept],
-        special=[tokens.special[place] for place in kept],
-    )
-    return Spoken(vectors, told)
+    return Spoken(found.outputs[late.output][0][kept], kept, tokens)
 
 
 def align(query: Floats, document: Floats) -> Aligned:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 
@@ -91,13 +91,12 @@ def read_each_text(
 
 def _read(model: LoadedModel, inputs: Texts, row: int, *, max_bytes: int, prompt: str, positions: bool) -> Tokens:
     """Tokenise one row of a request's texts."""
-    ((text, second),) = inputs.rows([row])
-    given: dict[str, Any] = {"max_bytes": max_bytes, "prompt": prompt, "positions": positions}
-    given["truncate"] = inputs.truncate
+    text, second = inputs.row(row)
     if model.late_reader:
-        return model.late_reader.read(text, query=row < inputs.queries, **given)
-    assert model.reader  # noqa: S101 -- see text_reader
-    return model.reader.read(text, second, **given)
+        read = partial(model.late_reader.read, text, query=row < inputs.queries)
+    else:
+        read = partial(text_reader(model, inputs).read, text, second)
+    return read(truncate=inputs.truncate, max_bytes=max_bytes, prompt=prompt, positions=positions)
 
 
 def told(field: str, number: int, read: Callable[[], Made], name: str = "") -> Made | InvalidInput:

@@ -1,6 +1,6 @@
 """A request as the protocols hand it down, and the response that they get back."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from operator import add
 from typing import ClassVar
@@ -60,9 +60,9 @@ class Texts:
         """How much there is to read."""
         return sum(self.sizes)
 
-    def rows(self, chosen: Iterable[int]) -> Iterator[tuple[str, str | None]]:
-        """Return some rows, each a text or a pair."""
-        return ((self.texts[row], self.second[row] if self.second else None) for row in chosen)
+    def row(self, number: int) -> tuple[str, str | None]:
+        """Return a row: a text, or a pair."""
+        return self.texts[number], self.second[number] if self.second else None
 
     def __len__(self) -> int:
         return len(self.texts)

@@ -33,13 +33,17 @@ class VectorRequest:
         """Refuse what cannot be had of a model's vectors.
 
         Raises:
-            NotPossible: The model was not trained for vectors that are cut, or they are sparse.
+            NotPossible: The model was not trained for vectors that are cut, or they are sparse, or a token's each.
             InvalidInput: It was for other sizes; or bits do not fill bytes.
         """
         embedding = contract.embedding
+        if self == VectorRequest():
+            return
+        field, value = ("dimensions", self.dimensions) if self.dimensions else ("vector_format", self.format)
+        if contract.late:
+            raise NotPossible(f"{field}: {contract.name} gives a vector a token, whole and as float32; expected none")
         assert embedding is not None  # noqa: S101 -- or there is no vector
-        if embedding.sparse and self != VectorRequest():
-            field, value = ("dimensions", self.dimensions) if self.dimensions else ("vector_format", self.format)
+        if embedding.sparse:
             raise NotPossible(f"{field}: {value} of {contract.name}, whose vectors are sparse; expected none")
         sizes = (*embedding.matryoshka_dims, embedding.dim)
         if self.dimensions and self.dimensions not in sizes:

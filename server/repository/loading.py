@@ -175,7 +175,7 @@ def _load_artifact(folder: Path, contract: Contract, device: Device, instances: 
         check_tokens(folder, contract, reader.largest_id, largest_type)
     engine = Engine(folder, contract, device, instances, usage.settings.attention_form)
     engine.warm_up()
-    late = LateReader(folder / contract.text.tokenizer_file, contract.late) if contract.text and contract.late else None
+    late = LateReader(folder / text.tokenizer_file, contract.late) if text and contract.late else None
     return LoadedModel(contract, engine, reader, usage, late)
 
 

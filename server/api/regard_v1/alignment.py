@@ -10,7 +10,6 @@ from artifact.contract import NUMBER_BYTES
 from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as pb
 from server.api.regard_v1.describe import can_align, describe_positions
-from server.api.regard_v1.messages import write_timings
 from server.api.regard_v1.tensors import write_tensor
 from server.context import Timings
 from server.errors import InvalidInput, NotPossible
@@ -104,14 +103,6 @@ def write_map(found: InferenceResponse, text: AlignedText) -> api.AlignResponse:
     write_tensor(np.asarray(text.whole @ patches.T), answer.map.text_similarities)
     answer.map.similarity = math.fsum(text.whole * _whole(found))
     return answer
-
-
-def write_both_timings(answer: api.AlignResponse, text: AlignedText, image: Timings) -> None:
-    """Say how long both took; of runs, the longest counts."""
-    write_timings(image, answer.timings)
-    answer.timings.decode_ns += text.timings.decode_ns
-    answer.timings.queue_ns = max(image.queue_ns, text.timings.queue_ns)
-    answer.timings.compute_ns = max(image.compute_ns, text.timings.compute_ns)
 
 
 def _ask(tower: LoadedModel, inputs: Texts | Images) -> InferenceRequest:

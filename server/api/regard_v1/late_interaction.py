@@ -3,11 +3,10 @@
 from dataclasses import replace
 
 from artifact.contract import Contract
-from artifact.errors import InputError
-from artifact.text import check_text
 from regard.v1 import regard_pb2 as api
 from server.api.regard_v1.describe import describe_tokens
-from server.api.regard_v1.messages import check_inputs, with_further, write_error
+from server.api.regard_v1.messages import with_further, write_error
+from server.api.regard_v1.ranking import check_documents
 from server.api.regard_v1.tensors import write_tensor
 from server.errors import InvalidInput, NotPossible, ServerError
 from server.inference.late_interaction import Aligned, Spoken, align, take_vectors
@@ -37,7 +36,7 @@ def fill_vectors(found: InferenceResponse, message: api.TokenVectors, *, query: 
     """Write a text's vectors."""
     spoken = take_vectors(found, query=query)
     write_tensor(spoken.vectors, message.vectors)
-    message.tokens.CopyFrom(describe_tokens(spoken.tokens))
+    message.tokens.CopyFrom(describe_tokens(spoken.tokens()))
 
 
 def read_late_documents(request: api.RankRequest, contract: Contract, limits: InputLimits, max_bytes: int) -> Texts:
@@ -47,14 +46,7 @@ def read_late_documents(request: api.RankRequest, contract: Contract, limits: In
         InvalidInput: The query cannot be used; or there are too many documents, or none; or matches are too large.
     """
     assert contract.late is not None  # noqa: S101 -- or they are pairs
-    if request.top_k < 0:
-        raise InvalidInput("top_k", request.top_k, "0 for all, or a positive number")
-    check_inputs("documents", len(request.documents.items), limits.inputs)
-    try:
-        check_text("query", request.query, limits.text_bytes)
-    except InputError as error:
-        raise InvalidInput(error.field, error.value, error.expected) from error
-    documents = tuple(request.documents.items)
+    documents = check_documents(request, limits)
     sent = min(request.top_k or len(documents), len(documents))
     size_bytes = sent * _TOKEN_BYTES * (contract.late.query_tokens + contract.late.document_tokens)
     if request.token_matches and size_bytes > max_bytes:
@@ -86,13 +78,13 @@ def write_late_ranking(found: ManyResponses, answer: api.RankResponse, request: 
         scored.append((number, one, document, align(query.vectors, document.vectors)))
     scored.sort(key=lambda each: -each[3].score)
     if request.token_matches:
-        answer.query_tokens.CopyFrom(describe_tokens(query.tokens))
+        answer.query_tokens.CopyFrom(describe_tokens(query.tokens()))
     for number, one, document, aligned in scored[: request.top_k or None]:
         message = answer.documents.add(index=number, score=aligned.score, truncated=one.prepared.truncated)
         if request.token_matches:
             message.token_matches.found.extend(aligned.found.tolist())
             message.token_matches.similarities.extend(aligned.similarities.tolist())
-            message.token_matches.document_tokens.CopyFrom(describe_tokens(document.tokens))
+            message.token_matches.document_tokens.CopyFrom(describe_tokens(document.tokens()))
         with_further(one, message)
     for number, fault in failed.items():
         write_error(fault, f"documents[{number}]", answer.documents.add(index=number).error)

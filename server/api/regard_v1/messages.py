@@ -207,6 +207,13 @@ def write_timings(timings: Timings, message: pb.Timings) -> None:
     message.batch_size = timings.batch_size
 
 
+def add_timings(earlier: Timings, message: pb.Timings) -> None:
+    """Add what a first stage of the same call took; of queues and runs, the longest counts."""
+    message.decode_ns += earlier.decode_ns
+    message.queue_ns = max(message.queue_ns, earlier.queue_ns)
+    message.compute_ns = max(message.compute_ns, earlier.compute_ns)
+
+
 def top_labels(logits: NDArray[np.float32], names: tuple[str, ...], count: int) -> list[api.Label]:
     """Return the most probable classes, best first.
 

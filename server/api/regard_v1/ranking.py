@@ -31,20 +31,29 @@ def read_documents(request: api.RankRequest, contract: Contract, limits: InputLi
         )
     if not contract.ranks:
         raise NotPossible(f"model: {contract.name} gives pairs of texts no single score; expected one with can_rank")
-    if request.top_k < 0:
-        raise InvalidInput("top_k", request.top_k, "0 for all, or a positive number")
-    count = len(request.documents.items)
-    check_inputs("documents", count, limits.inputs)
-    try:
-        check_text("query", request.query, limits.text_bytes)
-    except InputError as error:
-        raise InvalidInput(error.field, error.value, error.expected) from error
-    documents = tuple(request.documents.items)
+    documents = check_documents(request, limits)
+    count = len(documents)
     size_bytes = count * len(request.query.encode()) + sum(len(text.encode()) for text in documents)
     if size_bytes > max_bytes:
         expected = f"at most {max_bytes} (the server's --max-message-bytes): a shorter query or fewer documents"
         raise InvalidInput("query", f"{size_bytes} bytes to read with {count} documents", expected)
     return Texts((request.query,) * count, request.truncate, second=documents, field="documents")
+
+
+def check_documents(request: api.RankRequest, limits: InputLimits) -> tuple[str, ...]:
+    """Check a query, how many documents there are and how many are wanted; returns the documents.
+
+    Raises:
+        InvalidInput: The query cannot be used, there are too many documents, or none, or so many cannot be wanted.
+    """
+    if request.top_k < 0:
+        raise InvalidInput("top_k", request.top_k, "0 for all, or a positive number")
+    check_inputs("documents", len(request.documents.items), limits.inputs)
+    try:
+        check_text("query", request.query, limits.text_bytes)
+    except InputError as error:
+        raise InvalidInput(error.field, error.value, error.expected) from error
+    return tuple(request.documents.items)
 
 
 def write_ranking(found: ManyResponses, answer: api.RankResponse, request: api.RankRequest) -> None:

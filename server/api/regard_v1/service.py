@@ -21,6 +21,7 @@ from server.api.regard_v1.messages import (
     Named,
     OfMany,
     Write,
+    add_timings,
     check_labels,
     fill_each,
     fill_labels,
@@ -38,8 +39,6 @@ from server.api.regard_v1.ranking import read_documents, write_ranking
 from server.api.regard_v1.tensors import read_tensors
 from server.api.regard_v1.vectors import check_written, fill_vector, read_wanted, write_vector
 from server.api.regard_v1.zero_shot import (
-    CHARACTER_BYTES,
-    add_timings,
     collect_candidates,
     fill_candidates,
     read_candidates,
@@ -153,7 +152,8 @@ class RegardService(RegardServiceServicer):
         context.caller.quota.count(1)  # the image: the text was counted when the request was admitted
         async with self.pipeline.run(image, context) as found:
             answer = await self.workers.run(partial(alignment.write_map, found, text))
-        alignment.write_both_timings(answer, text, found.timings)
+        write_timings(found.timings, answer.timings)
+        add_timings(text.timings, answer.timings)
         return answer
 
     @streaming_rpc("model")
@@ -222,8 +222,7 @@ class RegardService(RegardServiceServicer):
         max_bytes = self.pipeline.attention.answer_bytes
         if request.HasField("attention") or request.HasField("hidden_states"):  # before any label is computed
             context.caller.require("attention", "attention" if request.HasField("attention") else "hidden_states")
-        towers, labels = read_candidates(request, model, self.pipeline.inputs, max_bytes)
-        context.account.reserve(labels=CHARACTER_BYTES * sum(labels.sizes))
+        towers, labels = read_candidates(request, model, self.pipeline.inputs, max_bytes, context.account)
         names, tower = tuple(request.candidate_labels), towers.image
         inputs = read_contents(request, self.pipeline.inputs.inputs)
         check_labels(count, len(inputs) if inputs else 1, names, max_bytes)
@@ -245,7 +244,8 @@ class RegardService(RegardServiceServicer):
             await self._answer(
                 request, tower, read_content(request), outputs[1:], partial(fill, message=answer), context
             )
-        add_timings(candidates, answer)
+        add_timings(candidates.timings, answer.timings)
+        answer.timings.batch_size = max(answer.timings.batch_size, candidates.timings.batch_size)
         return answer
 
     async def _answer(

@@ -10,7 +10,7 @@ from regard.v1 import regard_pb2 as api
 from server.api.regard_v1.late_interaction import fill_vectors
 from server.api.regard_v1.messages import with_further
 from server.api.regard_v1.tensors import write_tensor
-from server.errors import InvalidInput, NotPossible
+from server.errors import InvalidInput
 from server.inference.request import InferenceResponse, ManyResponses
 from server.inference.sparse import Floats, SparseRequest, find_terms
 from server.inference.vectors import VectorFormat, VectorRequest, make_vectors
@@ -45,23 +45,9 @@ def read_wanted(message: api.EmbedRequest, contract: Contract) -> Wanted:
         raise InvalidInput("vector_format", message.vector_format, "one of the values of VectorFormat")
     dense = VectorRequest(message.dimensions, _FORMATS[message.vector_format])
     sparse = SparseRequest(message.max_terms, message.with_terms)
-    if contract.late:
-        check_plain(dense, contract)
-    else:
-        dense.check(contract)
+    dense.check(contract)
     sparse.check(contract)
     return Wanted(dense, sparse, query=message.role == api.TEXT_ROLE_QUERY)
-
-
-def check_plain(dense: VectorRequest, contract: Contract) -> None:
-    """Refuse to cut or round vectors of tokens.
-
-    Raises:
-        NotPossible: It is asked for.
-    """
-    if dense != VectorRequest():
-        field = "dimensions" if dense.dimensions else "vector_format"
-        raise NotPossible(f"{field}: {contract.name} gives a vector a token, whole and as float32; expected none")
 
 
 def write_vector(found: InferenceResponse, wanted: Wanted) -> api.EmbedResponse:

@@ -14,10 +14,11 @@ from server.context import Timings
 from server.errors import InvalidInput, NotPossible, ServerError
 from server.inference.preprocess import InputLimits
 from server.inference.request import InferenceResponse, ManyResponses, Texts
+from server.ledger import Account
 from server.repository.loading import LoadedModel, Towers
 
 _FIELD = "candidate_labels"
-CHARACTER_BYTES = 4  # of a text in memory, at most
+_CHARACTER_BYTES = 4  # of a text in memory, at most
 _MAX_TEMPLATE = 4096  # characters, as of a prompt: each label is read with all of it
 
 
@@ -44,7 +45,7 @@ def wants_candidates(request: api.ClassifyRequest, model: LoadedModel) -> bool:
 
 
 def read_candidates(
-    request: api.ClassifyRequest, model: LoadedModel, limits: InputLimits, max_bytes: int
+    request: api.ClassifyRequest, model: LoadedModel, limits: InputLimits, max_bytes: int, account: Account
 ) -> tuple[Towers, Texts]:
     """Read the labels, each put into its sentence.
 
@@ -53,9 +54,11 @@ def read_candidates(
         model: That was asked.
         limits: Of each text, and of their number.
         max_bytes: Most that is read in all, the sentence with each label: no more than could be sent as texts.
+        account: Where it is counted what is made, as "labels".
 
     Raises:
         NotPossible: The model is not two towers.
+        TooBusy: Others hold too much, or the client's other requests do.
         InvalidInput: There are no labels or too many, one of them or the sentence cannot be used, they are too long
             together; or what they are for is no image.
     """
@@ -85,6 +88,8 @@ def read_candidates(
         except InputError as error:
             raise InvalidInput(error.field, error.value, error.expected) from error
     before, _, after = template.partition(LABEL_PLACE)
+    characters = len(names) * (len(before) + len(after)) + sum(map(len, names))
+    account.reserve(labels=_CHARACTER_BYTES * characters)
     return towers, Texts(tuple(f"{before}{name}{after}" for name in names), request.truncate, field=_FIELD)
 
 
@@ -128,12 +133,3 @@ def score(vector: NDArray[np.float32], candidates: Candidates) -> NDArray[np.flo
         return np.asarray((1 + np.tanh(logits / 2)) / 2)
     exponents = np.exp(logits - logits.max())
     return np.asarray(exponents / exponents.sum())
-
-
-def add_timings(candidates: Candidates, message: api.ClassifyResponse) -> None:
-    """Add what the labels took to what the images did; of runs, the longest counts."""
-    timings, written = candidates.timings, message.timings
-    written.decode_ns += timings.decode_ns
-    written.queue_ns = max(written.queue_ns, timings.queue_ns)
-    written.compute_ns = max(written.compute_ns, timings.compute_ns)
-    written.batch_size = max(written.batch_size, timings.batch_size)

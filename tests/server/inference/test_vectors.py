@@ -21,6 +21,7 @@ class Named:
 
     embedding: EmbeddingContract
     name: str = "mine"
+    late: None = None
 
 
 def check(embedding: EmbeddingContract, **wanted: Any) -> None:
