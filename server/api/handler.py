@@ -17,7 +17,7 @@ from server.errors import InternalFault, MalformedMessage, ServerError, Shutting
 from server.ledger import COPIES
 from server.telemetry.logs import log_rpc
 from server.telemetry.metrics import Metrics
-from server.telemetry.tracing import Tracing, set_outcome
+from server.telemetry.tracing import Tracing, end
 
 _log = logging.getLogger(__name__)
 
@@ -126,26 +126,26 @@ class RpcHandler:
         code, message = "OK", ""
         self._metrics.received.labels(context.method).inc()
         context.account.accept()
-        with self._tracing.request(context, metadata):
-            try:
-                context.caller = caller or self.authenticator.identify(metadata, certificates)
-                context.account.belong_to(context.share)
-                self._admit(context)
-                return await handle(context)
-            except ServerError as error:
-                code, message = error.code.name, str(error)
-                if isinstance(error, TooBusy):
-                    self._metrics.refused.labels(error.reason).inc()
-                raise
-            except asyncio.CancelledError:
-                code = "CANCELLED"
-                raise
-            except Exception as error:
-                _log.exception("%s failed, request %s", context.method, context.request_id)
-                code = InternalFault.code.name
-                raise InternalFault from error
-            finally:
-                self._end(context, code, message)
+        self._tracing.begin(context, metadata)
+        try:
+            context.caller = caller or self.authenticator.identify(metadata, certificates)
+            context.account.belong_to(context.share)
+            self._admit(context)
+            return await handle(context)
+        except ServerError as error:
+            code, message = error.code.name, str(error)
+            if isinstance(error, TooBusy):
+                self._metrics.refused.labels(error.reason).inc()
+            raise
+        except asyncio.CancelledError:
+            code = "CANCELLED"
+            raise
+        except Exception as error:
+            _log.exception("%s failed, request %s", context.method, context.request_id)
+            code = InternalFault.code.name
+            raise InternalFault from error
+        finally:
+            self._end(context, code, message)
 
     def _admit(self, context: RpcContext) -> None:
         """Refuse before any work; requests that are being decoded count as waiting, since they hold memory too."""
@@ -162,7 +162,7 @@ class RpcHandler:
         seconds = (time.perf_counter_ns() - context.started_ns) / 1e9
         self._metrics.observe_end(context.method, self._label(context.model), code, context.caller.name, seconds)
         log_rpc(context, code, message)
-        set_outcome(context, code)
+        end(context, code)
 
 
 class Service(Protocol):

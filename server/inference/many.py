@@ -80,9 +80,13 @@ class ManyInputs:
         """Compute what is ready, so many being read later; how long the longest took goes into the timings of all."""
         items = [one.item for one in ready.values()]
         found.graph = items[0].graph_kind
-        with request.model.usage.inputs(sum(item.held_bytes for item in items)):
-            goes_on = found.timings.batch_size > 0  # some were computed, and with them all were admitted
+        goes_on = found.timings.batch_size > 0  # some were computed, and with them all were admitted
+        usage, held_bytes = request.model.usage, sum(item.held_bytes for item in items)
+        usage.hold(held_bytes)
+        try:
             results = await self.cache.compute_all(items, later, goes_on=goes_on)
+        finally:
+            usage.release(held_bytes)
         outcomes = Outcomes()
         for (number, one), result in zip(ready.items(), results, strict=True):
             if isinstance(result, Result):

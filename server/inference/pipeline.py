@@ -89,8 +89,12 @@ class Pipeline:
             _reserve(request, plan, prepared.rows, context.account)
         decode_ns = time.perf_counter_ns() - started_ns
         item = make_item(request, prepared, plan, context)
-        with request.model.usage.inputs(item.held_bytes):
+        usage, held_bytes = request.model.usage, item.held_bytes
+        usage.hold(held_bytes)
+        try:
             result = await self.cache.compute(item)
+        finally:
+            usage.release(held_bytes)
         timings = Timings(decode_ns, result.queue_ns, result.compute_ns, batch_size=result.batch_size)
         context.account.hold("result", result.size_bytes)
         return InferenceResponse(request.model, prepared, plan, result, timings, item.graph_kind)
@@ -154,13 +158,13 @@ class _Running(Generic[Told]):
         self._pipeline, self._request, self._context = pipeline, request, context
         self._compute: Callable[[InferenceRequest, RpcContext, int], Awaitable[Told]] = compute
         self._started_ns = self._encoding_ns = time.perf_counter_ns()
-        self._usage = request.model.usage.request()
+        self._usage = request.model.usage
         self._response: Told | None = None
 
     async def __aenter__(self) -> Told:
         request, context = self._request, self._context
         try:
-            self._usage.__enter__()
+            self._usage.enter()
         except TooBusy:
             self._fail()
             raise
@@ -169,7 +173,7 @@ class _Running(Generic[Told]):
                 context.caller.require("attention", request.further_field)
             self._response = await self._compute(request, context, self._started_ns)
         except BaseException:
-            self._leave()
+            self._usage.leave()
             self._fail()
             raise
         self._encoding_ns = time.perf_counter_ns()
@@ -178,7 +182,7 @@ class _Running(Generic[Told]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._leave()
+        self._usage.leave()
         if error is not None or self._response is None:
             self._fail()
             return
@@ -187,9 +191,6 @@ class _Running(Generic[Told]):
         if not timings.encode_ns:  # a stream knows better: its caller's reading is none of it
             timings.encode_ns = time.perf_counter_ns() - self._encoding_ns
         self._pipeline.tell(self._response, self._context, self._started_ns)
-
-    def _leave(self) -> None:
-        self._usage.__exit__(None, None, None)
 
     def _fail(self) -> None:
         for part in ("input", "result", "answer"):

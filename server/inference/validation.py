@@ -37,10 +37,10 @@ def check_names(names: Iterable[str], contract: Contract) -> None:
     Raises:
         InvalidInput: Names the input.
     """
-    known = sorted(spec.name for spec in contract.inputs)
+    known = [spec.name for spec in contract.inputs]
     for name in names:
         if name not in known:
-            raise InvalidInput("inputs", repr(name), f"{' and '.join(known)}, the inputs of {contract.name}")
+            raise InvalidInput("inputs", repr(name), f"{' and '.join(sorted(known))}, the inputs of {contract.name}")
 
 
 def check_inputs(

@@ -1,7 +1,6 @@
 """How much of the server one model takes at a time, against its own limits."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 from server.errors import TooBusy
 from server.repository.settings import ModelSettings
@@ -24,9 +23,8 @@ class Usage:
         self.requests = 0
         self._input_bytes = 0
 
-    @contextmanager
-    def request(self) -> Iterator[None]:
-        """Count one request while it is in the server.
+    def enter(self) -> None:
+        """Count one request until `leave`.
 
         Raises:
             TooBusy: There are as many as the model's max_requests.
@@ -37,16 +35,15 @@ class Usage:
                 f"the model is full: {most} requests (its max_requests); retry later", _RETRY_SECONDS, "model"
             )
         self.requests += 1
-        try:
-            yield
-        finally:
-            self.requests -= 1
-            if not self.requests:
-                self._when_idle()
 
-    @contextmanager
-    def inputs(self, size_bytes: int) -> Iterator[None]:
-        """Count a request's inputs while they are held; one request alone may always be as large as it is.
+    def leave(self) -> None:
+        """Count it no more."""
+        self.requests -= 1
+        if not self.requests:
+            self._when_idle()
+
+    def hold(self, size_bytes: int) -> None:
+        """Count a request's inputs until `release`; one request alone may always be as large as it is.
 
         Raises:
             TooBusy: With others they are more than the model's max_input_bytes.
@@ -56,7 +53,7 @@ class Usage:
             held = f"{self._input_bytes + size_bytes} bytes of inputs"
             raise TooBusy(f"the model is full: {held} (its max_input_bytes); retry later", _RETRY_SECONDS, "model")
         self._input_bytes += size_bytes
-        try:
-            yield
-        finally:
-            self._input_bytes -= size_bytes
+
+    def release(self, size_bytes: int) -> None:
+        """Count them no more."""
+        self._input_bytes -= size_bytes

@@ -240,8 +240,9 @@ class Scheduler:
         assert item.reply is not None  # noqa: S101 -- made when it was admitted
         try:
             return await item.reply
-        finally:
+        except asyncio.CancelledError:  # whatever else ends it, it does not wait any more
             self._leave(item)
+            raise
 
     def _leave(self, item: BatchItem) -> None:
         """Nobody waits for a request any more: it is not computed, unless it runs or has."""

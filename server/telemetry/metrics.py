@@ -1,48 +1,17 @@
 """Every metric of the server, in a registry of its own."""
 
 from functools import partial
-from typing import Generic, TypeVar
 
-from prometheus_client import (
-    CollectorRegistry,
-    Counter,
-    Gauge,
-    GCCollector,
-    Histogram,
-    PlatformCollector,
-    ProcessCollector,
-)
+from prometheus_client import CollectorRegistry, Gauge, GCCollector, PlatformCollector, ProcessCollector
 
 from server.context import STAGES, Timings
 from server.telemetry.counts import Counts
+from server.telemetry.tally import Counter, Histogram
 from server.telemetry.timings import BatchTimes
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
 _SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 0.75)
-
-
-Child = TypeVar("Child", Counter, Gauge, Histogram)
-
-
-class Labelled(Generic[Child]):
-    """A metric with labels; its children are kept, since prometheus_client takes ten times as long to find one."""
-
-    def __init__(self, metric: Child) -> None:
-        self._metric: Child = metric
-        self._children: dict[tuple[str, ...], Child] = {}
-
-    def labels(self, *values: str) -> Child:
-        """Return the child of some label values."""
-        child = self._children.get(values)
-        if child is None:
-            child = self._children[values] = self._metric.labels(*values)
-        return child
-
-    def forget(self, name: str, value: str) -> None:
-        """Drop the children with a label of some value."""
-        self._children.clear()
-        self._metric.remove_by_labels({name: value})
 
 
 class Metrics:
@@ -60,19 +29,17 @@ class Metrics:
         self._add_batches()
         self._add_answers()
 
-    def _counter(self, name: str, what: str, *labels: str) -> Labelled[Counter]:
-        return Labelled(Counter(f"regard_{name}", what, labels, registry=self.registry))
+    def _counter(self, name: str, what: str, *labels: str) -> Counter:
+        return Counter(f"regard_{name}", what, labels, self.registry)
 
     def _gauge(self, name: str, what: str) -> Gauge:
         return Gauge(f"regard_{name}", what, registry=self.registry)
 
-    def _info(self, name: str, what: str, *labels: str) -> Labelled[Gauge]:
-        return Labelled(Gauge(f"regard_{name}", f"{what}; always 1", labels, registry=self.registry))
+    def _info(self, name: str, what: str, *labels: str) -> Gauge:
+        return Gauge(f"regard_{name}", f"{what}; always 1", labels, registry=self.registry)
 
-    def _histogram(
-        self, name: str, what: str, *labels: str, buckets: tuple[float, ...] = _SECONDS
-    ) -> Labelled[Histogram]:
-        return Labelled(Histogram(f"regard_{name}", what, labels, buckets=buckets, registry=self.registry))
+    def _histogram(self, name: str, what: str, *labels: str, bounds: tuple[float, ...] = _SECONDS) -> Histogram:
+        return Histogram(f"regard_{name}", what, labels, self.registry, bounds)
 
     def _add_server(self) -> None:
         self.ready = self._gauge("ready", "Whether requests are answered: 1, or 0")
@@ -80,17 +47,12 @@ class Metrics:
         self.model_info = self._info("model_info", "Models served", "model", "version", "family", "device")
         self.instances = self._gauge("instances", "Instances of the engine")
         self.instances_busy = self._gauge("instances_busy", "Instances of the engine that run a batch now")
-        self.loop_lag = Histogram(
-            "regard_event_loop_lag_seconds",
-            "How late the event loop comes to what was due, looked at ten times a second",
-            buckets=_SECONDS,
-            registry=self.registry,
-        )
-        self.no_descriptors = Counter(
-            "regard_no_descriptors_seconds",
-            "Seconds in which no file descriptor was left, so that new connections waited",
-            registry=self.registry,
-        )
+        self.loop_lag = self._histogram(
+            "event_loop_lag_seconds", "How late the event loop comes to what was due, looked at ten times a second"
+        ).labels()
+        self.no_descriptors = self._counter(
+            "no_descriptors_seconds", "Seconds in which no file descriptor was left, so that new connections waited"
+        ).labels()
         for old, new in (("lanes", self.instances), ("lanes_busy", self.instances_busy)):
             alias = self._gauge(old, f"Deprecated: regard_{old.replace('lanes', 'instances')}")
             alias.set_function(partial(_value, new))
@@ -113,11 +75,10 @@ class Metrics:
             "bytes held, calls of health",
             "reason",
         )
-        self.log_lines_left_out = Counter(
-            "regard_log_lines_left_out",
+        self.log_lines_left_out = self._counter(
+            "log_lines_left_out",
             "Refusals of unauthenticated callers that were not logged, since there were too many in a second",
-            registry=self.registry,
-        )
+        ).labels()
         self.messages_refused = self._counter(
             "messages_refused",
             "Messages not parsed: malformed, or with too many bytes, fields or integers, or too long a text",
@@ -146,18 +107,14 @@ class Metrics:
         self.decoding_waiting = self._gauge("decoding_waiting", "Images and pieces of long texts that wait to be read")
         self.queue_depth = self._gauge("queue_depth", "Requests waiting for the engine")
         self.queue_bytes = self._gauge("queue_bytes", "Bytes of the inputs of requests that wait for the engine")
-        self.submitted = Counter(
-            "regard_scheduler_received", "Requests handed to the scheduler", registry=self.registry
-        )
+        self.submitted = self._counter("scheduler_received", "Requests handed to the scheduler").labels()
         self.outcomes = self._counter(
             "scheduler_outcomes",
             "What became of requests handed to the scheduler: computed, cancelled, or the code of the refusal",
             "outcome",
         )
         self.dropped = self._counter("dropped", "Requests never computed: cancelled or expired in the queue", "reason")
-        self.cut = Counter(
-            "regard_cut", "Requests that took several runs, each too large for one", registry=self.registry
-        )
+        self.cut = self._counter("cut", "Requests that took several runs, each too large for one").labels()
         self.cache_lookups = self._counter(
             "cache_lookups",
             "Requests looked up in the answer cache: hit, joined (an equal one was on its way), miss",
@@ -172,9 +129,9 @@ class Metrics:
         self.batch_seconds = self._histogram(
             "batch_seconds", "Time of a batch in the engine: collated, run, split", "model", "graph"
         )
-        self.batch_rows = self._histogram("batch_rows", "Rows in a batch", "model", buckets=_ROWS)
+        self.batch_rows = self._histogram("batch_rows", "Rows in a batch", "model", bounds=_ROWS)
         self.padding = self._histogram(
-            "batch_padding_ratio", "Share of a batch's tokens that are padding", "model", buckets=_SHARES
+            "batch_padding_ratio", "Share of a batch's tokens that are padding", "model", bounds=_SHARES
         )
 
     def _add_answers(self) -> None:
@@ -189,7 +146,7 @@ class Metrics:
 
     def forget_model(self, name: str) -> None:
         """Drop what says that a model is served."""
-        self.model_info.forget("model", name)
+        self.model_info.remove_by_labels({"model": name})
 
     def observe_batch(
         self, model: str, version: str, graph: str, *, rows: int, padding_share: float, times: BatchTimes
@@ -236,8 +193,9 @@ class Metrics:
             further_bytes: Attention weights, or hidden states, in its answer.
             cached: Whether the answer cache was asked.
         """
-        for stage in STAGES:
-            self.stages.labels(model, stage, graph).observe(getattr(timings, f"{stage}_ns") / 1e9)
+        durations = timings.decode_ns, timings.queue_ns, timings.compute_ns, timings.encode_ns
+        for stage, duration_ns in zip(STAGES, durations, strict=True):
+            self.stages.labels(model, stage, graph).observe(duration_ns / 1e9)
         if further_bytes:
             sent = self.hidden_states_bytes if graph == "hidden" else self.attention_bytes
             sent.labels(model).inc(further_bytes)

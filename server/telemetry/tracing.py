@@ -6,8 +6,7 @@ they are over, from the times that answers carry anyway.
 
 import os
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from server.context import STAGES, Metadata, RpcContext, Timings
@@ -53,11 +52,9 @@ class Tracing:
         provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter()))
         return cls(provider)
 
-    @contextmanager
-    def request(self, context: RpcContext, metadata: Metadata) -> Iterator[None]:
-        """Trace a request while the block runs, as a part of the caller's trace (W3C Trace Context, traceparent)."""
+    def begin(self, context: RpcContext, metadata: Metadata) -> None:
+        """Trace a request until `end`, as a part of the caller's trace (W3C Trace Context, traceparent)."""
         if self._tracer is None:
-            yield
             return
         from opentelemetry.trace import SpanKind
         from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
@@ -68,10 +65,6 @@ class Tracing:
         context.span = self._tracer.start_span(
             context.method, context=parent, kind=SpanKind.SERVER, attributes=attributes
         )
-        try:
-            yield
-        finally:
-            context.span.end()
 
     def stages(self, span: Any, timings: Timings, attributes: Mapping[str, str | int]) -> None:
         """Tell how long each stage of a request took, one behind the other up to now; no span tells nothing."""
@@ -114,8 +107,8 @@ class Tracing:
             self._provider.shutdown()
 
 
-def set_outcome(context: RpcContext, code: str) -> None:
-    """Write how a request ended into its span."""
+def end(context: RpcContext, code: str) -> None:
+    """Write how a request ended into its span, and end it."""
     if context.span is None:
         return
     from opentelemetry.trace import Status, StatusCode
@@ -123,6 +116,7 @@ def set_outcome(context: RpcContext, code: str) -> None:
     context.span.set_attributes({"rpc.grpc.status": code, "regard.client": context.caller.name})
     if code not in ("OK", "CANCELLED"):
         context.span.set_status(Status(StatusCode.ERROR, code))
+    context.span.end()
 
 
 def _under(span: Any) -> Any:

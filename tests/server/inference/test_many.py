@@ -144,7 +144,7 @@ async def test_results_for_which_there_is_no_room_are_refused_before_they_are_co
     with pytest.raises(TooBusy, match="--max-held-bytes"):
         async with pipeline.run_each(asked, RpcContext(account=Account(ledger))):
             raise AssertionError
-    assert pipeline.metrics.submitted._value.get() == 0.0
+    assert pipeline.metrics.submitted.value == 0.0
 
 
 async def test_attention_of_images_that_are_read_later_counts_too(pipeline: Pipeline) -> None:

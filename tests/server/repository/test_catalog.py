@@ -286,8 +286,10 @@ async def test_an_idle_model_is_unloaded_and_loads_for_the_next_who_asks(folder:
 
     repository = Repository(folder, lambda path, usage: load_model(path, DEVICE, Instances(1, 1), usage), tell)
     await repository.start()
-    with repository.find("tiny-text", "").usage.request():
-        pass
+    usage = repository.find("tiny-text", "").usage
+    usage.enter()
+    usage.leave()
+    del usage
     freed = asyncio.Event()
     loop = asyncio.get_running_loop()
     weakref.finalize(repository.find("tiny-text", "").engine, loop.call_soon_threadsafe, freed.set)
@@ -346,10 +348,15 @@ async def test_a_model_has_limits_of_its_own(folder: Path) -> None:
     repository = make(folder)
     await repository.start()
     usage = repository.find("", "").usage
-    with usage.request(), usage.inputs(1000):
-        with usage.request(), pytest.raises(TooBusy, match="max_requests"), usage.request():
-            pass
-        with pytest.raises(TooBusy, match=r"1001 bytes of inputs .*max_input_bytes"), usage.inputs(1):
-            pass
-    with usage.request(), usage.request(), usage.inputs(60), usage.inputs(40):
-        pass
+    usage.enter()
+    usage.hold(1000)
+    usage.enter()
+    with pytest.raises(TooBusy, match="max_requests"):
+        usage.enter()
+    with pytest.raises(TooBusy, match=r"1001 bytes of inputs .*max_input_bytes"):
+        usage.hold(1)
+    usage.release(1000)
+    usage.leave()
+    usage.enter()
+    usage.hold(60)
+    usage.hold(40)

@@ -142,7 +142,7 @@ async def test_others_have_their_turn_between_the_runs_of_one(scheduler: Schedul
     assert (await large).outputs["embedding"].tolist() == [[4.0]] * 6
     await small
     assert graph.batches == [[1, 1], [2], [1, 1], [1, 1]]
-    assert metrics.cut._value.get() == 1.0
+    assert metrics.cut.value == 1.0
 
 
 async def test_a_cut_request_is_one_request(scheduler: Scheduler, metrics: Metrics) -> None:
@@ -154,8 +154,8 @@ async def test_a_cut_request_is_one_request(scheduler: Scheduler, metrics: Metri
     result = await task
     assert result.compute_ns > 0
     assert result.batch_size == 2
-    assert metrics.submitted._value.get() == 1.0
-    assert metrics.outcomes.labels("computed")._value.get() == 1.0
+    assert metrics.submitted.value == 1.0
+    assert metrics.outcomes.labels("computed").value == 1.0
 
 
 async def test_who_hangs_up_between_two_runs_is_not_computed_further(scheduler: Scheduler) -> None:

@@ -111,9 +111,9 @@ async def test_each_input_has_its_result_in_its_place() -> None:
         items = [make_item(graph, value, length=length) for value, length in ((1, 9), (2, 3), (3, 8), (4, 2), (5, 9))]
         assert values(await scheduler.submit_all(items)) == [9.0, 6.0, 24.0, 8.0, 45.0]
     assert sorted(map(len, graph.batches)) == [2, 3]
-    assert metrics.submitted._value.get() == 1.0
-    assert metrics.cut._value.get() == 1.0
-    assert metrics.outcomes.labels("computed")._value.get() == 1.0
+    assert metrics.submitted.value == 1.0
+    assert metrics.cut.value == 1.0
+    assert metrics.outcomes.labels("computed").value == 1.0
 
 
 async def test_only_the_input_on_which_the_engine_fails_has_an_error() -> None:
@@ -202,7 +202,7 @@ async def test_who_hangs_up_is_not_computed_further() -> None:
         await graph.let_run()
         await after
     assert graph.batches == [[1] * 4, [2]]
-    assert metrics.outcomes.labels("cancelled")._value.get() == 1.0
+    assert metrics.outcomes.labels("cancelled").value == 1.0
 
 
 async def test_no_run_of_a_call_stays_in_the_queue_when_its_caller_hangs_up() -> None:
@@ -217,5 +217,5 @@ async def test_no_run_of_a_call_stays_in_the_queue_when_its_caller_hangs_up() ->
         await asyncio.gather(call, return_exceptions=True)
         graph.gate.set()
         await before
-    assert metrics.dropped.labels("cancelled")._value.get() == 2.0
+    assert metrics.dropped.labels("cancelled").value == 2.0
     assert graph.batches == [[1]]

@@ -1,0 +1,109 @@
+"""Counters and histograms of the event loop, in the form that prometheus_client's registry collects.
+
+Its own take a lock at every count, and a request counts forty times (docs/decisions.md, Scheduling). These are counted
+in one thread alone, and read in another when they are scraped.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from itertools import accumulate
+from typing import Generic, TypeVar
+
+from prometheus_client import CollectorRegistry, Metric
+from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily
+
+
+class Count:
+    """One value of a counter."""
+
+    __slots__ = ("value",)
+
+    def __init__(self) -> None:
+        self.value = 0.0
+
+    def inc(self, amount: float = 1.0) -> None:
+        """Add to it."""
+        self.value += amount
+
+
+class Distribution:
+    """One histogram: how many values lie at or below each bound and above the one before, and their sum."""
+
+    __slots__ = ("_bounds", "counts", "sum")
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Add a value."""
+        self.counts[bisect_left(self._bounds, value)] += 1
+        self.sum += value
+
+
+Child = TypeVar("Child", Count, Distribution)
+
+
+class _Labelled(Generic[Child]):
+    """A child for each combination of label values that has come."""
+
+    def __init__(self, name: str, what: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
+        self._name, self._what, self._labels = name, what, labels
+        self._children: dict[tuple[str, ...], Child] = {}
+        registry.register(self)
+
+    def labels(self, *values: str) -> Child:
+        """Return the child of some label values."""
+        child = self._children.get(values)
+        if child is None:
+            if len(values) != len(self._labels):
+                raise ValueError(f"{self._name}: {len(values)} label values; expected {', '.join(self._labels)}")
+            child = self._children[values] = self._make()
+        return child
+
+    def _make(self) -> Child:
+        raise NotImplementedError
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metric as it stands, for a registry."""
+        raise NotImplementedError
+
+    def describe(self) -> Iterator[Metric]:
+        """Say of what name and kind it is."""
+        return self.collect()
+
+
+class Counter(_Labelled[Count]):
+    """A counter."""
+
+    def _make(self) -> Count:
+        return Count()
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metric as it stands, for a registry."""
+        family = CounterMetricFamily(self._name, self._what, labels=self._labels)
+        for values, child in list(self._children.items()):
+            family.add_metric(values, child.value)
+        yield family
+
+
+class Histogram(_Labelled[Distribution]):
+    """A histogram; its bounds ascend."""
+
+    def __init__(
+        self, name: str, what: str, labels: Sequence[str], registry: CollectorRegistry, bounds: Sequence[float]
+    ) -> None:
+        self._bounds = bounds
+        self._names = [*(str(float(bound)) for bound in bounds), "+Inf"]
+        super().__init__(name, what, labels, registry)
+
+    def _make(self) -> Distribution:
+        return Distribution(self._bounds)
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the metric as it stands, for a registry."""
+        family = HistogramMetricFamily(self._name, self._what, labels=self._labels)
+        for values, child in list(self._children.items()):
+            family.add_metric(values, list(zip(self._names, accumulate(child.counts), strict=True)), child.sum)
+        yield family
