@@ -14,6 +14,7 @@ from server.transport.refusals import Refusals
 from server.transport.tls import Certificates, TlsFiles
 
 _MAX_STREAMS = 1024  # of one connection; what a balancer in front needs
+_MAX_PENDING = 4000  # calls that gRPC holds until the event loop takes them; it cancels further ones, anybody's
 _ANSWER_MS = 20_000  # for a client that is asked whether it is there
 _PING_INTERVAL_MS = 5_000  # more often is an attack; docs/operations.md has clients ask every ten seconds
 _HANDSHAKE_MS = 20_000  # for a greeting, and TLS; gRPC itself gives two minutes
@@ -71,6 +72,8 @@ def make_server(config: Config, authenticator: Authenticator, refusals: Refusals
             ("grpc.max_receive_message_length", config.max_message_bytes),
             ("grpc.max_send_message_length", config.max_message_bytes),
             ("grpc.max_concurrent_streams", _MAX_STREAMS),
+            ("grpc.server.max_pending_requests", _MAX_PENDING),  # from here on by chance, and from the second on always
+            ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
             ("grpc.max_allowed_incoming_connections", config.max_connections),
             ("grpc.max_connection_idle_ms", round(config.max_idle_seconds * 1e3)),
             ("grpc.keepalive_time_ms", round(config.keepalive_seconds * 1e3)),
