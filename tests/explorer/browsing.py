@@ -17,6 +17,7 @@ from playwright.sync_api import expect as expect
 
 from tests.explorer.running import Explorer
 
+expect.set_options(timeout=30_000)  # ms; 5 s are not enough for a server's first answer beside other tests
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
