@@ -60,6 +60,13 @@ class Timings:
     encode_ns: int = 0
     batch_size: int = 0
 
+    def add(self, earlier: "Timings") -> None:
+        """Add what an earlier part of the same call took, one behind the other; of batches, the larger is told."""
+        for stage in STAGES:
+            name = f"{stage}_ns"
+            setattr(self, name, getattr(self, name) + getattr(earlier, name))
+        self.batch_size = max(self.batch_size, earlier.batch_size)
+
 
 @dataclass(slots=True, eq=False)
 class RpcContext:

@@ -8,8 +8,8 @@ from types import TracebackType
 from typing import Generic, TypeVar
 
 from server.attention.planning import AttentionLimits
-from server.context import RpcContext, Timings
-from server.errors import ServerError, TooBusy
+from server.context import STAGES, RpcContext, Timings
+from server.errors import TooBusy
 from server.inference.decoding import Decoders
 from server.inference.image_rows import image_contract, read_images
 from server.inference.items import make_item, plan_request
@@ -26,6 +26,7 @@ from server.inference.preprocess import (
     text_reader,
 )
 from server.inference.request import (
+    FirstPart,
     Images,
     InferenceRequest,
     InferenceResponse,
@@ -40,6 +41,7 @@ from server.ledger import COPIES, Account
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import Tracing
 
+_KEPT = ("kept", "map")  # on the account: of the first part of a call, until its answer is written
 Told = TypeVar("Told", InferenceResponse, ManyResponses)
 
 
@@ -104,9 +106,6 @@ class Pipeline:
         found = await many.compute(request, context, started_ns)
         results = [one.result.size_bytes for one in found.each if isinstance(one, InferenceResponse)]
         context.account.hold("result", sum(results))
-        for one in found.each:
-            if isinstance(one, ServerError):
-                self.metrics.failed_inputs.labels(one.code.name).inc()
         return found
 
     async def _prepare(self, request: InferenceRequest, context: RpcContext) -> PreparedInput:
@@ -124,22 +123,35 @@ class Pipeline:
             return preprocess(request, self.inputs)
         return await self.workers.decode(lambda: preprocess(request, self.inputs), inputs.size_bytes)
 
-    def tell(self, response: InferenceResponse | ManyResponses, context: RpcContext, started_ns: int) -> None:
-        """Count an answer, and say how long its stages took."""
-        model, graph = response.model, response.graph
-        context.timings = response.timings
+    def tell(
+        self,
+        response: InferenceResponse | ManyResponses,
+        first: FirstPart | None,
+        context: RpcContext,
+        started_ns: int,
+    ) -> None:
+        """Count an answer, once for both parts of a call that has two, and say how long its stages took."""
+        model, graph, timings = response.model, response.graph, response.timings
+        total_ns = time.perf_counter_ns() - started_ns
+        if first:
+            total_ns += sum(getattr(first.timings, f"{stage}_ns") for stage in STAGES)
+            timings.add(first.timings)
+        context.timings = timings
         self.metrics.observe_answer(
             model.name,
             model.version,
             graph,
-            rows=response.rows,
-            total_ns=time.perf_counter_ns() - started_ns,
-            timings=response.timings,
+            rows=response.rows + (first.rows if first else 0),
+            total_ns=total_ns,
+            timings=timings,
             further_bytes=response.further_bytes,
             cached=self.cache.is_on,
         )
         attributes = {"regard.model": model.name, "regard.graph": graph}
-        self.tracing.stages(context.span, response.timings, attributes)
+        self.tracing.stages(context.span, timings, attributes)
+        if isinstance(response, ManyResponses):
+            for error in response.errors:
+                self.metrics.failed_inputs.labels(error.code.name).inc()
 
 
 class _Running(Generic[Told]):
@@ -182,18 +194,25 @@ class _Running(Generic[Told]):
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        request, account = self._request, self._context.account
         self._usage.leave()
         if error is not None or self._response is None:
             self._fail()
             return
         timings = self._response.timings
-        self._context.account.hold("result", 0)
+        account.hold("result", 0)
         if not timings.encode_ns:  # a stream knows better: its caller's reading is none of it
             timings.encode_ns = time.perf_counter_ns() - self._encoding_ns
-        self._pipeline.tell(self._response, self._context, self._started_ns)
+        if request.is_first_part:
+            return
+        if request.first_part:
+            for part in _KEPT:
+                account.hold(part, 0)
+        self._pipeline.tell(self._response, request.first_part, self._context, self._started_ns)
 
     def _fail(self) -> None:
-        for part in ("input", "result", "answer"):
+        of_parts: bool = self._request.is_first_part or self._request.first_part is not None
+        for part in ("input", "result", "answer", *(("labels", *_KEPT) if of_parts else ())):
             self._context.account.hold(part, 0)
         model, took_ns = self._request.model, time.perf_counter_ns() - self._started_ns
         self._pipeline.metrics.observe_failure(model.name, model.version, took_ns)

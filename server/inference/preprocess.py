@@ -41,6 +41,16 @@ class InputLimits:
     inputs: int = 256
 
 
+def check_number(field: str, count: int, max_inputs: int) -> None:
+    """Refuse none of something that has an answer each, or too many.
+
+    Raises:
+        InvalidInput: They are.
+    """
+    if not 1 <= count <= max_inputs:
+        raise InvalidInput(field, f"{count} of them", f"1 to {max_inputs} (the server's --max-inputs)")
+
+
 def preprocess(request: InferenceRequest, limits: InputLimits) -> PreparedInput:
     """Turn texts or a caller's arrays into inputs for the graphs, checked against the contract.
 

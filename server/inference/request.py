@@ -93,6 +93,14 @@ class Tensors:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class FirstPart:
+    """What the first of two parts of a call took: its stages, which may go on, and its rows."""
+
+    timings: Timings
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class InferenceRequest:
     """What a caller wants of a model.
 
@@ -105,6 +113,8 @@ class InferenceRequest:
         layer_by_layer: Whether each layer of the attention has a message of its own.
         elsewhere: Outputs that are not sent in the answer: they go to shared memory.
         max_sent: Of several inputs, how many are answered at most, whichever they are; 0 for all.
+        is_first_part: Whether another request of the same call follows at once, with which it is counted.
+        first_part: That which came before; None for none.
     """
 
     model: LoadedModel
@@ -115,6 +125,8 @@ class InferenceRequest:
     layer_by_layer: bool = False
     elsewhere: frozenset[str] = frozenset()
     max_sent: int = 0
+    is_first_part: bool = False
+    first_part: FirstPart | None = None
 
     @property
     def tells_positions(self) -> bool:
@@ -126,6 +138,8 @@ class InferenceRequest:
     @property
     def further_field(self) -> str:
         """The field that asks for more than outputs; empty where there is none."""
+        if self.hidden_states and self.hidden_states.projected:
+            return "map"
         return "attention" if self.attention else "hidden_states" if self.hidden_states else ""
 
 
@@ -235,6 +249,11 @@ class ManyResponses:
     def rows(self) -> int:
         """Inputs that are answered."""
         return sum(isinstance(one, InferenceResponse) for one in self.each)
+
+    @property
+    def errors(self) -> list[ServerError]:
+        """Of inputs that are not."""
+        return [one for one in self.each if isinstance(one, ServerError)]
 
     @property
     def further_bytes(self) -> int:

@@ -8,6 +8,7 @@ from artifact.text import Tokens
 from regard.v1 import types_pb2 as pb
 from server.api.regard_v1.attention import KINDS
 from server.api.regard_v1.tensors import WIRE_DTYPES
+from server.inference.alignment import can_align
 from server.inference.request import InferenceResponse
 from server.repository.loading import LoadedModel
 
@@ -32,12 +33,6 @@ def describe_model(model: LoadedModel, max_batch_size: int, max_inputs: int, dev
             )
         )
     return described
-
-
-def can_align(model: LoadedModel) -> bool:
-    """Whether a model is two towers that both give vectors of positions."""
-    towers = model.towers
-    return towers is not None and all(one.contract.projected for one in (towers.text, towers.image))
 
 
 def _describe_one(model: LoadedModel, max_batch_size: int, max_inputs: int, device: str) -> pb.Model:

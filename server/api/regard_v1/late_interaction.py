@@ -73,7 +73,7 @@ def write_late_ranking(found: ManyResponses, answer: api.RankResponse, request: 
                 raise one
             document = take_vectors(one, query=False)
         except ServerError as error:
-            failed[number] = error
+            failed[number] = found.each[number + 1] = error
             continue
         scored.append((number, one, document, align(query.vectors, document.vectors)))
     scored.sort(key=lambda each: -each[3].score)

@@ -17,7 +17,16 @@ from server.attention.plan import AttentionPlan
 from server.context import Timings
 from server.errors import InvalidInput, ServerError
 from server.hidden_states.plan import HiddenStatesPlan
-from server.inference.request import Images, InferenceRequest, InferenceResponse, ManyResponses, Tensors, Texts
+from server.inference.preprocess import check_number
+from server.inference.request import (
+    FirstPart,
+    Images,
+    InferenceRequest,
+    InferenceResponse,
+    ManyResponses,
+    Tensors,
+    Texts,
+)
 from server.repository.loading import LoadedModel
 
 Asked = api.PredictRequest | api.ClassifyRequest | api.EmbedRequest | api.RankRequest
@@ -88,7 +97,7 @@ def read_contents(request: OfMany, max_inputs: int) -> Texts | Images | None:
     if kind not in ("texts", "images", "pairs"):
         return None
     prompt = read_prompt(request)
-    check_inputs(kind, len(getattr(request, kind).items), max_inputs)
+    check_number(kind, len(getattr(request, kind).items), max_inputs)
     if kind == "images":
         return Images(tuple(request.images.items))
     if isinstance(request, api.ClassifyRequest) and kind == "pairs":
@@ -98,18 +107,12 @@ def read_contents(request: OfMany, max_inputs: int) -> Texts | Images | None:
     return Texts(tuple(request.texts.items), request.truncate, prompt)
 
 
-def check_inputs(field: str, count: int, max_inputs: int) -> None:
-    """Refuse none, or too many.
-
-    Raises:
-        InvalidInput: They are.
-    """
-    if not 1 <= count <= max_inputs:
-        raise InvalidInput(field, f"{count} of them", f"1 to {max_inputs} (the server's --max-inputs)")
-
-
 def read_request(
-    message: Asked, model: LoadedModel, inputs: Texts | Images | Tensors, outputs: tuple[str, ...]
+    message: Asked,
+    model: LoadedModel,
+    inputs: Texts | Images | Tensors,
+    outputs: tuple[str, ...],
+    first: FirstPart | None = None,
 ) -> InferenceRequest:
     """Read what is wanted besides outputs.
 
@@ -119,7 +122,7 @@ def read_request(
     attention = read_attention(message.attention) if message.HasField("attention") else None
     hidden_states = read_hidden_states(message.hidden_states) if message.HasField("hidden_states") else None
     max_sent = message.top_k if isinstance(message, api.RankRequest) and model.contract.late is None else 0
-    return InferenceRequest(model, inputs, outputs, attention, hidden_states, max_sent=max_sent)
+    return InferenceRequest(model, inputs, outputs, attention, hidden_states, max_sent=max_sent, first_part=first)
 
 
 def write_outputs(found: InferenceResponse) -> api.PredictResponse:
@@ -146,7 +149,7 @@ def fill_labels(found: InferenceResponse, message: Classified, count: int) -> Cl
 def fill_each(
     found: ManyResponses, field: str, add: Callable[[], Each], fill: Callable[[InferenceResponse, Each], Each]
 ) -> None:
-    """Write an answer, or an error, for each of several inputs.
+    """Write an answer, or an error, for each of several inputs; an error stands among what was found, then.
 
     Args:
         found: What was computed.
@@ -162,6 +165,7 @@ def fill_each(
         try:
             fill(one, result)
         except ServerError as error:  # of a number that does not fit what was asked for
+            found.each[number] = error
             result.Clear()
             write_error(error, f"{field}[{number}]", result.error)
 
@@ -205,13 +209,6 @@ def write_timings(timings: Timings, message: pb.Timings) -> None:
     message.decode_ns, message.queue_ns = timings.decode_ns, timings.queue_ns
     message.compute_ns, message.encode_ns = timings.compute_ns, timings.encode_ns
     message.batch_size = timings.batch_size
-
-
-def add_timings(earlier: Timings, message: pb.Timings) -> None:
-    """Add what a first stage of the same call took; of queues and runs, the longest counts."""
-    message.decode_ns += earlier.decode_ns
-    message.queue_ns = max(message.queue_ns, earlier.queue_ns)
-    message.compute_ns = max(message.compute_ns, earlier.compute_ns)
 
 
 def top_labels(logits: NDArray[np.float32], names: tuple[str, ...], count: int) -> list[api.Label]:

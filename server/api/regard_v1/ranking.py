@@ -6,9 +6,9 @@ from artifact.contract import Contract
 from artifact.errors import InputError
 from artifact.text import check_text
 from regard.v1 import regard_pb2 as api
-from server.api.regard_v1.messages import check_inputs, with_further, write_error
+from server.api.regard_v1.messages import with_further, write_error
 from server.errors import InvalidInput, NotPossible, ServerError
-from server.inference.preprocess import InputLimits
+from server.inference.preprocess import InputLimits, check_number
 from server.inference.request import InferenceResponse, ManyResponses, Texts
 
 
@@ -48,7 +48,7 @@ def check_documents(request: api.RankRequest, limits: InputLimits) -> tuple[str,
     """
     if request.top_k < 0:
         raise InvalidInput("top_k", request.top_k, "0 for all, or a positive number")
-    check_inputs("documents", len(request.documents.items), limits.inputs)
+    check_number("documents", len(request.documents.items), limits.inputs)
     try:
         check_text("query", request.query, limits.text_bytes)
     except InputError as error:

@@ -10,7 +10,7 @@ from regard.v1.regard_pb2_grpc import RegardServiceServicer
 from server.api.counts import MAX_TENSORS, check_count
 from server.api.handler import RpcHandler, rpc, streaming_rpc
 from server.api.hints import take_hints
-from server.api.regard_v1 import alignment
+from server.api.regard_v1.alignment import write_map
 from server.api.regard_v1.attention import read_attention
 from server.api.regard_v1.describe import describe_model, describe_positions
 from server.api.regard_v1.late_interaction import read_late_documents, with_role, write_late_ranking
@@ -21,7 +21,6 @@ from server.api.regard_v1.messages import (
     Named,
     OfMany,
     Write,
-    add_timings,
     check_labels,
     fill_each,
     fill_labels,
@@ -38,18 +37,15 @@ from server.api.regard_v1.messages import (
 from server.api.regard_v1.ranking import read_documents, write_ranking
 from server.api.regard_v1.tensors import read_tensors
 from server.api.regard_v1.vectors import check_written, fill_vector, read_wanted, write_vector
-from server.api.regard_v1.zero_shot import (
-    collect_candidates,
-    fill_candidates,
-    read_candidates,
-    wants_candidates,
-)
+from server.api.regard_v1.zero_shot import fill_candidates, read_candidates, wants_candidates
 from server.context import RpcContext
 from server.errors import InvalidInput, NotPossible
+from server.inference.alignment import find_towers, run_aligned
 from server.inference.pipeline import Pipeline
 from server.inference.preprocess import choose_outputs
-from server.inference.request import Images, InferenceRequest, ManyResponses, Tensors, Texts
+from server.inference.request import FirstPart, Images, InferenceRequest, ManyResponses, Tensors, Texts
 from server.inference.workers import Workers
+from server.inference.zero_shot import compute_labels, read_labels, vector_outputs
 from server.repository.lifecycle import Repository
 from server.repository.loading import LoadedModel
 
@@ -143,17 +139,11 @@ class RegardService(RegardServiceServicer):
     async def Align(self, request: api.AlignRequest, context: RpcContext) -> api.AlignResponse:  # noqa: N802
         """Show which patch of an image answers to which word of a text."""
         model = await self.repository.acquire(request.model, request.version)
-        towers = alignment.find_towers(model)
-        image, max_bytes = alignment.read_image(request, towers), self.pipeline.attention.answer_bytes
+        towers, texts = find_towers(model), Texts((request.text,), request.truncate)
         take_hints(context, "priority", request.priority, request.timeout_ms / 1e3)
-        async with self.pipeline.run(alignment.read_text(request, towers), context) as found:
-            text = await self.workers.run(partial(alignment.keep_text, found, context.account))
-        alignment.reserve_map(text, towers, max_bytes, context.account)
-        context.caller.quota.count(1)  # the image: the text was counted when the request was admitted
-        async with self.pipeline.run(image, context) as found:
-            answer = await self.workers.run(partial(alignment.write_map, found, text))
-        write_timings(found.timings, answer.timings)
-        add_timings(text.timings, answer.timings)
+        async with run_aligned(self.pipeline, self.workers, towers, request.image, texts, context) as (found, response):
+            answer = await self.workers.run(partial(write_map, found, model))
+        write_timings(response.timings, answer.timings)
         return answer
 
     @streaming_rpc("model")
@@ -222,31 +212,22 @@ class RegardService(RegardServiceServicer):
         max_bytes = self.pipeline.attention.answer_bytes
         if request.HasField("attention") or request.HasField("hidden_states"):  # before any label is computed
             context.caller.require("attention", "attention" if request.HasField("attention") else "hidden_states")
-        towers, labels = read_candidates(request, model, self.pipeline.inputs, max_bytes, context.account)
-        names, tower = tuple(request.candidate_labels), towers.image
+        wanted = read_candidates(request)
+        towers, labels = read_labels(wanted, model, self.pipeline.inputs, max_bytes, context.account)
+        names, tower = wanted.names, towers.image
         inputs = read_contents(request, self.pipeline.inputs.inputs)
         check_labels(count, len(inputs) if inputs else 1, names, max_bytes)
-        outputs = tuple(one.contract.embedding.output for one in (towers.text, tower) if one.contract.embedding)
         take_hints(context, "priority", request.priority, request.timeout_ms / 1e3)
-        asked = InferenceRequest(towers.text, labels, outputs[:1])
-        async with self.pipeline.run_each(asked, context) as found:
-            candidates = collect_candidates(names, towers.contract, found)
-        del labels, asked
-        context.account.hold("labels", 0)
-        context.account.reserve(kept=candidates.vectors.nbytes)
-        context.caller.quota.count(1)  # an image: a label was counted when the request was admitted
-        fill = partial(fill_candidates, candidates=candidates, count=count)
+        candidates = await compute_labels(self.pipeline, towers, names, labels, context)
+        outputs, fill = vector_outputs(tower), partial(fill_candidates, candidates=candidates, count=count)
         answer = api.ClassifyResponse(model=model.name, version=model.version)
         if inputs:
             write_each = partial(fill_each, field=inputs.field, add=answer.results.add, fill=fill)
-            await self._answer_each(request, tower, inputs, outputs[1:], answer, write_each, context)
-        else:
-            await self._answer(
-                request, tower, read_content(request), outputs[1:], partial(fill, message=answer), context
+            return await self._answer_each(
+                request, tower, inputs, outputs, answer, write_each, context, candidates.part
             )
-        add_timings(candidates.timings, answer.timings)
-        answer.timings.batch_size = max(answer.timings.batch_size, candidates.timings.batch_size)
-        return answer
+        write = partial(fill, message=answer)
+        return await self._answer(request, tower, read_content(request), outputs, write, context, candidates.part)
 
     async def _answer(
         self,
@@ -256,10 +237,11 @@ class RegardService(RegardServiceServicer):
         outputs: tuple[str, ...],
         write: Write[Answer],
         context: RpcContext,
+        first: FirstPart | None = None,
     ) -> Answer:
         """Hand a request down the pipeline, and write what comes back."""
         take_hints(context, "priority", request.priority, request.timeout_ms / 1e3)
-        async with self.pipeline.run(read_request(request, model, inputs, outputs), context) as found:
+        async with self.pipeline.run(read_request(request, model, inputs, outputs, first), context) as found:
             message = await self.workers.encode(partial(write, found), found.result.size_bytes)
         write_timings(found.timings, message.timings)
         return message
@@ -273,10 +255,11 @@ class RegardService(RegardServiceServicer):
         answer: AnswerOfMany,
         write_each: Callable[[ManyResponses], None],
         context: RpcContext,
+        first: FirstPart | None = None,
     ) -> AnswerOfMany:
         """Hand several inputs of a request down the pipeline, and write what comes back of each."""
         take_hints(context, "priority", request.priority, request.timeout_ms / 1e3)
-        async with self.pipeline.run_each(read_request(request, model, inputs, outputs), context) as found:
+        async with self.pipeline.run_each(read_request(request, model, inputs, outputs, first), context) as found:
             await self.workers.run(partial(write_each, found))
         write_timings(found.timings, answer.timings)
         return answer

@@ -1,5 +1,6 @@
 """Two towers, by both protocols: vectors of one space, the caller's labels, patches beside words, attention of each."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from tests.server.api.towers import (
     scores,
     unit,
 )
-from tests.server.asking import CODES, refused
+from tests.server.asking import CODES, refused, samples
 from tests.server.conftest import Running, Serve
 
 TEXT = "a very good dog"
@@ -159,8 +160,11 @@ async def test_labels_that_cannot_be_used_are_refused(running: Running) -> None:
         (ask(label_template="a photo"), r"label_template: 0 of {}; expected one {}, where a label goes"),
         (ask(label_template="{} {}"), r"label_template: 2 of {}; expected one {}"),
         (ask(image=b""), "image"),
-        (api.ClassifyRequest(model="tiny-clip", text="a", candidate_labels=LABELS), "input: text; expected image or"),
-        (api.ClassifyRequest(model="tiny-clip", candidate_labels=LABELS), "input: none; expected image or images"),
+        (
+            api.ClassifyRequest(model="tiny-clip", text="a", candidate_labels=LABELS),
+            "input: text; expected an image, or images",
+        ),
+        (api.ClassifyRequest(model="tiny-clip", candidate_labels=LABELS), "input: none; expected an image"),
         (ask(top_k=-1), "top_k: -1"),
         (ask(priority=4), "priority: 4"),
         (ask(attention=pb.AttentionRequest(layers=[2])), "layers: 2; expected from -2 to 1"),
@@ -205,6 +209,55 @@ async def test_labels_and_images_are_counted_as_requests(running: Running, monke
     counted.clear()
     await running.stub.Align(api.AlignRequest(model="tiny-clip", image=PHOTO, text=TEXT))
     assert counted == [1]
+
+
+async def test_both_parts_of_a_call_are_counted_as_one(running: Running, stub: GRPCInferenceServiceStub) -> None:
+    """By statistics and metrics, with the rows and the time of both; an input that failed is one, too."""
+
+    async def counted() -> tuple[int, int, int, int]:
+        (found,) = (await stub.ModelStatistics(oip.ModelStatisticsRequest(name="tiny-clip"))).model_stats
+        figures = found.inference_stats
+        return figures.success.count, figures.compute_input.count, figures.fail.count, found.inference_count
+
+    images = pb.Images(items=[PHOTO, b"no image"])
+    await running.stub.Classify(api.ClassifyRequest(model="tiny-clip", image=PHOTO, candidate_labels=LABELS))
+    assert await counted() == (1, 1, 0, len(LABELS) + 1)
+    await running.stub.Classify(api.ClassifyRequest(model="tiny-clip", images=images, candidate_labels=LABELS))
+    await running.stub.Align(api.AlignRequest(model="tiny-clip", image=PHOTO, text=TEXT))
+    assert await counted() == (3, 3, 0, 2 * (len(LABELS) + 1) + 2)
+    for call in (
+        running.stub.Classify(api.ClassifyRequest(model="tiny-clip", image=b"x", candidate_labels=LABELS)),
+        running.stub.Align(api.AlignRequest(model="tiny-clip", image=b"x", text=TEXT)),
+        running.stub.Align(api.AlignRequest(model="tiny-clip", image=PHOTO, text=" ")),
+    ):
+        await refused(call, "expected")
+    assert (await counted())[:3] == (3, 3, 3)
+    found = await samples(running)
+    assert found[("regard_stage_seconds_count", "hidden", "tiny-clip", "compute")] == 1
+    assert found[("regard_failed_inputs_total", "INVALID_ARGUMENT")] == 1
+
+
+async def test_what_is_kept_between_both_parts_is_given_back(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the answer is sent, which its caller may take long to read; also where the second part fails."""
+    held, hold = dict[str, list[int]](), Account.hold
+
+    def note(account: Account, part: str, size_bytes: int) -> None:
+        held.setdefault(part, []).append(size_bytes)
+        hold(account, part, size_bytes)
+
+    monkeypatch.setattr(Account, "hold", note)
+    vectors, floats = len(LABELS) * 12 * 4, 4 * (6 + 1) * 12
+    for image in (PHOTO, b"no image"):
+        label = api.ClassifyRequest(model="tiny-clip", image=image, candidate_labels=LABELS)
+        align = api.AlignRequest(model="tiny-clip", image=image, text=TEXT)
+        calls: tuple[tuple[Any, Any, dict[str, int]], ...] = (
+            (running.stub.Classify, label, {"kept": vectors}),
+            (running.stub.Align, align, {"kept": floats, "map": 2 * 4 * (6 + 1) * 9}),
+        )
+        for method, request, expected in calls:
+            held.clear()
+            await asyncio.gather(method(request), return_exceptions=True)
+            assert {part: held[part] for part in expected} == {part: [size, 0] for part, size in expected.items()}
 
 
 @pytest.mark.parametrize("model", TOWERS)

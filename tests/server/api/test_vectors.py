@@ -19,9 +19,11 @@ from server.api.regard_v1.messages import fill_each
 from server.api.regard_v1.tensors import read_tensor
 from server.api.regard_v1.vectors import Wanted, fill_vector
 from server.config import EMBEDDED_MODELS
+from server.context import Timings
 from server.inference.request import ManyResponses
 from server.inference.sparse import SparseRequest
 from server.inference.vectors import VectorRequest
+from server.repository.loading import LoadedModel
 from tests.golden import GOLDEN_MODELS
 from tests.server.api.open_inference.messages import Request, make_bytes_request, read
 from tests.server.api.reference import TOLERANCE
@@ -107,7 +109,7 @@ def test_a_vector_that_does_not_fit_is_the_error_of_its_input() -> None:
         )
         for number in (2.0, 1e5, 3.0)
     ]
-    answer, found = api.EmbedResponse(), cast("ManyResponses", SimpleNamespace(each=each))
+    answer, found = api.EmbedResponse(), ManyResponses(cast("LoadedModel", None), cast("list[Any]", each), Timings())
     fill = partial(fill_vector, wanted=Wanted(VectorRequest(0, "float16"), SparseRequest()))
     fill_each(found, "texts", answer.results.add, fill)
     assert [one.HasField("error") for one in answer.results] == [False, True, False]
@@ -115,6 +117,7 @@ def test_a_vector_that_does_not_fit_is_the_error_of_its_input() -> None:
         "texts[1]: vector_format: float16; expected float32, as the vector has a number that is beyond it"
     )
     assert not answer.results[1].HasField("vector")
+    assert [str(error) for error in found.errors] == [answer.results[1].error.message.removeprefix("texts[1]: ")]
     assert read_tensor("v", answer.results[2].vector).tolist() == [1, 3]
 
 
