@@ -1,16 +1,19 @@
 """Late interaction: the vectors of a text's tokens, and how well those of a query find their like in a document."""
 
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from artifact.contract import Contract
 from artifact.late_interaction import kept_positions
 from artifact.text import Tokens
-from server.errors import InvalidInput
-from server.inference.request import InferenceResponse
+from server.errors import InvalidInput, NotPossible
+from server.inference.request import Images, InferenceResponse, Tensors, Texts
 
 Floats = NDArray[np.float32]
+Given = TypeVar("Given", Texts, Images, Texts | Images, Tensors)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,6 +53,22 @@ class Aligned:
     def score(self) -> float:
         """Their sum."""
         return float(self.similarities.sum(dtype=np.float64))
+
+
+def with_role(inputs: Given, contract: Contract, *, query: bool) -> Given:
+    """Say of texts whether they are queries.
+
+    Raises:
+        NotPossible: They are, and the model does not tell queries from documents.
+        InvalidInput: They are no texts.
+    """
+    if not query:
+        return inputs
+    if contract.late is None:
+        raise NotPossible(f"role: {contract.name} reads queries as documents; expected one with token_vector_dim")
+    if not isinstance(inputs, Texts):
+        raise InvalidInput("role", "query", "none, as there is no text that it is of")
+    return replace(inputs, queries=len(inputs))
 
 
 def take_vectors(found: InferenceResponse, *, query: bool) -> Spoken:

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS, TensorContract
+from artifact.contract import BATCH_AXIS, NUMBER_BYTES, SEQUENCE_AXIS, TensorContract
 from artifact.dtypes import Array, dtype_of
 from artifact.errors import InputError
 from artifact.images import ImageLimits, Pixels
@@ -215,6 +215,17 @@ def check_answer_size(request: InferenceRequest, prepared: PreparedInput, max_by
     size_bytes = outputs_bytes(request, prepared)
     if size_bytes > max_bytes:
         expected = f"at most {max_bytes} (the server's --max-message-bytes): fewer outputs or rows"
+        raise InvalidInput("outputs", f"an answer of {size_bytes} bytes", expected)
+
+
+def check_scores_size(rows: int, labels: int, max_bytes: int) -> None:
+    """Refuse more scores than a message holds, float32 of each row and label.
+
+    Raises:
+        InvalidInput: They are more.
+    """
+    if (size_bytes := rows * labels * NUMBER_BYTES) > max_bytes:
+        expected = f"at most {max_bytes} (the server's --max-message-bytes): fewer labels or rows"
         raise InvalidInput("outputs", f"an answer of {size_bytes} bytes", expected)
 
 

@@ -86,6 +86,9 @@ class Tensors:
     arrays: Mapping[str, Array]
     datatypes: Mapping[str, str] | None = None
 
+    def __len__(self) -> int:
+        return max((array.shape[0] for array in self.arrays.values() if array.shape), default=1)
+
     @property
     def size_bytes(self) -> float:
         """How much there is to check."""

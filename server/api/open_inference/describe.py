@@ -6,8 +6,10 @@ from artifact.contract import TensorContract
 from server.api.open_inference import open_inference_pb2 as pb
 from server.api.open_inference.parameters import ATTENTION_PREFIX
 from server.api.open_inference.tensors import DATATYPE_OF
+from server.api.open_inference.towers import describe_outputs
 from server.config import Config
 from server.context import DEFAULT_PRIORITY, LAST_PRIORITY
+from server.inference.alignment import can_align
 from server.repository.loading import LoadedModel
 
 _PLATFORM, _BACKEND = "onnxruntime_onnx", "onnxruntime"
@@ -29,6 +31,7 @@ def describe_metadata(model: LoadedModel, versions: Sequence[int]) -> pb.ModelMe
                 Metadata(name=f"{ATTENTION_PREFIX}{index}", datatype="FP32", shape=[-1, layer.num_heads, -1, -1])
                 for index, layer in enumerate(layers)
             ),
+            *describe_outputs(model),
         ],
     )
 
@@ -56,6 +59,10 @@ def describe_config(model: LoadedModel, config: Config) -> pb.ModelConfig:
                 pb.ModelOutput(name=f"{ATTENTION_PREFIX}{index}", data_type=pb.TYPE_FP32, dims=[one.num_heads, -1, -1])
                 for index, one in enumerate(layers)
             ),
+            *(
+                pb.ModelOutput(name=one.name, data_type=_type_of(one.datatype), dims=one.shape[1:])
+                for one in describe_outputs(model)
+            ),
         ],
         model_transaction_policy=pb.ModelTransactionPolicy(decoupled=False),
         response_cache=pb.ModelResponseCache(enable=bool(config.cache_bytes)),
@@ -69,6 +76,12 @@ def describe_config(model: LoadedModel, config: Config) -> pb.ModelConfig:
         described.parameters["accepts"].string_value = ",".join(takes)
     if contract.text and contract.text.pairs:
         described.parameters["accepts_pairs"].string_value = "true"
+    if model.towers:
+        described.parameters["accepts_labels"].string_value = "true"
+        described.parameters["label_template"].string_value = model.towers.contract.template
+        described.parameters["accepts_image_with_text"].string_value = str(can_align(model)).lower()
+    if contract.late:
+        described.parameters["accepts_role"].string_value = "true"
     if contract.embedding and contract.embedding.matryoshka_dims:
         sizes = ",".join(map(str, contract.embedding.matryoshka_dims))
         described.parameters["matryoshka_dims"].string_value = sizes
@@ -92,5 +105,8 @@ def _sizes(spec: TensorContract) -> list[int]:
 
 
 def _number(spec: TensorContract) -> pb.DataType:
-    datatype = DATATYPE_OF[spec.dtype]
+    return _type_of(DATATYPE_OF[spec.dtype])
+
+
+def _type_of(datatype: str) -> pb.DataType:
     return pb.DataType.Value("TYPE_STRING" if datatype == "BYTES" else f"TYPE_{datatype}")  # type: ignore[return-value]

@@ -37,16 +37,21 @@ _KNOWN = (
     "attention_keys_of_text", "truncate", "prompt",
     "hidden_states", "hidden_states_layers", "hidden_states_positions", "hidden_states_drop_special",
     "hidden_states_pooling", "hidden_states_normalize", "hidden_states_dtype", "vector_dimensions", "vector_format",
+    "label_template", "role",
 )  # fmt: skip
 # Fields of regard.v1 by which a request is refused, as callers of this protocol write them; of attention and hidden
 # states, others alike.
 _WRITTEN = {
+    "input": "inputs",
     "text": "inputs[text]",
     "image": "inputs[image]",
     "pair": "inputs[text_pair]",
     "pair.first": "inputs[text]",
     "pair.second": "inputs[text_pair]",
     "prompt": "parameters[prompt]",
+    "role": "parameters[role]",
+    "candidate_labels": "inputs[candidate_labels]",
+    "label_template": "parameters[label_template]",
     "dimensions": "parameters[vector_dimensions]",
     "vector_format": "parameters[vector_format]",
     "attention.cls_only": "parameters[attention_rows]",
@@ -94,17 +99,37 @@ def read_prompt(parameters: Parameters, content: str) -> str:
     Raises:
         InvalidInput: It is no string, or what the request brings is no text.
     """
-    parameter = parameters.get("prompt")
-    if parameter is None:
-        return ""
-    if parameter.WhichOneof("parameter_choice") != "string_param":
-        raise InvalidInput("parameters[prompt]", _show(parameter), "a string_param")
-    if content != "text":
+    prompt = read_text(parameters, "prompt")
+    if "prompt" in parameters and content != "text":
         expected = "none, as there is no text to put it before"
         if content == "text_pair":
             expected = "none beside text_pair: nothing is put before pairs"
-        raise InvalidInput("parameters[prompt]", _show(parameter), expected)
+        raise InvalidInput("parameters[prompt]", _show(parameters["prompt"]), expected)
+    return prompt
+
+
+def read_text(parameters: Parameters, name: str) -> str:
+    """Read a parameter that is a string, whatever is in it; absent means empty.
+
+    Raises:
+        InvalidInput: It is none.
+    """
+    parameter = parameters.get(name)
+    if parameter is None:
+        return ""
+    if parameter.WhichOneof("parameter_choice") != "string_param":
+        raise InvalidInput(f"parameters[{name}]", _show(parameter), "a string_param")
     return parameter.string_param
+
+
+def read_role(parameters: Parameters) -> bool:
+    """Read whether texts are queries, by role, "query" or "document"; absent means documents.
+
+    Raises:
+        InvalidInput: It is neither.
+    """
+    is_query: bool = _choose(parameters, "role", {"query": True, "document": False}, "document")
+    return is_query
 
 
 def read_attention(parameters: Parameters, outputs: Sequence[str]) -> AttentionRequest | None:
@@ -208,7 +233,8 @@ def rename_fields(error: ServerError, outputs: Sequence[str]) -> None:
     field, colon, rest = str(error).partition(": ")
     what, _, own = field.partition(".")
     is_further = f"{what}." in FURTHER_PREFIXES and bool(own)
-    written = _WRITTEN.get(field)
+    name, bracket, index = field.partition("[")
+    written = _WRITTEN.get(field) or (f"{_WRITTEN[name]}{bracket}{index}" if bracket and name in _WRITTEN else None)
     if is_further and not written:
         named = f"{what}.{rest.partition(';')[0]}"
         written = f"outputs[{named}]" if named in outputs else f"parameters[{what}_{own}]"

@@ -6,7 +6,7 @@ Datatypes are the protocol's names (BOOL, INT8 to UINT64, FP16, BF16, FP32, FP64
 import math
 import struct
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,8 +52,13 @@ Request = pb.ModelInferRequest
 InputTensor = pb.ModelInferRequest.InferInputTensor
 
 
-def read_tensors(request: Request, memory: SharedMemory) -> dict[str, Array]:
-    """Read all inputs of a request, whose shapes were read before.
+def read_tensors(request: Request, memory: SharedMemory, names: Collection[str] | None = None) -> dict[str, Array]:
+    """Read inputs of a request, whose shapes were read before.
+
+    Args:
+        request: The caller's.
+        memory: Where some may be.
+        names: Which are read; None for all.
 
     Returns:
         Arrays by name. Raw elements are shared with the message; BYTES become an object array of bytes.
@@ -63,6 +68,8 @@ def read_tensors(request: Request, memory: SharedMemory) -> dict[str, Array]:
     """
     arrays: dict[str, Array] = {}
     for tensor, raw in zip(request.inputs, _pair_raw(request), strict=True):
+        if names is not None and tensor.name not in names:
+            continue
         field = f"inputs[{tensor.name}]"
         place = read_place(field, tensor.parameters)
         arrays[tensor.name] = _read_tensor(field, tensor, raw if place is None else memory.read(field, place))

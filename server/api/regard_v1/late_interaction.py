@@ -1,35 +1,28 @@
 """Embed and Rank of models of late interaction: a vector a token, and MaxSim."""
 
-from dataclasses import replace
-
 from artifact.contract import Contract
 from regard.v1 import regard_pb2 as api
 from server.api.regard_v1.describe import describe_tokens
 from server.api.regard_v1.messages import with_further, write_error
 from server.api.regard_v1.ranking import check_documents
 from server.api.regard_v1.tensors import write_tensor
-from server.errors import InvalidInput, NotPossible, ServerError
+from server.errors import InvalidInput, ServerError
 from server.inference.late_interaction import Aligned, Spoken, align, take_vectors
 from server.inference.preprocess import InputLimits
-from server.inference.request import Images, InferenceResponse, ManyResponses, Texts
+from server.inference.request import InferenceResponse, ManyResponses, Texts
 
 _TOKEN_BYTES = 64  # of matches in a message, generously: a token, what it found, and the document's tokens
 
 
-def with_role(inputs: Texts | Images, role: int, contract: Contract) -> Texts | Images:
-    """Say of texts whether they are queries.
+def read_role(role: int) -> bool:
+    """Read whether texts are queries.
 
     Raises:
         InvalidInput: There is no such role.
-        NotPossible: The model does not tell queries from documents.
     """
     if role not in api.TextRole.values():
         raise InvalidInput("role", role, "one of the values of TextRole")
-    if role != api.TEXT_ROLE_QUERY or isinstance(inputs, Images):
-        return inputs
-    if contract.late is None:
-        raise NotPossible(f"role: {contract.name} reads queries as documents; expected one with token_vector_dim")
-    return replace(inputs, queries=len(inputs))
+    return role == api.TEXT_ROLE_QUERY
 
 
 def fill_vectors(found: InferenceResponse, message: api.TokenVectors, *, query: bool) -> None:

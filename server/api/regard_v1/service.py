@@ -13,7 +13,7 @@ from server.api.hints import take_hints
 from server.api.regard_v1.alignment import write_map
 from server.api.regard_v1.attention import read_attention
 from server.api.regard_v1.describe import describe_model, describe_positions
-from server.api.regard_v1.late_interaction import read_late_documents, with_role, write_late_ranking
+from server.api.regard_v1.late_interaction import read_late_documents, read_role, write_late_ranking
 from server.api.regard_v1.messages import (
     Answer,
     AnswerOfMany,
@@ -41,6 +41,7 @@ from server.api.regard_v1.zero_shot import fill_candidates, read_candidates, wan
 from server.context import RpcContext
 from server.errors import InvalidInput, NotPossible
 from server.inference.alignment import find_towers, run_aligned
+from server.inference.late_interaction import with_role
 from server.inference.pipeline import Pipeline
 from server.inference.preprocess import choose_outputs
 from server.inference.request import FirstPart, Images, InferenceRequest, ManyResponses, Tensors, Texts
@@ -111,14 +112,14 @@ class RegardService(RegardServiceServicer):
         outputs, wanted = (vector.output,), read_wanted(request, model.contract)
         if inputs := read_contents(request, self.pipeline.inputs.inputs):
             answer = api.EmbedResponse(model=model.name, version=model.version)
-            inputs = with_role(inputs, request.role, model.contract)
+            inputs = with_role(inputs, model.contract, query=read_role(request.role))
             fill = partial(fill_vector, wanted=wanted)
             write_each = partial(fill_each, field=inputs.field, add=answer.results.add, fill=fill)
             if model.contract.embedding and model.contract.embedding.sparse:
                 write_each = partial(check_written, write_each, answer, self.pipeline.attention.answer_bytes)
             return await self._answer_each(request, tower, inputs, outputs, answer, write_each, context)
         write = partial(write_vector, wanted=wanted)
-        one = with_role(read_content(request), request.role, model.contract)
+        one = with_role(read_content(request), model.contract, query=read_role(request.role))
         return await self._answer(request, tower, one, outputs, write, context)
 
     @rpc("model")

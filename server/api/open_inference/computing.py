@@ -1,0 +1,230 @@
+"""Requests of the Open Inference Protocol to the pipeline, and back."""
+
+import logging
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+
+import numpy as np
+
+from artifact.dtypes import Array
+from server.api.counts import MAX_TENSORS, check_count
+from server.api.open_inference import open_inference_pb2 as pb
+from server.api.open_inference.outputs import check_vectors, name_attention, name_states, name_vectors
+from server.api.open_inference.parameters import (
+    FURTHER_PREFIXES,
+    check_names,
+    read_attention,
+    read_hidden_states,
+    read_hints,
+    read_vector_request,
+    rename_fields,
+)
+from server.api.open_inference.reading import Reading
+from server.api.open_inference.shared_memory import Place
+from server.api.open_inference.tensors import read_places, write_tensor
+from server.api.open_inference.towers import (
+    SCORES,
+    brings_both,
+    brings_labels,
+    choose_map,
+    name_map,
+    read_label_request,
+    take_both,
+)
+from server.attention.request import AttentionRequest
+from server.context import RpcContext
+from server.errors import InvalidInput, ServerError
+from server.hidden_states.request import HiddenStatesRequest
+from server.inference.alignment import find_towers, run_aligned
+from server.inference.preprocess import check_scores_size, choose_outputs
+from server.inference.request import Images, InferenceRequest, InferenceResponse, Tensors, Texts
+from server.inference.vectors import VectorRequest
+from server.inference.zero_shot import LABELS, Candidates, compute_labels, read_labels, score, vector_outputs
+from server.repository.loading import LoadedModel
+
+_log = logging.getLogger(__name__)
+
+Arrays = Mapping[str, Array]
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What a request wants.
+
+    Attributes:
+        tower: Of which model; of two towers, of which.
+        places: Where the outputs belong that are named, in their order.
+        outputs: Of the graph.
+        attention: None for none.
+        hidden_states: Likewise.
+        vectors: How the vector is cut and rounded; None for as it is.
+    """
+
+    tower: LoadedModel
+    places: Mapping[str, Place | None]
+    outputs: tuple[str, ...]
+    attention: AttentionRequest | None
+    hidden_states: HiddenStatesRequest | None
+    vectors: VectorRequest | None
+
+    @property
+    def further_field(self) -> str:
+        """What is asked for besides outputs; empty for nothing."""
+        return "attention" if self.attention else "hidden_states" if self.hidden_states else ""
+
+
+class Computing(Reading):
+    """Computes requests."""
+
+    async def _infer(self, request: pb.ModelInferRequest, context: RpcContext) -> pb.ModelInferResponse:
+        try:
+            response = await self._compute(request, context)
+        except ServerError as error:
+            rename_fields(error, [output.name for output in request.outputs])
+            level = logging.INFO if request.id else logging.DEBUG  # who gives an id wants to find it again
+            _log.log(level, "request %.99r of %.99r: %s: %s", request.id, request.model_name, error.code.name, error)
+            raise
+        _log.debug("request %r of %r: OK", request.id, request.model_name)
+        return response
+
+    async def _compute(self, request: pb.ModelInferRequest, context: RpcContext) -> pb.ModelInferResponse:
+        for name in ("inputs", "outputs", "raw_input_contents"):
+            check_count(name, len(getattr(request, name)), MAX_TENSORS)
+        read_hints(request.parameters, context)
+        check_names(request.parameters)
+        model = await self.repository.acquire(request.model_name, request.model_version)
+        names = [tensor.name for tensor in request.inputs]
+        if brings_labels(model, names, request.parameters):
+            return await self._score(request, model, names, context)
+        if brings_both(model, names):
+            return await self._align(request, model, context)
+        wanted = _read_wanted(request, model.of_inputs(names))
+        with self._counting_failures(model, context):
+            inputs = await self._read(request, wanted.tower.contract)
+        return await self._run(request, wanted, inputs, context)
+
+    async def _score(
+        self, request: pb.ModelInferRequest, model: LoadedModel, names: Sequence[str], context: RpcContext
+    ) -> pb.ModelInferResponse:
+        """Compare images with the caller's labels, which are computed first."""
+        with self._counting_failures(model, context):
+            names = [name for name in names if name != LABELS]
+            asked = read_label_request(model, names, await self._read_strings(request, LABELS), request.parameters)
+            limits, max_bytes = self.pipeline.inputs, self.pipeline.attention.answer_bytes
+            towers, texts = read_labels(asked, model, limits, max_bytes, context.account)
+            wanted = _read_wanted(request, towers.image, labelled=True)
+            images = await self._read(request, towers.image.contract, leave=(LABELS,))
+            check_scores_size(len(images), len(texts), max_bytes)
+            if wanted.further_field:  # before any label is computed
+                context.caller.require("attention", wanted.further_field)
+        candidates = await compute_labels(self.pipeline, towers, asked.names, texts, context)
+        return await self._run(request, wanted, images, context, candidates)
+
+    async def _align(
+        self, request: pb.ModelInferRequest, model: LoadedModel, context: RpcContext
+    ) -> pb.ModelInferResponse:
+        """Show which patch of an image answers to which token of a text."""
+        with self._counting_failures(model, context):
+            towers, places = find_towers(model), read_places(request.outputs)
+            wanted = _read_wanted(request, towers.text, mapped=True)
+            if wanted.further_field:
+                raise InvalidInput(wanted.further_field, "beside a map", "none, or a call for each")
+            texts = await self._read(request, towers.text.contract, leave=("image",))
+            images = await self._read(request, towers.image.contract, leave=("text",))
+            text, image = take_both(texts, images)
+        async with run_aligned(self.pipeline, self.workers, towers, image, text, context) as (found, response):
+            write = partial(self._respond, request, model, places, partial(name_map, found, places))
+            return await self.workers.encode(write, response.result.size_bytes)
+
+    async def _run(
+        self,
+        request: pb.ModelInferRequest,
+        wanted: _Wanted,
+        inputs: Texts | Images | Tensors,
+        context: RpcContext,
+        candidates: Candidates | None = None,
+    ) -> pb.ModelInferResponse:
+        """Hand a request down the pipeline, and write what comes back."""
+        asked = InferenceRequest(
+            wanted.tower,
+            inputs,
+            tuple(dict.fromkeys((*wanted.outputs, *(vector_outputs(wanted.tower) if candidates else ())))),
+            wanted.attention,
+            wanted.hidden_states,
+            elsewhere=frozenset(name for name, place in wanted.places.items() if place is not None),
+            first_part=candidates.part if candidates else None,
+        )
+        async with self.pipeline.run(asked, context) as found:
+            name = partial(_name, found, wanted, candidates)
+            write = partial(self._respond, request, found.model, wanted.places, name)
+            return await self.workers.encode(write, found.result.size_bytes)
+
+    def _respond(
+        self,
+        request: pb.ModelInferRequest,
+        model: LoadedModel,
+        places: Mapping[str, Place | None],
+        name: Callable[[], Arrays],
+    ) -> pb.ModelInferResponse:
+        response = pb.ModelInferResponse(model_name=model.name, model_version=model.version, id=request.id)
+        arrays = name()
+        # In the order asked for; attention and hidden states asked for by parameters come last.
+        for output in dict.fromkeys((*places, *arrays)):
+            write_tensor(response, output, arrays[output], places.get(output), self.memory)
+        return response
+
+    @contextmanager
+    def _counting_failures(self, model: LoadedModel, context: RpcContext) -> Iterator[None]:
+        """Count a request that fails before the pipeline, which counts what comes to it, has seen it."""
+        try:
+            yield
+        except ServerError:
+            self.counts.of(model.name, model.version).failed.add(time.perf_counter_ns() - context.started_ns)
+            raise
+
+
+def _read_wanted(
+    request: pb.ModelInferRequest, tower: LoadedModel, *, labelled: bool = False, mapped: bool = False
+) -> _Wanted:
+    """Read outputs and parameters.
+
+    Args:
+        request: The caller's.
+        tower: Which computes.
+        labelled: Whether there are labels, so that there are scores: alone where no output is named.
+        mapped: Whether an image is beside a text, so that there is a map and nothing else.
+
+    Raises:
+        InvalidInput: Something cannot be read, or there is no such output.
+        NotPossible: The model has no such vectors.
+    """
+    places = read_places(request.outputs)
+    attention = read_attention(request.parameters, list(places))
+    hidden_states = read_hidden_states(request.parameters, list(places))
+    ordinary = tuple(name for name in places if not name.startswith(FURTHER_PREFIXES))
+    if labelled:
+        ordinary = tuple(name for name in ordinary if name != SCORES)
+    outputs: tuple[str, ...] = ()
+    if mapped:
+        choose_map(ordinary)
+    elif ordinary or not (places or labelled):
+        outputs = choose_outputs(tower, ordinary)
+    if vectors := read_vector_request(request.parameters):
+        check_vectors(vectors, tower, outputs)
+    return _Wanted(tower, places, outputs, attention, hidden_states, vectors)
+
+
+def _name(found: InferenceResponse, wanted: _Wanted, candidates: Candidates | None) -> Arrays:
+    """Make all outputs, by name."""
+    named = [name for name in wanted.places if name.startswith(FURTHER_PREFIXES)]
+    arrays = {name: found.outputs[name] for name in wanted.outputs}
+    if candidates and (SCORES in wanted.places or not wanted.places):
+        (vector,) = vector_outputs(wanted.tower)
+        arrays[SCORES] = score(found.outputs[vector], candidates).astype(np.float32)
+    arrays |= {**name_attention(found, named), **name_states(found, named)}
+    if wanted.vectors:
+        arrays |= name_vectors(found, wanted.vectors)
+    return arrays

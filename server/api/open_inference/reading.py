@@ -1,0 +1,102 @@
+"""Reads the inputs of a request of the Open Inference Protocol: tensors, or texts and images as BYTES."""
+
+import math
+from collections.abc import Collection, Mapping, Sequence
+
+from artifact.contract import Contract
+from artifact.dtypes import name_of
+from server.api.open_inference import open_inference_pb2 as pb
+from server.api.open_inference.parameters import read_flag, read_prompt, read_role
+from server.api.open_inference.parts import Parts
+from server.api.open_inference.shared_memory import read_place
+from server.api.open_inference.tensors import DATATYPE_OF, decode_strings, decode_texts, read_shapes, read_tensors
+from server.errors import InvalidInput
+from server.inference import validation
+from server.inference.late_interaction import with_role
+from server.inference.request import Images, Tensors, Texts
+
+_PAIR = "text_pair"  # beside text, the second text of each
+
+
+class Reading(Parts):
+    """Reads requests."""
+
+    async def _read(
+        self, request: pb.ModelInferRequest, contract: Contract, leave: Collection[str] = ()
+    ) -> Texts | Images | Tensors:
+        """Read the inputs for a model, all but those of some names."""
+        size_bytes = self._check_inputs(contract, request, leave)
+        return await self.workers.decode(lambda: self._read_inputs(contract, request, leave), size_bytes)
+
+    async def _read_strings(self, request: pb.ModelInferRequest, name: str) -> tuple[str, ...]:
+        """Read one input of BYTES as text, of any shape; none where it is not there."""
+        if not any(tensor.name == name for tensor in request.inputs):
+            return ()
+        size_bytes = self._check_places(request)
+
+        def read() -> tuple[str, ...]:
+            shapes = read_shapes(request, self.config.max_message_fields)
+            if shapes[name].dtype.kind != "O":
+                datatype = DATATYPE_OF[name_of(shapes[name].dtype)]
+                raise InvalidInput(f"inputs[{name}].datatype", datatype, "BYTES")
+            arrays = read_tensors(request, self.memory, [name])
+            return decode_texts(name, arrays[name].reshape(-1).tolist())
+
+        return await self.workers.decode(read, size_bytes)
+
+    def _check_inputs(self, contract: Contract, request: pb.ModelInferRequest, leave: Collection[str]) -> int:
+        """Check names, and sizes in shared memory, before anything is read; returns how much there is to read."""
+        names = [tensor.name for tensor in request.inputs if tensor.name not in leave]
+        if not _content(contract, names):
+            validation.check_names(names, contract)
+        return self._check_places(request)
+
+    def _check_places(self, request: pb.ModelInferRequest) -> int:
+        places = (read_place(f"inputs[{tensor.name}]", tensor.parameters) for tensor in request.inputs)
+        return request.ByteSize() + self.memory.check_sum("inputs", filter(None, places))
+
+    def _read_inputs(
+        self, contract: Contract, request: pb.ModelInferRequest, leave: Collection[str]
+    ) -> Texts | Images | Tensors:
+        """Read the inputs: a model's own tensors, or text or images as BYTES where its contract says how."""
+        shapes = read_shapes(request, self.config.max_message_fields)
+        shapes = {name: shape for name, shape in shapes.items() if name not in leave}
+        content = _content(contract, list(shapes))
+        prompt = read_prompt(request.parameters, content if _PAIR not in shapes else _PAIR)
+        is_query = read_role(request.parameters)
+        if content and shapes[content].dtype.kind == "O":
+            contents = self._read_contents(content, shapes, request, prompt)
+            return with_role(contents, contract, query=is_query)
+        validation.check_shapes(shapes, contract, self.pipeline.inputs.rows, DATATYPE_OF)
+        arrays = read_tensors(request, self.memory, shapes)
+        strings = {spec.name for spec in contract.inputs if spec.dtype == "string"}
+        arrays |= {
+            key: decode_strings(key, arrays[key]) for key in strings & arrays.keys() if arrays[key].dtype == object
+        }
+        return with_role(Tensors(arrays, DATATYPE_OF), contract, query=is_query)
+
+    def _read_contents(
+        self, name: str, shapes: Mapping[str, validation.Declared], request: pb.ModelInferRequest, prompt: str
+    ) -> Texts | Images:
+        max_rows, rows = self.pipeline.inputs.rows, math.prod(shapes[name].shape)
+        if not 1 <= rows <= max_rows:
+            expected = f"1 to {max_rows} (the server's --max-batch-size)"
+            raise InvalidInput(f"inputs[{name}]", f"{rows} elements", expected)
+        if _PAIR in shapes and (shapes[_PAIR].dtype.kind, math.prod(shapes[_PAIR].shape)) != ("O", rows):
+            what = f"{DATATYPE_OF[name_of(shapes[_PAIR].dtype)]} {list(shapes[_PAIR].shape)}"
+            raise InvalidInput(f"inputs[{_PAIR}]", what, f"{rows} of BYTES, one for each element of text")
+        arrays = read_tensors(request, self.memory, shapes)
+        contents = {name: array.reshape(-1).tolist() for name, array in arrays.items()}
+        if name == "image":
+            return Images(tuple(contents[name]))
+        texts, second = (decode_texts(one, contents.get(one, ())) for one in (name, _PAIR))
+        return Texts(texts, read_flag(request.parameters, "truncate"), prompt, second)
+
+
+def _content(contract: Contract, names: Sequence[str]) -> str:
+    """Name what a request brings for the server to preprocess, text or image; empty where it brings tensors."""
+    takes = "text" if contract.text else "image" if contract.image else ""
+    own = {spec.name for spec in contract.inputs}
+    if sorted(names) == ["text", _PAIR] and (takes == "text" or not own & set(names)):
+        return "text"
+    return next((name for name in ("text", "image") if [name] == names and (name == takes or name not in own)), "")
