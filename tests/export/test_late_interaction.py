@@ -20,6 +20,7 @@ from model.checkpoint import CheckpointError
 from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as pb
 from regard.v1.regard_pb2_grpc import RegardServiceStub
+from server.api.open_inference.open_inference_pb2 import ModelConfigRequest
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.api.regard_v1.tensors import read_tensor
 from server.engine.agreement import check_contract
@@ -27,7 +28,7 @@ from server.errors import StartError
 from tests.export.families import FAMILIES, shallow, write_folder
 from tests.golden.make import make_tokenizer
 from tests.processes import StartProcess
-from tests.server.api.open_inference.messages import make_bytes_request, read
+from tests.server.api.open_inference.messages import make_bytes_request, make_request, read
 
 QUERY, DOCUMENTS = "the dog", ("a dog sat on the mat", "it is a very bad film", "cat")
 WORDS = ["a", "mat"]  # stand for punctuation
@@ -112,7 +113,21 @@ def test_queries_find_their_like_in_documents(
             with pytest.raises(grpc.RpcError, match="role: 9; expected one of the values of TextRole"):
                 stub.Embed(api.EmbedRequest(model="late", text=QUERY, role=9))  # type: ignore[arg-type]
             infer = make_bytes_request("late", "text", DOCUMENTS[0].encode())
-            rows = read(GRPCInferenceServiceStub(channel).ModelInfer(infer))["token_vectors"][0]
+            oip = GRPCInferenceServiceStub(channel)
+            rows = read(oip.ModelInfer(infer))["token_vectors"][0]
+            infer = make_bytes_request("late", "text", QUERY.encode(), b"a cat")
+            infer.parameters["role"].string_param = "query"
+            asked = read(oip.ModelInfer(infer))["token_vectors"]
+            tensors = make_request("late", input_ids=np.ones((1, 4), int), attention_mask=np.ones((1, 4), int))
+            for wrong, role, message in ((tensors, "query", "query; expected none, as"), (infer, "title", "'title'")):
+                wrong.parameters["role"].string_param = role
+                with pytest.raises(grpc.RpcError, match=rf"parameters\[role\]: {message}"):
+                    oip.ModelInfer(wrong)
+            (told_role,) = (
+                value.string_value
+                for name, value in oip.ModelConfig(ModelConfigRequest(name="late")).config.parameters.items()
+                if name == "accepts_role"
+            )
         ranking = client.rank(QUERY, [*DOCUMENTS, "a a a", " "], model="late", token_matches=True)
         best = client.rank(QUERY, DOCUMENTS, model="late", top_k=1)
         through_client = client.embed(text=QUERY, model="late", role="query")
@@ -121,6 +136,10 @@ def test_queries_find_their_like_in_documents(
         assert server.stop() == 0
     assert (described.can_rank, described.token_vector_dim, described.query_tokens) == (True, DIM, LENGTH)
     np.testing.assert_allclose(read_tensor("v", alone.token_vectors.vectors), query, atol=1e-4)
+    assert told_role == "true"
+    np.testing.assert_allclose(asked[0][: len(query)], query, atol=1e-4)
+    other = expect(folder, "a cat", query=True, attends=attends, fills=fills)
+    np.testing.assert_allclose(asked[1][: len(other)], other, atol=1e-4)
     assert alone.token_vectors.tokens.tokens[1].text == "[q] "  # as the tokenizer, which lowers, spells it
     assert through_client.tokens is not None and len(through_client.tokens) == len(query)
     np.testing.assert_allclose(through_client.vector, query, atol=1e-4)

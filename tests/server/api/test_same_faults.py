@@ -26,6 +26,7 @@ TOKENS = tokens_of()
 WRITTEN = {
     "text": "inputs[text]",
     "image": "inputs[image]",
+    "role": "parameters[role]",
     "attention.cls_only": "parameters[attention_rows]",
     "attention.head_reduction": "parameters[attention_reduce]",
 }
@@ -91,6 +92,13 @@ def urgent(pair: Pair, priority: int) -> Pair:
     """With a priority."""
     own, other = pair
     own.priority = other.parameters["priority"].int64_param = priority
+    return pair
+
+
+def query(pair: Pair) -> Pair:
+    """As a query."""
+    own, other = pair
+    own.role, other.parameters["role"].string_param = api.TEXT_ROLE_QUERY, "query"
     return pair
 
 
@@ -165,6 +173,22 @@ FAULTS: dict[str, Callable[[], Pair]] = {
     "a position of one": lambda: hidden_states(
         text("a"), {"positions": [1], "pooling": pb.HIDDEN_STATES_POOLING_LAST}, positions=1, pooling="last"
     ),
+    "a pooling of one position and special tokens": lambda: hidden_states(
+        text("a"),
+        {"drop_special": True, "pooling": pb.HIDDEN_STATES_POOLING_CLS},
+        drop_special=True,
+        pooling="cls",
+    ),
+    "special tokens and positions of states": lambda: hidden_states(
+        text("a"), {"drop_special": True, "positions": [0]}, drop_special=True, positions=0
+    ),
+    "special tokens of states of tensors": lambda: hidden_states(
+        tensors(**TOKENS), {"drop_special": True}, drop_special=True
+    ),
+    "a position of states": lambda: hidden_states(text("a"), {"positions": [99]}, positions=99),
+    "a layer of states twice": lambda: hidden_states(text("a"), {"layers": [1, -2]}, layers="1,-2"),
+    "a query to a model that reads none": lambda: query(text("the cat")),
+    "an image as a query": lambda: query(image(png(8, 8))),
     "attention and states": lambda: hidden_states(attention(text("a"), {}, layers=0), {}, layers=0),
     "too many states": lambda: hidden_states(
         tensors(input_ids=np.repeat(tokens_of(64)["input_ids"], 8, 0), attention_mask=np.ones((8, 64), np.int64)),
