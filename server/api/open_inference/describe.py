@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from artifact.contract import TensorContract
 from server.api.open_inference import open_inference_pb2 as pb
-from server.api.open_inference.parameters import ATTENTION_PREFIX
+from server.api.open_inference.parameters import ATTENTION_PREFIX, HIDDEN_STATES_PREFIX
 from server.api.open_inference.tensors import DATATYPE_OF
 from server.api.open_inference.towers import describe_outputs
 from server.config import Config
@@ -19,7 +19,6 @@ Metadata = pb.ModelMetadataResponse.TensorMetadata
 def describe_metadata(model: LoadedModel, versions: Sequence[int]) -> pb.ModelMetadataResponse:
     """Describe a model's tensors; -1 stands for what may change."""
     contract = model.contract
-    layers = contract.attention if model.usage.settings.list_attention else ()
     return pb.ModelMetadataResponse(
         name=model.name,
         versions=map(str, versions),
@@ -27,19 +26,31 @@ def describe_metadata(model: LoadedModel, versions: Sequence[int]) -> pb.ModelMe
         inputs=[_describe_tensor(spec) for spec in contract.inputs],
         outputs=[
             *(_describe_tensor(spec) for spec in contract.outputs),
-            *(
-                Metadata(name=f"{ATTENTION_PREFIX}{index}", datatype="FP32", shape=[-1, layer.num_heads, -1, -1])
-                for index, layer in enumerate(layers)
-            ),
-            *describe_outputs(model),
+            *_describe_further(model),
         ],
     )
+
+
+def _describe_further(model: LoadedModel) -> list[Metadata]:
+    """Describe outputs besides the graph's own: attention and hidden states, as far as they are to be listed."""
+    contract, settings = model.contract, model.usage.settings
+    described = describe_outputs(model)
+    if settings.list_attention:
+        described += [
+            Metadata(name=f"{ATTENTION_PREFIX}{index}", datatype="FP32", shape=[-1, layer.num_heads, -1, -1])
+            for index, layer in enumerate(contract.attention)
+        ]
+    if settings.list_hidden_states:
+        described += [
+            Metadata(name=f"{HIDDEN_STATES_PREFIX}{state.layer}", datatype="FP32", shape=[-1, -1, state.dim])
+            for state in contract.hidden_states
+        ]
+    return described
 
 
 def describe_config(model: LoadedModel, config: Config) -> pb.ModelConfig:
     """Describe how a model is run; dims leave out the batch axis of a model that is batched."""
     contract = model.contract
-    layers = contract.attention if model.usage.settings.list_attention else ()
     start = 1 if contract.batched else 0
     described = pb.ModelConfig(
         name=model.name,
@@ -56,12 +67,8 @@ def describe_config(model: LoadedModel, config: Config) -> pb.ModelConfig:
                 for spec in contract.outputs
             ),
             *(
-                pb.ModelOutput(name=f"{ATTENTION_PREFIX}{index}", data_type=pb.TYPE_FP32, dims=[one.num_heads, -1, -1])
-                for index, one in enumerate(layers)
-            ),
-            *(
                 pb.ModelOutput(name=one.name, data_type=_type_of(one.datatype), dims=one.shape[1:])
-                for one in describe_outputs(model)
+                for one in _describe_further(model)
             ),
         ],
         model_transaction_policy=pb.ModelTransactionPolicy(decoupled=False),
@@ -76,6 +83,9 @@ def describe_config(model: LoadedModel, config: Config) -> pb.ModelConfig:
         described.parameters["accepts"].string_value = ",".join(takes)
     if contract.text and contract.text.pairs:
         described.parameters["accepts_pairs"].string_value = "true"
+    if contract.hidden_states:
+        layers = ",".join(str(state.layer) for state in contract.hidden_states)
+        described.parameters["hidden_states_layers"].string_value = layers
     if model.towers:
         described.parameters["accepts_labels"].string_value = "true"
         described.parameters["label_template"].string_value = model.towers.contract.template

@@ -1,14 +1,19 @@
 """Hidden states through the Open Inference Protocol."""
 
+import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import grpc
 import numpy as np
 import pytest
 
+from server.api.open_inference import open_inference_pb2 as pb
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from tests.golden import GOLDEN_MODELS
 from tests.server.api.open_inference.messages import Request, make_bytes_request, make_request, read, tokens_of
 from tests.server.api.reference import TOLERANCE, run_graph
+from tests.server.conftest import Serve
 
 TEXT = "the cat sat on the mat"
 
@@ -101,3 +106,27 @@ async def test_what_cannot_be_had_is_refused_in_the_protocols_words(
     with pytest.raises(grpc.aio.AioRpcError, match=message) as caught:
         await stub.ModelInfer(request)
     assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_metadata_say_that_they_can_be_had(start: Serve, stub: GRPCInferenceServiceStub, tmp_path: Path) -> None:
+    """In the configuration's parameters; among the outputs where the model's settings say so, as attention is."""
+    config = (await stub.ModelConfig(pb.ModelConfigRequest(name="tiny-text"))).config
+    assert config.parameters["hidden_states_layers"].string_value == "0,1,2"
+    metadata = await stub.ModelMetadata(pb.ModelMetadataRequest(name="tiny-text"))
+    assert not [one.name for one in metadata.outputs if one.name.startswith("hidden_states.")]
+    shutil.copytree(GOLDEN_MODELS / "tiny-text", tmp_path / "tiny-text")
+    (tmp_path / "tiny-text" / "config.toml").write_text("list_attention = false\nlist_hidden_states = true\n")
+    async with start(models=tmp_path) as running:
+        other = GRPCInferenceServiceStub(running.channel)
+        metadata = await other.ModelMetadata(pb.ModelMetadataRequest(name="tiny-text"))
+        names = [f"hidden_states.{layer}" for layer in range(3)]
+        listed = [one for one in metadata.outputs if "." in one.name]
+        assert [(one.name, one.datatype, list(one.shape)) for one in listed] == [
+            (name, "FP32", [-1, -1, 32]) for name in names
+        ]
+        config = (await other.ModelConfig(pb.ModelConfigRequest(name="tiny-text"))).config
+        assert [(one.name, list(one.dims)) for one in config.output[-3:]] == [(name, [-1, 32]) for name in names]
+        request = make_bytes_request("tiny-text", "text", TEXT.encode())
+        for one in metadata.outputs:  # as perf_analyzer asks
+            request.outputs.add(name=one.name)
+        assert list(read(await other.ModelInfer(request))) == [one.name for one in metadata.outputs]
