@@ -12,7 +12,16 @@ from rich.text import Text
 
 from regard.alignment import Alignment
 from regard.client import Client
-from regard.console import JsonOption, ModelOption, Terminal, TruncateOption, choose_both, print_json, tell_cut
+from regard.console import (
+    JsonOption,
+    ModelOption,
+    Terminal,
+    TruncateOption,
+    check_output,
+    choose_both,
+    print_json,
+    tell_cut,
+)
 from regard.sources import InputError, read_source
 from regard.terminal import clean
 
@@ -35,8 +44,7 @@ def align(
     as_json: JsonOption = False,
 ) -> None:
     """Show which patch of a photo answers to which word of a text, by two towers: a table, and a picture with -o."""
-    if output is not None and output.suffix.lower() not in _SUFFIXES:
-        raise typer.BadParameter(f"{output}: a picture ends in {', '.join(_SUFFIXES)}", param_hint="-o")
+    check_output(output, _SUFFIXES)
     seen, words = read_source(photo), read_source(text)
     if seen.image is None:
         raise InputError(f"{seen.title}: a text; expected a photo")

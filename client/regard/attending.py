@@ -19,6 +19,7 @@ from regard.console import (
     SourceArgument,
     Terminal,
     TruncateOption,
+    check_output,
     choose,
     print_json,
     warn_if_cut,
@@ -104,7 +105,7 @@ def attend(
     as_json: JsonOption = False,
 ) -> None:
     """Show what a transformer attends to: a picture for photos, token by token for texts."""
-    _check_output(output)
+    check_output(output, _SUFFIXES)
     given = read_pair(source, pair)
     view = choose_view(options, is_photo=given.image is not None)
     client: Client = context.obj
@@ -120,15 +121,6 @@ def attend(
         output = Path(f"{Path(given.name).stem}-attention.png")
     if output is not None:
         _draw(output, view, style, given, answers)
-
-
-def _check_output(output: Path | None) -> None:
-    if output is None:
-        return
-    if output.suffix.lower() not in _SUFFIXES:
-        raise typer.BadParameter(f"{output}: a picture ends in {', '.join(_SUFFIXES)}", param_hint="-o")
-    if not output.parent.is_dir():
-        raise InputError(f"-o {output}: {output.parent} is no folder")
 
 
 def _models(client: Client, source: Source, name: str, compare: str) -> list[Model]:

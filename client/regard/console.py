@@ -3,6 +3,8 @@
 import json
 import os
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import numpy as np
@@ -11,7 +13,7 @@ from rich.console import Console
 
 from regard.answers import Classification, Embedding, Model
 from regard.client import Client
-from regard.sources import Source, Task, choose_model, choose_towers
+from regard.sources import InputError, Source, Task, choose_model, choose_towers
 from regard.terminal import clean
 from regard.views import AttentionResult
 
@@ -59,6 +61,16 @@ def choose_both(client: Client, *, aligns: bool = False) -> Model:
     model = choose_towers(client.models(), aligns=aligns)
     typer.echo(f"regard: using {model.name}", err=True)
     return model
+
+
+def check_output(output: Path | None, suffixes: Sequence[str]) -> None:
+    """Refuse a picture that could not be written, before anything is asked."""
+    if output is None:
+        return
+    if output.suffix.lower() not in suffixes:
+        raise typer.BadParameter(f"{output}: a picture ends in {', '.join(suffixes)}", param_hint="-o")
+    if not output.parent.is_dir():
+        raise InputError(f"-o {output}: {output.parent} is no folder")
 
 
 def warn_if_cut(source: Source, answer: Classification | Embedding | AttentionResult) -> None:

@@ -129,6 +129,8 @@ def _takes(model: Model) -> str:
 
 def _sizes(model: Model) -> str:
     """Of a model's vectors."""
+    if model.token_vector_dim:
+        return f"{model.token_vector_dim} a token"
     if model.embedding_sparse:
         return f"sparse, {model.embedding_dim}"
     return ", ".join(map(str, (*model.matryoshka_dims, model.embedding_dim)))

@@ -61,8 +61,20 @@ def reserve_together(request: InferenceRequest, ready: Sequence[Ready], count: i
         TooBusy: Others hold too much, or the client's other requests do.
     """
     answer_bytes, computed_bytes = _amounts(request, ready, count)
-    compared_bytes = sum(outputs_bytes(request, one.prepared) for one in ready) if _compares(request) else 0
-    account.reserve(result=computed_bytes + compared_bytes + answer_bytes, answer=COPIES * answer_bytes)
+    result_bytes = computed_bytes + answer_bytes + _unsent_bytes(request, ready, count)
+    account.reserve(result=result_bytes, answer=COPIES * answer_bytes)
+
+
+def _unsent_bytes(request: InferenceRequest, ready: Sequence[Ready], count: int) -> int:
+    """Bytes of outputs that are held and no part of the answer: compared here, or before they are cut and rounded."""
+    computed = sum(outputs_bytes(request, one.prepared, computed=True) for one in ready)
+    sent = 0 if _compares(request) else sum(outputs_bytes(request, one.prepared) for one in ready)
+    return round(_scale(request, ready, count) * (computed - sent))
+
+
+def _scale(request: InferenceRequest, ready: Sequence[Ready], count: int) -> float:
+    """How many times what is ready all will be: texts are all there, images alike."""
+    return count / len(ready) if isinstance(request.inputs, Images) else 1.0
 
 
 def _compares(request: InferenceRequest) -> bool:
@@ -72,8 +84,8 @@ def _compares(request: InferenceRequest) -> bool:
 
 
 def _amounts(request: InferenceRequest, ready: Sequence[Ready], count: int) -> tuple[int, int]:
-    """Bytes of the answer, and of the attention or hidden states computed: texts are all there, images alike."""
-    scale = count / len(ready) if isinstance(request.inputs, Images) else 1.0
+    """Bytes of the answer, and of the attention or hidden states computed."""
+    scale = _scale(request, ready, count)
     sizes = sorted((_answer_bytes(request, one) for one in ready), reverse=True)
     answer_bytes = sum(sizes[: request.max_sent or None])
     computed_bytes = sum(one.plan.computed_bytes(1) for one in ready if one.plan)

@@ -229,13 +229,22 @@ def check_scores_size(rows: int, labels: int, max_bytes: int) -> None:
         raise InvalidInput("outputs", f"an answer of {size_bytes} bytes", expected)
 
 
-def outputs_bytes(request: InferenceRequest, prepared: PreparedInput) -> int:
-    """Size of the outputs that are sent in an answer; axes that nobody knows count as 1."""
+def outputs_bytes(request: InferenceRequest, prepared: PreparedInput, *, computed: bool = False) -> int:
+    """Size of the outputs that are sent in an answer; axes that nobody knows count as 1.
+
+    Args:
+        request: What is wanted.
+        prepared: Its input.
+        computed: As they are computed, before vectors are cut and rounded.
+    """
     contract = request.model.contract
-    sizes = contract.axis_sizes(prepared.inputs)
+    sizes, embedding = contract.axis_sizes(prepared.inputs), contract.embedding
     size_bytes = 0
     for spec in contract.outputs:
         if spec.name in request.outputs and spec.name not in request.elsewhere:
+            if embedding and spec.name == embedding.output and not (computed or embedding.sparse):
+                size_bytes += prepared.rows * request.vectors.row_bytes(embedding)
+                continue
             counts = (axis if isinstance(axis, int) else sizes.get(axis, 1) for axis in spec.axes)
             size_bytes += math.prod(counts) * dtype_of(spec.dtype).itemsize
     return size_bytes

@@ -17,6 +17,7 @@ from server.errors import ServerError
 from server.hidden_states.plan import HiddenStatesPlan
 from server.hidden_states.reduce import ReducedStates, reduce_states
 from server.hidden_states.request import HiddenStatesRequest
+from server.inference.vectors import WHOLE_VECTORS, VectorRequest
 from server.repository.loading import LoadedModel
 from server.scheduling.batch import GraphKind, Result
 
@@ -116,6 +117,7 @@ class InferenceRequest:
         layer_by_layer: Whether each layer of the attention has a message of its own.
         elsewhere: Outputs that are not sent in the answer: they go to shared memory.
         max_sent: Of several inputs, how many are answered at most, whichever they are; 0 for all.
+        vectors: What is sent of the embedding.
         is_first_part: Whether another request of the same call follows at once, with which it is counted.
         first_part: That which came before; None for none.
     """
@@ -128,6 +130,7 @@ class InferenceRequest:
     layer_by_layer: bool = False
     elsewhere: frozenset[str] = frozenset()
     max_sent: int = 0
+    vectors: VectorRequest = WHOLE_VECTORS
     is_first_part: bool = False
     first_part: FirstPart | None = None
 

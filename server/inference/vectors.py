@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from artifact.contract import Contract, EmbeddingContract
+from artifact.contract import NUMBER_BYTES, Contract, EmbeddingContract
 from artifact.dtypes import Array
 from server.errors import InvalidInput, NotPossible
 
@@ -53,6 +53,21 @@ class VectorRequest:
             raise InvalidInput("dimensions", self.dimensions, f"0 for all, or one of {', '.join(map(str, sizes))}")
         if self.format == "binary" and (left := (self.dimensions or embedding.dim) % _BITS):
             raise InvalidInput("vector_format", "binary", f"a multiple of {_BITS} dimensions, not {left} more")
+
+    def row_bytes(self, embedding: EmbeddingContract) -> int:
+        """Size of what is sent of one vector, with what 1 stands for in it."""
+        dim = self.dimensions or embedding.dim
+        match self.format:
+            case "binary":
+                return dim // _BITS
+            case "int8":
+                return dim + NUMBER_BYTES
+            case "float16":
+                return 2 * dim
+        return NUMBER_BYTES * dim
+
+
+WHOLE_VECTORS = VectorRequest()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

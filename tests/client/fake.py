@@ -117,7 +117,14 @@ def models() -> list[pb.Model]:
         pb.Model(name="photos", family="vit", can_classify=True, labels=labels, inputs=[pixels], **image),  # type: ignore[arg-type]
         pb.Model(name="tensors", version="1", family="bert", device="CUDA:0"),
         pb.Model(
-            name="late", token_vector_dim=4, query_tokens=8, document_tokens=9, can_rank=True, max_inputs=3, version="1"
+            name="late",
+            version="1",
+            can_embed=True,
+            can_rank=True,
+            token_vector_dim=4,
+            query_tokens=8,
+            document_tokens=9,
+            max_inputs=3,
         ),
         pb.Model(name="words", family="bert", can_embed=True, embedding_dim=5, embedding_sparse=True, **text),  # type: ignore[arg-type]
     ]

@@ -44,6 +44,7 @@ async def test_the_asyncio_client_does_the_same(aio_client: AsyncClient, client:
 
 def test_the_command_line_prints_them(run: Run) -> None:
     """Vectors by number and tokens; scores as they are, without a sigmoid."""
+    assert "predict, embed (4 a token), rank" in run("models").out
     done = run("embed", "a", "b", "--model", "late", "--role", "query")
     assert (done.code, done.out) == (0, "a: 2 vectors, 4 wide, of cats sit\nb: 2 vectors, 4 wide, of cats sit\n")
     done = run("rank", "q", "a", "--model", "late", "--token-matches")

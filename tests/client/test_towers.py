@@ -130,5 +130,8 @@ def test_align_prints_the_best_patch_of_each_word(run: Run, server: FakeServer, 
         (("a", "b"), "a: a text; expected a photo"),
         ((photo, photo), "holiday.png: a photo; expected a text"),
         ((photo, "a", "-o", "words.txt"), "a picture ends in .png, .svg, .pdf"),
+        ((photo, "a", "-o", "nowhere/words.png"), "-o nowhere/words.png: nowhere is no folder"),
     ):
+        asked = len(server.requests)
         assert match in run("align", *arguments).err
+        assert len(server.requests) == asked

@@ -41,7 +41,7 @@ from server.hidden_states.request import HiddenStatesRequest
 from server.inference.alignment import find_towers, run_aligned
 from server.inference.preprocess import check_scores_size, choose_outputs
 from server.inference.request import Images, InferenceRequest, InferenceResponse, Tensors, Texts
-from server.inference.vectors import VectorRequest
+from server.inference.vectors import WHOLE_VECTORS, VectorRequest
 from server.inference.zero_shot import LABELS, Candidates, compute_labels, read_labels, score, vector_outputs
 from server.repository.loading import LoadedModel
 
@@ -155,6 +155,7 @@ class Computing(Reading):
             wanted.attention,
             wanted.hidden_states,
             elsewhere=frozenset(name for name, place in wanted.places.items() if place is not None),
+            vectors=wanted.vectors or WHOLE_VECTORS,
             first_part=candidates.part if candidates else None,
         )
         async with self.pipeline.run(asked, context) as found:

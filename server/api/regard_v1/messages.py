@@ -27,6 +27,7 @@ from server.inference.request import (
     Tensors,
     Texts,
 )
+from server.inference.vectors import WHOLE_VECTORS, VectorFormat, VectorRequest
 from server.repository.loading import LoadedModel
 
 Asked = api.PredictRequest | api.ClassifyRequest | api.EmbedRequest | api.RankRequest
@@ -47,6 +48,12 @@ OfMany = api.ClassifyRequest | api.EmbedRequest
 Each = TypeVar("Each", api.ClassifyResult, api.EmbedResult)
 Named = Mapping[str, pb.Tensor]
 
+_FORMATS: dict[int, VectorFormat] = {
+    api.VECTOR_FORMAT_UNSPECIFIED: "float32",
+    api.VECTOR_FORMAT_FLOAT16: "float16",
+    api.VECTOR_FORMAT_INT8: "int8",
+    api.VECTOR_FORMAT_BINARY: "binary",
+}
 _LABEL_BYTES = 24  # in a message, besides its name
 
 
@@ -121,8 +128,22 @@ def read_request(
     """
     attention = read_attention(message.attention) if message.HasField("attention") else None
     hidden_states = read_hidden_states(message.hidden_states) if message.HasField("hidden_states") else None
+    vectors = read_dense(message) if isinstance(message, api.EmbedRequest) else WHOLE_VECTORS
     max_sent = message.top_k if isinstance(message, api.RankRequest) and model.contract.late is None else 0
-    return InferenceRequest(model, inputs, outputs, attention, hidden_states, max_sent=max_sent, first_part=first)
+    return InferenceRequest(
+        model, inputs, outputs, attention, hidden_states, max_sent=max_sent, vectors=vectors, first_part=first
+    )
+
+
+def read_dense(message: api.EmbedRequest) -> VectorRequest:
+    """Read what is wanted of dense vectors.
+
+    Raises:
+        InvalidInput: There is no such format.
+    """
+    if message.vector_format not in _FORMATS:
+        raise InvalidInput("vector_format", message.vector_format, "one of the values of VectorFormat")
+    return VectorRequest(message.dimensions, _FORMATS[message.vector_format])
 
 
 def write_outputs(found: InferenceResponse) -> api.PredictResponse:

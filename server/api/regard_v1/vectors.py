@@ -8,21 +8,14 @@ from artifact.contract import Contract
 from artifact.text import TextReader
 from regard.v1 import regard_pb2 as api
 from server.api.regard_v1.late_interaction import fill_vectors
-from server.api.regard_v1.messages import with_further
+from server.api.regard_v1.messages import read_dense, with_further
 from server.api.regard_v1.tensors import write_tensor
 from server.errors import InvalidInput
 from server.inference.request import InferenceResponse, ManyResponses
 from server.inference.sparse import Floats, SparseRequest, find_terms
-from server.inference.vectors import VectorFormat, VectorRequest, make_vectors
+from server.inference.vectors import VectorRequest, make_vectors
 
 Embedded = TypeVar("Embedded", api.EmbedResponse, api.EmbedResult)
-
-_FORMATS: dict[int, VectorFormat] = {
-    api.VECTOR_FORMAT_UNSPECIFIED: "float32",
-    api.VECTOR_FORMAT_FLOAT16: "float16",
-    api.VECTOR_FORMAT_INT8: "int8",
-    api.VECTOR_FORMAT_BINARY: "binary",
-}
 
 
 @dataclass(frozen=True)
@@ -41,9 +34,7 @@ def read_wanted(message: api.EmbedRequest, contract: Contract) -> Wanted:
         InvalidInput: There is no such format; or see VectorRequest.check and SparseRequest.check.
         NotPossible: See both.
     """
-    if message.vector_format not in _FORMATS:
-        raise InvalidInput("vector_format", message.vector_format, "one of the values of VectorFormat")
-    dense = VectorRequest(message.dimensions, _FORMATS[message.vector_format])
+    dense = read_dense(message)
     sparse = SparseRequest(message.max_terms, message.with_terms)
     dense.check(contract)
     sparse.check(contract)

@@ -161,6 +161,26 @@ async def test_what_cannot_be_had_is_refused(running: Running) -> None:
     )
 
 
+async def test_an_answer_is_as_large_as_what_is_sent(start: Serve) -> None:
+    """Bits of many vectors fit where their floats do not, by both protocols."""
+    texts = ["a"] * 30  # 3840 bytes of float32, 120 of bits
+    many = pb.Texts(items=texts)
+    async with start(max_message_bytes=4000) as server:  # of which 3750 for the answer
+        stub = GRPCInferenceServiceStub(server.channel)
+        found = await server.stub.Embed(api.EmbedRequest(model="cut", texts=many, vector_format=BINARY))
+        assert len(found.results) == 30
+        await server.stub.Embed(api.EmbedRequest(model="cut", texts=many, dimensions=8, vector_format=FLOAT16))
+        whole = api.EmbedRequest(model="cut", texts=many)
+        match = "outputs: an answer of .* bytes for 30 inputs; expected at most 3750"
+        assert await refused(server.stub.Embed(whole), match) == CODES.INVALID_ARGUMENT
+        bits, floats = infer("cut", *texts, vector_format="BINARY"), infer("cut", *texts)
+        for request in (bits, floats):
+            request.outputs.add(name="embedding")
+        assert read(await stub.ModelInfer(bits))["embedding"].shape == (30, 4)
+        match = "outputs: an answer of 3840 bytes; expected at most"
+        assert await refused(stub.ModelInfer(floats), match) == CODES.INVALID_ARGUMENT
+
+
 async def test_models_say_how_their_vectors_may_be_cut(running: Running) -> None:
     """And those of others may not."""
     listed = {model.name: model for model in (await running.stub.ListModels(api.ListModelsRequest())).models}

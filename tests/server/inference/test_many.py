@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast, get_args
 
 import numpy as np
 import pytest
@@ -21,11 +21,12 @@ from server.config import EMBEDDED_MODELS
 from server.context import RpcContext
 from server.errors import InvalidInput, PermissionDenied, TooBusy
 from server.inference.decoding import Decoders
-from server.inference.many_bounds import images_bytes, texts_bytes
+from server.inference.many_bounds import Ready, images_bytes, reserve_together, texts_bytes
 from server.inference.pipeline import Pipeline
 from server.inference.preprocess import InputLimits
-from server.inference.request import Images, InferenceRequest, InferenceResponse, Texts
+from server.inference.request import Images, InferenceRequest, InferenceResponse, PreparedInput, Texts
 from server.inference.response_cache import ResponseCache
+from server.inference.vectors import VectorFormat, VectorRequest
 from server.inference.workers import Workers
 from server.ledger import Account, Ledger
 from server.repository.loading import LoadedModel
@@ -200,3 +201,18 @@ def test_tokens_are_bounded_by_what_the_model_takes() -> None:
     plain, told = (texts_bytes(model, Texts(("a" * 10**5,) * 3, False), "", positions=one) for one in (False, True))
     assert plain == 3 * most * 8 * 5
     assert told == plain + 3 * most * 200
+
+
+def test_vectors_are_held_as_they_are_computed_and_sent_as_they_are_rounded() -> None:
+    """32 floats each: bits of them take 4 bytes; of images those that are not read yet count, too."""
+    tokens = Tokens(np.arange(3), [], [], [], truncated=False)
+    held, sizes = dict[str, list[int]](), {"float32": 32, "float16": 16, "int8": 12, "binary": 1}
+    for inputs, count in ((Texts(("a", "b"), truncate=False), 2), (Images((b"", b"")), 4)):
+        for number_format in get_args(VectorFormat):
+            request = InferenceRequest(echo(), inputs, ("embedding",), vectors=VectorRequest(8, number_format))
+            ready = [SimpleNamespace(plan=None, prepared=PreparedInput({}, 1, 3, tokens)) for _ in range(2)]
+            account = Account(Ledger(10**6))
+            reserve_together(request, cast("list[Ready]", ready), count, account)
+            held.setdefault(number_format, []).append(account._parts["result"])
+            assert account._parts["answer"] == 2 * count * sizes[number_format]
+    assert held == {name: [2 * 128, 4 * 128] for name in held}

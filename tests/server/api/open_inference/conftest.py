@@ -8,7 +8,7 @@ import pytest
 
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.config import EMBEDDED_MODELS
-from tests.golden import BARE_ONNX_MODELS, GOLDEN_MODELS
+from tests.golden import BARE_ONNX_MODELS, GOLDEN_MODELS, GOLDEN_TOWERS
 from tests.server.conftest import Running, Serve, start
 
 __all__ = ["start"]
@@ -21,6 +21,7 @@ def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(BARE_ONNX_MODELS, folder, dirs_exist_ok=True)
     shutil.copytree(GOLDEN_MODELS, folder, dirs_exist_ok=True)
     (folder / "fashion").symlink_to(EMBEDDED_MODELS / "fashion")
+    (folder / "tiny-clip").symlink_to(GOLDEN_TOWERS / "tiny-clip")
     return folder
 
 

@@ -107,7 +107,7 @@ async def test_statistics_agree_with_the_metrics_and_with_what_was_asked(
     assert metrics[("regard_requests_total", "OK", "ModelInfer", "tiny-text")] == stats.success.count
     assert metrics[("regard_requests_total", "INVALID_ARGUMENT", "ModelInfer", "tiny-text")] == stats.fail.count
     names = {one.name for one in (await stub.ModelStatistics(pb.ModelStatisticsRequest())).model_stats}
-    assert names == {"every-type", "fashion", "fixed", "free", "plus", "tiny-text", "words"}
+    assert names == {"every-type", "fashion", "fixed", "free", "plus", "tiny-clip", "tiny-text", "words"}
 
 
 @pytest.fixture

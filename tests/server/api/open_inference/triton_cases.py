@@ -10,6 +10,7 @@ import queue
 import sys
 import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,27 @@ def expect_error(call: Callable[[], object], *words: str) -> None:
         assert all(word in str(error) for word in words), error
     else:
         raise AssertionError(f"no error; expected one with {words}")
+
+
+def strings(name: str, *values: bytes) -> triton.InferInput:
+    """BYTES."""
+    return make_input(name, np.array(values, dtype=np.object_))
+
+
+def case_labels_and_maps(client: Client) -> None:
+    """What docs/two-towers.md says."""
+    image = strings("image", Path(os.environ["PICTURE"]).read_bytes())
+    labels = strings("candidate_labels", b"cat", b"dog", b"mat")
+    scores = client.infer("tiny-clip", [image, labels], parameters={"label_template": "a {}"}).as_numpy("scores")
+    assert scores.shape == (1, 3)
+    assert np.isclose(scores.sum(), 1)
+    found = client.infer("tiny-clip", [image, strings("text", b"a cat")])
+    tokens = found.as_numpy("map.tokens")[0]
+    assert [token for token in tokens if token in (b"a", b"cat")] == [b"a", b"cat"]
+    assert found.as_numpy("map.similarities").shape == (1, len(tokens), 3, 3)
+    outputs = [triton.InferRequestedOutput("map.similarity")]
+    assert client.infer("tiny-clip", [image, strings("text", b"a cat")], outputs=outputs).as_numpy("map.tokens") is None
+    expect_error(lambda: client.infer("tiny-text", [image, labels]), "inputs[candidate_labels]: tiny-text has labels")
 
 
 def case_health_and_metadata(client: Client) -> None:

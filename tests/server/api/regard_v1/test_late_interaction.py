@@ -64,7 +64,7 @@ def test_vectors_that_are_compared_here_are_no_part_of_the_answer() -> None:
     tokens = Tokens(np.arange(4), ["ab"] * 4, [(0, 0)] * 4, [False] * 4, truncated=False)
     ready = cast("Ready", SimpleNamespace(plan=None, prepared=SimpleNamespace(source=tokens, inputs={})))
     spec = SimpleNamespace(name="token_vectors", axes=(1, 4, 2), dtype="float32")
-    contract = SimpleNamespace(late=LATE, outputs=[spec], axis_sizes=lambda inputs: {})
+    contract = SimpleNamespace(late=LATE, embedding=None, outputs=[spec], axis_sizes=lambda inputs: {})
     found = list[int]()
     for field in ("documents", "texts"):
         texts = Texts(("a",), truncate=False, field=field)
