@@ -1,5 +1,6 @@
 """Reads real inputs, to calibrate a quantised graph with and to measure its accuracy on."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ from numpy.typing import NDArray
 
 from artifact.errors import InputError
 from artifact.images import ImageLimits, read_image
+from artifact.late_interaction import LateReader
 from artifact.text import TextReader, Tokens
 from export.errors import SampleError
 from export.sources import Source
@@ -39,16 +41,39 @@ def read_samples(path: Path, source: Source) -> list[Feed]:
 def _read_texts(path: Path, source: Source) -> list[Feed]:
     if source.tokenizer_file is None:
         raise SampleError(f"--samples: {source.name} has no tokenizer; expected one in its folder")
-    reader = TextReader(source.tokenizer_file, source.token_limit, source.pad_token)
     try:
         lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
     except UnicodeDecodeError as error:
         raise SampleError(f"--samples: {path}: not UTF-8: {error.reason} at byte {error.start}") from error
     try:
-        texts = [reader.read(*_split(line, source), truncate=True, max_bytes=_MAX_BYTES) for line in lines]
+        texts = _read_late(lines, source) if source.late else _read_lines(lines, source)
     except InputError as error:
         raise SampleError(f"--samples: {path}: {error}") from error
     return [{spec.name: _fill(spec, tokens) for spec in source.traits.inputs} for tokens in texts]
+
+
+def _read_lines(lines: Sequence[str], source: Source) -> list[Tokens]:
+    """Tokenise a text or a pair a line, with what the model puts before texts by default."""
+    assert source.tokenizer_file  # noqa: S101 -- as _read_texts says
+    reader = TextReader(source.tokenizer_file, source.token_limit, source.pad_token)
+    prompt = "" if source.pairs else _default_prompt(source)
+    return [reader.read(*_split(line, source), truncate=True, max_bytes=_MAX_BYTES, prompt=prompt) for line in lines]
+
+
+def _read_late(lines: Sequence[str], source: Source) -> list[Tokens]:
+    """Tokenise each line as a document and as a query: two of these, two of those, as every other one calibrates."""
+    assert source.late and source.tokenizer_file  # noqa: S101 -- as _read_texts says
+    reader, prompt = LateReader(source.tokenizer_file, source.late), _default_prompt(source)
+    return [
+        reader.read(line, query=query, truncate=True, max_bytes=_MAX_BYTES, prompt=prompt)
+        for start in range(0, len(lines), 2)
+        for query in (False, True)
+        for line in lines[start : start + 2]
+    ]
+
+
+def _default_prompt(source: Source) -> str:
+    return source.prompts.get(source.default_prompt, "")
 
 
 def _split(line: str, source: Source) -> list[str]:
@@ -61,7 +86,9 @@ def _fill(spec: InputSpec, tokens: Tokens) -> NDArray[np.int64]:
     if spec.token_types:
         types = tokens.types if tokens.types is not None else np.zeros_like(tokens.ids)
         return types[None]
-    return (np.ones_like(tokens.ids) if spec.mask else tokens.ids)[None]
+    if spec.mask:
+        return (np.arange(len(tokens.ids)) < len(tokens.ids) - tokens.unattended).astype(np.int64)[None]
+    return tokens.ids[None]
 
 
 def _read_images(path: Path, source: Source) -> list[Feed]:

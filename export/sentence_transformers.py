@@ -14,6 +14,7 @@ from artifact.contract import Similarity, check_prompts
 from model.checkpoint import CheckpointError, read_json
 
 MODULES_FILE, SETTINGS_FILE = "modules.json", "config_sentence_transformers.json"
+COLBERT_FILE = "artifact.metadata"  # JSON
 Mode = Literal["cls", "max", "mean", "mean_sqrt_len_tokens", "weightedmean", "lasttoken"]
 _PACKAGE = "sentence_transformers"  # a class of another is the folder's own code, which may do anything
 _STEPS = ("Dense", "Normalize", "Dropout")  # what may stand behind a Pooling
@@ -30,6 +31,7 @@ _FLAGS: dict[str, Mode] = {
 _SIZES = ("word_embedding_dimension", "embedding_dimension")  # of the network, which tells them itself
 _VECTOR, _TOKENS = "sentence_embedding", "token_embeddings"
 _OF_PYLATE = ("pylate.models.Dense.Dense",)
+_COLBERT_DIM, _IDENTITY = 128, "torch.nn.modules.linear.Identity"  # what ColBERT's code takes where a file has none
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Dense:
         bias: Whether it has one.
         activation: The class, as torch names it.
         residual: Whether what it takes is added to what it gives.
+        beside: Whether its weights lie among those of the network.
     """
 
     folder: Path
@@ -51,6 +54,7 @@ class Dense:
     bias: bool
     activation: str
     residual: bool
+    beside: bool = False
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,8 @@ class SentenceFolder:
         prompts: What may be put before a text, by name.
         default_prompt: The name of that which is put there unless another is asked for; empty for none.
         splade: How sparse vectors are made; None for dense ones.
-        late: What PyLate says of queries and documents, of which each token has a vector; None for one vector a text.
+        late: What PyLate, or ColBERT's own code, says of queries and documents, of which each token has a vector; None
+            for one vector a text.
     """
 
     network: Path
@@ -111,6 +116,8 @@ def read_sentence_folder(folder: Path) -> SentenceFolder:
 
 
 def _read_folder(folder: Path) -> SentenceFolder:
+    if is_colbert(folder):
+        return _read_colbert(folder)
     if not (folder / MODULES_FILE).is_file():
         lone = folder / "1_Pooling"
         return SentenceFolder(folder, _read_modes(lone, {}) if (lone / "config.json").is_file() else ("mean",))
@@ -147,6 +154,25 @@ def as_sparse(folder: SentenceFolder, splade: Splade) -> SentenceFolder:
 def is_late(folder: Path) -> bool:
     """Whether PyLate wrote the folder: a vector for each token, of queries and documents."""
     return "query_prefix" in read_settings(folder)
+
+
+def is_colbert(folder: Path) -> bool:
+    """Whether ColBERT's own code wrote the folder: a BERT, a linear layer among its weights, and artifact.metadata."""
+    return (folder / COLBERT_FILE).is_file() and not (folder / MODULES_FILE).is_file()
+
+
+def _read_colbert(folder: Path) -> SentenceFolder:
+    """Read the linear layer of a folder of ColBERT's; what it says of queries and documents is read_colbert's."""
+    file, config = folder / COLBERT_FILE, read_json(folder / "config.json")
+    settings = read_json(file)
+    for name, known in (("similarity", "cosine"), ("interaction", "colbert"), ("relu", False)):
+        if settings.get(name, known) != known:
+            raise _fault(file, f"{name} {settings[name]!r}", f"{known!r}")
+    dim, width = settings.get("dim", _COLBERT_DIM), config.get("hidden_size")
+    if not isinstance(dim, int) or not isinstance(width, int) or isinstance(dim, bool) or dim < 1:
+        raise _fault(file, f"dim {dim!r} of hidden_size {width!r}", "numbers")
+    linear = Dense(folder, width, dim, bias=False, activation=_IDENTITY, residual=False, beside=True)
+    return SentenceFolder(folder, modes=(), steps=(linear,), late=settings)
 
 
 def _read_late(folder: Path, modules: list[tuple[str, Path]]) -> SentenceFolder:

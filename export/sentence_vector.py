@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
@@ -15,7 +16,7 @@ _ACTIVATIONS = {
     kind.__name__: kind
     for kind in (nn.Identity, nn.Tanh, nn.GELU, nn.ReLU, nn.SiLU, nn.Sigmoid, nn.LeakyReLU, nn.ELU, nn.Softplus)
 }
-_WEIGHTS_FILE = "model.safetensors"
+_WEIGHTS_FILE, _LINEAR = "model.safetensors", "linear."
 
 
 class SentenceVector(nn.Module):
@@ -79,7 +80,7 @@ class _DenseLayer(nn.Module):
         if dense.residual:
             same = dense.in_features == dense.out_features
             self.residual = nn.Identity() if same else nn.Linear(dense.in_features, dense.out_features, bias=False)
-        _fill(self, dense.folder)
+        _fill(self, dense)
 
     def forward(self, vector: Tensor) -> Tensor:
         made: Tensor = self.activation(self.linear(vector))
@@ -91,14 +92,23 @@ def _activation(dense: Dense) -> nn.Module:
     return _ACTIVATIONS[torch_class(dense.activation, _ACTIVATIONS, field)]()
 
 
-def _fill(layer: _DenseLayer, folder: Path) -> None:
-    file = folder / _WEIGHTS_FILE
+def _fill(layer: _DenseLayer, dense: Dense) -> None:
+    file = dense.folder / _WEIGHTS_FILE
     if not file.is_file():
         raise CheckpointError(f"{file}: not found; expected the weights of the dense layer as safetensors")
     try:
-        layer.load_state_dict({name: tensor.float() for name, tensor in load_file(file).items()})
+        layer.load_state_dict({name: tensor.float() for name, tensor in _read_weights(file, dense).items()})
     except Exception as error:  # safetensors raises its own untyped SafetensorError
         raise CheckpointError(f"{file}: does not fit the dense layer: {' '.join(str(error).split())}") from error
+
+
+def _read_weights(file: Path, dense: Dense) -> dict[str, Tensor]:
+    """Read a layer's weights, which may lie among a network's."""
+    if not dense.beside:
+        return dict(load_file(file))
+    with safe_open(file, "pt") as opened:
+        names = [name for name in opened.keys() if name.startswith(_LINEAR)]  # noqa: SIM118 -- it is no mapping
+        return {name: opened.get_tensor(name) for name in names}
 
 
 def _pool(hidden: Tensor, mask: Tensor, mode: Mode) -> Tensor:

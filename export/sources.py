@@ -10,7 +10,7 @@ from onnx import ModelProto
 from artifact.contract import Activation, ImageContract, LateContract, Origin
 from export import matryoshka
 from export.classes import name_classes, read_activation
-from export.late_interaction import read_late
+from export.late_interaction import read_colbert, read_late
 from export.preprocessing import PREPROCESSOR_FILE, image_contract
 from export.sentence_transformers import (
     MODULES_FILE,
@@ -18,6 +18,7 @@ from export.sentence_transformers import (
     SentenceFolder,
     Splade,
     as_sparse,
+    is_colbert,
     read_sentence_folder,
 )
 from export.tokenizer_files import check_tokenizer, joins_pairs, pair_types, read_max_tokens, read_pad_token
@@ -133,7 +134,8 @@ def with_dims(source: Source, config: dict[str, Any]) -> Source:
 def _as_late(source: Source, sentence: SentenceFolder, folder: Path) -> Source:
     """Say how queries and documents are marked."""
     dim = next((step.out_features for step in reversed(sentence.steps) if isinstance(step, Dense)), 0)
-    late = read_late(sentence.late or {}, folder, source.tokenizer_file, dim, source.traits.longest)
+    read = read_colbert if is_colbert(folder) else read_late
+    late = read(sentence.late or {}, folder, source.tokenizer_file, dim, source.traits.longest)
     return replace(source, late=late, pairs=False)
 
 

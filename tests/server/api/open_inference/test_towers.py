@@ -30,7 +30,7 @@ from tests.server.api.towers import (
     run_image,
     scores,
 )
-from tests.server.asking import CODES, refused
+from tests.server.asking import CODES, refused, samples
 from tests.server.conftest import Running, Serve
 
 TEXT = "a very good dog"
@@ -324,8 +324,10 @@ async def test_a_client_without_attention_gets_scores_but_no_map(start: Serve, t
         assert said == await refusal(server.stub.Align(align(), metadata=BOB))
         assert said == (CODES.PERMISSION_DENIED, "map: bob may not; expected a client with 'attention'")
         assert read(await infer(with_labels(), metadata=BOB))["scores"].shape == (1, len(LABELS))
-        asked = classify(attention=pb.AttentionRequest())
+        asked, batches = classify(attention=pb.AttentionRequest()), ("regard_batch_rows_count", "tiny-clip")
+        before = (await samples(server))[batches]
         said = await refusal(infer(with_labels(attention=True), metadata=BOB))
+        assert (await samples(server))[batches] == before
         assert said == await refusal(server.stub.Classify(asked, metadata=BOB))
         assert said[0] == CODES.PERMISSION_DENIED
 
