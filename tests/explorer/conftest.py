@@ -3,6 +3,8 @@
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -20,8 +22,14 @@ MODELS = (ROOT / "server" / "embedded" / "fashion", ROOT / "tests" / "golden" / 
 @pytest.fixture(scope="session")
 def real_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a regard server that serves an image model and a text model."""
-    folder = tmp_path_factory.mktemp("models")
-    for model in MODELS:
+    with serving_models(tmp_path_factory.mktemp("models"), *MODELS) as address:
+        yield address
+
+
+@contextmanager
+def serving_models(folder: Path, *models: Path) -> Iterator[str]:
+    """A regard server that serves these; its address."""
+    for model in models:
         (folder / model.name).symlink_to(model)
     command = [sys.executable, "-m", "server", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]
     with subprocess.Popen(

@@ -21,7 +21,7 @@ from regard.explorer.guard import Guard
 from regard.explorer.photos import MAX_BYTES, PhotoStore, media_type, orientation
 from regard.explorer.problems import Problem, from_problem, from_server, invalid, photo_gone
 from regard.explorer.requests import ask, read_request
-from regard.explorer.responses import MEDIA_TYPE, describe_model, encode
+from regard.explorer.responses import MEDIA_TYPE, describe_models, encode
 from regard.identity import Identity
 from regard.sources import is_image
 
@@ -90,7 +90,7 @@ async def _models(request: Request) -> Response:
     limits = {"photo_bytes": state.settings.max_photo_bytes, "request_bytes": _MAX_REQUEST_BYTES}
     patience = min(_MODELS_TIMEOUT_SECONDS, state.settings.timeout_seconds)
     served = await _unless_gone(request, state.client.models(timeout=patience))
-    models = [describe_model(model) for model in served]
+    models = [described for model in served for described in describe_models(model)]
     return JSONResponse({"server": state.settings.server, "limits": limits, "models": models})
 
 

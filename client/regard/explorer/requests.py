@@ -11,6 +11,7 @@ from regard.attention import Attention, AttentionRequest
 from regard.errors import InvalidCall
 from regard.explorer.photos import PhotoStore
 from regard.explorer.problems import Problem, invalid, photo_gone
+from regard.sources import read_labels
 from regard.views import AttentionResult
 
 # What is a share of 1, which float16 holds well.
@@ -21,6 +22,8 @@ _TYPES: dict[str, tuple[type, str]] = {
     "version": (str, "a text"),
     "photo": (str, "the name of a photo"),
     "text": (str, "a text"),
+    "second": (str, "a text"),
+    "labels": (str, "labels with commas between"),
     "truncate": (bool, "true or false"),
     "measure": (str, "weights, rollout, entropy, distance, contribution or contribution_rollout"),
     "reduce": (str, "mean, max or min"),
@@ -38,6 +41,8 @@ class PageRequest:
         version: Empty means the newest.
         image: A photo's bytes; None where a text is given.
         text: None where a photo is given.
+        second: Read together with the text, as a pair; None for a text alone.
+        labels: Of two towers: what the photo is compared with; none for none.
         truncate: Cut a text that is too long.
         attention: What is wanted.
     """
@@ -46,6 +51,8 @@ class PageRequest:
     version: str
     image: bytes | None
     text: str | None
+    second: str | None
+    labels: list[str]
     truncate: bool
     attention: AttentionRequest
 
@@ -83,11 +90,16 @@ def read_request(body: bytes, photos: PhotoStore) -> PageRequest:
     image = photos.get(fields["photo"]) if "photo" in fields else None
     if "photo" in fields and image is None:
         raise photo_gone()
+    for name, beside in (("second", "text"), ("labels", "photo")):
+        if name in fields and beside not in fields:
+            raise invalid(name, fields[name], f"none, as there is no {beside}")
     return PageRequest(
         model=fields.get("model", ""),
         version=fields.get("version", ""),
         image=image,
         text=fields.get("text"),
+        second=fields.get("second"),
+        labels=read_labels(fields.get("labels", "")),
         truncate=fields.get("truncate", False),
         attention=_read_attention(fields),
     )
@@ -100,18 +112,21 @@ async def ask(client: AsyncClient, asked: PageRequest) -> PageResponse:
         RegardError: As the server refuses.
     """
     model = await client.model(asked.model, asked.version)
+    pair = None if asked.text is None or asked.second is None else (asked.text, asked.second)
     given: dict[str, Any] = {
-        "image": asked.image,
-        "text": asked.text,
+        **({"pair": pair} if pair else {"image": asked.image, "text": asked.text}),
         "model": asked.model,
         "version": asked.version,
         "truncate": asked.truncate,
         "attention": asked.attention,
     }
-    if not (model.can_classify or model.can_embed):
+    classifies = model.can_classify or bool(asked.labels)
+    if asked.labels:
+        given["candidate_labels"] = asked.labels
+    if not (classifies or (model.can_embed and not pair)):
         result = AttentionResult.join(model, [part async for part in client.attend(**given)])
         return PageResponse(result.model, result.version, (), result.truncated, result.attention, timings=None)
-    answer: Classification | Embedding = await (client.classify if model.can_classify else client.embed)(**given)
+    answer: Classification | Embedding = await (client.classify if classifies else client.embed)(**given)
     return PageResponse(
         model=answer.model,
         version=answer.version,

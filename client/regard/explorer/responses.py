@@ -33,8 +33,14 @@ def encode(response: PageResponse) -> bytes:
     return b"".join([struct.pack("<I", len(head)), head, *parts])
 
 
-def describe_model(model: Model) -> dict[str, Any]:
-    """Return what the page needs to know of a model, for JSON."""
+def describe_models(model: Model) -> list[dict[str, Any]]:
+    """Return what the page needs to know of a model, for JSON; of two towers, of each: they have one name."""
+    if model.towers is None:
+        return [_describe_model(model)]
+    return [{**_describe_model(model.towers.image), "takes_labels": True}, _describe_model(model.towers.text)]
+
+
+def _describe_model(model: Model) -> dict[str, Any]:
     return {
         "name": model.name,
         "version": model.version,
@@ -43,6 +49,8 @@ def describe_model(model: Model) -> dict[str, Any]:
         "modality": model.modality,
         "can_show": can_do(model, "attend"),
         "can_classify": model.can_classify,
+        "takes_pairs": model.takes_pairs,
+        "takes_labels": False,
         "layers": [dataclasses.asdict(layer) for layer in model.attention_layers],
         "patches": model.patches and dataclasses.asdict(model.patches),
         "max_tokens": model.max_tokens,

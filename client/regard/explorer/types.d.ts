@@ -22,6 +22,8 @@ export interface Model {
   family: string;
   modality: "text" | "image" | null;
   can_show: boolean;
+  takes_pairs: boolean;
+  takes_labels: boolean;
   layers: ModelLayer[];
   patches: { rows: number; cols: number } | null;
   max_tokens: number;
@@ -42,6 +44,8 @@ export interface State {
   input: "photo" | "text";
   photo: string | null;
   text: string;
+  second: string;
+  labels: string;
   truncate: boolean;
   measure: Measure;
   layer: number | null;
@@ -63,6 +67,8 @@ export interface Question {
   version: string;
   photo?: string | null;
   text?: string;
+  second?: string;
+  labels?: string;
   truncate?: boolean;
   measure: Measure | "entropy" | "distance";
   layers?: number[];
@@ -209,6 +215,7 @@ export type Child = Node | string | null;
 
 /** The elements of index.html that have an id, where they are more than an HTMLElement. */
 export interface SpecialElements {
+  candidates: HTMLInputElement;
   charts: HTMLDetailsElement;
   download: HTMLDetailsElement;
   file: HTMLInputElement;
@@ -216,6 +223,7 @@ export interface SpecialElements {
   "input-text": HTMLInputElement;
   link: HTMLInputElement;
   model: HTMLSelectElement;
+  second: HTMLTextAreaElement;
   smooth: HTMLInputElement;
   text: HTMLTextAreaElement;
   thumb: HTMLCanvasElement;

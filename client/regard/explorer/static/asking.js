@@ -47,9 +47,12 @@ export const chartQuestion = (state, model, measure) => ({ ...inputOf(state, mod
  */
 function inputOf(state, model) {
   const shown = { model: model.name, version: model.version };
-  return model.modality === "image"
-    ? { ...shown, photo: state.photo }
-    : { ...shown, text: state.text, truncate: state.truncate };
+  if (model.modality === "image") {
+    const labels = model.takes_labels && state.labels ? { labels: state.labels } : {};
+    return { ...shown, photo: state.photo, ...labels };
+  }
+  const second = model.takes_pairs && state.second ? { second: state.second } : {};
+  return { ...shown, text: state.text, truncate: state.truncate, ...second };
 }
 
 /** Asks, and keeps the answers last used, as many as fit. */

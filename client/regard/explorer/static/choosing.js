@@ -5,10 +5,10 @@
 import { layerOf } from "./asking.js";
 
 /**
- * What identifies a model in the menu.
+ * What identifies a model in the menu; both of two towers have one name.
  * @param {Model} model
  */
-export const keyOf = (model) => `${model.name}/${model.version}`;
+export const keyOf = (model) => `${model.name}/${model.version}/${model.modality}`;
 
 /**
  * The model that is named, or the first that takes the input (a toy named fashion only where no other does).

@@ -20,6 +20,8 @@ export function drawControls({ state, model, models }, inPage, change) {
   byId("input-text").checked = state.input === "text";
   byId("photo-input").hidden = state.input !== "photo";
   byId("text-input").hidden = state.input !== "text";
+  byId("second-field").hidden = !model?.takes_pairs;
+  byId("candidates-field").hidden = !model?.takes_labels;
   byId("choices").hidden = !model;
   if (!model) return;
   const layer = layerOf(model, state.layer);
@@ -97,7 +99,8 @@ function drawModels(models, model) {
   if (select.dataset.signature !== signature) {
     select.dataset.signature = signature;
     /** @param {Model} each */
-    const several = (each) => models.filter((other) => other.name === each.name).length > 1;
+    const several = (each) =>
+      models.filter((other) => other.name === each.name && other.modality === each.modality).length > 1;
     /** @param {Model} each */
     const option = (each) =>
       make("option", {

@@ -49,17 +49,20 @@ export function listen(page) {
 /** @param {Page} page */
 function listenToInputs(page) {
   const ask = async () => {
-    const text = byId("text").value.trim();
-    await page.change({ text, input: "text", truncate: byId("truncate").checked, query: null });
+    const [text, second] = [byId("text").value.trim(), byId("second").value.trim()];
+    await page.change({ text, second, input: "text", truncate: byId("truncate").checked, query: null });
     page.reveal();
   };
   byId("ask").addEventListener("click", ask);
   byId("truncate").addEventListener("change", () => page.state.text && ask());
-  byId("text").addEventListener("keydown", (event) => {
-    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
-    event.preventDefault();
-    ask();
-  });
+  for (const field of [byId("text"), byId("second")]) {
+    field.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+      event.preventDefault();
+      ask();
+    });
+  }
+  byId("candidates").addEventListener("change", () => page.change({ labels: byId("candidates").value.trim() }));
   byId("input-photo").addEventListener("change", () => turnTo(page, "photo"));
   byId("input-text").addEventListener("change", () => turnTo(page, "text"));
   const file = byId("file");

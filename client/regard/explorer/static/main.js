@@ -67,6 +67,8 @@ export class Page {
   async restore() {
     this.looking.forget();
     byId("text").value = this.state.text || byId("text").value;
+    byId("second").value = this.state.second;
+    byId("candidates").value = this.state.labels;
     const { photo: name } = this.state;
     if (name && name !== this.photo.name) {
       const signal = this.begin("Fetching the photo", () => this.restore());

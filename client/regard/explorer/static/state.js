@@ -17,6 +17,8 @@ export const START = Object.freeze({
   input: "photo", // or "text"
   photo: null, // its SHA-256
   text: "",
+  second: "", // read together with the text, where the model takes pairs
+  labels: "", // with commas between, where the model takes the reader's own
   truncate: false,
   measure: "weights", // or another of MEASURES
   layer: null, // its number; null for the last
@@ -36,8 +38,13 @@ export function toFragment(state) {
   const add = (name, value) => value !== null && value !== "" && value !== false && fields.set(name, String(value));
   add("model", state.model);
   add("version", state.version);
-  if (state.input === "photo") add("photo", state.photo);
-  else add("text", state.text);
+  if (state.input === "photo") {
+    add("photo", state.photo);
+    add("labels", state.labels);
+  } else {
+    add("text", state.text);
+    add("second", state.second);
+  }
   add("truncate", state.truncate);
   if (state.measure !== "weights") add("measure", state.measure);
   add("layer", state.layer);
@@ -63,6 +70,8 @@ export function fromFragment(fragment) {
     input: fields.has("text") ? "text" : "photo",
     photo: /^[0-9a-f]{64}$/.test(photo) ? photo : null,
     text: fields.get("text") ?? "",
+    second: fields.get("second") ?? "",
+    labels: fields.get("labels") ?? "",
     truncate: fields.get("truncate") === "true",
     measure: named(MEASURES, fields.get("measure")) ?? "weights",
     layer: wholeOf(fields.get("layer")),

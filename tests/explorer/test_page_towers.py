@@ -1,0 +1,105 @@
+"""Labels of the reader's own for two towers, and a second text for models of pairs: on the page and behind it."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+
+from regard import AttentionRequest, Client
+from tests.explorer.browsing import Browser, expect, visiting
+from tests.explorer.conftest import serving_models
+from tests.explorer.running import SANDAL, Explorer, exploring, sandal
+from tests.golden import GOLDEN_PAIRS, GOLDEN_TOWERS
+
+LABELS = ["a cat", "two dogs"]
+PAIR = ("the dog sat", "a dog on a mat")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a server of two towers, and of a model that reads pairs."""
+    models = (GOLDEN_TOWERS / "tiny-clip", GOLDEN_PAIRS / "tiny-nli")
+    with serving_models(tmp_path_factory.mktemp("models"), *models) as address:
+        yield address
+
+
+@pytest.fixture(scope="module")
+def explorer(server: str) -> Iterator[Explorer]:
+    """An explorer of it."""
+    with exploring(server) as running:
+        yield running
+
+
+def test_each_of_two_towers_is_listed(explorer: Explorer) -> None:
+    """Under one name, each with its own layers; what takes labels and what takes pairs is said."""
+    listed = explorer.ask("GET", "/api/models").json()["models"]
+    found = {(one["name"], one["modality"]): (one["takes_labels"], one["takes_pairs"]) for one in listed}
+    assert found == {
+        ("tiny-clip", "image"): (True, False),
+        ("tiny-clip", "text"): (False, False),
+        ("tiny-nli", "text"): (False, True),
+    }
+    assert all(one["can_show"] and one["layers"] for one in listed)
+
+
+def test_labels_and_pairs_are_asked_for_as_a_client_does(explorer: Explorer, server: str) -> None:
+    """And come back with the attention: of the photo, and of both texts."""
+    photo = explorer.keep(sandal())
+    head, numbers = explorer.attend(model="tiny-clip", photo=photo, labels="a cat, two dogs,", layers=[1]).attention()
+    wanted = AttentionRequest(layers=(1,), dtype="float16")
+    with Client(server) as client:
+        expected = client.classify(image=sandal(), model="tiny-clip", candidate_labels=LABELS, attention=wanted)
+        pair = client.classify(pair=PAIR, model="tiny-nli", attention=wanted)
+    assert [(one["name"], one["probability"]) for one in head["labels"]] == [
+        (one.name, pytest.approx(one.probability)) for one in expected.labels
+    ]
+    assert expected.attention is not None and pair.attention is not None and pair.attention.tokens is not None
+    np.testing.assert_array_equal(numbers[0], expected.attention.layer(1).weights)
+    assert explorer.attend(model="tiny-clip", photo=photo, layers=[1]).attention()[0]["labels"] == []
+    head, numbers = explorer.attend(model="tiny-nli", text=PAIR[0], second=PAIR[1], layers=[1]).attention()
+    assert [token["text"] for token in head["tokens"]] == [token.text for token in pair.attention.tokens]
+    np.testing.assert_array_equal(numbers[0], pair.attention.layer(1).weights)
+
+
+def test_what_belongs_to_the_other_input_is_refused(explorer: Explorer) -> None:
+    """By its name; a model that has labels of its own refuses others in its server's words."""
+    for fields, message in (
+        ({"text": "a", "labels": "a"}, "labels: 'a'; expected none, as there is no photo"),
+        ({"photo": explorer.keep(sandal()), "second": "a"}, "second: 'a'; expected none, as there is no text"),
+        ({"text": "a", "second": 7}, "second: 7; expected a text"),
+    ):
+        answer = explorer.attend(model="tiny-clip", **fields)
+        assert (answer.status, answer.json()["message"]) == (400, message)
+
+
+def test_labels_are_compared_with_a_photo_on_the_page(browser: Browser, explorer: Explorer) -> None:
+    """Best first; a link holds them; a text has no such field."""
+    with visiting(browser, explorer) as visit:
+        visit.give(SANDAL)
+        visit.title_is("tiny-clip", "layer 1", "mean of 2 heads")
+        expect(visit.find("#labels li")).to_have_count(0)
+        visit.page.fill("#candidates", ", ".join(LABELS))
+        visit.page.press("#candidates", "Enter")
+        expect(visit.find("#labels li")).to_have_count(2)
+        shown = visit.find("#labels .name").all_inner_texts()
+        assert sorted(shown) == sorted(LABELS)
+        link = visit.page.url.partition("#")[2]
+        visit.page.get_by_role("radio", name="Text").check()
+        expect(visit.find("#candidates")).to_have_count(0)
+    with visiting(browser, explorer, link) as visit:
+        expect(visit.find("#labels .name")).to_have_text(shown)
+        assert visit.page.input_value("#candidates") == ", ".join(LABELS)
+
+
+def test_a_second_text_is_read_with_the_first_on_the_page(browser: Browser, explorer: Explorer) -> None:
+    """Where the model takes pairs; its tokens stand behind those of the first."""
+    with visiting(browser, explorer) as visit:
+        visit.type(PAIR[0])
+        visit.title_is("tiny-clip", "layer 1", "mean of 2 heads")
+        expect(visit.find("#second")).to_have_count(0)
+        visit.page.select_option("#model", "tiny-nli/1/text")
+        visit.page.fill("#second", PAIR[1])
+        visit.button("Show attention").click()
+        expect(visit.find(".token span").nth(4)).to_have_text("[SEP]")
+        expect(visit.find(".token span")).to_have_text(["[CLS]", *PAIR[0].split(), "[SEP]", *PAIR[1].split(), "[SEP]"])
+        assert "second=a+dog+on+a+mat" in visit.page.url
