@@ -80,7 +80,7 @@ def test_a_link_to_a_model_that_is_not_served_says_so(browser: Browser, explorer
     """It does not quietly show another; choosing one goes on."""
     with visiting(browser, explorer, f"model=gone&version=3&text={TEXT}") as visit:
         expect(visit.find("#problem")).to_contain_text("NOT_FOUND: model: 'gone', version '3'")
-        visit.page.select_option("#model", "tiny-text/1")
+        visit.page.select_option("#model", "tiny-text/1/text")
         visit.title_is("tiny-text", "layer 1", "mean of 4 heads")
 
 
