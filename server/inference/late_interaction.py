@@ -85,6 +85,27 @@ def take_vectors(found: InferenceResponse, *, query: bool) -> Spoken:
     return Spoken(found.outputs[late.output][0][kept], kept, tokens)
 
 
+def mark_kept(found: InferenceResponse, *, query: bool) -> NDArray[np.bool_]:
+    """Mark the positions of rows that are part of an answer, as take_vectors takes them of a single one: bool [B, T].
+
+    Args:
+        found: Rows of texts, filled up to the longest; or a caller's own tensors.
+        query: Whether they are queries.
+    """
+    contract, inputs = found.model.contract, found.prepared.inputs
+    late = contract.late
+    assert late is not None  # noqa: S101 -- or it has no such vectors
+    real = np.ones(found.outputs[late.output].shape[:2], dtype=bool)
+    if query and late.filler is not None:
+        return real
+    for spec in contract.inputs:
+        if spec.mask:
+            real &= inputs[spec.name] != 0
+        elif not (spec.token_types or query):
+            real &= ~np.isin(inputs[spec.name], late.skipped)
+    return real
+
+
 def align(query: Floats, document: Floats) -> Aligned:
     """Find for each token of a query the most similar of a document (Khattab and Zaharia 2020, equation 3).
 

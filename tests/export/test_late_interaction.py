@@ -20,7 +20,7 @@ from model.checkpoint import CheckpointError
 from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as pb
 from regard.v1.regard_pb2_grpc import RegardServiceStub
-from server.api.open_inference.open_inference_pb2 import ModelConfigRequest
+from server.api.open_inference.open_inference_pb2 import ModelConfigRequest, ModelMetadataRequest
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.api.regard_v1.tensors import read_tensor
 from server.engine.agreement import check_contract
@@ -117,7 +117,12 @@ def test_queries_find_their_like_in_documents(
             rows = read(oip.ModelInfer(infer))["token_vectors"][0]
             infer = make_bytes_request("late", "text", QUERY.encode(), b"a cat")
             infer.parameters["role"].string_param = "query"
-            asked = read(oip.ModelInfer(infer))["token_vectors"]
+            asked = read(oip.ModelInfer(infer))
+            infer_all = make_bytes_request("late", "text", *(text.encode() for text in DOCUMENTS))
+            together = read(oip.ModelInfer(infer_all))
+            infer_all.outputs.add(name="token_vectors.kept")
+            assert list(read(oip.ModelInfer(infer_all))) == ["token_vectors.kept"]
+            listed = {one.name: one.datatype for one in oip.ModelMetadata(ModelMetadataRequest(name="late")).outputs}
             tensors = make_request("late", input_ids=np.ones((1, 4), int), attention_mask=np.ones((1, 4), int))
             for wrong, role, message in ((tensors, "query", "query; expected none, as"), (infer, "title", "'title'")):
                 wrong.parameters["role"].string_param = role
@@ -137,9 +142,12 @@ def test_queries_find_their_like_in_documents(
     assert (described.can_rank, described.token_vector_dim, described.query_tokens) == (True, DIM, LENGTH)
     np.testing.assert_allclose(read_tensor("v", alone.token_vectors.vectors), query, atol=1e-4)
     assert told_role == "true"
-    np.testing.assert_allclose(asked[0][: len(query)], query, atol=1e-4)
     other = expect(folder, "a cat", query=True, attends=attends, fills=fills)
-    np.testing.assert_allclose(asked[1][: len(other)], other, atol=1e-4)
+    of_documents = zip(together["token_vectors"], together["token_vectors.kept"], documents, strict=True)
+    of_queries = zip(asked["token_vectors"], asked["token_vectors.kept"], (query, other), strict=True)
+    for vectors, kept, expected in (*of_documents, *of_queries):
+        np.testing.assert_allclose(vectors[kept], expected, atol=1e-4)
+    assert ("token_vectors.kept", "BOOL") in listed.items()
     assert alone.token_vectors.tokens.tokens[1].text == "[q] "  # as the tokenizer, which lowers, spells it
     assert through_client.tokens is not None and len(through_client.tokens) == len(query)
     np.testing.assert_allclose(through_client.vector, query, atol=1e-4)

@@ -12,7 +12,7 @@ import numpy as np
 from artifact.dtypes import Array
 from server.api.counts import MAX_TENSORS, check_count
 from server.api.open_inference import open_inference_pb2 as pb
-from server.api.open_inference.outputs import check_vectors, name_attention, name_states, name_vectors
+from server.api.open_inference.outputs import check_vectors, kept_name, name_attention, name_states, name_vectors
 from server.api.open_inference.parameters import (
     FURTHER_PREFIXES,
     check_names,
@@ -39,6 +39,7 @@ from server.context import RpcContext
 from server.errors import InvalidInput, ServerError
 from server.hidden_states.request import HiddenStatesRequest
 from server.inference.alignment import find_towers, run_aligned
+from server.inference.late_interaction import mark_kept
 from server.inference.preprocess import check_scores_size, choose_outputs
 from server.inference.request import Images, InferenceRequest, InferenceResponse, Tensors, Texts
 from server.inference.vectors import WHOLE_VECTORS, VectorRequest
@@ -74,6 +75,19 @@ class _Wanted:
     def further_field(self) -> str:
         """What is asked for besides outputs; empty for nothing."""
         return "attention" if self.attention else "hidden_states" if self.hidden_states else ""
+
+    @property
+    def kept(self) -> str:
+        """The output that says which vectors of tokens count, where it is wanted; else empty."""
+        name = kept_name(self.tower)
+        return name if name in self.places or not self.places else ""
+
+    def computed(self, candidates: Candidates | None) -> tuple[str, ...]:
+        """All outputs of the graph that it takes."""
+        vectors = vector_outputs(self.tower) if candidates else ()
+        late = self.tower.contract.late
+        of_tokens = (late.output,) if late and self.kept else ()
+        return tuple(dict.fromkeys((*self.outputs, *vectors, *of_tokens)))
 
 
 class Computing(Reading):
@@ -121,6 +135,7 @@ class Computing(Reading):
             if wanted.further_field:  # before any label is computed
                 context.caller.require("attention", wanted.further_field)
         candidates = await compute_labels(self.pipeline, towers, asked.names, texts, context)
+        del texts
         return await self._run(request, wanted, images, context, candidates)
 
     async def _align(
@@ -148,10 +163,11 @@ class Computing(Reading):
         candidates: Candidates | None = None,
     ) -> pb.ModelInferResponse:
         """Hand a request down the pipeline, and write what comes back."""
+        query = isinstance(inputs, Texts) and inputs.queries > 0
         asked = InferenceRequest(
             wanted.tower,
             inputs,
-            tuple(dict.fromkeys((*wanted.outputs, *(vector_outputs(wanted.tower) if candidates else ())))),
+            wanted.computed(candidates),
             wanted.attention,
             wanted.hidden_states,
             elsewhere=frozenset(name for name, place in wanted.places.items() if place is not None),
@@ -159,7 +175,7 @@ class Computing(Reading):
             first_part=candidates.part if candidates else None,
         )
         async with self.pipeline.run(asked, context) as found:
-            name = partial(_name, found, wanted, candidates)
+            name = partial(_name, found, wanted, candidates, query=query)
             write = partial(self._respond, request, found.model, wanted.places, name)
             return await self.workers.encode(write, found.result.size_bytes)
 
@@ -206,8 +222,8 @@ def _read_wanted(
     attention = read_attention(request.parameters, list(places))
     hidden_states = read_hidden_states(request.parameters, list(places))
     ordinary = tuple(name for name in places if not name.startswith(FURTHER_PREFIXES))
-    if labelled:
-        ordinary = tuple(name for name in ordinary if name != SCORES)
+    made = (SCORES if labelled else "", kept_name(tower))  # of the graph's outputs
+    ordinary = tuple(name for name in ordinary if name not in made)
     outputs: tuple[str, ...] = ()
     if mapped:
         choose_map(ordinary)
@@ -218,13 +234,15 @@ def _read_wanted(
     return _Wanted(tower, places, outputs, attention, hidden_states, vectors)
 
 
-def _name(found: InferenceResponse, wanted: _Wanted, candidates: Candidates | None) -> Arrays:
+def _name(found: InferenceResponse, wanted: _Wanted, candidates: Candidates | None, *, query: bool) -> Arrays:
     """Make all outputs, by name."""
     named = [name for name in wanted.places if name.startswith(FURTHER_PREFIXES)]
     arrays = {name: found.outputs[name] for name in wanted.outputs}
     if candidates and (SCORES in wanted.places or not wanted.places):
         (vector,) = vector_outputs(wanted.tower)
         arrays[SCORES] = score(found.outputs[vector], candidates).astype(np.float32)
+    if wanted.kept:
+        arrays[wanted.kept] = mark_kept(found, query=query)
     arrays |= {**name_attention(found, named), **name_states(found, named)}
     if wanted.vectors:
         arrays |= name_vectors(found, wanted.vectors)

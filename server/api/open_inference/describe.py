@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from artifact.contract import TensorContract
 from server.api.open_inference import open_inference_pb2 as pb
+from server.api.open_inference.outputs import kept_name
 from server.api.open_inference.parameters import ATTENTION_PREFIX, HIDDEN_STATES_PREFIX
 from server.api.open_inference.tensors import DATATYPE_OF
 from server.api.open_inference.towers import describe_outputs
@@ -35,6 +36,8 @@ def _describe_further(model: LoadedModel) -> list[Metadata]:
     """Describe outputs besides the graph's own: attention and hidden states, as far as they are to be listed."""
     contract, settings = model.contract, model.usage.settings
     described = describe_outputs(model)
+    if name := kept_name(model):
+        described.append(Metadata(name=name, datatype="BOOL", shape=[-1, -1]))
     if settings.list_attention:
         described += [
             Metadata(name=f"{ATTENTION_PREFIX}{index}", datatype="FP32", shape=[-1, layer.num_heads, -1, -1])

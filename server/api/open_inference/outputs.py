@@ -47,6 +47,11 @@ def name_states(found: InferenceResponse, named: Sequence[str]) -> dict[str, Arr
     return arrays
 
 
+def kept_name(model: LoadedModel) -> str:
+    """Name the output that says which vectors of tokens count, of models that have them; empty for others."""
+    return f"{model.contract.late.output}.kept" if model.contract.late else ""
+
+
 def check_vectors(wanted: VectorRequest, model: LoadedModel, outputs: Sequence[str]) -> None:
     """Refuse what cannot be had of vectors, or where none is asked for; see VectorRequest.check."""
     embedding = model.contract.embedding

@@ -220,6 +220,7 @@ class RegardService(RegardServiceServicer):
         check_labels(count, len(inputs) if inputs else 1, names, max_bytes)
         take_hints(context, "priority", request.priority, request.timeout_ms / 1e3)
         candidates = await compute_labels(self.pipeline, towers, names, labels, context)
+        del labels
         outputs, fill = vector_outputs(tower), partial(fill_candidates, candidates=candidates, count=count)
         answer = api.ClassifyResponse(model=model.name, version=model.version)
         if inputs:
