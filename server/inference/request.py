@@ -209,8 +209,9 @@ class InferenceResponse:
 
     @property
     def further_bytes(self) -> int:
-        """Size of the attention or the hidden states that are sent."""
-        return self.plan.answer_bytes(self.rows) if self.plan else 0
+        """Size of the attention or the hidden states that are sent; those of a map are compared, and are not."""
+        is_map = isinstance(self.plan, HiddenStatesPlan) and self.model.contract.projected in self.plan.states
+        return self.plan.answer_bytes(self.rows) if self.plan and not is_map else 0
 
     def attention(self) -> Iterator[Reduced]:
         """Reduce the attention as it was asked for, each layer when it is wanted; nothing where it was not.
