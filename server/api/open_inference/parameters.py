@@ -5,19 +5,26 @@ for Triton and ignored.
 """
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from collections.abc import Sequence
+from typing import get_args
 
-from server.api.counts import MAX_NUMBERS, check_count
 from server.api.hints import take_hints
-from server.api.open_inference import open_inference_pb2 as pb
+from server.api.open_inference.parameter_values import (
+    Parameters,
+    choose,
+    read_flag,
+    read_integer,
+    read_list,
+    read_text,
+    read_word,
+    show,
+    to_integer,
+)
 from server.attention.request import ROLLOUTS, AttentionRequest, HeadReduction, Measure, SentDtype, TextOfPair
 from server.context import RpcContext
 from server.errors import InvalidInput, ServerError
 from server.hidden_states.request import HiddenStatesRequest, Pooling
 from server.inference.vectors import VectorFormat, VectorRequest
-
-Parameters = Mapping[str, pb.InferParameter]
 
 ATTENTION_PREFIX, HIDDEN_STATES_PREFIX = "attention.", "hidden_states."
 FURTHER_PREFIXES = (ATTENTION_PREFIX, HIDDEN_STATES_PREFIX)
@@ -77,20 +84,10 @@ def read_hints(parameters: Parameters, context: RpcContext) -> None:
     Raises:
         InvalidInput: There is no such priority, or the timeout is negative.
     """
-    priority, timeout_us = (_read_integer(parameters, name) for name in ("priority", "timeout"))
+    priority, timeout_us = (read_integer(parameters, name) for name in ("priority", "timeout"))
     if timeout_us < 0:
         raise InvalidInput("parameters[timeout]", timeout_us, "microseconds, or 0 for none")
     take_hints(context, "parameters[priority]", priority, timeout_us / 1e6)
-
-
-def read_flag(parameters: Parameters, name: str) -> bool:
-    """Read a parameter that is true or false; absent means false."""
-    parameter = parameters.get(name)
-    if parameter is None:
-        return False
-    if parameter.WhichOneof("parameter_choice") != "bool_param":
-        raise InvalidInput(f"parameters[{name}]", _show(parameter), "a bool_param")
-    return parameter.bool_param
 
 
 def read_prompt(parameters: Parameters, content: str) -> str:
@@ -104,22 +101,8 @@ def read_prompt(parameters: Parameters, content: str) -> str:
         expected = "none, as there is no text to put it before"
         if content == "text_pair":
             expected = "none beside text_pair: nothing is put before pairs"
-        raise InvalidInput("parameters[prompt]", _show(parameters["prompt"]), expected)
+        raise InvalidInput("parameters[prompt]", show(parameters["prompt"]), expected)
     return prompt
-
-
-def read_text(parameters: Parameters, name: str) -> str:
-    """Read a parameter that is a string, whatever is in it; absent means empty.
-
-    Raises:
-        InvalidInput: It is none.
-    """
-    parameter = parameters.get(name)
-    if parameter is None:
-        return ""
-    if parameter.WhichOneof("parameter_choice") != "string_param":
-        raise InvalidInput(f"parameters[{name}]", _show(parameter), "a string_param")
-    return parameter.string_param
 
 
 def read_role(parameters: Parameters) -> bool:
@@ -128,7 +111,7 @@ def read_role(parameters: Parameters) -> bool:
     Raises:
         InvalidInput: It is neither.
     """
-    is_query: bool = _choose(parameters, "role", {"query": True, "document": False}, "document")
+    is_query: bool = choose(parameters, "role", {"query": True, "document": False}, "document")
     return is_query
 
 
@@ -153,26 +136,26 @@ def read_attention(parameters: Parameters, outputs: Sequence[str]) -> AttentionR
         return None
     named = _read_named(ATTENTION_PREFIX, outputs)
     layers = _read_layers("attention", parameters, named)
-    measure: Measure = _choose(parameters, "attention_measure", _MEASURES, "weights")
+    measure: Measure = choose(parameters, "attention_measure", _MEASURES, "weights")
     if named and measure in ROLLOUTS:
         raise InvalidInput("parameters[attention_measure]", repr(measure), "attention_layers instead of outputs")
-    cls_only = _read_word(parameters, "attention_rows") == "cls"
+    cls_only = read_word(parameters, "attention_rows") == "cls"
     return AttentionRequest(
         layers=layers,
-        heads=tuple(_read_list(parameters, "attention_heads")),
-        rows=() if cls_only else tuple(_read_list(parameters, "attention_rows", ("cls", "all"))),
-        keys=tuple(_read_list(parameters, "attention_keys", ("all",))),
+        heads=tuple(read_list(parameters, "attention_heads")),
+        rows=() if cls_only else tuple(read_list(parameters, "attention_rows", ("cls", "all"))),
+        keys=tuple(read_list(parameters, "attention_keys", ("all",))),
         cls_only=cls_only,
-        head_reduction=_choose(parameters, "attention_reduce", _REDUCTIONS, "none"),
-        dtype=_choose(parameters, "attention_dtype", _DTYPES, "FP32"),
+        head_reduction=choose(parameters, "attention_reduce", _REDUCTIONS, "none"),
+        dtype=choose(parameters, "attention_dtype", _DTYPES, "FP32"),
         measure=measure,
         top_k=_read_top_k(parameters),
         value_weighted=read_flag(parameters, "attention_value_weighted"),
         drop_special=read_flag(parameters, "attention_drop_special"),
         renormalize=read_flag(parameters, "attention_renormalize"),
         residual_share=_read_residual_share(parameters),
-        rows_of_text=_choose(parameters, "attention_rows_of_text", _TEXTS, "none"),
-        keys_of_text=_choose(parameters, "attention_keys_of_text", _TEXTS, "none"),
+        rows_of_text=choose(parameters, "attention_rows_of_text", _TEXTS, "none"),
+        keys_of_text=choose(parameters, "attention_keys_of_text", _TEXTS, "none"),
     )
 
 
@@ -194,11 +177,11 @@ def read_hidden_states(parameters: Parameters, outputs: Sequence[str]) -> Hidden
         return None
     return HiddenStatesRequest(
         layers=_read_layers("hidden_states", parameters, _read_named(HIDDEN_STATES_PREFIX, outputs)),
-        positions=tuple(_read_list(parameters, "hidden_states_positions", ("all",))),
+        positions=tuple(read_list(parameters, "hidden_states_positions", ("all",))),
         drop_special=read_flag(parameters, "hidden_states_drop_special"),
-        pooling=_choose(parameters, "hidden_states_pooling", _POOLINGS, "none"),
+        pooling=choose(parameters, "hidden_states_pooling", _POOLINGS, "none"),
         normalize=read_flag(parameters, "hidden_states_normalize"),
-        dtype=_choose(parameters, "hidden_states_dtype", _DTYPES, "FP32"),
+        dtype=choose(parameters, "hidden_states_dtype", _DTYPES, "FP32"),
     )
 
 
@@ -210,8 +193,8 @@ def read_vector_request(parameters: Parameters) -> VectorRequest | None:
     """
     if "vector_dimensions" not in parameters and "vector_format" not in parameters:
         return None
-    dimensions = _read_integer(parameters, "vector_dimensions")
-    return VectorRequest(dimensions, _choose(parameters, "vector_format", _VECTOR_FORMATS, "FP32"))
+    dimensions = read_integer(parameters, "vector_dimensions")
+    return VectorRequest(dimensions, choose(parameters, "vector_format", _VECTOR_FORMATS, "FP32"))
 
 
 def is_asked(what: str, parameters: Parameters, outputs: Sequence[str]) -> bool:
@@ -254,12 +237,12 @@ def _read_residual_share(parameters: Parameters) -> float | None:
     if parameter is None:
         return None
     if parameter.WhichOneof("parameter_choice") != "double_param":
-        raise InvalidInput("parameters[attention_residual_share]", _show(parameter), "a double_param")
+        raise InvalidInput("parameters[attention_residual_share]", show(parameter), "a double_param")
     return parameter.double_param
 
 
 def _read_top_k(parameters: Parameters) -> int:
-    count = _read_integer(parameters, "attention_top_k")
+    count = read_integer(parameters, "attention_top_k")
     if not 0 <= count < 2**31:
         raise InvalidInput("parameters[attention_top_k]", count, "0 for all keys, or a positive number")
     return count
@@ -269,64 +252,13 @@ def _read_named(prefix: str, outputs: Sequence[str]) -> tuple[int, ...]:
     """Read the layers that outputs name."""
     named = [name for name in outputs if name.startswith(prefix)]
     return tuple(
-        _to_integer(f"outputs[{name}]", name.removeprefix(prefix), f"{prefix}LAYER, an integer") for name in named
+        to_integer(f"outputs[{name}]", name.removeprefix(prefix), f"{prefix}LAYER, an integer") for name in named
     )
 
 
 def _read_layers(what: str, parameters: Parameters, named: tuple[int, ...]) -> tuple[int, ...]:
     """Read layers, unless outputs name them."""
-    layers = _read_list(parameters, f"{what}_layers")
+    layers = read_list(parameters, f"{what}_layers")
     if named and layers:
         raise InvalidInput(f"parameters[{what}_layers]", layers, f"no layers beside outputs named {what}.LAYER")
     return named or tuple(layers)
-
-
-def _read_integer(parameters: Parameters, name: str) -> int:
-    parameter = parameters.get(name)
-    kind = parameter.WhichOneof("parameter_choice") if parameter is not None else None
-    if kind not in ("int64_param", "uint64_param", None):
-        raise InvalidInput(f"parameters[{name}]", _show(parameters[name]), "an int64_param or uint64_param")
-    return int(getattr(parameter, kind)) if kind else 0
-
-
-def _read_list(parameters: Parameters, name: str, words: Sequence[str] = ()) -> list[int]:
-    """Read integers separated by commas; empty where absent, and for the last of the words."""
-    if name not in parameters:
-        return []
-    word = _read_word(parameters, name)
-    if word in words[-1:]:
-        return []
-    check_count(f"parameters[{name}]", word.count(",") + 1, MAX_NUMBERS)
-    expected = " or ".join(["integers separated by commas", *(f'"{one}"' for one in words)])
-    return [_to_integer(f"parameters[{name}]", part, expected) for part in word.split(",")]
-
-
-def _read_word(parameters: Parameters, name: str) -> str:
-    parameter = parameters.get(name)
-    kind = parameter.WhichOneof("parameter_choice") if parameter is not None else None
-    if kind not in ("string_param", "int64_param", "uint64_param", None):
-        raise InvalidInput(f"parameters[{name}]", _show(parameters[name]), "a string_param or int64_param")
-    return str(getattr(parameter, kind)).strip() if kind else ""
-
-
-def _choose(parameters: Parameters, name: str, choices: Mapping[str, Any], default: str) -> Any:  # an enum's number
-    word = _read_word(parameters, name) or default
-    if word not in choices:
-        *most, last = choices
-        raise InvalidInput(f"parameters[{name}]", repr(word), f"{', '.join(most)} or {last}")
-    return choices[word]
-
-
-def _to_integer(field: str, text: str, expected: str) -> int:
-    try:
-        number = int(text)
-    except ValueError:
-        raise InvalidInput(field, repr(text), expected) from None
-    if abs(number) > 2**31 - 1:
-        raise InvalidInput(field, number, expected)
-    return number
-
-
-def _show(parameter: pb.InferParameter) -> str:
-    kind = parameter.WhichOneof("parameter_choice")
-    return f"{kind} {getattr(parameter, kind)!r}" if kind else "without a value"

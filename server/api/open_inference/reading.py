@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping, Sequence
 from artifact.contract import Contract
 from artifact.dtypes import name_of
 from server.api.open_inference import open_inference_pb2 as pb
-from server.api.open_inference.parameters import read_flag, read_prompt, read_role
+from server.api.open_inference.parameter_values import read_flag
+from server.api.open_inference.parameters import read_prompt, read_role
 from server.api.open_inference.parts import Parts
 from server.api.open_inference.shared_memory import read_place
 from server.api.open_inference.tensors import DATATYPE_OF, decode_strings, decode_texts, read_shapes, read_tensors

@@ -11,7 +11,7 @@ import numpy as np
 
 from artifact.dtypes import Array
 from server.api.open_inference import open_inference_pb2 as pb
-from server.api.open_inference.parameters import Parameters, read_flag, read_text
+from server.api.open_inference.parameter_values import Parameters, read_flag, read_text
 from server.errors import InvalidInput
 from server.inference.alignment import SimilarityMap, can_align
 from server.inference.request import Images, Tensors, Texts
