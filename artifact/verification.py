@@ -19,6 +19,8 @@ class Check(_Record):
         max_abs: Largest absolute difference.
         max_rel: The same over the largest magnitude of the reference.
         limit: What max_abs may be at most.
+        positions: Most positions of an input that was tried, as the contract's limits count them; 0 where inputs have
+            one size.
     """
 
     tensor: str
@@ -27,6 +29,7 @@ class Check(_Record):
     max_abs: float
     max_rel: float
     limit: float
+    positions: int = 0
 
 
 class Accuracy(_Record):

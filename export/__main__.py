@@ -24,6 +24,7 @@ from model.checkpoint import CheckpointError
 
 _EXPECTED = (ExportError, CheckpointError, OSError)
 _FULL = "fp32"
+_PADDING = (0, 2, 0, 0)  # of the table of checks, which is as wide as a terminal of 80 characters
 _PRECISIONS: dict[str, Precision] = {_FULL: "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8"}
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -109,6 +110,7 @@ def export(
         console.print(f"assumed: {loaded.assumed}", highlight=False, soft_wrap=True)
     if built.contract.verification:
         console.print(verification_table(built.contract, worst_only=summary))
+        tell_reach(console, built.contract)
     else:
         console.print(f"graphs not run: ONNX Runtime has no {built.contract.precision} on the CPU; accuracy is torch's")
     if built.contract.accuracy:
@@ -125,6 +127,7 @@ def _tell_towers(console: Console, towers: TwoTowers, built: BuiltTowers, *, wor
             console.print(f"assumed: {source.assumed}", highlight=False, soft_wrap=True)
     for what, contract in (("text", built.text), ("image", built.image)):
         console.print(verification_table(contract, worst_only=worst_only, title=f"{contract.name}, {what}"))
+        tell_reach(console, contract)
     together = built.text.model_copy(update={"verification": built.contract.verification})
     console.print(verification_table(together, worst_only=worst_only, title=f"{built.contract.name}, together"))
     if origin := built.contract.origin:
@@ -157,19 +160,32 @@ def accuracy_table(contract: Contract) -> Table:
 
 def verification_table(contract: Contract, *, worst_only: bool, title: str = "") -> Table:
     """Show every check of every tensor, or of each check the tensor that came nearest to its limit."""
-    table = Table(title=f"{title or contract.name}: exported graphs against the network", title_justify="left")
-    for column in ("tensor", "check"):
-        table.add_column(column)
-    for column in ("cases", "max abs", "max rel", "limit"):
-        table.add_column(column, justify="right")
+    table = Table(
+        title=f"{title or contract.name}: exported graphs against the network",
+        title_justify="left",
+        box=None,
+        padding=_PADDING,
+    )
+    table.add_column("tensor", overflow="fold")
+    table.add_column("check", no_wrap=True)
+    for column in ("cases", "longest", "max abs", "max rel", "limit"):
+        table.add_column(column, justify="right", no_wrap=True)
     lines = contract.verification
     if worst_only:
         by_share = sorted(lines, key=lambda line: line.max_abs / line.limit)
         lines = tuple({line.check: line for line in by_share}.values())
     for line in lines:
         numbers = (f"{number:.2g}" for number in (line.max_abs, line.max_rel, line.limit))
-        table.add_row(line.tensor, line.check, str(line.cases), *numbers)
+        table.add_row(line.tensor, line.check, str(line.cases), str(line.positions or ""), *numbers)
     return table
+
+
+def tell_reach(console: Console, contract: Contract) -> None:
+    """Say where the longest input that is verified is not the longest that is served."""
+    reached = max((line.positions for line in contract.verification), default=0)
+    if 0 < reached < (limit := max(contract.limits.values(), default=0)):
+        why = "beyond it a run would need more than half of the free memory, or too long"
+        console.print(f"verified with up to {reached} of {limit} positions: {why}", highlight=False, soft_wrap=True)
 
 
 def main() -> None:

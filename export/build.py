@@ -27,13 +27,14 @@ from artifact.contract import (
 )
 from artifact.verification import Accuracy, Check
 from export.accuracy import ask_graph, ask_network, measure_accuracy, misses
+from export.compare import LIMITS
 from export.contracts import TOKENIZER_FILE, Written, make_contract
 from export.errors import AccuracyError, PublishError
 from export.fold import fold_constants
 from export.graph import externalize
 from export.hidden_states import NO_STATES, States, describe_projected, describe_states, put_on, trace
 from export.onnx_file import DEFAULT_LONGEST
-from export.probe import Axes, declare_axes, find_axes, find_longest, run_graph
+from export.probe import Axes, declare_axes, find_axes, find_limits, find_longest, run_graph
 from export.publish import next_version, publish, same_as_newest, staging_folder, write_contract
 from export.quantize import Quantizer
 from export.references import Reference, reference_of, reference_of_graph
@@ -42,8 +43,8 @@ from export.sources import Source
 from export.tapping.contributions import tap_contributions
 from export.tapping.packed import part_packed_attention
 from export.tapping.tap import FUSED_RULES, RULES, Tap, tap, tap_lowered
-from export.traits import Feed
-from export.verify import LIMITS, verify
+from export.traits import Feed, Traits
+from export.verify import verify
 
 _DTYPES: dict[Precision, torch.dtype] = {
     "float32": torch.float32,
@@ -107,9 +108,8 @@ def build(
                 break
         else:
             raise AccuracyError(f"{precise.precision} costs too much:\n  " + "\n  ".join(misses(accuracy)))
-        if source.graph is not None and source.traits.is_text and source.traits.longest <= DEFAULT_LONGEST:
-            longest = find_longest(run_graph(staging / PLAIN_GRAPH), source.traits)
-            source = replace(source, traits=replace(source.traits, longest=longest))
+        if source.graph is not None:
+            source = replace(source, traits=_limit(source.traits, staging))
         report("verifying against the network" if source.network else "verifying")
         checks: tuple[Check, ...] = ()
         if precise.precision in LIMITS:  # ONNX Runtime cannot run the others on the CPU
@@ -133,6 +133,16 @@ def _reference(source: Source, written: Written) -> Reference:
         return reference_of(source.network, with_states=bool(written.states))
     assert source.graph is not None  # noqa: S101 -- a source is a network or a graph
     return reference_of_graph(source.graph)
+
+
+def _limit(traits: Traits, folder: Path) -> Traits:
+    """Hold a graph to the sizes that it runs on, where only a guess says how large they may be."""
+    if traits.longest > DEFAULT_LONGEST:
+        return traits
+    run = run_graph(folder / PLAIN_GRAPH)
+    if traits.is_text:
+        return replace(traits, longest=find_longest(run, traits))
+    return replace(traits, other_axes=find_limits(run, traits))
 
 
 def _precision_of_graph(graph: ModelProto, asked: Precise) -> Precise:

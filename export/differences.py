@@ -12,13 +12,14 @@ from artifact.verification import Check
 
 @dataclass(frozen=True)
 class Difference:
-    """One comparison in one case; `scale` is the largest magnitude of the reference."""
+    """One comparison in one case; `scale` is the largest magnitude of the reference, `positions` as Case has them."""
 
     tensor: str
     check: str
     max_abs: float
     scale: float
     limit: float
+    positions: int = 0
 
 
 def largest(values: Iterable[float]) -> float:
@@ -50,6 +51,7 @@ def _worst(group: Sequence[Difference]) -> Check:
         max_abs=worst.max_abs,
         max_rel=worst.max_abs / max(worst.scale, float(np.finfo(np.float32).tiny)),
         limit=worst.limit,
+        positions=max(one.positions for one in group),
     )
 
 

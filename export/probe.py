@@ -96,11 +96,24 @@ def _derive(
 
 def find_longest(run: Run, traits: Traits) -> int:
     """Find the most positions that a graph runs on, up to what is said; a table of positions may have gone unseen."""
-    low, high = 1, traits.longest
+    return _most(run, traits, lambda length: traits.fit(dict.fromkeys(traits.axes, length)), traits.longest)
+
+
+def find_limits(run: Run, traits: Traits) -> dict[str, int]:
+    """Find the same for each symbolic axis, while the others are short."""
+    short, _ = _sizes(traits)
+    return {
+        axis: _most(run, traits, lambda length, axis=axis: {**short, axis: length}, traits.limit(axis))  # type: ignore[misc]
+        for axis in traits.axes
+    }
+
+
+def _most(run: Run, traits: Traits, sizes: Callable[[int], dict[str, int]], limit: int) -> int:
+    low, high = 1, limit
     length = high
     while low < high:
         try:
-            run(traits.example(1, traits.fit(dict.fromkeys(traits.axes, length))))
+            run(traits.example(1, sizes(length)))
             low = length
         except ProbeError:
             high = length - 1

@@ -1,88 +1,26 @@
-"""Compares the exported graphs with the network, and with themselves as the server runs them."""
+"""Verifies an export: the graphs against the network, against each other, and as the server runs them."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-import onnxruntime
-
-from artifact.contract import (
-    BATCH_AXIS,
-    CONTRIBUTIONS_GRAPH,
-    HIDDEN_GRAPH,
-    LOWERED_GRAPH,
-    PLAIN_GRAPH,
-    SEQUENCE_AXIS,
-    TAPPED_GRAPH,
-    Precision,
-)
-from artifact.dtypes import Array
+from artifact.contract import Precision
 from artifact.verification import Check
-from export.cases import Case, make_cases
-from export.differences import Difference, largest, max_abs, summarize
+from export.cases import make_cases
+from export.compare import ALONE, LIMITS, Graphs, compare_case, compare_served, run
+from export.differences import Difference, summarize
 from export.errors import VerificationError
-from export.probe import Axes, is_attention
+from export.longest import compare_longest, find_longest_case
+from export.probe import Axes
 from export.randomness import check_repeatable
 from export.references import Reference
 from export.rows import find_mixing_node
 from export.served import GRAPHS, AsServed
-from export.session import open_session, run_session
+from export.session import open_session
 from export.traits import Feed, Traits
-from server.errors import first_line
 
-
-@dataclass(frozen=True)
-class Limits:
-    """Largest absolute differences for values of magnitude 1; outputs of larger magnitude scale their limit.
-
-    Attributes:
-        torch: From the network; None where only the accuracy on real inputs says how far a precision may go.
-        plain: Of the tapped graph from the plain one.
-        row_sum: Of the sum of a row of attention from 1.
-        alone: Of a row in a batch from the row alone, at its own length.
-        lowered: Of the lowered form from the tapped graph.
-    """
-
-    torch: float | None
-    plain: float
-    row_sum: float
-    alone: float
-    lowered: float = 1e-5
-
-
-# Where numbers are rounded to eleven or eight bits, the last bit of a sum can move a result by one step.
-LIMITS: dict[Precision, Limits] = {
-    "float32": Limits(torch=1e-4, plain=1e-5, row_sum=1e-5, alone=1e-5),
-    "float16": Limits(torch=None, plain=1e-2, row_sum=5e-3, alone=1e-2, lowered=1e-2),
-    "int8": Limits(torch=None, plain=1e-5, row_sum=1e-5, alone=5e-2, lowered=5e-2),
-}
-_BESIDE = (CONTRIBUTIONS_GRAPH, HIDDEN_GRAPH)  # beside the plain and the tapped graph
 _LOWERED_CASES = 3
-_ALONE = "row alone"
 _SHORT = 8  # positions, where the node is looked for that mixes rows
-
-
-@dataclass(frozen=True, eq=False)
-class Graphs:
-    """What is compared: sessions by file name, what they take, the axes of every output, and how much may differ."""
-
-    sessions: Mapping[str, onnxruntime.InferenceSession]
-    traits: Traits
-    axes: Mapping[str, Axes]
-    limits: Limits
-
-    @property
-    def attentions(self) -> list[str]:
-        """Names of the attention outputs, in the order of the layers."""
-        return [name for name in self.axes if is_attention(name)]
-
-    @property
-    def batched(self) -> bool:
-        """Whether the server batches rows of several requests, as contracts say it."""
-        outputs = [self.axes[value.name] for value in self.sessions[PLAIN_GRAPH].get_outputs()]
-        return self.traits.is_batched and all(axes[:1] == (BATCH_AXIS,) for axes in outputs)
 
 
 def verify(
@@ -112,125 +50,24 @@ def verify(
     with AsServed(folder, [case.feed for case in served]) as as_served:
         sessions = {name: open_session(folder / name) for name in GRAPHS if (folder / name).exists()}
         for name, session in sessions.items():
-            check_repeatable(folder / name, partial(_run, session, cases[0].feed))
+            check_repeatable(folder / name, partial(run, session, cases[0].feed))
         graphs = Graphs(sessions, traits, axes, LIMITS[precision])
         differences: list[Difference] = []
         for place, case in enumerate(cases):
             differences += compare_case(reference, graphs, case, lowered=place < _LOWERED_CASES)
+        if (longest := find_longest_case(graphs, folder)) is not None:
+            differences += compare_longest(reference, folder, graphs, longest)
         for name, place, found in as_served.results():
-            differences += _compare_served(graphs, name, found, served[place])
+            differences += compare_served(graphs, name, found, served[place])
     table = summarize(differences)
     failed = [line for line in table if not line.max_abs <= line.limit]
     if failed:
         lines = (f"{line.tensor}: {line.check}: {line.max_abs:.3g}, limit {line.limit:.3g}" for line in failed)
-        mixing = any(line.check == _ALONE for line in failed) and find_mixing_node(folder, _two_rows(traits))
+        mixing = any(line.check == ALONE for line in failed) and find_mixing_node(folder, _two_rows(traits))
         reason = f"; {mixing}" if mixing else ""
         raise VerificationError(f"the export differs from the network{reason}:\n  " + "\n  ".join(lines))
     return table
 
 
-def compare_case(reference: Reference, graphs: Graphs, case: Case, *, lowered: bool = True) -> Iterator[Difference]:
-    """Yield every difference in one case, in the lowered form too or not; positions that are padding are left out."""
-    limits, sessions = graphs.limits, graphs.sessions
-    from_plain, from_tapped = (_run(sessions[name], case.feed) for name in (PLAIN_GRAPH, TAPPED_GRAPH))
-    yield from _compare_plain(sessions[TAPPED_GRAPH], graphs, from_plain, from_tapped, case)
-    for name in graphs.attentions:
-        sums = from_tapped[name].sum(-1, dtype=np.float64)
-        yield _difference(name, "rows sum to 1", sums, np.ones_like(sums), case, graphs, limits.row_sum)
-    further = {name: _run(sessions[name], case.feed) for name in _BESIDE if name in sessions}
-    for name, found in further.items():
-        yield from _compare_plain(sessions[name], graphs, from_plain, found, case)
-    if limits.torch:
-        found = {**further.get(HIDDEN_GRAPH, {}), **from_tapped, **from_plain}
-        yield from _compare_reference(reference, graphs, found, case, limits.torch)
-    if lowered and LOWERED_GRAPH in sessions:
-        for name, array in _run(sessions[LOWERED_GRAPH], case.feed).items():
-            yield _difference(name, "lowered form", array, from_tapped[name], case, graphs, limits.lowered)
-
-
-def _compare_served(graphs: Graphs, name: str, found: Mapping[str, Array], case: Case) -> Iterator[Difference]:
-    """Compare with what a graph gives with the server's session options and packed weights."""
-    limit = graphs.limits.lowered if name == LOWERED_GRAPH else graphs.limits.plain
-    for output, expected in _run(graphs.sessions[name], case.feed).items():
-        yield _difference(output, "as served", found[output], expected, case, graphs, limit)
-
-
-def _compare_plain(
-    session: onnxruntime.InferenceSession,
-    graphs: Graphs,
-    from_plain: Mapping[str, Array],
-    found: Mapping[str, Array],
-    case: Case,
-) -> Iterator[Difference]:
-    """Yield how ordinary outputs differ from the plain graph's, and rows of a batch from themselves alone."""
-    for name, expected in from_plain.items():
-        yield _difference(name, "against plain", found[name], expected, case, graphs, graphs.limits.plain)
-    if case.rows > 1 and graphs.batched:
-        yield from _compare_alone(session, graphs, found, case)
-
-
-def _compare_reference(
-    reference: Reference, graphs: Graphs, found: Mapping[str, Array], case: Case, limit: float
-) -> Iterator[Difference]:
-    """Compare with a network, or with the file that a graph was read from, which has no attention to compare."""
-    try:
-        expected, attentions = reference(case.feed)
-    except Exception as error:  # torch raises whatever its parts raise
-        raise VerificationError(f"the network does not run on inputs of {_shapes(case.feed)}: {error}") from error
-    check = "against torch" if attentions else "against the file"
-    if attentions and len(attentions) != len(graphs.attentions):
-        raise VerificationError(f"the network has {len(attentions)} layers, its graph {len(graphs.attentions)}")
-    named = dict(zip(graphs.attentions, attentions, strict=False))
-    for name, array in {**expected, **named}.items():
-        yield _difference(name, check, found[name], array, case, graphs, limit)
-
-
-def _compare_alone(
-    session: onnxruntime.InferenceSession, graphs: Graphs, together: Mapping[str, Array], case: Case
-) -> Iterator[Difference]:
-    """Run each row alone, at its own length; it must not matter what it was batched with."""
-    inputs = {spec.name: spec.axes for spec in graphs.traits.inputs}
-    for row, length in enumerate(case.lengths or [None] * case.rows):
-        feed = {name: _cut(array[row : row + 1], inputs[name], length) for name, array in case.feed.items()}
-        for name, expected in _run(session, feed).items():
-            got = _cut(together[name][row : row + 1], graphs.axes[name], length)
-            scale = max(1.0, float(np.abs(expected).max(initial=0)))
-            limit = graphs.limits.alone * (scale if name not in graphs.attentions else 1)
-            yield Difference(name, _ALONE, max_abs(got, expected), scale, limit)
-
-
 def _two_rows(traits: Traits) -> Feed:
     return traits.example(2, traits.fit(dict.fromkeys(traits.axes, _SHORT)))
-
-
-def _run(session: onnxruntime.InferenceSession, feed: Feed) -> dict[str, Array]:
-    """Return every output by name."""
-    try:
-        return run_session(session, feed)
-    except Exception as error:  # ONNX Runtime's exceptions have no common base
-        message = f"the export does not run on inputs of {_shapes(feed)}: {first_line(error)}"
-        raise VerificationError(message) from error
-
-
-def _shapes(feed: Feed) -> dict[str, tuple[int, ...]]:
-    return {name: array.shape for name, array in feed.items()}
-
-
-def _difference(
-    name: str, check: str, got: Array, expected: Array, case: Case, graphs: Graphs, limit: float
-) -> Difference:
-    axes = graphs.axes[name][: got.ndim]
-    rows = [(got, expected)]
-    if case.lengths:
-        rows = [
-            (_cut(got[row : row + 1], axes, length), _cut(expected[row : row + 1], axes, length))
-            for row, length in enumerate(case.lengths)
-        ]
-    scale = largest(np.abs(b).max(initial=0) for _, b in rows)
-    scaled_limit = limit * (max(1.0, scale) if name not in graphs.attentions else 1)
-    return Difference(name, check, largest(max_abs(a, b) for a, b in rows), scale, scaled_limit)
-
-
-def _cut(row: Array, axes: Sequence[int | str | None], length: int | None) -> Array:
-    """Cut padding off every axis that is the sequence's; None for no padding."""
-    return row[tuple(slice(length) if axis == SEQUENCE_AXIS else slice(None) for axis in axes)]

@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from export.build import build
-from export.cases import MOST_WEIGHTS, make_cases
+from export.cases import MAX_WEIGHTS, make_cases
 from export.errors import VerificationError
 from export.graph_source import load_graph
 from export.served import AsServed
@@ -112,7 +112,7 @@ def test_the_longest_text_is_tried_within_a_bound(source: Source) -> None:
     )
     assert make_cases(source.traits, few)[-1].lengths == (source.traits.longest, 9)
     assert make_cases(source.traits, many)[-1].lengths == (2, 2)
-    assert MOST_WEIGHTS == 2**26
+    assert MAX_WEIGHTS == 2**26
 
 
 def test_the_exporter_leaves_standard_error_empty(out: Path, tmp_path: Path) -> None:
