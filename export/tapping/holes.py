@@ -1,15 +1,16 @@
 """Refuses a graph with attention that no rule takes: a list of layers with a hole in it would number the rest wrongly.
 
-What counts is a softmax between two products: its scores come from a product of two computed values, and what it gives
-enters another, by way of anything but products with weights that do more than mix heads. Branches and loops are looked
-into. Not seen: learned queries, which are no computed value, where no rule takes their form.
+What counts is a softmax between two products: its scores come from a product of two computed values, or of learned
+queries and one, and what it gives enters another, by way of anything but products with weights that do more than mix
+heads. Branches and loops are looked into. A constant counts as queries on the left of a product, or where it has an
+axis of heads. A matrix of weights on the right scores positions one by one: a router, or a pooling, which is no layer.
 """
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from onnx import GraphProto, ModelProto, NodeProto
+from onnx import GraphProto, NodeProto
 
 from export.errors import TapError
 from export.tapping.view import GraphView, attribute, bodies, computes_the_same, name_of
@@ -25,6 +26,8 @@ _SOFTMAXES = frozenset({"Softmax", "LogSoftmax", "BiasSoftmax"})
 _BESIDE_SUMS = frozenset({"Expand", "Unsqueeze", "Reshape", "Clip", "Add", "Max", "Cast", "Reciprocal"})
 _SUMS = frozenset({"ReduceSum", "ReduceL1"})
 _MAX_HEADS = 64  # a square matrix no larger mixes heads (Shazeer et al. 2020, "Talking-Heads Attention")
+_QUERIED = frozenset({"MatMul", "FusedMatMul", "Einsum"})
+_WITH_HEADS, _BY_HEAD = 4, 3  # axes of weights [B, H, Q, K], and of learned queries [H, Q, d]
 _PASSAGE = "(passage)"  # from a node into the bodies of its branches, and out of them
 
 
@@ -42,9 +45,11 @@ class _Step:
 class _Flow:
     """Where every value of a model goes, through branches and loops as well."""
 
-    def __init__(self, model: ModelProto) -> None:
+    def __init__(self, view: GraphView) -> None:
+        self._view, graph = view, view.model.graph
+        self._given = {dim.dim_param for value in graph.input for dim in value.type.tensor_type.shape.dim}
         self.shapes: dict[str, tuple[int, ...]] = {}
-        self.steps = list(self._steps(model.graph, {}, ""))
+        self.steps = list(self._steps(graph, {}, ""))
         self.makers, self.takers = defaultdict[str, list[_Step]](list), defaultdict[str, list[_Step]](list)
         for one in self.steps:
             for name in filter(None, one.outputs):
@@ -87,6 +92,14 @@ class _Flow:
             return any(taker.op_type == "ReduceSum" for taker in self.takers[one.outputs[0]])
         return one.op_type in _PRODUCTS
 
+    def has_learned_queries(self, one: _Step) -> bool:
+        """Whether a node multiplies a computed value with a constant that stands for queries."""
+        if one.op_type not in _QUERIED or len(one.inputs) < 2 or len(self._constants.intersection(one.inputs[:2])) != 1:
+            return False
+        constant, is_left = next((name, not place) for place, name in enumerate(one.inputs) if name in self._constants)
+        axes = self._view.rank(constant) or len(self.shapes.get(constant, ()))
+        return is_left or axes >= _BY_HEAD
+
     def is_softmax(self, one: _Step) -> bool:
         """Whether a node is a softmax, or divides exponentials by their sum."""
         if one.op_type in ("Div", "Mul"):
@@ -103,29 +116,50 @@ class _Flow:
 
     def has_scores(self, softmax: _Step) -> bool:
         """Whether what a softmax normalises comes from a product."""
-        return self._meets_product(softmax.inputs[:1], backward=True)
+        return self._meets(softmax, backward=True)
 
     def weighs(self, softmax: _Step) -> bool:
         """Whether what a softmax gives enters a product."""
-        return self._meets_product(softmax.outputs, backward=False)
+        return self._meets(softmax, backward=False)
 
-    def _meets_product(self, values: Sequence[str], *, backward: bool) -> bool:
-        edges, waiting, met = self.makers if backward else self.takers, list(values), set[int]()
+    def _meets(self, softmax: _Step, *, backward: bool) -> bool:
+        edges, waiting = (self.makers, [*softmax.inputs[:1]]) if backward else (self.takers, [*softmax.outputs])
+        met = set[int]()
         while waiting:
             for one in edges[waiting.pop()]:
-                if self.is_product(one):
+                if self.is_product(one) or (backward and self.has_learned_queries(one)):
                     return True
-                if id(one) not in met and self._carries(one):
+                if id(one) not in met and self._carries(one, softmax):
                     waiting += one.inputs if backward else one.outputs
                 met.add(id(one))
         return False
 
-    def _carries(self, one: _Step) -> bool:
+    def _carries(self, one: _Step, softmax: _Step) -> bool:
         """Whether a node may stand between a softmax and its products; of products with weights, what mixes heads."""
         if one.op_type not in _PRODUCTS:
             return one.op_type not in _ENDS and one.op_type not in _FUSED
         shapes = [self.shapes.get(name, ()) for name in one.inputs[:2]]
-        return any(len(shape) > 1 and shape[0] == shape[1] <= _MAX_HEADS for shape in shapes)
+        squares = [shape[0] for shape in shapes if len(shape) > 1 and shape[0] == shape[1] <= _MAX_HEADS]
+        return any(self._may_mix(one, softmax, heads) for heads in squares)
+
+    def _may_mix(self, one: _Step, softmax: _Step, heads: int) -> bool:
+        """Whether a square matrix may mix heads, not channels: of four axes, one is as many and not normalised."""
+        ranks = [self._view.rank(name) for name in one.inputs[:2] if name not in self._constants]
+        if any(rank is not None and rank < _WITH_HEADS for rank in ranks):
+            return False
+        shape = self._view.shape(softmax.inputs[0])
+        if shape is None:
+            return True
+        axis = _axis_of(softmax, self._view) % len(shape)
+        others = [size for place, size in enumerate(shape) if place != axis and (place or len(shape) < _WITH_HEADS)]
+        unknown = any(not isinstance(size, int) and size not in self._given for size in others)
+        return unknown or any(isinstance(size, int) and size % heads == 0 for size in others)
+
+
+def _axis_of(softmax: _Step, view: GraphView) -> int:
+    """The axis that is normalised; before opset 13 the first that was."""
+    fixed = softmax.op_type not in _SOFTMAXES
+    return int(attribute(softmax.node, "axis", -1 if view.opset >= 13 or fixed else 1))
 
 
 def find_attention_like(view: GraphView) -> dict[str, str]:
@@ -134,13 +168,13 @@ def find_attention_like(view: GraphView) -> dict[str, str]:
     Returns:
         By a node's first output, what is said of it where no rule takes it.
     """
-    flow, found = _Flow(view.model), dict[str, str]()
+    flow, found = _Flow(view), dict[str, str]()
     for one in flow.steps:
         where = f" inside {one.inside}" if one.inside else ""
         if one.op_type in _FUSED and one.inside:
             found[one.outputs[0]] = f"{name_of(one.node)}: is {one.op_type}{where}; expected it at the top of the graph"
         elif flow.is_softmax(one) and flow.has_scores(one) and flow.weighs(one):
-            axis = attribute(one.node, "axis", -1 if view.opset >= 13 or one.op_type == "Div" else 1)
+            axis = _axis_of(one, view)
             over = f" over axis {axis}" if axis != -1 else ""
             found[one.outputs[0]] = (
                 f"{name_of(one.node)}: is a {one.op_type}{over}{where} between two products, as attention is, but "

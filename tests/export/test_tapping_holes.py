@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -220,3 +221,151 @@ def test_talking_heads_as_torch_writes_them_refuse_the_file(opset: int) -> None:
     model = write_onnx(spread(ClassAttention()), {"x": x}, {"x": {0: "batch", 1: "n"}}, opset, ["y"])
     with pytest.raises(TapError, match="between two products, as attention is, but cannot be tapped"):
         tap(model, Path())
+
+
+GATED = 8  # channels, as few as there may be heads
+X = ["batch", "n", GATED]
+
+
+def attend(taken: str, given: str) -> list[NodeProto]:
+    """Make a layer of one head between two projections, written out."""
+    steps = [
+        ("MatMul", f"{taken} square", "o"),
+        ("Transpose", "o", "ot"),
+        ("MatMul", "o ot", "s"),
+        ("Softmax", "s", "w"),
+        ("MatMul", "w o", "m"),
+    ]
+    named: dict[str, dict[str, Any]] = {"Transpose": {"perm": [0, 2, 1]}, "Softmax": {"axis": -1}}
+    own = dict.fromkeys(["o", "ot", "s", "w", "m"])
+    nodes = [
+        node(
+            op_type,
+            " ".join(f"{given}.{name}" if name in own else name for name in inputs.split()),
+            f"{given}.{output}",
+            **named.get(op_type, {}),
+        )
+        for op_type, inputs, output in steps
+    ]
+    return [*nodes, node("MatMul", f"{given}.m square", given)]
+
+
+def attend_twice(gate: Sequence[NodeProto], weights: dict[str, Array]) -> ModelProto:
+    """Make a narrow network of two layers, with something between that makes "gated" [batch, n, GATED] of "z"."""
+    constants = {"square": numbers(GATED, GATED), **weights}
+    return graph([*attend("x", "z"), *gate, *attend("gated", "y")], {"x": X}, ["y"], constants)
+
+
+@pytest.mark.parametrize(
+    ("gate", "weights"),
+    [
+        ([node("MatMul", "z square", "g"), node("Softmax", "g", "s", axis=-1), node("Mul", "s z", "gated")], {}),
+        (
+            [
+                node("ReduceMean", "z one", "m", keepdims=0),
+                node("Gemm", "m square", "g"),
+                node("Softmax", "g", "s", axis=-1),
+                node("Unsqueeze", "s one", "u"),
+                node("Mul", "u z", "gated"),
+            ],
+            {"one": np.array([1])},
+        ),
+        (
+            [
+                node("MatMul", "z square", "g"),
+                node("Softmax", "g", "s", axis=-1),
+                node("Unsqueeze", "s last", "u"),
+                node("Mul", "z first", "e"),
+                node("Unsqueeze", "e last", "v"),
+                node("Mul", "u v", "p"),
+                node("ReduceSum", "p last", "gated", keepdims=0),
+            ],
+            {"last": np.array([-1]), "first": numbers(1, seed=3)},
+        ),
+        (
+            [
+                node("Transpose", "z", "t", perm=[0, 2, 1]),
+                node("Unsqueeze", "t two", "i"),
+                node("Conv", "i kernel", "g"),
+                node("ReduceMean", "g three", "m", keepdims=1),
+                node("Softmax", "m", "s", axis=1),
+                node("Mul", "s i", "j"),
+                node("Squeeze", "j two", "k"),
+                node("Transpose", "k", "gated", perm=[0, 2, 1]),
+            ],
+            {"two": np.array([2]), "three": np.array([3]), "kernel": numbers(GATED, GATED, 1, 1)},
+        ),
+    ],
+    ids=["of channels", "of squeezed channels", "of as many experts", "of the channels of an image"],
+)
+def test_a_gate_in_a_narrow_network_is_no_attention(gate: list[NodeProto], weights: dict[str, Array]) -> None:
+    """Its square matrices project channels; of one no larger than 64 it was said to mix heads."""
+    _, taps = tap(attend_twice(gate, weights), Path())
+    assert len(taps) == 2
+
+
+def test_heads_that_are_mixed_where_they_are_folded_refuse_the_file() -> None:
+    """The softmax has three axes, the product with the matrix four."""
+    nodes = [
+        TURNED,
+        SCORES,
+        node("Transpose", "s", "f", perm=[0, 2, 3, 1]),
+        node("MatMul", "f mixer", "m"),
+        node("Transpose", "m", "t", perm=[0, 3, 1, 2]),
+        node("Reshape", "t folded", "u"),
+        node("Softmax", "u", "w", axis=-1),
+        node("Reshape", "v values", "vf"),
+        node("MatMul", "w vf", "y"),
+    ]
+    weights = {**WEIGHTS, "folded": np.array([-1, LENGTH, LENGTH]), "values": np.array([-1, LENGTH, WIDTH])}
+    with pytest.raises(TapError, match="my Softmax: is a Softmax between two products"):
+        tap(graph([*FIRST, *nodes], INPUTS, ["y", "a"], weights), Path())
+
+
+VALUES = "bhqk,bhkd->bhqd"
+QUERIES: dict[str, Array] = {
+    "seeds": numbers(1, HEADS, 2, WIDTH),
+    "few": numbers(HEADS, 2, WIDTH),
+    "turned": numbers(HEADS, WIDTH, 2),
+    "one": numbers(2, WIDTH),
+}
+PAST_RULES = [node("Transpose", "t", "w", perm=[0, 1, 3, 2]), node("MatMul", "w v", "y")]
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [node("Einsum", "few k", "s", equation="hqd,bhkd->bhqk"), SOFTMAX, node("Einsum", "w v", "y", equation=VALUES)],
+        [node("Einsum", "k few", "s", equation="bhkd,hqd->bhqk"), SOFTMAX, node("Einsum", "w v", "y", equation=VALUES)],
+        [node("Einsum", "one k", "s", equation="qd,bhkd->bhqk"), SOFTMAX, node("Einsum", "w v", "y", equation=VALUES)],
+        [node("MatMul", "k turned", "s"), node("Softmax", "s", "t", axis=2), *PAST_RULES],
+        [TURNED, node("MatMul", "seeds kt", "s"), node("Elu", "s", "t"), node("Softmax", "t", "w", axis=-1), WEIGHED],
+    ],
+    ids=["by head", "by head, on the right", "of all heads", "turned, over the other axis", "with an activation"],
+)
+def test_learned_queries_that_cannot_be_tapped_refuse_the_file(nodes: list[NodeProto]) -> None:
+    """A pooling by attention (Lee et al. 2019, "Set Transformer") is a layer of it, and was left out."""
+    with pytest.raises(TapError, match=r"my Softmax: .*(between two products|its weights enter)"):
+        tap(graph([*FIRST, *nodes], INPUTS, ["y", "a"], QUERIES), Path())
+
+
+def test_learned_queries_in_the_usual_form_are_tapped() -> None:
+    """Constant queries times turned keys, softmax, values."""
+    nodes = [TURNED, node("MatMul", "seeds kt", "s"), SOFTMAX, WEIGHED]
+    _, taps = tap(graph([*FIRST, *nodes], INPUTS, ["y", "a"], QUERIES), Path())
+    assert [one.node for one in taps] == ["my Attention", "my Softmax"]
+
+
+def test_positions_that_are_scored_by_weights_are_a_pooling() -> None:
+    """Queries that are one with the weights of the keys: a linear layer's scores, which give no layer of attention."""
+    nodes = [
+        node("Transpose", "k", "t", perm=[0, 2, 1, 3]),
+        node("Reshape", "t flat", "x"),
+        node("MatMul", "x folded", "scores"),
+        node("Transpose", "scores", "s", perm=[0, 2, 1]),
+        SOFTMAX,
+        node("MatMul", "w x", "y"),
+    ]
+    weights = {"flat": np.array([0, 0, HEADS * WIDTH]), "folded": numbers(HEADS * WIDTH, HEADS)}
+    _, taps = tap(graph([*FIRST, *nodes], INPUTS, ["y", "a"], weights), Path())
+    assert [one.node for one in taps] == ["my Attention"]
