@@ -1,6 +1,6 @@
 """Compares what graphs give in one case: with the network, with the plain graph, and rows with themselves alone."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from export.cases import Case
 from export.differences import Difference, largest, max_abs
 from export.errors import VerificationError
 from export.probe import Axes, is_attention
+from export.queries import choose_queries
 from export.references import Reference
 from export.session import run_session
 from export.traits import Feed, Traits
@@ -59,12 +60,21 @@ _BESIDE = (CONTRIBUTIONS_GRAPH, HIDDEN_GRAPH)  # beside the plain and the tapped
 
 @dataclass(frozen=True, eq=False)
 class Graphs:
-    """What is compared: sessions by file name, what they take, the axes of every output, and how much may differ."""
+    """What is compared.
+
+    Attributes:
+        sessions: By file name.
+        traits: Of what they take.
+        axes: Of every output.
+        limits: How much may differ.
+        causal: Names of the attention outputs that are.
+    """
 
     sessions: Mapping[str, onnxruntime.InferenceSession]
     traits: Traits
     axes: Mapping[str, Axes]
     limits: Limits
+    causal: Collection[str] = ()
 
     @property
     def attentions(self) -> list[str]:
@@ -83,7 +93,7 @@ def compare_case(reference: Reference, graphs: Graphs, case: Case, *, lowered: b
     limits, sessions = graphs.limits, graphs.sessions
     from_plain, from_tapped = (run(sessions[name], case.feed) for name in (PLAIN_GRAPH, TAPPED_GRAPH))
     yield from _compare_plain(sessions[TAPPED_GRAPH], graphs, from_plain, from_tapped, case)
-    yield from sums_of_rows(graphs, from_tapped, case)
+    yield from check_rows(graphs, from_tapped, case)
     further = {name: run(sessions[name], case.feed) for name in _BESIDE if name in sessions}
     for name, found in further.items():
         yield from _compare_plain(sessions[name], graphs, from_plain, found, case)
@@ -129,9 +139,20 @@ def _compare_reference(
         yield difference(name, reference.check, found[name], array, case, graphs, limit)
 
 
-def sums_of_rows(graphs: Graphs, found: Mapping[str, Array], case: Case) -> Iterator[Difference]:
-    """Yield how far rows of attention are from summing to 1."""
+def check_rows(graphs: Graphs, found: Mapping[str, Array], case: Case, *, some: bool = False) -> Iterator[Difference]:
+    """Yield how far rows of attention are from summing to 1, and what causal ones give to positions behind.
+
+    Args:
+        graphs: Say which is causal.
+        found: Outputs of the tapped graph by name.
+        case: What it was run on.
+        some: Whether attention is there of some queries alone.
+    """
     for name in graphs.attentions:
+        if name in graphs.causal:
+            keys = np.arange(found[name].shape[3])  # as many as queries
+            ahead = found[name] * (keys > np.array(choose_queries(len(keys)) if some else keys)[:, None])
+            yield difference(name, "causal", ahead, np.zeros_like(ahead), case, graphs, graphs.limits.row_sum)
         sums = found[name].sum(-1, dtype=np.float64)
         yield difference(name, "rows sum to 1", sums, np.ones_like(sums), case, graphs, graphs.limits.row_sum)
 

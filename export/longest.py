@@ -12,7 +12,7 @@ import onnx
 from artifact.contract import HIDDEN_GRAPH, PLAIN_GRAPH, TAPPED_GRAPH, WEIGHTS_FILE
 from artifact.dtypes import Array
 from export.cases import Case, held, make_longest_case, reach
-from export.compare import Graphs, ask, compare_row, difference, row_of, run, sums_of_rows
+from export.compare import Graphs, ask, check_rows, compare_row, difference, row_of, run
 from export.differences import Difference
 from export.queries import keep_some_queries
 from export.references import Reference
@@ -93,7 +93,7 @@ def compare_longest(reference: Reference, folder: Path, graphs: Graphs, case: Ca
         for name, expected in from_plain.items():
             limit = max(limits.plain, limits.alone) if case.rows > 1 else limits.plain
             yield difference(name, "against plain", found[name], expected, first, graphs, limit)
-    yield from sums_of_rows(graphs, from_tapped, first)
+    yield from check_rows(graphs, from_tapped, first, some=True)
     if limits.torch:
         outputs, attentions = ask(reference.with_some_queries, first.feed)
         told = attentions if len(attentions) == len(graphs.attentions) else []

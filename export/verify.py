@@ -11,7 +11,7 @@ from export.compare import ALONE, LIMITS, Graphs, compare_case, compare_served, 
 from export.differences import Difference, summarize
 from export.errors import VerificationError
 from export.longest import compare_longest, find_longest_case
-from export.probe import Axes
+from export.probe import Axes, Kind
 from export.randomness import check_repeatable
 from export.references import Reference
 from export.rows import find_mixing_node
@@ -28,6 +28,7 @@ def verify(
     folder: Path,
     traits: Traits,
     axes: Mapping[str, Axes],
+    kinds: Mapping[str, Kind],
     precision: Precision = "float32",
 ) -> tuple[Check, ...]:
     """Run network and graphs on batches of several sizes, lengths and paddings, and rows alone; compare everything.
@@ -37,6 +38,7 @@ def verify(
         folder: Holds the graphs and their weights.
         traits: Of the inputs.
         axes: Of every output of the graphs, by name.
+        kinds: Who attends to whom, by attention output.
         precision: Of the graphs; one that ONNX Runtime can run on the CPU.
 
     Returns:
@@ -51,7 +53,8 @@ def verify(
         sessions = {name: open_session(folder / name) for name in GRAPHS if (folder / name).exists()}
         for name, session in sessions.items():
             check_repeatable(folder / name, partial(run, session, cases[0].feed))
-        graphs = Graphs(sessions, traits, axes, LIMITS[precision])
+        causal = {name for name, kind in kinds.items() if kind == "causal"}
+        graphs = Graphs(sessions, traits, axes, LIMITS[precision], causal)
         differences: list[Difference] = []
         for place, case in enumerate(cases):
             differences += compare_case(reference, graphs, case, lowered=place < _LOWERED_CASES)

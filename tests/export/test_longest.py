@@ -167,6 +167,26 @@ def told(contract: Contract) -> str:
     return str(console.file.getvalue())  # type: ignore[attr-defined]
 
 
+def make_causal(network: TextNetwork) -> None:
+    """Change the encoder to one that sees a triangle alone, in texts that are held."""
+
+    class Causal(Encoder):
+        def _scores_mask(self, x: Tensor, mask: Tensor | None) -> Tensor | None:
+            places = torch.arange(x.shape[1])
+            seen = (places[None] <= places[:, None]) | (places >= ENDS)[:, None]
+            return super()._scores_mask(x, mask) & seen  # type: ignore[operator]
+
+    network.encoder.__class__ = Causal
+
+
+def test_attention_that_is_causal_in_what_is_held_alone_is_refused(out: Path) -> None:
+    """The queries that are tried in the longest text see what is ahead of them."""
+    with pytest.raises(
+        VerificationError, match=r"the network:\n  attention\.0: causal: [^\n]*\n  attention\.1: causal"
+    ):
+        build(make_source(make_causal), out)
+
+
 def test_a_graph_that_ends_before_its_table_of_positions_is_refused(out: Path, tmp_path: Path) -> None:
     """Files are run at their longest, too; a table of 600 rows is not tried by halves beforehand."""
 
