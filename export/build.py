@@ -114,7 +114,7 @@ def build(
         checks: tuple[Check, ...] = ()
         if precise.precision in LIMITS:  # ONNX Runtime cannot run the others on the CPU
             reference = _reference(source, written)
-            checks = verify(reference, staging, source.traits, written.axes, written.kinds, precise.precision)
+            checks = verify(reference, staging, source.traits, written, precise.precision)
         report("publishing")
         contract = make_contract(source, written, staging, next_version(out, source.name))
         found = {"verification": checks, "precision": precise.precision, "accuracy": accuracy}

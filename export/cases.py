@@ -1,11 +1,10 @@
 """The inputs that an export is verified on: batches of several sizes, of short and long inputs, padded and not."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass
 
-from export.probe import Axes, is_attention
-from export.traits import Feed, Traits, pad
+from export.reach import Reach
+from export.traits import Feed, pad
 
 SEED = 0
 # All the attention of one image takes layers x heads x patches^2 numbers: above this, batches of 1 and 2 must do.
@@ -35,56 +34,40 @@ class Case:
         return len(next(iter(self.feed.values())))
 
 
-def make_cases(traits: Traits, axes: Mapping[str, Axes]) -> list[Case]:
+def make_cases(reach: Reach) -> list[Case]:
     """Make batches of 1, 2 and 5 rows, of 1 to 64 positions and of as many as `held`; of texts even and ragged."""
-    if not traits.axes:
-        positions = max((axis for one in axes.values() for axis in one[-1:] if isinstance(axis, int)), default=0)
-        return [_even_case(traits, rows, _SHORT) for rows in ((1, 2, 5) if positions <= _MANY_POSITIONS else (1, 2))]
-    longest = held(traits, axes)
+    traits = reach.traits
     if not traits.is_text:
-        sizes = [(1, _SHORT), (2, _SHORT), (5, _SHORT), (2, 33), (1, 64), (2, longest)]
-        return [_even_case(traits, *size) for size in dict.fromkeys((rows, min(n, longest)) for rows, n in sizes)]
+        positions = max((axis for one in reach.axes.values() for axis in one[-1:] if isinstance(axis, int)), default=0)
+        most = 5 if positions <= _MANY_POSITIONS else 2
+        sizes = [(1, _SHORT), (2, _SHORT), (most, _SHORT), (2, 33), (1, 64), (2, held(reach))]
+        fitting = ((rows, min(length, held(reach))) for rows, length in (sizes if traits.axes else sizes[:3]))
+        return [_even_case(reach, *size) for size in dict.fromkeys(fitting)]
+    longest = held(reach)
     ragged = [(3,), (16, 16), (5, 17, 3, 9, 12), (64, 7), (33, 64, 1), (longest, min(_SHORT, longest))]
     if not traits.is_batched:
         ragged = [(3,), (17,), (64,), (longest,)]
-    return [_text_case(traits, tuple(min(length, traits.longest) for length in lengths)) for lengths in ragged]
+    return [_text_case(reach, tuple(min(length, traits.longest) for length in lengths)) for lengths in ragged]
 
 
-def make_longest_case(traits: Traits, length: int, *, beside: bool) -> Case:
+def make_longest_case(reach: Reach, length: int, *, beside: bool) -> Case:
     """Make one row of a length, of a text beside a short one where that is wanted."""
-    if not traits.is_text:
-        return _even_case(traits, 1, length)
-    return _text_case(traits, (length, min(_SHORT, length)) if beside else (length,))
+    if not reach.traits.is_text:
+        return _even_case(reach, 1, length)
+    return _text_case(reach, (length, min(_SHORT, length)) if beside else (length,))
 
 
-def reach(traits: Traits) -> int:
-    """The most positions of any axis that callers choose, in its units; 0 where there is none."""
-    if traits.is_text:
-        return traits.longest
-    return max((-(-traits.limit(axis) // traits.unit(axis)) for axis in traits.axes), default=0)
+def held(reach: Reach) -> int:
+    """The longest of which all the attention of a row is compared: MAX_WEIGHTS numbers at most, but for short ones."""
+    longest = reach.longest(lambda shapes: sum(map(math.prod, shapes)) <= MAX_WEIGHTS)
+    return max(longest, min(_SHORT, reach.limit))
 
 
-def held(traits: Traits, axes: Mapping[str, Axes]) -> int:
-    """The same, but for so many that the attention of one row alone would take MAX_WEIGHTS numbers."""
-    layers = [one for name, one in axes.items() if is_attention(name) and len(one) == 4]
-    heads = sum(one[1] for one in layers if isinstance(one[1], int))
-    length = math.isqrt(MAX_WEIGHTS // max(1, heads))
-    if any(None in one[2:] for one in layers):  # patches of images whose height and width are free: the product of both
-        length = max(_SHORT, math.isqrt(length))
-    return min(reach(traits), length)
+def _text_case(reach: Reach, lengths: tuple[int, ...]) -> Case:
+    feed = reach.traits.example(len(lengths), reach.sizes(max(lengths)), SEED)
+    return Case(pad(feed, reach.traits, lengths), lengths, max(lengths))
 
 
-def _text_case(traits: Traits, lengths: tuple[int, ...]) -> Case:
-    feed, _ = _make_feed(traits, len(lengths), max(lengths))
-    return Case(pad(feed, traits, lengths), lengths, max(lengths))
-
-
-def _even_case(traits: Traits, rows: int, length: int) -> Case:
-    feed, positions = _make_feed(traits, rows, length)
-    return Case(feed, positions=positions)
-
-
-def _make_feed(traits: Traits, rows: int, length: int) -> tuple[Feed, int]:
-    """Make inputs of a length, other sequences a little longer; returns the longest of them, too."""
-    sizes = traits.fit({name: length + 3 * place for place, name in enumerate(traits.axes)})
-    return traits.example(rows, sizes, SEED), max(sizes.values(), default=0)
+def _even_case(reach: Reach, rows: int, length: int) -> Case:
+    sizes = reach.sizes(length)
+    return Case(reach.traits.example(rows, sizes, SEED), positions=max(sizes.values(), default=0))

@@ -23,6 +23,7 @@ from export.differences import Difference, largest, max_abs
 from export.errors import VerificationError
 from export.probe import Axes, is_attention
 from export.queries import choose_queries
+from export.reach import Reach
 from export.references import Reference
 from export.session import run_session
 from export.traits import Feed, Traits
@@ -64,17 +65,25 @@ class Graphs:
 
     Attributes:
         sessions: By file name.
-        traits: Of what they take.
-        axes: Of every output.
+        reach: Of what they take and give.
         limits: How much may differ.
         causal: Names of the attention outputs that are.
     """
 
     sessions: Mapping[str, onnxruntime.InferenceSession]
-    traits: Traits
-    axes: Mapping[str, Axes]
+    reach: Reach
     limits: Limits
     causal: Collection[str] = ()
+
+    @property
+    def traits(self) -> Traits:
+        """Of the inputs."""
+        return self.reach.traits
+
+    @property
+    def axes(self) -> Mapping[str, Axes]:
+        """Of every output."""
+        return self.reach.axes
 
     @property
     def attentions(self) -> list[str]:

@@ -4,14 +4,14 @@ One layer's weights are held at a time, and of these only some queries' leave (e
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import onnx
 
 from artifact.contract import HIDDEN_GRAPH, PLAIN_GRAPH, TAPPED_GRAPH, WEIGHTS_FILE
 from artifact.dtypes import Array
-from export.cases import Case, held, make_longest_case, reach
+from export.cases import Case, held, make_longest_case
 from export.compare import Graphs, ask, check_rows, compare_row, difference, row_of, run
 from export.differences import Difference
 from export.queries import keep_some_queries
@@ -40,27 +40,23 @@ def find_longest_case(graphs: Graphs, folder: Path) -> Case | None:
     Returns:
         One row of that length, of texts beside a short one; None where it is no longer than what is verified anyway.
     """
-    length = min(reach(graphs.traits), _by_memory(graphs, folder), _by_products(graphs, folder))
-    if length <= held(graphs.traits, graphs.axes) or any(None in graphs.axes[name] for name in graphs.attentions):
+    room, weights = free_bytes() // _SHARE // 4 // _arrays(folder), (folder / WEIGHTS_FILE).stat().st_size // 4
+
+    def fits(shapes: Sequence[tuple[int, int, int]]) -> bool:
+        layers = [math.prod(shape) for shape in shapes]
+        products = weights * max((queries for _, queries, _ in shapes), default=0) + _HEAD_PRODUCTS * sum(layers)
+        return max(layers, default=0) <= room and products <= MAX_PRODUCTS
+
+    length = graphs.reach.longest(fits)
+    if length <= held(graphs.reach):
         return None
-    return make_longest_case(graphs.traits, length, beside=graphs.batched)
+    return make_longest_case(graphs.reach, length, beside=graphs.batched)
 
 
-def _heads(graphs: Graphs) -> list[int]:
-    return [int(graphs.axes[name][1] or 1) for name in graphs.attentions]
-
-
-def _by_memory(graphs: Graphs, folder: Path) -> int:
+def _arrays(folder: Path) -> int:
     plain = onnx.load(folder / PLAIN_GRAPH, load_external_data=False)
     fused = any(node.op_type == "Attention" for node in plain.graph.node)
-    arrays = _FUSED_ARRAYS if fused else _EAGER_ARRAYS
-    return math.isqrt(free_bytes() // _SHARE // (4 * arrays * max(_heads(graphs))))
-
-
-def _by_products(graphs: Graphs, folder: Path) -> int:
-    """Solve weights * N + products * N^2 = MAX_PRODUCTS."""
-    weights, products = (folder / WEIGHTS_FILE).stat().st_size // 4, _HEAD_PRODUCTS * sum(_heads(graphs))
-    return int((math.sqrt(weights**2 + 4 * products * MAX_PRODUCTS) - weights) / (2 * products))
+    return _FUSED_ARRAYS if fused else _EAGER_ARRAYS
 
 
 def free_bytes(meminfo: Path = Path("/proc/meminfo")) -> int:

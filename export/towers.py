@@ -22,6 +22,7 @@ from export.build import build
 from export.cases import make_cases
 from export.errors import VerificationError
 from export.publish import next_version, publish, staging_folder, write_contract
+from export.reach import Reach
 from export.served import check_loads
 from export.session import open_session, run_session
 from export.towers_folder import TwoTowers
@@ -103,8 +104,8 @@ def _verify(towers: TwoTowers, folder: Path) -> tuple[Check, ...]:
         VerificationError: They differ.
     """
     text, image = towers.text, towers.image
-    feeds = [case.feed for case in make_cases(text.traits, {})]
-    pixels = make_cases(image.traits, {})[1].feed
+    feeds = [case.feed for case in make_cases(Reach(text.traits, {}))]
+    pixels = make_cases(Reach(image.traits, {}))[1].feed
     seen = _vectors(folder / IMAGE_TOWER, pixels)
     limit = _LIMIT * max(1.0, towers.logit_scale)
     differences = list[float]()

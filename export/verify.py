@@ -1,6 +1,5 @@
 """Verifies an export: the graphs against the network, against each other, and as the server runs them."""
 
-from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 
@@ -8,11 +7,12 @@ from artifact.contract import Precision
 from artifact.verification import Check
 from export.cases import make_cases
 from export.compare import ALONE, LIMITS, Graphs, compare_case, compare_served, run
+from export.contracts import Written
 from export.differences import Difference, summarize
 from export.errors import VerificationError
 from export.longest import compare_longest, find_longest_case
-from export.probe import Axes, Kind
 from export.randomness import check_repeatable
+from export.reach import Reach
 from export.references import Reference
 from export.rows import find_mixing_node
 from export.served import GRAPHS, AsServed
@@ -27,8 +27,7 @@ def verify(
     reference: Reference,
     folder: Path,
     traits: Traits,
-    axes: Mapping[str, Axes],
-    kinds: Mapping[str, Kind],
+    written: Written,
     precision: Precision = "float32",
 ) -> tuple[Check, ...]:
     """Run network and graphs on batches of several sizes, lengths and paddings, and rows alone; compare everything.
@@ -37,8 +36,7 @@ def verify(
         reference: The network, with eager attention; or the graph as it was read, which gives no attention.
         folder: Holds the graphs and their weights.
         traits: Of the inputs.
-        axes: Of every output of the graphs, by name.
-        kinds: Who attends to whom, by attention output.
+        written: What was written there.
         precision: Of the graphs; one that ONNX Runtime can run on the CPU.
 
     Returns:
@@ -47,14 +45,15 @@ def verify(
     Raises:
         VerificationError: A difference is above its limit, or is not a number.
     """
-    cases = make_cases(traits, axes)
+    reach = Reach(traits, written.axes, written.derived)
+    cases = make_cases(reach)
     served = [cases[0], *cases[2:3]]
     with AsServed(folder, [case.feed for case in served]) as as_served:
         sessions = {name: open_session(folder / name) for name in GRAPHS if (folder / name).exists()}
         for name, session in sessions.items():
             check_repeatable(folder / name, partial(run, session, cases[0].feed))
-        causal = {name for name, kind in kinds.items() if kind == "causal"}
-        graphs = Graphs(sessions, traits, axes, LIMITS[precision], causal)
+        causal = {name for name, kind in written.kinds.items() if kind == "causal"}
+        graphs = Graphs(sessions, reach, LIMITS[precision], causal)
         differences: list[Difference] = []
         for place, case in enumerate(cases):
             differences += compare_case(reference, graphs, case, lowered=place < _LOWERED_CASES)

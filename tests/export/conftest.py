@@ -14,6 +14,13 @@ def source() -> Source:
     return load_folder(GOLDEN_NETWORK, name="tiny-text")
 
 
+@pytest.fixture(autouse=True)
+def short(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hold less attention than an export does, so that half a minute of sound is not tried by every test of it."""
+    monkeypatch.setattr("export.cases.MAX_WEIGHTS", 2**22)
+    monkeypatch.setattr("export.longest.free_bytes", lambda: 2**27)
+
+
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     """A models folder."""

@@ -12,6 +12,7 @@ from export.build import build
 from export.cases import MAX_WEIGHTS, make_cases
 from export.errors import VerificationError
 from export.graph_source import load_graph
+from export.reach import Reach
 from export.served import AsServed
 from export.sources import Source
 from tests.export.families import FAMILIES, shallow, write_folder
@@ -105,13 +106,14 @@ def test_an_artifact_that_a_server_does_not_take_is_not_published(
     assert not list(out.rglob("*.onnx"))
 
 
-def test_the_longest_text_is_tried_within_a_bound(source: Source) -> None:
-    """Beside a short one: all positions where that is affordable; 2**26 weights of attention a text at most."""
+def test_the_longest_text_is_tried_within_a_bound(source: Source, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside a short one: all positions where that is affordable; 2**26 weights a text at most, but for 9 tokens."""
+    monkeypatch.setattr("export.cases.MAX_WEIGHTS", MAX_WEIGHTS)
     few, many = (
         {f"attention.{layer}": ("batch", heads, "seq_len", "seq_len") for layer in range(16)} for heads in (2, 2**20)
     )
-    assert make_cases(source.traits, few)[-1].lengths == (source.traits.longest, 9)
-    assert make_cases(source.traits, many)[-1].lengths == (2, 2)
+    assert make_cases(Reach(source.traits, few))[-1].lengths == (source.traits.longest, 9)
+    assert make_cases(Reach(source.traits, many))[-1].lengths == (9, 9)
     assert MAX_WEIGHTS == 2**26
 
 

@@ -10,11 +10,13 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from artifact.contract import Contract
+from artifact.contract import Contract, DerivedAxis
 from export.build import build
-from export.cases import make_cases
+from export.cases import MAX_WEIGHTS, make_cases
 from export.errors import VerificationError
 from export.graph_source import load_graph
+from export.probe import Axes
+from export.reach import Reach
 from export.sources import Source
 from export.traits import InputSpec, Traits
 from tests.export.networks import WIDTH, Eager, spread, write_onnx
@@ -22,6 +24,13 @@ from tests.export.tapping import node
 
 GOES_WRONG = 20  # positions
 AXES = ("batch", "frames", WIDTH)
+JOINED = DerivedAxis(of="frames", unit=2, offset=2)
+
+
+@pytest.fixture
+def much(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hold as much attention as an export does."""
+    monkeypatch.setattr("export.cases.MAX_WEIGHTS", MAX_WEIGHTS)
 
 
 class Frames(nn.Module):
@@ -67,22 +76,42 @@ def write(rows: int) -> onnx.ModelProto:
     return write_onnx(spread(Alone(rows)), {"x": torch.randn(2, 6, WIDTH)}, axes, 17, ["y"])
 
 
+@pytest.mark.usefixtures("much")
 def test_sound_is_verified_at_several_lengths_up_to_the_longest() -> None:
     """Alone and in batches; one axis more is a little longer, and no axis longer than it may be."""
     inputs = (InputSpec("x", AXES), InputSpec("ids", ("batch", "tokens"), "int64"))
     traits = Traits(inputs, other_axes={"frames": 8000, "tokens": 40}, units={"frames": 4})
-    attention = {"attention.0": ("batch", 4, "frames", "frames")}
-    cases = make_cases(traits, attention)
+    derived = DerivedAxis(of="frames", unit=4, offset=0)
+    attention = {"attention.0": ("batch", 2, derived.name, derived.name)}
+    cases = make_cases(Reach(traits, attention, (derived,)))
     assert [case.feed["x"].shape[:2] for case in cases] == [(1, 36), (2, 36), (5, 36), (2, 132), (1, 256), (2, 8000)]
     assert [case.feed["ids"].shape[1] for case in cases] == [12, 12, 12, 36, 40, 40]
     assert [case.positions for case in cases] == [36, 36, 36, 132, 256, 8000]
 
 
+@pytest.mark.usefixtures("much")
 def test_a_length_that_would_take_too_much_is_not_held() -> None:
-    """4096 weights of one head of one layer are 2**24; of an image whose edges are free, edges are multiplied first."""
+    """4096 positions have 2**24 weights a head; 8191 frames, of which convolutions make half, are as many."""
     traits = Traits((InputSpec("x", AXES),), other_axes={"frames": 10**6})
-    for axes, longest in ((("frames", "frames"), 4096), ((None, None), 64)):
-        assert make_cases(traits, {"attention.0": ("batch", 4, *axes)})[-1].positions == longest
+    for axes, longest in ((("frames", "frames"), 4096), ((JOINED.name, JOINED.name), 8191)):
+        assert make_cases(Reach(traits, {"attention.0": ("batch", 4, *axes)}, (JOINED,)))[-1].positions == longest
+
+
+@pytest.mark.usefixtures("much")
+def test_what_is_fixed_takes_nothing_from_what_is_not() -> None:
+    """Whisper's encoder has 1500 positions whatever its decoder is given; five rows of it are too many."""
+    traits = Traits((InputSpec("x", ("batch", 80, 3000)), InputSpec("ids", ("batch", "n"), "int64")), 448)
+    axes: dict[str, Axes] = {"attention.0": ("batch", 64, 1500, 1500), "attention.1": ("batch", 8, "n", 1500)}
+    cases = make_cases(Reach(traits, axes))
+    assert [case.feed["ids"].shape for case in cases] == [(1, 9), (2, 9), (2, 33), (1, 64), (2, 448)]
+
+
+@pytest.mark.usefixtures("much")
+def test_edges_of_images_that_are_free_are_multiplied() -> None:
+    """Nobody knows how many patches there are, but no more than pixels."""
+    traits = Traits((InputSpec("x", ("batch", 3, "height", "width")),), other_axes={"height": 900, "width": 900})
+    last = make_cases(Reach(traits, {"attention.0": ("batch", 4, None, None)}))[-1].feed["x"].shape
+    assert last == (2, 3, 62, 65)
 
 
 def test_a_graph_that_goes_wrong_with_more_than_a_few_positions_is_refused(out: Path) -> None:
