@@ -182,6 +182,42 @@ class LateContract(_Part):
     skipped: tuple[int, ...] = ()
 
 
+class WindowContract(_Part):
+    """A layer that attends in windows: its positions are a grid, each attends to those of its window alone.
+
+    The grid is filled up to whole windows below and on the right, rolled up and to the left by the shift, as torch.roll
+    does, and cut into windows (Liu et al. 2021, "Swin Transformer", section 3.2). Queries are the grid's cells row by
+    row; keys are the positions of the query's window, row by row, those that are padding included.
+
+    Attributes:
+        rows: Cells of the layer's grid below each other.
+        cols: Cells beside each other.
+        height: Cells of a window below each other.
+        width: Cells beside each other.
+        shift_rows: How far the grid is rolled up, in cells.
+        shift_cols: How far to the left.
+        cell_size: Edge of a cell in pixels of the network's input.
+    """
+
+    rows: int = Field(gt=0)
+    cols: int = Field(gt=0)
+    height: int = Field(gt=0)
+    width: int = Field(gt=0)
+    shift_rows: int = Field(default=0, ge=0)
+    shift_cols: int = Field(default=0, ge=0)
+    cell_size: int = Field(gt=0)
+
+    @property
+    def queries(self) -> int:
+        """Cells of the grid."""
+        return self.rows * self.cols
+
+    @property
+    def keys(self) -> int:
+        """Positions of a window."""
+        return self.height * self.width
+
+
 class AttentionContract(_Part):
     """One attention output of the tapped graph, float32 [batch, heads, query, key].
 
@@ -198,6 +234,7 @@ class AttentionContract(_Part):
         contribution: An output of the contributions graph, float32 [batch, query, key]: the length of what a key's
             position adds to a query's, the residual connection included (Modarressi et al. 2022, "GlobEnc", equation 5,
             N_Res); None where the graph does not show projection and residual.
+        window: Where it attends in windows; its axes then are those of one. None elsewhere.
     """
 
     output: str
@@ -208,6 +245,18 @@ class AttentionContract(_Part):
     key_axis: int | str | None = SEQUENCE_AXIS
     value_norms: str | None = None
     contribution: str | None = None
+    window: WindowContract | None = None
+
+    @model_validator(mode="after")
+    def _check_window(self) -> Self:
+        if self.window is None:
+            return self
+        axes, expected = (self.query_axis, self.key_axis), (self.window.queries, self.window.keys)
+        if axes != expected:
+            raise ValueError(f"window: of {expected[0]} queries and {expected[1]} keys; the axes are {list(axes)}")
+        if self.value_norms or self.contribution:
+            raise ValueError("window: given with value_norms or contribution, which are of no window")
+        return self
 
     def shape(self, sizes: Mapping[str, int], positions: int) -> tuple[int, int]:
         """Query and key positions, given the sizes of symbolic axes; one that is not among them has the positions."""

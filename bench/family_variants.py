@@ -17,6 +17,7 @@ _LONGROPE: Config = _LONG | {
 }
 _SPARSE: Config = {"attention_type": "block_sparse", "block_size": 16, "num_random_blocks": 2}
 _FOUR_LAYERS: Config = {"num_hidden_layers": 4}
+_SHIFTED: Config = {"depths": [2, 2]}
 
 
 def _scaled(kind: str, **more: float) -> Config:
@@ -174,8 +175,28 @@ _IMAGES: dict[str, dict[str, Config]] = {
     "siglip_vision_model": {"no head": {"vision_use_head": False}, "odd sizes": _ODD},
     "pvt": {"no biases": {"qkv_bias": False}},
     "pvt_v2": {"linear attention": {"linear_attention": True}},
-    "swin": {"shifted windows": {"depths": [2, 2]}, "absolute positions": {"use_absolute_embeddings": True}},
-    "swinv2": {"shifted windows": {"depths": [2, 2]}},
+    "sam_vision_model": {
+        "odd windows": {"window_size": 3},
+        "no relative positions": {"use_rel_pos": False},
+        "windows alone": {"global_attn_indexes": []},
+        "a window beyond the grid": {"window_size": 7},
+    },
+    "swin": {
+        "shifted windows": _SHIFTED,
+        "absolute positions": {"use_absolute_embeddings": True},
+        "odd windows": _SHIFTED | {"window_size": 3},
+        "odd grids": _SHIFTED | {"image_size": 40, "window_size": 4},
+        "larger images": _SHIFTED | {"image_size": 96, "depths": [2, 2, 2], "num_heads": [2, 4, 4]},
+        "no biases": {"qkv_bias": False},
+    },
+    "swinv2": {
+        "shifted windows": _SHIFTED,
+        "absolute positions": {"use_absolute_embeddings": True},
+        "odd windows": _SHIFTED | {"window_size": 3},
+        "odd grids": _SHIFTED | {"image_size": 40, "window_size": 3},
+        "a window beyond the grid": _SHIFTED | {"window_size": 9},
+        "windows of the pretraining": _SHIFTED | {"pretrained_window_sizes": [3, 2]},
+    },
     "vit": {
         "odd sizes": _ODD,
         "no biases": {"qkv_bias": False},

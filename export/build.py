@@ -190,7 +190,8 @@ def _write_graphs(
     report("tapping attention")
     fused = any(node.op_type == "Attention" for node in plain.graph.node)
     rules = FUSED_RULES if source.network and fused else RULES
-    tapped, taps = tap(plain, folder, rules)
+    windows = source.traits.windows
+    tapped, taps = tap(plain, folder, rules, windows)
     for one, name in ((plain, PLAIN_GRAPH), (tapped, TAPPED_GRAPH)):
         onnx.save_model(one, folder / name)
     runs_here = precise.precision in LIMITS
@@ -202,7 +203,10 @@ def _write_graphs(
     (folder / LOWERED_GRAPH).unlink(missing_ok=True)
     if (lowered := tap_lowered(tapped, folder)) is not None:
         onnx.save_model(lowered, folder / LOWERED_GRAPH)
-    layers = [one.layer for one in taps if kinds[one.output] != "cross" and precise.precision == "float32"]
+    kinds |= {one.output: "self" for one, window in zip(taps, windows, strict=False) if window}
+    apart = {layer for layer, window in enumerate(windows) if window}
+    able = [one.layer for one in taps if kinds[one.output] != "cross" and one.layer not in apart]
+    layers = able if precise.precision == "float32" else []
     contributing, contributions = tap_contributions(plain, folder, rules, layers)
     if contributions:
         axes |= {name: (BATCH_AXIS, *axes[f"attention.{layer}"][2:]) for layer, name in contributions.items()}

@@ -1,6 +1,6 @@
 """Makes the contract of an artifact from its source and its written graphs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version as installed_version
 from pathlib import Path
@@ -16,6 +16,7 @@ from artifact.contract import (
     PatchContract,
     TensorContract,
     TextContract,
+    WindowContract,
 )
 from artifact.dtypes import DType
 from artifact.files import hash_file
@@ -69,7 +70,7 @@ def make_contract(source: Source, written: Written, folder: Path, version: int) 
         activation=source.activation,
         embedding=traits.embedding,
         late=source.late,
-        attention=tuple(_attention_contract(one, written) for one in written.taps),
+        attention=tuple(_attention_contract(one, written, traits.windows) for one in written.taps),
         hidden_states=written.states,
         projected=written.projected,
         patches=patches,
@@ -102,7 +103,7 @@ def _patches(source: Source, written: Written) -> PatchContract | None:
     return find_patches(keys, source.image.crop_size) if isinstance(keys, int) else None
 
 
-def _attention_contract(one: Tap, written: Written) -> AttentionContract:
+def _attention_contract(one: Tap, written: Written, windows: Sequence[WindowContract | None]) -> AttentionContract:
     _, heads, query_axis, key_axis = written.axes[one.output]
     if not isinstance(heads, int):
         raise TapError(f"{one.node}: the number of its heads follows the input; expected a fixed one")
@@ -115,6 +116,7 @@ def _attention_contract(one: Tap, written: Written) -> AttentionContract:
         key_axis=key_axis,
         value_norms=one.value_norms,
         contribution=written.contributions.get(one.layer),
+        window=windows[one.layer] if windows else None,
     )
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS, EmbeddingContract, PatchContract, Similarity
+from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS, EmbeddingContract, PatchContract, Similarity, WindowContract
 from artifact.dtypes import Array, DType
 from model.checkpoint import Network
 from model.text import TextNetwork
@@ -48,6 +48,7 @@ class Traits:
         patches: How positions lie on an image; None for others.
         other_axes: Most positions of symbolic axes besides batch and sequence, by name.
         units: How many positions of a symbolic axis become one, by name: samples of sound that make a frame.
+        windows: Of each layer's attention, in their order, None for one without; empty where no layer has any.
     """
 
     inputs: tuple[InputSpec, ...]
@@ -56,6 +57,7 @@ class Traits:
     patches: PatchContract | None = None
     other_axes: Mapping[str, int] | None = None
     units: Mapping[str, int] | None = None
+    windows: tuple[WindowContract | None, ...] = ()
 
     @property
     def is_text(self) -> bool:

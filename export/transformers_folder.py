@@ -16,7 +16,7 @@ import transformers
 from torch import Tensor, nn
 from transformers.modeling_outputs import BaseModelOutput
 
-from artifact.contract import EmbeddingContract
+from artifact.contract import EmbeddingContract, PatchContract
 from export.hidden_states import PROJECTED
 from export.sentence_transformers import SentenceFolder
 from export.tokenizer_files import joins_pairs, pair_types
@@ -28,6 +28,7 @@ from export.transformers_pooling import Pooling, choose_pooling
 from export.transformers_projection import project_positions
 from export.transformers_told_by_torch import AVERAGED, fuse_heads, told_by_torch
 from export.transformers_traits import count_types, describe_inputs, find_grid, resizing
+from export.transformers_windows import WindowedLayer, find_window_grid, find_windows, told_in_windows
 from model.checkpoint import CheckpointError
 from server.errors import first_line
 
@@ -64,6 +65,7 @@ class TransformersNetwork(nn.Module):
         super().__init__()
         self.fused, self.explained, self.pooling = fused, explained, pooling
         self.projects = False  # whether positions are compared with another tower's
+        self.windows: tuple[WindowedLayer, ...] = ()  # in which layers attend
         if fused is not explained:
             fuse_heads(fused)
         self.input_names = tuple(spec.name for spec in traits.inputs)
@@ -90,13 +92,15 @@ class TransformersNetwork(nn.Module):
         return self._outputs(*self._call(self.fused, inputs), inputs)
 
     def explain(self, *inputs: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """Run with eager attention; return also each layer's weights, float [B, H, Q, K]."""
-        with told_by_torch() as told:
+        """Run with eager attention; return also each layer's weights, float [B, H, Q, K]; K in windows those of one."""
+        with told_by_torch() as told, told_in_windows(self.windows) as windowed:
             answer, base = self._call(self.explained, inputs, output_attentions=True)
         family, attentions = self.explained.config.model_type, _attentions(answer)
         if family in _SCORING:
             attentions = [scores.softmax(dim=-1) for scores in attentions]
-        if family in AVERAGED:
+        if self.windows:
+            attentions = windowed
+        elif family in AVERAGED:
             attentions = told
         elif not self.classifies:  # of the states themselves: the head is left to the vector, which is not asked for
             attentions += told
@@ -185,10 +189,11 @@ def _assemble(checkpoint: Checkpoint, sentence: SentenceFolder, image_size: int 
     unmasked, types = see_all_patches(fused, checkpoint.explained), pair_types(sentence)
     described = describe_inputs(fused, config, image_size, whole=whole, pair_types=types)
     traits, held = hold_length(checkpoint, described)
-    patches = find_grid(fused, traits.inputs[0].axes) if checkpoint.main_input == "pixel_values" else None
+    windows, patches = _find_places(checkpoint, traits)
     has_vector = checkpoint.main_input in ("input_ids", "pixel_values") and not (config.is_encoder_decoder and whole)
     pooling = choose_pooling(checkpoint, sentence, patches) if has_vector else None
     network = TransformersNetwork(fused, checkpoint.explained, traits, pooling).eval()
+    network.windows = windows
     sizes = traits.fit(dict.fromkeys(traits.axes, _SIZE))
     feed = [torch.from_numpy(array) for array in traits.example(_ROWS, sizes).values()]
     with torch.inference_mode(), torch.random.fork_rng():
@@ -208,8 +213,19 @@ def _assemble(checkpoint: Checkpoint, sentence: SentenceFolder, image_size: int 
             similarity=sentence.similarity,
             sparse=sentence.splade is not None,
         )
-    traits = dataclasses.replace(traits, embedding=embedding, patches=patches)
+    own_windows = tuple(layer.window for layer in windows)
+    traits = dataclasses.replace(traits, embedding=embedding, patches=patches, windows=own_windows)
     return Loaded(network, traits, config, joins_pairs(types, count_types(fused, config)), held or unmasked)
+
+
+def _find_places(checkpoint: Checkpoint, traits: Traits) -> tuple[tuple[WindowedLayer, ...], PatchContract | None]:
+    """Find out how positions lie on an image: in windows of each layer, if it has any, and as patches."""
+    if checkpoint.main_input != "pixel_values":
+        return (), None
+    axes = traits.inputs[0].axes
+    windows = find_windows(checkpoint.explained, checkpoint.config.model_type, axes) if len(axes) == 4 else ()
+    edge = int(axes[-1])
+    return windows, find_window_grid(windows, edge) if windows else find_grid(checkpoint.fused, axes)
 
 
 def _is_rotary(network: nn.Module) -> bool:

@@ -1,11 +1,12 @@
 """Makes the tapped graph from the plain one: runs the rules and declares what they find as outputs."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
+from artifact.contract import WindowContract
 from export.errors import TapError
 from export.tapping.attention_node import tap_attention_nodes
 from export.tapping.eager_attention import tap_eager_attention
@@ -15,6 +16,7 @@ from export.tapping.multi_head import refuse_others, tap_multi_head
 from export.tapping.rule import Found
 from export.tapping.value_norms import add_value_norms
 from export.tapping.view import GraphView, bodies, name_of
+from export.tapping.windows import unwindow
 
 Rule = Callable[[GraphView], Iterator[Found]]
 
@@ -39,13 +41,19 @@ class Tap:
     value_norms: str | None
 
 
-def tap(plain: ModelProto, folder: Path, rules: tuple[Rule, ...] = RULES) -> tuple[ModelProto, list[Tap]]:
+def tap(
+    plain: ModelProto,
+    folder: Path,
+    rules: tuple[Rule, ...] = RULES,
+    windows: Sequence[WindowContract | None] = (),
+) -> tuple[ModelProto, list[Tap]]:
     """Give a graph its attention weights, and what value-weighted norms need, as further outputs.
 
     Args:
         plain: It is not changed.
         folder: Where its weights lie, if not in itself.
         rules: Which ways of writing attention to look for.
+        windows: In which layers attend; empty where none does.
 
     Returns:
         The tapped graph, with further float32 outputs "attention.0", "attention.1" and so on, and "value_norms.0"
@@ -57,7 +65,10 @@ def tap(plain: ModelProto, folder: Path, rules: tuple[Rule, ...] = RULES) -> tup
     tapped = ModelProto()
     tapped.CopyFrom(plain)
     view = GraphView(tapped, folder)
-    taps = [_declare(view, one, layer) for layer, one in enumerate(find_attention(view, rules))]
+    found = find_attention(view, rules)
+    if windows and len(windows) != len(found):
+        raise TapError(f"the network has {len(windows)} layers, its graph {len(found)}")
+    taps = [_declare(view, one, layer) for layer, one in enumerate(unwindow(view, found, windows))]
     sort_nodes(tapped)
     return tapped, taps
 

@@ -299,7 +299,7 @@ def test_a_folder_that_cannot_be_read_is_one_clear_line(
         ("roberta", "text", "--part: 'text'; roberta has one part only"),
         ("t5", "vision", "--part: 'vision'; t5 has encoder"),
         ("mamba", None, "transformers returns no attention weights of it"),
-        ("swin", None, "swin: layer 0 has attention [8, 2, 16, 16] for 2 rows; expected [rows, heads, queries, keys]"),
+        ("timesformer", None, "layer 0 has attention [4, 4, 17, 17] for 2 rows; expected [rows, heads, queries, keys]"),
         ("bros", None, "bros does not run on input_ids alone: You have to specify bbox"),
         ("longformer", None, "torch cannot export it"),
     ],

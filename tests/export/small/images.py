@@ -85,7 +85,7 @@ IMAGES: dict[str, Family] = {
     ),
     **families(IMAGE | {"num_frames": 2}, {"timesformer": {}, "videomae": {}, "vivit": {"tubelet_size": [2, 8, 8]}}),
     "vjepa2": Family("vjepa2", SIZES | {"crop_size": 32, "frames_per_clip": 4, "patch_size": 8}),
-    **families(_SWIN, {"swin": {}, "swinv2": {}}),
+    **families(_SWIN, {"swin": {}, "swinv2": {}, "swin, image classifier": {"depths": [2, 2]}}),
     **families({}, {"cvt": {"image_size": 64}, "hiera": {}, "levit": {}}),
     **families(_PYRAMID, {"pvt": {}, "pvt_v2": {}, "segformer": {}}),
     **families(_DETR, {"conditional_detr": {}, "detr": {}, "table-transformer": {}}),
