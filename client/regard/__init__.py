@@ -18,7 +18,7 @@ from regard.answers import (
     Towers,
     VersionState,
 )
-from regard.attention import Attention, AttentionRequest, Box, LayerAttention, PatchGrid, Token
+from regard.attention import Attention, AttentionRequest, AttentionWindow, Box, LayerAttention, PatchGrid, Token
 from regard.client import Client
 from regard.errors import (
     DeadlineExceeded,
@@ -41,6 +41,7 @@ __all__ = [
     "Attention",
     "AttentionLayer",
     "AttentionRequest",
+    "AttentionWindow",
     "Box",
     "Classification",
     "Client",

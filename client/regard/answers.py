@@ -7,7 +7,7 @@ from typing import Any, Generic, Literal, TypeVar, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from regard.attention import Attention, AttentionKind, PatchGrid, Token
+from regard.attention import Attention, AttentionKind, AttentionWindow, PatchGrid, Token
 from regard.errors import RegardError
 from regard.hidden_states import HiddenStates
 
@@ -47,6 +47,7 @@ class AttentionLayer:
         num_heads: How many heads it has.
         has_value_norms: Whether its weights can be multiplied by the lengths of the value vectors.
         has_contributions: Whether the measures "contribution" and "contribution_rollout" are possible.
+        window: Where it attends in windows: it then has no rollout, no distance and no class token. Else None.
     """
 
     layer: int
@@ -54,6 +55,7 @@ class AttentionLayer:
     num_heads: int
     has_value_norms: bool = False
     has_contributions: bool = False
+    window: AttentionWindow | None = None
 
 
 @dataclass(frozen=True)

@@ -163,6 +163,33 @@ class PatchGrid:
     box: Box | None = None
 
 
+@dataclass(frozen=True)
+class AttentionWindow:
+    """How a layer attends in windows (Liu et al. 2021, "Swin Transformer").
+
+    Its positions are a grid of cells, filled up with padding below and on the right to whole windows, rolled up and to
+    the left by the shift, and cut into windows. Queries are the cells of the grid, row by row; keys are the positions
+    of the query's window, row by row: `regard.windows.key_cells` says which cell each is.
+
+    Attributes:
+        rows: Cells of the layer's grid from top to bottom.
+        cols: Cells from left to right.
+        height: Cells of a window from top to bottom.
+        width: Cells from left to right.
+        shift_rows: How far the grid is rolled up, in cells; what leaves comes in at the other edge.
+        shift_cols: How far to the left.
+        cell_size: Edge of a cell in pixels of the network's input.
+    """
+
+    rows: int
+    cols: int
+    height: int
+    width: int
+    shift_rows: int
+    shift_cols: int
+    cell_size: int
+
+
 @dataclass(frozen=True, eq=False)
 class LayerAttention:
     """The attention weights of one layer, each row summing to 1 over the key axis; or what was made of them.
@@ -180,6 +207,7 @@ class LayerAttention:
         measure: What the numbers are.
         indices: After top_k, the key position of each weight, int32 of the same shape; else None.
         covered_layers: Those that a rollout multiplied.
+        window: Where it attends in windows, of which the keys are positions; else None.
     """
 
     layer: int
@@ -192,6 +220,7 @@ class LayerAttention:
     measure: Measure = "weights"
     indices: NDArray[np.int32] | None = None
     covered_layers: tuple[int, ...] = ()
+    window: AttentionWindow | None = None
 
 
 @dataclass(frozen=True, eq=False)

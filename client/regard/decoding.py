@@ -22,7 +22,7 @@ from regard.answers import (
     Towers,
     VersionState,
 )
-from regard.attention import Attention, AttentionKind, Box, LayerAttention, PatchGrid, Token
+from regard.attention import Attention, AttentionKind, AttentionWindow, Box, LayerAttention, PatchGrid, Token
 from regard.encoding import MEASURES, TEXTS_OF_PAIR
 from regard.errors import RegardError, from_input_error
 from regard.hidden_states import HiddenStates, LayerHiddenStates
@@ -150,7 +150,12 @@ def read_model(model: pb.Model) -> Model:
         embedding_normalized=model.embedding_normalized,
         attention_layers=tuple(
             AttentionLayer(
-                layer.layer, _read_kind(layer.kind), layer.num_heads, layer.has_value_norms, layer.has_contributions
+                layer.layer,
+                _read_kind(layer.kind),
+                layer.num_heads,
+                layer.has_value_norms,
+                layer.has_contributions,
+                _window_of(layer),
             )
             for layer in model.attention_layers
         ),
@@ -306,6 +311,22 @@ def _read_layer(layer: pb.LayerAttention) -> LayerAttention:
         measure=_MEASURE_NAMES.get(layer.measure, "weights"),
         indices=read_tensor(layer.indices) if layer.HasField("indices") else None,
         covered_layers=tuple(layer.covered_layers),
+        window=_window_of(layer),
+    )
+
+
+def _window_of(layer: pb.LayerAttention | pb.AttentionLayer) -> AttentionWindow | None:
+    if not layer.HasField("window"):
+        return None
+    window = layer.window
+    return AttentionWindow(
+        rows=window.rows,
+        cols=window.cols,
+        height=window.height,
+        width=window.width,
+        shift_rows=window.shift_rows,
+        shift_cols=window.shift_cols,
+        cell_size=window.cell_size,
     )
 
 

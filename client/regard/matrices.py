@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from regard.attention import AttentionRequest, HeadReduction, LayerAttention, PatchGrid, Token
+from regard.attention import AttentionRequest, AttentionWindow, HeadReduction, LayerAttention, PatchGrid, Token
+from regard.windows import key_cells
 
 _MEASURES = {"entropy": "entropy", "distance": "attention distance"}
 
@@ -44,16 +45,44 @@ class HeadNumbers:
 def matrices(layer: LayerAttention, num_keys: int, asked: AttentionRequest | None = None) -> list[Matrix]:
     """Return one matrix for each head that was sent, or the one of their reduction.
 
+    Keys of a layer that attends in windows are the cells of its grid: 0 outside the query's window, and padding left
+    out.
+
     Args:
         layer: Weights or a rollout, [H, Q, K] or [Q, K]; K may be chosen keys, or the largest of each row.
-        num_keys: Positions that can be attended to.
+        num_keys: Positions that can be attended to; of a layer with windows its own grid counts.
         asked: What was asked for, to name a reduction; a mean unless it says otherwise.
 
     Raises:
         ValueError: The layer holds no weights of one input, or their shape does not fit the positions.
     """
+    return [_on_grid(matrix, layer.window) for matrix in _as_sent(layer, num_keys, asked)]
+
+
+def one_matrix(layer: LayerAttention, num_keys: int, asked: AttentionRequest | None = None) -> Matrix:
+    """Return the only matrix there is, or that of all heads reduced: their mean, unless asked for otherwise.
+
+    Args and raises: as `matrices`.
+    """
+    return _on_grid(_reduced(_as_sent(layer, num_keys, asked), asked), layer.window)
+
+
+def averaged_matrices(layer: LayerAttention, patches: PatchGrid, asked: AttentionRequest | None = None) -> list[Matrix]:
+    """Return the matrices of a photo's heads, each averaged where its rows are those of all patches; see `averaged`.
+
+    Args:
+        layer: As for `matrices`.
+        patches: The grid of the layer.
+        asked: As for `matrices`.
+    """
+    sent = _as_sent(layer, positions(patches), asked)
+    return [averaged(_on_grid(matrix, layer.window), patches) for matrix in sent]  # one at a time on a whole grid
+
+
+def _as_sent(layer: LayerAttention, num_keys: int, asked: AttentionRequest | None) -> list[Matrix]:
+    """Return one matrix a head, whose keys are those of the layer; in windows, numbers of positions in one."""
     _check_axes(layer)
-    keys = layer.keys or tuple(range(num_keys))
+    keys = layer.keys or tuple(range(layer.window.height * layer.window.width if layer.window else num_keys))
     weights = np.asarray(layer.weights, dtype=np.float32)
     by_head = weights if "head" in layer.axes else weights[np.newaxis]
     if layer.indices is not None:
@@ -65,12 +94,7 @@ def matrices(layer: LayerAttention, num_keys: int, asked: AttentionRequest | Non
     return [Matrix(name, layer.queries, keys, matrix) for name, matrix in zip(names, by_head, strict=True)]
 
 
-def one_matrix(layer: LayerAttention, num_keys: int, asked: AttentionRequest | None = None) -> Matrix:
-    """Return the only matrix there is, or that of all heads reduced: their mean, unless asked for otherwise.
-
-    Args and raises: as `matrices`.
-    """
-    by_head = matrices(layer, num_keys, asked)
+def _reduced(by_head: Sequence[Matrix], asked: AttentionRequest | None) -> Matrix:
     if len(by_head) == 1:
         return by_head[0]
     reduction = reduction_of(asked)
@@ -81,6 +105,19 @@ def one_matrix(layer: LayerAttention, num_keys: int, asked: AttentionRequest | N
     first = by_head[0]
     name = f"{reduction} of {len(by_head)} heads"
     return Matrix(name, first.queries, first.keys, np.where(missing, np.float32(np.nan), reduced))
+
+
+def _on_grid(matrix: Matrix, window: AttentionWindow | None) -> Matrix:
+    """Lay keys that are positions in the windows of queries out as cells of the grid, [Q, cells]."""
+    if window is None:
+        return matrix
+    of_query = key_cells(window)[list(matrix.queries)]
+    weights = np.zeros((len(of_query), window.rows * window.cols + 1), dtype=np.float32)  # the last column is padding's
+    lines = np.arange(len(of_query))[:, np.newaxis]
+    weights[lines, of_query] = np.nan  # of these, what was not sent is not known
+    weights[lines, of_query[:, list(matrix.keys)]] = matrix.weights
+    cells = weights[:, :-1]
+    return Matrix(matrix.name, matrix.queries, tuple(range(cells.shape[1])), cells)
 
 
 def head_numbers(layer: LayerAttention) -> HeadNumbers:

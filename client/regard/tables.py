@@ -9,15 +9,15 @@ import numpy as np
 from regard.attention import Attention, AttentionRequest, LayerAttention, PatchGrid, Token
 from regard.matrices import (
     Matrix,
-    averaged,
+    averaged_matrices,
     head_numbers,
     layer_name,
     matrices,
-    positions,
     query_phrase,
     rows_of,
     tokens_at,
 )
+from regard.windows import window_grid
 
 
 @dataclass(frozen=True)
@@ -101,18 +101,18 @@ def _token_tables(
 def _patch_tables(
     layers: Sequence[LayerAttention], patches: PatchGrid, model: str, asked: AttentionRequest | None
 ) -> Iterator[Table]:
-    columns = [f"column {column}" for column in range(patches.cols)]
-    names = [f"row {row}" for row in range(patches.rows)]
     for layer in layers:
-        for each in matrices(layer, positions(patches), asked):
-            matrix = averaged(each, patches)
+        grid = window_grid(layer.window, patches)
+        columns = [f"column {column}" for column in range(grid.cols)]
+        names = [f"row {row}" for row in range(grid.rows)]
+        for matrix in averaged_matrices(layer, grid, asked):
             for (query, _), row in zip(rows_of(matrix), _numbers(matrix), strict=True):
                 dense = dict(zip(matrix.keys, row, strict=True))
                 numbers = [
-                    [dense.get(patches.prefix_tokens + line * patches.cols + at) for at in range(patches.cols)]
-                    for line in range(patches.rows)
+                    [dense.get(grid.prefix_tokens + line * grid.cols + at) for at in range(grid.cols)]
+                    for line in range(grid.rows)
                 ]
-                caption = f"{model}, {layer_name(layer)}, {matrix.name}: {query_phrase(query, layer, patches)}"
+                caption = f"{model}, {layer_name(layer)}, {matrix.name}: {query_phrase(query, layer, grid)}"
                 yield Table(caption, columns, names, numbers)
 
 

@@ -11,6 +11,7 @@ from regard.attention import Attention, AttentionRequest, HeadReduction, Measure
 from regard.errors import RegardError
 from regard.matrices import positions
 from regard.sources import InputError
+from regard.windows import window_grid
 
 View = Literal["overlay", "heads", "queries", "matrix", "arcs", "entropy", "distance"]
 Theme = Literal["dark", "light"]
@@ -140,16 +141,18 @@ def request_for(view: View, options: ViewOptions, model: Model) -> AttentionRequ
     measure: Measure = (
         "entropy" if view == "entropy" else "distance" if view == "distance" else options.measure or "weights"
     )
-    rows = options.rows or (spread_rows(model.patches) if model.patches and view == "queries" else ())
+    layers = options.layers or ((-1,) if measure in _OF_ONE_LAYER else _able_layers(measure, model))
+    rows = options.rows or (spread_rows(_grid_of(layers, model)) if model.patches and view == "queries" else ())
     # A photo's views are of chosen rows, beside which the server takes no drop_special: keys say the same.
     keyed = options.drop_special and model.patches is not None and view not in CHARTS
+    first = model.patches.prefix_tokens if keyed and model.patches else 0
     return AttentionRequest(
-        layers=options.layers or ((-1,) if measure in _OF_ONE_LAYER else _able_layers(measure, model)),
+        layers=layers,
         heads=options.heads,
         reduce_heads=_reduction(view, measure, options),
         rows=rows,
         cls_only=has_class_token and view in ("overlay", "heads") and not rows,
-        keys=tuple(range(model.patches.prefix_tokens, positions(model.patches))) if keyed and model.patches else (),
+        keys=tuple(range(first, positions(model.patches))) if first and model.patches else (),
         measure=measure,
         residual_share=options.residual_share,
         value_weighted=options.value_weighted,
@@ -180,6 +183,22 @@ def spread_rows(patches: PatchGrid, lines: int = 2, columns: int = 4) -> tuple[i
     return tuple(dict.fromkeys(chosen))
 
 
+def _grid_of(layers: Sequence[int], model: Model) -> PatchGrid:
+    """Return the grid on which the chosen layers lie: patches, or that of their windows.
+
+    Raises:
+        InputError: It is not one and the same.
+    """
+    assert model.patches is not None  # noqa: S101 -- asked of models of photos
+    known = model.attention_layers
+    chosen = [known[place] for place in layers if -len(known) <= place < len(known)]  # others the server refuses
+    grids = {(grid.rows, grid.cols): grid for grid in (window_grid(one.window, model.patches) for one in chosen)}
+    if len(grids) > 1:
+        sizes = " and ".join(f"{rows} x {cols}" for rows, cols in grids)
+        raise InputError(f"--view queries: the layers lie on grids of {sizes} cells; expected --row, or layers of one")
+    return next(iter(grids.values()), model.patches)
+
+
 def _default_view(options: ViewOptions, *, is_photo: bool) -> View:
     if options.measure == "entropy" or options.measure == "distance":
         return options.measure
@@ -195,14 +214,19 @@ def _default_view(options: ViewOptions, *, is_photo: bool) -> View:
 
 
 def _able_layers(measure: Measure, model: Model) -> tuple[int, ...]:
-    """Return the layers that have a measure; empty where all do. Cross-attention has neither distances nor rollouts."""
+    """Return the layers that have a measure; empty where all do.
+
+    Neither cross-attention nor attention in windows has distances or rollouts.
+    """
     able = tuple(
         place
         for place, layer in enumerate(model.attention_layers)
-        if measure == "entropy" or (layer.kind != "cross" and (measure in _SELF_ONLY or layer.has_contributions))
+        if measure == "entropy"
+        or (layer.kind != "cross" and not layer.window and (measure in _SELF_ONLY or layer.has_contributions))
     )
     if model.attention_layers and not able and measure in _SELF_ONLY:
-        raise InputError(f"--measure {measure}: {model.name} has cross-attention alone; expected self-attention")
+        found = "attention in windows" if any(layer.window for layer in model.attention_layers) else "cross-attention"
+        raise InputError(f"--measure {measure}: {model.name} has {found} alone; expected self-attention")
     return () if len(able) == len(model.attention_layers) else able
 
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from artifact.contract import AttentionContract, Contract
 from server.attention.indices import resolve, resolve_in_each, without_special
 from server.attention.plan import AttentionPlan
-from server.attention.request import AttentionRequest, TextOfPair, shown
+from server.attention.request import AttentionRequest, Measure, TextOfPair, shown
 from server.errors import InvalidInput, NotPossible
 
+_OF_WINDOWS: tuple[Measure, ...] = ("weights", "entropy")  # others go from layer to layer, or to places on the input
 _RESIDUAL_SHARE = 0.5  # Abnar and Zuidema 2020, section 3
 
 
@@ -80,6 +81,7 @@ def _choose(request: AttentionRequest, contract: Contract, positions: Positions)
     """Resolve every index."""
     indices = resolve("attention.layers", request.layers, len(contract.attention))
     layers = tuple(contract.attention[i] for i in indices)
+    _check_windows(request, dict(zip(indices, layers, strict=True)))
     shapes = tuple(layer.shape(positions.sizes, positions.count) for layer in layers)
     queries, keys = _choose_positions(request, layers, shapes, positions)
     return AttentionPlan(
@@ -98,6 +100,19 @@ def _choose(request: AttentionRequest, contract: Contract, positions: Positions)
         renormalize=request.renormalize,
         patches=contract.patches,
     )
+
+
+def _check_windows(request: AttentionRequest, layers: Mapping[int, AttentionContract]) -> None:
+    """Refuse of layers with windows, by their indices, what takes the same keys for all queries, or values."""
+    windowed = next((index for index, layer in layers.items() if layer.window), None)
+    if windowed is None:
+        return
+    expected = f"none of layer {windowed}, which attends in windows"
+    if request.measure not in _OF_WINDOWS:
+        raise NotPossible(f"attention.measure: {shown(request.measure)}; expected {expected}")
+    for field in ("value_weighted", "cls_only", "drop_special"):
+        if getattr(request, field):
+            raise NotPossible(f"attention.{field}: true; expected {expected}")
 
 
 def _choose_heads(request: AttentionRequest, layers: Sequence[AttentionContract]) -> tuple[int, ...] | None:

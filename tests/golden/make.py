@@ -1,9 +1,9 @@
 """Makes the golden models again: `python -m tests.golden.make`; needs the extra export.
 
 A text network with its artifact; two that read pairs of texts, of a single score and of three classes; a CLIP and a
-SigLIP, each of two towers; and ONNX files without a contract: every-type gives back an input of each type, words
-strings; free doubles rows of any width, plus adds a constant to them; fixed takes exactly two rows, and gives them plus
-that constant, and their sum.
+SigLIP, each of two towers; a Swin, which attends in windows; and ONNX files without a contract: every-type gives back
+an input of each type, words strings; free doubles rows of any width, plus adds a constant to them; fixed takes exactly
+two rows, and gives them plus that constant, and their sum.
 """
 
 import shutil
@@ -32,8 +32,11 @@ from tests.golden import (
     GOLDEN_NETWORK,
     GOLDEN_PAIRS,
     GOLDEN_TOWERS,
+    GOLDEN_WINDOWS,
 )
 from tests.golden.towers_folders import TOWERS, write_towers
+from tests.golden.windows_folder import NAME as SWIN
+from tests.golden.windows_folder import write_swin
 
 NAME = "tiny-text"
 MAX_POSITIONS = 64
@@ -129,6 +132,14 @@ def save_towers() -> None:
             build_towers(load_towers(Path(folder), name=name, description="random weights, for tests"), GOLDEN_TOWERS)
 
 
+def save_windows() -> None:
+    """Write the one that attends in windows."""
+    with TemporaryDirectory() as folder:
+        write_swin(Path(folder))
+        shutil.rmtree(GOLDEN_WINDOWS / SWIN, ignore_errors=True)
+        build(load_folder(Path(folder), name=SWIN, description="random weights, for tests"), GOLDEN_WINDOWS)
+
+
 def main() -> None:
     """Write the checkpoint folder, then export it."""
     tokenizer = make_tokenizer()
@@ -138,6 +149,7 @@ def main() -> None:
     save_bare_onnx_models()
     save_cross_encoders()
     save_towers()
+    save_windows()
     build(load_folder(GOLDEN_NETWORK, name=NAME, description="random weights, for tests"), GOLDEN_MODELS)
 
 

@@ -128,6 +128,8 @@ def _num_keys(attention: Attention) -> int:
     keys = attention.layers[0].keys
     if keys:
         return len(keys)
+    if windows := [layer.window for layer in attention.layers if layer.window]:
+        return max(window.height * window.width for window in windows)
     if attention.tokens is not None:
         return len(attention.tokens)
     return positions(attention.patches) if attention.patches is not None else 0

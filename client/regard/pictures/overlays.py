@@ -9,8 +9,8 @@ from regard.attention import AttentionRequest, LayerAttention, PatchGrid
 from regard.matrices import (
     Matrix,
     averaged,
+    averaged_matrices,
     is_product,
-    matrices,
     one_matrix,
     positions,
     query_name,
@@ -22,6 +22,7 @@ from regard.pictures.panels import Panel, draw_panels
 from regard.pictures.photos import darken_outside, draw_heat, frame_patch, patch_map, placed
 from regard.pictures.style import SCREEN, Style, canvas, style_scale, whole
 from regard.pictures.titles import fit_title, layer_title
+from regard.windows import window_grid
 
 _WANTED_INCHES, _SCALE_INCHES = 8.0, 0.9
 _ROLLOUT_PERCENT = 99
@@ -55,18 +56,19 @@ def overlay(
     Raises:
         ValueError: Weights and grid do not fit together.
     """
-    matrix = averaged(one_matrix(layer, positions(patches), asked), patches)
-    query, on_grid = _maps(matrix, patches)[0]
+    grid = window_grid(layer.window, patches)
+    matrix = averaged(one_matrix(layer, positions(grid), asked), grid)
+    query, on_grid = _maps(matrix, grid)[0]
     width, height, _ = placed(patches)
     inches = style.width(_WANTED_INCHES)
-    who = query_phrase(query, layer, patches)
+    who = query_phrase(query, layer, grid)
     over_photo = inches - _SCALE_INCHES
     title = fit_title(layer_title(model, layer, f"{matrix.name}: {who}"), over_photo, style.text_points + 2)
     photo_inches = (inches - 1.2) * height / width
     drawn_on = canvas(style, on, inches, photo_inches + title.height_inches + 0.3)
     axes = drawn_on.add_subplot()
     brightest, beyond = _scale_end(on_grid, layer)
-    heat = draw_heat(axes, photo, on_grid, patches, _framed(query, layer), brightest=brightest)
+    heat = draw_heat(axes, photo, on_grid, grid, _framed(query, layer), brightest=brightest, seen=patches)
     darken_outside(axes, patches, style.paper)
     axes.set_title(title.text, color=style.ink, fontsize=title.points)
     bar = drawn_on.colorbar(heat, ax=axes, pad=0.01, aspect=30, extend="max" if beyond else "neither")
@@ -92,7 +94,8 @@ def head_grid(
 
     Args, returns and raises: as `overlay`, but of [H, Q, K] every head and every row is drawn.
     """
-    heads = [averaged(matrix, patches) for matrix in matrices(layer, positions(patches), asked)]
+    grid = window_grid(layer.window, patches)
+    heads = averaged_matrices(layer, grid, asked)
     one_row = len(heads[0].weights) == 1
     panels = [
         Panel(
@@ -102,11 +105,11 @@ def head_grid(
             *_scale_end(on_grid, layer),
         )
         for matrix in heads
-        for query, on_grid in _maps(matrix, patches)
+        for query, on_grid in _maps(matrix, grid)
     ]
-    who = query_phrase(rows_of(heads[0])[0][0], layer, patches) if one_row else "what each row attends to"
+    who = query_phrase(rows_of(heads[0])[0][0], layer, grid) if one_row else "what each row attends to"
     title = layer_title(model, layer, who)
-    return whole(draw_panels(photo, patches, panels, title, unit_name(layer, asked), style, on))
+    return whole(draw_panels(photo, patches, panels, title, unit_name(layer, asked), style, on, grid=grid))
 
 
 def query_maps(
@@ -123,16 +126,17 @@ def query_maps(
 
     Args, returns and raises: as `overlay`, but every row is drawn, with a panel of its own.
     """
-    matrix = one_matrix(layer, positions(patches), asked)
+    grid = window_grid(layer.window, patches)
+    matrix = one_matrix(layer, positions(grid), asked)
     panels = [
-        Panel(_place(query, patches), query, on_grid, *_scale_end(on_grid, layer))
-        for query, on_grid in zip(matrix.queries, _grids(matrix, patches), strict=True)
+        Panel(_place(query, grid), query, on_grid, *_scale_end(on_grid, layer))
+        for query, on_grid in zip(matrix.queries, _grids(matrix, grid), strict=True)
     ]
     title = layer_title(model, layer, f"{matrix.name}: what each framed patch attends to")
-    drawn_on = draw_panels(photo, patches, panels, title, unit_name(layer, asked), style, on)
+    drawn_on = draw_panels(photo, patches, panels, title, unit_name(layer, asked), style, on, grid=grid)
     for panel in panels:
         if panel.query is not None:
-            frame_patch(drawn_on.axes[0], panel.query, patches)
+            frame_patch(drawn_on.axes[0], panel.query, grid)
     return whole(drawn_on)
 
 

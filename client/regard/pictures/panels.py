@@ -63,12 +63,17 @@ def draw_panels(
     unit: str,
     style: Style,
     on: SubFigure | None,
+    *,
+    grid: PatchGrid | None = None,
 ) -> Canvas:
-    """Draw the photo in colour, then the panels, each with the end of its scale, and one scale for all."""
+    """Draw the photo in colour, then the panels, each with the end of its scale, and one scale for all.
+
+    The numbers lie on the grid; without one, as patches do.
+    """
     _, _, box = placed(patches)
     plan = _plan(panels, (box.bottom - box.top) / (box.right - box.left), title, style)
     drawn_on = canvas(style, on, plan.width_inches, plan.height_inches)
-    _draw_cells(drawn_on, plan, photo, patches, panels, style)
+    _draw_cells(drawn_on, plan, photo, grid or patches, panels, style)
     for axes in drawn_on.axes:
         axes.set(xlim=(box.left, box.right), ylim=(box.bottom, box.top))
     drawn_on.suptitle(plan.title.text, color=style.ink, fontsize=plan.title.points)

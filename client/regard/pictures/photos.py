@@ -91,10 +91,12 @@ def draw_heat(
     query: int | None,
     *,
     brightest: float | None = None,
+    seen: PatchGrid | None = None,
 ) -> ScalarMappable:
     """Lay one row of attention over the box that the patches cover, opaque where the weight is large.
 
-    The scale ends at the largest weight, or at `brightest`.
+    The scale ends at the largest weight, or at `brightest`. Nothing is drawn beyond the box of what was `seen`, over
+    which cells of a layer's own grid may reach.
     """
     width, height, box = placed(patches)
     draw_photo(axes, photo, patches, brightness=0.65)
@@ -107,6 +109,10 @@ def draw_heat(
         interpolation_stage="data",
         extent=(box.left, box.right, box.bottom, box.top),
     )
+    if seen is not None:
+        _, _, edge = placed(seen)
+        corner, size = (edge.left, edge.top), (edge.right - edge.left, edge.bottom - edge.top)
+        heat.set_clip_path(Rectangle(corner, *size, transform=axes.transData))
     axes.set(xlim=(0, width), ylim=(height, 0))
     if query is not None:
         frame_patch(axes, query, patches)

@@ -248,7 +248,7 @@ class Attention(_message.Message):
     def __init__(self, layers: _Optional[_Iterable[_Union[LayerAttention, _Mapping]]] = ..., tokens: _Optional[_Union[TokenSequence, _Mapping]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ...) -> None: ...
 
 class LayerAttention(_message.Message):
-    __slots__ = ("layer", "kind", "axes", "heads", "queries", "weights", "keys", "scale", "indices", "measure", "covered_layers")
+    __slots__ = ("layer", "kind", "axes", "heads", "queries", "weights", "keys", "scale", "indices", "measure", "covered_layers", "window")
     LAYER_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     AXES_FIELD_NUMBER: _ClassVar[int]
@@ -260,6 +260,7 @@ class LayerAttention(_message.Message):
     INDICES_FIELD_NUMBER: _ClassVar[int]
     MEASURE_FIELD_NUMBER: _ClassVar[int]
     COVERED_LAYERS_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
     layer: int
     kind: AttentionKind
     axes: _containers.RepeatedScalarFieldContainer[str]
@@ -271,7 +272,26 @@ class LayerAttention(_message.Message):
     indices: Tensor
     measure: AttentionMeasure
     covered_layers: _containers.RepeatedScalarFieldContainer[int]
-    def __init__(self, layer: _Optional[int] = ..., kind: _Optional[_Union[AttentionKind, str]] = ..., axes: _Optional[_Iterable[str]] = ..., heads: _Optional[_Iterable[int]] = ..., queries: _Optional[_Iterable[int]] = ..., weights: _Optional[_Union[Tensor, _Mapping]] = ..., keys: _Optional[_Iterable[int]] = ..., scale: _Optional[float] = ..., indices: _Optional[_Union[Tensor, _Mapping]] = ..., measure: _Optional[_Union[AttentionMeasure, str]] = ..., covered_layers: _Optional[_Iterable[int]] = ...) -> None: ...
+    window: AttentionWindow
+    def __init__(self, layer: _Optional[int] = ..., kind: _Optional[_Union[AttentionKind, str]] = ..., axes: _Optional[_Iterable[str]] = ..., heads: _Optional[_Iterable[int]] = ..., queries: _Optional[_Iterable[int]] = ..., weights: _Optional[_Union[Tensor, _Mapping]] = ..., keys: _Optional[_Iterable[int]] = ..., scale: _Optional[float] = ..., indices: _Optional[_Union[Tensor, _Mapping]] = ..., measure: _Optional[_Union[AttentionMeasure, str]] = ..., covered_layers: _Optional[_Iterable[int]] = ..., window: _Optional[_Union[AttentionWindow, _Mapping]] = ...) -> None: ...
+
+class AttentionWindow(_message.Message):
+    __slots__ = ("rows", "cols", "height", "width", "shift_rows", "shift_cols", "cell_size")
+    ROWS_FIELD_NUMBER: _ClassVar[int]
+    COLS_FIELD_NUMBER: _ClassVar[int]
+    HEIGHT_FIELD_NUMBER: _ClassVar[int]
+    WIDTH_FIELD_NUMBER: _ClassVar[int]
+    SHIFT_ROWS_FIELD_NUMBER: _ClassVar[int]
+    SHIFT_COLS_FIELD_NUMBER: _ClassVar[int]
+    CELL_SIZE_FIELD_NUMBER: _ClassVar[int]
+    rows: int
+    cols: int
+    height: int
+    width: int
+    shift_rows: int
+    shift_cols: int
+    cell_size: int
+    def __init__(self, rows: _Optional[int] = ..., cols: _Optional[int] = ..., height: _Optional[int] = ..., width: _Optional[int] = ..., shift_rows: _Optional[int] = ..., shift_cols: _Optional[int] = ..., cell_size: _Optional[int] = ...) -> None: ...
 
 class TokenSequence(_message.Message):
     __slots__ = ("tokens",)
@@ -461,18 +481,20 @@ class TensorSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., dtype: _Optional[_Union[DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., axes: _Optional[_Iterable[str]] = ..., optional: bool = ...) -> None: ...
 
 class AttentionLayer(_message.Message):
-    __slots__ = ("layer", "kind", "num_heads", "has_value_norms", "has_contributions")
+    __slots__ = ("layer", "kind", "num_heads", "has_value_norms", "has_contributions", "window")
     LAYER_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     NUM_HEADS_FIELD_NUMBER: _ClassVar[int]
     HAS_VALUE_NORMS_FIELD_NUMBER: _ClassVar[int]
     HAS_CONTRIBUTIONS_FIELD_NUMBER: _ClassVar[int]
+    WINDOW_FIELD_NUMBER: _ClassVar[int]
     layer: int
     kind: AttentionKind
     num_heads: int
     has_value_norms: bool
     has_contributions: bool
-    def __init__(self, layer: _Optional[int] = ..., kind: _Optional[_Union[AttentionKind, str]] = ..., num_heads: _Optional[int] = ..., has_value_norms: bool = ..., has_contributions: bool = ...) -> None: ...
+    window: AttentionWindow
+    def __init__(self, layer: _Optional[int] = ..., kind: _Optional[_Union[AttentionKind, str]] = ..., num_heads: _Optional[int] = ..., has_value_norms: bool = ..., has_contributions: bool = ..., window: _Optional[_Union[AttentionWindow, _Mapping]] = ...) -> None: ...
 
 class HiddenStateLayer(_message.Message):
     __slots__ = ("layer", "dim")

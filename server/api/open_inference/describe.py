@@ -1,5 +1,6 @@
 """What the protocol's messages say about models: metadata and configuration."""
 
+import json
 from collections.abc import Sequence
 
 from artifact.contract import TensorContract
@@ -98,6 +99,9 @@ def describe_config(model: LoadedModel, config: Config) -> pb.ModelConfig:
     if contract.embedding and contract.embedding.matryoshka_dims:
         sizes = ",".join(map(str, contract.embedding.matryoshka_dims))
         described.parameters["matryoshka_dims"].string_value = sizes
+    windows = [{"layer": layer.layer, **layer.window.model_dump()} for layer in contract.attention if layer.window]
+    if windows:
+        described.parameters["attention_windows"].string_value = json.dumps(windows)
     return described
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
+from artifact.contract import WindowContract
 from regard.v1 import types_pb2 as pb
 from server.api.counts import MAX_NUMBERS, check_count
 from server.api.regard_v1.tensors import write_tensor
@@ -129,7 +130,14 @@ def _write_layer(
     write_tensor(own_rows(reduced.values, batched=batched), message.weights)
     if reduced.indices is not None:
         write_tensor(own_rows(reduced.indices, batched=batched), message.indices)
+    if layer.window:
+        message.window.CopyFrom(describe_window(layer.window))
     return message
+
+
+def describe_window(window: WindowContract) -> pb.AttentionWindow:
+    """Say how a layer attends in windows."""
+    return pb.AttentionWindow(**window.model_dump())
 
 
 def own_rows(values: Any, *, batched: bool) -> Any:

@@ -6,7 +6,7 @@ from artifact.contract import PatchContract, TensorContract
 from artifact.images import Pixels
 from artifact.text import Tokens
 from regard.v1 import types_pb2 as pb
-from server.api.regard_v1.attention import KINDS
+from server.api.regard_v1.attention import KINDS, describe_window
 from server.api.regard_v1.tensors import WIRE_DTYPES
 from server.inference.alignment import can_align
 from server.inference.request import InferenceResponse
@@ -72,13 +72,15 @@ def _describe_one(model: LoadedModel, max_batch_size: int, max_inputs: int, devi
     if contract.patches:
         described.patches.CopyFrom(describe_patches(contract.patches))
     for layer in contract.attention:
-        described.attention_layers.add(
+        added = described.attention_layers.add(
             layer=layer.layer,
             kind=KINDS[layer.kind],
             num_heads=layer.num_heads,
             has_value_norms=layer.value_norms is not None,
             has_contributions=layer.contribution is not None,
         )
+        if layer.window:
+            added.window.CopyFrom(describe_window(layer.window))
     for state in contract.hidden_states:
         described.hidden_state_layers.add(layer=state.layer, dim=state.dim)
     return described

@@ -17,7 +17,7 @@ from regard.v1 import types_pb2 as pb
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.api.regard_v1.tensors import write_tensor
 from server.config import EMBEDDED_MODELS
-from tests.golden import BARE_ONNX_MODELS, GOLDEN_MODELS
+from tests.golden import BARE_ONNX_MODELS, GOLDEN_MODELS, GOLDEN_WINDOWS
 from tests.server.api.open_inference.messages import Request, make_bytes_request, make_request, tokens_of, words
 from tests.server.conftest import Serve
 
@@ -36,10 +36,11 @@ Pair = tuple[Any, Request]
 
 @pytest.fixture(scope="module")
 def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model of texts, one of images, and one of tensors without attention."""
+    """A model of texts, one of images, one with windows, and one of tensors without attention."""
     folder = tmp_path_factory.mktemp("models")
     (folder / "fashion").symlink_to(EMBEDDED_MODELS / "fashion")
     (folder / "tiny-text").symlink_to(GOLDEN_MODELS / "tiny-text")
+    (folder / "tiny-swin").symlink_to(GOLDEN_WINDOWS / "tiny-swin")
     shutil.copytree(BARE_ONNX_MODELS / "free", folder / "free")
     return folder
 
@@ -167,6 +168,13 @@ FAULTS: dict[str, Callable[[], Pair]] = {
     "a distance from no patch": lambda: attention(
         image(png(8, 8)), {"measure": 3, "rows": [0]}, measure="distance", rows=0
     ),
+    "a rollout over windows": lambda: attention(
+        image(png(8, 8), "tiny-swin"), {"measure": 1, "layers": [0]}, measure="rollout", layers=0
+    ),
+    "values of windows": lambda: attention(
+        image(png(8, 8), "tiny-swin"), {"value_weighted": True, "layers": [1]}, value_weighted=True, layers=1
+    ),
+    "a class token of windows": lambda: attention(image(png(8, 8), "tiny-swin"), {"cls_only": True}, rows="cls"),
     "no hidden states exported": lambda: hidden_states(tensors("free", x=np.ones((1, 2), np.float32)), {}, layers=0),
     "a layer of states": lambda: hidden_states(text("the cat"), {"layers": [5]}, layers=5),
     "a position twice": lambda: hidden_states(text("the cat"), {"positions": [1, 1]}, positions="1,1"),

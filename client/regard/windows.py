@@ -1,0 +1,65 @@
+"""Layers that attend in windows: which cells a query's keys are, and how the layer's grid lies on the photo."""
+
+import dataclasses
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regard.attention import AttentionWindow, Box, PatchGrid
+
+PADDING = -1
+
+
+def key_cells(window: AttentionWindow) -> NDArray[np.int64]:
+    """Tell which cell of the grid each key of each query is.
+
+    Args:
+        window: Of a layer, as its answer or the model's description has it.
+
+    Returns:
+        [rows * cols, height * width]: cells of the layer's grid, counted row by row; PADDING (-1) for none.
+    """
+    rows, cols = (
+        _line_cells(size, edge, shift)
+        for size, edge, shift in (
+            (window.rows, window.height, window.shift_rows),
+            (window.cols, window.width, window.shift_cols),
+        )
+    )
+    by_row, by_col = rows[:, np.newaxis, :, np.newaxis], cols[np.newaxis, :, np.newaxis, :]
+    cells = np.where((by_row < 0) | (by_col < 0), PADDING, by_row * window.cols + by_col)
+    return cells.reshape(window.rows * window.cols, window.height * window.width)
+
+
+def window_grid(window: AttentionWindow | None, patches: PatchGrid) -> PatchGrid:
+    """Say how the grid of a layer lies on the photo on which patches lie so.
+
+    Its box reaches over the patches' where its last cells reach over the edge of the network's input.
+
+    Args:
+        window: Of the layer; None where its positions are the patches.
+        patches: The grid that came with an image, or the model's own.
+    """
+    if window is None:
+        return patches
+    box = patches.box and _stretched(
+        patches.box,
+        window.cols * window.cell_size / (patches.cols * patches.patch_size),
+        window.rows * window.cell_size / (patches.rows * patches.patch_size),
+    )
+    return dataclasses.replace(
+        patches, prefix_tokens=0, rows=window.rows, cols=window.cols, patch_size=window.cell_size, box=box
+    )
+
+
+def _line_cells(size: int, edge: int, shift: int) -> NDArray[np.int64]:
+    """Tell along one axis which cell each key of each query is, [size, edge]: PADDING for none."""
+    whole = -(-size // edge) * edge
+    first = (np.arange(size) - shift) % whole // edge * edge  # of the query's window, in the rolled grid
+    cells = (first[:, np.newaxis] + np.arange(edge) + shift) % whole
+    return np.where(cells < size, cells, PADDING)
+
+
+def _stretched(box: Box, wider: float, higher: float) -> Box:
+    right = box.left + (box.right - box.left) * wider
+    return Box(box.left, box.top, right, box.top + (box.bottom - box.top) * higher)
