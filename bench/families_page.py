@@ -10,9 +10,10 @@ from bench.family_variants import MOST_USED
 
 _REASONS = """Nothing of these is published. What is behind it:
 
-- **Windows, blocks, factorised attention** (hiera, longt5, sam, swin, swinv2, timesformer, vitdet with windows, yoso;
-  pixtral, which packs images; rt_detr, which attends to points between pixels): there is no matrix [heads, queries,
-  keys] for a row of the batch.
+- **Blocks, factorised attention, windows that merge** (hiera, longt5, timesformer, yoso; pixtral, which packs images;
+  rt_detr, which attends to points between pixels): there is no matrix [heads, queries, keys] for a row of the batch.
+- **The library's own code fails**: Swin with a window larger than its grid (Swinv2 makes it smaller), Swinv2 with
+  absolute positions.
 - **The library gives nothing to compare with**: no attention at all (fnet, mamba, resnet), none returned (cvt, levit),
   one of two attentions of a layer (diffllama, lilt), or other results with eager attention than with fused (Falcon's
   ALiBi, which is added twice). gpt_oss has a sink in its softmax, so that its rows do not sum to 1.

@@ -186,6 +186,7 @@ _IMAGES: dict[str, dict[str, Config]] = {
         "absolute positions": {"use_absolute_embeddings": True},
         "odd windows": _SHIFTED | {"window_size": 3},
         "odd grids": _SHIFTED | {"image_size": 40, "window_size": 4},
+        "a window beyond the grid": _SHIFTED | {"window_size": 9},
         "larger images": _SHIFTED | {"image_size": 96, "depths": [2, 2, 2], "num_heads": [2, 4, 4]},
         "no biases": {"qkv_bias": False},
     },
@@ -205,6 +206,7 @@ _IMAGES: dict[str, dict[str, Config]] = {
     },
     "vitdet": {
         "windows": {"window_block_indices": [0], "window_size": 2},
+        "odd windows": {"window_block_indices": [0], "window_size": 3},
         "relative positions": {"use_relative_position_embeddings": True},
     },
 }

@@ -36,12 +36,12 @@ def serving_models(folder: Path, *models: Path) -> Iterator[str]:
         [*command, "--models", str(folder)], cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True
     ) as process:
         try:
-            yield _address(process)
+            yield address_of(process)
         finally:
             process.kill()
 
 
-def _address(process: "subprocess.Popen[str]") -> str:
+def address_of(process: "subprocess.Popen[str]") -> str:
     """Read what a server prints until it is ready."""
     assert process.stdout is not None
     address = ""

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from regard.answers import Model
-from regard.attention import LayerAttention
+from regard.attention import AttentionWindow, LayerAttention, PatchGrid
 from regard.explorer.requests import PageResponse
 from regard.sources import can_do
+from regard.windows import window_grid
 
 MEDIA_TYPE = "application/octet-stream"
 
@@ -25,7 +26,7 @@ def encode(response: PageResponse) -> bytes:
     for layer in response.attention.layers:
         numbers = np.ascontiguousarray(layer.weights, layer.weights.dtype.newbyteorder("<")).tobytes()
         numbers += bytes(-len(numbers) % 4)
-        layers.append(_describe(layer, offset))
+        layers.append(_describe(layer, offset, response.attention.patches))
         parts.append(numbers)
         offset += len(numbers)
     head = json.dumps({**_about(response), "layers": layers}, ensure_ascii=False).encode()
@@ -72,7 +73,7 @@ def _about(response: PageResponse) -> dict[str, Any]:
     }
 
 
-def _describe(layer: LayerAttention, offset: int) -> dict[str, Any]:
+def _describe(layer: LayerAttention, offset: int, patches: PatchGrid | None) -> dict[str, Any]:
     return {
         "layer": layer.layer,
         "kind": layer.kind,
@@ -80,7 +81,16 @@ def _describe(layer: LayerAttention, offset: int) -> dict[str, Any]:
         "axes": layer.axes,
         "heads": layer.heads,
         "covered_layers": layer.covered_layers,
+        "window": layer.window and dataclasses.asdict(layer.window),
+        "grid": _grid(layer.window, patches),
         "shape": layer.weights.shape,
         "dtype": layer.weights.dtype.name,
         "offset": offset,
     }
+
+
+def _grid(window: AttentionWindow | None, patches: PatchGrid | None) -> dict[str, Any] | None:
+    """Say how the grid of a layer with windows lies on the photo, and what the network saw of that."""
+    if window is None or patches is None or patches.box is None:
+        return None
+    return {**dataclasses.asdict(window_grid(window, patches)), "seen": dataclasses.asdict(patches.box)}

@@ -13,6 +13,17 @@ export interface ModelLayer {
   kind: string;
   num_heads: number;
   has_contributions: boolean;
+  window: Window | null;
+}
+
+/** How a layer attends in windows: grid, window and shift in cells (regard.AttentionWindow). */
+export interface Window {
+  rows: number;
+  cols: number;
+  height: number;
+  width: number;
+  shift_rows: number;
+  shift_cols: number;
 }
 
 /** A model as responses.py describes it. */
@@ -84,6 +95,9 @@ export interface PackedLayer {
   axes: string[];
   heads: number[];
   covered_layers: number[];
+  window: Window | null;
+  /** Of a photo's layer that attends in windows: its own. */
+  grid: Grid | null;
   shape: number[];
   dtype: "float16" | "float32";
   offset: number;
@@ -110,7 +124,16 @@ export interface Grid {
   cols: number;
   image_width: number;
   image_height: number;
-  box: { left: number; top: number; right: number; bottom: number };
+  box: Box;
+  /** What the network saw, where the box of a layer's own grid may reach over it. */
+  seen?: Box;
+}
+
+export interface Box {
+  left: number;
+  top: number;
+  right: number;
+  bottom: number;
 }
 
 export interface Label {
@@ -165,6 +188,8 @@ export interface PictureView<R extends Reply = Reply> extends Picture<R> {
   key: number | null;
   ground: OffscreenCanvas | null;
   smooth: boolean;
+  /** The grid of the first picture, in which positions are told. */
+  home: Grid | null;
   row: Float32Array;
   pinned: boolean;
   title: string;
@@ -172,7 +197,7 @@ export interface PictureView<R extends Reply = Reply> extends Picture<R> {
 }
 
 export type TextView = PictureView<TextReply>;
-export type PhotoView = PictureView<PhotoReply> & { ground: OffscreenCanvas };
+export type PhotoView = PictureView<PhotoReply> & { ground: OffscreenCanvas; home: Grid };
 
 /** What a picture tells the page. `point` and `cell` with null: the pointer left. `key`: true where it was used. */
 export interface PictureEvents {

@@ -33,13 +33,17 @@ export function questionOf(state, model, number, head) {
 }
 
 /**
- * The question for a chart: every layer and head.
+ * The question for a chart: every head of all layers; a distance of those that do not attend in windows.
  * @param {State} state
  * @param {Model} model
  * @param {"entropy" | "distance"} measure
  * @returns {Question}
  */
-export const chartQuestion = (state, model, measure) => ({ ...inputOf(state, model), measure });
+export function chartQuestion(state, model, measure) {
+  const question = { ...inputOf(state, model), measure };
+  const able = [...model.layers.keys()].filter((place) => !model.layers[place].window);
+  return measure === "entropy" || able.length === model.layers.length ? question : { ...question, layers: able };
+}
 
 /**
  * @param {State} state

@@ -1,6 +1,6 @@
 // The choices beside the picture: model, measure, layer, heads.
 
-/** @import { Model, Option, State } from "../types.d.ts" */
+/** @import { Model, Option, State, Window } from "../types.d.ts" */
 
 import { layerOf } from "./asking.js";
 import { keyOf } from "./choosing.js";
@@ -29,11 +29,15 @@ export function drawControls({ state, model, models }, inPage, change) {
     "measures",
     [
       { value: "weights", text: "weights", title: "What one layer attends to" },
-      {
-        value: "rollout",
-        text: "rollout",
-        title: "Attention followed through all layers up to this one (Abnar and Zuidema 2020)",
-      },
+      ...(model.layers.some((each) => each.window)
+        ? []
+        : [
+            {
+              value: "rollout",
+              text: "rollout",
+              title: "Attention followed through all layers up to this one (Abnar and Zuidema 2020)",
+            },
+          ]),
       ...(model.layers.every((each) => each.has_contributions)
         ? [
             {
@@ -53,7 +57,9 @@ export function drawControls({ state, model, models }, inPage, change) {
     model.layers.map((each) => ({
       value: String(each.layer),
       text: String(each.layer),
-      title: each.kind === "self" ? `Layer ${each.layer}` : `Layer ${each.layer}, ${each.kind}`,
+      title: [`Layer ${each.layer}`, each.kind !== "self" && each.kind, each.window && windowsOf(each.window)]
+        .filter(Boolean)
+        .join(", "),
     })),
     layer.layer,
     (value) => change({ layer: Number(value) }),
@@ -121,6 +127,9 @@ function drawModels(models, model) {
   select.disabled = models.length === 0;
   select.value = model ? keyOf(model) : "";
 }
+
+/** @param {Window} window */
+const windowsOf = ({ rows, cols, height, width }) => `windows of ${height} × ${width} on a grid of ${rows} × ${cols}`;
 
 /** @param {Model} model */
 function aboutModel(model) {

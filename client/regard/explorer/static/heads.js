@@ -5,7 +5,7 @@
 import { make } from "./dom.js";
 import { exact, largestOf, look, matrixOf } from "./numbers.js";
 import { paintPhoto } from "./photo.js";
-import { isPhoto, prefixOf } from "./places.js";
+import { isPhoto, prefixOf, seenOf } from "./places.js";
 import { paintMatrix } from "./text.js";
 
 const SMALL_PIXELS = 168;
@@ -58,7 +58,7 @@ function drawCell({ canvas, label, node }, head, view) {
   label.textContent = `head ${layer.heads[head]} · max ${exact(Number(largestOf(seen).toPrecision(2)))}`;
   node.setAttribute("aria-pressed", String(view.head === head));
   if (isPhoto(view)) {
-    const { left, top, right, bottom } = view.reply.patches.box;
+    const { left, top, right, bottom } = seenOf(view.reply.patches);
     resize(canvas, SMALL_PIXELS, Math.round((SMALL_PIXELS * (bottom - top)) / (right - left)));
     paintPhoto(canvas, { ...view, row, part: { x: left, y: top, width: right - left, height: bottom - top } });
   } else {

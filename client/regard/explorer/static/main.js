@@ -17,6 +17,7 @@ import { take } from "./save.js";
 import { fromFragment, toFragment } from "./state.js";
 import { Status } from "./status.js";
 import { View } from "./view.js";
+import { carried, onOwnGrid } from "./windows.js";
 
 const MODELS_RETRY_SECONDS = 5;
 
@@ -148,12 +149,13 @@ export class Page {
     this.status.end();
     byId("shown").classList.remove("stale");
     const parts = partsOf(this.state, model).map(({ head }, at) => ({
-      reply: replies[at],
+      reply: onOwnGrid(replies[at]),
       layer: replies[at].layers[0],
       head,
     }));
     const [main] = parts;
     const { reply } = main;
+    this.keepPlace(model, reply);
     if (typeof this.state.query === "number" && this.state.query >= lengthOf(reply))
       this.state = { ...this.state, query: null };
     this.shown = {
@@ -166,6 +168,19 @@ export class Page {
     this.draw();
     this.drawChoices();
     this.showPlots(model, main);
+  }
+
+  /**
+   * Let who looks stay at its place, where another layer of the model has a grid of its own.
+   * @param {Model} model
+   * @param {Reply} reply
+   */
+  keepPlace(model, reply) {
+    const before = this.shown?.model === model ? this.shown.main.reply : null;
+    if (!before?.patches || !reply.patches || lengthOf(reply) === lengthOf(before)) return;
+    this.looking.forget();
+    this.state = { ...this.state, query: carried(before.patches, reply.patches, this.state.query) };
+    this.remember();
   }
 
   /**

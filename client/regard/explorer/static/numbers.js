@@ -2,6 +2,8 @@
 
 /** @import { Head, Layer, Query, Reduction } from "../types.d.ts" */
 
+import { keyCells } from "./windows.js";
+
 /** @type {Float32Array | null} */
 let halves = null;
 
@@ -26,7 +28,14 @@ export function halfTable() {
 }
 
 /**
- * What one head's query attends to: Float32Array [K]. `head` is its place in the layer.
+ * How many positions a row of a layer is about: its keys, or where it attends in windows the cells of its grid.
+ * @param {Layer} layer
+ */
+const lengthOf = (layer) => (layer.window ? layer.window.rows * layer.window.cols : layer.shape[2]);
+
+/**
+ * What one head's query attends to: Float32Array [K], in windows one for each cell of the layer's grid. `head` is its
+ * place in the layer.
  * @param {Layer} layer
  * @param {number} head
  * @param {number} query
@@ -35,7 +44,13 @@ export function rowOf(layer, head, query) {
   const [, queries, keys] = layer.shape;
   const start = (head * queries + query) * keys;
   const packed = layer.data.subarray(start, start + keys);
-  return layer.half ? Float32Array.from(packed, (bits) => halfTable()[bits]) : Float32Array.from(packed);
+  const row = layer.half ? Float32Array.from(packed, (bits) => halfTable()[bits]) : Float32Array.from(packed);
+  if (!layer.window) return row;
+  const spread = new Float32Array(lengthOf(layer));
+  keyCells(layer.window, query).forEach((cell, key) => {
+    if (cell >= 0) spread[cell] = row[key];
+  });
+  return spread;
 }
 
 /**
@@ -79,7 +94,7 @@ export function meanOfRows(layer, head) {
   layer.means ??= new Map();
   let means = layer.means.get(head);
   if (!means) {
-    const [, queries, keys] = layer.shape;
+    const [queries, keys] = [layer.shape[1], lengthOf(layer)];
     const sums = new Float64Array(keys);
     for (let query = 0; query < queries; query++) {
       const row = look(layer, head, query);

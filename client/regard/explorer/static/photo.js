@@ -5,7 +5,7 @@
 import { heatTable, paint } from "./colour.js";
 import { contextOf, make } from "./dom.js";
 import { largestOf } from "./numbers.js";
-import { isPinned, patchAt, prefixOf, rectOf } from "./places.js";
+import { isPinned, patchAt, prefixOf, rectOf, seenOf } from "./places.js";
 import { MOST_PIXELS } from "./upright.js";
 
 const DIMMED = 0.65;
@@ -84,7 +84,13 @@ export function paintPhoto(canvas, { reply, row, query, key, ground, smooth, par
   context.setTransform(scale.x, 0, 0, scale.y, -view.x * scale.x, -view.y * scale.y);
   if (!part) darken(context, patches);
   context.imageSmoothingEnabled = smooth;
+  const seen = seenOf(patches);
+  context.save();
+  context.beginPath();
+  context.rect(seen.left, seen.top, seen.right - seen.left, seen.bottom - seen.top);
+  context.clip();
   context.drawImage(mapOf(reply, row), left, top, right - left, bottom - top);
+  context.restore();
   if (isPinned(reply, query)) frame(context, rectOf(patches, query), scale, "#fff", part ? 1.5 : 3);
   if (key !== null && key !== query && key >= prefixOf(reply))
     frame(context, rectOf(patches, key), scale, "#7fd8ff", 2);
@@ -94,7 +100,9 @@ export function paintPhoto(canvas, { reply, row, query, key, ground, smooth, par
  * @param {OffscreenCanvasRenderingContext2D} context
  * @param {Grid} patches
  */
-function darken(context, { box, image_width: width, image_height: height }) {
+function darken(context, patches) {
+  const { image_width: width, image_height: height } = patches;
+  const box = seenOf(patches);
   context.fillStyle = "rgb(12 12 16 / 65%)";
   context.fillRect(0, 0, width, box.top);
   context.fillRect(0, box.bottom, width, height - box.bottom);
@@ -144,7 +152,7 @@ export function photoView(events) {
     const box = canvas.getBoundingClientRect();
     const { image_width: width, image_height: height } = view.reply.patches;
     return patchAt(
-      view.reply.patches,
+      view.home,
       ((event.clientX - box.left) / box.width) * width,
       ((event.clientY - box.top) / box.height) * height,
     );

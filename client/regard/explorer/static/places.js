@@ -90,11 +90,18 @@ export function cellOf(patches, position) {
  */
 export function patchAt(patches, x, y) {
   const { left, top, right, bottom } = patches.box;
+  const seen = seenOf(patches);
   const col = Math.floor(((x - left) / (right - left)) * patches.cols);
   const row = Math.floor(((y - top) / (bottom - top)) * patches.rows);
-  const inside = col >= 0 && row >= 0 && col < patches.cols && row < patches.rows;
-  return inside ? patches.prefix_tokens + row * patches.cols + col : null;
+  const inside = x >= seen.left && y >= seen.top && x < seen.right && y < seen.bottom;
+  return inside && col < patches.cols && row < patches.rows ? patches.prefix_tokens + row * patches.cols + col : null;
 }
+
+/**
+ * What the network saw of the photo, over which a layer's own grid may reach.
+ * @param {Grid} patches
+ */
+export const seenOf = (patches) => patches.seen ?? patches.box;
 
 /**
  * Where a patch lies on the photo, in its pixels.

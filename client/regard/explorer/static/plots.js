@@ -34,12 +34,12 @@ export class Plots {
     this.abort = new AbortController();
     const { signal } = this.abort;
     const entropy = chartQuestion(state, model, "entropy");
-    const distance = chartQuestion(state, model, "distance");
-    if (!this.asker.find(entropy) || !this.asker.find(distance))
+    const distance = model.layers.every((layer) => layer.window) ? null : chartQuestion(state, model, "distance");
+    if (!this.asker.find(entropy) || (distance && !this.asker.find(distance)))
       this.say(make("span", { class: "spinner" }), "asking for every layer and head …");
     try {
-      const replies = [await this.asker.ask(entropy, signal), await this.asker.ask(distance, signal)];
-      if (!signal.aborted) this.draw(replies[0], replies[1], model, chosen);
+      const replies = [await this.asker.ask(entropy, signal), distance && (await this.asker.ask(distance, signal))];
+      if (!signal.aborted && replies[0]) this.draw(replies[0], replies[1], model, chosen);
     } catch (error) {
       if (isAbort(error) || signal.aborted) return;
       const problem = problemOf(error);
@@ -61,13 +61,15 @@ export class Plots {
 
   /**
    * @param {Reply} entropy
-   * @param {Reply} distance
+   * @param {Reply | null} distance
    * @param {Model} model
    * @param {{ layer: number, head: Head }} chosen
    */
   draw(entropy, distance, model, chosen) {
     const isText = model.modality === "text";
-    const keys = entropy.layers[0].shape[1];
+    const keys = Math.max(
+      ...entropy.layers.map(({ window, shape }) => (window ? window.height * window.width : shape[1])),
+    );
     /** @param {Reply} reply */
     const of = (reply) => reply.layers.map((layer) => ({ layer: layer.layer, values: meansByHead(layer) }));
     this.say();
@@ -81,15 +83,19 @@ export class Plots {
         choose: this.choose,
         bound: { value: Math.log(keys), label: `ln ${keys}: all alike` },
       }),
-      chart({
-        title: "Distance",
-        unit: isText ? "tokens" : "pixels of the network's input",
-        explanation: "How far each head looks, on average, weighted by the attention.",
-        layers: of(distance),
-        chosen,
-        choose: this.choose,
-        bound: null,
-      }),
+      ...(distance
+        ? [
+            chart({
+              title: "Distance",
+              unit: isText ? "tokens" : "pixels of the network's input",
+              explanation: "How far each head looks, on average, weighted by the attention.",
+              layers: of(distance),
+              chosen,
+              choose: this.choose,
+              bound: null,
+            }),
+          ]
+        : []),
     );
   }
 

@@ -92,6 +92,7 @@ export function numbersOf({ main, query, state }) {
     labels: reply.labels,
     tokens: reply.tokens,
     patches: reply.patches,
+    window: layer.window,
     weights: Array.from(look(layer, head, query)),
     heads: each,
   };

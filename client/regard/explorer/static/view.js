@@ -9,6 +9,7 @@ import { exact, look, overlap, percent, topOf } from "./numbers.js";
 import { Panel } from "./panel.js";
 import { isPinned, lookerOf, nameOf, prefixOf } from "./places.js";
 import { headOf, REDUCTIONS } from "./state.js";
+import { carried } from "./windows.js";
 
 /**
  * A head or a reduction in words.
@@ -95,15 +96,20 @@ export class View {
    * @param {Seen} shown
    * @returns {PictureView}
    */
-  viewOf(part, { state, model, query, key, ground, smooth }) {
+  viewOf(part, { main, state, model, query: looker, key: pointed, ground, smooth }) {
+    const [home, own] = [main.reply.patches, part.reply.patches];
+    // A position is one of the first picture's grid; a layer with other windows may have another.
+    const query = (home && own && carried(home, own, looker)) ?? looker;
+    const key = home && own ? carried(home, own, pointed) : pointed;
     return {
       ...part,
+      home,
       query,
       key,
       ground,
       smooth,
       row: look(part.layer, part.head, query),
-      pinned: isPinned(part.reply, query) && state.query === query,
+      pinned: isPinned(part.reply, query) && state.query === looker,
       title: titleOf(model, part, state.measure),
       ink: getComputedStyle(document.body).color,
     };
@@ -132,6 +138,10 @@ export class View {
       );
     }
     this.panels[1].draw(second);
+    if (first.row.length !== second.row.length) {
+      byId("overlap").textContent = "The two layers have grids of their own: their rows have no weights to compare.";
+      return;
+    }
     const shared = exact(Number(overlap(first.row, second.row).toPrecision(3)));
     byId("overlap").textContent =
       `The two rows share ${shared} of their weight (1: they are the same; 0: they attend to different places).`;
