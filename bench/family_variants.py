@@ -187,6 +187,7 @@ _IMAGES: dict[str, dict[str, Config]] = {
         "odd windows": _SHIFTED | {"window_size": 3},
         "odd grids": _SHIFTED | {"image_size": 40, "window_size": 4},
         "a window beyond the grid": _SHIFTED | {"window_size": 9},
+        "images that are no squares": _SHIFTED | {"image_size": [48, 32], "window_size": 3},
         "larger images": _SHIFTED | {"image_size": 96, "depths": [2, 2, 2], "num_heads": [2, 4, 4]},
         "no biases": {"qkv_bias": False},
     },

@@ -5,6 +5,7 @@ from tests.export.small.family import CLIP, IMAGE, SIZES, Family, families
 _MAE = {"decoder_hidden_size": 32, "decoder_num_attention_heads": 4, "decoder_intermediate_size": 48}
 _DPT = {"backbone_out_indices": [0, 1], "neck_hidden_sizes": [16, 32], "fusion_hidden_size": 16}
 _SWIN = {"image_size": 32, "patch_size": 4, "embed_dim": 16, "depths": [1, 1], "num_heads": [2, 4], "window_size": 4}
+_SAM = {"global_attn_indexes": [1], "window_size": 2, "output_channels": 16}
 _PYRAMID = {"image_size": 64, "hidden_sizes": [8, 16, 20, 32], "num_attention_heads": [1, 2, 5, 8]}
 _PYRAMID |= {"depths": [1, 1, 1, 1]}
 _RESNET = {"embedding_size": 8, "hidden_sizes": [8, 16], "depths": [1, 1]}
@@ -56,7 +57,8 @@ IMAGES: dict[str, Family] = {
             "mlcd_vision_model": {},
             "pixio": {},
             "pixtral": {"head_dim": 8},
-            "sam_vision_model": {"global_attn_indexes": [1], "window_size": 2, "output_channels": 16},
+            "sam_vision_model": _SAM,
+            "sam_hq_vision_model": _SAM,
             "siglip2_vision_model": {"num_patches": 16},
             "siglip_vision_model": {},
             "smolvlm_vision": {},
@@ -85,7 +87,10 @@ IMAGES: dict[str, Family] = {
     ),
     **families(IMAGE | {"num_frames": 2}, {"timesformer": {}, "videomae": {}, "vivit": {"tubelet_size": [2, 8, 8]}}),
     "vjepa2": Family("vjepa2", SIZES | {"crop_size": 32, "frames_per_clip": 4, "patch_size": 8}),
-    **families(_SWIN, {"swin": {}, "swinv2": {}, "swin, image classifier": {"depths": [2, 2]}}),
+    **families(
+        _SWIN,
+        {"donut-swin": {"depths": [2, 2]}, "swin": {}, "swinv2": {}, "swin, image classifier": {"depths": [2, 2]}},
+    ),
     **families({}, {"cvt": {"image_size": 64}, "hiera": {}, "levit": {}}),
     **families(_PYRAMID, {"pvt": {}, "pvt_v2": {}, "segformer": {}}),
     **families(_DETR, {"conditional_detr": {}, "detr": {}, "table-transformer": {}}),
