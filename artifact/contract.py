@@ -108,6 +108,8 @@ class ImageContract(_Part):
         resample: Pillow's filter.
         mean: Subtracted per channel, after scaling.
         std: Divided by per channel.
+        pad: Whether nothing is cut off: the longer edge is resized to crop_size, and what is missing of the square,
+            below or on the right, is filled with zeros after normalising (SAM).
     """
 
     mode: Literal["RGB", "L"] = "RGB"
@@ -117,9 +119,13 @@ class ImageContract(_Part):
     resample: Literal["bilinear", "bicubic", "lanczos"] = "bicubic"
     mean: tuple[float, ...]
     std: tuple[float, ...]
+    pad: bool = False
 
     @model_validator(mode="after")
     def _check_edges(self) -> Self:
+        for name in ("resize_shorter_edge", "resize_edges") if self.pad else ():
+            if getattr(self, name) is not None:
+                raise ValueError(f"{name}: {getattr(self, name)}; expected none beside pad")
         if self.resize_shorter_edge is not None and self.resize_edges is not None:
             raise ValueError(f"resize_edges: {self.resize_edges}; expected none beside resize_shorter_edge")
         for name in ("resize_shorter_edge", "resize_edges"):

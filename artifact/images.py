@@ -38,7 +38,8 @@ class Pixels:
         values: float32 [channels, crop_size, crop_size], normalised.
         width: Of the sent image after its EXIF orientation, in pixels.
         height: Likewise.
-        box: Left, top, right, bottom of the rectangle of the sent image that the network sees, in its pixels.
+        box: Left, top, right, bottom of the rectangle of the sent image that the network sees, in its pixels; it
+            reaches over the image where that is padded.
     """
 
     values: NDArray[np.float32]
@@ -145,12 +146,17 @@ def decode_image(opened: OpenedImage, contract: ImageContract, limits: ImageLimi
         )
     resized = upright.resize(size, _RESAMPLE[contract.resample])
     # As Hugging Face's processors round, so that both cut the same pixels.
-    left, top = (resized.width - contract.crop_size) // 2, (resized.height - contract.crop_size) // 2
-    cropped = resized.crop((left, top, left + contract.crop_size, top + contract.crop_size))
+    left, top = (
+        (0, 0)
+        if contract.pad
+        else ((resized.width - contract.crop_size) // 2, (resized.height - contract.crop_size) // 2)
+    )
     per_x, per_y = width / resized.width, height / resized.height
     right, bottom = left + contract.crop_size, top + contract.crop_size
     box = (left * per_x, top * per_y, right * per_x, bottom * per_y)
-    return Pixels(_normalize(cropped, contract), width, height, box)
+    if contract.pad:
+        return Pixels(_pad(_normalize(resized, contract), contract.crop_size), width, height, box)
+    return Pixels(_normalize(resized.crop((left, top, right, bottom)), contract), width, height, box)
 
 
 def _turn_upright(opened: OpenedImage, limits: ImageLimits) -> Image.Image:
@@ -182,12 +188,22 @@ def _to_8_bits(image: Image.Image) -> Image.Image:
 
 def _resized_size(width: int, height: int, contract: ImageContract) -> tuple[int, int]:
     shorter = contract.resize_shorter_edge
+    if contract.pad:
+        scale = contract.crop_size / max(width, height)
+        return max(1, int(width * scale + 0.5)), max(1, int(height * scale + 0.5))
     if shorter is None:
         edge = contract.resize_edges or contract.crop_size
         return edge, edge
     if width <= height:
         return shorter, int(shorter * height / width)
     return int(shorter * width / height), shorter
+
+
+def _pad(values: NDArray[np.float32], edge: int) -> NDArray[np.float32]:
+    """Fill a square up with zeros, below and on the right."""
+    padded = np.zeros((len(values), edge, edge), dtype=np.float32)
+    padded[:, : values.shape[1], : values.shape[2]] = values
+    return padded
 
 
 def _normalize(image: Image.Image, contract: ImageContract) -> NDArray[np.float32]:

@@ -45,9 +45,9 @@ def find_processor(folder: Path, given: dict[str, Any], model_type: str) -> Any 
 
 def settings_of(processor: Any) -> dict[str, Any]:
     """Return a processor's settings as preprocessor_config.json writes them, none of them left out."""
-    names = ("do_resize", "do_center_crop", "do_rescale", "do_normalize")
+    names = ("do_resize", "do_center_crop", "do_rescale", "do_normalize", "do_pad")
     settings: dict[str, Any] = {name: bool(getattr(processor, name, False)) for name in names}
-    settings |= {name: dict(getattr(processor, name, None) or {}) for name in ("size", "crop_size")}
+    settings |= {name: dict(getattr(processor, name, None) or {}) for name in ("size", "crop_size", "pad_size")}
     for name in ("resample", "rescale_factor", "image_mean", "image_std"):
         if (value := getattr(processor, name, None)) is not None:
             settings[name] = value

@@ -66,7 +66,8 @@ def _read_own(folder: Path, config: dict[str, Any]) -> tuple[ImageContract, Any 
 
 
 def _contract(file: Path, given: dict[str, Any], config: dict[str, Any]) -> ImageContract:
-    crops, size = bool(given["do_center_crop"]), given["size"]
+    pads = _pads(given)
+    crops, size = bool(given["do_center_crop"]), given["pad_size"] if pads else given["size"]
     crop = _edge(file, given["crop_size"] if crops else size)
     if int(given["resample"]) not in _RESAMPLE:
         known = ", ".join(f"{number} ({name})" for number, name in _RESAMPLE.items())
@@ -81,7 +82,16 @@ def _contract(file: Path, given: dict[str, Any], config: dict[str, Any]) -> Imag
         resample=_RESAMPLE[int(given["resample"])],
         mean=_in_shares(given["image_mean"], given),
         std=_in_shares(given["image_std"], given),
+        pad=pads,
     )
+
+
+def _pads(given: dict[str, Any]) -> bool:
+    """Whether the longer edge is resized to that of a square, which is then filled up."""
+    size, square = given["size"], given.get("pad_size")
+    if not given.get("do_pad") or not isinstance(size, dict) or "longest_edge" not in size or not square:
+        return False
+    return bool({size["longest_edge"]} == {square["height"], square["width"]})
 
 
 def _complete(file: Path, given: dict[str, Any], config: dict[str, Any]) -> dict[str, Any]:

@@ -151,7 +151,8 @@ class PatchGrid:
         patch_size: Edge of a patch in pixels of the network's input.
         image_width: Width of the sent image in pixels after its EXIF orientation was applied; None for a model's own.
         image_height: Height of it, likewise.
-        box: The part of that image which the grid covers, in its pixels; None in a model's description.
+        box: The part of that image which the grid covers, in its pixels; it reaches over the image's edge where that
+            was padded to a square. None in a model's description.
     """
 
     prefix_tokens: int

@@ -124,6 +124,8 @@ def test_both_edges_are_resized_or_the_shorter_one() -> None:
         ImageContract.model_validate(given | {"resize_edges": 7})
     with pytest.raises(ValidationError, match="resize_edges: 9; expected none beside resize_shorter_edge"):
         ImageContract.model_validate(given | {"resize_edges": 9, "resize_shorter_edge": 9})
+    with pytest.raises(ValidationError, match="resize_edges: 9; expected none beside pad"):
+        ImageContract.model_validate(given | {"resize_edges": 9, "pad": True})
 
 
 def test_a_default_prompt_is_one_of_the_prompts() -> None:

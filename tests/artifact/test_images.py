@@ -59,6 +59,22 @@ def test_both_edges_may_be_resized_before_the_centre_is_cut(size: tuple[int, int
     np.testing.assert_allclose(got.box, (width * edge, height * edge, width * (1 - edge), height * (1 - edge)))
 
 
+@pytest.mark.parametrize(
+    ("size", "resized"), [((60, 40), (24, 16)), ((40, 60), (16, 24)), ((50, 50), (24, 24)), ((99, 1), (24, 1))]
+)
+def test_a_whole_picture_may_be_padded_to_a_square(size: tuple[int, int], resized: tuple[int, int]) -> None:
+    """With zeros after normalising; the box reaches over the picture as far as the padding does."""
+    contract = CONTRACT.model_copy(update={"resize_shorter_edge": None, "pad": True})
+    image = picture(*size)
+    got = read_image(encode(image), contract, LIMITS)
+    pixels = np.asarray(image.resize(resized, Image.Resampling.BICUBIC), dtype=np.float64) / 255
+    width, height = resized
+    expected = np.zeros((3, 24, 24))
+    expected[:, :height, :width] = ((pixels - [0.4, 0.5, 0.6]) / [0.2, 0.25, 0.3]).transpose(2, 0, 1)
+    np.testing.assert_allclose(got.values, expected, atol=1e-6)
+    np.testing.assert_allclose(got.box, (0, 0, 24 * size[0] / width, 24 * size[1] / height))
+
+
 @pytest.mark.parametrize(("kind", "options"), [("JPEG", {"quality": 95}), ("PNG", {}), ("WEBP", {"lossless": True})])
 def test_jpeg_png_and_webp_are_read(kind: str, options: dict[str, Any]) -> None:
     """Each as Pillow decodes it."""

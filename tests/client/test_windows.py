@@ -149,6 +149,16 @@ def test_the_mean_of_all_queries_is_drawn_over_the_layers_own_cells() -> None:
     assert corners.max(0) == pytest.approx([60, 40])
 
 
+def test_of_a_padded_photo_the_photo_is_shown() -> None:
+    """Though the grid reaches below it, as SAM's does: 5 x 5 patches of 80 x 80 pixels, of which 80 x 40 are photo."""
+    padded = dataclasses.replace(PATCHES, box=Box(0, 0, WIDTH, WIDTH))
+    layer = LayerAttention(0, "self", ("head", "query", "key"), (0,), (3,), np.full((1, 1, 25), 0.04, np.float32))
+    figure = pictures.head_grid(pictures.open_photo(photo_bytes()), layer, padded, model="sam")
+    for axes in figure.axes[:2]:
+        assert (axes.get_xlim(), axes.get_ylim()) == ((0, WIDTH), (HEIGHT, 0))
+    assert tuple(figure.axes[1].images[-1].get_extent()) == (0, WIDTH, WIDTH, 0)
+
+
 def test_a_table_has_the_rows_and_columns_of_the_layers_grid() -> None:
     """One for each layer, whatever the grid of another."""
     layers = (layer_of(SHIFTED, shares(SHIFTED)), layer_of(UNFIT, shares(UNFIT)))

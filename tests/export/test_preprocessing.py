@@ -60,6 +60,8 @@ FILES: dict[str, dict[str, Any]] = {
     },
     "pvt": {"image_processor_type": "PvtImageProcessor", "size": SQUARE},
     "blip": {"image_processor_type": "BlipImageProcessor", "size": SQUARE},
+    "sam": {"image_processor_type": "SamImageProcessor", "size": {"longest_edge": 64}, "pad_size": SQUARE},
+    "sam, all left out": {"image_processor_type": "SamImageProcessor"},
 }
 
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from regard.attention import PatchGrid
 from regard.pictures.lettering import height_inches, longest_inches, text_inches, wrapped
-from regard.pictures.photos import draw_heat, draw_photo, placed
+from regard.pictures.photos import draw_heat, draw_photo, shown_box
 from regard.pictures.style import Canvas, Style, canvas, heat_colours, style_scale
 from regard.pictures.titles import Title, fit_title
 
@@ -70,7 +70,7 @@ def draw_panels(
 
     The numbers lie on the grid; without one, as patches do.
     """
-    _, _, box = placed(patches)
+    box = shown_box(patches)
     plan = _plan(panels, (box.bottom - box.top) / (box.right - box.left), title, style)
     drawn_on = canvas(style, on, plan.width_inches, plan.height_inches)
     _draw_cells(drawn_on, plan, photo, grid or patches, panels, style)

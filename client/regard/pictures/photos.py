@@ -72,6 +72,12 @@ def placed(patches: PatchGrid) -> tuple[int, int, Box]:
     return patches.image_width, patches.image_height, patches.box
 
 
+def shown_box(patches: PatchGrid) -> Box:
+    """Return what the network saw of the photo itself, over which the box reaches where its input is padded."""
+    width, height, box = placed(patches)
+    return Box(box.left, box.top, min(box.right, width), min(box.bottom, height))
+
+
 def draw_photo(axes: Axes, photo: Image.Image, patches: PatchGrid, brightness: float = 1.0) -> None:
     """Show the photo in the pixel coordinates of the image that was sent, in grey where it is to carry a map."""
     width, height, _ = placed(patches)

@@ -98,10 +98,13 @@ export function patchAt(patches, x, y) {
 }
 
 /**
- * What the network saw of the photo, over which a layer's own grid may reach.
+ * What the network saw of the photo itself, over which a layer's own grid may reach, and the grid of a padded photo.
  * @param {Grid} patches
  */
-export const seenOf = (patches) => patches.seen ?? patches.box;
+export function seenOf({ seen, box, image_width: width, image_height: height }) {
+  const { left, top, right, bottom } = seen ?? box;
+  return { left, top, right: Math.min(right, width), bottom: Math.min(bottom, height) };
+}
 
 /**
  * Where a patch lies on the photo, in its pixels.
