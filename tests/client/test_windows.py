@@ -157,6 +157,11 @@ def test_of_a_padded_photo_the_photo_is_shown() -> None:
     for axes in figure.axes[:2]:
         assert (axes.get_xlim(), axes.get_ylim()) == ((0, WIDTH), (HEIGHT, 0))
     assert tuple(figure.axes[1].images[-1].get_extent()) == (0, WIDTH, WIDTH, 0)
+    whole = pictures.overlay(pictures.open_photo(photo_bytes()), layer, padded, model="sam").axes[0]
+    clipped = whole.images[-1].get_clip_box()
+    assert clipped is not None
+    corners = whole.transData.inverted().transform(clipped.get_points())
+    np.testing.assert_allclose([corners.min(0), corners.max(0)], [[0, 0], [WIDTH, HEIGHT]], atol=1e-9)
 
 
 def test_a_table_has_the_rows_and_columns_of_the_layers_grid() -> None:

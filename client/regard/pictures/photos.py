@@ -116,7 +116,7 @@ def draw_heat(
         extent=(box.left, box.right, box.bottom, box.top),
     )
     if seen is not None:
-        _, _, edge = placed(seen)
+        edge = shown_box(seen)
         corner, size = (edge.left, edge.top), (edge.right - edge.left, edge.bottom - edge.top)
         heat.set_clip_path(Rectangle(corner, *size, transform=axes.transData))
     axes.set(xlim=(0, width), ylim=(height, 0))
