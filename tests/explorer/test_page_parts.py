@@ -110,13 +110,18 @@ def test_an_axis_has_round_numbers(visit: Visit, most: float, step: float, top: 
 
 def test_a_point_belongs_to_the_patch_whose_rectangle_it_is_in(visit: Visit) -> None:
     """Outside of what the network saw there is none."""
-    patches = {"prefix_tokens": 5, "rows": 2, "cols": 3, "box": {"left": 15, "top": 0, "right": 75, "bottom": 40}}
+    box = {"left": 15, "top": 0, "right": 75, "bottom": 40}
+    sizes = {"prefix_tokens": 5, "rows": 2, "cols": 3, "image_width": 90, "image_height": 40}
+    patches: dict[str, Any] = {**sizes, "box": box}
     for position in range(5, 11):
         rect = call(visit, "places", "rectOf", patches, position)
         x, y = rect["x"] + rect["width"] / 2, rect["y"] + rect["height"] / 2
         assert call(visit, "places", "patchAt", patches, x, y) == position
     assert call(visit, "places", "patchAt", patches, 14.9, 20) is None
     assert call(visit, "places", "patchAt", patches, 30, 40) is None
+    padded = {**patches, "box": {**box, "bottom": 80}}
+    assert call(visit, "places", "patchAt", padded, 30, 39) == 5
+    assert call(visit, "places", "patchAt", padded, 30, 41) is None
 
 
 @pytest.mark.parametrize("file_format", ["JPEG", "PNG", "WEBP"])
