@@ -46,7 +46,7 @@ def test_vits_preprocessing_is_an_exact_bilinear_resize(vit_folder: Path) -> Non
     given = {"size": {"height": 32, "width": 32}, "resample": 2, "image_mean": half, "image_std": half}
     assert image_contract(vit_folder, given | {"do_center_crop": False}) == {
         "mode": "RGB", "resize_shorter_edge": None, "resize_edges": None, "crop_size": 32, "resample": "bilinear",
-        "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5),
+        "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "pad": False,
     }  # fmt: skip
 
 
