@@ -101,6 +101,7 @@ def serve(settings: Settings, address: Address, *, open_page: bool) -> None:
         if open_page:
             webbrowser.open(url)
         make_server(settings).run(sockets=[opened])
+    raise KeyboardInterrupt  # nothing else ends it, and uvicorn does not always raise it again
 
 
 def _is_loopback(host: str) -> bool:
