@@ -1,1 +1,4 @@
-"""The networks, in PyTorch, to be read top to bottom: attention, positions, encoder, text, vit, checkpoint."""
+"""The networks, in PyTorch, to be read top to bottom.
+
+attention, positions, encoder, text, vit; then decoder, encoder_decoder, generation; then checkpoint.
+"""

@@ -4,13 +4,20 @@ Axes: B batch, H heads, Q queries, K keys, D embedding, d head_dim = D / H.
 """
 
 import math
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from model.positions import Rotary
+
+
+class KeysValues(NamedTuple):
+    """What queries meet: keys and values, each float [B, H, K, d]."""
+
+    key: Tensor
+    value: Tensor
 
 
 class Attend(Protocol):
@@ -111,11 +118,44 @@ class MultiHeadAttention(nn.Module):
         Returns:
             Float [B, Q, D], and the weights [B, H, Q, K] or None.
         """
-        context = x if context is None else context
-        query, key, value = self._split(self.query(x)), self._split(self.key(context)), self._split(self.value(context))
+        keys_values = self.keys_and_values(x if context is None else context)
+        return self.look_up(x, keys_values, mask, causal=causal, attend=attend)
+
+    def keys_and_values(self, context: Tensor, positions: Tensor | None = None) -> KeysValues:
+        """Project what will be attended to: float [B, K, D] to keys and values, each float [B, H, K, d].
+
+        positions, int64 [B, K], are those that rotary keys are turned by; None for 0 .. K-1.
+        """
+        key, value = self._split(self.key(context)), self._split(self.value(context))
+        return KeysValues(key if self.rotary is None else self.rotary(key, positions), value)
+
+    def look_up(
+        self,
+        x: Tensor,
+        keys_values: KeysValues,
+        mask: Tensor | None = None,
+        *,
+        positions: Tensor | None = None,
+        causal: bool = False,
+        attend: Attend = fused_attention,
+    ) -> tuple[Tensor, Tensor | None]:
+        """Let every position of x attend to keys and values that are projected already.
+
+        Args:
+            x: Float [B, Q, D].
+            keys_values: As `keys_and_values` gives them.
+            mask: See `explained_attention`.
+            positions: int64 [B, Q], those that rotary queries are turned by; None for 0 .. Q-1.
+            causal: See `explained_attention`.
+            attend: How attention is computed; decides whether there are weights to return.
+
+        Returns:
+            Float [B, Q, D], and the weights [B, H, Q, K] or None.
+        """
+        query = self._split(self.query(x))
         if self.rotary is not None:
-            query, key = self.rotary(query), self.rotary(key)
-        attended, weights = attend(query, key, value, mask, causal=causal)  # [B, H, Q, d]
+            query = self.rotary(query, positions)
+        attended, weights = attend(query, *keys_values, mask, causal=causal)  # [B, H, Q, d]
         return self.out(attended.transpose(1, 2).flatten(2)), weights
 
     def _split(self, x: Tensor) -> Tensor:

@@ -7,14 +7,17 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file, save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from model import huggingface
+from model.decoder import DecoderConfig
 from model.encoder import EncoderConfig
+from model.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
 from model.text import TextConfig, TextNetwork
 from model.vit import VisionTransformer, ViTConfig
 
 Network = TextNetwork | VisionTransformer
+_ENCODER_DECODER = "regard-encoder-decoder"
 
 
 class CheckpointError(ValueError):
@@ -60,7 +63,39 @@ def save_network(network: Network, folder: Path, labels: Sequence[str] = ()) -> 
     save_file(tensors, folder / "model.safetensors")
 
 
-def fill(network: Network, tensors: dict[str, Tensor], source: str) -> None:
+def load_encoder_decoder(folder: Path) -> EncoderDecoder:
+    """Build the encoder-decoder that config.json describes and fill it from model.safetensors.
+
+    Returns:
+        The network, in evaluation mode.
+
+    Raises:
+        CheckpointError: As `load_network`.
+    """
+    config = read_json(folder / "config.json")
+    try:
+        if config.get("model_type") != _ENCODER_DECODER:
+            raise ValueError(f"model_type: {config.get('model_type')!r}; expected {_ENCODER_DECODER!r}")
+        fields = {name: value for name, value in config.items() if name not in ("model_type", "vocabulary")}
+        fields["encoder"] = EncoderConfig(**fields.get("encoder", {}))
+        fields["decoder"] = DecoderConfig(**fields.get("decoder", {}))
+        network = EncoderDecoder(EncoderDecoderConfig(**fields))
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
+    fill(network, _read_tensors(folder), source=str(folder))
+    return network.eval()
+
+
+def save_encoder_decoder(network: EncoderDecoder, folder: Path, vocabulary: Sequence[str]) -> None:
+    """Write config.json, with the token of each id, and the weights as float16 in model.safetensors."""
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {"model_type": _ENCODER_DECODER, **dataclasses.asdict(network.config), "vocabulary": list(vocabulary)}
+    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    tensors = {name: tensor.half().contiguous() for name, tensor in network.state_dict().items()}
+    save_file(tensors, folder / "model.safetensors")
+
+
+def fill(network: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
     """Load tensors by this repository's names, all or nothing.
 
     Raises:

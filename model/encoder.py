@@ -10,6 +10,7 @@ from model.attention import Attend, MultiHeadAttention, fused_attention
 from model.positions import Rotary, alibi_bias, alibi_slopes, sinusoidal_halves, sinusoidal_interleaved
 
 Positions = Literal["learned", "sinusoidal_halves", "sinusoidal_interleaved", "rotary", "alibi", "none"]
+Activation = Literal["gelu", "relu", "silu"]
 
 
 @dataclass(frozen=True)
@@ -36,7 +37,7 @@ class EncoderConfig:
     num_heads: int
     mlp_dim: int
     norm: Literal["pre", "post"] = "pre"
-    activation: Literal["gelu", "relu"] = "gelu"
+    activation: Activation = "gelu"
     norm_eps: float = 1e-6
     qkv_bias: bool = True
     layer_scale: bool = False
@@ -52,7 +53,7 @@ class MLP(nn.Module):
         super().__init__()
         self.up = nn.Linear(config.embed_dim, config.mlp_dim)
         self.down = nn.Linear(config.mlp_dim, config.embed_dim)
-        self.activation = nn.GELU() if config.activation == "gelu" else nn.ReLU()
+        self.activation = {"gelu": nn.GELU, "relu": nn.ReLU, "silu": nn.SiLU}[config.activation]()
 
     def forward(self, x: Tensor) -> Tensor:
         """Map each position on its own, float [B, N, D] to [B, N, D]."""
@@ -98,29 +99,55 @@ class EncoderLayer(nn.Module):
         return self.mlp_norm(x + self.dropout(self.mlp_scale(self.mlp(x)))), weights
 
 
-class Encoder(nn.Module):
-    """A stack of encoder layers with a positional encoding of choice."""
+class Stack(nn.Module):
+    """What encoder and decoder have in common: a positional encoding of choice, and the norm after pre-norm layers."""
 
-    slopes: Tensor
     position_table: Tensor
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
         self.config = config
-        rotary = None
-        if config.positions == "rotary":
-            rotary = Rotary(config.max_positions, config.embed_dim // config.num_heads)
         if config.positions == "learned":
             self.learned_positions = nn.Embedding(config.max_positions, config.embed_dim)
         elif config.positions in ("sinusoidal_halves", "sinusoidal_interleaved"):
             table = sinusoidal_halves if config.positions == "sinusoidal_halves" else sinusoidal_interleaved
             self.register_buffer("position_table", table(config.max_positions, config.embed_dim), persistent=False)
-        elif config.positions == "alibi":
-            self.register_buffer("slopes", alibi_slopes(config.num_heads), persistent=False)
-        self.layers = nn.ModuleList(EncoderLayer(config, rotary) for _ in range(config.num_layers))
         self.final_norm: nn.Module = nn.Identity()
         if config.norm == "pre":
             self.final_norm = nn.LayerNorm(config.embed_dim, eps=config.norm_eps)
+
+    def add_positions(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Add the encoding of int64 [B, N] positions, or of 0 .. N-1, to embeddings, float [B, N, D].
+
+        Where the encoding is not one that is added, x is returned.
+        """
+        if self.config.positions == "learned":
+            table = self.learned_positions.weight
+        elif self.config.positions in ("sinusoidal_halves", "sinusoidal_interleaved"):
+            table = self.position_table
+        else:
+            return x
+        return x + (table[: x.shape[1]] if positions is None else table[positions])
+
+
+def make_rotary(config: EncoderConfig) -> Rotary | None:
+    """Make what turns queries and keys, where that is the positional encoding."""
+    if config.positions != "rotary":
+        return None
+    return Rotary(config.max_positions, config.embed_dim // config.num_heads)
+
+
+class Encoder(Stack):
+    """A stack of encoder layers."""
+
+    slopes: Tensor
+
+    def __init__(self, config: EncoderConfig) -> None:
+        super().__init__(config)
+        if config.positions == "alibi":
+            self.register_buffer("slopes", alibi_slopes(config.num_heads), persistent=False)
+        rotary = make_rotary(config)
+        self.layers = nn.ModuleList(EncoderLayer(config, rotary) for _ in range(config.num_layers))
 
     def forward(
         self, x: Tensor, mask: Tensor | None = None, attend: Attend = fused_attention
@@ -145,14 +172,6 @@ class Encoder(nn.Module):
             if weights is not None:
                 attentions.append(weights)
         return self.final_norm(x), attentions, states
-
-    def add_positions(self, x: Tensor) -> Tensor:
-        """Add the encoding to embeddings, float [B, N, D], where it is one that is added; else return x."""
-        if self.config.positions == "learned":
-            return x + self.learned_positions.weight[: x.shape[1]]
-        if self.config.positions in ("sinusoidal_halves", "sinusoidal_interleaved"):
-            return x + self.position_table[: x.shape[1]]
-        return x
 
     def _scores_mask(self, x: Tensor, mask: Tensor | None) -> Tensor | None:
         """What attention adds to or hides from the scores: bool [B, 1, N, N] or float [B or 1, H, N, N]."""

@@ -53,9 +53,12 @@ class Rotary(nn.Module):
         self.register_buffer("cos", angles.cos(), persistent=False)
         self.register_buffer("sin", angles.sin(), persistent=False)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Turn queries or keys, float [B, H, N, d], by the angles of positions 0 .. N-1."""
-        cos, sin = self.cos[: x.shape[-2]], self.sin[: x.shape[-2]]
+    def forward(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
+        """Turn queries or keys, float [B, H, N, d], by the angles of int64 [B, N] positions, or of 0 .. N-1."""
+        if positions is None:
+            cos, sin = self.cos[: x.shape[-2]], self.sin[: x.shape[-2]]  # [N, d/2]
+        else:
+            cos, sin = self.cos[positions][:, None], self.sin[positions][:, None]  # [B, 1, N, d/2]
         even, odd = x[..., 0::2], x[..., 1::2]  # [B, H, N, d/2]
         return torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1).flatten(-2)
 

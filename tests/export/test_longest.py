@@ -62,7 +62,7 @@ def positions(contract: Contract, tensor: str, check: str) -> int:
 class Ended(Rotary):
     """Rotary positions of which the table ends early, but as they are exported alone."""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
         """Turn queries or keys."""
         places = torch.arange(x.shape[-2])
         if torch.compiler.is_exporting():

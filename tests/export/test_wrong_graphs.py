@@ -181,7 +181,7 @@ class OddEncoder(Encoder):
 
     fault = ""
 
-    def add_positions(self, x: Tensor) -> Tensor:
+    def add_positions(self, x: Tensor, positions: Tensor | None = None) -> Tensor:
         places = torch.arange(x.shape[1])
         if exported() and self.fault == "places":
             places = torch.where(places > 40, places - 1, places)
