@@ -110,12 +110,7 @@ class Run:
         with torch.autocast("cpu", torch.bfloat16, enabled=self.recipe.bfloat16):
             # Attention step by step: with so few tokens torch's fused kernel takes longer.
             logits, *_ = self.network.explain(batch.source_ids, batch.source_mask, batch.target_ids)
-        loss = functional.cross_entropy(
-            logits.float().flatten(0, 1),
-            batch.next_ids.flatten(),
-            ignore_index=PAD,
-            label_smoothing=self.recipe.label_smoothing,
-        )
+        loss = loss_of(logits.float(), batch.next_ids, self.recipe.label_smoothing)
         self.optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_(self.network.parameters(), 1.0)
@@ -173,6 +168,13 @@ def learning_rate(step: int, progress: float, warmup_steps: int, embed_dim: int)
     """D^-0.5 min(step^-0.5, step warmup^-1.5) (Vaswani et al. 2017, equation 3), falling to 0 in the second half."""
     scheduled: float = embed_dim**-0.5 * min(step**-0.5, step * warmup_steps**-1.5)
     return scheduled * min(1.0, 2 * (1 - progress))
+
+
+def loss_of(logits: Tensor, next_ids: Tensor, label_smoothing: float) -> Tensor:
+    """Cross entropy of float [B, T, V] with int64 [B, T], the mean over all that is not padding."""
+    return functional.cross_entropy(
+        logits.flatten(0, 1), next_ids.flatten(), ignore_index=PAD, label_smoothing=label_smoothing
+    )
 
 
 def fit(

@@ -11,8 +11,8 @@ from model.checkpoint import load_encoder_decoder
 from model.decoder import DecoderConfig
 from model.encoder import EncoderConfig
 from model.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
-from training.g2p import Recipe, Run, fit, learning_rate, write
-from training.g2p_tokens import VOCABULARY, make_pairs
+from training.g2p import Recipe, Run, fit, learning_rate, loss_of, write
+from training.g2p_tokens import PAD, VOCABULARY, make_pairs
 
 SHAPE = EncoderConfig(32, 1, 4, 64, dropout=0.1, positions="sinusoidal_halves", max_positions=64)
 CONFIG = EncoderDecoderConfig(SHAPE, DecoderConfig(**vars(SHAPE)), len(VOCABULARY))
@@ -82,6 +82,19 @@ def test_checkpoints_and_reports_come_in_between_and_at_the_end(tmp_path: Path) 
 
     fit(run, tmp_path / "run.pt", silent(), 4, assess)
     assert assessed == [4, 8, 10]
+
+
+def test_padding_has_no_part_in_the_loss() -> None:
+    """Whatever is said there; and the smoothed loss of two tokens is the formula's."""
+    torch.manual_seed(0)
+    logits, next_ids = torch.randn(1, 4, 10), torch.tensor([[5, 6, PAD, PAD]])
+    loss = loss_of(logits, next_ids, 0.1)
+    assert torch.equal(loss, loss_of(logits[:, :2], next_ids[:, :2], 0.1))
+    log_probabilities = logits.log_softmax(-1)[0]
+    expected = [
+        0.9 * log_probabilities[row, token] + 0.1 * log_probabilities[row].mean() for row, token in ((0, 5), (1, 6))
+    ]
+    assert float(loss) == pytest.approx(-float(sum(expected)) / 2, abs=1e-6)
 
 
 def test_the_average_follows_the_weights() -> None:

@@ -1,10 +1,12 @@
 import pytest
 import torch
 
+import training.g2p_errors
 from model.decoder import DecoderConfig
 from model.encoder import EncoderConfig
 from model.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
-from training.g2p_errors import edit_distance, error_rates, measure, pronounce
+from training.cmudict import Phones
+from training.g2p_errors import ErrorRates, edit_distance, error_rates, measure, pronounce
 from training.g2p_tokens import VOCABULARY
 
 
@@ -49,13 +51,25 @@ def test_words_are_pronounced_in_batches_as_alone() -> None:
         assert pronounce(network, [word], beam_size=2) == {word: together[word]}
 
 
-def test_what_is_measured_is_compared_with_or_without_stress() -> None:
-    """A dictionary of what the network says has no errors; with other stresses, only without stress."""
+def test_what_is_measured_is_compared_with_or_without_stress(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A wrong stress is an error where stress is asked for; elsewhere the dictionary's stress is left out."""
+    asked: list[tuple[int, bool]] = []
+
+    def say(network: object, words: list[str], *, beam_size: int, with_stress: bool) -> dict[str, Phones]:
+        asked.append((beam_size, with_stress))
+        return dict.fromkeys(words, ("AH1", "B") if with_stress else ("AH", "B"))
+
+    monkeypatch.setattr(training.g2p_errors, "pronounce", say)
+    dictionary = {"ub": (("AH0", "B"),)}
+    assert measure(make_network(), dictionary, beam_size=1) == ErrorRates(word=0, phone=0, words=1)
+    assert measure(make_network(), dictionary, beam_size=5, with_stress=True) == ErrorRates(word=1, phone=0.5, words=1)
+    assert asked == [(1, False), (5, True)]
+
+
+def test_stress_is_asked_for_by_the_start_token() -> None:
+    """The same word, and another pronunciation."""
     network = make_network()
-    network.tokens.weight.data[: VOCABULARY.index("AA")] *= 0.01  # so that it writes phones
-    words = ["abbot", "it"]
-    plain = {word: (phones,) for word, phones in pronounce(network, words, beam_size=1).items()}
-    assert measure(network, plain, beam_size=1).word == 0
-    stressed = {word: (phones,) for word, phones in pronounce(network, words, beam_size=1, with_stress=True).items()}
-    assert measure(network, stressed, beam_size=1, with_stress=True).word == 0
-    assert measure(network, dict.fromkeys(words, (("B",),)), beam_size=1).word == 1
+    with_stress, without = (
+        pronounce(network, ["it"], beam_size=1, with_stress=stress)["it"] for stress in (True, False)
+    )
+    assert with_stress != without
