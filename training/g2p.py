@@ -230,6 +230,7 @@ def main() -> None:
 
 def write(run: Run, test: Dictionary, out: Path, console: Console) -> None:
     """Write weights and vocabulary, measure on the test words, write the report."""
+    seconds = run.seconds
     network = run.averaged().half().float()  # as it will be read again
     save_encoder_decoder(network, out, VOCABULARY)
     report: dict[str, object] = {}
@@ -241,7 +242,7 @@ def write(run: Run, test: Dictionary, out: Path, console: Console) -> None:
                 f"{rates.words:,} held-out words, {name}, {way}: {rates.word:.2%} of words and "
                 f"{rates.phone:.2%} of phones wrong"
             )
-    report |= {"steps": run.step, "seconds": round(run.seconds), "recipe": vars(run.recipe)}
+    report |= {"steps": run.step, "seconds": round(seconds), "recipe": vars(run.recipe)}
     (out / "training.json").write_text(json.dumps(report, indent=2) + "\n")
     console.print(f"written to {out}")
 

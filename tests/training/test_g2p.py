@@ -11,7 +11,9 @@ from model.checkpoint import load_encoder_decoder
 from model.decoder import DecoderConfig
 from model.encoder import EncoderConfig
 from model.encoder_decoder import EncoderDecoder, EncoderDecoderConfig
+from tests.processes import ROOT
 from training.g2p import Recipe, Run, fit, learning_rate, loss_of, write
+from training.g2p_errors import pronounce
 from training.g2p_tokens import PAD, VOCABULARY, make_pairs
 
 SHAPE = EncoderConfig(32, 1, 4, 64, dropout=0.1, positions="sinusoidal_halves", max_positions=64)
@@ -29,6 +31,9 @@ def one_thread() -> Iterator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(threads)
+
+
+WEIGHTS = ROOT / "model" / "weights" / "g2p"
 
 
 def make_run(steps: int, seed: int = 0) -> Run:
@@ -139,3 +144,23 @@ def test_what_is_written_says_how_good_it_is(tmp_path: Path) -> None:
         assert report[name]["words"] == len(DICTIONARY)
         assert 0 < report[name]["word"] <= 1 and report[name]["phone"] > 0
     assert report["steps"] == 1 and report["recipe"]["batch_size"] == 5
+
+
+def test_the_committed_weights_are_small_and_say_how_good_they_are() -> None:
+    """At most 8 MB; at most a third of the held-out words wrong without stress."""
+    report = json.loads((WEIGHTS / "training.json").read_text())
+    assert report["without_stress_beam_5"]["words"] > 6000
+    assert report["without_stress_beam_5"]["word"] < 1 / 3
+    assert (WEIGHTS / "model.safetensors").stat().st_size <= 8_000_000
+
+
+def test_the_committed_weights_pronounce() -> None:
+    """A word of the dictionary, one of the held-out words, and one that is none; with stress where it is asked for."""
+    network = load_encoder_decoder(WEIGHTS)
+    found = pronounce(network, ["transformer", "neural", "blorfing"], beam_size=5)
+    assert {word: " ".join(phones) for word, phones in found.items()} == {
+        "transformer": "T R AE N S F AO R M ER",
+        "neural": "N UH R AH L",
+        "blorfing": "B L AO R F IH NG",
+    }
+    assert " ".join(pronounce(network, ["neural"], beam_size=5, with_stress=True)["neural"]) == "N UH1 R AH0 L"
