@@ -161,8 +161,8 @@ class RpcHandler:
     def _end(self, context: RpcContext, code: str, message: str) -> None:
         seconds = (time.perf_counter_ns() - context.started_ns) / 1e9
         self._metrics.observe_end(context.method, self._label(context.model), code, context.caller.name, seconds)
-        log_rpc(context, code, message)
         end(context, code)
+        log_rpc(context, code, message)
 
 
 class Service(Protocol):

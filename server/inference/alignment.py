@@ -74,6 +74,16 @@ def find_towers(model: LoadedModel) -> Towers:
     return model.towers
 
 
+def check_image(image: bytes) -> None:
+    """Refuse no image before its text is computed.
+
+    Raises:
+        InvalidInput: There is none.
+    """
+    if not image:
+        raise InvalidInput("image", "empty", "a JPEG, PNG or WebP file")
+
+
 @asynccontextmanager
 async def run_aligned(
     pipeline: Pipeline, workers: Workers, towers: Towers, image: bytes, texts: Texts, context: RpcContext
@@ -84,16 +94,14 @@ async def run_aligned(
         pipeline: Runs both, as two parts of one call.
         workers: Make the map.
         towers: As find_towers gives them.
-        image: A file.
+        image: A file, checked.
         texts: A single one.
         context: For whom; text and image are counted as a request each.
 
     Raises:
-        InvalidInput: There is no image, or the map is more than a message has.
+        InvalidInput: The map is more than a message has.
         ServerError: As the steps raise it.
     """
-    if not image:
-        raise InvalidInput("image", "empty", "a JPEG, PNG or WebP file")
     account, max_bytes = context.account, pipeline.attention.answer_bytes
     asked = InferenceRequest(towers.text, texts, vector_outputs(towers.text), hidden_states=_WANTED, is_first_part=True)
     async with pipeline.run(asked, context) as found:

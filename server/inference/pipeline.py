@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Generic, TypeVar
 
 from server.attention.planning import AttentionLimits
-from server.context import STAGES, RpcContext, Timings
+from server.context import RpcContext, Timings
 from server.errors import TooBusy
 from server.inference.decoding import Decoders
 from server.inference.image_rows import image_contract, read_images
@@ -134,7 +134,7 @@ class Pipeline:
         model, graph, timings = response.model, response.graph, response.timings
         total_ns = time.perf_counter_ns() - started_ns
         if first:
-            total_ns += sum(getattr(first.timings, f"{stage}_ns") for stage in STAGES)
+            total_ns += first.took_ns
             timings.add(first.timings)
         context.timings = timings
         self.metrics.observe_answer(
@@ -214,15 +214,19 @@ class _Running(Generic[Told]):
         of_parts: bool = self._request.is_first_part or self._request.first_part is not None
         for part in ("input", "result", "answer", *(("labels", *_KEPT) if of_parts else ())):
             self._context.account.hold(part, 0)
-        model, took_ns = self._request.model, time.perf_counter_ns() - self._started_ns
+        first, model = self._request.first_part, self._request.model
+        took_ns = time.perf_counter_ns() - self._started_ns + (first.took_ns if first else 0)
         self._pipeline.metrics.observe_failure(model.name, model.version, took_ns)
 
 
 def _reserve(request: InferenceRequest, plan: Plan, rows: int, account: Account) -> None:
-    """Reserve what will be held: what is computed, and what is sent at once, which is all unless it goes by layers.
+    """Reserve what will be held: what is computed, and what is sent at once.
+
+    That is all, unless it goes by layers or is of a map, which is reserved by itself.
 
     Raises:
         TooBusy: Others hold too much, or the client's other requests do.
     """
-    answer_bytes = 0 if request.layer_by_layer else COPIES * plan.answer_bytes(rows)
+    is_sent = not request.layer_by_layer and request.further_field != "map"
+    answer_bytes = COPIES * plan.answer_bytes(rows) if is_sent else 0
     account.reserve(result=plan.computed_bytes(rows), answer=answer_bytes)

@@ -11,7 +11,7 @@ from artifact.text import Tokens
 from server.attention.plan import AttentionPlan
 from server.attention.reduce import Reduced, reduce_attention
 from server.attention.request import AttentionRequest
-from server.context import Timings
+from server.context import STAGES, Timings
 from server.engine.device_ops import Weights
 from server.errors import ServerError
 from server.hidden_states.plan import HiddenStatesPlan
@@ -102,6 +102,11 @@ class FirstPart:
 
     timings: Timings
     rows: int
+
+    @property
+    def took_ns(self) -> int:
+        """All its stages."""
+        return sum(getattr(self.timings, f"{stage}_ns") for stage in STAGES)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

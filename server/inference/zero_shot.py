@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -56,23 +57,12 @@ class Candidates:
     part: FirstPart
 
 
-def read_labels(
-    wanted: LabelRequest, model: LoadedModel, limits: InputLimits, max_bytes: int, account: Account
-) -> tuple[Towers, Texts]:
-    """Put each label into its sentence.
-
-    Args:
-        wanted: The caller's.
-        model: That was asked.
-        limits: Of each text, and of their number.
-        max_bytes: Most that is read in all, the sentence with each label: no more than could be sent as texts.
-        account: Where it is counted what is made, as "labels".
+def towers_for(wanted: LabelRequest, model: LoadedModel, limits: InputLimits) -> Towers:
+    """Return the towers that compare labels with images.
 
     Raises:
         NotPossible: The model is not two towers.
-        TooBusy: Others hold too much, or the client's other requests do.
-        InvalidInput: There are no labels or too many, one of them or the sentence cannot be used, they are too long
-            together; or what they are for is no image.
+        InvalidInput: There are no labels or too many; or what they are for is no image.
     """
     towers, names = model.towers, wanted.names
     if towers is None:
@@ -83,7 +73,28 @@ def read_labels(
     if not names:
         raise InvalidInput(LABELS, "none", f"some: {model.name} has none of its own")
     check_number(LABELS, len(names), limits.inputs)
-    template = _check_template(wanted.template or towers.contract.template)
+    return towers
+
+
+async def read_labels(wanted: LabelRequest, towers: Towers, pipeline: Pipeline, account: Account) -> Texts:
+    """Put each label into its sentence; called when all else is read, as it counts what it makes as "labels".
+
+    Raises:
+        TooBusy: Others hold too much, or the client's other requests do.
+        InvalidInput: One of them or the sentence cannot be used; or they are too long together, the sentence with each:
+            longer than could be sent as texts.
+    """
+    names, template = wanted.names, _check_template(wanted.template or towers.contract.template)
+    before, _, after = template.partition(LABEL_PLACE)
+    characters = len(names) * (len(before) + len(after)) + sum(map(len, names))
+    max_bytes = pipeline.attention.answer_bytes
+    await pipeline.workers.decode(partial(_check_labels, names, template, pipeline.inputs, max_bytes), characters)
+    account.reserve(labels=_CHARACTER_BYTES * characters)
+    texts = await pipeline.workers.decode(lambda: tuple(f"{before}{name}{after}" for name in names), characters)
+    return Texts(texts, wanted.truncate, field=LABELS)
+
+
+def _check_labels(names: tuple[str, ...], template: str, limits: InputLimits, max_bytes: int) -> None:
     size_bytes = len(names) * len(template.encode()) + sum(len(name.encode()) for name in names)
     if size_bytes > max_bytes:
         expected = f"at most {max_bytes} (the server's --max-message-bytes): a shorter template or fewer labels"
@@ -93,10 +104,6 @@ def read_labels(
             check_text(f"{LABELS}[{number}]", name, limits.text_bytes)
         except InputError as error:
             raise InvalidInput(error.field, error.value, error.expected) from error
-    before, _, after = template.partition(LABEL_PLACE)
-    characters = len(names) * (len(before) + len(after)) + sum(map(len, names))
-    account.reserve(labels=_CHARACTER_BYTES * characters)
-    return towers, Texts(tuple(f"{before}{name}{after}" for name in names), wanted.truncate, field=LABELS)
 
 
 def _check_template(template: str) -> str:

@@ -29,21 +29,30 @@ from server.api.open_inference.towers import (
     SCORES,
     brings_both,
     brings_labels,
-    choose_map,
+    check_alone,
+    check_map,
     name_map,
     read_label_request,
     take_both,
 )
 from server.attention.request import AttentionRequest
 from server.context import RpcContext
-from server.errors import InvalidInput, ServerError
+from server.errors import ServerError
 from server.hidden_states.request import HiddenStatesRequest
 from server.inference.alignment import find_towers, run_aligned
 from server.inference.late_interaction import mark_kept
 from server.inference.preprocess import check_scores_size, choose_outputs
 from server.inference.request import Images, InferenceRequest, InferenceResponse, Tensors, Texts
 from server.inference.vectors import WHOLE_VECTORS, VectorRequest
-from server.inference.zero_shot import LABELS, Candidates, compute_labels, read_labels, score, vector_outputs
+from server.inference.zero_shot import (
+    LABELS,
+    Candidates,
+    compute_labels,
+    read_labels,
+    score,
+    towers_for,
+    vector_outputs,
+)
 from server.repository.loading import LoadedModel
 
 _log = logging.getLogger(__name__)
@@ -115,8 +124,9 @@ class Computing(Reading):
             return await self._score(request, model, names, context)
         if brings_both(model, names):
             return await self._align(request, model, context)
-        wanted = _read_wanted(request, model.of_inputs(names))
         with self._counting_failures(model, context):
+            check_alone(model, [output.name for output in request.outputs])
+            wanted = _read_wanted(request, model.of_inputs(names))
             inputs = await self._read(request, wanted.tower.contract)
         return await self._run(request, wanted, inputs, context)
 
@@ -127,15 +137,16 @@ class Computing(Reading):
         with self._counting_failures(model, context):
             names = [name for name in names if name != LABELS]
             asked = read_label_request(model, names, await self._read_strings(request, LABELS), request.parameters)
-            limits, max_bytes = self.pipeline.inputs, self.pipeline.attention.answer_bytes
-            towers, texts = read_labels(asked, model, limits, max_bytes, context.account)
+            towers = towers_for(asked, model, self.pipeline.inputs)
             wanted = _read_wanted(request, towers.image, labelled=True)
             images = await self._read(request, towers.image.contract, leave=(LABELS,))
-            check_scores_size(len(images), len(texts), max_bytes)
+            check_scores_size(len(images), len(asked.names), self.pipeline.attention.answer_bytes)
             if wanted.further_field:  # before any label is computed
                 context.caller.require("attention", wanted.further_field)
+            texts = await read_labels(asked, towers, self.pipeline, context.account)
         candidates = await compute_labels(self.pipeline, towers, asked.names, texts, context)
         del texts
+        context.caller.quota.count(max(len(images) - 1, 0))  # as Classify counts several
         return await self._run(request, wanted, images, context, candidates)
 
     async def _align(
@@ -144,9 +155,7 @@ class Computing(Reading):
         """Show which patch of an image answers to which token of a text."""
         with self._counting_failures(model, context):
             towers, places = find_towers(model), read_places(request.outputs)
-            wanted = _read_wanted(request, towers.text, mapped=True)
-            if wanted.further_field:
-                raise InvalidInput(wanted.further_field, "beside a map", "none, or a call for each")
+            check_map(places, request.parameters)
             texts = await self._read(request, towers.text.contract, leave=("image",))
             images = await self._read(request, towers.image.contract, leave=("text",))
             text, image = take_both(texts, images)
@@ -203,16 +212,13 @@ class Computing(Reading):
             raise
 
 
-def _read_wanted(
-    request: pb.ModelInferRequest, tower: LoadedModel, *, labelled: bool = False, mapped: bool = False
-) -> _Wanted:
+def _read_wanted(request: pb.ModelInferRequest, tower: LoadedModel, *, labelled: bool = False) -> _Wanted:
     """Read outputs and parameters.
 
     Args:
         request: The caller's.
         tower: Which computes.
         labelled: Whether there are labels, so that there are scores: alone where no output is named.
-        mapped: Whether an image is beside a text, so that there is a map and nothing else.
 
     Raises:
         InvalidInput: Something cannot be read, or there is no such output.
@@ -222,12 +228,10 @@ def _read_wanted(
     attention = read_attention(request.parameters, list(places))
     hidden_states = read_hidden_states(request.parameters, list(places))
     ordinary = tuple(name for name in places if not name.startswith(FURTHER_PREFIXES))
-    made = (SCORES if labelled else "", kept_name(tower))  # of the graph's outputs
+    made = [name for name in (SCORES if labelled else "", kept_name(tower)) if name]  # of the graph's outputs
     ordinary = tuple(name for name in ordinary if name not in made)
     outputs: tuple[str, ...] = ()
-    if mapped:
-        choose_map(ordinary)
-    elif ordinary or not (places or labelled):
+    if ordinary or not (places or labelled):
         outputs = choose_outputs(tower, ordinary)
     if vectors := read_vector_request(request.parameters):
         check_vectors(vectors, tower, outputs)

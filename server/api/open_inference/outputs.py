@@ -54,6 +54,8 @@ def kept_name(model: LoadedModel) -> str:
 
 def check_vectors(wanted: VectorRequest, model: LoadedModel, outputs: Sequence[str]) -> None:
     """Refuse what cannot be had of vectors, or where none is asked for; see VectorRequest.check."""
+    if model.contract.late:
+        wanted.check(model.contract)
     embedding = model.contract.embedding
     parameter = "vector_dimensions" if wanted.dimensions else "vector_format"
     if embedding is None:

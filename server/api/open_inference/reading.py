@@ -47,7 +47,7 @@ class Reading(Parts):
 
     def _check_inputs(self, contract: Contract, request: pb.ModelInferRequest, leave: Collection[str]) -> int:
         """Check names, and sizes in shared memory, before anything is read; returns how much there is to read."""
-        names = [tensor.name for tensor in request.inputs if tensor.name not in leave]
+        names = list(dict.fromkeys(tensor.name for tensor in request.inputs if tensor.name not in leave))
         if not _content(contract, names):
             validation.check_names(names, contract)
         return self._check_places(request)

@@ -11,15 +11,16 @@ import numpy as np
 
 from artifact.dtypes import Array
 from server.api.open_inference import open_inference_pb2 as pb
-from server.api.open_inference.parameter_values import Parameters, read_flag, read_text
+from server.api.open_inference.parameter_values import Parameters, read_flag, read_text, show
 from server.errors import InvalidInput
-from server.inference.alignment import SimilarityMap, can_align
+from server.inference.alignment import SimilarityMap, can_align, check_image
 from server.inference.request import Images, Tensors, Texts
 from server.inference.zero_shot import LABELS, LabelRequest
 from server.repository.loading import LoadedModel
 
 SCORES = "scores"
 LABEL_TEMPLATE = "label_template"
+_NOT_OF_A_MAP = ("attention", "hidden_states", "vector_", "prompt")  # parameters that begin so
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +57,7 @@ def brings_labels(model: LoadedModel, names: Collection[str], parameters: Parame
 
 def brings_both(model: LoadedModel, names: Collection[str]) -> bool:
     """Whether a request brings an image beside a text."""
-    return sorted(names) == ["image", "text"] and not any(_is_own(model, name) for name in names)
+    return set(names) == {"image", "text"} and not any(_is_own(model, name) for name in names)
 
 
 def _is_own(model: LoadedModel, name: str) -> bool:
@@ -78,7 +79,7 @@ def read_label_request(
         InvalidInput: A parameter cannot be read.
     """
     others = [name for name in names if name != LABELS]
-    is_image = model.towers is not None and model.of_inputs(others) is model.towers.image
+    is_image = model.towers is not None and model.of_inputs(others) is model.towers.image and "text" not in others
     brings = "image" if is_image else ", ".join(others)
     return LabelRequest(labels, read_text(parameters, LABEL_TEMPLATE), read_flag(parameters, "truncate"), brings)
 
@@ -87,7 +88,7 @@ def take_both(texts: Texts | Images | Tensors, images: Texts | Images | Tensors)
     """Return the text and the image of a map.
 
     Raises:
-        InvalidInput: They are more than one each, or no BYTES.
+        InvalidInput: They are more than one each, or no BYTES, or the image is empty.
     """
     for name, given in (("text", texts), ("image", images)):
         if isinstance(given, Tensors):
@@ -95,18 +96,36 @@ def take_both(texts: Texts | Images | Tensors, images: Texts | Images | Tensors)
         if len(given) != 1:
             raise InvalidInput(f"inputs[{name}]", f"{len(given)} elements", "1, to compare with the other input")
     assert isinstance(texts, Texts) and isinstance(images, Images)  # noqa: S101 -- as their names say
+    check_image(images.contents[0])
     return texts, images.contents[0]
 
 
-def choose_map(names: Collection[str]) -> None:
-    """Check the names of outputs of a map.
+def check_map(names: Collection[str], parameters: Parameters) -> None:
+    """Check what is asked for beside a map, which has outputs of its own and no others.
 
     Raises:
-        InvalidInput: One is no such.
+        InvalidInput: An output is none of them; or a parameter asks for something else.
     """
     for name in names:
         if name not in MAP_OUTPUTS:
             raise InvalidInput("outputs", repr(name), f"{', '.join(MAP_OUTPUTS)}, of an image beside a text")
+    for name, parameter in sorted(parameters.items()):
+        is_off = name in ("attention", "hidden_states") and not read_flag(parameters, name)
+        if name.startswith(_NOT_OF_A_MAP) and not is_off:
+            raise InvalidInput(f"parameters[{name}]", show(parameter), "none beside a map")
+
+
+def check_alone(model: LoadedModel, names: Collection[str]) -> None:
+    """Say what outputs take that two towers give together, where inputs are of one alone.
+
+    Raises:
+        InvalidInput: Such an output is named.
+    """
+    for name in names if model.towers else ():
+        if name == SCORES:
+            raise InvalidInput("outputs", repr(name), f"{LABELS} beside image, which it is made of")
+        if name in MAP_OUTPUTS:
+            raise InvalidInput("outputs", repr(name), "a text beside image, which it is made of")
 
 
 def name_map(found: SimilarityMap, names: Collection[str]) -> Mapping[str, Array]:

@@ -19,7 +19,6 @@ from server.errors import InvalidInput, ServerError
 from server.hidden_states.plan import HiddenStatesPlan
 from server.inference.preprocess import check_number
 from server.inference.request import (
-    FirstPart,
     Images,
     InferenceRequest,
     InferenceResponse,
@@ -119,7 +118,6 @@ def read_request(
     model: LoadedModel,
     inputs: Texts | Images | Tensors,
     outputs: tuple[str, ...],
-    first: FirstPart | None = None,
 ) -> InferenceRequest:
     """Read what is wanted besides outputs.
 
@@ -130,9 +128,7 @@ def read_request(
     hidden_states = read_hidden_states(message.hidden_states) if message.HasField("hidden_states") else None
     vectors = read_dense(message) if isinstance(message, api.EmbedRequest) else WHOLE_VECTORS
     max_sent = message.top_k if isinstance(message, api.RankRequest) and model.contract.late is None else 0
-    return InferenceRequest(
-        model, inputs, outputs, attention, hidden_states, max_sent=max_sent, vectors=vectors, first_part=first
-    )
+    return InferenceRequest(model, inputs, outputs, attention, hidden_states, max_sent=max_sent, vectors=vectors)
 
 
 def read_dense(message: api.EmbedRequest) -> VectorRequest:

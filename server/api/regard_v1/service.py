@@ -1,7 +1,7 @@
 """The methods of regard.v1."""
 
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from regard.v1 import regard_pb2 as api
@@ -40,13 +40,13 @@ from server.api.regard_v1.vectors import check_written, fill_vector, read_wanted
 from server.api.regard_v1.zero_shot import fill_candidates, read_candidates, wants_candidates
 from server.context import RpcContext
 from server.errors import InvalidInput, NotPossible
-from server.inference.alignment import find_towers, run_aligned
+from server.inference.alignment import check_image, find_towers, run_aligned
 from server.inference.late_interaction import with_role
 from server.inference.pipeline import Pipeline
 from server.inference.preprocess import choose_outputs
-from server.inference.request import FirstPart, Images, InferenceRequest, ManyResponses, Tensors, Texts
+from server.inference.request import Images, InferenceRequest, ManyResponses, Tensors, Texts
 from server.inference.workers import Workers
-from server.inference.zero_shot import compute_labels, read_labels, vector_outputs
+from server.inference.zero_shot import compute_labels, read_labels, towers_for, vector_outputs
 from server.repository.lifecycle import Repository
 from server.repository.loading import LoadedModel
 
@@ -142,6 +142,7 @@ class RegardService(RegardServiceServicer):
         model = await self.repository.acquire(request.model, request.version)
         towers, texts = find_towers(model), Texts((request.text,), request.truncate)
         take_hints(context, "priority", request.priority, request.timeout_ms / 1e3)
+        check_image(request.image)
         async with run_aligned(self.pipeline, self.workers, towers, request.image, texts, context) as (found, response):
             answer = await self.workers.run(partial(write_map, found, model))
         write_timings(response.timings, answer.timings)
@@ -210,26 +211,25 @@ class RegardService(RegardServiceServicer):
         self, request: api.ClassifyRequest, model: LoadedModel, count: int, context: RpcContext
     ) -> api.ClassifyResponse:
         """Read the labels first, with the tower for texts, and then the images."""
-        max_bytes = self.pipeline.attention.answer_bytes
-        if request.HasField("attention") or request.HasField("hidden_states"):  # before any label is computed
-            context.caller.require("attention", "attention" if request.HasField("attention") else "hidden_states")
         wanted = read_candidates(request)
-        towers, labels = read_labels(wanted, model, self.pipeline.inputs, max_bytes, context.account)
-        names, tower = wanted.names, towers.image
-        inputs = read_contents(request, self.pipeline.inputs.inputs)
-        check_labels(count, len(inputs) if inputs else 1, names, max_bytes)
+        towers = towers_for(wanted, model, self.pipeline.inputs)
+        images = read_contents(request, self.pipeline.inputs.inputs)
+        check_labels(count, len(images) if images else 1, wanted.names, self.pipeline.attention.answer_bytes)
         take_hints(context, "priority", request.priority, request.timeout_ms / 1e3)
-        candidates = await compute_labels(self.pipeline, towers, names, labels, context)
+        outputs = vector_outputs(towers.image)
+        asked = read_request(request, towers.image, images or read_content(request), outputs)
+        if asked.further_field:  # before any label is computed
+            context.caller.require("attention", asked.further_field)
+        labels = await read_labels(wanted, towers, self.pipeline, context.account)
+        candidates = await compute_labels(self.pipeline, towers, wanted.names, labels, context)
         del labels
-        outputs, fill = vector_outputs(tower), partial(fill_candidates, candidates=candidates, count=count)
+        asked = replace(asked, first_part=candidates.part)
         answer = api.ClassifyResponse(model=model.name, version=model.version)
-        if inputs:
-            write_each = partial(fill_each, field=inputs.field, add=answer.results.add, fill=fill)
-            return await self._answer_each(
-                request, tower, inputs, outputs, answer, write_each, context, candidates.part
-            )
-        write = partial(fill, message=answer)
-        return await self._answer(request, tower, read_content(request), outputs, write, context, candidates.part)
+        fill = partial(fill_candidates, candidates=candidates, count=count)
+        if images:
+            write_each = partial(fill_each, field=images.field, add=answer.results.add, fill=fill)
+            return await self._run_each(asked, answer, write_each, context)
+        return await self._run(asked, partial(fill, message=answer), context)
 
     async def _answer(
         self,
@@ -239,11 +239,14 @@ class RegardService(RegardServiceServicer):
         outputs: tuple[str, ...],
         write: Write[Answer],
         context: RpcContext,
-        first: FirstPart | None = None,
     ) -> Answer:
-        """Hand a request down the pipeline, and write what comes back."""
+        """Read a request, and run it."""
         take_hints(context, "priority", request.priority, request.timeout_ms / 1e3)
-        async with self.pipeline.run(read_request(request, model, inputs, outputs, first), context) as found:
+        return await self._run(read_request(request, model, inputs, outputs), write, context)
+
+    async def _run(self, asked: InferenceRequest, write: Write[Answer], context: RpcContext) -> Answer:
+        """Hand a request down the pipeline, and write what comes back."""
+        async with self.pipeline.run(asked, context) as found:
             message = await self.workers.encode(partial(write, found), found.result.size_bytes)
         write_timings(found.timings, message.timings)
         return message
@@ -257,11 +260,20 @@ class RegardService(RegardServiceServicer):
         answer: AnswerOfMany,
         write_each: Callable[[ManyResponses], None],
         context: RpcContext,
-        first: FirstPart | None = None,
     ) -> AnswerOfMany:
-        """Hand several inputs of a request down the pipeline, and write what comes back of each."""
+        """Read a request of several inputs, and run it."""
         take_hints(context, "priority", request.priority, request.timeout_ms / 1e3)
-        async with self.pipeline.run_each(read_request(request, model, inputs, outputs, first), context) as found:
+        return await self._run_each(read_request(request, model, inputs, outputs), answer, write_each, context)
+
+    async def _run_each(
+        self,
+        asked: InferenceRequest,
+        answer: AnswerOfMany,
+        write_each: Callable[[ManyResponses], None],
+        context: RpcContext,
+    ) -> AnswerOfMany:
+        """Hand several inputs down the pipeline, and write what comes back of each."""
+        async with self.pipeline.run_each(asked, context) as found:
             await self.workers.run(partial(write_each, found))
         write_timings(found.timings, answer.timings)
         return answer

@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as pb
+from server.api import handler
 from server.errors import StartError
 from server.telemetry.tracing import Tracing
 from tests.server.conftest import Running, Serve
@@ -82,6 +83,21 @@ async def test_a_refusal_is_an_error_in_the_trace(start: Serve, spans: InMemoryS
     span = named(spans, "Embed")
     assert span.status.description == "NOT_FOUND"
     assert "secret" not in span.to_json()
+
+
+async def test_a_span_ends_where_its_line_in_the_log_cannot_be_written(
+    start: Serve, spans: InMemorySpanExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that never ends is never sent."""
+
+    def fail(*given: Any) -> None:
+        raise OSError("no room")
+
+    monkeypatch.setattr(handler, "log_rpc", fail)
+    async with start() as running:
+        with pytest.raises(grpc.aio.AioRpcError):
+            await running.stub.Embed(TEXT)
+    assert named(spans, "Embed").end_time
 
 
 class Receiver(trace_service_pb2_grpc.TraceServiceServicer):

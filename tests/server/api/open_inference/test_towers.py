@@ -3,6 +3,8 @@
 import asyncio
 import io
 import struct
+import threading
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,8 @@ from server.api.open_inference import open_inference_pb2 as oip
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.api.regard_v1.tensors import read_tensor
 from server.auth.quota import Quota
+from server.inference import zero_shot
+from server.inference.request import FirstPart
 from server.ledger import Account
 from tests.server.api.open_inference.messages import Request, read
 from tests.server.api.reference import TOLERANCE
@@ -72,6 +76,12 @@ def named(request: Request, *outputs: str) -> Request:
     """With these outputs."""
     for name in outputs:
         request.outputs.add(name=name)
+    return request
+
+
+def twice(request: Request, name: str) -> Request:
+    """With an input a second time."""
+    request.inputs.add().CopyFrom(next(tensor for tensor in request.inputs if tensor.name == name))
     return request
 
 
@@ -289,15 +299,21 @@ async def test_what_this_protocol_alone_could_get_wrong_is_refused(stub: GRPCInf
         (with_labels(prompt="query"), r"parameters\[prompt\]: .*expected none, as there is no text"),
         (named(with_labels(), "map.box"), "outputs: 'map.box'; expected last_hidden_state, embedding"),
         (named(with_labels(vector_format="INT8"), "scores"), r"outputs: \[\]; expected embedding among them"),
-        (ask(candidate_labels=LABELS, image=[PHOTO], text=["a"]), "inputs: '(image|text)'; expected pixel_values"),
+        (ask(candidate_labels=LABELS, image=[PHOTO], text=["a"]), "inputs: image, text; expected an image, or images"),
         (ask(image=[PHOTO, PHOTO], text=["a"]), r"inputs\[image\]: 2 elements; expected 1, to compare"),
         (ask(image=[PHOTO], text=["a", "b"]), r"inputs\[text\]: 2 elements; expected 1, to compare"),
         (named(of_both(), "embedding"), "outputs: 'embedding'; expected map.similarities, .*an image beside a text"),
-        (of_both(attention=True), "attention: beside a map; expected none, or a call for each"),
-        (named(of_both(), "hidden_states.1"), "hidden_states: beside a map; expected none, or a call for each"),
-        (of_both(vector_dimensions=8), r"outputs: \[\]; expected embedding among them, beside vector_dimensions"),
-        (of_both(label_template="{}"), r"inputs\[candidate_labels\]: none; expected some"),
-        (named(ask(image=[PHOTO]), "scores"), "outputs: 'scores'; expected last_hidden_state, embedding"),
+        (of_both(attention=True), r"parameters\[attention\]: .*True; expected none beside a map"),
+        (of_both(hidden_states_layers=1), r"parameters\[hidden_states_layers\]: .* 1; expected none beside a map"),
+        (of_both(vector_dimensions=8), r"parameters\[vector_dimensions\]: .* 8; expected none beside a map"),
+        (of_both(prompt="query"), r"parameters\[prompt\]: .*; expected none beside a map"),
+        (named(of_both(), "hidden_states.1"), "outputs: 'hidden_states.1'; expected map.similarities, "),
+        (twice(of_both(), "image"), r"inputs\[image\]: given twice; expected each input once"),
+        (twice(ask(image=[PHOTO]), "image"), r"inputs\[image\]: given twice; expected each input once"),
+        (twice(with_labels(), "image"), r"inputs\[image\]: given twice; expected each input once"),
+        (of_both(label_template="{}"), "inputs: image, text; expected an image, or images, to compare with the labels"),
+        (named(ask(image=[PHOTO]), "scores"), "outputs: 'scores'; expected candidate_labels beside image"),
+        (named(ask(text=["a"]), "map.box"), "outputs: 'map.box'; expected a text beside image"),
     ):
         assert await refused(stub.ModelInfer(request), match) == CODES.INVALID_ARGUMENT
     tensors = ask(image=[PHOTO])
@@ -305,8 +321,100 @@ async def test_what_this_protocol_alone_could_get_wrong_is_refused(stub: GRPCInf
     assert await refused(stub.ModelInfer(tensors), r"inputs: 'text'|inputs\[text\]") == CODES.INVALID_ARGUMENT
 
 
-async def test_answers_that_no_message_holds_are_refused(start: Serve) -> None:
-    """Scores and maps alike, before anything is computed."""
+@pytest.mark.parametrize(
+    "request_of",
+    [lambda: ask("tiny-text", text=["a"]), lambda: ask(image=[PHOTO]), with_labels, of_both],
+    ids=["a text", "a tower's image", "labels", "a map"],
+)
+async def test_an_output_without_a_name_is_refused(
+    request_of: Callable[[], Request], stub: GRPCInferenceServiceStub
+) -> None:
+    """As any other that is not there, also beside one that is."""
+    for names in ([""], ["embedding", ""]):
+        request = named(request_of(), *names)
+        assert await refused(stub.ModelInfer(request), "outputs: '(embedding)?'; exp") == CODES.INVALID_ARGUMENT
+
+
+async def test_a_map_may_say_that_it_wants_no_attention(stub: GRPCInferenceServiceStub) -> None:
+    """That is what it gets."""
+    request = named(of_both(attention=False, hidden_states=False), "map.similarity")
+    assert list(read(await stub.ModelInfer(request))) == ["map.similarity"]
+
+
+async def test_what_is_refused_holds_nothing_and_runs_nothing(
+    running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its caller may take long to read that; by both protocols, whatever is wrong besides the labels."""
+    held, hold = dict[str, int](), Account.hold
+
+    def note(account: Account, part: str, size_bytes: int) -> None:
+        held[part] = size_bytes
+        hold(account, part, size_bytes)
+
+    monkeypatch.setattr(Account, "hold", note)
+    infer, batches = GRPCInferenceServiceStub(running.channel).ModelInfer, ("regard_batch_rows_count", "tiny-clip")
+    before = (await samples(running)).get(batches)
+    for call in (
+        infer(named(with_labels(), "nope")),
+        infer(with_labels(images=[])),
+        infer(with_labels(attention_layers="x")),
+        running.stub.Classify(classify(priority=77)),
+        running.stub.Classify(classify(attention=pb.AttentionRequest(measure=99))),  # type: ignore[arg-type]
+        running.stub.Classify(classify(hidden_states=pb.HiddenStatesRequest(pooling=99))),  # type: ignore[arg-type]
+    ):
+        assert await refused(call, "expected") == CODES.INVALID_ARGUMENT
+    assert {part: held.get(part, 0) for part in ("labels", "kept", "answer")} == {"labels": 0, "kept": 0, "answer": 0}
+    assert (await samples(running)).get(batches) == before
+
+
+async def test_failures_are_counted_wherever_they_are(stub: GRPCInferenceServiceStub) -> None:
+    """Alike for requests of one tower, beside labels and of maps; the second part's with the time of the first."""
+    for request in (
+        named(ask(image=[PHOTO]), "nope"),
+        named(with_labels(), "nope"),
+        named(of_both(), "nope"),
+        of_both(image=b""),
+    ):
+        before = await failures(stub)
+        await refused(stub.ModelInfer(request), "expected")
+        assert (await failures(stub)).count == before.count + 1
+
+
+async def test_a_failure_has_taken_the_time_of_both_parts(
+    stub: GRPCInferenceServiceStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As an answer has."""
+    monkeypatch.setattr(FirstPart, "took_ns", 10**15)
+    for request in (with_labels(images=[b"x"]), of_both(image=b"x")):
+        before = await failures(stub)
+        await refused(stub.ModelInfer(request), "expected")
+        assert (await failures(stub)).ns - before.ns > 10**15
+
+
+async def failures(stub: GRPCInferenceServiceStub) -> oip.StatisticDuration:
+    """Of one model."""
+    (found,) = (await stub.ModelStatistics(oip.ModelStatisticsRequest(name="tiny-clip"))).model_stats
+    return found.inference_stats.fail
+
+
+async def test_many_labels_are_read_beside_the_event_loop(
+    stub: GRPCInferenceServiceStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Few are read at once."""
+    threads, check = list[bool](), zero_shot._check_labels
+
+    def note(*given: Any) -> None:
+        threads.append(threading.current_thread() is threading.main_thread())
+        check(*given)
+
+    monkeypatch.setattr(zero_shot, "_check_labels", note)
+    await stub.ModelInfer(with_labels())
+    await stub.ModelInfer(with_labels(labels=["a" * 500] * 10, truncate=True))
+    assert threads == [True, False]
+
+
+async def test_scores_that_no_message_holds_are_refused(start: Serve) -> None:
+    """Before anything is computed."""
     async with start(max_message_bytes=4000) as running:
         stub = GRPCInferenceServiceStub(running.channel)
         many = with_labels(labels=["a"] * 80, images=[picture_of_a_point()] * 13)
@@ -348,14 +456,18 @@ async def test_labels_and_both_of_a_map_are_charged(
     assert sum(counted) == 2
     assert (held["labels"], held["kept"]) == ([4 * 2 * len("a cat"), 0], [2 * 12 * 4, 0])
     counted.clear()
+    await stub.ModelInfer(with_labels(labels=["cat", "dog"], images=[PHOTO] * 3))
+    assert sum(counted) == 2 + 2
+    counted.clear()
     held.clear()
     await stub.ModelInfer(of_both())
     assert counted == [1]
     assert (held["kept"], held["map"]) == ([4 * (6 + 1) * 12, 0], [2 * 4 * (6 + 1) * 9, 0])
+    assert not any(held["answer"][:-1]), "until it is sent: the map is reserved by itself"
     await asyncio.gather(stub.ModelInfer(with_labels(labels=[" "])), return_exceptions=True)
     (found,) = (await stub.ModelStatistics(oip.ModelStatisticsRequest(name="tiny-clip"))).model_stats
-    assert (found.inference_stats.success.count, found.inference_stats.fail.count) == (2, 1)
-    assert found.inference_count == 3 + 2
+    assert (found.inference_stats.success.count, found.inference_stats.fail.count) == (3, 1)
+    assert found.inference_count == 3 + 5 + 2
 
 
 async def test_metadata_say_what_can_be_had(stub: GRPCInferenceServiceStub) -> None:
