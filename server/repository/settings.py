@@ -33,6 +33,7 @@ class ModelSettings(BaseModel):
         list_attention: Whether the Open Inference Protocol's metadata lists attention among the outputs; perf_analyzer
             asks for whatever is listed there.
         list_hidden_states: Likewise hidden states, which no request has beside attention.
+        list_joint_outputs: Likewise what two towers give together, scores and maps: no request has both.
         max_requests: Most requests for it in the server at a time; None for no limit of its own.
         max_input_bytes: Most bytes of their inputs; likewise.
         attention_form: Which form of the tapped graph runs: with its fused nodes ("fused"), with eager attention
@@ -46,6 +47,7 @@ class ModelSettings(BaseModel):
     versions: Annotated[int | Literal["all"] | tuple[int, ...], BeforeValidator(_check_versions)] = 1
     list_attention: bool = True
     list_hidden_states: bool = False
+    list_joint_outputs: bool = False
     attention_form: AttentionForm = "auto"
     max_requests: int | None = Field(default=None, ge=1)
     max_input_bytes: int | None = Field(default=None, ge=1)

@@ -55,14 +55,19 @@ def _describe_further(model: LoadedModel) -> list[Metadata]:
 def describe_config(model: LoadedModel, config: Config) -> pb.ModelConfig:
     """Describe how a model is run; dims leave out the batch axis of a model that is batched."""
     contract = model.contract
-    start = 1 if contract.batched else 0
+    start, one_of_both = 1 if contract.batched else 0, model.towers is not None
     described = pb.ModelConfig(
         name=model.name,
         platform=_PLATFORM,
         backend=_BACKEND,
         max_batch_size=config.max_batch_size if contract.batched else 0,
         input=[
-            pb.ModelInput(name=spec.name, data_type=_number(spec), dims=_sizes(spec)[start:], optional=spec.token_types)
+            pb.ModelInput(
+                name=spec.name,
+                data_type=_number(spec),
+                dims=_sizes(spec)[start:],
+                optional=spec.token_types or one_of_both,
+            )
             for spec in contract.inputs
         ],
         output=[

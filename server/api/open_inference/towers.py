@@ -134,12 +134,12 @@ def name_map(found: SimilarityMap, names: Collection[str]) -> Mapping[str, Array
 
 
 def describe_outputs(model: LoadedModel) -> list[pb.ModelMetadataResponse.TensorMetadata]:
-    """Describe what two towers give together; nothing of other models."""
-    if model.towers is None:
+    """Describe what two towers give together, if it is to be listed; nothing of other models."""
+    if model.towers is None or not model.usage.settings.list_joint_outputs:
         return []
     scores = pb.ModelMetadataResponse.TensorMetadata(name=SCORES, datatype="FP32", shape=[-1, -1])
     patches = model.contract.patches
-    if not can_align(model) or patches is None or not model.usage.settings.list_attention:
+    if not can_align(model) or patches is None:
         return [scores]
     sizes = {"T": -1, "rows": patches.rows, "cols": patches.cols}
     return [

@@ -2,6 +2,7 @@
 
 import asyncio
 import io
+import shutil
 import struct
 import threading
 from collections.abc import Callable
@@ -22,13 +23,15 @@ from server.auth.quota import Quota
 from server.inference import zero_shot
 from server.inference.request import FirstPart
 from server.ledger import Account
-from tests.server.api.open_inference.messages import Request, read
+from tests.golden import GOLDEN_TOWERS
+from tests.server.api.open_inference.messages import Request, make_request, read
 from tests.server.api.reference import TOLERANCE
 from tests.server.api.towers import (
     LABELS,
     TEMPLATES,
     TOWERS,
     feed_image,
+    feed_text,
     link_models,
     picture,
     run_image,
@@ -470,8 +473,32 @@ async def test_labels_and_both_of_a_map_are_charged(
     assert found.inference_count == 3 + 5 + 2
 
 
-async def test_metadata_say_what_can_be_had(stub: GRPCInferenceServiceStub) -> None:
-    """Shapes of the outputs, and in the configuration what may be sent."""
+async def test_whatever_metadata_list_can_be_had_at_once(stub: GRPCInferenceServiceStub) -> None:
+    """As perf_analyzer asks: for all outputs that are listed, with the tensors of one tower."""
+    metadata = await stub.ModelMetadata(oip.ModelMetadataRequest(name="tiny-clip"))
+    names = [one.name for one in metadata.outputs]
+    inputs = (await stub.ModelConfig(oip.ModelConfigRequest(name="tiny-clip"))).config.input
+    assert {one.name: one.optional for one in inputs} == dict.fromkeys(
+        ("input_ids", "attention_mask", "pixel_values"), True
+    )
+    for feed in (feed_text("tiny-clip", TEXT), feed_image("tiny-clip", PHOTO)):
+        request = named(make_request("tiny-clip", **feed), *names)
+        assert list(read(await stub.ModelInfer(request))) == names
+    config = (await stub.ModelConfig(oip.ModelConfigRequest(name="tiny-text"))).config
+    assert not any(one.optional for one in config.input)
+    assert "accepts_labels" not in config.parameters
+
+
+async def test_metadata_say_what_can_be_had(start: Serve, tmp_path: Path) -> None:
+    """Shapes of the outputs where they are to be listed, and in the configuration what may be sent."""
+    shutil.copytree(GOLDEN_TOWERS / "tiny-clip", tmp_path / "tiny-clip")
+    (tmp_path / "tiny-clip" / "config.toml").write_text("list_joint_outputs = true\n")
+    async with start(models=tmp_path) as running:
+        await check_metadata(GRPCInferenceServiceStub(running.channel))
+
+
+async def check_metadata(stub: GRPCInferenceServiceStub) -> None:
+    """Compare what is said with what is given."""
     metadata = await stub.ModelMetadata(oip.ModelMetadataRequest(name="tiny-clip"))
     described = {one.name: (one.datatype, list(one.shape)) for one in metadata.outputs}
     response = await stub.ModelInfer(of_both())
@@ -493,8 +520,6 @@ async def test_metadata_say_what_can_be_had(stub: GRPCInferenceServiceStub) -> N
         "accepts_image_with_text": "true",
         "label_template": TEMPLATES["tiny-clip"],
     }
-    other = (await stub.ModelConfig(oip.ModelConfigRequest(name="tiny-text"))).config
-    assert "accepts_labels" not in other.parameters
 
 
 def picture_of_a_point() -> bytes:
