@@ -397,7 +397,8 @@ async def test_a_failure_has_taken_the_time_of_both_parts(
 async def failures(stub: GRPCInferenceServiceStub) -> oip.StatisticDuration:
     """Of one model."""
     (found,) = (await stub.ModelStatistics(oip.ModelStatisticsRequest(name="tiny-clip"))).model_stats
-    return found.inference_stats.fail
+    failed: oip.StatisticDuration = found.inference_stats.fail
+    return failed
 
 
 async def test_many_labels_are_read_beside_the_event_loop(
