@@ -103,3 +103,19 @@ def test_a_second_text_is_read_with_the_first_on_the_page(browser: Browser, expl
         expect(visit.find(".token span").nth(4)).to_have_text("[SEP]")
         expect(visit.find(".token span")).to_have_text(["[CLS]", *PAIR[0].split(), "[SEP]", *PAIR[1].split(), "[SEP]"])
         assert "second=a+dog+on+a+mat" in visit.page.url
+
+
+def test_charts_ask_for_no_labels(browser: Browser, explorer: Explorer) -> None:
+    """They show none, and each question with labels computes them all again; the question of a layer has them."""
+    script = """async (model) => {
+      const { START } = await import('/static/state.js');
+      const { chartQuestion, questionOf } = await import('/static/asking.js');
+      const state = { ...START, photo: 'a', labels: 'cat, dog' };
+      return [chartQuestion(state, model, 'entropy'), questionOf(state, model, 0, 'mean')];
+    }"""
+    layers = [{"layer": 0, "heads": 1, "window": None}]
+    model = {"name": "m", "version": "1", "modality": "image", "takes_labels": True, "layers": layers}
+    with visiting(browser, explorer) as visit:
+        chart, layer = visit.page.evaluate(script, model)
+    assert chart == {"model": "m", "version": "1", "photo": "a", "measure": "entropy"}
+    assert layer["labels"] == "cat, dog"

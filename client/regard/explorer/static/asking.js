@@ -33,14 +33,15 @@ export function questionOf(state, model, number, head) {
 }
 
 /**
- * The question for a chart: every head of all layers; a distance of those that do not attend in windows.
+ * The question for a chart: every head of all layers; a distance of those that do not attend in windows. A chart shows no
+ * labels of the reader's own, and asks for none.
  * @param {State} state
  * @param {Model} model
  * @param {"entropy" | "distance"} measure
  * @returns {Question}
  */
 export function chartQuestion(state, model, measure) {
-  const question = { ...inputOf(state, model), measure };
+  const question = { ...inputOf({ ...state, labels: "" }, model), measure };
   const able = [...model.layers.keys()].filter((place) => !model.layers[place].window);
   return measure === "entropy" || able.length === model.layers.length ? question : { ...question, layers: able };
 }
