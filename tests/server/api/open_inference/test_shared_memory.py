@@ -169,7 +169,7 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         ("free", ["x", "y"], "inputs: 'y'; expected x, the inputs of free"),
         ("free", ["x"] * 2, "inputs: 8192 bytes of shared memory; expected at most 4096"),
         ("tiny-text", ["input_ids", "attention_mask"], "inputs: 8192 bytes of shared memory; expected at most 4096"),
-        ("tiny-text", ["text", "text"], "inputs: 'text'; expected attention_mask and input_ids"),
+        ("tiny-text", ["text", "text"], "inputs: 8192 bytes of shared memory; expected at most 4096"),
     ],
 )
 async def test_names_and_sizes_are_checked_before_anything_is_read(
