@@ -20,6 +20,7 @@ HIDDEN_GRAPH = "hidden.onnx"  # the plain graph with what enters and leaves each
 LOWERED_GRAPH = "attention.lowered.onnx"  # the tapped graph with eager attention
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 BATCH_AXIS, SEQUENCE_AXIS = "batch", "seq_len"
+MAX_CELLS = 4096  # of a layer's grid, or a window, along one edge
 _MAX_PROMPTS, _MAX_PROMPT_NAME, _MAX_PROMPT = 64, 64, 4096
 BARE_ONNX = "onnx"  # the family of an ONNX file that came without a contract
 
@@ -205,13 +206,23 @@ class WindowContract(_Part):
         cell_size: Edge of a cell in pixels of the network's input.
     """
 
-    rows: int = Field(gt=0)
-    cols: int = Field(gt=0)
-    height: int = Field(gt=0)
-    width: int = Field(gt=0)
+    rows: int = Field(gt=0, le=MAX_CELLS)
+    cols: int = Field(gt=0, le=MAX_CELLS)
+    height: int = Field(gt=0, le=MAX_CELLS)
+    width: int = Field(gt=0, le=MAX_CELLS)
     shift_rows: int = Field(default=0, ge=0)
     shift_cols: int = Field(default=0, ge=0)
-    cell_size: int = Field(gt=0)
+    cell_size: int = Field(gt=0, le=MAX_CELLS)
+
+    @model_validator(mode="after")
+    def _check_shifts(self) -> Self:
+        for name, shift, edge in (
+            ("shift_rows", self.shift_rows, self.height),
+            ("shift_cols", self.shift_cols, self.width),
+        ):
+            if shift >= edge:
+                raise ValueError(f"{name}: {shift}; expected less than a window's edge, {edge}")
+        return self
 
     @property
     def queries(self) -> int:
@@ -260,6 +271,8 @@ class AttentionContract(_Part):
         axes, expected = (self.query_axis, self.key_axis), (self.window.queries, self.window.keys)
         if axes != expected:
             raise ValueError(f"window: of {expected[0]} queries and {expected[1]} keys; the axes are {list(axes)}")
+        if self.kind != "self":
+            raise ValueError(f"window: given with kind {self.kind!r}; expected 'self'")
         if self.value_norms or self.contribution:
             raise ValueError("window: given with value_norms or contribution, which are of no window")
         return self

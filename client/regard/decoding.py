@@ -1,7 +1,9 @@
 """Reads answers into what callers get, without any network."""
 
+import math
 from dataclasses import replace
 
+import grpc
 import numpy as np
 from numpy.typing import NDArray
 
@@ -36,6 +38,7 @@ _KINDS: dict[pb.AttentionKind, AttentionKind] = {
     pb.ATTENTION_KIND_CROSS: "cross",
     pb.ATTENTION_KIND_CAUSAL: "causal",
 }
+_MAX_PAIRS = 2**26  # queries times keys of a layer with windows; SAM at 1,024 pixels has 2**20
 _TEXT_NAMES = {number: name for name, number in TEXTS_OF_PAIR.items()}
 _MEASURE_NAMES = {number: name for name, number in MEASURES.items()}
 _MODALITIES: dict[pb.Modality, Takes] = {
@@ -319,6 +322,10 @@ def _window_of(layer: pb.LayerAttention | pb.AttentionLayer) -> AttentionWindow 
     if not layer.HasField("window"):
         return None
     window = layer.window
+    sizes = window.rows, window.cols, window.height, window.width, window.cell_size
+    if min(sizes) < 1 or math.prod(sizes[:4]) > _MAX_PAIRS or min(window.shift_rows, window.shift_cols) < 0:
+        found = f"the answer holds a window of {list(sizes)}; expected sizes from 1 and at most {_MAX_PAIRS} weights"
+        raise RegardError(grpc.StatusCode.INTERNAL, found)
     return AttentionWindow(
         rows=window.rows,
         cols=window.cols,

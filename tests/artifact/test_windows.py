@@ -57,3 +57,15 @@ def test_a_window_has_the_axes_of_its_layer_and_nothing_of_its_values() -> None:
             AttentionContract(**named, query_axis=queries, key_axis=keys)
     with pytest.raises(ValidationError, match="which are of no window"):
         AttentionContract(**named, query_axis=16, key_axis=4, value_norms="value_norms.0")
+    with pytest.raises(ValidationError, match="window: given with kind 'cross'; expected 'self'"):
+        AttentionContract(**{**named, "kind": "cross"}, query_axis=16, key_axis=4)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"rows": 0}, {"cols": 4097}, {"height": 2**40}, {"shift_rows": 2}, {"shift_cols": 3}, {"cell_size": 2**31}],
+)
+def test_sizes_that_no_window_has_are_refused(wrong: dict[str, int]) -> None:
+    """They could not be sent, or would be wrong in silence."""
+    with pytest.raises(ValidationError, match=next(iter(wrong))):
+        WindowContract.model_validate({**WINDOWS[0].model_dump(), **wrong})

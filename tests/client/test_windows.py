@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from regard import Attention, AttentionRequest, AttentionWindow, Box, LayerAttention, Model, PatchGrid, pictures
 from regard.answers import AttentionLayer
 from regard.decoding import read_attended, read_model
+from regard.errors import RegardError
 from regard.matrices import averaged_matrices, matrices, one_matrix
 from regard.sources import InputError
 from regard.tables import tables
@@ -61,6 +62,14 @@ def shares(window: AttentionWindow, heads: int = 1) -> NDArray[np.float32]:
     """Rows that sum to 1, [heads, cells, keys]."""
     cells, keys = window.rows * window.cols, window.height * window.width
     return np.random.default_rng(0).dirichlet(np.ones(keys), (heads, cells)).astype(np.float32)
+
+
+@pytest.mark.parametrize("wrong", [{"height": 0}, {"rows": -1}, {"rows": 30_000, "cols": 30_000}, {"shift_cols": -1}])
+def test_a_window_that_nobody_could_lay_out_is_no_answer(wrong: dict[str, int]) -> None:
+    """Whatever a server says: no gigabytes, and an error that names it."""
+    window = pb.AttentionWindow(**({"rows": 4, "cols": 4, "height": 2, "width": 2, "cell_size": 8} | wrong))
+    with pytest.raises(RegardError, match="the answer holds a window of"):
+        read_model(pb.Model(attention_layers=[pb.AttentionLayer(kind=pb.ATTENTION_KIND_SELF, window=window)]))
 
 
 @pytest.mark.parametrize("window", WINDOWS)

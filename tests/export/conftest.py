@@ -18,7 +18,7 @@ def source() -> Source:
 def short(monkeypatch: pytest.MonkeyPatch) -> None:
     """Hold less attention than an export does, so that half a minute of sound is not tried by every test of it."""
     monkeypatch.setattr("export.cases.MAX_WEIGHTS", 2**22)
-    monkeypatch.setattr("export.longest.free_bytes", lambda: 2**27)
+    monkeypatch.setattr("export.longest.free_bytes", lambda: 2**29)
 
 
 @pytest.fixture
