@@ -36,14 +36,13 @@ class Case:
 
 def make_cases(reach: Reach) -> list[Case]:
     """Make batches of 1, 2 and 5 rows, of 1 to 64 positions and of as many as `held`; of texts even and ragged."""
-    traits = reach.traits
+    traits, longest = reach.traits, held(reach)
     if not traits.is_text:
         positions = max((axis for one in reach.axes.values() for axis in one[-1:] if isinstance(axis, int)), default=0)
         most = 5 if positions <= _MANY_POSITIONS else 2
-        sizes = [(1, _SHORT), (2, _SHORT), (most, _SHORT), (2, 33), (1, 64), (2, held(reach))]
-        fitting = ((rows, min(length, held(reach))) for rows, length in (sizes if traits.axes else sizes[:3]))
+        sizes = [(1, _SHORT), (2, _SHORT), (most, _SHORT), (2, 33), (1, 64), (2, longest)]
+        fitting = ((rows, min(length, longest)) for rows, length in (sizes if traits.axes else sizes[:3]))
         return [_even_case(reach, *size) for size in dict.fromkeys(fitting)]
-    longest = held(reach)
     ragged = [(3,), (16, 16), (5, 17, 3, 9, 12), (64, 7), (33, 64, 1), (longest, min(_SHORT, longest))]
     if not traits.is_batched:
         ragged = [(3,), (17,), (64,), (longest,)]

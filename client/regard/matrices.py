@@ -4,13 +4,14 @@ Numbers that were not sent (keys beyond the largest, or left out) are NaN.
 """
 
 import dataclasses
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from regard.attention import AttentionRequest, AttentionWindow, HeadReduction, LayerAttention, PatchGrid, Token
+from regard.attention import AttentionRequest, HeadReduction, LayerAttention, PatchGrid, Token
 from regard.windows import key_cells
 
 _MEASURES = {"entropy": "entropy", "distance": "attention distance"}
@@ -56,7 +57,8 @@ def matrices(layer: LayerAttention, num_keys: int, asked: AttentionRequest | Non
     Raises:
         ValueError: The layer holds no weights of one input, or their shape does not fit the positions.
     """
-    return [_on_grid(matrix, layer.window) for matrix in _as_sent(layer, num_keys, asked)]
+    lay_out = _layout(layer)
+    return [lay_out(matrix) for matrix in _as_sent(layer, num_keys, asked)]
 
 
 def one_matrix(layer: LayerAttention, num_keys: int, asked: AttentionRequest | None = None) -> Matrix:
@@ -64,7 +66,7 @@ def one_matrix(layer: LayerAttention, num_keys: int, asked: AttentionRequest | N
 
     Args and raises: as `matrices`.
     """
-    return _on_grid(_reduced(_as_sent(layer, num_keys, asked), asked), layer.window)
+    return _layout(layer)(_reduced(_as_sent(layer, num_keys, asked), asked))
 
 
 def averaged_matrices(layer: LayerAttention, patches: PatchGrid, asked: AttentionRequest | None = None) -> list[Matrix]:
@@ -75,8 +77,8 @@ def averaged_matrices(layer: LayerAttention, patches: PatchGrid, asked: Attentio
         patches: The grid of the layer.
         asked: As for `matrices`.
     """
-    sent = _as_sent(layer, positions(patches), asked)
-    return [averaged(_on_grid(matrix, layer.window), patches) for matrix in sent]  # one at a time on a whole grid
+    lay_out, sent = _layout(layer), _as_sent(layer, positions(patches), asked)
+    return [averaged(lay_out(matrix), patches) for matrix in sent]  # one at a time on a whole grid
 
 
 def _as_sent(layer: LayerAttention, num_keys: int, asked: AttentionRequest | None) -> list[Matrix]:
@@ -107,12 +109,17 @@ def _reduced(by_head: Sequence[Matrix], asked: AttentionRequest | None) -> Matri
     return Matrix(name, first.queries, first.keys, np.where(missing, np.float32(np.nan), reduced))
 
 
-def _on_grid(matrix: Matrix, window: AttentionWindow | None) -> Matrix:
-    """Lay keys that are positions in the windows of queries out as cells of the grid, [Q, cells]."""
+def _layout(layer: LayerAttention) -> Callable[[Matrix], Matrix]:
+    """Return what lays keys that are positions in the windows of queries out as cells of the grid, [Q, cells]."""
+    window = layer.window
     if window is None:
-        return matrix
-    of_query = key_cells(window)[list(matrix.queries)]
-    weights = np.zeros((len(of_query), window.rows * window.cols + 1), dtype=np.float32)  # the last column is padding's
+        return lambda matrix: matrix
+    of_query = key_cells(window)[list(layer.queries)]  # the same for every head
+    return partial(_on_grid, of_query=of_query, num_cells=window.rows * window.cols)
+
+
+def _on_grid(matrix: Matrix, of_query: NDArray[np.int64], num_cells: int) -> Matrix:
+    weights = np.zeros((len(of_query), num_cells + 1), dtype=np.float32)  # the last column is padding's
     lines = np.arange(len(of_query))[:, np.newaxis]
     weights[lines, of_query] = np.nan  # of these, what was not sent is not known
     weights[lines, of_query[:, list(matrix.keys)]] = matrix.weights

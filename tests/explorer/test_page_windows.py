@@ -1,7 +1,5 @@
 """A photo whose layers attend in windows, each on a grid of its own: what the explorer sends and the page shows."""
 
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,10 +11,9 @@ from regard import AttentionRequest, AttentionWindow, Client
 from regard.matrices import one_matrix
 from regard.windows import PADDING, key_cells
 from tests.explorer.browsing import Browser, Visit, expect, visiting
-from tests.explorer.conftest import address_of
+from tests.explorer.conftest import serving_models
 from tests.explorer.running import SANDAL, Explorer, exploring
 from tests.golden import GOLDEN_WINDOWS
-from tests.processes import ROOT, environment
 
 MODEL = "tiny-swin"
 SHOWN = 6e-4  # four digits of what travelled as float16
@@ -26,16 +23,8 @@ WINDOWS = [(10, 10, 4, 4, 2, 2), (5, 7, 3, 3, 1, 2), (3, 2, 5, 4, 0, 0), (4, 4, 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a server of the small Swin alone."""
-    folder = tmp_path_factory.mktemp("models")
-    (folder / MODEL).symlink_to(GOLDEN_WINDOWS / MODEL)
-    command = [sys.executable, "-m", "server", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]
-    with subprocess.Popen(
-        [*command, "--models", str(folder)], cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True
-    ) as process:
-        try:
-            yield address_of(process)
-        finally:
-            process.kill()
+    with serving_models(tmp_path_factory.mktemp("models"), GOLDEN_WINDOWS / MODEL) as address:
+        yield address
 
 
 @pytest.fixture(scope="module")
