@@ -1,7 +1,9 @@
 """The memory of a process is read from its control groups, in files as systems have them."""
 
+import asyncio
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -80,7 +82,8 @@ async def test_memory_is_given_back_once_much_was_needed(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(memory, "resident_bytes", resident)
     monkeypatch.setattr(memory, "give_back_memory", lambda: given_back.append(seen[-1]))
-    monkeypatch.setattr("server.memory.asyncio.sleep", sleep)
+    # Not of asyncio itself: other tests' servers live in this process, in threads of their own.
+    monkeypatch.setattr(memory, "asyncio", SimpleNamespace(sleep=sleep, to_thread=asyncio.to_thread))
     with pytest.raises(RuntimeError):  # the sizes are at an end
         await memory.watch_memory()
     assert given_back == [133, 143, 153]
