@@ -1,6 +1,7 @@
 """A photo on the page, in a real browser: what is shown is what the client gets, and asked for no more than once."""
 
 import io
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,6 +61,44 @@ def test_a_photo_that_comes_before_the_list_of_models_is_shown(browser: Browser,
         visit.looks_is("What the class token attends to")
     finally:
         opened.close()
+
+
+@pytest.mark.parametrize("how", ["given", "named by a link"])
+def test_what_is_chosen_while_a_photo_is_on_its_way_is_shown_when_it_is_here(
+    browser: Browser, explorer: Explorer, how: str
+) -> None:
+    """The choice does not call the photo off: it is seen, under the weights of the layer and head that were chosen."""
+    with visiting(browser, explorer) as visit:
+        if how == "named by a link":
+            visit.give(SANDAL)
+            visit.looks_is("What the class token attends to")
+            link = visit.page.url
+            visit.page.goto("about:blank")
+        held = list[Any]()
+        visit.page.route("**/api/photos**", lambda route: held.append(route))
+        if how == "given":
+            visit.give(SANDAL)
+        else:
+            visit.page.goto(link)
+        visit.choose("layers", 2)
+        visit.choose("head-choices", 3)
+        expect(visit.find("#status")).to_contain_text("the photo")
+        assert len(held) == 1
+        held[0].continue_()
+        visit.title_is("fashion", "layer 2", "head 3")
+        expect(visit.find("#drop.has-photo")).to_be_visible()
+
+
+def test_asking_what_is_served_does_not_lose_a_photo_on_its_way(browser: Browser, explorer: Explorer) -> None:
+    """It is handed over again."""
+    with visiting(browser, explorer) as visit:
+        held = list[Any]()
+        visit.page.route("**/api/photos", lambda route: route.continue_() if held else held.append(route))
+        expect(visit.find("#choices")).to_be_visible()
+        visit.give(SANDAL)
+        expect(visit.find("#status")).to_contain_text("Handing over the photo")
+        visit.button("Reload the models").click()
+        visit.looks_is("What the class token attends to")
 
 
 def test_pointing_at_a_patch_shows_at_once_what_it_looks_at(

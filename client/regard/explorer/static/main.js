@@ -2,7 +2,7 @@
 
 /** @import { Model, Picture, Question, Reply, Seen, Shown, State } from "../types.d.ts" */
 
-import { fetchModels, fetchPhoto, Problem, problemOf, sendPhoto } from "./api.js";
+import { fetchModels, fetchPhoto, isAbort, Problem, problemOf, sendPhoto } from "./api.js";
 import { Asker, questionOf } from "./asking.js";
 import { chosenModel, partsOf } from "./choosing.js";
 import { drawControls } from "./controls.js";
@@ -30,6 +30,16 @@ export class Page {
     this.isListed = false;
     this.limits = { photo_bytes: Infinity };
     this.photo = new HeldPhoto();
+    /**
+     * Lasts while a photo is on its way into the page.
+     * @type {AbortSignal | null}
+     */
+    this.coming = null;
+    /**
+     * The photo that is being handed over, until that is done or has failed.
+     * @type {Blob | null}
+     */
+    this.given = null;
     /** @type {Shown | null} */
     this.shown = null;
     this.drawing = 0;
@@ -67,21 +77,28 @@ export class Page {
   /** Show what the state of a link says. */
   async restore() {
     this.looking.forget();
+    if (this.given) return this.give(this.given); // asking what is served has called that off
     byId("text").value = this.state.text || byId("text").value;
     byId("second").value = this.state.second;
     byId("candidates").value = this.state.labels;
-    const { photo: name } = this.state;
-    if (name && name !== this.photo.name) {
-      const signal = this.begin("Fetching the photo", () => this.restore());
-      try {
-        const fetched = await fetchPhoto(name, signal);
-        await this.photo.take(fetched.blob, name, fetched, signal);
-      } catch (error) {
-        this.drawChoices();
-        this.status.fail(error, () => (problemOf(error).code === "PHOTO_GONE" ? byId("file").click() : this.restore()));
-        return;
-      }
+    return this.show();
+  }
+
+  /**
+   * Fetch the photo that a link names from the explorer, and show the state.
+   * @param {string} name
+   */
+  async fetchNamed(name) {
+    const signal = this.begin("Fetching the photo", () => this.show());
+    this.coming = signal;
+    try {
+      const fetched = await fetchPhoto(name, signal);
+      await this.photo.take(fetched.blob, name, fetched, signal);
+    } catch (error) {
+      this.status.fail(error, () => (problemOf(error).code === "PHOTO_GONE" ? byId("file").click() : this.show()));
+      return;
     }
+    this.coming = null;
     await this.show();
   }
 
@@ -105,9 +122,12 @@ export class Page {
     if (model) this.state = { ...this.state, model: model.name, version: model.version };
     this.remember();
     this.drawChoices();
+    const { input, photo, text } = this.state;
+    if (input === "photo" && this.coming && !this.coming.aborted) return undefined; // shown as chosen, once it is here
     if (!this.isListed) return this.start(); // a photo that came first has called that off
     if (!model) return this.lacksModel();
-    if (this.state.input === "photo" ? !this.state.photo : !this.state.text) return this.rest("");
+    if (input === "photo" ? !photo : !text) return this.rest("");
+    if (input === "photo" && photo && photo !== this.photo.name) return this.fetchNamed(photo);
     const questions = partsOf(this.state, model).map(({ layer, head }) => questionOf(this.state, model, layer, head));
     const replies = this.asker.findAll(questions) ?? (await this.fetch(questions, model));
     if (replies) this.present(model, replies);
@@ -231,15 +251,18 @@ export class Page {
     }
     const again = () => this.give(blob);
     const signal = this.begin("Handing over the photo", again);
+    Object.assign(this, { given: blob, coming: signal });
     try {
       const kept = await sendPhoto(blob, signal);
       await this.photo.take(blob, kept.photo, kept, signal);
+      Object.assign(this, { given: null, coming: null });
       /** @type {Partial<State>} */
       const input =
         this.state.input === "photo" ? {} : { input: "photo", model: "", version: "", layer: null, query: null };
       await this.change({ ...input, photo: kept.photo });
       this.reveal();
     } catch (error) {
+      if (!isAbort(error)) this.given = null;
       this.status.fail(error, again);
     }
     return undefined;
@@ -293,6 +316,7 @@ export class Page {
    */
   follow(fragment) {
     this.state = fromFragment(fragment);
+    this.given = null;
     return this.restore();
   }
 }
