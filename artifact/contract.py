@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from artifact.dtypes import Array, DType
 from artifact.errors import ContractError, explain
+from artifact.generation import GenerationContract
 from artifact.verification import Accuracy, Check
 
 CONTRACT_FILE = "contract.json"
@@ -18,6 +19,7 @@ PLAIN_GRAPH, TAPPED_GRAPH, WEIGHTS_FILE = "model.onnx", "attention.onnx", "weigh
 CONTRIBUTIONS_GRAPH = "contributions.onnx"  # the plain graph with what each position adds to each other
 HIDDEN_GRAPH = "hidden.onnx"  # the plain graph with what enters and leaves each layer
 LOWERED_GRAPH = "attention.lowered.onnx"  # the tapped graph with eager attention
+DECODER_GRAPH = "decoder.onnx"  # one step of the decoder, for one token of each row
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 BATCH_AXIS, SEQUENCE_AXIS = "batch", "seq_len"
 MAX_CELLS = 4096  # of a layer's grid, or a window, along one edge
@@ -376,6 +378,7 @@ class Contract(_Part):
         activation: What makes scores of the output "logits", as those who trained the network say; None where there is
             none, or nothing says so. Classify takes the softmax in any case.
         hidden_states: In the order of the layers; empty where they cannot be had.
+        generation: How it writes, of an encoder-decoder; the plain graph is then its encoder. None for others.
         projected: Of a tower, a further output of the hidden graph: the last hidden state of each position, projected
             as the embedding is, into the space of both towers, but not normalised; its layer is the last.
         limits: Most positions of symbolic axes, by name.
@@ -399,6 +402,7 @@ class Contract(_Part):
     activation: Activation | None = None
     embedding: EmbeddingContract | None = None
     late: LateContract | None = None
+    generation: GenerationContract | None = None
     attention: tuple[AttentionContract, ...] = ()
     hidden_states: tuple[HiddenStateContract, ...] = ()
     projected: HiddenStateContract | None = None
@@ -473,6 +477,8 @@ class Contract(_Part):
             raise ValueError(f"embedding.output: {self.embedding.output!r} is no output")
         if self.late:
             self._check_late(self.late)
+        if self.generation:
+            self._check_generation(self.generation)
         if self.projected and not self.hidden_states:
             raise ValueError("projected: given without hidden_states")
         if self.image and not self.patches:
@@ -480,6 +486,16 @@ class Contract(_Part):
         if self.text and self.text.tokenizer_file not in self.files:
             raise ValueError(f"text.tokenizer_file: {self.text.tokenizer_file!r} is none of files")
         return self
+
+    def _check_generation(self, generation: GenerationContract) -> None:
+        axes, given = generation.source_axes, {spec.name: spec.axes for spec in self.outputs}
+        for name in generation.source_names:
+            if (found := given.get(name, ())) != axes:
+                raise ValueError(f"generation: output {name!r} is {list(found)}; expected {list(axes)}")
+        if generation.tokenizer_file not in self.files:
+            raise ValueError(f"generation.tokenizer_file: {generation.tokenizer_file!r} is none of files")
+        if DECODER_GRAPH not in self.files:
+            raise ValueError(f"generation: given without {DECODER_GRAPH} among files")
 
     def _check_late(self, late: LateContract) -> None:
         axes = {spec.name: spec.axes for spec in self.outputs}.get(late.output)

@@ -20,6 +20,14 @@ class TextRole(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     TEXT_ROLE_UNSPECIFIED: _ClassVar[TextRole]
     TEXT_ROLE_QUERY: _ClassVar[TextRole]
     TEXT_ROLE_DOCUMENT: _ClassVar[TextRole]
+
+class FinishReason(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FINISH_REASON_UNSPECIFIED: _ClassVar[FinishReason]
+    FINISH_REASON_END: _ClassVar[FinishReason]
+    FINISH_REASON_LENGTH: _ClassVar[FinishReason]
+    FINISH_REASON_STOP: _ClassVar[FinishReason]
+    FINISH_REASON_TARGET: _ClassVar[FinishReason]
 VECTOR_FORMAT_UNSPECIFIED: VectorFormat
 VECTOR_FORMAT_FLOAT16: VectorFormat
 VECTOR_FORMAT_INT8: VectorFormat
@@ -27,6 +35,11 @@ VECTOR_FORMAT_BINARY: VectorFormat
 TEXT_ROLE_UNSPECIFIED: TextRole
 TEXT_ROLE_QUERY: TextRole
 TEXT_ROLE_DOCUMENT: TextRole
+FINISH_REASON_UNSPECIFIED: FinishReason
+FINISH_REASON_END: FinishReason
+FINISH_REASON_LENGTH: FinishReason
+FINISH_REASON_STOP: FinishReason
+FINISH_REASON_TARGET: FinishReason
 
 class PredictRequest(_message.Message):
     __slots__ = ("model", "version", "inputs", "outputs", "attention", "priority", "timeout_ms", "hidden_states")
@@ -403,6 +416,144 @@ class AttendResponse(_message.Message):
     truncated: bool
     timings: _types_pb2.Timings
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., attention: _Optional[_Union[_types_pb2.Attention, _Mapping]] = ..., truncated: bool = ..., timings: _Optional[_Union[_types_pb2.Timings, _Mapping]] = ...) -> None: ...
+
+class GenerateRequest(_message.Message):
+    __slots__ = ("model", "version", "text", "truncate", "start", "max_tokens", "num_beams", "num_results", "length_penalty", "sampling", "stop", "target", "alternatives", "cross_attention", "self_attention", "priority", "timeout_ms")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    TRUNCATE_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    MAX_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    NUM_BEAMS_FIELD_NUMBER: _ClassVar[int]
+    NUM_RESULTS_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_PENALTY_FIELD_NUMBER: _ClassVar[int]
+    SAMPLING_FIELD_NUMBER: _ClassVar[int]
+    STOP_FIELD_NUMBER: _ClassVar[int]
+    TARGET_FIELD_NUMBER: _ClassVar[int]
+    ALTERNATIVES_FIELD_NUMBER: _ClassVar[int]
+    CROSS_ATTENTION_FIELD_NUMBER: _ClassVar[int]
+    SELF_ATTENTION_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: str
+    text: str
+    truncate: bool
+    start: str
+    max_tokens: int
+    num_beams: int
+    num_results: int
+    length_penalty: float
+    sampling: Sampling
+    stop: _containers.RepeatedScalarFieldContainer[str]
+    target: str
+    alternatives: int
+    cross_attention: _types_pb2.AttentionRequest
+    self_attention: _types_pb2.AttentionRequest
+    priority: int
+    timeout_ms: int
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., text: _Optional[str] = ..., truncate: bool = ..., start: _Optional[str] = ..., max_tokens: _Optional[int] = ..., num_beams: _Optional[int] = ..., num_results: _Optional[int] = ..., length_penalty: _Optional[float] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., stop: _Optional[_Iterable[str]] = ..., target: _Optional[str] = ..., alternatives: _Optional[int] = ..., cross_attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., self_attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+
+class Sampling(_message.Message):
+    __slots__ = ("temperature", "top_k", "top_p", "seed")
+    TEMPERATURE_FIELD_NUMBER: _ClassVar[int]
+    TOP_K_FIELD_NUMBER: _ClassVar[int]
+    TOP_P_FIELD_NUMBER: _ClassVar[int]
+    SEED_FIELD_NUMBER: _ClassVar[int]
+    temperature: float
+    top_k: int
+    top_p: float
+    seed: int
+    def __init__(self, temperature: _Optional[float] = ..., top_k: _Optional[int] = ..., top_p: _Optional[float] = ..., seed: _Optional[int] = ...) -> None: ...
+
+class GenerateResponse(_message.Message):
+    __slots__ = ("start", "token", "end")
+    START_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    start: GenerationStart
+    token: GeneratedToken
+    end: GenerationEnd
+    def __init__(self, start: _Optional[_Union[GenerationStart, _Mapping]] = ..., token: _Optional[_Union[GeneratedToken, _Mapping]] = ..., end: _Optional[_Union[GenerationEnd, _Mapping]] = ...) -> None: ...
+
+class GenerationStart(_message.Message):
+    __slots__ = ("model", "version", "source", "truncated")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    SOURCE_FIELD_NUMBER: _ClassVar[int]
+    TRUNCATED_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    version: str
+    source: _types_pb2.TokenSequence
+    truncated: bool
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., source: _Optional[_Union[_types_pb2.TokenSequence, _Mapping]] = ..., truncated: bool = ...) -> None: ...
+
+class GeneratedToken(_message.Message):
+    __slots__ = ("token", "text", "log_probability", "alternatives", "attention")
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    LOG_PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    ALTERNATIVES_FIELD_NUMBER: _ClassVar[int]
+    ATTENTION_FIELD_NUMBER: _ClassVar[int]
+    token: int
+    text: str
+    log_probability: float
+    alternatives: _containers.RepeatedCompositeFieldContainer[Alternative]
+    attention: _containers.RepeatedCompositeFieldContainer[_types_pb2.LayerAttention]
+    def __init__(self, token: _Optional[int] = ..., text: _Optional[str] = ..., log_probability: _Optional[float] = ..., alternatives: _Optional[_Iterable[_Union[Alternative, _Mapping]]] = ..., attention: _Optional[_Iterable[_Union[_types_pb2.LayerAttention, _Mapping]]] = ...) -> None: ...
+
+class Alternative(_message.Message):
+    __slots__ = ("token", "text", "log_probability")
+    TOKEN_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    LOG_PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    token: int
+    text: str
+    log_probability: float
+    def __init__(self, token: _Optional[int] = ..., text: _Optional[str] = ..., log_probability: _Optional[float] = ...) -> None: ...
+
+class GeneratedText(_message.Message):
+    __slots__ = ("text", "log_probability", "finish_reason", "tokens")
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    LOG_PROBABILITY_FIELD_NUMBER: _ClassVar[int]
+    FINISH_REASON_FIELD_NUMBER: _ClassVar[int]
+    TOKENS_FIELD_NUMBER: _ClassVar[int]
+    text: str
+    log_probability: float
+    finish_reason: FinishReason
+    tokens: _containers.RepeatedCompositeFieldContainer[GeneratedToken]
+    def __init__(self, text: _Optional[str] = ..., log_probability: _Optional[float] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., tokens: _Optional[_Iterable[_Union[GeneratedToken, _Mapping]]] = ...) -> None: ...
+
+class GenerationEnd(_message.Message):
+    __slots__ = ("results", "timings")
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    results: _containers.RepeatedCompositeFieldContainer[GeneratedText]
+    timings: GenerationTimings
+    def __init__(self, results: _Optional[_Iterable[_Union[GeneratedText, _Mapping]]] = ..., timings: _Optional[_Union[GenerationTimings, _Mapping]] = ...) -> None: ...
+
+class GenerationTimings(_message.Message):
+    __slots__ = ("decode_ns", "encode_ns", "first_token_ns", "total_ns", "steps")
+    DECODE_NS_FIELD_NUMBER: _ClassVar[int]
+    ENCODE_NS_FIELD_NUMBER: _ClassVar[int]
+    FIRST_TOKEN_NS_FIELD_NUMBER: _ClassVar[int]
+    TOTAL_NS_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    decode_ns: int
+    encode_ns: int
+    first_token_ns: int
+    total_ns: int
+    steps: int
+    def __init__(self, decode_ns: _Optional[int] = ..., encode_ns: _Optional[int] = ..., first_token_ns: _Optional[int] = ..., total_ns: _Optional[int] = ..., steps: _Optional[int] = ...) -> None: ...
+
+class GenerateTextResponse(_message.Message):
+    __slots__ = ("start", "end")
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    start: GenerationStart
+    end: GenerationEnd
+    def __init__(self, start: _Optional[_Union[GenerationStart, _Mapping]] = ..., end: _Optional[_Union[GenerationEnd, _Mapping]] = ...) -> None: ...
 
 class ListModelsRequest(_message.Message):
     __slots__ = ()

@@ -65,6 +65,16 @@ class RegardServiceStub(object):
                 request_serializer=regard_dot_v1_dot_regard__pb2.AttendRequest.SerializeToString,
                 response_deserializer=regard_dot_v1_dot_regard__pb2.AttendResponse.FromString,
                 _registered_method=True)
+        self.Generate = channel.unary_stream(
+                '/regard.v1.RegardService/Generate',
+                request_serializer=regard_dot_v1_dot_regard__pb2.GenerateRequest.SerializeToString,
+                response_deserializer=regard_dot_v1_dot_regard__pb2.GenerateResponse.FromString,
+                _registered_method=True)
+        self.GenerateText = channel.unary_unary(
+                '/regard.v1.RegardService/GenerateText',
+                request_serializer=regard_dot_v1_dot_regard__pb2.GenerateRequest.SerializeToString,
+                response_deserializer=regard_dot_v1_dot_regard__pb2.GenerateTextResponse.FromString,
+                _registered_method=True)
         self.ListModels = channel.unary_unary(
                 '/regard.v1.RegardService/ListModels',
                 request_serializer=regard_dot_v1_dot_regard__pb2.ListModelsRequest.SerializeToString,
@@ -134,6 +144,23 @@ class RegardServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Generate(self, request, context):
+        """Writes a text, one token a message, as each is made: only where Model.generation.
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GenerateText(self, request, context):
+        """Likewise, all of it in one message: the same request, so that whoever streams and whoever does not ask alike.
+        buf:lint:ignore RPC_REQUEST_RESPONSE_UNIQUE
+        buf:lint:ignore RPC_REQUEST_STANDARD_NAME
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListModels(self, request, context):
         """All models served, and what else is in the models folder.
         """
@@ -195,6 +222,16 @@ def add_RegardServiceServicer_to_server(servicer, server):
                     servicer.Attend,
                     request_deserializer=regard_dot_v1_dot_regard__pb2.AttendRequest.FromString,
                     response_serializer=regard_dot_v1_dot_regard__pb2.AttendResponse.SerializeToString,
+            ),
+            'Generate': grpc.unary_stream_rpc_method_handler(
+                    servicer.Generate,
+                    request_deserializer=regard_dot_v1_dot_regard__pb2.GenerateRequest.FromString,
+                    response_serializer=regard_dot_v1_dot_regard__pb2.GenerateResponse.SerializeToString,
+            ),
+            'GenerateText': grpc.unary_unary_rpc_method_handler(
+                    servicer.GenerateText,
+                    request_deserializer=regard_dot_v1_dot_regard__pb2.GenerateRequest.FromString,
+                    response_serializer=regard_dot_v1_dot_regard__pb2.GenerateTextResponse.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
@@ -380,6 +417,60 @@ class RegardService(object):
             '/regard.v1.RegardService/Attend',
             regard_dot_v1_dot_regard__pb2.AttendRequest.SerializeToString,
             regard_dot_v1_dot_regard__pb2.AttendResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Generate(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/regard.v1.RegardService/Generate',
+            regard_dot_v1_dot_regard__pb2.GenerateRequest.SerializeToString,
+            regard_dot_v1_dot_regard__pb2.GenerateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GenerateText(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/regard.v1.RegardService/GenerateText',
+            regard_dot_v1_dot_regard__pb2.GenerateRequest.SerializeToString,
+            regard_dot_v1_dot_regard__pb2.GenerateTextResponse.FromString,
             options,
             channel_credentials,
             insecure,

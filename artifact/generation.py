@@ -1,0 +1,105 @@
+"""How an encoder-decoder writes, as its contract says: the decoder's graph, and the tokens it begins and ends with."""
+
+from typing import Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+# Names of the decoder graph's inputs and outputs; those of layers end in a dot and the layer's number.
+TOKENS, LENGTHS, SOURCE_LENGTHS, LOGITS = "input_ids", "lengths", "source_lengths", "logits"
+SELF_KEY, SELF_VALUE, NEXT_KEY, NEXT_VALUE = "self_key", "self_value", "next_key", "next_value"
+CROSS_KEY, CROSS_VALUE = "cross_key", "cross_value"  # outputs of the encoder's graph, too
+SELF_QUERY, CROSS_QUERY = "self_query", "cross_query"
+_MAX_TOKENS, _MAX_LISTED, _MAX_LAYERS, _MAX_WIDTH = 2**20, 4096, 1024, 2**20
+
+
+class GenerationContract(BaseModel):
+    """How an encoder-decoder writes, a token at a time.
+
+    The encoder's graph gives each decoder layer's keys and values of the source, "cross_key.0" and so on, float32
+    [batch, num_heads, seq_len, head_dim]. The decoder's graph takes one token of each row:
+
+    - "input_ids", int64 [batch, 1]; "lengths", int64 [batch], how many tokens of the row are cached; "source_lengths",
+      int64 [batch];
+    - of each layer "self_key.N" and "self_value.N", the caches, float32 [batch, num_heads, cache, head_dim], and
+      "cross_key.N" and "cross_value.N", float32 [batch, num_heads, source, head_dim]; what lies at a row's length or
+      beyond is not read.
+
+    It gives "logits", float32 [batch, vocab_size]; the caches with the token written at its row's length, "next_key.N"
+    and "next_value.N", which may be the memory of those taken; and what attention is computed from: "self_query.N" and
+    "cross_query.N", float32 [batch, num_heads, 1, head_dim]. The weights are softmax(scale q k) over the cached keys,
+    that of this token included, or over the source's.
+
+    Attributes:
+        num_layers: Of the decoder.
+        num_heads: Of each of its layers, for both kinds of attention.
+        head_dim: Numbers of a key.
+        scale: What q k is multiplied by.
+        vocab_size: Tokens that may be written.
+        starts: What it may begin with, by name: the tokens that the decoder reads first.
+        default_start: The name of that which is taken where none is asked for.
+        end_tokens: After any of these it has ended.
+        pad_token: What stands behind the end of a row.
+        max_tokens: The most that may be written, what it begins with not counted.
+        tokenizer_file: A file of the tokenizers library that turns tokens into text.
+        suppressed_tokens: Are never written.
+        first_suppressed_tokens: Are not written first.
+        num_beams: How many beginnings are kept unless a request says otherwise; 1 for greedy.
+        length_penalty: Results are ranked by log-probability / length ^ length_penalty; a request may say otherwise.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    num_layers: int = Field(gt=0, le=_MAX_LAYERS)
+    num_heads: int = Field(gt=0, le=_MAX_WIDTH)
+    head_dim: int = Field(gt=0, le=_MAX_WIDTH)
+    scale: float = Field(gt=0)
+    vocab_size: int = Field(gt=0)
+    starts: dict[str, tuple[int, ...]]
+    default_start: str
+    end_tokens: tuple[int, ...]
+    pad_token: int = Field(ge=0)
+    max_tokens: int = Field(gt=0, le=_MAX_TOKENS)
+    tokenizer_file: str
+    suppressed_tokens: tuple[int, ...] = ()
+    first_suppressed_tokens: tuple[int, ...] = ()
+    num_beams: int = Field(default=1, gt=0)
+    length_penalty: float = 1.0
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        if not 1 <= len(self.starts) <= _MAX_LISTED or not all(self.starts.values()):
+            raise ValueError(f"starts: {len(self.starts)}; expected 1 to {_MAX_LISTED}, of one token or more each")
+        if self.default_start not in self.starts:
+            raise ValueError(f"default_start: {self.default_start!r}; expected one of starts")
+        if not self.end_tokens:
+            raise ValueError("end_tokens: empty; expected one or more")
+        listed = {
+            "starts": [token for tokens in self.starts.values() for token in tokens],
+            "end_tokens": self.end_tokens,
+            "pad_token": (self.pad_token,),
+            "suppressed_tokens": self.suppressed_tokens,
+            "first_suppressed_tokens": self.first_suppressed_tokens,
+        }
+        for name, tokens in listed.items():
+            if outside := [token for token in tokens if not 0 <= token < self.vocab_size]:
+                raise ValueError(f"{name}: {outside[0]}; expected a token below vocab_size, {self.vocab_size}")
+        return self
+
+    @property
+    def source_axes(self) -> tuple[int | str, ...]:
+        """The axes of the keys and values of the source."""
+        return ("batch", self.num_heads, "seq_len", self.head_dim)
+
+    @property
+    def source_names(self) -> list[str]:
+        """The names of the keys and values of the source."""
+        return names_of_layers((CROSS_KEY, CROSS_VALUE), self.num_layers)
+
+    def row_bytes(self, tokens: int, source_tokens: int) -> int:
+        """Bytes of the caches of one row, float32."""
+        return 2 * self.num_layers * self.num_heads * self.head_dim * (tokens + source_tokens) * 4
+
+
+def names_of_layers(kinds: tuple[str, ...], num_layers: int) -> list[str]:
+    """Name what each layer takes or gives: of all kinds of the first layer, then of the next."""
+    return [f"{kind}.{layer}" for layer in range(num_layers) for kind in kinds]

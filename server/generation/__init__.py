@@ -1,0 +1,1 @@
+"""Text written token by token: many requests share each step of the decoder."""
