@@ -20,6 +20,7 @@ CONTRIBUTIONS_GRAPH = "contributions.onnx"  # the plain graph with what each pos
 HIDDEN_GRAPH = "hidden.onnx"  # the plain graph with what enters and leaves each layer
 LOWERED_GRAPH = "attention.lowered.onnx"  # the tapped graph with eager attention
 DECODER_GRAPH = "decoder.onnx"  # one step of the decoder, for one token of each row
+LOWERED_DECODER_GRAPH = "decoder.lowered.onnx"  # likewise, with eager attention
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 BATCH_AXIS, SEQUENCE_AXIS = "batch", "seq_len"
 MAX_CELLS = 4096  # of a layer's grid, or a window, along one edge

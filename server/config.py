@@ -216,6 +216,12 @@ class Config(BaseSettings):
         description="Most texts or images of a request that have an answer each (texts, images in regard.v1); more are "
         "refused with INVALID_ARGUMENT.",
     )
+    max_beams: int = Field(
+        16,
+        ge=1,
+        description="Most beginnings that beam search may keep for one text, each a row of every step; more are "
+        "refused with INVALID_ARGUMENT.",
+    )
     max_text_bytes: int = Field(
         256 * 2**10,
         ge=1,

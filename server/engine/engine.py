@@ -13,7 +13,9 @@ from artifact.contract import (
     BARE_ONNX,
     BATCH_AXIS,
     CONTRIBUTIONS_GRAPH,
+    DECODER_GRAPH,
     HIDDEN_GRAPH,
+    LOWERED_DECODER_GRAPH,
     LOWERED_GRAPH,
     PLAIN_GRAPH,
     SEQUENCE_AXIS,
@@ -24,6 +26,7 @@ from artifact.contract import (
 from artifact.dtypes import Array, dtype_of
 from server.engine.agreement import check_contract, check_declared, check_given, check_runs
 from server.engine.cost import Sample, fit_costs
+from server.engine.decoder import Decoder
 from server.engine.device import Device, Instances
 from server.engine.prepacked_weights import packed
 from server.engine.session import Graph, make_options
@@ -72,8 +75,9 @@ class Engine:
         tapped = choose_tapped(contract, device, form)
         beside = [CONTRIBUTIONS_GRAPH] if contract.contributions else []
         beside += [HIDDEN_GRAPH] if contract.hidden_states else []
-        graphs = (PLAIN_GRAPH, *tapped[:1], *beside)
-        own = {graph: folder / graph for graph in (PLAIN_GRAPH, *tapped, *beside)}
+        decoders = [name for name in (DECODER_GRAPH, LOWERED_DECODER_GRAPH) if name in contract.files]
+        graphs = (PLAIN_GRAPH, *tapped[:1], *beside, *decoders[:1])
+        own = {graph: folder / graph for graph in (PLAIN_GRAPH, *tapped, *beside, *decoders)}
         on_cpu, keep_on_device = device.gpu is None, contract.further_axes
         with packed(folder, graphs, make_options) if on_cpu else nullcontext(own) as sources:
             self.plain = Graph(sources[PLAIN_GRAPH], device, instances, all_threads=True)
@@ -90,6 +94,10 @@ class Engine:
                     [sources[name] for name in tapped],
                     lambda path: Graph(path, device, instances, keep_on_device, shrinks=shrinks),
                 )
+            self.decoder: Decoder | None = None
+            if contract.generation:
+                forms = {name: sources[name] for name in decoders if name in sources}
+                self.decoder = Decoder(forms, contract, device, instances)
         inputs = [spec.name for spec in contract.inputs]
         for name, graph, outputs in self._graphs():
             graph.check_names(folder / name, inputs, outputs)
@@ -133,6 +141,8 @@ class Engine:
         for name, graph, names in self._graphs():
             self._fit_costs(name, graph, names)
         self._try_bounds(outputs)
+        if self.decoder:
+            self.decoder.warm_up()
 
     def _fit_costs(self, name: str, graph: Graph, names: Sequence[str]) -> None:
         def fit() -> None:

@@ -58,11 +58,11 @@ class Graph:
         Raises:
             StartError: It cannot be loaded, or would run on another device.
         """
-        self._of_instance = _load(path, device, instances.threads, spin=False)
+        self._of_instance = load_session(path, device, instances.threads, spin=False)
         on_cpu = device.gpu is None
         self._all_threads: onnxruntime.InferenceSession | None = None
         if all_threads and on_cpu and instances.count > 1:
-            self._all_threads = _load(path, device, instances.all_threads, spin=True)
+            self._all_threads = load_session(path, device, instances.all_threads, spin=True)
         self._bound = BoundSession(self._of_instance, measures_on(device), keep_on_device) if device.bound else None
         self._options = _shrinking_options() if shrinks and on_cpu else None
         self.cost = CostModel()
@@ -156,7 +156,8 @@ def make_options() -> onnxruntime.SessionOptions:
     return options
 
 
-def _load(path: Path, device: Device, threads: int, *, spin: bool) -> onnxruntime.InferenceSession:
+def load_session(path: Path, device: Device, threads: int, *, spin: bool) -> onnxruntime.InferenceSession:
+    """Load a graph; raises StartError where it cannot be, or would run on another device."""
     options = make_options()
     options.intra_op_num_threads = threads
     options.add_session_config_entry(_SPINNING, str(int(spin)))

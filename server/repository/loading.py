@@ -20,6 +20,7 @@ from artifact.contract import (
     Contract,
     read_contract,
 )
+from artifact.detokenizing import TextWriter
 from artifact.errors import ArtifactError
 from artifact.files import check_hashes, check_regular, hash_file, versions
 from artifact.late_interaction import LateReader
@@ -46,6 +47,7 @@ class LoadedModel:
         contract: Of the artifact; of two towers what they have in common, see join_contracts.
         engine: Its graphs; of two towers, which have one each, that for images.
         reader: What tokenises; None where no texts are taken.
+        writer: What makes text of tokens, of an encoder-decoder; None for others.
         usage: Of the model, all its versions together.
         towers: Of a model that is two; None for others.
     """
@@ -55,6 +57,7 @@ class LoadedModel:
     reader: TextReader | None
     usage: Usage = field(default_factory=lambda: Usage(ModelSettings()))
     late_reader: LateReader | None = None
+    writer: TextWriter | None = None
     towers: "Towers | None" = None
 
     @property
@@ -176,7 +179,8 @@ def _load_artifact(folder: Path, contract: Contract, device: Device, instances: 
     engine = Engine(folder, contract, device, instances, usage.settings.attention_form)
     engine.warm_up()
     late = LateReader(folder / text.tokenizer_file, contract.late) if text and contract.late else None
-    return LoadedModel(contract, engine, reader, usage, late)
+    writer = TextWriter(folder / contract.generation.tokenizer_file) if contract.generation else None
+    return LoadedModel(contract, engine, reader, usage, late, writer)
 
 
 def _check_listed(folder: Path, contract: Contract) -> None:

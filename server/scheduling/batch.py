@@ -2,14 +2,15 @@
 
 import asyncio
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol
+from typing import Any, ClassVar, Literal, Protocol
 
 import numpy as np
 
 from artifact.contract import SEQUENCE_AXIS, AttentionContract, Contract, HiddenStateContract
 from artifact.dtypes import Array
+from server.auth.clients import Client
 from server.context import RpcContext
 from server.engine.cost import CostModel
 from server.engine.device_ops import Weights
@@ -18,7 +19,7 @@ from server.telemetry.timings import NO_TIME, BatchTimes
 
 # A place in the queue: priority, due, arrived.
 Order = tuple[int, float, float]
-GraphKind = Literal["plain", "tapped", "contributions", "hidden"]
+GraphKind = Literal["plain", "tapped", "contributions", "hidden", "decoder"]
 Layer = AttentionContract | HiddenStateContract
 
 
@@ -89,6 +90,7 @@ class BatchItem:
         reserved_seconds: What of the engine's time is reserved of its caller's quota.
         reply: Its result; None where nobody waits for one.
         held_bytes: Memory that it holds while it waits.
+        runs_once: Whether it is computed in one run of its graph, which the cost model foretells.
     """
 
     graph: Runner
@@ -106,6 +108,7 @@ class BatchItem:
     reserved_seconds: float = 0.0
     reply: "asyncio.Future[Result] | None" = None
     held_bytes: int = field(init=False)
+    runs_once: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         self.held_bytes = sum(size_of(array) for array in self.inputs.values())
@@ -158,6 +161,10 @@ class BatchItem:
             named |= dict.fromkeys(filter(None, (layer.output, layer.contribution)), layer)
         return {name: named[name] for name in self.further if name in named}
 
+    def bill(self, seconds: float) -> "Iterable[tuple[Client, float]]":
+        """Say for whom it was computed, and what of the time is whose."""
+        return ((self.context.caller, seconds),)
+
     def charge(self, seconds: float) -> None:
         """Charge the caller for what was computed, whether or not it still waits."""
         self.context.caller.quota.charge(self.reserved_seconds, seconds)
@@ -191,7 +198,9 @@ class Batch:
     @property
     def is_whole(self) -> bool:
         """Whether every request was computed, and in one run."""
-        return all(isinstance(outcome, Result) for outcome in self.outcomes)
+        return all(isinstance(outcome, Result) for outcome in self.outcomes) and all(
+            item.runs_once for item in self.items
+        )
 
 
 @dataclass(eq=False, slots=True)

@@ -88,6 +88,15 @@ class Scheduler:
         """As submit, for inputs of one call, an error each; rows that come when it `goes_on` are admitted with them."""
         return await self._count(self._compute_all(items, later_rows, goes_on=goes_on))
 
+    async def take_turn(self, item: BatchItem) -> Result:
+        """As submit, for work of requests that were admitted before: it is not refused for what else waits."""
+        return await self._count(self._wait(self._go_on(item)))
+
+    @property
+    def is_wanted(self) -> bool:
+        """Whether anything waits for an instance; may be asked in any thread."""
+        return len(self._dispatcher) > 0
+
     def suggest_retry(self) -> float:
         """Say in how many seconds a request that was refused has a chance: when half of what waits is done."""
         shortest, longest = _RETRY_SECONDS
@@ -279,7 +288,8 @@ class Scheduler:
         arrived_ns, compute_ns = round(item.arrived * 1e9), batch.times.total_ns
         seconds = compute_ns / 1e9 * item.rows / load.rows
         item.charge(seconds)
-        self._metrics.client_seconds.labels(item.context.caller.name).inc(seconds)
+        for client, own_seconds in item.bill(seconds):
+            self._metrics.client_seconds.labels(client.name).inc(own_seconds)
         self.quantile.learn(item.estimate_seconds, time.monotonic() - item.arrived)
         result.queue_ns = max(round(batch.started * 1e9) - arrived_ns, 0)
         result.compute_ns, result.batch_size = compute_ns, load.rows

@@ -28,6 +28,7 @@ class Metrics:
         self._add_queue()
         self._add_batches()
         self._add_answers()
+        self._add_generation()
 
     def _counter(self, name: str, what: str, *labels: str) -> Counter:
         return Counter(f"regard_{name}", what, labels, self.registry)
@@ -143,6 +144,17 @@ class Metrics:
         )
         self.attention_bytes = self._counter("attention_sent_bytes", "Attention weights sent, in bytes", "model")
         self.hidden_states_bytes = self._counter("hidden_states_sent_bytes", "Hidden states sent, in bytes", "model")
+
+    def _add_generation(self) -> None:
+        self.generation_rows = self._gauge("generation_rows", "Rows that are written, and that wait for a place")
+        self.generation_cache_bytes = self._gauge("generation_cache_bytes", "Bytes of keys and values of these rows")
+        self.generated_tokens = self._counter("generated_tokens", "Tokens written", "model")
+        self.generation_steps = self._counter("generation_steps", "Steps of the decoder, many rows each", "model")
+        self.first_token_seconds = self._histogram(
+            "first_token_seconds", "Time from a request until the first token of its text", "model"
+        )
+        self.token_seconds = self._histogram("token_seconds", "Time between two tokens of a text, its mean", "model")
+        self.finished = self._counter("generations", "Texts written, by why they ended", "model", "reason")
 
     def forget_model(self, name: str) -> None:
         """Drop what says that a model is served."""

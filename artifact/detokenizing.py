@@ -1,0 +1,72 @@
+"""Tokens to text, all at once or one by one."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from tokenizers import Tokenizer
+
+from artifact.errors import ArtifactError
+
+_OPEN = "\ufffd"  # what stands for bytes that are no whole character yet
+
+
+class TextWriter:
+    """Turns tokens into text for one model. Safe to share between threads: it is never changed."""
+
+    def __init__(self, tokenizer_file: Path) -> None:
+        """Read the tokenizer.
+
+        Raises:
+            ArtifactError: The file cannot be read.
+        """
+        try:
+            self._tokenizer = Tokenizer.from_file(str(tokenizer_file))
+        except Exception as error:  # the tokenizers library raises bare Exception
+            raise ArtifactError(f"{tokenizer_file}: the tokenizers library cannot read it: {error}") from error
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+
+    @property
+    def largest_id(self) -> int:
+        """The largest token that has a spelling."""
+        return max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
+
+    def text(self, tokens: Sequence[int]) -> str:
+        """Return the text that tokens make, without special ones."""
+        return self._tokenizer.decode(list(tokens), skip_special_tokens=True)
+
+    def spell(self, token: int) -> str:
+        """Return how the vocabulary spells a token; empty for one that it does not have."""
+        return self._tokenizer.id_to_token(token) or ""
+
+    def tokens(self, text: str) -> list[int]:
+        """Return the tokens that make a text, without special ones."""
+        (encoding,) = self._tokenizer.encode_batch([text], add_special_tokens=False)
+        return list(encoding.ids)
+
+    def begin(self) -> "Detokenizer":
+        """Begin a text that is written token by token."""
+        return Detokenizer(self)
+
+
+class Detokenizer:
+    """A text that is written token by token.
+
+    Whether a token begins with a space, or ends a character, its neighbours decide: some tokens before it are turned
+    into text with it, and what they make alone is left out.
+    """
+
+    def __init__(self, writer: TextWriter) -> None:
+        self._writer = writer
+        self._tokens = list[int]()
+        self._since = self._told = 0
+
+    def add(self, token: int) -> str:
+        """Return what a token adds to the text: nothing while it leaves a character open."""
+        self._tokens.append(token)
+        before = self._writer.text(self._tokens[self._since : self._told])
+        now = self._writer.text(self._tokens[self._since :])
+        if now.endswith(_OPEN) or len(now) <= len(before):
+            return ""
+        self._since, self._told = self._told, len(self._tokens)
+        return now[len(before) :]

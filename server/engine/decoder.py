@@ -1,0 +1,169 @@
+"""The step of an encoder-decoder's decoder in ONNX Runtime: one token of each row, with the caches written in place."""
+
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnxruntime
+
+from artifact.contract import DECODER_GRAPH, LOWERED_DECODER_GRAPH, Contract
+from artifact.dtypes import Array
+from artifact.generation import (
+    CROSS_KEY,
+    CROSS_QUERY,
+    CROSS_VALUE,
+    LENGTHS,
+    LOGITS,
+    NEXT_KEY,
+    NEXT_VALUE,
+    SELF_KEY,
+    SELF_QUERY,
+    SELF_VALUE,
+    SOURCE_LENGTHS,
+    TOKENS,
+    GenerationContract,
+    names_of_layers,
+)
+from server.engine.cost import CostModel, Sample, fit_costs
+from server.engine.device import Device, Instances
+from server.engine.session import load_session
+from server.errors import StartError
+
+# Rows of the steps that are run to fit the cost model, until the time for it is used up.
+_SAMPLES, _MEASURING_SECONDS, _TRIED_LENGTH = (1, 4, 16), 0.2, 8
+_FASTER = 0.9  # of the time of one thread: otherwise the others are better left alone
+
+
+class BoundStep:
+    """A step whose inputs and outputs lie in memory of the caller's, which must stay where it is."""
+
+    def __init__(self, session: onnxruntime.InferenceSession, given: Mapping[str, Array], made: Mapping[str, Array]):
+        self._session, self._kept = session, (dict(given), dict(made))
+        self._binding = session.io_binding()
+        for name, array in given.items():
+            self._binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        for name, array in made.items():
+            self._binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+    def run(self) -> None:
+        """Compute one token of each row."""
+        self._session.run_with_iobinding(self._binding)
+
+
+class Decoder:
+    """The decoder's graph; `cost` is that of a step, its length being 1."""
+
+    def __init__(self, sources: Mapping[str, Path], contract: Contract, device: Device, instances: Instances) -> None:
+        """Load the graph.
+
+        Args:
+            sources: The files of its forms, by name; the second is for where the first cannot be loaded.
+            contract: With `generation`.
+            device: Where it runs; on a GPU the caches are copied there and back at each step.
+            instances: How runs share the CPUs.
+
+        Raises:
+            StartError: It cannot be loaded, or is not what the contract says.
+        """
+        assert contract.generation is not None  # noqa: S101 -- or there is no decoder
+        self.generation = contract.generation
+        path = sources[DECODER_GRAPH]
+        try:
+            self._one = load_session(path, device, instances.threads, spin=False)
+        except StartError:
+            if LOWERED_DECODER_GRAPH not in sources:
+                raise
+            path = sources[LOWERED_DECODER_GRAPH]
+            self._one = load_session(path, device, instances.threads, spin=False)
+        self._check(path)
+        self._all: onnxruntime.InferenceSession | None = None
+        if device.gpu is None and instances.count > 1:
+            self._all = load_session(path, device, instances.all_threads, spin=True)
+        self.cost = CostModel()
+
+    @property
+    def can_use_all_threads(self) -> bool:
+        """Whether there is a session with all threads, and it is the faster one for a row."""
+        return self._all is not None
+
+    def bind(self, given: Mapping[str, Array], made: Mapping[str, Array], *, all_threads: bool = False) -> BoundStep:
+        """Prepare a step.
+
+        Args:
+            given: Every input by name, each C-contiguous.
+            made: Where the outputs that are wanted go, likewise; those of the caches may be those given.
+            all_threads: Whether all may be used, since nothing else runs.
+        """
+        return BoundStep(self._all if all_threads and self._all else self._one, given, made)
+
+    def warm_up(self) -> None:
+        """Measure what a step costs, and whether a row alone is faster with all threads."""
+        samples, ends = list[Sample](), time.perf_counter() + _MEASURING_SECONDS
+        for rows in _SAMPLES:
+            samples.append(Sample(rows, 1, self._fastest(rows)))
+            if time.perf_counter() > ends:
+                break
+        self.cost = fit_costs(samples)
+        if self._all and self._fastest(1, all_threads=True) > _FASTER * samples[0].seconds:
+            self._all = None
+
+    def _fastest(self, rows: int, *, all_threads: bool = False) -> float:
+        given, made = step_arrays(self.generation, rows, _TRIED_LENGTH, _TRIED_LENGTH)
+        given[SOURCE_LENGTHS][:] = 1
+        step, seconds = self.bind(given, made, all_threads=all_threads), list[float]()
+        for _ in range(4):
+            started = time.perf_counter()
+            step.run()
+            seconds.append(time.perf_counter() - started)
+        return min(seconds)
+
+    def _check(self, path: Path) -> None:
+        layers = self.generation.num_layers
+        kinds = (SELF_KEY, SELF_VALUE, CROSS_KEY, CROSS_VALUE)
+        inputs = {TOKENS, LENGTHS, SOURCE_LENGTHS, *names_of_layers(kinds, layers)}
+        outputs = {LOGITS, *names_of_layers((NEXT_KEY, NEXT_VALUE, SELF_QUERY, CROSS_QUERY), layers)}
+        for what, values, expected in (
+            ("inputs", self._one.get_inputs(), inputs),
+            ("outputs", self._one.get_outputs(), outputs),
+        ):
+            if (found := {value.name for value in values}) != expected:
+                raise StartError(f"{path}: has the {what} {sorted(found)}; its contract says {sorted(expected)}")
+        expected_sizes = {
+            LOGITS: (self.generation.vocab_size,),
+            f"{SELF_KEY}.0": (self.generation.num_heads, None, self.generation.head_dim),
+        }
+        for value in (*self._one.get_inputs(), *self._one.get_outputs()):
+            sizes = expected_sizes.get(value.name, ())
+            for found_size, size in zip(value.shape[1:], sizes, strict=False):
+                if isinstance(found_size, int) and size is not None and found_size != size:
+                    raise StartError(f"{path}: {value.name} is {value.shape}; its contract says {list(sizes)}")
+
+
+def step_arrays(
+    generation: GenerationContract, rows: int, length: int, source_length: int
+) -> tuple[dict[str, Array], dict[str, Array]]:
+    """Make what a step takes and gives, zeros: so many rows, places in the caches, and places for the source."""
+
+    def floats(*shape: int) -> Array:
+        return np.zeros((rows, *shape), np.float32)
+
+    heads, head_dim = generation.num_heads, generation.head_dim
+    given: dict[str, Array] = {
+        TOKENS: np.zeros((rows, 1), np.int64),
+        LENGTHS: np.zeros(rows, np.int64),
+        SOURCE_LENGTHS: np.zeros(rows, np.int64),
+    }
+    made: dict[str, Array] = {LOGITS: floats(generation.vocab_size)}
+    for layer in range(generation.num_layers):
+        for taken, written in ((SELF_KEY, NEXT_KEY), (SELF_VALUE, NEXT_VALUE)):
+            given[f"{taken}.{layer}"] = made[f"{written}.{layer}"] = floats(heads, length, head_dim)
+        for taken in (CROSS_KEY, CROSS_VALUE):
+            given[f"{taken}.{layer}"] = floats(heads, source_length, head_dim)
+    return given, made
+
+
+def query_names(kinds: Sequence[str], layers: Sequence[int]) -> list[str]:
+    """Name the queries of some kinds of attention ("self", "cross"), of one layer each."""
+    names = {"self": SELF_QUERY, "cross": CROSS_QUERY}
+    return [f"{names[kind]}.{layer}" for kind, layer in zip(kinds, layers, strict=True)]

@@ -1,0 +1,168 @@
+"""The rows that are written: caches and sources of all of them in arrays that the decoder's step takes as they are.
+
+Rows stand without gaps, so that a step of n rows takes the first n: where one leaves, the last takes its place.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from artifact.dtypes import Array
+from artifact.generation import (
+    CROSS_KEY,
+    CROSS_QUERY,
+    CROSS_VALUE,
+    LENGTHS,
+    LOGITS,
+    NEXT_KEY,
+    NEXT_VALUE,
+    SELF_KEY,
+    SELF_QUERY,
+    SELF_VALUE,
+    SOURCE_LENGTHS,
+    TOKENS,
+    GenerationContract,
+    names_of_layers,
+)
+from server.engine.decoder import BoundStep, Decoder, step_arrays
+
+_MIN_PLACES = 16
+Queries = frozenset[str]
+
+
+class Caches:
+    """Arrays for rows, which grow by doubling; `rows` says how many are used."""
+
+    def __init__(self, decoder: Decoder, generation: GenerationContract) -> None:
+        self._decoder, self._generation = decoder, generation
+        layers = generation.num_layers
+        self._own = names_of_layers((SELF_KEY, SELF_VALUE), layers)
+        self._source = names_of_layers((CROSS_KEY, CROSS_VALUE), layers)
+        self.clear()
+
+    def clear(self) -> None:
+        """Forget all rows, and give their memory back."""
+        self.rows = 0
+        self._places = (0, 0, 0)  # rows, tokens, tokens of the source
+        self._given: dict[str, Array] = {}
+        self._made: dict[str, Array] = {}
+        self._steps: dict[tuple[int, Queries, bool], BoundStep] = {}
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all arrays."""
+        return sum(array.nbytes for array in self._given.values())
+
+    def add(self, source: Sequence[Array], rows: int) -> list[int]:
+        """Add rows that have written nothing yet.
+
+        Args:
+            source: Keys and values of the source, in the order of GenerationContract.source_names; each float32
+                [1, num_heads, S, head_dim].
+            rows: How many, all of the same source.
+
+        Returns:
+            Where they stand.
+        """
+        length = source[0].shape[2]
+        self._reserve(self.rows + rows, 1, length)
+        added = list(range(self.rows, self.rows + rows))
+        self._given[LENGTHS][added] = 0
+        self._given[SOURCE_LENGTHS][added] = length
+        for name, array in zip(self._source, source, strict=True):
+            self._given[name][added, :, :length] = array
+        self.rows += rows
+        return added
+
+    def remove(self, row: int) -> int:
+        """Take a row out; returns which stood last, and now stands in its place."""
+        last = self.rows = self.rows - 1
+        if row != last:
+            length, source_length = (int(self._given[name][last]) for name in (LENGTHS, SOURCE_LENGTHS))
+            for names, used in ((self._own, length), (self._source, source_length)):
+                for name in names:
+                    self._given[name][row, :, :used] = self._given[name][last, :, :used]
+            for name in (TOKENS, LENGTHS, SOURCE_LENGTHS):
+                self._given[name][row] = self._given[name][last]
+        return last
+
+    def reorder(self, rows: Sequence[int], parents: Sequence[int]) -> None:
+        """Let rows go on from what others have written, all of the same source and length."""
+        moves = [(row, parent) for row, parent in zip(rows, parents, strict=True) if row != parent]
+        if not moves:
+            return
+        to, since = (list(places) for places in zip(*moves, strict=True))
+        length = int(self._given[LENGTHS][rows[0]])
+        for name in self._own:
+            self._given[name][to, :, :length] = self._given[name][since, :, :length]
+
+    def set_token(self, row: int, token: int) -> None:
+        """Say which token a row reads next."""
+        self._given[TOKENS][row, 0] = token
+
+    def length(self, row: int) -> int:
+        """Say how many tokens a row has read."""
+        return int(self._given[LENGTHS][row])
+
+    def step(self, queries: Queries = frozenset(), *, all_threads: bool = False) -> Array:
+        """Let every row read its token; returns logits, float32 [rows, vocab_size], which the next step overwrites.
+
+        Args:
+            queries: Names of those that `attention` will be asked for.
+            all_threads: Whether all may be used, since nothing else runs.
+        """
+        longest = int(self._given[LENGTHS][: self.rows].max()) + 1
+        self._reserve(self.rows, longest, 1)
+        key = (self.rows, queries, all_threads)
+        bound = self._steps.get(key)
+        if bound is None:
+            names = [*names_of_layers((NEXT_KEY, NEXT_VALUE), self._generation.num_layers), LOGITS, *queries]
+            given = {name: array[: self.rows] for name, array in self._given.items()}
+            made = {name: self._output(name)[: self.rows] for name in names}
+            bound = self._steps[key] = self._decoder.bind(given, made, all_threads=all_threads)
+        bound.run()
+        self._given[LENGTHS][: self.rows] += 1
+        return self._made[LOGITS][: self.rows]
+
+    def attention(self, row: int, kind: str, layer: int) -> Array:
+        """Return the weights of the last step, float32 [num_heads, keys], whose queries it gave.
+
+        softmax(scale q k), over the tokens that the row has read, or those of its source (Vaswani et al. 2017,
+        equation 1).
+        """
+        query, keys, lengths = (
+            (CROSS_QUERY, CROSS_KEY, SOURCE_LENGTHS) if kind == "cross" else (SELF_QUERY, SELF_KEY, LENGTHS)
+        )
+        length = int(self._given[lengths][row])
+        key = self._given[f"{keys}.{layer}"][row, :, :length]  # [H, L, d]
+        scores = (key @ self._made[f"{query}.{layer}"][row].swapaxes(1, 2))[..., 0]  # [H, L]
+        scores *= self._generation.scale
+        weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+        return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+
+    def _output(self, name: str) -> Array:
+        if name not in self._made:  # queries, which hardly anybody asks for
+            shape = (self._places[0], self._generation.num_heads, 1, self._generation.head_dim)
+            self._made[name] = np.zeros(shape, np.float32)
+        return self._made[name]
+
+    def _reserve(self, rows: int, length: int, source_length: int) -> None:
+        """Make room for so many; what is there is copied."""
+        wanted = tuple(
+            have if have >= want else max(_double(want), _MIN_PLACES if axis else 1)
+            for axis, (have, want) in enumerate(zip(self._places, (rows, length, source_length), strict=True))
+        )
+        if wanted == self._places:
+            return
+        before = self._given
+        self._given, self._made = step_arrays(self._generation, *wanted)
+        self._steps.clear()
+        for name, array in before.items():
+            part = tuple(map(slice, array.shape))
+            self._given[name][part] = array
+        self._places = wanted[0], wanted[1], wanted[2]
+
+
+def _double(number: int) -> int:
+    """The smallest power of 2 that is no less."""
+    return 1 << (number - 1).bit_length()

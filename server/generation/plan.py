@@ -1,0 +1,69 @@
+"""How a text is written, with everything decided."""
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from artifact.generation import CROSS_QUERY, SELF_QUERY, GenerationContract
+from server.attention.request import HeadReduction
+from server.generation.request import AttentionKind, Sampling
+
+
+@dataclass(frozen=True, slots=True)
+class AttentionPlan:
+    """What is told of each step's attention in one layer.
+
+    Attributes:
+        kind: To the source, or to what was written.
+        layer: Of the decoder, counted from 0.
+        heads: In this order.
+        head_reduction: Over these; None tells each.
+    """
+
+    kind: AttentionKind
+    layer: int
+    heads: tuple[int, ...]
+    head_reduction: HeadReduction | None
+
+    @property
+    def query(self) -> str:
+        """Name of the queries that it is computed from."""
+        return f"{CROSS_QUERY if self.kind == 'cross' else SELF_QUERY}.{self.layer}"
+
+
+@dataclass(frozen=True)
+class GenerationPlan:
+    """How a text is written.
+
+    Attributes:
+        generation: Of the model.
+        start: The tokens that the decoder reads first.
+        max_tokens: The most that is written.
+        num_beams: How many beginnings are kept; 1 for one row.
+        num_results: How many results are told.
+        length_penalty: Of beam search.
+        sampling: How tokens are drawn; None where the likeliest are taken.
+        stop: Texts behind which nothing is written any more.
+        alternatives: How many tokens are told at each step besides that which was taken.
+        attention: What is told of each step's attention.
+    """
+
+    generation: GenerationContract
+    start: tuple[int, ...]
+    max_tokens: int
+    num_beams: int = 1
+    num_results: int = 1
+    length_penalty: float = 1.0
+    sampling: Sampling | None = None
+    stop: tuple[str, ...] = ()
+    alternatives: int = 0
+    attention: tuple[AttentionPlan, ...] = ()
+
+    @cached_property
+    def queries(self) -> frozenset[str]:
+        """Names of the queries that its attention is computed from."""
+        return frozenset(one.query for one in self.attention)
+
+    @property
+    def end_tokens(self) -> tuple[int, ...]:
+        """After any of these it has ended."""
+        return self.generation.end_tokens

@@ -1,0 +1,183 @@
+"""The rows of a model that are written together: what an instance of the engine does when it is their turn."""
+
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Hashable, Mapping, Sequence
+
+from artifact.dtypes import Array
+from server.auth.clients import Client
+from server.engine.cost import CostModel
+from server.engine.decoder import Decoder
+from server.errors import InternalFault, ServerError
+from server.generation.caches import Caches
+from server.generation.choosing import normalizers
+from server.generation.writing import Writing
+
+_log = logging.getLogger(__name__)
+
+_TURN_SECONDS = 0.02  # of steps, while nobody else waits for the engine
+
+
+class Steps:
+    """Texts that are written together; for the scheduler a graph, of which a run is a turn of one step or several.
+
+    A turn ends when others wait for the engine, and after a while in any case. Between steps those who have come take
+    rows, and those who have ended, hung up or are too late leave theirs.
+    """
+
+    def __init__(
+        self, decoder: Decoder, max_rows: int, is_wanted: Callable[[], bool], tell: Callable[[Sequence[Writing]], None]
+    ) -> None:
+        """Begin without any.
+
+        Args:
+            decoder: Of the model.
+            max_rows: That are written at a time; who does not fit waits.
+            is_wanted: Whether others wait for the engine.
+            tell: Is given those with news, in the engine's thread.
+        """
+        self._decoder, self._max_rows, self._is_wanted, self._tell = decoder, max_rows, is_wanted, tell
+        self._caches = Caches(decoder, decoder.generation)
+        self._waiting = deque[Writing]()
+        self._writings = list[Writing]()
+        self._owners = list[tuple[Writing, int]]()  # of each row: whose, and which of its rows
+        self._lock = threading.Lock()
+        self._is_running = False
+        self.token = object()
+        self.spent = dict[Client, float]()  # seconds of the last turn
+        self.steps = self.tokens = 0
+
+    @property
+    def cost(self) -> CostModel:
+        """Of a step."""
+        return self._decoder.cost
+
+    @property
+    def can_use_all_threads(self) -> bool:
+        """Whether a step that has the machine to itself is faster with all of it."""
+        return self._decoder.can_use_all_threads
+
+    @property
+    def cache_bytes(self) -> int:
+        """Bytes of the caches."""
+        return self._caches.size_bytes
+
+    def join(self, writing: Writing) -> None:
+        """Let a text be written, as soon as there are rows for it."""
+        with self._lock:
+            self._waiting.append(writing)
+
+    @property
+    def all(self) -> list[Writing]:
+        """Return what is written, and what waits for rows."""
+        with self._lock:
+            return [*self._writings, *self._waiting]
+
+    @property
+    def num_rows(self) -> int:
+        """Rows that are written, and that are waited for."""
+        return sum(writing.num_rows for writing in self.all)
+
+    def run(self, inputs: Mapping[str, Array], names: Sequence[str], *, all_threads: bool = False) -> dict[str, Array]:
+        """Take a turn; neither takes nor gives anything."""
+        self.spent, self._is_running = {}, True
+        ends = time.monotonic() + _TURN_SECONDS
+        try:
+            while self._change_rows():
+                self._step(all_threads=all_threads)
+                if self._is_wanted() or time.monotonic() >= ends:
+                    break
+            self._change_rows()
+        finally:
+            self._is_running = False
+        return {}
+
+    def fail_all(self, error: ServerError) -> list[Writing]:
+        """End everything without results, and return what that was; a turn that runs all the same lets go of it."""
+        ended = self.all
+        for writing in ended:
+            writing.fail(error)
+        if not self._is_running:
+            with self._lock:
+                self._waiting.clear()
+                self._writings.clear()
+            self._owners.clear()
+            self._caches.clear()
+        return ended
+
+    def _change_rows(self) -> bool:
+        """Take out who has ended, and let in who waits; returns whether there is anything to write."""
+        now = time.monotonic()
+        left = [writing for writing in self._writings if writing.has_to_stop(now)]
+        for writing in left:
+            self._take_out(writing)
+        with self._lock:
+            over = [writing for writing in self._waiting if writing.has_to_stop(now)]
+            for writing in over:
+                self._waiting.remove(writing)
+            entered = self._choose_waiting()
+            self._writings.extend(entered)
+        for writing in entered:
+            self._take_in(writing)
+        if ended := [writing for writing in (*left, *over) if writing.is_over]:
+            self._tell(ended)
+        if not self._writings and self._caches.rows == 0:
+            self._caches.clear()
+        return bool(self._writings)
+
+    def _choose_waiting(self) -> list[Writing]:
+        """Choose who gets the rows that are free: the most urgent, of these whose client has fewest, who came first.
+
+        Who needs more rows than are free is not overtaken by others of its client.
+        """
+        free = self._max_rows - sum(writing.num_rows for writing in self._writings)
+        rows = Counter[Hashable]()
+        for writing in self._writings:
+            rows[writing.context.share] += writing.num_rows
+        chosen = list[Writing]()
+        while self._waiting and free > 0:
+            first = min(self._waiting, key=lambda one: (one.context.priority, rows[one.context.share]))
+            if first.num_rows > free:
+                break
+            self._waiting.remove(first)
+            chosen.append(first)
+            free -= first.num_rows
+            rows[first.context.share] += first.num_rows
+        return chosen
+
+    def _take_in(self, writing: Writing) -> None:
+        rows = self._caches.add(writing.source, writing.num_rows)
+        self._owners += [(writing, place) for place in range(len(rows))]
+        writing.begin(rows, self._caches)
+
+    def _take_out(self, writing: Writing) -> None:
+        for row in sorted(writing.rows, reverse=True):
+            last = self._caches.remove(row)
+            moved = self._owners.pop()
+            if last != row:
+                owner, place = self._owners[row] = moved
+                owner.rows[place] = row
+        with self._lock:
+            self._writings.remove(writing)
+
+    def _step(self, *, all_threads: bool) -> None:
+        began = time.perf_counter()
+        queries = frozenset[str]().union(*(writing.plan.queries for writing in self._writings))
+        logits = self._caches.step(queries, all_threads=all_threads)
+        norms, best = normalizers(logits), logits.argmax(axis=1)
+        for writing in self._writings:
+            try:
+                writing.advance(logits, norms, best, self._caches)
+            except Exception:
+                _log.exception("a text could not be written on, request %s", writing.context.request_id)
+                writing.fail(InternalFault())
+        self.steps += 1
+        self.tokens += len(self._writings)
+        if news := [writing for writing in self._writings if writing.fresh and not writing.is_over]:
+            self._tell(news)
+        row_seconds = (time.perf_counter() - began) / len(self._owners)
+        for writing in self._writings:
+            caller = writing.context.caller
+            self.spent[caller] = self.spent.get(caller, 0.0) + row_seconds * writing.num_rows

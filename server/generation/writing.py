@@ -1,0 +1,207 @@
+"""One request's text as it is written: what it reads next, what each step gives, and why it ends."""
+
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from artifact.detokenizing import Detokenizer, TextWriter
+from artifact.dtypes import Array
+from server.context import RpcContext
+from server.errors import DeadlinePassed, ServerError
+from server.generation.beams import Beams, Beginning
+from server.generation.caches import Caches
+from server.generation.choosing import Sampler, forbid, likeliest
+from server.generation.plan import AttentionPlan, GenerationPlan
+from server.generation.request import FinishReason, GeneratedText, GeneratedToken, StepAttention
+
+_log = logging.getLogger(__name__)
+
+
+class Writing(ABC):
+    """One request while it is written; its thread is the engine's, but for `cancel` and what is read at the end.
+
+    Attributes:
+        context: Of the request.
+        source: Keys and values of what is read, until the rows have them.
+        rows: Where it stands in the caches.
+        fresh: Tokens that were written and not yet fetched.
+        results: Once it has ended.
+        error: Why it has ended without results.
+        steps: It has taken.
+        first_token_ns: When the first token was written, on time.perf_counter_ns(); 0 before.
+    """
+
+    num_rows = 1
+
+    def __init__(self, plan: GenerationPlan, source: Sequence[Array], writer: TextWriter, context: RpcContext) -> None:
+        self.plan, self.source, self.context = plan, source, context
+        self.rows = list[int]()
+        self.fresh = list[GeneratedToken]()
+        self.results: tuple[GeneratedText, ...] = ()
+        self.error: ServerError | None = None
+        self.is_over = self.is_cancelled = False
+        self.steps = self.first_token_ns = 0
+        self._writer = writer
+        self._read = 0
+
+    def begin(self, rows: list[int], caches: Caches) -> None:
+        """Take rows, which read the first token of what it begins with."""
+        self.rows, self.source, self._read = rows, (), 1
+        for row in rows:
+            caches.set_token(row, self.plan.start[0])
+
+    def fetch(self) -> list[GeneratedToken]:
+        """Take what was written since this was last asked."""
+        fetched, self.fresh = self.fresh, []
+        return fetched
+
+    def cancel(self) -> None:
+        """Nobody waits for it any more; may be called in any thread."""
+        self.is_cancelled = True
+
+    def has_to_stop(self, now: float) -> bool:
+        """Whether nothing more should be written, the caller having gone or its deadline passed."""
+        deadline = self.context.deadline
+        if deadline is not None and deadline <= now and not self.is_over:
+            self.fail(DeadlinePassed(f"the deadline passed after {self.steps} steps"))
+        return self.is_cancelled or self.is_over
+
+    def fail(self, error: ServerError) -> None:
+        """End it without results."""
+        self.error, self.is_over = error, True
+
+    def advance(self, logits: Array, normalizers: NDArray[np.float32], best: NDArray[np.int64], caches: Caches) -> None:
+        """Take what a step gave its rows.
+
+        Args:
+            logits: Of all rows, float32 [rows, V].
+            normalizers: Of these.
+            best: The likeliest token of each.
+            caches: Are told what is read next.
+        """
+        self.steps += 1
+        if self._read < len(self.plan.start):
+            for row in self.rows:
+                caches.set_token(row, self.plan.start[self._read])
+            self._read += 1
+            return
+        self._choose(logits, normalizers, best, caches)
+        self.first_token_ns = self.first_token_ns or time.perf_counter_ns()
+
+    @abstractmethod
+    def _choose(self, logits: Array, normalizers: NDArray[np.float32], best: NDArray[np.int64], caches: Caches) -> None:
+        """Write one token more."""
+
+    def _forbidden(self, written: int) -> tuple[int, ...]:
+        generation = self.plan.generation
+        return generation.suppressed_tokens + (() if written else generation.first_suppressed_tokens)
+
+
+class StraightWriting(Writing):
+    """One row: the likeliest token at each step, or a drawn one, or the next of a target."""
+
+    def __init__(
+        self,
+        plan: GenerationPlan,
+        source: Sequence[Array],
+        writer: TextWriter,
+        context: RpcContext,
+        *,
+        target: Sequence[int] = (),
+        streams: bool = False,
+    ) -> None:
+        super().__init__(plan, source, writer, context)
+        self._target, self._streams = target, streams
+        self._sampler = Sampler(plan.sampling) if plan.sampling else None
+        self._detokenizer: Detokenizer | None = writer.begin() if streams or plan.stop else None
+        self._tokens = list[GeneratedToken]()
+        self._text = ""
+
+    def _choose(self, logits: Array, normalizers: NDArray[np.float32], best: NDArray[np.int64], caches: Caches) -> None:
+        row = self.rows[0]
+        own, forbidden = logits[row], self._forbidden(len(self._tokens))
+        if self._target:
+            token = self._target[len(self._tokens)]
+        elif self._sampler:
+            token = self._sampler.draw(forbid(own, forbidden))
+        else:
+            token = int(best[row])
+            if token in forbidden:
+                token = int(forbid(own, forbidden).argmax())
+        told = self._tell(token, own, float(normalizers[row]), caches)
+        self._tokens.append(told)
+        if self._streams:
+            self.fresh.append(told)
+        if reason := self._why_over(token):
+            self._end(reason)
+        else:
+            caches.set_token(row, token)
+
+    def _tell(self, token: int, logits: NDArray[np.float32], normalizer: float, caches: Caches) -> GeneratedToken:
+        plan, text = self.plan, ""
+        if self._detokenizer and (self._target or token not in plan.end_tokens):
+            text = self._detokenizer.add(token)
+            self._text += text
+        alternatives = tuple(likeliest(logits - normalizer, plan.alternatives)) if plan.alternatives else ()
+        attention = tuple(_look(one, self.rows[0], caches) for one in plan.attention) if plan.attention else ()
+        return GeneratedToken(token, text, float(logits[token]) - normalizer, alternatives, attention)
+
+    def _why_over(self, token: int) -> FinishReason | None:
+        plan, written = self.plan, len(self._tokens)
+        if self._target:
+            return "target" if written == len(self._target) else None
+        if token in plan.end_tokens:
+            return "end"
+        if plan.stop and any(stop in self._text for stop in plan.stop):
+            return "stop"
+        return "length" if written >= plan.max_tokens else None
+
+    def _end(self, reason: FinishReason) -> None:
+        tokens = tuple(self._tokens)
+        text = self._writer.text([one.token for one in tokens])
+        self.results = (GeneratedText(tokens, text, sum(one.log_probability for one in tokens), reason),)
+        self.is_over = True
+
+
+class BeamWriting(Writing):
+    """As many rows as beginnings are kept."""
+
+    def __init__(self, plan: GenerationPlan, source: Sequence[Array], writer: TextWriter, context: RpcContext) -> None:
+        super().__init__(plan, source, writer, context)
+        self.num_rows = plan.num_beams
+        self._beams = Beams(plan.num_beams, plan.max_tokens, plan.end_tokens, plan.length_penalty)
+        self._written = 0
+
+    def _choose(self, logits: Array, normalizers: NDArray[np.float32], best: NDArray[np.int64], caches: Caches) -> None:
+        forbidden = self._forbidden(self._written)
+        self._written += 1
+        parents = self._beams.advance(forbid(logits[self.rows] - normalizers[self.rows, None], forbidden))
+        if self._beams.is_over:
+            found = self._beams.ended[: self.plan.num_results]
+            self.results = tuple(self._result(beginning) for _, beginning in found)
+            self.is_over = True
+            return
+        caches.reorder(self.rows, [self.rows[parent] for parent in parents])
+        for row, token in zip(self.rows, self._beams.next_tokens, strict=True):
+            caches.set_token(row, token)
+
+    def _result(self, beginning: Beginning) -> GeneratedText:
+        tokens = tuple(map(self._told, beginning.tokens, beginning.log_probabilities))
+        has_ended = beginning.tokens[-1] in self.plan.end_tokens
+        text, total = self._writer.text(beginning.tokens), sum(beginning.log_probabilities)
+        return GeneratedText(tokens, text, total, "end" if has_ended else "length")
+
+    def _told(self, token: int, log_probability: float) -> GeneratedToken:
+        return GeneratedToken(token, "", log_probability)
+
+
+def _look(plan: AttentionPlan, row: int, caches: Caches) -> StepAttention:
+    """Compute what the step that wrote a token attended to in one layer."""
+    weights = caches.attention(row, plan.kind, plan.layer)[list(plan.heads)]
+    if plan.head_reduction:
+        weights = getattr(weights, plan.head_reduction)(axis=0)
+    return StepAttention(plan.kind, plan.layer, plan.heads, plan.head_reduction is not None, weights)

@@ -1,0 +1,93 @@
+"""Turns through the real scheduler: tokens reach whoever waits for them, and others get theirs meanwhile."""
+
+import asyncio
+
+import pytest
+
+from server.auth.clients import Client
+from server.auth.quota import Quota
+from server.context import RpcContext
+from server.errors import ShuttingDown
+from server.generation.group import Group, News
+from server.generation.writing import StraightWriting
+from server.scheduling.scheduler import Scheduler
+from server.telemetry.metrics import Metrics
+from tests.server.fakes import CONTRACT, EchoGraph, make_item, scheduling
+from tests.server.generation.fakes import FakeDecoder, letters, source_of
+from tests.server.generation.test_steps import greedy, plan_of, tokens_of
+
+METRICS = Metrics()
+
+
+def make_group(scheduler: Scheduler, decoder: FakeDecoder | None = None) -> Group:
+    """Make a group of four rows."""
+    return Group(CONTRACT, decoder or FakeDecoder(), scheduler, 4, METRICS)  # type: ignore[arg-type]
+
+
+def make_writing(source: list[float], context: RpcContext | None = None) -> StraightWriting:
+    """Make a text of one row."""
+    return StraightWriting(plan_of(), source_of(source), letters(), context or RpcContext(), streams=True)
+
+
+async def write(group: Group, writing: StraightWriting) -> list[int]:
+    """Let a text be written; returns its tokens as they came."""
+    news = News()
+    group.join(writing, news)
+    return [token.token async for token in news.tokens(writing)]
+
+
+async def test_all_who_wait_get_their_own_tokens() -> None:
+    """More than there are rows, some of which come when others have begun."""
+    async with scheduling() as scheduler:
+        group = make_group(scheduler)
+        writings = [make_writing([float(number)]) for number in range(10)]
+        found = await asyncio.gather(*(write(group, writing) for writing in writings))
+        assert list(found) == [greedy([float(number)]) for number in range(10)]
+        assert list(found) == [tokens_of(writing) for writing in writings]
+        assert await write(group, make_writing([3.5])) == greedy([3.5])
+
+
+async def test_other_requests_are_computed_between_steps() -> None:
+    """They need not wait for the end of any text."""
+    async with scheduling() as scheduler:
+        group = make_group(scheduler)
+        writing = make_writing([8.0])
+        task = asyncio.create_task(write(group, writing))
+        await asyncio.sleep(0)
+        result = await scheduler.submit(make_item(EchoGraph(), 1))
+        assert result.batch_size == 1
+        assert await task == greedy([8.0])
+
+
+async def test_what_a_turn_took_is_charged_to_those_whose_rows_it_wrote() -> None:
+    """Quota and metric alike; nobody else appears."""
+    charged = list[float]()
+
+    class Noting(Quota):
+        """Notes what it is charged."""
+
+        def charge(self, reserved_seconds: float, seconds: float) -> None:
+            charged.append(seconds)
+
+    metrics = Metrics()
+    async with scheduling(metrics=metrics) as scheduler:
+        context = RpcContext(caller=Client("alice", quota=Noting("alice")))
+        await write(make_group(scheduler), make_writing([1.0], context))
+    samples = [sample for metric in metrics.registry.collect() for sample in metric.samples]
+    counted = {
+        sample.labels["client"]: sample.value
+        for sample in samples
+        if sample.name == "regard_client_compute_seconds_total"
+    }
+    assert sum(charged) > 0
+    assert counted == {"alice": pytest.approx(sum(charged))}
+
+
+async def test_a_server_that_stops_says_so() -> None:
+    """Whoever waits is told UNAVAILABLE, not left."""
+    async with scheduling() as scheduler:
+        group = make_group(scheduler)
+        scheduler.refuse_waiting()
+        with pytest.raises(ShuttingDown):
+            await write(group, make_writing([1.0]))
+        assert group.steps.all == []

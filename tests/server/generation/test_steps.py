@@ -1,0 +1,273 @@
+"""Texts that are written together: each as if it were alone, whoever comes and goes."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import pytest
+
+from server.auth.clients import Client
+from server.context import RpcContext
+from server.errors import DeadlinePassed, InternalFault
+from server.generation.plan import AttentionPlan, GenerationPlan
+from server.generation.request import GeneratedToken, Sampling
+from server.generation.steps import Steps
+from server.generation.writing import BeamWriting, StraightWriting, Writing
+from tests.server.generation.fakes import (
+    END,
+    GENERATION,
+    START,
+    FakeDecoder,
+    letters,
+    logits_after,
+    source_of,
+)
+
+MAX_TOKENS = 16
+
+
+class Room:
+    """Steps of a fake decoder, and what they tell."""
+
+    def __init__(self, max_rows: int = 8, *, is_wanted: bool = True) -> None:
+        self.decoder = FakeDecoder()
+        self.told = list[Writing]()
+        self.steps = Steps(self.decoder, max_rows, lambda: is_wanted, self.told.extend)  # type: ignore[arg-type]
+        self.writer = letters()
+
+    def straight(self, source: Sequence[float], **given: object) -> StraightWriting:
+        """Make a text of one row."""
+        plan = plan_of(**given)
+        return StraightWriting(plan, source_of(source), self.writer, RpcContext(), streams=True)
+
+    def beams(self, source: Sequence[float], num_beams: int, **given: object) -> BeamWriting:
+        """Make a text of several rows."""
+        return BeamWriting(plan_of(num_beams=num_beams, **given), source_of(source), self.writer, RpcContext())
+
+    def turns(self) -> Iterator[None]:
+        """Take turns until nothing is left."""
+        while self.steps.all:
+            self.steps.run({}, [])
+            yield
+
+    def finish(self) -> None:
+        """Take all turns."""
+        for _ in self.turns():
+            pass
+
+
+def plan_of(**given: object) -> GenerationPlan:
+    """Return a plan of the fake decoder's."""
+    return GenerationPlan(**{"generation": GENERATION, "start": (START,), "max_tokens": MAX_TOKENS, **given})  # type: ignore[arg-type]
+
+
+def tokens_of(writing: Writing) -> list[int]:
+    """Tokens of the best result."""
+    return [one.token for one in writing.results[0].tokens]
+
+
+def greedy(source: Sequence[float], start: tuple[int, ...] = (START,)) -> list[int]:
+    """Write what is likeliest at each step, without caches."""
+    written = list[int]()
+    while len(written) < MAX_TOKENS and END not in written:
+        written.append(int(logits_after(source, [*start, *written]).argmax()))
+    return written
+
+
+def alone(make: str, *arguments: object, **given: object) -> Writing:
+    """Write a text by itself."""
+    room = Room()
+    writing: Writing = getattr(room, make)(*arguments, **given)
+    room.steps.join(writing)
+    room.finish()
+    return writing
+
+
+def test_the_likeliest_token_is_written_at_each_step() -> None:
+    """With its log-probability; the tokens that it begins with are read and not told."""
+    for start in ((START,), (START, 5, 6)):
+        writing = alone("straight", [1.0, 2.0], start=start)
+        assert tokens_of(writing) == greedy([1.0, 2.0], start)
+        logits = logits_after([1.0, 2.0], start).astype(np.float64)
+        expected = logits[tokens_of(writing)[0]] - np.log(np.exp(logits).sum())
+        assert writing.results[0].tokens[0].log_probability == pytest.approx(expected, abs=1e-5)
+
+
+def test_tokens_are_told_as_they_are_written() -> None:
+    """Each once, in their order."""
+    room = Room()
+    writing = room.straight([3.0])
+    room.steps.join(writing)
+    told = list[GeneratedToken]()
+    for _ in room.turns():
+        assert len(writing.fresh) <= 1
+        told += writing.fetch()
+    assert [one.token for one in told] == tokens_of(writing) == greedy([3.0])
+    assert "".join(one.text for one in told) == writing.results[0].text
+
+
+def test_two_hundred_texts_that_come_and_go_are_what_they_are_alone() -> None:
+    """Of one row and several, drawn and likeliest, some given up on their way; and all memory is given back."""
+    random = np.random.default_rng(7)
+    room, joined = Room(max_rows=16), list[tuple[Writing, Writing]]()
+    left = 200
+    while left or room.steps.all:
+        for _ in range(min(left, int(random.integers(4)))):
+            left -= 1
+            source = random.random(int(random.integers(1, 40))).tolist()
+            kind = int(random.integers(3))
+            if kind == 0:
+                arguments: tuple[object, ...] = ("beams", source, int(random.choice([2, 3, 5])))
+                given: dict[str, object] = {"num_results": 2}
+            else:
+                arguments = ("straight", source)
+                given = {"sampling": Sampling(seed=left, top_k=5, temperature=1.3)} if kind == 1 else {}
+            writing = getattr(room, str(arguments[0]))(*arguments[1:], **given)
+            room.steps.join(writing)
+            if random.random() < 0.2:
+                writing.cancel()
+            else:
+                joined.append((writing, alone(*arguments, **given)))  # type: ignore[arg-type]
+        room.steps.run({}, [])
+        if random.random() < 0.3 and (others := [one for one in room.steps.all if not one.is_over]):
+            gone = others[int(random.integers(len(others)))]
+            gone.cancel()
+            joined = [pair for pair in joined if pair[0] is not gone]
+    assert len(joined) > 50
+    for writing, expected in joined:
+        assert [tuple(one.token for one in result.tokens) for result in writing.results] == [
+            tuple(one.token for one in result.tokens) for result in expected.results
+        ]
+        for one, other in zip(writing.results, expected.results, strict=True):
+            assert one.log_probability == pytest.approx(other.log_probability, abs=1e-4)
+    assert max(room.decoder.batches) > 8
+    assert room.steps.cache_bytes == 0
+
+
+def test_attention_is_that_of_the_step_that_wrote_the_token() -> None:
+    """Computed from queries and keys of this row, and of the chosen heads."""
+    plan = (AttentionPlan("cross", 0, (0,), None), AttentionPlan("self", 0, (0,), "mean"))
+    room = Room()
+    first, second = room.straight([0.5] * 9), room.straight([1.0, 2.0, 3.0], attention=plan)
+    room.steps.join(first)
+    room.steps.join(second)
+    room.finish()
+    keys = np.array([1.0, 2.0, 3.0]) * 0.5
+    read = [START, *tokens_of(second)]
+    for place, one in enumerate(second.results[0].tokens):
+        cross, own = one.attention
+        np.testing.assert_allclose(cross.weights, [np.exp(keys) / np.exp(keys).sum()], atol=1e-6)
+        scores = np.exp(np.array(read[: place + 1]) * 0.5)
+        np.testing.assert_allclose(own.weights, scores / scores.sum(), atol=1e-6)
+    assert all(not one.attention for one in first.results[0].tokens)
+
+
+def test_a_target_is_scored_token_by_token() -> None:
+    """As if it had been written."""
+    room, target = Room(), [4, 5, 4, END]
+    writing = StraightWriting(plan_of(), source_of([1.5]), room.writer, RpcContext(), target=target)
+    room.steps.join(writing)
+    room.finish()
+    assert (tokens_of(writing), writing.results[0].finish_reason) == (target, "target")
+    for place, one in enumerate(writing.results[0].tokens):
+        logits = logits_after([1.5], [START, *target[:place]]).astype(np.float64)
+        assert one.log_probability == pytest.approx(logits[target[place]] - np.log(np.exp(logits).sum()), abs=1e-5)
+
+
+def test_it_ends_at_a_stop_text_or_where_it_is_long_enough() -> None:
+    """And says which."""
+    whole = alone("straight", [8.0])
+    text = whole.results[0].text
+    assert whole.results[0].finish_reason == "end"
+    stopped = alone("straight", [8.0], stop=(text[2:5],))
+    assert stopped.results[0].text == text[: text.index(text[2:5]) + 3]
+    assert stopped.results[0].finish_reason == "stop"
+    cut = alone("straight", [8.0], max_tokens=2)
+    assert (tokens_of(cut), cut.results[0].finish_reason) == (greedy([8.0])[:2], "length")
+
+
+def test_suppressed_tokens_are_never_written() -> None:
+    """Nor some as the first."""
+    first, second, *_ = greedy([2.5])
+    plan = {"generation": GENERATION.model_copy(update={"first_suppressed_tokens": (first,)})}
+    assert tokens_of(alone("straight", [2.5], **plan))[0] != first
+    plan = {"generation": GENERATION.model_copy(update={"suppressed_tokens": (second,)})}
+    assert second not in tokens_of(alone("straight", [2.5], **plan))
+    assert second not in tokens_of(alone("beams", [2.5], 3, **plan))
+
+
+def test_who_is_too_late_is_told_so_and_others_go_on() -> None:
+    """Their rows are free at the next step."""
+    room = Room()
+    late, other = room.straight([1.0]), room.straight([2.0])
+    late.context.deadline = 0.0
+    for writing in (late, other):
+        room.steps.join(writing)
+    room.finish()
+    assert isinstance(late.error, DeadlinePassed)
+    assert late in room.told
+    assert tokens_of(other) == greedy([2.0])
+
+
+def test_one_that_cannot_be_written_on_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a fault of ours; what shares its steps goes on."""
+    room = Room()
+    broken, other = room.straight([1.0]), room.straight([2.0])
+
+    def fail(*given: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(broken, "_choose", fail)
+    for writing in (broken, other):
+        room.steps.join(writing)
+    room.finish()
+    assert isinstance(broken.error, InternalFault)
+    assert tokens_of(other) == greedy([2.0])
+
+
+def test_no_more_rows_are_written_than_there_may_be_and_clients_take_turns() -> None:
+    """Who has fewest rows goes first; a request that needs many is not starved."""
+    room = Room(max_rows=4)
+    for number in range(6):
+        room.steps.join(room.straight([float(number)]))
+    other = room.straight([9.0])
+    other.context.address = "another"
+    wide = room.beams([7.0], 4)
+    room.steps.join(other)
+    room.steps.join(wide)
+    room.steps.run({}, [])
+    assert other.rows
+    room.finish()
+    assert max(room.decoder.batches) == 4
+    assert wide.results
+
+
+def test_where_the_engine_fails_all_are_told() -> None:
+    """And nothing is left."""
+    room = Room()
+    writing = room.straight([1.0])
+    room.steps.join(writing)
+    room.steps.run({}, [])
+    assert room.steps.fail_all(InternalFault()) == [writing]
+    assert isinstance(writing.error, InternalFault)
+    assert (room.steps.all, room.steps.cache_bytes) == ([], 0)
+
+
+def test_a_turn_ends_when_others_wait() -> None:
+    """After one step; otherwise it goes on for a while."""
+    for is_wanted in (True, False):
+        room = Room(is_wanted=is_wanted)
+        room.steps.join(room.straight([8.0]))
+        room.steps.run({}, [])
+        assert (room.steps.steps == 1) is is_wanted
+
+
+def test_what_a_turn_took_is_shared_by_rows() -> None:
+    """Between the clients whose rows they are."""
+    room = Room()
+    one, two = room.straight([1.0]), room.beams([2.0], 3)
+    one.context.caller, two.context.caller = Client("one"), Client("two")
+    for writing in (one, two):
+        room.steps.join(writing)
+    room.steps.run({}, [])
+    spent = room.steps.spent
+    assert spent[two.context.caller] == pytest.approx(3 * spent[one.context.caller])
