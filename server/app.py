@@ -27,6 +27,8 @@ from server.config import EMBEDDED_MODELS, Config
 from server.engine.cpus import available_cpus
 from server.engine.device import Device, Instances, choose_device, share_cpus
 from server.errors import EngineFault
+from server.generation.generator import Generator
+from server.generation.validation import GenerationLimits
 from server.inference.decoding import Decoders
 from server.inference.pipeline import Pipeline
 from server.inference.preprocess import InputLimits
@@ -159,7 +161,7 @@ class Server:
             return False
         self._scheduler = _make_scheduler(config, instances.count, self._metrics, self._tracing)
         self._scheduler.start()
-        self._add_services(services, self._scheduler, device)
+        self._add_services(services, self._scheduler, device, instances.count)
         await self._grpc.start()
         await services.set_serving()
         self._ready = True
@@ -222,7 +224,7 @@ class Server:
         loading.cancel()
         return False
 
-    def _add_services(self, services: Services, scheduler: Scheduler, device: Device) -> None:
+    def _add_services(self, services: Services, scheduler: Scheduler, device: Device, instances: int) -> None:
         """Put the two protocols together."""
         config, metrics = self._config, self._metrics
         workers = Workers(self._executor)
@@ -239,6 +241,8 @@ class Server:
             self._tracing,
             self._calls,
         )
+        limits = GenerationLimits(config.max_beams)
+        self._generator = Generator(pipeline, scheduler, limits, instances, config.max_batch_size, metrics)
         has_cuda = device.gpu is not None
         parts = (self._rpcs, self._repository, pipeline, workers, config, metrics.counts, self._memory, has_cuda)
         services.add(

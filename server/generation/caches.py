@@ -42,7 +42,7 @@ class Caches:
 
     def clear(self) -> None:
         """Forget all rows, and give their memory back."""
-        self.rows = 0
+        self.rows = self._longest = 0
         self._places = (0, 0, 0)  # rows, tokens, tokens of the source
         self._given: dict[str, Array] = {}
         self._made: dict[str, Array] = {}
@@ -111,8 +111,10 @@ class Caches:
             queries: Names of those that `attention` will be asked for.
             all_threads: Whether all may be used, since nothing else runs.
         """
-        longest = int(self._given[LENGTHS][: self.rows].max()) + 1
-        self._reserve(self.rows, longest, 1)
+        if self._longest >= self._places[1]:  # it may be that who was that long has left
+            self._longest = int(self._given[LENGTHS][: self.rows].max())
+            self._reserve(self.rows, self._longest + 1, 1)
+        self._longest += 1
         key = (self.rows, queries, all_threads)
         bound = self._steps.get(key)
         if bound is None:

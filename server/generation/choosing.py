@@ -11,11 +11,15 @@ from server.generation.request import Sampling
 _NEVER = -np.inf
 
 
-def normalizers(logits: Array) -> NDArray[np.float32]:
-    """Return log(sum(exp(logits))) of each row of float32 [B, V]: a log-probability is a logit less this; [B]."""
-    largest = logits.max(axis=1)
-    shifted = np.exp(logits - largest[:, None])
-    return np.asarray(largest + np.log(shifted.sum(axis=1)), np.float32)
+def measure(logits: Array) -> tuple[list[int], list[float]]:
+    """Return the likeliest token of each row of float32 [B, V], and log(sum(exp(logits))).
+
+    A log-probability is a logit less the latter. Python's numbers: whoever looks at one row finds them faster.
+    """
+    best = logits.argmax(axis=1)
+    largest = logits[np.arange(len(best)), best]
+    sums = np.add.reduce(np.exp(logits - largest[:, None]), axis=1)
+    return best.tolist(), (largest + np.log(sums)).tolist()
 
 
 def likeliest(log_probabilities: NDArray[np.float32], count: int) -> list[tuple[int, float]]:

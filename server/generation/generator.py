@@ -3,12 +3,14 @@
 request -> encoder, batched as every request -> rows of the model's steps -> tokens, as they are made -> the end
 """
 
+import math
 import time
 import weakref
 from collections.abc import AsyncGenerator, Sequence
 
 from artifact.text import Tokens
 from server.context import RpcContext
+from server.errors import DeadlinePassed, TooBusy
 from server.generation.group import Group, News
 from server.generation.plan import GenerationPlan
 from server.generation.request import (
@@ -28,6 +30,7 @@ from server.scheduling.scheduler import Scheduler
 from server.telemetry.metrics import Metrics
 
 _FLOAT_BYTES = 4
+_MAX_RETRY_SECONDS = 10.0
 _TOKEN_BYTES = 512  # of one that was written, as an object, with its text
 
 
@@ -76,37 +79,31 @@ class Generator:
         model = request.model
         check_request(request, self._limits)
         plan = plan_request(request)
-        usage = model.usage
-        usage.enter()
-        writing: Writing | None = None
+        target = _read_target(request, plan)
+        group = self._group_for(model)
+        self._check_wait(group, context)
+        response = await self._encode(request, context)
+        encoded_ns = time.perf_counter_ns()
+        source = response.prepared.source
+        assert isinstance(source, Tokens)  # noqa: S101 -- of a single text
+        writing = _make_writing(request, plan, response, context, target=target, streams=streams)
+        model.usage.enter()
         try:
-            target = _read_target(request, plan)
-            response = await self._encode(request, context)
-            source = response.prepared.source
-            assert isinstance(source, Tokens)  # noqa: S101 -- of a single text
-            encoded_ns = time.perf_counter_ns()
             _reserve(plan, len(source.ids), context.account)
-            writing = _make_writing(request, plan, response, context, target=target, streams=streams)
-            group, news = self._group_for(model), News()
+            news = News()
             group.join(writing, news)
             yield GenerationStart(source)
             async for event in news.tokens(writing):
                 yield event
-            total_ns = time.perf_counter_ns() - began_ns
-            timings = GenerationTimings(
-                response.timings.decode_ns,
-                encoded_ns - began_ns - response.timings.decode_ns,
-                writing.first_token_ns - began_ns,
-                total_ns,
-                writing.steps,
-            )
-            self._observe(model, writing, timings)
+            timings = _timings(response, writing, began_ns, encoded_ns)
+            self._observe(model, writing, response, timings, context)
             yield GenerationEnd(writing.results, timings)
         finally:
-            if writing:
-                writing.cancel()
-            usage.leave()
+            writing.cancel()
+            model.usage.leave()
             context.account.hold("result", 0)
+            if not writing.results:
+                self._metrics.observe_failure(model.name, model.version, time.perf_counter_ns() - began_ns)
 
     async def _encode(self, request: GenerationRequest, context: RpcContext) -> InferenceResponse:
         """Compute the keys and values of the source."""
@@ -129,19 +126,61 @@ class Generator:
             ]
         return min(groups, key=lambda group: group.steps.num_rows)
 
+    def _check_wait(self, group: Group, context: RpcContext) -> None:
+        """Refuse at once who would wait for rows longer than is offered, or wanted."""
+        seconds, left = group.steps.wait_seconds, math.inf
+        if context.deadline is not None:
+            left = max(context.deadline - time.monotonic(), 0.0)
+        if seconds > left:
+            raise DeadlinePassed(f"the deadline is {left:.3f} s away and a place to be written takes {seconds:.3f} s")
+        if seconds > self._scheduler.max_wait_seconds:
+            what = f"a place to be written would take about {seconds:.1f} s (the server's --max-queue-seconds)"
+            raise TooBusy(f"the queue is full: {what}; retry later", min(seconds, _MAX_RETRY_SECONDS), "seconds")
+
     def _all(self) -> list["Group"]:
         return [group for groups in self._groups.values() for group in groups]
 
-    def _observe(self, model: LoadedModel, writing: Writing, timings: GenerationTimings) -> None:
+    def _observe(
+        self,
+        model: LoadedModel,
+        writing: Writing,
+        response: InferenceResponse,
+        timings: GenerationTimings,
+        context: RpcContext,
+    ) -> None:
+        """Count a text; for the statistics, writing it is computing."""
         metrics, name = self._metrics, model.name
-        written = sum(len(result.tokens) for result in writing.results)
-        metrics.generated_tokens.labels(name).inc(written)
+        metrics.generated_tokens.labels(name).inc(sum(len(result.tokens) for result in writing.results))
         metrics.first_token_seconds.labels(name).observe(timings.first_token_ns / 1e9)
-        if written > 1:
+        if writing.steps > 1:
             later_ns = timings.total_ns - timings.first_token_ns
-            metrics.token_seconds.labels(name).observe(later_ns / 1e9 / max(writing.steps - 1, 1))
+            metrics.token_seconds.labels(name).observe(later_ns / 1e9 / (writing.steps - 1))
         for result in writing.results:
             metrics.finished.labels(name, result.finish_reason).inc()
+        stages = response.timings
+        stages.compute_ns = timings.total_ns - stages.decode_ns - stages.queue_ns
+        context.timings = stages
+        metrics.observe_answer(
+            name,
+            model.version,
+            "decoder",
+            rows=1,
+            total_ns=timings.total_ns,
+            timings=stages,
+            further_bytes=sum(one.weights.nbytes for told in writing.results[0].tokens for one in told.attention),
+            cached=False,
+        )
+
+
+def _timings(response: InferenceResponse, writing: Writing, began_ns: int, encoded_ns: int) -> GenerationTimings:
+    decode_ns = response.timings.decode_ns
+    return GenerationTimings(
+        decode_ns,
+        encoded_ns - began_ns - decode_ns,
+        writing.first_token_ns - began_ns,
+        time.perf_counter_ns() - began_ns,
+        writing.steps,
+    )
 
 
 def _make_writing(

@@ -12,12 +12,13 @@ from server.engine.cost import CostModel
 from server.engine.decoder import Decoder
 from server.errors import InternalFault, ServerError
 from server.generation.caches import Caches
-from server.generation.choosing import normalizers
+from server.generation.choosing import measure
 from server.generation.writing import Writing
 
 _log = logging.getLogger(__name__)
 
 _TURN_SECONDS = 0.02  # of steps, while nobody else waits for the engine
+_USUAL_STEPS, _NEWEST_SHARE = 16.0, 0.05  # of a text, until it is known; how much the newest tells of the next
 
 
 class Steps:
@@ -47,7 +48,8 @@ class Steps:
         self._is_running = False
         self.token = object()
         self.spent = dict[Client, float]()  # seconds of the last turn
-        self.steps = self.tokens = 0
+        self.steps = 0
+        self._mean_steps = _USUAL_STEPS
 
     @property
     def cost(self) -> CostModel:
@@ -79,6 +81,13 @@ class Steps:
     def num_rows(self) -> int:
         """Rows that are written, and that are waited for."""
         return sum(writing.num_rows for writing in self.all)
+
+    @property
+    def wait_seconds(self) -> float:
+        """Estimate the seconds until a place is free for one who comes now."""
+        with self._lock:
+            waiting = sum(writing.num_rows for writing in self._waiting)
+        return waiting / self._max_rows * self._mean_steps * self.cost.seconds(self._max_rows, 1)
 
     def run(self, inputs: Mapping[str, Array], names: Sequence[str], *, all_threads: bool = False) -> dict[str, Array]:
         """Take a turn; neither takes nor gives anything."""
@@ -132,6 +141,8 @@ class Steps:
 
         Who needs more rows than are free is not overtaken by others of its client.
         """
+        if not self._waiting:
+            return []
         free = self._max_rows - sum(writing.num_rows for writing in self._writings)
         rows = Counter[Hashable]()
         for writing in self._writings:
@@ -159,6 +170,7 @@ class Steps:
             if last != row:
                 owner, place = self._owners[row] = moved
                 owner.rows[place] = row
+        self._mean_steps += _NEWEST_SHARE * (writing.steps - self._mean_steps)
         with self._lock:
             self._writings.remove(writing)
 
@@ -166,15 +178,14 @@ class Steps:
         began = time.perf_counter()
         queries = frozenset[str]().union(*(writing.plan.queries for writing in self._writings))
         logits = self._caches.step(queries, all_threads=all_threads)
-        norms, best = normalizers(logits), logits.argmax(axis=1)
+        best, norms = measure(logits)
         for writing in self._writings:
             try:
-                writing.advance(logits, norms, best, self._caches)
+                writing.advance(logits, best, norms, self._caches)
             except Exception:
                 _log.exception("a text could not be written on, request %s", writing.context.request_id)
                 writing.fail(InternalFault())
         self.steps += 1
-        self.tokens += len(self._writings)
         if news := [writing for writing in self._writings if writing.fresh and not writing.is_over]:
             self._tell(news)
         row_seconds = (time.perf_counter() - began) / len(self._owners)

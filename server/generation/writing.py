@@ -74,13 +74,13 @@ class Writing(ABC):
         """End it without results."""
         self.error, self.is_over = error, True
 
-    def advance(self, logits: Array, normalizers: NDArray[np.float32], best: NDArray[np.int64], caches: Caches) -> None:
+    def advance(self, logits: Array, best: Sequence[int], normalizers: Sequence[float], caches: Caches) -> None:
         """Take what a step gave its rows.
 
         Args:
             logits: Of all rows, float32 [rows, V].
-            normalizers: Of these.
             best: The likeliest token of each.
+            normalizers: See `measure`.
             caches: Are told what is read next.
         """
         self.steps += 1
@@ -89,11 +89,11 @@ class Writing(ABC):
                 caches.set_token(row, self.plan.start[self._read])
             self._read += 1
             return
-        self._choose(logits, normalizers, best, caches)
+        self._choose(logits, best, normalizers, caches)
         self.first_token_ns = self.first_token_ns or time.perf_counter_ns()
 
     @abstractmethod
-    def _choose(self, logits: Array, normalizers: NDArray[np.float32], best: NDArray[np.int64], caches: Caches) -> None:
+    def _choose(self, logits: Array, best: Sequence[int], normalizers: Sequence[float], caches: Caches) -> None:
         """Write one token more."""
 
     def _forbidden(self, written: int) -> tuple[int, ...]:
@@ -121,7 +121,7 @@ class StraightWriting(Writing):
         self._tokens = list[GeneratedToken]()
         self._text = ""
 
-    def _choose(self, logits: Array, normalizers: NDArray[np.float32], best: NDArray[np.int64], caches: Caches) -> None:
+    def _choose(self, logits: Array, best: Sequence[int], normalizers: Sequence[float], caches: Caches) -> None:
         row = self.rows[0]
         own, forbidden = logits[row], self._forbidden(len(self._tokens))
         if self._target:
@@ -129,10 +129,10 @@ class StraightWriting(Writing):
         elif self._sampler:
             token = self._sampler.draw(forbid(own, forbidden))
         else:
-            token = int(best[row])
+            token = best[row]
             if token in forbidden:
                 token = int(forbid(own, forbidden).argmax())
-        told = self._tell(token, own, float(normalizers[row]), caches)
+        told = self._tell(token, own, normalizers[row], caches)
         self._tokens.append(told)
         if self._streams:
             self.fresh.append(told)
@@ -176,10 +176,11 @@ class BeamWriting(Writing):
         self._beams = Beams(plan.num_beams, plan.max_tokens, plan.end_tokens, plan.length_penalty)
         self._written = 0
 
-    def _choose(self, logits: Array, normalizers: NDArray[np.float32], best: NDArray[np.int64], caches: Caches) -> None:
+    def _choose(self, logits: Array, best: Sequence[int], normalizers: Sequence[float], caches: Caches) -> None:
         forbidden = self._forbidden(self._written)
         self._written += 1
-        parents = self._beams.advance(forbid(logits[self.rows] - normalizers[self.rows, None], forbidden))
+        own = np.array([normalizers[row] for row in self.rows], np.float32)
+        parents = self._beams.advance(forbid(logits[self.rows] - own[:, None], forbidden))
         if self._beams.is_over:
             found = self._beams.ended[: self.plan.num_results]
             self.results = tuple(self._result(beginning) for _, beginning in found)

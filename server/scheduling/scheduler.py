@@ -93,6 +93,11 @@ class Scheduler:
         return await self._count(self._wait(self._go_on(item)))
 
     @property
+    def max_wait_seconds(self) -> float:
+        """The longest wait that is offered."""
+        return self._admission.seconds
+
+    @property
     def is_wanted(self) -> bool:
         """Whether anything waits for an instance; may be asked in any thread."""
         return len(self._dispatcher) > 0

@@ -271,3 +271,16 @@ def test_what_a_turn_took_is_shared_by_rows() -> None:
     room.steps.run({}, [])
     spent = room.steps.spent
     assert spent[two.context.caller] == pytest.approx(3 * spent[one.context.caller])
+
+
+def test_who_comes_is_told_how_long_a_place_takes() -> None:
+    """Nothing while there are places; then by who waits, how long texts are, and what a step costs."""
+    room = Room(max_rows=4)
+    for number in range(4):
+        room.steps.join(room.straight([float(number)], max_tokens=8))
+    room.steps.run({}, [])
+    assert room.steps.wait_seconds == 0
+    for number in range(8):
+        room.steps.join(room.straight([float(number)], max_tokens=8))
+    step_seconds = room.decoder.cost.seconds(4, 1)
+    assert room.steps.wait_seconds == pytest.approx(2 * 16 * step_seconds, rel=0.3)
