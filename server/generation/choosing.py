@@ -9,6 +9,7 @@ from artifact.dtypes import Array
 from server.generation.request import Sampling
 
 _NEVER = -np.inf
+_FIRST_LOOK = 256  # tokens, among which top_p is usually found: all of a vocabulary take long to sort
 
 
 def measure(logits: Array) -> tuple[list[int], list[float]]:
@@ -24,11 +25,7 @@ def measure(logits: Array) -> tuple[list[int], list[float]]:
 
 def likeliest(log_probabilities: NDArray[np.float32], count: int) -> list[tuple[int, float]]:
     """Return the so many likeliest tokens of one row [V], with their log-probabilities; of equal ones the first."""
-    count = min(count, len(log_probabilities))
-    places = np.argpartition(-log_probabilities, count - 1)[:count] if count < len(log_probabilities) else None
-    places = np.arange(len(log_probabilities)) if places is None else places
-    order = places[np.lexsort((places, -log_probabilities[places]))]
-    return [(int(token), float(log_probabilities[token])) for token in order]
+    return [(int(token), float(log_probabilities[token])) for token in _largest(log_probabilities, count)]
 
 
 class Sampler:
@@ -45,18 +42,35 @@ class Sampler:
         of Neural Text Degeneration"), in the order of the transformers library.
         """
         sampling = self._sampling
-        order = np.argsort(-logits, kind="stable")
-        if sampling.top_k:
-            order = order[: sampling.top_k]
-        scaled = logits[order].astype(np.float64) / sampling.temperature
-        probabilities = np.exp(scaled - scaled[0])
-        probabilities /= probabilities.sum()
-        summed = probabilities.cumsum()
+        tokens = _largest(logits, sampling.top_k) if sampling.top_k else np.arange(len(logits))
+        scaled = logits[tokens].astype(np.float64) / sampling.temperature
+        weights = np.exp(scaled - scaled.max())
         if sampling.top_p < 1:
-            kept = int(np.searchsorted(summed, sampling.top_p)) + 1
-            summed = summed[:kept]
+            tokens, weights = _nucleus(tokens, weights, sampling.top_p)
+        summed = weights.cumsum()
         place = int(np.searchsorted(summed, self._random.random() * summed[-1], side="right"))
-        return int(order[min(place, len(summed) - 1)])
+        return int(tokens[min(place, len(tokens) - 1)])
+
+
+def _largest(numbers: Array, count: int) -> NDArray[np.intp]:
+    """Return where the so many largest stand, the largest first; without sorting the others."""
+    count = min(count, len(numbers))
+    places = np.argpartition(-numbers, count - 1)[:count] if count < len(numbers) else np.arange(len(numbers))
+    return places[np.lexsort((places, -numbers[places]))]
+
+
+def _nucleus(
+    tokens: NDArray[np.intp], weights: NDArray[np.float64], top_p: float
+) -> tuple[NDArray[np.intp], NDArray[np.float64]]:
+    """Keep the fewest tokens, the likeliest first, that have a share top_p of all weights."""
+    wanted, count = top_p * weights.sum(), _FIRST_LOOK
+    while True:
+        places = _largest(weights, count)
+        summed = weights[places].cumsum()
+        if summed[-1] >= wanted or count >= len(weights):
+            kept = places[: int(np.searchsorted(summed, wanted)) + 1]
+            return tokens[kept], weights[kept]
+        count *= 8
 
 
 def forbid(logits: NDArray[np.float32], tokens: Sequence[int]) -> NDArray[np.float32]:

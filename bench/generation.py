@@ -1,0 +1,239 @@
+"""Generation: `python -m bench.generation` lets words be spelt by regard, and by the same graphs in plain loops.
+
+The loops run ONNX Runtime alone on all CPUs, their caches written in place as regard's: one text at a time, and batches
+of 32 that end with their longest text. All are asked in turn, round by round; what counts is the ratio within a round.
+Callers take whole texts (GenerateText), as the loops do, and tokens one by one (Generate) where it says so.
+"""
+
+import argparse
+import asyncio
+import os
+import statistics
+import time
+from collections import defaultdict
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+
+import grpc
+import numpy as np
+
+from artifact.contract import CONTRACT_FILE, read_contract
+from artifact.dtypes import Array
+from artifact.files import versions
+from artifact.text import TextReader
+from bench.many import spread
+from bench.servers import serving_regard
+from regard.v1 import regard_pb2 as pb
+from regard.v1 import types_pb2 as types
+from regard.v1.regard_pb2_grpc import RegardServiceStub
+from server.engine.device import choose_device, share_cpus
+from server.engine.engine import Engine
+from server.generation.caches import Caches
+
+BATCH, CALLERS, TEXTS = 32, 32, 512
+_LETTERS, _SHORTEST, _LONGEST = "aeioubcdfghklmnprstvwyz", 3, 14
+
+
+def main() -> None:
+    """Print a table, in Markdown."""
+    parser = argparse.ArgumentParser(prog="python -m bench.generation", description=__doc__)
+    parser.add_argument("--models", type=Path, default=Path("models"))
+    parser.add_argument("--model", default="g2p")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--texts", type=int, default=TEXTS, help="texts of a round")
+    parser.add_argument("--max-tokens", type=int, default=0, help="of a text; 0 for the model's")
+    args = parser.parse_args()
+    found = versions(args.models / args.model)
+    if not found:
+        parser.exit(1, f"{args.models}/{args.model} is not there: make demo exports it\n")
+    loop = PlainLoop(args.models / args.model / str(max(found)), args.max_tokens)
+    with serving_regard(args.models) as serving:
+        run = measure(serving.address, args.model, loop, args.rounds, make_texts(args.texts), args.max_tokens)
+        print("\n".join(asyncio.run(run)), flush=True)
+
+
+def make_texts(count: int) -> list[str]:
+    """Words of random letters, always the same."""
+    random = np.random.default_rng(0)
+    sizes = random.integers(_SHORTEST, _LONGEST + 1, count)
+    return ["".join(random.choice(list(_LETTERS), size)) for size in sizes]
+
+
+class PlainLoop:
+    """An artifact's graphs without a server: on all CPUs."""
+
+    def __init__(self, folder: Path, max_tokens: int) -> None:
+        contract = read_contract(folder / CONTRACT_FILE)
+        assert contract.generation and contract.text  # noqa: S101 -- an encoder-decoder
+        cpus, device = len(os.sched_getaffinity(0)), choose_device("cpu")
+        engine = Engine(folder, contract, device, share_cpus(cpus, device, 1))
+        assert engine.decoder is not None  # noqa: S101 -- an encoder-decoder
+        self._encoder, self._decoder, self._generation = engine.plain, engine.decoder, contract.generation
+        self._reader = TextReader(folder / contract.text.tokenizer_file, contract.text.max_tokens)
+        self._max_tokens = max_tokens or contract.generation.max_tokens
+        self.run_seconds: list[float] = []
+
+    def write(self, texts: Sequence[str]) -> list[list[int]]:
+        """Write texts together, greedily, until the longest has ended; returns the tokens of each."""
+        ids = [self._reader.read(text, truncate=False, max_bytes=1 << 20).ids for text in texts]
+        longest, (start,) = max(map(len, ids)), self._generation.starts[self._generation.default_start]
+        tokens, mask = np.zeros((len(ids), longest), np.int64), np.zeros((len(ids), longest), np.int64)
+        for row, one in enumerate(ids):
+            tokens[row, : len(one)], mask[row, : len(one)] = one, 1
+        names = self._generation.source_names
+        source = self._encoder.run({"input_ids": tokens, "attention_mask": mask}, names)
+        caches = Caches(self._decoder, self._generation)
+        for row, one in enumerate(ids):
+            caches.add([np.asarray(source[name])[row : row + 1, :, : len(one)] for name in names], 1)
+            caches.set_token(row, start)
+        return self._steps(caches, len(ids))
+
+    def _steps(self, caches: Caches, rows: int) -> list[list[int]]:
+        written, going = [list[int]() for _ in range(rows)], set(range(rows))
+        while going:
+            began = time.perf_counter()
+            logits: Array = caches.step()
+            self.run_seconds.append(time.perf_counter() - began)
+            for row, token in enumerate(logits.argmax(axis=1).tolist()):
+                caches.set_token(row, token)
+                if row in going:
+                    written[row].append(token)
+                    if token in self._generation.end_tokens or len(written[row]) == self._max_tokens:
+                        going.remove(row)
+        return written
+
+
+Way = Callable[[], Awaitable[int]]
+
+
+async def measure(
+    address: str, model: str, loop: PlainLoop, rounds: int, texts: Sequence[str], max_tokens: int
+) -> list[str]:
+    """Let all texts be written in each way, several times; returns the lines of the table.
+
+    Raises:
+        ValueError: A text differs.
+    """
+    async with grpc.aio.insecure_channel(address) as channel:
+        callers = Callers(RegardServiceStub(channel), model, texts, max_tokens)
+        await callers.check(loop)
+        few = texts[: len(texts) // 8]
+        cross = types.AttentionRequest(layers=[-1], head_reduction=types.HEAD_REDUCTION_MEAN)
+        ways: dict[str, Way] = {
+            "plain loop, one text at a time": lambda: asyncio.to_thread(_alone, loop, few),
+            f"plain loop, batches of {BATCH}": lambda: asyncio.to_thread(_batches, loop, texts),
+            "regard, 1 caller": lambda: callers.run(1, few),
+            f"regard, {CALLERS} callers": lambda: callers.run(CALLERS, texts),
+            f"regard, {CALLERS} callers, tokens one by one": lambda: callers.stream(CALLERS, texts),
+            f"regard, {CALLERS} callers, cross row of one layer": lambda: callers.run(CALLERS, texts, cross),
+        }
+        rates, firsts = await _measure(ways, callers, rounds)
+    return _table(rates, firsts, callers.between, loop)
+
+
+async def _measure(
+    ways: dict[str, Way], callers: "Callers", rounds: int
+) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+    rates, firsts = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
+    for number in range(-1, rounds):
+        for name in list(ways)[:: 1 if number % 2 else -1]:
+            callers.firsts.clear()
+            callers.between.clear() if name == "regard, 1 caller" else None
+            began = time.perf_counter()
+            tokens = await ways[name]()
+            if number >= 0:
+                rates[name].append(tokens / (time.perf_counter() - began))
+                firsts[name] += callers.firsts
+    return rates, firsts
+
+
+def _alone(loop: PlainLoop, texts: Sequence[str]) -> int:
+    loop.run_seconds.clear()
+    return sum(len(loop.write([text])[0]) for text in texts)
+
+
+def _batches(loop: PlainLoop, texts: Sequence[str]) -> int:
+    batches = [texts[start : start + BATCH] for start in range(0, len(texts), BATCH)]
+    return sum(len(written) for batch in batches for written in loop.write(batch))
+
+
+class Callers:
+    """Callers of a server; `firsts` has seconds to first tokens, `between` those between two, as told by it."""
+
+    def __init__(self, stub: RegardServiceStub, model: str, texts: Sequence[str], max_tokens: int) -> None:
+        self._stub, self._model, self._texts, self._max_tokens = stub, model, texts, max_tokens
+        self.firsts: list[float] = []
+        self.between: list[float] = []
+
+    def _request(self, text: str, attention: types.AttentionRequest | None = None) -> pb.GenerateRequest:
+        return pb.GenerateRequest(
+            model=self._model, text=text, num_beams=1, max_tokens=self._max_tokens, cross_attention=attention
+        )
+
+    async def check(self, loop: PlainLoop) -> None:
+        """Compare some texts with the loop's."""
+        for text in self._texts[:BATCH]:
+            answer = await self._stub.GenerateText(self._request(text))
+            tokens = [one.token for one in answer.end.results[0].tokens]
+            if tokens != (expected := loop.write([text])[0]):
+                raise ValueError(f"{text!r}: {tokens}; the loop writes {expected}")
+
+    async def run(self, count: int, texts: Sequence[str], attention: types.AttentionRequest | None = None) -> int:
+        """Ask for whole texts, so many at a time; returns how many tokens came."""
+
+        async def ask(text: str) -> int:
+            answer = await self._stub.GenerateText(self._request(text, attention))
+            self._note(answer.end.timings)
+            return len(answer.end.results[0].tokens)
+
+        return await self._ask_all(count, texts, ask)
+
+    async def stream(self, count: int, texts: Sequence[str]) -> int:
+        """Ask for tokens one by one; returns how many came."""
+
+        async def ask(text: str) -> int:
+            tokens = 0
+            async for message in self._stub.Generate(self._request(text)):
+                tokens += message.HasField("token")
+                if message.HasField("end"):
+                    self._note(message.end.timings)
+            return tokens
+
+        return await self._ask_all(count, texts, ask)
+
+    def _note(self, timings: pb.GenerationTimings) -> None:
+        self.firsts.append(timings.first_token_ns / 1e9)
+        if timings.steps > 1:
+            self.between.append((timings.total_ns - timings.first_token_ns) / 1e9 / (timings.steps - 1))
+
+    async def _ask_all(self, count: int, texts: Sequence[str], ask: Callable[[str], Awaitable[int]]) -> int:
+        left = iter(texts)
+
+        async def call() -> int:
+            return sum([await ask(text) for text in left])
+
+        return sum(await asyncio.gather(*(call() for _ in range(count))))
+
+
+def _table(
+    rates: dict[str, list[float]], firsts: dict[str, list[float]], between: Sequence[float], loop: PlainLoop
+) -> list[str]:
+    alone, batches, one, many, _, _ = rates
+    lines = [
+        f"| way | tokens/s | of {alone} | of {batches} | of {many} | to the first token, ms |",
+        "|---|---|---|---|---|---|",
+    ]
+    for name, own in rates.items():
+        ratios = [
+            spread([mine / other for mine, other in zip(own, rates[base], strict=True)]) if base != name else ""
+            for base in (alone, batches, many)
+        ]
+        first = f"{statistics.median(firsts[name]) * 1e3:.1f}" if firsts[name] else ""
+        lines.append(f"| {name} | {statistics.median(own):.0f} | {' | '.join(ratios)} | {first} |")
+    run_us, token_us = statistics.median(loop.run_seconds) * 1e6, statistics.median(between) * 1e6
+    lines.append(f"\n{one}: {token_us:.0f} us a token, where a step of the loop takes {run_us:.0f} us.")
+    return lines
+
+
+if __name__ == "__main__":
+    main()
