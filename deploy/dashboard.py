@@ -16,6 +16,10 @@ def _mean(metric: str, by: str, labels: str = "") -> str:
     return f"{_rate(f'{metric}_sum{labels}', by)} / {_rate(f'{metric}_count{labels}', by)}"
 
 
+def _ratio(metric: str, other: str, by: str) -> str:
+    return f"{_rate(metric, by)} / {_rate(other, by)}"
+
+
 def _quantile(share: float, metric: str) -> str:
     return f"histogram_quantile({share}, {_rate(f'{metric}_bucket', 'le')})"
 
@@ -57,6 +61,28 @@ ROWS: dict[str, list[tuple[str, str, dict[str, str]]]] = {
         ("Hidden states sent", "Bps", {_rate("regard_hidden_states_sent_bytes_total", "model"): "{{model}}"}),
         ("Encoding, mean", "s", {_mean("regard_stage_seconds", "graph", '{stage="encode"}'): "{{graph}}"}),
     ],
+    "How fast is text written?": [
+        ("Tokens a second", "short", {_rate("regard_generated_tokens_total", "model"): "{{model}}"}),
+        (
+            "To the first token, between two",
+            "s",
+            {
+                _quantile(0.95, "regard_first_token_seconds"): "first, p95",
+                _mean("regard_token_seconds", "model"): "{{model}}, between two",
+            },
+        ),
+        (
+            "Rows",
+            "short",
+            {
+                "regard_generation_rows": "{{instance}}",
+                _ratio(
+                    "regard_generated_tokens_total", "regard_generation_steps_total", "model"
+                ): "{{model}}, of a step",
+            },
+        ),
+        ("Texts a second", "short", {_rate("regard_generations_total", "model, reason"): "{{model}}, {{reason}}"}),
+    ],
     "Who is shed, who takes what?": [
         ("Refused a second", "reqps", {_rate("regard_refused_total", "reason"): "{{reason}}"}),
         ("Requests by client", "reqps", {_rate("regard_client_requests_total", "client"): "{{client}}"}),
@@ -74,6 +100,7 @@ ROWS: dict[str, list[tuple[str, str, dict[str, str]]]] = {
             {
                 'process_resident_memory_bytes{job="regard"}': "{{instance}}",
                 "regard_held_bytes": "{{instance}}, held for callers",
+                "regard_generation_cache_bytes": "{{instance}}, caches of texts",
             },
         ),
         ("CPUs", "short", {f'rate(process_cpu_seconds_total{{job="regard"}}{_OVER})': "{{instance}}"}),
