@@ -114,7 +114,7 @@ def _layout(layer: LayerAttention) -> Callable[[Matrix], Matrix]:
     window = layer.window
     if window is None:
         return lambda matrix: matrix
-    of_query = key_cells(window)[list(layer.queries)]  # the same for every head
+    of_query = key_cells(window, layer.queries)  # the same for every head
     return partial(_on_grid, of_query=of_query, num_cells=window.rows * window.cols)
 
 

@@ -146,6 +146,7 @@ def request_for(view: View, options: ViewOptions, model: Model) -> AttentionRequ
     # A photo's views are of chosen rows, beside which the server takes no drop_special: keys say the same.
     keyed = options.drop_special and model.patches is not None and view not in CHARTS
     first = model.patches.prefix_tokens if keyed and model.patches else 0
+    drops = options.drop_special and not keyed and (model.patches is None or has_class_token)  # else there is nothing
     return AttentionRequest(
         layers=layers,
         heads=options.heads,
@@ -157,7 +158,7 @@ def request_for(view: View, options: ViewOptions, model: Model) -> AttentionRequ
         residual_share=options.residual_share,
         value_weighted=options.value_weighted,
         top_k=options.top_k,
-        drop_special=options.drop_special and not keyed,
+        drop_special=drops,
         renormalize=options.drop_special,
         rows_of_text=options.rows_of_text,
         keys_of_text=options.keys_of_text,

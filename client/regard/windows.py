@@ -1,6 +1,7 @@
 """Layers that attend in windows: which cells a query's keys are, and how the layer's grid lies on the photo."""
 
 import dataclasses
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,25 +11,21 @@ from regard.attention import AttentionWindow, Box, PatchGrid
 PADDING = -1
 
 
-def key_cells(window: AttentionWindow) -> NDArray[np.int64]:
+def key_cells(window: AttentionWindow, queries: Sequence[int] | None = None) -> NDArray[np.int64]:
     """Tell which cell of the grid each key of each query is.
 
     Args:
         window: Of a layer, as its answer or the model's description has it.
+        queries: Cells of the layer's grid, Q; None for all of them in order.
 
     Returns:
-        [rows * cols, height * width]: cells of the layer's grid, counted row by row; PADDING (-1) for none.
+        [Q, height * width]: cells of the layer's grid, counted row by row; PADDING (-1) for none.
     """
-    rows, cols = (
-        _line_cells(size, edge, shift)
-        for size, edge, shift in (
-            (window.rows, window.height, window.shift_rows),
-            (window.cols, window.width, window.shift_cols),
-        )
-    )
-    by_row, by_col = rows[:, np.newaxis, :, np.newaxis], cols[np.newaxis, :, np.newaxis, :]
+    asked = np.arange(window.rows * window.cols) if queries is None else np.array(queries, dtype=np.int64)
+    by_row = _line_cells(window.rows, window.height, window.shift_rows)[asked // window.cols, :, np.newaxis]
+    by_col = _line_cells(window.cols, window.width, window.shift_cols)[asked % window.cols, np.newaxis]
     cells = np.where((by_row < 0) | (by_col < 0), PADDING, by_row * window.cols + by_col)
-    return cells.reshape(window.rows * window.cols, window.height * window.width)
+    return cells.reshape(len(asked), window.height * window.width)
 
 
 def window_grid(window: AttentionWindow | None, patches: PatchGrid) -> PatchGrid:

@@ -79,6 +79,14 @@ def test_the_keys_of_a_query_are_the_cells_of_its_window(window: AttentionWindow
 
 
 @pytest.mark.parametrize("window", WINDOWS)
+def test_of_chosen_queries_only_their_keys_are_told(window: AttentionWindow) -> None:
+    """In the order in which they are asked for."""
+    last = window.rows * window.cols - 1
+    for chosen in ((), (last,), (last, 0)):
+        np.testing.assert_array_equal(key_cells(window, chosen), searched(window)[list(chosen)])
+
+
+@pytest.mark.parametrize("window", WINDOWS)
 def test_weights_lie_on_the_cells_that_they_belong_to(window: AttentionWindow) -> None:
     """And 0 lies on all others; what went to padding is left out."""
     weights = shares(window, 2)
@@ -213,6 +221,12 @@ def test_without_special_tokens_no_keys_are_asked_for() -> None:
     """Keys of a window are positions in it, not patches of the photo."""
     asked = request_for("overlay", ViewOptions(drop_special=True, rows=(3,)), swin(SHIFTED))
     assert asked == AttentionRequest(layers=(-1,), reduce_heads="mean", rows=(3,), renormalize=True)
+
+
+def test_without_special_tokens_a_chart_drops_none() -> None:
+    """A server refuses to drop what layers with windows do not have."""
+    asked = request_for("entropy", ViewOptions(drop_special=True), swin(SHIFTED, None))
+    assert asked == AttentionRequest(measure="entropy", renormalize=True)
 
 
 def test_windows_are_read_from_descriptions_and_answers() -> None:
