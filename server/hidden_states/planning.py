@@ -43,7 +43,7 @@ def plan_hidden_states(
         raise NotPossible(f"hidden_states.pooling: {contract.name} has no class token; expected another than CLS")
     plan = _choose(request, contract, inputs, positions)
     _check_padding(plan)
-    _check_sizes(plan, positions.rows, limits)
+    _check_sizes(plan, positions.rows, limits, sent=not request.projected)
     return plan
 
 
@@ -101,8 +101,8 @@ def _check_padding(plan: HiddenStatesPlan) -> None:
         raise InvalidInput("hidden_states.positions", list(plan.positions), expected)
 
 
-def _check_sizes(plan: HiddenStatesPlan, rows: int, limits: AttentionLimits) -> None:
-    answer_bytes, computed_bytes = plan.answer_bytes(rows), plan.computed_bytes(rows)
+def _check_sizes(plan: HiddenStatesPlan, rows: int, limits: AttentionLimits, *, sent: bool) -> None:
+    answer_bytes, computed_bytes = plan.answer_bytes(rows) if sent else 0, plan.computed_bytes(rows)
     if answer_bytes > limits.answer_bytes:
         expected = f"at most {limits.answer_bytes}: fewer layers or positions, pooling, FLOAT16 or UINT8"
         raise InvalidInput("hidden_states", f"an answer of {answer_bytes} bytes", expected)

@@ -103,18 +103,33 @@ async def run_aligned(
         ServerError: As the steps raise it.
     """
     account, max_bytes = context.account, pipeline.attention.answer_bytes
-    asked = InferenceRequest(towers.text, texts, vector_outputs(towers.text), hidden_states=_WANTED, is_first_part=True)
+    asked = _ask(towers.text, texts, is_first_part=True)
     async with pipeline.run(asked, context) as found:
         text = await workers.run(partial(_keep_text, found))
-        account.reserve(kept=text.vectors.nbytes + text.whole.nbytes)
+        kept_bytes = text.vectors.nbytes + text.whole.nbytes
+        account.reserve(kept=kept_bytes, result=found.result.size_bytes)  # without the states that it was made of
         _reserve_map(len(text.vectors), towers, max_bytes, account)
         part = FirstPart(found.timings, found.rows)
     context.caller.quota.count(1)  # the image: the text was counted when the request was admitted
-    asked = InferenceRequest(
-        towers.image, Images((image,)), vector_outputs(towers.image), hidden_states=_WANTED, first_part=part
-    )
+    asked = _ask(towers.image, Images((image,)), first_part=part)
     async with pipeline.run(asked, context) as found:
         yield await workers.run(partial(_compare, found, text)), found
+
+
+def _ask(
+    tower: LoadedModel, inputs: Texts | Images, *, is_first_part: bool = False, first_part: FirstPart | None = None
+) -> InferenceRequest:
+    """Ask for the vectors of positions and of the whole, of which none is sent."""
+    whole = vector_outputs(tower)
+    return InferenceRequest(
+        tower,
+        inputs,
+        whole,
+        hidden_states=_WANTED,
+        unsent=frozenset(whole),
+        is_first_part=is_first_part,
+        first_part=first_part,
+    )
 
 
 def _keep_text(found: InferenceResponse) -> _Text:

@@ -235,13 +235,13 @@ def outputs_bytes(request: InferenceRequest, prepared: PreparedInput, *, compute
     Args:
         request: What is wanted.
         prepared: Its input.
-        computed: As they are computed, before vectors are cut and rounded.
+        computed: As they are computed, sent or not, before vectors are cut and rounded.
     """
     contract = request.model.contract
     sizes, embedding = contract.axis_sizes(prepared.inputs), contract.embedding
     size_bytes = 0
     for spec in contract.outputs:
-        if spec.name in request.outputs and spec.name not in request.elsewhere:
+        if spec.name in request.outputs and (computed or spec.name not in request.unsent):
             if embedding and spec.name == embedding.output and not (computed or embedding.sparse):
                 size_bytes += prepared.rows * request.vectors.row_bytes(embedding)
                 continue

@@ -120,7 +120,7 @@ class InferenceRequest:
         attention: What is wanted of the attention; None for none.
         hidden_states: What is wanted of the hidden states; None for none.
         layer_by_layer: Whether each layer of the attention has a message of its own.
-        elsewhere: Outputs that are not sent in the answer: they go to shared memory.
+        unsent: Outputs that are no part of the answer: they go to shared memory, or are compared here.
         max_sent: Of several inputs, how many are answered at most, whichever they are; 0 for all.
         vectors: What is sent of the embedding.
         is_first_part: Whether another request of the same call follows at once, with which it is counted.
@@ -133,7 +133,7 @@ class InferenceRequest:
     attention: AttentionRequest | None = None
     hidden_states: HiddenStatesRequest | None = None
     layer_by_layer: bool = False
-    elsewhere: frozenset[str] = frozenset()
+    unsent: frozenset[str] = frozenset()
     max_sent: int = 0
     vectors: VectorRequest = WHOLE_VECTORS
     is_first_part: bool = False

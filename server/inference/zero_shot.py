@@ -124,7 +124,8 @@ async def compute_labels(
     Raises:
         ServerError: One of the labels cannot be computed; the first of such.
     """
-    asked = InferenceRequest(towers.text, labels, vector_outputs(towers.text), is_first_part=True)
+    vector = vector_outputs(towers.text)
+    asked = InferenceRequest(towers.text, labels, vector, unsent=frozenset(vector), is_first_part=True)
     async with pipeline.run_each(asked, context) as found:
         vectors = _collect(found)
         context.account.reserve(kept=vectors.nbytes)

@@ -98,6 +98,12 @@ class _Wanted:
         of_tokens = (late.output,) if late and self.kept else ()
         return tuple(dict.fromkeys((*self.outputs, *vectors, *of_tokens)))
 
+    def unsent(self, candidates: Candidates | None) -> frozenset[str]:
+        """Which of these are no part of the answer: in shared memory, or compared with labels and not named."""
+        placed = [name for name, place in self.places.items() if place is not None]
+        compared = vector_outputs(self.tower) if candidates else ()
+        return frozenset((*placed, *(name for name in compared if name not in self.outputs)))
+
 
 class Computing(Reading):
     """Computes requests."""
@@ -179,7 +185,7 @@ class Computing(Reading):
             wanted.computed(candidates),
             wanted.attention,
             wanted.hidden_states,
-            elsewhere=frozenset(name for name, place in wanted.places.items() if place is not None),
+            unsent=wanted.unsent(candidates),
             vectors=wanted.vectors or WHOLE_VECTORS,
             first_part=candidates.part if candidates else None,
         )

@@ -261,6 +261,22 @@ async def test_what_is_kept_between_both_parts_is_given_back(running: Running, m
             assert {part: held[part] for part in expected} == {part: [size, 0] for part, size in expected.items()}
 
 
+async def test_a_map_and_what_it_is_made_of_are_counted_once(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+    """When its room is sought, the text's states are gone: its tokens' vectors are kept, and the one of the whole."""
+    parts, before, hold = dict[str, int](), list[dict[str, int]](), Account.hold
+
+    def note(account: Account, part: str, size_bytes: int) -> None:
+        parts[part] = size_bytes
+        before.extend([dict(parts)] if part == "map" and size_bytes else [])
+        hold(account, part, size_bytes)
+
+    monkeypatch.setattr(Account, "hold", note)
+    await running.stub.Align(api.AlignRequest(model="tiny-clip", image=PHOTO, text=TEXT))
+    (found,) = before
+    floats = {"result": 12, "answer": 0, "kept": (6 + 1) * 12, "map": 2 * (6 + 1) * 9}
+    assert {part: found[part] for part in floats} == {part: 4 * count for part, count in floats.items()}
+
+
 @pytest.mark.parametrize("model", TOWERS)
 async def test_a_map_says_which_patch_answers_to_which_word(model: str, running: Running) -> None:
     """The cosines of projected states; the text's own vector and the image's are Embed's."""

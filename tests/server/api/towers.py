@@ -41,6 +41,13 @@ def picture(seed: int = 0) -> bytes:
     return file.getvalue()
 
 
+def picture_of_a_point() -> bytes:
+    """A small file."""
+    file = io.BytesIO()
+    Image.new("L", (1, 1)).save(file, "PNG")
+    return file.getvalue()
+
+
 def feed_text(model: str, text: str) -> Arrays:
     """A text as arrays: SigLIP's is filled up, and has no mask."""
     tokenizer = Tokenizer.from_file(str(GOLDEN_TOWERS / model / "1" / "text" / "tokenizer.json"))

@@ -259,6 +259,6 @@ async def test_outputs_that_no_message_may_hold_are_refused_before_they_are_comp
     async with replace(pipeline, attention=AttentionLimits(1280, 10**6)).run(request, RpcContext()) as found:
         assert found.outputs.keys() == set(request.outputs)
     exact = replace(pipeline, attention=AttentionLimits(256, 10**6))
-    there = replace(request, elsewhere=frozenset(["last_hidden_state"]))
+    there = replace(request, unsent=frozenset(["last_hidden_state"]))
     async with exact.run(there, RpcContext()) as found:
         assert found.outputs.keys() == set(request.outputs)

@@ -1,7 +1,6 @@
 """Two towers through the Open Inference Protocol: labels beside images, and which patch answers to which word."""
 
 import asyncio
-import io
 import shutil
 import struct
 import threading
@@ -12,7 +11,6 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from PIL import Image
 
 from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as pb
@@ -20,8 +18,9 @@ from server.api.open_inference import open_inference_pb2 as oip
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.api.regard_v1.tensors import read_tensor
 from server.auth.quota import Quota
-from server.inference import zero_shot
-from server.inference.request import FirstPart
+from server.inference import pipeline, zero_shot
+from server.inference.preprocess import check_answer_size, outputs_bytes
+from server.inference.request import FirstPart, InferenceRequest, PreparedInput
 from server.ledger import Account
 from tests.golden import GOLDEN_TOWERS
 from tests.server.api.open_inference.messages import Request, make_request, read
@@ -34,6 +33,7 @@ from tests.server.api.towers import (
     feed_text,
     link_models,
     picture,
+    picture_of_a_point,
     run_image,
     scores,
 )
@@ -426,6 +426,37 @@ async def test_scores_that_no_message_holds_are_refused(start: Serve) -> None:
         assert await refused(stub.ModelInfer(many), match) == CODES.INVALID_ARGUMENT
 
 
+@pytest.mark.parametrize("model", TOWERS)
+async def test_what_is_compared_here_may_be_larger_than_a_message(model: str, start: Serve) -> None:
+    """The states of a text of 32 tokens, the vectors of 40 labels; not a map of 33 x 9 numbers."""
+    async with start(max_message_bytes=1300) as running:
+        stub = GRPCInferenceServiceStub(running.channel)
+        aligned = named(of_both(model, picture_of_a_point(), "dog " * 30), "map.text_similarities")
+        assert read(await stub.ModelInfer(aligned))["map.text_similarities"].shape == (1, 3, 3)
+        labelled = with_labels(model, ["a"] * 40, [picture_of_a_point()])
+        assert read(await stub.ModelInfer(labelled))["scores"].shape == (1, 40)
+    async with start(max_message_bytes=1200) as running:
+        infer = GRPCInferenceServiceStub(running.channel).ModelInfer
+        match = r"inputs\[text\]: a map of 1188 bytes; expected at most 1125 .*: a shorter text"
+        assert await refused(infer(aligned), match) == CODES.INVALID_ARGUMENT
+
+
+async def test_an_images_vector_counts_where_it_is_sent(
+    stub: GRPCInferenceServiceStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside labels it is compared here, unless it is named."""
+    sizes = list[int]()
+
+    def note(request: InferenceRequest, prepared: PreparedInput, max_bytes: int) -> None:
+        sizes.append(outputs_bytes(request, prepared))
+        check_answer_size(request, prepared, max_bytes)
+
+    monkeypatch.setattr(pipeline, "check_answer_size", note)
+    await stub.ModelInfer(with_labels())
+    await stub.ModelInfer(named(with_labels(), "scores", "embedding"))
+    assert sizes == [0, 4 * 12]
+
+
 async def test_a_client_without_attention_gets_scores_but_no_map(start: Serve, tmp_path: Path) -> None:
     """Nor attention beside labels, before any label is computed; in the words of regard.v1."""
     clients = tmp_path / "clients.toml"
@@ -521,10 +552,3 @@ async def check_metadata(stub: GRPCInferenceServiceStub) -> None:
         "accepts_image_with_text": "true",
         "label_template": TEMPLATES["tiny-clip"],
     }
-
-
-def picture_of_a_point() -> bytes:
-    """A small file."""
-    file = io.BytesIO()
-    Image.new("L", (1, 1)).save(file, "PNG")
-    return file.getvalue()
