@@ -1,22 +1,33 @@
 """Counts the fields of a message in its bytes, before it is parsed: two bytes can make an object of a hundred."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from google.protobuf.descriptor import FieldDescriptor
 
 from server.errors import MalformedMessage
 
-Fields = dict[int, "Fields | FieldDescriptor"]
-"""What is looked at of a message, by field number: the fields of a nested one, lists of integers, texts and names."""
+
+class Field(NamedTuple):
+    """A field that is looked at: a nested message with its own fields, or a list of integers, a text or a name."""
+
+    descriptor: FieldDescriptor
+    inner: "Fields | None"
+
+
+Fields = dict[int, Field]
+"""What is looked at of a message, by field number."""
 
 _AT_A_TIME = 1024  # fields, about a millisecond
 _VARINT, _LENGTH = 0, 2  # https://protobuf.dev/programming-guides/encoding
 _FIXED_BYTES = {1: 8, 5: 4}
 _MAX_VARINT_BYTES, _MORE = 10, 128
 _SHORT_BYTES = 256  # a list of integers that is shorter counts by its bytes
+_TEXTS = ("text", "items", "first", "second", "query", "candidate_labels")  # other strings are names, and lists
+_UNNAMED = ("items", "value", "string_param")  # callers write pairs[1].first, parameters[prompt]
+_MAX_KEY, _KEY_TAG = 64, 0x0A  # bytes; of field 1, a string
 _INTEGERS = (
     FieldDescriptor.TYPE_BOOL,
     FieldDescriptor.TYPE_ENUM,
@@ -37,11 +48,14 @@ class MessageLimits:
         fields: Those of nested messages included; each entry of a list of messages or texts is one.
         integers: In its lists of integers, which take up to eight times their bytes once they are parsed.
         text_bytes: Of a text or a name: it is copied whenever it is looked at, and checked letter by letter.
+        max_text_bytes: What --max-text-bytes says, where that is less: whose text is too long is told so. 0 where it is
+            the same.
     """
 
     fields: int
     integers: int
     text_bytes: int
+    max_text_bytes: int = 0
 
     @property
     def harmless_bytes(self) -> int:
@@ -61,10 +75,20 @@ def fields_of(message: Any, known: dict[str, Fields] | None = None) -> Fields:
         fields = known[message.full_name] = {}
         for field in message.fields:
             if field.message_type:
-                fields[field.number] = fields_of(field.message_type, known)
+                fields[field.number] = Field(field, fields_of(field.message_type, known))
             elif field.type == FieldDescriptor.TYPE_STRING or field.type in _INTEGERS:
-                fields[field.number] = field
+                fields[field.number] = Field(field, None)
     return known[message.full_name]
+
+
+class _Message(NamedTuple):
+    """A message that is walked over: what it has, where it lies, its field seen last and how many such before it."""
+
+    end: int
+    fields: Fields
+    start: int
+    last: int
+    place: int
 
 
 def check_fields(content: bytes, fields: Fields, limits: MessageLimits) -> Iterator[None]:
@@ -83,15 +107,16 @@ def check_fields(content: bytes, fields: Fields, limits: MessageLimits) -> Itera
 
 
 def _walk(content: bytes, fields: Fields, limits: MessageLimits) -> Iterator[None]:
-    position, end, counts, texts = 0, len(content), _Counts(limits), 0
-    outer = list[tuple[int, Fields, int]]()  # the messages around this one: where each ends, what it has, texts in it
+    position, end, counts = 0, len(content), _Counts(limits)
+    start, last, place = 0, 0, 0  # of this message: where it begins, the field seen last, how many such stood before it
+    outer = list[_Message]()
     while True:
         while position >= end:
             if position > end:
                 raise MalformedMessage
             if not outer:
                 return
-            end, fields, texts = outer.pop()
+            end, fields, start, last, place = outer.pop()
         tag, position = _read_varint(content, position)
         counts.add_field()
         if not counts.fields % _AT_A_TIME:
@@ -102,15 +127,17 @@ def _walk(content: bytes, fields: Fields, limits: MessageLimits) -> Iterator[Non
         length, position = _read_varint(content, position)
         if position + length > end:
             raise MalformedMessage
-        inner = fields.get(tag >> 3)
-        if isinstance(inner, dict):
-            outer.append((end, fields, texts))
-            end, fields, texts = position + length, inner, 0
+        last, place = (number, place + 1) if (number := tag >> 3) == last else (number, 0)
+        field = fields.get(number)
+        if field is not None and field.inner is not None:
+            outer.append(_Message(end, fields, start, last, place))
+            end, fields, start, last, place = position + length, field.inner, position, 0, 0
             continue
-        if inner is not None and inner.type == FieldDescriptor.TYPE_STRING:
-            counts.check_text(inner, texts, length)
-            texts += 1
-        elif inner is not None:
+        if field is not None and field.descriptor.type == FieldDescriptor.TYPE_STRING:
+            if length > limits.text_bytes:
+                around = [*outer, _Message(end, fields, start, last, place)]
+                raise _too_long(_name(content, around), field, length, limits)
+        elif field is not None:
             counts.add_integers(content, position, length)
         position += length
 
@@ -137,19 +164,41 @@ class _Counts:
         if self.integers > limit:
             raise _too_many("integers", limit)
 
-    def check_text(self, field: FieldDescriptor, number: int, length: int) -> None:
-        """Refuse a text that is too long; of several in a message of their own (Texts) by its number."""
-        if length > self.limits.text_bytes:
-            lists, name = field.containing_type, field.name
-            if lists and name == "items":
-                name = f"{lists.name.lower()}[{number}]"
-            expected = f"at most {self.limits.text_bytes} (see the server's --max-text-bytes)"
-            raise MalformedMessage(f"{name}: {length} bytes; expected {expected}", "text")
-
 
 def _too_many(what: Literal["fields", "integers"], limit: int) -> MalformedMessage:
     expected = f"at most {limit} (the server's --max-message-{what}); tensors may travel raw"
     return MalformedMessage(f"more than {limit} {what} in the message; expected {expected}", what)
+
+
+def _too_long(name: str, field: Field, length: int, limits: MessageLimits) -> MalformedMessage:
+    """Refuse a text or a name in the words that a text gets once it is read."""
+    is_text = not limits.max_text_bytes or field.descriptor.name in _TEXTS
+    flag = " (the server's --max-text-bytes)" if is_text else ""
+    most = limits.max_text_bytes or limits.text_bytes if is_text else limits.text_bytes
+    return MalformedMessage(f"{name}: {length} bytes; expected at most {most}{flag}", "text")
+
+
+def _name(content: bytes, messages: Sequence[_Message]) -> str:
+    """Name the field that is looked at as callers write it: texts[3], pair.first or parameters[prompt]."""
+    name, inner_starts = "", [*(message.start for message in messages[1:]), 0]
+    for message, inner_start in zip(messages, inner_starts, strict=True):
+        field = message.fields[message.last].descriptor
+        name += "" if field.name in _UNNAMED else f".{field.name}" if name else field.name
+        if field.message_type is not None and field.message_type.GetOptions().map_entry:
+            key = _read_key(content, inner_start)
+            name += f"[{key}]" if key else ""
+        elif field.is_repeated:
+            name += f"[{message.place}]"
+    return name
+
+
+def _read_key(content: bytes, start: int) -> str:
+    """Read the key of a map's entry where it stands first and is short; else empty."""
+    if content[start] != _KEY_TAG:
+        return ""
+    length, start = _read_varint(content, start + 1)
+    key = content[start : start + min(length, _MAX_KEY)].decode(errors="replace")
+    return key if length <= _MAX_KEY and key.isprintable() else ""
 
 
 def _read_varint(content: bytes, position: int) -> tuple[int, int]:

@@ -35,7 +35,8 @@ class Services:
     def __init__(self, server: grpc.aio.Server, calls: Calls, refusals: Refusals, config: Config) -> None:
         """Add health and reflection."""
         text_bytes = max(config.max_text_bytes, _MIN_TEXT_BYTES)
-        limits = MessageLimits(config.max_message_fields, config.max_message_integers, text_bytes)
+        told = config.max_text_bytes if config.max_text_bytes < text_bytes else 0
+        limits = MessageLimits(config.max_message_fields, config.max_message_integers, text_bytes, told)
         self._handler = MalformedMessageHandler(server, calls, refusals, limits)
         self.health = Health(config.max_watches, refusals.metrics)
         open_to_all: Any = MalformedMessageHandler(server, calls, refusals, limits, _MAX_OPEN_BYTES)

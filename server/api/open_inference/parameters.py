@@ -101,7 +101,7 @@ def read_prompt(parameters: Parameters, content: str) -> str:
         expected = "none, as there is no text to put it before"
         if content == "text_pair":
             expected = "none beside text_pair: nothing is put before pairs"
-        raise InvalidInput("parameters[prompt]", show(parameters["prompt"]), expected)
+        raise InvalidInput("parameters[prompt]", repr(prompt), expected)
     return prompt
 
 

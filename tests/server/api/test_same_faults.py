@@ -27,6 +27,7 @@ WRITTEN = {
     "text": "inputs[text]",
     "image": "inputs[image]",
     "role": "parameters[role]",
+    "prompt": "parameters[prompt]",
     "attention.cls_only": "parameters[attention_rows]",
     "attention.head_reduction": "parameters[attention_reduce]",
 }
@@ -96,6 +97,13 @@ def urgent(pair: Pair, priority: int) -> Pair:
     return pair
 
 
+def prompted(pair: Pair, name: str) -> Pair:
+    """With a prompt."""
+    own, other = pair
+    own.prompt = other.parameters["prompt"].string_param = name
+    return pair
+
+
 def query(pair: Pair) -> Pair:
     """As a query."""
     own, other = pair
@@ -137,6 +145,10 @@ FAULTS: dict[str, Callable[[], Pair]] = {
     "too many tokens": lambda: tensors(**tokens_of(65)),
     "a text of too many tokens": lambda: text("the " * 100),
     "a text of too many bytes": lambda: text("a" * 2000),
+    "a text of far too many bytes": lambda: text("a" * 2**18),
+    "a prompt of far too many bytes": lambda: prompted(text("a"), "a" * 2**18),
+    "a prompt that is not there": lambda: prompted(text("a"), "query"),
+    "a prompt of no text": lambda: prompted(image(png(8, 8)), "query"),
     "an empty text": lambda: text(" "),
     "no picture": lambda: image(b"no picture at all"),
     "an empty picture": lambda: image(b""),

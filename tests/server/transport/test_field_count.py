@@ -1,7 +1,7 @@
 """What messages have is counted in their bytes, before they are parsed."""
 
 import pytest
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError, Message
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -87,19 +87,57 @@ def test_what_is_large_and_honest_passes(content: bytes) -> None:
     look(content)
 
 
+Tensor = oip.ModelInferRequest.InferInputTensor
+LONG, FIRST, KEY = "x" * 5001, "y" * 5000, "k" * 64
+
+
 @pytest.mark.parametrize(
     ("name", "request_"),
     [
-        ("model_name", oip.ModelInferRequest(model_name="x" * 5001)),
-        ("string_param", oip.ModelInferRequest(parameters={"x": oip.InferParameter(string_param="0" * 5001)})),
-        ("key", oip.ModelInferRequest(parameters={"x" * 5001: oip.InferParameter()})),
-        ("datatype", oip.ModelInferRequest(inputs=[oip.ModelInferRequest.InferInputTensor(datatype="x" * 5001)])),
+        ("model_name", oip.ModelInferRequest(model_name=LONG)),
+        ("parameters[x]", oip.ModelInferRequest(parameters={"x": oip.InferParameter(string_param=LONG)})),
+        (f"parameters[{KEY}]", oip.ModelInferRequest(parameters={KEY: oip.InferParameter(string_param=LONG)})),
+        ("parameters", oip.ModelInferRequest(parameters={KEY + "k": oip.InferParameter(string_param=LONG)})),
+        ("parameters", oip.ModelInferRequest(parameters={"a\nb": oip.InferParameter(string_param=LONG)})),
+        ("parameters.key", oip.ModelInferRequest(parameters={LONG: oip.InferParameter()})),
+        ("inputs[0].datatype", oip.ModelInferRequest(inputs=[Tensor(name=FIRST, datatype=LONG)])),
+        (
+            "inputs[1].parameters[x]",
+            oip.ModelInferRequest(
+                parameters={"p": oip.InferParameter(string_param=FIRST)},
+                inputs=[Tensor(), Tensor(name="a", parameters={"x": oip.InferParameter(string_param=LONG)})],
+            ),
+        ),
+        ("text", api.EmbedRequest(text=LONG)),
+        ("prompt", api.EmbedRequest(text="a", prompt=LONG)),
+        ("texts[3]", api.EmbedRequest(model="m", texts=pb.Texts(items=["a", FIRST, "c", LONG]))),
+        ("candidate_labels[1]", api.ClassifyRequest(model="m", version="1", candidate_labels=[FIRST, LONG])),
+        ("pair.second", api.ClassifyRequest(pair=pb.TextPair(first="a", second=LONG))),
+        (
+            "pairs[1].first",
+            api.ClassifyRequest(pairs=pb.TextPairs(items=[pb.TextPair(first=FIRST), pb.TextPair(first=LONG)])),
+        ),
+        ("query", api.RankRequest(query=LONG)),
+        ("documents[2]", api.RankRequest(query="a", documents=pb.Texts(items=["a", "b", LONG]))),
     ],
 )
-def test_texts_and_names_are_measured(name: str, request_: oip.ModelInferRequest) -> None:
-    """Wherever they are; bytes are no texts."""
-    with pytest.raises(MalformedMessage, match=f"{name}: 5001 bytes; expected at most 5000 "):
-        look(request_.SerializeToString())
+def test_texts_and_names_are_measured(name: str, request_: Message) -> None:
+    """Wherever they are, and named by their place as their caller writes it; bytes are no texts."""
+    with pytest.raises(MalformedMessage) as refused:
+        list(check_fields(request_.SerializeToString(), fields_of(request_.DESCRIPTOR), LIMITS))
+    assert str(refused.value) == f"{name}: 5001 bytes; expected at most 5000 (the server's --max-text-bytes)"
+
+
+def test_a_name_may_be_longer_than_a_text() -> None:
+    """Where texts have little room; whose text is longer than even that is told what a text may have."""
+    limits = MessageLimits(fields=100, integers=2000, text_bytes=5000, max_text_bytes=10)
+    for request, said in (
+        (api.EmbedRequest(text=LONG), "text: 5001 bytes; expected at most 10 (the server's --max-text-bytes)"),
+        (api.EmbedRequest(model=LONG), "model: 5001 bytes; expected at most 5000"),
+    ):
+        with pytest.raises(MalformedMessage) as refused:
+            list(check_fields(request.SerializeToString(), EMBED, limits))
+        assert str(refused.value) == said
 
 
 def test_every_list_of_an_attention_request_is_looked_into() -> None:
@@ -144,10 +182,3 @@ def test_what_protobuf_takes_is_taken(content: bytes) -> None:
 def test_a_walk_pauses_for_others() -> None:
     """Every thousand fields or so."""
     assert len(list(check_fields(EMPTY_INPUT * 10_240, INFER, MessageLimits(20_000, 1, 1)))) == 10
-
-
-def test_a_text_that_is_too_long_is_named_by_its_place() -> None:
-    """Among several."""
-    request = api.EmbedRequest(model="m", texts=pb.Texts(items=["a", "b" * 5000, "c", "d" * 5001]))
-    with pytest.raises(MalformedMessage, match=r"^texts\[3\]: 5001 bytes; expected at most 5000 "):
-        list(check_fields(request.SerializeToString(), EMBED, LIMITS))

@@ -220,6 +220,19 @@ FAULTS: dict[str, tuple[Any, Request, str, str]] = {
         "candidate_labels[1]",
         "inputs[candidate_labels][1]",
     ),
+    "a label of too many bytes": (
+        classify(candidate_labels=["a", "b" * 2**19]),
+        with_labels(labels=["a", "b" * 2**19]),
+        "candidate_labels[1]",
+        "inputs[candidate_labels][1]",
+    ),
+    "a sentence of too many bytes": (
+        classify(label_template="{}" + "a" * 2**19),
+        with_labels(label_template="{}" + "a" * 2**19),
+        "label_template",
+        "parameters[label_template]",
+    ),
+    "a map of a text of too many bytes": (align(text="a" * 2**19), of_both(text="a" * 2**19), "text", "inputs[text]"),
     "labels of too many bytes with their sentence": (
         classify(candidate_labels=["a"] * 256, label_template="{}" + "a" * 4000),
         with_labels(labels=["a"] * 256, label_template="{}" + "a" * 4000),
