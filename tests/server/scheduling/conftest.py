@@ -1,17 +1,22 @@
 """Simulated time for the tests of scheduling."""
 
 import time
-from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 
+from server.scheduling import dispatcher, scheduler
 from tests.server.fakes import Clock
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
-    """The time of what is scheduled, which stands at 100 until it is moved."""
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The time of what is scheduled, which stands at 100 until it is moved.
+
+    Not that of the process: the event loop lives by it, and so do other tests' servers in threads of their own.
+    """
     clock = Clock()
-    with monkeypatch.context() as patch:
-        patch.setattr(time, "monotonic", clock)
-        yield clock
+    told = SimpleNamespace(**(vars(time) | {"monotonic": clock}))
+    for module in (dispatcher, scheduler):
+        monkeypatch.setattr(module, "time", told)
+    return clock

@@ -30,10 +30,10 @@ def make(instances: int = 2, *, delay_seconds: float = 0.0, rows: int = 4) -> Di
     return Dispatcher(limits, instances, delay_seconds, lambda batch: None, lambda item: None)
 
 
-def add(dispatcher: Dispatcher, *items: BatchItem) -> None:
-    """Queue requests, as they would arrive now."""
+def add(dispatcher: Dispatcher, *items: BatchItem, arrived: float = 100.0) -> None:
+    """Queue requests, which arrive when the clock starts unless it is told when."""
     for item in items:
-        item.arrived = time.monotonic()
+        item.arrived = arrived
         dispatcher.add(item)
 
 
@@ -48,6 +48,12 @@ def end(dispatcher: Dispatcher, batch: Batch, seconds: float | None = None) -> N
     expected = batch.ends - batch.started
     batch.times = BatchTimes(0, round((expected if seconds is None else seconds) * SECOND_NS), 0)
     dispatcher._end(batch)
+
+
+def test_simulated_time_is_not_that_of_the_process(clock: Clock) -> None:
+    """In which the event loop lives, and other tests' servers."""
+    assert module.time.monotonic() == 100  # type: ignore[attr-defined] # what the module calls so
+    assert time.monotonic is not clock
 
 
 def test_a_run_ends_when_its_cost_says(clock: Clock, graph: SumGraph) -> None:
@@ -155,12 +161,12 @@ def test_a_delay_is_kept_until_a_batch_is_full(clock: Clock, graph: SumGraph) ->
     add(dispatcher, make_item(graph))
     assert dispatcher._wait_seconds() == 5
     clock.now += 2
-    add(dispatcher, make_item(graph))
+    add(dispatcher, make_item(graph), arrived=clock())
     assert dispatcher._wait_seconds() == 3
-    add(dispatcher, make_item(graph))
+    add(dispatcher, make_item(graph), arrived=clock())
     assert dispatcher._wait_seconds() == 0
     hurried = make(1, delay_seconds=5)
-    add(hurried, make_item(graph))
+    add(hurried, make_item(graph), arrived=clock())
     hurried._closing = True
     assert hurried._wait_seconds() == 0
 
