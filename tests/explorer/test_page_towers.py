@@ -1,6 +1,7 @@
 """Labels of the reader's own for two towers, and a second text for models of pairs: on the page and behind it."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -89,6 +90,51 @@ def test_labels_are_compared_with_a_photo_on_the_page(browser: Browser, explorer
     with visiting(browser, explorer, link) as visit:
         expect(visit.find("#labels .name")).to_have_text(shown)
         assert visit.page.input_value("#candidates") == ", ".join(LABELS)
+
+
+def test_labels_are_asked_for_once(browser: Browser, explorer: Explorer) -> None:
+    """With the first layer: they are the same with every other, and with none where the field is empty again."""
+    with visiting(browser, explorer) as visit:
+        asked = list[bool]()
+
+        def note(request: Any) -> None:
+            asked.extend(["labels" in request.post_data] if request.url.endswith("/api/attend") else [])
+
+        visit.page.on("request", note)
+        visit.give(SANDAL)
+        visit.title_is("tiny-clip", "layer 1", "mean of 2 heads")
+        for labels, count in ((LABELS, 2), (LABELS[:1], 1), ([], 0), (LABELS, 2)):
+            visit.page.fill("#candidates", ", ".join(labels))
+            visit.page.press("#candidates", "Enter")
+            expect(visit.find("#labels li")).to_have_count(count)
+        shown = visit.find("#labels .name").all_inner_texts()
+        for layer in (0, 1, 0):
+            visit.choose("layers", layer)
+            visit.title_is("tiny-clip", f"layer {layer}", "mean of 2 heads")
+            expect(visit.find("#labels .name")).to_have_text(shown)
+        assert asked == [False, True, True, False]
+
+
+def test_a_link_holds_what_its_model_reads(browser: Browser, explorer: Explorer) -> None:
+    """A second text of a model of pairs, labels of two towers; who turns back to those has them again."""
+    with visiting(browser, explorer) as visit:
+        visit.type(PAIR[0])
+        visit.page.select_option("#model", "tiny-nli/1/text")
+        visit.page.fill("#second", PAIR[1])
+        visit.button("Show attention").click()
+        visit.title_is("tiny-nli", "layer 1", "mean of 2 heads")
+        for key, is_pair in (("tiny-clip/1/text", False), ("tiny-nli/1/text", True)):
+            visit.page.select_option("#model", key)
+            visit.title_is(key.partition("/")[0], "layer 1", "mean of 2 heads")
+            assert ("second=" in visit.page.url) is is_pair
+        script = """async () => {
+          const { START } = await import('/static/state.js');
+          const { linkedState } = await import('/static/choosing.js');
+          const state = { ...START, labels: 'cat', second: 'b' };
+          const models = [null, { takes_labels: true }, { takes_pairs: true }];
+          return models.map((model) => linkedState(state, model)).map(({ labels, second }) => [labels, second]);
+        }"""
+        assert visit.page.evaluate(script) == [["cat", "b"], ["cat", ""], ["", "b"]]
 
 
 def test_a_second_text_is_read_with_the_first_on_the_page(browser: Browser, explorer: Explorer) -> None:

@@ -1,10 +1,11 @@
 // What to ask for a state of the page, and the answers already in it.
 
-/** @import { Head, Model, ModelLayer, Question, Reply, State } from "../types.d.ts" */
+/** @import { Head, Label, Model, ModelLayer, Question, Reply, State } from "../types.d.ts" */
 
 import { attend, Problem, sendPhoto } from "./api.js";
 
 const KEPT_BYTES = 384 * 2 ** 20;
+const KEPT_LABELS = 64; // photos with labels of the reader's own
 
 /**
  * The layer of a model by its number; the last where there is no such.
@@ -60,7 +61,10 @@ function inputOf(state, model) {
   return { ...shown, text: state.text, truncate: state.truncate, ...second };
 }
 
-/** Asks, and keeps the answers last used, as many as fit. */
+/**
+ * Asks, and keeps the answers last used, as many as fit. What a photo's labels got is the same with every layer: it is
+ * asked for once, and kept apart.
+ */
 export class Asker {
   /**
    * `photoBlob` returns the photo that the page holds, or null.
@@ -70,6 +74,8 @@ export class Asker {
     this.photoBlob = photoBlob;
     /** @type {Map<string, Reply>} */
     this.kept = new Map();
+    /** @type {Map<string, Label[]>} */
+    this.labels = new Map();
     this.bytes = 0;
   }
 
@@ -79,13 +85,15 @@ export class Asker {
    * @returns {Reply | null}
    */
   find(question) {
-    const key = JSON.stringify(question);
+    const key = keyOf(question);
     const reply = this.kept.get(key) ?? null;
     if (reply) {
       this.kept.delete(key);
       this.kept.set(key, reply);
     }
-    return reply;
+    if (!reply || !question.labels) return reply;
+    const labels = this.labels.get(labelsKeyOf(question));
+    return labels ? { ...reply, labels } : null;
   }
 
   /**
@@ -106,18 +114,27 @@ export class Asker {
   async ask(question, signal) {
     const found = this.find(question);
     if (found) return found;
-    /** @type {Reply} */
-    let reply;
+    const { labels, ...others } = question;
+    const asked = labels && !this.labels.has(labelsKeyOf(question)) ? question : others;
+    const reply = await this.fetch(asked, signal);
+    this.keep(asked, reply);
+    return this.find(question) ?? reply;
+  }
+
+  /**
+   * @param {Question} question
+   * @param {AbortSignal} signal
+   * @returns {Promise<Reply>}
+   */
+  async fetch(question, signal) {
     try {
-      reply = await attend(question, signal);
+      return await attend(question, signal);
     } catch (error) {
       const blob = this.photoBlob();
       if (!(error instanceof Problem) || error.code !== "PHOTO_GONE" || !blob) throw error;
       await sendPhoto(blob, signal);
-      reply = await attend(question, signal);
+      return attend(question, signal);
     }
-    this.keep(question, reply);
-    return reply;
   }
 
   /**
@@ -136,21 +153,41 @@ export class Asker {
    * @param {Reply} reply
    */
   keep(question, reply) {
-    this.kept.set(JSON.stringify(question), reply);
+    const key = keyOf(question);
+    this.drop(key);
+    this.kept.set(key, question.labels ? { ...reply, labels: [] } : reply);
     this.bytes += sizeOf(reply);
-    for (const [key, oldest] of this.kept) {
-      if (this.bytes <= KEPT_BYTES || oldest === reply) break;
-      this.kept.delete(key);
-      this.bytes -= sizeOf(oldest);
+    for (const oldest of this.kept.keys()) {
+      if (this.bytes <= KEPT_BYTES || oldest === key) break;
+      this.drop(oldest);
     }
+    if (question.labels) this.labels.set(labelsKeyOf(question), reply.labels);
+    for (const oldest of this.labels.keys()) {
+      if (this.labels.size <= KEPT_LABELS) break;
+      this.labels.delete(oldest);
+    }
+  }
+
+  /** @param {string} key */
+  drop(key) {
+    const reply = this.kept.get(key);
+    if (reply) this.bytes -= sizeOf(reply);
+    this.kept.delete(key);
   }
 
   /** Forget everything: another server, or models that were loaded anew. */
   forget() {
     this.kept.clear();
+    this.labels.clear();
     this.bytes = 0;
   }
 }
+
+/** @param {Question} question */
+const keyOf = ({ labels: _, ...others }) => JSON.stringify(others);
+
+/** @param {Question} question */
+const labelsKeyOf = ({ model, version, photo, labels }) => JSON.stringify([model, version, photo, labels]);
 
 /** @param {Reply} reply */
 const sizeOf = (reply) => reply.layers.reduce((sum, layer) => sum + layer.data.byteLength, 0);

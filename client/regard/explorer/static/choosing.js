@@ -52,6 +52,17 @@ export function withModel(state, model) {
 }
 
 /**
+ * What of a state belongs into a link: all but a second text or labels that the model does not read.
+ * @param {State} state
+ * @param {Model | null} model
+ * @returns {State}
+ */
+export function linkedState(state, model) {
+  if (!model) return state;
+  return { ...state, second: model.takes_pairs ? state.second : "", labels: model.takes_labels ? state.labels : "" };
+}
+
+/**
  * What to compare with first: the next head of the same layer, or the first where several are reduced to one.
  * @param {State} state
  * @param {Model} model

@@ -4,7 +4,7 @@
 
 import { fetchModels, fetchPhoto, isAbort, Problem, problemOf, sendPhoto } from "./api.js";
 import { Asker, questionOf } from "./asking.js";
-import { chosenModel, partsOf } from "./choosing.js";
+import { chosenModel, linkedState, partsOf } from "./choosing.js";
 import { drawControls } from "./controls.js";
 import { byId } from "./dom.js";
 import { drawFacts } from "./facts.js";
@@ -299,7 +299,7 @@ export class Page {
 
   /** Write the state into the address, so that it is a link to what is seen. */
   remember() {
-    history.replaceState(null, "", `#${toFragment(this.state)}`);
+    history.replaceState(null, "", `#${toFragment(linkedState(this.state, this.model()))}`);
   }
 
   /**
