@@ -7,6 +7,7 @@ from server.context import RpcContext
 from server.engine.cost import CostModel
 from server.scheduling.batch import BatchItem, BatchLimits
 from server.scheduling.fair_queue import FairQueue
+from server.scheduling.shares import Group, Line, Share
 from tests.server.fakes import EchoGraph
 from tests.server.scheduling.waiting import COST, GRAPH, fill, make_waiting
 
@@ -153,6 +154,31 @@ def test_clients_that_have_gone_are_forgotten() -> None:
     queue.add(make_waiting(16, arrived=1000, address="greedy"))
     queue.add(make_waiting(16, arrived=1001, address="new"))
     assert queue.take()[0].context.address == "new"
+
+
+def test_of_graphs_that_were_unloaded_only_what_waits_is_kept() -> None:
+    """The others' lines are dropped when a client asks for a graph that it has not asked for; served ones stay."""
+    share, (served, *unloaded) = Share(weight=2.0), (Group(GRAPH), Group(EchoGraph(COST)), Group(EchoGraph(COST)))
+    assert [group.is_gone for group in (served, *unloaded)] == [False, True, True]
+    for group in (served, unloaded[0]):
+        share.charge(group, 3.0)
+    assert [line.served_seconds for line in share] == [3.0, 3.0]
+    assert share.served_seconds == 3.0, "half of six: it weighs two"
+    share.add(make_waiting(16), unloaded[1])
+    kept = list(share)
+    assert [(line.served_seconds, len(line.items)) for line in kept] == [(3.0, 0), (0.0, 1)]
+    assert list(share) == kept
+    assert [*kept, share.line(Group(GRAPH))] == list(share)
+
+
+def test_a_graphs_rows_that_wait_are_those_of_all_its_requests() -> None:
+    """Until they are taken away, also those of several rows."""
+    group, items = Group(GRAPH), [make_waiting(16, rows=rows) for rows in (3, 2)]
+    line, counts = Line(group), [group.rows]
+    for change, item in ((line.add, items[0]), (line.add, items[1]), (line.remove, items[0]), (line.remove, items[1])):
+        change(item)
+        counts.append(group.rows)
+    assert counts == [0, 3, 5, 2, 0]
 
 
 def test_shares_hold_across_graphs() -> None:
