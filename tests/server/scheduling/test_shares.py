@@ -142,6 +142,17 @@ def test_a_little_that_another_has_waiting_is_waited_for_as_it_is() -> None:
     assert queue.wait_seconds(new, new.order) == pytest.approx(COST.rows_seconds(1, 16) * 1.03)
 
 
+def test_what_is_less_urgent_of_another_graph_is_not_waited_for() -> None:
+    """Of the same client, whose more urgent requests go first, of whatever graph."""
+    other = EchoGraph(COST)
+    queue = fill(make_waiting(30, caller=MODEST), make_waiting(16, priority=3, graph=other, caller=MODEST))
+    new, ahead = make_waiting(60, arrived=9, caller=MODEST), COST.rows_seconds(1, 30) * 1.03
+    assert queue.wait_seconds(new, new.order) == pytest.approx(ahead)
+    queue.add(make_waiting(16, priority=2, graph=other, caller=MODEST))
+    between = COST.rows_seconds(1, 16) * 1.03
+    assert queue.wait_seconds(new, new.order) == pytest.approx(ahead + between)
+
+
 def test_clients_that_have_gone_are_forgotten() -> None:
     """A thousand addresses asked once each: what is remembered stays bounded, and keeps who has had the most."""
     greedy = make_waiting(200, address="greedy")
