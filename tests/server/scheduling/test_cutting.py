@@ -221,3 +221,13 @@ async def test_a_single_row_that_takes_too_long_is_refused(scheduler: Scheduler)
         with pytest.raises(InvalidInput, match=r"inputs: a row of 4 positions takes about 4 s .* at most 4 s"):
             await scheduler.submit(make_item(graph, rows=rows))
     await scheduler.submit(make_item(EchoGraph(CostModel(0.0, 1.0, 0.0))))
+
+
+async def test_rows_of_which_none_takes_too_long_are_computed_together() -> None:
+    """Two of three seconds each, of which a row may take four: --watchdog-seconds is of what cannot be cut."""
+    graph = EchoGraph(CostModel(0.0, 0.75, 0.0))
+    scheduler = Scheduler(ROOMY, Admission(9, 10**6, 100.0, row_seconds=4.0), 1, Metrics())
+    scheduler.start()
+    whole = await scheduler.submit(make_item(graph, rows=2))
+    await scheduler.close()
+    assert whole.batch_size == 2

@@ -18,7 +18,7 @@ from server.errors import DeadlinePassed, InternalFault, InvalidInput
 from server.scheduling.admission import Admission
 from server.scheduling.batch import BatchItem, BatchLimits, Result
 from server.scheduling.collate import split
-from server.scheduling.grouping import Each, group, merge
+from server.scheduling.grouping import Each, Runs, group, merge
 from server.scheduling.scheduler import Scheduler
 from server.telemetry.metrics import Metrics
 from tests.server.fakes import (
@@ -71,6 +71,7 @@ def test_every_instance_gets_its_share_of_many_inputs() -> None:
     items = of_lengths(EchoGraph(COST), *[4] * 64)
     sizes = {count: [len(one) for one in group(items[:count], ROOMY, 2)] for count in (7, 16, 31, 64)}
     assert sizes == {7: [7], 16: [8, 8], 31: [11, 11, 9], 64: [16] * 4}
+    assert [len(one) for one in group(items, ROOMY)] == [32, 32], "of one, where nobody says how many there are"
 
 
 def test_what_cannot_share_a_run_has_its_own() -> None:
@@ -102,6 +103,29 @@ def values(outcomes: Sequence[object]) -> list[float | str]:
         float(one.outputs["embedding"].item()) if isinstance(one, Result) else one.code.name  # type: ignore[attr-defined]
         for one in outcomes
     ]
+
+
+def test_rows_that_come_later_count_as_the_longest_that_is_there() -> None:
+    """Nobody knows their lengths; a run of what is left counts as its own longest."""
+    items = of_lengths(EchoGraph(COST), 11, 12, 12)
+    runs = Runs(items, ROOMY, 1, later_rows=2, check=lambda item: None)
+    assert runs.count == 1
+    assert runs.seconds == pytest.approx(COST.rows_seconds(2, 12) + COST.seconds(3, 12))
+    runs.take()
+    assert runs.seconds == pytest.approx(COST.rows_seconds(2, 12))
+
+
+def test_an_input_on_which_the_engine_fails_has_that_very_error() -> None:
+    """Once it failed alone; what nothing became of is a fault of ours, too."""
+    runs, error = Runs(of_lengths(EchoGraph(COST), 4, 4), ROOMY, 1, 0, check=lambda item: None), InternalFault()
+    together, _ = runs.take()
+    runs.fail(together, error)
+    assert runs.count == 2
+    alone, _ = runs.take()
+    runs.fail(alone, error)
+    found, unknown = runs.outcomes
+    assert found is error
+    assert isinstance(unknown, InternalFault) and unknown is not error
 
 
 async def test_each_input_has_its_result_in_its_place() -> None:
