@@ -184,7 +184,7 @@ def tell_reach(console: Console, contract: Contract) -> None:
     """Say where the longest input that is verified is not the longest that is served."""
     reached = max((line.positions for line in contract.verification), default=0)
     if 0 < reached < (limit := max(contract.limits.values(), default=0)):
-        why = "beyond it a run would need more than a quarter of the free memory, or too long"
+        why = "beyond it a run would need more than half of the free memory, or too long"
         console.print(f"verified with up to {reached} of {limit} positions: {why}", highlight=False, soft_wrap=True)
 
 

@@ -4,26 +4,25 @@ One layer's weights are held at a time, and of these only some queries' leave (e
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import onnx
 
-from artifact.contract import HIDDEN_GRAPH, PLAIN_GRAPH, TAPPED_GRAPH, WEIGHTS_FILE
+from artifact.contract import HIDDEN_GRAPH, PLAIN_GRAPH, TAPPED_GRAPH
 from artifact.dtypes import Array
 from export.cases import Case, held, make_longest_case
 from export.compare import Graphs, ask, check_rows, compare_row, difference, row_of, run
 from export.differences import Difference
+from export.need import Need, Shapes, measure
 from export.queries import keep_some_queries
 from export.references import Reference
 from export.session import make_options, open_session
 from export.traits import Feed
-from server.memory import available_bytes
+from server.memory import free_bytes
 
-# How many arrays [H, N, N] a run of two rows holds at most, measured: fused from 2.7 (ModernBERT) to 5.5 (T5, whose
-# positions are added), written out up to 21.1 (DeBERTa-v2).
-_FUSED_ARRAYS, _EAGER_ARRAYS = 6, 22
-_SHARE = 4  # a quarter of what memory is free: outputs come on top, and another export may run
+_SHARE = 2  # half of what memory is free: another export may run
 # Multiplications of one run, of which there are five: some two minutes each at 10^11 a second.
 MAX_PRODUCTS = 2**43
 _HEAD_PRODUCTS = 128  # for one weight: the score and the weighing take as many as a head has channels, mostly 64
@@ -31,7 +30,7 @@ _SOME = ".queries.onnx"
 
 
 def find_longest_case(graphs: Graphs, folder: Path) -> Case | None:
-    """Find the longest input that can be verified, within a quarter of the free memory and MAX_PRODUCTS.
+    """Find the longest input that can be verified, within half of the free memory and MAX_PRODUCTS.
 
     Args:
         graphs: What is verified.
@@ -40,33 +39,53 @@ def find_longest_case(graphs: Graphs, folder: Path) -> Case | None:
     Returns:
         One row of that length, of texts beside a short one; None where it is no longer than what is verified anyway.
     """
-    room, weights = free_bytes() // _SHARE // 4 // _arrays(folder), (folder / WEIGHTS_FILE).stat().st_size // 4
+    reach, parameters = graphs.reach, _count_parameters(folder)
 
-    def fits(shapes: Sequence[tuple[int, int, int]]) -> bool:
-        layers = [math.prod(shape) for shape in shapes]
-        products = weights * max((queries for _, queries, _ in shapes), default=0) + _HEAD_PRODUCTS * sum(layers)
-        return max(layers, default=0) <= room and products <= MAX_PRODUCTS
+    def is_quick(shapes: Shapes) -> bool:
+        products = parameters * max((queries for _, queries, _ in shapes), default=0)
+        return products + _HEAD_PRODUCTS * sum(map(math.prod, shapes)) <= MAX_PRODUCTS
 
-    length = graphs.reach.longest(fits)
-    if length <= held(graphs.reach):
+    if reach.longest(is_quick) <= held(reach):
         return None
-    return make_longest_case(graphs.reach, length, beside=graphs.batched)
+    need = measure_need(graphs, folder)
+    room = (free_bytes() - need.fixed_bytes) / _SHARE
+    length = reach.longest(lambda shapes: is_quick(shapes) and need.grown_bytes(shapes) <= room)
+    if length <= held(reach):
+        return None
+    return make_longest_case(reach, length, beside=graphs.batched)
 
 
-def _arrays(folder: Path) -> int:
+def _count_parameters(folder: Path) -> int:
+    """Numbers, not bytes: stored in fewer bits they are multiplied as often."""
     plain = onnx.load(folder / PLAIN_GRAPH, load_external_data=False)
-    fused = any(node.op_type == "Attention" for node in plain.graph.node)
-    return _FUSED_ARRAYS if fused else _EAGER_ARRAYS
+    return sum(math.prod(tensor.dims) for tensor in plain.graph.initializer)
 
 
-def free_bytes(meminfo: Path = Path("/proc/meminfo")) -> int:
-    """Memory that is free, as Linux tells it, within the limits of this process's control groups."""
-    limit = available_bytes()
-    try:
-        lines = dict(line.split(":", 1) for line in meminfo.read_text().splitlines())
-        return min(limit, int(lines["MemAvailable"].split()[0]) * 1024)
-    except (OSError, KeyError, ValueError):
-        return limit
+def measure_need(graphs: Graphs, folder: Path) -> Need:
+    """Measure what comparing takes, at the longest that is verified anyway and half of it.
+
+    The runs' needs are summed: results are kept, and while the network itself runs, it takes no more than the others.
+    """
+    lengths = (max(held(graphs.reach) // 2, 1), held(graphs.reach))
+    with _some_queries(folder) as tapped:
+        runs = [run for length in lengths for run in _runs(graphs, folder, tapped, length)]
+        measured = measure(runs)
+    half = len(measured) // 2
+    shorter, longer = (
+        (graphs.reach.shapes(length), sum(grown for _, grown in part))
+        for length, part in zip(lengths, (measured[:half], measured[half:]), strict=True)
+    )
+    return Need.fit(max(fixed for fixed, _ in measured), shorter, longer)
+
+
+def _runs(graphs: Graphs, folder: Path, tapped: Path, length: int) -> Iterator[tuple[Path, Feed]]:
+    """Yield what compare_longest runs."""
+    case = make_longest_case(graphs.reach, length, beside=graphs.batched)
+    yield folder / PLAIN_GRAPH, case.feed
+    first = row_of(graphs, case, 0).feed
+    yield tapped, first
+    if HIDDEN_GRAPH in graphs.sessions:
+        yield folder / HIDDEN_GRAPH, first
 
 
 def compare_longest(reference: Reference, folder: Path, graphs: Graphs, case: Case) -> Iterator[Difference]:
@@ -101,11 +120,18 @@ def compare_longest(reference: Reference, folder: Path, graphs: Graphs, case: Ca
 
 def _run_some_queries(folder: Path, feed: Feed) -> dict[str, Array]:
     """Run the tapped graph for the weights of some queries."""
+    with _some_queries(folder) as path:
+        return _run_once(path, feed)
+
+
+@contextmanager
+def _some_queries(folder: Path) -> Iterator[Path]:
+    """Write the tapped graph for the weights of some queries beside it, for a while."""
     model, path = onnx.load(folder / TAPPED_GRAPH, load_external_data=False), folder / _SOME
     keep_some_queries(model)
     try:
         onnx.save_model(model, path)
-        return _run_once(path, feed)
+        yield path
     finally:
         path.unlink(missing_ok=True)
 

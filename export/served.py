@@ -41,10 +41,10 @@ class AsServed:
         self._work = tempfile.TemporaryDirectory(prefix="regard-")
         self._results = Path(self._work.name)
         for place, feed in enumerate(feeds):
-            _save(self._results / f"feed.{place}.npz", feed)
+            save_feed(self._results / f"feed.{place}.npz", feed)
         command = [sys.executable, "-P", "-m", "export.served", str(folder.resolve()), self._work.name]
         self._process = subprocess.Popen(  # noqa: S603 -- our own module
-            command, env=_environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+            command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
 
     def __enter__(self) -> Self:
@@ -66,10 +66,10 @@ class AsServed:
         except subprocess.TimeoutExpired as error:
             raise VerificationError(f"as it is served, the export takes longer than {SECONDS} s") from error
         if self._process.returncode:
-            raise VerificationError(f"as it is served, {_reason(self._process.returncode, output)}")
+            raise VerificationError(f"as it is served, {tell_end(self._process.returncode, output)}")
         for file in sorted(self._results.glob("result.*.npz")):
             _, place, graph = file.name.removesuffix(".npz").split(".", 2)
-            yield graph, int(place), _load(file)
+            yield graph, int(place), load_feed(file)
 
 
 def check_loads(folder: Path, contract: Contract | TowersContract) -> None:
@@ -89,21 +89,21 @@ def check_loads(folder: Path, contract: Contract | TowersContract) -> None:
         command = [sys.executable, "-P", "-m", "server.repository.trial", str(place), "cpu", "1", "1"]
         try:
             done = subprocess.run(  # noqa: S603 -- our own module
-                command, env=_environment(), capture_output=True, text=True, timeout=SECONDS, check=False
+                command, env=environment(), capture_output=True, text=True, timeout=SECONDS, check=False
             )
         except subprocess.TimeoutExpired as error:
             raise VerificationError(f"a server takes longer than {SECONDS} s to load it") from error
     if done.returncode:
-        reason = _reason(done.returncode, done.stdout + done.stderr).replace(f"{place}{os.sep}", "")
+        reason = tell_end(done.returncode, done.stdout + done.stderr).replace(f"{place}{os.sep}", "")
         raise VerificationError(f"loaded by a server, {reason}")
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """Let another process find the same modules."""
     return {**os.environ, "PYTHONPATH": os.pathsep.join(str(Path(entry).resolve()) for entry in sys.path)}
 
 
-def _reason(code: int, output: str) -> str:
+def tell_end(code: int, output: str) -> str:
     """Say how the process ended: by a signal, or with an error of which the last line tells."""
     last = (output.strip().splitlines() or ["it says nothing"])[-1]
     if code < 0:
@@ -122,16 +122,17 @@ def run_as_served(folder: Path, results: Path) -> None:
 
 def _run(session: onnxruntime.InferenceSession, graph: str, results: Path) -> None:
     for file in sorted(results.glob("feed.*.npz")):
-        outputs = run_session(session, _load(file))
-        _save(results / f"result.{file.name.split('.')[1]}.{graph}.npz", outputs)
+        outputs = run_session(session, load_feed(file))
+        save_feed(results / f"result.{file.name.split('.')[1]}.{graph}.npz", outputs)
 
 
-def _save(file: Path, arrays: Mapping[str, Array]) -> None:
+def save_feed(file: Path, arrays: Mapping[str, Array]) -> None:
     """Write arrays behind their names, which may be any that ONNX allows."""
     np.savez(file, np.array(list(arrays)), *arrays.values(), allow_pickle=False)
 
 
-def _load(file: Path) -> dict[str, Array]:
+def load_feed(file: Path) -> dict[str, Array]:
+    """Read arrays by name."""
     with np.load(file, allow_pickle=False) as stored:
         names, *arrays = (stored[key] for key in stored.files)
     return dict(zip(map(str, names), arrays, strict=True))

@@ -9,6 +9,9 @@ from pathlib import Path
 _UNKNOWN_BYTES = 4 * 2**30  # where the system does not say
 _LOOK_SECONDS = 1.0
 _GROWTH_BYTES = 32 * 2**20
+# Beside a control group's limit: what it uses, and of its statistics the cache that is given up first (versions 2, 1).
+_USED = {"memory.max": "memory.current", "memory.limit_in_bytes": "memory.usage_in_bytes"}
+_CACHED = {"memory.max": "inactive_file", "memory.limit_in_bytes": "total_inactive_file"}
 
 
 def available_bytes(root: Path = Path("/")) -> int:
@@ -19,6 +22,31 @@ def available_bytes(root: Path = Path("/")) -> int:
     """
     limits = map(_read_limit, _limit_files(root))
     return min([_machine_bytes(), *(limit for limit in limits if limit is not None)])
+
+
+def free_bytes(root: Path = Path("/")) -> int:
+    """Return how much more this process may take: the least of what its control groups and the machine have left.
+
+    Args:
+        root: Where proc and sys lie.
+    """
+    limits = ((path, _read_limit(path)) for path in _limit_files(root))
+    groups = (limit - _used_bytes(path) for path, limit in limits if limit is not None)
+    return max(0, min([_numbers(root / "proc" / "meminfo").get("MemAvailable:", _machine_bytes()), *groups]))
+
+
+def _used_bytes(limit_file: Path) -> int:
+    """What a group uses, less the cache of files that it gives up where it needs more; 0 where it does not say."""
+    used = _read(limit_file.with_name(_USED[limit_file.name])).strip()
+    cached = _numbers(limit_file.with_name("memory.stat")).get(_CACHED[limit_file.name], 0)
+    return max(0, int(used) - cached) if used.isdecimal() else 0
+
+
+def _numbers(path: Path) -> dict[str, int]:
+    """Read lines of a name and a number, in bytes or followed by kB; others are left out."""
+    lines = (line.split() for line in _read(path).splitlines())
+    found = {line[0]: (int(line[1]), line[2:]) for line in lines if len(line) > 1 and line[1].isdecimal()}
+    return {name: number * 1024 if unit == ["kB"] else number for name, (number, unit) in found.items()}
 
 
 def _limit_files(root: Path) -> Iterator[Path]:

@@ -22,7 +22,7 @@ from export.__main__ import tell_reach
 from export.build import build
 from export.errors import VerificationError
 from export.graph_source import load_graph
-from export.longest import free_bytes
+from export.need import Need
 from export.queries import QUERIES, choose_queries, keep_some_queries, told_of_some_queries
 from export.sources import Source
 from export.tapping.tap import Tap, tap
@@ -30,7 +30,6 @@ from export.traits import own_traits
 from model.encoder import Encoder, EncoderConfig
 from model.positions import Rotary
 from model.text import TextConfig, TextNetwork
-from server.memory import available_bytes
 from tests.export.networks import WIDTH, Texts, spread, write_texts
 from tests.export.tapping import graph, node, numbers, run
 
@@ -143,8 +142,10 @@ def test_a_right_network_is_published_with_the_length_of_each_check(out: Path) -
 
 
 def test_where_memory_is_short_the_longest_that_fits_is_verified(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A quarter of what is free holds six arrays of a layer's weights; contract and command say how far that is."""
-    monkeypatch.setattr("export.longest.free_bytes", lambda: 4 * 6 * 4 * HEADS * 75**2)
+    """Half of what weights leave free holds what was measured; contract and command say how far that is."""
+    need = Need(1000, 100.0, 8.0)
+    monkeypatch.setattr("export.longest.measure_need", lambda *given: need)
+    monkeypatch.setattr("export.longest.free_bytes", lambda: 1000 + 2 * (100 * 75 + 8 * HEADS * 75**2))
     contract = build(make_source(), out).contract
     assert positions(contract, "attention.1", "against torch") == 75
     assert f"verified with up to 75 of {LONGEST} positions: beyond it a run would need more" in told(contract)
@@ -279,12 +280,3 @@ def test_one_layers_weights_are_held_at_a_time(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", MEASURE, str(tmp_path)], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 3 * 4 * 4 * LENGTH**2
     assert not (tmp_path / ".queries.onnx").exists()
-
-
-def test_free_memory_is_what_the_system_says(tmp_path: Path) -> None:
-    """Within the limits of the process; where it does not say, these alone."""
-    (tmp_path / "meminfo").write_text("MemTotal:       16000 kB\nMemAvailable:       1000 kB\n")
-    assert free_bytes(tmp_path / "meminfo") == 1000 * 1024
-    assert free_bytes(tmp_path / "nothing") == available_bytes()
-    (tmp_path / "meminfo").write_text(f"MemAvailable: {2**60} kB\n")
-    assert free_bytes(tmp_path / "meminfo") == available_bytes()

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from server import memory
-from server.memory import available_bytes, resident_bytes
+from server.memory import available_bytes, free_bytes, resident_bytes
 
 MIB = 2**20
 
@@ -56,9 +56,48 @@ def test_the_least_limit_is_taken(
     assert available_bytes(write(tmp_path, files)) == expected
 
 
+VERSION_2 = {
+    "proc/self/cgroup": "0::/a.slice/b.service\n",
+    "sys/fs/cgroup/a.slice/memory.max": f"{96 * MIB}\n",
+    "sys/fs/cgroup/a.slice/memory.current": f"{80 * MIB}\n",
+    "sys/fs/cgroup/a.slice/memory.stat": f"anon {40 * MIB}\ninactive_file {30 * MIB}\nactive_file {10 * MIB}\n",
+    "sys/fs/cgroup/a.slice/b.service/memory.max": "max\n",
+    "sys/fs/cgroup/a.slice/b.service/memory.current": f"{2048 * MIB}\n",
+}
+VERSION_1 = {
+    "proc/self/cgroup": "4:memory:/docker/x\n",
+    "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{64 * MIB}\n",
+    "sys/fs/cgroup/memory/memory.usage_in_bytes": f"{60 * MIB}\n",
+    "sys/fs/cgroup/memory/memory.stat": f"inactive_file {MIB}\ntotal_inactive_file {20 * MIB}\n",
+}
+MACHINE = {"proc/meminfo": f"MemTotal:  {2**30} kB\nMemFree:  {2**10} kB\nMemAvailable:  {200 * 2**10} kB\n"}
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({}, 512 * MIB),
+        (MACHINE, 200 * MIB),
+        (VERSION_2 | MACHINE, 46 * MIB),
+        ({**VERSION_2, "sys/fs/cgroup/a.slice/memory.stat": ""}, 16 * MIB),
+        ({**VERSION_2, "sys/fs/cgroup/a.slice/memory.current": f"{200 * MIB}\n"}, 0),
+        ({"proc/self/cgroup": "0::/\n", "sys/fs/cgroup/memory.max": f"{64 * MIB}\n"}, 64 * MIB),
+        (VERSION_1, 24 * MIB),
+    ],
+    ids=["not said", "the machine", "a group", "without statistics", "over its limit", "not said what is used", "v1"],
+)
+def test_what_is_used_already_is_not_free(
+    files: dict[str, str], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Least of what each group with a limit has left and what the machine has; cache of files can be given up."""
+    monkeypatch.setattr(memory, "_machine_bytes", lambda: 512 * MIB)
+    assert free_bytes(write(tmp_path, files)) == expected
+
+
 def test_this_machine_has_some_memory() -> None:
     """Whatever its system."""
     assert available_bytes() > 16 * MIB
+    assert 0 < free_bytes() <= available_bytes()
 
 
 def test_what_a_process_has_in_memory_is_read_from_proc(tmp_path: Path) -> None:
