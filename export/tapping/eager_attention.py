@@ -49,6 +49,12 @@ def tap_eager_attention(view: GraphView) -> Iterator[Found]:
             raise TapError(f"{name_of(softmax)}: its weights have {axes} axes; expected batch, heads, query, key")
 
 
+def is_taken(view: GraphView, softmax: NodeProto) -> bool:
+    """Whether this rule takes a softmax, or refuses it in its own words."""
+    scores = _is_over_keys(view, softmax) and _has_scores(view, softmax)
+    return scores and _weighing(view, softmax.output[0]) is not None
+
+
 def _is_over_keys(view: GraphView, softmax: NodeProto) -> bool:
     """Whether it runs over the last axis; before opset 13 the axis was where a flattening begins."""
     axis = attribute(softmax, "axis", -1 if view.opset >= 13 else 1)
@@ -59,8 +65,10 @@ def _is_over_keys(view: GraphView, softmax: NodeProto) -> bool:
 def _has_scores(view: GraphView, softmax: NodeProto) -> bool:
     """Whether what it normalises is a product with keys that depend on the input; queries may be learned ones."""
     return any(
-        node.op_type in (*_PRODUCTS, "Einsum") and not view.is_constant(node.input[1])
+        not view.is_constant(node.input[1])
+        and (node.op_type in _PRODUCTS or (node.op_type == "Einsum" and not view.is_constant(node.input[0])))
         for node in walk_back(view, softmax.input[0], _TO_SCORES)
+        if len(node.input) > 1
     )
 
 

@@ -13,6 +13,7 @@ from export.tapping.eager_attention import tap_eager_attention
 from export.tapping.holes import find_attention_like, refuse_holes
 from export.tapping.lower import lower
 from export.tapping.multi_head import refuse_others, tap_multi_head
+from export.tapping.pooling import tap_pooling
 from export.tapping.rule import Found
 from export.tapping.value_norms import add_value_norms
 from export.tapping.view import GraphView, bodies, name_of
@@ -20,7 +21,7 @@ from export.tapping.windows import unwindow
 
 Rule = Callable[[GraphView], Iterator[Found]]
 
-RULES: tuple[Rule, ...] = (tap_attention_nodes, tap_multi_head, tap_eager_attention)
+RULES: tuple[Rule, ...] = (tap_attention_nodes, tap_multi_head, tap_eager_attention, tap_pooling)
 FUSED_RULES: tuple[Rule, ...] = (tap_attention_nodes,)
 
 

@@ -15,7 +15,7 @@ from artifact.dtypes import Array
 from export.errors import TapError
 from export.tapping.tap import tap
 from tests.export.networks import Eager, spread, write_onnx
-from tests.export.tapping import graph, node, numbers
+from tests.export.tapping import graph, node, numbers, run
 
 HEADS, LENGTH, WIDTH = 3, 5, 4
 AXES: list[str | int | None] = ["batch", HEADS, "n", WIDTH]
@@ -178,7 +178,7 @@ def test_attention_in_a_loop_is_found() -> None:
 
 
 def test_other_softmaxes_do_not_refuse_a_file() -> None:
-    """A classifier's, a router's and a pooling's beside attention: scores of weights, or nothing weighed."""
+    """A classifier's and a router's beside attention: scores of weights, or nothing weighed."""
     nodes = [
         *WHOLE,
         node("ReduceMean", "z", "pooled", axes=[1, 2], keepdims=0),
@@ -186,14 +186,10 @@ def test_other_softmaxes_do_not_refuse_a_file() -> None:
         node("Softmax", "logits", "c", axis=-1),
         node("MatMul", "z route", "gates"),
         node("Softmax", "gates", "g", axis=-1),
-        node("MatMul", "g experts", "e"),
-        node("MatMul", "z score", "scores"),
-        node("Softmax", "scores", "p", axis=2),
-        node("Transpose", "p", "pt", perm=[0, 1, 3, 2]),
-        node("MatMul", "pt e", "y"),
+        node("MatMul", "g experts", "y"),
     ]
     weights = {"classes": numbers(WIDTH, 7), "route": numbers(WIDTH, 6), "experts": numbers(6, WIDTH)}
-    _, taps = tap(graph(nodes, INPUTS, ["y", "c"], {**weights, "score": numbers(WIDTH, 1)}, opset=17), Path())
+    _, taps = tap(graph(nodes, INPUTS, ["y", "c"], weights, opset=17), Path())
     assert [one.node for one in taps] == ["my Softmax"]
 
 
@@ -329,24 +325,28 @@ QUERIES: dict[str, Array] = {
     "turned": numbers(HEADS, WIDTH, 2),
     "one": numbers(2, WIDTH),
 }
+BY_EINSUM = [SOFTMAX, node("Einsum", "w v", "y", equation=VALUES)]
 PAST_RULES = [node("Transpose", "t", "w", perm=[0, 1, 3, 2]), node("MatMul", "w v", "y")]
 
 
 @pytest.mark.parametrize(
     "nodes",
     [
-        [node("Einsum", "few k", "s", equation="hqd,bhkd->bhqk"), SOFTMAX, node("Einsum", "w v", "y", equation=VALUES)],
-        [node("Einsum", "k few", "s", equation="bhkd,hqd->bhqk"), SOFTMAX, node("Einsum", "w v", "y", equation=VALUES)],
-        [node("Einsum", "one k", "s", equation="qd,bhkd->bhqk"), SOFTMAX, node("Einsum", "w v", "y", equation=VALUES)],
+        [node("Einsum", "few k", "s", equation="hqd,bhkd->bhqk"), *BY_EINSUM],
+        [node("Einsum", "k few", "s", equation="bhkd,hqd->bhqk"), *BY_EINSUM],
+        [node("Einsum", "one k", "s", equation="qd,bhkd->bhqk"), *BY_EINSUM],
         [node("MatMul", "k turned", "s"), node("Softmax", "s", "t", axis=2), *PAST_RULES],
         [TURNED, node("MatMul", "seeds kt", "s"), node("Elu", "s", "t"), node("Softmax", "t", "w", axis=-1), WEIGHED],
     ],
     ids=["by head", "by head, on the right", "of all heads", "turned, over the other axis", "with an activation"],
 )
-def test_learned_queries_that_cannot_be_tapped_refuse_the_file(nodes: list[NodeProto]) -> None:
-    """A pooling by attention (Lee et al. 2019, "Set Transformer") is a layer of it, and was left out."""
-    with pytest.raises(TapError, match=r"my Softmax: .*(between two products|its weights enter)"):
-        tap(graph([*FIRST, *nodes], INPUTS, ["y", "a"], QUERIES), Path())
+def test_learned_queries_by_head_are_tapped(nodes: list[NodeProto]) -> None:
+    """A pooling by attention (Lee et al. 2019, "Set Transformer") is a layer of it, [B, H, Q, K]."""
+    tapped, taps = tap(graph([*FIRST, *nodes], INPUTS, ["y", "a"], QUERIES), Path())
+    assert [one.node for one in taps] == ["my Attention", "my Softmax"]
+    given = run(tapped, {name: numbers(2, HEADS, LENGTH, WIDTH, seed=seed) for seed, name in enumerate("qkv")})
+    weights, values = given["attention.1"], numbers(2, HEADS, LENGTH, WIDTH, seed=2)
+    np.testing.assert_allclose(weights @ values, given["y"], atol=1e-5)
 
 
 def test_learned_queries_in_the_usual_form_are_tapped() -> None:
@@ -356,8 +356,8 @@ def test_learned_queries_in_the_usual_form_are_tapped() -> None:
     assert [one.node for one in taps] == ["my Attention", "my Softmax"]
 
 
-def test_positions_that_are_scored_by_weights_are_a_pooling() -> None:
-    """Queries that are one with the weights of the keys: a linear layer's scores, which give no layer of attention."""
+def test_queries_that_are_one_with_the_weights_of_the_keys_are_tapped() -> None:
+    """One linear layer scores positions for each head; their values are weighed for all."""
     nodes = [
         node("Transpose", "k", "t", perm=[0, 2, 1, 3]),
         node("Reshape", "t flat", "x"),
@@ -367,5 +367,7 @@ def test_positions_that_are_scored_by_weights_are_a_pooling() -> None:
         node("MatMul", "w x", "y"),
     ]
     weights = {"flat": np.array([0, 0, HEADS * WIDTH]), "folded": numbers(HEADS * WIDTH, HEADS)}
-    _, taps = tap(graph([*FIRST, *nodes], INPUTS, ["y", "a"], weights), Path())
-    assert [one.node for one in taps] == ["my Attention"]
+    tapped, taps = tap(graph([*FIRST, *nodes], INPUTS, ["y", "a"], weights), Path())
+    assert [one.node for one in taps] == ["my Attention", "my Softmax"]
+    given = run(tapped, {name: numbers(2, HEADS, LENGTH, WIDTH) for name in "qkv"})
+    assert given["attention.1"].shape == (2, 1, HEADS, LENGTH)
