@@ -10,7 +10,6 @@ import asyncio
 import os
 import statistics
 import time
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
@@ -134,7 +133,8 @@ async def measure(
 async def _measure(
     ways: dict[str, Way], callers: "Callers", rounds: int
 ) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
-    rates, firsts = defaultdict[str, list[float]](list), defaultdict[str, list[float]](list)
+    rates: dict[str, list[float]] = {name: [] for name in ways}
+    firsts: dict[str, list[float]] = {name: [] for name in ways}
     for number in range(-1, rounds):
         for name in list(ways)[:: 1 if number % 2 else -1]:
             callers.firsts.clear()
