@@ -232,6 +232,8 @@ class Server:
         inputs = _input_limits(config)
         attention = AttentionLimits(config.max_answer_bytes, config.max_attention_bytes)
         pipeline = Pipeline(workers, self._decoders, cache, inputs, attention, metrics, self._tracing)
+        limits = GenerationLimits(config.max_beams)
+        generator = Generator(pipeline, scheduler, limits, instances, config.max_batch_size, metrics)
         self._rpcs = RpcHandler(
             config.max_queue_size + config.max_batch_size,
             metrics,
@@ -245,9 +247,8 @@ class Server:
         self._generator = Generator(pipeline, scheduler, limits, instances, config.max_batch_size, metrics)
         has_cuda = device.gpu is not None
         parts = (self._rpcs, self._repository, pipeline, workers, config, metrics.counts, self._memory, has_cuda)
-        services.add(
-            RegardService(self._rpcs, self._repository, pipeline, workers, device.name), InferenceService(*parts)
-        )
+        regard_service = RegardService(self._rpcs, self._repository, pipeline, workers, generator, device.name)
+        services.add(regard_service, InferenceService(*parts))
 
     def _follow(self) -> None:
         """Follow changes of the models folder and of the clients, and callers who stand still."""

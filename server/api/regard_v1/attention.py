@@ -45,23 +45,27 @@ _TEXTS: dict[int, TextOfPair | None] = {
 _NUMBERS: dict[Measure, Any] = {measure: number for number, measure in _MEASURES.items()}
 
 
-def read_attention(message: pb.AttentionRequest) -> AttentionRequest:
+def read_attention(message: pb.AttentionRequest, name: str = "attention") -> AttentionRequest:
     """Read what is wanted.
+
+    Args:
+        message: As it came.
+        name: Of the field that it came in.
 
     Raises:
         InvalidInput: A list is too long, or a value none of its enumeration.
     """
     for field in ("layers", "heads", "rows", "keys"):
-        check_count(f"attention.{field}", len(getattr(message, field)), MAX_NUMBERS)
+        check_count(f"{name}.{field}", len(getattr(message, field)), MAX_NUMBERS)
     enumerations: dict[str, tuple[str, Mapping[int, object]]] = {
         "head_reduction": ("HeadReduction", _REDUCTIONS),
         "measure": ("AttentionMeasure", _MEASURES),
         "rows_of_text": ("TextOfPair", _TEXTS),
         "keys_of_text": ("TextOfPair", _TEXTS),
     }
-    for field, (name, known) in enumerations.items():
+    for field, (enumeration, known) in enumerations.items():
         if (number := getattr(message, field)) not in known:
-            raise InvalidInput(f"attention.{field}", number, f"one of the values of {name}")
+            raise InvalidInput(f"{name}.{field}", number, f"one of the values of {enumeration}")
     return AttentionRequest(
         layers=tuple(message.layers),
         heads=tuple(message.heads),
@@ -75,7 +79,7 @@ def read_attention(message: pb.AttentionRequest) -> AttentionRequest:
         value_weighted=message.value_weighted,
         top_k=message.top_k,
         renormalize=message.renormalize,
-        dtype=read_dtype("attention.dtype", message.dtype),
+        dtype=read_dtype(f"{name}.dtype", message.dtype),
         rows_of_text=_TEXTS[message.rows_of_text],
         keys_of_text=_TEXTS[message.keys_of_text],
     )

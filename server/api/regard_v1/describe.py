@@ -3,6 +3,7 @@
 from typing import Any
 
 from artifact.contract import PatchContract, TensorContract
+from artifact.generation import GenerationContract
 from artifact.images import Pixels
 from artifact.text import Tokens
 from regard.v1 import types_pb2 as pb
@@ -71,6 +72,8 @@ def _describe_one(model: LoadedModel, max_batch_size: int, max_inputs: int, devi
         described.query_tokens, described.document_tokens = late.query_tokens, late.document_tokens
     if contract.patches:
         described.patches.CopyFrom(describe_patches(contract.patches))
+    if contract.generation:
+        described.generation.CopyFrom(_describe_generation(contract.generation))
     for layer in contract.attention:
         added = described.attention_layers.add(
             layer=layer.layer,
@@ -84,6 +87,19 @@ def _describe_one(model: LoadedModel, max_batch_size: int, max_inputs: int, devi
     for state in contract.hidden_states:
         described.hidden_state_layers.add(layer=state.layer, dim=state.dim)
     return described
+
+
+def _describe_generation(generation: GenerationContract) -> pb.Generation:
+    return pb.Generation(
+        num_layers=generation.num_layers,
+        num_heads=generation.num_heads,
+        max_tokens=generation.max_tokens,
+        starts=generation.starts,
+        default_start=generation.default_start,
+        num_beams=generation.num_beams,
+        length_penalty=generation.length_penalty,
+        vocab_size=generation.vocab_size,
+    )
 
 
 def describe_positions(found: InferenceResponse) -> dict[str, Any]:

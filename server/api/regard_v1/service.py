@@ -1,6 +1,7 @@
 """The methods of regard.v1."""
 
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -13,6 +14,7 @@ from server.api.hints import take_hints
 from server.api.regard_v1.alignment import write_map
 from server.api.regard_v1.attention import read_attention
 from server.api.regard_v1.describe import describe_model, describe_positions
+from server.api.regard_v1.generation import read_generation, write_each, write_whole
 from server.api.regard_v1.late_interaction import read_late_documents, read_role, write_late_ranking
 from server.api.regard_v1.messages import (
     Answer,
@@ -40,6 +42,8 @@ from server.api.regard_v1.vectors import check_written, fill_vector, read_wanted
 from server.api.regard_v1.zero_shot import fill_candidates, read_candidates, wants_candidates
 from server.context import RpcContext
 from server.errors import InvalidInput, NotPossible
+from server.generation.generator import Generator
+from server.generation.request import GenerationRequest
 from server.inference.alignment import check_image, find_towers, run_aligned
 from server.inference.late_interaction import with_role
 from server.inference.pipeline import Pipeline
@@ -62,6 +66,7 @@ class RegardService(RegardServiceServicer):
         repository: The models.
         pipeline: What computes.
         workers: For decoding and encoding.
+        generator: What writes texts.
         device: Where models run, for descriptions.
     """
 
@@ -69,6 +74,7 @@ class RegardService(RegardServiceServicer):
     repository: Repository
     pipeline: Pipeline
     workers: Workers
+    generator: Generator
     device: str
 
     @rpc("model")
@@ -180,6 +186,22 @@ class RegardService(RegardServiceServicer):
                 messages.append(api.AttendResponse())
                 is_written = await self.workers.run(write)
 
+    @streaming_rpc("model")
+    async def Generate(self, request: api.GenerateRequest, context: RpcContext) -> AsyncGenerator[api.GenerateResponse]:  # noqa: N802
+        """Write a text, one token a message."""
+        asked = await self._read_generation(request, context)
+        events = self.generator.generate(asked, context, streams=True)
+        async with aclosing(write_each(events, asked, self.workers, self.pipeline.attention.answer_bytes)) as messages:
+            async for message in messages:
+                yield message
+
+    @rpc("model")
+    async def GenerateText(self, request: api.GenerateRequest, context: RpcContext) -> api.GenerateTextResponse:  # noqa: N802
+        """Write a text, all of it in one message."""
+        asked = await self._read_generation(request, context)
+        events = self.generator.generate(asked, context, streams=False)
+        return await write_whole(events, asked, self.workers, self.pipeline.attention.answer_bytes)
+
     @rpc()
     async def ListModels(self, request: api.ListModelsRequest, context: RpcContext) -> api.ListModelsResponse:  # noqa: N802
         """Describe all models."""
@@ -206,6 +228,11 @@ class RegardService(RegardServiceServicer):
         """Stop serving a model."""
         await self.repository.unload(request.model)
         return api.UnloadModelResponse()
+
+    async def _read_generation(self, request: api.GenerateRequest, context: RpcContext) -> GenerationRequest:
+        model = await self.repository.acquire(request.model, request.version)
+        take_hints(context, "priority", request.priority, request.timeout_ms / 1e3)
+        return read_generation(request, model, context)
 
     async def _classify_by_candidates(
         self, request: api.ClassifyRequest, model: LoadedModel, count: int, context: RpcContext

@@ -1,5 +1,6 @@
 """A decoder in numpy whose next tokens follow from the source and from everything that a row has read."""
 
+import dataclasses
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from artifact.dtypes import Array
 from artifact.generation import GenerationContract
 from server.engine.cost import CostModel
 from server.engine.decoder import BoundStep, Decoder
+from server.repository.loading import LoadedModel
+from tests.server.fakes import CONTRACT, make_model
 
 VOCABULARY = 12
 PAD, START, END = 0, 1, 2
@@ -94,3 +97,11 @@ def letters() -> TextWriter:
     with tempfile.TemporaryDirectory() as folder:
         tokenizer.save(f"{folder}/tokenizer.json")
         return TextWriter(Path(folder) / "tokenizer.json")
+
+
+def make_writer(**changes: object) -> LoadedModel:
+    """A model of 3 layers by 4 heads that writes up to 12 tokens, without graphs; other fields as given."""
+    fields: dict[str, object] = {"num_layers": 3, "num_heads": 4, "max_tokens": 12}
+    generation = GENERATION.model_copy(update=fields | changes)
+    model = make_model(CONTRACT.model_copy(update={"generation": generation}))
+    return dataclasses.replace(model, writer=letters())

@@ -1,0 +1,200 @@
+"""Texts that are written, in the messages of regard.v1: what is wanted, and what is sent."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from functools import partial
+
+from regard.v1 import regard_pb2 as api
+from regard.v1 import types_pb2 as pb
+from server.api.counts import MAX_TENSORS, check_count
+from server.api.regard_v1.attention import KINDS, read_attention
+from server.api.regard_v1.describe import describe_tokens
+from server.api.regard_v1.tensors import write_tensor
+from server.context import RpcContext
+from server.errors import InvalidInput
+from server.generation.request import (
+    AttentionKind,
+    FinishReason,
+    GeneratedText,
+    GeneratedToken,
+    GenerationEnd,
+    GenerationEvent,
+    GenerationRequest,
+    GenerationStart,
+    Sampling,
+)
+from server.inference.workers import Workers
+from server.repository.loading import LoadedModel
+
+_KINDS: dict[AttentionKind, pb.AttentionKind] = {"cross": KINDS["cross"], "self": KINDS["causal"]}
+_REASONS: dict[FinishReason, api.FinishReason] = {
+    "end": api.FINISH_REASON_END,
+    "length": api.FINISH_REASON_LENGTH,
+    "stop": api.FINISH_REASON_STOP,
+    "target": api.FINISH_REASON_TARGET,
+}
+_ATTENTION_FIELDS: tuple[tuple[AttentionKind, str], ...] = (("cross", "cross_attention"), ("self", "self_attention"))
+
+
+def read_generation(message: api.GenerateRequest, model: LoadedModel, context: RpcContext) -> GenerationRequest:
+    """Read what is to be written.
+
+    Raises:
+        InvalidInput: A list is too long, or a value none of its enumeration.
+        PermissionDenied: The caller may not see attention, which is asked for.
+    """
+    check_count("stop", len(message.stop), MAX_TENSORS)
+    return GenerationRequest(
+        model,
+        message.text,
+        message.truncate,
+        start=message.start,
+        max_tokens=message.max_tokens,
+        num_beams=message.num_beams,
+        num_results=message.num_results or 1,
+        length_penalty=message.length_penalty if message.HasField("length_penalty") else None,
+        sampling=_read_sampling(message.sampling) if message.HasField("sampling") else None,
+        stop=tuple(message.stop),
+        target=message.target or None,
+        alternatives=message.alternatives,
+        attention={
+            kind: read_attention(getattr(message, field), field)
+            for kind, field in _ATTENTION_FIELDS
+            if _is_wanted(message, field, context)
+        },
+    )
+
+
+def _is_wanted(message: api.GenerateRequest, field: str, context: RpcContext) -> bool:
+    if not message.HasField(field):
+        return False
+    context.caller.require("attention", field)
+    return True
+
+
+def _read_sampling(message: api.Sampling) -> Sampling:
+    return Sampling(
+        temperature=message.temperature if message.HasField("temperature") else 1.0,
+        top_k=message.top_k,
+        top_p=message.top_p if message.HasField("top_p") else 1.0,
+        seed=message.seed if message.HasField("seed") else None,
+    )
+
+
+async def write_each(
+    events: AsyncGenerator[GenerationEvent], request: GenerationRequest, workers: Workers, max_bytes: int
+) -> AsyncGenerator[api.GenerateResponse]:
+    """Write a message of each event; events end when messages do.
+
+    Raises:
+        ServerError: The engine's.
+        InvalidInput: The attention of one token is larger than a message holds.
+    """
+    has_sent = False
+    async with aclosing(events):
+        async for event in events:
+            write = partial(_write_event, event, request, max_bytes, has_sent=has_sent)
+            has_sent = isinstance(event, GeneratedToken)
+            yield await workers.encode(write, _attention_bytes(event))
+
+
+async def write_whole(
+    events: AsyncGenerator[GenerationEvent], request: GenerationRequest, workers: Workers, max_bytes: int
+) -> api.GenerateTextResponse:
+    """Write all events into one message.
+
+    Raises:
+        ServerError: The engine's.
+        InvalidInput: The attention of all tokens is larger than a message holds.
+    """
+    answer = api.GenerateTextResponse()
+
+    def write(end: GenerationEnd) -> None:
+        _write_end(end, request, answer.end, has_sent=False)
+        _check_size(answer, max_bytes, "Generate, which sends each token by itself; fewer layers or heads")
+
+    async with aclosing(events):
+        async for event in events:
+            if isinstance(event, GenerationStart):
+                _write_start(event, request, answer.start)
+            elif isinstance(event, GenerationEnd):
+                await workers.run(partial(write, event))
+    return answer
+
+
+def _write_event(
+    event: GenerationEvent, request: GenerationRequest, max_bytes: int, *, has_sent: bool
+) -> api.GenerateResponse:
+    message = api.GenerateResponse()
+    match event:
+        case GenerationStart():
+            _write_start(event, request, message.start)
+        case GeneratedToken():
+            _write_token(event, event.text, request.model, message.token)
+            _check_size(message, max_bytes, "fewer layers or heads, or a mean over heads")
+        case GenerationEnd():
+            _write_end(event, request, message.end, has_sent=has_sent)
+    return message
+
+
+def _write_start(found: GenerationStart, request: GenerationRequest, message: api.GenerationStart) -> None:
+    """Say who answers, and what was read where attention to it is wanted."""
+    message.model, message.version = request.model.name, request.model.version
+    message.truncated = found.source.truncated
+    if request.attention:
+        message.source.CopyFrom(describe_tokens(found.source))
+
+
+def _write_token(found: GeneratedToken, text: str, model: LoadedModel, message: api.GeneratedToken) -> None:
+    """Write one token, and the text that it adds, into an answer."""
+    message.token, message.text, message.log_probability = found.token, text, found.log_probability
+    for token, log_probability in found.alternatives:
+        spelt = model.writer.spell(token) if model.writer else ""
+        message.alternatives.add(token=token, text=spelt, log_probability=log_probability)
+    for one in found.attention:
+        axes = ["key"] if one.reduced else ["head", "key"]
+        layer = message.attention.add(layer=one.layer, kind=_KINDS[one.kind], axes=axes, heads=one.heads)
+        write_tensor(one.weights, layer.weights)
+
+
+def _write_end(found: GenerationEnd, request: GenerationRequest, message: api.GenerationEnd, *, has_sent: bool) -> None:
+    """Write the results, and how long they took; without tokens where those of the only one were sent before."""
+    for result in found.results:
+        written = message.results.add(
+            text=result.text, log_probability=result.log_probability, finish_reason=_REASONS[result.finish_reason]
+        )
+        if not has_sent:
+            _write_tokens(result, request.model, written)
+    timings = found.timings
+    message.timings.CopyFrom(
+        api.GenerationTimings(
+            decode_ns=timings.decode_ns,
+            encode_ns=timings.encode_ns,
+            first_token_ns=timings.first_token_ns,
+            total_ns=timings.total_ns,
+            steps=timings.steps,
+        )
+    )
+
+
+def _write_tokens(result: GeneratedText, model: LoadedModel, message: api.GeneratedText) -> None:
+    """Write the tokens of a whole result, with the text that each adds, which its writing did not tell."""
+    generation, writer = model.contract.generation, model.writer
+    assert generation is not None and writer is not None  # noqa: S101 -- it has written
+    detokenizer = writer.begin()
+    for token in result.tokens:
+        text = "" if token.token in generation.end_tokens else detokenizer.add(token.token)
+        _write_token(token, text, model, message.tokens.add())
+
+
+def _attention_bytes(event: GenerationEvent) -> int:
+    if not isinstance(event, GeneratedToken):
+        return 0
+    return sum(one.weights.nbytes for one in event.attention)
+
+
+def _check_size(message: api.GenerateResponse | api.GenerateTextResponse, max_bytes: int, instead: str) -> None:
+    """Refuse what a message does not hold: how many tokens there are to attend to, is only known then."""
+    if (size_bytes := message.ByteSize()) > max_bytes:
+        expected = f"at most {max_bytes} (the server's --max-message-bytes): {instead}"
+        raise InvalidInput("cross_attention", f"an answer of {size_bytes} bytes", expected)
