@@ -45,6 +45,8 @@ from export.tapping.packed import part_packed_attention
 from export.tapping.tap import FUSED_RULES, RULES, Tap, tap, tap_lowered
 from export.traits import Feed, Traits
 from export.verify import verify
+from export.verify_steps import verify_steps
+from export.write_steps import write_steps
 
 _DTYPES: dict[Precision, torch.dtype] = {
     "float32": torch.float32,
@@ -100,6 +102,10 @@ def build(
     with staging_folder(out, source.name) as staging:
         if source.tokenizer_file:
             shutil.copyfile(source.tokenizer_file, staging / TOKENIZER_FILE)
+        if source.writing:
+            _check_precision(precise)
+            (staging / TOKENIZER_FILE).write_text(source.writing.tokenizer)
+            (staging / source.writing.generation.tokenizer_file).write_text(source.writing.target_tokenizer)
         report("tracing the network" if source.network else "reading the graph")
         for graph, states in _graphs(source, precise):
             written = _write_graphs(graph, states, source, staging, precise, report)
@@ -115,6 +121,10 @@ def build(
         if precise.precision in LIMITS:  # ONNX Runtime cannot run the others on the CPU
             reference = _reference(source, written)
             checks = verify(reference, staging, source.traits, written, precise.precision)
+        if source.writing:
+            report("tracing and verifying a step of the decoder")
+            write_steps(source.writing, written.plain, staging)
+            checks += verify_steps(source.writing, source.traits, staging)
         report("publishing")
         contract = make_contract(source, written, staging, next_version(out, source.name))
         found = {"verification": checks, "precision": precise.precision, "accuracy": accuracy}
@@ -126,6 +136,11 @@ def build(
         if same is not None:
             return Built(out / source.name / str(same), contract.model_copy(update={"version": same}), unchanged=True)
         return Built(publish(staging, out, contract), contract, unchanged=False)
+
+
+def _check_precision(precise: Precise) -> None:
+    if precise.precision != "float32":
+        raise PublishError(f"--precision: {precise.precision}; expected fp32 of what writes token by token")
 
 
 def _reference(source: Source, written: Written) -> Reference:

@@ -70,6 +70,7 @@ def make_contract(source: Source, written: Written, folder: Path, version: int) 
         activation=source.activation,
         embedding=traits.embedding,
         late=source.late,
+        generation=source.writing.generation if source.writing else None,
         attention=tuple(_attention_contract(one, written, traits.windows) for one in written.taps),
         hidden_states=written.states,
         projected=written.projected,
@@ -83,7 +84,7 @@ def make_contract(source: Source, written: Written, folder: Path, version: int) 
 
 
 def _text_contract(source: Source) -> TextContract | None:
-    if source.tokenizer_file is None:
+    if source.tokenizer_file is None and source.writing is None:
         return None
     return TextContract(
         tokenizer_file=TOKENIZER_FILE,

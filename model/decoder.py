@@ -5,6 +5,7 @@ Axes: B batch, H heads, T target tokens, S source tokens, L length of a cache, D
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -60,6 +61,19 @@ class Decoded:
     layers: list[KeysValues]
 
 
+class Write(Protocol):
+    """One way to put keys or values into a cache: `write`."""
+
+    def __call__(self, cached: Tensor, new: Tensor, positions: Tensor) -> Tensor:
+        """Return the cache, float [B, H, L, d], with float [B, H, T, d] at int64 [B, T] positions."""
+        ...
+
+
+def write(cached: Tensor, new: Tensor, positions: Tensor) -> Tensor:
+    """Put float [B, H, T, d] at int64 [B, T] positions of float [B, H, L, d]; what was given stays as it is."""
+    return cached.scatter(2, positions[:, None, :, None].expand_as(new), new)
+
+
 class DecoderLayer(nn.Module):
     """Attention to what was written, attention to what was read, then an MLP, each added to what came in."""
 
@@ -80,8 +94,10 @@ class DecoderLayer(nn.Module):
         source: KeysValues,
         source_mask: Tensor | None,
         cached: KeysValues | None,
+        cached_mask: Tensor | None,
         positions: Tensor | None,
         attend: Attend,
+        write: Write = write,
     ) -> tuple[Tensor, Tensor | None, Tensor | None, KeysValues]:
         """Map float [B, T, D] to [B, T, D].
 
@@ -90,28 +106,37 @@ class DecoderLayer(nn.Module):
             source: This layer's keys and values of the source, float [B, H, S, d].
             source_mask: Bool [B, 1, 1, S], True at real positions.
             cached: Keys and values of the tokens before x, float [B, H, L, d]; None where x begins the sequence.
+            cached_mask: Which of them, those of x included, it may attend to: bool [B, 1, T, L]; None without a cache.
             positions: Of x in a cached sequence, int64 [B, T]; None without a cache.
             attend: How attention is computed.
+            write: How keys and values of x get into the cache.
 
         Returns:
             Float [B, T, D]; the weights of self and of cross attention, or None; the keys and values with those of x.
         """
+        own = (cached, cached_mask, positions, attend, write)
         if self.pre_norm:
-            attended, own_weights, written = self._attend_to_own(self.attention_norm(x), cached, positions, attend)
+            attended, own_weights, written = self._attend_to_own(self.attention_norm(x), *own)
             x = x + self.dropout(attended)
             attended, source_weights = self.cross_attention.look_up(
                 self.cross_norm(x), source, source_mask, attend=attend
             )
             x = x + self.dropout(attended)
             return x + self.dropout(self.mlp(self.mlp_norm(x))), own_weights, source_weights, written
-        attended, own_weights, written = self._attend_to_own(x, cached, positions, attend)
+        attended, own_weights, written = self._attend_to_own(x, *own)
         x = self.attention_norm(x + self.dropout(attended))
         attended, source_weights = self.cross_attention.look_up(x, source, source_mask, attend=attend)
         x = self.cross_norm(x + self.dropout(attended))
         return self.mlp_norm(x + self.dropout(self.mlp(x))), own_weights, source_weights, written
 
     def _attend_to_own(
-        self, x: Tensor, cached: KeysValues | None, positions: Tensor | None, attend: Attend
+        self,
+        x: Tensor,
+        cached: KeysValues | None,
+        mask: Tensor | None,
+        positions: Tensor | None,
+        attend: Attend,
+        write: Write,
     ) -> tuple[Tensor, Tensor | None, KeysValues]:
         """Attend to x itself and to what is cached, each position up to its own; return the keys and values too."""
         own = self.attention.keys_and_values(x, positions)  # [B, H, T, d]
@@ -119,7 +144,6 @@ class DecoderLayer(nn.Module):
             attended, weights = self.attention.look_up(x, own, causal=True, attend=attend)
             return attended, weights, own
         written = KeysValues(write(cached.key, own.key, positions), write(cached.value, own.value, positions))
-        mask = up_to(positions, cached.key.shape[2])  # [B, 1, T, L]
         attended, weights = self.attention.look_up(x, written, mask, positions=positions, attend=attend)
         return attended, weights, written
 
@@ -155,11 +179,16 @@ class Decoder(Stack):
             attend: How attention is computed.
         """
         mask = None if source_mask is None else source_mask[:, None, None, :]  # [B, 1, 1, S]
-        positions = None if cache is None else following(cache.lengths, x.shape[1])  # [B, T]
+        positions, cached_mask = None, None
+        if cache is not None:
+            positions = following(cache.lengths, x.shape[1])  # [B, T]
+            cached_mask = up_to(positions, cache.layers[0].key.shape[2])  # [B, 1, T, L]
         self_attentions, cross_attentions, layers = [], [], []
         for index, layer in enumerate(self.layers):
             cached = None if cache is None else cache.layers[index]
-            x, own_weights, source_weights, written = layer(x, source[index], mask, cached, positions, attend)
+            x, own_weights, source_weights, written = layer(
+                x, source[index], mask, cached, cached_mask, positions, attend
+            )
             layers.append(written)
             if own_weights is not None:
                 self_attentions.append(own_weights)
@@ -185,8 +214,3 @@ def up_to(positions: Tensor, cache_length: int) -> Tensor:
     """Which keys of a cache a token at int64 [B, T] may attend to: those up to its own; bool [B, 1, T, L]."""
     keys = torch.arange(cache_length, device=positions.device)
     return (keys <= positions[..., None])[:, None]
-
-
-def write(cached: Tensor, new: Tensor, positions: Tensor) -> Tensor:
-    """Put float [B, H, T, d] at int64 [B, T] positions of float [B, H, L, d]; what was given stays as it is."""
-    return cached.scatter(2, positions[:, None, :, None].expand_as(new), new)

@@ -109,10 +109,14 @@ class EncoderDecoder(nn.Module):
         self, source_ids: Tensor, source_mask: Tensor, attend: Attend = fused_attention
     ) -> tuple[Tensor, list[Tensor]]:
         """Read the source: float [B, S, D], and each layer's weights, float [B, H, S, S], none for fused attention."""
-        embeddings = self.tokens if self.source_tokens is None else self.source_tokens
-        x = self.encoder.add_positions(embeddings(source_ids) * self.scale)  # [B, S, D]
-        hidden, attentions, _ = self.encoder(self.encoder_dropout(x), source_mask.bool(), attend)
+        hidden, attentions, _ = self.encoder(self.embed_source(source_ids), source_mask.bool(), attend)
         return hidden, attentions
+
+    def embed_source(self, source_ids: Tensor) -> Tensor:
+        """Make what the encoder takes, float [B, S, D], of int64 [B, S]."""
+        embeddings = self.tokens if self.source_tokens is None else self.source_tokens
+        embedded: Tensor = self.encoder_dropout(self.encoder.add_positions(embeddings(source_ids) * self.scale))
+        return embedded
 
     def decode(
         self,
@@ -124,9 +128,16 @@ class EncoderDecoder(nn.Module):
     ) -> Decoded:
         """Write whole sequences, or with a cache the next T tokens of each row, int64 [B, T]."""
         positions = None if cache is None else following(cache.lengths, target_ids.shape[1])
-        x = self.decoder.add_positions(self.tokens(target_ids) * self.scale, positions)  # [B, T, D]
-        decoded: Decoded = self.decoder(self.decoder_dropout(x), source, source_mask.bool(), cache, attend)
+        x = self.embed_target(target_ids, positions)
+        decoded: Decoded = self.decoder(x, source, source_mask.bool(), cache, attend)
         return decoded
+
+    def embed_target(self, target_ids: Tensor, positions: Tensor | None) -> Tensor:
+        """Make what the decoder takes, float [B, T, D], of int64 [B, T] at such positions, or at 0 .. T-1."""
+        embedded: Tensor = self.decoder_dropout(
+            self.decoder.add_positions(self.tokens(target_ids) * self.scale, positions)
+        )
+        return embedded
 
     def step(
         self,

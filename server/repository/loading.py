@@ -13,7 +13,9 @@ from google.protobuf.message import DecodeError
 from artifact.contract import (
     CONTRACT_FILE,
     CONTRIBUTIONS_GRAPH,
+    DECODER_GRAPH,
     HIDDEN_GRAPH,
+    LOWERED_DECODER_GRAPH,
     LOWERED_GRAPH,
     PLAIN_GRAPH,
     TAPPED_GRAPH,
@@ -189,6 +191,8 @@ def _check_listed(folder: Path, contract: Contract) -> None:
     further += [CONTRIBUTIONS_GRAPH] if contract.contributions else []
     further += [HIDDEN_GRAPH] if contract.hidden_states else []
     further += [LOWERED_GRAPH] if LOWERED_GRAPH in contract.files else []
+    further += [DECODER_GRAPH] if contract.generation else []
+    further += [LOWERED_DECODER_GRAPH] if LOWERED_DECODER_GRAPH in contract.files else []
     for graph in (PLAIN_GRAPH, *further):
         _check_named(folder, graph, contract)
         for name in _locations(folder / graph):

@@ -1,0 +1,175 @@
+"""Turns one step of a decoder into a graph: attention and caches as ONNX's own operators, or lowered.
+
+The network's own code is traced with other functions in place of its attention and of its writing into caches; both get
+lengths in place of masks: a row attends to so many keys, from the first.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from onnx import ModelProto
+from torch import Tensor, nn
+
+from artifact.contract import BATCH_AXIS
+from artifact.generation import (
+    CROSS_KEY,
+    CROSS_QUERY,
+    CROSS_VALUE,
+    LENGTHS,
+    LOGITS,
+    NEXT_KEY,
+    NEXT_VALUE,
+    SELF_KEY,
+    SELF_QUERY,
+    SELF_VALUE,
+    SOURCE_LENGTHS,
+    TOKENS,
+    GenerationContract,
+    names_of_layers,
+)
+from export.graph import OPSET, rename_axes, trace
+from export.mending import drop_unused_weights
+from model.attention import Attend, KeysValues, explained_attention
+from model.decoder import Write, write
+
+# The first opset with TensorScatter, and with Attention's nonpad_kv_seqlen: keys of a row from there on are not read.
+# https://onnx.ai/onnx/operators/onnx__TensorScatter.html
+STEP_OPSET = 24
+_CACHE_AXIS, _SOURCE_AXIS = "cache", "source"
+_TAKEN = (SELF_KEY, SELF_VALUE, CROSS_KEY, CROSS_VALUE)
+_GIVEN = (NEXT_KEY, NEXT_VALUE, SELF_QUERY, CROSS_QUERY)
+_ROWS, _CACHED, _SOURCE = 3, 11, 7  # of the example, no two the same
+
+
+@dataclass(frozen=True)
+class Form:
+    """How a step attends and writes.
+
+    Attributes:
+        attend: Takes int64 [B] lengths for a mask, and returns the queries, float [B, H, 1, d], in place of weights.
+        write: See model/decoder.py.
+        opset: Which its operators are of.
+    """
+
+    attend: Attend
+    write: Write
+    opset: int
+
+
+@dataclass(frozen=True)
+class LayerCache:
+    """What one decoder layer reads: its cached keys and values, float [B, H, L, d], and the source's [B, H, S, d]."""
+
+    own: KeysValues
+    source: KeysValues
+
+
+@dataclass(frozen=True)
+class LayerStep:
+    """What one decoder layer gives: its cache with the new token, and its queries, float [B, H, 1, d]."""
+
+    written: KeysValues
+    self_query: Tensor
+    cross_query: Tensor
+
+
+class Step(Protocol):
+    """A network that can write one token of each row."""
+
+    def __call__(
+        self, tokens: Tensor, lengths: Tensor, source_lengths: Tensor, layers: Sequence[LayerCache], form: Form
+    ) -> tuple[Tensor, list[LayerStep]]:
+        """Take int64 [B, 1] tokens behind int64 [B] cached ones; return the logits, float [B, V], and each layer's."""
+        ...
+
+
+def _attend(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *, causal: bool = False
+) -> tuple[Tensor, Tensor]:
+    """ONNX's Attention over the first keys of each row."""
+    del causal
+    given = (query, key, value, None, None, None, mask)
+    return torch.onnx.ops.symbolic("Attention", given, {}, dtype=query.dtype, shape=query.shape, version=24), query
+
+
+def _write(cached: Tensor, new: Tensor, positions: Tensor) -> Tensor:
+    """ONNX's TensorScatter, which may write in place."""
+    given = (cached, new, positions[:, 0])
+    return torch.onnx.ops.symbolic(
+        "TensorScatter", given, {"axis": 2}, dtype=cached.dtype, shape=cached.shape, version=24
+    )
+
+
+def _attend_lowered(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *, causal: bool = False
+) -> tuple[Tensor, Tensor]:
+    """MatMul, Where, Softmax, MatMul."""
+    del causal
+    real = None if mask is None else (torch.arange(key.shape[2]) < mask[:, None])[:, None, None]  # [B, 1, 1, K]
+    return explained_attention(query, key, value, real)[0], query
+
+
+FUSED = Form(_attend, _write, STEP_OPSET)
+LOWERED = Form(_attend_lowered, write, OPSET)  # what torch can run, too
+
+
+def input_names(num_layers: int) -> list[str]:
+    """Name what a decoder's graph takes, in its order."""
+    return [TOKENS, LENGTHS, SOURCE_LENGTHS, *names_of_layers(_TAKEN, num_layers)]
+
+
+def output_names(num_layers: int) -> list[str]:
+    """Name what it gives."""
+    return [LOGITS, *names_of_layers(_GIVEN, num_layers)]
+
+
+class Flat(nn.Module):
+    """A step that takes and gives tensors in a row, as graphs do."""
+
+    def __init__(self, step: Step, form: Form) -> None:
+        """Fix the form; weights are found where the step is a module."""
+        super().__init__()
+        self.step, self.form = step, form
+
+    def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """Take and give what input_names and output_names say."""
+        (tokens, lengths, source_lengths), caches = inputs[:3], inputs[3:]
+        layers = [
+            LayerCache(KeysValues(*caches[place : place + 2]), KeysValues(*caches[place + 2 : place + 4]))
+            for place in range(0, len(caches), len(_TAKEN))
+        ]
+        logits, given = self.step(tokens, lengths, source_lengths, layers, self.form)
+        return logits, *(tensor for layer in given for tensor in (*layer.written, layer.self_query, layer.cross_query))
+
+
+def trace_step(step: Step, generation: GenerationContract, form: Form) -> ModelProto:
+    """Trace one step, with any number of rows, cached tokens and source tokens.
+
+    Raises:
+        TraceError: Torch cannot export it.
+    """
+    layers, heads, dim = generation.num_layers, generation.num_heads, generation.head_dim
+    sizes = {_CACHE_AXIS: _CACHED, _SOURCE_AXIS: _SOURCE}
+    kinds = [axis for _ in range(layers) for axis in (_CACHE_AXIS, _CACHE_AXIS, _SOURCE_AXIS, _SOURCE_AXIS)]
+    caches = [torch.zeros(_ROWS, heads, sizes[axis], dim) for axis in kinds]
+    start = generation.starts[generation.default_start][0]
+    tokens, lengths = torch.full((_ROWS, 1), start), torch.arange(_ROWS)
+    dims = {name: torch.export.Dim(name) for name in (BATCH_AXIS, *sizes)}
+    batch = dims[BATCH_AXIS]
+    axes = ({0: batch}, {0: batch}, {0: batch}, *({0: batch, 2: dims[axis]} for axis in kinds))
+    names = (input_names(layers), output_names(layers))
+    model = trace(Flat(step, form).eval(), (tokens, lengths, lengths + 1, *caches), axes, *names, form.opset)
+    _name_axes(model, kinds)
+    drop_unused_weights(model)
+    return model
+
+
+def _name_axes(model: ModelProto, kinds: Sequence[str]) -> None:
+    """Call the axes by our names."""
+    caches = list(model.graph.input)[-len(kinds) :]
+    renamed = {model.graph.input[0].type.tensor_type.shape.dim[0].dim_param: BATCH_AXIS}
+    for value, axis in zip(caches, kinds, strict=True):
+        renamed[value.type.tensor_type.shape.dim[2].dim_param] = axis
+    rename_axes(model, renamed)

@@ -1,0 +1,36 @@
+"""Writes the graphs of a decoder's step beside the encoder's, with one file of weights for all."""
+
+from pathlib import Path
+
+import onnx
+from onnx import ModelProto
+
+from artifact.contract import DECODER_GRAPH, LOWERED_DECODER_GRAPH, WEIGHTS_FILE
+from export.encoder_decoder import Writing
+from export.graph import externalize
+from export.step import FUSED, LOWERED, trace_step
+
+
+def write_steps(writing: Writing, encoder: ModelProto, folder: Path) -> None:
+    """Write the step, and its lowered form for providers without its operators.
+
+    Args:
+        writing: Whose step.
+        encoder: The plain graph, whose weights lie in the folder's file; what a step has besides is put behind them.
+        folder: Where to.
+
+    Raises:
+        TraceError: Torch cannot export it.
+    """
+    beside = encoder
+    for form, name in ((FUSED, DECODER_GRAPH), (LOWERED, LOWERED_DECODER_GRAPH)):
+        graph = externalize(trace_step(writing.step, writing.generation, form), folder / WEIGHTS_FILE, beside)
+        onnx.save_model(graph, folder / name)
+        beside = _together(beside, graph)
+
+
+def _together(first: ModelProto, second: ModelProto) -> ModelProto:
+    """The weights of both."""
+    both = ModelProto()
+    both.graph.initializer.extend((*first.graph.initializer, *second.graph.initializer))
+    return both
