@@ -114,7 +114,7 @@ def test_two_layers_are_compared(browser: Browser, explorer: Explorer, answer: A
         expect(visit.page.get_by_label("Head of the second picture")).to_have_value("1")
         visit.find(".token").nth(2).hover()
         expect(visit.find("canvas.matrix")).to_have_count(2)
-        visit.page.wait_for_function("document.querySelectorAll('.token.looks').length === 2")
+        expect(visit.page.locator(".token.looks")).to_have_count(2)
         expect_row(visit, weights(answer, 1)[3, 2], 0)
         expect_row(visit, weights(answer, 0)[1, 2], 1)
 

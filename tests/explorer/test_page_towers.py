@@ -67,6 +67,7 @@ def test_what_belongs_to_the_other_input_is_refused(explorer: Explorer) -> None:
     for fields, message in (
         ({"text": "a", "labels": "a"}, "labels: 'a'; expected none, as there is no photo"),
         ({"photo": explorer.keep(sandal()), "second": "a"}, "second: 'a'; expected none, as there is no text"),
+        ({"text": "a", "words": "a"}, "words: 'a'; expected none, as there is no photo"),
         ({"text": "a", "second": 7}, "second: 7; expected a text"),
     ):
         answer = explorer.attend(model="tiny-clip", **fields)
@@ -113,6 +114,70 @@ def test_labels_are_asked_for_once(browser: Browser, explorer: Explorer) -> None
             visit.title_is("tiny-clip", f"layer {layer}", "mean of 2 heads")
             expect(visit.find("#labels .name")).to_have_text(shown)
         assert asked == [False, True, True, False]
+
+
+def test_maps_of_words_are_asked_for_as_a_client_does(explorer: Explorer, server: str) -> None:
+    """The whole text first, then each word as it was written; special tokens have no map."""
+    photo = explorer.keep(sandal())
+    head, (maps,) = explorer.attend(model="tiny-clip", photo=photo, words="A cat, two dogs").attention()
+    with Client(server) as client:
+        expected = client.align(image=sandal(), model="tiny-clip", text="A cat, two dogs")
+    words = [place for place, token in enumerate(expected.tokens) if not token.special]
+    assert head["words"][:3] == ["the whole text", "A", "cat"]
+    np.testing.assert_array_equal(maps, [expected.text_similarities, *expected.similarities[words]])
+    assert (len(head["words"]), maps.dtype.name) == (len(maps), "float32")
+    grid = head["patches"]
+    assert (grid["prefix_tokens"], grid["rows"] * grid["cols"]) == (0, maps.shape[1])
+    refused = explorer.attend(model="tiny-nli", photo=photo, words="a")
+    assert "tiny-nli cannot align" in refused.json()["message"]
+
+
+def test_each_word_of_the_labels_has_a_map_on_the_page(browser: Browser, explorer: Explorer, server: str) -> None:
+    """Once that is opened, with its least and largest cosine and the best patch; a link holds that it is."""
+    with Client(server) as client:
+        found = client.align(image=sandal(), model="tiny-clip", text="a cat, dog")
+    row, column = divmod(int(found.text_similarities.argmax()), found.patches.cols)
+    with visiting(browser, explorer) as visit:
+        visit.give(SANDAL)
+        visit.title_is("tiny-clip", "layer 1", "mean of 2 heads")
+        expect(visit.find("#words")).to_have_count(0)
+        visit.page.fill("#candidates", "a cat, dog")
+        visit.page.press("#candidates", "Enter")
+        visit.find("#words summary").click()
+        names = ["the whole text", "“a”", "“cat”", "“,”", "“dog”"]
+        expect(visit.find(".map strong")).to_have_text(names)
+        told = visit.find(".map span").first.inner_text()
+        least, largest = (f"{cosine:.2g}" for cosine in (found.text_similarities.min(), found.text_similarities.max()))
+        assert told == f"{least} to {largest}, most at row {row}, column {column}"
+        pixels = "canvas => new Set(canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data).size"
+        assert visit.find(".map canvas").first.evaluate(pixels) > 20
+        asked = visit.asked
+        visit.choose("layers", 0)
+        visit.title_is("tiny-clip", "layer 0", "mean of 2 heads")
+        expect(visit.find(".map strong")).to_have_text(names)
+        assert visit.asked == asked + 1, "for the layer alone"
+        link = visit.page.url.partition("#")[2]
+        visit.page.fill("#candidates", "")
+        visit.page.press("#candidates", "Enter")
+        expect(visit.find("#words")).to_have_count(0)
+    with visiting(browser, explorer, link) as visit:
+        expect(visit.find(".map strong")).to_have_text(names)
+
+
+def test_why_there_are_no_maps_is_said_in_their_place(browser: Browser, explorer: Explorer) -> None:
+    """Here the words are too many together, though not label by label; the rest of the page stays."""
+    with visiting(browser, explorer, refusals=True) as visit:
+        visit.give(SANDAL)
+        visit.page.fill("#candidates", "dog")
+        visit.page.press("#candidates", "Enter")
+        visit.find("#words summary").click()
+        expect(visit.find(".map")).to_have_count(2)
+        visit.page.fill("#candidates", ", ".join(["dog"] * 30))
+        visit.page.press("#candidates", "Enter")
+        expect(visit.find("#word-maps-status")).to_contain_text("INVALID_ARGUMENT: text: ")
+        expect(visit.find("#word-maps-status button")).to_have_text("Try again")
+        expect(visit.find(".map")).to_have_count(0)
+        expect(visit.find("#labels li")).to_have_count(5)
 
 
 def test_a_link_holds_what_its_model_reads(browser: Browser, explorer: Explorer) -> None:

@@ -81,6 +81,7 @@ def test_a_photo_is_shown_on_the_grid_of_the_layer(browser: Browser, swin: Explo
         visit.title_is(MODEL, "layer 3", "mean of 4 heads")
         visit.looks_is("What all positions on average attends to")
         expect_top(visit, weights.mean(0), 5)
+        assert visit.told() == "", "no class token on which something lies"
         for row, col in ((0, 0), (4, 4), (2, 1)):
             visit.find("canvas.photo").first.hover(position=visit.photo_point(row, col, 5, 5))  # type: ignore[arg-type]
             visit.looks_is(f"What the patch in row {row}, column {col} attends to")
@@ -97,6 +98,8 @@ def test_who_looks_stays_at_its_place_on_another_grid(browser: Browser, swin: Ex
         visit.title_is(MODEL, "layer 2", "mean of 4 heads")
         visit.find("canvas.photo").first.click(position=visit.photo_point(3, 1, 5, 5))  # type: ignore[arg-type]
         visit.looks_is("What the patch in row 3, column 1 attends to")
+        visit.page.mouse.move(0, 0)
+        expect(visit.find(".told")).to_have_text("Pinned. Point at a patch to read its weight.")
         visit.choose("layers", 1)
         visit.looks_is("What the patch in row 6, column 2 attends to")
         expect_top(visit, fine[62], 10)

@@ -1,13 +1,17 @@
 """What the page asks, and the one call to the regard server that answers it."""
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from regard.aio import AsyncClient
+from regard.alignment import Alignment
 from regard.answers import Classification, Embedding, Label, Timings
-from regard.attention import Attention, AttentionRequest
+from regard.attention import Attention, AttentionRequest, LayerAttention
 from regard.errors import InvalidCall
 from regard.explorer.photos import PhotoStore
 from regard.explorer.problems import Problem, invalid, photo_gone
@@ -24,6 +28,7 @@ _TYPES: dict[str, tuple[type, str]] = {
     "text": (str, "a text"),
     "second": (str, "a text"),
     "labels": (str, "labels with commas between"),
+    "words": (str, "a text"),
     "truncate": (bool, "true or false"),
     "measure": (str, "weights, rollout, entropy, distance, contribution or contribution_rollout"),
     "reduce": (str, "mean, max or min"),
@@ -43,6 +48,7 @@ class PageRequest:
         text: None where a photo is given.
         second: Read together with the text, as a pair; None for a text alone.
         labels: Of two towers: what the photo is compared with; none for none.
+        words: Of two towers: a text whose words' maps over the photo are wanted, in place of attention; empty for none.
         truncate: Cut a text that is too long.
         attention: What is wanted.
     """
@@ -53,6 +59,7 @@ class PageRequest:
     text: str | None
     second: str | None
     labels: list[str]
+    words: str
     truncate: bool
     attention: AttentionRequest
 
@@ -66,8 +73,9 @@ class PageResponse:
         version: Which version of it.
         labels: Most probable first; empty where the model does not classify.
         truncated: The text was cut.
-        attention: What was asked for.
+        attention: What was asked for; of words, their cosines with the photo's patches as one layer's, [word, patch].
         timings: On the server.
+        words: Whose maps these are, the whole text first.
     """
 
     model: str
@@ -76,6 +84,7 @@ class PageResponse:
     truncated: bool
     attention: Attention
     timings: Timings | None
+    words: tuple[str, ...] = ()
 
 
 def read_request(body: bytes, photos: PhotoStore) -> PageRequest:
@@ -90,7 +99,7 @@ def read_request(body: bytes, photos: PhotoStore) -> PageRequest:
     image = photos.get(fields["photo"]) if "photo" in fields else None
     if "photo" in fields and image is None:
         raise photo_gone()
-    for name, beside in (("second", "text"), ("labels", "photo")):
+    for name, beside in (("second", "text"), ("labels", "photo"), ("words", "photo")):
         if name in fields and beside not in fields:
             raise invalid(name, fields[name], f"none, as there is no {beside}")
     return PageRequest(
@@ -100,6 +109,7 @@ def read_request(body: bytes, photos: PhotoStore) -> PageRequest:
         text=fields.get("text"),
         second=fields.get("second"),
         labels=read_labels(fields.get("labels", "")),
+        words=fields.get("words", ""),
         truncate=fields.get("truncate", False),
         attention=_read_attention(fields),
     )
@@ -111,6 +121,9 @@ async def ask(client: AsyncClient, asked: PageRequest) -> PageResponse:
     Raises:
         RegardError: As the server refuses.
     """
+    if asked.words and asked.image is not None:
+        found = await client.align(image=asked.image, text=asked.words, model=asked.model, version=asked.version)
+        return _word_maps(found, asked.words)
     model = await client.model(asked.model, asked.version)
     pair = None if asked.text is None or asked.second is None else (asked.text, asked.second)
     given: dict[str, Any] = {
@@ -134,6 +147,23 @@ async def ask(client: AsyncClient, asked: PageRequest) -> PageResponse:
         truncated=answer.truncated,
         attention=answer.attention or Attention(()),
         timings=answer.timings,
+    )
+
+
+def _word_maps(found: Alignment, text: str) -> PageResponse:
+    """Lay the maps of the whole text and of each word out as a layer's rows, whose keys are patches alone."""
+    kept = [place for place, token in enumerate(found.tokens) if not token.special]
+    words = (found.tokens[place] for place in kept)
+    maps = np.vstack([found.text_similarities, found.similarities[kept]])
+    layer = LayerAttention(0, "self", ("query", "key"), (0,), tuple(range(len(maps))), maps)
+    return PageResponse(
+        model=found.model,
+        version=found.version,
+        labels=(),
+        truncated=found.truncated,
+        attention=Attention((layer,), patches=dataclasses.replace(found.patches, prefix_tokens=0)),
+        timings=found.timings,
+        words=("the whole text", *(text[word.start : word.end] or word.text for word in words)),
     )
 
 

@@ -38,7 +38,8 @@ def describe_models(model: Model) -> list[dict[str, Any]]:
     """Return what the page needs to know of a model, for JSON; of two towers, of each: they have one name."""
     if model.towers is None:
         return [_describe_model(model)]
-    return [{**_describe_model(model.towers.image), "takes_labels": True}, _describe_model(model.towers.text)]
+    image = {**_describe_model(model.towers.image), "takes_labels": True, "takes_words": model.towers.can_align}
+    return [image, _describe_model(model.towers.text)]
 
 
 def _describe_model(model: Model) -> dict[str, Any]:
@@ -52,6 +53,7 @@ def _describe_model(model: Model) -> dict[str, Any]:
         "can_classify": model.can_classify,
         "takes_pairs": model.takes_pairs,
         "takes_labels": False,
+        "takes_words": False,
         "layers": [dataclasses.asdict(layer) for layer in model.attention_layers],
         "patches": model.patches and dataclasses.asdict(model.patches),
         "max_tokens": model.max_tokens,
@@ -66,6 +68,7 @@ def _about(response: PageResponse) -> dict[str, Any]:
         "model": response.model,
         "version": response.version,
         "labels": [dataclasses.asdict(label) for label in response.labels],
+        "words": response.words,
         "truncated": response.truncated,
         "timings": response.timings and dataclasses.asdict(response.timings),
         "tokens": tokens and [dataclasses.asdict(token) for token in tokens],

@@ -35,6 +35,7 @@ export interface Model {
   can_show: boolean;
   takes_pairs: boolean;
   takes_labels: boolean;
+  takes_words: boolean;
   layers: ModelLayer[];
   patches: { rows: number; cols: number } | null;
   max_tokens: number;
@@ -63,6 +64,7 @@ export interface State {
   head: Head;
   query: Query | null;
   other: Part | null;
+  words: boolean;
   charts: boolean;
 }
 
@@ -80,6 +82,7 @@ export interface Question {
   text?: string;
   second?: string;
   labels?: string;
+  words?: string;
   truncate?: boolean;
   measure: Measure | "entropy" | "distance";
   layers?: number[];
@@ -152,6 +155,8 @@ interface AnyReply {
   model: string;
   version: string;
   labels: Label[];
+  /** Whose maps a layer's rows are, where words were asked for. */
+  words: string[];
   truncated: boolean;
   timings: Timings | null;
   layers: Layer[];
@@ -253,4 +258,5 @@ export interface SpecialElements {
   text: HTMLTextAreaElement;
   thumb: HTMLCanvasElement;
   truncate: HTMLInputElement;
+  words: HTMLDetailsElement;
 }

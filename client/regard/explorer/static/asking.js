@@ -48,6 +48,18 @@ export function chartQuestion(state, model, measure) {
 }
 
 /**
+ * The question for the maps of the words of the reader's labels over the photo.
+ * @param {State} state
+ * @param {Model} model
+ * @returns {Question}
+ */
+export const wordsQuestion = (state, model) => ({
+  ...inputOf({ ...state, labels: "" }, model),
+  measure: "weights",
+  words: state.labels,
+});
+
+/**
  * @param {State} state
  * @param {Model} model
  */

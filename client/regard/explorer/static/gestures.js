@@ -14,15 +14,19 @@ export function listen(page) {
   listenToDrops(page);
   /** @type {(id: string, event: string, action: () => unknown) => void} */
   const on = (id, event, action) => byId(id).addEventListener(event, action);
-  const [charts, download] = [byId("charts"), byId("download")];
+  const [words, charts, download] = [byId("words"), byId("charts"), byId("download")];
   on("model", "change", () => choose(page, byId("model").value));
-  on("smooth", "change", () => page.draw());
+  on("smooth", "change", () => {
+    page.draw();
+    if (page.shown) page.showWords(page.shown.model);
+  });
   on("release", "click", () => page.looking.release());
   on("reload", "click", () => {
     page.asker.forget();
     page.start();
   });
   on("compare", "click", () => compare(page));
+  on("words", "toggle", () => words.open !== page.state.words && page.shown && page.change({ words: words.open }));
   on("charts", "toggle", () => charts.open !== page.state.charts && page.shown && page.change({ charts: charts.open }));
   on("copy", "click", () => copyLink());
   for (const button of download.querySelectorAll("button")) {

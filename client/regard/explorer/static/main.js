@@ -18,6 +18,7 @@ import { fromFragment, toFragment } from "./state.js";
 import { Status } from "./status.js";
 import { View } from "./view.js";
 import { carried, onOwnGrid } from "./windows.js";
+import { Words } from "./words.js";
 
 const MODELS_RETRY_SECONDS = 5;
 
@@ -56,6 +57,7 @@ export class Page {
       head: (head) => this.change({ head }),
       other: (fields) => this.state.other && this.change({ other: { ...this.state.other, ...fields } }),
     });
+    this.words = new Words(this.asker, (patches) => this.photo.groundFor(patches));
     this.plots = new Plots(this.asker, (layer, head) => this.change({ layer, head, measure: "weights" }));
   }
 
@@ -187,6 +189,7 @@ export class Page {
     drawFacts(reply, this.state);
     this.draw();
     this.drawChoices();
+    this.showWords(model);
     this.showPlots(model, main);
   }
 
@@ -201,6 +204,17 @@ export class Page {
     this.looking.forget();
     this.state = { ...this.state, query: carried(before.patches, reply.patches, this.state.query) };
     this.remember();
+  }
+
+  /**
+   * The maps of the labels' words, where the model has such.
+   * @param {Model} model
+   */
+  showWords(model) {
+    const able = model.takes_words && Boolean(this.state.labels);
+    Object.assign(byId("words"), { hidden: !able, open: this.state.words });
+    if (able && this.state.words) this.words.show(this.state, model, byId("smooth").checked);
+    else this.words.close();
   }
 
   /**
@@ -290,6 +304,7 @@ export class Page {
    */
   rest(words) {
     this.status.end();
+    this.words.close();
     this.plots.close();
     this.shown = null;
     byId("shown").hidden = true;

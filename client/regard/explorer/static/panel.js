@@ -66,7 +66,8 @@ function tell({ reply, row, query, key, pinned }) {
     const who = prefixOf(reply) > 1 ? "class token and registers" : "the class token";
     return `${percent(apart)} lies on ${who}, the rest on patches.`;
   }
-  return pinned ? "Pinned. Point at a token to read its weight." : "Colours follow the square root of the weight.";
+  if (pinned) return `Pinned. Point at a ${reply.tokens ? "token" : "patch"} to read its weight.`;
+  return reply.tokens ? "Colours follow the square root of the weight." : "";
 }
 
 /**

@@ -58,7 +58,7 @@ function mapOf(reply, row) {
  * Draw the ground, the map over what the network saw, and a frame around the patch that looks.
  * `part` is the rectangle of the photo to show, in its pixels; without it all, dark where the network saw nothing.
  * @param {HTMLCanvasElement} canvas
- * @param {PhotoView & { part?: Rect }} view
+ * @param {Pick<PhotoView, "reply" | "row" | "query" | "key" | "ground" | "smooth"> & { part?: Rect }} view
  */
 export function paintPhoto(canvas, { reply, row, query, key, ground, smooth, part }) {
   const { patches } = reply;

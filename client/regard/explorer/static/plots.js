@@ -1,15 +1,13 @@
-// The section with entropy and distance of every head: asks when it is opened, and says what goes wrong in place.
+// The section with entropy and distance of every head.
 
 /** @import { Head, Model, Reply, State } from "../types.d.ts" */
 
 /** @import { Asker } from "./asking.js" */
 
-import { isAbort, problemOf } from "./api.js";
 import { chartQuestion } from "./asking.js";
 import { chart } from "./charts.js";
-import { byId, make } from "./dom.js";
 import { meansByHead } from "./numbers.js";
-import { adviceOn } from "./status.js";
+import { Section } from "./section.js";
 
 /** Draws both charts into the page. `choose(layer, head)` is called for a dot that was clicked. */
 export class Plots {
@@ -18,9 +16,8 @@ export class Plots {
    * @param {(layer: number, head: number) => void} choose
    */
   constructor(asker, choose) {
-    this.asker = asker;
+    this.section = new Section(asker, "plots");
     this.choose = choose;
-    this.abort = new AbortController();
   }
 
   /**
@@ -30,33 +27,16 @@ export class Plots {
    * @param {{ layer: number, head: Head }} chosen
    */
   async show(state, model, chosen) {
-    this.abort.abort();
-    this.abort = new AbortController();
-    const { signal } = this.abort;
-    const entropy = chartQuestion(state, model, "entropy");
-    const distance = model.layers.every((layer) => layer.window) ? null : chartQuestion(state, model, "distance");
-    if (!this.asker.find(entropy) || (distance && !this.asker.find(distance)))
-      this.say(make("span", { class: "spinner" }), "asking for every layer and head …");
-    try {
-      const replies = [await this.asker.ask(entropy, signal), distance && (await this.asker.ask(distance, signal))];
-      if (!signal.aborted && replies[0]) this.draw(replies[0], replies[1], model, chosen);
-    } catch (error) {
-      if (isAbort(error) || signal.aborted) return;
-      const problem = problemOf(error);
-      const again = make("button", {
-        type: "button",
-        text: "Try again",
-        click: () => this.show(state, model, chosen),
-      });
-      this.say(`${problem.code}: ${problem.message} ${adviceOn(problem)}`, again);
-    }
+    const questions = [chartQuestion(state, model, "entropy")];
+    if (!model.layers.every((layer) => layer.window)) questions.push(chartQuestion(state, model, "distance"));
+    const again = () => this.show(state, model, chosen);
+    const replies = await this.section.ask(questions, "asking for every layer and head …", again);
+    if (replies) this.draw(replies[0], replies[1] ?? null, model, chosen);
   }
 
   /** Nothing to see: closed, or no input. */
   close() {
-    this.abort.abort();
-    byId("plots").replaceChildren();
-    byId("plots-status").replaceChildren();
+    this.section.close();
   }
 
   /**
@@ -72,8 +52,7 @@ export class Plots {
     );
     /** @param {Reply} reply */
     const of = (reply) => reply.layers.map((layer) => ({ layer: layer.layer, values: meansByHead(layer) }));
-    this.say();
-    byId("plots").replaceChildren(
+    this.section.fill(
       chart({
         title: "Entropy",
         unit: "nats",
@@ -97,10 +76,5 @@ export class Plots {
           ]
         : []),
     );
-  }
-
-  /** @param {(Node | string)[]} parts */
-  say(...parts) {
-    byId("plots-status").replaceChildren(...parts);
   }
 }

@@ -25,6 +25,7 @@ export const START = Object.freeze({
   head: "mean", // a reduction or the number of a head
   query: null, // position that looks; "all" for the mean of all; null for the usual one
   other: null, // { layer, head } beside it
+  words: false, // whether the maps of the labels' words are shown
   charts: false,
 });
 
@@ -51,6 +52,7 @@ export function toFragment(state) {
   add("head", state.head);
   add("query", state.query);
   if (state.other) add("beside", `${state.other.layer}.${state.other.head}`);
+  add("words", state.words);
   add("charts", state.charts);
   return fields.toString();
 }
@@ -78,6 +80,7 @@ export function fromFragment(fragment) {
     head: headOf(fields.get("head")),
     query: query === "all" ? "all" : wholeOf(query),
     other: otherOf(fields.get("beside")),
+    words: fields.get("words") === "true",
     charts: fields.get("charts") === "true",
   };
 }
