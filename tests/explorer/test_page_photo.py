@@ -318,18 +318,21 @@ def test_of_two_photos_the_later_stays_however_long_the_earlier_takes(browser: B
     """The first is decoded when the second is long shown."""
     hold = """() => {
       const decode = window.createImageBitmap;
-      window.createImageBitmap = (blob) => {
-        window.createImageBitmap = decode;
-        window.late = new Promise((resolve) => (window.release = resolve)).then(() => decode(blob));
-        return window.late;
-      };
+      window.begun = new Promise((begin) => {
+        window.createImageBitmap = (blob) => {
+          window.createImageBitmap = decode;
+          window.late = new Promise((resolve) => (window.release = resolve)).then(() => decode(blob));
+          begin();
+          return window.late;
+        };
+      });
     }"""
     file = io.BytesIO()
     Image.new("RGB", (40, 80)).save(file, "PNG")
     with visiting(browser, explorer) as visit:
         visit.page.evaluate(hold)
         visit.give(SANDAL)
-        visit.page.wait_for_function("() => window.release")
+        visit.page.evaluate("() => window.begun")
         visit.give(file.getvalue())
         visit.title_is("fashion", "layer 3", "mean of 4 heads")
         link = visit.page.url
