@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from artifact.dtypes import Array, DType
 from artifact.errors import ContractError, explain
 from artifact.generation import GenerationContract
+from artifact.grids import check_grid
 from artifact.verification import Accuracy, Check
 
 CONTRACT_FILE = "contract.json"
@@ -24,6 +25,7 @@ LOWERED_DECODER_GRAPH = "decoder.lowered.onnx"  # the same of operators that eve
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
 BATCH_AXIS, SEQUENCE_AXIS = "batch", "seq_len"
 MAX_CELLS = 4096  # of a layer's grid, or a window, along one edge
+_IMAGE_AXES = 4  # batch, channels, height, width
 _MAX_PROMPTS, _MAX_PROMPT_NAME, _MAX_PROMPT = 64, 64, 4096
 BARE_ONNX = "onnx"  # the family of an ONNX file that came without a contract
 
@@ -228,6 +230,11 @@ class WindowContract(_Part):
         return self
 
     @property
+    def is_whole(self) -> bool:
+        """Whether its one window is the grid, cell for cell: then keys are what queries are."""
+        return (self.height, self.width) == (self.rows, self.cols) and not (self.shift_rows or self.shift_cols)
+
+    @property
     def queries(self) -> int:
         """Cells of the grid."""
         return self.rows * self.cols
@@ -348,10 +355,10 @@ class DerivedAxis(_Part):
 class PatchContract(_Part):
     """How positions lie on the image: prefix_tokens, then rows * cols patches of patch_size pixels, row by row."""
 
-    prefix_tokens: int
-    rows: int
-    cols: int
-    patch_size: int
+    prefix_tokens: int = Field(ge=0)
+    rows: int = Field(gt=0, le=MAX_CELLS)
+    cols: int = Field(gt=0, le=MAX_CELLS)
+    patch_size: int = Field(gt=0)
 
     @property
     def positions(self) -> int:
@@ -486,6 +493,7 @@ class Contract(_Part):
             raise ValueError("patches: missing; expected the grid of the images")
         if self.text and self.text.tokenizer_file not in self.files:
             raise ValueError(f"text.tokenizer_file: {self.text.tokenizer_file!r} is none of files")
+        self._check_grids()
         return self
 
     def _check_generation(self, generation: GenerationContract) -> None:
@@ -497,6 +505,24 @@ class Contract(_Part):
             raise ValueError(f"generation.tokenizer_file: {generation.tokenizer_file!r} is none of files")
         if DECODER_GRAPH not in self.files:
             raise ValueError(f"generation: given without {DECODER_GRAPH} among files")
+
+    def _check_grids(self) -> None:
+        """Compare the grids of patches and of windows with the edges of the images."""
+        pixels = next((spec for spec in self.inputs if len(spec.axes) == _IMAGE_AXES), None)
+        crop = (self.image.crop_size, self.image.crop_size) if self.image else None
+        given = (pixels.axes[-2], pixels.axes[-1]) if pixels else (None, None)
+        edges = (given[0], given[1]) if isinstance(given[0], int) and isinstance(given[1], int) else crop
+        if edges is None:
+            return
+        if crop and pixels and edges != crop:
+            found = " x ".join(map(str, edges))
+            raise ValueError(f"image.crop_size: {crop[0]}; expected the edges of {pixels.name}, {found}")
+        if grid := self.patches:
+            check_grid("patches", (grid.rows, grid.cols), grid.patch_size, edges)
+        for one in self.attention:
+            if window := one.window:
+                field = f"attention.{one.layer}.window"
+                check_grid(field, (window.rows, window.cols), window.cell_size, edges, overhangs=True)
 
     def _check_late(self, late: LateContract) -> None:
         axes = {spec.name: spec.axes for spec in self.outputs}.get(late.output)

@@ -17,7 +17,7 @@ from export.errors import ExportError, SampleError
 from export.known import KNOWN, folder_of, load_source, load_two_towers, locate
 from export.matryoshka import told_by_option
 from export.samples import read_samples
-from export.sources import Source
+from export.sources import Source, no_images
 from export.towers import BuiltTowers, build_towers
 from export.towers_folder import TwoTowers, is_two_towers
 from model.checkpoint import CheckpointError
@@ -92,8 +92,8 @@ def export(
         with errors.status(f"loading {escape(source)}") as status:
             loaded = load_source(located, cache, image_size, part, sparse=sparse)
             if image_size and (loaded.image is None or loaded.graph is not None):
-                takes = "text" if loaded.traits.is_text else "what its graph says"
-                raise CheckpointError(f"--image-size: {image_size}; {loaded.name} takes {takes}")
+                takes = f"{loaded.name} takes {'text' if loaded.traits.is_text else 'what its graph says'}"
+                raise CheckpointError(f"--image-size: {image_size}; {no_images(loaded.traits) or takes}")
             if part and loaded.graph is not None:
                 raise CheckpointError(f"--part: {part!r}; an ONNX file has one part only")
             if matryoshka_dims is not None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import cast
 
 from onnx import ModelProto, ValueInfoProto, helper
+from pydantic import ValidationError
 
 from artifact.contract import (
     AttentionContract,
@@ -19,8 +20,9 @@ from artifact.contract import (
     WindowContract,
 )
 from artifact.dtypes import DType
+from artifact.errors import explain
 from artifact.files import hash_file
-from export.errors import TapError
+from export.errors import TapError, VerificationError
 from export.probe import Axes, Kind
 from export.sources import Source
 from export.tapping.tap import Tap
@@ -55,7 +57,18 @@ class Written:
 
 
 def make_contract(source: Source, written: Written, folder: Path, version: int) -> Contract:
-    """Describe the files in a folder as the server needs it."""
+    """Describe the files in a folder as the server needs it.
+
+    Raises:
+        VerificationError: Parts of it contradict each other.
+    """
+    try:
+        return _describe(source, written, folder, version)
+    except ValidationError as error:
+        raise VerificationError(f"contract: {explain(error)}") from error
+
+
+def _describe(source: Source, written: Written, folder: Path, version: int) -> Contract:
     traits, patches = source.traits, _patches(source, written)
     return Contract(
         name=source.name,

@@ -221,6 +221,7 @@ def _load_with_library(
         edge = int(traits.inputs[0].axes[-1])
         image = image_contract(folder, described | {"image_size": edge}, edge)
     assumed = untold(folder / PREPROCESSOR_FILE, config.to_dict()) if image else _no_texts(traits, tokenizer)
+    assumed = assumed or no_images(traits)
     return Source(
         name=name,
         family=config.model_type,
@@ -247,6 +248,19 @@ def _no_texts(traits: Traits, tokenizer: Path | None) -> str:
         "it takes tensors alone: texts are taken where the folder has a tokenizer.json, and the network takes token "
         "ids and their mask alone"
     )
+
+
+def no_images(traits: Traits) -> str:
+    """Say why a network of images will take none; empty where it does, or takes something else."""
+    first, edges = next(filter(None, traits.windows), None), traits.inputs[0].axes[2:]
+    if traits.inputs[0].name != "pixel_values" or len(edges) != 2 or traits.patches:
+        return ""
+    if first and edges[0] == edges[1] and isinstance(edges[0], int):
+        reason = f"patches of {first.cell_size} pixels do not fill images of {edges[0]}; "
+        reason += f"expected --image-size with a multiple of {first.cell_size}"
+    else:
+        reason = "its positions are no patches that fill a square"
+    return f"it takes tensors alone, no images: {reason}"
 
 
 def _is_text_alone(traits: Traits) -> bool:

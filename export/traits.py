@@ -8,7 +8,7 @@ import numpy as np
 
 from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS, EmbeddingContract, PatchContract, Similarity, WindowContract
 from artifact.dtypes import Array, DType
-from model.checkpoint import Network
+from model.checkpoint import CheckpointError, Network
 from model.text import TextNetwork
 
 Feed = dict[str, Array]
@@ -121,6 +121,9 @@ def own_traits(network: Network, image_size: int | None, similarity: Similarity 
         network: Of a text or an image.
         image_size: Edge of images in pixels; None for the network's own.
         similarity: How the vectors of texts are compared.
+
+    Raises:
+        CheckpointError: Patches do not fill images of that size.
     """
     config = network.config
     if isinstance(network, TextNetwork):
@@ -139,6 +142,8 @@ def own_traits(network: Network, image_size: int | None, similarity: Similarity 
         )
         return Traits(inputs, config.encoder.max_positions, embedding)
     size = image_size or network.config.image_size
+    if size % network.config.patch_size:
+        raise CheckpointError(f"image size: {size}; expected a multiple of the patch size, {network.config.patch_size}")
     pixels = InputSpec("pixel_values", (BATCH_AXIS, network.config.num_channels, size, size))
     grid = size // network.config.patch_size
     patches = PatchContract(prefix_tokens=1, rows=grid, cols=grid, patch_size=network.config.patch_size)

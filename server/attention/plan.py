@@ -108,6 +108,12 @@ class AttentionPlan:
         weights = sum(layer.num_heads * queries * keys for layer, (queries, keys) in pairs)
         return weights * rows * NUMBER_BYTES
 
+    def grid(self, layer: AttentionContract) -> PatchContract | None:
+        """How a layer's positions lie on an image: as patches do, or as cells of its own grid."""
+        if window := layer.window:
+            return PatchContract(prefix_tokens=0, rows=window.rows, cols=window.cols, patch_size=window.cell_size)
+        return self.patches
+
     def on_input(self, chosen: Sequence[int] | None, count: int) -> list[int]:
         """Leave the prefix tokens of an image out of some positions; None stands for all."""
         positions = every(chosen, count)

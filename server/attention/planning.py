@@ -103,8 +103,11 @@ def _choose(request: AttentionRequest, contract: Contract, positions: Positions)
 
 
 def _check_windows(request: AttentionRequest, layers: Mapping[int, AttentionContract]) -> None:
-    """Refuse of layers with windows, by their indices, what takes the same keys for all queries, or values."""
-    windowed = next((index for index, layer in layers.items() if layer.window), None)
+    """Refuse of layers with windows, by their indices, what takes the same keys for all queries, or values.
+
+    A window that is the whole grid has the same keys for all.
+    """
+    windowed = next((index for index, layer in layers.items() if layer.window and not layer.window.is_whole), None)
     if windowed is None:
         return
     expected = f"none of layer {windowed}, which attends in windows"

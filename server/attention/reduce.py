@@ -82,7 +82,7 @@ class _Reducing:
         rows = every(plan.queries, count)
         places = [rows.index(query) for query in queries]
         attended = on.normalize_rows(on.choose_keys(on.choose(chosen, None, places), keys))
-        values = on.mean_distance(attended, measures.distances(queries, keys, plan.patches))
+        values = on.mean_distance(attended, measures.distances(queries, keys, plan.grid(layer)))
         return self._finish(layer, self._fuse(values), queries)
 
     def contribution(self, layer: AttentionContract) -> Reduced:

@@ -1,5 +1,6 @@
 """What a contract tells of shapes, and what it refuses."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from artifact.contract import (
 from artifact.dtypes import BFLOAT16, name_of
 from artifact.errors import ContractError, explain
 from artifact.verification import Accuracy
-from tests.golden import GOLDEN_MODELS
+from tests.golden import GOLDEN_MODELS, GOLDEN_WINDOWS
 
 CONTRACT = read_contract(GOLDEN_MODELS / "tiny-text" / "1" / "contract.json")
 
@@ -224,3 +225,66 @@ def test_what_pydantic_refuses_is_explained_in_one_line() -> None:
 def test_dtypes_have_the_names_of_contracts(dtype: Any, name: str) -> None:
     """numpy's, but for strings."""
     assert name_of(np.dtype(dtype)) == name
+
+
+IMAGES = read_contract(GOLDEN_WINDOWS / "tiny-swin" / "1" / "contract.json")
+
+
+def changed(**fields: Any) -> dict[str, Any]:
+    """Change what a contract of 40 pixels, 10 x 10 patches and windows on grids of 10 and 5 cells says."""
+    return IMAGES.model_dump(mode="json") | fields
+
+
+@pytest.mark.parametrize(
+    ("patches", "message"),
+    [
+        ({"rows": 100, "cols": 1}, "patches.rows: 100 cells of 4 pixels on 40 pixels of an image; expected 10"),
+        ({"rows": 10, "cols": 5}, "patches.cols: 5 cells of 4 pixels on 40 pixels of an image; expected 10"),
+        ({"patch_size": 8}, "patches.rows: 10 cells of 8 pixels on 40 pixels of an image; expected 5"),
+        ({"rows": 13, "cols": 13, "patch_size": 3}, "patches.rows: 13 cells of 3 pixels on .* expected a size that"),
+        ({"rows": 0}, "patches.rows"),
+        ({"patch_size": 0}, "patches.patch_size"),
+        ({"prefix_tokens": -1}, "patches.prefix_tokens"),
+    ],
+)
+def test_patches_that_do_not_lie_on_the_image_are_refused(patches: dict[str, int], message: str) -> None:
+    """Pictures and distances would be wrong in silence."""
+    told = {"prefix_tokens": 0, "rows": 10, "cols": 10, "patch_size": 4} | patches
+    with pytest.raises(ValidationError) as refused:
+        Contract.model_validate(changed(patches=told))
+    assert re.search(message, explain(refused.value))
+
+
+def layers(**window: int) -> list[dict[str, Any]]:
+    """Change the third layer's window, on a grid of 5 x 5 cells of 8 pixels."""
+    dumped: list[dict[str, Any]] = changed()["attention"]
+    dumped[2]["window"] |= window
+    dumped[2]["query_axis"] = dumped[2]["window"]["rows"] * dumped[2]["window"]["cols"]
+    return dumped
+
+
+@pytest.mark.parametrize(
+    ("window", "message"),
+    [
+        ({"rows": 25, "cols": 1}, "attention.2.window.rows: 25 cells of 8 pixels on 40 pixels of an image; expected 5"),
+        ({"cell_size": 4}, "attention.2.window.rows: 5 cells of 4 pixels on 40 pixels of an image; expected 10"),
+        ({"cell_size": 16}, "attention.2.window.rows: 5 cells of 16 pixels on 40 pixels of an image; expected 2 or 3"),
+    ],
+)
+def test_a_windows_grid_that_does_not_lie_on_the_image_is_refused(window: dict[str, int], message: str) -> None:
+    """By the layer's number; also where only the input says how large images are."""
+    for further in ({}, {"image": None, "patches": None}):
+        with pytest.raises(ValidationError, match=re.escape(message)):
+            Contract.model_validate(changed(attention=layers(**window), **further))
+
+
+@pytest.mark.parametrize("cells", [2, 3])
+def test_the_last_cells_of_a_window_may_reach_over_the_image(cells: int) -> None:
+    """Where patches are merged of which there is an odd number."""
+    Contract.model_validate(changed(attention=layers(rows=cells, cols=cells, cell_size=16)))
+
+
+def test_images_are_as_large_as_the_input() -> None:
+    """Whatever is made of one would not run."""
+    with pytest.raises(ValidationError, match=r"image\.crop_size: 32; expected the edges of pixel_values, 40 x 40"):
+        Contract.model_validate(changed(image=IMAGES.model_dump(mode="json")["image"] | {"crop_size": 32}))

@@ -69,3 +69,22 @@ def test_sizes_that_no_window_has_are_refused(wrong: dict[str, int]) -> None:
     """They could not be sent, or would be wrong in silence."""
     with pytest.raises(ValidationError, match=next(iter(wrong))):
         WindowContract.model_validate({**WINDOWS[0].model_dump(), **wrong})
+
+
+WHOLE = [False, True, False, False, False, True]
+
+
+@pytest.mark.parametrize(("window", "whole"), list(zip(WINDOWS, WHOLE, strict=True)), ids=str)
+def test_a_window_that_is_the_whole_grid_is_told(window: WindowContract, whole: bool) -> None:
+    """Its keys are then the cells, in their order; a shift or padding makes other ones of them."""
+    assert window.is_whole == whole
+    if whole:
+        np.testing.assert_array_equal(window_cells(window), np.arange(window.queries)[np.newaxis])
+    elif window.keys == window.queries:
+        assert not np.array_equal(window_cells(window), np.arange(window.queries)[np.newaxis])
+
+
+def test_a_whole_window_that_is_rolled_is_none() -> None:
+    """Its keys are cells in another order."""
+    assert not WindowContract(rows=4, cols=4, height=4, width=4, shift_rows=1, cell_size=8).is_whole
+    assert not WindowContract(rows=4, cols=4, height=4, width=4, shift_cols=1, cell_size=8).is_whole

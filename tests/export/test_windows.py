@@ -14,16 +14,21 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from transformers.models.sam.modeling_sam import SamVisionLayer
 from transformers.models.swin.modeling_swin import window_partition
+from typer.testing import CliRunner
 
-from artifact.contract import WindowContract
+from artifact.contract import PatchContract, WindowContract
 from artifact.windows import PADDING, window_cells
+from export.__main__ import app
 from export.build import Built, build
-from export.errors import TapError
+from export.errors import TapError, VerificationError
 from export.graph_source import load_graph
 from export.sources import load_folder
+from export.traits import own_traits
 from export.transformers_folder import TransformersNetwork
 from export.transformers_windows import find_windows
 from model.checkpoint import CheckpointError
+from model.encoder import EncoderConfig
+from model.vit import VisionTransformer, ViTConfig
 from tests.export.families import FAMILIES, write_folder
 from tests.export.small.family import Config
 
@@ -203,3 +208,42 @@ def test_a_graph_that_does_not_say_its_windows_is_refused(make: Maker, tmp_path:
         TapError, match=r"its weights are \[\?, 2, 9, 9\]; expected \[batch, heads, query, key\] \(windows"
     ):
         build(load_graph(file), tmp_path / "models")
+
+
+@pytest.mark.parametrize(("name", "size", "cell"), [("swin", 30, 4), ("sam", 36, 8)])
+def test_images_that_patches_do_not_fill_are_said_not_to_be_taken(
+    name: str, size: int, cell: int, tmp_path: Path
+) -> None:
+    """In one line: what lies over the edge, or is left free there, could not be drawn on the image."""
+    family, own = NETWORKS[name]
+    config = FAMILIES[family].config | own | {"image_size": size}
+    source = load_folder(write_folder(replace(FAMILIES[family], config=config), tmp_path / "odd"))
+    assert source.image is None
+    reason = f"patches of {cell} pixels do not fill images of {size}; expected --image-size with a multiple of {cell}"
+    assert source.assumed == f"it takes tensors alone, no images: {reason}"
+
+
+def test_an_image_size_that_patches_do_not_fill_is_refused_with_the_reason(tmp_path: Path) -> None:
+    """Before anything is exported."""
+    folder, out = folder_of("swin", tmp_path / "swin"), tmp_path / "models"
+    done = CliRunner().invoke(app, [str(folder), "--out", str(out), "--image-size", "30"])
+    assert done.exit_code == 1
+    assert "--image-size: 30; it takes tensors alone, no images: patches of 4 pixels do not" in done.output
+    assert not list(out.rglob("*.onnx"))
+
+
+def test_own_networks_refuse_images_that_patches_do_not_fill() -> None:
+    """Where the last pixels are seen by no patch, pictures would be drawn beside what they show."""
+    encoder = EncoderConfig(8, 1, 2, 8)
+    network = VisionTransformer(ViTConfig(encoder=encoder, image_size=16, patch_size=8, num_classes=2))
+    with pytest.raises(CheckpointError, match="image size: 30; expected a multiple of the patch size, 8"):
+        own_traits(network, 30)
+
+
+def test_a_contract_that_contradicts_itself_is_not_published(tmp_path: Path) -> None:
+    """The reason is one line, as of any export that fails."""
+    source = load_folder(folder_of("swin", tmp_path / "swin"))
+    lying = PatchContract(prefix_tokens=0, rows=64, cols=1, patch_size=4)
+    with pytest.raises(VerificationError, match=r"^contract: .*patches.rows: 64 cells of 4 pixels on 32 pixels"):
+        build(replace(source, traits=replace(source.traits, patches=lying)), tmp_path / "models")
+    assert not list((tmp_path / "models").rglob("contract.json"))

@@ -1,3 +1,4 @@
+import itertools
 import math
 from typing import Any
 
@@ -5,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from artifact.contract import Contract, DerivedAxis, PatchContract, TensorContract
+from artifact.contract import Contract, DerivedAxis, PatchContract, TensorContract, WindowContract
 from regard.v1 import types_pb2 as pb
 from server.api.regard_v1.attention import read_attention
 from server.api.regard_v1.tensors import read_tensor
@@ -285,6 +286,31 @@ def test_the_distance_of_a_head_on_an_image_is_in_pixels_between_patches() -> No
         expected[text, head] += (row / row.sum() * away).sum() / 4
     np.testing.assert_allclose(layer.values, expected.mean(axis=1), atol=1e-4)
     assert list(layer.queries) == [2, 3, 4, 5]
+
+
+def in_one_window(**further: int) -> Contract:
+    """Make every layer one of a window on 2 x 3 cells of 5 pixels, of a network whose patches are others."""
+    window = WindowContract.model_validate({"rows": 2, "cols": 3, "height": 2, "width": 3, "cell_size": 5, **further})
+    layers = tuple(one.model_copy(update={"window": window}) for one in CONTRACT.attention)
+    patches = PatchContract(prefix_tokens=0, rows=4, cols=6, patch_size=2)
+    return CONTRACT.model_copy(update={"attention": layers, "patches": patches})
+
+
+def test_a_window_that_is_the_whole_grid_has_distances_on_that_grid() -> None:
+    """In pixels, by the cells of the layer, not by the patches of the network."""
+    (layer,) = reduced(in_one_window(), layers=[0], measure=DISTANCE)
+    places = [(row, col) for row in range(2) for col in range(3)]
+    apart = np.array([[5 * math.dist(one, other) for other in places] for one in places])
+    np.testing.assert_allclose(layer.values, (in_float64(0) * apart).sum(-1).mean(-1), atol=1e-5)
+
+
+def test_windows_that_are_the_whole_grid_have_a_rollout() -> None:
+    """The same as layers without one; others have none, nor distances."""
+    (layer,), (expected,) = (reduced(contract, measure=ROLLOUT) for contract in (in_one_window(), CONTRACT))
+    np.testing.assert_array_equal(layer.values, expected.values)
+    for measure, cut in itertools.product((ROLLOUT, DISTANCE), ({"height": 1}, {"width": 1}, {"shift_cols": 1})):
+        with pytest.raises(NotPossible, match="expected none of layer 0, which attends in windows"):
+            plan(in_one_window(**cut), measure=measure)
 
 
 def test_the_largest_of_each_row_come_with_their_keys() -> None:
