@@ -9,6 +9,7 @@ from regard.answers import (
     AttentionLayer,
     Classification,
     Embedding,
+    Generation,
     HiddenStateLayer,
     Label,
     Model,
@@ -31,13 +32,25 @@ from regard.errors import (
     Unauthenticated,
     Unavailable,
 )
+from regard.generate_calls import AsyncTokenStream, TokenStream
+from regard.generation import (
+    Alternative,
+    Generated,
+    GeneratedText,
+    GeneratedToken,
+    GenerateOptions,
+    GenerationTimings,
+    Sampling,
+)
 from regard.hidden_states import HiddenStates, HiddenStatesRequest, LayerHiddenStates
 from regard.scores import RankedDocument, Ranking, TokenMatches
 
 __all__ = [
     "Alignment",
+    "Alternative",
     "Answers",
     "AsyncClient",
+    "AsyncTokenStream",
     "Attention",
     "AttentionLayer",
     "AttentionRequest",
@@ -48,6 +61,12 @@ __all__ = [
     "DeadlineExceeded",
     "Embedding",
     "FailedPrecondition",
+    "GenerateOptions",
+    "Generated",
+    "GeneratedText",
+    "GeneratedToken",
+    "Generation",
+    "GenerationTimings",
     "HiddenStateLayer",
     "HiddenStates",
     "HiddenStatesRequest",
@@ -64,10 +83,12 @@ __all__ = [
     "Ranking",
     "RegardError",
     "ResourceExhausted",
+    "Sampling",
     "TensorSpec",
     "Timings",
     "Token",
     "TokenMatches",
+    "TokenStream",
     "Towers",
     "Unauthenticated",
     "Unavailable",

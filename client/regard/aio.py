@@ -13,16 +13,16 @@ from regard import decoding, encoding
 from regard.alignment import Alignment
 from regard.answers import Answers, Classification, Embedding, Model, Prediction, TextRole, VectorFormat, VersionState
 from regard.attention import Attention, AttentionRequest
-from regard.calls import AsyncCalls
 from regard.channels import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS, ChannelOptions, connection
 from regard.errors import from_rpc_error
+from regard.generate_calls import AsyncGenerateCalls
 from regard.hidden_states import HiddenStatesRequest
 from regard.inputs import ImageSource
 from regard.scores import Ranking
 from regard.v1 import regard_pb2 as rpc
 
 
-class AsyncClient(AsyncCalls):
+class AsyncClient(AsyncGenerateCalls):
     """`Client` for asyncio: arguments, answers and errors are the same, and each call is awaited.
 
     Make it inside a running event loop and use it in that loop only; close it by `async with` or `close`.

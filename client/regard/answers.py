@@ -112,6 +112,31 @@ class Towers:
 
 
 @dataclass(frozen=True)
+class Generation:
+    """How an encoder-decoder writes.
+
+    Attributes:
+        num_layers: Of its decoder, each with attention to what was written and to the text that was read.
+        num_heads: Of each, of both kinds of attention.
+        max_tokens: The most of one result.
+        starts: Names of what it may begin with.
+        default_start: That which is taken where a call names none.
+        num_beams: How many beginnings are kept unless a call says otherwise.
+        length_penalty: Likewise, what its results are ranked by.
+        vocab_size: Tokens of its vocabulary.
+    """
+
+    num_layers: int
+    num_heads: int
+    max_tokens: int
+    starts: tuple[str, ...]
+    default_start: str
+    num_beams: int
+    length_penalty: float
+    vocab_size: int
+
+
+@dataclass(frozen=True)
 class Model:
     """What a served model takes, gives and can show.
 
@@ -151,6 +176,7 @@ class Model:
         query_tokens: Then the most tokens of a query.
         document_tokens: Then the most tokens of a document.
         towers: Of a model that is two towers; what each can show is there. None for others.
+        generation: Of an encoder-decoder, which writes texts; None for others.
     """
 
     name: str
@@ -185,6 +211,7 @@ class Model:
     query_tokens: int = 0
     document_tokens: int = 0
     towers: Towers | None = None
+    generation: Generation | None = None
 
     def of(self, modality: Modality) -> "Model":
         """Return what takes a text or an image: of two towers one of them, else the model itself."""

@@ -12,13 +12,14 @@ from regard.answers import Classification, Embedding, Model, Prediction, TextRol
 from regard.attention import Attention, AttentionRequest
 from regard.channels import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS, ChannelOptions, connection
 from regard.errors import from_rpc_error
+from regard.generate_calls import GenerateCalls
 from regard.hidden_states import HiddenStatesRequest
 from regard.inputs import ImageSource
 from regard.many import ManyCalls
 from regard.v1 import regard_pb2 as rpc
 
 
-class Client(ManyCalls, AlignCalls):
+class Client(ManyCalls, AlignCalls, GenerateCalls):
     """A blocking client. It connects at the first call, may be shared by threads, and is closed by `with` or `close`.
 
     Every method raises a `RegardError` where the call fails: `InvalidArgument` for an argument that cannot be used,

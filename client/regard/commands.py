@@ -31,6 +31,7 @@ from regard.console import (
 )
 from regard.console import OutputClosed as OutputClosed  # cli.py explains it
 from regard.flags import takes
+from regard.generating import generate
 from regard.identity import read_identity
 from regard.lines import LinesOption, ask_each, read_lines
 from regard.ranking import rank
@@ -217,6 +218,7 @@ def embed(
 app.command()(rank)
 app.command()(align)
 app.command()(attend)
+app.command()(generate)
 
 
 @app.command()

@@ -13,6 +13,7 @@ from regard.answers import (
     AttentionLayer,
     Classification,
     Embedding,
+    Generation,
     HiddenStateLayer,
     Label,
     Model,
@@ -102,7 +103,7 @@ def read_ranking(answer: rpc.RankResponse) -> Ranking:
         )
         for one in ranked
     )
-    query = _read_tokens(answer.query_tokens) if answer.HasField("query_tokens") else None
+    query = read_tokens(answer.query_tokens) if answer.HasField("query_tokens") else None
     return Ranking(answer.model, answer.version, documents, errors, _read_timings(answer.timings), query)
 
 
@@ -113,10 +114,11 @@ def _matches_of(one: rpc.RankedDocument) -> TokenMatches | None:
         np.array(one.token_matches.found, np.int32),
         np.array(one.token_matches.similarities, np.float32),
     )
-    return TokenMatches(found, similarities, _read_tokens(one.token_matches.document_tokens))
+    return TokenMatches(found, similarities, read_tokens(one.token_matches.document_tokens))
 
 
-def _read_tokens(sequence: pb.TokenSequence) -> tuple[Token, ...]:
+def read_tokens(sequence: pb.TokenSequence) -> tuple[Token, ...]:
+    """Read what positions stand for."""
     return tuple(_read_token(token) for token in sequence.tokens)
 
 
@@ -126,7 +128,7 @@ def read_alignment(answer: rpc.AlignResponse) -> Alignment:
     return Alignment(
         model=answer.model,
         version=answer.version,
-        tokens=_read_tokens(found.tokens),
+        tokens=read_tokens(found.tokens),
         patches=_read_patches(found.patches),
         similarities=read_tensor(found.similarities),
         text_similarities=read_tensor(found.text_similarities),
@@ -181,6 +183,20 @@ def read_model(model: pb.Model) -> Model:
         query_tokens=model.query_tokens,
         document_tokens=model.document_tokens,
         towers=_read_towers(model.towers) if model.HasField("towers") else None,
+        generation=_read_generation(model.generation) if model.HasField("generation") else None,
+    )
+
+
+def _read_generation(generation: pb.Generation) -> Generation:
+    return Generation(
+        num_layers=generation.num_layers,
+        num_heads=generation.num_heads,
+        max_tokens=generation.max_tokens,
+        starts=tuple(generation.starts),
+        default_start=generation.default_start,
+        num_beams=generation.num_beams,
+        length_penalty=generation.length_penalty,
+        vocab_size=generation.vocab_size,
     )
 
 
@@ -231,7 +247,7 @@ def _read_vector(answer: rpc.EmbedResponse, one: rpc.EmbedResponse | rpc.EmbedRe
         vector=read_tensor(vector) if sparse is None else _spread(sparse, one.sparse.dim),
         scale=one.vector_scale or 1.0,
         sparse=sparse,
-        tokens=None if late is None else _read_tokens(late.tokens),
+        tokens=None if late is None else read_tokens(late.tokens),
         truncated=one.truncated,
         attention=_attention_of(one),
         timings=timings,
@@ -262,7 +278,7 @@ def _attention_of(
 
 def _read_attention(attention: pb.Attention, truncated: bool = False) -> Attention:
     tokens, patches = _read_positions(attention)
-    layers = tuple(_read_layer(layer) for layer in attention.layers)
+    layers = tuple(read_layer(layer) for layer in attention.layers)
     return Attention(layers=layers, tokens=tokens, patches=patches, truncated=truncated)
 
 
@@ -271,7 +287,7 @@ def _read_positions(
 ) -> tuple[tuple[Token, ...] | None, PatchGrid | None]:
     """Read what the positions stand for: tokens, patches or neither."""
     kind = message.WhichOneof("positions")
-    tokens = _read_tokens(message.tokens) if kind == "tokens" else None
+    tokens = read_tokens(message.tokens) if kind == "tokens" else None
     return tokens, _read_patches(message.patches) if kind == "patches" else None
 
 
@@ -302,7 +318,8 @@ def _read_states(state: pb.LayerHiddenStates) -> NDArray[np.floating]:
     return np.asarray(values * scales + offsets)
 
 
-def _read_layer(layer: pb.LayerAttention) -> LayerAttention:
+def read_layer(layer: pb.LayerAttention) -> LayerAttention:
+    """Read the attention of one layer."""
     return LayerAttention(
         layer=layer.layer,
         kind=_read_kind(layer.kind),

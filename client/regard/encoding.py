@@ -291,16 +291,21 @@ def _shared(model: str, version: str, attention: AttentionRequest | None, priori
     return {
         "model": checks.name("model", model),
         "version": checks.name("version", version),
-        "attention": _write_attention(attention),
+        "attention": write_attention(attention),
         "priority": checks.integer("priority", priority, 0, checks.MAX_UINT32),
     }
 
 
-def _write_attention(attention: AttentionRequest | None) -> pb.AttentionRequest | None:
+def write_attention(attention: AttentionRequest | None, field: str = "attention") -> pb.AttentionRequest | None:
+    """Write what is wanted of attention; `field` is what a call names it.
+
+    Raises:
+        InvalidCall: It is something else.
+    """
     if attention is None:
         return None
     if not isinstance(attention, AttentionRequest):
-        raise checks.invalid("attention", attention, "an AttentionRequest")
+        raise checks.invalid(field, attention, "an AttentionRequest")
     return pb.AttentionRequest(
         layers=attention.layers,
         heads=attention.heads,

@@ -14,7 +14,7 @@ DAMAGED_IMAGE = (OSError, ValueError, SyntaxError, struct.error)
 """What Pillow raises for a file that begins like an image and does not go on like one."""
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 
-Task = Literal["classify", "embed", "attend", "rank"]
+Task = Literal["classify", "embed", "attend", "rank", "generate"]
 
 
 class InputError(ValueError):
@@ -150,6 +150,8 @@ def can_do(model: Model, task: Task) -> bool:
     """Tell whether a model can do a task."""
     if task == "attend":
         return bool(model.attention_layers) and model.modality is not None
+    if task == "generate":
+        return model.generation is not None
     return {"classify": model.can_classify, "embed": model.can_embed, "rank": model.can_rank}[task]
 
 

@@ -72,7 +72,9 @@ def cosine_table(names: Sequence[str], vectors: Sequence[NDArray[np.float32]]) -
     return table
 
 
-def token_picture(matrix: Matrix, tokens: Sequence[Token], *, width: int, colour: bool) -> Text:
+def token_picture(
+    matrix: Matrix, tokens: Sequence[Token], *, width: int, colour: bool, key_tokens: Sequence[Token] | None = None
+) -> Text:
     """Draw who attends to whom in a text: rows are queries, columns are keys.
 
     Cells hold percentages where there is room, shades where there is less; where not even those fit, each row names
@@ -83,9 +85,11 @@ def token_picture(matrix: Matrix, tokens: Sequence[Token], *, width: int, colour
         tokens: All tokens of the text.
         width: Characters across.
         colour: Whether the terminal shows colours.
+        key_tokens: Those that are attended to, where they are others: in cross-attention.
     """
     weights = np.nan_to_num(matrix.weights)
-    rows, columns = ([clean(token.text) for token in tokens_at(tokens, side)] for side in (matrix.queries, matrix.keys))
+    sides = ((tokens, matrix.queries), (tokens if key_tokens is None else key_tokens, matrix.keys))
+    rows, columns = ([clean(token.text) for token in tokens_at(side, positions)] for side, positions in sides)
     label_cells = min(_LABEL_CELLS, max(map(cell_len, rows)))
     room = (width - label_cells - 1) // len(columns)
     if room < 1:
@@ -142,6 +146,7 @@ def _can(model: Model) -> str:
         "embed": f"embed ({_sizes(model)})",
         "rank": "rank",
         "attend": "attend",
+        "generate": "generate",
     }
     of_towers = ["classify (your labels)"] if model.towers else []
     of_towers += ["align"] if model.towers and model.towers.can_align else []

@@ -157,6 +157,21 @@ def towers() -> pb.Model:
     )
 
 
+def writer() -> pb.Model:
+    """Return a model that writes."""
+    how = pb.Generation(
+        num_layers=3,
+        num_heads=NUM_HEADS,
+        max_tokens=64,
+        starts=["plain"],
+        default_start="plain",
+        num_beams=1,
+        length_penalty=0.5,
+        vocab_size=50,
+    )
+    return pb.Model(name="g2p", version="1", family="regard", modality=pb.MODALITY_TEXT, max_tokens=32, generation=how)
+
+
 class FakeServer(RegardServiceServicer):
     """Records requests and gives canned answers, an error, or, while held, none.
 
@@ -167,6 +182,8 @@ class FakeServer(RegardServiceServicer):
         held: While set, answers wait for `released`.
         trailers: What goes with an error.
         has_towers: Whether it serves a model of two towers besides.
+        has_writer: Whether it serves a model that writes besides.
+        breaks_off: Whether a text that is streamed ends without its last message.
         arrived: Set once a request has come.
     """
 
@@ -178,7 +195,7 @@ class FakeServer(RegardServiceServicer):
         self.arrived = threading.Event()
         self.released = threading.Event()
         self.truncated = False
-        self.has_towers = False
+        self.has_towers = self.has_writer = self.breaks_off = False
         self.trailers: tuple[tuple[str, str], ...] = ()
 
     def Predict(self, request: rpc.PredictRequest, context: grpc.ServicerContext) -> rpc.PredictResponse:  # noqa: N802
@@ -309,6 +326,33 @@ class FakeServer(RegardServiceServicer):
         layer.indices.CopyFrom(pb.Tensor(dtype=pb.DATA_TYPE_INT32, shape=[1, 1, 2], data=b"\x01\0\0\0\0\0\0\0"))
         yield rpc.AttendResponse(attention=pb.Attention(layers=[layer]))
 
+    def Generate(  # noqa: N802
+        self, request: rpc.GenerateRequest, context: grpc.ServicerContext
+    ) -> Iterator[rpc.GenerateResponse]:
+        """Write three phonemes and the end; once two are sent, the rest waits while answers are held."""
+        self.requests.append(request)
+        start, end = _generation_start(request, truncated=self.truncated), _generation_end(request)
+        if self.error is not None:
+            context.abort(*self.error)
+        yield rpc.GenerateResponse(start=start)
+        if request.num_beams <= 1:
+            for number, token in enumerate(end.results[0].tokens):
+                if self.held and number == 2:
+                    self.released.wait(30)
+                yield rpc.GenerateResponse(token=token)
+            del end.results[0].tokens[:]
+        if not self.breaks_off:
+            yield rpc.GenerateResponse(end=end)
+
+    def GenerateText(  # noqa: N802
+        self, request: rpc.GenerateRequest, context: grpc.ServicerContext
+    ) -> rpc.GenerateTextResponse:
+        """Likewise, at once."""
+        self._receive(request, context)
+        return rpc.GenerateTextResponse(
+            start=_generation_start(request, truncated=self.truncated), end=_generation_end(request)
+        )
+
     def ListModels(self, request: rpc.ListModelsRequest, context: grpc.ServicerContext) -> rpc.ListModelsResponse:  # noqa: N802
         """List the canned models."""
         self._receive(request, context)
@@ -335,7 +379,7 @@ class FakeServer(RegardServiceServicer):
         return rpc.UnloadModelResponse()
 
     def _models(self) -> list[pb.Model]:
-        return [*models(), *([towers()] if self.has_towers else [])]
+        return [*models(), *([towers()] if self.has_towers else []), *([writer()] if self.has_writer else [])]
 
     def _receive(self, request: Any, context: grpc.ServicerContext) -> None:
         self.requests.append(request)
@@ -360,6 +404,55 @@ def serving() -> Iterator[FakeServer]:
     finally:
         fake.released.set()
         server.stop(None).wait()
+
+
+def step_weights(step: int) -> NDArray[np.float32]:
+    """Return what a step of the writer attends to, [NUM_HEADS, 5]: most of all to one token, another for each step."""
+    raw = 1 + np.arange(NUM_HEADS * len(WORDS), dtype=np.float32).reshape(NUM_HEADS, -1)
+    raw[:, step + 1] += 50
+    shares: NDArray[np.float32] = raw / raw.sum(-1, keepdims=True)
+    return shares
+
+
+def _generation_start(request: rpc.GenerateRequest, *, truncated: bool) -> rpc.GenerationStart:
+    start = rpc.GenerationStart(model=request.model or "g2p", version="1", truncated=truncated)
+    if request.HasField("cross_attention") or request.HasField("self_attention"):
+        start.source.CopyFrom(_tokens(WORDS))
+    return start
+
+
+def _generation_end(request: rpc.GenerateRequest) -> rpc.GenerationEnd:
+    """Write "K AE T", or what is to be scored, with what each step attends to in one layer; other beams are shorter."""
+    reason = rpc.FINISH_REASON_TARGET if request.target else rpc.FINISH_REASON_END
+    tokens = [
+        _generated(request, step, text) for step, text in enumerate([*(request.target or "K AE T").split(" "), ""])
+    ]
+    results = [rpc.GeneratedText(text="K AE T", log_probability=-1.5, finish_reason=reason, tokens=tokens)]
+    results += [
+        rpc.GeneratedText(text="K AE", log_probability=-2.5, finish_reason=rpc.FINISH_REASON_LENGTH, tokens=tokens[:2])
+        for _ in range(request.num_results - 1)
+    ]
+    timings = rpc.GenerationTimings(
+        decode_ns=1, encode_ns=2, first_token_ns=3_000_000, total_ns=6_000_000, steps=len(tokens)
+    )
+    return rpc.GenerationEnd(results=results, timings=timings)
+
+
+def _generated(request: rpc.GenerateRequest, step: int, text: str) -> rpc.GeneratedToken:
+    token = rpc.GeneratedToken(token=step + 3, text=f"{' ' if step and text else ''}{text}", log_probability=-0.25)
+    for number in range(request.alternatives):
+        token.alternatives.add(token=number, text=f"<{number}>", log_probability=-1.0 - number)
+    if request.HasField("cross_attention"):
+        asked = request.cross_attention
+        layer = token.attention.add(layer=asked.layers[0] % 3 if asked.layers else 2, kind=pb.ATTENTION_KIND_CROSS)
+        layer.heads.extend(asked.heads or range(NUM_HEADS))
+        layer.axes.extend(["key"] if asked.head_reduction else ["head", "key"])
+        chosen = step_weights(min(step, 3))[list(layer.heads)]
+        layer.weights.CopyFrom(float_tensor(chosen.mean(axis=0) if asked.head_reduction else chosen))
+    if request.HasField("self_attention"):
+        layer = token.attention.add(layer=0, kind=pb.ATTENTION_KIND_CAUSAL, axes=["head", "key"], heads=[0])
+        layer.weights.CopyFrom(float_tensor(np.full((1, step + 1), 1 / (step + 1))))
+    return token
 
 
 def _tokens(words: Sequence[str]) -> pb.TokenSequence:

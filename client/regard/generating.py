@@ -1,0 +1,248 @@
+"""The command `regard generate`: a text, as it is written, and what each of its tokens attended to."""
+
+import dataclasses
+import math
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from regard.answers import Model
+from regard.attention import AttentionRequest, Token
+from regard.client import Client
+from regard.console import JsonOption, Terminal, TruncateOption, check_output, print_json, tell_cut
+from regard.flags import takes
+from regard.generation import FinishReason, Generated, GeneratedToken, GenerateOptions, Sampling
+from regard.matrices import layer_name, one_matrix
+from regard.sources import InputError, can_do, read_source
+from regard.terminal import clean, token_picture
+
+_SUFFIXES = (".png", ".svg", ".pdf")
+_ENDS: dict[FinishReason, str] = {
+    "end": "ended by the model",
+    "length": "cut at the most tokens",
+    "stop": "ended by --stop",
+    "target": "all of the target",
+    "unspecified": "ended",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class WritingOptions:
+    """How a text is to be written, as the options of the command line say it."""
+
+    start: str = ""
+    max_tokens: int = 0
+    beams: int = 0
+    results: int = 1
+    length_penalty: float | None = None
+    sample: bool = False
+    temperature: float | None = None
+    top_k: int = 0
+    top_p: float | None = None
+    seed: int | None = None
+    stop: tuple[str, ...] = ()
+    target: str | None = None
+    alternatives: int = 0
+
+    @property
+    def sampling(self) -> Sampling | None:
+        """How tokens are drawn, where any option of that is given."""
+        wants = self.sample or self.top_k or any(one is not None for one in (self.temperature, self.top_p, self.seed))
+        if not wants:
+            return None
+        temperature = 1.0 if self.temperature is None else self.temperature
+        return Sampling(temperature, self.top_k, 1.0 if self.top_p is None else self.top_p, self.seed)
+
+    @property
+    def asked(self) -> GenerateOptions:
+        """The arguments of a call."""
+        return {
+            "start": self.start,
+            "max_tokens": self.max_tokens,
+            "num_beams": self.beams,
+            "num_results": self.results,
+            "length_penalty": self.length_penalty,
+            "sampling": self.sampling,
+            "stop": self.stop,
+            "target": self.target,
+            "alternatives": self.alternatives,
+        }
+
+    def kept(self, model: Model) -> int:
+        """How many beams that makes."""
+        own = model.generation.num_beams if model.generation else 1
+        return self.beams or (1 if self.sampling or self.target is not None else own)
+
+
+_WRITING_OPTIONS = {
+    "start": typer.Option(metavar="NAME", help="Of the model's starts, what it begins with (default: its own)."),
+    "max_tokens": typer.Option(min=0, help="The most tokens that are written (0: the model's)."),
+    "beams": typer.Option(min=0, help="Beginnings kept at each step; 1 takes the likeliest token (0: the model's)."),
+    "results": typer.Option(min=1, help="How many of the beams to print, the best first."),
+    "length_penalty": typer.Option(help="Of beams: ranked by log-probability / length ^ this (default: the model's)."),
+    "sample": typer.Option("--sample", help="Draw tokens; so do the next four options."),
+    "temperature": typer.Option(help="Above 1 flattens, below 1 sharpens what is drawn from."),
+    "top_k": typer.Option(min=0, help="Draw among so many of the likeliest (0: all)."),
+    "top_p": typer.Option(help="Draw among the likeliest that make up this probability."),
+    "seed": typer.Option(min=0, help="Draw the same again."),
+    "stop": typer.Option(metavar="TEXT", help="Write nothing behind this, may be repeated."),
+    "target": typer.Option(metavar="TEXT", help="Score this text instead of writing one."),
+    "alternatives": typer.Option(min=0, help="Print so many of each step's likeliest tokens."),
+}
+
+WriterArgument = Annotated[str, typer.Argument(metavar="MODEL", help="One that can generate, see regard models.")]
+TextArgument = Annotated[str, typer.Argument(metavar="FILE|TEXT", help="What it reads: a text, a text file, or -.")]
+AlignOption = Annotated[
+    bool | None,
+    typer.Option("--align/--no-align", help="Draw which source tokens each token attends to (default: on a terminal)."),
+]
+LayerOption = Annotated[int, typer.Option("--layer", help="Of the decoder; negative counts from the last.")]
+HeadOption = Annotated[
+    list[int] | None, typer.Option("--head", help="Head, may be repeated; several are averaged (default: all).")
+]
+OutputOption = Annotated[
+    Path | None, typer.Option("-o", "--output", help="Picture of output by input: .png, .svg or .pdf (default: none).")
+]
+
+
+@takes("writing", WritingOptions, _WRITING_OPTIONS)
+def generate(
+    context: typer.Context,
+    model: WriterArgument,
+    text: TextArgument,
+    *,
+    writing: WritingOptions,
+    align: AlignOption = None,
+    layer: LayerOption = -1,
+    head: HeadOption = None,
+    output: OutputOption = None,
+    truncate: TruncateOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Let an encoder-decoder write a text, token by token; shows what each token attended to in the source."""
+    check_output(output, _SUFFIXES)
+    source = read_source(text)
+    if source.text is None:
+        raise InputError(f"{source.title}: a photo; expected a text")
+    client: Client = context.obj
+    writer = client.model(model)
+    aligns = _aligns(writing, writer, align, output, as_json=as_json)
+    asked: GenerateOptions = {**writing.asked, "model": writer.name, "truncate": truncate}
+    if aligns:
+        asked["num_beams"] = 1
+        asked["cross_attention"] = AttentionRequest(layers=(layer,), heads=tuple(head or ()), reduce_heads="mean")
+    by_step = writing.target is not None or writing.alternatives > 0
+    with client.generate(source.text, **asked) as tokens:
+        has_streamed = not as_json and _stream(tokens, by_step=by_step)
+        found = tokens.finish()
+    if found.truncated:
+        tell_cut(source, found.model)
+    if as_json:
+        print_json(dataclasses.asdict(found))
+    else:
+        _print(found, text=not has_streamed, alignment=aligns and align is not False)
+    if output is not None:
+        _draw(output, found)
+
+
+def _aligns(writing: WritingOptions, model: Model, align: bool | None, output: Path | None, *, as_json: bool) -> bool:
+    """Whether to ask for attention, which is of one beam alone.
+
+    Raises:
+        InputError: It is wanted of several beams, or the model writes nothing.
+    """
+    if not can_do(model, "generate"):
+        raise InputError(f"{model.name} does not write texts; expected a model that can generate, see: regard models")
+    wanted = bool(align) or output is not None
+    if wanted and writing.beams > 1:
+        raise InputError(f"--beams {writing.beams}: the alignment is of one; expected none, or neither --align nor -o")
+    return wanted or (align is None and not as_json and Terminal().is_terminal and writing.kept(model) == 1)
+
+
+def _stream(tokens: Iterable[GeneratedToken], *, by_step: bool) -> bool:
+    """Print tokens as they come, one a line where there is more to say of each; False where none came."""
+    terminal, has_come = Terminal(), False
+    for token in tokens:
+        has_come = True
+        line = _step(token) if by_step else Text(_lines(token.text))
+        terminal.print(line, end="\n" if by_step else "", soft_wrap=True)
+    if has_come and not by_step:
+        terminal.print()
+    return has_come
+
+
+def _print(found: Generated, *, text: bool, alignment: bool) -> None:
+    """Print what was not streamed, and how it went."""
+    terminal = Terminal()
+    if text and len(found.results) > 1:
+        terminal.print(_ranking(found))
+    elif text:
+        terminal.print(Text(_lines(found.text)), soft_wrap=True)
+    if alignment and found.source and found.results:
+        layer = found.results[0].alignment()
+        matrix = one_matrix(layer, len(found.source))
+        title = f"{found.model} · {layer_name(layer)} · {matrix.name} · percent of attention, output attends to input"
+        coloured = terminal.color_system is not None
+        picture = token_picture(matrix, _written(found), width=terminal.width, colour=coloured, key_tokens=found.source)
+        terminal.print()
+        terminal.print(Text(title, "bold"), picture, sep="\n\n", end="", soft_wrap=True)
+    typer.echo(f"regard: {_summary(found)}", err=True)
+
+
+def _ranking(found: Generated) -> Table:
+    """Write the results below each other, the best first."""
+    table = Table("log-probability", "text", box=None, header_style="bold")
+    for result in found.results:
+        table.add_row(f"{result.log_probability:.4f}", Text(clean(result.text)))
+    return table
+
+
+def _step(token: GeneratedToken) -> Text:
+    """Write a token with its probability, and those that might have been."""
+    line = Text(f"{_name(token):>12}  {_percent(token.log_probability)}")
+    others = ", ".join(f"{clean(one.text)} {_percent(one.log_probability).strip()}" for one in token.alternatives)
+    return line.append(f"   of {others}", "dim") if others else line
+
+
+def _summary(found: Generated) -> str:
+    """Say how much was written, why it ended and how long it took."""
+    timings, result = found.timings, found.results[0]
+    count = len(result.tokens)
+    first_ms, later_ns = timings.first_token_ns / 1e6, timings.total_ns - timings.first_token_ns
+    told = f"{count} token{'' if count == 1 else 's'}, {_ENDS[result.finish_reason]}"
+    told += f", log-probability {result.log_probability:.4f}; {first_ms:.1f} ms to the first"
+    return f"{told}, {later_ns / 1e6 / (count - 1):.1f} ms each then" if count > 1 else told
+
+
+def _written(found: Generated) -> list[Token]:
+    """What was written, as positions of a picture."""
+    result = found.results[0]
+    named = [Token(one.token, _name(one), 0, 0, special=not one.text) for one in result.tokens]
+    if result.finish_reason in ("end", "target"):  # by a token that has no text
+        named[-1] = dataclasses.replace(named[-1], text="(end)")
+    return named
+
+
+def _name(token: GeneratedToken) -> str:
+    return clean(token.text).strip() or "·"
+
+
+def _percent(log_probability: float) -> str:
+    return f"{100 * math.exp(log_probability):6.2f} %"
+
+
+def _lines(text: str) -> str:
+    """Make a text harmless for a terminal, its lines kept."""
+    return "\n".join(map(clean, text.split("\n")))
+
+
+def _draw(output: Path, found: Generated) -> None:
+    from regard import pictures  # matplotlib takes half a second that the other commands need not spend
+
+    layer = found.results[0].alignment()
+    pictures.save(pictures.token_heatmap(layer, _written(found), key_tokens=found.source, model=found.model), output)
+    typer.echo(f"regard: wrote {output}", err=True)

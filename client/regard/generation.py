@@ -1,0 +1,208 @@
+"""What a model writes, as callers get it: tokens, whole texts, and what each token attended to."""
+
+from dataclasses import dataclass
+from typing import Literal, TypedDict
+
+import numpy as np
+
+from regard.attention import AttentionRequest, LayerAttention, Token
+from regard.checks import MAX_UINT32, integer, real
+
+FinishReason = Literal["end", "length", "stop", "target", "unspecified"]
+_MAX_UINT64 = 2**64 - 1
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How tokens are drawn.
+
+    Attributes:
+        temperature: Logits are divided by it; above 0.
+        top_k: Draw among so many of the likeliest; 0 for all.
+        top_p: Draw among the fewest likeliest whose probabilities sum to this or more, in (0, 1].
+        seed: Equal requests with equal seeds are answered alike; None for one that nobody knows.
+
+    Raises:
+        InvalidArgument: A field is no such number. It is a ValueError too.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int | None = None
+
+    def __post_init__(self) -> None:
+        real("sampling temperature", self.temperature)
+        integer("sampling top_k", self.top_k, 0, MAX_UINT32)
+        real("sampling top_p", self.top_p)
+        if self.seed is not None:
+            integer("sampling seed", self.seed, 0, _MAX_UINT64)
+
+
+class GenerateOptions(TypedDict, total=False):
+    """What `Client.generate` and its like take besides the text.
+
+    Attributes:
+        model: May be empty where only one is served.
+        version: Empty means the newest.
+        truncate: Cut a text that has more tokens than the model takes, instead of refusing it.
+        start: The name of what the decoder reads first, one of the model's `generation.starts`; empty for its own.
+        max_tokens: The most tokens that are written; 0 for the model's.
+        num_beams: How many beginnings are kept at each step; 1 takes the likeliest token, 0 is the model's own.
+        num_results: How many of them to tell, the best first.
+        length_penalty: Of beams: they are ranked by log-probability / length ^ length_penalty; None for the model's.
+        sampling: Draw tokens instead of taking the likeliest.
+        stop: Texts behind which nothing is written any more.
+        target: Score this text instead of writing one.
+        alternatives: How many tokens to tell at each step, the likeliest first.
+        cross_attention: What to tell of each step's attention to the text that was read; only layers, heads and
+            reduce_heads may be set.
+        self_attention: Likewise, to what was written.
+        priority: 1 is served first, then 2, then 3; 0 means 2.
+        timeout: Seconds until the end, instead of the client's own.
+    """
+
+    model: str
+    version: str
+    truncate: bool
+    start: str
+    max_tokens: int
+    num_beams: int
+    num_results: int
+    length_penalty: float | None
+    sampling: Sampling | None
+    stop: tuple[str, ...] | list[str]
+    target: str | None
+    alternatives: int
+    cross_attention: AttentionRequest | None
+    self_attention: AttentionRequest | None
+    priority: int
+    timeout: float | None
+
+
+@dataclass(frozen=True)
+class Alternative:
+    """A token that might have been written.
+
+    Attributes:
+        token: Its number in the vocabulary.
+        text: As the vocabulary spells it.
+        log_probability: Natural logarithm of its probability.
+    """
+
+    token: int
+    text: str
+    log_probability: float
+
+
+@dataclass(frozen=True, eq=False)
+class GeneratedToken:
+    """One token that was written, or scored.
+
+    Attributes:
+        token: Its number in the vocabulary.
+        text: What it adds to the text; empty for an end token, and where a character is not whole yet.
+        log_probability: Natural logarithm of its probability among all tokens, whatever sampling made of it.
+        alternatives: The likeliest tokens of this step, as many as were asked for.
+        attention: What this step attended to, as it was asked for: "cross" to the source, "causal" to what was
+            written; its axes are "head" (absent after a reduction) and "key".
+    """
+
+    token: int
+    text: str
+    log_probability: float
+    alternatives: tuple[Alternative, ...] = ()
+    attention: tuple[LayerAttention, ...] = ()
+
+
+@dataclass(frozen=True)
+class GenerationTimings:
+    """How long a generation took on the server, in nanoseconds.
+
+    Attributes:
+        decode_ns: Checking and tokenisation.
+        encode_ns: From then until the source was encoded, waiting included.
+        first_token_ns: From the request's arrival until its first token.
+        total_ns: From its arrival until its end.
+        steps: Of the decoder.
+    """
+
+    decode_ns: int
+    encode_ns: int
+    first_token_ns: int
+    total_ns: int
+    steps: int
+
+
+@dataclass(frozen=True, eq=False)
+class GeneratedText:
+    """One whole result.
+
+    Attributes:
+        text: All of it.
+        log_probability: The sum of its tokens', that of the end token included.
+        finish_reason: "end" (the model ended it), "length", "stop", or "target" (all of it was scored).
+        tokens: In their order.
+    """
+
+    text: str
+    log_probability: float
+    finish_reason: FinishReason
+    tokens: tuple[GeneratedToken, ...]
+
+    def alignment(self, layer: int = -1) -> LayerAttention:
+        """Put together what each token attended to in the source.
+
+        Args:
+            layer: From 0; negative numbers count from the last layer sent.
+
+        Returns:
+            One layer, whose queries are the tokens and whose keys are those of `Generated.source`: [H, Q, K], or [Q, K]
+            after a reduction.
+
+        Raises:
+            LookupError: The answer holds no cross attention, or not of this layer.
+        """
+        rows = [_cross(token, layer) for token in self.tokens]
+        if not rows:
+            raise LookupError("no token in this answer")
+        first = rows[0]
+        weights = np.stack([row.weights for row in rows], axis=-2)
+        weights.flags.writeable = False
+        axes = (*first.axes[:-1], "query", "key")
+        return LayerAttention(first.layer, "cross", axes, first.heads, tuple(range(len(rows))), weights)
+
+
+@dataclass(frozen=True, eq=False)
+class Generated:
+    """Everything that was written for one call.
+
+    Attributes:
+        model: Which model answered.
+        version: Which version of it.
+        source: The text that was read, token by token; empty unless attention was asked for.
+        truncated: It had more tokens than the model takes and was cut.
+        results: The best first.
+        timings: Of this request.
+    """
+
+    model: str
+    version: str
+    source: tuple[Token, ...]
+    truncated: bool
+    results: tuple[GeneratedText, ...]
+    timings: GenerationTimings
+
+    @property
+    def text(self) -> str:
+        """The best text."""
+        return self.results[0].text if self.results else ""
+
+
+def _cross(token: GeneratedToken, layer: int) -> LayerAttention:
+    found = {one.layer: one for one in token.attention if one.kind == "cross"}
+    sent = sorted(found)
+    wanted = sent[layer] if -len(sent) <= layer < 0 else layer
+    if wanted not in found:
+        raise LookupError(f"no cross attention of layer {layer} in this answer, which holds {sent}")
+    return found[wanted]
