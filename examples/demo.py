@@ -29,9 +29,12 @@ MODELS = (
     ("vit-s14",),
     ("vit-s14", "--name", FINE_MODEL, "--image-size", str(FINE_IMAGE_SIZE)),
     ("sentiment",),
+    ("g2p",),
 )
 # The pair and its cosine according to the published model.
 PAIR, PAIR_COSINE = ("A man is eating food.", "A man eats a meal."), 0.908
+# A word, and how the CMU Pronouncing Dictionary speaks it.
+WORD, PHONES = "transformer", "T R AE N S F AO R M ER"
 REVIEWS = {"A warm, funny and moving film.": "positive", "Two dull hours that I want back.": "negative"}
 _STOP_SECONDS = 60
 
@@ -63,7 +66,8 @@ def main() -> None:
             with regard.Client(served.address) as client:
                 classify(client)
                 embed(client)
-            pictures = attend(served, args.out)
+                generate(client)
+            pictures = [*attend(served, args.out), align(served, args.out)]
             show_metrics(served)
     except (DemoError, regard.RegardError, subprocess.CalledProcessError) as error:
         console.print(f"[red]demo failed:[/] {error}")
@@ -137,6 +141,27 @@ def embed(client: regard.Client) -> None:
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     for file, row in zip(files, vectors @ vectors.T, strict=True):
         console.print(f"{file.stem:12}", " ".join(f"{value:6.3f}" for value in row))
+
+
+def generate(client: regard.Client) -> None:
+    """Let letters become phonemes, one at a time."""
+    console.rule("generate")
+    console.print(f"{WORD!r} is spoken ", end="")
+    tokens = client.generate(WORD, model="g2p")
+    for token in tokens:
+        console.print(token.text, end="")
+    console.print()
+    text = tokens.finish().text
+    _check(text == PHONES, f"{WORD!r} is {text!r}; expected {PHONES!r}")
+
+
+def align(served: Served, out: Path) -> Path:
+    """Draw which letters each phoneme attended to, with the command line."""
+    console.rule("align")
+    picture = out / "transformer-alignment.png"
+    _regard(served, "generate", "g2p", WORD, "--align", "--layer", "0", "-o", str(picture))
+    _check(picture.stat().st_size > 1000, f"{picture} is empty")
+    return picture
 
 
 def attend(served: Served, out: Path) -> list[Path]:
