@@ -32,13 +32,14 @@ from export.contracts import TOKENIZER_FILE, Written, make_contract
 from export.errors import AccuracyError, PublishError
 from export.fold import fold_constants
 from export.graph import externalize
+from export.half_storage import store_halves
 from export.hidden_states import NO_STATES, States, describe_projected, describe_states, put_on, trace
 from export.onnx_file import DEFAULT_LONGEST
 from export.probe import Axes, declare_axes, find_axes, find_limits, find_longest, run_graph
 from export.publish import next_version, publish, same_as_newest, staging_folder, write_contract
 from export.quantize import Quantizer
 from export.references import Reference, reference_of, reference_of_graph
-from export.served import check_loads
+from export.served import GRAPHS, check_loads
 from export.sources import Source
 from export.tapping.contributions import tap_contributions
 from export.tapping.packed import part_packed_attention
@@ -46,7 +47,7 @@ from export.tapping.tap import FUSED_RULES, RULES, Tap, tap, tap_lowered
 from export.traits import Feed, Traits
 from export.verify import verify
 from export.verify_steps import verify_steps
-from export.write_steps import write_steps
+from export.write_steps import STEP_GRAPHS, write_steps
 
 _DTYPES: dict[Precision, torch.dtype] = {
     "float32": torch.float32,
@@ -114,6 +115,10 @@ def build(
                 break
         else:
             raise AccuracyError(f"{precise.precision} costs too much:\n  " + "\n  ".join(misses(accuracy)))
+        if source.writing:
+            report("tracing a step of the decoder")
+            write_steps(source.writing, written.plain, staging)
+            store_halves(staging, [name for name in (*GRAPHS, *STEP_GRAPHS) if (staging / name).exists()])
         if source.graph is not None:
             source = replace(source, traits=_limit(source.traits, staging))
         report("verifying against the network" if source.network else "verifying")
@@ -122,8 +127,7 @@ def build(
             reference = _reference(source, written)
             checks = verify(reference, staging, source.traits, written, precise.precision)
         if source.writing:
-            report("tracing and verifying a step of the decoder")
-            write_steps(source.writing, written.plain, staging)
+            report("verifying a step of the decoder")
             checks += verify_steps(source.writing, source.traits, staging)
         report("publishing")
         contract = make_contract(source, written, staging, next_version(out, source.name))

@@ -6,7 +6,7 @@ import textwrap
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import onnx
 import torch
@@ -200,12 +200,18 @@ def externalize(graph: ModelProto, weights_file: Path, beside: ModelProto | None
                 continue
             offset = places.get(hashlib.sha256(data).digest())
             if offset is None:
-                file.write(b"\0" * (-file.tell() % _ALIGNMENT_BYTES))
-                offset = file.tell()
-                file.write(data)
+                offset = append_weights(file, data)
             external_data_helper.set_external_data(tensor, weights_file.name, offset=offset, length=len(data))
             tensor.ClearField("raw_data")
     return light
+
+
+def append_weights(file: BinaryIO, data: bytes) -> int:
+    """Write at the next page; returns the offset."""
+    file.write(b"\0" * (-file.tell() % _ALIGNMENT_BYTES))
+    offset = file.tell()
+    file.write(data)
+    return offset
 
 
 def _find_places(graph: ModelProto, weights_file: Path) -> dict[bytes, int]:

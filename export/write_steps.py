@@ -10,6 +10,8 @@ from export.encoder_decoder import Writing
 from export.graph import externalize
 from export.step import FUSED, LOWERED, trace_step
 
+STEP_GRAPHS = (DECODER_GRAPH, LOWERED_DECODER_GRAPH)
+
 
 def write_steps(writing: Writing, encoder: ModelProto, folder: Path) -> None:
     """Write the step, and its lowered form for providers without its operators.
@@ -23,7 +25,7 @@ def write_steps(writing: Writing, encoder: ModelProto, folder: Path) -> None:
         TraceError: Torch cannot export it.
     """
     beside = encoder
-    for form, name in ((FUSED, DECODER_GRAPH), (LOWERED, LOWERED_DECODER_GRAPH)):
+    for form, name in zip((FUSED, LOWERED), STEP_GRAPHS, strict=True):
         graph = externalize(trace_step(writing.step, writing.generation, form), folder / WEIGHTS_FILE, beside)
         onnx.save_model(graph, folder / name)
         beside = _together(beside, graph)

@@ -48,7 +48,7 @@ class Config(BaseSettings):
     )
 
     models: Path = Field(
-        EMBEDDED_MODELS, description="Folder of artifacts, NAME/VERSION; without it a small image model is served."
+        EMBEDDED_MODELS, description="Folder of artifacts, NAME/VERSION; without it two small models are served."
     )
     listen: Address = Field(
         "127.0.0.1:8001",
@@ -72,7 +72,7 @@ class Config(BaseSettings):
     trial_load: bool = Field(
         True,
         description="Load each version in a process of its own first, so that none can end the server; takes a second "
-        "or two a version. Not done for the embedded model.",
+        "or two a version. Not done for the embedded models.",
     )
     strict_models: bool = Field(
         False, description="Refuse to start where a model cannot be served; without it the others are served."

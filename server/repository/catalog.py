@@ -62,6 +62,7 @@ class Model:
     states: dict[int, tuple[State, str]] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     is_unloaded_idle: bool = False
+    writes: bool = False
     loading: "asyncio.Task[None] | None" = None
     timer: asyncio.TimerHandle | None = None
 
@@ -78,18 +79,21 @@ class Catalog:
         """List every version served, sorted by name, the newest first."""
         return [model for _, one in sorted(self._models.items()) for model in reversed(one.served.values())]
 
-    def find(self, name: str, version: str) -> LoadedModel:
+    def find(self, name: str, version: str, *, writes: bool = False) -> LoadedModel:
         """Look up what a request names.
 
         Args:
-            name: May be empty where there is a single model.
+            name: May be empty where there is a single model, or a single one that does or does not write.
             version: An integer as text; empty for the newest.
+            writes: Whether what is asked for without a name is a model that writes text.
 
         Raises:
-            InvalidInput: The name is empty and there are several models, or the version is no integer.
+            InvalidInput: The name is empty and there are several such models, or the version is no integer.
             NotFound: No such model or version.
         """
-        name = name or self._only()
+        if not name and not (name := self.label("", writes=writes)):
+            names = self._known()
+            raise InvalidInput("model", "empty", f"one of {', '.join(names)}" if names else "a model; none is served")
         served = self._models[name].served if name in self._models else {}
         if not served:
             raise NotFound(f"model: {name[:100]!r} is not served; expected {one_of(self._known())}")
@@ -101,18 +105,14 @@ class Catalog:
             raise NotFound(f"version: {version[:100]!r} of {name} is not served; expected {expected}")
         return served[number]
 
-    def label(self, name: str) -> str:
-        """Name a model for metrics; nothing for what nobody has heard of."""
-        if not name and len(known := self._known()) == 1:
-            return known[0]
-        return name if name in self._models else ""
-
-    def _only(self) -> str:
-        """Name the only model there is."""
+    def label(self, name: str, *, writes: bool = False) -> str:
+        """Name a model, for metrics too: as find does; nothing for what nobody has heard of."""
+        if name:
+            return name if name in self._models else ""
         names = self._known()
-        if len(names) != 1:
-            raise InvalidInput("model", "empty", f"one of {', '.join(names)}" if names else "a model; none is served")
-        return names[0]
+        if len(names) > 1:
+            names = [one for one in names if self._models[one].writes == writes]
+        return names[0] if len(names) == 1 else ""
 
     def _known(self) -> list[str]:
         """Names that requests may give."""

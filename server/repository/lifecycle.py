@@ -78,13 +78,13 @@ class Repository(Catalog):
             _log.error("%s", error)
         return ""
 
-    async def acquire(self, name: str, version: str) -> LoadedModel:
+    async def acquire(self, name: str, version: str, *, writes: bool = False) -> LoadedModel:
         """Like find; loads a model first that was unloaded because nobody asked for it."""
-        name = name or self.label("")
+        name = name or self.label("", writes=writes)
         if self.is_unloaded_idle(name):
             one = self._models[name]
             await asyncio.shield(one.loading or self._start_load(name, one))
-        return self.find(name, version)
+        return self.find(name, version, writes=writes)
 
     async def load(self, name: str) -> None:
         """Serve a model as its folder now is: load what is new or was changed, unload what is no longer wanted.
@@ -186,6 +186,7 @@ class Repository(Catalog):
         """Move requests to these versions, and let go of the others."""
         before, one.served = one.served, dict(sorted(wanted.items()))
         for number, model in one.served.items():
+            one.writes = model.contract.generation is not None
             if one.states.get(number, (State.LOADING, ""))[0] != State.READY or before.get(number) is not model:
                 one.states[number] = (State.READY, "")
         if not one.is_unloaded_idle:

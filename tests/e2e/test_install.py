@@ -57,7 +57,12 @@ def test_the_wheel_claims_no_name_but_its_own(wheel: Path) -> None:
     """The application travels as files below regard, with its weights, graphs and models."""
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[0] for name in names if not name.partition("/")[0].endswith(".dist-info")} == {"regard"}
-    graphs = ("server/engine/kernels/largest.onnx", "server/embedded/fashion/1/model.onnx")
+    graphs = (
+        "server/engine/kernels/largest.onnx",
+        "server/embedded/fashion/1/model.onnx",
+        "server/embedded/g2p/1/decoder.onnx",
+        "server/embedded/g2p/1/target_tokenizer.json",
+    )
     code = ("artifact/contract.py", "export/__main__.py", "server/__main__.py")
     for needed in (*graphs, *code, "server/embedded/fashion/1/contract.json", "model/weights/fashion/config.json"):
         assert f"regard/_app/{needed}" in names

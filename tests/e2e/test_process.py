@@ -22,11 +22,12 @@ def regard_command(address: str, *arguments: str) -> "subprocess.CompletedProces
     return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_without_models_the_embedded_default_is_served(start_process: StartProcess) -> None:
+def test_without_models_the_embedded_ones_are_served(start_process: StartProcess) -> None:
     """It says what is served where, names a boot, and stops with exit code 0."""
     with start_process("--device", "cpu") as server:
         assert server.printed[0] == f"regard {server.printed[0].split()[1]} on CPU (asked for)"
         assert server.printed[1] == "  fashion 1: regard-vit, takes images, attention of 4 layers x 4 heads"
+        assert server.printed[2] == "  g2p 1: regard-encoder-decoder, takes text, attention of 3 layers x 4 heads"
         with regard.Client(server.address) as client:
             assert client.classify(image=CLOTHING / "ankle-boot.png").labels[0].name == "Ankle boot"
         assert server.stop() == 0

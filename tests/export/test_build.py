@@ -2,9 +2,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import onnx
 import onnxruntime
 import pytest
 import torch
+from safetensors.torch import load_file
 from typer.testing import CliRunner
 
 import export.build
@@ -13,6 +15,7 @@ from artifact.files import hash_file
 from export.__main__ import app
 from export.build import build
 from export.errors import PublishError, VerificationError
+from export.known import WEIGHTS
 from export.publish import publish, staging_folder
 from export.sources import Source, load_folder
 from model.text import TextNetwork
@@ -146,15 +149,36 @@ def test_the_golden_artifact_still_is_what_an_export_gives(source: Source, out: 
         np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
-def test_the_embedded_artifact_is_the_committed_checkpoint() -> None:
+@pytest.mark.parametrize(("name", "further"), [("fashion", set()), ("g2p", {"one step in torch"})])
+def test_an_embedded_artifact_is_the_committed_checkpoint(name: str, further: set[str]) -> None:
     """Its hashes are the files', and its verification compared it with the network."""
     from server.config import EMBEDDED_MODELS
 
-    folder = EMBEDDED_MODELS / "fashion" / "1"
+    folder = EMBEDDED_MODELS / name / "1"
     contract = read_contract(folder / "contract.json")
     assert contract.files == {name: hash_file(folder / name) for name in contract.files}
     checks = {"against torch", "against plain", "rows sum to 1", "lowered form", "row alone", "as served"}
-    assert {line.check for line in contract.verification} == checks
+    assert {line.check for line in contract.verification} == checks | further
+
+
+def test_the_embedded_weights_that_writes_are_those_of_the_checkpoint() -> None:
+    """Number by number: the step's in order of the graph, and the embeddings of both graphs."""
+    from server.config import EMBEDDED_MODELS
+
+    stored = load_file(WEIGHTS / "g2p" / "model.safetensors")
+    folder = EMBEDDED_MODELS / "g2p" / "1"
+    for graph in ("model.onnx", "decoder.onnx", "decoder.lowered.onnx"):
+        tensors = [onnx.numpy_helper.to_array(tensor) for tensor in onnx.load(folder / graph).graph.initializer]
+        held = {array.tobytes() for array in tensors if array.dtype == np.float16}
+        held |= {array.T.tobytes() for array in tensors if array.dtype == np.float16 and array.ndim == 2}
+        of_graph = "encoder." if graph == "model.onnx" else "decoder."
+        named = [name for name in stored if name.startswith(of_graph) and stored[name].ndim == 2]
+        if graph != "model.onnx":
+            named = [
+                name for name in named if "cross_attention.key" not in name and "cross_attention.value" not in name
+            ]
+        missing = [name for name in (*named, "tokens.weight") if stored[name].numpy().tobytes() not in held]
+        assert not missing, graph
 
 
 def test_the_command_line_prints_the_table_and_where_the_artifact_lies(out: Path) -> None:

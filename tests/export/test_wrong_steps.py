@@ -44,12 +44,6 @@ def read_all_keys(graph: GraphProto) -> None:
     nodes(graph, "Attention")[0].input.pop()
 
 
-def read_source_as_own(graph: GraphProto) -> None:
-    """Take the source's lengths for those of what is cached."""
-    own, cross = nodes(graph, "Attention")[:2]
-    own.input[6] = cross.input[6]
-
-
 def take_one_row_for_all(graph: GraphProto) -> None:
     """Write every row where the first one is."""
     first, zero = (
@@ -95,7 +89,6 @@ def mix_rows(graph: GraphProto) -> None:
 
 WRONG: list[tuple[Callable[[GraphProto], None], str]] = [
     (read_all_keys, r"decoder\.logits: against torch"),
-    (read_source_as_own, r"decoder\.logits: against torch"),
     (take_one_row_for_all, r"decoder\.self\.0: against torch"),
     (give_other_queries, r"decoder\.self\.0: against torch"),
     (give_other_cross_queries, r"decoder\.cross\.1: against torch"),

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from server.config import EMBEDDED_MODELS
 from server.engine.device import Instances
 from server.errors import InvalidInput, NotFound, NotPossible, StartError, TooBusy
 from server.repository.catalog import State
@@ -68,6 +69,25 @@ def test_an_empty_name_among_several_models_is_a_question(folder: Path) -> None:
     add_model(folder, "other")
     with pytest.raises(InvalidInput, match="model: empty; expected one of other, tiny-text"):
         load(folder).find("", "")
+
+
+@pytest.mark.parametrize("idle", [False, True])
+def test_an_empty_name_is_the_only_model_that_writes_or_does_not(folder: Path, idle: bool) -> None:
+    """Whichever is asked for, also while it is unloaded; with two of one kind it is a question again."""
+    (folder / "g2p").symlink_to(EMBEDDED_MODELS / "g2p")
+    repository = load(folder)
+    for writes, name in ((False, "tiny-text"), (True, "g2p")):
+        assert repository.find("", "", writes=writes).name == repository.label("", writes=writes) == name
+        assert repository.find("tiny-text", "", writes=writes).name == "tiny-text"
+    if idle:
+        model = repository._models["g2p"]
+        model.served, model.is_unloaded_idle = {}, True
+        assert (repository.label("", writes=True), repository.label("")) == ("g2p", "tiny-text")
+    add_model(folder, "other")
+    repository = load(folder)
+    with pytest.raises(InvalidInput, match="model: empty; expected one of g2p, other, tiny-text"):
+        repository.find("", "")
+    assert repository.find("", "", writes=True).name == "g2p"
 
 
 def call_itself_bare(contract: dict[str, Any]) -> None:
