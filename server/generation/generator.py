@@ -59,7 +59,10 @@ class Generator:
         self._pipeline, self._scheduler, self._limits = pipeline, scheduler, limits
         self._instances, self._max_rows, self._metrics = instances, max(max_rows, limits.max_beams), metrics
         self._groups = weakref.WeakKeyDictionary[LoadedModel, list[Group]]()
-        metrics.generation_cache_bytes.set_function(lambda: float(sum(map(_cache_bytes, self._all()))))
+        self._known: tuple[weakref.ref[Group], ...] = ()  # of all models; never changed, since scrapes read it
+        metrics.generation_cache_bytes.set_function(
+            lambda: float(sum(group.steps.cache_bytes for group in self._all()))
+        )
         metrics.generation_rows.set_function(lambda: float(sum(group.steps.num_rows for group in self._all())))
 
     async def generate(
@@ -124,6 +127,7 @@ class Generator:
                 Group(model.contract, decoder, self._scheduler, self._max_rows, self._metrics)
                 for _ in range(self._instances)
             ]
+            self._known = (*map(weakref.ref, self._all()), *map(weakref.ref, groups))
         return min(groups, key=lambda group: group.steps.num_rows)
 
     def _check_wait(self, group: Group, context: RpcContext) -> None:
@@ -137,8 +141,9 @@ class Generator:
             what = f"a place to be written would take about {seconds:.1f} s (the server's --max-queue-seconds)"
             raise TooBusy(f"the queue is full: {what}; retry later", min(seconds, _MAX_RETRY_SECONDS), "seconds")
 
-    def _all(self) -> list["Group"]:
-        return [group for groups in self._groups.values() for group in groups]
+    def _all(self) -> list[Group]:
+        """Return every group, but for those of models that were unloaded; may be called in any thread."""
+        return [group for known in self._known if (group := known()) is not None]
 
     def _observe(
         self,
@@ -229,7 +234,3 @@ def _reserve(plan: GenerationPlan, source_tokens: int, account: Account) -> None
         told += keys * _FLOAT_BYTES * (1 if one.head_reduction else len(one.heads))
     cached = plan.generation.row_bytes(longest, source_tokens)
     account.reserve(result=plan.num_beams * (cached + plan.max_tokens * _TOKEN_BYTES) + plan.max_tokens * told)
-
-
-def _cache_bytes(group: Group) -> int:
-    return group.steps.cache_bytes

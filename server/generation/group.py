@@ -1,18 +1,21 @@
 """Texts of one model that are written together, as the event loop sees them: it asks for turns, and hands on news."""
 
 import asyncio
+import logging
 import weakref
 from collections.abc import AsyncGenerator, Sequence
 
 from artifact.contract import Contract
 from server.engine.decoder import Decoder
-from server.errors import ServerError
+from server.errors import InternalFault, ServerError
 from server.generation.request import GeneratedToken
 from server.generation.steps import Steps
 from server.generation.turn import make_turn
 from server.generation.writing import Writing
 from server.scheduling.scheduler import Scheduler
 from server.telemetry.metrics import Metrics
+
+_log = logging.getLogger(__name__)
 
 
 class News:
@@ -75,6 +78,9 @@ class Group:
                     await self._scheduler.take_turn(make_turn(self.steps, self._contract))
                 except ServerError as error:
                     self._tell(self.steps.fail_all(error))
+                except Exception:
+                    _log.exception("texts of %s cannot be written", self._contract.name)
+                    self._tell(self.steps.fail_all(InternalFault()))
                 self._metrics.generation_steps.labels(self._contract.name).inc(self.steps.steps - before)
         finally:
             self._driving = None

@@ -33,6 +33,7 @@ _REASONS: dict[FinishReason, api.FinishReason] = {
     "stop": api.FINISH_REASON_STOP,
     "target": api.FINISH_REASON_TARGET,
 }
+_WRITTEN_BYTES = 64  # of a token, about
 _ATTENTION_FIELDS: tuple[tuple[AttentionKind, str], ...] = (("cross", "cross_attention"), ("self", "self_attention"))
 
 
@@ -118,7 +119,7 @@ async def write_whole(
             if isinstance(event, GenerationStart):
                 _write_start(event, request, answer.start)
             elif isinstance(event, GenerationEnd):
-                await workers.run(partial(write, event))
+                await workers.encode(partial(write, event), _whole_bytes(event))
     return answer
 
 
@@ -191,6 +192,15 @@ def _attention_bytes(event: GenerationEvent) -> int:
     if not isinstance(event, GeneratedToken):
         return 0
     return sum(one.weights.nbytes for one in event.attention)
+
+
+def _whole_bytes(end: GenerationEnd) -> int:
+    """How much there is to write: what is little is not worth the way to a worker."""
+    return sum(
+        _WRITTEN_BYTES + sum(one.weights.nbytes for one in token.attention)
+        for result in end.results
+        for token in result.tokens
+    )
 
 
 def _check_size(message: api.GenerateResponse | api.GenerateTextResponse, max_bytes: int, instead: str) -> None:

@@ -7,7 +7,7 @@ import pytest
 from server.auth.clients import Client
 from server.auth.quota import Quota
 from server.context import RpcContext
-from server.errors import ShuttingDown
+from server.errors import InternalFault, ShuttingDown
 from server.generation.group import Group, News
 from server.generation.writing import StraightWriting
 from server.scheduling.scheduler import Scheduler
@@ -91,3 +91,14 @@ async def test_a_server_that_stops_says_so() -> None:
         with pytest.raises(ShuttingDown):
             await write(group, make_writing([1.0]))
         assert group.steps.all == []
+
+
+async def test_whoever_waits_is_told_of_a_fault_of_ours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """None is left waiting, and those who come later are answered."""
+    async with scheduling() as scheduler:
+        group = make_group(scheduler)
+        with monkeypatch.context() as patch:
+            patch.setattr("server.generation.group.make_turn", lambda steps, contract: 1 / 0)
+            with pytest.raises(InternalFault):
+                await write(group, make_writing([1.0]))
+        assert await write(group, make_writing([1.0])) == greedy([1.0])
