@@ -243,10 +243,9 @@ class Server:
             self._tracing,
             self._calls,
         )
-        limits = GenerationLimits(config.max_beams)
-        self._generator = Generator(pipeline, scheduler, limits, instances, config.max_batch_size, metrics)
         has_cuda = device.gpu is not None
-        parts = (self._rpcs, self._repository, pipeline, workers, config, metrics.counts, self._memory, has_cuda)
+        counts, memory = metrics.counts, self._memory
+        parts = (self._rpcs, self._repository, pipeline, workers, config, counts, memory, has_cuda, generator)
         regard_service = RegardService(self._rpcs, self._repository, pipeline, workers, generator, device.name)
         services.add(regard_service, InferenceService(*parts))
 

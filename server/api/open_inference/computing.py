@@ -12,6 +12,7 @@ import numpy as np
 from artifact.dtypes import Array
 from server.api.counts import MAX_TENSORS, check_count
 from server.api.open_inference import open_inference_pb2 as pb
+from server.api.open_inference.generation import Generating, Tell, check_none, is_written
 from server.api.open_inference.outputs import check_vectors, kept_name, name_attention, name_states, name_vectors
 from server.api.open_inference.parameters import (
     FURTHER_PREFIXES,
@@ -22,7 +23,6 @@ from server.api.open_inference.parameters import (
     read_vector_request,
     rename_fields,
 )
-from server.api.open_inference.reading import Reading
 from server.api.open_inference.shared_memory import Place
 from server.api.open_inference.tensors import read_places, write_tensor
 from server.api.open_inference.towers import (
@@ -105,12 +105,15 @@ class _Wanted:
         return frozenset((*placed, *(name for name in compared if name not in self.outputs)))
 
 
-class Computing(Reading):
+class Computing(Generating):
     """Computes requests."""
 
-    async def _infer(self, request: pb.ModelInferRequest, context: RpcContext) -> pb.ModelInferResponse:
+    async def _infer(
+        self, request: pb.ModelInferRequest, context: RpcContext, tell: Tell | None = None
+    ) -> pb.ModelInferResponse:
+        """Compute a request; `tell` is for what comes before its response."""
         try:
-            response = await self._compute(request, context)
+            response = await self._compute(request, context, tell)
         except ServerError as error:
             rename_fields(error, [output.name for output in request.outputs])
             level = logging.INFO if request.id else logging.DEBUG  # who gives an id wants to find it again
@@ -119,13 +122,18 @@ class Computing(Reading):
         _log.debug("request %r of %r: OK", request.id, request.model_name)
         return response
 
-    async def _compute(self, request: pb.ModelInferRequest, context: RpcContext) -> pb.ModelInferResponse:
+    async def _compute(
+        self, request: pb.ModelInferRequest, context: RpcContext, tell: Tell | None
+    ) -> pb.ModelInferResponse:
         for name in ("inputs", "outputs", "raw_input_contents"):
             check_count(name, len(getattr(request, name)), MAX_TENSORS)
         read_hints(request.parameters, context)
         check_names(request.parameters)
         model = await self.repository.acquire(request.model_name, request.model_version)
         names = [tensor.name for tensor in request.inputs]
+        if is_written(model, names, [output.name for output in request.outputs]):
+            return await self._generate(request, model, context, tell)
+        check_none(request.parameters)
         if brings_labels(model, names, request.parameters):
             return await self._score(request, model, names, context)
         if brings_both(model, names):

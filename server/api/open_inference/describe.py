@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from artifact.contract import TensorContract
 from server.api.open_inference import open_inference_pb2 as pb
+from server.api.open_inference.generation import describe_written
 from server.api.open_inference.outputs import kept_name
 from server.api.open_inference.parameters import ATTENTION_PREFIX, HIDDEN_STATES_PREFIX
 from server.api.open_inference.tensors import DATATYPE_OF
@@ -36,7 +37,7 @@ def describe_metadata(model: LoadedModel, versions: Sequence[int]) -> pb.ModelMe
 def _describe_further(model: LoadedModel) -> list[Metadata]:
     """Describe outputs besides the graph's own: attention and hidden states, as far as they are to be listed."""
     contract, settings = model.contract, model.usage.settings
-    described = describe_outputs(model)
+    described = [*describe_outputs(model), *describe_written(model)]
     if name := kept_name(model):
         described.append(Metadata(name=name, datatype="BOOL", shape=[-1, -1]))
     if settings.list_attention:
@@ -80,7 +81,7 @@ def describe_config(model: LoadedModel, config: Config) -> pb.ModelConfig:
                 for one in _describe_further(model)
             ),
         ],
-        model_transaction_policy=pb.ModelTransactionPolicy(decoupled=False),
+        model_transaction_policy=pb.ModelTransactionPolicy(decoupled=contract.generation is not None),
         response_cache=pb.ModelResponseCache(enable=bool(config.cache_bytes)),
         version_policy=_describe_policy(model.usage.settings.versions),
     )

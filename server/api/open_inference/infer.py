@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from server.api.handler import Servicer, handles_bytes, parsed, rpc, send
 from server.api.open_inference import open_inference_pb2 as pb
 from server.api.open_inference.computing import Computing
+from server.api.open_inference.generation import Tell
 from server.auth.clients import certificate_names
 from server.context import RpcContext
 from server.errors import MalformedMessage, ServerError
@@ -26,16 +27,23 @@ class Inference(Computing):
     async def ModelStreamInfer(  # noqa: N802
         self, requests: AsyncIterator[pb.ModelInferRequest | MalformedMessage], servicer: Servicer
     ) -> None:
-        """Run requests as they come; each is answered when it is ready, and an error is its own alone."""
+        """Run requests as they come; each is answered when it is ready, a text token by token; errors are their own."""
         room, writing = asyncio.Semaphore(_MAX_IN_A_STREAM), asyncio.Lock()
         call = self.rpcs.calls.current()
         call.method = "ModelStreamInfer"
 
         async def answer(request: pb.ModelInferRequest | MalformedMessage, account: Account) -> None:
-            try:
-                content = await self._answer_in_stream(request, servicer, account)
+            async def tell(response: pb.ModelInferResponse) -> None:
+                response.parameters["triton_final_response"].bool_param = False
+                await write(pb.ModelStreamInferResponse(infer_response=response))
+
+            async def write(response: pb.ModelStreamInferResponse) -> None:
+                content = self._write_in_stream(request, response, account)
                 async with writing:
                     await send(servicer, call, content)
+
+            try:
+                await write(await self._respond_in_stream(request, servicer, account, tell))
             finally:
                 room.release()
 
@@ -51,10 +59,12 @@ class Inference(Computing):
         except asyncio.CancelledError as error:
             raise error.with_traceback(None)  # noqa: B904 -- whose frames hold the call, and this error
 
-    async def _answer_in_stream(
-        self, request: pb.ModelInferRequest | MalformedMessage, servicer: Servicer, account: Account
+    def _write_in_stream(
+        self,
+        request: pb.ModelInferRequest | MalformedMessage,
+        response: pb.ModelStreamInferResponse,
+        account: Account,
     ) -> bytes:
-        response = await self._respond_in_stream(request, servicer, account)
         content: bytes = response.SerializeToString()
         if len(content) > self.config.max_answer_bytes and response.HasField("infer_response"):
             what = f"an answer of {len(content)} bytes"
@@ -65,7 +75,7 @@ class Inference(Computing):
         return content
 
     async def _respond_in_stream(
-        self, request: pb.ModelInferRequest | MalformedMessage, servicer: Servicer, account: Account
+        self, request: pb.ModelInferRequest | MalformedMessage, servicer: Servicer, account: Account, tell: Tell
     ) -> pb.ModelStreamInferResponse:
         metadata, names = dict(servicer.invocation_metadata() or ()), certificate_names(servicer.auth_context())
         model = "" if isinstance(request, MalformedMessage) else request.model_name
@@ -73,7 +83,7 @@ class Inference(Computing):
         context = RpcContext.begin("ModelStreamInfer", model, metadata, remaining, peer, account)
 
         async def infer(context: RpcContext) -> pb.ModelInferResponse:
-            return await self._infer(parsed(request), context)
+            return await self._infer(parsed(request), context, tell)
 
         try:
             response = await self.rpcs.run(context, metadata, infer, certificates=names)

@@ -46,6 +46,17 @@ def read_integer(parameters: Parameters, name: str) -> int:
     return int(getattr(parameter, kind)) if kind else 0
 
 
+def read_real(parameters: Parameters, name: str) -> float | None:
+    """Read a number; absent means None."""
+    parameter = parameters.get(name)
+    if parameter is None:
+        return None
+    kind = parameter.WhichOneof("parameter_choice")
+    if kind not in ("double_param", "int64_param", "uint64_param"):
+        raise InvalidInput(f"parameters[{name}]", show(parameter), "a double_param")
+    return float(getattr(parameter, kind))
+
+
 def read_list(parameters: Parameters, name: str, words: Sequence[str] = ()) -> list[int]:
     """Read integers separated by commas; empty where absent, and for the last of the words."""
     if name not in parameters:

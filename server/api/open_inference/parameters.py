@@ -36,7 +36,7 @@ _POOLINGS: dict[str, Pooling | None] = {"none": None, "cls": "cls", "mean": "mea
 _VECTOR_FORMATS: dict[str, VectorFormat] = {"FP32": "float32", "FP16": "float16", "INT8": "int8", "BINARY": "binary"}
 _FORMAT_NAMES: dict[str, str] = {own: name for name, own in _VECTOR_FORMATS.items()}
 _FORMAT = re.compile(rf"\b({'|'.join(_FORMAT_NAMES)})\b")
-_IGNORED = ("triton_", "sequence_", "headers", "binary_data_output")
+IGNORED = ("triton_", "sequence_", "headers", "binary_data_output")
 _KNOWN = (
     "priority", "timeout", "attention", "attention_layers", "attention_heads", "attention_rows", "attention_reduce",
     "attention_dtype", "attention_keys", "attention_measure", "attention_residual_share", "attention_value_weighted",
@@ -44,7 +44,8 @@ _KNOWN = (
     "attention_keys_of_text", "truncate", "prompt",
     "hidden_states", "hidden_states_layers", "hidden_states_positions", "hidden_states_drop_special",
     "hidden_states_pooling", "hidden_states_normalize", "hidden_states_dtype", "vector_dimensions", "vector_format",
-    "label_template", "role",
+    "label_template", "role", "start", "max_tokens", "num_beams", "num_results", "length_penalty", "stop", "target",
+    "temperature", "top_k", "top_p", "seed",
 )  # fmt: skip
 # Fields of regard.v1 by which a request is refused, as callers of this protocol write them; of attention and hidden
 # states, others alike.
@@ -61,6 +62,19 @@ _WRITTEN = {
     "label_template": "parameters[label_template]",
     "dimensions": "parameters[vector_dimensions]",
     "vector_format": "parameters[vector_format]",
+    "start": "parameters[start]",
+    "max_tokens": "parameters[max_tokens]",
+    "num_beams": "parameters[num_beams]",
+    "num_results": "parameters[num_results]",
+    "length_penalty": "parameters[length_penalty]",
+    "stop": "parameters[stop]",
+    "stop[0]": "parameters[stop]",
+    "target": "parameters[target]",
+    "sampling": "parameters",
+    "sampling.temperature": "parameters[temperature]",
+    "sampling.top_k": "parameters[top_k]",
+    "sampling.top_p": "parameters[top_p]",
+    "sampling.seed": "parameters[seed]",
     "attention.cls_only": "parameters[attention_rows]",
     "attention.head_reduction": "parameters[attention_reduce]",
 }
@@ -74,7 +88,7 @@ def check_names(parameters: Parameters) -> None:
         InvalidInput: Names the parameter.
     """
     for name in parameters:
-        if name not in _KNOWN and not name.startswith(_IGNORED):
+        if name not in _KNOWN and not name.startswith(IGNORED):
             raise InvalidInput("parameters", repr(name), f"one of {', '.join(_KNOWN)}")
 
 

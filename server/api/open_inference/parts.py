@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from server.api.handler import RpcHandler
 from server.api.open_inference.shared_memory import SharedMemory
 from server.config import Config
+from server.generation.generator import Generator
 from server.inference.pipeline import Pipeline
 from server.inference.workers import Workers
 from server.repository.lifecycle import Repository
@@ -24,6 +25,7 @@ class Parts:
         counts: Of models.
         memory: Registered regions.
         has_cuda: Whether the server runs on a GPU.
+        generator: What writes texts.
     """
 
     rpcs: RpcHandler
@@ -34,3 +36,4 @@ class Parts:
     counts: Counts
     memory: SharedMemory
     has_cuda: bool
+    generator: Generator
