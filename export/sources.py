@@ -30,7 +30,9 @@ from model.text import TextNetwork
 
 if TYPE_CHECKING:
     from export.transformers_folder import TransformersNetwork
+    from export.transformers_writing import LibraryReader
 
+WRITERS = ("MarianMTModel", "BartForConditionalGeneration", "MBartForConditionalGeneration")  # of the library
 OWN_FAMILIES = ("bert", "vit", "dinov2", "regard-text", "regard-vit")
 
 
@@ -64,7 +66,7 @@ class Source:
 
     name: str
     family: str
-    network: "Network | TransformersNetwork | Reader | None"
+    network: "Network | TransformersNetwork | Reader | LibraryReader | None"
     traits: Traits
     description: str
     labels: tuple[str, ...] = ()
@@ -148,6 +150,8 @@ def _load_network(
     folder = sentence.network
     config = read_json(folder / "config.json")
     family = str(config.get("model_type"))
+    if (config.get("architectures") or [""])[0] in WRITERS and part is None and not sentence.similarity:
+        return _load_writer(sentence, name, description)
     if family == OWN_ENCODER_DECODER:
         return _load_encoder_decoder(sentence, name, description, part)
     network = _load_own(sentence, family)
@@ -178,6 +182,18 @@ def _load_encoder_decoder(sentence: SentenceFolder, name: str, description: str,
         raise CheckpointError(f"{given}; {OWN_ENCODER_DECODER} is exported as it is, expected none")
     reader, traits, writing = load_own(sentence.network)
     return Source(name, OWN_ENCODER_DECODER, reader, traits, description, writing=writing)
+
+
+def _load_writer(sentence: SentenceFolder, name: str, description: str) -> Source:
+    """Read what writes text with the transformers library."""
+    from export.transformers_folder import quietly  # see _load_with_library
+    from export.transformers_writing import load_writer
+
+    with quietly():
+        reader, traits, writing, assumed = load_writer(sentence.network)
+    family = str(reader.fused.config.model_type)
+    made_with = ("regard", "torch", "onnx", "onnxscript", "transformers")
+    return Source(name, family, reader, traits, description, writing=writing, made_with=made_with, assumed=assumed)
 
 
 def _load_own(sentence: SentenceFolder, family: str) -> Network | None:

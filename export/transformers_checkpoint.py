@@ -83,6 +83,19 @@ def read_checkpoint(folder: Path, part: str | None, *, masked_words: bool = Fals
     raise CheckpointError(f"{folder}: {config.model_type} {' and '.join(faults) or 'has no class of its own'}")
 
 
+def read_writer(folder: Path, factory: Any) -> tuple[Any, Any]:
+    """Read an encoder-decoder with its head for words, fused and eager, as Checkpoint has them.
+
+    Raises:
+        CheckpointError: It cannot be read, or lacks weights.
+    """
+    config = _read_config(folder)
+    network, found = _load(factory, folder, config)
+    if faults := _name_faults(sorted(_missing(network, network, found)), found["mismatched_keys"]):
+        raise CheckpointError(f"{folder}: {config.model_type} {' and '.join(faults)}")
+    return network, _make_eager(network, factory, folder)
+
+
 def _read_config(folder: Path) -> Any:
     content = read_json(folder / "config.json")
     if "auto_map" in content and content.get("model_type") not in CONFIG_MAPPING:
