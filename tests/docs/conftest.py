@@ -18,6 +18,7 @@ TOWERS = ROOT / "tests" / "golden" / "towers" / "tiny-clip"
 STAND_INS = {
     "clip": TOWERS,
     "fashion": FASHION,
+    "g2p": ROOT / "server" / "embedded" / "g2p",
     "vit-s14": FASHION,
     "vit-s14-518": FASHION,
     "minilm": TEXT,

@@ -13,7 +13,7 @@ from tests.docs.snippets import ROOT, Command, commands
 
 typer = pytest.importorskip("typer", reason="the command line needs the extra explore")
 pytest.importorskip("matplotlib", reason="pictures need the extra explore")
-_ASKS = ("models", "classify", "embed", "attend")
+_ASKS = ("models", "classify", "embed", "attend", "generate")
 
 
 def _of(module: str) -> list[Command]:
