@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tokenizers import Tokenizer
 
-from artifact.errors import ArtifactError
+from artifact.errors import ArtifactError, InputError
 
 _OPEN = "\ufffd"  # what stands for bytes that are no whole character yet
 
@@ -40,8 +40,15 @@ class TextWriter:
         return self._tokenizer.id_to_token(token) or ""
 
     def tokens(self, text: str) -> list[int]:
-        """Return the tokens that make a text, without special ones."""
-        (encoding,) = self._tokenizer.encode_batch([text], add_special_tokens=False)
+        """Return the tokens that make a text, without special ones.
+
+        Raises:
+            InputError: A part of it is no token.
+        """
+        try:
+            (encoding,) = self._tokenizer.encode_batch([text], add_special_tokens=False)
+        except Exception as error:  # the tokenizers library raises bare Exception
+            raise InputError("text", repr(text[:100]), "a text of the model's vocabulary") from error
         return list(encoding.ids)
 
     def begin(self) -> "Detokenizer":

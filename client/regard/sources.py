@@ -115,7 +115,9 @@ def is_image(data: bytes) -> bool:
 
 
 def choose_model(models: Iterable[Model], modality: Modality, task: Task, *, pairs: bool = False) -> Model:
-    """Return the first model that takes this and can do that; one named "fashion" (a toy) only where no other does.
+    """Return the first model that takes this and can do that.
+
+    One named "fashion" (a toy), or one that writes, only where no other does, unless writing is the task.
 
     Of two towers it is what the one that takes this can.
 
@@ -131,7 +133,7 @@ def choose_model(models: Iterable[Model], modality: Modality, task: Task, *, pai
     if not able:
         what = "pairs of texts" if pairs else f"{modality}s"
         raise InputError(f"the server has no model that can {task} {what}; see: regard models")
-    return min(able, key=lambda model: "fashion" in model.name)
+    return min(able, key=lambda model: "fashion" in model.name or model.generation is not None)
 
 
 def choose_towers(models: Iterable[Model], *, aligns: bool = False) -> Model:

@@ -8,9 +8,10 @@ import time
 import weakref
 from collections.abc import AsyncGenerator, Sequence
 
+from artifact.errors import InputError
 from artifact.text import Tokens
 from server.context import RpcContext
-from server.errors import DeadlinePassed, TooBusy
+from server.errors import DeadlinePassed, InvalidInput, TooBusy
 from server.generation.group import Group, News
 from server.generation.plan import GenerationPlan
 from server.generation.request import (
@@ -210,13 +211,16 @@ def _read_target(request: GenerationRequest, plan: GenerationPlan) -> list[int]:
     """Return the tokens of the text that is scored, the end token behind them; none where none is.
 
     Raises:
-        InvalidInput: They are too many, or none.
+        InvalidInput: They are too many, or none, or a part of it is no token.
     """
     if request.target is None:
         return []
     writer = request.model.writer
     assert writer is not None  # noqa: S101 -- checked
-    tokens = writer.tokens(request.target)
+    try:
+        tokens = writer.tokens(request.target)
+    except InputError as error:
+        raise InvalidInput("target", error.value, error.expected) from error
     check_target_length(len(tokens) + 1 if tokens else 0, plan.max_tokens)
     return [*tokens, plan.end_tokens[0]]
 

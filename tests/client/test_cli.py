@@ -7,12 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
+from regard.answers import Generation
 from regard.lines import parts
 from regard.sources import InputError, Source, choose_model, read_source
 from tests.client.conftest import Run
@@ -274,5 +276,12 @@ def test_the_model_is_chosen_by_what_it_takes_and_can(client: Any) -> None:
     assert choose_model(served, "image", "classify").name == "photos"
     assert choose_model(served, "image", "embed").name == "fashion"
     assert choose_model(served, "text", "attend").name == "minilm"
+    writing = replace(
+        next(model for model in served if model.name == "minilm"),
+        name="a",
+        generation=Generation(1, 1, 8, ("plain",), "plain", 1, 1.0, 9),
+    )
+    assert choose_model([writing, *served], "text", "attend").name == "minilm"
+    assert choose_model([writing], "text", "attend") is writing
     with pytest.raises(InputError, match="no model that can classify texts"):
         choose_model(served, "text", "classify")

@@ -113,3 +113,12 @@ def test_other_models_answer_beside_texts_that_are_written(start_process: StartP
         named = [pool.submit(client.classify, image=image, model="fashion") for _ in range(16)]
         assert {one.result().labels[0].name for one in named} == {"Sandal"}
         assert all(one.result().text for one in written)
+
+
+def test_a_model_that_writes_is_meant_where_writing_is_asked_for(start_process: StartProcess) -> None:
+    """And no other call means it, where none is named; a target of what it cannot write is refused."""
+    with start_process() as server, regard.Client(server.address) as client:
+        assert client.generate_text("regard").model == "g2p"
+        assert client.classify(image=ROOT / "examples" / "clothing" / "sandal.png").model == "fashion"
+        with pytest.raises(regard.InvalidArgument, match="target: 'R QQ'; expected a text of the model's vocabulary"):
+            client.generate_text("regard", model="g2p", target="R QQ")

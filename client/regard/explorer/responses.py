@@ -52,6 +52,7 @@ def _describe_model(model: Model) -> dict[str, Any]:
         "can_show": can_do(model, "attend"),
         "can_classify": model.can_classify,
         "takes_pairs": model.takes_pairs,
+        "writes": model.generation is not None,
         "takes_labels": False,
         "takes_words": False,
         "layers": [dataclasses.asdict(layer) for layer in model.attention_layers],

@@ -34,6 +34,7 @@ export interface Model {
   modality: "text" | "image" | null;
   can_show: boolean;
   takes_pairs: boolean;
+  writes: boolean;
   takes_labels: boolean;
   takes_words: boolean;
   layers: ModelLayer[];

@@ -230,7 +230,7 @@ class RegardService(RegardServiceServicer):
         return api.UnloadModelResponse()
 
     async def _read_generation(self, request: api.GenerateRequest, context: RpcContext) -> GenerationRequest:
-        model = await self.repository.acquire(request.model, request.version)
+        model = await self.repository.acquire(request.model, request.version, writes=True)
         take_hints(context, "priority", request.priority, request.timeout_ms / 1e3)
         return read_generation(request, model, context)
 

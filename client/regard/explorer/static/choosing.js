@@ -11,7 +11,8 @@ import { layerOf } from "./asking.js";
 export const keyOf = (model) => `${model.name}/${model.version}/${model.modality}`;
 
 /**
- * The model that is named, or the first that takes the input (a toy named fashion only where no other does).
+ * The model that is named, or the first that takes the input (a toy named fashion, or one that writes, only where no
+ * other does).
  * @param {State} state
  * @param {Model[]} models
  * @returns {Model | null}
@@ -21,7 +22,7 @@ export function chosenModel(state, models) {
   const able = models.filter((model) => model.modality === modality && model.can_show);
   const named = able.find(({ name, version }) => name === state.model && (!state.version || version === state.version));
   if (state.model) return named ?? null;
-  return able.find((model) => !model.name.includes("fashion")) ?? able[0] ?? null;
+  return able.find((model) => !model.name.includes("fashion") && !model.writes) ?? able[0] ?? null;
 }
 
 /**
