@@ -7,11 +7,11 @@ from export.reach import Reach
 from export.traits import Feed, pad
 
 SEED = 0
-# All the attention of one image takes layers x heads x patches^2 numbers: above this, batches of 1 and 2 must do.
-_MANY_POSITIONS = 512
+# All the attention of one image takes layers x heads x patches^2 numbers: with more positions, smaller batches must do.
+_MAX_ROWS = {64: 32, 512: 5}
 # Of one row: 256 MiB in float32, which 6 layers of 12 heads have at 965 positions and 12 of 12 at 682.
 MAX_WEIGHTS = 2**26
-_SHORT = 9
+_SHORT, _BATCH = 9, 32
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,15 +35,19 @@ class Case:
 
 
 def make_cases(reach: Reach) -> list[Case]:
-    """Make batches of 1, 2 and 5 rows, of 1 to 64 positions and of as many as `held`; of texts even and ragged."""
+    """Make batches of 1, 2, 5 and 32 rows, of 1 to 64 positions and of as many as `held`; of texts even and ragged.
+
+    32 are as many as a server batches unless told otherwise.
+    """
     traits, longest = reach.traits, held(reach)
     if not traits.is_text:
         positions = max((axis for one in reach.axes.values() for axis in one[-1:] if isinstance(axis, int)), default=0)
-        most = 5 if positions <= _MANY_POSITIONS else 2
+        most = next((rows for most, rows in _MAX_ROWS.items() if positions <= most), 2)
         sizes = [(1, _SHORT), (2, _SHORT), (most, _SHORT), (2, 33), (1, 64), (2, longest)]
         fitting = ((rows, min(length, longest)) for rows, length in (sizes if traits.axes else sizes[:3]))
         return [_even_case(reach, *size) for size in dict.fromkeys(fitting)]
     ragged = [(3,), (16, 16), (5, 17, 3, 9, 12), (64, 7), (33, 64, 1), (longest, min(_SHORT, longest))]
+    ragged.append(tuple(1 + row % _SHORT for row in range(_BATCH)))
     if not traits.is_batched:
         ragged = [(3,), (17,), (64,), (longest,)]
     return [_text_case(reach, tuple(min(length, traits.longest) for length in lengths)) for lengths in ragged]

@@ -15,6 +15,8 @@ from export.tapping.view import GraphView, attribute, name_of
 _SOFTMAXES = frozenset({"Softmax", "LogSoftmax", "BiasSoftmax"})
 _BESIDE_SUMS = frozenset({"Expand", "Unsqueeze", "Reshape", "Clip", "Add", "Max", "Cast", "Reciprocal"})
 _SUMS = frozenset({"ReduceSum", "ReduceL1"})
+_TOTALS = frozenset({"ReduceSum", "ReduceMean"})  # of products by elements
+_EXPONENTIALS = "Exp"
 _MAX_HEADS = 64  # a square matrix no larger mixes heads (Shazeer et al. 2020, "Talking-Heads Attention")
 _WITH_HEADS = 4  # axes of weights [B, H, Q, K]
 
@@ -28,14 +30,21 @@ class Suspects(Flow):
         if len(computed) < 2:  # of one value with itself as well: lengths of vectors
             return one.op_type == "MatMul" and len(one.inputs) > 1 and one.inputs[0] == one.inputs[1] in computed
         if one.op_type == "Mul":
-            return any(taker.op_type == "ReduceSum" for taker in self.takers[one.outputs[0]])
+            return any(taker.op_type in _TOTALS for taker in self.takers[one.outputs[0]])
         return one.op_type in PRODUCTS
 
     def is_softmax(self, one: Step) -> bool:
-        """Whether a node is a softmax, or divides exponentials by their sum."""
+        """Whether a node is a softmax, or divides exponentials by their sum; or takes exponentials in any other way.
+
+        Their sum may be subtracted before, as a logarithm, or divide what they have weighed.
+        """
         if one.op_type in ("Div", "Mul"):
             return self._sum(one) is not None
-        return one.op_type in _SOFTMAXES or (one.op_type == "LpNormalization" and attribute(one.node, "p", 2) == 1)
+        return (
+            one.op_type in _SOFTMAXES
+            or one.op_type == _EXPONENTIALS
+            or (one.op_type == "LpNormalization" and attribute(one.node, "p", 2) == 1)
+        )
 
     def _sum(self, one: Step) -> Step | None:
         """What sums the value that a node divides by it, or multiplies with one by it."""
@@ -67,6 +76,8 @@ class Suspects(Flow):
             for one in edges[waiting.pop()]:
                 if self.is_product(one):
                     return True
+                if not backward and softmax.op_type == _EXPONENTIALS != one.op_type and self.is_softmax(one):
+                    continue  # which stands for the exponentials that it divides
                 if id(one) not in met and self._carries(one, softmax):
                     waiting += one.inputs if backward else one.outputs
                 met.add(id(one))

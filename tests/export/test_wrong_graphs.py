@@ -98,8 +98,79 @@ def by_decoy(weights: Tensor, value: Tensor) -> Tensor:
     return 0 * (weights @ value) + (other / other.sum(-1, keepdim=True)) @ value
 
 
+def total(scores: Tensor) -> Tensor:
+    """Sum exponentials of scores, no larger than 1, over keys."""
+    return torch.exp(scores - scores.amax(-1, True)).sum(-1, True)
+
+
+def exponentials(scores: Tensor) -> Tensor:
+    """Return them."""
+    return torch.exp(scores - scores.amax(-1, True))
+
+
+def by_elements(weights: Tensor, value: Tensor) -> Tensor:
+    """Weigh values without a product of matrices, by a mean."""
+    return (weights[..., None] * value[:, :, None]).mean(-2) * weights.shape[-1]
+
+
+# An attention whose weights are exponentials, and no softmax's, by how its output is made of scores and values.
+WRITTEN_OUT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "less the logarithm of their sum": lambda scores, value: (
+        torch.exp(scores - torch.logsumexp(scores, -1, True)) @ value
+    ),
+    "less that, made step by step": lambda scores, value: (
+        torch.exp(scores - scores.amax(-1, True) - torch.log(total(scores))) @ value
+    ),
+    "divided by their sum behind the product": lambda scores, value: (exponentials(scores) @ value) / total(scores),
+    "divided by a product with ones": lambda scores, value: (
+        (exponentials(scores) @ value) / (exponentials(scores) @ torch.ones_like(value[..., :1]))
+    ),
+}
+
+
+class WrittenOut(Odd):
+    """Attends by exponentials."""
+
+    def __init__(self, attend: Callable[[Tensor, Tensor], Tensor]) -> None:
+        super().__init__()
+        self.attend = attend
+
+    def explain(self, x: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Return the output and the weights."""
+        batch, length = x.shape[0], x.shape[1]
+        query, key, value = self.projection(x).view(batch, length, 3, HEADS, -1).permute(2, 0, 3, 1, 4)
+        scores = query @ key.transpose(-1, -2) / 2
+        if mask is not None:
+            scores = scores.masked_fill(mask[:, None, None] == 0, -1e4)
+        mixed = self.attend(scores, value)
+        return self.out(mixed.transpose(1, 2).reshape(batch, length, WIDTH)), scores.softmax(-1)
+
+
+@pytest.mark.parametrize("way", WRITTEN_OUT)
+def test_attention_without_a_softmax_leaves_no_hole(way: str, out: Path, tmp_path: Path) -> None:
+    """The other layer would be served as the only one."""
+    onnx.save_model(write_texts(spread(OddTexts(WrittenOut(WRITTEN_OUT[way])))), tmp_path / "odd.onnx")
+    with pytest.raises(ExportError, match="Exp between two products"):
+        build(load_graph(tmp_path / "odd.onnx"), out)
+    assert not list(out.rglob("*.onnx"))
+
+
+def rows_of(scores: Tensor) -> Tensor:
+    """Number the rows, float [B, 1, 1, 1]."""
+    return torch.ones_like(scores[:, :1, :1, :1]).cumsum(0)
+
+
 ALONE = "row alone: "
 FILES: dict[str, tuple[Callable[[], OddTexts], str]] = {
+    "values that are weighed without a product": (lambda: with_layer(weights=by_elements), "between two products"),
+    "scores that double in large batches": (
+        lambda: with_layer(scores=lambda scores: scores * (1 + (rows_of(scores).amax(0, True) - 12).clamp(0, 1))),
+        ALONE,
+    ),
+    "the eighth row alone": (
+        lambda: with_layer(scores=lambda scores: torch.where(rows_of(scores) == 8, -scores, scores)),
+        ALONE,
+    ),
     "keys of the next row": (lambda: with_layer(values=lambda mixed, value: mixed.roll(1, 0)), ALONE),
     "a temperature of the batch": (lambda: with_layer(scores=lambda scores: scores / scores.std()), ALONE),
     "a temperature by the number of rows": (lambda: with_layer(scores=lambda scores: scores * scores.shape[0]), ALONE),
