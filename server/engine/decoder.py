@@ -97,6 +97,13 @@ class Decoder:
         """
         return BoundStep(self._all if all_threads and self._all else self._one, given, made)
 
+    def try_longest(self) -> None:
+        """Write the last token of the longest text that the contract allows."""
+        longest = self.generation.max_tokens + max(map(len, self.generation.starts.values())) - 1
+        given, made = step_arrays(self.generation, 1, longest, 1)
+        given[LENGTHS][:], given[SOURCE_LENGTHS][:] = longest - 1, 1
+        self.bind(given, made).run()
+
     def warm_up(self) -> None:
         """Measure what a step costs, and whether a row alone is faster with all threads."""
         samples, ends = list[Sample](), time.perf_counter() + _MEASURING_SECONDS

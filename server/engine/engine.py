@@ -142,6 +142,8 @@ class Engine:
             self._fit_costs(name, graph, names)
         self._try_bounds(outputs)
         if self.decoder:
+            most = self.decoder.generation.max_tokens
+            check_runs(self._folder, "generation.max_tokens", most, self.decoder.try_longest)
             self.decoder.warm_up()
 
     def _fit_costs(self, name: str, graph: Graph, names: Sequence[str]) -> None:

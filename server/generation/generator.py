@@ -83,7 +83,8 @@ class Generator:
         model = request.model
         check_request(request, self._limits)
         plan = plan_request(request)
-        target = _read_target(request, plan)
+        asked_bytes = len(request.target or "")
+        target = await self._pipeline.workers.decode(lambda: _read_target(request, plan), asked_bytes)
         group = self._group_for(model)
         self._check_wait(group, context)
         response = await self._encode(request, context)

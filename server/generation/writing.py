@@ -3,6 +3,7 @@
 import logging
 import time
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Sequence
 
 import numpy as np
@@ -40,7 +41,7 @@ class Writing(ABC):
     def __init__(self, plan: GenerationPlan, source: Sequence[Array], writer: TextWriter, context: RpcContext) -> None:
         self.plan, self.source, self.context = plan, source, context
         self.rows = list[int]()
-        self.fresh = list[GeneratedToken]()
+        self.fresh = deque[GeneratedToken]()  # one thread puts in while another takes out
         self.results: tuple[GeneratedText, ...] = ()
         self.error: ServerError | None = None
         self.is_over = self.is_cancelled = False
@@ -56,7 +57,9 @@ class Writing(ABC):
 
     def fetch(self) -> list[GeneratedToken]:
         """Take what was written since this was last asked."""
-        fetched, self.fresh = self.fresh, []
+        fetched = list[GeneratedToken]()
+        while self.fresh:
+            fetched.append(self.fresh.popleft())
         return fetched
 
     def cancel(self) -> None:

@@ -93,7 +93,8 @@ def test_the_command_line_lists_classifies_embeds_and_attends(start_process: Sta
     pytest.importorskip("matplotlib", reason="the extra explore is not installed")
     boot, picture = str(CLOTHING / "ankle-boot.png"), tmp_path / "boot.png"
     with start_process() as server:
-        (model,) = json.loads(regard_command(server.address, "models", "--json").stdout)
+        model, writing = json.loads(regard_command(server.address, "models", "--json").stdout)
+        assert (writing["name"], writing["generation"]["num_layers"]) == ("g2p", 3)
         assert (model["name"], model["modality"], len(model["attention_layers"])) == ("fashion", "image", 4)
         answer = json.loads(regard_command(server.address, "classify", boot, "--json").stdout)
         assert answer["labels"][0]["name"] == "Ankle boot"
@@ -114,7 +115,7 @@ def test_other_signals_end_nothing(start_process: StartProcess, number: signal.S
     with start_process() as server:
         server.process.send_signal(number)
         with regard.Client(server.address) as client:
-            assert [model.name for model in client.models()] == ["fashion"]
+            assert [model.name for model in client.models()] == ["fashion", "g2p"]
         assert server.stop() == 0
 
 

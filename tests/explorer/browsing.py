@@ -115,7 +115,8 @@ class Visit:
         expect(self.page.locator("#title")).to_have_text(" · ".join(parts))
 
     def looks_is(self, words: str) -> None:
-        """Wait until it is said who looks."""
+        """Wait until it is said who looks, and nothing is asked for any more."""
+        expect(self.page.locator("#view")).to_have_attribute("aria-busy", "false")
         expect(self.page.locator("#looks")).to_have_text(words)
 
     def photo_point(self, row: int, col: int, rows: int = 7, cols: int = 7, panel: int = 0) -> dict[str, float]:
@@ -135,10 +136,10 @@ class Visit:
     def top(self, panel: int = 0) -> list[tuple[str, float]]:
         """Return the places that are attended to most, with their weights as the page has them."""
         entries = self.page.locator(".panel").nth(panel).locator(".top li")
-        return [
-            (entry.locator(".name").inner_text(), float(entry.locator(".value").get_attribute("title") or "nan"))
-            for entry in entries.all()
-        ]
+        found = entries.evaluate_all(
+            "items => items.map((one) => [one.querySelector('.name').innerText, one.querySelector('.value').title])"
+        )  # all at once, since another picture may be drawn meanwhile
+        return [(name, float(value)) for name, value in found]
 
     def told(self, panel: int = 0) -> str:
         """Return the sentence below the picture."""

@@ -11,7 +11,7 @@ from packaging.requirements import Requirement
 import export
 
 # grpcio and transformers import these where they are, and do without where they are not.
-TRIED = {"grpcio-health-checking", "grpcio-reflection", "grpcio-tools", "psutil"}
+TRIED = {"grpcio-health-checking", "grpcio-reflection", "grpcio-tools", "psutil", "colorama"}
 
 
 def import_all() -> set[str]:

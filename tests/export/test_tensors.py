@@ -84,7 +84,7 @@ def test_sound_is_verified_at_several_lengths_up_to_the_longest() -> None:
     derived = DerivedAxis(of="frames", unit=4, offset=0)
     attention = {"attention.0": ("batch", 2, derived.name, derived.name)}
     cases = make_cases(Reach(traits, attention, (derived,)))
-    assert [case.feed["x"].shape[:2] for case in cases] == [(1, 36), (2, 36), (5, 36), (2, 132), (1, 256), (2, 8000)]
+    assert [case.feed["x"].shape[:2] for case in cases] == [(1, 36), (2, 36), (32, 36), (2, 132), (1, 256), (2, 8000)]
     assert [case.feed["ids"].shape[1] for case in cases] == [12, 12, 12, 36, 40, 40]
     assert [case.positions for case in cases] == [36, 36, 36, 132, 256, 8000]
 

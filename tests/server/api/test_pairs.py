@@ -255,7 +255,7 @@ async def test_the_open_inference_protocol_refuses_what_is_no_pair(stub: GRPCInf
     assert await refused(stub.ModelInfer(number), match) == CODES.INVALID_ARGUMENT
     prompted = of_pairs("tiny-nli", PAIR)
     prompted.parameters["prompt"].string_param = "query"
-    match = r"parameters\[prompt\]: string_param 'query'; expected none beside text_pair"
+    match = r"parameters\[prompt\]: 'query'; expected none beside text_pair"
     assert await refused(stub.ModelInfer(prompted), match) == CODES.INVALID_ARGUMENT
     several = of_pairs("tiny-nli", PAIR, PAIR)
     several.parameters["attention_rows_of_text"].string_param = "first"

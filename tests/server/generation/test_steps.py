@@ -1,5 +1,6 @@
 """Texts that are written together: each as if it were alone, whoever comes and goes."""
 
+import threading
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -103,6 +104,18 @@ def test_tokens_are_told_as_they_are_written() -> None:
         told += writing.fetch()
     assert [one.token for one in told] == tokens_of(writing) == greedy([3.0])
     assert "".join(one.text for one in told) == writing.results[0].text
+
+
+def test_no_token_is_lost_that_is_written_while_others_are_fetched() -> None:
+    """One thread writes, another fetches, as an instance and the event loop do."""
+    writing, written = Room().straight([1.0]), 20_000
+    tokens = [GeneratedToken(number, "", 0.0) for number in range(written)]
+    writer = threading.Thread(target=lambda: [writing.fresh.append(token) for token in tokens])
+    writer.start()
+    fetched = list[GeneratedToken]()
+    while writer.is_alive() or writing.fresh:
+        fetched += writing.fetch()
+    assert [token.token for token in fetched] == list(range(written))
 
 
 def test_two_hundred_texts_that_come_and_go_are_what_they_are_alone() -> None:

@@ -1,0 +1,43 @@
+"""A contract that says of a decoder what its graph is not is refused when it is loaded."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from server.config import EMBEDDED_MODELS
+from server.errors import StartError
+from tests.server.repository.folders import load
+
+
+@pytest.mark.parametrize(
+    ("lie", "message"),
+    [
+        (lambda g: g.update(max_tokens=65), r"generation\.max_tokens: 65; the graph cannot run that: "),
+        (lambda g: g.update(starts={"plain": [1] * 20}), r"generation\.max_tokens: 63; the graph cannot run that: "),
+        (lambda g: g.update(vocab_size=80), r"decoder\.onnx: logits is \[.*75\]; its contract says \[80\]"),
+        (lambda g: g.update(num_layers=2), r"decoder\.onnx: has the inputs .*; its contract says "),
+        (
+            lambda g: g.update(num_heads=2, head_dim=128),
+            r"output 'cross_key\.0' is \['batch', 4, 'seq_len'",
+        ),
+        (lambda g: g.update(end_tokens=[75]), r"end_tokens: 75; expected a token below vocab_size, 75"),
+        (lambda g: g.update(default_start="none"), r"default_start: 'none'; expected one of starts"),
+        (lambda g: g.update(tokenizer_file="../x"), r"generation\.tokenizer_file: '\.\./x' is none of files"),
+    ],
+)
+def test_a_contract_that_lies_of_a_decoder_stops_the_start(
+    tmp_path: Path, lie: Callable[[dict[str, Any]], None], message: str
+) -> None:
+    """The line names the field or the graph, what is said and what there is."""
+    models = tmp_path / "models"
+    shutil.copytree(EMBEDDED_MODELS / "g2p", models / "g2p")
+    path = models / "g2p" / "1" / "contract.json"
+    contract = json.loads(path.read_text())
+    lie(contract["generation"])
+    path.write_text(json.dumps(contract))
+    with pytest.raises(StartError, match=message):
+        load(models)
