@@ -110,7 +110,12 @@ def test_no_token_is_lost_that_is_written_while_others_are_fetched() -> None:
     """One thread writes, another fetches, as an instance and the event loop do."""
     writing, written = Room().straight([1.0]), 20_000
     tokens = [GeneratedToken(number, "", 0.0) for number in range(written)]
-    writer = threading.Thread(target=lambda: [writing.fresh.append(token) for token in tokens])
+
+    def write() -> None:
+        for token in tokens:
+            writing.fresh.append(token)
+
+    writer = threading.Thread(target=write)
     writer.start()
     fetched = list[GeneratedToken]()
     while writer.is_alive() or writing.fresh:
