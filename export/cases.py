@@ -46,8 +46,8 @@ def make_cases(reach: Reach) -> list[Case]:
         sizes = [(1, _SHORT), (2, _SHORT), (most, _SHORT), (2, 33), (1, 64), (2, longest)]
         fitting = ((rows, min(length, longest)) for rows, length in (sizes if traits.axes else sizes[:3]))
         return [_even_case(reach, *size) for size in dict.fromkeys(fitting)]
-    ragged = [(3,), (16, 16), (5, 17, 3, 9, 12), (64, 7), (33, 64, 1), (longest, min(_SHORT, longest))]
-    ragged.append(tuple(1 + row % _SHORT for row in range(_BATCH)))
+    many = tuple(1 + row % _SHORT for row in range(_BATCH))
+    ragged = [(3,), (16, 16), (5, 17, 3, 9, 12), (64, 7), (33, 64, 1), many, (longest, min(_SHORT, longest))]
     if not traits.is_batched:
         ragged = [(3,), (17,), (64,), (longest,)]
     return [_text_case(reach, tuple(min(length, traits.longest) for length in lengths)) for lengths in ragged]
