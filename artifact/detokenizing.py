@@ -1,6 +1,6 @@
 """Tokens to text, all at once or one by one."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from tokenizers import Tokenizer
@@ -26,14 +26,14 @@ class TextWriter:
         self._tokenizer.no_padding()
         self._tokenizer.no_truncation()
 
-    @property
-    def largest_id(self) -> int:
-        """The largest token that has a spelling."""
-        return max(self._tokenizer.get_vocab(with_added_tokens=True).values(), default=0)
-
     def text(self, tokens: Sequence[int]) -> str:
         """Return the text that tokens make, without special ones."""
         return self._tokenizer.decode(list(tokens), skip_special_tokens=True)
+
+    def pieces(self, tokens: Sequence[int], silent: Collection[int]) -> list[str]:
+        """Return what each token adds to the text; nothing of silent ones."""
+        detokenizer = self.begin()
+        return ["" if token in silent else detokenizer.add(token) for token in tokens]
 
     def spell(self, token: int) -> str:
         """Return how the vocabulary spells a token; empty for one that it does not have."""

@@ -95,6 +95,17 @@ class GenerationContract(BaseModel):
         """The names of the keys and values of the source."""
         return names_of_layers((CROSS_KEY, CROSS_VALUE), self.num_layers)
 
+    @property
+    def step_inputs(self) -> list[str]:
+        """The names of what the decoder's graph takes, in its order."""
+        kinds = (SELF_KEY, SELF_VALUE, CROSS_KEY, CROSS_VALUE)
+        return [TOKENS, LENGTHS, SOURCE_LENGTHS, *names_of_layers(kinds, self.num_layers)]
+
+    @property
+    def step_outputs(self) -> list[str]:
+        """The names of what it gives."""
+        return [LOGITS, *names_of_layers((NEXT_KEY, NEXT_VALUE, SELF_QUERY, CROSS_QUERY), self.num_layers)]
+
     def row_bytes(self, tokens: int, source_tokens: int) -> int:
         """Bytes of the caches of one row, float32."""
         return 2 * self.num_layers * self.num_heads * self.head_dim * (tokens + source_tokens) * 4

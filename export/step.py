@@ -13,22 +13,7 @@ from onnx import ModelProto
 from torch import Tensor, nn
 
 from artifact.contract import BATCH_AXIS
-from artifact.generation import (
-    CROSS_KEY,
-    CROSS_QUERY,
-    CROSS_VALUE,
-    LENGTHS,
-    LOGITS,
-    NEXT_KEY,
-    NEXT_VALUE,
-    SELF_KEY,
-    SELF_QUERY,
-    SELF_VALUE,
-    SOURCE_LENGTHS,
-    TOKENS,
-    GenerationContract,
-    names_of_layers,
-)
+from artifact.generation import CROSS_KEY, CROSS_VALUE, SELF_KEY, SELF_VALUE, GenerationContract
 from export.graph import OPSET, rename_axes, trace
 from export.mending import drop_unused_weights
 from model.attention import Attend, KeysValues, explained_attention
@@ -39,7 +24,6 @@ from model.decoder import Write, write
 STEP_OPSET = 24
 _CACHE_AXIS, _SOURCE_AXIS = "cache", "source"
 _TAKEN = (SELF_KEY, SELF_VALUE, CROSS_KEY, CROSS_VALUE)
-_GIVEN = (NEXT_KEY, NEXT_VALUE, SELF_QUERY, CROSS_QUERY)
 _ROWS, _CACHED, _SOURCE = 3, 11, 7  # of the example, no two the same
 
 
@@ -115,16 +99,6 @@ FUSED = Form(_attend, _write, STEP_OPSET)
 LOWERED = Form(_attend_lowered, write, OPSET)  # what torch can run, too
 
 
-def input_names(num_layers: int) -> list[str]:
-    """Name what a decoder's graph takes, in its order."""
-    return [TOKENS, LENGTHS, SOURCE_LENGTHS, *names_of_layers(_TAKEN, num_layers)]
-
-
-def output_names(num_layers: int) -> list[str]:
-    """Name what it gives."""
-    return [LOGITS, *names_of_layers(_GIVEN, num_layers)]
-
-
 class Flat(nn.Module):
     """A step that takes and gives tensors in a row, as graphs do."""
 
@@ -134,7 +108,7 @@ class Flat(nn.Module):
         self.step, self.form = step, form
 
     def forward(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Take and give what input_names and output_names say."""
+        """Take and give what GenerationContract.step_inputs and step_outputs name."""
         (tokens, lengths, source_lengths), caches = inputs[:3], inputs[3:]
         layers = [
             LayerCache(KeysValues(*caches[place : place + 2]), KeysValues(*caches[place + 2 : place + 4]))
@@ -159,7 +133,7 @@ def trace_step(step: Step, generation: GenerationContract, form: Form) -> ModelP
     dims = {name: torch.export.Dim(name) for name in (BATCH_AXIS, *sizes)}
     batch = dims[BATCH_AXIS]
     axes = ({0: batch}, {0: batch}, {0: batch}, *({0: batch, 2: dims[axis]} for axis in kinds))
-    names = (input_names(layers), output_names(layers))
+    names = (generation.step_inputs, generation.step_outputs)
     model = trace(Flat(step, form).eval(), (tokens, lengths, lengths + 1, *caches), axes, *names, form.opset)
     _name_axes(model, kinds)
     drop_unused_weights(model)

@@ -21,6 +21,7 @@ from artifact.generation import (
     names_of_layers,
 )
 from export.errors import VerificationError
+from server.engine.decoder import BoundStep, attention_weights
 from server.errors import first_line
 
 _WRITTEN = {NEXT_KEY: SELF_KEY, NEXT_VALUE: SELF_VALUE}
@@ -47,7 +48,7 @@ class Stepper:
             caches: "self_key.0" and so on, float32 [B, H, L, d]; are written to.
         """
         rows, layers = len(source_lengths), range(generation.num_layers)
-        self._session, self._generation = session, generation
+        self._generation = generation
         self._tokens, self._lengths = np.zeros((rows, 1), np.int64), np.zeros(rows, np.int64)
         self.inputs: dict[str, Array] = {
             TOKENS: self._tokens,
@@ -61,11 +62,7 @@ class Stepper:
         for name in names_of_layers((SELF_QUERY, CROSS_QUERY), generation.num_layers):
             self._given[name] = np.zeros(query, np.float32)
         written = {f"{to}.{layer}": caches[f"{of}.{layer}"] for layer in layers for to, of in _WRITTEN.items()}
-        self._binding = session.io_binding()
-        for name, array in self.inputs.items():
-            self._binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-        for name, array in {**self._given, **written}.items():
-            self._binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+        self._bound = BoundStep(session, self.inputs, {**self._given, **written})
 
     def step(self, tokens: Array, lengths: Array) -> Array:
         """Write int64 [B] tokens behind int64 [B] cached ones; return the logits, float32 [B, V].
@@ -75,7 +72,7 @@ class Stepper:
         """
         self._tokens[:, 0], self._lengths[:] = tokens, lengths
         try:
-            self._session.run_with_iobinding(self._binding)
+            self._bound.run()
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             raise VerificationError(f"a step of the export does not run: {first_line(error)}") from error
         return self._given[LOGITS].copy()
@@ -91,15 +88,7 @@ class Stepper:
             for kind, lengths in (("self", self._lengths + 1), ("cross", source_lengths)):
                 queries, keys = self._given[f"{kind}_query.{layer}"], self.inputs[f"{kind}_key.{layer}"]
                 found[f"{kind}.{layer}"] = [
-                    weigh(self._generation.scale, query, key[:, :length])
+                    attention_weights(query, key[:, :length], self._generation.scale)
                     for query, key, length in zip(queries, keys, lengths, strict=True)
                 ]
         return found
-
-
-def weigh(scale: float, query: Array, keys: Array) -> Array:
-    """The softmax of scale q k: float32 [H, 1, d] and [H, K, d] to [H, K]."""
-    scores = scale * (query @ keys.transpose(0, 2, 1))[:, 0]  # [H, K]
-    raised = np.exp(scores - scores.max(-1, keepdims=True))
-    weights: Array = raised / raised.sum(-1, keepdims=True)
-    return weights

@@ -23,7 +23,7 @@ from export.errors import VerificationError
 from export.randomness import check_repeatable
 from export.served import AsServed
 from export.session import open_session
-from export.step import LOWERED, Flat, input_names, output_names
+from export.step import LOWERED, Flat
 from export.stepper import Stepper
 from export.traits import Feed, Traits, pad
 from server.engine.device import ERRORS_ONLY
@@ -209,7 +209,7 @@ def _far_feed(writing: Writing, traits: Traits) -> Feed:
     generation, random = writing.generation, np.random.default_rng(SEED)
     last, longest = writing.max_positions - 1, traits.longest
     feed: Feed = {}
-    for name in input_names(generation.num_layers):
+    for name in generation.step_inputs:
         keys = longest if name.startswith("cross") else writing.max_positions
         feed[name] = random.standard_normal((2, generation.num_heads, keys, generation.head_dim), np.float32)
     tokens, lengths, source_lengths = list(feed)[:3]
@@ -222,7 +222,7 @@ def _compare_far(writing: Writing, found: Mapping[str, dict[str, Array]], feed: 
     """Compare what each graph gives with one step in torch."""
     with torch.inference_mode():
         given = Flat(writing.step, LOWERED)(*map(torch.from_numpy, feed.values()))
-    expected = dict(zip(output_names(writing.generation.num_layers), (one.numpy() for one in given), strict=True))
+    expected = dict(zip(writing.generation.step_outputs, (one.numpy() for one in given), strict=True))
     positions = feed[f"{CROSS_KEY}.0"].shape[2]
     yield from _compare(expected, found[DECODER_GRAPH], "one step in torch", _LIMITS.torch or 0, positions)
     if LOWERED_DECODER_GRAPH in found:

@@ -1,29 +1,25 @@
 """The step of an encoder-decoder's decoder in ONNX Runtime: one token of each row, with the caches written in place."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 
-from artifact.contract import DECODER_GRAPH, LOWERED_DECODER_GRAPH, Contract
 from artifact.dtypes import Array
 from artifact.generation import (
     CROSS_KEY,
-    CROSS_QUERY,
     CROSS_VALUE,
     LENGTHS,
     LOGITS,
     NEXT_KEY,
     NEXT_VALUE,
     SELF_KEY,
-    SELF_QUERY,
     SELF_VALUE,
     SOURCE_LENGTHS,
     TOKENS,
     GenerationContract,
-    names_of_layers,
 )
 from server.engine.cost import CostModel, Sample, fit_costs
 from server.engine.device import Device, Instances
@@ -54,28 +50,20 @@ class BoundStep:
 class Decoder:
     """The decoder's graph; `cost` is that of a step, its length being 1."""
 
-    def __init__(self, sources: Mapping[str, Path], contract: Contract, device: Device, instances: Instances) -> None:
+    def __init__(self, path: Path, generation: GenerationContract, device: Device, instances: Instances) -> None:
         """Load the graph.
 
         Args:
-            sources: The files of its forms, by name; the second is for where the first cannot be loaded.
-            contract: With `generation`.
+            path: The file.
+            generation: What its contract says.
             device: Where it runs; on a GPU the caches are copied there and back at each step.
             instances: How runs share the CPUs.
 
         Raises:
             StartError: It cannot be loaded, or is not what the contract says.
         """
-        assert contract.generation is not None  # noqa: S101 -- or there is no decoder
-        self.generation = contract.generation
-        path = sources[DECODER_GRAPH]
-        try:
-            self._one = load_session(path, device, instances.threads, spin=False)
-        except StartError:
-            if LOWERED_DECODER_GRAPH not in sources:
-                raise
-            path = sources[LOWERED_DECODER_GRAPH]
-            self._one = load_session(path, device, instances.threads, spin=False)
+        self.generation = generation
+        self._one = load_session(path, device, instances.threads, spin=False)
         self._check(path)
         self._all: onnxruntime.InferenceSession | None = None
         if device.gpu is None and instances.count > 1:
@@ -126,15 +114,11 @@ class Decoder:
         return min(seconds)
 
     def _check(self, path: Path) -> None:
-        layers = self.generation.num_layers
-        kinds = (SELF_KEY, SELF_VALUE, CROSS_KEY, CROSS_VALUE)
-        inputs = {TOKENS, LENGTHS, SOURCE_LENGTHS, *names_of_layers(kinds, layers)}
-        outputs = {LOGITS, *names_of_layers((NEXT_KEY, NEXT_VALUE, SELF_QUERY, CROSS_QUERY), layers)}
         for what, values, expected in (
-            ("inputs", self._one.get_inputs(), inputs),
-            ("outputs", self._one.get_outputs(), outputs),
+            ("inputs", self._one.get_inputs(), self.generation.step_inputs),
+            ("outputs", self._one.get_outputs(), self.generation.step_outputs),
         ):
-            if (found := {value.name for value in values}) != expected:
+            if (found := {value.name for value in values}) != set(expected):
                 raise StartError(f"{path}: has the {what} {sorted(found)}; its contract says {sorted(expected)}")
         expected_sizes = {
             LOGITS: (self.generation.vocab_size,),
@@ -170,7 +154,9 @@ def step_arrays(
     return given, made
 
 
-def query_names(kinds: Sequence[str], layers: Sequence[int]) -> list[str]:
-    """Name the queries of some kinds of attention ("self", "cross"), of one layer each."""
-    names = {"self": SELF_QUERY, "cross": CROSS_QUERY}
-    return [f"{names[kind]}.{layer}" for kind, layer in zip(kinds, layers, strict=True)]
+def attention_weights(query: Array, keys: Array, scale: float) -> Array:
+    """Return softmax(scale q k), float32 [H, K], of [H, 1, d] and [H, K, d] (Vaswani et al. 2017, equation 1)."""
+    scores = (keys @ query.swapaxes(1, 2))[..., 0]  # [H, K]
+    scores *= scale
+    weights = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return np.asarray(weights / weights.sum(axis=1, keepdims=True))

@@ -24,7 +24,7 @@ from artifact.generation import (
     GenerationContract,
     names_of_layers,
 )
-from server.engine.decoder import BoundStep, Decoder, step_arrays
+from server.engine.decoder import BoundStep, Decoder, attention_weights, step_arrays
 
 _MIN_PLACES = 16
 Queries = frozenset[str]
@@ -100,10 +100,6 @@ class Caches:
         """Say which token a row reads next."""
         self._given[TOKENS][row, 0] = token
 
-    def length(self, row: int) -> int:
-        """Say how many tokens a row has read."""
-        return int(self._given[LENGTHS][row])
-
     def step(self, queries: Queries = frozenset(), *, all_threads: bool = False) -> Array:
         """Let every row read its token; returns logits, float32 [rows, vocab_size], which the next step overwrites.
 
@@ -129,18 +125,14 @@ class Caches:
     def attention(self, row: int, kind: str, layer: int) -> Array:
         """Return the weights of the last step, float32 [num_heads, keys], whose queries it gave.
 
-        softmax(scale q k), over the tokens that the row has read, or those of its source (Vaswani et al. 2017,
-        equation 1).
+        They are over the tokens that the row has read, or those of its source.
         """
         query, keys, lengths = (
             (CROSS_QUERY, CROSS_KEY, SOURCE_LENGTHS) if kind == "cross" else (SELF_QUERY, SELF_KEY, LENGTHS)
         )
         length = int(self._given[lengths][row])
         key = self._given[f"{keys}.{layer}"][row, :, :length]  # [H, L, d]
-        scores = (key @ self._made[f"{query}.{layer}"][row].swapaxes(1, 2))[..., 0]  # [H, L]
-        scores *= self._generation.scale
-        weights = np.exp(scores - scores.max(axis=1, keepdims=True))
-        return np.asarray(weights / weights.sum(axis=1, keepdims=True))
+        return attention_weights(self._made[f"{query}.{layer}"][row], key, self._generation.scale)
 
     def _output(self, name: str) -> Array:
         if name not in self._made:  # queries, which hardly anybody asks for

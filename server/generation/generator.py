@@ -12,7 +12,7 @@ from artifact.errors import InputError
 from artifact.text import Tokens
 from server.context import RpcContext
 from server.errors import DeadlinePassed, InvalidInput, TooBusy
-from server.generation.group import Group, News
+from server.generation.group import Group, tokens_of
 from server.generation.plan import GenerationPlan
 from server.generation.request import (
     GenerationEnd,
@@ -95,10 +95,9 @@ class Generator:
         model.usage.enter()
         try:
             _reserve(plan, len(source.ids), context.account)
-            news = News()
-            group.join(writing, news)
+            group.join(writing)
             yield GenerationStart(source)
-            async for event in news.tokens(writing):
+            async for event in tokens_of(writing):
                 yield event
             timings = _timings(response, writing, began_ns, encoded_ns)
             self._observe(model, writing, response, timings, context)

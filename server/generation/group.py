@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import weakref
 from collections.abc import AsyncGenerator, Sequence
 
 from artifact.contract import Contract
@@ -18,27 +17,17 @@ from server.telemetry.metrics import Metrics
 _log = logging.getLogger(__name__)
 
 
-class News:
-    """What an engine's thread has written for one request, until its task takes it."""
-
-    def __init__(self) -> None:
-        self._is_there = asyncio.Event()
-
-    def set(self) -> None:
-        """Say that there is some."""
-        self._is_there.set()
-
-    async def tokens(self, writing: Writing) -> AsyncGenerator[GeneratedToken]:
-        """Yield tokens as they are written, until it is over; raises what ended it otherwise."""
-        while not writing.is_over:
-            await self._is_there.wait()
-            self._is_there.clear()
-            for token in writing.fetch():
-                yield token
+async def tokens_of(writing: Writing) -> AsyncGenerator[GeneratedToken]:
+    """Yield tokens as they are written, until it is over; raises what ended it otherwise."""
+    while not writing.is_over:
+        await writing.news.wait()
+        writing.news.clear()
         for token in writing.fetch():
             yield token
-        if writing.error:
-            raise writing.error
+    for token in writing.fetch():
+        yield token
+    if writing.error:
+        raise writing.error
 
 
 class Group:
@@ -58,13 +47,11 @@ class Group:
         """
         self._contract, self._scheduler, self._metrics = contract, scheduler, metrics
         self._loop = asyncio.get_running_loop()
-        self._news = weakref.WeakKeyDictionary[Writing, News]()
         self.steps = Steps(decoder, max_rows, lambda: scheduler.is_wanted, self._tell_soon)
         self._driving: asyncio.Task[None] | None = None
 
-    def join(self, writing: Writing, news: News) -> None:
+    def join(self, writing: Writing) -> None:
         """Let a text be written."""
-        self._news[writing] = news
         self.steps.join(writing)
         if self._driving is None:
             self._driving = asyncio.create_task(self._drive())
@@ -91,5 +78,4 @@ class Group:
 
     def _tell(self, writings: Sequence[Writing]) -> None:
         for writing in writings:
-            if (news := self._news.get(writing)) is not None:
-                news.set()
+            writing.news.set()

@@ -1,6 +1,6 @@
 """One request's text as it is written: what it reads next, what each step gives, and why it ends."""
 
-import logging
+import asyncio
 import time
 from abc import ABC, abstractmethod
 from collections import deque
@@ -19,8 +19,6 @@ from server.generation.choosing import Sampler, forbid, likeliest
 from server.generation.plan import AttentionPlan, GenerationPlan
 from server.generation.request import FinishReason, GeneratedText, GeneratedToken, StepAttention
 
-_log = logging.getLogger(__name__)
-
 
 class Writing(ABC):
     """One request while it is written; its thread is the engine's, but for `cancel` and what is read at the end.
@@ -29,6 +27,7 @@ class Writing(ABC):
         context: Of the request.
         source: Keys and values of what is read, until the rows have them.
         rows: Where it stands in the caches.
+        news: Whether there is any; of the event loop.
         fresh: Tokens that were written and not yet fetched.
         results: Once it has ended.
         error: Why it has ended without results.
@@ -41,6 +40,7 @@ class Writing(ABC):
     def __init__(self, plan: GenerationPlan, source: Sequence[Array], writer: TextWriter, context: RpcContext) -> None:
         self.plan, self.source, self.context = plan, source, context
         self.rows = list[int]()
+        self.news = asyncio.Event()
         self.fresh = deque[GeneratedToken]()  # one thread puts in while another takes out
         self.results: tuple[GeneratedText, ...] = ()
         self.error: ServerError | None = None

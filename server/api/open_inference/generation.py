@@ -164,8 +164,7 @@ def _pieces(end: GenerationEnd, model: LoadedModel) -> list[str]:
     """Return what each token of the best result adds to its text."""
     generation, writer = model.contract.generation, model.writer
     assert generation is not None and writer is not None  # noqa: S101 -- it has written
-    detokenizer = writer.begin()
-    return ["" if one.token in generation.end_tokens else detokenizer.add(one.token) for one in end.results[0].tokens]
+    return writer.pieces([one.token for one in end.results[0].tokens], generation.end_tokens)
 
 
 def _real(parameters: Parameters, name: str, default: float) -> float:

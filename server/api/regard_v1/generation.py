@@ -182,9 +182,8 @@ def _write_tokens(result: GeneratedText, model: LoadedModel, message: api.Genera
     """Write the tokens of a whole result, with the text that each adds, which its writing did not tell."""
     generation, writer = model.contract.generation, model.writer
     assert generation is not None and writer is not None  # noqa: S101 -- it has written
-    detokenizer = writer.begin()
-    for token in result.tokens:
-        text = "" if token.token in generation.end_tokens else detokenizer.add(token.token)
+    pieces = writer.pieces([token.token for token in result.tokens], generation.end_tokens)
+    for token, text in zip(result.tokens, pieces, strict=True):
         _write_token(token, text, model, message.tokens.add())
 
 

@@ -8,7 +8,8 @@ from server.auth.clients import Client
 from server.auth.quota import Quota
 from server.context import RpcContext
 from server.errors import InternalFault, ShuttingDown
-from server.generation.group import Group, News
+from server.generation.group import Group
+from server.generation.group import tokens_of as written
 from server.generation.writing import StraightWriting
 from server.scheduling.scheduler import Scheduler
 from server.telemetry.metrics import Metrics
@@ -31,9 +32,8 @@ def make_writing(source: list[float], context: RpcContext | None = None) -> Stra
 
 async def write(group: Group, writing: StraightWriting) -> list[int]:
     """Let a text be written; returns its tokens as they came."""
-    news = News()
-    group.join(writing, news)
-    return [token.token async for token in news.tokens(writing)]
+    group.join(writing)
+    return [token.token async for token in written(writing)]
 
 
 async def test_all_who_wait_get_their_own_tokens() -> None:
