@@ -9,6 +9,7 @@ TOKENS, LENGTHS, SOURCE_LENGTHS, LOGITS = "input_ids", "lengths", "source_length
 SELF_KEY, SELF_VALUE, NEXT_KEY, NEXT_VALUE = "self_key", "self_value", "next_key", "next_value"
 CROSS_KEY, CROSS_VALUE = "cross_key", "cross_value"  # outputs of the encoder's graph, too
 SELF_QUERY, CROSS_QUERY = "self_query", "cross_query"
+MAX_LENGTH_PENALTY = 16.0  # a power of lengths, of which larger ones overflow
 _MAX_TOKENS, _MAX_LISTED, _MAX_LAYERS, _MAX_WIDTH = 2**20, 4096, 1024, 2**20
 
 
@@ -52,7 +53,7 @@ class GenerationContract(BaseModel):
     num_layers: int = Field(gt=0, le=_MAX_LAYERS)
     num_heads: int = Field(gt=0, le=_MAX_WIDTH)
     head_dim: int = Field(gt=0, le=_MAX_WIDTH)
-    scale: float = Field(gt=0)
+    scale: float = Field(gt=0, allow_inf_nan=False)
     vocab_size: int = Field(gt=0)
     starts: dict[str, tuple[int, ...]]
     default_start: str
@@ -63,7 +64,7 @@ class GenerationContract(BaseModel):
     suppressed_tokens: tuple[int, ...] = ()
     first_suppressed_tokens: tuple[int, ...] = ()
     num_beams: int = Field(default=1, gt=0)
-    length_penalty: float = 1.0
+    length_penalty: float = Field(default=1.0, ge=-MAX_LENGTH_PENALTY, le=MAX_LENGTH_PENALTY)
 
     @model_validator(mode="after")
     def _check(self) -> Self:

@@ -5,7 +5,6 @@ the first K that go on are kept. One that has ended is a result if it was among 
 Neural Machine Translation System", section 7, without its coverage penalty).
 """
 
-import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -100,5 +99,6 @@ class Beams:
 
     def _cannot_improve(self) -> bool:
         """Whether the best that goes on is, at its present length, worse than the worst of K results."""
-        worst = self.ended[-1][0] if len(self.ended) == self.size else -math.inf
-        return bool(self._sums[0] / self._length**self.length_penalty <= worst)
+        if len(self.ended) < self.size:
+            return False
+        return bool(self._sums[0] / self._length**self.length_penalty <= self.ended[-1][0])

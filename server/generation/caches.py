@@ -3,6 +3,7 @@
 Rows stand without gaps, so that a step of n rows takes the first n: where one leaves, the last takes its place.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,7 +28,7 @@ from artifact.generation import (
 from server.engine.decoder import BoundStep, Decoder, attention_weights, step_arrays
 
 _MIN_PLACES = 16
-Queries = frozenset[str]
+_SPARE = 4  # times what is used, before memory is given back: to copy it takes time, too
 
 
 class Caches:
@@ -46,7 +47,7 @@ class Caches:
         self._places = (0, 0, 0)  # rows, tokens, tokens of the source
         self._given: dict[str, Array] = {}
         self._made: dict[str, Array] = {}
-        self._steps: dict[tuple[int, Queries, bool], BoundStep] = {}
+        self._steps: dict[tuple[int, bool, bool], BoundStep] = {}
 
     @property
     def size_bytes(self) -> int:
@@ -100,21 +101,22 @@ class Caches:
         """Say which token a row reads next."""
         self._given[TOKENS][row, 0] = token
 
-    def step(self, queries: Queries = frozenset(), *, all_threads: bool = False) -> Array:
+    def step(self, *, looks: bool = False, all_threads: bool = False) -> Array:
         """Let every row read its token; returns logits, float32 [rows, vocab_size], which the next step overwrites.
 
         Args:
-            queries: Names of those that `attention` will be asked for.
+            looks: Whether `attention` will be asked for.
             all_threads: Whether all may be used, since nothing else runs.
         """
         if self._longest >= self._places[1]:  # it may be that who was that long has left
             self._longest = int(self._given[LENGTHS][: self.rows].max())
             self._reserve(self.rows, self._longest + 1, 1)
         self._longest += 1
-        key = (self.rows, queries, all_threads)
+        key = (self.rows, looks, all_threads)
         bound = self._steps.get(key)
         if bound is None:
-            names = [*names_of_layers((NEXT_KEY, NEXT_VALUE), self._generation.num_layers), LOGITS, *queries]
+            kinds = (NEXT_KEY, NEXT_VALUE, *((SELF_QUERY, CROSS_QUERY) if looks else ()))
+            names = [LOGITS, *names_of_layers(kinds, self._generation.num_layers)]
             given = {name: array[: self.rows] for name, array in self._given.items()}
             made = {name: self._output(name)[: self.rows] for name in names}
             bound = self._steps[key] = self._decoder.bind(given, made, all_threads=all_threads)
@@ -140,21 +142,47 @@ class Caches:
             self._made[name] = np.zeros(shape, np.float32)
         return self._made[name]
 
+    def fit(self) -> None:
+        """Give back what those needed who have left, where that is most of it; all of it where nobody is left."""
+        if not self.rows:
+            self.clear()
+            return
+        longest, longest_source = (int(self._given[name][: self.rows].max()) for name in (LENGTHS, SOURCE_LENGTHS))
+        fitting = _places(self.rows, longest + 1, longest_source)
+        if _SPARE * math.prod(fitting) <= math.prod(self._places):
+            self._resize(fitting)
+            self._longest = longest
+
+    def bytes_for(self, rows: int, length: int, source_length: int) -> int:
+        """Bytes of caches with room for so many rows, and for so many tokens of each."""
+        if not rows:
+            return 0
+        rows, length, source_length = _places(rows, length, source_length)
+        return rows * self.row_bytes(length, source_length)
+
+    def row_bytes(self, length: int, source_length: int) -> int:
+        """Bytes of a row with room for so many tokens."""
+        return self._generation.row_bytes(length, source_length)
+
     def _reserve(self, rows: int, length: int, source_length: int) -> None:
         """Make room for so many; what is there is copied."""
-        wanted = tuple(
-            have if have >= want else max(_double(want), _MIN_PLACES if axis else 1)
-            for axis, (have, want) in enumerate(zip(self._places, (rows, length, source_length), strict=True))
-        )
-        if wanted == self._places:
-            return
-        before = self._given
-        self._given, self._made = step_arrays(self._generation, *wanted)
+        wanted = _places(rows, length, source_length)
+        places = tuple(map(max, self._places, wanted))
+        if places != self._places:
+            self._resize((places[0], places[1], places[2]))
+
+    def _resize(self, places: tuple[int, int, int]) -> None:
+        given, made = step_arrays(self._generation, *places)
+        for name, array in self._given.items():
+            part = (slice(self.rows), *map(slice, map(min, array.shape[1:], given[name].shape[1:])))
+            given[name][part] = array[part]
+        self._given, self._made, self._places = given, made, places
         self._steps.clear()
-        for name, array in before.items():
-            part = tuple(map(slice, array.shape))
-            self._given[name][part] = array
-        self._places = wanted[0], wanted[1], wanted[2]
+
+
+def _places(rows: int, length: int, source_length: int) -> tuple[int, int, int]:
+    """Room for so many and, since it grows by doubling, some more."""
+    return _double(rows), max(_double(length), _MIN_PLACES), max(_double(source_length), _MIN_PLACES)
 
 
 def _double(number: int) -> int:

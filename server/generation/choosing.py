@@ -43,8 +43,9 @@ class Sampler:
         """
         sampling = self._sampling
         tokens = _largest(logits, sampling.top_k) if sampling.top_k else np.arange(len(logits))
-        scaled = logits[tokens].astype(np.float64) / sampling.temperature
-        weights = np.exp(scaled - scaled.max())
+        chosen = logits[tokens].astype(np.float64)
+        with np.errstate(over="ignore"):  # of what is never drawn at so low a temperature
+            weights = np.exp((chosen - chosen.max()) / sampling.temperature)
         if sampling.top_p < 1:
             tokens, weights = _nucleus(tokens, weights, sampling.top_p)
         summed = weights.cumsum()
@@ -55,7 +56,9 @@ class Sampler:
 def _largest(numbers: Array, count: int) -> NDArray[np.intp]:
     """Return where the so many largest stand, the largest first; without sorting the others."""
     count = min(count, len(numbers))
-    places = np.argpartition(-numbers, count - 1)[:count] if count < len(numbers) else np.arange(len(numbers))
+    if count == len(numbers):
+        return np.argsort(-numbers, kind="stable")
+    places = np.argpartition(-numbers, count - 1)[:count]
     return places[np.lexsort((places, -numbers[places]))]
 
 
@@ -70,7 +73,7 @@ def _nucleus(
         if summed[-1] >= wanted or count >= len(weights):
             kept = places[: int(np.searchsorted(summed, wanted)) + 1]
             return tokens[kept], weights[kept]
-        count *= 8
+        count = count * 8 if count == _FIRST_LOOK else len(weights)
 
 
 def forbid(logits: NDArray[np.float32], tokens: Sequence[int]) -> NDArray[np.float32]:

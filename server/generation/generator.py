@@ -8,9 +8,11 @@ import time
 import weakref
 from collections.abc import AsyncGenerator, Sequence
 
+import numpy as np
+
 from artifact.errors import InputError
 from artifact.text import Tokens
-from server.context import RpcContext
+from server.context import RpcContext, Timings
 from server.errors import DeadlinePassed, InvalidInput, TooBusy
 from server.generation.group import Group, tokens_of
 from server.generation.plan import GenerationPlan
@@ -25,7 +27,6 @@ from server.generation.validation import GenerationLimits, check_request, check_
 from server.generation.writing import BeamWriting, StraightWriting, Writing
 from server.inference.pipeline import Pipeline
 from server.inference.request import InferenceRequest, InferenceResponse, Texts
-from server.ledger import Account
 from server.repository.loading import LoadedModel
 from server.scheduling.scheduler import Scheduler
 from server.telemetry.metrics import Metrics
@@ -91,16 +92,18 @@ class Generator:
         encoded_ns = time.perf_counter_ns()
         source = response.prepared.source
         assert isinstance(source, Tokens)  # noqa: S101 -- of a single text
+        stages = response.timings
         writing = _make_writing(request, plan, response, context, target=target, streams=streams)
+        del response  # which has the keys and values of the whole batch
         model.usage.enter()
         try:
-            _reserve(plan, len(source.ids), context.account)
+            context.account.reserve(result=group.steps.more_bytes(writing) + _told_bytes(writing))
             group.join(writing)
             yield GenerationStart(source)
             async for event in tokens_of(writing):
                 yield event
-            timings = _timings(response, writing, began_ns, encoded_ns)
-            self._observe(model, writing, response, timings, context)
+            timings = _timings(stages, writing, began_ns, encoded_ns)
+            self._observe(model, writing, stages, timings, context)
             yield GenerationEnd(writing.results, timings)
         finally:
             writing.cancel()
@@ -150,7 +153,7 @@ class Generator:
         self,
         model: LoadedModel,
         writing: Writing,
-        response: InferenceResponse,
+        stages: Timings,
         timings: GenerationTimings,
         context: RpcContext,
     ) -> None:
@@ -163,7 +166,6 @@ class Generator:
             metrics.token_seconds.labels(name).observe(later_ns / 1e9 / (writing.steps - 1))
         for result in writing.results:
             metrics.finished.labels(name, result.finish_reason).inc()
-        stages = response.timings
         stages.compute_ns = timings.total_ns - stages.decode_ns - stages.queue_ns
         context.timings = stages
         metrics.observe_answer(
@@ -178,11 +180,10 @@ class Generator:
         )
 
 
-def _timings(response: InferenceResponse, writing: Writing, began_ns: int, encoded_ns: int) -> GenerationTimings:
-    decode_ns = response.timings.decode_ns
+def _timings(stages: Timings, writing: Writing, began_ns: int, encoded_ns: int) -> GenerationTimings:
     return GenerationTimings(
-        decode_ns,
-        encoded_ns - began_ns - decode_ns,
+        stages.decode_ns,
+        encoded_ns - began_ns - stages.decode_ns,
         writing.first_token_ns - began_ns,
         time.perf_counter_ns() - began_ns,
         writing.steps,
@@ -201,7 +202,7 @@ def _make_writing(
     writer, generation = request.model.writer, request.model.contract.generation
     assert writer is not None and generation is not None  # noqa: S101 -- checked
     outputs = response.result.outputs
-    source = [outputs[name] for name in generation.source_names]
+    source = [np.array(outputs[name]) for name in generation.source_names]  # what is given are views of a batch
     if plan.num_beams > 1:
         return BeamWriting(plan, source, writer, context)
     return StraightWriting(plan, source, writer, context, target=target, streams=streams)
@@ -222,19 +223,17 @@ def _read_target(request: GenerationRequest, plan: GenerationPlan) -> list[int]:
     except InputError as error:
         raise InvalidInput("target", error.value, error.expected) from error
     check_target_length(len(tokens) + 1 if tokens else 0, plan.max_tokens)
+    if outside := [token for token in tokens if token >= plan.generation.vocab_size]:
+        expected = f"tokens below {plan.generation.vocab_size}, which the model can write"
+        raise InvalidInput("target", f"token {outside[0]}", expected)
     return [*tokens, plan.end_tokens[0]]
 
 
-def _reserve(plan: GenerationPlan, source_tokens: int, account: Account) -> None:
-    """Reserve what the rows' caches and the results will hold, as long as they may become.
-
-    Raises:
-        TooBusy: Others hold too much, or the client's other requests do.
-    """
-    longest = len(plan.start) + plan.max_tokens
-    told = _TOKEN_BYTES * (1 + plan.alternatives)
+def _told_bytes(writing: Writing) -> int:
+    """What its tokens, with all that is told of them, may come to."""
+    plan = writing.plan
+    told = _TOKEN_BYTES * (plan.num_beams + plan.alternatives)
     for one in plan.attention:
-        keys = source_tokens if one.kind == "cross" else longest
+        keys = writing.source_length if one.kind == "cross" else writing.max_length
         told += keys * _FLOAT_BYTES * (1 if one.head_reduction else len(one.heads))
-    cached = plan.generation.row_bytes(longest, source_tokens)
-    account.reserve(result=plan.num_beams * (cached + plan.max_tokens * _TOKEN_BYTES) + plan.max_tokens * told)
+    return plan.max_tokens * told

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 from artifact.contract import Contract
 from server.engine.decoder import Decoder
-from server.errors import InternalFault, ServerError
+from server.errors import InternalFault, ServerError, ShuttingDown
 from server.generation.request import GeneratedToken
 from server.generation.steps import Steps
 from server.generation.turn import make_turn
@@ -63,6 +63,9 @@ class Group:
                 before = self.steps.steps
                 try:
                     await self._scheduler.take_turn(make_turn(self.steps, self._contract))
+                except ShuttingDown as error:  # whoever joins after this is told so by a task of its own
+                    self._tell(self.steps.fail_all(error))
+                    return
                 except ServerError as error:
                     self._tell(self.steps.fail_all(error))
                 except Exception:

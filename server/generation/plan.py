@@ -1,9 +1,8 @@
 """How a text is written, with everything decided."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
-from artifact.generation import CROSS_QUERY, SELF_QUERY, GenerationContract
+from artifact.generation import GenerationContract
 from server.attention.request import HeadReduction
 from server.generation.request import AttentionKind, Sampling
 
@@ -24,13 +23,8 @@ class AttentionPlan:
     heads: tuple[int, ...]
     head_reduction: HeadReduction | None
 
-    @property
-    def query(self) -> str:
-        """Name of the queries that it is computed from."""
-        return f"{CROSS_QUERY if self.kind == 'cross' else SELF_QUERY}.{self.layer}"
 
-
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class GenerationPlan:
     """How a text is written.
 
@@ -57,11 +51,6 @@ class GenerationPlan:
     stop: tuple[str, ...] = ()
     alternatives: int = 0
     attention: tuple[AttentionPlan, ...] = ()
-
-    @cached_property
-    def queries(self) -> frozenset[str]:
-        """Names of the queries that its attention is computed from."""
-        return frozenset(one.query for one in self.attention)
 
     @property
     def end_tokens(self) -> tuple[int, ...]:

@@ -89,6 +89,19 @@ class Steps:
             waiting = sum(writing.num_rows for writing in self._waiting)
         return waiting / self._max_rows * self._mean_steps * self.cost.seconds(self._max_rows, 1)
 
+    def more_bytes(self, writing: Writing) -> int:
+        """Say how much larger the caches may become by one text more, all of them as long as they may be."""
+        present = self.all
+        grown = self._most_bytes([*present, writing]) - self._most_bytes(present)
+        return max(grown, writing.num_rows * self._caches.row_bytes(writing.max_length, writing.source_length))
+
+    def _most_bytes(self, writings: Sequence[Writing]) -> int:
+        rows = min(sum(writing.num_rows for writing in writings), self._max_rows)
+        length, source_length = (
+            max((getattr(writing, name) for writing in writings), default=0) for name in ("max_length", "source_length")
+        )
+        return self._caches.bytes_for(rows, length, source_length)
+
     def run(self, inputs: Mapping[str, Array], names: Sequence[str], *, all_threads: bool = False) -> dict[str, Array]:
         """Take a turn; neither takes nor gives anything."""
         self.spent, self._is_running = {}, True
@@ -127,19 +140,17 @@ class Steps:
             for writing in over:
                 self._waiting.remove(writing)
             entered = self._choose_waiting()
-            self._writings.extend(entered)
-        for writing in entered:
-            self._take_in(writing)
-        if ended := [writing for writing in (*left, *over) if writing.is_over]:
+        failed = [writing for writing in entered if not self._take_in(writing)]
+        if ended := [writing for writing in (*left, *over, *failed) if writing.is_over]:
             self._tell(ended)
-        if not self._writings and self._caches.rows == 0:
-            self._caches.clear()
+        if left:
+            self._caches.fit()
         return bool(self._writings)
 
     def _choose_waiting(self) -> list[Writing]:
-        """Choose who gets the rows that are free: the most urgent, of these whose client has fewest, who came first.
+        """Choose who gets the rows that are free: whose client has fewest for its weight; of a client the most urgent.
 
-        Who needs more rows than are free is not overtaken by others of its client.
+        Who is first and needs more rows than are free is overtaken by nobody.
         """
         if not self._waiting:
             return []
@@ -149,7 +160,7 @@ class Steps:
             rows[writing.context.share] += writing.num_rows
         chosen = list[Writing]()
         while self._waiting and free > 0:
-            first = min(self._waiting, key=lambda one: (one.context.priority, rows[one.context.share]))
+            first = min(self._waiting, key=lambda one: (rows[one.context.share] / one.weight, one.context.priority))
             if first.num_rows > free:
                 break
             self._waiting.remove(first)
@@ -158,10 +169,19 @@ class Steps:
             rows[first.context.share] += first.num_rows
         return chosen
 
-    def _take_in(self, writing: Writing) -> None:
-        rows = self._caches.add(writing.source, writing.num_rows)
+    def _take_in(self, writing: Writing) -> bool:
+        """Give a text its rows; one for which there are none fails alone. Returns whether it has them."""
+        try:
+            rows = self._caches.add(writing.source, writing.num_rows)
+        except Exception:
+            _log.exception("no rows for a text, request %s", writing.context.request_id)
+            writing.fail(InternalFault())
+            return False
         self._owners += [(writing, place) for place in range(len(rows))]
         writing.begin(rows, self._caches)
+        with self._lock:
+            self._writings.append(writing)
+        return True
 
     def _take_out(self, writing: Writing) -> None:
         for row in sorted(writing.rows, reverse=True):
@@ -176,8 +196,8 @@ class Steps:
 
     def _step(self, *, all_threads: bool) -> None:
         began = time.perf_counter()
-        queries = frozenset[str]().union(*(writing.plan.queries for writing in self._writings))
-        logits = self._caches.step(queries, all_threads=all_threads)
+        looks = any(writing.plan.attention for writing in self._writings)
+        logits = self._caches.step(looks=looks, all_threads=all_threads)
         best, norms = measure(logits)
         for writing in self._writings:
             try:

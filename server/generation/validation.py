@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from artifact.generation import GenerationContract
+from artifact.generation import MAX_LENGTH_PENALTY, GenerationContract
 from server.attention.indices import resolve
 from server.attention.request import AttentionRequest
 from server.errors import InvalidInput, NotPossible
@@ -144,8 +144,9 @@ def _check_beams(request: GenerationRequest, generation: GenerationContract, lim
     if not 0 <= request.num_results <= results:
         what = "with sampling" if request.sampling else f"with num_beams of {shown}"
         raise InvalidInput("num_results", request.num_results, f"1 to {results} {what}, or 0 for 1")
-    if request.length_penalty is not None and not math.isfinite(request.length_penalty):
-        raise InvalidInput("length_penalty", request.length_penalty, "a number")
+    if request.length_penalty is not None and not abs(request.length_penalty) <= MAX_LENGTH_PENALTY:  # as NaN is not
+        expected = f"a number from -{MAX_LENGTH_PENALTY:g} to {MAX_LENGTH_PENALTY:g}"
+        raise InvalidInput("length_penalty", request.length_penalty, expected)
 
 
 def _check_attention(kind: AttentionKind, attention: AttentionRequest) -> None:

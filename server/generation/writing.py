@@ -26,6 +26,8 @@ class Writing(ABC):
     Attributes:
         context: Of the request.
         source: Keys and values of what is read, until the rows have them.
+        max_length: Tokens that it may come to, those it begins with included.
+        source_length: Tokens of what is read.
         rows: Where it stands in the caches.
         news: Whether there is any; of the event loop.
         fresh: Tokens that were written and not yet fetched.
@@ -39,6 +41,7 @@ class Writing(ABC):
 
     def __init__(self, plan: GenerationPlan, source: Sequence[Array], writer: TextWriter, context: RpcContext) -> None:
         self.plan, self.source, self.context = plan, source, context
+        self.max_length, self.source_length = len(plan.start) + plan.max_tokens, source[0].shape[2]
         self.rows = list[int]()
         self.news = asyncio.Event()
         self.fresh = deque[GeneratedToken]()  # one thread puts in while another takes out
@@ -48,6 +51,11 @@ class Writing(ABC):
         self.steps = self.first_token_ns = 0
         self._writer = writer
         self._read = 0
+
+    @property
+    def weight(self) -> float:
+        """Of its client's share."""
+        return self.context.caller.weight
 
     def begin(self, rows: list[int], caches: Caches) -> None:
         """Take rows, which read the first token of what it begins with."""
@@ -92,8 +100,8 @@ class Writing(ABC):
                 caches.set_token(row, self.plan.start[self._read])
             self._read += 1
             return
-        self._choose(logits, best, normalizers, caches)
         self.first_token_ns = self.first_token_ns or time.perf_counter_ns()
+        self._choose(logits, best, normalizers, caches)
 
     @abstractmethod
     def _choose(self, logits: Array, best: Sequence[int], normalizers: Sequence[float], caches: Caches) -> None:

@@ -96,7 +96,7 @@ async def write_each(
         async for event in events:
             write = partial(_write_event, event, request, max_bytes, has_sent=has_sent)
             has_sent = isinstance(event, GeneratedToken)
-            yield await workers.encode(write, _attention_bytes(event))
+            yield await workers.encode(write, _size_of(event))
 
 
 async def write_whole(
@@ -112,14 +112,14 @@ async def write_whole(
 
     def write(end: GenerationEnd) -> None:
         _write_end(end, request, answer.end, has_sent=False)
-        _check_size(answer, max_bytes, "Generate, which sends each token by itself; fewer layers or heads")
+        _check_size(answer, request, max_bytes, "Generate, which sends each token by itself; fewer layers or heads")
 
     async with aclosing(events):
         async for event in events:
             if isinstance(event, GenerationStart):
                 _write_start(event, request, answer.start)
             elif isinstance(event, GenerationEnd):
-                await workers.encode(partial(write, event), _whole_bytes(event))
+                await workers.encode(partial(write, event), _size_of(event))
     return answer
 
 
@@ -132,9 +132,10 @@ def _write_event(
             _write_start(event, request, message.start)
         case GeneratedToken():
             _write_token(event, event.text, request.model, message.token)
-            _check_size(message, max_bytes, "fewer layers or heads, or a mean over heads")
+            _check_size(message, request, max_bytes, "fewer layers or heads, or a mean over heads")
         case GenerationEnd():
             _write_end(event, request, message.end, has_sent=has_sent)
+            _check_size(message, request, max_bytes, "fewer results or tokens")
     return message
 
 
@@ -187,23 +188,21 @@ def _write_tokens(result: GeneratedText, model: LoadedModel, message: api.Genera
         _write_token(token, text, model, message.tokens.add())
 
 
-def _attention_bytes(event: GenerationEvent) -> int:
-    if not isinstance(event, GeneratedToken):
-        return 0
-    return sum(one.weights.nbytes for one in event.attention)
-
-
-def _whole_bytes(end: GenerationEnd) -> int:
+def _size_of(event: GenerationEvent) -> int:
     """How much there is to write: what is little is not worth the way to a worker."""
-    return sum(
-        _WRITTEN_BYTES + sum(one.weights.nbytes for one in token.attention)
-        for result in end.results
-        for token in result.tokens
-    )
+    match event:
+        case GeneratedToken():
+            return _WRITTEN_BYTES + sum(one.weights.nbytes for one in event.attention)
+        case GenerationEnd():
+            return sum(_size_of(token) for result in event.results for token in result.tokens)
+    return 0
 
 
-def _check_size(message: api.GenerateResponse | api.GenerateTextResponse, max_bytes: int, instead: str) -> None:
+def _check_size(
+    message: api.GenerateResponse | api.GenerateTextResponse, request: GenerationRequest, max_bytes: int, instead: str
+) -> None:
     """Refuse what a message does not hold: how many tokens there are to attend to, is only known then."""
     if (size_bytes := message.ByteSize()) > max_bytes:
+        field = next((f"{kind}_attention" for kind in request.attention or ()), "max_tokens")
         expected = f"at most {max_bytes} (the server's --max-message-bytes): {instead}"
-        raise InvalidInput("cross_attention", f"an answer of {size_bytes} bytes", expected)
+        raise InvalidInput(field, f"an answer of {size_bytes} bytes", expected)

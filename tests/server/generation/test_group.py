@@ -102,3 +102,15 @@ async def test_whoever_waits_is_told_of_a_fault_of_ours(monkeypatch: pytest.Monk
             with pytest.raises(InternalFault):
                 await write(group, make_writing([1.0]))
         assert await write(group, make_writing([1.0])) == greedy([1.0])
+
+
+async def test_nobody_asks_for_turns_of_a_server_that_has_given_up() -> None:
+    """Though a step hangs, and its texts cannot be let go of: the event loop is not held."""
+    async with scheduling() as scheduler:
+        group = make_group(scheduler)
+        group.steps._is_running = True  # as while a step hangs
+        scheduler.refuse_waiting()
+        with pytest.raises(ShuttingDown):
+            await asyncio.wait_for(write(group, make_writing([1.0])), 10)
+        await asyncio.wait_for(asyncio.sleep(0), 10)
+        assert group._driving is None

@@ -24,6 +24,8 @@ from tests.server.generation.fakes import (
 )
 
 MAX_TOKENS = 16
+SMALL_BYTES = 100  # tokens and lengths of a few rows
+PATIENT = GENERATION.model_copy(update={"max_tokens": 60, "suppressed_tokens": (END,)})
 
 
 class Room:
@@ -302,3 +304,74 @@ def test_who_comes_is_told_how_long_a_place_takes() -> None:
         room.steps.join(room.straight([float(number)], max_tokens=8))
     step_seconds = room.decoder.cost.seconds(4, 1)
     assert room.steps.wait_seconds == pytest.approx(2 * 16 * step_seconds, rel=0.3)
+
+
+def test_urgency_counts_among_texts_of_one_client() -> None:
+    """Another client's turn comes all the same."""
+    room = Room(max_rows=2)
+    texts = {}
+    for name, client, priority in (
+        ("late", Client("one"), 2), ("urgent", Client("one"), 1), ("more urgent", Client("one"), 1),
+        ("another's", Client("two"), 3),
+    ):  # fmt: skip
+        texts[name] = room.straight([1.0])
+        texts[name].context.caller, texts[name].context.priority = client, priority
+        room.steps.join(texts[name])
+    room.steps.run({}, [])
+    assert [name for name, text in texts.items() if text.rows] == ["urgent", "another's"]
+
+
+def test_a_client_of_more_weight_has_more_rows() -> None:
+    """Twice as many for twice as much."""
+    room = Room(max_rows=6)
+    texts = [room.straight([1.0]) for _ in range(12)]
+    for number, text in enumerate(texts):
+        text.context.caller = Client("heavy", weight=2.0) if number % 2 else Client("light")
+        room.steps.join(text)
+    room.steps.run({}, [])
+    assert [sum(bool(text.rows) for text in texts[first::2]) for first in (0, 1)] == [2, 4]
+
+
+def test_one_for_whom_there_are_no_rows_fails_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those who are written go on, and those who come with it are written."""
+    room = Room()
+    first, broken, last = (room.straight([float(number)]) for number in range(3))
+    room.steps.join(first)
+    room.steps.run({}, [])
+    broken.source = [np.zeros((1, 1, 3, 7), np.float32)] * 2  # of another shape
+    room.steps.join(broken)
+    room.steps.join(last)
+    room.finish()
+    assert isinstance(broken.error, InternalFault)
+    assert broken in room.told
+    assert (tokens_of(first), tokens_of(last)) == (greedy([0.0]), greedy([2.0]))
+
+
+def test_memory_of_a_long_text_is_given_back_while_others_are_written() -> None:
+    """And it was foreseen: no array grows beyond what was said when its text came."""
+    room, foreseen = Room(), 0
+    long = room.straight([0.25] * 500, generation=PATIENT, max_tokens=60)
+    short = room.straight([3.0], generation=PATIENT, max_tokens=60)
+    for writing in (short, long):
+        foreseen += room.steps.more_bytes(writing)
+        room.steps.join(writing)
+    sizes = list[int]()
+    for _ in room.turns():
+        sizes.append(room.steps.cache_bytes)
+        if len(sizes) == 3:
+            long.cancel()
+    assert max(sizes) > 20 * sizes[4] > 0
+    assert max(sizes) <= foreseen + SMALL_BYTES
+    assert len(short.results[0].tokens) == 60
+
+
+def test_beams_never_overflow() -> None:
+    """Whatever the lengths are raised to, within what is taken."""
+    for length_penalty in (-16.0, 16.0):
+        assert alone("beams", [1.0], 3, length_penalty=length_penalty).results
+
+
+def test_a_very_low_temperature_takes_the_likeliest() -> None:
+    """And divides nothing by nothing."""
+    written = alone("straight", [2.0], sampling=Sampling(temperature=1e-310, seed=0))
+    assert tokens_of(written) == greedy([2.0])

@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from artifact.detokenizing import TextWriter
 from server.attention.request import AttentionRequest
 from server.errors import InvalidInput, NotPossible
+from server.generation.generator import _read_target
 from server.generation.plan import AttentionPlan, GenerationPlan
 from server.generation.request import GenerationRequest, Sampling
 from server.generation.validation import GenerationLimits, check_request, check_target_length, plan_request
@@ -38,8 +40,8 @@ def asked(**fields: Any) -> GenerationRequest:
         ({"num_beams": 2, "num_results": 3}, r"^num_results: 3; expected 1 to 2 with num_beams of 2, or 0 for 1$"),
         ({"num_results": 2, "sampling": SAMPLED}, r"^num_results: 2; expected 1 to 1 with sampling, or 0 for 1$"),
         ({"num_results": -1}, r"^num_results: -1; expected"),
-        ({"length_penalty": math.nan}, r"^length_penalty: nan; expected a number$"),
-        ({"length_penalty": math.inf}, r"^length_penalty: inf; expected a number$"),
+        ({"length_penalty": math.nan}, r"^length_penalty: nan; expected a number from -16 to 16$"),
+        ({"length_penalty": math.inf}, r"^length_penalty: inf; expected a number from -16 to 16$"),
         ({"sampling": Sampling(temperature=0.0)}, r"^sampling.temperature: 0.0; expected a number above 0$"),
         ({"sampling": Sampling(temperature=math.nan)}, r"^sampling.temperature: nan; expected a number above 0$"),
         ({"sampling": Sampling(temperature=math.inf)}, r"^sampling.temperature: inf; expected a number above 0$"),
@@ -187,3 +189,12 @@ def test_what_is_said_is_taken() -> None:
     )
     beams = plan_request(asked(num_beams=4, num_results=2))
     assert (beams.num_beams, beams.num_results) == (4, 2)
+
+
+def test_a_target_of_what_cannot_be_written_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its tokenizer may know tokens that the network does not."""
+    model = make_writer()
+    request = GenerationRequest(model, "regard", target="x")
+    monkeypatch.setattr(TextWriter, "tokens", lambda self, text: [5, 10_000])
+    with pytest.raises(InvalidInput, match=r"^target: token 10000; expected tokens below "):
+        _read_target(request, plan_request(request))
