@@ -20,6 +20,7 @@ _LONG_SECONDS, _REST_FACTOR = 0.01, 9  # an address whose message was refused af
 _MAX_REST_SECONDS = 5.0
 _ALL_LOOKS = 250  # after which it makes way in any case
 _RETRY_SECONDS = 1.0
+_MAX_END_SECONDS = 5.0  # in which a reading ends with its call
 
 Request = TypeVar("Request")
 
@@ -33,6 +34,7 @@ class Turns:
         self._resting = dict[str, float]()  # until when
         self._waking: asyncio.TimerHandle | None = None
         self._giving_back: asyncio.Task[None] | None = None
+        self._ending = set[asyncio.Task[None]]()  # of readings that nobody waits for
 
     async def read(
         self, address: str, contents: AsyncIterator[bytes], parse: Callable[[bytes], Awaitable[Request]]
@@ -53,39 +55,51 @@ class Turns:
         if self._taken or address in self._resting:
             await self._wait(address)
         self._taken, began = True, time.monotonic()
+        reading = asyncio.create_task(_first(contents))
         try:
-            request = await self._receive(contents, parse)
-            seconds = time.monotonic() - began
-            if isinstance(request, MalformedMessage) and seconds > _LONG_SECONDS:
-                self._resting[address] = time.monotonic() + min(seconds * _REST_FACTOR, _MAX_REST_SECONDS)
-                self._give_back_soon()
+            await self._look_for(reading)
+            content = reading.result()
+            request = None if content is None else await parse(content)
+            if isinstance(request, MalformedMessage):
+                self._let_rest(address, time.monotonic() - began)
             return request
         finally:
-            self._pass_on()
+            content = None
+            if reading.done():
+                self._pass_on()
+            else:
+                self._ending.add(ending := asyncio.create_task(self._end(reading, address, began)))
+                ending.add_done_callback(self._ending.discard)
+
+    async def _end(self, reading: asyncio.Task[bytes | None], address: str, began: float) -> None:
+        """Keep the turn until gRPC is done with a message that nobody waits for any more.
+
+        The call has ended, and with it ends the reading. Cancelled, it would leave what gRPC inflates for good: its
+        batch of operations frees a message when somebody takes it.
+        """
+        await asyncio.wait([reading], timeout=_MAX_END_SECONDS)
+        if reading.done() and not reading.exception() and reading.result():
+            self._let_rest(address, time.monotonic() - began)
+        self._pass_on()
+
+    def _let_rest(self, address: str, seconds: float) -> None:
+        """An address whose message took long for nothing makes way for others."""
+        if seconds > _LONG_SECONDS:
+            self._resting[address] = time.monotonic() + min(seconds * _REST_FACTOR, _MAX_REST_SECONDS)
+            self._give_back_soon()
 
     def _give_back_soon(self) -> None:
         """Give back what a large message took, once gRPC has let go of its call; its address rests meanwhile."""
         if self._giving_back is None or self._giving_back.done():
             self._giving_back = asyncio.create_task(_give_back())
 
-    async def _receive(
-        self, contents: AsyncIterator[bytes], parse: Callable[[bytes], Awaitable[Request]]
-    ) -> Request | None:
-        messages: Any = aiter(contents)
-        reading = asyncio.ensure_future(anext(messages, None))
-        async with aclosing(messages):  # gRPC's generator holds what it gave last
-            try:
-                looks = 0  # not seconds: the event loop may be late itself
-                while not (await asyncio.wait([reading], timeout=_LOOK_SECONDS))[0]:
-                    looks += 1
-                    if (looks >= _MAX_LOOKS and self._others_wait()) or looks >= _ALL_LOOKS:
-                        raise TooBusy("the message has not come; retry later", _RETRY_SECONDS, "health")
-            finally:
-                reading.cancel()
-                await asyncio.wait([reading])
-            content = reading.result()
-            del reading
-            return None if content is None else await parse(content)
+    async def _look_for(self, reading: asyncio.Task[bytes | None]) -> None:
+        """Look whether a message has come, until it has or others have waited for long enough."""
+        looks = 0  # not seconds: the event loop may be late itself
+        while not (await asyncio.wait([reading], timeout=_LOOK_SECONDS))[0]:
+            looks += 1
+            if (looks >= _MAX_LOOKS and self._others_wait()) or looks >= _ALL_LOOKS:
+                raise TooBusy("the message has not come; retry later", _RETRY_SECONDS, "health")
 
     async def _wait(self, address: str) -> None:
         waiting = self._waiting.setdefault(address, deque())
@@ -142,6 +156,12 @@ class Turns:
         self._waking = None
         if not self._taken:
             self._pass_on()
+
+
+async def _first(contents: AsyncIterator[bytes]) -> bytes | None:
+    messages: Any = aiter(contents)
+    async with aclosing(messages):  # gRPC's generator holds what it gave last
+        return await anext(messages, None)
 
 
 async def _give_back() -> None:

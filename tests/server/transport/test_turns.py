@@ -23,21 +23,28 @@ async def messages() -> AsyncIterator[bytes]:
 
 
 class Caller:
-    """A caller whose message comes when the test says so."""
+    """A caller whose message comes when the test says so; gRPC ends its reading with its call."""
 
-    def __init__(self, turns: Turns, address: str) -> None:
+    def __init__(self, turns: Turns, address: str, *, ends: bool = True) -> None:
         self.is_read = False
-        self._may_send = asyncio.Event()
+        self._comes = asyncio.get_running_loop().create_future()
         self.task = asyncio.create_task(turns.read(address, self._messages(), parse))
+        if ends:
+            self.task.add_done_callback(lambda _: self.end())
 
     async def _messages(self) -> AsyncIterator[bytes]:
         self.is_read = True
-        await self._may_send.wait()
-        yield b"message"
+        if await self._comes:
+            yield b"message"
 
     def send(self) -> None:
         """Let it come."""
-        self._may_send.set()
+        self.end(comes=True)
+
+    def end(self, *, comes: bool = False) -> None:
+        """Let none come, unless it has."""
+        if not self._comes.done():
+            self._comes.set_result(comes)
 
 
 @pytest.fixture(autouse=True)
@@ -96,6 +103,41 @@ async def test_a_message_that_never_comes_is_not_waited_for(monkeypatch: pytest.
         await asyncio.wait_for(silent.task, 10)
     resting.task.cancel()
     await asyncio.wait([resting.task])
+
+
+@pytest.mark.parametrize("hangs_up", [True, False])
+async def test_what_grpc_still_inflates_is_waited_for(hangs_up: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cancelled it would never be freed, and the next message must not be inflated beside it."""
+    monkeypatch.setattr(module, "_LOOK_SECONDS", 0.001)
+    turns = Turns()
+    large, other = Caller(turns, "a", ends=False), Caller(turns, "b")
+    await settle()
+    if hangs_up:
+        large.task.cancel()
+    await asyncio.wait([large.task])
+    await asyncio.sleep(0.05)
+    assert large.is_read
+    assert not other.is_read
+    assert not large._comes.cancelled()
+    large.send()
+    other.send()
+    assert await asyncio.wait_for(other.task, 10) == "message"
+    assert turns._resting["a"] > time.monotonic(), "it took long for nothing"
+    assert turns._giving_back is not None
+    await asyncio.wait_for(turns._giving_back, 10)
+
+
+async def test_a_reading_that_does_not_end_keeps_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Should gRPC ever forget to end it with its call."""
+    monkeypatch.setattr(module, "_MAX_END_SECONDS", 0.01)
+    turns = Turns()
+    forgotten, other = Caller(turns, "a", ends=False), Caller(turns, "b")
+    await settle()
+    forgotten.task.cancel()
+    other.send()
+    assert await asyncio.wait_for(other.task, 10) == "message"
+    assert not turns._resting
+    forgotten.end()
 
 
 async def test_an_address_whose_message_took_long_for_nothing_rests() -> None:
