@@ -29,6 +29,7 @@ from server.engine.decoder import BoundStep, Decoder, attention_weights, step_ar
 
 _MIN_PLACES = 16
 _SPARE = 4  # times what is used, before memory is given back: to copy it takes time, too
+_KEPT_BYTES = 16 << 20  # that are never given back: a model of small rows would make them anew with each text
 
 
 class Caches:
@@ -67,13 +68,13 @@ class Caches:
         """
         length = source[0].shape[2]
         self._reserve(self.rows + rows, 1, length)
-        added = list(range(self.rows, self.rows + rows))
+        added = slice(self.rows, self.rows + rows)
         self._given[LENGTHS][added] = 0
         self._given[SOURCE_LENGTHS][added] = length
         for name, array in zip(self._source, source, strict=True):
             self._given[name][added, :, :length] = array
         self.rows += rows
-        return added
+        return list(range(added.start, added.stop))
 
     def remove(self, row: int) -> int:
         """Take a row out; returns which stood last, and now stands in its place."""
@@ -144,6 +145,8 @@ class Caches:
 
     def fit(self) -> None:
         """Give back what those needed who have left, where that is most of it; all of it where nobody is left."""
+        if self.size_bytes <= _KEPT_BYTES:
+            return
         if not self.rows:
             self.clear()
             return
