@@ -1,6 +1,8 @@
 """Reads real inputs, to calibrate a quantised graph with and to measure its accuracy on."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +18,25 @@ from export.traits import Feed, InputSpec
 
 _MIN_INPUTS = 8
 _MAX_BYTES = 2**20
+
+
+class _LineError(Exception):
+    """A line that cannot be read; the message begins with its number."""
+
+
+@dataclass(frozen=True)
+class _Line:
+    """A text of a file, and the number of its line, from 1."""
+
+    number: int
+    text: str
+
+    def read(self, read: Callable[[str], Tokens]) -> Tokens:
+        """Tokenise it, or say which line cannot be."""
+        try:
+            return read(self.text)
+        except InputError as error:
+            raise _LineError(f", line {self.number}: {error}") from error
 
 
 def read_samples(path: Path, source: Source) -> list[Feed]:
@@ -42,30 +63,37 @@ def _read_texts(path: Path, source: Source) -> list[Feed]:
     if source.tokenizer_file is None:
         raise SampleError(f"--samples: {source.name} has no tokenizer; expected one in its folder")
     try:
-        lines = [line for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+        lines = _find_lines(path.read_text(encoding="utf-8-sig"))
     except UnicodeDecodeError as error:
-        raise SampleError(f"--samples: {path}: not UTF-8: {error.reason} at byte {error.start}") from error
+        number = 1 + error.object.count(b"\n", 0, error.start)
+        raise SampleError(f"--samples: {path}, line {number}: not UTF-8: {error.reason}") from error
     try:
         texts = _read_late(lines, source) if source.late else _read_lines(lines, source)
-    except InputError as error:
-        raise SampleError(f"--samples: {path}: {error}") from error
+    except _LineError as error:
+        raise SampleError(f"--samples: {path}{error}") from error
     return [{spec.name: _fill(spec, tokens) for spec in source.traits.inputs} for tokens in texts]
 
 
-def _read_lines(lines: Sequence[str], source: Source) -> list[Tokens]:
+def _find_lines(content: str) -> list[_Line]:
+    """Lines that are not empty, as read_text gives them: CR and CR LF have become LF."""
+    return [_Line(number, line) for number, line in enumerate(content.split("\n"), start=1) if line.strip()]
+
+
+def _read_lines(lines: Sequence[_Line], source: Source) -> list[Tokens]:
     """Tokenise a text or a pair a line, with what the model puts before texts by default."""
     assert source.tokenizer_file  # noqa: S101 -- as _read_texts says
     reader = TextReader(source.tokenizer_file, source.token_limit, source.pad_token)
     prompt = "" if source.pairs else _default_prompt(source)
-    return [reader.read(*_split(line, source), truncate=True, max_bytes=_MAX_BYTES, prompt=prompt) for line in lines]
+    read = partial(reader.read, truncate=True, max_bytes=_MAX_BYTES, prompt=prompt)
+    return [line.read(lambda text: read(*_split(text, source))) for line in lines]
 
 
-def _read_late(lines: Sequence[str], source: Source) -> list[Tokens]:
+def _read_late(lines: Sequence[_Line], source: Source) -> list[Tokens]:
     """Tokenise each line as a document and as a query: two of these, two of those, as every other one calibrates."""
     assert source.late and source.tokenizer_file  # noqa: S101 -- as _read_texts says
     reader, prompt = LateReader(source.tokenizer_file, source.late), _default_prompt(source)
     return [
-        reader.read(line, query=query, truncate=True, max_bytes=_MAX_BYTES, prompt=prompt)
+        line.read(partial(reader.read, query=query, truncate=True, max_bytes=_MAX_BYTES, prompt=prompt))
         for start in range(0, len(lines), 2)
         for query in (False, True)
         for line in lines[start : start + 2]

@@ -5,13 +5,12 @@ import os
 from pathlib import Path
 from typing import Annotated, Any
 
-import numpy as np
 import typer
 from rich.text import Text
 
 import regard
 from regard.aligning import align
-from regard.answers import Embedding, SparseVector, TextRole, VectorFormat
+from regard.answers import Embedding, TextRole, VectorFormat
 from regard.application import start
 from regard.attending import attend
 from regard.channels import DEFAULT_TIMEOUT_SECONDS
@@ -35,11 +34,10 @@ from regard.generating import generate
 from regard.identity import read_identity
 from regard.lines import LinesOption, ask_each, read_lines
 from regard.ranking import rank
-from regard.sources import InputError, Source, read_labels, read_pair, read_source
+from regard.sources import InputError, read_labels, read_pair, read_source
 from regard.states_file import STATES_OPTIONS, StatesOptions
+from regard.summaries import show_vector
 from regard.terminal import clean, cosine_table, labels_line, labels_table, models_table
-
-_MAX_PRINTED_TERMS = 10
 
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
@@ -192,24 +190,26 @@ def embed(
     if lines:
         kept = list[Embedding]()
         texts = [text for source in sources for text in read_lines(source)]
+        states.check_inputs(len(texts))
         taking = client.model(model) if model else choose(client, texts[0], "embed")
         for each, found in ask_each(
             texts,
             taking.max_inputs,
             lambda part: client.embed_many(texts=part, model=taking.name, **asked),
         ):
-            _show_vector(each, found, as_json=as_json)
+            show_vector(each, found, as_json=as_json, states=states.output is None)
             kept += [found] if states.output else []
         states.save(kept)
         return
     given = [read_source(source) for source in sources]
+    states.check_inputs(len(given))
     if len({source.modality for source in given}) > 1:
         name = _choose_for_both(client, model)
     else:
         name = model or choose(client, given[0], "embed").name
     answers = [client.embed(image=each.image, text=each.text, model=name, **asked) for each in given]
     for source, answer in zip(given, answers, strict=True):
-        _show_vector(source, answer, as_json=as_json)
+        show_vector(source, answer, as_json=as_json, states=states.output is None)
     if len(answers) > 1 and not as_json and all(answer.tokens is None for answer in answers):
         Terminal().print("", cosine_table([each.title for each in given], [answer.to_floats() for answer in answers]))
     states.save(answers)
@@ -263,37 +263,3 @@ def _choose_for_both(client: Client, model: str) -> str:
     if not any(one.towers for one in served):
         raise InputError("photos and texts cannot be compared; give only photos or only texts")
     return model or choose_both(client).name
-
-
-def _show_vector(source: Source, answer: Embedding, *, as_json: bool) -> None:
-    warn_if_cut(source, answer)
-    if as_json:
-        found = dataclasses.asdict(answer)
-        if answer.sparse is not None:
-            del found["vector"]  # tens of thousands of zeros
-        print_json({"input": source.name, **found})
-    else:
-        Terminal().print(_summary(source, answer))
-
-
-def _heaviest(found: SparseVector) -> str:
-    """Name the terms of a sparse vector, the heaviest first."""
-    order = np.argsort(-found.values, kind="stable")[:_MAX_PRINTED_TERMS]
-    named = ", ".join(f"{clean(found.terms[place])} {found.values[place]:.2f}" for place in order)
-    return f"{len(found.values)} terms: {named}{', ...' if len(found.values) > len(order) else ''}"
-
-
-def _summary(source: Source, answer: Embedding) -> Text:
-    vector = answer.to_floats()
-    if answer.sparse is not None:
-        return Text(f"{clean(source.title)}: {_heaviest(answer.sparse)}")
-    if answer.tokens is not None:
-        spelt = " ".join(clean(token.text) for token in answer.tokens)
-        return Text(f"{clean(source.title)}: {len(vector)} vectors, {vector.shape[1]} wide, of {spelt}")
-    if answer.vector.dtype == np.uint8:
-        bits = answer.vector.tobytes().hex()
-        return Text(f"{clean(source.title)}: {vector.size} bits, {bits[:24]}{'...' if len(bits) > 24 else ''}")
-    first = ", ".join(f"{value:.4f}" for value in vector[:6])
-    more = ", ..." if vector.size > 6 else ""
-    norm = float(np.linalg.norm(vector))
-    return Text(f"{clean(source.title)}: {vector.size} wide, norm {norm:.4f}, [{first}{more}]")

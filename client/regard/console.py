@@ -81,7 +81,7 @@ def warn_if_cut(source: Source, answer: Classification | Embedding | AttentionRe
 
 def tell_cut(source: Source, model: str) -> None:
     """Say on stderr that a text was longer than a model takes."""
-    typer.echo(f"regard: {clean(source.title)} has more tokens than {model} takes and was cut", err=True)
+    typer.echo(f"regard: {clean(source.place)} has more tokens than {model} takes and was cut", err=True)
 
 
 def print_json(value: Any) -> None:

@@ -1,5 +1,7 @@
 """Texts from a file of lines: read for the command line, and asked in calls of a size that suits a server."""
 
+import codecs
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -13,6 +15,7 @@ from regard.sources import InputError, Source
 from regard.terminal import clean
 
 _INPUTS, _BYTES = 64, 4 * 2**20  # of a call, at most: more make no text cheaper
+_LINE_ENDS = re.compile(rb"\r\n|\n|\r")
 Answer = TypeVar("Answer")
 
 LinesOption = Annotated[bool, typer.Option("--lines", help="Take each line of a file, or of stdin, for a text.")]
@@ -21,6 +24,8 @@ LinesOption = Annotated[bool, typer.Option("--lines", help="Take each line of a 
 def read_lines(argument: str) -> list[Source]:
     """Read a file of texts, one a line; lines with nothing but white space are left out.
 
+    Lines end as editors count them, at LF, CR LF or CR: other marks (a form feed, U+2028) are of the text.
+
     Raises:
         InputError: It is not UTF-8, or has no text in it.
         OSError: It cannot be read.
@@ -28,13 +33,20 @@ def read_lines(argument: str) -> list[Source]:
     if argument == "-" and sys.stdin is None:
         raise InputError("-: stdin is closed; expected texts there, one a line")
     content = sys.stdin.buffer.read() if argument == "-" else Path(argument).read_bytes()
-    try:
-        lines = content.decode("utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{argument}: not UTF-8; expected texts, one a line") from error
-    if not (found := [Source(line, None, line) for line in lines if line.strip()]):
+    where = "stdin" if argument == "-" else argument
+    lines = _LINE_ENDS.split(content.removeprefix(codecs.BOM_UTF8))
+    found = [_read_line(line, f"{where}, line {number}") for number, line in enumerate(lines, start=1) if line.strip()]
+    if not (texts := [source for source in found if source.name.strip()]):
         raise InputError(f"{argument}: no text in it; expected texts, one a line")
-    return found
+    return texts
+
+
+def _read_line(line: bytes, place: str) -> Source:
+    try:
+        text = line.decode()
+    except UnicodeDecodeError as error:
+        raise InputError(f"{place}: not UTF-8, {error.reason} at byte {error.start}; expected texts") from error
+    return Source(text, None, text, line=place)
 
 
 def parts(sources: Sequence[Source], max_inputs: int) -> Iterator[list[Source]]:
@@ -69,7 +81,7 @@ def ask_each(
         answers = ask([source.text or "" for source in part])
         for source, one in zip(part, answers.each, strict=True):
             if isinstance(one, RegardError):
-                typer.echo(f"regard: {clean(source.title)}: {one}", err=True)
+                typer.echo(f"regard: {clean(source.place)}: {one}", err=True)
                 failed = True
             else:
                 yield source, one

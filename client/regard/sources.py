@@ -30,12 +30,14 @@ class Source:
         image: The bytes of an image file, else None.
         text: The text, of a pair the first; else None.
         second: Of a pair the second text, else None.
+        line: Where it stands, as "texts.txt, line 3", of a file of lines; else empty.
     """
 
     name: str
     image: bytes | None
     text: str | None
     second: str | None = None
+    line: str = ""
 
     @property
     def pair(self) -> tuple[str, str] | None:
@@ -51,6 +53,11 @@ class Source:
     def title(self) -> str:
         """The name, cut to what fits a line."""
         return self.name if len(self.name) <= _TITLE_CHARACTERS else f"{self.name[: _TITLE_CHARACTERS - 1]}…"
+
+    @property
+    def place(self) -> str:
+        """The title, behind the line where it is one of a file: what a message about it begins with."""
+        return f"{self.line}: {self.title}" if self.line else self.title
 
     @property
     def modality(self) -> Modality:

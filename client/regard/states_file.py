@@ -18,7 +18,9 @@ STATES_OPTIONS = {
         help="Ask for the hidden states of this layer too (0: what enters the first); may be repeated.",
     ),
     "pooling": typer.Option(help="Of hidden states: cls, mean or last (default: every position)."),
-    "output": typer.Option("-o", "--output", metavar="FILE", help="Save hidden states there: .npz."),
+    "output": typer.Option(
+        "-o", "--output", metavar="FILE", help="Save hidden states there, in a .npz (default: print a line a layer)."
+    ),
 }
 
 
@@ -45,16 +47,19 @@ class StatesOptions:
             raise InputError(f"-o {self.output}: {self.output.parent} is no folder")
         return HiddenStatesRequest(layers=self.layers, pooling=self.pooling) if self.layers else None
 
-    def save(self, answers: Sequence[Embedding]) -> None:
-        """Save what came: for each layer "hidden_states.LAYER", [inputs, D] or, of one input, [positions, D].
+    def check_inputs(self, count: int) -> None:
+        """Refuse to save a vector for every position of several inputs, before anything is asked.
 
         Raises:
-            InputError: Several inputs have each a vector for every position.
+            InputError: So many inputs cannot be saved.
         """
+        if self.output is not None and count > 1 and not self.pooling:
+            raise InputError("-o: several inputs differ in their positions; expected one input, or --pooling")
+
+    def save(self, answers: Sequence[Embedding]) -> None:
+        """Save what came: for each layer "hidden_states.LAYER", [inputs, D] or, of one input, [positions, D]."""
         if self.output is None:
             return
-        if len(answers) > 1 and not self.pooling:
-            raise InputError("-o: several inputs differ in their positions; expected one input, or --pooling")
         states = [answer.hidden_states.layers for answer in answers if answer.hidden_states]
         arrays = {
             f"hidden_states.{same[0].layer}": np.stack([one.values for one in same]) if self.pooling else same[0].values

@@ -115,11 +115,11 @@ def test_lines_are_asked_for_in_calls_of_what_the_server_takes(run: Run, server:
 
 
 def test_a_line_that_has_an_error_is_told_and_the_others_are_answered(run: Run, tmp_path: Path) -> None:
-    """The command ends with 1 after the last."""
-    (tmp_path / "texts.txt").write_text("a\nbad\nc\nd\n")
+    """By its line as an editor counts; the command ends with 1 after the last."""
+    (tmp_path / "texts.txt").write_bytes("a\n\nb\u2028b\r\n\fc\rbad\nd\n".encode())
     done = run("embed", "texts.txt", "--lines", "--model", "minilm")
-    assert [line.split(":")[0] for line in done.out.splitlines()] == ["a", "c", "d"]
-    assert done.err == "regard: bad: INVALID_ARGUMENT: texts[1]: bad; expected a good one\n"
+    assert len([line for line in done.out.split("\n") if "wide" in line]) == 4
+    assert done.err == "regard: texts.txt, line 5: bad: INVALID_ARGUMENT: texts[0]: bad; expected a good one\n"
     assert done.code == 1
 
 
@@ -136,13 +136,16 @@ def test_lines_come_from_stdin_too(run: Run, server: FakeServer, monkeypatch: py
 
 @pytest.mark.parametrize(
     ("content", "what"),
-    [(b"\n \n", "no text in it; expected texts, one a line"), (b"\xff\xfe", "not UTF-8; expected texts, one a line")],
+    [
+        (b"\n \n\xe2\x80\xa8\n", ": no text in it; expected texts, one a line"),
+        (b"a\r\n\nb\xff", ", line 3: not UTF-8, invalid start byte at byte 1; expected texts"),
+    ],
 )
 def test_a_file_without_lines_is_refused(run: Run, tmp_path: Path, content: bytes, what: str) -> None:
     """As is one that is not there."""
     (tmp_path / "texts.txt").write_bytes(content)
     done = run("embed", "texts.txt", "--lines")
-    assert (done.code, done.err) == (1, f"regard: texts.txt: {what}\n")
+    assert (done.code, done.err) == (1, f"regard: texts.txt{what}\n")
     assert "No such file" in run("embed", "none.txt", "--lines").err
 
 

@@ -12,6 +12,7 @@ from tests.client.conftest import Run
 from tests.client.fake import WORDS, FakeServer, state
 
 INPUTS = {"x": np.zeros((1, 2), dtype=np.float32)}
+HIDDEN = ["  hidden states of layer 1", "  hidden states of layer 0"]
 
 
 def all_answers(client: Client, asked: HiddenStatesRequest) -> list[HiddenStates | None]:
@@ -137,6 +138,27 @@ def test_the_command_line_stacks_the_vectors_of_several(lines: bool, run: Run, t
     run("embed", *given, "--model", "minilm", "--hidden-layer", "1", "--pooling", "mean", "-o", "out.npz")
     with np.load(tmp_path / "out.npz") as saved:
         np.testing.assert_array_equal(saved["hidden_states.1"], [state(1)[0]] * 2)
+
+
+def test_the_command_line_prints_a_line_a_layer_of_what_is_not_saved(run: Run) -> None:
+    """Of one vector its size, length and first numbers; of several those of the first."""
+    asked = ("--model", "minilm", "--hidden-layer", "1", "--hidden-layer", "0")
+    for pooling in ((), ("--pooling", "cls")):
+        lines = run("embed", "a", "b", *asked, *pooling).out.splitlines()
+        assert [line.partition(":")[0] for line in lines[:6]] == ["a", *HIDDEN, "b", *HIDDEN]
+        first, shape = state(1)[0], "" if pooling else " x ".join(map(str, state(1).shape)) + ", the first "
+        numbers = ", ".join(f"{number:.4f}" for number in first)
+        norm = np.linalg.norm(first)
+        assert lines[1] == f"{HIDDEN[0]}: {shape}{len(first)} wide, norm {norm:.4f}, [{numbers}]"
+
+
+def test_several_inputs_that_cannot_be_saved_are_not_asked_for(run: Run, server: FakeServer, tmp_path: Path) -> None:
+    """Nor those of a file's lines."""
+    (tmp_path / "texts.txt").write_text("a\nb\n")
+    for given in (("a", "b"), ("texts.txt", "--lines")):
+        done = run("embed", *given, "--model", "minilm", "--hidden-layer", "1", "-o", "a.npz")
+        assert (done.code, done.err[:35]) == (1, "regard: -o: several inputs differ i")
+    assert not [request for request in server.requests if hasattr(request, "hidden_states")]
 
 
 def test_the_command_line_prints_states_as_json(run: Run) -> None:

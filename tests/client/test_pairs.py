@@ -112,6 +112,16 @@ def test_a_document_with_an_error_ends_the_command_with_1(run: Run, server: Fake
     )
 
 
+def test_a_line_with_an_error_or_that_was_cut_is_named(run: Run, server: FakeServer, tmp_path: Path) -> None:
+    """By file and line."""
+    server.truncated = True
+    (tmp_path / "texts.txt").write_text("\nbad\n\na\n")
+    assert run("rank", "q", "texts.txt", "--lines", "--model", "minilm").err.splitlines() == [
+        "regard: texts.txt, line 2: bad: INVALID_ARGUMENT: documents[0]: bad",
+        "regard: texts.txt, line 4: a has more tokens than minilm takes and was cut",
+    ]
+
+
 def test_a_photo_is_not_ranked(run: Run, photo: Path) -> None:
     """Neither as the query nor as a document."""
     for arguments in ([photo, "a"], ["a", photo]):

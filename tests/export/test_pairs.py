@@ -176,8 +176,8 @@ def test_samples_of_pairs_are_pairs(tmp_path: Path) -> None:
         assert feed["token_type_ids"].tolist() == [expected.type_ids]
         assert feed["attention_mask"].tolist() == [[1] * len(expected.ids)]
     assert not single["token_type_ids"].any()
-    file.write_text("a\t \n" * 8)
-    with pytest.raises(SampleError, match=r"pairs\.tsv: pair\.second: empty"):
+    file.write_text("a\tb\n\n" * 8 + "a\t \n")
+    with pytest.raises(SampleError, match=r"pairs\.tsv, line 17: pair\.second: empty"):
         read_samples(file, source)
 
 

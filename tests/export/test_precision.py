@@ -192,7 +192,7 @@ def test_images_are_read_as_the_server_reads_them(tmp_path: Path) -> None:
         (["--precision", "int8"], "--samples: missing; int8 is measured on real inputs"),
         (["--precision", "int8", "--samples", "{folder}"], "expected a text file, one text a line"),
         (["--precision", "fp16", "--samples", "{folder}/few.txt"], "few.txt: 1 inputs; expected at least 8"),
-        (["--precision", "fp16", "--samples", "{folder}/odd.txt"], "odd.txt: not UTF-8"),
+        (["--precision", "fp16", "--samples", "{folder}/odd.txt"], "odd.txt, line 3: not UTF-8: invalid start byte"),
     ],
 )
 def test_samples_that_cannot_be_used_are_one_clear_line(
@@ -200,7 +200,7 @@ def test_samples_that_cannot_be_used_are_one_clear_line(
 ) -> None:
     """With exit code 1, and nothing published."""
     (tmp_path / "few.txt").write_text("one\n")
-    (tmp_path / "odd.txt").write_bytes(b"\xff\xfe one\n" * 9)
+    (tmp_path / "odd.txt").write_bytes(b"one\r\n\n" + b"\xff\xfe one\n" * 9)
     filled = [argument.format(folder=tmp_path) for argument in arguments]
     done = CliRunner().invoke(app, [str(GOLDEN_NETWORK), "--out", str(out), *filled])
     assert done.exit_code == 1
