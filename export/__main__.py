@@ -36,8 +36,8 @@ def export(
         str,
         typer.Argument(
             metavar="NAME|PATH|ID",
-            help=f"{', '.join(KNOWN)}, a checkpoint folder, an ONNX file, or a model's id or page on the Hugging"
-            " Face hub (owner/name; HF_HOME, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE hold); a folder comes before an id",
+            help=f"{', '.join(KNOWN)}, a checkpoint folder, an ONNX file, or a model's id or page on the Hugging Face"
+            " hub (owner/name; HF_HOME, HF_TOKEN, HF_ENDPOINT and HF_HUB_OFFLINE hold); a folder comes before an id",
         ),
     ],
     out: Annotated[Path, typer.Option(help="models folder; the artifact becomes OUT/NAME/VERSION")] = Path("models"),
