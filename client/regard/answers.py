@@ -47,7 +47,8 @@ class AttentionLayer:
         num_heads: How many heads it has.
         has_value_norms: Whether its weights can be multiplied by the lengths of the value vectors.
         has_contributions: Whether the measures "contribution" and "contribution_rollout" are possible.
-        window: Where it attends in windows: it then has no rollout, no distance and no class token. Else None.
+        window: Where it attends in windows, else None. It then has no class token and, but where one window is the
+            whole grid, no rollout and no distance.
     """
 
     layer: int

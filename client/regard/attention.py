@@ -190,6 +190,11 @@ class AttentionWindow:
     shift_cols: int
     cell_size: int
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether its one window is the grid, cell for cell: then keys are what queries are."""
+        return (self.height, self.width) == (self.rows, self.cols) and not (self.shift_rows or self.shift_cols)
+
 
 @dataclass(frozen=True, eq=False)
 class LayerAttention:

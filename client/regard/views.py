@@ -6,7 +6,7 @@ from typing import Literal
 
 import grpc
 
-from regard.answers import Classification, Embedding, Model
+from regard.answers import AttentionLayer, Classification, Embedding, Model
 from regard.attention import Attention, AttentionRequest, HeadReduction, Measure, PatchGrid, TextOfPair
 from regard.errors import RegardError
 from regard.matrices import positions
@@ -217,18 +217,31 @@ def _default_view(options: ViewOptions, *, is_photo: bool) -> View:
 def _able_layers(measure: Measure, model: Model) -> tuple[int, ...]:
     """Return the layers that have a measure; empty where all do.
 
-    Neither cross-attention nor attention in windows has distances or rollouts.
+    Neither cross-attention nor attention in windows has distances or rollouts, but where one window is the whole grid.
+    A rollout is of layers on one grid: that of the last that can have one.
     """
-    able = tuple(
+    able = [
         place
         for place, layer in enumerate(model.attention_layers)
         if measure == "entropy"
-        or (layer.kind != "cross" and not layer.window and (measure in _SELF_ONLY or layer.has_contributions))
-    )
+        or (layer.kind != "cross" and _sees_all(layer) and (measure in _SELF_ONLY or layer.has_contributions))
+    ]
     if model.attention_layers and not able and measure in _SELF_ONLY:
         found = "attention in windows" if any(layer.window for layer in model.attention_layers) else "cross-attention"
         raise InputError(f"--measure {measure}: {model.name} has {found} alone; expected self-attention")
-    return () if len(able) == len(model.attention_layers) else able
+    if measure == "rollout" and model.patches:
+        able = [place for place in able if _shape_of(place, model) == _shape_of(able[-1], model)]
+    return () if len(able) == len(model.attention_layers) else tuple(able)
+
+
+def _sees_all(layer: AttentionLayer) -> bool:
+    return layer.window is None or layer.window.is_whole
+
+
+def _shape_of(place: int, model: Model) -> tuple[int, int, int]:
+    """Prefix tokens, rows and columns of a layer's grid."""
+    grid = _grid_of((place,), model)
+    return grid.prefix_tokens, grid.rows, grid.cols
 
 
 def _reduction(view: View, measure: Measure, options: ViewOptions) -> HeadReduction | None:

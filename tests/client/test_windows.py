@@ -217,6 +217,17 @@ def test_a_rollout_is_asked_of_layers_without_windows() -> None:
         request_for("overlay", ViewOptions(measure="rollout"), swin(SHIFTED))
 
 
+def test_a_window_that_is_the_whole_grid_has_what_layers_without_one_have() -> None:
+    """As in Swin's last stage; a rollout is over layers of one grid."""
+    larger, smaller = (AttentionWindow(size, size, size, size, 0, 0, 32 // size) for size in (4, 2))
+    rolled = dataclasses.replace(smaller, shift_rows=1)
+    model = swin(SHIFTED, larger, larger, rolled, smaller, smaller)
+    assert request_for("overlay", ViewOptions(measure="rollout"), model).layers == (4, 5)
+    assert request_for("distance", ViewOptions(), model).layers == (1, 2, 4, 5)
+    assert request_for("overlay", ViewOptions(measure="rollout"), swin(SHIFTED, smaller, rolled)).layers == (1,)
+    assert request_for("overlay", ViewOptions(measure="rollout"), swin(smaller, smaller)).layers == ()
+
+
 def test_without_special_tokens_no_keys_are_asked_for() -> None:
     """Keys of a window are positions in it, not patches of the photo."""
     asked = request_for("overlay", ViewOptions(drop_special=True, rows=(3,)), swin(SHIFTED))

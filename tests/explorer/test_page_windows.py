@@ -126,6 +126,21 @@ def test_what_windows_do_not_have_is_not_offered(browser: Browser, swin: Explore
         expect(visit.find("#plots .legend")).to_contain_text("ln 16: all alike")
 
 
+def test_distances_are_asked_of_layers_that_cut_nothing_up(browser: Browser, swin: Explorer) -> None:
+    """One window may be the whole grid, as in Swin's last stage."""
+    whole = {"rows": 2, "cols": 3, "height": 2, "width": 3, "shift_rows": 0, "shift_cols": 0, "cell_size": 8}
+    windows = [None, whole, whole | {"height": 1}, whole | {"width": 1}, whole | {"shift_cols": 1}]
+    layers = [{"layer": number, "heads": 1, "window": window} for number, window in enumerate(windows)]
+    model = {"name": "m", "version": "1", "modality": "image", "layers": layers}
+    script = """async (model) => {
+      const { START } = await import('/static/state.js');
+      const { chartQuestion } = await import('/static/asking.js');
+      return chartQuestion({ ...START, photo: 'a' }, model, 'distance');
+    }"""
+    with visiting(browser, swin) as visit:
+        assert visit.page.evaluate(script, model)["layers"] == [0, 1]
+
+
 @pytest.mark.parametrize("sizes", WINDOWS)
 def test_keys_are_the_cells_that_the_client_says(sizes: tuple[int, ...], browser: Browser, swin: Explorer) -> None:
     """For every query; and a row lies on them, padding left out."""

@@ -3,6 +3,7 @@
 /** @import { Head, Label, Model, ModelLayer, Question, Reply, State } from "../types.d.ts" */
 
 import { attend, Problem, sendPhoto } from "./api.js";
+import { cutsUp } from "./windows.js";
 
 const KEPT_BYTES = 384 * 2 ** 20;
 const KEPT_LABELS = 64; // photos with labels of the reader's own
@@ -34,7 +35,7 @@ export function questionOf(state, model, number, head) {
 }
 
 /**
- * The question for a chart: every head of all layers; a distance of those that do not attend in windows. A chart shows no
+ * The question for a chart: every head of all layers; a distance of those that do not cut their grid up. A chart shows no
  * labels of the reader's own, and asks for none.
  * @param {State} state
  * @param {Model} model
@@ -43,7 +44,7 @@ export function questionOf(state, model, number, head) {
  */
 export function chartQuestion(state, model, measure) {
   const question = { ...inputOf({ ...state, labels: "" }, model), measure };
-  const able = [...model.layers.keys()].filter((place) => !model.layers[place].window);
+  const able = [...model.layers.keys()].filter((place) => !cutsUp(model.layers[place].window));
   return measure === "entropy" || able.length === model.layers.length ? question : { ...question, layers: able };
 }
 

@@ -8,6 +8,7 @@ import { chartQuestion } from "./asking.js";
 import { chart } from "./charts.js";
 import { meansByHead } from "./numbers.js";
 import { Section } from "./section.js";
+import { cutsUp } from "./windows.js";
 
 /** Draws both charts into the page. `choose(layer, head)` is called for a dot that was clicked. */
 export class Plots {
@@ -28,7 +29,7 @@ export class Plots {
    */
   async show(state, model, chosen) {
     const questions = [chartQuestion(state, model, "entropy")];
-    if (!model.layers.every((layer) => layer.window)) questions.push(chartQuestion(state, model, "distance"));
+    if (!model.layers.every((layer) => cutsUp(layer.window))) questions.push(chartQuestion(state, model, "distance"));
     const again = () => this.show(state, model, chosen);
     const replies = await this.section.ask(questions, "asking for every layer and head …", again);
     if (replies) this.draw(replies[0], replies[1] ?? null, model, chosen);

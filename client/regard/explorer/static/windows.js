@@ -23,6 +23,14 @@ function lineCells(place, size, edge, shift) {
 }
 
 /**
+ * Whether a layer cuts its grid up: then it has neither distances nor rollouts. One window may be the whole grid.
+ * @param {Window | null} window
+ */
+export const cutsUp = (window) =>
+  window !== null &&
+  (window.height !== window.rows || window.width !== window.cols || window.shift_rows + window.shift_cols > 0);
+
+/**
  * Which cell of the layer's grid each key of a query is, counted row by row, or -1 for padding: [height * width].
  * @param {Window} window
  * @param {number} query
