@@ -2,7 +2,7 @@
 
 Each family of tests/export/families.py is tried, and each variant of it in bench/family_variants.py: a small random
 network is written as a user's folder, loaded and built as `python -m export` does it. What was found before is kept, so
-that a run that was cut off goes on.
+that a run that was cut off goes on; what the page says of others, too, where it was made with the same versions.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from rich.console import Console
 
 from artifact.contract import PLAIN_GRAPH, AttentionContract
 from artifact.verification import Check
-from bench.families_page import Finding, make_page
+from bench.families_page import Finding, make_page, read_page
 from bench.family_variants import VARIANTS
 from export.build import Built, build
 from export.errors import ProbeError, TapError, TraceError, VerificationError
@@ -54,13 +54,20 @@ def main() -> None:
         parser.error(f"--family: {', '.join(unknown)}; expected some of {', '.join(FAMILIES)}")
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     transformers.logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        before = read_page(args.page.read_text()) if args.page and args.page.is_file() else {}
+    except ValueError as error:
+        before = {}
+        if len(args.family) < len(FAMILIES):
+            parser.error(f"--page: {args.page}: {error}")
     for name, family in configurations(args.family).items():
         if args.again or name not in read_findings(args.figures):
             finding = examine(family)
             console.print(name, finding)
             keep(name, finding, args.figures)
     if args.page:
-        args.page.write_text(make_page(read_findings(args.figures), configurations()))
+        names, found = configurations(), before | read_findings(args.figures)
+        args.page.write_text(make_page({name: found[name] for name in names if name in found}, names))
         console.print(f"written to {args.page}")
 
 

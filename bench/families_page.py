@@ -1,6 +1,7 @@
 """Writes docs/families.md: which networks of transformers are tapped and how exactly, and why others are not."""
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 
@@ -8,22 +9,26 @@ import onnxruntime
 
 from bench.family_variants import MOST_USED
 
+_CELL_ENDS = re.compile(r" ?(?<!\\)\| ?")
 _REASONS = """Nothing of these is published. What is behind it:
 
 - **Blocks, factorised attention, windows that merge** (hiera, longt5, timesformer, yoso; pixtral, which packs images;
-  rt_detr, which attends to points between pixels): there is no matrix [heads, queries, keys] for a row of the batch.
+  rt_detr, which attends to points between pixels; convbert, whose convolutions weigh nine neighbours by a softmax):
+  there is no matrix [heads, queries, keys] for a row of the batch.
 - **The library's own code fails**: Swin with a window larger than its grid (Swinv2 makes it smaller), Swinv2 with
-  absolute positions.
+  absolute positions, Flaubert with norms first.
 - **The library gives nothing to compare with**: no attention at all (fnet, mamba, resnet), none returned (cvt, levit),
   one of two attentions of a layer (diffllama, lilt), or other results with eager attention than with fused (Falcon's
-  ALiBi, which is added twice). gpt_oss has a sink in its softmax, so that its rows do not sum to 1.
-- **Heads are mixed** between softmax and values (deberta's talking heads).
-- **Padding changes what the network itself answers**, in PyTorch too (convbert, nystromformer), so that requests could
-  not share a batch.
+  ALiBi, which is added twice).
+- **Heads are mixed** between softmax and values (deberta's talking heads), or a sink takes part in the softmax, so that
+  rows do not sum to 1 (gpt_oss).
+- **Padding changes what the network itself answers**, in PyTorch too (nystromformer), so that requests could not share
+  a batch.
 - **More inputs than one** (bros, siglip2), a token that every text must hold (bart's classifier).
-- **The length of the answer** does not follow from that of the sound by one rule (wav2vec2's adapter).
-- **torch's exporter** cannot trace it for every length (canine, funnel, led, longformer, prophetnet, sew, sew-d,
-  switch_transformers, xlnet).
+- **The length of the answer** does not follow from that of the sound by one rule (wav2vec2's adapter), or torch's
+  exporter gets it wrong: the graph's answer is a frame short for some lengths (sew).
+- **torch's exporter** cannot trace it for every length (canine, funnel, led, longformer, sew-d, wav2vec2-bert with
+  rotary positions), or fails altogether (prophetnet, switch_transformers, xlnet).
 """
 
 
@@ -58,6 +63,44 @@ class Finding:
     reason: str = ""
 
 
+def read_page(page: str) -> dict[str, Finding]:
+    """Read what a page says of each network, so that some may be tried again and the others kept.
+
+    Its numbers are rounded, and what rows alone differ by is told for all together: that is then each one's.
+
+    Raises:
+        ValueError: It was written with other versions of the libraries: nothing of it can be kept.
+    """
+    if _versions() not in _flat(page):
+        raise ValueError(f"is not of {_versions()}; expected all families, without --family")
+    alone = float(_flat(page).partition("differs from that of the row alone by ")[2].split()[0])
+    tapped, _, refused = page.partition("## Not tapped")
+    found = {row[0]: _read_row(row, alone) for row in _rows(tapped)}
+    return found | {row[0]: Finding(reason=_unescape(row[1])) for row in _rows(refused.partition("## Not tried")[0])}
+
+
+def _rows(part: str) -> list[list[str]]:
+    rows = [_CELL_ENDS.split(line.strip("| ")) for line in part.splitlines() if line.startswith("| ")]
+    return [row for row in rows if row[0] != "network"]
+
+
+def _read_row(row: Sequence[str], alone: float) -> Finding:
+    _, attention, rule, longest, outputs, weights, norms, inputs, seconds = row
+    takes = inputs if inputs in ("texts", "images") else "tensors"
+    return Finding(
+        inputs=inputs,
+        attention=attention,
+        rule=rule,
+        outputs=float(outputs),
+        weights=float(weights),
+        alone=alone,
+        longest=int(longest or 0),
+        value_norms=norms == "yes",
+        takes=takes,
+        seconds=float(seconds),
+    )
+
+
 def make_page(findings: Mapping[str, Finding], names: Iterable[str]) -> str:
     """Write what was found, and which names of the matrix were not tried yet."""
     untried = [name for name in names if name not in findings]
@@ -90,11 +133,10 @@ def make_page(findings: Mapping[str, Finding], names: Iterable[str]) -> str:
 
 def _introduction(tapped: Mapping[str, Finding]) -> list[str]:
     outputs, weights, alone = (_most(tapped, what) for what in ("outputs", "weights", "alone"))
-    versions = f"transformers {version('transformers')}, torch {version('torch').partition('+')[0]}"
     used = len(MOST_USED & tapped.keys())
-    text = f"""Written by `python -m bench.families --page docs/families.md`: {versions}, ONNX Runtime
-{onnxruntime.__version__}. Each row is a small network with random weights so large that attention is far from uniform:
-a family of the library, mostly of two layers and four heads, or behind a colon a variant of it. What is tried is data:
+    text = f"""Written by `python -m bench.families --page docs/families.md`: {_versions()}.
+Each row is a small network with random weights so large that attention is far from uniform: a family of the library,
+mostly of two layers and four heads, or behind a colon a variant of it. What is tried is data:
 `tests/export/small/` and `bench/family_variants.py`. Each was saved as the library saves, and exported as
 `python -m export` does it, which compares the graphs with PyTorch over several batch sizes, lengths and paddings, the
 most tokens included, each row alone, and one row of these beside a short one. The attention weights differ from
@@ -113,6 +155,16 @@ that a text may have. Where the library computes something else for a whole batc
     return text.splitlines()
 
 
+def _versions() -> str:
+    """Of what networks were made with."""
+    libraries = f"transformers {version('transformers')}, torch {version('torch').partition('+')[0]}"
+    return f"{libraries}, ONNX Runtime {onnxruntime.__version__}"
+
+
+def _flat(text: str) -> str:
+    return " ".join(text.split())
+
+
 def _most(findings: Mapping[str, Finding], what: str) -> float:
     return max((float(getattr(one, what)) for one in findings.values()), default=0)
 
@@ -128,3 +180,7 @@ def _row(name: str, one: Finding) -> str:
 def _escape(text: str) -> str:
     """Keep a message in its cell."""
     return text.replace("|", "\\|").replace("<", "&lt;")
+
+
+def _unescape(cell: str) -> str:
+    return cell.replace("\\|", "|").replace("&lt;", "<")

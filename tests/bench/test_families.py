@@ -1,22 +1,54 @@
 """The matrix of families: what is tried, what is found of it, and the page that says so."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bench.families import configurations, examine, keep, read_findings
-from bench.families_page import Finding, make_page
+from bench.families_page import Finding, make_page, read_page
 from bench.family_variants import MOST_USED, VARIANTS
 from tests.export.families import FAMILIES, shallow
 
 PAGE = Path(__file__).parents[2] / "docs" / "families.md"
+TUTORIAL = PAGE.parent / "tutorials" / "your-model.md"
 ROW = re.compile(r"^\| (?!network|---)(.+?) \|", re.MULTILINE)
 
 
 def test_the_page_has_what_is_in_the_matrix() -> None:
     """Each once, whether tapped or not."""
     assert sorted(ROW.findall(PAGE.read_text())) == sorted(configurations())
+
+
+def test_what_a_page_says_is_kept_where_some_families_are_tried_again() -> None:
+    """Read and written again it is the same, to the letter; of other versions nothing is kept."""
+    page = PAGE.read_text()
+    findings = read_page(page)
+    names = list(configurations())
+    assert make_page({name: findings[name] for name in names}, names) == page
+    other = {"bert": Finding(reason="a | b <c>"), "albert": replace(findings["albert"], weights=1)}
+    made = make_page(findings | other, names)
+    assert "| bert | a \\| b &lt;c> |" in made
+    assert read_page(made)["bert"] == Finding(reason="a | b <c>")
+    assert "eager attention by 1.0e+00 at most" in made
+    with pytest.raises(ValueError, match=r"is not of transformers [\d.]+, torch .*; expected all families"):
+        read_page(page.replace("transformers", "transformers 4.9", 2))
+
+
+def test_each_network_that_is_refused_is_among_the_reasons() -> None:
+    """By its family's name."""
+    refused = [name for name, one in read_page(PAGE.read_text()).items() if one.reason]
+    families = {re.split(r"[:,]|_vision", name)[0] for name in refused}
+    reasons = PAGE.read_text().partition("## Not tapped")[2].partition("| network |")[0].lower()
+    assert [name for name in sorted(families) if not re.search(rf"\b{name}\b", reasons)] == []
+
+
+def test_the_counts_elsewhere_are_the_pages() -> None:
+    """The tutorial names them."""
+    tapped, refused = re.findall(r"^## (?:Tapped|Not tapped): (\d+)$", PAGE.read_text(), re.MULTILINE)
+    told = " ".join(TUTORIAL.read_text().split())
+    assert f"lists {tapped} networks that were exported and compared, and {refused} that cannot be" in told
 
 
 def test_variants_are_of_families_that_are_there_and_differ_from_them() -> None:
