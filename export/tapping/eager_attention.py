@@ -41,7 +41,7 @@ def tap_eager_attention(view: GraphView) -> Iterator[Found]:
         if _mixes_channels(view, product):
             raise TapError(f"{name_of(softmax)}: is attention between channels; expected it between positions")
         if view.rank(weights) == _FOLDED:
-            yield Found(softmax, _unfold_heads(view, softmax, weights, product))
+            yield Found(softmax, _unfold_heads(view, softmax, weights, product), attended=product.output[0])
         elif view.rank(weights) == _BY_HEAD:
             yield Found(softmax, weights, values, product.output[0])
         else:
@@ -131,18 +131,21 @@ def _unfold_heads(view: GraphView, softmax: NodeProto, weights: str, product: No
     The output projection's width says how many heads there are; without one, a batch axis that is no product says that
     there is one.
     """
+    heads: int | None = None
     if (view.shape(weights) or (None,))[0] == BATCH_AXIS:
-        count = view.add_numbers([1], f"{weights}.heads")
+        heads, count = 1, view.add_numbers([1], f"{weights}.heads")
     elif not _has_rows_first(view, product):
         raise TapError(f"{name_of(softmax)}: heads are folded into the batch before rows; expected rows before heads")
     elif (projection := find_projection(view, product.output[0])) is not None:
         width = view.add_numbers(projection.shape[:1], f"{weights}.width")
         head_dim = view.size_of(product.output[0], 2, f"{weights}.head_dim")
         count = view.add("Div", [width, head_dim], f"{weights}.heads")
+        dim = (view.shape(product.output[0]) or (None,))[-1]
+        heads = projection.shape[0] // dim if isinstance(dim, int) else None
     else:
         raise TapError(f"{name_of(softmax)}: heads are folded into the batch, and no output projection says how many")
     rest = view.add_numbers([-1], f"{weights}.rest")
     lengths = [view.size_of(weights, axis, f"{weights}.{axis}") for axis in (1, 2)]
     axes = view.add("Concat", [rest, count, *lengths], f"{weights}.axes", axis=0)
     shaped = view.add("Reshape", [weights, axes], f"{weights}.shaped")
-    return view.describe(shaped, (None,) * 4, view.dtype(weights))
+    return view.describe(shaped, (None, heads, *(view.shape(weights) or (None,) * 3)[1:]), view.dtype(weights))

@@ -3,9 +3,12 @@
 What counts is a softmax between two products. Its scores come from a product of two computed values, or of learned
 queries and one (export/tapping/tokens.py). What it gives enters another product of two computed values, by way of
 anything but products with weights that do more than mix heads. Branches and loops are looked into.
+
+So does an activation of scores (sigmoid, ReLU and the like) that are not normalised, between two products of matrices.
+What enters it is no score if weights of a softmax have made it.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from export.errors import TapError
 from export.tapping.flow import Flow, Step
@@ -17,6 +20,7 @@ _BESIDE_SUMS = frozenset({"Expand", "Unsqueeze", "Reshape", "Clip", "Add", "Max"
 _SUMS = frozenset({"ReduceSum", "ReduceL1"})
 _TOTALS = frozenset({"ReduceSum", "ReduceMean"})  # of products by elements
 _EXPONENTIALS = "Exp"
+_ACTIVATIONS = frozenset({"Sigmoid", "HardSigmoid", "Relu", "LeakyRelu", "Softplus", "Elu", "Gelu", "Tanh"})
 _MAX_HEADS = 64  # a square matrix no larger mixes heads (Shazeer et al. 2020, "Talking-Heads Attention")
 _WITH_HEADS = 4  # axes of weights [B, H, Q, K]
 
@@ -69,19 +73,43 @@ class Suspects(Flow):
         """Whether what a softmax gives enters a product."""
         return self._meets(softmax, backward=False)
 
+    def find_activated(self) -> Iterator[Step]:
+        """Yield what may be attention without a softmax: activations of scores that then weigh values."""
+        found = [one for one in self.steps if one.op_type in _ACTIVATIONS]
+        if not found:
+            return
+        softmaxes = [one for one in self.steps if self.is_softmax(one)]
+        weighing = {id(product) for one in softmaxes for product in self._products(one, backward=False)}
+        for one in found:
+            scores = (id(product) not in weighing for product in self._matrix_products(one, backward=True))
+            if any(scores) and any(True for _ in self._matrix_products(one, backward=False)):
+                yield one
+
+    def _matrix_products(self, activation: Step, *, backward: bool) -> Iterator[Step]:
+        return (one for one in self._products(activation, backward=backward) if one.op_type in PRODUCTS)
+
     def _meets(self, softmax: Step, *, backward: bool) -> bool:
-        edges, waiting = (self.makers, [*softmax.inputs[:1]]) if backward else (self.takers, [*softmax.outputs])
+        return any(True for _ in self._products(softmax, backward=backward))
+
+    def _products(self, start: Step, *, backward: bool) -> Iterator[Step]:
+        """Yield the nearest products before a step, or behind it."""
+        edges, waiting = (self.makers, [*start.inputs[:1]]) if backward else (self.takers, [*start.outputs])
         met = set[int]()
         while waiting:
             for one in edges[waiting.pop()]:
-                if self.is_product(one):
-                    return True
-                if not backward and softmax.op_type == _EXPONENTIALS != one.op_type and self.is_softmax(one):
-                    continue  # which stands for the exponentials that it divides
-                if id(one) not in met and self._carries(one, softmax):
-                    waiting += one.inputs if backward else one.outputs
+                if id(one) in met:
+                    continue
                 met.add(id(one))
-        return False
+                if self.is_product(one):
+                    yield one
+                elif not self._stands_for(one, start, backward=backward) and self._carries(one, start):
+                    waiting += one.inputs if backward else one.outputs
+
+    def _stands_for(self, one: Step, start: Step, *, backward: bool) -> bool:
+        """Whether a softmax is met that is looked at instead: of exponentials the one that divides them."""
+        if start.op_type == _EXPONENTIALS:
+            return not backward and one.op_type != _EXPONENTIALS and self.is_softmax(one)
+        return start.op_type in _ACTIVATIONS and self.is_softmax(one)
 
     def _scores_positions(self, softmax: Step) -> bool:
         """Whether what is normalised are the positions of a value that weights score, not what the weights make."""
@@ -144,11 +172,12 @@ def find_attention_like(view: GraphView) -> dict[str, str]:
         By a node's first output, what is said of it where no rule takes it.
     """
     flow, found = Suspects(view), dict[str, str]()
+    activated = {id(one) for one in flow.find_activated()}
     for one in flow.steps:
         where = f" inside {one.inside}" if one.inside else ""
         if one.op_type in FUSED and one.inside:
             found[one.outputs[0]] = f"{name_of(one.node)}: is {one.op_type}{where}; expected it at the top of the graph"
-        elif flow.is_softmax(one) and flow.has_scores(one) and flow.weighs(one):
+        elif id(one) in activated or (flow.is_softmax(one) and flow.has_scores(one) and flow.weighs(one)):
             axis = _axis_of(one, view)
             over = f" over axis {axis}" if axis != -1 else ""
             found[one.outputs[0]] = (

@@ -10,6 +10,7 @@ from artifact.contract import WindowContract
 from export.errors import TapError
 from export.tapping.attention_node import tap_attention_nodes
 from export.tapping.eager_attention import tap_eager_attention
+from export.tapping.heads import join_heads
 from export.tapping.holes import find_attention_like, refuse_holes
 from export.tapping.lower import lower
 from export.tapping.multi_head import refuse_others, tap_multi_head
@@ -75,7 +76,7 @@ def tap(
 
 
 def find_attention(view: GraphView, rules: tuple[Rule, ...]) -> list[Found]:
-    """Let the rules find every attention of a graph, in its order.
+    """Let the rules find every attention of a graph, in its order; heads that are computed one by one are one layer.
 
     Raises:
         TapError: There is none, or one that cannot be tapped; names the node.
@@ -87,7 +88,7 @@ def find_attention(view: GraphView, rules: tuple[Rule, ...]) -> list[Found]:
     if not found:
         kinds = sorted({node.op_type for node in view.model.graph.node})
         raise TapError(f"no attention to tap; the graph has {', '.join(kinds)}")
-    return found
+    return list(join_heads(view, found))
 
 
 def tap_lowered(tapped: ModelProto, folder: Path) -> ModelProto | None:

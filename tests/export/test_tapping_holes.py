@@ -129,6 +129,114 @@ def test_a_layer_that_cannot_be_tapped_refuses_the_file(nodes: list[NodeProto]) 
         tap(after_one_that_is_tapped(nodes), Path())
 
 
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [TURNED, SCORES, node("Sigmoid", "s", "w"), WEIGHED],
+        [TURNED, SCORES, node("Relu", "s", "r"), node("Div", "r scale", "w"), WEIGHED],
+        [TURNED, SCORES, node("Relu", "s", "r"), node("Mul", "r r", "w"), WEIGHED],
+        [
+            TURNED,
+            SCORES,
+            node("Add", "s eps", "t"),
+            node("Softplus", "t", "r"),
+            node("ReduceSum", "r last", "sums", keepdims=1),
+            node("Div", "r sums", "w"),
+            WEIGHED,
+        ],
+        [TURNED, SCORES, node("Sigmoid", "s", "w"), node("Einsum", "w v", "y", equation="bhqk,bhkd->bhqd")],
+        [
+            TURNED,
+            SCORES,
+            node("Softmax", "s", "u", axis=-1),
+            node("MatMul", "u v", "o"),
+            node("MatMul", "o kt", "t"),
+            node("Sigmoid", "t", "w"),
+            WEIGHED,
+        ],
+    ],
+    ids=["sigmoid", "relu over the length", "squared relu", "over its sum", "by an Einsum", "of a layer's own"],
+)
+def test_attention_without_a_softmax_refuses_the_file(nodes: list[NodeProto]) -> None:
+    """Ramapuram et al. 2024 (sigmoid), Wortsman et al. 2023 (ReLU), Hua et al. 2022 (squared ReLU)."""
+    with pytest.raises(TapError, match=r"my (\w+): is a \1 between two products, as attention is"):
+        tap(after_one_that_is_tapped(nodes), Path())
+
+
+ATTENDED = [TURNED, SCORES, node("Softmax", "s", "w", axis=-1), node("MatMul", "w v", "z")]
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [node("MatMul", "z inner", "i"), node("Relu", "i", "r"), node("MatMul", "r outer", "y")],
+        [node("MatMul", "z square", "i"), node("Sigmoid", "i", "g"), node("Mul", "g z", "y")],
+        [
+            node("ReduceMean", "z two", "m", keepdims=1),
+            node("MatMul", "m square", "i"),
+            node("Sigmoid", "i", "g"),
+            node("Mul", "g z", "y"),
+        ],
+        [
+            node("MatMul", "z square", "i"),
+            node("Relu", "i", "r"),
+            node("Transpose", "r", "rt", perm=[0, 1, 3, 2]),
+            node("MatMul", "rt v", "kv"),
+            node("MatMul", "i kv", "y"),
+        ],
+        [
+            node("Relu", "z", "r"),
+            node("Transpose", "r", "rt", perm=[0, 1, 3, 2]),
+            node("MatMul", "r rt", "s2"),
+            node("Softmax", "s2", "w2", axis=-1),
+            node("MatMul", "w2 z", "y"),
+        ],
+        [node("MatMul", "z kt", "t"), node("Sigmoid", "t", "y")],
+        [
+            node("MatMul", "z kt", "t"),
+            node("Tanh", "t", "capped"),
+            node("Softmax", "capped", "w2", axis=-1),
+            node("MatMul", "w2 v", "y"),
+        ],
+        [
+            node("MatMul", "z kt", "t"),
+            node("Relu", "t", "bias"),
+            node("MatMul", "q kt", "s2"),
+            node("Add", "s2 bias", "s3"),
+            node("Softmax", "s3", "w2", axis=-1),
+            node("MatMul", "w2 v", "y"),
+        ],
+        [
+            node("MatMul", "z kt", "t"),
+            node("Sigmoid", "t", "g"),
+            node("ReduceMean", "g last", "m", keepdims=1),
+            node("Greater", "m eps", "seen"),
+            node("Where", "seen z v", "x2"),
+            node("MatMul", "x2 square", "y"),
+        ],
+    ],
+    ids=[
+        "an MLP",
+        "a gate",
+        "a gate of channels",
+        "features of linear attention",
+        "between layers without projections",
+        "similarities that are the answer",
+        "a cap of scores",
+        "a bias of scores",
+        "a mask",
+    ],
+)
+def test_other_activations_do_not_refuse_a_file(nodes: list[NodeProto]) -> None:
+    """What weights made is activated, or what a softmax weighed; or nothing is weighed by it."""
+    own = {"inner": numbers(WIDTH, 9), "outer": numbers(9, WIDTH), "square": numbers(WIDTH, WIDTH)}
+    own |= {"two": np.array([2]), "last": WEIGHTS["last"], "eps": WEIGHTS["eps"]}
+    taken = {name for one in nodes for name in one.input}
+    weights = {name: array for name, array in own.items() if name in taken}
+    _, taps = tap(graph([*ATTENDED, *nodes], INPUTS, ["y"], weights, opset=17), Path())
+    assert len(taps) == 1 + sum(one.op_type == "Softmax" for one in nodes)
+
+
 def body(nodes: Sequence[NodeProto], outputs: Sequence[str], inputs: Sequence[onnx.ValueInfoProto] = ()) -> object:
     """Make the body of a branch or a loop."""
     results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]

@@ -113,7 +113,7 @@ def by_elements(weights: Tensor, value: Tensor) -> Tensor:
     return (weights[..., None] * value[:, :, None]).mean(-2) * weights.shape[-1]
 
 
-# An attention whose weights are exponentials, and no softmax's, by how its output is made of scores and values.
+# An attention whose weights are no softmax's, by how its output is made of scores and values.
 WRITTEN_OUT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "less the logarithm of their sum": lambda scores, value: (
         torch.exp(scores - torch.logsumexp(scores, -1, True)) @ value
@@ -125,11 +125,13 @@ WRITTEN_OUT: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "divided by a product with ones": lambda scores, value: (
         (exponentials(scores) @ value) / (exponentials(scores) @ torch.ones_like(value[..., :1]))
     ),
+    "by a sigmoid": lambda scores, value: torch.sigmoid(scores - 2) @ value,
+    "by a ReLU": lambda scores, value: torch.relu(scores) / scores.shape[-1] @ value,
 }
 
 
 class WrittenOut(Odd):
-    """Attends by exponentials."""
+    """Attends by exponentials, or another activation."""
 
     def __init__(self, attend: Callable[[Tensor, Tensor], Tensor]) -> None:
         super().__init__()
@@ -150,7 +152,7 @@ class WrittenOut(Odd):
 def test_attention_without_a_softmax_leaves_no_hole(way: str, out: Path, tmp_path: Path) -> None:
     """The other layer would be served as the only one."""
     onnx.save_model(write_texts(spread(OddTexts(WrittenOut(WRITTEN_OUT[way])))), tmp_path / "odd.onnx")
-    with pytest.raises(ExportError, match="Exp between two products"):
+    with pytest.raises(ExportError, match=r"(Exp|Sigmoid|Relu) between two products"):
         build(load_graph(tmp_path / "odd.onnx"), out)
     assert not list(out.rglob("*.onnx"))
 
