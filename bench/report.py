@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from bench.answers import ANSWERS, COLUMNS, ROWS
 from bench.peers import PEERS
 from bench.targets import CANCELLED, OPEN, SERVERS, SOAK, Figures, judge, limit_name, load_name
 from bench.workloads import IMAGES, MIXED, TEXT
@@ -50,13 +51,25 @@ def make_page(figures: Figures, failures: dict[str, str], run_of: dict[str, Any]
         "",
         "![throughput side by side](performance.png)",
     ]
-    for title, columns, rows in _tables(figures):
-        lines += ["", f"## {title[0].upper()}{title[1:]}", ""]
-        lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-        lines += ["| " + " | ".join(row) + " |" for row in rows]
+    targets, *others = _tables(figures)
+    lines += [*_section(*targets), *targets_of_answers()]
+    for table in others:
+        lines += _section(*table)
     for name, reason in failures.items():
         lines += ["", f"{name} was not measured: {' '.join(reason.split())}"]
     return "\n".join(lines) + "\n"
+
+
+def targets_of_answers() -> list[str]:
+    """The section of what other commands measured."""
+    told = "Each was measured by its own command, on two CPUs, the speeds in rounds by turns within one run."
+    return [*_section(ANSWERS, COLUMNS, list(ROWS)), "", told]
+
+
+def _section(title: str, columns: tuple[str, ...], rows: Rows) -> list[str]:
+    lines = ["", f"## {title[0].upper()}{title[1:]}", ""]
+    lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
+    return [*lines, *("| " + " | ".join(row) + " |" for row in rows)]
 
 
 def save_pictures(figures: Figures, folder: Path) -> None:

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from bench.answers import ROWS
 from bench.families import configurations, examine, keep, read_findings
 from bench.families_page import Finding, make_page, read_page
 from bench.family_variants import MOST_USED, VARIANTS
+from bench.report import targets_of_answers
 from tests.export.families import FAMILIES, shallow
 
 PAGE = Path(__file__).parents[2] / "docs" / "families.md"
@@ -45,10 +47,18 @@ def test_each_network_that_is_refused_is_among_the_reasons() -> None:
 
 
 def test_the_counts_elsewhere_are_the_pages() -> None:
-    """The tutorial names them."""
+    """The tutorial and the targets name them."""
     tapped, refused = re.findall(r"^## (?:Tapped|Not tapped): (\d+)$", PAGE.read_text(), re.MULTILINE)
     told = " ".join(TUTORIAL.read_text().split())
     assert f"lists {tapped} networks that were exported and compared, and {refused} that cannot be" in told
+    worst = max(max(one.outputs, one.weights) for one in read_page(PAGE.read_text()).values())
+    measured = f"{tapped} tapped, within {worst:.1e}; [{refused} refused](families.md#not-tapped-{refused})"
+    assert measured in [row[1] for row in ROWS]
+
+
+def test_what_other_commands_measured_stands_in_the_page_of_performance() -> None:
+    """As the page's writer has it, so that writing it again keeps it."""
+    assert "\n".join(targets_of_answers()) in (PAGE.parent / "performance.md").read_text()
 
 
 def test_variants_are_of_families_that_are_there_and_differ_from_them() -> None:

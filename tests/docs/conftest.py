@@ -14,6 +14,7 @@ from artifact.files import hash_file
 from tests.docs.snippets import ROOT
 
 FASHION, TEXT = ROOT / "server" / "embedded" / "fashion", ROOT / "tests" / "golden" / "models" / "tiny-text"
+PAIRS = ROOT / "tests" / "golden" / "pairs"
 TOWERS = ROOT / "tests" / "golden" / "towers" / "tiny-clip"
 STAND_INS = {
     "clip": TOWERS,
@@ -22,6 +23,8 @@ STAND_INS = {
     "vit-s14": FASHION,
     "vit-s14-518": FASHION,
     "minilm": TEXT,
+    "my-nli": PAIRS / "tiny-nli",
+    "my-reranker": PAIRS / "tiny-rank",
     "sentiment": TEXT,
 }
 """What is served under a name where `make demo` has not exported it: smaller networks that take the same."""

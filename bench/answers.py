@@ -1,0 +1,37 @@
+"""What answers and exports are held to by other commands than `python -m bench`, and what these measured last."""
+
+ANSWERS = "what users of encoders ask for"
+COLUMNS = ("target", "measured", "met", "command")
+ROWS = (
+    (
+        "wrong graphs, and attention that no rule takes: none published",
+        "none: each is refused with the node and the reason, or served right",
+        "yes",
+        "`python -m pytest tests/export/test_wrong_graphs.py tests/export/test_tapping_holes.py`",
+    ),
+    (
+        "families of the transformers library and their variants: tapped and equal within 1e-4, or refused with the "
+        "true reason",
+        "353 tapped, within 5.7e-05; [36 refused](families.md#not-tapped-36)",
+        "yes",
+        "`python -m bench.families`",
+    ),
+    (
+        "1,000 short texts embedded in calls of 64 by 4 callers: throughput, against one a call by 32, at least 1.3",
+        "1.33 (1.31 to 1.35)",
+        "yes",
+        "`python -m bench.many`",
+    ),
+    (
+        "rerank of 100 documents: against the same ONNX file in a plain loop of batches of 32, at least 0.95",
+        "1.81 (1.63 to 2.57)",
+        "yes",
+        "`python -m bench.rank`",
+    ),
+    (
+        "hidden states, one layer's CLS asked for: throughput against plain, at least 0.95",
+        "0.99 (0.98 to 1.01) in calls of 64, 0.96 (0.96 to 0.97) of a text each",
+        "yes",
+        "`python -m bench.hidden`",
+    ),
+)
