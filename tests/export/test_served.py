@@ -68,15 +68,27 @@ def test_graphs_that_give_something_else_as_served_are_not_published(
     assert not list(out.rglob("*.onnx"))
 
 
-def test_a_graph_that_draws_random_numbers_is_refused_with_the_kind_of_its_node(out: Path, tmp_path: Path) -> None:
-    """Two callers would get two answers to one question."""
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [node("RandomNormalLike", "exact", "noise", scale=0.001), node("Add", "exact noise", "logits")],
+        [node("Dropout", "exact share training", "logits")],
+    ],
+    ids=lambda nodes: nodes[0].op_type,
+)
+def test_a_graph_that_draws_random_numbers_is_refused_with_the_kind_of_its_node(
+    nodes: list[onnx.NodeProto], out: Path, tmp_path: Path
+) -> None:
+    """Two callers would get two answers to one question; dropout as in training is one such."""
     model = write_images(spread(Images()))
     logits = next(one for one in model.graph.node if "logits" in one.output)
     logits.output[0] = "exact"
-    noise = [node("RandomNormalLike", "exact", "noise", scale=0.001), node("Add", "exact noise", "logits")]
-    model.graph.node.extend(noise)
+    model.graph.node.extend(nodes)
+    for name, value in {"share": np.array(0.5, np.float32), "training": np.array(True)}.items():
+        if name in nodes[0].input:
+            model.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
     onnx.save_model(model, tmp_path / "odd.onnx")
-    message = "gives other outputs when it is run again; it has RandomNormalLike; expected none of these"
+    message = f"gives other outputs when it is run again; it has {nodes[0].op_type}; expected none of these"
     with pytest.raises(VerificationError, match=message):
         build(load_graph(tmp_path / "odd.onnx"), out)
 

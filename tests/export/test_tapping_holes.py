@@ -318,6 +318,27 @@ class ClassAttention(nn.Module):
         return mixed
 
 
+class OfTheClassAlone(ClassAttention):
+    """Its class attention: the class token's query, and keys of it and of all patches."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.first(x)
+        query, key, value = self.qkv(x).view(*x.shape[:2], 3, 4, 4).permute(2, 0, 3, 1, 4)
+        weights = (query[:, :, :1] @ key.transpose(-1, -2) / 2).softmax(-1)
+        token: Tensor = x[:, :1] + self.out((weights @ value).transpose(1, 2).flatten(2))
+        return token
+
+
+def test_class_attention_is_a_layer_of_one_query() -> None:
+    """Behind a layer of all tokens."""
+    x = torch.from_numpy(numbers(2, 5, 16))
+    model = write_onnx(spread(OfTheClassAlone()), {"x": x}, {"x": {0: "batch", 1: "n"}}, 17, ["y"])
+    tapped, taps = tap(model, Path())
+    given = run(tapped, {"x": x.numpy()})
+    assert [given[one.output].shape for one in taps] == [(2, 4, 5, 5), (2, 4, 1, 5)]
+    np.testing.assert_allclose(given["attention.1"].sum(-1), 1, atol=1e-5)
+
+
 @pytest.mark.parametrize("opset", [13, 17])
 def test_talking_heads_as_torch_writes_them_refuse_the_file(opset: int) -> None:
     """The layer before them is tapped; the file was served with one layer of two."""
