@@ -9,6 +9,7 @@ TOKENS, LENGTHS, SOURCE_LENGTHS, LOGITS = "input_ids", "lengths", "source_length
 SELF_KEY, SELF_VALUE, NEXT_KEY, NEXT_VALUE = "self_key", "self_value", "next_key", "next_value"
 CROSS_KEY, CROSS_VALUE = "cross_key", "cross_value"  # outputs of the encoder's graph, too
 SELF_QUERY, CROSS_QUERY = "self_query", "cross_query"
+SELF_BIAS = "self_bias"  # of the first layers, see GenerationContract.self_biases
 MAX_LENGTH_PENALTY = 16.0  # a power of lengths, of which larger ones overflow
 _MAX_TOKENS, _MAX_LISTED, _MAX_LAYERS, _MAX_WIDTH = 2**20, 4096, 1024, 2**20
 
@@ -28,13 +29,16 @@ class GenerationContract(BaseModel):
     It gives "logits", float32 [batch, vocab_size]; the caches with the token written at its row's length, "next_key.N"
     and "next_value.N", which may be the memory of those taken; and what attention is computed from: "self_query.N" and
     "cross_query.N", float32 [batch, num_heads, 1, head_dim]. The weights are softmax(scale q k) over the cached keys,
-    that of this token included, or over the source's.
+    that of this token included, or over the source's. Where positions are told by a bias of self attention, it gives
+    "self_bias.N", float32 [batch, num_heads, cache], too, and these weights are softmax(scale q k + self_bias).
 
     Attributes:
         num_layers: Of the decoder.
         num_heads: Of each of its layers, for both kinds of attention.
         head_dim: Numbers of a key.
         scale: What q k is multiplied by.
+        self_biases: How many biases of self attention a step has: 0 for none, 1 for one that all layers share,
+            num_layers for one of each.
         vocab_size: Tokens that may be written.
         starts: What it may begin with, by name: the tokens that the decoder reads first.
         default_start: The name of that which is taken where none is asked for.
@@ -54,6 +58,7 @@ class GenerationContract(BaseModel):
     num_heads: int = Field(gt=0, le=_MAX_WIDTH)
     head_dim: int = Field(gt=0, le=_MAX_WIDTH)
     scale: float = Field(gt=0, allow_inf_nan=False)
+    self_biases: int = Field(default=0, ge=0)
     vocab_size: int = Field(gt=0)
     starts: dict[str, tuple[int, ...]]
     default_start: str
@@ -72,6 +77,8 @@ class GenerationContract(BaseModel):
             raise ValueError(f"starts: {len(self.starts)}; expected 1 to {_MAX_LISTED}, of one token or more each")
         if self.default_start not in self.starts:
             raise ValueError(f"default_start: {self.default_start!r}; expected one of starts")
+        if self.self_biases not in (0, 1, self.num_layers):
+            raise ValueError(f"self_biases: {self.self_biases}; expected 0, 1 or num_layers, {self.num_layers}")
         if not self.end_tokens:
             raise ValueError("end_tokens: empty; expected one or more")
         listed = {
@@ -105,7 +112,17 @@ class GenerationContract(BaseModel):
     @property
     def step_outputs(self) -> list[str]:
         """The names of what it gives."""
-        return [LOGITS, *names_of_layers((NEXT_KEY, NEXT_VALUE, SELF_QUERY, CROSS_QUERY), self.num_layers)]
+        kinds = (NEXT_KEY, NEXT_VALUE, SELF_QUERY, CROSS_QUERY)
+        return [LOGITS, *names_of_layers(kinds, self.num_layers), *self.bias_names]
+
+    @property
+    def bias_names(self) -> list[str]:
+        """The names of the biases of self attention among them."""
+        return names_of_layers((SELF_BIAS,), self.self_biases)
+
+    def bias_name(self, kind: str, layer: int) -> str | None:
+        """The name of the bias of a layer's "self" or "cross" attention; None where it has none."""
+        return self.bias_names[min(layer, self.self_biases - 1)] if self.self_biases and kind == "self" else None
 
     def row_bytes(self, tokens: int, source_tokens: int) -> int:
         """Bytes of the caches of one row, float32."""

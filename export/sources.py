@@ -32,7 +32,11 @@ if TYPE_CHECKING:
     from export.transformers_folder import TransformersNetwork
     from export.transformers_writing import LibraryReader
 
-WRITERS = ("MarianMTModel", "BartForConditionalGeneration", "MBartForConditionalGeneration")  # of the library
+# Of the library, those that write text.
+WRITERS = (
+    "MarianMTModel",
+    *(f"{name}ForConditionalGeneration" for name in ("Bart", "MBart", "T5", "MT5", "UMT5")),
+)
 OWN_FAMILIES = ("bert", "vit", "dinov2", "regard-text", "regard-vit")
 
 

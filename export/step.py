@@ -4,6 +4,7 @@ The network's own code is traced with other functions in place of its attention 
 lengths in place of masks: a row attends to so many keys, from the first.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,7 +17,7 @@ from artifact.contract import BATCH_AXIS
 from artifact.generation import CROSS_KEY, CROSS_VALUE, SELF_KEY, SELF_VALUE, GenerationContract
 from export.graph import OPSET, rename_axes, trace
 from export.mending import drop_unused_weights
-from model.attention import Attend, KeysValues, explained_attention
+from model.attention import KeysValues, explained_attention
 from model.decoder import Write, write
 
 # The first opset with TensorScatter, and with Attention's nonpad_kv_seqlen: keys of a row from there on are not read.
@@ -27,17 +28,38 @@ _TAKEN = (SELF_KEY, SELF_VALUE, CROSS_KEY, CROSS_VALUE)
 _ROWS, _CACHED, _SOURCE = 3, 11, 7  # of the example, no two the same
 
 
+class StepAttend(Protocol):
+    """One way for a step to attend; does for what model/ calls Attend, too."""
+
+    def __call__(
+        self,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None = None,
+        *,
+        causal: bool = False,
+        scale: float | None = None,
+        bias: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Take int64 [B] lengths for a mask; return the queries, float [B, H, 1, d], in place of weights.
+
+        Scores are scale q k + bias, which is float [B, H, 1, K]; scale is 1 / sqrt(d) unless given.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Form:
     """How a step attends and writes.
 
     Attributes:
-        attend: Takes int64 [B] lengths for a mask, and returns the queries, float [B, H, 1, d], in place of weights.
+        attend: See StepAttend.
         write: See model/decoder.py.
         opset: Which its operators are of.
     """
 
-    attend: Attend
+    attend: StepAttend
     write: Write
     opset: int
 
@@ -52,11 +74,15 @@ class LayerCache:
 
 @dataclass(frozen=True)
 class LayerStep:
-    """What one decoder layer gives: its cache with the new token, and its queries, float [B, H, 1, d]."""
+    """What one decoder layer gives: its cache with the new token, and its queries, float [B, H, 1, d].
+
+    A layer may have a bias of self attention of its own, float [B, H, L]; what stands behind the token is not read.
+    """
 
     written: KeysValues
     self_query: Tensor
     cross_query: Tensor
+    self_bias: Tensor | None = None
 
 
 class Step(Protocol):
@@ -70,12 +96,27 @@ class Step(Protocol):
 
 
 def _attend(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *, causal: bool = False
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = None,
+    *,
+    causal: bool = False,
+    scale: float | None = None,
+    bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """ONNX's Attention over the first keys of each row."""
     del causal
-    given = (query, key, value, None, None, None, mask)
-    return torch.onnx.ops.symbolic("Attention", given, {}, dtype=query.dtype, shape=query.shape, version=24), query
+    given = (query, key, value, bias, None, None, mask)
+    attended = torch.onnx.ops.symbolic(
+        "Attention",
+        given,
+        {} if scale is None else {"scale": scale},
+        dtype=query.dtype,
+        shape=query.shape,
+        version=STEP_OPSET,
+    )
+    return attended, query
 
 
 def _write(cached: Tensor, new: Tensor, positions: Tensor) -> Tensor:
@@ -87,12 +128,21 @@ def _write(cached: Tensor, new: Tensor, positions: Tensor) -> Tensor:
 
 
 def _attend_lowered(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *, causal: bool = False
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = None,
+    *,
+    causal: bool = False,
+    scale: float | None = None,
+    bias: Tensor | None = None,
 ) -> tuple[Tensor, Tensor]:
     """MatMul, Where, Softmax, MatMul."""
     del causal
     real = None if mask is None else (torch.arange(key.shape[2]) < mask[:, None])[:, None, None]  # [B, 1, 1, K]
-    return explained_attention(query, key, value, real)[0], query
+    if bias is not None:
+        real = bias if real is None else bias.masked_fill(~real, -math.inf)  # [B, H, 1, K]
+    return explained_attention(query, key, value, real, scale=scale)[0], query
 
 
 FUSED = Form(_attend, _write, STEP_OPSET)
@@ -115,7 +165,9 @@ class Flat(nn.Module):
             for place in range(0, len(caches), len(_TAKEN))
         ]
         logits, given = self.step(tokens, lengths, source_lengths, layers, self.form)
-        return logits, *(tensor for layer in given for tensor in (*layer.written, layer.self_query, layer.cross_query))
+        biases = [layer.self_bias for layer in given if layer.self_bias is not None]
+        queries = ((*layer.written, layer.self_query, layer.cross_query) for layer in given)
+        return logits, *(tensor for layer in queries for tensor in layer), *biases
 
 
 def trace_step(step: Step, generation: GenerationContract, form: Form) -> ModelProto:

@@ -61,6 +61,8 @@ class Stepper:
         self._given: dict[str, Array] = {LOGITS: np.zeros((rows, generation.vocab_size), np.float32)}
         for name in names_of_layers((SELF_QUERY, CROSS_QUERY), generation.num_layers):
             self._given[name] = np.zeros(query, np.float32)
+        for name in generation.bias_names:
+            self._given[name] = np.zeros((*query[:2], caches[f"{SELF_KEY}.0"].shape[2]), np.float32)
         written = {f"{to}.{layer}": caches[f"{of}.{layer}"] for layer in layers for to, of in _WRITTEN.items()}
         self._bound = BoundStep(session, self.inputs, {**self._given, **written})
 
@@ -87,8 +89,10 @@ class Stepper:
         for layer in range(self._generation.num_layers):
             for kind, lengths in (("self", self._lengths + 1), ("cross", source_lengths)):
                 queries, keys = self._given[f"{kind}_query.{layer}"], self.inputs[f"{kind}_key.{layer}"]
+                name = self._generation.bias_name(kind, layer)
+                biases = self._given[name] if name else np.zeros(keys.shape[:3], np.float32)
                 found[f"{kind}.{layer}"] = [
-                    attention_weights(query, key[:, :length], self._generation.scale)
-                    for query, key, length in zip(queries, keys, lengths, strict=True)
+                    attention_weights(query, key[:, :length], self._generation.scale, bias[:, :length])
+                    for query, key, bias, length in zip(queries, keys, biases, lengths, strict=True)
                 ]
         return found

@@ -15,6 +15,7 @@ from transformers import AttentionInterface
 from transformers.cache_utils import EncoderDecoderCache
 
 from export.step import Form, LayerCache, LayerStep
+from export.transformers_parts import Parts
 from model.attention import KeysValues
 
 _ATTENTION = "regard_step"
@@ -28,6 +29,7 @@ class _Now:
     lengths: Tensor
     source_lengths: Tensor
     layers: Sequence[LayerCache]
+    biases: Sequence[Tensor] = ()  # of self attention, float [B, H, 1, L]: one for all layers, or one for each
     written: dict[int, KeysValues] = field(default_factory=dict)
     self_queries: dict[int, Tensor] = field(default_factory=dict)
     cross_queries: dict[int, Tensor] = field(default_factory=dict)
@@ -94,7 +96,15 @@ class _Positions(nn.Module):
 
 
 def _attend(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, *, regard_now: _Now, **_: Any
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    *,
+    scaling: float,
+    regard_now: _Now,
+    **_: Any,
 ) -> tuple[Tensor, None]:
     """Attend as the form says, to the source or to what is cached."""
     del mask
@@ -102,30 +112,37 @@ def _attend(
     crosses = key is now.layers[layer].source.key
     (now.cross_queries if crosses else now.self_queries)[layer] = query
     lengths = now.source_lengths if crosses else now.lengths + 1
-    return now.form.attend(query, key, value, lengths)[0].transpose(1, 2), None
+    if not now.biases:  # scaled by 1 / sqrt(d)
+        return now.form.attend(query, key, value, lengths)[0].transpose(1, 2), None
+    bias = None if crosses else now.biases[min(layer, len(now.biases) - 1)]
+    return now.form.attend(query, key, value, lengths, scale=scaling, bias=bias)[0].transpose(1, 2), None
 
 
 AttentionInterface.register(_ATTENTION, _attend)
 
 
 class LibraryStep(nn.Module):
-    """A step of a network with a head for words, as BART has it: positions that are added, no bias of attention."""
+    """A step of a network with a head for words: positions are added, as BART does it, or are a bias, as in T5."""
 
-    def __init__(self, network: Any) -> None:
+    def __init__(self, network: Any, parts: Parts) -> None:
         """Take a network in evaluation mode, of which the weights are shared and nothing is changed."""
         super().__init__()
+        self.biases, self.output_scale = nn.ModuleList(parts.biases), parts.output_scale
         shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
         self.network: Any = copy.deepcopy(network, shared)
         self.network.set_attn_implementation(_ATTENTION)
-        decoder = self.network.get_decoder()
-        decoder.embed_positions = _Positions(decoder.embed_positions)
+        decoder, self.positions = self.network.get_decoder(), None
+        if not parts.biases:
+            self.positions = decoder.embed_positions = _Positions(decoder.embed_positions)
 
     def forward(
         self, tokens: Tensor, lengths: Tensor, source_lengths: Tensor, layers: Sequence[LayerCache], form: Form
     ) -> tuple[Tensor, list[LayerStep]]:
         """See Step."""
-        now, decoder = _Now(form, lengths, source_lengths, layers), self.network.get_decoder()
-        decoder.embed_positions.now = now
+        biases = [bias(lengths, layers[0].own.key.shape[2]) for bias in self.biases]
+        now, decoder = _Now(form, lengths, source_lengths, layers, biases), self.network.get_decoder()
+        if self.positions:
+            self.positions.now = now
         unused = torch.zeros(1, 1, 1, 1)  # masks in four dimensions are taken as they are
         answer = decoder(
             input_ids=tokens,
@@ -136,12 +153,15 @@ class LibraryStep(nn.Module):
             use_cache=True,
             regard_now=now,  # goes down to _attend
         )
-        decoder.embed_positions.now = None
+        if self.positions:
+            self.positions.now = None
+        own: list[Tensor | None] = [bias[:, :, 0] for bias in biases]
+        own += [None] * (len(layers) - len(own))
         given = [
-            LayerStep(now.written[layer], now.self_queries[layer], now.cross_queries[layer])
+            LayerStep(now.written[layer], now.self_queries[layer], now.cross_queries[layer], own[layer])
             for layer in range(len(layers))
         ]
-        return tell_logits(self.network, answer.last_hidden_state)[:, 0], given
+        return tell_logits(self.network, answer.last_hidden_state * self.output_scale)[:, 0], given
 
 
 def tell_logits(network: Any, hidden: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""Reads encoder-decoders of the transformers library that write text: Marian, BART and mBART."""
+"""Reads encoder-decoders of the transformers library that write text: Marian, BART and mBART, T5, MT5 and UMT5."""
 
 import re
 from collections.abc import Mapping
@@ -18,6 +18,7 @@ from export.marian_tokenizer import SOURCE_FILE, TARGET_FILE, make_tokenizers
 from export.tokenizer_files import check_tokenizer
 from export.traits import InputSpec, Traits
 from export.transformers_checkpoint import read_writer
+from export.transformers_parts import Parts, find_parts
 from export.transformers_step import LibraryStep
 from model.attention import KeysValues
 from model.checkpoint import CheckpointError
@@ -43,10 +44,10 @@ class LibraryReader(nn.Module):
 
     input_names = (TOKENS, MASK)
 
-    def __init__(self, fused: Any, explained: Any) -> None:
+    def __init__(self, fused: Any, explained: Any, parts: Parts) -> None:
         """Take the network twice, with the same weights: with fused attention, and with eager."""
         super().__init__()
-        self.fused, self.explained = fused, explained
+        self.fused, self.explained, self.parts = fused, explained, parts
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
         """Read int64 [B, S] with a mask of 1 and 0."""
@@ -68,11 +69,9 @@ class LibraryReader(nn.Module):
         encoder = network.get_encoder()
         answer = encoder(input_ids=input_ids, attention_mask=attention_mask, return_dict=True, **options)
         hidden, layers = answer.last_hidden_state, list[KeysValues]()
-        for layer in network.get_decoder().layers:
-            cross = layer.encoder_attn
-            shape = (*hidden.shape[:2], -1, cross.head_dim)
-            projected = (project(hidden).view(shape).transpose(1, 2) for project in (cross.k_proj, cross.v_proj))
-            layers.append(KeysValues(*projected))
+        for cross in self.parts.cross:
+            shape = (*hidden.shape[:2], -1, self.parts.head_dim)
+            layers.append(KeysValues(*(project(hidden).view(shape).transpose(1, 2) for project in cross)))
         return name_source(layers), answer
 
 
@@ -83,14 +82,14 @@ def load_writer(folder: Path) -> tuple[LibraryReader, Traits, Writing, str]:
         CheckpointError: It cannot be read, lacks weights, or its files do not say how text is read and written.
     """
     fused, explained = read_writer(folder, transformers.AutoModelForSeq2SeqLM)
-    config = fused.config
+    parts = find_parts(fused)
     source, target, left_out = _read_tokenizers(folder, _target_size(fused))
     axes = (BATCH_AXIS, SEQUENCE_AXIS)
     ids = InputSpec(TOKENS, axes, "int64", bound=fused.get_encoder().embed_tokens.num_embeddings)
     mask = InputSpec(MASK, axes, "int64", bound=2, mask=True)
-    traits = Traits((ids, mask), config.max_position_embeddings)
+    traits = Traits((ids, mask), parts.max_positions)
     settings = _read_settings(folder, fused)
-    generation = _describe(folder, fused, settings, Tokenizer.from_str(target))
+    generation = _describe(folder, fused, parts, settings, Tokenizer.from_str(target))
 
     def tell(
         source_ids: Tensor, mask: Tensor, target_ids: Tensor
@@ -104,15 +103,14 @@ def load_writer(folder: Path) -> tuple[LibraryReader, Traits, Writing, str]:
         )
         return answer.logits, answer.decoder_attentions, answer.cross_attentions
 
-    step = LibraryStep(fused)
-    writing = Writing(step, tell, generation, config.max_position_embeddings, source, target)
+    step = LibraryStep(fused, parts)
+    writing = Writing(step, tell, generation, parts.max_positions, source, target)
     assumed = "; ".join(filter(None, (left_out, _name_unfollowed(settings))))
-    return LibraryReader(fused, explained), traits, writing, assumed
+    return LibraryReader(fused, explained, parts), traits, writing, assumed
 
 
-def _describe(folder: Path, network: Any, settings: Any, tokenizer: Tokenizer) -> GenerationContract:
-    config = network.config
-    heads, positions = config.decoder_attention_heads, config.max_position_embeddings
+def _describe(folder: Path, network: Any, parts: Parts, settings: Any, tokenizer: Tokenizer) -> GenerationContract:
+    positions = parts.max_positions
     starts, default = _find_starts(folder, settings, tokenizer)
     longest = max(map(len, starts.values()))
     most = settings.max_new_tokens or (settings.max_length or positions) - longest
@@ -123,10 +121,11 @@ def _describe(folder: Path, network: Any, settings: Any, tokenizer: Tokenizer) -
     never = [words[0] for words in settings.bad_words_ids or () if len(words) == 1]
     try:
         return GenerationContract(
-            num_layers=config.decoder_layers,
-            num_heads=heads,
-            head_dim=config.d_model // heads,
-            scale=(config.d_model // heads) ** -0.5,
+            num_layers=len(parts.cross),
+            num_heads=parts.num_heads,
+            head_dim=parts.head_dim,
+            scale=parts.scale,
+            self_biases=len(parts.biases),
             vocab_size=_target_size(network),
             starts=starts,
             default_start=default,

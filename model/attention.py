@@ -44,7 +44,13 @@ def fused_attention(
 
 
 def explained_attention(
-    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None, *, causal: bool = False
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None = None,
+    *,
+    causal: bool = False,
+    scale: float | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Compute softmax(Q K^T / sqrt(d)) V step by step (Vaswani et al. 2017, equation 1).
 
@@ -54,6 +60,7 @@ def explained_attention(
         value: Float [B, H, K, d].
         mask: Broadcastable to [B, H, Q, K]. Bool: True where a query may attend to a key. Float: added to the scores.
         causal: A query attends to keys up to its own position only; may not be combined with a mask.
+        scale: What Q K^T is multiplied by; None for 1 / sqrt(d).
 
     Returns:
         The attended values, float [B, H, Q, d], and the weights, float [B, H, Q, K], whose rows sum to 1.
@@ -65,7 +72,8 @@ def explained_attention(
         raise ValueError("causal: True together with a mask; expected one of the two (put the causal part in the mask)")
     if causal:
         mask = torch.ones(query.shape[-2], key.shape[-2], dtype=torch.bool, device=query.device).tril()
-    scores = query @ key.transpose(-2, -1) / math.sqrt(query.shape[-1])  # [B, H, Q, K]
+    scores = query @ key.transpose(-2, -1)  # [B, H, Q, K]
+    scores = scores / math.sqrt(query.shape[-1]) if scale is None else scores * scale
     if mask is not None:
         scores = scores.masked_fill(~mask, -math.inf) if mask.dtype == torch.bool else scores + mask
     weights = scores.softmax(dim=-1)

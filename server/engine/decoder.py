@@ -15,6 +15,7 @@ from artifact.generation import (
     LOGITS,
     NEXT_KEY,
     NEXT_VALUE,
+    SELF_BIAS,
     SELF_KEY,
     SELF_VALUE,
     SOURCE_LENGTHS,
@@ -123,6 +124,7 @@ class Decoder:
         expected_sizes = {
             LOGITS: (self.generation.vocab_size,),
             f"{SELF_KEY}.0": (self.generation.num_heads, None, self.generation.head_dim),
+            f"{SELF_BIAS}.0": (self.generation.num_heads, None),
         }
         for value in (*self._one.get_inputs(), *self._one.get_outputs()):
             sizes = expected_sizes.get(value.name, ())
@@ -154,9 +156,14 @@ def step_arrays(
     return given, made
 
 
-def attention_weights(query: Array, keys: Array, scale: float) -> Array:
-    """Return softmax(scale q k), float32 [H, K], of [H, 1, d] and [H, K, d] (Vaswani et al. 2017, equation 1)."""
+def attention_weights(query: Array, keys: Array, scale: float, bias: Array | None = None) -> Array:
+    """Return softmax(scale q k + bias), float32 [H, K], of [H, 1, d] and [H, K, d] (Vaswani et al. 2017, equation 1).
+
+    The bias, float32 [H, K], tells how far keys are (Raffel et al. 2020, section 2.1); None where there is none.
+    """
     scores = (keys @ query.swapaxes(1, 2))[..., 0]  # [H, K]
     scores *= scale
+    if bias is not None:
+        scores += bias
     weights = np.exp(scores - scores.max(axis=1, keepdims=True))
     return np.asarray(weights / weights.sum(axis=1, keepdims=True))

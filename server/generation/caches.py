@@ -118,6 +118,7 @@ class Caches:
         if bound is None:
             kinds = (NEXT_KEY, NEXT_VALUE, *((SELF_QUERY, CROSS_QUERY) if looks else ()))
             names = [LOGITS, *names_of_layers(kinds, self._generation.num_layers)]
+            names += self._generation.bias_names if looks else ()
             given = {name: array[: self.rows] for name, array in self._given.items()}
             made = {name: self._output(name)[: self.rows] for name in names}
             bound = self._steps[key] = self._decoder.bind(given, made, all_threads=all_threads)
@@ -135,12 +136,16 @@ class Caches:
         )
         length = int(self._given[lengths][row])
         key = self._given[f"{keys}.{layer}"][row, :, :length]  # [H, L, d]
-        return attention_weights(self._made[f"{query}.{layer}"][row], key, self._generation.scale)
+        name = self._generation.bias_name(kind, layer)
+        bias = self._made[name][row, :, :length] if name else None  # [H, L]
+        return attention_weights(self._made[f"{query}.{layer}"][row], key, self._generation.scale, bias)
 
     def _output(self, name: str) -> Array:
-        if name not in self._made:  # queries, which hardly anybody asks for
-            shape = (self._places[0], self._generation.num_heads, 1, self._generation.head_dim)
-            self._made[name] = np.zeros(shape, np.float32)
+        if name not in self._made:  # queries and biases, which hardly anybody asks for
+            rows, length, _ = self._places
+            is_bias = name in self._generation.bias_names
+            sizes = (length,) if is_bias else (1, self._generation.head_dim)
+            self._made[name] = np.zeros((rows, self._generation.num_heads, *sizes), np.float32)
         return self._made[name]
 
     def fit(self) -> None:

@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 import onnx
+from torch import nn
 
 from artifact.contract import PLAIN_GRAPH, WEIGHTS_FILE
-from export.encoder_decoder import Reader, Writing, load_own
+from export.encoder_decoder import Writing, load_own
 from export.graph import externalize, to_onnx
 from export.traits import Traits
 from export.write_steps import write_steps
@@ -34,7 +35,7 @@ def write_graphs(checkpoint: Path, folder: Path) -> tuple[Writing, Traits]:
     return writing, traits
 
 
-def write_plain(reader: Reader, traits: Traits, folder: Path) -> onnx.ModelProto:
+def write_plain(reader: nn.Module, traits: Traits, folder: Path) -> onnx.ModelProto:
     """Write the plain graph with its weights beside it."""
     plain = externalize(to_onnx(reader, traits), folder / WEIGHTS_FILE)
     onnx.save_model(plain, folder / PLAIN_GRAPH)
