@@ -45,6 +45,11 @@ def logits_after(source: Sequence[float], tokens: Sequence[int]) -> NDArray[np.f
     return logits.astype(np.float32)
 
 
+def bias_of(layer: int, length: int, distances: NDArray[np.int64]) -> NDArray[np.float64]:
+    """What FakeDecoder says of keys so far away, in a row that has read so many tokens before."""
+    return (layer + 1) * np.sin(distances + length)
+
+
 def source_of(numbers: Sequence[float]) -> list[Array]:
     """Return keys and values of a source, float32 [1, 1, S, 1] each, as the encoder would give them."""
     keys = np.array(numbers, np.float32).reshape(1, 1, -1, 1)
@@ -83,9 +88,12 @@ class _Step:
             tokens = [int(token) for token in made["next_key.0"][row, 0, : length + 1, 0]]
             source = given["cross_value.0"][row, 0, :source_length, 0]
             made["logits"][row] = logits_after(source.tolist(), tokens)
-            for name in ("self_query.0", "cross_query.0"):
-                if name in made:
+            for name in made:
+                if "query" in name:
                     made[name][row] = 0.5
+                if "bias" in name:  # of keys by their distance, in each layer so many times, and more in a longer row
+                    distances = length - np.arange(made[name].shape[2])
+                    made[name][row] = bias_of(int(name[-1]), length, distances)
 
 
 def letters() -> TextWriter:

@@ -19,6 +19,7 @@ from tests.server.generation.fakes import (
     GENERATION,
     START,
     FakeDecoder,
+    bias_of,
     letters,
     logits_after,
     source_of,
@@ -181,6 +182,36 @@ def test_attention_is_that_of_the_step_that_wrote_the_token() -> None:
         scores = np.exp(np.array(read[: place + 1]) * 0.5)
         np.testing.assert_allclose(own.weights, scores / scores.sum(), atol=1e-6)
     assert all(not one.attention for one in first.results[0].tokens)
+
+
+@pytest.mark.parametrize(("biases", "of_layer"), [(1, [0, 0]), (2, [0, 1])])
+def test_a_bias_is_added_where_the_decoder_has_one(biases: int, of_layer: list[int]) -> None:
+    """That of this row and layer, to self attention alone; rows are at different steps, and change places."""
+    shape = {"num_layers": 2, "self_biases": biases}
+    generation = GENERATION.model_copy(update=shape)
+    room, plan = Room(), tuple(AttentionPlan(kind, layer, (0,), None) for kind in ("self", "cross") for layer in (0, 1))
+    room.decoder.generation = generation
+    room.steps = Steps(room.decoder, 8, lambda: True, room.told.extend)  # type: ignore[arg-type]
+    given = {"generation": generation, "attention": plan}
+    writings = list[StraightWriting]()
+    for number in range(5):
+        plan_of_one = plan_of(**given, max_tokens=3 + 2 * number)
+        source = source_of([float(number), number + 1.0]) * 2
+        writings.append(StraightWriting(plan_of_one, source, room.writer, RpcContext()))
+        room.steps.join(writings[-1])
+        room.steps.run({}, [])
+    room.finish()
+    for writing in writings:
+        assert len(tokens_of(writing)) > 1
+        read = np.array([START, *tokens_of(writing)])
+        for place, one in enumerate(writing.results[0].tokens):
+            *own, cross, other = one.attention
+            for layer, look in enumerate(own):
+                keys = 0.5 * (read[: place + 1] if layer == 0 else np.zeros(place + 1))  # the fake writes one layer's
+                scores = np.exp(keys + bias_of(of_layer[layer], place, place - np.arange(place + 1)))
+                np.testing.assert_allclose(look.weights, [scores / scores.sum()], atol=1e-6)
+            for look in (cross, other):
+                np.testing.assert_allclose(look.weights, [[1 / (1 + np.exp(0.5)), 1 / (1 + np.exp(-0.5))]], atol=1e-6)
 
 
 def test_a_target_is_scored_token_by_token() -> None:
