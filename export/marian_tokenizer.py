@@ -39,7 +39,7 @@ def make_tokenizers(folder: Path) -> tuple[str, str, str]:
 
 
 def _make(file: Path, numbers: Path, *, writes: bool) -> tuple[str, int]:
-    vocabulary, model = _read_vocabulary(numbers), _read_model(file)
+    vocabulary, model = _read_vocabulary(numbers), read_model(file)
     scores = {one.piece: one.score for one in model.pieces if one.type in (_NORMAL, _USER_DEFINED)}
     special = {_END, _UNKNOWN, "<pad>"} & vocabulary.keys()
     codes = [text for text in vocabulary if text.startswith(">>") and text.endswith("<<")]
@@ -85,7 +85,12 @@ def _read_vocabulary(file: Path) -> dict[str, int]:
     return vocabulary
 
 
-def _read_model(file: Path) -> Any:
+def read_model(file: Path) -> Any:
+    """Read a model of SentencePiece that cuts texts by unigrams.
+
+    Raises:
+        CheckpointError: It is not there, or is none.
+    """
     try:
         messages: Any = sentencepiece_model_pb2_new  # whose classes are made when it is imported
         model = messages.ModelProto.FromString(file.read_bytes())

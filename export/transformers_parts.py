@@ -19,7 +19,7 @@ class Parts:
         num_heads: Of each layer of the decoder.
         head_dim: Numbers of a key.
         scale: What q k is multiplied by.
-        max_positions: The most tokens that either half reads.
+        max_positions: The most tokens that each half reads; 0 where the configuration does not say so of both.
         cross: What makes keys and values of the encoder's output, of each layer.
         biases: Of self attention: one for all layers, or one for each; none where positions are added.
         output_scale: What the decoder's output is multiplied by before it is compared with words.
@@ -41,7 +41,8 @@ def find_parts(network: Any) -> Parts:
         return _find_relative(config, decoder)
     head_dim = config.d_model // config.decoder_attention_heads
     cross = [(layer.encoder_attn.k_proj, layer.encoder_attn.v_proj) for layer in decoder.layers]
-    return Parts(config.decoder_attention_heads, head_dim, head_dim**-0.5, config.max_position_embeddings, cross)
+    positions = getattr(config, "max_position_embeddings", 0)
+    return Parts(config.decoder_attention_heads, head_dim, head_dim**-0.5, positions, cross)
 
 
 def _find_relative(config: Any, decoder: Any) -> Parts:

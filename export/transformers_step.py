@@ -15,7 +15,7 @@ from transformers import AttentionInterface
 from transformers.cache_utils import EncoderDecoderCache
 
 from export.step import Form, LayerCache, LayerStep
-from export.transformers_parts import Parts
+from export.transformers_parts import find_parts
 from model.attention import KeysValues
 
 _ATTENTION = "regard_step"
@@ -124,16 +124,17 @@ AttentionInterface.register(_ATTENTION, _attend)
 class LibraryStep(nn.Module):
     """A step of a network with a head for words: positions are added, as BART does it, or are a bias, as in T5."""
 
-    def __init__(self, network: Any, parts: Parts) -> None:
+    def __init__(self, network: Any) -> None:
         """Take a network in evaluation mode, of which the weights are shared and nothing is changed."""
         super().__init__()
+        parts = find_parts(network)
         self.biases, self.output_scale = nn.ModuleList(parts.biases), parts.output_scale
         shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
         self.network: Any = copy.deepcopy(network, shared)
         self.network.set_attn_implementation(_ATTENTION)
-        decoder, self.positions = self.network.get_decoder(), None
+        decoder = self.network.get_decoder()
         if not parts.biases:
-            self.positions = decoder.embed_positions = _Positions(decoder.embed_positions)
+            decoder.embed_positions = _Positions(decoder.embed_positions)
 
     def forward(
         self, tokens: Tensor, lengths: Tensor, source_lengths: Tensor, layers: Sequence[LayerCache], form: Form
@@ -141,8 +142,8 @@ class LibraryStep(nn.Module):
         """See Step."""
         biases = [bias(lengths, layers[0].own.key.shape[2]) for bias in self.biases]
         now, decoder = _Now(form, lengths, source_lengths, layers, biases), self.network.get_decoder()
-        if self.positions:
-            self.positions.now = now
+        if not biases:
+            decoder.embed_positions.now = now
         unused = torch.zeros(1, 1, 1, 1)  # masks in four dimensions are taken as they are
         answer = decoder(
             input_ids=tokens,
@@ -153,15 +154,16 @@ class LibraryStep(nn.Module):
             use_cache=True,
             regard_now=now,  # goes down to _attend
         )
-        if self.positions:
-            self.positions.now = None
-        own: list[Tensor | None] = [bias[:, :, 0] for bias in biases]
-        own += [None] * (len(layers) - len(own))
+        if not biases:
+            decoder.embed_positions.now = None
+        own = dict(enumerate(bias[:, :, 0] for bias in biases))
         given = [
-            LayerStep(now.written[layer], now.self_queries[layer], now.cross_queries[layer], own[layer])
+            LayerStep(now.written[layer], now.self_queries[layer], now.cross_queries[layer], own.get(layer))
             for layer in range(len(layers))
         ]
-        return tell_logits(self.network, answer.last_hidden_state * self.output_scale)[:, 0], given
+        hidden = answer.last_hidden_state
+        scaled = hidden if self.output_scale == 1 else hidden * self.output_scale
+        return tell_logits(self.network, scaled)[:, 0], given
 
 
 def tell_logits(network: Any, hidden: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from artifact.errors import explain
 from artifact.generation import TOKENS, GenerationContract
 from export.encoder_decoder import MASK, TARGET_TOKENIZER_FILE, Writing, name_source
 from export.marian_tokenizer import SOURCE_FILE, TARGET_FILE, make_tokenizers
+from export.t5_tokenizer import PIECES_FILE, make_tokenizer
 from export.tokenizer_files import check_tokenizer
 from export.traits import InputSpec, Traits
 from export.transformers_checkpoint import read_writer
@@ -44,10 +45,10 @@ class LibraryReader(nn.Module):
 
     input_names = (TOKENS, MASK)
 
-    def __init__(self, fused: Any, explained: Any, parts: Parts) -> None:
+    def __init__(self, fused: Any, explained: Any) -> None:
         """Take the network twice, with the same weights: with fused attention, and with eager."""
         super().__init__()
-        self.fused, self.explained, self.parts = fused, explained, parts
+        self.fused, self.explained, self.parts = fused, explained, find_parts(fused)
 
     def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
         """Read int64 [B, S] with a mask of 1 and 0."""
@@ -103,10 +104,10 @@ def load_writer(folder: Path) -> tuple[LibraryReader, Traits, Writing, str]:
         )
         return answer.logits, answer.decoder_attentions, answer.cross_attentions
 
-    step = LibraryStep(fused, parts)
+    step = LibraryStep(fused)
     writing = Writing(step, tell, generation, parts.max_positions, source, target)
     assumed = "; ".join(filter(None, (left_out, _name_unfollowed(settings))))
-    return LibraryReader(fused, explained, parts), traits, writing, assumed
+    return LibraryReader(fused, explained), traits, writing, assumed
 
 
 def _describe(folder: Path, network: Any, parts: Parts, settings: Any, tokenizer: Tokenizer) -> GenerationContract:
@@ -180,18 +181,26 @@ def _target_size(network: Any) -> int:
 
 
 def _read_tokenizers(folder: Path, vocab_size: int) -> tuple[str, str, str]:
-    """Read tokenizer.json, for both sides, or what Marian has in its place; and say what is left out.
+    """Read tokenizer.json, for both sides, or what Marian or T5 has in its place; and say what is left out.
 
     Raises:
         CheckpointError: It is not there, cannot be read, or has more tokens than the network.
     """
     file = folder / "tokenizer.json"
+    if not file.is_file() and (folder / PIECES_FILE).is_file():
+        content = make_tokenizer(folder)
+        _check_size(folder / PIECES_FILE, content, vocab_size)
+        return content, content, ""
     if file.is_file() or not (folder / SOURCE_FILE).is_file():
         check_tokenizer(file, vocab_size)
         content = file.read_text(encoding="utf-8")
         return content, content, ""
     source, target, left_out = make_tokenizers(folder)
     for name, tokenizer in ((SOURCE_FILE, source), (TARGET_FILE, target)):
-        if (found := Tokenizer.from_str(tokenizer).get_vocab_size()) > vocab_size:
-            raise CheckpointError(f"{folder / name}: has {found} tokens; expected at most the network's {vocab_size}")
+        _check_size(folder / name, tokenizer, vocab_size)
     return source, target, left_out
+
+
+def _check_size(file: Path, tokenizer: str, vocab_size: int) -> None:
+    if (found := Tokenizer.from_str(tokenizer).get_vocab_size()) > vocab_size:
+        raise CheckpointError(f"{file}: has {found} tokens; expected at most the network's {vocab_size}")

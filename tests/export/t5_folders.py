@@ -11,7 +11,7 @@ PAD, END, UNKNOWN, VOCABULARY = 0, 1, 2, 48
 PIECES = ("\u2581the", "\u2581a", "er", "in", "\u2581", *"abcdefghijklmnopqrstuvwxyz")
 # Few buckets, the last of which begins within the tokens that are read.
 SHAPE = {
-    "vocab_size": VOCABULARY, "d_model": 32, "d_kv": 6, "d_ff": 48, "num_layers": 2,
+    "d_model": 32, "d_kv": 6, "d_ff": 48, "num_layers": 2,
     "num_heads": 4, "relative_attention_num_buckets": 8, "relative_attention_max_distance": 12,
     "decoder_start_token_id": PAD,
 }  # fmt: skip
@@ -33,11 +33,11 @@ FAMILIES: dict[str, tuple[Any, Any, dict[str, Any]]] = {
 _SIZES = {"relative_attention_bias": 2.0, "shared": 1.5, "lm_head": 0.4, ".q.": 0.2, ".k.": 0.2, "": 0.4}
 
 
-def make_network(family: str) -> Any:
+def make_network(family: str, vocab_size: int = VOCABULARY) -> Any:
     """Make a network with random weights."""
     config, network, further = FAMILIES[family]
     torch.manual_seed(0)
-    made = network(config(**SHAPE, **further)).eval()
+    made = network(config(**{**SHAPE, **further, "vocab_size": vocab_size})).eval()
     if family == "t5-1.1":
         made.lm_head.weight = torch.nn.Parameter(made.lm_head.weight.clone())
     with torch.no_grad():
@@ -47,9 +47,9 @@ def make_network(family: str) -> Any:
     return made
 
 
-def write_t5(folder: Path, family: str, **settings: Any) -> Path:
+def write_t5(folder: Path, family: str, vocab_size: int = VOCABULARY, **settings: Any) -> Path:
     """Save a network, and what it needs; settings are of generation_config.json."""
-    made = make_network(family)
+    made = make_network(family, vocab_size)
     for name, value in settings.items():
         setattr(made.generation_config, name, value)
     made.save_pretrained(folder)

@@ -20,7 +20,7 @@ LOG_PROBABILITY, WEIGHTS = 1e-4, 1e-5  # tolerances
 SERVED = ("t5", "t5-1.1")
 TEXTS = ("the cat", "a", "in a winter the letter", "zebra", "er in er", "the sea is a sea")
 # A text ends with any of three tokens; the numbers of beams and tokens are the models' own, too.
-SETTINGS = {"eos_token_id": [END, 21, 41], "max_new_tokens": 15, "num_beams": 3, "length_penalty": 0.7}
+SETTINGS: dict[str, Any] = {"eos_token_id": [END, 21, 41], "max_new_tokens": 15, "num_beams": 3, "length_penalty": 0.7}
 BOTH = regard.AttentionRequest()
 
 

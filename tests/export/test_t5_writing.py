@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -95,7 +96,7 @@ def test_a_step_does_what_whole_sequences_do(family: str, tmp_path: Path) -> Non
 @pytest.mark.parametrize(("family", "biases"), [("t5", 1), ("t5-1.1", 1), ("mt5", 1), ("umt5", 2)])
 def test_what_generation_config_says_is_in_the_contract(family: str, biases: int, tmp_path: Path) -> None:
     """And what the network is."""
-    settings = {
+    settings: dict[str, Any] = {
         "max_length": 20,
         "num_beams": 4,
         "length_penalty": 0.6,
