@@ -64,6 +64,16 @@ def test_weights_follow_the_formula(case: str) -> None:
     torch.testing.assert_close(weights.sum(-1), torch.ones(BATCH, HEADS, QUERIES), atol=1e-6, rtol=0)
 
 
+def test_scores_may_be_scaled_otherwise() -> None:
+    """As torch's own attention does it, with a bias that is not scaled."""
+    query, key, value = make_qkv()
+    bias = torch.linspace(-3, 3, QUERIES).reshape(1, 1, 1, QUERIES)
+    expected = torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=0.7)
+    found, weights = explained_attention(query, key, value, bias, scale=0.7)
+    torch.testing.assert_close(found, expected, atol=1e-6, rtol=0)
+    torch.testing.assert_close(weights @ value, expected, atol=1e-6, rtol=0)
+
+
 def test_a_mask_together_with_causal_is_refused() -> None:
     """As torch's own kernel refuses it."""
     query, key, value = make_qkv()
