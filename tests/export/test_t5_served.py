@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -43,12 +44,17 @@ def client(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
         yield client
 
 
+@cache
+def read(folder: Path) -> Any:
+    """The library's own network."""
+    return transformers.AutoModelForSeq2SeqLM.from_pretrained(folder, attn_implementation="eager").eval()
+
+
 def write(folder: Path, text: str, **settings: Any) -> Any:
     """What the library writes for one text, alone."""
-    network = transformers.AutoModelForSeq2SeqLM.from_pretrained(folder, attn_implementation="eager").eval()
     ids = torch.tensor([make_tokenizer().encode(text).ids])
     with torch.inference_mode():
-        return network.generate(
+        return read(folder).generate(
             ids,
             return_dict_in_generate=True,
             output_attentions=True,
