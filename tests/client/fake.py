@@ -330,7 +330,7 @@ class FakeServer(RegardServiceServicer):
         self, request: rpc.GenerateRequest, context: grpc.ServicerContext
     ) -> Iterator[rpc.GenerateResponse]:
         """Write three phonemes and the end; once two are sent, the rest waits while answers are held."""
-        self.requests.append(request)
+        self._note(request, context)
         start, end = _generation_start(request, truncated=self.truncated), _generation_end(request)
         if self.error is not None:
             context.abort(*self.error)
@@ -381,9 +381,12 @@ class FakeServer(RegardServiceServicer):
     def _models(self) -> list[pb.Model]:
         return [*models(), *([towers()] if self.has_towers else []), *([writer()] if self.has_writer else [])]
 
-    def _receive(self, request: Any, context: grpc.ServicerContext) -> None:
+    def _note(self, request: Any, context: grpc.ServicerContext) -> None:
         self.requests.append(request)
         self.arrived.set()
+
+    def _receive(self, request: Any, context: grpc.ServicerContext) -> None:
+        self._note(request, context)
         if self.held:
             self.released.wait(30)
         if self.error is not None:

@@ -82,10 +82,12 @@ class Visit:
     def __init__(self, page: Page) -> None:
         self.page = page
         self.asked = 0
+        self.asked_to_write = 0
         page.on("request", self._count)
 
     def _count(self, request: Any) -> None:
         self.asked += request.url.endswith("/api/attend")
+        self.asked_to_write += request.url.endswith("/api/write")
 
     def find(self, selector: str) -> Locator:
         """Find elements that are visible."""
@@ -141,6 +143,47 @@ class Visit:
         )  # all at once, since another picture may be drawn meanwhile
         return [(name, float(value)) for name, value in found]
 
+    def contrasts(self) -> list[tuple[str, float]]:
+        """Return every piece of text that is seen, and its contrast with its ground, x to 1 (WCAG 2.2, 1.4.3)."""
+        return [(words, ratio) for words, ratio in self.page.evaluate(_CONTRASTS)]
+
+    def nameless(self) -> list[str]:
+        """Return the controls that have no name for whoever cannot see the page."""
+        found: list[str] = self.page.evaluate(
+            """() => [...document.querySelectorAll("button, select, textarea, input, canvas[tabindex]")]
+              .filter((node) => !(node.getAttribute("aria-label") || node.textContent.trim()
+                || [...(node.labels ?? [])].some((label) => label.textContent.trim())))
+              .map((node) => node.outerHTML)"""
+        )
+        return found
+
+    def width(self) -> tuple[int, int]:
+        """Return how wide the page's content is, and the screen."""
+        width, screen = self.page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
+        return width, screen
+
     def told(self, panel: int = 0) -> str:
         """Return the sentence below the picture."""
         return self.page.locator(".panel").nth(panel).locator(".told").inner_text()
+
+
+_CONTRASTS = """() => {
+  const numbers = (colour) => (colour.match(/[\\d.]+/g) ?? []).map(Number);
+  const light = ([red, green, blue]) => [red, green, blue]
+    .map((value) => (value / 255 <= 0.04045 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, value, at) => sum + value * [0.2126, 0.7152, 0.0722][at], 0);
+  const ground = (node) => {
+    for (let at = node; at; at = at.parentElement) {
+      const colour = numbers(getComputedStyle(at).backgroundColor);
+      if (colour.length === 3 || colour[3] > 0) return colour;
+    }
+    return [255, 255, 255];
+  };
+  const words = [...document.querySelectorAll("body *")].filter((node) =>
+    node.checkVisibility({ visibilityProperty: true }) && !node.disabled && node.tagName !== "OPTION" &&
+    [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim()));
+  return words.map((node) => {
+    const [first, second] = [light(numbers(getComputedStyle(node).color)), light(ground(node))].sort((a, b) => b - a);
+    return [`${node.tagName} ${node.className} ${node.textContent}`.slice(0, 60), (first + 0.05) / (second + 0.05)];
+  });
+}"""

@@ -5,18 +5,21 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from regard.generate_calls import AsyncTokenStream
 from tests.client.fake import FakeServer, serving
 from tests.explorer.running import Explorer, exploring
+from tests.explorer.writing import HeldTokens
 from tests.processes import ROOT, environment
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
 MODELS = (ROOT / "server" / "embedded" / "fashion", ROOT / "tests" / "golden" / "models" / "tiny-text")
+WRITERS = (ROOT / "server" / "embedded" / "g2p", ROOT / "tests" / "golden" / "models" / "tiny-text")
 
 
 @pytest.fixture(scope="session")
@@ -58,6 +61,33 @@ def explorer(real_server: str) -> Iterator[Explorer]:
     """An explorer of the real server."""
     with exploring(real_server) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def writer(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a regard server with a model that writes, letters to phonemes, and with one that does not."""
+    with serving_models(tmp_path_factory.mktemp("models"), *WRITERS) as address:
+        yield address
+
+
+@pytest.fixture(scope="session")
+def before_writer(writer: str) -> Iterator[Explorer]:
+    """An explorer of that server."""
+    with exploring(writer) as running:
+        yield running
+
+
+@pytest.fixture
+def held_tokens(monkeypatch: pytest.MonkeyPatch) -> HeldTokens:
+    """Every token waits in the explorer until it is let, and so does the end of each text."""
+    held, receive = HeldTokens(), AsyncTokenStream.__anext__
+
+    async def wait_and_receive(tokens: AsyncTokenStream) -> Any:
+        await held.wait()
+        return await receive(tokens)
+
+    monkeypatch.setattr(AsyncTokenStream, "__anext__", wait_and_receive)
+    return held
 
 
 @pytest.fixture

@@ -102,13 +102,15 @@ def sandal() -> bytes:
     return SANDAL.read_bytes()
 
 
-def ends_of_calls(fake: FakeServer) -> threading.Event:
-    """Return an event that is set when a call has ended, for whatever reason."""
-    ended, receive = threading.Event(), fake._receive
+def end_of_next_call(fake: FakeServer) -> threading.Event:
+    """Return an event that is set when the next call has ended, for whatever reason."""
+    ended, note, seen = threading.Event(), fake._note, list[Any]()
 
     def watched(request: Any, context: grpc.ServicerContext) -> None:
-        context.add_callback(ended.set)
-        receive(request, context)
+        if not seen:
+            seen.append(request)
+            context.add_callback(ended.set)
+        note(request, context)
 
-    setattr(fake, "_receive", watched)  # noqa: B010 -- mypy forbids the assignment
+    setattr(fake, "_note", watched)  # noqa: B010 -- mypy forbids the assignment
     return ended

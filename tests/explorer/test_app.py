@@ -11,7 +11,7 @@ import regard
 from regard import AttentionRequest, Client
 from tests.client import fake as canned
 from tests.client.fake import FakeServer, free_address
-from tests.explorer.running import TEXT, Explorer, ends_of_calls, exploring, sandal
+from tests.explorer.running import TEXT, Explorer, end_of_next_call, exploring, sandal
 
 REQUEST: dict[str, Any] = {"model": "minilm", "text": "cats"}
 
@@ -219,7 +219,7 @@ def test_a_server_that_is_too_slow_is_given_up(fake: FakeServer) -> None:
 
 def test_when_the_page_hangs_up_the_server_is_told(before_fake: Explorer, fake: FakeServer) -> None:
     """The call ends on the server, though it has not answered."""
-    ended = ends_of_calls(fake)
+    ended = end_of_next_call(fake)
     fake.held = True
     connection = http.client.HTTPConnection(before_fake.host, before_fake.port, timeout=30)
     body, headers = b'{"model": "minilm", "text": "cats"}', {"content-type": "application/json"}

@@ -196,7 +196,7 @@ def test_a_link_holds_what_its_model_reads(browser: Browser, explorer: Explorer)
           const { START } = await import('/static/state.js');
           const { linkedState } = await import('/static/choosing.js');
           const state = { ...START, labels: 'cat', second: 'b' };
-          const models = [null, { takes_labels: true }, { takes_pairs: true }];
+          const models = [null, { takes_labels: true, layers: [] }, { takes_pairs: true, layers: [] }];
           return models.map((model) => linkedState(state, model)).map(({ labels, second }) => [labels, second]);
         }"""
         assert visit.page.evaluate(script) == [["cat", "b"], ["cat", ""], ["", "b"]]

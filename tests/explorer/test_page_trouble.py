@@ -4,8 +4,8 @@ import grpc
 import pytest
 
 from tests.client.fake import FakeServer, free_address
-from tests.explorer.browsing import Browser, Visit, expect, visiting
-from tests.explorer.running import SANDAL, TEXT, Explorer, ends_of_calls, exploring
+from tests.explorer.browsing import Browser, expect, visiting
+from tests.explorer.running import SANDAL, TEXT, Explorer, end_of_next_call, exploring
 
 PHONE = {"width": 360, "height": 740}
 
@@ -53,7 +53,7 @@ def test_a_slow_server_is_waited_for_and_can_be_left(browser: Browser, before_fa
     """The time that has passed is seen; calling it off reaches the server."""
     with visiting(browser, before_fake) as visit:
         expect(visit.find("#empty")).to_be_visible()
-        ended = ends_of_calls(fake)
+        ended = end_of_next_call(fake)
         fake.held = True
         visit.type("cats")
         expect(visit.find("#status")).to_contain_text("Asking minilm")
@@ -73,7 +73,7 @@ def test_a_new_choice_ends_the_wait_for_the_one_before(
     """The last choice is what is shown."""
     with visiting(browser, before_fake) as visit:
         expect(visit.find("#empty")).to_be_visible()
-        ended = ends_of_calls(fake)
+        ended = end_of_next_call(fake)
         fake.held = True
         visit.type("cats")
         expect(visit.find("#status")).to_contain_text("Asking")
@@ -128,16 +128,10 @@ def test_without_javascript_the_page_says_what_it_needs(browser: Browser, before
         expect(visit.find(".noscript")).to_contain_text("regard attend FILE")
 
 
-def width_of(visit: Visit) -> tuple[int, int]:
-    """How wide the page's content is, and the screen."""
-    width, screen = visit.page.evaluate("[document.documentElement.scrollWidth, window.innerWidth]")
-    return width, screen
-
-
 def test_a_phone_shows_a_photo_without_scrolling_sideways(browser: Browser, explorer: Explorer) -> None:
     """Pictures side by side come one below the other; a tap pins a patch."""
     with visiting(browser, explorer, viewport=PHONE, has_touch=True, is_mobile=True) as visit:
-        assert width_of(visit) == (360, 360)
+        assert visit.width() == (360, 360)
         visit.give(SANDAL)
         visit.title_is("fashion", "layer 3", "mean of 4 heads")
         visit.button("Compare two heads").click()
@@ -145,7 +139,7 @@ def test_a_phone_shows_a_photo_without_scrolling_sideways(browser: Browser, expl
         expect(visit.find("svg.chart")).to_have_count(2)
         visit.find("canvas.photo").first.tap(position=visit.photo_point(5, 6))  # type: ignore[arg-type]
         visit.looks_is("What the patch in row 5, column 6 attends to")
-        assert width_of(visit) == (360, 360)
+        assert visit.width() == (360, 360)
         visit.button("Release").click()
         visit.looks_is("What the class token attends to")
 
@@ -157,7 +151,7 @@ def test_a_phone_shows_a_long_text_without_scrolling_sideways(browser: Browser, 
         expect(visit.find(".token").first).to_be_visible()
         visit.find(".token").nth(3).tap()
         expect(visit.find(".token").nth(3)).to_have_attribute("aria-pressed", "true")
-        assert width_of(visit) == (360, 360)
+        assert visit.width() == (360, 360)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -166,31 +160,9 @@ def test_words_can_be_read_in_light_and_in_the_dark(browser: Browser, explorer: 
     with visiting(browser, explorer, color_scheme=scheme) as visit:
         visit.type(TEXT)
         expect(visit.find(".token").first).to_be_visible()
-        found = visit.page.evaluate(_CONTRASTS)
+        found = visit.contrasts()
         assert len(found) > 30
         assert {words: ratio for words, ratio in found if ratio < 4.5} == {}
-
-
-_CONTRASTS = """() => {
-  const numbers = (colour) => (colour.match(/[\\d.]+/g) ?? []).map(Number);
-  const light = ([red, green, blue]) => [red, green, blue]
-    .map((value) => (value / 255 <= 0.04045 ? value / 255 / 12.92 : ((value / 255 + 0.055) / 1.055) ** 2.4))
-    .reduce((sum, value, at) => sum + value * [0.2126, 0.7152, 0.0722][at], 0);
-  const ground = (node) => {
-    for (let at = node; at; at = at.parentElement) {
-      const colour = numbers(getComputedStyle(at).backgroundColor);
-      if (colour.length === 3 || colour[3] > 0) return colour;
-    }
-    return [255, 255, 255];
-  };
-  const words = [...document.querySelectorAll("body *")].filter((node) =>
-    node.checkVisibility({ visibilityProperty: true }) && !node.disabled && node.tagName !== "OPTION" &&
-    [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim()));
-  return words.map((node) => {
-    const [first, second] = [light(numbers(getComputedStyle(node).color)), light(ground(node))].sort((a, b) => b - a);
-    return [`${node.tagName} ${node.className} ${node.textContent}`.slice(0, 60), (first + 0.05) / (second + 0.05)];
-  });
-}"""
 
 
 def test_every_control_has_a_name(browser: Browser, explorer: Explorer) -> None:
@@ -200,13 +172,7 @@ def test_every_control_has_a_name(browser: Browser, explorer: Explorer) -> None:
         visit.title_is("fashion", "layer 3", "mean of 4 heads")
         visit.button("Compare two heads").click()
         expect(visit.find("canvas.photo")).to_have_count(2)
-        nameless = visit.page.evaluate(
-            """() => [...document.querySelectorAll("button, select, textarea, input, canvas[tabindex]")]
-              .filter((node) => !(node.getAttribute("aria-label") || node.textContent.trim()
-                || [...(node.labels ?? [])].some((label) => label.textContent.trim())))
-              .map((node) => node.outerHTML)"""
-        )
-        assert nameless == []
+        assert visit.nameless() == []
 
 
 def test_the_whole_way_goes_by_keyboard(browser: Browser, explorer: Explorer) -> None:

@@ -1,7 +1,7 @@
 """The explorer's web application: the page, and what it asks of a regard server."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp
@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 from regard.aio import AsyncClient
 from regard.channels import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS
 from regard.errors import RegardError
+from regard.explorer import writing
 from regard.explorer.guard import Guard
 from regard.explorer.photos import MAX_BYTES, PhotoStore, media_type, orientation
 from regard.explorer.problems import Problem, from_problem, from_server, invalid, photo_gone
@@ -29,6 +30,7 @@ STATIC = Path(__file__).parent / "static"
 _MODELS_TIMEOUT_SECONDS = 5.0
 _CLOSED = 499  # as web servers log a caller who hung up; nobody reads it
 _AROUND_BYTES = 2**16
+_NOT_KEPT = {"cache-control": "no-store"}
 _MAX_REQUEST_BYTES = 4 * 2**20
 """Sixteen times the longest text that a server takes by default."""
 
@@ -71,6 +73,7 @@ def make_app(settings: Settings) -> ASGIApp:
             Route("/api/photos", _keep_photo, methods=["POST"]),
             Route("/api/photos/{name}", _photo),
             Route("/api/attend", _attend, methods=["POST"]),
+            Route("/api/write", _write, methods=["POST"]),
             Mount("/static", StaticFiles(directory=STATIC)),
         ],
         exception_handlers={Problem: from_problem, RegardError: from_server, ClientDisconnect: _nobody_waits},
@@ -112,17 +115,37 @@ async def _photo(request: Request) -> Response:
 
 
 async def _attend(request: Request) -> Response:
-    kind = request.headers.get("content-type", "").partition(";")[0].strip()
-    if kind != "application/json":
-        raise Problem(415, "INVALID_ARGUMENT", f"content-type: {kind!r:.200}; expected application/json")
     state = request.app.state
-    asked = read_request(await _body(request, _MAX_REQUEST_BYTES), state.photos)
+    asked = read_request(await _json(request), state.photos)
     response = await _unless_gone(request, ask(state.client, asked))
-    return Response(encode(response), media_type=MEDIA_TYPE, headers={"cache-control": "no-store"})
+    return Response(encode(response), media_type=MEDIA_TYPE, headers=_NOT_KEPT)
+
+
+async def _write(request: Request) -> Response:
+    """Hand on tokens as they come. Starlette ends the lines when the page hangs up."""
+    state = request.app.state
+    tokens = writing.write(state.client, await _json(request))
+    lines = writing.lines(tokens, state.settings.server)
+    first = await _unless_gone(request, anext(lines))
+    return StreamingResponse(_from(first, lines), media_type=writing.MEDIA_TYPE, headers=_NOT_KEPT)
+
+
+async def _from(first: bytes, others: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    yield first
+    async for line in others:
+        yield line
 
 
 async def _nobody_waits(_: Request, __: Exception) -> Response:
     return Response(status_code=_CLOSED)
+
+
+async def _json(request: Request) -> bytes:
+    """Read a body that is said to be JSON, which no form of another page could send without asking."""
+    kind = request.headers.get("content-type", "").partition(";")[0].strip()
+    if kind != "application/json":
+        raise Problem(415, "INVALID_ARGUMENT", f"content-type: {kind!r:.200}; expected application/json")
+    return await _body(request, _MAX_REQUEST_BYTES)
 
 
 async def _body(request: Request, max_bytes: int) -> bytes:
@@ -139,7 +162,7 @@ async def _body(request: Request, max_bytes: int) -> bytes:
     return b"".join(parts)
 
 
-async def _unless_gone(request: Request, work: Coroutine[Any, Any, Any]) -> Any:
+async def _unless_gone(request: Request, work: Awaitable[Any]) -> Any:
     """Await a call to the server, and cancel it when the page hangs up: nobody would read the answer.
 
     Raises:

@@ -59,6 +59,15 @@ async def from_problem(_: Request, error: Exception) -> Response:
 async def from_server(request: Request, error: Exception) -> Response:
     """Answer with what the regard server said."""
     assert isinstance(error, RegardError)  # noqa: S101 -- Starlette calls this for nothing else
-    code = error.code.name
-    server = request.app.state.settings.server
-    return refuse(_HTTP.get(code, 502), code, error.message, retry_seconds=error.retry_seconds, server=server)
+    said = said_by(error, request.app.state.settings.server)
+    return JSONResponse(said, _HTTP.get(error.code.name, 502))
+
+
+def said_by(error: RegardError, server: str) -> dict[str, object]:
+    """Return what the regard server at this address said, for JSON."""
+    return {
+        "code": error.code.name,
+        "message": error.message,
+        "retry_seconds": error.retry_seconds,
+        "server": server,
+    }

@@ -21,7 +21,9 @@ from regard.views import AttentionResult
 # What is a share of 1, which float16 holds well.
 _SHARES = ("weights", "rollout", "contribution_rollout")
 _MAX_NUMBER = 2**31  # as protobuf's int32
-_TYPES: dict[str, tuple[type, str]] = {
+FieldTypes = Mapping[str, tuple[type, str]]
+"""The type of each field that a request may have, and that in words."""
+_TYPES: FieldTypes = {
     "model": (str, "a text"),
     "version": (str, "a text"),
     "photo": (str, "the name of a photo"),
@@ -93,7 +95,7 @@ def read_request(body: bytes, photos: PhotoStore) -> PageRequest:
     Raises:
         Problem: It names a field that does not exist or a value that is none, or a photo that is not kept.
     """
-    fields = _read_fields(body)
+    fields = read_fields(body, _TYPES)
     if ("photo" in fields) == ("text" in fields):
         raise invalid("photo, text", sorted(fields.keys() & {"photo", "text"}), "exactly one of them")
     image = photos.get(fields["photo"]) if "photo" in fields else None
@@ -167,7 +169,12 @@ def _word_maps(found: Alignment, text: str) -> PageResponse:
     )
 
 
-def _read_fields(body: bytes) -> Mapping[str, Any]:
+def read_fields(body: bytes, types: FieldTypes) -> Mapping[str, Any]:
+    """Read an object of JSON.
+
+    Raises:
+        Problem: It is none, or has a field that is none of these, or a value of another type.
+    """
     try:
         fields = json.loads(body)
         json.dumps(fields, ensure_ascii=False).encode()  # half a surrogate pair is JSON, but no text to be sent
@@ -176,9 +183,9 @@ def _read_fields(body: bytes) -> Mapping[str, Any]:
     if not isinstance(fields, dict):
         raise invalid("body", fields, "a JSON object")
     for name, value in fields.items():
-        if name not in _TYPES:
-            raise invalid(name, value, f"no such field, but {', '.join(_TYPES)}")
-        kind, expected = _TYPES[name]
+        if name not in types:
+            raise invalid(name, value, f"no such field, but {', '.join(types)}")
+        kind, expected = types[name]
         if not _fits(value, kind):
             raise invalid(name, value, expected)
     return fields

@@ -49,10 +49,10 @@ def _describe_model(model: Model) -> dict[str, Any]:
         "family": model.family,
         "description": model.description,
         "modality": model.modality,
-        "can_show": can_do(model, "attend"),
+        "can_show": can_do(model, "attend") or _writer(model) is not None,
         "can_classify": model.can_classify,
         "takes_pairs": model.takes_pairs,
-        "writes": model.generation is not None,
+        "writer": _writer(model),
         "takes_labels": False,
         "takes_words": False,
         "layers": [dataclasses.asdict(layer) for layer in model.attention_layers],
@@ -60,6 +60,20 @@ def _describe_model(model: Model) -> dict[str, Any]:
         "max_tokens": model.max_tokens,
         "device": model.device,
         "precision": model.precision,
+    }
+
+
+def _writer(model: Model) -> dict[str, Any] | None:
+    """Say how a model writes; None where it does not, or reads no text."""
+    generation = model.generation
+    if generation is None or model.modality != "text":
+        return None
+    return {
+        "num_layers": generation.num_layers,
+        "num_heads": generation.num_heads,
+        "max_tokens": generation.max_tokens,
+        "starts": generation.starts,
+        "default_start": generation.default_start,
     }
 
 

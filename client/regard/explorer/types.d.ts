@@ -6,7 +6,9 @@ export type Reduction = "mean" | "max" | "min";
 export type Head = number | Reduction;
 /** The position that attends, or all of them on average. */
 export type Query = number | "all";
-export type Measure = "weights" | "rollout" | "contribution_rollout";
+export type Measure = "weights" | "rollout" | "contribution_rollout" | Written;
+/** What a step of a model that writes attends to: tokens of the text that it reads, or those before it. */
+export type Written = "cross" | "causal";
 
 export interface ModelLayer {
   layer: number;
@@ -34,7 +36,8 @@ export interface Model {
   modality: "text" | "image" | null;
   can_show: boolean;
   takes_pairs: boolean;
-  writes: boolean;
+  /** Its decoder, where it writes. */
+  writer: Writer | null;
   takes_labels: boolean;
   takes_words: boolean;
   layers: ModelLayer[];
@@ -42,6 +45,15 @@ export interface Model {
   max_tokens: number;
   device: string;
   precision: string;
+}
+
+export interface Writer {
+  num_layers: number;
+  num_heads: number;
+  max_tokens: number;
+  /** What it may begin with, by name. */
+  starts: string[];
+  default_start: string;
 }
 
 export interface Served {
@@ -60,7 +72,8 @@ export interface State {
   second: string;
   labels: string;
   truncate: boolean;
-  measure: Measure;
+  start: string;
+  measure: Measure | null;
   layer: number | null;
   head: Head;
   query: Query | null;
@@ -75,7 +88,7 @@ export interface Part {
   head: Head;
 }
 
-/** What requests.py reads. */
+/** What requests.py reads, or, without a measure, writing.py. */
 export interface Question {
   model: string;
   version: string;
@@ -85,7 +98,8 @@ export interface Question {
   labels?: string;
   words?: string;
   truncate?: boolean;
-  measure: Measure | "entropy" | "distance";
+  start?: string;
+  measure?: Measure | "entropy" | "distance";
   layers?: number[];
   heads?: number[];
   reduce?: Reduction;
@@ -119,6 +133,52 @@ export interface Layer extends Omit<PackedLayer, "shape"> {
 export interface Token {
   text: string;
   special: boolean;
+}
+
+/** A token that was written, special where it ends the text. */
+export interface WrittenToken extends Token {
+  log_probability: number;
+  /** The likeliest of its step, itself among them. */
+  alternatives: { text: string; log_probability: number }[];
+}
+
+/** How a text that was written ended. */
+export interface WrittenEnd {
+  model: string;
+  version: string;
+  truncated: boolean;
+  text: string;
+  log_probability: number;
+  finish_reason: string;
+  timings: { first_token_ns: number; total_ns: number };
+}
+
+/** What has been written; `end` is null until that is all. */
+export interface Writing {
+  tokens: WrittenToken[];
+  text: string;
+  end: WrittenEnd | null;
+}
+
+/** A line of what writing.py sends: one of these. */
+export interface WrittenPart {
+  source?: Token[];
+  token?: PackedToken;
+  end?: WrittenEnd;
+  problem?: { code: string; message: string; retry_seconds: number | null; server: string };
+}
+
+export interface PackedToken extends Omit<WrittenToken, "special"> {
+  attention: PackedRow[];
+}
+
+/** What a token attends to in one layer, [H, K], as float16 in base64. */
+export interface PackedRow {
+  layer: number;
+  kind: Written;
+  heads: number;
+  keys: number;
+  weights: string;
 }
 
 /** How positions lie on a photo, in its pixels once it is upright. */
@@ -162,8 +222,9 @@ interface AnyReply {
   timings: Timings | null;
   layers: Layer[];
 }
-export type TextReply = AnyReply & { tokens: Token[]; patches: null };
-export type PhotoReply = AnyReply & { tokens: null; patches: Grid };
+/** Where a text is written, its tokens are the queries, and `tokens` the keys. */
+export type TextReply = AnyReply & { tokens: Token[]; patches: null; writing?: Writing };
+export type PhotoReply = AnyReply & { tokens: null; patches: Grid; writing?: undefined };
 export type Reply = TextReply | PhotoReply;
 
 /** An answer, and which of its heads is shown. */
@@ -183,6 +244,7 @@ export interface Shown {
 /** What is shown, and who attends. */
 export interface Seen extends Shown {
   state: State;
+  measure: Measure;
   query: Query;
   key: number | null;
   smooth: boolean;
@@ -208,6 +270,7 @@ export type PhotoView = PictureView<PhotoReply> & { ground: OffscreenCanvas; hom
 /** What a picture tells the page. `point` and `cell` with null: the pointer left. `key`: true where it was used. */
 export interface PictureEvents {
   point(position: number | null): void;
+  /** Both null: the pointer left. The query alone null: whoever looked before goes on. */
   cell(query: number | null, key: number | null): void;
   pin(position: number): void;
   key(name: string): boolean;
@@ -256,6 +319,7 @@ export interface SpecialElements {
   model: HTMLSelectElement;
   second: HTMLTextAreaElement;
   smooth: HTMLInputElement;
+  start: HTMLSelectElement;
   text: HTMLTextAreaElement;
   thumb: HTMLCanvasElement;
   truncate: HTMLInputElement;

@@ -1,6 +1,6 @@
 // The page's calls to the explorer it came from.
 
-/** @import { Question, Reply, Served } from "../types.d.ts" */
+/** @import { Question, Reply, Served, WrittenPart } from "../types.d.ts" */
 
 import { decode } from "./wire.js";
 
@@ -80,19 +80,60 @@ export async function attend(question, signal) {
 }
 
 /**
+ * Let a model write; each line of the answer as it comes.
+ * @param {Question} question
+ * @param {AbortSignal} signal
+ * @returns {AsyncGenerator<WrittenPart>}
+ */
+export async function* write(question, signal) {
+  const headers = { "content-type": "application/json" };
+  const answer = await call("api/write", { method: "POST", body: JSON.stringify(question), headers, signal });
+  if (!answer.body) return;
+  for await (const line of linesOf(answer.body)) {
+    /** @type {WrittenPart} */
+    const part = JSON.parse(line);
+    if (part.problem) throw said(part.problem);
+    yield part;
+  }
+}
+
+/** @param {ReadableStream<Uint8Array<ArrayBuffer>>} body */
+async function* linesOf(body) {
+  const [reader, decoder] = [body.getReader(), new TextDecoder()];
+  let begun = "";
+  for (;;) {
+    const { done, value } = await reader.read().catch(gone);
+    if (done) return;
+    const lines = (begun + decoder.decode(value, { stream: true })).split("\n");
+    begun = lines.pop() ?? "";
+    yield* lines;
+  }
+}
+
+/**
  * @param {string} path
  * @param {RequestInit} options
  * @returns {Promise<Response>}
  */
 async function call(path, options) {
-  let answer;
-  try {
-    answer = await fetch(path, options);
-  } catch (error) {
-    if (isAbort(error)) throw error;
-    throw new Problem("EXPLORER_GONE", `no answer from ${location.origin}, where this page came from`);
-  }
+  const answer = await fetch(path, options).catch(gone);
   if (answer.ok) return answer;
-  const said = await answer.json().catch(() => ({ code: "INTERNAL", message: `HTTP status ${answer.status}` }));
-  throw new Problem(said.code, said.message, said.retry_seconds ?? null, said.server ?? null);
+  throw said(await answer.json().catch(() => ({ code: "INTERNAL", message: `HTTP status ${answer.status}` })));
 }
+
+/**
+ * No answer, or no more of it.
+ * @param {unknown} error
+ * @returns {never}
+ */
+function gone(error) {
+  if (isAbort(error)) throw error;
+  throw new Problem("EXPLORER_GONE", `no answer from ${location.origin}, where this page came from`);
+}
+
+/**
+ * What the explorer says of a problem.
+ * @param {{ code: string, message: string, retry_seconds?: number | null, server?: string }} problem
+ */
+const said = ({ code, message, retry_seconds, server }) =>
+  new Problem(code, message, retry_seconds ?? null, server ?? null);

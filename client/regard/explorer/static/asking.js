@@ -1,21 +1,14 @@
 // What to ask for a state of the page, and the answers already in it.
 
-/** @import { Head, Label, Model, ModelLayer, Question, Reply, State } from "../types.d.ts" */
+/** @import { Head, Label, Model, Question, Reply, State, Writer } from "../types.d.ts" */
 
 import { attend, Problem, sendPhoto } from "./api.js";
+import { isWritten, layerOf, measureOf } from "./measures.js";
 import { cutsUp } from "./windows.js";
 
 const KEPT_BYTES = 384 * 2 ** 20;
 const KEPT_LABELS = 64; // photos with labels of the reader's own
-
-/**
- * The layer of a model by its number; the last where there is no such.
- * @param {Model} model
- * @param {number | null} number
- * @returns {ModelLayer}
- */
-export const layerOf = (model, number) =>
-  model.layers.find((layer) => layer.layer === number) ?? model.layers[model.layers.length - 1];
+const MOST_WEIGHTS = 2 ** 25; // of a text that is written, for all layers at once
 
 /**
  * The question for one layer and head of a state: all heads of the layer, or a rollout from the first layer to it.
@@ -26,12 +19,30 @@ export const layerOf = (model, number) =>
  * @returns {Question}
  */
 export function questionOf(state, model, number, head) {
-  const place = model.layers.indexOf(layerOf(model, number));
-  const question = { ...inputOf(state, model), measure: state.measure };
-  if (state.measure === "weights") return { ...question, layers: [place] };
+  const measure = measureOf(state, model);
+  const layer = layerOf(model, measure, number);
+  if (isWritten(measure)) return writingQuestion(state, model, layer.layer);
+  const place = model.layers.indexOf(layer);
+  const question = { ...inputOf(state, model), measure };
+  if (measure === "weights") return { ...question, layers: [place] };
   const layers = Array.from({ length: place + 1 }, (_, layer) => layer);
-  if (state.measure === "contribution_rollout") return { ...question, layers };
+  if (measure === "contribution_rollout") return { ...question, layers };
   return typeof head === "number" ? { ...question, layers, heads: [head] } : { ...question, layers, reduce: head };
+}
+
+/**
+ * The question for a text that is written, with what it attends to in all layers; where that may be much, in one.
+ * @param {State} state
+ * @param {Model} model
+ * @param {number} layer
+ * @returns {Question}
+ */
+function writingQuestion(state, model, layer) {
+  const { num_layers, num_heads, max_tokens, starts } = /** @type {Writer} */ (model.writer);
+  const { length } = state.text; // seldom fewer than its tokens
+  const weights = num_layers * num_heads * length * Math.min(max_tokens, 2 * length);
+  const start = starts.includes(state.start) ? { start: state.start } : {};
+  return { ...inputOf(state, model), ...start, ...(weights > MOST_WEIGHTS ? { layers: [layer] } : {}) };
 }
 
 /**

@@ -2,7 +2,7 @@
 
 /** @import { Model, Part, State } from "../types.d.ts" */
 
-import { layerOf } from "./asking.js";
+import { layerOf, layersOf, measureOf, measuresOf } from "./measures.js";
 
 /**
  * What identifies a model in the menu; both of two towers have one name.
@@ -22,7 +22,7 @@ export function chosenModel(state, models) {
   const able = models.filter((model) => model.modality === modality && model.can_show);
   const named = able.find(({ name, version }) => name === state.model && (!state.version || version === state.version));
   if (state.model) return named ?? null;
-  return able.find((model) => !model.name.includes("fashion") && !model.writes) ?? able[0] ?? null;
+  return able.find((model) => !model.name.includes("fashion") && !model.writer) ?? able[0] ?? null;
 }
 
 /**
@@ -32,8 +32,9 @@ export function chosenModel(state, models) {
  * @returns {Part[]}
  */
 export function partsOf(state, model) {
+  const measure = measureOf(state, model);
   return [{ layer: state.layer, head: state.head }, ...(state.other ? [state.other] : [])].map((wanted) => {
-    const layer = layerOf(model, wanted.layer);
+    const layer = layerOf(model, measure, wanted.layer);
     const head = typeof wanted.head === "number" ? Math.min(wanted.head, layer.num_heads - 1) : wanted.head;
     return { layer: layer.layer, head };
   });
@@ -46,21 +47,29 @@ export function partsOf(state, model) {
  * @returns {State}
  */
 export function withModel(state, model) {
-  const kept = model.layers.some((layer) => layer.layer === state.layer) ? state.layer : null;
+  const chosen = { ...state, measure: state.measure === "weights" ? null : state.measure }; // the usual one of most
+  const measure = measureOf(chosen, model);
+  const kept = layersOf(model, measure).some((layer) => layer.layer === state.layer) ? state.layer : null;
   const input = model.modality === "image" ? "photo" : "text";
-  const other = state.other && { ...state.other, layer: layerOf(model, kept).layer };
-  return { ...state, model: model.name, version: model.version, input, layer: kept, query: null, other };
+  const other = state.other && { ...state.other, layer: layerOf(model, measure, kept).layer };
+  return { ...chosen, model: model.name, version: model.version, input, layer: kept, query: null, other };
 }
 
 /**
- * What of a state belongs into a link: all but a second text or labels that the model does not read.
+ * What of a state belongs into a link: all but what the model does not read, and the measure that is its usual one.
  * @param {State} state
  * @param {Model | null} model
  * @returns {State}
  */
 export function linkedState(state, model) {
   if (!model) return state;
-  return { ...state, second: model.takes_pairs ? state.second : "", labels: model.takes_labels ? state.labels : "" };
+  return {
+    ...state,
+    second: model.takes_pairs ? state.second : "",
+    labels: model.takes_labels ? state.labels : "",
+    start: model.writer?.starts.includes(state.start) ? state.start : "",
+    measure: state.measure === measuresOf(model)[0] ? null : state.measure,
+  };
 }
 
 /**
@@ -70,6 +79,6 @@ export function linkedState(state, model) {
  * @returns {Part}
  */
 export function besideOf(state, model) {
-  const layer = layerOf(model, state.layer);
+  const layer = layerOf(model, measureOf(state, model), state.layer);
   return { layer: layer.layer, head: typeof state.head === "number" ? (state.head + 1) % layer.num_heads : 0 };
 }

@@ -1,11 +1,27 @@
 // The choices beside the picture: model, measure, layer, heads.
 
-/** @import { Model, Option, State, Window } from "../types.d.ts" */
+/** @import { Measure, Model, Option, State, Window, Writer } from "../types.d.ts" */
 
-import { layerOf } from "./asking.js";
 import { keyOf } from "./choosing.js";
 import { byId, make, radios } from "./dom.js";
+import { isWritten, layerOf, layersOf, measureOf, measuresOf } from "./measures.js";
 import { headOf, MEASURES, named, REDUCTIONS } from "./state.js";
+
+/** @type {Record<Measure, { text: string, title: string }>} */
+const MEASURE_WORDS = {
+  cross: { text: "alignment", title: "What each token that is written attends to in the text that is read" },
+  causal: { text: "decoder", title: "What each token that is written attends to among those before it" },
+  weights: { text: "weights", title: "What one layer attends to" },
+  rollout: {
+    text: "rollout",
+    title: "Attention followed through all layers up to this one (Abnar and Zuidema 2020)",
+  },
+  contribution_rollout: {
+    text: "contributions",
+    title: "What each position adds to each other, through all layers up to this one (Modarressi et al. 2022)",
+  },
+};
+const ENCODER_WORDS = { text: "encoder", title: "What one layer of the encoder attends to in the text that is read" };
 
 /**
  * Redraw the choices. `change(fields)` is called with what was chosen; `inPage(layer)` says what needs no asking.
@@ -24,40 +40,29 @@ export function drawControls({ state, model, models }, inPage, change) {
   byId("candidates-field").hidden = !model?.takes_labels;
   byId("choices").hidden = !model;
   if (!model) return;
-  const layer = layerOf(model, state.layer);
+  const measure = measureOf(state, model);
+  const layer = layerOf(model, measure, state.layer);
+  drawWriter(model.writer, state);
+  byId("ask").textContent = isWritten(measure) ? "Write" : "Show attention";
   group(
     "measures",
-    [
-      { value: "weights", text: "weights", title: "What one layer attends to" },
-      ...(model.layers.some((each) => each.window)
-        ? []
-        : [
-            {
-              value: "rollout",
-              text: "rollout",
-              title: "Attention followed through all layers up to this one (Abnar and Zuidema 2020)",
-            },
-          ]),
-      ...(model.layers.every((each) => each.has_contributions)
-        ? [
-            {
-              value: "contribution_rollout",
-              text: "contributions",
-              title:
-                "What each position adds to each other, through all layers up to this one (Modarressi et al. 2022)",
-            },
-          ]
-        : []),
-    ],
-    state.measure,
-    (value) => change({ measure: named(MEASURES, value) ?? "weights" }),
+    measuresOf(model).map((each) => ({
+      value: each,
+      ...(each === "weights" && model.writer ? ENCODER_WORDS : MEASURE_WORDS[each]),
+    })),
+    measure,
+    (value) => change({ measure: named(MEASURES, value) }),
   );
   group(
     "layers",
-    model.layers.map((each) => ({
+    layersOf(model, measure).map((each) => ({
       value: String(each.layer),
       text: String(each.layer),
-      title: [`Layer ${each.layer}`, each.kind !== "self" && each.kind, each.window && windowsOf(each.window)]
+      title: [
+        `Layer ${each.layer}`,
+        !isWritten(measure) && each.kind !== "self" && each.kind,
+        each.window && windowsOf(each.window),
+      ]
         .filter(Boolean)
         .join(", "),
     })),
@@ -72,10 +77,27 @@ export function drawControls({ state, model, models }, inPage, change) {
     class: typeof head === "number" ? "" : "word",
   }));
   const headField = byId("head-choices").closest("fieldset");
-  if (headField) headField.hidden = state.measure === "contribution_rollout"; // sums the heads
+  if (headField) headField.hidden = measure === "contribution_rollout"; // sums the heads
   group("head-choices", heads, state.head, (value) => change({ head: headOf(value) }));
   byId("compare").setAttribute("aria-pressed", String(Boolean(state.other)));
-  byId("about-model").textContent = aboutModel(model);
+  byId("about-model").textContent = aboutModel(model, measure);
+}
+
+/**
+ * What a model that writes may begin with: of several translations, say, into which language.
+ * @param {Writer | null} writer
+ * @param {State} state
+ */
+function drawWriter(writer, state) {
+  const starts = writer?.starts ?? [];
+  byId("start-field").hidden = starts.length < 2;
+  const select = byId("start");
+  const signature = JSON.stringify(starts);
+  if (select.dataset.signature !== signature) {
+    select.dataset.signature = signature;
+    select.replaceChildren(...starts.map((start) => make("option", { value: start, text: start })));
+  }
+  if (writer) select.value = starts.includes(state.start) ? state.start : writer.default_start;
 }
 
 /**
@@ -116,12 +138,13 @@ function drawModels(models, model) {
           .join(""),
         disabled: !each.can_show,
       });
-    const groups = [
-      ["image", "for photos"],
-      ["text", "for texts"],
-    ].map(([modality, label]) =>
-      make("optgroup", { label }, ...models.filter((each) => each.modality === modality).map(option)),
-    );
+    /** @type {[label: string, of: (each: Model) => boolean][]} */
+    const kinds = [
+      ["for photos", ({ modality }) => modality === "image"],
+      ["for texts", ({ modality, writer }) => modality === "text" && !writer],
+      ["that write", ({ modality, writer }) => modality === "text" && Boolean(writer)],
+    ];
+    const groups = kinds.map(([label, of]) => make("optgroup", { label }, ...models.filter(of).map(option)));
     select.replaceChildren(...groups.filter((each) => each.children.length > 0));
   }
   select.disabled = models.length === 0;
@@ -131,13 +154,18 @@ function drawModels(models, model) {
 /** @param {Window} window */
 const windowsOf = ({ rows, cols, height, width }) => `windows of ${height} × ${width} on a grid of ${rows} × ${cols}`;
 
-/** @param {Model} model */
-function aboutModel(model) {
-  const heads = [...new Set(model.layers.map((layer) => layer.num_heads))].join("/");
+/**
+ * @param {Model} model
+ * @param {Measure} measure
+ */
+function aboutModel(model, measure) {
+  const layers = layersOf(model, measure);
+  const heads = [...new Set(layers.map((layer) => layer.num_heads))].join("/");
+  const writes = isWritten(measure) && model.writer ? `, writes up to ${model.writer.max_tokens}` : "";
   const takes = model.patches
     ? `${model.patches.rows} × ${model.patches.cols} patches`
-    : `up to ${model.max_tokens} tokens`;
-  return [model.family, `${model.layers.length} layers × ${heads} heads`, takes, model.precision, model.device]
+    : `up to ${model.max_tokens} tokens${writes}`;
+  return [model.family, `${layers.length} layers × ${heads} heads`, takes, model.precision, model.device]
     .filter(Boolean)
     .join(" · ");
 }

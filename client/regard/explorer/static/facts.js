@@ -1,25 +1,33 @@
 // What else the server said with an answer: labels, whether a text was cut, where the time went.
 
-/** @import { Label, Reply, State, Timings } from "../types.d.ts" */
+/** @import { Label, Measure, Reply, Timings, WrittenEnd } from "../types.d.ts" */
 
 import { byId, make } from "./dom.js";
-import { percent } from "./numbers.js";
+import { exact, percent } from "./numbers.js";
+
+/** @type {Record<string, string>} */
+const ENDS = { end: "Ended by the model", length: "Cut at the most tokens" };
 
 /**
  * Draw labels, a warning for a text that was cut, and timings.
  * @param {Reply} reply
- * @param {State} state
+ * @param {Measure} measure
  */
-export function drawFacts(reply, state) {
+export function drawFacts(reply, measure) {
   byId("labels").replaceChildren(...reply.labels.map(labelOf));
   byId("labels").hidden = reply.labels.length === 0;
   const cut =
     reply.truncated && reply.tokens
       ? `The text was longer than the model takes and was cut to ${reply.tokens.length} tokens. `
       : "";
+  if (reply.writing) {
+    const { end, tokens } = reply.writing;
+    byId("facts").textContent = end ? `${cut}${endOf(end, tokens.length)}` : "";
+    return;
+  }
   const rollout = reply.layers[0].covered_layers;
   const covered =
-    state.measure !== "weights" && rollout.length ? `Rollout through layers ${rollout[0]} to ${rollout.at(-1)}. ` : "";
+    measure !== "weights" && rollout.length ? `Rollout through layers ${rollout[0]} to ${rollout.at(-1)}. ` : "";
   const causal = reply.layers[0].kind === "causal" ? "Causal: no position attends to a later one. " : "";
   byId("facts").textContent = `${cut}${causal}${covered}${reply.timings ? timesOf(reply.timings) : ""}`;
 }
@@ -37,10 +45,22 @@ function labelOf({ name, probability }) {
   );
 }
 
+/**
+ * How a text that was written ended.
+ * @param {WrittenEnd} end
+ * @param {number} count
+ */
+function endOf({ finish_reason, log_probability, timings }, count) {
+  const told = `${ENDS[finish_reason] ?? "Ended"} after ${count} token${count === 1 ? "" : "s"}`;
+  const times = `${ms(timings.first_token_ns)} to the first token · ${ms(timings.total_ns)} in all`;
+  return `${told} · log-probability ${exact(log_probability)}. On the server: ${times}`;
+}
+
+/** @param {number} ns */
+const ms = (ns) => `${(ns / 1e6).toFixed(ns < 1e7 ? 1 : 0)} ms`;
+
 /** @param {Timings} timings */
 function timesOf(timings) {
-  /** @param {number} ns */
-  const ms = (ns) => `${(ns / 1e6).toFixed(ns < 1e7 ? 1 : 0)} ms`;
   const parts = [
     `decode ${ms(timings.decode_ns)}`,
     `queue ${ms(timings.queue_ns)}`,

@@ -59,6 +59,7 @@ function listenToInputs(page) {
   };
   byId("ask").addEventListener("click", ask);
   byId("truncate").addEventListener("change", () => page.state.text && ask());
+  byId("start").addEventListener("change", () => page.change({ start: byId("start").value, query: null }));
   for (const field of [byId("text"), byId("second")]) {
     field.addEventListener("keydown", (event) => {
       if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;

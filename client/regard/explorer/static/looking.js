@@ -5,7 +5,7 @@
 /** @import { Page } from "./main.js" */
 
 import { byId } from "./dom.js";
-import { isPinned, moved, usualQuery } from "./places.js";
+import { isPinned, lengthOf, moved, usualQuery } from "./places.js";
 import { spokenOf } from "./view.js";
 
 /** What the pointer and the keys are on in a page. What is pinned is in the page's state, and so in its link. */
@@ -30,7 +30,9 @@ export class Looking {
    * @param {Reply} reply
    */
   queryOf(reply) {
-    return this.hover ?? this.page.state.query ?? usualQuery(reply);
+    const wanted = this.hover ?? this.page.state.query;
+    const isThere = wanted === "all" || (wanted !== null && wanted < lengthOf(reply)); // it may not be written yet
+    return isThere ? wanted : usualQuery(reply);
   }
 
   /** Whether a position is pinned in what is shown. */

@@ -11,14 +11,17 @@ import { drawFacts } from "./facts.js";
 import { listen } from "./gestures.js";
 import { HeldPhoto } from "./held.js";
 import { Looking } from "./looking.js";
+import { isWritten, measureOf } from "./measures.js";
 import { lengthOf } from "./places.js";
 import { Plots } from "./plots.js";
 import { take } from "./save.js";
 import { fromFragment, toFragment } from "./state.js";
 import { Status } from "./status.js";
 import { View } from "./view.js";
-import { carried, onOwnGrid } from "./windows.js";
+import { carried } from "./windows.js";
 import { Words } from "./words.js";
+import { Writer } from "./writer.js";
+import { pictureOf } from "./writing.js";
 
 const MODELS_RETRY_SECONDS = 5;
 
@@ -46,6 +49,7 @@ export class Page {
     this.drawing = 0;
     this.status = new Status();
     this.asker = new Asker(() => this.photo.blob);
+    this.writer = new Writer(this);
     this.looking = new Looking(this);
     this.view = new View({
       point: (position) => this.looking.point(position),
@@ -131,7 +135,9 @@ export class Page {
     if (input === "photo" ? !photo : !text) return this.rest("");
     if (input === "photo" && photo && photo !== this.photo.name) return this.fetchNamed(photo);
     const questions = partsOf(this.state, model).map(({ layer, head }) => questionOf(this.state, model, layer, head));
-    const replies = this.asker.findAll(questions) ?? (await this.fetch(questions, model));
+    const replies = isWritten(measureOf(this.state, model))
+      ? await this.writer.ask(questions, model)
+      : (this.asker.findAll(questions) ?? (await this.fetch(questions, model)));
     if (replies) this.present(model, replies);
     return undefined;
   }
@@ -163,30 +169,35 @@ export class Page {
   }
 
   /**
-   * Draw the answers.
+   * Draw the answers: nothing is waited for any more.
    * @param {Model} model
    * @param {Reply[]} replies
    */
   present(model, replies) {
     this.status.end();
+    this.lay(model, replies);
+  }
+
+  /**
+   * Draw answers, of which some may still grow, or be lacking.
+   * @param {Model} model
+   * @param {(Reply | null)[]} replies
+   */
+  lay(model, replies) {
+    const measure = measureOf(this.state, model);
+    const [main, other] = partsOf(this.state, model).map((part, at) => {
+      const reply = replies[at];
+      return reply && pictureOf(reply, measure, part);
+    });
+    if (!main) return;
     byId("shown").classList.remove("stale");
-    const parts = partsOf(this.state, model).map(({ head }, at) => ({
-      reply: onOwnGrid(replies[at]),
-      layer: replies[at].layers[0],
-      head,
-    }));
-    const [main] = parts;
     const { reply } = main;
     this.keepPlace(model, reply);
-    if (typeof this.state.query === "number" && this.state.query >= lengthOf(reply))
-      this.state = { ...this.state, query: null };
-    this.shown = {
-      model,
-      main,
-      other: parts[1] ?? null,
-      ground: reply.patches && this.photo.groundFor(reply.patches),
-    };
-    drawFacts(reply, this.state);
+    const { query } = this.state;
+    const grows = reply.writing && !reply.writing.end;
+    if (!grows && typeof query === "number" && query >= lengthOf(reply)) this.state = { ...this.state, query: null };
+    this.shown = { model, main, other: other ?? null, ground: reply.patches && this.photo.groundFor(reply.patches) };
+    drawFacts(reply, measure);
     this.draw();
     this.drawChoices();
     this.showWords(model);
@@ -222,8 +233,9 @@ export class Page {
    * @param {Picture} picture
    */
   showPlots(model, { layer, head }) {
-    byId("charts").open = this.state.charts;
-    if (this.state.charts) this.plots.show(this.state, model, { layer: layer.layer, head });
+    const able = !isWritten(measureOf(this.state, model));
+    Object.assign(byId("charts"), { hidden: !able, open: this.state.charts });
+    if (able && this.state.charts) this.plots.show(this.state, model, { layer: layer.layer, head });
     else this.plots.close();
   }
 
@@ -243,7 +255,8 @@ export class Page {
   seen() {
     const shown = /** @type {Shown} */ (this.shown);
     const query = this.looking.queryOf(shown.main.reply);
-    return { ...shown, state: this.state, query, key: this.looking.key, smooth: byId("smooth").checked };
+    const measure = measureOf(this.state, shown.model);
+    return { ...shown, state: this.state, measure, query, key: this.looking.key, smooth: byId("smooth").checked };
   }
 
   drawChoices() {

@@ -7,7 +7,8 @@ import { contextOf, make } from "./dom.js";
 import { exact, largestOf, percent, topOf } from "./numbers.js";
 import { photoView } from "./photo.js";
 import { isPhoto, isText, lookerOf, nameOf, prefixOf } from "./places.js";
-import { matrixView, tokenLine } from "./text.js";
+import { matrixView } from "./text.js";
+import { readLine, tokenLine, writtenLine } from "./tokens.js";
 
 const TOP_COUNT = 5;
 
@@ -19,15 +20,23 @@ export class Panel {
    */
   constructor(events, label) {
     this.photo = photoView(events);
-    this.tokens = tokenLine(events, label);
+    this.lines = { text: tokenLine(events, label), read: readLine(events, label), written: writtenLine(events, label) };
     this.matrix = matrixView(events);
     this.caption = make("figcaption");
     this.body = make("div", { class: "body" });
     this.scale = scale();
     this.told = make("p", { class: "told" });
     this.top = make("ol", { class: "top" });
-    const reading = make("div", { class: "reading" }, this.scale.node, this.told, this.top);
-    this.node = make("figure", { class: "panel" }, this.caption, this.tokens.node, this.body, reading);
+    this.instead = make("ol", { class: "top" });
+    this.choices = make(
+      "div",
+      { class: "choices" },
+      make("p", { class: "fine", text: "Likeliest here" }),
+      this.instead,
+    );
+    const reading = make("div", { class: "reading" }, this.scale.node, this.told, this.top, this.choices);
+    const lines = Object.values(this.lines).map((line) => line.node);
+    this.node = make("figure", { class: "panel" }, this.caption, ...lines, this.body, reading);
   }
 
   /**
@@ -39,9 +48,11 @@ export class Panel {
     const { node } = ofText ? this.matrix : this.photo;
     if (this.body.firstChild !== node) this.body.replaceChildren(node);
     this.node.classList.toggle("of-text", ofText);
-    this.tokens.node.hidden = !ofText;
+    const writes = Boolean(view.reply.writing);
+    this.lines.text.node.hidden = !ofText || writes;
+    for (const line of [this.lines.read, this.lines.written]) line.node.hidden = !writes;
     if (isText(view)) {
-      this.tokens.draw(view);
+      for (const line of writes ? [this.lines.read, this.lines.written] : [this.lines.text]) line.draw(view);
       this.matrix.draw(view);
     }
     if (isPhoto(view)) this.photo.draw(view);
@@ -51,6 +62,11 @@ export class Panel {
     this.scale.draw(largest, ofText);
     this.told.textContent = tell(view);
     this.top.replaceChildren(...topOf(shown, TOP_COUNT).map((key) => topEntry(view, start + key, largest)));
+    const might = typeof view.query === "number" ? (view.reply.writing?.tokens[view.query].alternatives ?? []) : [];
+    this.choices.hidden = might.length === 0;
+    this.instead.replaceChildren(
+      ...might.map(({ text, log_probability }) => entry(text, Math.exp(log_probability), 1)),
+    );
   }
 }
 
@@ -75,15 +91,22 @@ function tell({ reply, row, query, key, pinned }) {
  * @param {number} key
  * @param {number} largest
  */
-function topEntry({ reply, row }, key, largest) {
+const topEntry = ({ reply, row }, key, largest) => entry(nameOf(reply, key), row[key], largest);
+
+/**
+ * @param {string} name
+ * @param {number} share
+ * @param {number} largest
+ */
+function entry(name, share, largest) {
   const bar = make("i", { "aria-hidden": "true" });
-  bar.style.width = `${(100 * row[key]) / (largest || 1)}%`;
+  bar.style.width = `${(100 * share) / (largest || 1)}%`;
   return make(
     "li",
     {},
-    make("span", { class: "name", text: nameOf(reply, key) }),
+    make("span", { class: "name", text: name }),
     make("span", { class: "bar" }, bar),
-    make("span", { class: "value", text: percent(row[key]), title: exact(row[key]) }),
+    make("span", { class: "value", text: percent(share), title: exact(share) }),
   );
 }
 

@@ -1,6 +1,6 @@
 // What the positions of an answer are: patches on a photo, tokens of a text. Pure.
 
-/** @import { Grid, PhotoView, PictureView, Query, Reply, TextView } from "../types.d.ts" */
+/** @import { Grid, PhotoView, PictureView, Query, Reply, TextReply, TextView } from "../types.d.ts" */
 
 /** @type {Record<string, [rows: number, cols: number]>} */
 const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowDown: [1, 0] };
@@ -12,18 +12,27 @@ const STEPS = { ArrowLeft: [0, -1], ArrowRight: [0, 1], ArrowUp: [-1, 0], ArrowD
 export const prefixOf = (reply) => (reply.patches ? reply.patches.prefix_tokens : 0);
 
 /**
- * How many positions an answer has.
+ * The tokens that look: where a text is written, those of it.
+ * @param {TextReply} reply
+ */
+export const lookersOf = ({ tokens, writing }) => writing?.tokens ?? tokens;
+
+/**
+ * How many positions of an answer look.
  * @param {Reply} reply
  */
 export const lengthOf = (reply) =>
-  reply.patches ? reply.patches.prefix_tokens + reply.patches.rows * reply.patches.cols : reply.tokens.length;
+  reply.patches ? reply.patches.prefix_tokens + reply.patches.rows * reply.patches.cols : lookersOf(reply).length;
 
 /**
- * Who looks unless told otherwise: the class token of a photo, all tokens of a text.
+ * Who looks unless told otherwise: the class token of a photo, all tokens of a text, the last while it is written.
  * @param {Reply} reply
  * @returns {Query}
  */
-export const usualQuery = (reply) => (prefixOf(reply) > 0 ? 0 : "all");
+export function usualQuery(reply) {
+  if (reply.writing && !reply.writing.end) return reply.writing.tokens.length - 1;
+  return prefixOf(reply) > 0 ? 0 : "all";
+}
 
 /**
  * A patch or token was chosen, and moving the pointer does not change it.
@@ -48,7 +57,7 @@ export const isText = (view) => view.reply.tokens !== null;
 export const isPhoto = (view) => view.reply.patches !== null;
 
 /**
- * A position in words.
+ * A position that is looked at, in words.
  * @param {Reply} reply
  * @param {number} position
  * @returns {string}
@@ -68,7 +77,7 @@ export function nameOf(reply, position) {
  */
 export function lookerOf(reply, query) {
   if (query === "all") return reply.tokens ? "all tokens on average" : "all positions on average";
-  if (reply.tokens) return nameOf(reply, query);
+  if (reply.tokens) return `“${lookersOf(reply)[query].text}”`;
   return query < prefixOf(reply) ? `the ${nameOf(reply, query)}` : `the patch in ${nameOf(reply, query)}`;
 }
 

@@ -43,9 +43,9 @@ function save(name, blob) {
  * A file's name without its ending: model, layer, head, who looks.
  * @param {Seen} seen
  */
-export function fileName({ model, main, query, state }) {
+export function fileName({ model, main, query, measure }) {
   const head = typeof main.head === "number" ? `head${main.head}` : main.head;
-  return `${model.name}-${state.measure}-layer${main.layer.layer}-${head}-query-${query}`.replace(/[^\w.-]+/g, "_");
+  return `${model.name}-${measure}-layer${main.layer.layer}-${head}-query-${query}`.replace(/[^\w.-]+/g, "_");
 }
 
 /**
@@ -71,7 +71,7 @@ export function npy(layer) {
  * The row that is seen, and each head's, with what the positions are.
  * @param {Seen} seen
  */
-export function numbersOf({ main, query, state }) {
+export function numbersOf({ main, query, measure }) {
   const { reply, layer, head } = main;
   const each =
     layer.shape[0] > 1
@@ -83,7 +83,7 @@ export function numbersOf({ main, query, state }) {
   return {
     model: reply.model,
     version: reply.version,
-    measure: state.measure,
+    measure,
     layer: layer.layer,
     kind: layer.kind,
     head,
@@ -91,6 +91,7 @@ export function numbersOf({ main, query, state }) {
     query_name: lookerOf(reply, query),
     labels: reply.labels,
     tokens: reply.tokens,
+    written: reply.writing?.tokens,
     patches: reply.patches,
     window: layer.window,
     weights: Array.from(look(layer, head, query)),

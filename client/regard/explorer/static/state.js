@@ -5,7 +5,7 @@
 /** @type {Reduction[]} */
 export const REDUCTIONS = ["mean", "max", "min"];
 /** @type {Measure[]} */
-export const MEASURES = ["weights", "rollout", "contribution_rollout"];
+export const MEASURES = ["cross", "causal", "weights", "rollout", "contribution_rollout"];
 
 /**
  * The start: nothing chosen.
@@ -20,7 +20,8 @@ export const START = Object.freeze({
   second: "", // read together with the text, where the model takes pairs
   labels: "", // with commas between, where the model takes the reader's own
   truncate: false,
-  measure: "weights", // or another of MEASURES
+  start: "", // what a model that writes begins with, by its name; empty for its own
+  measure: null, // one of MEASURES; null for the model's usual one
   layer: null, // its number; null for the last
   head: "mean", // a reduction or the number of a head
   query: null, // position that looks; "all" for the mean of all; null for the usual one
@@ -47,7 +48,8 @@ export function toFragment(state) {
     add("second", state.second);
   }
   add("truncate", state.truncate);
-  if (state.measure !== "weights") add("measure", state.measure);
+  add("start", state.start);
+  add("measure", state.measure);
   add("layer", state.layer);
   add("head", state.head);
   add("query", state.query);
@@ -75,7 +77,8 @@ export function fromFragment(fragment) {
     second: fields.get("second") ?? "",
     labels: fields.get("labels") ?? "",
     truncate: fields.get("truncate") === "true",
-    measure: named(MEASURES, fields.get("measure")) ?? "weights",
+    start: fields.get("start") ?? "",
+    measure: named(MEASURES, fields.get("measure")),
     layer: wholeOf(fields.get("layer")),
     head: headOf(fields.get("head")),
     query: query === "all" ? "all" : wholeOf(query),

@@ -1,10 +1,11 @@
-// A text's tokens, coloured by what the chosen one attends to, and the matrix of which positions attend to which.
+// The matrix of which tokens attend to which.
 
-/** @import { Head, Layer, PictureEvents, Query, TextReply, TextView, Token } from "../types.d.ts" */
+/** @import { Head, Layer, PictureEvents, Query, TextReply, TextView } from "../types.d.ts" */
 
-import { css, inkOn, paint, rootShare, viridis, viridisTable } from "./colour.js";
+import { paint, rootShare, viridisTable } from "./colour.js";
 import { contextOf, make } from "./dom.js";
-import { exact, largestOf, matrixOf, percent } from "./numbers.js";
+import { largestOf, matrixOf } from "./numbers.js";
+import { lookersOf } from "./places.js";
 
 const LARGEST_CELL = 26;
 const SMALLEST_LABELLED = 10;
@@ -13,97 +14,6 @@ const FONT = "12px ui-monospace, Menlo, Consolas, monospace";
 const table = viridisTable();
 
 /** @typedef {{ band: number, cell: number, width: number, height: number }} Place Where a matrix lies, in CSS pixels */
-
-/**
- * The tokens in a line. One of them is in the tab order, arrow keys go to the next; `events` as for a photo, with
- * point(position or null), pin(position), release().
- * @param {PictureEvents} events
- * @param {string} label
- */
-export function tokenLine(events, label) {
-  const line = make("div", {
-    class: "tokens",
-    role: "group",
-    "aria-label": `${label}: each token, and how much it is attended to`,
-  });
-  /** @type {TextView | null} */
-  let shown = null;
-  /** @type {HTMLButtonElement[]} */
-  let chips = [];
-  line.addEventListener("keydown", (event) => {
-    const here = chips.indexOf(/** @type {HTMLButtonElement} */ (event.target));
-    /** @type {Record<string, number>} */
-    const places = {
-      ArrowLeft: here - 1,
-      ArrowUp: here - 1,
-      ArrowRight: here + 1,
-      ArrowDown: here + 1,
-      Home: 0,
-      End: chips.length - 1,
-    };
-    const next = places[event.key];
-    if (next === undefined || !chips[next]) return;
-    event.preventDefault();
-    chips[next].focus();
-  });
-  /** @param {number} position */
-  const putInTabOrder = (position) => {
-    for (const [at, chip] of chips.entries()) chip.tabIndex = at === position ? 0 : -1;
-  };
-  /**
-   * @param {Token} token
-   * @param {number} position
-   */
-  const chipOf = (token, position) =>
-    make(
-      "button",
-      {
-        type: "button",
-        class: token.special ? "token special" : "token",
-        pointerenter: (event) => event.pointerType === "mouse" && events.point(position),
-        pointerleave: (event) => event.pointerType === "mouse" && events.point(null),
-        focus: () => {
-          putInTabOrder(position);
-          events.point(position);
-        },
-        blur: () => events.point(null),
-        click: () => (shown?.query === position && shown.pinned ? events.release() : events.pin(position)),
-      },
-      make("span", { text: token.text }),
-      make("small"),
-    );
-  return {
-    node: line,
-    /** @param {TextView} view */
-    draw(view) {
-      if (shown?.reply.tokens !== view.reply.tokens) {
-        chips = view.reply.tokens.map(chipOf);
-        putInTabOrder(0);
-        line.replaceChildren(...chips);
-      }
-      shown = view;
-      const largest = largestOf(view.row);
-      for (const [at, chip] of chips.entries()) colour(chip, view, at, largest);
-    },
-  };
-}
-
-/**
- * @param {HTMLButtonElement} chip
- * @param {TextView} view
- * @param {number} at
- * @param {number} largest
- */
-function colour(chip, { row, query, pinned, reply }, at, largest) {
-  const ground = viridis(rootShare(row[at], largest));
-  chip.style.backgroundColor = css(ground);
-  chip.style.color = inkOn(ground);
-  chip.lastElementChild?.replaceChildren(percent(row[at]));
-  chip.title = `attended to with a weight of ${exact(row[at])}`;
-  chip.setAttribute("aria-label", `${reply.tokens[at].text}, ${percent(row[at])}`);
-  chip.setAttribute("aria-pressed", String(pinned && query === at));
-  chip.classList.toggle("looks", query === at);
-}
 
 /**
  * The matrix as colours, one pixel a weight, the square root of each weight's share of the largest.
@@ -192,7 +102,9 @@ export function placeOf({ layer, reply }, available) {
   const [, queries, keys] = layer.shape;
   const context = contextOf(new OffscreenCanvas(1, 1));
   context.font = FONT;
-  const longest = Math.max(...reply.tokens.map((token) => context.measureText(token.text).width));
+  const longest = Math.max(
+    ...[...lookersOf(reply), ...reply.tokens].map((token) => context.measureText(token.text).width),
+  );
   const labels = Math.min(MOST_LABEL_PIXELS, Math.ceil(longest) + 12);
   /** @param {number} band */
   const fits = (band) => Math.min(LARGEST_CELL, (available - band) / keys);
@@ -231,19 +143,19 @@ export function paintLabelled(canvas, view, { band, cell, width, height }, finen
 function paintLabels(context, { reply, query, key, ink }, band, cell) {
   context.font = FONT;
   context.textBaseline = "middle";
-  reply.tokens.forEach((token, at) => {
-    const centre = band + (at + 0.5) * cell;
-    const word = fitted(context, token.text, band - 10);
-    context.fillStyle = ink;
+  context.fillStyle = ink;
+  context.textAlign = "right";
+  lookersOf(reply).forEach((token, at) => {
     context.globalAlpha = at === query || query === "all" ? 1 : 0.7;
-    context.textAlign = "right";
-    context.fillText(word, band - 6, centre);
+    context.fillText(fitted(context, token.text, band - 10), band - 6, band + (at + 0.5) * cell);
+  });
+  context.textAlign = "left";
+  reply.tokens.forEach((token, at) => {
     context.globalAlpha = at === key ? 1 : 0.7;
     context.save();
-    context.translate(centre, band - 6);
+    context.translate(band + (at + 0.5) * cell, band - 6);
     context.rotate(-Math.PI / 2);
-    context.textAlign = "left";
-    context.fillText(word, 0, 0);
+    context.fillText(fitted(context, token.text, band - 10), 0, 0);
     context.restore();
   });
   context.globalAlpha = 1;

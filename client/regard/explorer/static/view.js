@@ -2,9 +2,9 @@
 
 /** @import { Head, Measure, Model, Picture, PictureView, Query, Seen, ViewEvents } from "../types.d.ts" */
 
-import { layerOf } from "./asking.js";
 import { byId, choice, make } from "./dom.js";
 import { headGrid } from "./heads.js";
+import { isWritten, layerOf, layersOf } from "./measures.js";
 import { exact, look, overlap, percent, topOf } from "./numbers.js";
 import { Panel } from "./panel.js";
 import { isPinned, lookerOf, nameOf, prefixOf } from "./places.js";
@@ -14,12 +14,12 @@ import { carried } from "./windows.js";
 /**
  * A head or a reduction in words.
  * @param {Head} head
- * @param {Model} model
- * @param {number} number
+ * @param {number} count
  */
-export function headName(head, model, number) {
-  return typeof head === "number" ? `head ${head}` : `${head} of ${layerOf(model, number).num_heads} heads`;
-}
+const headName = (head, count) => (typeof head === "number" ? `head ${head}` : `${head} of ${count} heads`);
+
+/** What is said of these before the layer. */
+const PARTS = { cross: ["alignment"], causal: ["decoder"], weights: ["encoder"] };
 
 /**
  * The title of a picture.
@@ -30,7 +30,9 @@ export function headName(head, model, number) {
 export function titleOf(model, { layer: { layer }, head }, measure) {
   if (measure === "contribution_rollout") return `${model.name} · contributions to layer ${layer} · all heads`;
   const what = measure === "rollout" ? `rollout to layer ${layer}` : `layer ${layer}`;
-  return [model.name, what, headName(head, model, layer)].join(" · ");
+  const part = model.writer && measure !== "rollout" ? PARTS[measure] : [];
+  const { num_heads } = layerOf(model, measure, layer);
+  return [model.name, ...part, what, headName(head, num_heads)].join(" · ");
 }
 
 /**
@@ -61,24 +63,24 @@ export class View {
   draw(shown) {
     byId("shown").hidden = false;
     byId("empty").hidden = true;
-    const { main, other, state, model, query } = shown;
-    byId("title").textContent = titleOf(model, main, state.measure);
+    const { main, other, measure, model, query } = shown;
+    byId("title").textContent = titleOf(model, main, measure);
     byId("looks").textContent =
       `What ${lookerOf(main.reply, query)} ${query === "all" && main.reply.tokens ? "attend" : "attends"} to`;
+    byId("written").textContent = main.reply.writing?.text.trim() ?? "";
     const first = this.viewOf(main, shown);
     const second = other && this.viewOf(other, shown);
     this.panels[0].draw(first);
-    this.panels[0].caption.replaceChildren(
-      ...(other ? [make("strong", { text: titleOf(model, main, state.measure) })] : []),
-    );
+    this.panels[0].caption.replaceChildren(...(other ? [make("strong", { text: titleOf(model, main, measure) })] : []));
     this.panels[1].node.hidden = !second;
     byId("panels").classList.toggle("two", Boolean(second));
     if (second) this.drawSecond(first, second, shown);
     byId("overlap").hidden = !second;
     byId("smoothing").hidden = Boolean(main.reply.tokens);
     this.drawQueries(shown);
-    byId("every-head").hidden = state.measure !== "weights";
-    if (state.measure === "weights") this.grid.draw(first);
+    const hasHeads = measure === "weights" || isWritten(measure);
+    byId("every-head").hidden = !hasHeads;
+    if (hasHeads) this.grid.draw(first);
   }
 
   /**
@@ -96,7 +98,7 @@ export class View {
    * @param {Seen} shown
    * @returns {PictureView}
    */
-  viewOf(part, { main, state, model, query: looker, key: pointed, ground, smooth }) {
+  viewOf(part, { main, state, measure, model, query: looker, key: pointed, ground, smooth }) {
     const [home, own] = [main.reply.patches, part.reply.patches];
     // A position is one of the first picture's grid; a layer with other windows may have another.
     const query = (home && own && carried(home, own, looker)) ?? looker;
@@ -110,7 +112,7 @@ export class View {
       smooth,
       row: look(part.layer, part.head, query),
       pinned: isPinned(part.reply, query) && state.query === looker,
-      title: titleOf(model, part, state.measure),
+      title: titleOf(model, part, measure),
       ink: getComputedStyle(document.body).color,
     };
   }
@@ -120,14 +122,14 @@ export class View {
    * @param {PictureView} second
    * @param {Seen} shown
    */
-  drawSecond(first, second, { state, model }) {
+  drawSecond(first, second, { measure, model }) {
     const number = second.layer.layer;
-    const signature = JSON.stringify([model.name, model.version, number, second.head, state.measure]);
+    const signature = JSON.stringify([model.name, model.version, number, second.head, measure]);
     const { caption } = this.panels[1];
     if (caption.dataset.signature !== signature) {
       caption.dataset.signature = signature;
-      const layers = model.layers.map(({ layer }) => ({ value: String(layer), text: `layer ${layer}` }));
-      const count = layerOf(model, number).num_heads;
+      const layers = layersOf(model, measure).map(({ layer }) => ({ value: String(layer), text: `layer ${layer}` }));
+      const count = layerOf(model, measure, number).num_heads;
       const heads = [...REDUCTIONS, ...Array(count).keys()].map((head) => ({
         value: String(head),
         text: typeof head === "number" ? `head ${head}` : `${head} of heads`,
@@ -178,7 +180,7 @@ export class View {
     byId("hint").textContent = pinned
       ? "Pinned. “Release” or the Escape key lets the pointer choose again."
       : reply.tokens
-        ? "Point at a token or use the arrow keys; click or Enter pins."
+        ? `Point at a ${reply.writing ? "written token" : "token"} or use the arrow keys; click or Enter pins.`
         : "Point at a patch or use the arrow keys; click or Enter pins.";
   }
 }

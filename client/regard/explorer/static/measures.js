@@ -1,0 +1,57 @@
+// What can be seen of a model, and of which layers. Pure.
+
+/** @import { Measure, Model, ModelLayer, State, Written } from "../types.d.ts" */
+
+import { named } from "./state.js";
+
+/**
+ * The measures that a model has, its usual one first: of one that writes, what its text attends to.
+ * @param {Model} model
+ */
+export function measuresOf({ layers, writer }) {
+  /** @type {Measure[]} */
+  const measures = writer ? ["cross", "causal"] : [];
+  if (layers.length) measures.push("weights");
+  if (layers.length && !layers.some((layer) => layer.window)) measures.push("rollout");
+  if (layers.length && layers.every((layer) => layer.has_contributions)) measures.push("contribution_rollout");
+  return measures;
+}
+
+/**
+ * The measure that a state means for a model.
+ * @param {State} state
+ * @param {Model} model
+ */
+export const measureOf = (state, model) => named(measuresOf(model), state.measure) ?? measuresOf(model)[0];
+
+/**
+ * Whether it is about a text that the model writes.
+ * @param {Measure} measure
+ * @returns {measure is Written}
+ */
+export const isWritten = (measure) => measure === "cross" || measure === "causal";
+
+/**
+ * The layers of a measure: the decoder's of a text that is written.
+ * @param {Model} model
+ * @param {Measure} measure
+ * @returns {ModelLayer[]}
+ */
+export function layersOf(model, measure) {
+  if (!model.writer || !isWritten(measure)) return model.layers;
+  const { num_layers, num_heads } = model.writer;
+  const alike = { kind: measure, num_heads, has_contributions: false, window: null };
+  return Array.from({ length: num_layers }, (_, layer) => ({ layer, ...alike }));
+}
+
+/**
+ * A layer of a measure by its number; the last where there is no such.
+ * @param {Model} model
+ * @param {Measure} measure
+ * @param {number | null} number
+ * @returns {ModelLayer}
+ */
+export function layerOf(model, measure, number) {
+  const layers = layersOf(model, measure);
+  return layers.find((layer) => layer.layer === number) ?? layers[layers.length - 1];
+}

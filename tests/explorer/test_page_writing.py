@@ -1,0 +1,438 @@
+"""A text that a model writes on the page, in a real browser: it grows, and each token points at what it read."""
+
+import io
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from regard import AttentionRequest, Client, Generated
+from tests.client.fake import FakeServer
+from tests.explorer.browsing import Browser, Visit, expect, visiting
+from tests.explorer.running import TEXT, Explorer, end_of_next_call, exploring
+from tests.explorer.writing import WORD, HeldTokens
+
+LINK = f"model=g2p&text={WORD}"
+PHONE = {"width": 360, "height": 740}
+SHOWN = 6e-4
+CELL = 26
+
+
+@pytest.fixture(scope="module")
+def whole(writer: str) -> Generated:
+    """What the client gets: every layer and head."""
+    everything = AttentionRequest()
+    with Client(writer) as client:
+        return client.generate_text(
+            WORD, model="g2p", num_beams=1, alternatives=5, cross_attention=everything, self_attention=everything
+        )
+
+
+@pytest.fixture
+def before_fake_writer(before_fake: Explorer, fake: FakeServer) -> Iterator[Explorer]:
+    """An explorer of a fake server that holds its third token back, where it is told to."""
+    fake.has_writer = True
+    yield before_fake
+
+
+def alignment(whole: Generated, layer: int) -> NDArray[np.float32]:
+    """Cross attention of a layer as the page has it, [4, written, read]."""
+    return whole.results[0].alignment(layer).weights.astype(np.float16).astype(np.float32)
+
+
+def names(whole: Generated) -> list[str]:
+    """What the page calls the tokens that were written."""
+    return [token.text.strip() or "(end)" for token in whole.results[0].tokens]
+
+
+def expect_row(visit: Visit, row: NDArray[np.float32], panel: int = 0) -> None:
+    """Insist that every token that was read shows the weight of a row."""
+    tokens = visit.page.locator(".panel").nth(panel).locator(".named:not(.written) .token")
+    expect(tokens).to_have_count(len(row))
+    shown = [float((token.get_attribute("title") or "").split()[-1]) for token in tokens.all()]
+    np.testing.assert_allclose(shown, row, rtol=SHOWN, atol=1e-7)
+
+
+def is_whole(visit: Visit) -> None:
+    """Wait until all is written."""
+    expect(visit.find("#facts")).to_contain_text("Ended by the model")
+    expect(visit.page.locator("#view")).to_have_attribute("aria-busy", "false")
+
+
+def written(visit: Visit) -> list[str]:
+    """The tokens that the page shows as written."""
+    return visit.find(".written .token span").all_inner_texts()
+
+
+def begin_and_hold(visit: Visit, fake: FakeServer) -> threading.Event:
+    """Let a fake server write two tokens, and no more until it is released; what is set when that call ends."""
+    expect(visit.find("#empty")).to_be_visible()
+    ended, fake.held = end_of_next_call(fake), True
+    visit.page.evaluate("location.hash = 'model=g2p&text=cat'")
+    expect(visit.find(".written .token span")).to_have_text(["K", "AE"])
+    assert not ended.is_set()
+    return ended
+
+
+def rows_seen(visit: Visit) -> int:
+    """How many rows the matrix has, by its height."""
+    box = visit.find("canvas.matrix").bounding_box()
+    assert box is not None
+    return int(box["height"] // CELL)
+
+
+def test_the_alignment_grows_while_the_model_writes(
+    browser: Browser, before_writer: Explorer, held_tokens: HeldTokens, whole: Generated
+) -> None:
+    """Token by token, a row of the matrix each; the newest looks; at the end the page says why and how it ended."""
+    with visiting(browser, before_writer, LINK) as visit:
+        held_tokens.let(1)
+        visit.title_is("g2p", "alignment", "layer 2", "mean of 4 heads")
+        expect(visit.find(".named:not(.written) .token span")).to_have_text([token.text for token in whole.source])
+        expect(visit.find(".written .token span")).to_have_text(["T"])
+        before = rows_seen(visit)
+        held_tokens.let(2)
+        expect(visit.find(".written .token span")).to_have_text(["T", "R", "AE"])
+        expect(visit.find("#looks")).to_have_text("What “AE” attends to")
+        expect(visit.find("#written")).to_have_text("T R AE")
+        assert rows_seen(visit) == before + 2
+        expect_row(visit, alignment(whole, 2)[:, 2].mean(0))
+        expect(visit.find("#status")).to_contain_text("g2p writes")
+        expect(visit.page.locator("#view")).to_have_attribute("aria-busy", "true")
+        held_tokens.let(100)
+        is_whole(visit)
+        assert written(visit) == names(whole)
+        expect(visit.find("#written")).to_have_text(whole.text)
+        expect(visit.find("#looks")).to_have_text("What all tokens on average attend to")
+        expect(visit.find("#facts")).to_contain_text(f"after {len(names(whole))} tokens")
+        assert visit.asked_to_write == 1
+
+
+def test_the_whole_alignment_is_the_clients(browser: Browser, before_writer: Explorer, whole: Generated) -> None:
+    """All heads of the layer, as NumPy loads them; at first, how much each token was attended to on average."""
+    with visiting(browser, before_writer, LINK) as visit:
+        is_whole(visit)
+        expect_row(visit, alignment(whole, 2).mean(0).mean(0))
+        visit.find("#download summary").click()
+        with visit.page.expect_download() as taken:
+            visit.button("The whole layer (NumPy)").click()
+        assert taken.value.suggested_filename == "g2p-cross-layer2-mean.npy"
+        loaded = np.load(io.BytesIO(Path(taken.value.path()).read_bytes()))
+    np.testing.assert_array_equal(loaded, whole.results[0].alignment(2).weights.astype(np.float16))
+
+
+def test_layer_and_head_are_chosen_without_writing_anew(
+    browser: Browser, before_writer: Explorer, whole: Generated
+) -> None:
+    """Every layer has come with the text; a click on a small picture chooses its head."""
+    with visiting(browser, before_writer, LINK) as visit:
+        is_whole(visit)
+        visit.choose("layers", 0)
+        visit.choose("head-choices", 3)
+        visit.title_is("g2p", "alignment", "layer 0", "head 3")
+        visit.find(".written .token").nth(4).hover()
+        expect(visit.find("#looks")).to_have_text("What “S” attends to")
+        expect_row(visit, alignment(whole, 0)[3, 4])
+        visit.find("button.head").nth(1).click()
+        visit.find(".written .token").nth(4).hover()
+        visit.title_is("g2p", "alignment", "layer 0", "head 1")
+        expect_row(visit, alignment(whole, 0)[1, 4])
+        assert visit.asked_to_write == 1
+
+
+def test_a_choice_while_it_writes_does_not_begin_anew(
+    browser: Browser, before_writer: Explorer, held_tokens: HeldTokens, whole: Generated
+) -> None:
+    """What has come is shown as chosen, and the rest when it comes."""
+    with visiting(browser, before_writer, LINK) as visit:
+        held_tokens.let(2)
+        expect(visit.find(".written .token")).to_have_count(2)
+        visit.choose("layers", 1)
+        visit.choose("head-choices", 2)
+        visit.title_is("g2p", "alignment", "layer 1", "head 2")
+        expect_row(visit, alignment(whole, 1)[2, 1])
+        held_tokens.let(1)
+        expect(visit.find(".written .token")).to_have_count(3)
+        expect_row(visit, alignment(whole, 1)[2, 2])
+        held_tokens.let(100)
+        is_whole(visit)
+        visit.title_is("g2p", "alignment", "layer 1", "head 2")
+        assert visit.asked_to_write == 1
+
+
+def test_the_decoder_attends_to_what_it_has_written(
+    browser: Browser, before_writer: Explorer, whole: Generated
+) -> None:
+    """And to what it began with; of what came later, to nothing."""
+    with visiting(browser, before_writer, f"{LINK}&layer=1&head=0&measure=causal") as visit:
+        is_whole(visit)
+        visit.title_is("g2p", "decoder", "layer 1", "head 0")
+        expect(visit.find(".named:not(.written) .token span")).to_have_text(["(start)", *names(whole)[:-1]])
+        row = np.zeros(len(names(whole)), np.float32)
+        (own,) = [one for one in whole.results[0].tokens[5].attention if (one.kind, one.layer) == ("causal", 1)]
+        row[:6] = own.weights[0].astype(np.float16)
+        visit.find(".written .token").nth(5).click()
+        expect_row(visit, row)
+        visit.choose("measures", "cross")
+        visit.title_is("g2p", "alignment", "layer 1", "head 0")
+        expect_row(visit, alignment(whole, 1)[0, 5])
+        assert visit.asked_to_write == 1
+
+
+def test_its_encoder_attends_as_that_of_any_text(browser: Browser, before_writer: Explorer, writer: str) -> None:
+    """With rollout, contributions and charts, which a text that is written has not."""
+    with Client(writer) as client:
+        (answer,) = client.attend(text=WORD, model="g2p", attention=AttentionRequest(layers=(2,)))
+    with visiting(browser, before_writer, LINK) as visit:
+        is_whole(visit)
+        expect(visit.find("#charts")).to_have_count(0)
+        visit.choose("measures", "weights")
+        visit.title_is("g2p", "encoder", "layer 2", "mean of 4 heads")
+        expect(visit.find("#charts")).to_have_count(1)
+        expect(visit.find("#written")).to_have_count(0)
+        titles = [token.get_attribute("title") or "" for token in visit.find(".token").all()]
+        shown = [float(title.split()[-1]) for title in titles]
+        np.testing.assert_allclose(shown, answer.layer(2).weights.mean(0).mean(0), rtol=3e-3, atol=3e-4)
+        assert "measure=weights" in visit.page.url
+
+
+def test_each_token_tells_how_likely_it_was(browser: Browser, before_writer: Explorer, whole: Generated) -> None:
+    """In percent, its logarithm where the pointer rests, and what else it might have been."""
+    with visiting(browser, before_writer, LINK) as visit:
+        is_whole(visit)
+        expect(visit.find(".choices")).to_have_count(0)
+        token = whole.results[0].tokens[4]
+        chip = visit.find(".written .token").nth(4)
+        chip.hover()
+        expect(chip.locator("small")).to_have_text(f"{100 * np.exp(token.log_probability):.0f} %")
+        assert float((chip.get_attribute("title") or "").split()[-1]) == pytest.approx(token.log_probability, rel=SHOWN)
+        expect(visit.find(".choices .name")).to_have_text([one.text for one in token.alternatives])
+        expected = [np.exp(one.log_probability) for one in token.alternatives]
+        shown = [float(one.get_attribute("title") or "") for one in visit.find(".choices .value").all()]
+        np.testing.assert_allclose(shown, expected, rtol=SHOWN)
+
+
+def test_the_keyboard_moves_over_both_lines(browser: Browser, before_writer: Explorer, whole: Generated) -> None:
+    """A token that was written shows its row, Enter pins it, one that was read then tells its weight."""
+    with visiting(browser, before_writer, f"{LINK}&head=1") as visit:
+        is_whole(visit)
+        press = visit.page.keyboard.press
+        visit.find(".written .token[tabindex='0']").focus()
+        for key, position in (("ArrowRight", 1), ("End", 10), ("Home", 0), ("ArrowRight", 1)):
+            press(key)
+            expect(visit.find("#looks")).to_have_text(f"What “{names(whole)[position]}” attends to")
+            expect_row(visit, alignment(whole, 2)[1, position])
+        name = visit.find(".written .token").nth(1).get_attribute("aria-label") or ""
+        assert name.startswith("R, probability ")
+        assert name.endswith("attends most to “r”")
+        press("Enter")
+        expect(visit.find(".written .token").nth(1)).to_have_attribute("aria-pressed", "true")
+        visit.find(".named:not(.written) .token[tabindex='0']").focus()
+        press("ArrowRight")
+        expect(visit.find(".told")).to_contain_text("from “R” to “r”")
+        assert float(visit.told().split()[0]) == pytest.approx(float(alignment(whole, 2)[1, 1, 1]), rel=SHOWN)
+        assert "query=1" in visit.page.url
+        press("Escape")
+        assert "query" not in visit.page.url
+
+
+def test_a_cell_of_the_matrix_tells_who_attends_to_what(
+    browser: Browser, before_writer: Explorer, whole: Generated
+) -> None:
+    """Rows are what was written, columns what was read."""
+    with visiting(browser, before_writer, f"{LINK}&head=2") as visit:
+        is_whole(visit)
+        box = visit.find("canvas.matrix").bounding_box()
+        assert box is not None
+        queries, keys = alignment(whole, 2).shape[1:]
+        x, y = box["width"] - (keys - 2.5) * CELL, box["height"] - (queries - 3.5) * CELL
+        visit.find("canvas.matrix").hover(position={"x": x, "y": y})
+        expect(visit.find(".told")).to_contain_text("from “N” to “a”")
+        assert float(visit.told().split()[0]) == pytest.approx(float(alignment(whole, 2)[2, 3, 2]), rel=SHOWN)
+
+
+def test_two_heads_are_compared(browser: Browser, before_writer: Explorer, whole: Generated) -> None:
+    """Both of the one text."""
+    with visiting(browser, before_writer, f"{LINK}&layer=2&head=1&query=3&beside=0.2") as visit:
+        is_whole(visit)
+        expect(visit.find("canvas.matrix")).to_have_count(2)
+        expect_row(visit, alignment(whole, 2)[1, 3], 0)
+        expect_row(visit, alignment(whole, 0)[2, 3], 1)
+        assert visit.asked_to_write == 1
+
+
+def test_a_link_leads_to_the_same_view(
+    browser: Browser, before_writer: Explorer, held_tokens: HeldTokens, whole: Generated
+) -> None:
+    """What it pins is seen as soon as it is written, and pinned until then."""
+    with visiting(browser, before_writer, f"{LINK}&layer=1&head=3&query=3&start=stress&measure=causal") as visit:
+        held_tokens.let(2)
+        expect(visit.find("#looks")).to_have_text("What “R” attends to")
+        held_tokens.let(2)
+        expect(visit.find(".written .token")).to_have_count(4)
+        expect(visit.find("#looks")).to_have_text("What “1” attends to")
+        held_tokens.let(100)
+        is_whole(visit)
+        expect(visit.find(".written .token").nth(3)).to_have_attribute("aria-pressed", "true")
+        for part in ("layer=1", "head=3", "query=3", "start=stress", "measure=causal", f"text={WORD}"):
+            assert part in visit.page.url
+        expect(visit.page.locator("#start")).to_have_value("stress")
+        visit.page.select_option("#start", "plain")
+        held_tokens.let(100)
+        expect(visit.find("#written")).to_have_text(whole.text)
+
+
+def test_the_page_lets_a_model_write(browser: Browser, before_writer: Explorer) -> None:
+    """It stands in the menu beside the others, is no one's first choice, and its button says what it does."""
+    with visiting(browser, before_writer) as visit:
+        visit.type(TEXT)
+        visit.title_is("tiny-text", "layer 1", "mean of 4 heads")
+        expect(visit.page.locator("#model optgroup[label='that write'] option")).to_have_text(["g2p"])
+        visit.page.fill("#text", "attention")
+        visit.page.select_option("#model", "g2p/1/text")
+        is_whole(visit)
+        visit.page.fill("#text", "attention")
+        visit.button("Write").click()
+        expect(visit.find("#written")).to_have_text("AH T EH N SH AH N")
+        visit.page.select_option("#model", "tiny-text/1/text")
+        visit.title_is("tiny-text", "layer 1", "mean of 4 heads")
+        expect(visit.page.locator("#measures input")).to_have_count(3)
+
+
+def test_a_model_without_an_encoder_to_be_seen_writes_too(browser: Browser, before_fake_writer: Explorer) -> None:
+    """Its decoder is all that there is to choose."""
+    with visiting(browser, before_fake_writer, "model=g2p&text=cat") as visit:
+        is_whole(visit)
+        assert written(visit) == ["K", "AE", "T", "(end)"]
+        expect(visit.find("#measures label")).to_have_text(["alignment", "decoder"])
+        expect(visit.page.locator("#model option[value='g2p/1/text']")).to_be_enabled()
+
+
+@pytest.mark.parametrize("by", ["a new text", "another model", "Cancel"])
+def test_what_is_no_longer_wanted_is_no_longer_written(
+    browser: Browser, before_fake_writer: Explorer, fake: FakeServer, by: str
+) -> None:
+    """The server is told, though it has not answered; the last choice is what is shown."""
+    with visiting(browser, before_fake_writer) as visit:
+        ended = begin_and_hold(visit, fake)
+        fake.held = by == "Cancel"
+        if by == "a new text":
+            visit.page.fill("#text", "dog")
+            visit.button("Write").click()
+            is_whole(visit)
+            assert "text=dog" in visit.page.url
+        elif by == "another model":
+            visit.page.select_option("#model", "minilm/2/text")
+            visit.title_is("minilm", "layer 11", "mean of 3 heads")
+            expect(visit.find("#written")).to_have_count(0)
+        else:
+            visit.button("Cancel").click()
+            expect(visit.find("#problem")).to_contain_text("CANCELLED")
+            assert written(visit) == ["K", "AE"]
+            fake.held = False
+            assert ended.wait(10)
+            visit.button("Try again").click()
+            is_whole(visit)
+        assert ended.wait(10)
+        assert not fake.released.is_set()
+
+
+def test_what_the_server_refuses_is_shown_in_its_words(browser: Browser, before_writer: Explorer) -> None:
+    """A shorter text is written then."""
+    with visiting(browser, before_writer, "model=g2p&text=" + 70 * "a", refusals=True) as visit:
+        expect(visit.find("#problem")).to_contain_text("INVALID_ARGUMENT: text")
+        visit.page.fill("#text", WORD)
+        visit.button("Write").click()
+        is_whole(visit)
+        expect(visit.page.locator("#problem")).to_be_hidden()
+
+
+def test_what_goes_wrong_while_it_writes_is_shown_beside_what_has_come(
+    browser: Browser, before_fake_writer: Explorer, fake: FakeServer
+) -> None:
+    """And it is written anew where the reader wants so."""
+    fake.breaks_off = True
+    with visiting(browser, before_fake_writer, "model=g2p&text=cat") as visit:
+        expect(visit.find("#problem")).to_contain_text("INTERNAL: the stream ended without its last message")
+        assert len(written(visit)) == 4
+        expect(visit.page.locator("#view")).to_have_attribute("aria-busy", "false")
+        fake.breaks_off = False
+        visit.button("Try again").click()
+        is_whole(visit)
+
+
+def test_when_the_explorer_ends_while_it_writes_the_page_says_so(browser: Browser, fake: FakeServer) -> None:
+    """And keeps what has come."""
+    fake.has_writer = True
+    with exploring(fake.address) as explorer:
+        context = visiting(browser, explorer, refusals=True)
+        visit = context.__enter__()
+        begin_and_hold(visit, fake)
+    expect(visit.find("#problem")).to_contain_text("The explorer does not answer")
+    expect(visit.find(".written .token")).to_have_count(2)
+    context.__exit__(None, None, None)
+
+
+def test_a_phone_shows_what_is_written_without_scrolling_sideways(
+    browser: Browser, before_writer: Explorer, held_tokens: HeldTokens
+) -> None:
+    """The page goes to the picture with the first token; a tap pins one."""
+    with visiting(browser, before_writer, viewport=PHONE, has_touch=True, is_mobile=True) as visit:
+        visit.page.get_by_role("radio", name="Text").check()
+        visit.page.fill("#text", "incomprehensibilities")
+        visit.page.select_option("#model", "g2p/1/text")
+        visit.button("Write").click()
+        held_tokens.let(1)
+        expect(visit.find("#title")).to_be_in_viewport()
+        held_tokens.let(100)
+        is_whole(visit)
+        visit.find(".written .token").nth(3).tap()
+        expect(visit.find(".written .token").nth(3)).to_have_attribute("aria-pressed", "true")
+        assert visit.width() == (360, 360)
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_what_is_written_can_be_read_in_light_and_in_the_dark(
+    browser: Browser, before_writer: Explorer, scheme: str
+) -> None:
+    """A pinned token too (WCAG 2.2, 1.4.3); and every control has a name."""
+    with visiting(browser, before_writer, f"{LINK}&query=2", color_scheme=scheme) as visit:
+        is_whole(visit)
+        found = visit.contrasts()
+        assert len(found) > 60
+        assert {words: ratio for words, ratio in found if ratio < 4.5} == {}
+        assert visit.nameless() == []
+
+
+def test_the_tokens_that_stay_keep_the_focus(
+    browser: Browser, before_writer: Explorer, held_tokens: HeldTokens
+) -> None:
+    """While others come behind them."""
+    with visiting(browser, before_writer, LINK) as visit:
+        held_tokens.let(2)
+        expect(visit.find(".written .token")).to_have_count(2)
+        visit.find(".written .token").first.focus()
+        held_tokens.let(2)
+        expect(visit.find(".written .token")).to_have_count(4)
+        expect(visit.find(".written .token").first).to_be_focused()
+        expect(visit.find("#looks")).to_have_text("What “T” attends to")
+        held_tokens.let(100)
+        is_whole(visit)
+
+
+def test_of_a_long_text_and_a_large_model_one_layer_is_asked_for(browser: Browser, before_writer: Explorer) -> None:
+    """All of them would be more than a page holds with ease."""
+    script = """async ([text, layer]) => {
+      const { START } = await import('/static/state.js');
+      const { questionOf } = await import('/static/asking.js');
+      const writer = { num_layers: 12, num_heads: 16, max_tokens: 1024, starts: [], default_start: '' };
+      const model = { name: 'm', version: '1', modality: 'text', layers: [], writer };
+      return questionOf({ ...START, text, layer }, model, layer, 'mean');
+    }"""
+    asked = {"model": "m", "version": "1", "truncate": False}
+    with visiting(browser, before_writer) as visit:
+        assert visit.page.evaluate(script, ["a" * 200, 3]) == {**asked, "text": "a" * 200}
+        assert visit.page.evaluate(script, ["a" * 400, 3]) == {**asked, "text": "a" * 400, "layers": [3]}
