@@ -62,8 +62,9 @@ def visiting(
         page = opened.new_page()
         page.on("console", lambda message: faults.extend(_fault(message, refusals)))
         page.on("pageerror", lambda error: faults.append(str(error)))
+        visit = Visit(page)
         page.goto(f"{explorer.url}#{fragment}")
-        yield Visit(page)
+        yield visit
         assert faults == [], faults
     finally:
         opened.close()

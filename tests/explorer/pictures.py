@@ -1,6 +1,6 @@
 """Makes the pictures of docs/explorer.md from a server with the demo's models: python -m tests.explorer.pictures.
 
-Needs Chromium, and a server that runs: python -m server --models models.
+Needs Chromium, and a server that runs: python -m server --models models, where server/embedded/g2p was linked to.
 """
 
 import argparse
@@ -19,7 +19,7 @@ SENTENCE = "The animal did not cross the street because it was too tired."
 
 
 def main() -> None:
-    """Write both pictures."""
+    """Write all pictures."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--server", default="127.0.0.1:8001", help="HOST:PORT of the regard server")
     parser.add_argument("--out", type=Path, default=ROOT / "docs" / "images", help="the folder for the pictures")
@@ -28,6 +28,7 @@ def main() -> None:
         browser = playwright.chromium.launch(executable_path=find_chromium(), args=ARGUMENTS)
         photo(browser, explorer, args.out / "explorer-photo.png")
         text(browser, explorer, args.out / "explorer-text.png")
+        writing(browser, explorer, args.out / "explorer-writing.png")
         browser.close()
 
 
@@ -48,6 +49,14 @@ def text(browser: Browser, explorer: Explorer, path: Path) -> None:
     link = f"model=minilm&text={SENTENCE}&layer=2&head=3&query=9&beside=2.8"
     with visiting(browser, explorer, link, viewport=SIZE, color_scheme="dark") as visit:
         expect(visit.find("canvas.matrix")).to_have_count(2)
+        take(visit, path)
+
+
+def writing(browser: Browser, explorer: Explorer, path: Path) -> None:
+    """A word as phonemes, one of them pinned."""
+    link = "model=g2p&text=transformer&query=6"
+    with visiting(browser, explorer, link, viewport=SIZE, color_scheme="light") as visit:
+        expect(visit.find("#facts")).to_contain_text("Ended by the model")
         take(visit, path)
 
 

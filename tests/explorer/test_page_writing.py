@@ -254,6 +254,24 @@ def test_a_cell_of_the_matrix_tells_who_attends_to_what(
         assert float(visit.told().split()[0]) == pytest.approx(float(alignment(whole, 2)[2, 3, 2]), rel=SHOWN)
 
 
+def test_the_sides_of_the_matrix_are_what_was_written_and_what_was_read(
+    browser: Browser, before_writer: Explorer, whole: Generated
+) -> None:
+    """Rows first, then columns."""
+    note = """() => {
+      const { prototype } = CanvasRenderingContext2D;
+      const { fillText } = prototype;
+      window.words = [];
+      prototype.fillText = function (word, ...where) { window.words.push(word); fillText.call(this, word, ...where); };
+    }"""
+    with visiting(browser, before_writer, LINK) as visit:
+        is_whole(visit)
+        visit.page.evaluate(note)
+        visit.choose("layers", 1)
+        visit.title_is("g2p", "alignment", "layer 1", "mean of 4 heads")
+        assert visit.page.evaluate("window.words") == names(whole) + [token.text for token in whole.source]
+
+
 def test_two_heads_are_compared(browser: Browser, before_writer: Explorer, whole: Generated) -> None:
     """Both of the one text."""
     with visiting(browser, before_writer, f"{LINK}&layer=2&head=1&query=3&beside=0.2") as visit:

@@ -61,6 +61,7 @@ export class Writer {
         if (part.token) this.show(model);
         if (part.token) begun();
       }
+      signal.throwIfAborted();
       if (!growing.end) throw new Problem("INTERNAL", "the answer ended before the text did");
       page.asker.keep(question, growing.reply());
       byId("spoken").textContent = `${model.name} has written: ${growing.text}`;
