@@ -199,6 +199,21 @@ def test_its_encoder_attends_as_that_of_any_text(browser: Browser, before_writer
         assert "measure=weights" in visit.page.url
 
 
+def test_the_written_tokens_stay_in_place_whatever_they_attend_to(browser: Browser, before_writer: Explorer) -> None:
+    """Else the pointer would be on another one as soon as it is on one."""
+    link = f"model=g2p&text={'in' * 16}{'mm' * 14}"
+    with visiting(browser, before_writer, link, viewport={"width": 900, "height": 900}) as visit:
+        is_whole(visit)
+        tops = set[float]()
+        for chip in visit.find(".written .token").all():
+            chip.hover()
+            expect(chip).to_have_class("token special looks" if "end" in chip.inner_text() else "token looks")
+            box = visit.find(".written").bounding_box()
+            assert box is not None
+            tops.add(box["y"] + visit.page.evaluate("window.scrollY"))
+        assert len(tops) == 1
+
+
 def test_each_token_tells_how_likely_it_was(browser: Browser, before_writer: Explorer, whole: Generated) -> None:
     """In percent, its logarithm where the pointer rests, and what else it might have been."""
     with visiting(browser, before_writer, LINK) as visit:

@@ -54,7 +54,11 @@ export function readLine(events, label) {
     draw(view) {
       name.textContent = view.layer.kind === "cross" ? "Read" : "Written before";
       const largest = largestOf(view.row);
-      for (const [at, chip] of line.fill(view.reply.tokens).entries()) colour(chip, view, at, largest);
+      for (const [at, chip] of line.fill(view.reply.tokens).entries()) {
+        colour(chip, view, at, largest);
+        // As wide with every weight, so that the line below stays under the pointer.
+        chip.lastElementChild?.replaceChildren(`${Math.round(100 * view.row[at])} %`);
+      }
     },
   };
 }
