@@ -13,6 +13,7 @@ pytest.importorskip("playwright", reason="playwright is not installed: the page 
 
 from playwright.sync_api import Browser as Browser
 from playwright.sync_api import ConsoleMessage, Locator, Page
+from playwright.sync_api import Route as Route
 from playwright.sync_api import expect as expect
 
 from tests.explorer.running import Explorer

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from regard import AttentionRequest, Client, Generated
-from tests.explorer.browsing import Browser, Visit, expect, visiting
+from tests.explorer.browsing import Browser, Route, Visit, expect, visiting
 from tests.explorer.running import TEXT, Explorer
 from tests.explorer.seen import LINK, SHOWN, alignment, expect_row, is_whole, names, written
 from tests.explorer.writing import WORD, HeldTokens
@@ -228,6 +228,46 @@ def test_two_heads_are_compared(browser: Browser, before_writer: Explorer, whole
         expect_row(visit, alignment(whole, 2)[1, 3], 0)
         expect_row(visit, alignment(whole, 0)[2, 3], 1)
         assert visit.asked_to_write == 1
+
+
+def test_where_layers_come_one_by_one_each_is_written_anew(
+    browser: Browser, before_writer: Explorer, held_tokens: HeldTokens, whole: Generated
+) -> None:
+    """And kept: both of two pictures, the second once it is as long as the first, and one that was seen before."""
+
+    def one_by_one(route: Route) -> None:
+        module = route.fetch()
+        route.fulfill(response=module, body=module.text().replace("MOST_WEIGHTS = 2 ** 25", "MOST_WEIGHTS = 1"))
+
+    watch = """async () => {
+      for (const _ of [1, 2]) await new Promise(requestAnimationFrame);
+      window.drawn = new Promise((drawn) => {
+        new MutationObserver(drawn).observe(document.querySelector("#title"), { childList: true });
+      });
+    }"""
+    with visiting(browser, before_writer) as visit:
+        visit.page.route("**/asking.js", one_by_one)
+        visit.page.reload()
+        expect(visit.find("#status")).to_contain_text("no model that shows attention over photos")
+        visit.page.evaluate(f"location.hash = '{LINK}&layer=2&head=1&query=3&beside=0.2'")
+        held_tokens.let(len(names(whole)) + 1)
+        expect(visit.find(".written .token")).to_have_count(len(names(whole)))
+        expect(visit.page.locator("#layers .kept")).to_have_count(1)
+        visit.page.evaluate(watch)
+        held_tokens.let(2)
+        visit.page.evaluate("() => window.drawn")
+        expect(visit.find("canvas.matrix")).to_have_count(1)
+        held_tokens.let(100)
+        expect(visit.find("canvas.matrix")).to_have_count(2)
+        is_whole(visit)
+        expect(visit.find("canvas.matrix")).to_have_count(2)
+        expect_row(visit, alignment(whole, 2)[1, 3], 0)
+        expect_row(visit, alignment(whole, 0)[2, 3], 1)
+        assert visit.asked_to_write == 2
+        visit.choose("layers", 0)
+        visit.title_is("g2p", "alignment", "layer 0", "head 1")
+        expect_row(visit, alignment(whole, 0)[1, 3], 0)
+        assert visit.asked_to_write == 2
 
 
 def test_a_link_leads_to_the_same_view(

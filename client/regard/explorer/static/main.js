@@ -196,7 +196,9 @@ export class Page {
     const { query } = this.state;
     const grows = reply.writing && !reply.writing.end;
     if (!grows && typeof query === "number" && query >= lengthOf(reply)) this.state = { ...this.state, query: null };
-    this.shown = { model, main, other: other ?? null, ground: reply.patches && this.photo.groundFor(reply.patches) };
+    const lags = other?.reply.writing && lengthOf(other.reply) < lengthOf(reply); // whoever looks is not written there
+    const ground = reply.patches && this.photo.groundFor(reply.patches);
+    this.shown = { model, main, other: lags ? null : (other ?? null), ground };
     drawFacts(reply, measure);
     this.draw();
     this.drawChoices();
