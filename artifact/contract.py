@@ -8,6 +8,7 @@ from typing import Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from artifact.audio_contract import AudioContract
 from artifact.dtypes import Array, DType
 from artifact.errors import ContractError, explain
 from artifact.generation import GenerationContract
@@ -386,6 +387,7 @@ class Contract(_Part):
         activation: What makes scores of the output "logits", as those who trained the network say; None where there is
             none, or nothing says so. Classify takes the softmax in any case.
         hidden_states: In the order of the layers; empty where they cannot be had.
+        audio: How sound becomes the input, of an encoder-decoder that writes what is said. None for others.
         generation: How it writes, of an encoder-decoder; the plain graph is then its encoder. None for others.
         projected: Of a tower, a further output of the hidden graph: the last hidden state of each position, projected
             as the embedding is, into the space of both towers, but not normalised; its layer is the last.
@@ -406,6 +408,7 @@ class Contract(_Part):
     outputs: tuple[TensorContract, ...]
     text: TextContract | None = None
     image: ImageContract | None = None
+    audio: AudioContract | None = None
     labels: tuple[str, ...] = ()
     activation: Activation | None = None
     embedding: EmbeddingContract | None = None
@@ -428,6 +431,15 @@ class Contract(_Part):
     def batched(self) -> bool:
         """Whether rows of different requests may share a run: the first axis of everything is the batch."""
         return all(spec.axes[:1] == (BATCH_AXIS,) for spec in (*self.inputs, *self.outputs))
+
+    @property
+    def positions(self) -> int:
+        """Positions of a row: those of an image or of sound, or the most of a text; 1 where nobody knows."""
+        if self.patches:
+            return self.patches.positions
+        if self.text:
+            return self.text.max_tokens
+        return (self.generation and self.generation.source_positions) or 1
 
     def axis_sizes(self, inputs: Mapping[str, Array]) -> dict[str, int]:
         """Sizes that the symbolic axes have with some inputs, by name; some may be left out."""
@@ -489,6 +501,8 @@ class Contract(_Part):
             self._check_generation(self.generation)
         if self.projected and not self.hidden_states:
             raise ValueError("projected: given without hidden_states")
+        if self.audio:
+            self._check_audio(self.audio)
         if self.image and not self.patches:
             raise ValueError("patches: missing; expected the grid of the images")
         if self.text and self.text.tokenizer_file not in self.files:
@@ -505,6 +519,14 @@ class Contract(_Part):
             raise ValueError(f"generation.tokenizer_file: {generation.tokenizer_file!r} is none of files")
         if DECODER_GRAPH not in self.files:
             raise ValueError(f"generation: given without {DECODER_GRAPH} among files")
+
+    def _check_audio(self, audio: AudioContract) -> None:
+        expected, found = (BATCH_AXIS, audio.num_mel_bins, audio.num_frames), [spec.axes for spec in self.inputs]
+        if found != [expected]:
+            shown = ", ".join(str(list(axes)) for axes in found)
+            raise ValueError(f"audio: the inputs are {shown}; expected one of {list(expected)}")
+        if self.generation is None or self.generation.source_positions is None:
+            raise ValueError("audio: given without generation.source_positions")
 
     def _check_grids(self) -> None:
         """Compare the grids of patches and of windows with the edges of the images."""

@@ -11,14 +11,15 @@ CROSS_KEY, CROSS_VALUE = "cross_key", "cross_value"  # outputs of the encoder's 
 SELF_QUERY, CROSS_QUERY = "self_query", "cross_query"
 SELF_BIAS = "self_bias"  # of the first layers, see GenerationContract.self_biases
 MAX_LENGTH_PENALTY = 16.0  # a power of lengths, of which larger ones overflow
-_MAX_TOKENS, _MAX_LISTED, _MAX_LAYERS, _MAX_WIDTH = 2**20, 4096, 1024, 2**20
+_MAX_TOKENS, _MAX_LISTED, _MAX_LAYERS, _MAX_WIDTH, _MAX_POSITIONS = 2**20, 4096, 1024, 2**20, 2**20
 
 
 class GenerationContract(BaseModel):
     """How an encoder-decoder writes, a token at a time.
 
     The encoder's graph gives each decoder layer's keys and values of the source, "cross_key.0" and so on, float32
-    [batch, num_heads, seq_len, head_dim]. The decoder's graph takes one token of each row:
+    [batch, num_heads, seq_len, head_dim], or source_positions in place of seq_len. The decoder's graph takes one token
+    of each row:
 
     - "input_ids", int64 [batch, 1]; "lengths", int64 [batch], how many tokens of the row are cached; "source_lengths",
       int64 [batch];
@@ -50,6 +51,8 @@ class GenerationContract(BaseModel):
         first_suppressed_tokens: Are not written first.
         num_beams: How many beginnings are kept unless a request says otherwise; 1 for greedy.
         length_penalty: Results are ranked by log-probability / length ^ length_penalty; a request may say otherwise.
+        source_positions: How many keys every source has, of a network that reads inputs of one size; None where a
+            source has as many as it has tokens.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -70,6 +73,7 @@ class GenerationContract(BaseModel):
     first_suppressed_tokens: tuple[int, ...] = ()
     num_beams: int = Field(default=1, gt=0)
     length_penalty: float = Field(default=1.0, ge=-MAX_LENGTH_PENALTY, le=MAX_LENGTH_PENALTY)
+    source_positions: int | None = Field(default=None, gt=0, le=_MAX_POSITIONS)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -96,7 +100,7 @@ class GenerationContract(BaseModel):
     @property
     def source_axes(self) -> tuple[int | str, ...]:
         """The axes of the keys and values of the source."""
-        return ("batch", self.num_heads, "seq_len", self.head_dim)
+        return ("batch", self.num_heads, self.source_positions or "seq_len", self.head_dim)
 
     @property
     def source_names(self) -> list[str]:

@@ -105,7 +105,8 @@ def build(
             shutil.copyfile(source.tokenizer_file, staging / TOKENIZER_FILE)
         if source.writing:
             _check_precision(precise)
-            (staging / TOKENIZER_FILE).write_text(source.writing.tokenizer)
+            if source.writing.tokenizer is not None:
+                (staging / TOKENIZER_FILE).write_text(source.writing.tokenizer)
             (staging / source.writing.generation.tokenizer_file).write_text(source.writing.target_tokenizer)
         report("tracing the network" if source.network else "reading the graph")
         for graph, states in _graphs(source, precise):

@@ -79,6 +79,7 @@ def _describe(source: Source, written: Written, folder: Path, version: int) -> C
         outputs=tuple(_output_contract(value, written.axes[value.name]) for value in written.plain.graph.output),
         text=_text_contract(source),
         image=source.image if patches else None,
+        audio=source.writing.audio if source.writing else None,
         labels=source.labels,
         activation=source.activation,
         embedding=traits.embedding,
@@ -97,7 +98,7 @@ def _describe(source: Source, written: Written, folder: Path, version: int) -> C
 
 
 def _text_contract(source: Source) -> TextContract | None:
-    if source.tokenizer_file is None and source.writing is None:
+    if source.tokenizer_file is None and (source.writing is None or source.writing.tokenizer is None):
         return None
     return TextContract(
         tokenizer_file=TOKENIZER_FILE,

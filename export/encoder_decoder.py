@@ -7,6 +7,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from artifact.audio_contract import AudioContract
 from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS
 from artifact.generation import CROSS_KEY, CROSS_VALUE, TOKENS, GenerationContract, names_of_layers
 from export.letters import make_letters, make_spelling
@@ -20,9 +21,9 @@ OWN_ENCODER_DECODER = "regard-encoder-decoder"
 TARGET_TOKENIZER_FILE = "target_tokenizer.json"
 _FURTHER_START = re.compile(r"<(\w+)>")
 
-# Takes int64 [B, S] source ids, their mask, and int64 [B, T] target ids; returns the logits, float [B, T, V], and each
-# layer's weights of self attention, float [B, H, T, T], and of cross attention, float [B, H, T, S].
-Explain = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Sequence[Tensor], Sequence[Tensor]]]
+# Takes the encoder's inputs, and int64 [B, T] target ids; returns the logits, float [B, T, V], and each layer's weights
+# of self attention, float [B, H, T, T], and of cross attention, float [B, H, T, S].
+Explain = Callable[..., tuple[Tensor, Sequence[Tensor], Sequence[Tensor]]]
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,16 +35,18 @@ class Writing:
         explain: Runs it on whole sequences, without caches.
         generation: For the contract.
         max_positions: The most tokens that the decoder reads, its start included.
-        tokenizer: A file of the tokenizers library for what is read, its content.
+        tokenizer: A file of the tokenizers library for what is read, its content; None where no text is.
         target_tokenizer: Likewise for what is written.
+        audio: How sound is read, where that is; None where texts are.
     """
 
     step: Step
     explain: Explain
     generation: GenerationContract
     max_positions: int
-    tokenizer: str
+    tokenizer: str | None
     target_tokenizer: str
+    audio: AudioContract | None = None
 
 
 MASK = "attention_mask"

@@ -37,6 +37,7 @@ WRITERS = (
     "MarianMTModel",
     *(f"{name}ForConditionalGeneration" for name in ("Bart", "MBart", "T5", "MT5", "UMT5")),
 )
+SPEECH_WRITERS = ("WhisperForConditionalGeneration",)
 OWN_FAMILIES = ("bert", "vit", "dinov2", "regard-text", "regard-vit")
 
 
@@ -154,8 +155,9 @@ def _load_network(
     folder = sentence.network
     config = read_json(folder / "config.json")
     family = str(config.get("model_type"))
-    if (config.get("architectures") or [""])[0] in WRITERS and part is None and not sentence.similarity:
-        return _load_writer(sentence, name, description)
+    architecture = (config.get("architectures") or [""])[0]
+    if architecture in (*WRITERS, *SPEECH_WRITERS) and part is None and not sentence.similarity:
+        return _load_writer(sentence, name, description, hears=architecture in SPEECH_WRITERS)
     if family == OWN_ENCODER_DECODER:
         return _load_encoder_decoder(sentence, name, description, part)
     network = _load_own(sentence, family)
@@ -188,13 +190,14 @@ def _load_encoder_decoder(sentence: SentenceFolder, name: str, description: str,
     return Source(name, OWN_ENCODER_DECODER, reader, traits, description, writing=writing)
 
 
-def _load_writer(sentence: SentenceFolder, name: str, description: str) -> Source:
-    """Read what writes text with the transformers library."""
+def _load_writer(sentence: SentenceFolder, name: str, description: str, *, hears: bool) -> Source:
+    """Read what writes text with the transformers library, of a text or of what it hears."""
     from export.transformers_folder import quietly  # see _load_with_library
+    from export.transformers_whisper import load_whisper
     from export.transformers_writing import load_writer
 
     with quietly():
-        reader, traits, writing, assumed = load_writer(sentence.network)
+        reader, traits, writing, assumed = (load_whisper if hears else load_writer)(sentence.network)
     family = str(reader.fused.config.model_type)
     made_with = ("regard", "torch", "onnx", "onnxscript", "transformers")
     return Source(name, family, reader, traits, description, writing=writing, made_with=made_with, assumed=assumed)

@@ -7,7 +7,7 @@ what a Form says.
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -71,6 +71,8 @@ class _SourceCache:
 class _StepCache(EncoderDecoderCache):
     """What the library asks for both."""
 
+    is_sliding = is_linear = is_dummy = ()  # of layers that are not as usual, there are none
+
     def __init__(self, now: _Now) -> None:
         self.self_attention_cache: Any = _OwnCache(now)
         self.cross_attention_cache: Any = _SourceCache([_SourceLayer(*layer.source) for layer in now.layers])
@@ -124,6 +126,8 @@ AttentionInterface.register(_ATTENTION, _attend)
 class LibraryStep(nn.Module):
     """A step of a network with a head for words: positions are added, as BART does it, or are a bias, as in T5."""
 
+    masks: ClassVar[tuple[str, ...]] = ("attention_mask", "encoder_attention_mask")  # that the decoder takes
+
     def __init__(self, network: Any) -> None:
         """Take a network in evaluation mode, of which the weights are shared and nothing is changed."""
         super().__init__()
@@ -147,9 +151,8 @@ class LibraryStep(nn.Module):
         unused = torch.zeros(1, 1, 1, 1)  # masks in four dimensions are taken as they are
         answer = decoder(
             input_ids=tokens,
-            attention_mask=unused,
             encoder_hidden_states=unused[0],
-            encoder_attention_mask=unused,
+            **dict.fromkeys(self.masks, unused),
             past_key_values=_StepCache(now),
             use_cache=True,
             regard_now=now,  # goes down to _attend

@@ -43,32 +43,30 @@ _UNFOLLOWED: Mapping[str, tuple[Any, ...]] = {
 class LibraryReader(nn.Module):
     """The half that reads: token ids to each decoder layer's keys and values of them."""
 
-    input_names = (TOKENS, MASK)
+    input_names: tuple[str, ...] = (TOKENS, MASK)
 
     def __init__(self, fused: Any, explained: Any) -> None:
         """Take the network twice, with the same weights: with fused attention, and with eager."""
         super().__init__()
         self.fused, self.explained, self.parts = fused, explained, find_parts(fused)
 
-    def forward(self, input_ids: Tensor, attention_mask: Tensor) -> dict[str, Tensor]:
+    def forward(self, *inputs: Tensor) -> dict[str, Tensor]:
         """Read int64 [B, S] with a mask of 1 and 0."""
-        return self._read(self.fused, input_ids, attention_mask)[0]
+        return self._read(self.fused, inputs)[0]
 
-    def explain(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
+    def explain(self, *inputs: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Return each layer's weights, too."""
-        outputs, answer = self._read(self.explained, input_ids, attention_mask, output_attentions=True)
+        outputs, answer = self._read(self.explained, inputs, output_attentions=True)
         return outputs, list(answer.attentions)
 
-    def show_states(self, input_ids: Tensor, attention_mask: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
+    def show_states(self, *inputs: Tensor) -> tuple[dict[str, Tensor], list[Tensor]]:
         """Return the hidden states, too."""
-        outputs, answer = self._read(self.fused, input_ids, attention_mask, output_hidden_states=True)
+        outputs, answer = self._read(self.fused, inputs, output_hidden_states=True)
         return outputs, list(answer.hidden_states)
 
-    def _read(
-        self, network: Any, input_ids: Tensor, attention_mask: Tensor, **options: bool
-    ) -> tuple[dict[str, Tensor], Any]:
-        encoder = network.get_encoder()
-        answer = encoder(input_ids=input_ids, attention_mask=attention_mask, return_dict=True, **options)
+    def _read(self, network: Any, inputs: tuple[Tensor, ...], **options: bool) -> tuple[dict[str, Tensor], Any]:
+        given = dict(zip(self.input_names, inputs, strict=True))
+        answer = network.get_encoder()(**given, return_dict=True, **options)
         hidden, layers = answer.last_hidden_state, list[KeysValues]()
         for cross in self.parts.cross:
             shape = (*hidden.shape[:2], -1, self.parts.head_dim)
@@ -89,7 +87,7 @@ def load_writer(folder: Path) -> tuple[LibraryReader, Traits, Writing, str]:
     ids = InputSpec(TOKENS, axes, "int64", bound=fused.get_encoder().embed_tokens.num_embeddings)
     mask = InputSpec(MASK, axes, "int64", bound=2, mask=True)
     traits = Traits((ids, mask), parts.max_positions)
-    settings = _read_settings(folder, fused)
+    settings = read_settings(folder, fused)
     generation = _describe(folder, fused, parts, settings, Tokenizer.from_str(target))
 
     def tell(
@@ -106,7 +104,7 @@ def load_writer(folder: Path) -> tuple[LibraryReader, Traits, Writing, str]:
 
     step = LibraryStep(fused)
     writing = Writing(step, tell, generation, parts.max_positions, source, target)
-    assumed = "; ".join(filter(None, (left_out, _name_unfollowed(settings))))
+    assumed = "; ".join(filter(None, (left_out, name_unfollowed(settings))))
     return LibraryReader(fused, explained), traits, writing, assumed
 
 
@@ -157,7 +155,7 @@ def _find_starts(folder: Path, settings: Any, tokenizer: Tokenizer) -> tuple[dic
     return {text: (*default[:-1], token) for text, token in sorted(languages.items())}, name
 
 
-def _read_settings(folder: Path, network: Any) -> Any:
+def read_settings(folder: Path, network: Any) -> Any:
     """What generation_config.json says, or config.json where there is none, as the library reads it."""
     settings = network.generation_config
     if (folder / "generation_config.json").is_file() and settings is not None:
@@ -165,7 +163,7 @@ def _read_settings(folder: Path, network: Any) -> Any:
     return transformers.GenerationConfig.from_model_config(network.config)
 
 
-def _name_unfollowed(settings: Any) -> str:
+def name_unfollowed(settings: Any) -> str:
     """Which settings are not followed."""
     named = [
         f"{name} {getattr(settings, name)}"

@@ -33,6 +33,7 @@ SEED = 0
 _NAME = "decoder."  # before what the verification calls an output
 # Rows by the lengths of their sources and targets, and the step at which each begins.
 _ROWS = (((3,), (4,), (0,)), ((5, 17, 3, 9, 12), (6, 12, 1, 9, 16), (0, 2, 7, 1, 4)), ((33, 1), (40, 33), (3, 0)))
+_TEXT_AXES = 2  # of inputs, which are as long as their texts; others are of one size
 _LONGER = 5  # so much longer than needed are caches
 _LIMITS = LIMITS["float32"]
 
@@ -62,7 +63,11 @@ class StepCase:
 
     def row(self, row: int) -> "StepCase":
         """One row, alone and without padding."""
-        source = {name: array[row : row + 1, : self.source_lengths[row]] for name, array in self.source.items()}
+        length = self.source_lengths[row]
+        source = {
+            name: array[row : row + 1, :length] if array.ndim == _TEXT_AXES else array[row : row + 1]
+            for name, array in self.source.items()
+        }
         targets = self.targets[row : row + 1, : self.lengths[row]]
         return StepCase(source, self.source_lengths[row : row + 1], targets, self.lengths[row : row + 1], (0,))
 
@@ -118,7 +123,8 @@ def make_step_cases(writing: Writing, traits: Traits) -> list[StepCase]:
     random, cases = np.random.default_rng(SEED), list[StepCase]()
     start = writing.generation.starts[writing.generation.default_start][0]
     for sources, targets, begins in _ROWS:
-        source_lengths = tuple(min(length, traits.longest) for length in sources)
+        fixed = writing.generation.source_positions
+        source_lengths = tuple(fixed or min(length, traits.longest) for length in sources)
         lengths = tuple(min(length, writing.max_positions) for length in targets)
         source = pad(traits.example(len(sources), {"seq_len": max(source_lengths)}), traits, source_lengths)
         tokens = random.integers(writing.generation.vocab_size, size=(len(targets), max(lengths)))
@@ -191,9 +197,9 @@ def _litter(source: Array, lengths: Sequence[int], random: np.random.Generator) 
 
 def _in_torch(writing: Writing, case: StepCase) -> Told:
     """What the network says of the whole sequences, without caches."""
-    source, mask = (torch.from_numpy(array) for array in case.source.values())
+    given = (torch.from_numpy(array) for array in (*case.source.values(), case.targets))
     with torch.inference_mode():
-        logits, own, cross = writing.explain(source, mask, torch.from_numpy(case.targets))
+        logits, own, cross = writing.explain(*given)
     told: Told = {LOGITS: [list(rows[:length]) for rows, length in zip(logits.numpy(), case.lengths, strict=True)]}
     for kind, layers in (("self", own), ("cross", cross)):
         for layer, weights in enumerate(layers):

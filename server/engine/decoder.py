@@ -29,6 +29,7 @@ from server.errors import StartError
 
 # Rows of the steps that are run to fit the cost model, until the time for it is used up.
 _SAMPLES, _MEASURING_SECONDS, _TRIED_LENGTH = (1, 4, 16), 0.2, 8
+_LARGE_SAMPLES = (1, 2, 4)  # where sources are all of one size, which takes megabytes a row
 _FASTER = 0.9  # of the time of one thread: otherwise the others are better left alone
 
 
@@ -96,7 +97,7 @@ class Decoder:
     def warm_up(self) -> None:
         """Measure what a step costs, and whether a row alone is faster with all threads."""
         samples, ends = list[Sample](), time.perf_counter() + _MEASURING_SECONDS
-        for rows in _SAMPLES:
+        for rows in _LARGE_SAMPLES if self.generation.source_positions else _SAMPLES:
             samples.append(Sample(rows, 1, self._fastest(rows)))
             if time.perf_counter() > ends:
                 break
@@ -105,8 +106,9 @@ class Decoder:
             self._all = None
 
     def _fastest(self, rows: int, *, all_threads: bool = False) -> float:
-        given, made = step_arrays(self.generation, rows, _TRIED_LENGTH, _TRIED_LENGTH)
-        given[SOURCE_LENGTHS][:] = 1
+        source_length = self.generation.source_positions
+        given, made = step_arrays(self.generation, rows, _TRIED_LENGTH, source_length or _TRIED_LENGTH)
+        given[SOURCE_LENGTHS][:] = source_length or 1
         step, seconds = self.bind(given, made, all_threads=all_threads), list[float]()
         for _ in range(4):
             started = time.perf_counter()

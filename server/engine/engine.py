@@ -192,8 +192,7 @@ class Engine:
 
     def _measure(self, name: str, graph: Graph, names: Sequence[str]) -> Iterator[Sample]:
         """Run batches of several sizes, each until three runs or the time is up; yields the fastest of each."""
-        text, patches = self._contract.text, self._contract.patches
-        fixed = text.max_tokens if text else patches.positions if patches else 1
+        text, fixed = self._contract.text, self._contract.positions
         varies = text is not None and text.pad_token is None
         sizes = ((rows, min(length, fixed) if varies else fixed) for rows, length in _SAMPLES)
         ends = time.perf_counter() + _MEASURING_SECONDS
@@ -237,9 +236,7 @@ def _load_first(paths: Sequence[Path], load: Callable[[Path], Loaded]) -> Loaded
 
 def _weights_bytes(contract: Contract) -> int:
     """Attention weights of one row of the largest size, all of which are computed whatever is asked for."""
-    patches, text = contract.patches, contract.text
-    longest = patches.positions if patches else text.max_tokens if text else 1
-    return sum(layer.row_bytes(contract.limits, longest) for layer in contract.attention)
+    return sum(layer.row_bytes(contract.limits, contract.positions) for layer in contract.attention)
 
 
 def _example(spec: TensorContract, rows: int, length: int) -> Array:

@@ -156,7 +156,7 @@ class Caches:
             self.clear()
             return
         longest, longest_source = (int(self._given[name][: self.rows].max()) for name in (LENGTHS, SOURCE_LENGTHS))
-        fitting = _places(self.rows, longest + 1, longest_source)
+        fitting = self._fitting(self.rows, longest + 1, longest_source)
         if _SPARE * math.prod(fitting) <= math.prod(self._places):
             self._resize(fitting)
             self._longest = longest
@@ -165,7 +165,7 @@ class Caches:
         """Bytes of caches with room for so many rows, and for so many tokens of each."""
         if not rows:
             return 0
-        rows, length, source_length = _places(rows, length, source_length)
+        rows, length, source_length = self._fitting(rows, length, source_length)
         return rows * self.row_bytes(length, source_length)
 
     def row_bytes(self, length: int, source_length: int) -> int:
@@ -174,10 +174,15 @@ class Caches:
 
     def _reserve(self, rows: int, length: int, source_length: int) -> None:
         """Make room for so many; what is there is copied."""
-        wanted = _places(rows, length, source_length)
+        wanted = self._fitting(rows, length, source_length)
         places = tuple(map(max, self._places, wanted))
         if places != self._places:
             self._resize((places[0], places[1], places[2]))
+
+    def _fitting(self, rows: int, length: int, source_length: int) -> tuple[int, int, int]:
+        """Room for so many and, since it grows by doubling, some more; but not for sources all of one size."""
+        of_sources = self._generation.source_positions or max(_double(source_length), _MIN_PLACES)
+        return _double(rows), max(_double(length), _MIN_PLACES), of_sources
 
     def _resize(self, places: tuple[int, int, int]) -> None:
         given, made = step_arrays(self._generation, *places)
@@ -186,11 +191,6 @@ class Caches:
             given[name][part] = array[part]
         self._given, self._made, self._places = given, made, places
         self._steps.clear()
-
-
-def _places(rows: int, length: int, source_length: int) -> tuple[int, int, int]:
-    """Room for so many and, since it grows by doubling, some more."""
-    return _double(rows), max(_double(length), _MIN_PLACES), max(_double(source_length), _MIN_PLACES)
 
 
 def _double(number: int) -> int:

@@ -175,6 +175,7 @@ def test_marians_own_files_are_read(tmp_path: Path) -> None:
     (folder / "vocab.json").write_text(json.dumps(numbers))
     source = load_folder(folder)
     assert source.writing is not None
+    assert source.writing.tokenizer is not None
     assert Tokenizer.from_str(source.writing.tokenizer).encode("a").ids[-1] == numbers["</s>"]
     assert "pieces of source.spm are not in vocab.json" in source.assumed
 

@@ -410,3 +410,19 @@ def test_a_very_low_temperature_takes_the_likeliest() -> None:
     """And divides nothing by nothing."""
     written = alone("straight", [2.0], sampling=Sampling(temperature=1e-310, seed=0))
     assert tokens_of(written) == greedy([2.0])
+
+
+def test_sources_all_of_one_size_take_no_more_room_than_that() -> None:
+    """Others grow by doubling: half a minute of sound would take a third more than it has."""
+    fixed = GENERATION.model_copy(update={"source_positions": 50})
+    room = Room()
+    room.decoder.generation = fixed
+    room.steps = Steps(room.decoder, 8, lambda: True, room.told.extend)  # type: ignore[arg-type]
+    writing = room.straight([0.5] * 50, generation=fixed)
+    foreseen = room.steps.more_bytes(writing)
+    room.steps.join(writing)
+    next(room.turns())
+    assert foreseen - fixed.row_bytes(32, 50) <= SMALL_BYTES
+    assert room.steps.cache_bytes <= fixed.row_bytes(16, 50) + SMALL_BYTES
+    room.finish()
+    assert tokens_of(writing) == greedy([0.5] * 50)

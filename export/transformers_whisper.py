@@ -1,0 +1,156 @@
+"""Reads Whisper folders of the transformers library: what reads sound, and writes what is said."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import transformers
+from pydantic import ValidationError
+from torch import Tensor
+from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
+
+from artifact.contract import BATCH_AXIS
+from artifact.errors import explain
+from artifact.generation import GenerationContract
+from export.encoder_decoder import TARGET_TOKENIZER_FILE, Writing
+from export.sound import read_audio_contract
+from export.tokenizer_files import check_tokenizer
+from export.traits import InputSpec, Traits
+from export.transformers_checkpoint import read_writer
+from export.transformers_step import LibraryStep
+from export.transformers_writing import LibraryReader, name_unfollowed, read_settings
+from model.checkpoint import CheckpointError
+
+FEATURES = "input_features"
+_TASKS = {"transcribe": "", "translate": "-translate"}  # behind a language in the name of a start
+
+
+class SoundReader(LibraryReader):
+    """The half that reads: float32 [B, num_mel_bins, num_frames] to each decoder layer's keys and values of it."""
+
+    input_names = (FEATURES,)
+
+
+class WhisperStep(LibraryStep):
+    """A step of a decoder that takes one mask alone, and scales queries itself: these are left as they are."""
+
+    masks = ("attention_mask",)
+
+    def __init__(self, network: Any) -> None:
+        """Take a network as LibraryStep does."""
+        super().__init__(network)
+        for layer in self.network.get_decoder().layers:
+            layer.self_attn.scaling = layer.encoder_attn.scaling = 1.0
+
+
+def load_whisper(folder: Path) -> tuple[SoundReader, Traits, Writing, str]:
+    """Read a folder; returns also what of it is not followed, for people.
+
+    Raises:
+        CheckpointError: It cannot be read, lacks weights, or its files do not say how sound is read or text written.
+    """
+    fused, explained = read_writer(folder, transformers.AutoModelForSpeechSeq2Seq)
+    config, settings = fused.config, read_settings(folder, fused)
+    audio = read_audio_contract(folder, config)
+    sound = InputSpec(FEATURES, (BATCH_AXIS, audio.num_mel_bins, audio.num_frames))
+    generation = _describe(folder, config, settings)
+
+    def tell(features: Tensor, target_ids: Tensor) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
+        given = {FEATURES: features, "decoder_input_ids": target_ids}
+        answer = explained(**given, output_attentions=True, use_cache=False)
+        return answer.logits, answer.decoder_attentions, answer.cross_attentions
+
+    tokenizer = _read_tokenizer(folder, settings, generation.vocab_size)
+    writing = Writing(WhisperStep(fused), tell, generation, config.max_target_positions, None, tokenizer, audio)
+    traits = Traits((sound,), longest=config.max_source_positions)
+    return SoundReader(fused, explained), traits, writing, name_unfollowed(settings)
+
+
+def _describe(folder: Path, config: Any, settings: Any) -> GenerationContract:
+    starts, default = _find_starts(folder, settings)
+    heads, positions = config.decoder_attention_heads, config.max_target_positions
+    # The library does not count what it begins with.
+    most = settings.max_new_tokens or settings.max_length or positions
+    ends = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
+    try:
+        return GenerationContract(
+            num_layers=config.decoder_layers,
+            num_heads=heads,
+            head_dim=config.d_model // heads,
+            scale=(config.d_model // heads) ** -0.5,
+            vocab_size=config.vocab_size,
+            starts=starts,
+            default_start=default,
+            end_tokens=tuple(ends),
+            pad_token=settings.pad_token_id,
+            max_tokens=max(1, min(most, positions - max(map(len, starts.values())))),
+            tokenizer_file=TARGET_TOKENIZER_FILE,
+            suppressed_tokens=tuple(settings.suppress_tokens or ()),
+            first_suppressed_tokens=tuple(settings.begin_suppress_tokens or ()),
+            num_beams=settings.num_beams or 1,
+            length_penalty=1.0 if settings.length_penalty is None else settings.length_penalty,
+            source_positions=config.max_source_positions,
+        )
+    except ValidationError as error:
+        raise CheckpointError(f"{folder}: what is said of generation: {explain(error)}") from error
+
+
+def _find_starts(folder: Path, settings: Any) -> tuple[dict[str, tuple[int, ...]], str]:
+    """What it begins with: of a multilingual network one for each language and task, of another the only one.
+
+    The last token says that no timestamps are written.
+    """
+    start, languages = settings.decoder_start_token_id, getattr(settings, "lang_to_id", None)
+    if start is None:
+        raise CheckpointError(f"{folder}: decoder_start_token_id: missing; expected a token")
+    last = getattr(settings, "no_timestamps_token_id", None)
+    forced = [token for _, token in sorted(getattr(settings, "forced_decoder_ids", None) or ())]
+    if not languages or getattr(settings, "is_multilingual", True) is False:
+        if None in forced:
+            raise CheckpointError(f"{folder}: lang_to_id: missing; expected the token of each language")
+        return {"default": _close((start, *forced), last)}, "default"
+    tasks = _read_tasks(folder, settings)
+    starts = {
+        language.strip("<|>") + ending: _close((start, token, tasks[task]), last)
+        for language, token in languages.items()
+        for task, ending in _TASKS.items()
+        if task in tasks
+    }
+    return starts, _choose(folder, settings, starts, forced)
+
+
+def _close(tokens: tuple[int, ...], last: int | None) -> tuple[int, ...]:
+    return tokens if last is None or tokens[-1] == last else (*tokens, last)
+
+
+def _read_tasks(folder: Path, settings: Any) -> Mapping[str, int]:
+    tasks: Mapping[str, int] = getattr(settings, "task_to_id", None) or {}
+    if "transcribe" not in tasks:
+        raise CheckpointError(f"{folder}: task_to_id: {sorted(tasks)}; expected transcribe among them")
+    return tasks
+
+
+def _choose(folder: Path, settings: Any, starts: Mapping[str, tuple[int, ...]], forced: list[Any]) -> str:
+    """Name the default: what the settings say, else English; the library itself listens for the language."""
+    language = (getattr(settings, "language", None) or "").strip("<|>").lower()
+    language = TO_LANGUAGE_CODE.get(language, language)
+    if not language and forced and forced[0] is not None:
+        language = next((name for name, tokens in starts.items() if tokens[1] == forced[0]), "")
+    name = (language or ("en" if "en" in starts else next(iter(starts)))) + _TASKS.get(
+        getattr(settings, "task", None) or "", ""
+    )
+    if name not in starts:
+        raise CheckpointError(f"{folder}: language and task: {name!r}; expected one of {', '.join(starts)}")
+    return name
+
+
+def _read_tokenizer(folder: Path, settings: Any, vocab_size: int) -> str:
+    """Read tokenizer.json; timestamps, should one be written, are made no part of the text."""
+    file = folder / "tokenizer.json"
+    check_tokenizer(file, vocab_size)
+    content = json.loads(file.read_text(encoding="utf-8"))
+    last = getattr(settings, "no_timestamps_token_id", None)
+    for token in content.get("added_tokens", ()):
+        token["special"] = token["special"] or (last is not None and token["id"] > last)
+    return json.dumps(content, ensure_ascii=False)
