@@ -62,7 +62,11 @@ def announce(started: Started) -> None:
     gc.set_threshold(_COLLECT_AFTER_OBJECTS)
     lines = [f"regard {version('regard')} on {started.device.name} ({started.device.reason})"]
     for contract in started.contracts:
-        named = [name for name, how in (("text", contract.text), ("images", contract.image)) if how]
+        named = [
+            name
+            for name, how in (("text", contract.text), ("images", contract.image), ("audio", contract.audio))
+            if how
+        ]
         takes = " or ".join(named) or "tensors"
         layers = contract.attention
         shown = f"attention of {len(layers)} layers x {layers[0].num_heads} heads" if layers else "no attention"

@@ -13,6 +13,7 @@ from typing import Any
 
 import onnxruntime
 
+from artifact.audio import AudioLimits
 from artifact.contract import Contract
 from artifact.images import ImageLimits
 from server.address import split_address
@@ -316,7 +317,12 @@ async def _first(what: Any, other: "asyncio.Task[Any]") -> None:
 def _input_limits(config: Config) -> InputLimits:
     image = ImageLimits(config.image_pixels, config.max_image_scan_pixels)
     return InputLimits(
-        config.max_batch_size, config.max_text_bytes, image, config.max_request_pixels, config.max_inputs
+        config.max_batch_size,
+        config.max_text_bytes,
+        image,
+        config.max_request_pixels,
+        config.max_inputs,
+        AudioLimits(config.max_audio_bytes, config.max_audio_samples),
     )
 
 

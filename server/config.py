@@ -210,6 +210,17 @@ class Config(BaseSettings):
         description="Most pixels of all images of a request, 32 photographs of 12 megapixels; more are refused with "
         "INVALID_ARGUMENT before any is decoded.",
     )
+    max_audio_bytes: int = Field(
+        16 * 2**20,
+        ge=1,
+        description="Largest sound file, in bytes; larger ones are refused with INVALID_ARGUMENT.",
+    )
+    max_audio_samples: int = Field(
+        16_000_000,
+        ge=1,
+        description="Most samples of a sound file, those of all its channels, half a minute of 5 channels at 96 kHz; "
+        "more are refused with INVALID_ARGUMENT before they are decoded.",
+    )
     max_inputs: int = Field(
         256,
         ge=1,

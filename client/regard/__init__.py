@@ -41,6 +41,7 @@ from regard.generation import (
     GenerateOptions,
     GenerationTimings,
     Sampling,
+    SoundPositions,
 )
 from regard.hidden_states import HiddenStates, HiddenStatesRequest, LayerHiddenStates
 from regard.scores import RankedDocument, Ranking, TokenMatches
@@ -84,6 +85,7 @@ __all__ = [
     "RegardError",
     "ResourceExhausted",
     "Sampling",
+    "SoundPositions",
     "TensorSpec",
     "Timings",
     "Token",

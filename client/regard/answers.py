@@ -14,7 +14,7 @@ from regard.hidden_states import HiddenStates
 TextRole = Literal["document", "query"]
 VectorFormat = Literal["float32", "float16", "int8", "binary"]
 Modality = Literal["text", "image"]
-Takes = Modality | Literal["text or image"]
+Takes = Modality | Literal["text or image", "audio"]
 Answer = TypeVar("Answer", covariant=True)
 
 
@@ -148,7 +148,8 @@ class Model:
         description: In words.
         inputs: Of predict.
         outputs: Of predict.
-        modality: What classify and embed take: "text", "image" or, of two towers, "text or image"; None where only
+        modality: What classify and embed take: "text", "image" or, of two towers, "text or image"; what generate
+            hears: "audio"; None where only
             predict is possible.
         can_classify: Whether classify is possible.
         labels: Class names in the order of the logits.
@@ -178,6 +179,7 @@ class Model:
         document_tokens: Then the most tokens of a document.
         towers: Of a model that is two towers; what each can show is there. None for others.
         generation: Of an encoder-decoder, which writes texts; None for others.
+        max_audio_seconds: Of one that hears: how long a sound may be, else 0.
     """
 
     name: str
@@ -213,6 +215,7 @@ class Model:
     document_tokens: int = 0
     towers: Towers | None = None
     generation: Generation | None = None
+    max_audio_seconds: float = 0.0
 
     def of(self, modality: Modality) -> "Model":
         """Return what takes a text or an image: of two towers one of them, else the model itself."""

@@ -46,6 +46,7 @@ _MODALITIES: dict[pb.Modality, Takes] = {
     pb.MODALITY_TEXT: "text",
     pb.MODALITY_IMAGE: "image",
     pb.MODALITY_TEXT_OR_IMAGE: "text or image",
+    pb.MODALITY_AUDIO: "audio",
 }
 
 
@@ -166,6 +167,7 @@ def read_model(model: pb.Model) -> Model:
         ),
         patches=_read_patches(model.patches) if model.HasField("patches") else None,
         max_tokens=model.max_tokens,
+        max_audio_seconds=model.max_audio_seconds,
         max_batch_size=model.max_batch_size,
         max_inputs=model.max_inputs,
         device=model.device,

@@ -132,11 +132,11 @@ class AsyncTokenStream(_Stream, AsyncIterator[GeneratedToken]):
 class GenerateCalls(BlockingCalls):
     """What a client asks of a model that writes."""
 
-    def generate(self, text: str, **options: Unpack[GenerateOptions]) -> TokenStream:
+    def generate(self, text: str = "", **options: Unpack[GenerateOptions]) -> TokenStream:
         """Let a model write a text, and read it token by token, as each is made.
 
         Args:
-            text: What the model reads.
+            text: What the model reads; left out where it hears `audio`.
             options: See `GenerateOptions`.
 
         Returns:
@@ -154,11 +154,11 @@ class GenerateCalls(BlockingCalls):
         seconds = self._seconds(options.get("timeout"))
         return TokenStream(self._stub.Generate(request, timeout=seconds, metadata=self._to.metadata))
 
-    def generate_text(self, text: str, **options: Unpack[GenerateOptions]) -> Generated:
+    def generate_text(self, text: str = "", **options: Unpack[GenerateOptions]) -> Generated:
         """Let a model write a text, and read it when it is done: with several beams, several of them.
 
         Args:
-            text: What the model reads.
+            text: What the model reads; left out where it hears `audio`.
             options: See `GenerateOptions`.
 
         Raises:
@@ -171,13 +171,13 @@ class GenerateCalls(BlockingCalls):
 class AsyncGenerateCalls(AsyncCalls):
     """What a client asks of a model that writes, for asyncio."""
 
-    def generate(self, text: str, **options: Unpack[GenerateOptions]) -> AsyncTokenStream:
+    def generate(self, text: str = "", **options: Unpack[GenerateOptions]) -> AsyncTokenStream:
         """As `Client.generate`; not awaited itself."""
         request = generate_request(text, **options)
         seconds = self._seconds(options.get("timeout"))
         return AsyncTokenStream(self._stub.Generate(request, timeout=seconds, metadata=self._to.metadata))
 
-    async def generate_text(self, text: str, **options: Unpack[GenerateOptions]) -> Generated:
+    async def generate_text(self, text: str = "", **options: Unpack[GenerateOptions]) -> Generated:
         """As `Client.generate_text`."""
         request = generate_request(text, **options)
         answer = await self._call(self._stub.GenerateText, request, options.get("timeout"))

@@ -17,7 +17,7 @@ from regard.console import JsonOption, Terminal, TruncateOption, check_output, p
 from regard.flags import takes
 from regard.generation import FinishReason, Generated, GeneratedToken, GenerateOptions, Sampling
 from regard.matrices import layer_name, one_matrix
-from regard.sources import InputError, can_do, read_source
+from regard.sources import InputError, Source, can_do, read_source
 from regard.terminal import clean, token_picture
 
 _SUFFIXES = (".png", ".svg", ".pdf")
@@ -95,7 +95,13 @@ _WRITING_OPTIONS = {
 }
 
 WriterArgument = Annotated[str, typer.Argument(metavar="MODEL", help="One that can generate, see regard models.")]
-TextArgument = Annotated[str, typer.Argument(metavar="FILE|TEXT", help="What it reads: a text, a text file, or -.")]
+TextArgument = Annotated[
+    str | None, typer.Argument(metavar="FILE|TEXT", help="What it reads: a text, a text file, or -; not with --audio.")
+]
+AudioOption = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="What it hears: a WAV or FLAC file (default: none, it reads a text)."),
+]
 AlignOption = Annotated[
     bool | None,
     typer.Option("--align/--no-align", help="Draw which source tokens each token attends to (default: on a terminal)."),
@@ -113,9 +119,10 @@ OutputOption = Annotated[
 def generate(
     context: typer.Context,
     model: WriterArgument,
-    text: TextArgument,
+    text: TextArgument = None,
     *,
     writing: WritingOptions,
+    audio: AudioOption = None,
     align: AlignOption = None,
     layer: LayerOption = -1,
     head: HeadOption = None,
@@ -125,21 +132,22 @@ def generate(
 ) -> None:
     """Let an encoder-decoder write a text, token by token; shows what each token attended to in the source."""
     check_output(output, _SUFFIXES)
-    source = read_source(text)
-    if source.text is None:
-        raise InputError(f"{source.title}: a photo; expected a text")
+    source = None if audio else _read_text(text)
+    if audio and (text is not None or align or output):
+        given = "a text" if text is not None else "--align" if align else "-o"
+        raise InputError(f"{given}: given with --audio; expected --audio alone, of which no alignment is drawn")
     client: Client = context.obj
     writer = client.model(model)
-    aligns = _aligns(writing, writer, align, output, as_json=as_json)
-    asked: GenerateOptions = {**writing.asked, "model": writer.name, "truncate": truncate}
+    aligns = _aligns(writing, writer, False if audio else align, output, as_json=as_json)
+    asked: GenerateOptions = {**writing.asked, "model": writer.name, "truncate": truncate, "audio": audio}
     if aligns:
         asked["num_beams"] = 1
         asked["cross_attention"] = AttentionRequest(layers=(layer,), heads=tuple(head or ()), reduce_heads="mean")
     by_step = writing.target is not None or writing.alternatives > 0
-    with client.generate(source.text, **asked) as tokens:
+    with client.generate(source.text or "" if source else "", **asked) as tokens:
         has_streamed = not as_json and _stream(tokens, by_step=by_step)
         found = tokens.finish()
-    if found.truncated:
+    if found.truncated and source:
         tell_cut(source, found.model)
     if as_json:
         print_json(dataclasses.asdict(found))
@@ -147,6 +155,20 @@ def generate(
         _print(found, text=not has_streamed, alignment=aligns and align is not False)
     if output is not None:
         _draw(output, found)
+
+
+def _read_text(text: str | None) -> Source:
+    """Read what there is to read.
+
+    Raises:
+        InputError: It is nothing, or a photo.
+    """
+    if text is None:
+        raise InputError("FILE|TEXT: missing; expected a text, a text file, - or --audio")
+    source = read_source(text)
+    if source.text is None:
+        raise InputError(f"{source.title}: a photo; expected a text")
+    return source
 
 
 def _aligns(writing: WritingOptions, model: Model, align: bool | None, output: Path | None, *, as_json: bool) -> bool:

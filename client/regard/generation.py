@@ -7,6 +7,7 @@ import numpy as np
 
 from regard.attention import AttentionRequest, LayerAttention, Token
 from regard.checks import MAX_UINT32, integer, real
+from regard.inputs import AudioSource
 
 FinishReason = Literal["end", "length", "stop", "target", "unspecified"]
 _MAX_UINT64 = 2**64 - 1
@@ -60,6 +61,7 @@ class GenerateOptions(TypedDict, total=False):
         self_attention: Likewise, to what was written.
         priority: 1 is served first, then 2, then 3; 0 means 2.
         timeout: Seconds until the end, instead of the client's own.
+        audio: A WAV or FLAC file, its bytes or its path, for a model that hears; there is no text then.
     """
 
     model: str
@@ -78,6 +80,7 @@ class GenerateOptions(TypedDict, total=False):
     self_attention: AttentionRequest | None
     priority: int
     timeout: float | None
+    audio: AudioSource | None
 
 
 @dataclass(frozen=True)
@@ -157,8 +160,8 @@ class GeneratedText:
             layer: From 0; negative numbers count from the last layer sent.
 
         Returns:
-            One layer, whose queries are the tokens and whose keys are those of `Generated.source`: [H, Q, K], or [Q, K]
-            after a reduction.
+            One layer, whose queries are the tokens and whose keys are those of `Generated.source`, or the positions of
+            `Generated.sound`: [H, Q, K], or [Q, K] after a reduction.
 
         Raises:
             LookupError: The answer holds no cross attention, or not of this layer.
@@ -173,6 +176,21 @@ class GeneratedText:
         return LayerAttention(first.layer, "cross", axes, first.heads, tuple(range(len(rows))), weights)
 
 
+@dataclass(frozen=True)
+class SoundPositions:
+    """How positions lie in a sound that was heard, one behind another.
+
+    Attributes:
+        count: How many there are; those behind the sound's end are of silence.
+        position_seconds: How long each is.
+        seconds: How long the sound is.
+    """
+
+    count: int
+    position_seconds: float
+    seconds: float
+
+
 @dataclass(frozen=True, eq=False)
 class Generated:
     """Everything that was written for one call.
@@ -184,6 +202,7 @@ class Generated:
         truncated: It had more tokens than the model takes and was cut.
         results: The best first.
         timings: Of this request.
+        sound: What was heard, where that was a sound: what keys of cross attention stand for.
     """
 
     model: str
@@ -192,6 +211,7 @@ class Generated:
     truncated: bool
     results: tuple[GeneratedText, ...]
     timings: GenerationTimings
+    sound: SoundPositions | None = None
 
     @property
     def text(self) -> str:

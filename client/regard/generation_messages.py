@@ -16,7 +16,9 @@ from regard.generation import (
     GenerateOptions,
     GenerationTimings,
     Sampling,
+    SoundPositions,
 )
+from regard.inputs import read_audio
 from regard.v1 import regard_pb2 as rpc
 
 _REASONS: dict[rpc.FinishReason, FinishReason] = {
@@ -28,18 +30,20 @@ _REASONS: dict[rpc.FinishReason, FinishReason] = {
 
 
 def generate_request(text: str, **options: Unpack[GenerateOptions]) -> rpc.GenerateRequest:
-    """Build a request from a text.
+    """Build a request from a text, or from a sound.
 
     Raises:
         InvalidCall: An argument cannot be sent.
     """
     if unknown := set(options) - set(GenerateOptions.__annotations__):
         raise checks.invalid(min(unknown), "given", f"only {', '.join(GenerateOptions.__annotations__)}")
+    audio = options.get("audio")
     length_penalty, target = options.get("length_penalty"), options.get("target")
     if target is not None and not checks.text("target", target):
         raise checks.invalid("target", target, "a text with something in it, or None")
     return rpc.GenerateRequest(
         text=checks.text("text", text),
+        audio=b"" if audio is None else read_audio(audio),
         model=checks.name("model", options.get("model", "")),
         version=checks.name("version", options.get("version", "")),
         truncate=checks.flag("truncate", options.get("truncate", False)),
@@ -85,6 +89,7 @@ def read_generated(start: rpc.GenerationStart, end: rpc.GenerationEnd, sent: Seq
         model=start.model,
         version=start.version,
         source=read_source(start),
+        sound=_read_sound(start),
         truncated=start.truncated,
         results=tuple(_read_text(result, sent) for result in end.results),
         timings=GenerationTimings(
@@ -96,6 +101,12 @@ def read_generated(start: rpc.GenerationStart, end: rpc.GenerationEnd, sent: Seq
 def read_source(start: rpc.GenerationStart) -> tuple[Token, ...]:
     """Read the text as the model read it; nothing where no attention was asked for."""
     return tuple(read_tokens(start.source))
+
+
+def _read_sound(start: rpc.GenerationStart) -> SoundPositions | None:
+    if not start.HasField("sound"):
+        return None
+    return SoundPositions(start.sound.count, start.sound.position_seconds, start.sound.seconds)
 
 
 def read_generated_token(token: rpc.GeneratedToken) -> GeneratedToken:

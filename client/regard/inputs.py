@@ -17,6 +17,8 @@ ImageSource = bytes | str | os.PathLike[str]
 """A JPEG, PNG or WebP file: its bytes, or its path."""
 Pair = tuple[str, str]
 """Two texts that are one input."""
+AudioSource = bytes | str | os.PathLike[str]
+"""A WAV or FLAC file: its bytes, or its path."""
 
 
 def write_input(**inputs: Any) -> dict[str, Any]:
@@ -59,6 +61,18 @@ def _images(images: Any) -> pb.Images:
         raise checks.invalid("images", images, expected)
     items = checks.items("images", images, expected)
     return pb.Images(items=[_image_bytes(f"images[{number}]", image) for number, image in enumerate(items)])
+
+
+def read_audio(audio: AudioSource) -> bytes:
+    """Return the bytes of a sound file.
+
+    Raises:
+        InvalidCall: They are none, or the file cannot be read.
+    """
+    content = _image_bytes("audio", audio)
+    if not content:
+        raise checks.invalid("audio", content, "a WAV or FLAC file with something in it")
+    return content
 
 
 def _image_bytes(field: str, image: ImageSource) -> bytes:

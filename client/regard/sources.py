@@ -158,7 +158,7 @@ def choose_towers(models: Iterable[Model], *, aligns: bool = False) -> Model:
 def can_do(model: Model, task: Task) -> bool:
     """Tell whether a model can do a task."""
     if task == "attend":
-        return bool(model.attention_layers) and model.modality is not None
+        return bool(model.attention_layers) and model.modality not in (None, "audio")
     if task == "generate":
         return model.generation is not None
     return {"classify": model.can_classify, "embed": model.can_embed, "rank": model.can_rank}[task]

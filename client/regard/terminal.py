@@ -128,6 +128,8 @@ def _takes(model: Model) -> str:
     if model.modality in ("text", "text or image"):
         pairs, images = " and pairs" if model.takes_pairs else "", " or images" if model.towers else ""
         return f"text{pairs}, up to {model.max_tokens} tokens{images}"
+    if model.modality == "audio":
+        return f"audio, {model.max_audio_seconds:g} s"
     return "images" if model.modality == "image" else "tensors"
 
 

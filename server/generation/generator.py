@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 import numpy as np
 
+from artifact.audio import Sound
 from artifact.errors import InputError
 from artifact.text import Tokens
 from server.context import RpcContext, Timings
@@ -26,7 +27,7 @@ from server.generation.request import (
 from server.generation.validation import GenerationLimits, check_request, check_target_length, plan_request
 from server.generation.writing import BeamWriting, StraightWriting, Writing
 from server.inference.pipeline import Pipeline
-from server.inference.request import InferenceRequest, InferenceResponse, Texts
+from server.inference.request import Audio, InferenceRequest, InferenceResponse, Texts
 from server.repository.loading import LoadedModel
 from server.scheduling.scheduler import Scheduler
 from server.telemetry.metrics import Metrics
@@ -89,9 +90,10 @@ class Generator:
         group = self._group_for(model)
         self._check_wait(group, context)
         response = await self._encode(request, context)
+        context.account.hold("input", 0)
         encoded_ns = time.perf_counter_ns()
         source = response.prepared.source
-        assert isinstance(source, Tokens)  # noqa: S101 -- of a single text
+        assert isinstance(source, (Tokens, Sound))  # noqa: S101 -- of a single text or sound
         stages = response.timings
         writing = _make_writing(request, plan, response, context, target=target, streams=streams)
         del response  # which has the keys and values of the whole batch
@@ -116,8 +118,8 @@ class Generator:
         """Compute the keys and values of the source."""
         generation = request.model.contract.generation
         assert generation is not None  # noqa: S101 -- checked
-        texts = Texts((request.text,), request.truncate)
-        wanted = InferenceRequest(request.model, texts, tuple(generation.source_names), is_first_part=True)
+        read = Texts((request.text,), request.truncate) if request.audio is None else Audio(request.audio)
+        wanted = InferenceRequest(request.model, read, tuple(generation.source_names), is_first_part=True)
         async with self._pipeline.run(wanted, context) as response:
             return response
 

@@ -6,6 +6,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from artifact.audio import Sound
 from artifact.text import Tokens
 from server.attention.request import AttentionRequest
 from server.repository.loading import LoadedModel
@@ -37,7 +38,7 @@ class GenerationRequest:
 
     Attributes:
         model: Which is asked.
-        text: What it reads.
+        text: What it reads; empty where that is a sound.
         truncate: Whether a text with too many tokens is cut.
         start: The name of what it begins with; empty for the model's default.
         max_tokens: The most that is written; 0 for the model's.
@@ -49,6 +50,7 @@ class GenerationRequest:
         target: A text that is scored instead of what it would write; None for none.
         alternatives: How many tokens are told at each step, the likeliest first, besides that which was taken.
         attention: What is wanted of each step's attention, by kind.
+        audio: A sound file that it hears; None where it reads a text.
     """
 
     model: LoadedModel
@@ -64,6 +66,7 @@ class GenerationRequest:
     target: str | None = None
     alternatives: int = 0
     attention: "dict[AttentionKind, AttentionRequest] | None" = None
+    audio: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -145,10 +148,10 @@ class GenerationStart:
     """What comes first, once the source was read.
 
     Attributes:
-        source: The text as the encoder reads it, with positions where attention is wanted.
+        source: The text as the encoder reads it, with positions where attention is wanted; or the sound.
     """
 
-    source: Tokens
+    source: Tokens | Sound
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -32,6 +32,7 @@ def check_request(request: GenerationRequest, limits: GenerationLimits) -> None:
         InvalidInput: Names the field.
     """
     generation = _contract(request)
+    _check_source(request)
     if request.start and request.start not in generation.starts:
         raise InvalidInput("start", repr(request.start), f"one of {', '.join(generation.starts)}, or none")
     if not 0 <= request.max_tokens <= generation.max_tokens:
@@ -91,6 +92,16 @@ def _contract(request: GenerationRequest) -> GenerationContract:
     if request.model.contract.generation is None:
         raise NotPossible(f"model: {request.model.name} writes no texts; expected a model with generation")
     return request.model.contract.generation
+
+
+def _check_source(request: GenerationRequest) -> None:
+    """Refuse a text beside a sound, and what is only for a text."""
+    if request.audio is None:
+        return
+    if request.text:
+        raise InvalidInput("text", "beside audio", "one of both")
+    if request.truncate:
+        raise InvalidInput("truncate", "true", "false with audio, which is never cut")
 
 
 def _num_beams(request: GenerationRequest, generation: GenerationContract) -> int:

@@ -18,7 +18,7 @@ from server.inference.preprocess import (
     read_each_text,
     text_reader,
 )
-from server.inference.request import InferenceRequest, PreparedInput, Tensors, Texts
+from server.inference.request import Audio, InferenceRequest, PreparedInput, Tensors, Texts
 from server.repository.loading import LoadedModel
 
 _PIECE_CHARACTERS = 2**16
@@ -46,7 +46,7 @@ async def read_each(
         ServerError: As Decoders.run.
     """
     model, inputs = request.model, request.inputs
-    assert not isinstance(inputs, Tensors)  # noqa: S101 -- which have one answer
+    assert not isinstance(inputs, (Tensors, Audio))  # noqa: S101 -- which have one answer
     if isinstance(inputs, Texts):
         text_reader(model, inputs)
         prompt = find_prompt(model, inputs)

@@ -20,12 +20,14 @@ from server.inference.preprocess import (
     check_answer_size,
     find_prompt,
     prepare_images,
+    prepare_sound,
     prepare_texts,
     preprocess,
     read_texts,
     text_reader,
 )
 from server.inference.request import (
+    Audio,
     FirstPart,
     Images,
     InferenceRequest,
@@ -36,6 +38,7 @@ from server.inference.request import (
     Texts,
 )
 from server.inference.response_cache import ResponseCache
+from server.inference.sound_rows import audio_contract, read_sound
 from server.inference.workers import DECODE_INLINE_BYTES, Workers
 from server.ledger import COPIES, Account
 from server.telemetry.metrics import Metrics
@@ -50,7 +53,7 @@ class Pipeline:
     """Runs requests.
 
     Attributes:
-        workers: For preprocessing, but for images and long texts.
+        workers: For preprocessing, but for images, sound and long texts.
         decoders: For these.
         cache: Stands before the scheduler.
         inputs: Most of what a request may bring.
@@ -114,6 +117,9 @@ class Pipeline:
             contract = image_contract(model)
             rows = await read_images(inputs.contents, contract, self.inputs, self.decoders, context)
             return prepare_images(model, rows)
+        if isinstance(inputs, Audio):
+            heard = audio_contract(model)
+            return prepare_sound(model, await read_sound(inputs.content, heard, self.inputs, self.decoders, context))
         if isinstance(inputs, Texts):
             text_reader(model, inputs)
             prompt = len(find_prompt(model, inputs))

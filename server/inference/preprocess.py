@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
 
 import numpy as np
 
+from artifact.audio import AudioLimits, Sound
 from artifact.contract import BATCH_AXIS, NUMBER_BYTES, SEQUENCE_AXIS, TensorContract
 from artifact.dtypes import Array, dtype_of
 from artifact.errors import InputError
@@ -32,6 +33,7 @@ class InputLimits:
         image: Of one image.
         request_pixels: Of all images of a request.
         inputs: Texts or images of one request that have an answer each.
+        audio: Of one sound.
     """
 
     rows: int
@@ -39,6 +41,7 @@ class InputLimits:
     image: ImageLimits
     request_pixels: int
     inputs: int = 256
+    audio: AudioLimits = field(default_factory=AudioLimits)
 
 
 def check_number(field: str, count: int, max_inputs: int) -> None:
@@ -127,9 +130,10 @@ def text_reader(model: LoadedModel, inputs: Texts) -> TextReader:
     if inputs.second and model.contract.text and not model.contract.text.pairs:
         raise NotPossible(f"pair: {model.name} takes single texts; expected a model with takes_pairs")
     if model.reader is None:
+        takes = "audio" if model.contract.audio else "an image" if model.contract.image else ""
         raise NotPossible(
-            f"text: {model.name} takes no text; expected an image"
-            if model.contract.image
+            f"text: {model.name} takes no text; expected {takes}"
+            if takes
             else f"text: {model.name} takes tensors only; expected its own inputs"
         )
     return model.reader
@@ -181,6 +185,11 @@ def prepare_images(model: LoadedModel, rows: Sequence[Pixels]) -> PreparedInput:
     """Make an image model's input of decoded images, [rows, channels, height, width]."""
     pixels = np.stack([row.values for row in rows]) if len(rows) > 1 else rows[0].values[None]  # a view
     return PreparedInput({model.contract.inputs[0].name: pixels}, len(rows), _positions(model), _single(rows))
+
+
+def prepare_sound(model: LoadedModel, sound: Sound) -> PreparedInput:
+    """Make a model's input of a decoded sound, [1, bins, frames]."""
+    return PreparedInput({model.contract.inputs[0].name: sound.values[None]}, 1, model.contract.positions, sound)
 
 
 def _prepare_arrays(model: LoadedModel, inputs: Tensors, limits: InputLimits) -> PreparedInput:
@@ -272,5 +281,4 @@ def _single(rows: Sequence[Row]) -> Row | None:
 
 
 def _positions(model: LoadedModel) -> int:
-    patches = model.contract.patches
-    return patches.positions if patches else 1
+    return 1 if model.contract.text else model.contract.positions

@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from operator import add
 from typing import ClassVar
 
+from artifact.audio import Sound
 from artifact.dtypes import Array
 from artifact.images import Pixels
 from artifact.text import Tokens
@@ -80,6 +81,16 @@ class Images:
         return len(self.contents)
 
 
+@dataclass(frozen=True, slots=True)
+class Audio:
+    """A sound file."""
+
+    content: bytes
+
+    def __len__(self) -> int:
+        return 1
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Tensors:
     """A caller's own arrays by input name; `datatypes` has the protocol's names of dtypes, for messages."""
@@ -128,7 +139,7 @@ class InferenceRequest:
     """
 
     model: LoadedModel
-    inputs: Texts | Images | Tensors
+    inputs: Texts | Images | Audio | Tensors
     outputs: tuple[str, ...]
     attention: AttentionRequest | None = None
     hidden_states: HiddenStatesRequest | None = None
@@ -161,15 +172,15 @@ class PreparedInput:
     Attributes:
         inputs: By input name, each [rows, ...].
         rows: Rows of each.
-        length: Positions of a row: tokens, or patches and class token.
-        source: What the positions of a single text or image came from; None where there are several, or the caller made
-            the inputs.
+        length: Positions of a row: tokens, or patches and class token, or those of sound.
+        source: What the positions of a single text, image or sound came from; None where there are several, or the
+            caller made the inputs.
     """
 
     inputs: Mapping[str, Array]
     rows: int
     length: int
-    source: Tokens | Pixels | None = None
+    source: Tokens | Pixels | Sound | None = None
 
     @property
     def truncated(self) -> bool:

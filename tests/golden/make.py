@@ -1,9 +1,9 @@
 """Makes the golden models again: `python -m tests.golden.make`; needs the extra export.
 
 A text network with its artifact; two that read pairs of texts, of a single score and of three classes; a CLIP and a
-SigLIP, each of two towers; a Swin, which attends in windows; and ONNX files without a contract: every-type gives back
-an input of each type, words strings; free doubles rows of any width, plus adds a constant to them; fixed takes exactly
-two rows, and gives them plus that constant, and their sum.
+SigLIP, each of two towers; a Swin, which attends in windows; a Whisper; and ONNX files without a contract: every-type
+gives back an input of each type, words strings; free doubles rows of any width, plus adds a constant to them; fixed
+takes exactly two rows, and gives them plus that constant, and their sum.
 """
 
 import shutil
@@ -24,6 +24,7 @@ from export.towers_folder import load_towers
 from model.checkpoint import save_network
 from model.encoder import EncoderConfig
 from model.text import TextConfig, TextNetwork
+from tests.export.whispers import write_whisper
 from tests.golden import (
     BARE_ONNX_MODELS,
     CONSTANT,
@@ -32,13 +33,14 @@ from tests.golden import (
     GOLDEN_NETWORK,
     GOLDEN_PAIRS,
     GOLDEN_TOWERS,
+    GOLDEN_WHISPER,
     GOLDEN_WINDOWS,
 )
 from tests.golden.towers_folders import TOWERS, write_towers
 from tests.golden.windows_folder import NAME as SWIN
 from tests.golden.windows_folder import write_swin
 
-NAME = "tiny-text"
+NAME, WHISPER = "tiny-text", "tiny-whisper"
 MAX_POSITIONS = 64
 Kind = tuple[int, Sequence[int | str]]
 _WORDS = "the a cat dog sat ran on mat film was good bad and not very it is to see of one".split()  # noqa: SIM905
@@ -140,6 +142,14 @@ def save_windows() -> None:
         build(load_folder(Path(folder), name=SWIN, description="random weights, for tests"), GOLDEN_WINDOWS)
 
 
+def save_whisper() -> None:
+    """Write the one that hears."""
+    with TemporaryDirectory() as folder:
+        write_whisper(Path(folder, WHISPER), suppress_tokens=[*range(51, 60)])
+        shutil.rmtree(GOLDEN_WHISPER / WHISPER, ignore_errors=True)
+        build(load_folder(Path(folder, WHISPER), name=WHISPER, description="random weights, for tests"), GOLDEN_WHISPER)
+
+
 def main() -> None:
     """Write the checkpoint folder, then export it."""
     tokenizer = make_tokenizer()
@@ -150,6 +160,7 @@ def main() -> None:
     save_cross_encoders()
     save_towers()
     save_windows()
+    save_whisper()
     build(load_folder(GOLDEN_NETWORK, name=NAME, description="random weights, for tests"), GOLDEN_MODELS)
 
 

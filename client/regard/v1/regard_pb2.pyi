@@ -418,7 +418,7 @@ class AttendResponse(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., attention: _Optional[_Union[_types_pb2.Attention, _Mapping]] = ..., truncated: bool = ..., timings: _Optional[_Union[_types_pb2.Timings, _Mapping]] = ...) -> None: ...
 
 class GenerateRequest(_message.Message):
-    __slots__ = ("model", "version", "text", "truncate", "start", "max_tokens", "num_beams", "num_results", "length_penalty", "sampling", "stop", "target", "alternatives", "cross_attention", "self_attention", "priority", "timeout_ms")
+    __slots__ = ("model", "version", "text", "truncate", "start", "max_tokens", "num_beams", "num_results", "length_penalty", "sampling", "stop", "target", "alternatives", "cross_attention", "self_attention", "priority", "timeout_ms", "audio")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
@@ -436,6 +436,7 @@ class GenerateRequest(_message.Message):
     SELF_ATTENTION_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    AUDIO_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     text: str
@@ -453,7 +454,8 @@ class GenerateRequest(_message.Message):
     self_attention: _types_pb2.AttentionRequest
     priority: int
     timeout_ms: int
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., text: _Optional[str] = ..., truncate: bool = ..., start: _Optional[str] = ..., max_tokens: _Optional[int] = ..., num_beams: _Optional[int] = ..., num_results: _Optional[int] = ..., length_penalty: _Optional[float] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., stop: _Optional[_Iterable[str]] = ..., target: _Optional[str] = ..., alternatives: _Optional[int] = ..., cross_attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., self_attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
+    audio: bytes
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., text: _Optional[str] = ..., truncate: bool = ..., start: _Optional[str] = ..., max_tokens: _Optional[int] = ..., num_beams: _Optional[int] = ..., num_results: _Optional[int] = ..., length_penalty: _Optional[float] = ..., sampling: _Optional[_Union[Sampling, _Mapping]] = ..., stop: _Optional[_Iterable[str]] = ..., target: _Optional[str] = ..., alternatives: _Optional[int] = ..., cross_attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., self_attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., audio: _Optional[bytes] = ...) -> None: ...
 
 class Sampling(_message.Message):
     __slots__ = ("temperature", "top_k", "top_p", "seed")
@@ -478,16 +480,18 @@ class GenerateResponse(_message.Message):
     def __init__(self, start: _Optional[_Union[GenerationStart, _Mapping]] = ..., token: _Optional[_Union[GeneratedToken, _Mapping]] = ..., end: _Optional[_Union[GenerationEnd, _Mapping]] = ...) -> None: ...
 
 class GenerationStart(_message.Message):
-    __slots__ = ("model", "version", "source", "truncated")
+    __slots__ = ("model", "version", "source", "truncated", "sound")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     SOURCE_FIELD_NUMBER: _ClassVar[int]
     TRUNCATED_FIELD_NUMBER: _ClassVar[int]
+    SOUND_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     source: _types_pb2.TokenSequence
     truncated: bool
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., source: _Optional[_Union[_types_pb2.TokenSequence, _Mapping]] = ..., truncated: bool = ...) -> None: ...
+    sound: _types_pb2.SoundPositions
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., source: _Optional[_Union[_types_pb2.TokenSequence, _Mapping]] = ..., truncated: bool = ..., sound: _Optional[_Union[_types_pb2.SoundPositions, _Mapping]] = ...) -> None: ...
 
 class GeneratedToken(_message.Message):
     __slots__ = ("token", "text", "log_probability", "alternatives", "attention")

@@ -65,6 +65,7 @@ class Modality(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     MODALITY_TEXT: _ClassVar[Modality]
     MODALITY_IMAGE: _ClassVar[Modality]
     MODALITY_TEXT_OR_IMAGE: _ClassVar[Modality]
+    MODALITY_AUDIO: _ClassVar[Modality]
 DATA_TYPE_UNSPECIFIED: DataType
 DATA_TYPE_FLOAT32: DataType
 DATA_TYPE_FLOAT16: DataType
@@ -103,6 +104,7 @@ MODALITY_UNSPECIFIED: Modality
 MODALITY_TEXT: Modality
 MODALITY_IMAGE: Modality
 MODALITY_TEXT_OR_IMAGE: Modality
+MODALITY_AUDIO: Modality
 
 class Tensor(_message.Message):
     __slots__ = ("dtype", "shape", "data")
@@ -345,6 +347,16 @@ class Box(_message.Message):
     bottom: float
     def __init__(self, left: _Optional[float] = ..., top: _Optional[float] = ..., right: _Optional[float] = ..., bottom: _Optional[float] = ...) -> None: ...
 
+class SoundPositions(_message.Message):
+    __slots__ = ("count", "position_seconds", "seconds")
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    POSITION_SECONDS_FIELD_NUMBER: _ClassVar[int]
+    SECONDS_FIELD_NUMBER: _ClassVar[int]
+    count: int
+    position_seconds: float
+    seconds: float
+    def __init__(self, count: _Optional[int] = ..., position_seconds: _Optional[float] = ..., seconds: _Optional[float] = ...) -> None: ...
+
 class Timings(_message.Message):
     __slots__ = ("decode_ns", "queue_ns", "compute_ns", "encode_ns", "batch_size")
     DECODE_NS_FIELD_NUMBER: _ClassVar[int]
@@ -374,7 +386,7 @@ class SimilarityMap(_message.Message):
     def __init__(self, tokens: _Optional[_Union[TokenSequence, _Mapping]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ..., similarities: _Optional[_Union[Tensor, _Mapping]] = ..., text_similarities: _Optional[_Union[Tensor, _Mapping]] = ..., similarity: _Optional[float] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "family", "description", "inputs", "outputs", "modality", "can_classify", "labels", "can_embed", "embedding_dim", "embedding_normalized", "attention_layers", "patches", "max_tokens", "max_batch_size", "device", "precision", "max_inputs", "prompts", "default_prompt", "similarity", "takes_pairs", "can_rank", "activation", "hidden_state_layers", "matryoshka_dims", "embedding_sparse", "token_vector_dim", "query_tokens", "document_tokens", "towers", "generation")
+    __slots__ = ("name", "version", "family", "description", "inputs", "outputs", "modality", "can_classify", "labels", "can_embed", "embedding_dim", "embedding_normalized", "attention_layers", "patches", "max_tokens", "max_batch_size", "device", "precision", "max_inputs", "prompts", "default_prompt", "similarity", "takes_pairs", "can_rank", "activation", "hidden_state_layers", "matryoshka_dims", "embedding_sparse", "token_vector_dim", "query_tokens", "document_tokens", "towers", "max_audio_seconds", "generation")
     class PromptsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -414,6 +426,7 @@ class Model(_message.Message):
     QUERY_TOKENS_FIELD_NUMBER: _ClassVar[int]
     DOCUMENT_TOKENS_FIELD_NUMBER: _ClassVar[int]
     TOWERS_FIELD_NUMBER: _ClassVar[int]
+    MAX_AUDIO_SECONDS_FIELD_NUMBER: _ClassVar[int]
     GENERATION_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: str
@@ -447,8 +460,9 @@ class Model(_message.Message):
     query_tokens: int
     document_tokens: int
     towers: Towers
+    max_audio_seconds: float
     generation: Generation
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., family: _Optional[str] = ..., description: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., modality: _Optional[_Union[Modality, str]] = ..., can_classify: bool = ..., labels: _Optional[_Iterable[str]] = ..., can_embed: bool = ..., embedding_dim: _Optional[int] = ..., embedding_normalized: bool = ..., attention_layers: _Optional[_Iterable[_Union[AttentionLayer, _Mapping]]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ..., max_tokens: _Optional[int] = ..., max_batch_size: _Optional[int] = ..., device: _Optional[str] = ..., precision: _Optional[str] = ..., max_inputs: _Optional[int] = ..., prompts: _Optional[_Mapping[str, str]] = ..., default_prompt: _Optional[str] = ..., similarity: _Optional[str] = ..., takes_pairs: bool = ..., can_rank: bool = ..., activation: _Optional[str] = ..., hidden_state_layers: _Optional[_Iterable[_Union[HiddenStateLayer, _Mapping]]] = ..., matryoshka_dims: _Optional[_Iterable[int]] = ..., embedding_sparse: bool = ..., token_vector_dim: _Optional[int] = ..., query_tokens: _Optional[int] = ..., document_tokens: _Optional[int] = ..., towers: _Optional[_Union[Towers, _Mapping]] = ..., generation: _Optional[_Union[Generation, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., family: _Optional[str] = ..., description: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., modality: _Optional[_Union[Modality, str]] = ..., can_classify: bool = ..., labels: _Optional[_Iterable[str]] = ..., can_embed: bool = ..., embedding_dim: _Optional[int] = ..., embedding_normalized: bool = ..., attention_layers: _Optional[_Iterable[_Union[AttentionLayer, _Mapping]]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ..., max_tokens: _Optional[int] = ..., max_batch_size: _Optional[int] = ..., device: _Optional[str] = ..., precision: _Optional[str] = ..., max_inputs: _Optional[int] = ..., prompts: _Optional[_Mapping[str, str]] = ..., default_prompt: _Optional[str] = ..., similarity: _Optional[str] = ..., takes_pairs: bool = ..., can_rank: bool = ..., activation: _Optional[str] = ..., hidden_state_layers: _Optional[_Iterable[_Union[HiddenStateLayer, _Mapping]]] = ..., matryoshka_dims: _Optional[_Iterable[int]] = ..., embedding_sparse: bool = ..., token_vector_dim: _Optional[int] = ..., query_tokens: _Optional[int] = ..., document_tokens: _Optional[int] = ..., towers: _Optional[_Union[Towers, _Mapping]] = ..., max_audio_seconds: _Optional[float] = ..., generation: _Optional[_Union[Generation, _Mapping]] = ...) -> None: ...
 
 class Generation(_message.Message):
     __slots__ = ("num_layers", "num_heads", "max_tokens", "starts", "default_start", "num_beams", "length_penalty", "vocab_size")

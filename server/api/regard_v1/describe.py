@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from artifact.audio import Sound
 from artifact.contract import PatchContract, TensorContract
 from artifact.generation import GenerationContract
 from artifact.images import Pixels
@@ -61,6 +62,9 @@ def _describe_one(model: LoadedModel, max_batch_size: int, max_inputs: int, devi
         described.takes_pairs = contract.text.pairs
     elif contract.image:
         described.modality = pb.MODALITY_IMAGE
+    elif contract.audio:
+        described.modality = pb.MODALITY_AUDIO
+        described.max_audio_seconds = contract.audio.max_seconds
     if contract.embedding:
         described.can_embed, described.embedding_dim = True, contract.embedding.dim
         described.embedding_normalized = contract.embedding.normalized
@@ -125,6 +129,12 @@ def describe_patches(patches: PatchContract, pixels: Pixels | None = None) -> pb
         grid.image_width, grid.image_height = pixels.width, pixels.height
         grid.box.CopyFrom(pb.Box(left=left, top=top, right=right, bottom=bottom))
     return grid
+
+
+def describe_sound(sound: Sound, model: LoadedModel) -> pb.SoundPositions:
+    """Say how positions lie in a sound."""
+    count = model.contract.positions
+    return pb.SoundPositions(count=count, position_seconds=sound.max_seconds / count, seconds=sound.seconds)
 
 
 def describe_tokens(tokens: Tokens) -> pb.TokenSequence:

@@ -4,11 +4,12 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
 
+from artifact.audio import Sound
 from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as pb
 from server.api.counts import MAX_TENSORS, check_count
 from server.api.regard_v1.attention import KINDS, read_attention
-from server.api.regard_v1.describe import describe_tokens
+from server.api.regard_v1.describe import describe_sound, describe_tokens
 from server.api.regard_v1.tensors import write_tensor
 from server.context import RpcContext
 from server.errors import InvalidInput
@@ -63,6 +64,7 @@ def read_generation(message: api.GenerateRequest, model: LoadedModel, context: R
             for kind, field in _ATTENTION_FIELDS
             if _is_wanted(message, field, context)
         },
+        audio=message.audio or None,
     )
 
 
@@ -142,6 +144,9 @@ def _write_event(
 def _write_start(found: GenerationStart, request: GenerationRequest, message: api.GenerationStart) -> None:
     """Say who answers, and what was read where attention to it is wanted."""
     message.model, message.version = request.model.name, request.model.version
+    if isinstance(found.source, Sound):
+        message.sound.CopyFrom(describe_sound(found.source, request.model))
+        return
     message.truncated = found.source.truncated
     if request.attention:
         message.source.CopyFrom(describe_tokens(found.source))
