@@ -1,5 +1,6 @@
 """Sound files are decoded, mixed and resampled, and refused by name where they cannot be."""
 
+import dataclasses
 import struct
 from typing import Any
 
@@ -112,7 +113,7 @@ def form(**changes: int) -> bytes:
         (bytes(2**20 + 1), r"audio: 1048577 bytes; expected at most 1048576 \(the server's --max-audio-bytes\)"),
         (bomb(2**36 - 1), r"audio: 4294967\.\d+ seconds; expected at most 2"),
         (bomb(0), "audio: a FLAC that does not say how many samples it has; expected one that says it, as programs"),
-        (bomb(20_000), "audio: 1600 of 20000 samples; expected a whole|audio: .* expected a whole WAV or FLAC file"),
+        (bomb(20_000), "audio: .*; expected a whole WAV or FLAC file"),
         (write_sound(noise(1.0), kind="FLAC")[:-4_000], "audio: .*; expected a whole WAV or FLAC file"),
         (write_sound(noise(0.1), kind="FLAC")[:30], "audio: a FLAC.*; expected"),
         (chunks(5_000), "audio: more than 4096 parts; expected a file of fewer chunks or blocks"),
@@ -138,6 +139,13 @@ def test_samples_that_are_no_sound_are_refused(value: float) -> None:
     samples[100] = value
     with pytest.raises(InputError, match="audio: samples that are no sound; expected finite ones from -32768 to 32768"):
         read(write_sound(samples, subtype="FLOAT"))
+
+
+def test_fewer_samples_than_the_header_says_are_no_whole_file() -> None:
+    """Where the decoder itself does not mind."""
+    opened = dataclasses.replace(open_audio(write_sound(noise(0.1)), CONTRACT, LIMITS), frames=2_000)
+    with pytest.raises(InputError, match="audio: 1600 of 2000 samples; expected a whole WAV or FLAC file"):
+        decode_audio(opened, CONTRACT)
 
 
 def test_any_damage_is_an_error_of_its_own_kind() -> None:

@@ -20,7 +20,7 @@ from artifact.contract import (
 from artifact.dtypes import BFLOAT16, name_of
 from artifact.errors import ContractError, explain
 from artifact.verification import Accuracy
-from tests.golden import GOLDEN_MODELS, GOLDEN_WINDOWS
+from tests.golden import GOLDEN_MODELS, GOLDEN_WHISPER, GOLDEN_WINDOWS
 
 CONTRACT = read_contract(GOLDEN_MODELS / "tiny-text" / "1" / "contract.json")
 
@@ -288,3 +288,30 @@ def test_images_are_as_large_as_the_input() -> None:
     """Whatever is made of one would not run."""
     with pytest.raises(ValidationError, match=r"image\.crop_size: 32; expected the edges of pixel_values, 40 x 40"):
         Contract.model_validate(changed(image=IMAGES.model_dump(mode="json")["image"] | {"crop_size": 32}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"hop_samples": 320}, r"audio: the inputs are \['batch', 8, 100\]; expected one of \['batch', 8, 50\]"),
+        ({"num_mel_bins": 80}, r"audio: the inputs are \['batch', 8, 100\]; expected one of \['batch', 80, 100\]"),
+    ],
+)
+def test_sound_that_does_not_become_the_input_is_refused(changes: dict[str, int], message: str) -> None:
+    """Bins and frames are those of the network."""
+    whisper = read_contract(GOLDEN_WHISPER / "tiny-whisper" / "1" / "contract.json").model_dump()
+    with pytest.raises(ValidationError, match=message):
+        Contract.model_validate(whisper | {"audio": whisper["audio"] | changes})
+
+
+def test_sources_of_sound_are_all_of_one_size() -> None:
+    """As many positions as the encoder's outputs have."""
+    whisper = read_contract(GOLDEN_WHISPER / "tiny-whisper" / "1" / "contract.json")
+    assert whisper.positions == 50
+    for positions, message in (
+        (49, r"expected \['batch', 4, 49, 8\]"),
+        (None, r"expected \['batch', 4, 'seq_len', 8\]"),
+    ):
+        generation = whisper.model_dump()["generation"] | {"source_positions": positions}
+        with pytest.raises(ValidationError, match=message):
+            Contract.model_validate(whisper.model_dump() | {"generation": generation})

@@ -1,5 +1,6 @@
 """Sound over gRPC: what is written of it, what is told of it, and what is refused."""
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -129,3 +130,35 @@ def test_the_clients_own_checks_come_first(client: regard.Client, tmp_path: Path
     for wrong in (3, b""):
         with pytest.raises(regard.InvalidArgument, match="audio: "):
             client.generate(audio=wrong, model=MODEL)  # type: ignore[arg-type]
+
+
+def run(*arguments: str) -> int:
+    """Run `regard generate` in this process; returns its exit code."""
+    from regard import cli
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(SystemExit) as end:
+        patch.setattr(sys, "argv", ["regard", "generate", *arguments])
+        cli.main()
+    assert isinstance(end.value.code, int)
+    return end.value.code
+
+
+def test_the_command_line_hears(
+    server: ServerProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file, and prints what was written; a text beside it, or neither, is refused."""
+    pytest.importorskip("typer", reason="the command line needs the extra explore")
+    monkeypatch.setenv("REGARD_SERVER", server.address)
+    file = tmp_path / "speech.wav"
+    file.write_bytes(write_sound(noise(0.8)))
+    with regard.Client(server.address) as client:
+        expected = client.generate_text(audio=file, model=MODEL)
+    assert run(MODEL, "--audio", str(file)) == 0
+    assert capsys.readouterr().out.strip() == expected.text
+    for arguments, message in (
+        (("--audio", str(file), "hello"), "a text: given with --audio; expected --audio alone"),
+        (("--audio", str(file), "-o", "map.png"), "-o: given with --audio; expected --audio alone"),
+        ((), "FILE|TEXT: missing; expected a text, a text file, - or --audio"),
+    ):
+        assert run(MODEL, *arguments) != 0
+        assert message in " ".join(capsys.readouterr().err.split())
