@@ -13,7 +13,6 @@ from typing import Any
 
 import onnxruntime
 
-from artifact.audio import AudioLimits
 from artifact.contract import Contract
 from artifact.images import ImageLimits
 from server.address import split_address
@@ -34,6 +33,7 @@ from server.inference.decoding import Decoders
 from server.inference.pipeline import Pipeline
 from server.inference.preprocess import InputLimits
 from server.inference.response_cache import ResponseCache
+from server.inference.sound import AudioLimits
 from server.inference.workers import Workers
 from server.ledger import Ledger
 from server.memory import watch_memory

@@ -10,7 +10,6 @@ from collections.abc import AsyncGenerator, Sequence
 
 import numpy as np
 
-from artifact.audio import Sound
 from artifact.errors import InputError
 from artifact.text import Tokens
 from server.context import RpcContext, Timings
@@ -28,6 +27,7 @@ from server.generation.validation import GenerationLimits, check_request, check_
 from server.generation.writing import BeamWriting, StraightWriting, Writing
 from server.inference.pipeline import Pipeline
 from server.inference.request import Audio, InferenceRequest, InferenceResponse, Texts
+from server.inference.sound import Sound
 from server.repository.loading import LoadedModel
 from server.scheduling.scheduler import Scheduler
 from server.telemetry.metrics import Metrics

@@ -6,9 +6,9 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from artifact.audio import Sound
 from artifact.text import Tokens
 from server.attention.request import AttentionRequest
+from server.inference.sound import Sound
 from server.repository.loading import LoadedModel
 
 AttentionKind = Literal["self", "cross"]

@@ -8,7 +8,6 @@ from typing import TypeVar
 
 import numpy as np
 
-from artifact.audio import AudioLimits, Sound
 from artifact.contract import BATCH_AXIS, NUMBER_BYTES, SEQUENCE_AXIS, TensorContract
 from artifact.dtypes import Array, dtype_of
 from artifact.errors import InputError
@@ -16,6 +15,7 @@ from artifact.images import ImageLimits, Pixels
 from artifact.text import TextReader, Tokens
 from server.errors import InvalidInput, NotPossible
 from server.inference.request import InferenceRequest, PreparedInput, Tensors, Texts
+from server.inference.sound import AudioLimits, Sound
 from server.inference.validation import check_inputs
 from server.repository.loading import LoadedModel
 

@@ -5,7 +5,6 @@ from dataclasses import dataclass, replace
 from operator import add
 from typing import ClassVar
 
-from artifact.audio import Sound
 from artifact.dtypes import Array
 from artifact.images import Pixels
 from artifact.text import Tokens
@@ -18,6 +17,7 @@ from server.errors import ServerError
 from server.hidden_states.plan import HiddenStatesPlan
 from server.hidden_states.reduce import ReducedStates, reduce_states
 from server.hidden_states.request import HiddenStatesRequest
+from server.inference.sound import Sound
 from server.inference.vectors import WHOLE_VECTORS, VectorRequest
 from server.repository.loading import LoadedModel
 from server.scheduling.batch import GraphKind, Result

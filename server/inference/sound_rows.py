@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 
-from artifact.audio import Sound, decode_audio, open_audio
 from artifact.audio_contract import AudioContract
 from artifact.audio_files import AudioFile
 from artifact.errors import InputError
@@ -12,6 +11,7 @@ from server.context import RpcContext
 from server.errors import InvalidInput, NotPossible
 from server.inference.decoding import Decoders
 from server.inference.preprocess import InputLimits
+from server.inference.sound import Sound, decode_audio, open_audio
 from server.repository.loading import LoadedModel
 
 # What an image takes as long as: decoding and resampling take 40 ns a sample, a spectrogram of half a minute 40 ms.

@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from artifact.audio import Sound
 from artifact.contract import PatchContract, TensorContract
 from artifact.generation import GenerationContract
 from artifact.images import Pixels
@@ -12,6 +11,7 @@ from server.api.regard_v1.attention import KINDS, describe_window
 from server.api.regard_v1.tensors import WIRE_DTYPES
 from server.inference.alignment import can_align
 from server.inference.request import InferenceResponse
+from server.inference.sound import Sound
 from server.repository.loading import LoadedModel
 
 _OF_TEXT = {None: pb.TEXT_OF_PAIR_UNSPECIFIED, 0: pb.TEXT_OF_PAIR_FIRST, 1: pb.TEXT_OF_PAIR_SECOND}

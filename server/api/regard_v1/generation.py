@@ -4,7 +4,6 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from functools import partial
 
-from artifact.audio import Sound
 from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as pb
 from server.api.counts import MAX_TENSORS, check_count
@@ -24,6 +23,7 @@ from server.generation.request import (
     GenerationStart,
     Sampling,
 )
+from server.inference.sound import Sound
 from server.inference.workers import Workers
 from server.repository.loading import LoadedModel
 

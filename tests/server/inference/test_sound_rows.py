@@ -4,7 +4,6 @@ import time
 
 import pytest
 
-from artifact.audio import AudioLimits
 from artifact.contract import read_contract
 from artifact.images import ImageLimits
 from server.config import EMBEDDED_MODELS
@@ -12,6 +11,7 @@ from server.context import RpcContext
 from server.errors import InvalidInput, NotPossible, TooBusy
 from server.inference.decoding import LARGE_PIXELS
 from server.inference.preprocess import InputLimits, prepare_sound
+from server.inference.sound import AudioLimits
 from server.inference.sound_rows import audio_contract, read_sound
 from server.ledger import Account, Ledger
 from tests.artifact.sounds import noise, write_sound

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from artifact.audio import AudioLimits, Sound, decode_audio, open_audio
 from artifact.audio_contract import AudioContract
 from artifact.errors import InputError
 from artifact.log_mel import log_mel
+from server.inference.sound import AudioLimits, Sound, decode_audio, open_audio
 from tests.artifact.sounds import noise, write_sound
 
 CONTRACT = AudioContract(sampling_rate=16_000, max_samples=32_000, window_samples=400, hop_samples=160, num_mel_bins=8)
