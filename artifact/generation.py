@@ -51,6 +51,8 @@ class GenerationContract(BaseModel):
         first_suppressed_tokens: Are not written first.
         num_beams: How many beginnings are kept unless a request says otherwise; 1 for greedy.
         length_penalty: Results are ranked by log-probability / length ^ length_penalty; a request may say otherwise.
+        alignment_heads: Layer and head of those whose cross attention says when a word is spoken, of a network that
+            hears; none where nobody has said which.
         source_positions: How many keys every source has, of a network that reads inputs of one size; None where a
             source has as many as it has tokens.
     """
@@ -73,6 +75,7 @@ class GenerationContract(BaseModel):
     first_suppressed_tokens: tuple[int, ...] = ()
     num_beams: int = Field(default=1, gt=0)
     length_penalty: float = Field(default=1.0, ge=-MAX_LENGTH_PENALTY, le=MAX_LENGTH_PENALTY)
+    alignment_heads: tuple[tuple[int, int], ...] = ()
     source_positions: int | None = Field(default=None, gt=0, le=_MAX_POSITIONS)
 
     @model_validator(mode="after")
@@ -83,6 +86,10 @@ class GenerationContract(BaseModel):
             raise ValueError(f"default_start: {self.default_start!r}; expected one of starts")
         if self.self_biases not in (0, 1, self.num_layers):
             raise ValueError(f"self_biases: {self.self_biases}; expected 0, 1 or num_layers, {self.num_layers}")
+        for layer, head in self.alignment_heads:
+            if not (0 <= layer < self.num_layers and 0 <= head < self.num_heads):
+                layers = f"a layer below {self.num_layers} and a head below {self.num_heads}"
+                raise ValueError(f"alignment_heads: [{layer}, {head}]; expected {layers}")
         if not self.end_tokens:
             raise ValueError("end_tokens: empty; expected one or more")
         listed = {

@@ -90,6 +90,7 @@ def _describe(folder: Path, config: Any, settings: Any) -> GenerationContract:
             first_suppressed_tokens=tuple(settings.begin_suppress_tokens or ()),
             num_beams=settings.num_beams or 1,
             length_penalty=1.0 if settings.length_penalty is None else settings.length_penalty,
+            alignment_heads=getattr(settings, "alignment_heads", None) or (),
             source_positions=config.max_source_positions,
         )
     except ValidationError as error:

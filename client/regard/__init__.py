@@ -45,6 +45,7 @@ from regard.generation import (
 )
 from regard.hidden_states import HiddenStates, HiddenStatesRequest, LayerHiddenStates
 from regard.scores import RankedDocument, Ranking, TokenMatches
+from regard.word_times import WordTime, request_word_times, word_times
 
 __all__ = [
     "Alignment",
@@ -95,7 +96,10 @@ __all__ = [
     "Unauthenticated",
     "Unavailable",
     "VersionState",
+    "WordTime",
     "__version__",
+    "request_word_times",
+    "word_times",
 ]
 
 __version__: str  # as pyproject.toml has it, by what was installed

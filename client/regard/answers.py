@@ -125,6 +125,8 @@ class Generation:
         num_beams: How many beginnings are kept unless a call says otherwise.
         length_penalty: Likewise, what its results are ranked by.
         vocab_size: Tokens of its vocabulary.
+        alignment_heads: Layer and head of those whose attention to a sound says when a word is spoken, see
+            `word_times`; empty where nobody has said which.
     """
 
     num_layers: int
@@ -135,6 +137,7 @@ class Generation:
     num_beams: int
     length_penalty: float
     vocab_size: int
+    alignment_heads: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)

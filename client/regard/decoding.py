@@ -199,6 +199,7 @@ def _read_generation(generation: pb.Generation) -> Generation:
         num_beams=generation.num_beams,
         length_penalty=generation.length_penalty,
         vocab_size=generation.vocab_size,
+        alignment_heads=tuple((one.layer, one.head) for one in generation.alignment_heads),
     )
 
 

@@ -19,6 +19,7 @@ from regard.generation import FinishReason, Generated, GeneratedToken, GenerateO
 from regard.matrices import layer_name, one_matrix
 from regard.sources import InputError, Source, can_do, read_source
 from regard.terminal import clean, token_picture
+from regard.word_times import request_word_times, word_times
 
 _SUFFIXES = (".png", ".svg", ".pdf")
 _ENDS: dict[FinishReason, str] = {
@@ -102,6 +103,7 @@ AudioOption = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="What it hears: a WAV or FLAC file (default: none, it reads a text)."),
 ]
+WordsOption = Annotated[bool, typer.Option("--words", help="Print when each word of what it hears was spoken.")]
 AlignOption = Annotated[
     bool | None,
     typer.Option("--align/--no-align", help="Draw which source tokens each token attends to (default: on a terminal)."),
@@ -123,6 +125,7 @@ def generate(
     *,
     writing: WritingOptions,
     audio: AudioOption = None,
+    words: WordsOption = False,
     align: AlignOption = None,
     layer: LayerOption = -1,
     head: HeadOption = None,
@@ -138,18 +141,24 @@ def generate(
         raise InputError(f"{given}: given with --audio; expected --audio alone, of which no alignment is drawn")
     client: Client = context.obj
     writer = client.model(model)
+    if words:
+        _check_words(writing, writer, audio)
     aligns = _aligns(writing, writer, False if audio else align, output, as_json=as_json)
     asked: GenerateOptions = {**writing.asked, "model": writer.name, "truncate": truncate, "audio": audio}
     if aligns:
         asked["num_beams"] = 1
         asked["cross_attention"] = AttentionRequest(layers=(layer,), heads=tuple(head or ()), reduce_heads="mean")
+    if words:
+        asked |= {"num_beams": 1, "cross_attention": request_word_times(writer)}
     by_step = writing.target is not None or writing.alternatives > 0
     with client.generate(source.text or "" if source else "", **asked) as tokens:
-        has_streamed = not as_json and _stream(tokens, by_step=by_step)
+        has_streamed = not (as_json or words) and _stream(tokens, by_step=by_step)
         found = tokens.finish()
     if found.truncated and source:
         tell_cut(source, found.model)
-    if as_json:
+    if words:
+        _print_words(found, writer, as_json=as_json)
+    elif as_json:
         print_json(dataclasses.asdict(found))
     else:
         _print(found, text=not has_streamed, alignment=aligns and align is not False)
@@ -169,6 +178,33 @@ def _read_text(text: str | None) -> Source:
     if source.text is None:
         raise InputError(f"{source.title}: a photo; expected a text")
     return source
+
+
+def _check_words(writing: WritingOptions, writer: Model, audio: Path | None) -> None:
+    """Refuse what has no times.
+
+    Raises:
+        InputError: Nothing is heard, several beams are kept, or the model does not say which heads follow the sound.
+    """
+    if audio is None:
+        raise InputError("--words: given without --audio; expected a sound, of which words have times")
+    if writing.beams > 1:
+        raise InputError(f"--beams {writing.beams}: times are of one; expected none, or no --words")
+    if not (writer.generation and writer.generation.alignment_heads):
+        raise InputError(
+            f"--words: {writer.name} does not say which of its heads follow the sound; expected one that does"
+        )
+
+
+def _print_words(found: Generated, writer: Model, *, as_json: bool) -> None:
+    """Print a line for each word: when it begins and ends, in seconds, and the word."""
+    times = word_times(found, writer)
+    if as_json:
+        print_json({"text": found.text, "words": [dataclasses.asdict(one) for one in times]})
+        return
+    for one in times:
+        Terminal().print(Text(f"{one.start_seconds:7.2f} {one.end_seconds:7.2f}  {clean(one.text)}"), soft_wrap=True)
+    typer.echo(f"regard: {_summary(found)}", err=True)
 
 
 def _aligns(writing: WritingOptions, model: Model, align: bool | None, output: Path | None, *, as_json: bool) -> bool:

@@ -70,6 +70,21 @@ def test_each_step_tells_what_it_heard(client: regard.Client) -> None:
     np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-5)
 
 
+def test_words_have_times(client: regard.Client) -> None:
+    """By what the heads attended to that the model names; of several beams nothing is told."""
+    model = client.model(MODEL)
+    assert model.generation is not None
+    assert model.generation.alignment_heads == ((1, 0), (2, 3))
+    asked = regard.request_word_times(model)
+    assert (asked.layers, asked.heads) == ((1, 2), (0, 3))
+    found = client.generate_text(audio=write_sound(noise(0.6)), model=MODEL, num_beams=1, cross_attention=asked)
+    times = regard.word_times(found, model)
+    assert "".join(one.text for one in times) == found.text.replace(" ", "") != ""
+    bounds = [seconds for one in times for seconds in (one.start_seconds, one.end_seconds)]
+    assert bounds == sorted(bounds)
+    assert 0 <= bounds[0] < bounds[-1] <= 0.6 + 1e-9
+
+
 def test_what_was_written_can_be_scored(client: regard.Client) -> None:
     """As the likeliest text it is as likely as when it was written."""
     content = write_sound(noise(0.7))
@@ -155,9 +170,13 @@ def test_the_command_line_hears(
         expected = client.generate_text(audio=file, model=MODEL)
     assert run(MODEL, "--audio", str(file)) == 0
     assert capsys.readouterr().out.strip() == expected.text
+    assert run(MODEL, "--audio", str(file), "--words") == 0
+    assert "".join(line.split()[2] for line in capsys.readouterr().out.splitlines()) == expected.text.replace(" ", "")
     for arguments, message in (
         (("--audio", str(file), "hello"), "a text: given with --audio; expected --audio alone"),
         (("--audio", str(file), "-o", "map.png"), "-o: given with --audio; expected --audio alone"),
+        (("hello", "--words"), "--words: given without --audio; expected a sound"),
+        (("--audio", str(file), "--words", "--beams", "2"), "--beams 2: times are of one"),
         ((), "FILE|TEXT: missing; expected a text, a text file, - or --audio"),
     ):
         assert run(MODEL, *arguments) != 0

@@ -168,7 +168,7 @@ def test_the_contract_says_how_sound_is_read_and_text_written(built: Built) -> N
         "de": (START, GERMAN, TRANSCRIBE, NO_TIMESTAMPS),
         "de-translate": (START, GERMAN, TRANSLATE, NO_TIMESTAMPS),
     }
-    assert generation.default_start == "en"
+    assert (generation.default_start, generation.alignment_heads) == ("en", ((1, 0), (2, 3)))
     assert (generation.suppressed_tokens, generation.first_suppressed_tokens) == (tuple(SUPPRESSED), (END,))
     assert [(layer.num_heads, layer.query_axis, layer.key_axis) for layer in contract.attention] == [(2, 50, 50)] * 2
     assert len(contract.hidden_states) == 3

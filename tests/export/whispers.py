@@ -26,6 +26,7 @@ MULTILINGUAL: dict[str, Any] = {
     "task_to_id": TASKS,
     "no_timestamps_token_id": NO_TIMESTAMPS,
     "begin_suppress_tokens": [END],
+    "alignment_heads": [[1, 0], [2, 3]],
 }
 
 

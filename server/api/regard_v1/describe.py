@@ -103,6 +103,7 @@ def _describe_generation(generation: GenerationContract) -> pb.Generation:
         num_beams=generation.num_beams,
         length_penalty=generation.length_penalty,
         vocab_size=generation.vocab_size,
+        alignment_heads=[pb.AlignmentHead(layer=layer, head=head) for layer, head in generation.alignment_heads],
     )
 
 

@@ -21,6 +21,10 @@ from tests.server.repository.folders import load
         (lambda g: g.update(vocab_size=80), r"decoder\.onnx: logits is \[.*75\]; its contract says \[80\]"),
         (lambda g: g.update(self_biases=1), r"decoder\.onnx: has the outputs .*; its contract says .*'self_bias\.0'"),
         (lambda g: g.update(self_biases=7), r"self_biases: 7; expected 0, 1 or num_layers, 3"),
+        (
+            lambda g: g.update(alignment_heads=[[1, 4]]),
+            r"alignment_heads: \[1, 4\]; expected a layer below 3 and a head",
+        ),
         (lambda g: g.update(num_layers=2), r"decoder\.onnx: has the inputs .*; its contract says "),
         (
             lambda g: g.update(num_heads=2, head_dim=128),
