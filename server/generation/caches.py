@@ -29,7 +29,8 @@ from server.engine.decoder import BoundStep, Decoder, attention_weights, step_ar
 
 _MIN_PLACES = 16
 _SPARE = 4  # times what is used, before memory is given back: to copy it takes time, too
-_KEPT_BYTES = 16 << 20  # that are never given back: a model of small rows would make them anew with each text
+_KEPT_BYTES = 16 << 20  # whose rows are never given back: a model of small rows would make them anew with each text
+_FLOAT_BYTES = 4
 
 
 class Caches:
@@ -44,7 +45,7 @@ class Caches:
 
     def clear(self) -> None:
         """Forget all rows, and give their memory back."""
-        self.rows = self._longest = 0
+        self.rows = self._longest = self._longest_source = 0
         self._places = (0, 0, 0)  # rows, tokens, tokens of the source
         self._given: dict[str, Array] = {}
         self._made: dict[str, Array] = {}
@@ -52,8 +53,9 @@ class Caches:
 
     @property
     def size_bytes(self) -> int:
-        """Bytes of all arrays."""
-        return sum(array.nbytes for array in self._given.values())
+        """Bytes of all arrays; what a step writes in place is one."""
+        arrays = {id(array): array.nbytes for array in (*self._given.values(), *self._made.values())}
+        return sum(arrays.values())
 
     def add(self, source: Sequence[Array], rows: int) -> list[int]:
         """Add rows that have written nothing yet.
@@ -67,6 +69,7 @@ class Caches:
             Where they stand.
         """
         length = source[0].shape[2]
+        self._longest_source = max(self._longest_source, length)
         self._reserve(self.rows + rows, 1, length)
         added = slice(self.rows, self.rows + rows)
         self._given[LENGTHS][added] = 0
@@ -149,17 +152,26 @@ class Caches:
         return self._made[name]
 
     def fit(self) -> None:
-        """Give back what those needed who have left, where that is most of it; all of it where nobody is left."""
-        if self.size_bytes <= _KEPT_BYTES:
-            return
-        if not self.rows:
-            self.clear()
-            return
-        longest, longest_source = (int(self._given[name][: self.rows].max()) for name in (LENGTHS, SOURCE_LENGTHS))
-        fitting = self._fitting(self.rows, longest + 1, longest_source)
-        if _SPARE * math.prod(fitting) <= math.prod(self._places):
+        """Give back what those needed who have left, where that is most of it.
+
+        Rows of little stay. Lengths do not: a step takes the longer, the more places there are, whoever used them.
+        """
+        is_little = self.size_bytes <= _KEPT_BYTES
+        longest, longest_source = self._lengths() if self.rows else (self._longest, self._longest_source)
+        fitting = self._fitting(self._places[0] if is_little else self.rows, longest + 1, longest_source)
+        is_spare = _SPARE * math.prod(fitting) <= math.prod(self._places)
+        if self.rows and is_spare:
             self._resize(fitting)
-            self._longest = longest
+            self._longest, self._longest_source = longest, longest_source
+        elif not self.rows and (is_spare or not is_little):
+            self.clear()
+        elif not self.rows:
+            self._longest = self._longest_source = 0
+
+    def _lengths(self) -> tuple[int, int]:
+        """The most tokens of a row, and of its source."""
+        longest, longest_source = (int(self._given[name][: self.rows].max()) for name in (LENGTHS, SOURCE_LENGTHS))
+        return longest, longest_source
 
     def bytes_for(self, rows: int, length: int, source_length: int) -> int:
         """Bytes of caches with room for so many rows, and for so many tokens of each."""
@@ -169,8 +181,8 @@ class Caches:
         return rows * self.row_bytes(length, source_length)
 
     def row_bytes(self, length: int, source_length: int) -> int:
-        """Bytes of a row with room for so many tokens."""
-        return self._generation.row_bytes(length, source_length)
+        """Bytes of a row with room for so many tokens, and its logits."""
+        return self._generation.row_bytes(length, source_length) + _FLOAT_BYTES * self._generation.vocab_size
 
     def _reserve(self, rows: int, length: int, source_length: int) -> None:
         """Make room for so many; what is there is copied."""

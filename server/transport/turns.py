@@ -77,8 +77,9 @@ class Turns:
         The call has ended, and with it ends the reading. Cancelled, it would leave what gRPC inflates for good: its
         batch of operations frees a message when somebody takes it.
         """
+        reading.add_done_callback(_forget)
         await asyncio.wait([reading], timeout=_MAX_END_SECONDS)
-        if reading.done() and not reading.exception() and reading.result():
+        if reading.done() and not reading.cancelled() and not reading.exception() and reading.result():
             self._let_rest(address, time.monotonic() - began)
         self._pass_on()
 
@@ -156,6 +157,12 @@ class Turns:
         self._waking = None
         if not self._taken:
             self._pass_on()
+
+
+def _forget(reading: asyncio.Task[bytes | None]) -> None:
+    """Nobody asks any more why it failed."""
+    if not reading.cancelled():
+        reading.exception()
 
 
 async def _first(contents: AsyncIterator[bytes]) -> bytes | None:

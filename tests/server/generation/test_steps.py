@@ -10,6 +10,7 @@ from server.auth.clients import Client
 from server.context import RpcContext
 from server.errors import DeadlinePassed, InternalFault
 from server.generation import caches
+from server.generation.caches import Caches
 from server.generation.plan import AttentionPlan, GenerationPlan
 from server.generation.request import GeneratedToken, Sampling
 from server.generation.steps import Steps
@@ -398,6 +399,35 @@ def test_memory_of_a_long_text_is_given_back_while_others_are_written(monkeypatc
     assert max(sizes) <= foreseen + SMALL_BYTES
     assert len(short.results[0].tokens) == 60
     assert room.steps.cache_bytes == 0
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_a_long_text_slows_no_later_one(beside: bool) -> None:
+    """However little its caches are: a step takes the longer, the more places there are."""
+    room, sizes = Room(), list[int]()
+    short = room.straight([3.0], generation=PATIENT, max_tokens=60)
+    long = room.straight([0.25] * 500, generation=PATIENT, max_tokens=60)
+    for writing in (short, long) if beside else (long,):
+        room.steps.join(writing)
+    for _ in room.turns():
+        sizes.append(room.steps.cache_bytes)
+        if len(sizes) == 3:
+            long.cancel()
+    largest = sizes[2]
+    if not beside:
+        room.steps.join(short)
+        room.finish()
+        room.steps.join(room.straight([2.0]))
+        room.steps.run({}, [])
+        sizes = [room.steps.cache_bytes] * 5
+    assert KEPT_BYTES > largest > 3 * sizes[4] > 0
+
+
+def test_logits_are_counted() -> None:
+    """Of a large vocabulary they are more than the caches."""
+    large = GENERATION.model_copy(update={"vocab_size": 100_000})
+    caches = Caches(Room().decoder, large)  # type: ignore[arg-type]
+    assert caches.row_bytes(1, 1) == GENERATION.row_bytes(1, 1) + 400_000
 
 
 def test_beams_never_overflow() -> None:

@@ -140,6 +140,20 @@ async def test_a_reading_that_does_not_end_keeps_nobody_waiting(monkeypatch: pyt
     forgotten.end()
 
 
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), ConnectionError("gone")])
+async def test_a_reading_that_fails_passes_the_turn_on(error: BaseException) -> None:
+    """However it ends."""
+    turns = Turns()
+    failing, other = Caller(turns, "a", ends=False), Caller(turns, "b")
+    await settle()
+    failing.task.cancel()
+    await settle()
+    failing._comes.set_exception(error)
+    other.send()
+    assert await asyncio.wait_for(other.task, 10) == "message"
+    assert not turns._resting
+
+
 async def test_an_address_whose_message_took_long_for_nothing_rests() -> None:
     """Nine times as long, while others are read: a message that is inflated holds the event loop."""
     turns, heard = Turns(), list[tuple[str, float]]()
