@@ -12,8 +12,10 @@ from artifact.errors import InputError
 FORMATS = "WAV or FLAC"
 MAX_PARTS = 4096  # chunks of a WAV, blocks of metadata of a FLAC
 _FORMAT_BYTES = (16, 18, 40)  # of a WAV's format: plain, with an empty extension, extensible
-_KINDS = {1: "integers", 3: "floats", 6: "A-law", 7: "mu-law"}  # of samples (RFC 2361); by the first bytes of a GUID
-_EXTENSIBLE = 0xFFFE
+# Of samples (RFC 2361), and the bits that each may have.
+_KINDS = {1: ("integers", (8, 16, 24, 32)), 3: ("floats", (32, 64)), 6: ("A-law", (8,)), 7: ("mu-law", (8,))}
+_EXTENSIBLE, _GUID_END = 0xFFFE, bytes.fromhex("000000001000800000aa00389b71")  # behind the kind (RFC 2361, section 4)
+_UNKNOWN_SIZE = 0x7FFF_0000  # and more: of samples whose number nobody knew yet
 _STREAMINFO, _STREAMINFO_BYTES, _LAST = 0, 34, 0x80  # of FLAC (RFC 9639, sections 8.1 and 8.2)
 
 
@@ -59,29 +61,34 @@ def _read_wav(content: bytes) -> AudioFile:
         if kind == b"fmt ":
             described = content[start : start + size]
         elif kind == b"data":
-            return _make_wav(described, content[start : start + size])
+            if start + size > len(content) and size < _UNKNOWN_SIZE:
+                found = f"a WAV with {len(content) - start} of {size} bytes of samples"
+                raise InputError("audio", found, f"a whole {FORMATS} file")
+            return _make_wav(described, memoryview(content)[start : start + size])
         place = start + size + size % 2
     raise _too_many()
 
 
-def _make_wav(described: bytes, samples: bytes) -> AudioFile:
+def _make_wav(described: bytes, samples: memoryview) -> AudioFile:
     if len(described) not in _FORMAT_BYTES:
         sizes = " or ".join(map(str, _FORMAT_BYTES))
         raise InputError("audio", f"a WAV with a format of {len(described)} bytes", f"{sizes} bytes before the samples")
     kind, channels, rate, _, frame_bytes, bits = struct.unpack_from("<HHIIHH", described)
-    if kind == _EXTENSIBLE and len(described) == _FORMAT_BYTES[-1]:
+    if kind == _EXTENSIBLE and len(described) == _FORMAT_BYTES[-1] and described.endswith(_GUID_END):
         (kind,) = struct.unpack_from("<H", described, 24)
     if kind not in _KINDS:
-        raise InputError("audio", f"a WAV with samples of kind {kind}", f"one of {', '.join(_KINDS.values())}")
-    if not channels or frame_bytes != channels * (-(-bits // 8)) or bits not in (8, 16, 24, 32, 64):
-        found = f"a WAV of {channels} channels, {bits} bits and {frame_bytes} bytes for each of its frames"
-        raise InputError("audio", found, "8, 16, 24, 32 or 64 bits, and as many bytes as that makes")
+        expected = ", ".join(name for name, _ in _KINDS.values())
+        raise InputError("audio", f"a WAV with samples of kind {kind}", f"one of {expected}")
+    name, allowed = _KINDS[kind]
+    if not channels or bits not in allowed or frame_bytes != channels * bits // 8:
+        found = f"a WAV of {channels} channels, {name} of {bits} bits and {frame_bytes} bytes for each of its frames"
+        raise InputError("audio", found, f"{' or '.join(map(str, allowed))} bits, and as many bytes as that makes")
     frames = len(samples) // frame_bytes
     samples = samples[: frames * frame_bytes]
-    padded = samples + bytes(len(samples) % 2)
-    body = b"WAVEfmt " + struct.pack("<I", len(described)) + described
-    body += b"data" + struct.pack("<I", len(samples)) + padded
-    return AudioFile(b"RIFF" + struct.pack("<I", len(body)) + body, rate, channels, frames)
+    head = b"WAVEfmt " + struct.pack("<I", len(described)) + described + b"data" + struct.pack("<I", len(samples))
+    padding = bytes(len(samples) % 2)
+    size = struct.pack("<I", len(head) + len(samples) + len(padding))
+    return AudioFile(b"".join((b"RIFF", size, head, samples, padding)), rate, channels, frames)
 
 
 def _read_flac(content: bytes) -> AudioFile:

@@ -428,6 +428,11 @@ class Contract(_Part):
     accuracy: tuple[Accuracy, ...] = ()
 
     @property
+    def writes_of_text(self) -> bool:
+        """Whether it reads texts and writes others."""
+        return self.generation is not None and self.text is not None
+
+    @property
     def batched(self) -> bool:
         """Whether rows of different requests may share a run: the first axis of everything is the batch."""
         return all(spec.axes[:1] == (BATCH_AXIS,) for spec in (*self.inputs, *self.outputs))

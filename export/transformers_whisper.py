@@ -138,9 +138,8 @@ def _choose(folder: Path, settings: Any, starts: Mapping[str, tuple[int, ...]], 
     language = TO_LANGUAGE_CODE.get(language, language)
     if not language and forced and forced[0] is not None:
         language = next((name for name, tokens in starts.items() if tokens[1] == forced[0]), "")
-    name = (language or ("en" if "en" in starts else next(iter(starts)))) + _TASKS.get(
-        getattr(settings, "task", None) or "", ""
-    )
+    task = getattr(settings, "task", None) or "transcribe"
+    name = (language or ("en" if "en" in starts else next(iter(starts)))) + _TASKS.get(task, f"-{task}")
     if name not in starts:
         raise CheckpointError(f"{folder}: language and task: {name!r}; expected one of {', '.join(starts)}")
     return name

@@ -90,13 +90,14 @@ class Generator:
         group = self._group_for(model)
         self._check_wait(group, context)
         response = await self._encode(request, context)
-        context.account.hold("input", 0)
+        context.account.hold("input", len(request.audio or b""))  # which its caller's call still has
         encoded_ns = time.perf_counter_ns()
-        source = response.prepared.source
-        assert isinstance(source, (Tokens, Sound))  # noqa: S101 -- of a single text or sound
+        read = response.prepared.source
+        assert isinstance(read, (Tokens, Sound))  # noqa: S101 -- of a single text or sound
+        source = read.length if isinstance(read, Sound) else read
         stages = response.timings
         writing = _make_writing(request, plan, response, context, target=target, streams=streams)
-        del response  # which has the keys and values of the whole batch
+        del response, read  # which have the keys and values of the whole batch, and a spectrogram
         model.usage.enter()
         try:
             context.account.reserve(result=group.steps.more_bytes(writing) + _told_bytes(writing))
@@ -111,6 +112,7 @@ class Generator:
             writing.cancel()
             model.usage.leave()
             context.account.hold("result", 0)
+            context.account.hold("input", 0)
             if not writing.results:
                 self._metrics.observe_failure(model.name, model.version, time.perf_counter_ns() - began_ns)
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from artifact.text import Tokens
 from server.attention.request import AttentionRequest
-from server.inference.sound import Sound
+from server.inference.sound import SoundLength
 from server.repository.loading import LoadedModel
 
 AttentionKind = Literal["self", "cross"]
@@ -151,7 +151,7 @@ class GenerationStart:
         source: The text as the encoder reads it, with positions where attention is wanted; or the sound.
     """
 
-    source: Tokens | Sound
+    source: Tokens | SoundLength
 
 
 @dataclass(frozen=True, slots=True, eq=False)

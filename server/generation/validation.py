@@ -95,8 +95,10 @@ def _contract(request: GenerationRequest) -> GenerationContract:
 
 
 def _check_source(request: GenerationRequest) -> None:
-    """Refuse a text beside a sound, and what is only for a text."""
+    """Refuse neither text nor sound, both, and what is only for a text."""
     if request.audio is None:
+        if request.model.contract.audio and not request.text:
+            raise InvalidInput("audio", "empty", "a WAV or FLAC file")
         return
     if request.text:
         raise InvalidInput("text", "beside audio", "one of both")

@@ -24,9 +24,10 @@ def image_contract(model: LoadedModel) -> ImageContract:
     """
     contract = model.contract
     if contract.image is None or contract.patches is None:
+        takes = "a text" if contract.text else "audio" if contract.audio else ""
         raise NotPossible(
-            f"image: {model.name} takes no images; expected a text"
-            if contract.text
+            f"image: {model.name} takes no images; expected {takes}"
+            if takes
             else f"image: {model.name} takes tensors only; expected its own inputs"
         )
     return contract.image

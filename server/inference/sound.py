@@ -31,19 +31,30 @@ class AudioLimits:
     samples: int = 16_000_000
 
 
+@dataclass(frozen=True)
+class SoundLength:
+    """How long a sound is.
+
+    Attributes:
+        seconds: Of the sound that was sent.
+        max_seconds: What is read, silence behind it included.
+    """
+
+    seconds: float
+    max_seconds: float
+
+
 @dataclass(frozen=True, eq=False)
 class Sound:
     """A sound as a network reads it, and how long it was.
 
     Attributes:
         values: float32 [num_mel_bins, num_frames].
-        seconds: Of the sound that was sent.
-        max_seconds: What is read, silence behind it included.
+        length: See SoundLength.
     """
 
     values: NDArray[np.float32]
-    seconds: float
-    max_seconds: float
+    length: SoundLength
 
 
 def open_audio(content: bytes, contract: AudioContract, limits: AudioLimits) -> AudioFile:
@@ -86,26 +97,30 @@ def decode_audio(opened: AudioFile, contract: AudioContract) -> Sound:
     seconds = len(samples) / opened.rate
     if opened.rate != contract.sampling_rate:
         samples = soxr.resample(samples, opened.rate, contract.sampling_rate)[: contract.max_samples]
-    return Sound(log_mel(samples, contract), seconds, contract.max_seconds)
+    return Sound(log_mel(samples, contract), SoundLength(seconds, contract.max_seconds))
 
 
 def _decode(opened: AudioFile) -> NDArray[np.float32]:
     """Return the mean of all channels, float32 [frames]."""
-    parts, frames = list[NDArray[np.float32]](), 0
+    samples, frames = np.empty(opened.frames, np.float32), 0
     mixing = np.full(opened.channels, 1 / opened.channels, np.float32)
     try:
         with soundfile.SoundFile(io.BytesIO(opened.content)) as file:
             if (file.samplerate, file.channels) != (opened.rate, opened.channels):
                 raise InputError("audio", f"{len(opened.content)} bytes that say two things", f"a whole {FORMATS} file")
-            while len(block := file.read(min(_BLOCK_FRAMES, opened.frames - frames), dtype="float32", always_2d=True)):
+            while len(block := file.read(min(_BLOCK_FRAMES, opened.frames - frames), "float32", always_2d=True)):
+                _check_loudness(block)
+                np.dot(block, mixing, out=samples[frames : frames + len(block)])
                 frames += len(block)
-                parts.append(block @ mixing)
     except soundfile.SoundFileError as error:
-        found = f"{len(opened.content)} bytes: {error}"
-        raise InputError("audio", found, f"a whole {FORMATS} file") from error
+        why = getattr(error, "error_string", "cannot be decoded")
+        raise InputError("audio", f"{len(opened.content)} bytes: {why}", f"a whole {FORMATS} file") from error
     if frames < opened.frames:
         raise InputError("audio", f"{frames} of {opened.frames} samples", f"a whole {FORMATS} file")
-    samples = np.concatenate(parts)
-    if not np.abs(samples).max() <= _LOUDEST:  # which NaN is not
-        raise InputError("audio", "samples that are no sound", f"finite ones from -{_LOUDEST:g} to {_LOUDEST:g}")
     return samples
+
+
+def _check_loudness(block: NDArray[np.float32]) -> None:
+    """Refuse what is no sound."""
+    if not max(block.max(), -block.min()) <= _LOUDEST:  # which NaN is not
+        raise InputError("audio", "samples that are no sound", f"finite ones from -{_LOUDEST:g} to {_LOUDEST:g}")

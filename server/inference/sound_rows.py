@@ -17,7 +17,7 @@ from server.repository.loading import LoadedModel
 # What an image takes as long as: decoding and resampling take 40 ns a sample, a spectrogram of half a minute 40 ms.
 _PIXELS_A_SAMPLE, _PIXELS = 2, 2**21
 _EXPECTED_SECONDS = 20e-9  # of a pixel
-_DECODED_BYTES = 8  # of a sample, while channels are mixed and resampled
+_DECODED_BYTES = 12  # of a sample, while channels are mixed and resampled
 
 
 def audio_contract(model: LoadedModel) -> AudioContract:
@@ -51,9 +51,10 @@ async def read_sound(
         DeadlinePassed: Before it was decoded.
         ShuttingDown: The server is stopping.
     """
+    context.account.reserve(input=len(content))  # of which a decoder gets a part
     (opened,) = await decoders.run([(partial(_open, content, contract, limits), 0)], context)
     samples = opened.frames * opened.channels
-    context.account.reserve(input=_DECODED_BYTES * samples)
+    context.account.reserve(input=len(opened.content) + _DECODED_BYTES * samples)
     pixels = _PIXELS_A_SAMPLE * samples + _PIXELS
     reserved, quota = pixels * _EXPECTED_SECONDS, context.caller.quota
     quota.reserve(reserved, context.decoding_seconds)

@@ -100,12 +100,14 @@ class Metrics:
 
         self.client_decoding_seconds = self._counter(
             "client_decoding_seconds",
-            "Time of a CPU that a client's images and long texts took, in seconds",
+            "Time of a CPU that a client's images, sounds and long texts took, in seconds",
             "client",
         )
 
     def _add_queue(self) -> None:
-        self.decoding_waiting = self._gauge("decoding_waiting", "Images and pieces of long texts that wait to be read")
+        self.decoding_waiting = self._gauge(
+            "decoding_waiting", "Images, sounds and pieces of long texts that wait to be read"
+        )
         self.queue_depth = self._gauge("queue_depth", "Requests waiting for the engine")
         self.queue_bytes = self._gauge("queue_bytes", "Bytes of the inputs of requests that wait for the engine")
         self.submitted = self._counter("scheduler_received", "Requests handed to the scheduler").labels()

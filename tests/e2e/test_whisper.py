@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 
 import regard
+from server.api.open_inference import open_inference_pb2 as inference
+from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from tests.artifact.sounds import noise, write_sound
 from tests.golden import GOLDEN_WHISPER
 from tests.processes import ServerProcess, serving
@@ -85,6 +87,16 @@ def test_words_have_times(client: regard.Client) -> None:
     assert 0 <= bounds[0] < bounds[-1] <= 0.6 + 1e-9
 
 
+def test_standard_clients_are_not_told_that_it_writes(client: regard.Client) -> None:
+    """There they can bring it no sound."""
+    stub = GRPCInferenceServiceStub(client._channel)
+    config = stub.ModelConfig(inference.ModelConfigRequest(name=MODEL)).config
+    assert not config.model_transaction_policy.decoupled
+    outputs = {one.name for one in stub.ModelMetadata(inference.ModelMetadataRequest(name=MODEL)).outputs}
+    assert "cross_key.0" in outputs
+    assert "generated_text" not in outputs
+
+
 def test_what_was_written_can_be_scored(client: regard.Client) -> None:
     """As the likeliest text it is as likely as when it was written."""
     content = write_sound(noise(0.7))
@@ -101,6 +113,7 @@ def test_what_was_written_can_be_scored(client: regard.Client) -> None:
     [
         ({"audio": write_sound(noise(1.2))}, r"audio: 1\.20 seconds; expected at most 1, which the model hears"),
         ({"audio": b"no sound"}, "audio: 8 bytes that start with 6e 6f .*; expected a WAV or FLAC file"),
+        ({}, "audio: empty; expected a WAV or FLAC file"),
         ({"audio": write_sound(noise(0.1)), "text": "hello"}, "text: beside audio; expected one of both"),
         ({"audio": write_sound(noise(0.1)), "truncate": True}, "truncate: true; expected false with audio"),
         ({"audio": write_sound(noise(0.1)), "start": "fr"}, "start: 'fr'; expected one of"),
@@ -116,6 +129,8 @@ def test_a_text_is_refused_by_what_hears(client: regard.Client) -> None:
     """And sound by what reads."""
     with pytest.raises(regard.FailedPrecondition, match="text: tiny-whisper takes no text; expected audio"):
         client.generate_text("hello", model=MODEL)
+    with pytest.raises(regard.FailedPrecondition, match="image: tiny-whisper takes no images; expected audio"):
+        list(client.attend(image=b"image", model=MODEL))
     refusal = pytest.raises(regard.FailedPrecondition, match="audio: g2p takes no audio; expected a text")
     with serving() as other, regard.Client(other.address) as reader, refusal:
         reader.generate_text(audio=write_sound(noise(0.1)), model="g2p")

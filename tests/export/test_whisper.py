@@ -233,6 +233,7 @@ def edit(folder: Path, name: str, **changes: Any) -> None:
         ("preprocessor_config.json", {"hop_length": 161}, "8 bins of 99 frames; expected what the network takes"),
         ("generation_config.json", {"task_to_id": {}}, r"task_to_id: \[\]; expected transcribe among them"),
         ("generation_config.json", {"language": "fr"}, "language and task: 'fr'; expected one of de, de-translate, en"),
+        ("generation_config.json", {"task": "sing"}, "language and task: 'en-sing'; expected one of de, de-translate"),
         ("generation_config.json", {"suppress_tokens": [60]}, "suppressed_tokens: 60; expected a token below"),
         (
             "generation_config.json",

@@ -81,7 +81,7 @@ def describe_config(model: LoadedModel, config: Config) -> pb.ModelConfig:
                 for one in _describe_further(model)
             ),
         ],
-        model_transaction_policy=pb.ModelTransactionPolicy(decoupled=contract.generation is not None),
+        model_transaction_policy=pb.ModelTransactionPolicy(decoupled=contract.writes_of_text),
         response_cache=pb.ModelResponseCache(enable=bool(config.cache_bytes)),
         version_policy=_describe_policy(model.usage.settings.versions),
     )

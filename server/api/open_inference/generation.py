@@ -79,7 +79,7 @@ class Generating(Reading):
 
 def is_written(model: LoadedModel, names: Collection[str], outputs: Collection[str]) -> bool:
     """Whether a request lets a model write: it brings a text alone, and names no output of the graph."""
-    return model.contract.generation is not None and list(names) == ["text"] and set(outputs) <= set(OUTPUTS)
+    return model.contract.writes_of_text and list(names) == ["text"] and set(outputs) <= set(OUTPUTS)
 
 
 def check_none(parameters: Parameters) -> None:
@@ -153,8 +153,8 @@ def result_arrays(end: GenerationEnd) -> dict[str, Array]:
 
 
 def describe_written(model: LoadedModel) -> list[pb.ModelMetadataResponse.TensorMetadata]:
-    """Describe what a model writes, with the batch axis; nothing of one that does not."""
-    if model.contract.generation is None:
+    """Describe what a model writes of a text, with the batch axis; nothing of one that does not."""
+    if not model.contract.writes_of_text:
         return []
     make = pb.ModelMetadataResponse.TensorMetadata
     return [make(name=name, datatype=datatype, shape=[-1, -1]) for name, datatype in OUTPUTS.items()]

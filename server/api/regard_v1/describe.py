@@ -11,7 +11,7 @@ from server.api.regard_v1.attention import KINDS, describe_window
 from server.api.regard_v1.tensors import WIRE_DTYPES
 from server.inference.alignment import can_align
 from server.inference.request import InferenceResponse
-from server.inference.sound import Sound
+from server.inference.sound import SoundLength
 from server.repository.loading import LoadedModel
 
 _OF_TEXT = {None: pb.TEXT_OF_PAIR_UNSPECIFIED, 0: pb.TEXT_OF_PAIR_FIRST, 1: pb.TEXT_OF_PAIR_SECOND}
@@ -132,7 +132,7 @@ def describe_patches(patches: PatchContract, pixels: Pixels | None = None) -> pb
     return grid
 
 
-def describe_sound(sound: Sound, model: LoadedModel) -> pb.SoundPositions:
+def describe_sound(sound: SoundLength, model: LoadedModel) -> pb.SoundPositions:
     """Say how positions lie in a sound."""
     count = model.contract.positions
     return pb.SoundPositions(count=count, position_seconds=sound.max_seconds / count, seconds=sound.seconds)

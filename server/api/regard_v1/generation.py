@@ -23,7 +23,7 @@ from server.generation.request import (
     GenerationStart,
     Sampling,
 )
-from server.inference.sound import Sound
+from server.inference.sound import SoundLength
 from server.inference.workers import Workers
 from server.repository.loading import LoadedModel
 
@@ -144,7 +144,7 @@ def _write_event(
 def _write_start(found: GenerationStart, request: GenerationRequest, message: api.GenerationStart) -> None:
     """Say who answers, and what was read where attention to it is wanted."""
     message.model, message.version = request.model.name, request.model.version
-    if isinstance(found.source, Sound):
+    if isinstance(found.source, SoundLength):
         message.sound.CopyFrom(describe_sound(found.source, request.model))
         return
     message.truncated = found.source.truncated

@@ -47,8 +47,19 @@ async def test_one_for_which_there_is_no_room_is_not_decoded(jobs: Jobs) -> None
     context.account = Account(ledger)
     with pytest.raises(TooBusy, match="the server holds"):
         await read_sound(write_sound(noise(0.5)), audio_contract(WHISPER), LIMITS, jobs, context)
-    assert jobs.pixels == [0]
+    assert jobs.pixels == []
     assert ledger.held_bytes == 1001
+
+
+async def test_what_decoding_takes_is_counted_beside_the_file(jobs: Jobs) -> None:
+    """A file that there is room for may be decoded to more."""
+    content, context = write_sound(noise(0.5), kind="FLAC"), RpcContext()
+    context.account = Account(ledger := Ledger(max_bytes=5 * len(content)))
+    Account(ledger).hold("call", 1)  # alone it might take more
+    with pytest.raises(TooBusy, match="the server holds"):
+        await read_sound(content, audio_contract(WHISPER), LIMITS, jobs, context)
+    assert jobs.pixels == [0]
+    assert ledger.held_bytes == len(content) + 1
 
 
 @pytest.mark.parametrize(
