@@ -34,7 +34,7 @@ from regard.generating import generate
 from regard.identity import read_identity
 from regard.lines import LinesOption, ask_each, read_lines
 from regard.ranking import rank
-from regard.sources import InputError, read_labels, read_pair, read_source
+from regard.sources import InputError, Source, read_labels, read_pair, read_source
 from regard.states_file import STATES_OPTIONS, StatesOptions
 from regard.summaries import show_vector
 from regard.terminal import clean, cosine_table, labels_line, labels_table, models_table
@@ -188,18 +188,20 @@ def embed(
     asked |= {"dimensions": dimensions, "vector_format": vector_format, "max_terms": max_terms, "with_terms": True}
     asked["role"] = role
     if lines:
-        kept = list[Embedding]()
+        kept = list[tuple[Source, Embedding]]()
         texts = [text for source in sources for text in read_lines(source)]
         states.check_inputs(len(texts))
         taking = client.model(model) if model else choose(client, texts[0], "embed")
-        for each, found in ask_each(
-            texts,
-            taking.max_inputs,
-            lambda part: client.embed_many(texts=part, model=taking.name, **asked),
-        ):
-            show_vector(each, found, as_json=as_json, states=states.output is None)
-            kept += [found] if states.output else []
-        states.save(kept)
+        try:
+            for each, found in ask_each(
+                texts,
+                taking.max_inputs,
+                lambda part: client.embed_many(texts=part, model=taking.name, **asked),
+            ):
+                show_vector(each, found, as_json=as_json, states=states.output is None)
+                kept += [(each, found)] if states.output else []
+        finally:  # an error of one line, or of a later call, loses none of the others
+            states.save(kept)
         return
     given = [read_source(source) for source in sources]
     states.check_inputs(len(given))
@@ -212,7 +214,7 @@ def embed(
         show_vector(source, answer, as_json=as_json, states=states.output is None)
     if len(answers) > 1 and not as_json and all(answer.tokens is None for answer in answers):
         Terminal().print("", cosine_table([each.title for each in given], [answer.to_floats() for answer in answers]))
-    states.save(answers)
+    states.save(list(zip(given, answers, strict=True)))
 
 
 app.command()(rank)

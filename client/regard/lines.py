@@ -35,18 +35,19 @@ def read_lines(argument: str) -> list[Source]:
     content = sys.stdin.buffer.read() if argument == "-" else Path(argument).read_bytes()
     where = "stdin" if argument == "-" else argument
     lines = _LINE_ENDS.split(content.removeprefix(codecs.BOM_UTF8))
-    found = [_read_line(line, f"{where}, line {number}") for number, line in enumerate(lines, start=1) if line.strip()]
+    found = [_read_line(line, where, number) for number, line in enumerate(lines, start=1) if line.strip()]
     if not (texts := [source for source in found if source.name.strip()]):
-        raise InputError(f"{argument}: no text in it; expected texts, one a line")
+        raise InputError(f"{where}: no text in it; expected texts, one a line")
     return texts
 
 
-def _read_line(line: bytes, place: str) -> Source:
+def _read_line(line: bytes, where: str, number: int) -> Source:
     try:
         text = line.decode()
     except UnicodeDecodeError as error:
-        raise InputError(f"{place}: not UTF-8, {error.reason} at byte {error.start}; expected texts") from error
-    return Source(text, None, text, line=place)
+        fault = f"{error.reason} at byte {error.start}"
+        raise InputError(f"{where}, line {number}: not UTF-8, {fault}; expected texts in UTF-8") from error
+    return Source(text, None, text, file=where, number=number)
 
 
 def parts(sources: Sequence[Source], max_inputs: int) -> Iterator[list[Source]]:

@@ -30,14 +30,16 @@ class Source:
         image: The bytes of an image file, else None.
         text: The text, of a pair the first; else None.
         second: Of a pair the second text, else None.
-        line: Where it stands, as "texts.txt, line 3", of a file of lines; else empty.
+        file: Where it stands, of a file of lines: the file as it was given, or "stdin"; else empty.
+        number: Its line there, from 1; else 0.
     """
 
     name: str
     image: bytes | None
     text: str | None
     second: str | None = None
-    line: str = ""
+    file: str = ""
+    number: int = 0
 
     @property
     def pair(self) -> tuple[str, str] | None:
@@ -57,7 +59,7 @@ class Source:
     @property
     def place(self) -> str:
         """The title, behind the line where it is one of a file: what a message about it begins with."""
-        return f"{self.line}: {self.title}" if self.line else self.title
+        return f"{self.file}, line {self.number}: {self.title}" if self.number else self.title
 
     @property
     def modality(self) -> Modality:

@@ -9,7 +9,7 @@ import typer
 
 from regard.answers import Embedding
 from regard.hidden_states import HiddenStatesRequest, Pooling
-from regard.sources import InputError
+from regard.sources import InputError, Source
 
 STATES_OPTIONS = {
     "layers": typer.Option(
@@ -56,14 +56,23 @@ class StatesOptions:
         if self.output is not None and count > 1 and not self.pooling:
             raise InputError("-o: several inputs differ in their positions; expected one input, or --pooling")
 
-    def save(self, answers: Sequence[Embedding]) -> None:
-        """Save what came: for each layer "hidden_states.LAYER", [inputs, D] or, of one input, [positions, D]."""
+    def save(self, answered: Sequence[tuple[Source, Embedding]]) -> None:
+        """Save what came: for each layer "hidden_states.LAYER", [inputs, D] or, of one input, [positions, D].
+
+        Of lines of files also which: "lines", int64 [inputs], from 1, and "files", [inputs], as they were given.
+        """
         if self.output is None:
             return
-        states = [answer.hidden_states.layers for answer in answers if answer.hidden_states]
+        if not answered:
+            typer.echo(f"regard: {self.output} is not written: no input has an answer", err=True)
+            return
+        states = [answer.hidden_states.layers for _, answer in answered if answer.hidden_states]
         arrays = {
             f"hidden_states.{same[0].layer}": np.stack([one.values for one in same]) if self.pooling else same[0].values
             for same in zip(*states, strict=True)
         }
+        if answered[0][0].number:
+            arrays["lines"] = np.array([source.number for source, _ in answered], np.int64)
+            arrays["files"] = np.array([source.file for source, _ in answered])
         np.savez(self.output, allow_pickle=False, **arrays)
         typer.echo(f"regard: wrote {self.output}", err=True)

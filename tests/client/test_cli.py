@@ -138,7 +138,7 @@ def test_lines_come_from_stdin_too(run: Run, server: FakeServer, monkeypatch: py
     ("content", "what"),
     [
         (b"\n \n\xe2\x80\xa8\n", ": no text in it; expected texts, one a line"),
-        (b"a\r\n\nb\xff", ", line 3: not UTF-8, invalid start byte at byte 1; expected texts"),
+        (b"a\r\n\nb\xff", ", line 3: not UTF-8, invalid start byte at byte 1; expected texts in UTF-8"),
     ],
 )
 def test_a_file_without_lines_is_refused(run: Run, tmp_path: Path, content: bytes, what: str) -> None:
@@ -147,6 +147,12 @@ def test_a_file_without_lines_is_refused(run: Run, tmp_path: Path, content: byte
     done = run("embed", "texts.txt", "--lines")
     assert (done.code, done.err) == (1, f"regard: texts.txt{what}\n")
     assert "No such file" in run("embed", "none.txt", "--lines").err
+
+
+def test_stdin_without_lines_is_refused_by_its_name(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As what is wrong with one of its lines is."""
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\n")))
+    assert run("embed", "-", "--lines").err == "regard: stdin: no text in it; expected texts, one a line\n"
 
 
 def test_lines_need_a_server_that_takes_several(run: Run, tmp_path: Path) -> None:

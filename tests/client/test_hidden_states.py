@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any, Literal
 
+import grpc
 import numpy as np
 import pytest
 
@@ -138,6 +139,47 @@ def test_the_command_line_stacks_the_vectors_of_several(lines: bool, run: Run, t
     run("embed", *given, "--model", "minilm", "--hidden-layer", "1", "--pooling", "mean", "-o", "out.npz")
     with np.load(tmp_path / "out.npz") as saved:
         np.testing.assert_array_equal(saved["hidden_states.1"], [state(1)[0]] * 2)
+
+
+def test_a_line_that_has_an_error_loses_no_states_of_the_others(run: Run, tmp_path: Path) -> None:
+    """They are saved with the numbers of their lines, and the command ends with 1."""
+    (tmp_path / "texts.txt").write_text("a\n\nbad\nc\nd\n")
+    (tmp_path / "more.txt").write_text("bad\nb\n")
+    asked = ("--lines", "--model", "minilm", "--hidden-layer", "1", "--pooling", "cls", "-o", "out.npz")
+    done = run("embed", "texts.txt", "more.txt", *asked)
+    assert done.code == 1
+    assert done.err.count("expected a good one") == 2
+    assert done.err.endswith("regard: wrote out.npz\n")
+    with np.load(tmp_path / "out.npz") as saved:
+        np.testing.assert_array_equal(saved["hidden_states.1"], [state(1)[0]] * 4)
+        assert saved["lines"].tolist() == [1, 4, 5, 2]
+        assert saved["files"].tolist() == ["texts.txt"] * 3 + ["more.txt"]
+
+
+def test_a_call_that_fails_loses_no_states_of_those_before(
+    run: Run, tmp_path: Path, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Three lines a call here; the second is refused. What has no answer at all is not written."""
+    embed_many = Client.embed_many
+
+    def embed_and_refuse(client: Client, **asked: Any) -> Any:
+        answers = embed_many(client, **asked)
+        server.error = (grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
+        return answers
+
+    monkeypatch.setattr(Client, "embed_many", embed_and_refuse)
+    (tmp_path / "texts.txt").write_text("a\nb\nc\nd\n")
+    asked = ("--lines", "--model", "minilm", "--hidden-layer", "1", "--pooling", "cls", "-o")
+    done = run("embed", "texts.txt", *asked, "out.npz")
+    assert (done.code, done.err) == (1, "regard: wrote out.npz\nregard: RESOURCE_EXHAUSTED: full\n")
+    with np.load(tmp_path / "out.npz") as saved:
+        assert saved["lines"].tolist() == [1, 2, 3]
+    server.error = None
+    (tmp_path / "bad.txt").write_text("bad\n")
+    assert (
+        "regard: none.npz is not written: no input has an answer\n" in run("embed", "bad.txt", *asked, "none.npz").err
+    )
+    assert not (tmp_path / "none.npz").exists()
 
 
 def test_the_command_line_prints_a_line_a_layer_of_what_is_not_saved(run: Run) -> None:
