@@ -10,6 +10,13 @@ from export.errors import HubError
 from export.hub import is_hub_id
 
 _HOSTS = frozenset({"huggingface.co", "www.huggingface.co", "hf.co"})
+# First parts of paths of huggingface.co that are nobody's name: other kinds of repositories, and pages of the site.
+_NOT_OWNERS = frozenset(
+    (
+        *("datasets", "spaces", "kernels", "models", "collections", "papers", "docs", "blog", "tasks", "learn"),
+        *("posts", "organizations", "settings", "api", "chat", "inference", "join", "login", "new", "pricing"),
+    )
+)
 _AT_A_REVISION = frozenset({"tree", "commit", "commits"})
 _SCHEME = re.compile(r"https?://", re.IGNORECASE)
 _EXPECTED = "expected owner/name, or its page, https://huggingface.co/owner/name with or without /tree/REVISION"
@@ -39,10 +46,13 @@ def read_address(text: str) -> Address | None:
     if is_hub_id(text) and text.partition("/")[0] not in _HOSTS:
         return Address(text)
     host, path = _split(text)
-    if host not in _HOSTS | {_split(constants.ENDPOINT)[0]}:
+    home, below = _split(constants.ENDPOINT)
+    if host == home and path[: len(below)] == below:
+        path = path[len(below) :]
+    elif host not in _HOSTS:
         return None
     repository, behind = "/".join(path[:2]), path[2:]
-    if path[:1] in (["datasets"], ["spaces"]) or not is_hub_id(repository):
+    if not is_hub_id(repository) or path[0] in _NOT_OWNERS:
         raise HubError(f"{text}: is no model's page on the hub; {_EXPECTED}")
     match behind:
         case []:

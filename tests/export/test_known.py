@@ -8,6 +8,7 @@ from artifact.contract import Origin
 from export.__main__ import app
 from export.errors import HubError
 from export.hub import Snapshot, is_hub_id
+from export.hub_address import Address, read_address
 from export.known import locate
 
 
@@ -70,6 +71,27 @@ def test_the_page_of_a_model_is_its_id(
     located = locate(given, revision)
     assert isinstance(located, Snapshot)
     assert asked == [fetched]
+
+
+@pytest.mark.parametrize("behind", ["", "/", "/tree/v1"])
+def test_an_endpoint_may_have_a_path(behind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As a mirror below another site has; what lies elsewhere on that site is nothing of the hub."""
+    monkeypatch.setattr(constants, "ENDPOINT", "https://mirror.example/hub/hf/")
+    revision = "v1" if "v1" in behind else None
+    assert read_address(f"https://mirror.example/hub/hf/acme/bert{behind}") == Address("acme/bert", revision)
+    assert read_address(f"https://huggingface.co/acme/bert{behind}") == Address("acme/bert", revision)
+    assert read_address(f"https://mirror.example/acme/bert{behind}") is None
+    with pytest.raises(HubError, match="hf/datasets/films: is no model's page on the hub; expected owner/name"):
+        read_address("https://mirror.example/hub/hf/datasets/films")
+
+
+@pytest.mark.parametrize(
+    "page", ["docs/transformers", "papers/1706.03762", "collections/acme", "blog/bert", "tasks/ranking", "learn/nlp"]
+)
+def test_a_page_of_the_site_is_no_model(page: str) -> None:
+    """Though it has two parts, as an id."""
+    with pytest.raises(HubError, match=f"{page}: is no model's page on the hub; expected owner/name"):
+        read_address(f"https://huggingface.co/{page}")
 
 
 @pytest.mark.parametrize(
