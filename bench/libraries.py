@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _WORKER = Path(__file__).parent / "peers" / "write_texts.py"
+_READY = "[]\n"
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,11 @@ class Library:
 
 @contextmanager
 def library(python: Path, folder: Path, name: str) -> Iterator[Library]:
-    """Start one, on all CPUs; it has loaded the network, a folder of transformers, when this is entered."""
+    """Start one, on all CPUs; it has loaded the network, a folder of transformers, when this is entered.
+
+    Raises:
+        SystemExit: It could not; it has said why on stderr.
+    """
     cpus = len(os.sched_getaffinity(0))
     with subprocess.Popen(  # noqa: S603 -- our own
         [str(python), str(_WORKER), str(folder), name.lower(), str(cpus)],
@@ -36,7 +41,8 @@ def library(python: Path, folder: Path, name: str) -> Iterator[Library]:
     ) as process:
         asked, answered = process.stdin, process.stdout
         assert asked and answered  # noqa: S101 -- pipes, as told
-        answered.readline()
+        if answered.readline() != _READY:
+            raise SystemExit(f"{name}: its process ended before it had loaded {folder}; see above")
 
         def write(sources: Sequence[Sequence[int]], max_tokens: int) -> list[list[int]]:
             print(json.dumps([max_tokens, list(sources)]), file=asked, flush=True)

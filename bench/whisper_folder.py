@@ -29,15 +29,19 @@ def read_model(file: Path) -> tuple[str, dict[str, Tensor]]:
         if version != _VERSION:
             raise SystemExit(f"{file}: version {version}; expected {_VERSION}")
         _, count = _unpack(stream, "<II")
-        return kind, dict(_tensor(stream) for _ in range(count))
+        return kind, dict(_tensor(stream, file) for _ in range(count))
 
 
-def _tensor(stream: IO[bytes]) -> tuple[str, Tensor]:
+def _tensor(stream: IO[bytes], file: Path) -> tuple[str, Tensor]:
     name = _name(stream)
     (rank,) = _unpack(stream, "<B")
     shape = _unpack(stream, f"<{rank}I")
     dtype, size = _unpack(stream, "<BI")
+    if dtype not in _DTYPES:
+        raise SystemExit(f"{file}: {name} is of type {dtype}; expected float32 or float16")
     array = np.frombuffer(stream.read(size), _DTYPES[dtype]).reshape(shape)
+    if array.dtype.kind == "i" and rank > 1:  # quantised weights, whose scales are tensors of their own
+        raise SystemExit(f"{file}: {name} is {array.dtype}; expected float32 or float16")
     return name, torch.from_numpy(array.astype(np.float32) if array.dtype.kind == "f" else array.copy())
 
 
