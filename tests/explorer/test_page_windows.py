@@ -141,6 +141,24 @@ def test_distances_are_asked_of_layers_that_cut_nothing_up(browser: Browser, swi
         assert visit.page.evaluate(script, model)["layers"] == [0, 1]
 
 
+def test_rollouts_are_offered_of_layers_of_one_grid_that_cut_nothing_up(browser: Browser, swin: Explorer) -> None:
+    """Windows that are the whole grid among them."""
+    whole = {"rows": 2, "cols": 3, "height": 2, "width": 3, "shift_rows": 0, "shift_cols": 0, "cell_size": 8}
+    other = whole | {"rows": 1, "height": 1}
+    patches = {"rows": 2, "cols": 3}
+    script = """async ([windows, patches]) => {
+      const { measuresOf } = await import('/static/measures.js');
+      const layers = windows.map((window, layer) => ({ layer, window, has_contributions: false }));
+      return measuresOf({ layers, patches, writer: null }).includes('rollout');
+    }"""
+    with visiting(browser, swin) as visit:
+        for windows in ([whole, whole], [None, whole], [None, None]):
+            assert visit.page.evaluate(script, [windows, patches]), windows
+        assert visit.page.evaluate(script, [[None, None], None]), "of a text"
+        for windows in ([whole, other], [None, other], [whole, whole | {"height": 1}], [whole | {"shift_cols": 1}] * 2):
+            assert not visit.page.evaluate(script, [windows, patches]), windows
+
+
 @pytest.mark.parametrize("sizes", WINDOWS)
 def test_keys_are_the_cells_that_the_client_says(sizes: tuple[int, ...], browser: Browser, swin: Explorer) -> None:
     """For every query; and a row lies on them, padding left out."""

@@ -168,15 +168,16 @@ def test_the_tokens_that_stay_keep_the_focus(
 
 
 def test_of_a_long_text_and_a_large_model_one_layer_is_asked_for(browser: Browser, before_writer: Explorer) -> None:
-    """All of them would be more than a page holds with ease."""
-    script = """async ([text, layer]) => {
+    """All of them would be more than a page holds with ease. A short text may make a long one."""
+    script = """async ([text, layer, max_tokens]) => {
       const { START } = await import('/static/state.js');
       const { questionOf } = await import('/static/asking.js');
-      const writer = { num_layers: 12, num_heads: 16, max_tokens: 1024, starts: [], default_start: '' };
+      const writer = { num_layers: 12, num_heads: 16, max_tokens, starts: [], default_start: '' };
       const model = { name: 'm', version: '1', modality: 'text', layers: [], writer };
       return questionOf({ ...START, text, layer }, model, layer, 'mean');
     }"""
     asked = {"model": "m", "version": "1", "truncate": False}
     with visiting(browser, before_writer) as visit:
-        assert visit.page.evaluate(script, ["a" * 200, 3]) == {**asked, "text": "a" * 200}
-        assert visit.page.evaluate(script, ["a" * 400, 3]) == {**asked, "text": "a" * 400, "layers": [3]}
+        assert visit.page.evaluate(script, ["a" * 200, 3, 256]) == {**asked, "text": "a" * 200}
+        assert visit.page.evaluate(script, ["a" * 600, 3, 256]) == {**asked, "text": "a" * 600, "layers": [3]}
+        assert visit.page.evaluate(script, ["a", 3, 512]) == {**asked, "text": "a", "layers": [3]}

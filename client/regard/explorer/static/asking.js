@@ -40,7 +40,9 @@ export function questionOf(state, model, number, head) {
 function writingQuestion(state, model, layer) {
   const { num_layers, num_heads, max_tokens, starts } = /** @type {Writer} */ (model.writer);
   const { length } = state.text; // seldom fewer than its tokens
-  const weights = num_layers * num_heads * length * Math.min(max_tokens, 2 * length);
+  // As the page lays them out: rows of what it reads, of which a long one seldom makes more than twice as many, and of
+  // what it writes, as many as it may, since a short one may make a long text.
+  const weights = num_layers * num_heads * (length * Math.min(max_tokens, 2 * length) + max_tokens ** 2);
   const start = starts.includes(state.start) ? { start: state.start } : {};
   return { ...inputOf(state, model), ...start, ...(weights > MOST_WEIGHTS ? { layers: [layer] } : {}) };
 }

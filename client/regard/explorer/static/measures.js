@@ -3,16 +3,17 @@
 /** @import { Measure, Model, ModelLayer, State, Written } from "../types.d.ts" */
 
 import { named } from "./state.js";
+import { canRollOut } from "./windows.js";
 
 /**
  * The measures that a model has, its usual one first: of one that writes, what its text attends to.
  * @param {Model} model
  */
-export function measuresOf({ layers, writer }) {
+export function measuresOf({ layers, patches, writer }) {
   /** @type {Measure[]} */
   const measures = writer ? ["cross", "causal"] : [];
   if (layers.length) measures.push("weights");
-  if (layers.length && !layers.some((layer) => layer.window)) measures.push("rollout");
+  if (layers.length && canRollOut(layers, patches)) measures.push("rollout");
   if (layers.length && layers.every((layer) => layer.has_contributions)) measures.push("contribution_rollout");
   return measures;
 }

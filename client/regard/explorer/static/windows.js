@@ -1,6 +1,6 @@
 // Layers that attend in windows: which cells a query's keys are. Pure.
 
-/** @import { Grid, PhotoReply, Query, Reply, Window } from "../types.d.ts" */
+/** @import { Grid, Model, PhotoReply, Query, Reply, Window } from "../types.d.ts" */
 
 import { patchAt, rectOf } from "./places.js";
 
@@ -29,6 +29,16 @@ function lineCells(place, size, edge, shift) {
 export const cutsUp = (window) =>
   window !== null &&
   (window.height !== window.rows || window.width !== window.cols || window.shift_rows + window.shift_cols > 0);
+
+/**
+ * Whether layers have a rollout: none cuts its grid up, and all are over the same one. Without windows that is the patches.
+ * @param {Model["layers"]} layers
+ * @param {Model["patches"]} patches
+ */
+export function canRollOut(layers, patches) {
+  const grids = layers.map(({ window }) => window ?? patches).map((grid) => grid && `${grid.rows} x ${grid.cols}`);
+  return new Set(grids).size === 1 && !layers.some(({ window }) => cutsUp(window));
+}
 
 /**
  * Which cell of the layer's grid each key of a query is, counted row by row, or -1 for padding: [height * width].
