@@ -1,16 +1,21 @@
 """Texts that a model writes, as the explorer hands them to the page: line by line."""
 
+import asyncio
 import base64
 import http.client
 import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from starlette.types import ASGIApp
 
 from regard import AttentionRequest, Client
+from regard.explorer.app import Settings, make_app
 from tests.client.fake import FakeServer
 from tests.explorer.running import Explorer, end_of_next_call
 from tests.explorer.writing import WORD, HeldTokens
@@ -157,3 +162,45 @@ def test_when_the_page_hangs_up_the_server_is_told(before_fake: Explorer, fake: 
     connection.close()
     assert ended.wait(10)  # far less than the call's own timeout
     assert not fake.released.is_set()
+
+
+async def test_a_hang_up_between_two_tokens_is_seen(fake: FakeServer) -> None:
+    """Where the web server raises it when it is next sent something alone, as ASGI has it from 2.4 on."""
+    ended = end_of_next_call(fake)
+    fake.held = True
+    app = make_app(Settings(fake.address))
+    lines, hung_up = list[bytes](), asyncio.Event()
+    to_do = [{"type": "http.request", "body": json.dumps(REQUEST).encode(), "more_body": False}]
+
+    async def receive() -> Any:
+        if to_do:
+            return to_do.pop()
+        await hung_up.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        lines.extend(message.get("body", b"").splitlines())
+        if len(lines) == 3:  # what was read, and two tokens
+            hung_up.set()
+
+    headers = [(b"host", b"localhost"), (b"content-type", b"application/json")]
+    scope = {"type": "http", "method": "POST", "path": "/api/write", "query_string": b"", "headers": headers}
+    async with running(app):
+        await asyncio.wait_for(app({**scope, "asgi": {"version": "3.0", "spec_version": "2.4"}}, receive, send), 10)
+        assert await asyncio.to_thread(ended.wait, 10)
+    assert not fake.released.is_set()
+    assert [next(iter(json.loads(line))) for line in lines] == ["source", "token", "token"]
+
+
+@asynccontextmanager
+async def running(app: ASGIApp) -> AsyncIterator[None]:
+    """Start an application, and stop it."""
+    messages, done = asyncio.Queue[Any](), asyncio.Queue[Any]()
+    task = asyncio.ensure_future(app({"type": "lifespan", "asgi": {"version": "3.0"}}, messages.get, done.put))
+    try:
+        await messages.put({"type": "lifespan.startup"})
+        assert (await done.get())["type"] == "lifespan.startup.complete"
+        yield
+    finally:
+        await messages.put({"type": "lifespan.shutdown"})
+        await task

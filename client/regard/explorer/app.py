@@ -1,8 +1,8 @@
 """The explorer's web application: the page, and what it asks of a regard server."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from contextlib import aclosing, asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -122,18 +122,21 @@ async def _attend(request: Request) -> Response:
 
 
 async def _write(request: Request) -> Response:
-    """Hand on tokens as they come. Starlette ends the lines when the page hangs up."""
+    """Hand on tokens as they come, until the page hangs up."""
     state = request.app.state
     tokens = writing.write(state.client, await _json(request))
     lines = writing.lines(tokens, state.settings.server)
     first = await _unless_gone(request, anext(lines))
-    return StreamingResponse(_from(first, lines), media_type=writing.MEDIA_TYPE, headers=_NOT_KEPT)
+    return StreamingResponse(_from(request, first, lines), media_type=writing.MEDIA_TYPE, headers=_NOT_KEPT)
 
 
-async def _from(first: bytes, others: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    yield first
-    async for line in others:
-        yield line
+async def _from(request: Request, first: bytes, others: AsyncGenerator[bytes, None]) -> AsyncIterator[bytes]:
+    """Hand on lines, and close them at the end; a page that hangs up between two is seen before the next has come."""
+    async with aclosing(others):
+        yield first
+        with suppress(ClientDisconnect):
+            while (line := await _unless_gone(request, anext(others, None))) is not None:
+                yield line
 
 
 async def _nobody_waits(_: Request, __: Exception) -> Response:

@@ -6,7 +6,7 @@ The first line has what was read, the next ones a token each, the last how it en
 import base64
 import dataclasses
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from typing import Any
 
 from regard.aio import AsyncClient
@@ -52,7 +52,7 @@ def write(client: AsyncClient, body: bytes) -> AsyncTokenStream:
     )
 
 
-async def lines(tokens: AsyncTokenStream, server: str) -> AsyncIterator[bytes]:
+async def lines(tokens: AsyncTokenStream, server: str) -> AsyncGenerator[bytes, None]:
     """Hand on a text as it is written; whoever reads no further ends the server's work.
 
     Raises:
