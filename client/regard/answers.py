@@ -152,8 +152,7 @@ class Model:
         inputs: Of predict.
         outputs: Of predict.
         modality: What classify and embed take: "text", "image" or, of two towers, "text or image"; what generate
-            hears: "audio"; None where only
-            predict is possible.
+            reads or hears: "text" or "audio"; None where only predict is possible.
         can_classify: Whether classify is possible.
         labels: Class names in the order of the logits.
         can_embed: Whether embed is possible.

@@ -137,8 +137,10 @@ def generate(
     check_output(output, _SUFFIXES)
     source = None if audio else _read_text(text)
     if audio and (text is not None or align or output):
-        given = "a text" if text is not None else "--align" if align else "-o"
-        raise InputError(f"{given}: given with --audio; expected --audio alone, of which no alignment is drawn")
+        if text is not None:
+            raise InputError("a text: given; expected none with --audio, which is what the model reads")
+        given = "--align" if align else "-o"
+        raise InputError(f"{given}: given; expected none with --audio, of which no alignment is drawn")
     client: Client = context.obj
     writer = client.model(model)
     if words:

@@ -60,7 +60,7 @@ def _images(images: Any) -> pb.Images:
     if isinstance(images, str | bytes | os.PathLike):
         raise checks.invalid("images", images, expected)
     items = checks.items("images", images, expected)
-    return pb.Images(items=[_image_bytes(f"images[{number}]", image) for number, image in enumerate(items)])
+    return pb.Images(items=[_file_bytes(f"images[{number}]", image) for number, image in enumerate(items)])
 
 
 def read_audio(audio: AudioSource) -> bytes:
@@ -69,22 +69,22 @@ def read_audio(audio: AudioSource) -> bytes:
     Raises:
         InvalidCall: They are none, or the file cannot be read.
     """
-    content = _image_bytes("audio", audio)
+    content = _file_bytes("audio", audio)
     if not content:
         raise checks.invalid("audio", content, "a WAV or FLAC file with something in it")
     return content
 
 
-def _image_bytes(field: str, image: ImageSource) -> bytes:
-    if isinstance(image, bytes):
-        return image
-    if not isinstance(image, str | os.PathLike):
-        raise checks.invalid(field, image, "the bytes of a file, or its path")
+def _file_bytes(field: str, file: ImageSource | AudioSource) -> bytes:
+    if isinstance(file, bytes):
+        return file
+    if not isinstance(file, str | os.PathLike):
+        raise checks.invalid(field, file, "the bytes of a file, or its path")
     try:
-        return Path(image).read_bytes()
+        return Path(file).read_bytes()
     except (OSError, ValueError) as error:  # ValueError: a path with a null byte or half of a surrogate pair
         reason = error.strerror if isinstance(error, OSError) else error
-        raise UnreadableFile.of(f"{field}: {checks.describe(str(image))}: {reason}; expected a file's path") from error
+        raise UnreadableFile.of(f"{field}: {checks.describe(str(file))}: {reason}; expected a file's path") from error
 
 
 def write_tensors(inputs: Mapping[str, NDArray[Any]]) -> dict[str, pb.Tensor]:
@@ -99,7 +99,7 @@ def write_tensors(inputs: Mapping[str, NDArray[Any]]) -> dict[str, pb.Tensor]:
 
 
 _WRITERS: dict[str, Callable[[Any], Any]] = {
-    "image": partial(_image_bytes, "image"),
+    "image": partial(_file_bytes, "image"),
     "images": _images,
     "text": _text,
     "texts": lambda texts: pb.Texts(items=checks.texts("texts", texts)),

@@ -188,8 +188,8 @@ def test_the_command_line_hears(
     assert run(MODEL, "--audio", str(file), "--words") == 0
     assert "".join(line.split()[2] for line in capsys.readouterr().out.splitlines()) == expected.text.replace(" ", "")
     for arguments, message in (
-        (("--audio", str(file), "hello"), "a text: given with --audio; expected --audio alone"),
-        (("--audio", str(file), "-o", "map.png"), "-o: given with --audio; expected --audio alone"),
+        (("--audio", str(file), "hello"), "a text: given; expected none with --audio, which is"),
+        (("--audio", str(file), "-o", "map.png"), "-o: given; expected none with --audio, of which no"),
         (("hello", "--words"), "--words: given without --audio; expected a sound"),
         (("--audio", str(file), "--words", "--beams", "2"), "--beams 2: times are of one"),
         ((), "FILE|TEXT: missing; expected a text, a text file, - or --audio"),
