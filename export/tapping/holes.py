@@ -4,14 +4,16 @@ What counts is a softmax between two products. Its scores come from a product of
 queries and one (export/tapping/tokens.py). What it gives enters another product of two computed values, by way of
 anything but products with weights that do more than mix heads. Branches and loops are looked into.
 
-So does an activation of scores (sigmoid, ReLU and the like) that are not normalised, between two products of matrices.
-What enters it is no score if weights of a softmax have made it.
+So does an activation of scores (sigmoid, ReLU and the like) that are not normalised, between two products of matrices
+that have weights on neither side, not even such as a router picks (export/tapping/picked.py). What enters it is no
+score if weights of a softmax have made it.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from export.errors import TapError
 from export.tapping.flow import Flow, Step
+from export.tapping.picked import find_weights
 from export.tapping.tokens import ANY, ENDS, FUSED, PRODUCTS, Axes, axes_of_weights, taken_axes, weighed_by
 from export.tapping.view import GraphView, attribute, name_of
 
@@ -21,6 +23,9 @@ _SUMS = frozenset({"ReduceSum", "ReduceL1"})
 _TOTALS = frozenset({"ReduceSum", "ReduceMean"})  # of products by elements
 _EXPONENTIALS = "Exp"
 _ACTIVATIONS = frozenset({"Sigmoid", "HardSigmoid", "Relu", "LeakyRelu", "Softplus", "Elu", "Gelu", "Tanh"})
+_FILTERS = "Conv"  # multiplies positions by what lies around them: with computed filters, too, it is no attention
+_CHOOSES = frozenset({"Gather", "GatherND", "GatherElements", "ScatterElements", "ScatterND"})  # by input 1
+_RANKS = "TopK"  # its second output says where the largest stood
 _MAX_HEADS = 64  # a square matrix no larger mixes heads (Shazeer et al. 2020, "Talking-Heads Attention")
 _WITH_HEADS = 4  # axes of weights [B, H, Q, K]
 
@@ -80,30 +85,34 @@ class Suspects(Flow):
             return
         softmaxes = [one for one in self.steps if self.is_softmax(one)]
         weighing = {id(product) for one in softmaxes for product in self._products(one, backward=False)}
+        weights = find_weights(self)
         for one in found:
-            scores = (id(product) not in weighing for product in self._matrix_products(one, backward=True))
-            if any(scores) and any(True for _ in self._matrix_products(one, backward=False)):
+            before, behind = (self._matrix_products(one, weights, backward=backward) for backward in (True, False))
+            if any(id(product) not in weighing for product in before) and any(True for _ in behind):
                 yield one
 
-    def _matrix_products(self, activation: Step, *, backward: bool) -> Iterator[Step]:
-        return (one for one in self._products(activation, backward=backward) if one.op_type in PRODUCTS)
+    def _matrix_products(self, activation: Step, weights: set[str], *, backward: bool) -> Iterator[Step]:
+        """Yield the nearest products of matrices, neither of which is one of weights."""
+        for one in self._products(activation, backward=backward):
+            if one.op_type in PRODUCTS and one.op_type != _FILTERS and weights.isdisjoint(one.inputs[:2]):
+                yield one
 
     def _meets(self, softmax: Step, *, backward: bool) -> bool:
         return any(True for _ in self._products(softmax, backward=backward))
 
     def _products(self, start: Step, *, backward: bool) -> Iterator[Step]:
         """Yield the nearest products before a step, or behind it."""
-        edges, waiting = (self.makers, [*start.inputs[:1]]) if backward else (self.takers, [*start.outputs])
-        met = set[int]()
+        waiting, met = [*start.inputs[:1]] if backward else [*start.outputs], set[int]()
         while waiting:
-            for one in edges[waiting.pop()]:
-                if id(one) in met:
+            value = waiting.pop()
+            for one in self.makers[value] if backward else self.takers[value]:
+                if id(one) in met or value not in (_written(one) if backward else _read(one)):
                     continue
                 met.add(id(one))
                 if self.is_product(one):
                     yield one
                 elif not self._stands_for(one, start, backward=backward) and self._carries(one, start):
-                    waiting += one.inputs if backward else one.outputs
+                    waiting += _read(one) if backward else _written(one)
 
     def _stands_for(self, one: Step, start: Step, *, backward: bool) -> bool:
         """Whether a softmax is met that is looked at instead: of exponentials the one that divides them."""
@@ -157,6 +166,16 @@ class Suspects(Flow):
         others = [size for place, size in enumerate(shape) if place != axis and (place or len(shape) < _WITH_HEADS)]
         unknown = any(not isinstance(size, int) and size not in self._given for size in others)
         return unknown or any(isinstance(size, int) and size % heads == 0 for size in others)
+
+
+def _read(one: Step) -> Sequence[str]:
+    """What a node makes its result of; not the places by which it chooses."""
+    return [name for place, name in enumerate(one.inputs) if place != 1] if one.op_type in _CHOOSES else one.inputs
+
+
+def _written(one: Step) -> Sequence[str]:
+    """What a node gives; not the places of what is largest."""
+    return one.outputs[:1] if one.op_type == _RANKS else one.outputs
 
 
 def _axis_of(softmax: Step, view: GraphView) -> int:

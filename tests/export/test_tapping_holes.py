@@ -237,6 +237,102 @@ def test_other_activations_do_not_refuse_a_file(nodes: list[NodeProto]) -> None:
     assert len(taps) == 1 + sum(one.op_type == "Softmax" for one in nodes)
 
 
+EXPERTS, HIDDEN = 3, 6
+PICKED = [
+    node("ReduceMean", "z two", "mean", keepdims=0),
+    node("MatMul", "mean route", "gates"),
+    node("Sigmoid", "gates", "shares"),
+    node("TopK", "shares one", "top chosen"),
+    node("Gather", "inner chosen", "up"),
+    node("Gather", "outer chosen", "back"),
+    node("Unsqueeze", "z four", "z5"),
+]
+BY_EXPERTS = [*PICKED, node("MatMul", "z5 up", "i")]
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [*BY_EXPERTS, node("Sigmoid", "i", "g"), node("Mul", "i g", "silu"), node("MatMul", "silu back", "y")],
+        [*BY_EXPERTS, node("Relu", "i", "r"), node("MatMul", "r back", "y")],
+        [
+            *BY_EXPERTS,
+            node("Mul", "back bend", "scaled"),
+            node("Sigmoid", "i", "g"),
+            node("Mul", "i g", "silu"),
+            node("MatMul", "silu scaled", "y"),
+        ],
+    ],
+    ids=["SiLU", "ReLU", "scaled weights"],
+)
+def test_experts_that_a_router_picks_do_not_refuse_a_file(nodes: list[NodeProto]) -> None:
+    """As DeepSeek-V3, GLM-4-MoE and GraniteMoE: both products of an expert have weights that depend on the input."""
+    own: dict[str, Array] = {
+        "two": np.array([2]),
+        "route": numbers(WIDTH, EXPERTS),
+        "one": np.array([1]),
+        "four": np.array([2]),
+        "inner": numbers(EXPERTS, WIDTH, HIDDEN),
+        "outer": numbers(EXPERTS, HIDDEN, WIDTH),
+        "bend": numbers(WIDTH),
+    }
+    taken = {name for one in nodes for name in one.input}
+    weights = {name: array for name, array in own.items() if name in taken}
+    _, taps = tap(graph([*ATTENDED, *nodes], INPUTS, ["y"], weights, opset=18), Path())
+    assert [one.node for one in taps] == ["my Softmax"]
+
+
+def test_places_that_scores_choose_are_no_way_from_scores_to_values() -> None:
+    """A head is picked by what activated scores say of it: nothing is weighed by these."""
+    nodes = [
+        node("MatMul", "q kt", "t"),
+        node("Sigmoid", "t", "g"),
+        node("ReduceMax", "g axes", "best", keepdims=0),
+        node("TopK", "best one", "top chosen"),
+        node("Gather", "kt chosen", "picked", axis=1),
+        node("MatMul", "z picked", "y"),
+    ]
+    weights: dict[str, Array] = {"axes": np.array([0, 2, 3]), "one": np.array([1])}
+    _, taps = tap(graph([*ATTENDED, *nodes], INPUTS, ["y"], weights, opset=18), Path())
+    assert [one.node for one in taps] == ["my Softmax"]
+
+
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [
+            node("MatMul", "z square", "up"),
+            node("MatMul", "z up", "i"),
+            node("Relu", "i", "r"),
+            node("MatMul", "r z", "y"),
+        ],
+        [
+            node("MatMul", "z kt", "pixels"),
+            node("Sigmoid", "pixels", "masks"),
+            node("MatMul", "z classes", "logits"),
+            node("Softmax", "logits", "c", axis=-1),
+            node("Einsum", "c masks", "y", equation="bhqc,bhqp->bhcp"),
+        ],
+    ],
+    ids=["an MLP whose weights are computed", "MaskFormer's semantic inference"],
+)
+def test_what_a_graph_cannot_tell_from_attention_is_refused(nodes: list[NodeProto]) -> None:
+    """As docs/attention.md says of both."""
+    own = {"square": numbers(WIDTH, WIDTH), "classes": numbers(WIDTH, 6)}
+    weights = {name: array for name, array in own.items() if any(name in one.input for one in nodes)}
+    sizes = {name: [2, HEADS, WIDTH, WIDTH] for name in "qkv"}  # as many positions as channels: all products fit
+    with pytest.raises(TapError, match=r"my (Relu|Sigmoid): is a \1 between two products, as attention is"):
+        tap(graph([*ATTENDED, *nodes], sizes, ["y"], weights, opset=18), Path())
+
+
+def test_filters_that_a_network_computes_are_no_attention() -> None:
+    """Convolutions by computed filters, with a ReLU between (Chen et al. 2020, "Dynamic Convolution")."""
+    nodes = [node("Conv", "z filters", "c"), node("Relu", "c", "r"), node("Conv", "r filters", "y")]
+    inputs = {**INPUTS, "filters": [HEADS, HEADS, 1, 1]}
+    _, taps = tap(graph([*ATTENDED, *nodes], inputs, ["y"], opset=18), Path())
+    assert [one.node for one in taps] == ["my Softmax"]
+
+
 def body(nodes: Sequence[NodeProto], outputs: Sequence[str], inputs: Sequence[onnx.ValueInfoProto] = ()) -> object:
     """Make the body of a branch or a loop."""
     results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
