@@ -64,12 +64,21 @@ def _is_over_keys(view: GraphView, softmax: NodeProto) -> bool:
 
 def _has_scores(view: GraphView, softmax: NodeProto) -> bool:
     """Whether what it normalises is a product with keys that depend on the input; queries may be learned ones."""
-    return any(
-        not view.is_constant(node.input[1])
-        and (node.op_type in _PRODUCTS or (node.op_type == "Einsum" and not view.is_constant(node.input[0])))
-        for node in walk_back(view, softmax.input[0], _TO_SCORES)
-        if len(node.input) > 1
-    )
+    return any(True for _ in scores_of(view, softmax))
+
+
+def scores_of(view: GraphView, softmax: NodeProto) -> Iterator[NodeProto]:
+    """Yield the products with keys that a softmax normalises."""
+    for node in walk_back(view, softmax.input[0], _TO_SCORES):
+        keyed = len(node.input) > 1 and not view.is_constant(node.input[1])
+        if keyed and (node.op_type in _PRODUCTS or (node.op_type == "Einsum" and not view.is_constant(node.input[0]))):
+            yield node
+
+
+def is_weighed_by(view: GraphView, weights: str, softmax: NodeProto) -> bool:
+    """Whether a value is what a softmax gave, as it enters the product with the values."""
+    through = _KEEPS_WEIGHTS | _CHANGES_FORM | {"Transpose"}
+    return any(node is softmax for node in walk_back(view, weights, through))
 
 
 def _weighing(view: GraphView, weights: str) -> tuple[str, NodeProto, str] | None:

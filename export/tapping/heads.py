@@ -2,10 +2,11 @@
 
 Their outputs meet in one Concat, along features or along an axis of heads, with nothing on the way but what gives them
 another form; or each has one head, is projected by weights of its own, and they are summed, which is the same. Outputs
-that meet along positions are no heads. None of them depends on another: each goes to that one place alone.
+that meet along positions are no heads. None of them depends on another: each goes to that one place alone. All see the
+same (export/tapping/sources.py): attention to another sequence, or to other positions of it, is another layer.
 """
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
 from onnx import NodeProto
@@ -13,8 +14,10 @@ from onnx import NodeProto
 from export.errors import TapError
 from export.tapping.rule import Found
 from export.tapping.shapes import Shape
+from export.tapping.sources import Value, find_sources
 from export.tapping.view import GraphView, attribute, name_of
 
+Sources = tuple[frozenset[Value], ...]
 _UNCHANGED = frozenset({"Identity", "Cast", "Dropout"})
 _BATCH, _HEADS, _QUERIES, _DIM = "BHQd"
 _AXES = {3: [_BATCH, _QUERIES, _DIM], 4: [_BATCH, _HEADS, _QUERIES, _DIM]}
@@ -27,11 +30,12 @@ def join_heads(view: GraphView, found: Sequence[Found]) -> Iterator[Found]:
         TapError: What is summed may be heads or layers of several heads: the graph does not say.
     """
     meetings = {id(one): _meeting(view, one) for one in found}
-    groups = defaultdict[tuple[str, Shape], list[Found]](list)
+    counts = Counter(_place_name(meeting) for meeting in meetings.values())
+    groups = defaultdict[tuple[str, Shape, Sources], list[Found]](list)
     for one in found:
-        meeting, shape = meetings[id(one)], view.shape(one.weights)
-        if meeting is not None and shape is not None and (meeting[0].op_type == "Concat" or shape[1] in (1, None)):
-            groups[str(meeting[0].output[0]), _told(view, shape[2:])].append(one)
+        meeting = meetings[id(one)]
+        if meeting is not None and counts[_place_name(meeting)] > 1 and (seen := _seen(view, one, meeting[0])):
+            groups[_place_name(meeting), *seen].append(one)
     joined = {id(one): group for group in groups.values() if len(group) > 1 for one in group}
     for one in found:
         group = joined.get(id(one), [one])
@@ -40,6 +44,17 @@ def join_heads(view: GraphView, found: Sequence[Found]) -> Iterator[Found]:
         elif one is group[0]:
             _check_counts(view, meetings[id(one)], group)
             yield _join(view, sorted(group, key=lambda head: _place(meetings[id(head)])))
+
+
+def _seen(view: GraphView, one: Found, meeting: NodeProto) -> tuple[Shape, Sources] | None:
+    """What tells heads of one layer from others: how many rows and keys there are, and of what; None of no head."""
+    shape, sources = view.shape(one.weights), find_sources(view, one)
+    if shape is None or not sources or (meeting.op_type != "Concat" and shape[1] not in (1, None)):
+        return None
+    told = _told(view, shape[2:])
+    if any(axis is None and not of for axis, of in zip(told, (sources[0], sources[-1]), strict=True)):
+        return None  # of what is learned, too, there may be as many as one likes
+    return told, sources
 
 
 def _check_counts(view: GraphView, meeting: tuple[NodeProto, int] | None, group: Sequence[Found]) -> None:
@@ -61,6 +76,10 @@ def _join(view: GraphView, heads: Sequence[Found]) -> Found:
     rows_and_keys = (view.shape(heads[0].weights) or (None,) * 4)[2:]
     view.describe(weights, (None, None, *rows_and_keys), view.dtype(heads[0].weights))
     return Found(heads[0].node, weights)
+
+
+def _place_name(meeting: tuple[NodeProto, int] | None) -> str:
+    return str(meeting[0].output[0]) if meeting else ""
 
 
 def _place(meeting: tuple[NodeProto, int] | None) -> int:
@@ -102,11 +121,18 @@ def _followed(view: GraphView, node: NodeProto, axes: list[str]) -> list[str]:
         return axes
     if node.op_type == "Transpose":
         return [axes[axis] for axis in attribute(node, "perm", range(len(axes))[::-1])]
-    if node.op_type == "Unsqueeze" and len(axes) == 3:
-        told = view.constant(node.input[1]) if len(node.input) > 1 else attribute(node, "axes")
-        if told is not None and len(told) == 1:
-            place = int(told[0]) % 4
-            return [*axes[:place], _HEADS, *axes[place:]]
+    if node.op_type in ("Squeeze", "Unsqueeze"):
+        return _with_or_without_heads(view, node, axes)
     if node.op_type == "Reshape" and axes == [_BATCH, _QUERIES, _HEADS, _DIM] and view.rank(node.output[0]) == 3:
         return [_BATCH, _QUERIES, _DIM]
     return []
+
+
+def _with_or_without_heads(view: GraphView, node: NodeProto, axes: list[str]) -> list[str]:
+    told = view.constant(node.input[1]) if len(node.input) > 1 else attribute(node, "axes")
+    if told is None or len(told) != 1:
+        return []
+    place = int(told[0]) % 4
+    if node.op_type == "Unsqueeze":
+        return [*axes[:place], _HEADS, *axes[place:]] if len(axes) == 3 else []
+    return [*axes[:place], *axes[place + 1 :]] if len(axes) == 4 and axes[place] == _HEADS else []

@@ -13,11 +13,12 @@ from export.errors import TapError
 from export.graph_source import load_graph
 from export.tapping.tap import tap
 from tests.export.networks import HEADS, WIDTH, Eager, spread, write_onnx
-from tests.export.tapping import compare_tapped
+from tests.export.tapping import compare_tapped, numbers
 
 DIM = WIDTH // HEADS
 SUMS = ("summed", "summed, with biases")
-WAYS = ("side by side", "stacked", "stacked behind positions", "an axis each", "an axis each, side by side", *SUMS)
+AXIS_EACH = ("an axis each", "an axis each, side by side", "an axis each, squeezed")
+WAYS = ("side by side", "stacked", "stacked behind positions", *AXIS_EACH, *SUMS)
 
 
 class OneByOne(nn.Module):
@@ -61,6 +62,8 @@ class OneByOne(nn.Module):
             case "an axis each, side by side":
                 flat = [head.transpose(1, 2).reshape(head.shape[0], head.shape[2], DIM) for head in found]
                 return self.project(torch.cat(flat, -1))
+            case "an axis each, squeezed":
+                return self.project(torch.cat([head.squeeze(1) for head in found], -1))
         total = self.each[0](found[0])
         for each, head in zip(list(self.each)[1:], found[1:], strict=True):
             total = total + each(head)
@@ -131,6 +134,88 @@ def test_layers_of_several_heads_beside_each_other_stay_layers(behind: bool) -> 
     taps, got = compare_tapped(write_onnx(network, {"x": X}, AXES, 17, ["y"]), {"x": X.numpy()})
     assert len(taps) == 2
     assert got["attention.0"].shape == got["attention.1"].shape == (2, HEADS, 5, 5)
+
+
+class Head(nn.Module):
+    """One head with projections of its own; queries and keys may be normed and get rotary positions."""
+
+    def __init__(self, turns: bool = False) -> None:
+        super().__init__()
+        self.inward = nn.ModuleList(nn.Linear(WIDTH, DIM) for _ in range(3))
+        self.norm, self.turns = nn.LayerNorm(DIM), turns
+
+    def forward(self, queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Return what is attended to, [B, Q, d]."""
+        query, key = self.turn(self.inward[0](queries)), self.turn(self.inward[1](keys))
+        attended: Tensor = (query @ key.transpose(-1, -2) / 2).softmax(-1) @ self.inward[2](values)
+        return attended
+
+    def turn(self, part: Tensor) -> Tensor:
+        """Norm and turn [B, N, d] by its positions."""
+        if not self.turns:
+            return part
+        part = self.norm(part)
+        angles = torch.arange(part.shape[1])[:, None] * torch.tensor([1.0, 0.1]).repeat(2)
+        turned = torch.cat([-part[..., DIM // 2 :], part[..., : DIM // 2]], -1)
+        return part * angles.cos() + turned * angles.sin()
+
+
+class TwoHeads(nn.Module):
+    """Two attentions of one head each, whose outputs stand side by side or are projected and summed.
+
+    Args:
+        seen: What each has for queries, keys and values: x, a, b, or x by steps of positions ("x2", "x3").
+        summed: Whether they are summed.
+        turns: Of each head.
+    """
+
+    def __init__(self, seen: tuple[str, str], summed: bool, turns: bool = False) -> None:
+        super().__init__()
+        self.seen, self.summed = [one.split() for one in seen], summed
+        self.heads = nn.ModuleList(Head(turns) for _ in seen)
+        self.each = nn.ModuleList(nn.Linear(DIM, WIDTH) for _ in seen)
+        self.out = nn.Linear(2 * DIM, WIDTH)
+
+    def forward(self, x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        """Return what both give, and use every input."""
+        given = {"x": x, "a": a, "b": b, "x2": x[:, ::2], "x3": x[:, ::3]}
+        found = [head(*(given[name] for name in names)) for head, names in zip(self.heads, self.seen, strict=True)]
+        used = a.mean() + b.mean()
+        if self.summed:
+            return self.each[0](found[0]) + self.each[1](found[1]) + used  # type: ignore[no-any-return]
+        return self.out(torch.cat(found, -1)) + used  # type: ignore[no-any-return]
+
+
+def tap_two(network: TwoHeads) -> list[tuple[int, ...]]:
+    """Return the shape of each layer's weights, after a run of the tapped graph."""
+    feed = {name: torch.from_numpy(numbers(2, length, WIDTH)) for name, length in (("x", 7), ("a", 5), ("b", 5))}
+    axes = {"x": {0: "batch", 1: "n"}, "a": {0: "batch", 1: "m"}, "b": {0: "batch", 1: "m"}}
+    model = write_onnx(spread(network), feed, axes, 17, ["y"])
+    taps, got = compare_tapped(model, {name: one.numpy() for name, one in feed.items()})
+    return [got[one.output].shape for one in taps]
+
+
+@pytest.mark.parametrize("summed", [False, True])
+@pytest.mark.parametrize("seen", [("x a a", "x b b"), ("x a a", "x a b"), ("a x x", "b x x")])
+def test_attention_to_different_sequences_is_no_layer_of_two_heads(seen: tuple[str, str], summed: bool) -> None:
+    """As many positions, but other ones: keys, values or queries are of another input."""
+    rows, keys = (7, 5) if seen[0].startswith("x") else (5, 7)
+    assert tap_two(TwoHeads(seen, summed)) == [(2, 1, rows, keys)] * 2
+
+
+@pytest.mark.parametrize("summed", [False, True])
+def test_attention_to_different_positions_is_no_layer_of_two_heads(summed: bool) -> None:
+    """The graph does not name how many positions a step leaves; joined, it did not run."""
+    assert tap_two(TwoHeads(("x x2 x2", "x x3 x3"), summed)) == [(2, 1, 7, 4), (2, 1, 7, 3)]
+
+
+@pytest.mark.parametrize("summed", [False, True])
+@pytest.mark.parametrize("turns", [False, True])
+@pytest.mark.parametrize("seen", ["x x x", "x a a", "x a b", "x x2 x2"])
+def test_heads_with_projections_of_their_own_are_a_layer(seen: str, turns: bool, summed: bool) -> None:
+    """They see the same, however each makes its queries and keys of it."""
+    keys = {"x x x": 7, "x x2 x2": 4}.get(seen, 5)
+    assert tap_two(TwoHeads((seen, seen), summed, turns)) == [(2, 2, 7, keys)]
 
 
 def test_what_may_be_heads_or_layers_is_refused() -> None:
