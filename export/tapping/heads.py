@@ -9,6 +9,7 @@ same (export/tapping/sources.py): attention to another sequence, or to other pos
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
+import numpy as np
 from onnx import NodeProto
 
 from export.errors import TapError
@@ -123,6 +124,10 @@ def _followed(view: GraphView, node: NodeProto, axes: list[str]) -> list[str]:
         return [axes[axis] for axis in attribute(node, "perm", range(len(axes))[::-1])]
     if node.op_type in ("Squeeze", "Unsqueeze"):
         return _with_or_without_heads(view, node, axes)
+    if node.op_type == "Gather" and view.rank(node.input[1]) == 0:  # the only one of an axis, as torch writes [:, 0]
+        place, shape = int(attribute(node, "axis", 0)) % len(axes), view.shape(node.input[0])
+        alone = axes[place] == _HEADS and shape is not None and shape[place] == 1
+        return [*axes[:place], *axes[place + 1 :]] if alone else []
     if node.op_type == "Reshape" and axes == [_BATCH, _QUERIES, _HEADS, _DIM] and view.rank(node.output[0]) == 3:
         return [_BATCH, _QUERIES, _DIM]
     return []
@@ -130,9 +135,9 @@ def _followed(view: GraphView, node: NodeProto, axes: list[str]) -> list[str]:
 
 def _with_or_without_heads(view: GraphView, node: NodeProto, axes: list[str]) -> list[str]:
     told = view.constant(node.input[1]) if len(node.input) > 1 else attribute(node, "axes")
-    if told is None or len(told) != 1:
+    if told is None or np.size(told) != 1:
         return []
-    place = int(told[0]) % 4
+    place = int(np.ravel(told)[0]) % 4
     if node.op_type == "Unsqueeze":
         return [*axes[:place], _HEADS, *axes[place:]] if len(axes) == 3 else []
     return [*axes[:place], *axes[place + 1 :]] if len(axes) == 4 and axes[place] == _HEADS else []

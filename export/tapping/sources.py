@@ -9,6 +9,7 @@ comes from there.
 from collections.abc import Iterator, Sequence
 from math import prod
 
+import numpy as np
 from onnx import NodeProto
 
 from export.tapping.eager_attention import is_weighed_by, scores_of
@@ -66,7 +67,8 @@ def _sources(view: GraphView, operand: Value) -> Iterator[Value]:
             continue
         met.add(one)
         node = view.producer(value)
-        further = _taken(view, node, axes, projected) if node is not None and axes else None
+        known = node is not None and axes and view.rank(value) == len(axes)
+        further = _taken(view, node, axes, projected) if node is not None and known else None
         if further is None:
             if projected or not _is_of_sizes(view, value):
                 yield value, axes
@@ -127,10 +129,8 @@ def _broadcast(view: GraphView, values: Sequence[str], axes: Axes) -> Sequence[V
 
 def _is_mean(view: GraphView, node: NodeProto) -> bool:
     """Whether a node takes the mean over the last axis, and keeps the axis."""
-    told = view.constant(node.input[1]) if len(node.input) > 1 else attribute(node, "axes")
-    last = [-1, (view.rank(node.input[0]) or 0) - 1]
-    alone = told is not None and len(told) == 1 and int(told[0]) in last
-    return node.op_type == "ReduceMean" and alone and bool(attribute(node, "keepdims", 1))
+    last = (view.rank(node.input[0]) or 0) - 1 if node.input else -1
+    return _told_axes(view, node, "ReduceMean") in ([-1], [last]) and bool(attribute(node, "keepdims", 1))
 
 
 def _former(view: GraphView, node: NodeProto, axes: Axes) -> Axes | None:
@@ -146,7 +146,7 @@ def _former(view: GraphView, node: NodeProto, axes: Axes) -> Axes | None:
         return _reshaped(view, node, axes)
     if node.op_type == "Gather" and view.is_constant(node.input[1]):
         return _gathered(view.rank(node.input[1]), int(attribute(node, "axis", 0)), axes)
-    told = _told_axes(view, node)
+    told = _told_axes(view, node, "Slice", "Squeeze", "Unsqueeze")
     if told is None:
         return None
     if node.op_type == "Slice":
@@ -159,12 +159,13 @@ def _former(view: GraphView, node: NodeProto, axes: Axes) -> Axes | None:
     return tuple(axis for place, axis in enumerate(axes) if place not in places)
 
 
-def _told_axes(view: GraphView, node: NodeProto) -> list[int] | None:
-    place = {"Slice": 3, "Squeeze": 1, "Unsqueeze": 1}.get(node.op_type)
-    if place is None:
+def _told_axes(view: GraphView, node: NodeProto, *op_types: str) -> list[int] | None:
+    """Which axes a node of some kind works on; None of others, and where the graph does not tell."""
+    if node.op_type not in op_types:
         return None
+    place = 3 if node.op_type == "Slice" else 1
     told = view.constant(node.input[place]) if len(node.input) > place else attribute(node, "axes")
-    return None if told is None else [int(axis) for axis in told]
+    return None if told is None else [int(axis) for axis in np.ravel(told)]
 
 
 def _with_heads(axes: Axes, places: Sequence[int]) -> Axes:

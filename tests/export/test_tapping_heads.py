@@ -17,7 +17,7 @@ from tests.export.tapping import compare_tapped, numbers
 
 DIM = WIDTH // HEADS
 SUMS = ("summed", "summed, with biases")
-AXIS_EACH = ("an axis each", "an axis each, side by side", "an axis each, squeezed")
+AXIS_EACH = ("an axis each", "an axis each, side by side", "an axis each, squeezed", "an axis each, picked")
 WAYS = ("side by side", "stacked", "stacked behind positions", *AXIS_EACH, *SUMS)
 
 
@@ -62,6 +62,8 @@ class OneByOne(nn.Module):
             case "an axis each, side by side":
                 flat = [head.transpose(1, 2).reshape(head.shape[0], head.shape[2], DIM) for head in found]
                 return self.project(torch.cat(flat, -1))
+            case "an axis each, picked":
+                return self.project(torch.cat([head[:, 0] for head in found], -1))
             case "an axis each, squeezed":
                 return self.project(torch.cat([head.squeeze(1) for head in found], -1))
         total = self.each[0](found[0])
