@@ -144,6 +144,10 @@ PyTorch's eager attention by {weights:.1e} at most, the outputs by {outputs:.1e}
 attention in a batch differs from that of the row alone by {alone:.1e} at most; the limit is 1e-5. Seconds are those of
 one export on a shared machine.
 
+A row says what was found when its network was last tried, which may have been before the newest rules of the exporter.
+`python -m bench.families --again --family NAME --page docs/families.md` tries a family and its variants anew and keeps
+the other rows; without `--family` it tries all.
+
 Of the {len(MOST_USED)} encoder families that we take for the most used (the latter names them) {used} are tapped.
 
 Behind a comma stands a `--part`, or that the network classifies. Attention is *fused* where the graph has ONNX's

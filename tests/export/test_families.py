@@ -73,6 +73,7 @@ def worst(built: Built) -> float:
         ("roberta", [("self", "seq_len", "seq_len")]),
         ("blip_vision_model", [("self", 17, 17)]),
         ("llama, text classifier", [("causal", "seq_len", "seq_len")]),
+        ("granitemoe", [("causal", "seq_len", "seq_len")]),
         ("clip, vision", [("self", 17, 17)]),
         ("dinov2_with_registers, image classifier", [("self", 21, 21)]),
         (

@@ -3,6 +3,9 @@
 from tests.export.small.family import GPT2, GROUPED, SPECIAL, TEXT, Family, families
 
 _EXPERTS = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16}
+_ROUTED = {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 16, "first_k_dense_replace": 1}
+_LATENT = {"num_key_value_heads": 4, "q_lora_rank": 16, "kv_lora_rank": 16}
+_LATENT |= {"qk_rope_head_dim": 4, "qk_nope_head_dim": 4, "v_head_dim": 8}
 _PARTLY_ROTARY = {"partial_rotary_factor": 0.5}
 _GPT_NEO = SPECIAL | {"hidden_size": 32, "num_layers": 2, "num_heads": 4, "max_position_embeddings": 64}
 _GPT_NEO |= {"window_size": 8, "attention_types": [[["global", "local"], 1]]}
@@ -22,14 +25,17 @@ DECODERS: dict[str, Family] = {
             "diffllama": {},
             "doge": {},
             "ernie4_5": {},
+            "ernie4_5_moe": {"moe_num_experts": 4, "moe_k": 2, "moe_intermediate_size": 16},
             "exaone4": {},
             "gemma": {},
             "gemma2": {},
             "gemma3_text": {},
             "glm": _PARTLY_ROTARY,
             "glm4": _PARTLY_ROTARY,
+            "glm4_moe": _ROUTED,
             "gpt_oss": {"num_local_experts": 4},
             "granite": {},
+            "granitemoe": {"num_local_experts": 4},
             # Of its own 1e-8 the library that writes the graph makes 0, so that a vector of zeros becomes NaN.
             "helium": {"rms_norm_eps": 1e-6},
             "hunyuan_v1_dense": {},
@@ -44,6 +50,7 @@ DECODERS: dict[str, Family] = {
             "olmoe": {"num_experts": 4, "num_experts_per_tok": 2},
             "phi": {"num_key_value_heads": 4},
             "phi3": {},
+            "phimoe": {"num_local_experts": 4},
             "qwen2": {},
             "qwen2_moe": _EXPERTS | {"shared_expert_intermediate_size": 16},
             "qwen3": {},
@@ -56,6 +63,7 @@ DECODERS: dict[str, Family] = {
             "llama, text classifier": {},
         },
     ),
+    **families(TEXT | _LATENT | _ROUTED, {"deepseek_v3": {"n_group": 2, "topk_group": 1}}),
     **families(
         TEXT,
         {
