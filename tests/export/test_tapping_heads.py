@@ -211,6 +211,30 @@ def test_attention_to_different_positions_is_no_layer_of_two_heads(summed: bool)
     assert tap_two(TwoHeads(("x x2 x2", "x x3 x3"), summed)) == [(2, 1, 7, 4), (2, 1, 7, 3)]
 
 
+class Slots(nn.Module):
+    """Two heads that attend to learned positions, each to as many as another input has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Parameter(torch.from_numpy(numbers(1, 1, 40, WIDTH)))
+        self.out = nn.Linear(2 * WIDTH, WIDTH)
+
+    def forward(self, x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        """Return what both give."""
+        slots = [self.table[:, :, : one.shape[1]] for one in (a, b)]
+        found = [(x[:, None] @ one.transpose(-1, -2)).softmax(-1) @ one for one in slots]
+        return self.out(torch.cat(found, -1)) + a.mean() + b.mean()  # type: ignore[no-any-return]
+
+
+def test_attention_to_unknown_numbers_of_learned_positions_is_no_layer_of_two_heads() -> None:
+    """Nothing tells how many there are, and joined, the graph did not run."""
+    feed = {name: torch.from_numpy(numbers(2, length, WIDTH)) for name, length in (("x", 7), ("a", 5), ("b", 3))}
+    axes = {name: {0: "batch", 1: f"of {name}"} for name in feed}
+    model = write_onnx(Slots().eval(), feed, axes, 17, ["y"])
+    taps, got = compare_tapped(model, {name: one.numpy() for name, one in feed.items()})
+    assert [got[one.output].shape for one in taps] == [(2, 1, 7, 5), (2, 1, 7, 3)]
+
+
 @pytest.mark.parametrize("summed", [False, True])
 @pytest.mark.parametrize("turns", [False, True])
 @pytest.mark.parametrize("seen", ["x x x", "x a a", "x a b", "x x2 x2"])
