@@ -38,6 +38,7 @@ from server.engine.device import choose_device, share_cpus
 from server.engine.engine import Engine
 from server.generation.caches import Caches
 
+_ONE = "regard, 1 caller"
 BATCH, CALLERS, TEXTS, LARGE_TEXTS = 32, 32, 512, 128
 _EMBEDDED = Path(__file__).parent.parent / "server" / "embedded"
 _LETTERS, _SHORTEST, _LONGEST = "aeioubcdfghklmnprstvwyz", 3, 14
@@ -171,32 +172,34 @@ async def measure(
         ways: dict[str, Way] = {
             "plain loop, one text at a time": lambda: asyncio.to_thread(_alone, loop, few),
             f"plain loop, batches of {BATCH}": lambda: asyncio.to_thread(_batches, loop, texts),
-            "regard, 1 caller": lambda: callers.run(1, few),
+            _ONE: lambda: callers.run(1, few),
             f"regard, {CALLERS} callers": lambda: callers.run(CALLERS, texts),
             f"regard, {CALLERS} callers, tokens one by one": lambda: callers.stream(CALLERS, texts),
             f"regard, {CALLERS} callers, cross row of one layer": lambda: callers.run(CALLERS, texts, cross),
         }
         for one in libraries:
             ways[f"{one.name}, batches of {BATCH}"] = partial(asyncio.to_thread, _by, one, loop, texts)
-        rates, firsts = await _measure(ways, callers, rounds)
-    return _table(rates, firsts, callers.between, loop)
+        rates, firsts, between = await _measure(ways, callers, rounds)
+    return _table(rates, firsts, between, loop)
 
 
 async def _measure(
     ways: dict[str, Way], callers: "Callers", rounds: int
-) -> tuple[dict[str, list[float]], dict[str, list[float]]]:
+) -> tuple[dict[str, list[float]], dict[str, list[float]], list[float]]:
     rates: dict[str, list[float]] = {name: [] for name in ways}
     firsts: dict[str, list[float]] = {name: [] for name in ways}
+    between = list[float]()  # of one caller
     for number in range(-1, rounds):
         for name in list(ways)[:: 1 if number % 2 else -1]:
             callers.firsts.clear()
-            callers.between.clear() if name == "regard, 1 caller" else None
+            callers.between.clear()
             began = time.perf_counter()
             tokens = await ways[name]()
             if number >= 0:
                 rates[name].append(tokens / (time.perf_counter() - began))
                 firsts[name] += callers.firsts
-    return rates, firsts
+                between += callers.between if name == _ONE else []
+    return rates, firsts, between
 
 
 def _alone(loop: PlainLoop, texts: Sequence[Wanted]) -> int:
