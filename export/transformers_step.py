@@ -15,7 +15,7 @@ from transformers import AttentionInterface
 from transformers.cache_utils import EncoderDecoderCache
 
 from export.step import Form, LayerCache, LayerStep
-from export.transformers_parts import find_parts
+from export.transformers_parts import Parts
 from model.attention import KeysValues
 
 _ATTENTION = "regard_step"
@@ -128,10 +128,9 @@ class LibraryStep(nn.Module):
 
     masks: ClassVar[tuple[str, ...]] = ("attention_mask", "encoder_attention_mask")  # that the decoder takes
 
-    def __init__(self, network: Any) -> None:
+    def __init__(self, network: Any, parts: Parts) -> None:
         """Take a network in evaluation mode, of which the weights are shared and nothing is changed."""
         super().__init__()
-        parts = find_parts(network)
         self.biases, self.output_scale = nn.ModuleList(parts.biases), parts.output_scale
         shared = {id(tensor): tensor for tensor in (*network.parameters(), *network.buffers())}
         self.network: Any = copy.deepcopy(network, shared)

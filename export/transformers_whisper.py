@@ -6,20 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import transformers
-from pydantic import ValidationError
 from torch import Tensor
 from transformers.models.whisper.tokenization_whisper import TO_LANGUAGE_CODE
 
 from artifact.contract import BATCH_AXIS
-from artifact.errors import explain
-from artifact.generation import GenerationContract
-from export.encoder_decoder import TARGET_TOKENIZER_FILE, Writing
+from export.encoder_decoder import Writing
 from export.sound import read_audio_contract
 from export.tokenizer_files import check_tokenizer
 from export.traits import InputSpec, Traits
 from export.transformers_checkpoint import read_writer
+from export.transformers_parts import Parts, find_parts
 from export.transformers_step import LibraryStep
-from export.transformers_writing import LibraryReader, name_unfollowed, read_settings
+from export.transformers_writing import LibraryReader, describe_generation, name_unfollowed, read_settings
 from model.checkpoint import CheckpointError
 
 FEATURES = "input_features"
@@ -37,9 +35,9 @@ class WhisperStep(LibraryStep):
 
     masks = ("attention_mask",)
 
-    def __init__(self, network: Any) -> None:
+    def __init__(self, network: Any, parts: Parts) -> None:
         """Take a network as LibraryStep does."""
-        super().__init__(network)
+        super().__init__(network, parts)
         for layer in self.network.get_decoder().layers:
             layer.self_attn.scaling = layer.encoder_attn.scaling = 1.0
 
@@ -51,10 +49,24 @@ def load_whisper(folder: Path) -> tuple[SoundReader, Traits, Writing, str]:
         CheckpointError: It cannot be read, lacks weights, or its files do not say how sound is read or text written.
     """
     fused, explained = read_writer(folder, transformers.AutoModelForSpeechSeq2Seq)
-    config, settings = fused.config, read_settings(folder, fused)
+    config, settings, parts = fused.config, read_settings(folder, fused), find_parts(fused)
     audio = read_audio_contract(folder, config)
     sound = InputSpec(FEATURES, (BATCH_AXIS, audio.num_mel_bins, audio.num_frames))
-    generation = _describe(folder, config, settings)
+    starts, default = _find_starts(folder, settings)
+    positions = config.max_target_positions
+    # The library does not count what it begins with.
+    most = settings.max_new_tokens or settings.max_length or positions
+    generation = describe_generation(
+        folder,
+        fused,
+        parts,
+        settings,
+        starts,
+        default,
+        max_tokens=min(most, positions - max(map(len, starts.values()))),
+        alignment_heads=getattr(settings, "alignment_heads", None) or (),
+        source_positions=config.max_source_positions,
+    )
 
     def tell(features: Tensor, target_ids: Tensor) -> tuple[Tensor, tuple[Tensor, ...], tuple[Tensor, ...]]:
         given = {FEATURES: features, "decoder_input_ids": target_ids}
@@ -62,39 +74,9 @@ def load_whisper(folder: Path) -> tuple[SoundReader, Traits, Writing, str]:
         return answer.logits, answer.decoder_attentions, answer.cross_attentions
 
     tokenizer = _read_tokenizer(folder, settings, generation.vocab_size)
-    writing = Writing(WhisperStep(fused), tell, generation, config.max_target_positions, None, tokenizer, audio)
+    writing = Writing(WhisperStep(fused, parts), tell, generation, positions, None, tokenizer, audio)
     traits = Traits((sound,), longest=config.max_source_positions)
-    return SoundReader(fused, explained), traits, writing, name_unfollowed(settings)
-
-
-def _describe(folder: Path, config: Any, settings: Any) -> GenerationContract:
-    starts, default = _find_starts(folder, settings)
-    heads, positions = config.decoder_attention_heads, config.max_target_positions
-    # The library does not count what it begins with.
-    most = settings.max_new_tokens or settings.max_length or positions
-    ends = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
-    try:
-        return GenerationContract(
-            num_layers=config.decoder_layers,
-            num_heads=heads,
-            head_dim=config.d_model // heads,
-            scale=(config.d_model // heads) ** -0.5,
-            vocab_size=config.vocab_size,
-            starts=starts,
-            default_start=default,
-            end_tokens=tuple(ends),
-            pad_token=settings.pad_token_id,
-            max_tokens=max(1, min(most, positions - max(map(len, starts.values())))),
-            tokenizer_file=TARGET_TOKENIZER_FILE,
-            suppressed_tokens=tuple(settings.suppress_tokens or ()),
-            first_suppressed_tokens=tuple(settings.begin_suppress_tokens or ()),
-            num_beams=settings.num_beams or 1,
-            length_penalty=1.0 if settings.length_penalty is None else settings.length_penalty,
-            alignment_heads=getattr(settings, "alignment_heads", None) or (),
-            source_positions=config.max_source_positions,
-        )
-    except ValidationError as error:
-        raise CheckpointError(f"{folder}: what is said of generation: {explain(error)}") from error
+    return SoundReader(fused, explained, parts), traits, writing, name_unfollowed(settings)
 
 
 def _find_starts(folder: Path, settings: Any) -> tuple[dict[str, tuple[int, ...]], str]:

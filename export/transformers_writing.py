@@ -45,10 +45,10 @@ class LibraryReader(nn.Module):
 
     input_names: tuple[str, ...] = (TOKENS, MASK)
 
-    def __init__(self, fused: Any, explained: Any) -> None:
+    def __init__(self, fused: Any, explained: Any, parts: Parts) -> None:
         """Take the network twice, with the same weights: with fused attention, and with eager."""
         super().__init__()
-        self.fused, self.explained, self.parts = fused, explained, find_parts(fused)
+        self.fused, self.explained, self.parts = fused, explained, parts
 
     def forward(self, *inputs: Tensor) -> dict[str, Tensor]:
         """Read int64 [B, S] with a mask of 1 and 0."""
@@ -88,7 +88,12 @@ def load_writer(folder: Path) -> tuple[LibraryReader, Traits, Writing, str]:
     mask = InputSpec(MASK, axes, "int64", bound=2, mask=True)
     traits = Traits((ids, mask), parts.max_positions)
     settings = read_settings(folder, fused)
-    generation = _describe(folder, fused, parts, settings, Tokenizer.from_str(target))
+    starts, default = _find_starts(folder, settings, Tokenizer.from_str(target))
+    longest, positions = max(map(len, starts.values())), parts.max_positions
+    most = settings.max_new_tokens or (settings.max_length or positions) - longest
+    generation = describe_generation(
+        folder, fused, parts, settings, starts, default, max_tokens=min(most, positions - longest)
+    )
 
     def tell(
         source_ids: Tensor, mask: Tensor, target_ids: Tensor
@@ -102,17 +107,38 @@ def load_writer(folder: Path) -> tuple[LibraryReader, Traits, Writing, str]:
         )
         return answer.logits, answer.decoder_attentions, answer.cross_attentions
 
-    step = LibraryStep(fused)
+    step = LibraryStep(fused, parts)
     writing = Writing(step, tell, generation, parts.max_positions, source, target)
     assumed = "; ".join(filter(None, (left_out, name_unfollowed(settings))))
-    return LibraryReader(fused, explained), traits, writing, assumed
+    return LibraryReader(fused, explained, parts), traits, writing, assumed
 
 
-def _describe(folder: Path, network: Any, parts: Parts, settings: Any, tokenizer: Tokenizer) -> GenerationContract:
-    positions = parts.max_positions
-    starts, default = _find_starts(folder, settings, tokenizer)
-    longest = max(map(len, starts.values()))
-    most = settings.max_new_tokens or (settings.max_length or positions) - longest
+def describe_generation(
+    folder: Path,
+    network: Any,
+    parts: Parts,
+    settings: Any,
+    starts: dict[str, tuple[int, ...]],
+    default: str,
+    *,
+    max_tokens: int,
+    **further: Any,
+) -> GenerationContract:
+    """Put into a contract what a network has and its settings say.
+
+    Args:
+        folder: For errors.
+        network: It.
+        parts: Of it.
+        settings: See read_settings.
+        starts: What it may begin with.
+        default: The name of one of these.
+        max_tokens: The most that may be written; 1 at least.
+        further: Fields of the contract that others leave out.
+
+    Raises:
+        CheckpointError: A token is missing, or something is said that cannot be.
+    """
     ends = settings.eos_token_id if isinstance(settings.eos_token_id, list) else [settings.eos_token_id]
     if None in ends or settings.pad_token_id is None:
         field = "pad_token_id" if settings.pad_token_id is None else "eos_token_id"
@@ -130,12 +156,13 @@ def _describe(folder: Path, network: Any, parts: Parts, settings: Any, tokenizer
             default_start=default,
             end_tokens=tuple(ends),
             pad_token=settings.pad_token_id,
-            max_tokens=max(1, min(most, positions - longest)),
+            max_tokens=max(1, max_tokens),
             tokenizer_file=TARGET_TOKENIZER_FILE,
             suppressed_tokens=tuple(dict.fromkeys([*never, *(settings.suppress_tokens or ())])),
             first_suppressed_tokens=tuple(settings.begin_suppress_tokens or ()),
             num_beams=settings.num_beams or 1,
             length_penalty=1.0 if settings.length_penalty is None else settings.length_penalty,
+            **further,
         )
     except ValidationError as error:
         raise CheckpointError(f"{folder}: what is said of generation: {explain(error)}") from error

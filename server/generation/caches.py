@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from artifact.contract import NUMBER_BYTES
 from artifact.dtypes import Array
 from artifact.generation import (
     CROSS_KEY,
@@ -30,7 +31,6 @@ from server.engine.decoder import BoundStep, Decoder, attention_weights, step_ar
 _MIN_PLACES = 16
 _SPARE = 4  # times what is used, before memory is given back: to copy it takes time, too
 _KEPT_BYTES = 16 << 20  # whose rows are never given back: a model of small rows would make them anew with each text
-_FLOAT_BYTES = 4
 
 
 class Caches:
@@ -182,7 +182,7 @@ class Caches:
 
     def row_bytes(self, length: int, source_length: int) -> int:
         """Bytes of a row with room for so many tokens, and its logits."""
-        return self._generation.row_bytes(length, source_length) + _FLOAT_BYTES * self._generation.vocab_size
+        return self._generation.row_bytes(length, source_length) + NUMBER_BYTES * self._generation.vocab_size
 
     def _reserve(self, rows: int, length: int, source_length: int) -> None:
         """Make room for so many; what is there is copied."""

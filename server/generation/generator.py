@@ -10,6 +10,7 @@ from collections.abc import AsyncGenerator, Sequence
 
 import numpy as np
 
+from artifact.contract import NUMBER_BYTES
 from artifact.errors import InputError
 from artifact.text import Tokens
 from server.context import RpcContext, Timings
@@ -32,7 +33,6 @@ from server.repository.loading import LoadedModel
 from server.scheduling.scheduler import Scheduler
 from server.telemetry.metrics import Metrics
 
-_FLOAT_BYTES = 4
 _MAX_RETRY_SECONDS = 10.0
 _TOKEN_BYTES = 512  # of one that was written, as an object, with its text
 
@@ -239,5 +239,5 @@ def _told_bytes(writing: Writing) -> int:
     told = _TOKEN_BYTES * (plan.num_beams + plan.alternatives)
     for one in plan.attention:
         keys = writing.source_length if one.kind == "cross" else writing.max_length
-        told += keys * _FLOAT_BYTES * (1 if one.head_reduction else len(one.heads))
+        told += keys * NUMBER_BYTES * (1 if one.head_reduction else len(one.heads))
     return plan.max_tokens * told

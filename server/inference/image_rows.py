@@ -8,9 +8,10 @@ from artifact.contract import ImageContract
 from artifact.errors import InputError
 from artifact.images import OpenedImage, Pixels, decode_image, open_image, read_image
 from server.context import RpcContext
-from server.errors import InvalidInput, NotPossible
+from server.errors import InvalidInput
 from server.inference.decoding import LARGE_PIXELS, Decoders
 from server.inference.preprocess import InputLimits, told
+from server.inference.refusals import takes_no
 from server.repository.loading import LoadedModel
 
 _EXPECTED_SECONDS = 20e-9  # a pixel takes 10 of JPEG, 22 of progressive JPEG, up to 35 of PNG and 60 of WebP
@@ -24,12 +25,7 @@ def image_contract(model: LoadedModel) -> ImageContract:
     """
     contract = model.contract
     if contract.image is None or contract.patches is None:
-        takes = "a text" if contract.text else "audio" if contract.audio else ""
-        raise NotPossible(
-            f"image: {model.name} takes no images; expected {takes}"
-            if takes
-            else f"image: {model.name} takes tensors only; expected its own inputs"
-        )
+        raise takes_no(model, "image")
     return contract.image
 
 

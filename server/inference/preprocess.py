@@ -14,6 +14,7 @@ from artifact.errors import InputError
 from artifact.images import ImageLimits, Pixels
 from artifact.text import TextReader, Tokens
 from server.errors import InvalidInput, NotPossible
+from server.inference.refusals import takes_no
 from server.inference.request import InferenceRequest, PreparedInput, Tensors, Texts
 from server.inference.sound import AudioLimits, Sound
 from server.inference.validation import check_inputs
@@ -130,12 +131,7 @@ def text_reader(model: LoadedModel, inputs: Texts) -> TextReader:
     if inputs.second and model.contract.text and not model.contract.text.pairs:
         raise NotPossible(f"pair: {model.name} takes single texts; expected a model with takes_pairs")
     if model.reader is None:
-        takes = "audio" if model.contract.audio else "an image" if model.contract.image else ""
-        raise NotPossible(
-            f"text: {model.name} takes no text; expected {takes}"
-            if takes
-            else f"text: {model.name} takes tensors only; expected its own inputs"
-        )
+        raise takes_no(model, "text")
     return model.reader
 
 

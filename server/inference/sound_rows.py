@@ -8,9 +8,10 @@ from artifact.audio_contract import AudioContract
 from artifact.audio_files import AudioFile
 from artifact.errors import InputError
 from server.context import RpcContext
-from server.errors import InvalidInput, NotPossible
+from server.errors import InvalidInput
 from server.inference.decoding import Decoders
 from server.inference.preprocess import InputLimits
+from server.inference.refusals import takes_no
 from server.inference.sound import Sound, decode_audio, open_audio
 from server.repository.loading import LoadedModel
 
@@ -26,11 +27,9 @@ def audio_contract(model: LoadedModel) -> AudioContract:
     Raises:
         NotPossible: It takes something else.
     """
-    contract = model.contract
-    if contract.audio is None:
-        takes = "a text" if contract.text else "an image" if contract.image else "its own inputs"
-        raise NotPossible(f"audio: {model.name} takes no audio; expected {takes}")
-    return contract.audio
+    if model.contract.audio is None:
+        raise takes_no(model, "audio")
+    return model.contract.audio
 
 
 async def read_sound(
