@@ -124,7 +124,9 @@ class Visit:
         expect(self.page.locator("#looks")).to_have_text(words)
 
     def photo_point(self, row: int, col: int, rows: int = 7, cols: int = 7, panel: int = 0) -> dict[str, float]:
-        """Return where a patch lies on the canvas, for a photo that is seen whole."""
+        """Return where a patch lies on the canvas, for a photo that is seen whole, once nothing moves it any more."""
+        expect(self.page.locator("#view")).to_have_attribute("aria-busy", "false")
+        self.find("canvas.photo").nth(panel).hover(trial=True)  # waits until it stands still
         box = self.find("canvas.photo").nth(panel).bounding_box()
         assert box is not None
         return {"x": (col + 0.5) * box["width"] / cols, "y": (row + 0.5) * box["height"] / rows}
