@@ -13,6 +13,7 @@ from server.repository.loading import LoadedModel
 
 AttentionKind = Literal["self", "cross"]
 FinishReason = Literal["end", "length", "stop", "target"]
+_TOKEN_BYTES = 64  # of a token in an answer, about
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,3 +169,13 @@ class GenerationEnd:
 
 
 GenerationEvent = GenerationStart | GeneratedToken | GenerationEnd
+
+
+def size_of(event: GenerationEvent) -> int:
+    """Return about how many bytes there are to write of an event."""
+    match event:
+        case GeneratedToken():
+            return _TOKEN_BYTES + sum(one.weights.nbytes for one in event.attention)
+        case GenerationEnd():
+            return sum(size_of(token) for result in event.results for token in result.tokens)
+    return 0

@@ -58,6 +58,18 @@ def check_target_length(tokens: int, max_tokens: int) -> None:
         raise InvalidInput("target", f"{tokens} tokens", f"1 to {max_tokens} (max_tokens), the end token counted")
 
 
+def check_answer_size(request: GenerationRequest, size_bytes: int, max_bytes: int, instead: str) -> None:
+    """Refuse what a message does not hold: how many tokens there are to attend to, is only known when it is written.
+
+    Raises:
+        InvalidInput: It is larger than that; says what to ask for instead.
+    """
+    if size_bytes > max_bytes:
+        field = next((f"{kind}_attention" for kind in request.attention or ()), "max_tokens")
+        expected = f"at most {max_bytes} (the server's --max-message-bytes): {instead}"
+        raise InvalidInput(field, f"an answer of {size_bytes} bytes", expected)
+
+
 def plan_request(request: GenerationRequest) -> GenerationPlan:
     """Fill in the model's defaults.
 

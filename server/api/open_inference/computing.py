@@ -115,7 +115,8 @@ class Computing(Generating):
         try:
             response = await self._compute(request, context, tell)
         except ServerError as error:
-            rename_fields(error, [output.name for output in request.outputs])
+            inputs, outputs = ([tensor.name for tensor in each] for each in (request.inputs, request.outputs))
+            rename_fields(error, inputs, outputs)
             level = logging.INFO if request.id else logging.DEBUG  # who gives an id wants to find it again
             _log.log(level, "request %.99r of %.99r: %s: %s", request.id, request.model_name, error.code.name, error)
             raise

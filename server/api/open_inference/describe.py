@@ -93,6 +93,8 @@ def describe_config(model: LoadedModel, config: Config) -> pb.ModelConfig:
         described.parameters["accepts"].string_value = ",".join(takes)
     if contract.text and contract.text.pairs:
         described.parameters["accepts_pairs"].string_value = "true"
+    if contract.writes_of_text:
+        described.parameters["accepts_stop"].string_value = "true"
     if contract.hidden_states:
         layers = ",".join(str(state.layer) for state in contract.hidden_states)
         described.parameters["hidden_states_layers"].string_value = layers

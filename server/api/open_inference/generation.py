@@ -1,6 +1,6 @@
 """Texts that are written, by the Open Inference Protocol: a response for each token, and one of the whole."""
 
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from contextlib import aclosing
 from functools import partial
 
@@ -9,12 +9,23 @@ import numpy as np
 from artifact.dtypes import Array
 from server.api.open_inference import open_inference_pb2 as pb
 from server.api.open_inference.parameter_values import Parameters, read_integer, read_real, read_text, show
-from server.api.open_inference.parameters import IGNORED
+from server.api.open_inference.parameters import IGNORED, STEP_PARAMETERS, STEP_PREFIXES
 from server.api.open_inference.reading import Reading
+from server.api.open_inference.step_attention import describe_steps, read_step_attention, step_arrays
 from server.api.open_inference.tensors import read_places, write_tensor
+from server.attention.request import AttentionRequest
 from server.context import RpcContext
 from server.errors import InvalidInput
-from server.generation.request import GeneratedToken, GenerationEnd, GenerationRequest, Sampling
+from server.generation.request import (
+    AttentionKind,
+    GeneratedToken,
+    GenerationEnd,
+    GenerationEvent,
+    GenerationRequest,
+    Sampling,
+    size_of,
+)
+from server.generation.validation import check_answer_size
 from server.inference.request import Texts
 from server.repository.loading import LoadedModel
 
@@ -25,7 +36,12 @@ TOKEN_OUTPUTS = {"token": "INT32", "text_piece": "BYTES", "log_probability": "FP
 RESULT_OUTPUTS = {"generated_text": "BYTES", "total_log_probability": "FP32", "finish_reason": "BYTES"}
 OUTPUTS = TOKEN_OUTPUTS | RESULT_OUTPUTS
 _SAMPLING = ("temperature", "top_k", "top_p", "seed")
-PARAMETERS = ("start", "max_tokens", "num_beams", "num_results", "length_penalty", "stop", "target", *_SAMPLING)
+STOP = "stop"  # an input of BYTES, or a parameter
+PARAMETERS = (
+    *("start", "max_tokens", "num_beams", "num_results", "length_penalty", STOP, "target"),
+    *_SAMPLING,
+    *STEP_PARAMETERS,
+)
 _BESIDE = ("priority", "timeout", "truncate")
 
 
@@ -40,46 +56,50 @@ class Generating(Reading):
         places = read_places(request.outputs)
         if elsewhere := [name for name, place in places.items() if place is not None]:
             raise InvalidInput(f"outputs[{elsewhere[0]}]", "in shared memory", "in the answer: its size is not known")
-        names = tuple(places) or tuple(OUTPUTS)
-        asked = read_generation(request.parameters, model, await self._read(request, model.contract))
+        attention = read_step_attention(request.parameters, list(places), context)
+        stop = _read_stop(request.parameters, await self._read_strings(request, STOP))
+        inputs = await self._read(request, model.contract, leave=(STOP,))
+        asked = read_generation(request.parameters, model, inputs, stop, attention)
         response, has_told = pb.ModelInferResponse(), False
         async with aclosing(self.generator.generate(asked, context, streams=tell is not None)) as events:
             async for event in events:
+                write = partial(self._write_event, request, asked, event, list(places), with_tokens=not has_told)
                 if isinstance(event, GeneratedToken) and tell is not None:
                     has_told = True
-                    arrays = token_arrays([event], [event.text])
-                    await tell(self._write(request, model, {key: arrays[key] for key in names if key in arrays}))
+                    await tell(await self.workers.encode(write, size_of(event)))
                 elif isinstance(event, GenerationEnd):
-                    write = partial(self._write_end, request, model, event, names, with_tokens=not has_told)
                     response = await self.workers.run(write)
         return response
 
-    def _write_end(
+    def _write_event(
         self,
         request: pb.ModelInferRequest,
-        model: LoadedModel,
-        end: GenerationEnd,
-        names: Collection[str],
+        asked: GenerationRequest,
+        event: GenerationEvent,
+        named: Sequence[str],
         *,
         with_tokens: bool,
     ) -> pb.ModelInferResponse:
-        arrays = result_arrays(end)
-        if with_tokens:
-            arrays |= token_arrays(end.results[0].tokens, _pieces(end, model))
-        return self._write(request, model, {name: arrays[name] for name in names if name in arrays})
-
-    def _write(
-        self, request: pb.ModelInferRequest, model: LoadedModel, arrays: dict[str, Array]
-    ) -> pb.ModelInferResponse:
-        response = pb.ModelInferResponse(model_name=model.name, model_version=model.version, id=request.id)
-        for name, array in arrays.items():
-            write_tensor(response, name, array, None, self.memory)
+        """Write a token, or the end: with the tokens of the best result where they were not told."""
+        instead = "fewer layers or heads, or a mean over heads" if asked.attention else "fewer results or tokens"
+        if asked.attention and isinstance(event, GenerationEnd) and with_tokens:
+            instead = "ModelStreamInfer, which sends each token by itself; fewer layers or heads"
+            check_answer_size(asked, size_of(event), self.config.max_answer_bytes, instead)  # before it is copied
+        arrays = _arrays_of(event, asked.model, named, with_tokens=with_tokens)
+        response = pb.ModelInferResponse(model_name=asked.model.name, model_version=asked.model.version, id=request.id)
+        # In the order asked for; attention asked for by parameters comes last.
+        for name in dict.fromkeys((*(named or OUTPUTS), *arrays)):
+            if name in arrays and (not named or name in named or name.startswith(STEP_PREFIXES)):
+                write_tensor(response, name, arrays[name], None, self.memory)
+        check_answer_size(asked, response.ByteSize(), self.config.max_answer_bytes, instead)
         return response
 
 
 def is_written(model: LoadedModel, names: Collection[str], outputs: Collection[str]) -> bool:
-    """Whether a request lets a model write: it brings a text alone, and names no output of the graph."""
-    return model.contract.writes_of_text and list(names) == ["text"] and set(outputs) <= set(OUTPUTS)
+    """Whether a request lets a model write: it brings a text, and `stop` or not, and names no output of the graph."""
+    brings = [name for name in names if name != STOP]
+    named = {name for name in outputs if not name.startswith(STEP_PREFIXES)}
+    return model.contract.writes_of_text and brings == ["text"] and named <= set(OUTPUTS)
 
 
 def check_none(parameters: Parameters) -> None:
@@ -94,15 +114,30 @@ def check_none(parameters: Parameters) -> None:
             raise InvalidInput(f"parameters[{name}]", show(parameters[name]), expected)
 
 
-def read_generation(parameters: Parameters, model: LoadedModel, inputs: object) -> GenerationRequest:
+def _read_stop(parameters: Parameters, texts: tuple[str, ...]) -> tuple[str, ...]:
+    """Take the input `stop`, or the parameter, which is one text."""
+    if texts and STOP in parameters:
+        raise InvalidInput("parameters[stop]", show(parameters[STOP]), "none beside the input stop")
+    return texts or ((read_text(parameters, STOP),) if STOP in parameters else ())
+
+
+def read_generation(
+    parameters: Parameters,
+    model: LoadedModel,
+    inputs: object,
+    stop: tuple[str, ...] = (),
+    attention: dict[AttentionKind, AttentionRequest] | None = None,
+) -> GenerationRequest:
     """Read what is to be written.
 
     Args:
-        parameters: The names of regard.v1's fields: start, stop and target (string), max_tokens, num_beams,
+        parameters: The names of regard.v1's fields: start and target (string), max_tokens, num_beams,
             num_results, top_k and seed (integers), length_penalty, temperature and top_p (double); the last four of
             Sampling draw. truncate (bool) as for every text.
         model: That writes.
-        inputs: As they were read.
+        inputs: As they were read, but for `stop`.
+        stop: Texts behind which nothing is written.
+        attention: What is wanted of each step's.
 
     Raises:
         InvalidInput: They are no single text, or a value cannot be read.
@@ -129,21 +164,36 @@ def read_generation(parameters: Parameters, model: LoadedModel, inputs: object) 
         num_results=read_integer(parameters, "num_results") or 1,
         length_penalty=read_real(parameters, "length_penalty"),
         sampling=sampling,
-        stop=(read_text(parameters, "stop"),) if "stop" in parameters else (),
+        stop=stop,
         target=read_text(parameters, "target") or None,
+        attention=attention,
     )
 
 
-def token_arrays(tokens: "Collection[GeneratedToken]", pieces: list[str]) -> dict[str, Array]:
-    """Make the outputs of tokens, each [1, T]."""
+def _arrays_of(
+    event: GenerationEvent, model: LoadedModel, named: Sequence[str], *, with_tokens: bool
+) -> dict[str, Array]:
+    """Make the outputs of a token, or of the end; none of the start."""
+    match event:
+        case GeneratedToken():
+            return _token_arrays([event], [event.text], named)
+        case GenerationEnd():
+            tokens = event.results[0].tokens if with_tokens else ()
+            return _result_arrays(event) | (_token_arrays(tokens, _pieces(event, model), named) if tokens else {})
+    return {}
+
+
+def _token_arrays(tokens: Sequence[GeneratedToken], pieces: list[str], named: Sequence[str]) -> dict[str, Array]:
+    """Make the outputs of tokens, each [1, T], and of their attention; see step_arrays."""
     return {
         "token": np.array([[one.token for one in tokens]], dtype=np.int32),
         "text_piece": np.array([pieces], dtype=object),
         "log_probability": np.array([[one.log_probability for one in tokens]], dtype=np.float32),
+        **step_arrays(tokens, named),
     }
 
 
-def result_arrays(end: GenerationEnd) -> dict[str, Array]:
+def _result_arrays(end: GenerationEnd) -> dict[str, Array]:
     """Make the outputs of the results, each [1, R], the best first."""
     return {
         "generated_text": np.array([[one.text for one in end.results]], dtype=object),
@@ -157,7 +207,8 @@ def describe_written(model: LoadedModel) -> list[pb.ModelMetadataResponse.Tensor
     if not model.contract.writes_of_text:
         return []
     make = pb.ModelMetadataResponse.TensorMetadata
-    return [make(name=name, datatype=datatype, shape=[-1, -1]) for name, datatype in OUTPUTS.items()]
+    described = [make(name=name, datatype=datatype, shape=[-1, -1]) for name, datatype in OUTPUTS.items()]
+    return described + (describe_steps(model) if model.usage.settings.list_attention else [])
 
 
 def _pieces(end: GenerationEnd, model: LoadedModel) -> list[str]:

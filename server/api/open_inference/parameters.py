@@ -5,7 +5,7 @@ for Triton and ignored.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import get_args
 
 from server.api.hints import take_hints
@@ -28,8 +28,13 @@ from server.inference.vectors import VectorFormat, VectorRequest
 
 ATTENTION_PREFIX, HIDDEN_STATES_PREFIX = "attention.", "hidden_states."
 FURTHER_PREFIXES = (ATTENTION_PREFIX, HIDDEN_STATES_PREFIX)
+STEP_PREFIXES = ("cross_attention.", "self_attention.")  # of a text that is written
+STEP_PARAMETERS = (
+    "cross_attention", "cross_attention_layers", "cross_attention_heads", "cross_attention_reduce",
+    "self_attention", "self_attention_layers", "self_attention_heads", "self_attention_reduce",
+)  # fmt: skip
 _DTYPES: dict[str, SentDtype] = {"FP32": "float32", "FP16": "float16", "UINT8": "uint8"}
-_REDUCTIONS: dict[str, HeadReduction | None] = {"none": None, "mean": "mean", "max": "max", "min": "min"}
+REDUCTIONS: dict[str, HeadReduction | None] = {"none": None, "mean": "mean", "max": "max", "min": "min"}
 _TEXTS: dict[str, TextOfPair | None] = {"none": None, "first": "first", "second": "second"}
 _MEASURES: dict[str, Measure] = {measure: measure for measure in get_args(Measure)}
 _POOLINGS: dict[str, Pooling | None] = {"none": None, "cls": "cls", "mean": "mean", "last": "last"}
@@ -46,6 +51,7 @@ _KNOWN = (
     "hidden_states_pooling", "hidden_states_normalize", "hidden_states_dtype", "vector_dimensions", "vector_format",
     "label_template", "role", "start", "max_tokens", "num_beams", "num_results", "length_penalty", "stop", "target",
     "temperature", "top_k", "top_p", "seed",
+    *STEP_PARAMETERS,
 )  # fmt: skip
 # Fields of regard.v1 by which a request is refused, as callers of this protocol write them; of attention and hidden
 # states, others alike.
@@ -148,8 +154,8 @@ def read_attention(parameters: Parameters, outputs: Sequence[str]) -> AttentionR
     """
     if not is_asked("attention", parameters, outputs):
         return None
-    named = _read_named(ATTENTION_PREFIX, outputs)
-    layers = _read_layers("attention", parameters, named)
+    named = read_named(ATTENTION_PREFIX, outputs)
+    layers = read_layers("attention", parameters, named)
     measure: Measure = choose(parameters, "attention_measure", _MEASURES, "weights")
     if named and measure in ROLLOUTS:
         raise InvalidInput("parameters[attention_measure]", repr(measure), "attention_layers instead of outputs")
@@ -160,7 +166,7 @@ def read_attention(parameters: Parameters, outputs: Sequence[str]) -> AttentionR
         rows=() if cls_only else tuple(read_list(parameters, "attention_rows", ("cls", "all"))),
         keys=tuple(read_list(parameters, "attention_keys", ("all",))),
         cls_only=cls_only,
-        head_reduction=choose(parameters, "attention_reduce", _REDUCTIONS, "none"),
+        head_reduction=choose(parameters, "attention_reduce", REDUCTIONS, "none"),
         dtype=choose(parameters, "attention_dtype", _DTYPES, "FP32"),
         measure=measure,
         top_k=_read_top_k(parameters),
@@ -190,7 +196,7 @@ def read_hidden_states(parameters: Parameters, outputs: Sequence[str]) -> Hidden
     if not is_asked("hidden_states", parameters, outputs):
         return None
     return HiddenStatesRequest(
-        layers=_read_layers("hidden_states", parameters, _read_named(HIDDEN_STATES_PREFIX, outputs)),
+        layers=read_layers("hidden_states", parameters, read_named(HIDDEN_STATES_PREFIX, outputs)),
         positions=tuple(read_list(parameters, "hidden_states_positions", ("all",))),
         drop_special=read_flag(parameters, "hidden_states_drop_special"),
         pooling=choose(parameters, "hidden_states_pooling", _POOLINGS, "none"),
@@ -225,16 +231,24 @@ def is_asked(what: str, parameters: Parameters, outputs: Sequence[str]) -> bool:
     return flag or bool(given)
 
 
-def rename_fields(error: ServerError, outputs: Sequence[str]) -> None:
-    """Let an error name the field as its caller wrote it: a parameter, or an output such as attention.LAYER."""
+def rename_fields(error: ServerError, inputs: Collection[str], outputs: Collection[str]) -> None:
+    """Let an error name the field as its caller wrote it: a parameter, an input, or an output such as attention.LAYER.
+
+    Args:
+        error: That refuses a request.
+        inputs: Names of the request's.
+        outputs: Names of those asked for.
+    """
     field, colon, rest = str(error).partition(": ")
     what, _, own = field.partition(".")
-    is_further = f"{what}." in FURTHER_PREFIXES and bool(own)
+    is_further = f"{what}." in (*FURTHER_PREFIXES, *STEP_PREFIXES) and bool(own)
     name, bracket, index = field.partition("[")
     written = _WRITTEN.get(field) or (f"{_WRITTEN[name]}{bracket}{index}" if bracket and name in _WRITTEN else None)
     if is_further and not written:
         named = f"{what}.{rest.partition(';')[0]}"
         written = f"outputs[{named}]" if named in outputs else f"parameters[{what}_{own}]"
+    if name == "stop" and name in inputs:
+        written = f"inputs[stop]{bracket}{index}"
     if colon and written:
         if field == "vector_format":
             rest = _FORMAT.sub(lambda found: _FORMAT_NAMES[found[0]], rest)
@@ -262,7 +276,7 @@ def _read_top_k(parameters: Parameters) -> int:
     return count
 
 
-def _read_named(prefix: str, outputs: Sequence[str]) -> tuple[int, ...]:
+def read_named(prefix: str, outputs: Sequence[str]) -> tuple[int, ...]:
     """Read the layers that outputs name."""
     named = [name for name in outputs if name.startswith(prefix)]
     return tuple(
@@ -270,7 +284,7 @@ def _read_named(prefix: str, outputs: Sequence[str]) -> tuple[int, ...]:
     )
 
 
-def _read_layers(what: str, parameters: Parameters, named: tuple[int, ...]) -> tuple[int, ...]:
+def read_layers(what: str, parameters: Parameters, named: tuple[int, ...]) -> tuple[int, ...]:
     """Read layers, unless outputs name them."""
     layers = read_list(parameters, f"{what}_layers")
     if named and layers:

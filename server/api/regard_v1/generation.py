@@ -11,7 +11,6 @@ from server.api.regard_v1.attention import KINDS, read_attention
 from server.api.regard_v1.describe import describe_sound, describe_tokens
 from server.api.regard_v1.tensors import write_tensor
 from server.context import RpcContext
-from server.errors import InvalidInput
 from server.generation.request import (
     AttentionKind,
     FinishReason,
@@ -22,7 +21,9 @@ from server.generation.request import (
     GenerationRequest,
     GenerationStart,
     Sampling,
+    size_of,
 )
+from server.generation.validation import check_answer_size
 from server.inference.sound import SoundLength
 from server.inference.workers import Workers
 from server.repository.loading import LoadedModel
@@ -34,7 +35,6 @@ _REASONS: dict[FinishReason, api.FinishReason] = {
     "stop": api.FINISH_REASON_STOP,
     "target": api.FINISH_REASON_TARGET,
 }
-_WRITTEN_BYTES = 64  # of a token, about
 _ATTENTION_FIELDS: tuple[tuple[AttentionKind, str], ...] = (("cross", "cross_attention"), ("self", "self_attention"))
 
 
@@ -98,7 +98,7 @@ async def write_each(
         async for event in events:
             write = partial(_write_event, event, request, max_bytes, has_sent=has_sent)
             has_sent = isinstance(event, GeneratedToken)
-            yield await workers.encode(write, _size_of(event))
+            yield await workers.encode(write, size_of(event))
 
 
 async def write_whole(
@@ -114,14 +114,16 @@ async def write_whole(
 
     def write(end: GenerationEnd) -> None:
         _write_end(end, request, answer.end, has_sent=False)
-        _check_size(answer, request, max_bytes, "Generate, which sends each token by itself; fewer layers or heads")
+        check_answer_size(
+            request, answer.ByteSize(), max_bytes, "Generate, which sends each token by itself; fewer layers or heads"
+        )
 
     async with aclosing(events):
         async for event in events:
             if isinstance(event, GenerationStart):
                 _write_start(event, request, answer.start)
             elif isinstance(event, GenerationEnd):
-                await workers.encode(partial(write, event), _size_of(event))
+                await workers.encode(partial(write, event), size_of(event))
     return answer
 
 
@@ -134,10 +136,10 @@ def _write_event(
             _write_start(event, request, message.start)
         case GeneratedToken():
             _write_token(event, event.text, request.model, message.token)
-            _check_size(message, request, max_bytes, "fewer layers or heads, or a mean over heads")
+            check_answer_size(request, message.ByteSize(), max_bytes, "fewer layers or heads, or a mean over heads")
         case GenerationEnd():
             _write_end(event, request, message.end, has_sent=has_sent)
-            _check_size(message, request, max_bytes, "fewer results or tokens")
+            check_answer_size(request, message.ByteSize(), max_bytes, "fewer results or tokens")
     return message
 
 
@@ -191,23 +193,3 @@ def _write_tokens(result: GeneratedText, model: LoadedModel, message: api.Genera
     pieces = writer.pieces([token.token for token in result.tokens], generation.end_tokens)
     for token, text in zip(result.tokens, pieces, strict=True):
         _write_token(token, text, model, message.tokens.add())
-
-
-def _size_of(event: GenerationEvent) -> int:
-    """How much there is to write: what is little is not worth the way to a worker."""
-    match event:
-        case GeneratedToken():
-            return _WRITTEN_BYTES + sum(one.weights.nbytes for one in event.attention)
-        case GenerationEnd():
-            return sum(_size_of(token) for result in event.results for token in result.tokens)
-    return 0
-
-
-def _check_size(
-    message: api.GenerateResponse | api.GenerateTextResponse, request: GenerationRequest, max_bytes: int, instead: str
-) -> None:
-    """Refuse what a message does not hold: how many tokens there are to attend to, is only known then."""
-    if (size_bytes := message.ByteSize()) > max_bytes:
-        field = next((f"{kind}_attention" for kind in request.attention or ()), "max_tokens")
-        expected = f"at most {max_bytes} (the server's --max-message-bytes): {instead}"
-        raise InvalidInput(field, f"an answer of {size_bytes} bytes", expected)

@@ -67,12 +67,20 @@ class FakeGenerator:
             yield GenerationStart(request.model.reader.read(request.text, truncate=True, max_bytes=1000))
             for token in self.tokens if streams else ():
                 await self.gate.acquire()
-                yield token
+                yield _as_wanted(token, request)
             if self.error:
                 raise self.error
-            yield GenerationEnd(self.results, TIMINGS)
+            yield GenerationEnd(tuple(_whole_as_wanted(result, request) for result in self.results), TIMINGS)
         finally:
             self.closed.set()
+
+
+def _as_wanted(token: GeneratedToken, request: GenerationRequest) -> GeneratedToken:
+    return token if request.attention else dataclasses.replace(token, attention=())
+
+
+def _whole_as_wanted(result: GeneratedText, request: GenerationRequest) -> GeneratedText:
+    return dataclasses.replace(result, tokens=tuple(_as_wanted(token, request) for token in result.tokens))
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch) -> FakeGenerator:

@@ -3,7 +3,6 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator
 from importlib.util import find_spec
 from typing import Any
 
@@ -14,10 +13,11 @@ from server.api.open_inference import open_inference_pb2 as pb
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.errors import NotPossible
 from server.generation.request import GeneratedText, GenerationRequest, Sampling
-from tests.server.api.generator import LAST, FakeGenerator, fields_of, stand_in, whole
-from tests.server.api.open_inference.messages import Request, make_bytes_request, make_request, words
+from tests.server.api.generator import LAST, FakeGenerator, fields_of, whole
+from tests.server.api.open_inference.messages import make_bytes_request, make_request, words
+from tests.server.api.open_inference.writing import asked, read, stream
 from tests.server.asking import CODES, refused
-from tests.server.conftest import Running, Serve
+from tests.server.conftest import Running
 from tests.server.generation.fakes import END
 
 TOKEN = {"token", "text_piece", "log_probability"}
@@ -25,54 +25,9 @@ RESULT = {"generated_text", "total_log_probability", "finish_reason"}
 
 
 @pytest.fixture
-def generator(monkeypatch: pytest.MonkeyPatch) -> FakeGenerator:
-    """Stands in for the server's."""
-    return stand_in(monkeypatch)
-
-
-@pytest.fixture
-async def writing(generator: FakeGenerator, start: Serve) -> AsyncIterator[Running]:
-    """A server with that generator."""
-    async with start() as running:
-        yield running
-
-
-@pytest.fixture
 def stub(writing: Running) -> GRPCInferenceServiceStub:
     """It, asked through the protocol."""
     return GRPCInferenceServiceStub(writing.channel)
-
-
-def asked(**parameters: Any) -> Request:
-    """A request for a text."""
-    request = make_bytes_request("tiny-text", "text", b"the cat")
-    kinds = {bool: "bool_param", int: "int64_param", float: "double_param", str: "string_param"}
-    for name, value in parameters.items():
-        setattr(request.parameters[name], kinds[type(value)], value)
-    return request
-
-
-def read(response: pb.ModelInferResponse) -> dict[str, Any]:
-    """Outputs by name, as lists."""
-    found: dict[str, Any] = {}
-    for output, raw in zip(response.outputs, response.raw_output_contents, strict=True):
-        if output.datatype == "BYTES":
-            texts = []
-            while raw:
-                end = 4 + int.from_bytes(raw[:4], "little")
-                texts.append(raw[4:end].decode())
-                raw = raw[end:]
-            found[output.name] = texts
-        else:
-            dtype = {"INT32": np.int32, "FP32": np.float32}[output.datatype]
-            found[output.name] = np.frombuffer(raw, dtype).tolist()
-        assert list(output.shape) == [1, len(found[output.name])]
-    return found
-
-
-async def stream(stub: GRPCInferenceServiceStub, *requests: Request) -> list[pb.ModelStreamInferResponse]:
-    """All that is answered."""
-    return [answer async for answer in stub.ModelStreamInfer(iter(requests))]
 
 
 async def test_a_token_is_a_response_and_the_last_has_the_whole(stub: GRPCInferenceServiceStub) -> None:
@@ -137,11 +92,12 @@ async def test_parameters_are_those_of_regard_v1(stub: GRPCInferenceServiceStub,
         sampling=Sampling(0.5, 3, 0.75, 9),
         stop=("x",),
         target="K",
+        attention={},
     )
     assert fields_of(found) == fields_of(expected)
     assert (context.priority, context.deadline is not None) == (1, True)
     assert drawn.sampling == Sampling(seed=0)
-    assert fields_of(plain) == fields_of(GenerationRequest(plain.model, "the cat"))
+    assert fields_of(plain) == fields_of(GenerationRequest(plain.model, "the cat", attention={}))
 
 
 async def test_a_token_is_sent_when_it_is_there_and_others_are_answered_meanwhile(

@@ -79,9 +79,9 @@ async def test_a_token_is_a_message(writing: Running) -> None:
 async def test_all_of_it_is_one_message(writing: Running, generator: FakeGenerator) -> None:
     """With the tokens of all results, and what each adds to its text."""
     generator.results = (whole(), GeneratedText((LAST,), "", -2.0, "length"))
-    answer = await writing.stub.GenerateText(asked(num_beams=2, num_results=2))
+    answer = await writing.stub.GenerateText(asked(num_beams=2, num_results=2, **WANTED))
     assert not generator.requests[0][2]
-    assert (answer.start.model, len(answer.start.source.tokens)) == ("tiny-text", 0)
+    assert (answer.start.model, len(answer.start.source.tokens)) == ("tiny-text", 4)
     best, other = answer.end.results
     assert [(token.token, token.text) for token in best.tokens] == [(3, "c"), (END, "")]
     np.testing.assert_array_equal(read_tensor("weights", best.tokens[0].attention[0].weights), CROSS)
@@ -147,7 +147,8 @@ async def test_what_is_not_said_is_left_open(writing: Running, generator: FakeGe
     """No sampling, no penalty, no target and no attention; nor a seed where only sampling is asked for."""
     await writing.stub.GenerateText(asked())
     await writing.stub.GenerateText(asked(sampling=api.Sampling()))
-    (plain, context, _), (sampled, _, _) = generator.requests
+    assert not (await writing.stub.GenerateText(asked())).start.source.tokens
+    (plain, context, _), (sampled, _, _), _ = generator.requests
     assert fields_of(plain) == fields_of(GenerationRequest(plain.model, "the cat", attention={}))
     assert (context.priority, context.deadline) == (2, None)
     assert sampled.sampling == Sampling()
