@@ -11,14 +11,14 @@ from rich.table import Table
 from rich.text import Text
 
 from regard.answers import Model
-from regard.attention import AttentionRequest, Token
+from regard.attention import AttentionRequest
 from regard.client import Client
 from regard.console import JsonOption, Terminal, TruncateOption, check_output, print_json, tell_cut
 from regard.flags import takes
 from regard.generation import FinishReason, Generated, GeneratedToken, GenerateOptions, Sampling
-from regard.matrices import layer_name, one_matrix
+from regard.growing import print_alignment, print_rows, token_name, written
 from regard.sources import InputError, Source, can_do, read_source
-from regard.terminal import clean, token_picture
+from regard.terminal import clean
 from regard.word_times import request_word_times, word_times
 
 _SUFFIXES = (".png", ".svg", ".pdf")
@@ -153,8 +153,12 @@ def generate(
     if words:
         asked |= {"num_beams": 1, "cross_attention": request_word_times(writer)}
     by_step = writing.target is not None or writing.alternatives > 0
+    draws, terminal = aligns and align is not False and not (as_json or words), Terminal()
+    grows = draws and terminal.is_terminal and not by_step
     with client.generate(source.text or "" if source else "", **asked) as tokens:
-        has_streamed = not (as_json or words) and _stream(tokens, by_step=by_step)
+        if grows:
+            print_rows(tokens, writer.name, terminal)
+        has_streamed = not (grows or as_json or words) and _stream(tokens, by_step=by_step)
         found = tokens.finish()
     if found.truncated and source:
         tell_cut(source, found.model)
@@ -163,7 +167,7 @@ def generate(
     elif as_json:
         print_json(dataclasses.asdict(found))
     else:
-        _print(found, text=not has_streamed, alignment=aligns and align is not False)
+        _print(found, text=not has_streamed, alignment=draws and not grows)
     if output is not None:
         _draw(output, found)
 
@@ -243,13 +247,8 @@ def _print(found: Generated, *, text: bool, alignment: bool) -> None:
     elif text:
         terminal.print(Text(_lines(found.text)), soft_wrap=True)
     if alignment and found.source and found.results:
-        layer = found.results[0].alignment()
-        matrix = one_matrix(layer, len(found.source))
-        title = f"{found.model} · {layer_name(layer)} · {matrix.name} · percent of attention, output attends to input"
-        coloured = terminal.color_system is not None
-        picture = token_picture(matrix, _written(found), width=terminal.width, colour=coloured, key_tokens=found.source)
         terminal.print()
-        terminal.print(Text(title, "bold"), picture, sep="\n\n", end="", soft_wrap=True)
+        print_alignment(found, terminal)
     typer.echo(f"regard: {_summary(found)}", err=True)
 
 
@@ -263,7 +262,7 @@ def _ranking(found: Generated) -> Table:
 
 def _step(token: GeneratedToken) -> Text:
     """Write a token with its probability, and those that might have been."""
-    line = Text(f"{_name(token):>12}  {_percent(token.log_probability)}")
+    line = Text(f"{token_name(token):>12}  {_percent(token.log_probability)}")
     others = ", ".join(f"{clean(one.text)} {_percent(one.log_probability).strip()}" for one in token.alternatives)
     return line.append(f"   of {others}", "dim") if others else line
 
@@ -276,19 +275,6 @@ def _summary(found: Generated) -> str:
     told = f"{count} token{'' if count == 1 else 's'}, {_ENDS[result.finish_reason]}"
     told += f", log-probability {result.log_probability:.4f}; {first_ms:.1f} ms to the first"
     return f"{told}, {later_ns / 1e6 / (count - 1):.1f} ms each then" if count > 1 else told
-
-
-def _written(found: Generated) -> list[Token]:
-    """What was written, as positions of a picture."""
-    result = found.results[0]
-    named = [Token(one.token, _name(one), 0, 0, special=not one.text) for one in result.tokens]
-    if result.finish_reason in ("end", "target"):  # by a token that has no text
-        named[-1] = dataclasses.replace(named[-1], text="(end)")
-    return named
-
-
-def _name(token: GeneratedToken) -> str:
-    return clean(token.text).strip() or "·"
 
 
 def _percent(log_probability: float) -> str:
@@ -304,5 +290,5 @@ def _draw(output: Path, found: Generated) -> None:
     from regard import pictures  # matplotlib takes half a second that the other commands need not spend
 
     layer = found.results[0].alignment()
-    pictures.save(pictures.token_heatmap(layer, _written(found), key_tokens=found.source, model=found.model), output)
+    pictures.save(pictures.token_heatmap(layer, written(found), key_tokens=found.source, model=found.model), output)
     typer.echo(f"regard: wrote {output}", err=True)

@@ -1,6 +1,7 @@
 """What the command line shows in a terminal: tables, bars, and a text's attention token by token."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +17,7 @@ from regard.matrices import Matrix, tokens_at
 from regard.sources import Task, can_do
 from regard.tables import Table as Numbers
 
-_LABEL_CELLS = 14
+_LABEL_CELLS, _LEAST_LABEL_CELLS = 14, 5
 _HEADING_LINES = 10
 _SHADES = " ░▒▓█"
 _VIRIDIS = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]])
@@ -72,6 +73,49 @@ def cosine_table(names: Sequence[str], vectors: Sequence[NDArray[np.float32]]) -
     return table
 
 
+@dataclass(frozen=True)
+class RowPainter:
+    """Draws the rows of a picture one by one: cells in columns, or the largest by name where columns do not fit.
+
+    Attributes:
+        columns: The words of the keys.
+        label_cells: Characters of a row's own word.
+        width: Characters across.
+        colour: Whether the terminal shows colours.
+        brightest: The weight that is drawn brightest.
+    """
+
+    columns: Sequence[str]
+    label_cells: int
+    width: int
+    colour: bool
+    brightest: float = 1.0
+
+    @property
+    def cell(self) -> int:
+        """Characters of a column; 0 where there is no room for columns."""
+        return min((self.width - self.label_cells - 1) // len(self.columns), 3)
+
+    def heading(self) -> Text:
+        """Write what stands above the rows."""
+        return _headings(self.columns, self.cell, self.label_cells) if self.cell > 0 else Text()
+
+    def row(self, word: str, weights: NDArray[np.float32]) -> Text:
+        """Draw what one query attends to, float32 [K], as a whole line."""
+        line = Text(_label(word, self.label_cells))
+        if self.cell < 1:
+            most = ", ".join(f"{self.columns[key]} {100 * weights[key]:.0f} %" for key in np.argsort(-weights)[:3])
+            return line.append(f"attends to {most}\n")
+        for weight in weights:
+            line.append_text(_cell(float(weight), self.brightest, self.cell, self.colour))
+        return line.append("\n")
+
+
+def label_room(width: int) -> int:
+    """Return how many characters rows leave for words that are not known yet."""
+    return min(_LABEL_CELLS, max(_LEAST_LABEL_CELLS, width // 8))
+
+
 def token_picture(
     matrix: Matrix, tokens: Sequence[Token], *, width: int, colour: bool, key_tokens: Sequence[Token] | None = None
 ) -> Text:
@@ -90,18 +134,11 @@ def token_picture(
     weights = np.nan_to_num(matrix.weights)
     sides = ((tokens, matrix.queries), (tokens if key_tokens is None else key_tokens, matrix.keys))
     rows, columns = ([clean(token.text) for token in tokens_at(side, positions)] for side, positions in sides)
-    label_cells = min(_LABEL_CELLS, max(map(cell_len, rows)))
-    room = (width - label_cells - 1) // len(columns)
-    if room < 1:
-        return _ranking(weights, rows, columns, label_cells)
-    cell = min(room, 3)
-    picture = _headings(columns, cell, label_cells)
     brightest = max(float(weights.max()), 1e-9)
+    painter = RowPainter(columns, min(_LABEL_CELLS, max(map(cell_len, rows))), width, colour, brightest)
+    picture = painter.heading()
     for word, row in zip(rows, weights, strict=True):
-        picture.append(_label(word, label_cells))
-        for weight in row:
-            picture.append_text(_cell(float(weight), brightest, cell, colour))
-        picture.append("\n")
+        picture.append_text(painter.row(word, row))
     return picture
 
 
@@ -194,12 +231,3 @@ def _cell(weight: float, brightest: float, cell: int, colour: bool) -> Text:
 def _style(share: float) -> Style:
     red, green, blue = (round(np.interp(share * 4, range(5), channel)) for channel in _VIRIDIS.T)
     return Style(color="black" if share > 0.6 else "white", bgcolor=f"rgb({red},{green},{blue})")
-
-
-def _ranking(weights: NDArray[np.float32], rows: Sequence[str], columns: Sequence[str], label_cells: int) -> Text:
-    """Name the three keys that each query attends to most; for texts too long to draw."""
-    picture = Text()
-    for word, row in zip(rows, weights, strict=True):
-        most = ", ".join(f"{columns[key]} {100 * row[key]:.0f} %" for key in np.argsort(-row)[:3])
-        picture.append(f"{_label(word, label_cells)}attends to {most}\n")
-    return picture

@@ -1,6 +1,7 @@
 """The command `regard generate`: what it prints as it comes, and the alignment that it draws."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from rich.console import Console
 from tests.client.conftest import Run
 from tests.client.fake import WORDS, FakeServer
 
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 SUMMARY = "regard: 4 tokens, ended by the model, log-probability -1.5000; 3.0 ms to the first, 1.0 ms each then\n"
 
 
@@ -58,7 +60,12 @@ def test_a_terminal_gets_the_alignment_unless_it_is_told_otherwise(
 ) -> None:
     """Not with several beams, of which none is told."""
     monkeypatch.setattr(Console, "is_terminal", True)
-    assert "output attends to input" in run("generate", "g2p", "cat").out
+    lines = _COLOURS.sub("", run("generate", "g2p", "cat").out).splitlines()
+    assert lines[0].endswith("output attends to input")
+    assert [line.split()[0] for line in lines[-6:-2]] == ["K", "AE", "T", "(end)"]
+    assert lines[-2:] == ["", "K AE T"]  # what the rows have told, once more
+    steps = run("generate", "g2p", "cat", "--alternatives", "2").out
+    assert steps.index("77.88 %") < steps.index("output attends to input")  # the whole of it, behind the steps
     assert "output attends to input" not in run("generate", "g2p", "cat", "--no-align").out
     run("generate", "g2p", "cat", "--beams", "2")
     assert not server.requests[-1].HasField("cross_attention")
