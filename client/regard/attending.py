@@ -25,6 +25,8 @@ from regard.console import (
     warn_if_cut,
 )
 from regard.flags import takes
+from regard.generation import GenerateOptions, StepKind
+from regard.growing import steps
 from regard.matrices import Matrix, in_shares, layer_name, matrices, unit_name
 from regard.sources import InputError, Source, read_pair
 from regard.tables import tables
@@ -38,6 +40,8 @@ from regard.views import (
     ViewOptions,
     choose_view,
     request_for,
+    request_for_steps,
+    step_kind,
 )
 
 _PRINTED = {
@@ -70,6 +74,10 @@ _VIEW_OPTIONS = {
     "top_k": typer.Option(min=0, help="Only so many of each row's weights, the largest; 0 for all."),
     "rows_of_text": typer.Option("--rows-of", help="Of a pair: only the rows of one text."),
     "keys_of_text": typer.Option("--keys-of", help="Of a pair: only what is attended to in one text."),
+    "kind": typer.Option(
+        help="Of a model that writes: what each token that it writes attends to in the text, or in what was written "
+        "before; or the encoder's (default: cross)."
+    ),
 }
 _STYLE_OPTIONS = {
     "size": typer.Option(help="screen: dark, 150 dpi; print: light, 17 cm wide, 300 dpi."),
@@ -110,7 +118,7 @@ def attend(
     view = choose_view(options, is_photo=given.image is not None)
     client: Client = context.obj
     models = _models(client, given, model, compare)
-    answers = [_ask(client, given, each, request_for(view, options, each), prompt, truncate) for each in models]
+    answers = [_ask(client, given, each, view, options, prompt, truncate) for each in models]
     if as_json:
         for answer in answers:
             print_json(dataclasses.asdict(answer.answer))
@@ -138,9 +146,15 @@ def _models(client: Client, source: Source, name: str, compare: str) -> list[Mod
 
 
 def _ask(
-    client: Client, source: Source, model: Model, asked: AttentionRequest, prompt: str, truncate: bool
+    client: Client, source: Source, model: Model, view: View, options: ViewOptions, prompt: str, truncate: bool
 ) -> Answered:
     """Ask by the call that tells most; prompts are of those that embed."""
+    if kind := step_kind(options, model):
+        if prompt or source.pair:
+            given_too = f"--prompt {prompt}" if prompt else "--pair"
+            raise InputError(f"{given_too}: {model.name} writes of one text as it is; expected none, or --kind encoder")
+        return _write(client, source, model, kind, request_for_steps(view, options), truncate)
+    asked = request_for(view, options, model)
     answer: Classification | Embedding | AttentionResult
     given: dict[str, Any] = {**source.given, "model": model.name, "truncate": truncate}
     if model.can_classify and not prompt:
@@ -156,6 +170,20 @@ def _ask(
     return Answered(answer, answer.attention, asked)
 
 
+def _write(
+    client: Client, source: Source, model: Model, kind: StepKind, asked: AttentionRequest, truncate: bool
+) -> Answered:
+    """Let a model write, and put together what its tokens attended to."""
+    options: GenerateOptions = {"model": model.name, "num_beams": 1, "truncate": truncate}
+    options |= {"cross_attention": asked} if kind == "cross" else {"self_attention": asked}
+    with client.generate(source.text or "", **options) as tokens:
+        found = tokens.finish()
+    attention = steps(found, kind)
+    answer = AttentionResult(found.model, found.version, attention, found.truncated)
+    warn_if_cut(source, answer)
+    return Answered(answer, attention, asked)
+
+
 def _print(answered: Answered) -> None:
     """Print a text's matrices, or the numbers of all heads."""
     attention, terminal = answered.attention, Terminal()
@@ -165,11 +193,12 @@ def _print(answered: Answered) -> None:
         return
     if not attention.tokens:
         raise InputError("the server sent no tokens")
+    keys = attention.tokens if attention.key_tokens is None else attention.key_tokens
     for layer in attention.layers:
-        for matrix in matrices(layer, len(attention.tokens), answered.asked):
+        for matrix in matrices(layer, len(keys), answered.asked):
             title, shares = _percent(answered, layer, matrix)
             coloured = terminal.color_system is not None
-            picture = token_picture(shares, attention.tokens, width=terminal.width, colour=coloured)
+            picture = token_picture(shares, attention.tokens, width=terminal.width, colour=coloured, key_tokens=keys)
             terminal.print(Text(title, "bold"), picture, sep="\n\n", end="", soft_wrap=True)
 
 
@@ -179,7 +208,11 @@ def _percent(answered: Answered, layer: LayerAttention, matrix: Matrix) -> tuple
     if layer.measure == "contribution" or (layer.measure == "weights" and answered.asked.value_weighted):
         what, shares = f"each row's {unit_name(layer, answered.asked)}", in_shares(matrix)
     name = f"{answered.answer.model} · {layer_name(layer)} · {matrix.name}"
-    return f"{name} · percent of {what}, rows attend to columns", shares
+    if answered.attention.key_tokens is None:
+        who = "rows attend to columns"
+    else:
+        who = f"output attends to {'input' if layer.kind == 'cross' else 'what was written before'}"
+    return f"{name} · percent of {what}, {who}", shares
 
 
 def _draw(output: Path, view: View, style: PictureStyle, source: Source, answers: Sequence[Answered]) -> None:

@@ -236,6 +236,7 @@ class Attention:
     Attributes:
         layers: One entry per layer, in the order asked for.
         tokens: What the positions stand for where a text was sent, else None.
+        key_tokens: What keys stand for where queries stand for other tokens, else None.
         patches: Where the positions lie where an image was sent, else None.
         truncated: The text had more tokens than the model takes and was cut.
     """
@@ -244,6 +245,7 @@ class Attention:
     tokens: tuple[Token, ...] | None = None
     patches: PatchGrid | None = None
     truncated: bool = False
+    key_tokens: tuple[Token, ...] | None = None
 
     @classmethod
     def join(cls, parts: Sequence["Attention"]) -> "Attention":

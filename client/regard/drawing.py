@@ -52,7 +52,8 @@ def _drawing(view: View, source: Source, part: Answered) -> Drawing:
         return partial(pictures.head_chart, attention, model=model, asked=part.asked)
     layer = attention.layers[0]
     if attention.tokens is not None and view in _OF_TEXTS:
-        return partial(_OF_TEXTS[view], layer, attention.tokens, model=model, asked=part.asked)
+        draw, keys = _OF_TEXTS[view], attention.key_tokens
+        return partial(draw, layer, attention.tokens, key_tokens=keys, model=model, asked=part.asked)
     if attention.patches is not None and source.image is not None and view in _OF_PHOTOS:
         photo = pictures.open_photo(source.image)
         return partial(_OF_PHOTOS[view], photo, layer, attention.patches, model=model, asked=part.asked)

@@ -1,15 +1,18 @@
 """What a model writes, as callers get it: tokens, whole texts, and what each token attended to."""
 
 from dataclasses import dataclass
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 import numpy as np
+from numpy.typing import NDArray
 
-from regard.attention import AttentionRequest, LayerAttention, Token
+from regard.attention import AttentionKind, AttentionRequest, LayerAttention, Token
 from regard.checks import MAX_UINT32, integer, real
 from regard.inputs import AudioSource
 
 FinishReason = Literal["end", "length", "stop", "target", "unspecified"]
+StepKind = Literal["cross", "self"]
+_KINDS: dict[StepKind, AttentionKind] = {"cross": "cross", "self": "causal"}
 _MAX_UINT64 = 2**64 - 1
 
 
@@ -153,27 +156,33 @@ class GeneratedText:
     finish_reason: FinishReason
     tokens: tuple[GeneratedToken, ...]
 
-    def alignment(self, layer: int = -1) -> LayerAttention:
-        """Put together what each token attended to in the source.
+    def alignment(self, layer: int = -1, kind: StepKind = "cross") -> LayerAttention:
+        """Put together what each token attended to in the source, or in what was written before it.
 
         Args:
             layer: From 0; negative numbers count from the last layer sent.
+            kind: Cross attention, or self attention.
 
         Returns:
-            One layer, whose queries are the tokens and whose keys are those of `Generated.source`, or the positions of
-            `Generated.sound`: [H, Q, K], or [Q, K] after a reduction.
+            One layer, [H, Q, K], or [Q, K] after a reduction. Of cross attention, queries are the tokens, and keys
+            those of `Generated.source`, or the positions of `Generated.sound`. Of self attention, both are positions of
+            what the decoder had read: what it begins with, then all tokens but the last; weights are 0 behind each
+            query.
 
         Raises:
-            LookupError: The answer holds no cross attention, or not of this layer.
+            LookupError: The answer holds no attention of this kind, or not of this layer.
         """
-        rows = [_cross(token, layer) for token in self.tokens]
+        rows = [_step(token, layer, kind) for token in self.tokens]
         if not rows:
             raise LookupError("no token in this answer")
-        first = rows[0]
-        weights = np.stack([row.weights for row in rows], axis=-2)
+        first, num_keys = rows[0], rows[-1].weights.shape[-1]
+        weights = np.stack([_widened(row.weights, num_keys) for row in rows], axis=-2)
         weights.flags.writeable = False
-        axes = (*first.axes[:-1], "query", "key")
-        return LayerAttention(first.layer, "cross", axes, first.heads, tuple(range(len(rows))), weights)
+        start = first.weights.shape[-1] - 1 if kind == "self" else 0
+        queries = tuple(range(start, start + len(rows)))
+        return LayerAttention(
+            first.layer, _KINDS[kind], (*first.axes[:-1], "query", "key"), first.heads, queries, weights
+        )
 
 
 @dataclass(frozen=True)
@@ -219,10 +228,15 @@ class Generated:
         return self.results[0].text if self.results else ""
 
 
-def _cross(token: GeneratedToken, layer: int) -> LayerAttention:
-    found = {one.layer: one for one in token.attention if one.kind == "cross"}
+def _step(token: GeneratedToken, layer: int, kind: StepKind) -> LayerAttention:
+    found = {one.layer: one for one in token.attention if one.kind == _KINDS[kind]}
     sent = sorted(found)
     wanted = sent[layer] if -len(sent) <= layer < 0 else layer
     if wanted not in found:
-        raise LookupError(f"no cross attention of layer {layer} in this answer, which holds {sent}")
+        raise LookupError(f"no {kind} attention of layer {layer} in this answer, which holds {sent}")
     return found[wanted]
+
+
+def _widened(weights: NDArray[Any], num_keys: int) -> NDArray[Any]:
+    """Put zeros behind the keys, so that there are so many."""
+    return np.pad(weights, [(0, 0)] * (weights.ndim - 1) + [(0, num_keys - weights.shape[-1])])

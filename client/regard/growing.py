@@ -4,14 +4,14 @@ import dataclasses
 
 from rich.text import Text
 
-from regard.attention import LayerAttention, Token
+from regard.attention import Attention, LayerAttention, Token
 from regard.console import Terminal
 from regard.generate_calls import TokenStream
-from regard.generation import Generated, GeneratedText, GeneratedToken
+from regard.generation import Generated, GeneratedText, GeneratedToken, StepKind
 from regard.matrices import Matrix, layer_name, one_matrix
 from regard.terminal import RowPainter, clean, label_room, token_picture
 
-_END = "(end)"
+_START, _END = "(start)", "(end)"
 
 
 def print_alignment(found: Generated, terminal: Terminal) -> None:
@@ -76,6 +76,25 @@ def written(found: Generated) -> list[Token]:
     if named:
         named[-1] = dataclasses.replace(named[-1], text=_last_name(result))
     return named
+
+
+def steps(found: Generated, kind: StepKind) -> Attention:
+    """Put together what the tokens of the best result attended to, of all layers that were sent.
+
+    Of self attention, what the decoder begins with is named "(start)": nobody tells its tokens.
+
+    Raises:
+        LookupError: No attention of this kind was sent.
+    """
+    result = found.results[0]
+    names, keys = written(found), list(found.source)
+    sent = [one.layer for one in result.tokens[0].attention] or [-1]
+    layers = tuple(result.alignment(layer, kind) for layer in sent)
+    if kind == "self":
+        first = layers[0].queries[0]
+        start = [Token(0, _START, 0, 0, special=True)] * (first + 1)
+        names, keys = start[:first] + names, start + names[:-1]
+    return Attention(layers, tuple(names), truncated=found.truncated, key_tokens=tuple(keys))
 
 
 def _last_name(result: GeneratedText) -> str:

@@ -54,7 +54,8 @@ def tables(attention: Attention, *, model: str, asked: AttentionRequest | None =
     if attention.layers and attention.layers[0].measure in ("entropy", "distance"):
         return [_head_table(attention.layers, model)]
     if attention.tokens is not None:
-        return list(_token_tables(attention.layers, attention.tokens, model, asked))
+        keys = attention.tokens if attention.key_tokens is None else attention.key_tokens
+        return list(_token_tables(attention.layers, attention.tokens, keys, model, asked))
     if attention.patches is not None:
         return list(_patch_tables(attention.layers, attention.patches, model, asked))
     raise ValueError("the answer does not say what the positions stand for")
@@ -87,13 +88,16 @@ def _head_table(layers: Sequence[LayerAttention], model: str) -> Table:
 
 
 def _token_tables(
-    layers: Sequence[LayerAttention], tokens: Sequence[Token], model: str, asked: AttentionRequest | None
+    layers: Sequence[LayerAttention],
+    tokens: Sequence[Token],
+    keys: Sequence[Token],
+    model: str,
+    asked: AttentionRequest | None,
 ) -> Iterator[Table]:
     for layer in layers:
-        for matrix in matrices(layer, len(tokens), asked):
-            names, columns = (
-                [token.text for token in tokens_at(tokens, side)] for side in (matrix.queries, matrix.keys)
-            )
+        for matrix in matrices(layer, len(keys), asked):
+            sides = ((tokens, matrix.queries), (keys, matrix.keys))
+            names, columns = ([token.text for token in tokens_at(*side)] for side in sides)
             caption = f"{model}, {layer_name(layer)}, {matrix.name}: rows attend to columns"
             yield Table(caption, columns, names, _numbers(matrix))
 

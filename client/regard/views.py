@@ -9,13 +9,16 @@ import grpc
 from regard.answers import AttentionLayer, Classification, Embedding, Model
 from regard.attention import Attention, AttentionRequest, HeadReduction, Measure, PatchGrid, TextOfPair
 from regard.errors import RegardError
+from regard.generation import StepKind
 from regard.matrices import positions
 from regard.sources import InputError
 from regard.windows import window_grid
 
 View = Literal["overlay", "heads", "queries", "matrix", "arcs", "entropy", "distance"]
+AttentionPart = Literal["cross", "self", "encoder"]
 Theme = Literal["dark", "light"]
 Size = Literal["screen", "print"]
+_OF_STEPS = "what a model writes has weights of layers and heads alone; expected none, or --kind encoder"
 CHARTS: tuple[View, ...] = ("entropy", "distance")
 _WITHOUT_HEADS: tuple[Measure, ...] = ("rollout", "contribution", "contribution_rollout")
 _OF_ONE_LAYER: tuple[Measure, ...] = ("weights", "contribution")
@@ -41,6 +44,8 @@ class ViewOptions:
         top_k: Only the largest weights of each row; 0 for all.
         rows_of_text: Of a pair: rows of one text only.
         keys_of_text: Of a pair: keys of one text only.
+        kind: Of a model that writes: cross attention of the tokens it writes to those it reads, their self attention,
+            or that of its encoder.
     """
 
     view: View | None = None
@@ -55,6 +60,7 @@ class ViewOptions:
     top_k: int = 0
     rows_of_text: TextOfPair | None = None
     keys_of_text: TextOfPair | None = None
+    kind: AttentionPart | None = None
 
 
 @dataclass(frozen=True)
@@ -162,6 +168,43 @@ def request_for(view: View, options: ViewOptions, model: Model) -> AttentionRequ
         renormalize=options.drop_special,
         rows_of_text=options.rows_of_text,
         keys_of_text=options.keys_of_text,
+    )
+
+
+def step_kind(options: ViewOptions, model: Model) -> StepKind | None:
+    """Return what to show of the steps of a model that writes; None for what it reads.
+
+    Raises:
+        InputError: A kind is asked for of a model that writes nothing.
+    """
+    if model.generation is None or model.modality != "text":
+        if options.kind:
+            raise InputError(f"--kind {options.kind}: {model.name} writes no text from a text; expected none")
+        return None
+    return None if options.kind == "encoder" else options.kind or "cross"
+
+
+def request_for_steps(view: View, options: ViewOptions) -> AttentionRequest:
+    """Ask for just what a view shows of the steps of a model that writes.
+
+    Raises:
+        InputError: Something else than layers and heads is asked for, or a view that shows no such weights.
+    """
+    given = {
+        f"--view {view}": view in CHARTS,
+        f"--measure {options.measure}": options.measure not in (None, "weights"),
+        f"--row {', '.join(map(str, options.rows))}": options.rows,
+        f"--residual-share {options.residual_share}": options.residual_share is not None,
+        "--value-weighted": options.value_weighted,
+        "--drop-special": options.drop_special,
+        f"--top-k {options.top_k}": options.top_k,
+        f"--rows-of {options.rows_of_text}": options.rows_of_text,
+        f"--keys-of {options.keys_of_text}": options.keys_of_text,
+    }
+    if wrong := [option for option, is_given in given.items() if is_given]:
+        raise InputError(f"{wrong[0]}: {_OF_STEPS}")
+    return AttentionRequest(
+        layers=options.layers or (-1,), heads=options.heads, reduce_heads=_reduction(view, "weights", options)
     )
 
 

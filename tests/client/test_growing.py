@@ -5,9 +5,11 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
+from regard.attention import LayerAttention
 from regard.console import Terminal
 from regard.generate_calls import TokenStream
-from regard.growing import print_rows
+from regard.generation import Generated, GeneratedText, GeneratedToken, GenerationTimings
+from regard.growing import print_rows, steps
 from regard.v1 import regard_pb2 as rpc
 from regard.v1 import types_pb2 as pb
 
@@ -88,3 +90,25 @@ def test_rows_fit_terminals_that_are_narrow(
     monkeypatch.setenv("COLUMNS", str(width))
     _, lines, _ = grow(capsys, ["K"], rpc.FINISH_REASON_LENGTH, ["c", "a", "</s>"])
     assert lines[-1].startswith(row)
+
+
+def test_self_attention_begins_with_what_the_decoder_began_with() -> None:
+    """Two tokens here, whose names nobody tells: the first row has two keys, each further one more."""
+    rows = [[0.25, 0.75], [0.5, 0.25, 0.25]]
+    tokens = tuple(
+        GeneratedToken(
+            place, text, -1.0, (), (LayerAttention(3, "causal", ("key",), (0, 1), (), np.array(row, np.float32)),)
+        )
+        for place, (text, row) in enumerate(zip(["K", " AE"], rows, strict=True))
+    )
+    result = GeneratedText("K AE", -2.0, "length", tokens)
+    layer = result.alignment(kind="self")
+    assert (layer.layer, layer.kind, layer.axes, layer.queries) == (3, "causal", ("query", "key"), (1, 2))
+    np.testing.assert_array_equal(layer.weights, [[0.25, 0.75, 0.0], [0.5, 0.25, 0.25]])
+    with pytest.raises(LookupError, match=r"no cross attention of layer -1 in this answer, which holds \[\]"):
+        result.alignment()
+    found = Generated("g2p", "1", (), False, (result,), GenerationTimings(1, 2, 3, 4, 5))
+    both = steps(found, "self")
+    assert both.tokens is not None and both.key_tokens is not None
+    assert [token.text for token in both.tokens] == ["(start)", "K", "AE"]  # a row is named by what it wrote
+    assert [token.text for token in both.key_tokens] == ["(start)", "(start)", "K"]
