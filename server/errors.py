@@ -16,12 +16,16 @@ ServerError
 Two are apart, with one clear line each: StartError stops the start of the server, EngineFault ends one that runs.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import ClassVar, Literal
 
 import grpc
 from google.protobuf.duration_pb2 import Duration
 from google.rpc.error_details_pb2 import RetryInfo
 from google.rpc.status_pb2 import Status
+
+from artifact.errors import InputError
 
 _MAX_MESSAGE_CHARACTERS = 2500  # gRPC carries a status in 8 KiB of metadata
 Reason = Literal["requests", "bytes", "seconds", "model", "quota", "held", "health"]
@@ -66,6 +70,22 @@ class InvalidInput(ServerError):
             expected: What would have been right.
         """
         super().__init__(f"{_shorten(field)}: {_shorten(str(value))}; expected {_shorten(expected, 2000)}")
+
+
+@contextmanager
+def refusing_inputs(field: str = "") -> Iterator[None]:
+    """Refuse the request where a text, an image or a sound cannot be used.
+
+    Args:
+        field: As the caller wrote it; empty where the error names it so.
+
+    Raises:
+        InvalidInput: In place of the InputError that is raised within.
+    """
+    try:
+        yield
+    except InputError as error:
+        raise InvalidInput(field or error.field, error.value, error.expected) from error
 
 
 class MalformedMessage(ServerError):

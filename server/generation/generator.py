@@ -11,10 +11,9 @@ from collections.abc import AsyncGenerator, Sequence
 import numpy as np
 
 from artifact.contract import NUMBER_BYTES
-from artifact.errors import InputError
 from artifact.text import Tokens
 from server.context import RpcContext, Timings
-from server.errors import DeadlinePassed, InvalidInput, TooBusy
+from server.errors import DeadlinePassed, InvalidInput, TooBusy, refusing_inputs
 from server.generation.group import Group, tokens_of
 from server.generation.plan import GenerationPlan
 from server.generation.request import (
@@ -222,10 +221,8 @@ def _read_target(request: GenerationRequest, plan: GenerationPlan) -> list[int]:
         return []
     writer = request.model.writer
     assert writer is not None  # noqa: S101 -- checked
-    try:
+    with refusing_inputs("target"):
         tokens = writer.tokens(request.target)
-    except InputError as error:
-        raise InvalidInput("target", error.value, error.expected) from error
     check_target_length(len(tokens) + 1 if tokens else 0, plan.max_tokens)
     if outside := [token for token in tokens if token >= plan.generation.vocab_size]:
         expected = f"tokens below {plan.generation.vocab_size}, which the model can write"

@@ -13,7 +13,7 @@ from artifact.dtypes import Array, dtype_of
 from artifact.errors import InputError
 from artifact.images import ImageLimits, Pixels
 from artifact.text import TextReader, Tokens
-from server.errors import InvalidInput, NotPossible
+from server.errors import InvalidInput, NotPossible, refusing_inputs
 from server.inference.refusals import takes_no
 from server.inference.request import InferenceRequest, PreparedInput, Tensors, Texts
 from server.inference.sound import AudioLimits, Sound
@@ -79,10 +79,8 @@ def read_texts(model: LoadedModel, inputs: Texts, rows: Iterable[int], limits: I
     text_reader(model, inputs)
     prompt = find_prompt(model, inputs)
     read = partial(_read, model, inputs, max_bytes=limits.text_bytes, prompt=prompt, positions=True)
-    try:
+    with refusing_inputs():
         return [read(row) for row in rows]
-    except InputError as error:
-        raise InvalidInput(error.field, error.value, error.expected) from error
 
 
 def read_each_text(

@@ -1,14 +1,11 @@
 """Decodes a request's sound: looks at its header first, then decodes it when its turn comes."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import partial
 
 from artifact.audio_contract import AudioContract
 from artifact.audio_files import AudioFile
-from artifact.errors import InputError
 from server.context import RpcContext
-from server.errors import InvalidInput
+from server.errors import refusing_inputs
 from server.inference.decoding import Decoders
 from server.inference.preprocess import InputLimits
 from server.inference.refusals import takes_no
@@ -66,18 +63,10 @@ async def read_sound(
 
 
 def _open(content: bytes, contract: AudioContract, limits: InputLimits) -> AudioFile:
-    with _refusing():
+    with refusing_inputs():
         return open_audio(content, contract, limits.audio)
 
 
 def _decode(opened: AudioFile, contract: AudioContract) -> Sound:
-    with _refusing():
+    with refusing_inputs():
         return decode_audio(opened, contract)
-
-
-@contextmanager
-def _refusing() -> Iterator[None]:
-    try:
-        yield
-    except InputError as error:
-        raise InvalidInput(error.field, error.value, error.expected) from error

@@ -7,11 +7,10 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from artifact.errors import InputError
 from artifact.text import check_text
 from artifact.towers import LABEL_PLACE, TowersContract
 from server.context import RpcContext
-from server.errors import InvalidInput, NotPossible, ServerError
+from server.errors import InvalidInput, NotPossible, ServerError, refusing_inputs
 from server.inference.pipeline import Pipeline
 from server.inference.preprocess import InputLimits, check_number
 from server.inference.request import FirstPart, InferenceRequest, ManyResponses, Texts
@@ -99,11 +98,9 @@ def _check_labels(names: tuple[str, ...], template: str, limits: InputLimits, ma
     if size_bytes > max_bytes:
         expected = f"at most {max_bytes} (the server's --max-message-bytes): a shorter template or fewer labels"
         raise InvalidInput(LABELS, f"{size_bytes} bytes to read of {len(names)} labels", expected)
-    for number, name in enumerate(names):
-        try:
+    with refusing_inputs():
+        for number, name in enumerate(names):
             check_text(f"{LABELS}[{number}]", name, limits.text_bytes)
-        except InputError as error:
-            raise InvalidInput(error.field, error.value, error.expected) from error
 
 
 def _check_template(template: str) -> str:

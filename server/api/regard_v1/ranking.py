@@ -3,11 +3,10 @@
 import math
 
 from artifact.contract import Contract
-from artifact.errors import InputError
 from artifact.text import check_text
 from regard.v1 import regard_pb2 as api
 from server.api.regard_v1.messages import with_further, write_error
-from server.errors import InvalidInput, NotPossible, ServerError
+from server.errors import InvalidInput, NotPossible, ServerError, refusing_inputs
 from server.inference.preprocess import InputLimits, check_number
 from server.inference.request import InferenceResponse, ManyResponses, Texts
 
@@ -49,10 +48,8 @@ def check_documents(request: api.RankRequest, limits: InputLimits) -> tuple[str,
     if request.top_k < 0:
         raise InvalidInput("top_k", request.top_k, "0 for all, or a positive number")
     check_number("documents", len(request.documents.items), limits.inputs)
-    try:
+    with refusing_inputs():
         check_text("query", request.query, limits.text_bytes)
-    except InputError as error:
-        raise InvalidInput(error.field, error.value, error.expected) from error
     return tuple(request.documents.items)
 
 
