@@ -1,5 +1,6 @@
 """Runs a batch: collates its requests to one input, runs the graph, and splits what it gives."""
 
+import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -8,8 +9,11 @@ import numpy as np
 from artifact.contract import SEQUENCE_AXIS
 from artifact.dtypes import Array
 from server.engine.device_ops import Weights
-from server.scheduling.batch import BatchItem, Result
+from server.errors import InternalFault
+from server.scheduling.batch import BatchItem, Outcome, Result
 from server.telemetry.timings import BatchTimes
+
+_log = logging.getLogger(__name__)
 
 
 def run_batch(items: Sequence[BatchItem], *, all_threads: bool = False) -> tuple[list[Result], BatchTimes]:
@@ -24,6 +28,20 @@ def run_batch(items: Sequence[BatchItem], *, all_threads: bool = False) -> tuple
     results = split(items, fetched)
     times = BatchTimes(collated_ns - began_ns, ran_ns - collated_ns, time.perf_counter_ns() - ran_ns)
     return results, times
+
+
+def compute(items: Sequence[BatchItem], *, all_threads: bool) -> tuple[Sequence[Outcome], BatchTimes]:
+    """Run a batch. Should it fail, each request runs alone: only the guilty one fails. All of it takes its time."""
+    began_ns = time.perf_counter_ns()
+    try:
+        return run_batch(items, all_threads=all_threads)
+    except Exception:
+        _log.exception("a batch of %d requests of %s failed", len(items), items[0].contract.name)
+        times = BatchTimes(0, time.perf_counter_ns() - began_ns, 0)
+        if len(items) == 1:
+            return [InternalFault()], times
+    alone = [compute([item], all_threads=all_threads) for item in items]
+    return [outcome for outcomes, _ in alone for outcome in outcomes], sum((own for _, own in alone), times)
 
 
 def collate(items: Sequence[BatchItem]) -> dict[str, Array]:

@@ -2,21 +2,25 @@
 
 An instance that has ended a run takes the next batch by itself: the way through the event loop, which is busy with
 answers just then, would leave it idle for a tenth of the time (docs/decisions.md, Scheduling).
+
+Beside the instances there is an express thread: while all of them are busy with long runs of other models, it runs what
+is short. The operating system gives a thread that mostly sleeps a core at once, so that a step of half a millisecond
+does not wait for a batch of fifty.
 """
 
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from server.errors import InternalFault
-from server.scheduling.batch import Batch, BatchItem, BatchLimits, Order, Outcome
-from server.scheduling.collate import run_batch
+from server.scheduling.batch import Batch, BatchItem, BatchLimits, Order
+from server.scheduling.collate import compute
 from server.scheduling.fair_queue import FairQueue
-from server.telemetry.timings import BatchTimes
 
 _log = logging.getLogger(__name__)
+
+_SHORT_SHARE = 0.25  # of the shortest run of an instance, which a run by express takes at most
 
 
 @dataclass(frozen=True)
@@ -58,9 +62,15 @@ class Dispatcher:
         self._window = _Window(rows=0, until=0.0)
         self._closing = False
         self.lost = ""
-        self._ready = threading.Condition()
+        lock = threading.RLock()
+        self._ready, self._express_ready = threading.Condition(lock), threading.Condition(lock)
+        self._express = threading.Thread(target=self._work, args=(self._take_express,), name="express", daemon=True)
         self._threads = [
-            threading.Thread(target=self._work, name=f"instance_{i}", daemon=True) for i in range(instances)
+            *(
+                threading.Thread(target=self._work, args=(self._take,), name=f"instance_{i}", daemon=True)
+                for i in range(instances)
+            ),
+            self._express,
         ]
 
     def start(self) -> None:
@@ -73,6 +83,7 @@ class Dispatcher:
         with self._ready:
             self._closing = True
             self._ready.notify_all()
+            self._express_ready.notify()
         ends = None if limit_seconds is None else time.monotonic() + limit_seconds
         for thread in self._threads:
             thread.join(None if ends is None else max(ends - time.monotonic(), 0.0))
@@ -87,10 +98,10 @@ class Dispatcher:
         return self._queue.held_bytes
 
     def add(self, item: BatchItem) -> bool:
-        """Queue a request; returns whether an instance is free, which `wake` would let look at it."""
+        """Queue a request; returns whether a thread is free that could run it, which `wake` would let look."""
         with self._ready:
             self._queue.add(item)
-            return self._idle_instances > 0
+            return self._idle_instances > 0 or self._goes_by_express(item)
 
     def remove(self, item: BatchItem) -> bool:
         """Take a request out, its caller having gone; False where it does not wait any more."""
@@ -111,6 +122,8 @@ class Dispatcher:
             own_seconds = self._queue.run_seconds(item)
             if self._idle_instances and not len(self._queue):
                 return own_seconds
+            if self._goes_by_express(item) and all(run.instances for run in self._running):
+                return own_seconds
             now = time.monotonic()
             running = sum(run.instances * max(run.ends - now, 0.0) for run in self._running)
             waiting = self._queue.wait_seconds(item, order, exactly=exactly)
@@ -124,24 +137,32 @@ class Dispatcher:
     def wake(self) -> None:
         """Let a free instance look at the queue; it wakes the next if it leaves something."""
         with self._ready:
-            self._ready.notify()
+            (self._ready if self._idle_instances else self._express_ready).notify()
+
+    @property
+    def holds_up(self) -> bool:
+        """Whether something waits that the run of the current thread holds up."""
+        with self._ready:
+            if threading.current_thread() is not self._express:
+                return len(self._queue) > 0
+            return self._queue.has_within(self._short_seconds, self._busy_models)
 
     def running(self) -> list[Batch]:
         """Return the batches that run now."""
         with self._ready:
             return list(self._running)
 
-    def _work(self) -> None:
+    def _work(self, take: Callable[[], Batch | None]) -> None:
         """What an instance does all its life; should it end before its time, the watchdog learns why."""
         try:
-            self._run_batches()
+            self._run_batches(take)
         except BaseException as error:
             _log.critical("an instance of the engine has ended", exc_info=True)
             self.lost = f"an instance of the engine has ended: {error!r}"
 
-    def _run_batches(self) -> None:
-        while batch := self._take():
-            batch.outcomes, batch.times = _compute(batch.items, all_threads=batch.instances > 1)
+    def _run_batches(self, take: Callable[[], Batch | None]) -> None:
+        while batch := take():
+            batch.outcomes, batch.times = compute(batch.items, all_threads=batch.instances > 1)
             self._finish(batch)
             self._end(batch)
             del batch  # what waits for the next batch must not keep an unloaded model
@@ -166,16 +187,45 @@ class Dispatcher:
         batch = Batch(items, self._instances if alone else 1, now, now + self._queue.batch_seconds(items))
         self._running.append(batch)
         self._idle_instances -= batch.instances
-        if self._idle_instances and len(self._queue):
-            self._ready.notify()
+        if len(self._queue):
+            self.wake()
         return batch
+
+    def _take_express(self) -> Batch | None:
+        """Wait for something short that would wait for an instance; None when everything ends."""
+        with self._express_ready:
+            while not self._closing:
+                self._drop_expired()
+                if items := self._queue.take_within(self._short_seconds, self._busy_models):
+                    now = time.monotonic()
+                    batch = Batch(items, 0, now, now + self._queue.batch_seconds(items))
+                    self._running.append(batch)
+                    return batch
+                self._express_ready.wait()
+            return None
+
+    def _goes_by_express(self, item: BatchItem) -> bool:
+        return self._queue.is_within(item, self._short_seconds, self._busy_models)
+
+    @property
+    def _short_seconds(self) -> float:
+        """How long a run by express may take now: no time where an instance is free."""
+        runs = [run.expected_seconds for run in self._running if run.instances]
+        return 0.0 if self._idle_instances else _SHORT_SHARE * min(runs, default=0.0)
+
+    @property
+    def _busy_models(self) -> set[str]:
+        """What the instances run; more of the same would only share the processors."""
+        return {run.items[0].contract.name for run in self._running if run.instances}
 
     def _end(self, batch: Batch) -> None:
         with self._ready:
             self._running.remove(batch)
             self._idle_instances += batch.instances
-            if batch.instances == 1:
+            if batch.instances < 2:  # all threads are another kind of run
                 self._queue.learn(batch.items, batch.times.total_ns / 1e9, whole=batch.is_whole)
+            if not batch.instances:
+                return
             expected_rows = min(sum(item.rows for item in batch.items), self._limits.rows)
             until = time.monotonic() + self._queue.fixed_seconds(batch.items[0])
             self._window = _Window(expected_rows, until)
@@ -191,8 +241,8 @@ class Dispatcher:
         if not self._idle_instances or not len(self._queue):
             return None
         until, window = 0.0, self._window
-        if self._running:
-            next_end = min(run.ends for run in self._running)
+        if ends := [run.ends for run in self._running if run.instances]:
+            next_end = min(ends)
             if self._queue.rows < window.rows or next_end < window.until:
                 until = window.until
         if self._delay_seconds and self._queue.rows < self._limits.rows and not self._closing:
@@ -202,17 +252,3 @@ class Dispatcher:
     def _drop_expired(self) -> None:
         for item in self._queue.drop_expired(time.monotonic()):
             self._expire(item)
-
-
-def _compute(items: Sequence[BatchItem], *, all_threads: bool) -> tuple[Sequence[Outcome], BatchTimes]:
-    """Run a batch. Should it fail, each request runs alone: only the guilty one fails. All of it takes its time."""
-    began_ns = time.perf_counter_ns()
-    try:
-        return run_batch(items, all_threads=all_threads)
-    except Exception:
-        _log.exception("a batch of %d requests of %s failed", len(items), items[0].contract.name)
-        times = BatchTimes(0, time.perf_counter_ns() - began_ns, 0)
-        if len(items) == 1:
-            return [InternalFault()], times
-    alone = [_compute([item], all_threads=all_threads) for item in items]
-    return [outcome for outcomes, _ in alone for outcome in outcomes], sum((own for _, own in alone), times)

@@ -5,11 +5,12 @@ Nothing here waits or knows of a clock: times come in as arguments, so that fair
 
 import math
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
+from dataclasses import replace
 
 from server.scheduling.batch import BatchItem, BatchLimits, Load, Order, Runner
 from server.scheduling.companions import NEGLIGIBLE_SHARE, choose_companions
-from server.scheduling.shares import Group, Share
+from server.scheduling.shares import Group, Line, Share
 
 # How much the newest run tells about how much slower the engine is than when it was measured alone.
 _SLOWDOWN_WEIGHT = 0.1
@@ -64,16 +65,37 @@ class FairQueue:
         if not waiting:
             return []
         share, head, line = min(waiting, key=lambda one: (one[0].served_seconds, one[1].order))
-        rest = [item for item in self if item.graph is head.graph and item is not head]
         instances = 1 if all_threads and head.graph.can_use_all_threads else idle_instances
-        rows = -(-self._group(head).rows // instances)
-        batch = [head, *choose_companions(head, rest, self._limits, rows)]
-        for item in batch:
-            self.remove(item)
         self._clock_seconds = share.served_seconds
         share.begin(line)
-        self._charge(batch, self.batch_seconds(batch))
-        return batch
+        return self._cut(head, self._limits, -(-self._group(head).rows // instances))
+
+    def take_within(self, seconds: float, busy: Container[str]) -> list[BatchItem]:
+        """Take the next batch that takes so many seconds at most, of a model that is not busy; empty where none does.
+
+        It is out of turn: who comes next begins where those begin who had to wait.
+
+        Args:
+            seconds: Expected of the run.
+            busy: Names of models.
+        """
+        fitting = list(self._heads_within(seconds, busy))
+        if not fitting:
+            return []
+        _, _, head = min(
+            fitting, key=lambda one: (one[0].served_seconds, one[2].priority, one[1].served_seconds, one[2].order)
+        )
+        group = self._group(head)
+        limits = replace(self._limits, seconds=min(seconds / group.slowdown, self._limits.seconds))
+        return self._cut(head, limits, group.rows)
+
+    def has_within(self, seconds: float, busy: Container[str]) -> bool:
+        """Whether `take_within` would find something."""
+        return next(self._heads_within(seconds, busy), None) is not None
+
+    def is_within(self, item: BatchItem, seconds: float, busy: Container[str]) -> bool:
+        """Whether a request is of a model that is not busy, and a run of it takes so many seconds at most."""
+        return item.contract.name not in busy and self.batch_seconds([item]) <= seconds
 
     def drop_expired(self, now: float) -> list[BatchItem]:
         """Take out what its callers do not want any more."""
@@ -129,6 +151,23 @@ class FairQueue:
             group.rows + item.rows, self._limits.rows, math.ceil(full_seconds / row_seconds) if row_seconds else 1
         )
         return group.slowdown * group.cost.seconds(max(rows, item.rows), item.length)
+
+    def _heads_within(self, seconds: float, busy: Container[str]) -> Iterator[tuple[Share, Line, BatchItem]]:
+        for share in self._shares.values():
+            for line in share:
+                if line.items and next(iter(line.items.values())).contract.name not in busy:
+                    head = line.head
+                    if self.is_within(head, seconds, busy):
+                        yield share, line, head
+
+    def _cut(self, head: BatchItem, limits: BatchLimits, rows: int) -> list[BatchItem]:
+        """Take a request out with those that share its batch, and count what it will take."""
+        rest = [item for item in self if item.graph is head.graph and item is not head]
+        batch = [head, *choose_companions(head, rest, limits, rows)]
+        for item in batch:
+            self.remove(item)
+        self._charge(batch, self.batch_seconds(batch))
+        return batch
 
     def _count(self, item: BatchItem, sign: int) -> None:
         self._size += sign

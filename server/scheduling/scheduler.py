@@ -99,8 +99,8 @@ class Scheduler:
 
     @property
     def is_wanted(self) -> bool:
-        """Whether anything waits for an instance; may be asked in any thread."""
-        return len(self._dispatcher) > 0
+        """Whether anything waits that the run of the current thread holds up."""
+        return self._dispatcher.holds_up
 
     def suggest_retry(self) -> float:
         """Say in how many seconds a request that was refused has a chance: when half of what waits is done."""
@@ -305,6 +305,8 @@ class Scheduler:
         self._metrics.observe_batch(
             name, version, first.graph_kind, rows=load.rows, padding_share=load.padding_share, times=times
         )
+        if not batch.instances:
+            self._metrics.express_batches.labels(name).inc()
         steps = {"collate": times.collate_ns, "run": times.run_ns, "split": times.split_ns}
         self._tracing.batch(name, load.rows, [item.context.span for item in batch.items], steps)
 

@@ -133,6 +133,9 @@ class Metrics:
             "batch_seconds", "Time of a batch in the engine: collated, run, split", "model", "graph"
         )
         self.batch_rows = self._histogram("batch_rows", "Rows in a batch", "model", bounds=_ROWS)
+        self.express_batches = self._counter(
+            "express_batches", "Short batches run beside the instances, which were busy with other models", "model"
+        )
         self.padding = self._histogram(
             "batch_padding_ratio", "Share of a batch's tokens that are padding", "model", bounds=_SHARES
         )

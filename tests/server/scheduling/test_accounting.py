@@ -13,8 +13,9 @@ from server.scheduling.admission import Admission
 from server.scheduling.batch import BatchLimits, Result
 from server.scheduling.scheduler import Scheduler
 from server.telemetry.metrics import Metrics
-from tests.server.fakes import POISON, SumGraph, make_item
+from tests.server.fakes import CONTRACT, POISON, SumGraph, make_item
 
+OTHER = CONTRACT.model_copy(update={"name": "other"})
 CODES = ("resource_exhausted", "deadline_exceeded", "unavailable", "internal")
 
 
@@ -25,6 +26,7 @@ class Chaos(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.metrics, self.graph = Metrics(), SumGraph(CostModel(run_seconds=0.001))
+        self.short = SumGraph(CostModel(run_seconds=0.0001))
         self.scheduler = Scheduler(BatchLimits(4, 64, 10**6), Admission(5, 10**4, 1.0), 2, self.metrics)
         self.tasks: dict[asyncio.Task[Result], int] = {}
         self.loop.run_until_complete(self._start())
@@ -41,12 +43,15 @@ class Chaos(RuleBasedStateMachine):
         remaining=st.sampled_from((None, None, -1.0, 0.0005, 0.002, 1.0)),
         count=st.integers(1, 4),
         begins=st.booleans(),
+        short=st.booleans(),
     )
-    def submit(self, value: int, priority: int, remaining: float | None, count: int, begins: bool) -> None:
+    def submit(self, value: int, priority: int, remaining: float | None, count: int, begins: bool, short: bool) -> None:
         """Requests come, with or without a deadline; the event loop sees them now or later."""
         deadline = None if remaining is None else time.monotonic() + remaining
         for _ in range(count):
-            item = make_item(self.graph, value, deadline=deadline, priority=priority)
+            item = make_item(self.short if short else self.graph, value, deadline=deadline, priority=priority)
+            if short:
+                item.contract = OTHER
             self.tasks[self.loop.create_task(self.scheduler.submit(item))] = value
         if begins:
             self.go_on(1)

@@ -9,6 +9,7 @@ from server.engine.cost import CostModel
 from server.errors import InternalFault
 from server.scheduling import dispatcher as module
 from server.scheduling.batch import Batch, BatchItem, BatchLimits
+from server.scheduling.collate import compute
 from server.scheduling.dispatcher import Dispatcher
 from server.telemetry.timings import BatchTimes
 from tests.server.fakes import POISON, Clock, GatedGraph, SumGraph, make_item
@@ -224,10 +225,10 @@ def test_a_run_that_fails_has_a_duration() -> None:
     """Of what it tried together and one by one."""
     graph = SumGraph()
     began = time.perf_counter_ns()
-    outcomes, times = module._compute([make_item(graph, 2), make_item(graph, POISON)], all_threads=False)
+    outcomes, times = compute([make_item(graph, 2), make_item(graph, POISON)], all_threads=False)
     assert [isinstance(outcome, InternalFault) for outcome in outcomes] == [False, True]
     assert 0 < times.total_ns < time.perf_counter_ns() - began
-    _, alone = module._compute([make_item(graph, POISON)], all_threads=False)
+    _, alone = compute([make_item(graph, POISON)], all_threads=False)
     assert (alone.collate_ns, alone.split_ns) == (0, 0)
     assert alone.run_ns == alone.total_ns > 0
 
