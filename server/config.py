@@ -120,8 +120,8 @@ class Config(BaseSettings):
     max_queue_size: int = Field(
         1024,
         ge=1,
-        description="Most requests that wait or are being decoded; beyond it new ones are refused "
-        "with RESOURCE_EXHAUSTED.",
+        description="Most requests of one client that wait or are being decoded; beyond it new ones are refused "
+        "with RESOURCE_EXHAUSTED. All clients together may have a quarter more.",
     )
     max_queue_seconds: float = Field(
         10.0,
@@ -132,7 +132,8 @@ class Config(BaseSettings):
     max_queue_bytes: int = Field(
         2**30,
         ge=1,
-        description="Most bytes of inputs that wait; beyond it new requests are refused with RESOURCE_EXHAUSTED.",
+        description="Most bytes of one client's inputs that wait; beyond it new requests are refused with "
+        "RESOURCE_EXHAUSTED. All clients together may have a quarter more.",
     )
     max_queue_delay_ms: float = Field(
         0.0,

@@ -2,7 +2,8 @@
 
 import asyncio
 import math
-from collections.abc import Hashable
+from collections import Counter
+from collections.abc import Callable, Hashable
 
 from server.errors import TooBusy
 
@@ -12,6 +13,15 @@ COPIES = 2
 _CALL_BYTES = 16 * 2**10  # of gRPC's objects and ours, however small the messages
 # How many times what is free one client may hold: alone 4/5 of all, two 4/9 each, so that there is room for others.
 CLIENT_FACTOR = 4
+
+
+def has_room(own: int, of_all: int, limit: int) -> bool:
+    """Whether a client may have so many of something where all have so many, its own included.
+
+    One alone may have as many as the limit says; then there still is room for others, as Ledger shares bytes: of five
+    fourths of the limit each may have CLIENT_FACTOR times what is free, and all together have no more than these.
+    """
+    return own + CLIENT_FACTOR * of_all <= (CLIENT_FACTOR + 1) * limit
 
 
 class Ledger:
@@ -32,6 +42,7 @@ class Ledger:
         self.requests = 0
         self.unread = 0  # of these, those that are computed, and whose answers wait to be read
         self._held_by = dict[Hashable, int]()
+        self._computing_of = Counter[Hashable]()  # requests of a client that are not yet computed
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -43,6 +54,28 @@ class Ledger:
         """Count a request."""
         self.requests += 1
         self._idle.clear()
+
+    def compute_for(self, client: Hashable, more_requests: int) -> None:
+        """Count requests of a client that are to be computed; fewer than none for those that are."""
+        self._computing_of[client] += more_requests
+        if not self._computing_of[client]:
+            del self._computing_of[client]
+
+    def check_requests(self, client: Hashable, limit: int, suggest_retry: Callable[[], float]) -> None:
+        """Refuse a client's newest request, counted already, where there are too many that are to be computed.
+
+        Args:
+            client: Whose it is.
+            limit: How many one client may have, alone.
+            suggest_retry: In how many seconds who is refused has a chance.
+
+        Raises:
+            TooBusy: There are.
+        """
+        own, of_all = self._computing_of[client], self.requests - self.unread
+        if not has_room(own, of_all, limit):
+            which = f"{of_all} requests are in it, {own} of them this client's, of {limit} (--max-queue-size)"
+            raise TooBusy(f"the server is full: {which}; retry later", suggest_retry(), "requests")
 
     def leave(self) -> None:
         """Count it no more."""
@@ -109,16 +142,19 @@ class Account:
         """Say whose request it is."""
         if client == self._client:
             return
-        held_bytes = sum(self._parts.values())
+        held_bytes, computing = sum(self._parts.values()), int(self._is_accepted and not self._is_answered)
         self._ledger.count(self._client, -held_bytes)
+        self._ledger.compute_for(self._client, -computing)
         self._client = client
         self._ledger.count(client, held_bytes)
+        self._ledger.compute_for(client, computing)
 
     def accept(self) -> None:
         """Count the request as one that is in the server."""
         if not self._is_accepted:
             self._is_accepted = True
             self._ledger.accept()
+            self._ledger.compute_for(self._client, 1)
             self.hold("call", _CALL_BYTES)
 
     def answer(self) -> None:
@@ -126,6 +162,7 @@ class Account:
         if self._is_accepted and not self._is_answered:
             self._is_answered = True
             self._ledger.unread += 1
+            self._ledger.compute_for(self._client, -1)
 
     def hold(self, part: str, size_bytes: int) -> None:
         """Say how much is held of a part now: the call, the request, the result or the answer."""
@@ -159,6 +196,8 @@ class Account:
         if self._is_answered:
             self._is_answered = False
             self._ledger.unread -= 1
+        elif self._is_accepted:
+            self._ledger.compute_for(self._client, -1)
         if self._is_accepted:
             self._is_accepted = False
             self._ledger.leave()

@@ -153,9 +153,7 @@ class RpcHandler:
         if self.refusing:
             raise ShuttingDown("the server is stopping")
         context.account.check()
-        if self.calls.ledger.requests - self.calls.ledger.unread > self._max_in_flight:
-            message = f"the server is full: {self._max_in_flight} requests are in it (--max-queue-size); retry later"
-            raise TooBusy(message, self._suggest_retry(), "requests")
+        self.calls.ledger.check_requests(context.share, self._max_in_flight, self._suggest_retry)
         context.caller.quota.admit()
 
     def _end(self, context: RpcContext, code: str, message: str) -> None:

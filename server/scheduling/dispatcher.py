@@ -97,6 +97,11 @@ class Dispatcher:
         """Bytes of the inputs of what waits."""
         return self._queue.held_bytes
 
+    def waiting_of(self, item: BatchItem) -> tuple[int, int]:
+        """How many requests of its client wait, and how many bytes their inputs hold."""
+        with self._ready:
+            return self._queue.waiting_of(item)
+
     def add(self, item: BatchItem) -> bool:
         """Queue a request; returns whether a thread is free that could run it, which `wake` would let look."""
         with self._ready:

@@ -54,6 +54,11 @@ class FairQueue:
         self._count(item, -1)
         return True
 
+    def waiting_of(self, item: BatchItem) -> tuple[int, int]:
+        """How many requests of its client wait, and how many bytes their inputs hold."""
+        share = self._share(item)
+        return share.size, share.held_bytes
+
     def take(self, idle_instances: int = 1, *, all_threads: bool = False) -> list[BatchItem]:
         """Take the next batch, the most urgent request first; empty where nothing waits.
 

@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import NoReturn, TypeVar
 
 from server.errors import DeadlinePassed, InternalFault, InvalidInput, Reason, ServerError, ShuttingDown, TooBusy
+from server.ledger import has_room
 from server.scheduling.admission import Admission
 from server.scheduling.batch import Batch, BatchItem, BatchLimits, Load, Result, resolve
 from server.scheduling.cutting import PartialResult, cut
@@ -227,10 +228,12 @@ class Scheduler:
         return item
 
     def _check_room(self, item: BatchItem) -> None:
+        """Refuse what there is no room for; one client's requests leave some to the others."""
         waiting, held_bytes = len(self._dispatcher), self._dispatcher.held_bytes + item.held_bytes
-        if waiting >= self._admission.requests:
+        own, own_bytes = self._dispatcher.waiting_of(item)
+        if not has_room(own + 1, waiting + 1, self._admission.requests):
             self._refuse(f"{waiting} requests wait (the server's --max-queue-size)", "requests")
-        if held_bytes > self._admission.input_bytes and waiting:
+        if waiting and not has_room(own_bytes + item.held_bytes, held_bytes, self._admission.input_bytes):
             self._refuse(f"its inputs would hold {held_bytes} bytes (the server's --max-queue-bytes)", "bytes")
 
     def _estimate(self, item: BatchItem, later_seconds: float) -> float:

@@ -78,7 +78,7 @@ class Share:
     def __init__(self, weight: float) -> None:
         self.weight = weight
         self.served_seconds = 0.0  # divided by the weight
-        self.size = 0  # requests that wait
+        self.size = self.held_bytes = 0  # requests that wait, and bytes of their inputs
         self._clock_seconds = 0.0  # virtual time of the line served last
         self._lines: dict[Group, Line] = {}
 
@@ -100,6 +100,7 @@ class Share:
             line.served_seconds = max(line.served_seconds, self._clock_seconds)
         line.add(item)
         self.size += 1
+        self.held_bytes += item.held_bytes
 
     def remove(self, item: BatchItem, group: Group) -> bool:
         """Let a request wait no more; False where it does not wait."""
@@ -108,6 +109,7 @@ class Share:
             return False
         line.remove(item)
         self.size -= 1
+        self.held_bytes -= item.held_bytes
         return True
 
     def next(self) -> tuple[BatchItem, Line]:

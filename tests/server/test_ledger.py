@@ -128,3 +128,53 @@ async def test_requests_are_in_the_server_until_their_accounts_are_closed() -> N
     other.close()
     await asyncio.wait_for(waiting, 10)
     assert ledger.requests == 0
+
+
+def accept(ledger: Ledger, client: str) -> Account:
+    """Count a request of a client."""
+    account = Account(ledger)
+    account.accept()
+    account.belong_to(client)
+    return account
+
+
+def crowd(ledger: Ledger, client: str, limit: int) -> list[Account]:
+    """Let requests of a client in until one more is refused."""
+    accounts = list[Account]()
+    while True:
+        account = accept(ledger, client)
+        try:
+            ledger.check_requests(client, limit, lambda: 2.0)
+        except TooBusy as refused:
+            assert (refused.reason, refused.retry_seconds) == ("requests", 2.0)
+            account.close()
+            return accounts
+        accounts.append(account)
+
+
+def test_one_client_alone_has_all_places_and_others_still_find_some() -> None:
+    """All together no more than five fourths; those that are computed take none, and closed ones leave nothing."""
+    ledger = Ledger()
+    greedy = crowd(ledger, "greedy", 1000)
+    assert len(greedy) == 1000
+    second = crowd(ledger, "second", 1000)
+    assert len(second) == 200
+    assert crowd(ledger, "greedy", 1000) == []
+    with pytest.raises(TooBusy, match="1201 requests are in it, 1001 of them this client's, of 1000"):
+        accept(ledger, "greedy")
+        ledger.check_requests("greedy", 1000, lambda: 1.0)
+    for account in greedy:
+        account.answer()
+    assert len(crowd(ledger, "third", 1000)) > 600
+    many = Ledger()
+    assert sum(len(crowd(many, str(number), 1000)) for number in range(200)) <= 1250
+
+
+def test_requests_that_are_over_are_nobodys() -> None:
+    """Whether they were computed or not."""
+    ledger = Ledger()
+    for ends in (Account.close, Account.answer):
+        account = accept(ledger, "one")
+        ends(account)
+        account.close()
+    assert (ledger.requests, ledger.unread, ledger._computing_of) == (0, 0, {})

@@ -54,6 +54,10 @@ class Still:
     def __len__(self) -> int:
         return len(self.items)
 
+    def waiting_of(self, item: BatchItem) -> tuple[int, int]:
+        """All are of one client."""
+        return len(self.items), self.held_bytes
+
     def add(self, item: BatchItem) -> bool:
         """Queue it."""
         self.items.append(item)

@@ -4,6 +4,8 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from server.auth.clients import Client
+from server.context import RpcContext
 from server.engine.cost import CostModel
 from server.errors import DeadlinePassed, InternalFault, ShuttingDown, TooBusy
 from server.scheduling.estimate import LatencyQuantile
@@ -325,3 +327,23 @@ async def test_what_has_turned_out_slower_than_estimated_is_refused_earlier(grap
             await refused
         slow.gate.set()
         await asyncio.gather(first, let_in, *waiting)
+
+
+@pytest.mark.parametrize("what", ["requests", "input_bytes"])
+async def test_a_queue_that_one_client_has_filled_has_room_for_others(graph: GatedGraph, what: str) -> None:
+    """Of eight requests, or as many bytes, it has all; another has one place besides."""
+    flood, modest = RpcContext(caller=Client("flood")), RpcContext(caller=Client("modest"))
+    requests, input_bytes = (8, 10**6) if what == "requests" else (100, 8 * 64)
+    async with scheduling(requests=requests, input_bytes=input_bytes) as scheduler:
+        first = await occupy(scheduler, graph)
+        waiting = [asyncio.create_task(scheduler.submit(make_item(graph, one, context=flood))) for one in range(8)]
+        await asyncio.sleep(0)
+        with pytest.raises(TooBusy, match="--max-queue"):
+            await scheduler.submit(make_item(graph, 9, context=flood))
+        waiting.append(asyncio.create_task(scheduler.submit(make_item(graph, 10, context=modest))))
+        await asyncio.sleep(0)
+        assert not waiting[-1].done()
+        with pytest.raises(TooBusy, match="--max-queue"):
+            await scheduler.submit(make_item(graph, 11, context=modest))
+        graph.gate.set()
+        await asyncio.gather(first, *waiting)
