@@ -233,7 +233,7 @@ class Server:
         inputs = _input_limits(config)
         attention = AttentionLimits(config.max_answer_bytes, config.max_attention_bytes)
         pipeline = Pipeline(workers, self._decoders, cache, inputs, attention, metrics, self._tracing)
-        limits = GenerationLimits(config.max_beams)
+        limits = GenerationLimits(config.max_beams, config.max_answer_bytes)
         generator = Generator(pipeline, scheduler, limits, instances, config.max_batch_size, metrics)
         self._rpcs = RpcHandler(
             config.max_queue_size + config.max_batch_size,

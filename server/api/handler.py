@@ -93,6 +93,7 @@ class RpcHandler:
             answer = await self.run(context, metadata, lambda context: handle(context, call), caller=caller)
         except ServerError as raised:
             error = raised.with_traceback(None)  # whose frames hold the request, and this error
+            call.account.answer()  # one that was refused takes no place from others while it is told so
         else:
             call.wait_for("answer")
             call.account.answer()
@@ -198,8 +199,13 @@ def rpc(model_field: str = "") -> Callable[[Unary], Any]:
     return decorate
 
 
-def streaming_rpc(model_field: str) -> Callable[[Streaming], Any]:
-    """Make an RPC of a service's method that takes a request and an RpcContext and yields responses."""
+def streaming_rpc(model_field: str, *, computes_first: bool = True) -> Callable[[Streaming], Any]:
+    """Make an RPC of a service's method that takes a request and an RpcContext and yields responses.
+
+    Args:
+        model_field: Of the request: which holds the model's name.
+        computes_first: Whether all is computed before anything is yielded; else it is said when that is so.
+    """
 
     def decorate(method: Streaming) -> Any:
         name = method.__name__
@@ -212,7 +218,8 @@ def streaming_rpc(model_field: str) -> Callable[[Streaming], Any]:
                         content = response.SerializeToString()
                         del response  # which is large, and its caller may take long to read it
                         call.account.hold("answer", COPIES * len(content))
-                        call.account.answer()
+                        if computes_first:
+                            call.account.answer()
                         await send(servicer, call, content)
 
             await service.rpcs.answer(name, getattr(request, model_field, ""), servicer, caller, write_all)

@@ -7,10 +7,13 @@ import math
 import time
 import weakref
 from collections.abc import AsyncGenerator, Sequence
+from functools import partial
 
 import numpy as np
 
 from artifact.contract import NUMBER_BYTES
+from artifact.dtypes import Array
+from artifact.generation import GenerationContract
 from artifact.text import Tokens
 from server.context import RpcContext, Timings
 from server.errors import DeadlinePassed, InvalidInput, TooBusy, refusing_inputs
@@ -28,11 +31,13 @@ from server.generation.writing import BeamWriting, StraightWriting, Writing
 from server.inference.pipeline import Pipeline
 from server.inference.request import Audio, InferenceRequest, InferenceResponse, Texts
 from server.inference.sound import Sound
+from server.inference.workers import DECODE_INLINE_BYTES
 from server.repository.loading import LoadedModel
 from server.scheduling.scheduler import Scheduler
 from server.telemetry.metrics import Metrics
 
 _MAX_RETRY_SECONDS = 10.0
+_INLINE_BYTES = 2**20  # which are copied in a tenth of a millisecond
 _TOKEN_BYTES = 512  # of one that was written, as an object, with its text
 
 
@@ -84,8 +89,7 @@ class Generator:
         model = request.model
         check_request(request, self._limits)
         plan = plan_request(request)
-        asked_bytes = len(request.target or "")
-        target = await self._pipeline.workers.decode(lambda: _read_target(request, plan), asked_bytes)
+        target = await self._read_target(request, plan, context)
         group = self._group_for(model)
         self._check_wait(group, context)
         response = await self._encode(request, context)
@@ -95,11 +99,14 @@ class Generator:
         assert isinstance(read, (Tokens, Sound))  # noqa: S101 -- of a single text or sound
         source = read.length if isinstance(read, Sound) else read
         stages = response.timings
-        writing = _make_writing(request, plan, response, context, target=target, streams=streams)
-        del response, read  # which have the keys and values of the whole batch, and a spectrogram
+        kept = await self._keep_source(plan.generation, response)
+        writing = _make_writing(request, plan, kept, context, target=target, streams=streams, limits=self._limits)
+        del response, read, kept  # which have the keys and values of the whole batch, and a spectrogram
         model.usage.enter()
+        reserved_seconds = 0.0
         try:
-            context.account.reserve(result=group.steps.more_bytes(writing) + _told_bytes(writing))
+            reserved_seconds = _reserve_steps(group, writing, len(target) or plan.max_tokens, stages, context)
+            context.account.reserve(result=group.steps.more_bytes(writing) + self._told_bytes(writing, streams=streams))
             group.join(writing)
             yield GenerationStart(source)
             async for event in tokens_of(writing):
@@ -110,6 +117,7 @@ class Generator:
         finally:
             writing.cancel()
             model.usage.leave()
+            context.caller.quota.charge(reserved_seconds, 0.0)  # it was charged for the steps that it had
             context.account.hold("result", 0)
             context.account.hold("input", 0)
             if not writing.results:
@@ -123,6 +131,23 @@ class Generator:
         wanted = InferenceRequest(request.model, read, tuple(generation.source_names), is_first_part=True)
         async with self._pipeline.run(wanted, context) as response:
             return response
+
+    async def _read_target(
+        self, request: GenerationRequest, plan: GenerationPlan, context: RpcContext
+    ) -> Sequence[int]:
+        """Read the text that is scored; a long one where long texts are read, in turns and at its client's cost."""
+        read = partial(_read_target, request, plan)
+        if len(request.target or "") <= DECODE_INLINE_BYTES:
+            return read()
+        (target,) = await self._pipeline.decoders.run([(read, 0)], context)
+        return target
+
+    async def _keep_source(self, generation: GenerationContract, response: InferenceResponse) -> list[Array]:
+        """Copy the keys and values of the source, which are views of a batch; many in a thread."""
+        copy = partial(_copy_source, generation, response)
+        if response.result.size_bytes <= _INLINE_BYTES:
+            return copy()
+        return await self._pipeline.workers.run(copy)
 
     def _group_for(self, model: LoadedModel) -> "Group":
         """Return the group with the fewest rows."""
@@ -147,6 +172,14 @@ class Generator:
         if seconds > self._scheduler.max_wait_seconds:
             what = f"a place to be written would take about {seconds:.1f} s (the server's --max-queue-seconds)"
             raise TooBusy(f"the queue is full: {what}; retry later", min(seconds, _MAX_RETRY_SECONDS), "seconds")
+
+    def _told_bytes(self, writing: Writing, *, streams: bool) -> int:
+        """What its tokens, with all that is told of them, may come to; one answer is no larger than a message."""
+        plan, of_step = writing.plan, _attention_bytes(writing)
+        attention_bytes = plan.max_tokens * of_step
+        if not streams:
+            attention_bytes = min(attention_bytes, self._limits.answer_bytes + of_step)
+        return plan.max_tokens * _TOKEN_BYTES * (plan.num_beams + plan.alternatives) + attention_bytes
 
     def _all(self) -> list[Group]:
         """Return every group, but for those of models that were unloaded; may be called in any thread."""
@@ -178,7 +211,7 @@ class Generator:
             rows=1,
             total_ns=timings.total_ns,
             timings=stages,
-            further_bytes=sum(one.weights.nbytes for told in writing.results[0].tokens for one in told.attention),
+            further_bytes=writing.attention_bytes,
             cached=False,
         )
 
@@ -193,22 +226,27 @@ def _timings(stages: Timings, writing: Writing, began_ns: int, encoded_ns: int) 
     )
 
 
+def _copy_source(generation: GenerationContract, response: InferenceResponse) -> list[Array]:
+    return [np.array(response.result.outputs[name]) for name in generation.source_names]
+
+
 def _make_writing(
     request: GenerationRequest,
     plan: GenerationPlan,
-    response: InferenceResponse,
+    source: Sequence[Array],
     context: RpcContext,
     *,
     target: Sequence[int],
     streams: bool,
+    limits: GenerationLimits,
 ) -> Writing:
-    writer, generation = request.model.writer, request.model.contract.generation
-    assert writer is not None and generation is not None  # noqa: S101 -- checked
-    outputs = response.result.outputs
-    source = [np.array(outputs[name]) for name in generation.source_names]  # what is given are views of a batch
+    writer = request.model.writer
+    assert writer is not None  # noqa: S101 -- checked
     if plan.num_beams > 1:
         return BeamWriting(plan, source, writer, context)
-    return StraightWriting(plan, source, writer, context, target=target, streams=streams)
+    return StraightWriting(
+        plan, source, writer, context, target=target, streams=streams, max_told_bytes=limits.answer_bytes
+    )
 
 
 def _read_target(request: GenerationRequest, plan: GenerationPlan) -> list[int]:
@@ -230,11 +268,22 @@ def _read_target(request: GenerationRequest, plan: GenerationPlan) -> list[int]:
     return [*tokens, plan.end_tokens[0]]
 
 
-def _told_bytes(writing: Writing) -> int:
-    """What its tokens, with all that is told of them, may come to."""
-    plan = writing.plan
-    told = _TOKEN_BYTES * (plan.num_beams + plan.alternatives)
-    for one in plan.attention:
+def _reserve_steps(group: Group, writing: Writing, max_tokens: int, stages: Timings, context: RpcContext) -> float:
+    """Set aside what the steps of a text are expected to take of its client's quota; returns how much.
+
+    Raises:
+        TooBusy: It is used.
+    """
+    seconds = group.steps.expected_seconds(writing.num_rows, max_tokens)
+    encoding_seconds = stages.compute_ns / 1e9 / max(stages.batch_size, 1)  # of this very request, about
+    context.caller.quota.reserve(seconds, context.decoding_seconds + encoding_seconds)
+    return seconds
+
+
+def _attention_bytes(writing: Writing) -> int:
+    """What is told of the attention of one step, at most."""
+    told_bytes = 0
+    for one in writing.plan.attention:
         keys = writing.source_length if one.kind == "cross" else writing.max_length
-        told += keys * NUMBER_BYTES * (1 if one.head_reduction else len(one.heads))
-    return plan.max_tokens * told
+        told_bytes += keys * NUMBER_BYTES * (1 if one.head_reduction else len(one.heads))
+    return told_bytes

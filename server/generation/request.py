@@ -175,7 +175,7 @@ def size_of(event: GenerationEvent) -> int:
     """Return about how many bytes there are to write of an event."""
     match event:
         case GeneratedToken():
-            return _TOKEN_BYTES + sum(one.weights.nbytes for one in event.attention)
+            return _TOKEN_BYTES * (1 + len(event.alternatives)) + sum(one.weights.nbytes for one in event.attention)
         case GenerationEnd():
             return sum(size_of(token) for result in event.results for token in result.tokens)
     return 0

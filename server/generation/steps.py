@@ -14,6 +14,7 @@ from server.errors import InternalFault, ServerError
 from server.generation.caches import Caches
 from server.generation.choosing import measure
 from server.generation.writing import Writing
+from server.ledger import CLIENT_FACTOR, has_room
 
 _log = logging.getLogger(__name__)
 
@@ -35,11 +36,12 @@ class Steps:
 
         Args:
             decoder: Of the model.
-            max_rows: That are written at a time; who does not fit waits.
+            max_rows: Of one client that are written at a time, and of all a quarter more; who does not fit waits.
             is_wanted: Whether others wait for the engine.
             tell: Is given those with news, in the engine's thread.
         """
         self._decoder, self._max_rows, self._is_wanted, self._tell = decoder, max_rows, is_wanted, tell
+        self._most_rows = max_rows + max_rows // CLIENT_FACTOR  # see has_room
         self._caches = Caches(decoder, decoder.generation)
         self._waiting = deque[Writing]()
         self._writings = list[Writing]()
@@ -83,6 +85,15 @@ class Steps:
         return sum(writing.num_rows for writing in self.all)
 
     @property
+    def turn_rows(self) -> int:
+        """Rows of the next turn: not those that wait for a place."""
+        return min(max(self.num_rows, 1), self._most_rows)
+
+    def expected_seconds(self, rows: int, max_tokens: int) -> float:
+        """Say what a text of so many rows is likely to take, by how long others were."""
+        return min(self._mean_steps, max_tokens) * self.cost.rows_seconds(rows, 1)
+
+    @property
     def wait_seconds(self) -> float:
         """Estimate the seconds until a place is free for one who comes now."""
         with self._lock:
@@ -96,7 +107,7 @@ class Steps:
         return max(grown, writing.num_rows * self._caches.row_bytes(writing.max_length, writing.source_length))
 
     def _most_bytes(self, writings: Sequence[Writing]) -> int:
-        rows = min(sum(writing.num_rows for writing in writings), self._max_rows)
+        rows = min(sum(writing.num_rows for writing in writings), self._most_rows)
         length, source_length = (
             max((getattr(writing, name) for writing in writings), default=0) for name in ("max_length", "source_length")
         )
@@ -137,8 +148,9 @@ class Steps:
             self._take_out(writing)
         with self._lock:
             over = [writing for writing in self._waiting if writing.has_to_stop(now)]
-            for writing in over:
-                self._waiting.remove(writing)
+            if over:
+                gone = set(over)
+                self._waiting = deque(writing for writing in self._waiting if writing not in gone)
             entered = self._choose_waiting()
         failed = [writing for writing in entered if not self._take_in(writing)]
         if ended := [writing for writing in (*left, *over, *failed) if writing.is_over]:
@@ -150,23 +162,24 @@ class Steps:
     def _choose_waiting(self) -> list[Writing]:
         """Choose who gets the rows that are free: whose client has fewest for its weight; of a client the most urgent.
 
-        Who is first and needs more rows than are free is overtaken by nobody.
+        Who is first and needs more rows than are free is overtaken by nobody. Clients without rows find some free
+        though another has all of its own.
         """
         if not self._waiting:
             return []
-        free = self._max_rows - sum(writing.num_rows for writing in self._writings)
-        rows = Counter[Hashable]()
+        of_all, rows = sum(writing.num_rows for writing in self._writings), Counter[Hashable]()
         for writing in self._writings:
             rows[writing.context.share] += writing.num_rows
         chosen = list[Writing]()
-        while self._waiting and free > 0:
+        while self._waiting:
             first = min(self._waiting, key=lambda one: (rows[one.context.share] / one.weight, one.context.priority))
-            if first.num_rows > free:
+            own, more = rows[first.context.share], first.num_rows
+            if not has_room(own + more, of_all + more, self._max_rows):
                 break
             self._waiting.remove(first)
             chosen.append(first)
-            free -= first.num_rows
-            rows[first.context.share] += first.num_rows
+            of_all += more
+            rows[first.context.share] += more
         return chosen
 
     def _take_in(self, writing: Writing) -> bool:
@@ -199,16 +212,16 @@ class Steps:
         looks = any(writing.plan.attention for writing in self._writings)
         logits = self._caches.step(looks=looks, all_threads=all_threads)
         best, norms = measure(logits)
+        row_seconds = (time.perf_counter() - began) / len(self._owners)
         for writing in self._writings:
+            began = time.perf_counter()
             try:
                 writing.advance(logits, best, norms, self._caches)
             except Exception:
                 _log.exception("a text could not be written on, request %s", writing.context.request_id)
                 writing.fail(InternalFault())
+            caller, own_seconds = writing.context.caller, time.perf_counter() - began  # of choosing, and of attention
+            self.spent[caller] = self.spent.get(caller, 0.0) + row_seconds * writing.num_rows + own_seconds
         self.steps += 1
         if news := [writing for writing in self._writings if writing.fresh and not writing.is_over]:
             self._tell(news)
-        row_seconds = (time.perf_counter() - began) / len(self._owners)
-        for writing in self._writings:
-            caller = writing.context.caller
-            self.spent[caller] = self.spent.get(caller, 0.0) + row_seconds * writing.num_rows

@@ -44,4 +44,4 @@ def make_turn(steps: Steps, contract: Contract) -> Turn:
         caller=Client(f"generation of {contract.name}", weight=max(sum(clients.values()), 1.0)),
         priority=min((writing.context.priority for writing in writings), default=1),
     )
-    return Turn(steps, contract, {}, max(steps.num_rows, 1), 1, (), (), context)
+    return Turn(steps, contract, {}, steps.turn_rows, 1, (), (), context)

@@ -19,9 +19,11 @@ class GenerationLimits:
 
     Attributes:
         max_beams: The most beginnings that are kept at each step.
+        answer_bytes: The most that one answer may hold.
     """
 
     max_beams: int
+    answer_bytes: int = 2**31 - 1
 
 
 def check_request(request: GenerationRequest, limits: GenerationLimits) -> None:

@@ -1,10 +1,12 @@
 """One request's text as it is written: what it reads next, what each step gives, and why it ends."""
 
 import asyncio
+import math
 import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,12 +14,14 @@ from numpy.typing import NDArray
 from artifact.detokenizing import Detokenizer, TextWriter
 from artifact.dtypes import Array
 from server.context import RpcContext
-from server.errors import DeadlinePassed, ServerError
+from server.errors import DeadlinePassed, InvalidInput, ServerError
 from server.generation.beams import Beams, Beginning
 from server.generation.caches import Caches
 from server.generation.choosing import Sampler, forbid, likeliest
 from server.generation.plan import AttentionPlan, GenerationPlan
 from server.generation.request import FinishReason, GeneratedText, GeneratedToken, StepAttention
+
+_INSTEAD = "Generate or ModelStreamInfer, which send each token by itself; fewer layers or heads"
 
 
 class Writing(ABC):
@@ -34,6 +38,7 @@ class Writing(ABC):
         results: Once it has ended.
         error: Why it has ended without results.
         steps: It has taken.
+        attention_bytes: Of the weights that were told.
         first_token_ns: When the first token was written, on time.perf_counter_ns(); 0 before.
     """
 
@@ -48,6 +53,7 @@ class Writing(ABC):
         self.results: tuple[GeneratedText, ...] = ()
         self.error: ServerError | None = None
         self.is_over = self.is_cancelled = False
+        self.attention_bytes = 0
         self.steps = self.first_token_ns = 0
         self._writer = writer
         self._read = 0
@@ -124,9 +130,21 @@ class StraightWriting(Writing):
         *,
         target: Sequence[int] = (),
         streams: bool = False,
+        max_told_bytes: float = math.inf,
     ) -> None:
+        """Begin a text.
+
+        Args:
+            plan: How it is written.
+            source: Keys and values of what is read.
+            writer: Makes text of tokens.
+            context: Of the request.
+            target: Tokens that are scored instead; none where it writes.
+            streams: Whether tokens are handed out as they are made; of the whole their attention is then no part.
+            max_told_bytes: Of attention that one answer may hold, where it does not stream.
+        """
         super().__init__(plan, source, writer, context)
-        self._target, self._streams = target, streams
+        self._target, self._streams, self._max_told_bytes = target, streams, max_told_bytes
         self._sampler = Sampler(plan.sampling) if plan.sampling else None
         self._detokenizer: Detokenizer | None = writer.begin() if streams or plan.stop else None
         self._tokens = list[GeneratedToken]()
@@ -144,13 +162,27 @@ class StraightWriting(Writing):
             if token in forbidden:
                 token = int(forbid(own, forbidden).argmax())
         told = self._tell(token, own, normalizers[row], caches)
-        self._tokens.append(told)
-        if self._streams:
-            self.fresh.append(told)
+        self._keep(told)
+        if self.error:
+            return
         if reason := self._why_over(token):
             self._end(reason)
         else:
             caches.set_token(row, token)
+
+    def _keep(self, told: GeneratedToken) -> None:
+        """Keep a token for the end; its attention is either handed out now, or has to fit into one answer."""
+        if self._streams:
+            self.fresh.append(told)
+        if told.attention:
+            self.attention_bytes += sum(one.weights.nbytes for one in told.attention)
+            if self._streams:
+                told = replace(told, attention=())
+            elif self.attention_bytes > self._max_told_bytes:
+                expected = f"at most {self._max_told_bytes} (the server's --max-message-bytes): {_INSTEAD}"
+                found = f"an answer of more than {self.attention_bytes} bytes after {len(self._tokens) + 1} tokens"
+                self.fail(InvalidInput(f"{told.attention[0].kind}_attention", found, expected))
+        self._tokens.append(told)
 
     def _tell(self, token: int, logits: NDArray[np.float32], normalizer: float, caches: Caches) -> GeneratedToken:
         plan, text = self.plan, ""

@@ -17,6 +17,7 @@ from typing import Protocol, Self
 
 import pytest
 from _pytest.mark.structures import ParameterSet
+from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 from tests.hostile.honest import Seen
@@ -179,11 +180,20 @@ class Hostile:
         self.is_spoilt = True
         return self._server.stop()
 
-    def _lags(self) -> dict[float, float]:
-        """Count the heartbeats by how late they were, in seconds: that much, and more than the bucket below."""
+    def metric(self, name: str) -> float:
+        """Read a metric that has no labels."""
+        (sample,) = self._family(name).samples
+        return float(sample.value)
+
+    def _family(self, name: str) -> Metric:
         with urllib.request.urlopen(f"http://{self._server.metrics_address}/metrics", timeout=60) as page:
             families = text_string_to_metric_families(page.read().decode())
-            (family,) = (family for family in families if family.name == "regard_event_loop_lag_seconds")
+            (family,) = (family for family in families if family.name == name)
+        return family
+
+    def _lags(self) -> dict[float, float]:
+        """Count the heartbeats by how late they were, in seconds: that much, and more than the bucket below."""
+        family = self._family("regard_event_loop_lag_seconds")
         buckets = {float(one.labels["le"]): one.value for one in family.samples if one.name.endswith("_bucket")}
         below = dict(zip(buckets, (0.0, *buckets.values()), strict=False))
         return {bound: count - below[bound] for bound, count in buckets.items()}

@@ -43,7 +43,9 @@ class Inference(Computing):
                     await send(servicer, call, content)
 
             try:
-                await write(await self._respond_in_stream(request, servicer, account, tell))
+                response = await self._respond_in_stream(request, servicer, account, tell)
+                account.answer()
+                await write(response)
             finally:
                 room.release()
 
@@ -71,7 +73,6 @@ class Inference(Computing):
             refusal = _refusal(request, f"{what} is too large (the server's --max-message-bytes)")
             content = refusal.SerializeToString()
         account.hold("answer", COPIES * len(content))
-        account.answer()
         return content
 
     async def _respond_in_stream(

@@ -186,7 +186,7 @@ class RegardService(RegardServiceServicer):
                 messages.append(api.AttendResponse())
                 is_written = await self.workers.run(write)
 
-    @streaming_rpc("model")
+    @streaming_rpc("model", computes_first=False)
     async def Generate(self, request: api.GenerateRequest, context: RpcContext) -> AsyncGenerator[api.GenerateResponse]:  # noqa: N802
         """Write a text, one token a message."""
         asked = await self._read_generation(request, context)

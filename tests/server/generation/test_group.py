@@ -11,6 +11,7 @@ from server.errors import InternalFault, ShuttingDown
 from server.generation.group import Group
 from server.generation.group import tokens_of as written
 from server.generation.writing import StraightWriting
+from server.ledger import Account, Ledger
 from server.scheduling.scheduler import Scheduler
 from server.telemetry.metrics import Metrics
 from tests.server.fakes import CONTRACT, EchoGraph, make_item, scheduling
@@ -114,3 +115,21 @@ async def test_nobody_asks_for_turns_of_a_server_that_has_given_up() -> None:
             await asyncio.wait_for(write(group, make_writing([1.0])), 10)
         await asyncio.wait_for(asyncio.sleep(0), 10)
         assert group._driving is None
+
+
+async def test_a_text_counts_as_a_request_until_it_is_written_and_then_as_one_to_be_read() -> None:
+    """Whether its caller reads or not, it takes a place in the server only while it is computed."""
+    ledger = Ledger()
+    async with scheduling() as scheduler:
+        context = RpcContext(account=Account(ledger))
+        context.account.accept()
+        writing = make_writing([1.0], context)
+        make_group(scheduler).join(writing)
+        while not ledger.unread:
+            assert (ledger.requests, ledger.unread) == (1, 0)
+            await asyncio.wait_for(writing.news.wait(), 30)
+            writing.news.clear()
+        assert writing.is_over
+        assert tokens_of(writing) == greedy([1.0])
+    context.account.close()
+    assert (ledger.requests, ledger.unread) == (0, 0)

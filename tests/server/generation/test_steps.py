@@ -1,20 +1,23 @@
 """Texts that are written together: each as if it were alone, whoever comes and goes."""
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from server.auth.clients import Client
 from server.context import RpcContext
-from server.errors import DeadlinePassed, InternalFault
-from server.generation import caches
+from server.errors import DeadlinePassed, InternalFault, InvalidInput
+from server.generation import caches, steps
 from server.generation.caches import Caches
 from server.generation.plan import AttentionPlan, GenerationPlan
 from server.generation.request import GeneratedToken, Sampling
 from server.generation.steps import Steps
+from server.generation.turn import make_turn
 from server.generation.writing import BeamWriting, StraightWriting, Writing
+from tests.server.fakes import CONTRACT
 from tests.server.generation.fakes import (
     END,
     GENERATION,
@@ -177,12 +180,12 @@ def test_attention_is_that_of_the_step_that_wrote_the_token() -> None:
     room.finish()
     keys = np.array([1.0, 2.0, 3.0]) * 0.5
     read = [START, *tokens_of(second)]
-    for place, one in enumerate(second.results[0].tokens):
+    for place, one in enumerate(second.fetch()):
         cross, own = one.attention
         np.testing.assert_allclose(cross.weights, [np.exp(keys) / np.exp(keys).sum()], atol=1e-6)
         scores = np.exp(np.array(read[: place + 1]) * 0.5)
         np.testing.assert_allclose(own.weights, scores / scores.sum(), atol=1e-6)
-    assert all(not one.attention for one in first.results[0].tokens)
+    assert all(not one.attention for one in first.fetch())
 
 
 @pytest.mark.parametrize(("biases", "of_layer"), [(1, [0, 0]), (2, [0, 1])])
@@ -315,16 +318,103 @@ def test_a_turn_ends_when_others_wait() -> None:
         assert (room.steps.steps == 1) is is_wanted
 
 
-def test_what_a_turn_took_is_shared_by_rows() -> None:
-    """Between the clients whose rows they are."""
+def test_what_a_step_took_is_shared_by_rows_and_what_a_text_took_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the clients whose rows they are; to choose, or to look at attention, may take longer than the step."""
+    now = [0.0]
+    monkeypatch.setattr(steps, "time", SimpleNamespace(perf_counter=lambda: now[0], monotonic=lambda: 0.0))
+
+    def taking(seconds: float, run: Callable[..., object]) -> Callable[..., object]:
+        def take(*given: object, **named: object) -> object:
+            now[0] += seconds
+            return run(*given, **named)
+
+        return take
+
     room = Room()
     one, two = room.straight([1.0]), room.beams([2.0], 3)
+    monkeypatch.setattr(room.steps._caches, "step", taking(4.0, room.steps._caches.step))
+    monkeypatch.setattr(one, "advance", taking(10.0, one.advance))
     one.context.caller, two.context.caller = Client("one"), Client("two")
     for writing in (one, two):
         room.steps.join(writing)
     room.steps.run({}, [])
-    spent = room.steps.spent
-    assert spent[two.context.caller] == pytest.approx(3 * spent[one.context.caller])
+    assert room.steps.spent == {one.context.caller: 1.0 + 10.0, two.context.caller: 3.0}
+
+
+def of_client(writing: Writing, name: str) -> Writing:
+    """Let a text be a client's."""
+    writing.context.caller = Client(name)
+    return writing
+
+
+def test_a_client_that_has_all_rows_leaves_some_to_others() -> None:
+    """A quarter more, of which it gets none itself and each of the others a part; who writes so writes as alone."""
+    room = Room(max_rows=16)
+    patient = {"generation": PATIENT, "max_tokens": 60}
+    flood = [of_client(room.straight([float(number)], **patient), "flood") for number in range(20)]
+    for writing in flood:
+        room.steps.join(writing)
+    room.steps.run({}, [])
+    assert room.decoder.batches[-1] == 16
+    beams = of_client(room.beams([1.0], 4), "beams")
+    modest = [of_client(room.straight([float(number)]), "modest") for number in range(4)]
+    room.steps.join(beams)
+    room.steps.run({}, [])
+    assert room.decoder.batches[-1] == 16  # four are free beside the flood, and one client has three of them
+    beams.cancel()
+    for writing in modest:
+        room.steps.join(writing)
+    room.steps.run({}, [])
+    assert room.decoder.batches[-1] == 19
+    assert [len(writing.rows) for writing in (*flood, *modest)] == [1] * 16 + [0] * 4 + [1, 1, 1, 0]
+    room.finish()
+    for number, writing in enumerate(modest):
+        assert tokens_of(writing) == greedy([float(number)])
+
+
+def test_rows_that_wait_for_a_place_are_no_part_of_a_turn() -> None:
+    """Others are told how long it takes, and the watchdog how long it may."""
+    room = Room(max_rows=4)
+    for number in range(50):
+        room.steps.join(room.straight([float(number)]))
+    assert room.steps.turn_rows == make_turn(room.steps, CONTRACT).rows == 5
+    assert Room().steps.turn_rows == 1
+
+
+def test_texts_given_up_while_they_wait_are_let_go_of() -> None:
+    """Every second of them; the others are written."""
+    room = Room(max_rows=2)
+    writings = [room.straight([float(number)]) for number in range(20)]
+    for writing in writings:
+        room.steps.join(writing)
+    for writing in writings[1::2]:
+        writing.cancel()
+    room.steps.run({}, [])
+    assert len(room.steps.all) == 10
+    room.finish()
+    assert [bool(writing.results) for writing in writings] == [True, False] * 10
+
+
+def test_attention_of_a_stream_is_handed_out_and_not_kept() -> None:
+    """How much there was is; of the whole it is a part, and ends it where it is more than an answer holds."""
+    look = (AttentionPlan("self", 0, (0,), None),)
+    streamed = alone("straight", [1.0], attention=look)
+    told = [len(one.attention) for one in streamed.fresh]
+    assert told == [1] * len(streamed.results[0].tokens)
+    assert [one.attention for one in streamed.results[0].tokens] == [()] * len(told)
+    assert streamed.attention_bytes == sum(4 * (1 + place) for place in range(len(told)))
+    for max_bytes, fails in ((streamed.attention_bytes, False), (streamed.attention_bytes - 1, True)):
+        room = Room()
+        whole = StraightWriting(
+            plan_of(attention=look), source_of([1.0]), room.writer, RpcContext(), max_told_bytes=max_bytes
+        )
+        room.steps.join(whole)
+        room.finish()
+        assert bool(whole.results) is not fails
+        if fails:
+            assert isinstance(whole.error, InvalidInput)
+            assert str(whole.error).startswith("self_attention: an answer of more than")
+            assert room.steps.all == []
 
 
 def test_who_comes_is_told_how_long_a_place_takes() -> None:

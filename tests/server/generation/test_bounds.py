@@ -1,0 +1,93 @@
+"""What a text that is written may cost before it is, and where that is spent."""
+
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from artifact.dtypes import Array
+from regard.v1 import regard_pb2 as api
+from server.auth.clients import Client
+from server.auth.quota import Quota
+from server.config import EMBEDDED_MODELS
+from server.context import RpcContext, Timings
+from server.errors import TooBusy
+from server.generation import generator
+from server.generation.generator import Generator
+from server.generation.validation import GenerationLimits
+from server.inference.workers import Workers
+from server.telemetry.metrics import Metrics
+from tests.server.asking import refused, samples
+from tests.server.conftest import Serve
+from tests.server.fakes import scheduling
+from tests.server.generation.fakes import GENERATION
+from tests.server.generation.test_group import make_group, make_writing
+
+_NAMES = GENERATION.source_names
+
+
+async def test_a_long_target_is_read_in_turns_and_at_its_clients_cost(start: Serve) -> None:
+    """Where long texts are; a short one is not worth the way."""
+    async with start(models=EMBEDDED_MODELS) as running:
+        for target, is_charged in (("K " * 90, False), ("K " * 9000, True)):
+            asked = running.stub.GenerateText(api.GenerateRequest(model="g2p", text="cat", target=target))
+            assert await refused(asked, "target") == grpc.StatusCode.INVALID_ARGUMENT
+            found = await samples(running)
+            assert (found.get(("regard_client_decoding_seconds_total", "anyone"), 0.0) > 0) is is_charged
+
+
+async def test_a_burst_of_texts_cannot_spend_a_second_twice() -> None:
+    """What steps are expected to take is set aside of a quota, and what encoding took does not refuse this one."""
+    quota = Quota("app", compute_seconds_per_second=0.001, clock=lambda: 0.0)
+    context, stages = RpcContext(caller=Client("app", quota=quota)), Timings(compute_ns=4_000_000, batch_size=2)
+    async with scheduling() as scheduler:
+        group = make_group(scheduler)
+
+        def reserve() -> float:
+            return generator._reserve_steps(group, make_writing([1.0], context), 20, stages, context)
+
+        quota.charge(0.0, 0.002)  # encoding
+        seconds = reserve()
+        assert seconds == group.steps.expected_seconds(1, 20) == pytest.approx(16 * 1e-4)
+        with pytest.raises(TooBusy, match="app has used its quota"):
+            reserve()
+        quota.charge(seconds + 0.002, 0.0)
+        quota.reserve(0.0)
+        assert group.steps.expected_seconds(3, 5) == pytest.approx(3 * 5 * 1e-4)
+
+
+class Noting(Mapping[str, Array]):
+    """Outputs that note which thread looks at them."""
+
+    def __init__(self, outputs: dict[str, Array]) -> None:
+        self._outputs, self.threads = outputs, set[int]()
+
+    def __getitem__(self, name: str) -> Array:
+        self.threads.add(threading.get_ident())
+        return self._outputs[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._outputs)
+
+    def __len__(self) -> int:
+        return len(self._outputs)
+
+
+@pytest.mark.parametrize(("length", "is_inline"), [(8, True), (2**20, False)])
+async def test_many_keys_and_values_are_copied_off_the_event_loop(length: int, *, is_inline: bool) -> None:
+    """Those of half a minute of sound are 18 MB and more."""
+    keys = np.zeros((1, 1, length, 1), np.float32)
+    outputs = Noting(dict.fromkeys(_NAMES, keys))
+    response: Any = SimpleNamespace(result=SimpleNamespace(size_bytes=2 * keys.nbytes, outputs=outputs))
+    with ThreadPoolExecutor(1) as executor:
+        pipeline: Any = SimpleNamespace(workers=Workers(executor))
+        async with scheduling() as scheduler:
+            writes = Generator(pipeline, scheduler, GenerationLimits(4), 1, 4, Metrics())
+            kept = await writes._keep_source(GENERATION, response)
+    assert (outputs.threads == {threading.get_ident()}) is is_inline
+    assert all(one.base is None and one is not keys for one in kept)
