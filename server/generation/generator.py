@@ -37,7 +37,6 @@ from server.scheduling.scheduler import Scheduler
 from server.telemetry.metrics import Metrics
 
 _MAX_RETRY_SECONDS = 10.0
-_INLINE_BYTES = 2**20  # which are copied in a tenth of a millisecond
 _TOKEN_BYTES = 512  # of one that was written, as an object, with its text
 
 
@@ -145,9 +144,7 @@ class Generator:
     async def _keep_source(self, generation: GenerationContract, response: InferenceResponse) -> list[Array]:
         """Copy the keys and values of the source, which are views of a batch; many in a thread."""
         copy = partial(_copy_source, generation, response)
-        if response.result.size_bytes <= _INLINE_BYTES:
-            return copy()
-        return await self._pipeline.workers.run(copy)
+        return await self._pipeline.workers.encode(copy, response.result.size_bytes)
 
     def _group_for(self, model: LoadedModel) -> "Group":
         """Return the group with the fewest rows."""
@@ -164,7 +161,7 @@ class Generator:
 
     def _check_wait(self, group: Group, context: RpcContext) -> None:
         """Refuse at once who would wait for rows longer than is offered, or wanted."""
-        seconds, left = group.steps.wait_seconds, math.inf
+        seconds, left = group.steps.wait_seconds(context.share), math.inf
         if context.deadline is not None:
             left = max(context.deadline - time.monotonic(), 0.0)
         if seconds > left:

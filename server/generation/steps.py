@@ -93,11 +93,17 @@ class Steps:
         """Say what a text of so many rows is likely to take, by how long others were."""
         return min(self._mean_steps, max_tokens) * self.cost.rows_seconds(rows, 1)
 
-    @property
-    def wait_seconds(self) -> float:
-        """Estimate the seconds until a place is free for one who comes now."""
+    def wait_seconds(self, share: Hashable) -> float:
+        """Estimate the seconds until a place is free for one who comes now, of that share: see RpcContext.share.
+
+        Who waits of the same share goes before it; of every other no more than what gives it as much.
+        """
+        rows = Counter[Hashable]()
         with self._lock:
-            waiting = sum(writing.num_rows for writing in self._waiting)
+            for writing in self._waiting:
+                rows[writing.context.share] += writing.num_rows
+        own = rows.pop(share, 0)
+        waiting = own + sum(min(of_other, own + 1) for of_other in rows.values())
         return waiting / self._max_rows * self._mean_steps * self.cost.seconds(self._max_rows, 1)
 
     def more_bytes(self, writing: Writing) -> int:

@@ -420,14 +420,16 @@ def test_attention_of_a_stream_is_handed_out_and_not_kept() -> None:
 def test_who_comes_is_told_how_long_a_place_takes() -> None:
     """Nothing while there are places; then by who waits, how long texts are, and what a step costs."""
     room = Room(max_rows=4)
+    flood, modest = (RpcContext(caller=Client(name)).share for name in ("flood", "modest"))
     for number in range(4):
-        room.steps.join(room.straight([float(number)], max_tokens=8))
+        room.steps.join(of_client(room.straight([float(number)], max_tokens=8), "flood"))
     room.steps.run({}, [])
-    assert room.steps.wait_seconds == 0
+    assert room.steps.wait_seconds(flood) == room.steps.wait_seconds(modest) == 0
     for number in range(8):
-        room.steps.join(room.straight([float(number)], max_tokens=8))
+        room.steps.join(of_client(room.straight([float(number)], max_tokens=8), "flood"))
     step_seconds = room.decoder.cost.seconds(4, 1)
-    assert room.steps.wait_seconds == pytest.approx(2 * 16 * step_seconds, rel=0.3)
+    assert room.steps.wait_seconds(flood) == pytest.approx(2 * 16 * step_seconds, rel=0.3)
+    assert room.steps.wait_seconds(modest) == pytest.approx(room.steps.wait_seconds(flood) / 8)  # it goes first
 
 
 def test_urgency_counts_among_texts_of_one_client() -> None:
