@@ -258,3 +258,18 @@ async def test_a_model_says_how_it_writes(writing: Running) -> None:
     )
     other = (await writing.stub.GetModel(api.GetModelRequest(model="fashion"))).model
     assert not other.HasField("generation")
+
+
+async def test_streams_count_as_requests_while_they_are_written(generator: FakeGenerator, start: Serve) -> None:
+    """Though some of their messages are sent: two may be in the server, and a third is refused."""
+    generator.gate = asyncio.Semaphore(0)
+    async with start(max_queue_size=1, max_batch_size=1) as running:
+        streams = [running.stub.Generate(asked()) for _ in range(2)]
+        for one in streams:
+            assert (await one.read()).HasField("start")
+        third = running.stub.Generate(asked())
+        assert await refused(third.read(), "--max-queue-size") == grpc.StatusCode.RESOURCE_EXHAUSTED
+        for _ in range(4):
+            generator.gate.release()
+        for one in streams:
+            assert [(await one.read()).WhichOneof("part") for _ in range(3)] == ["token", "token", "end"]
