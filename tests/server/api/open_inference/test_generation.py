@@ -17,7 +17,7 @@ from tests.server.api.generator import LAST, FakeGenerator, fields_of, whole
 from tests.server.api.open_inference.messages import make_bytes_request, make_request, words
 from tests.server.api.open_inference.writing import asked, read, stream
 from tests.server.asking import CODES, refused
-from tests.server.conftest import Running
+from tests.server.conftest import Running, Serve
 from tests.server.generation.fakes import END
 
 TOKEN = {"token", "text_piece", "log_probability"}
@@ -222,3 +222,22 @@ async def test_tritonclient_reads_a_text_as_it_is_written(writing: Running, gene
     done = await asyncio.to_thread(subprocess.run, command, capture_output=True, text=True, timeout=120, check=False)
     assert done.stdout == "['c', ''] [[b'c']]\n", done.stderr
     assert generator.requests[0][0].max_tokens == 5
+
+
+async def test_texts_of_a_stream_count_as_requests_while_they_are_written(
+    generator: FakeGenerator, start: Serve
+) -> None:
+    """Though some of their tokens are sent: two may be in the server, and a third is refused."""
+    generator.gate, generator.tokens = asyncio.Semaphore(2), generator.tokens * 5
+    async with start(max_queue_size=1, max_batch_size=1) as running:
+        call = GRPCInferenceServiceStub(running.channel).ModelStreamInfer()
+        for _ in range(2):
+            await call.write(asked())
+            assert not (await call.read()).error_message
+        await call.write(asked())
+        assert "--max-queue-size" in (await asyncio.wait_for(call.read(), 30)).error_message
+        left = 2 * len(generator.tokens) - 2
+        for _ in range(left):
+            generator.gate.release()
+        assert not any([(await call.read()).error_message for _ in range(left + 2)])
+        await call.done_writing()
