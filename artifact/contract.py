@@ -263,6 +263,11 @@ class AttentionContract(_Part):
             position adds to a query's, the residual connection included (Modarressi et al. 2022, "GlobEnc", equation 5,
             N_Res); None where the graph does not show projection and residual.
         window: Where it attends in windows; its axes then are those of one. None elsewhere.
+        mixes_heads: Whether a linear map over the heads stands behind the softmax (Shazeer et al. 2020, "Talking-Heads
+            Attention"): weights, which are what multiplies the values, may be negative and rows sum to any number.
+        class_attention: Whether its one query is the class token, and its keys are that and then the patches, of an
+            image whose other layers are over patches alone (Touvron et al. 2021, "Going deeper with Image
+            Transformers").
     """
 
     output: str
@@ -274,6 +279,8 @@ class AttentionContract(_Part):
     value_norms: str | None = None
     contribution: str | None = None
     window: WindowContract | None = None
+    mixes_heads: bool = False
+    class_attention: bool = False
 
     @model_validator(mode="after")
     def _check_window(self) -> Self:
@@ -286,6 +293,12 @@ class AttentionContract(_Part):
             raise ValueError(f"window: given with kind {self.kind!r}; expected 'self'")
         if self.value_norms or self.contribution:
             raise ValueError("window: given with value_norms or contribution, which are of no window")
+        return self
+
+    @model_validator(mode="after")
+    def _check_class_attention(self) -> Self:
+        if self.class_attention and (self.kind, self.query_axis) != ("cross", 1):
+            raise ValueError(f"class_attention: of {self.query_axis} queries, kind {self.kind!r}; expected 1, 'cross'")
         return self
 
     def shape(self, sizes: Mapping[str, int], positions: int) -> tuple[int, int]:
@@ -513,6 +526,7 @@ class Contract(_Part):
         if self.text and self.text.tokenizer_file not in self.files:
             raise ValueError(f"text.tokenizer_file: {self.text.tokenizer_file!r} is none of files")
         self._check_grids()
+        self._check_class_attention()
         return self
 
     def _check_generation(self, generation: GenerationContract) -> None:
@@ -550,6 +564,15 @@ class Contract(_Part):
             if window := one.window:
                 field = f"attention.{one.layer}.window"
                 check_grid(field, (window.rows, window.cols), window.cell_size, edges, overhangs=True)
+
+    def _check_class_attention(self) -> None:
+        """Compare the keys of class attention with the patches, which have no class token among them."""
+        for one in self.attention:
+            if one.class_attention and (self.patches is None or one.key_axis != self.patches.positions + 1):
+                expected = f"{self.patches.positions + 1} keys" if self.patches else "none without patches"
+                raise ValueError(f"attention.{one.layer}.class_attention: {one.key_axis} keys; expected {expected}")
+            if one.class_attention and self.patches and self.patches.prefix_tokens:
+                raise ValueError(f"attention.{one.layer}.class_attention: given with patches.prefix_tokens")
 
     def _check_late(self, late: LateContract) -> None:
         axes = {spec.name: spec.axes for spec in self.outputs}.get(late.output)

@@ -85,7 +85,7 @@ def _describe(source: Source, written: Written, folder: Path, version: int) -> C
         embedding=traits.embedding,
         late=source.late,
         generation=source.writing.generation if source.writing else None,
-        attention=tuple(_attention_contract(one, written, traits.windows) for one in written.taps),
+        attention=tuple(_attention_contract(one, written, traits.windows, patches) for one in written.taps),
         hidden_states=written.states,
         projected=written.projected,
         patches=patches,
@@ -118,10 +118,13 @@ def _patches(source: Source, written: Written) -> PatchContract | None:
     return find_patches(keys, source.image.crop_size) if isinstance(keys, int) else None
 
 
-def _attention_contract(one: Tap, written: Written, windows: Sequence[WindowContract | None]) -> AttentionContract:
+def _attention_contract(
+    one: Tap, written: Written, windows: Sequence[WindowContract | None], patches: PatchContract | None
+) -> AttentionContract:
     _, heads, query_axis, key_axis = written.axes[one.output]
     if not isinstance(heads, int):
         raise TapError(f"{one.node}: the number of its heads follows the input; expected a fixed one")
+    of_patches = patches is not None and not patches.prefix_tokens and key_axis == patches.positions + 1
     return AttentionContract(
         output=one.output,
         layer=one.layer,
@@ -132,6 +135,8 @@ def _attention_contract(one: Tap, written: Written, windows: Sequence[WindowCont
         value_norms=one.value_norms,
         contribution=written.contributions.get(one.layer),
         window=windows[one.layer] if windows else None,
+        mixes_heads=one.mixes_heads,
+        class_attention=of_patches and query_axis == 1,
     )
 
 

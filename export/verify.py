@@ -54,7 +54,8 @@ def verify(
             for case in served:  # the answer to a single row may be the same by chance
                 check_repeatable(folder / name, partial(run, session, case.feed))
         causal = {name for name, kind in written.kinds.items() if kind == "causal"}
-        graphs = Graphs(sessions, reach, LIMITS[precision], causal)
+        mixed = {one.output for one in written.taps if one.mixes_heads}
+        graphs = Graphs(sessions, reach, LIMITS[precision], causal, mixed)
         differences: list[Difference] = []
         for place, case in enumerate(cases):
             differences += compare_case(reference, graphs, case, lowered=place < _LOWERED_CASES)

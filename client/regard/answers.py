@@ -49,6 +49,11 @@ class AttentionLayer:
         has_contributions: Whether the measures "contribution" and "contribution_rollout" are possible.
         window: Where it attends in windows, else None. It then has no class token and, but where one window is the
             whole grid, no rollout and no distance.
+        mixes_heads: Whether a linear map over the heads stands behind its softmax (talking heads): weights may be
+            negative and rows sum to any number. It then has no rollout, entropy or distance, no renormalize and no
+            uint8.
+        class_attention: Whether its one query is the class token, which other layers have not; its keys are that, then
+            the patches.
     """
 
     layer: int
@@ -57,6 +62,8 @@ class AttentionLayer:
     has_value_norms: bool = False
     has_contributions: bool = False
     window: AttentionWindow | None = None
+    mixes_heads: bool = False
+    class_attention: bool = False
 
 
 @dataclass(frozen=True)

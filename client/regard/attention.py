@@ -198,7 +198,9 @@ class AttentionWindow:
 
 @dataclass(frozen=True, eq=False)
 class LayerAttention:
-    """The attention weights of one layer, each row summing to 1 over the key axis; or what was made of them.
+    """The attention weights of one layer, or what was made of them.
+
+    Each row sums to 1 over the key axis, but where the layer mixes its heads (`AttentionLayer.mixes_heads`).
 
     Attributes:
         layer: Which layer, from 0; for a rollout the last that it covers.
@@ -214,6 +216,8 @@ class LayerAttention:
         indices: After top_k, the key position of each weight, int32 of the same shape; else None.
         covered_layers: Those that a rollout multiplied.
         window: Where it attends in windows, of which the keys are positions; else None.
+        class_attention: Whether its one query is the class token, and its keys are that, then the patches, whatever
+            the grid says of prefix tokens.
     """
 
     layer: int
@@ -227,6 +231,7 @@ class LayerAttention:
     indices: NDArray[np.int32] | None = None
     covered_layers: tuple[int, ...] = ()
     window: AttentionWindow | None = None
+    class_attention: bool = False
 
 
 @dataclass(frozen=True, eq=False)

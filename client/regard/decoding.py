@@ -162,6 +162,8 @@ def read_model(model: pb.Model) -> Model:
                 layer.has_value_norms,
                 layer.has_contributions,
                 _window_of(layer),
+                layer.mixes_heads,
+                layer.class_attention,
             )
             for layer in model.attention_layers
         ),
@@ -335,6 +337,7 @@ def read_layer(layer: pb.LayerAttention) -> LayerAttention:
         indices=read_tensor(layer.indices) if layer.HasField("indices") else None,
         covered_layers=tuple(layer.covered_layers),
         window=_window_of(layer),
+        class_attention=layer.class_attention,
     )
 
 

@@ -184,7 +184,8 @@ def unit_name(layer: LayerAttention, asked: AttentionRequest | None = None) -> s
         return "share in the rollout" + (", by value length" if asked and asked.value_weighted else "")
     if layer.measure == "contribution":
         return "length of what is added"
-    return "attention weight" + (" x value length" if asked and asked.value_weighted else "")
+    name = "attention weight" + (" x value length" if asked and asked.value_weighted else "")
+    return f"{name} (below 0 as 0)" if np.nanmin(layer.weights, initial=0) < 0 else name
 
 
 def positions(patches: PatchGrid) -> int:
@@ -225,7 +226,8 @@ def query_phrase(query: int | None, layer: LayerAttention, patches: PatchGrid) -
     """Say which query attends, as the end of a title."""
     if query is None:
         return "what all patches attend to on average"
-    who = f"query {query} of the cross-attention" if layer.kind == "cross" else query_name(query, patches)
+    of_others = layer.kind == "cross" and not layer.class_attention
+    who = f"query {query} of the cross-attention" if of_others else query_name(query, patches)
     return f"what {who} attends to"
 
 

@@ -17,7 +17,7 @@ from regard.matrices import (
     rows_of,
     tokens_at,
 )
-from regard.windows import window_grid
+from regard.windows import layer_grid
 
 
 @dataclass(frozen=True)
@@ -106,7 +106,7 @@ def _patch_tables(
     layers: Sequence[LayerAttention], patches: PatchGrid, model: str, asked: AttentionRequest | None
 ) -> Iterator[Table]:
     for layer in layers:
-        grid = window_grid(layer.window, patches)
+        grid = layer_grid(layer, patches)
         columns = [f"column {column}" for column in range(grid.cols)]
         names = [f"row {row}" for row in range(grid.rows)]
         for matrix in averaged_matrices(layer, grid, asked):

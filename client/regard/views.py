@@ -12,7 +12,7 @@ from regard.errors import RegardError
 from regard.generation import StepKind
 from regard.matrices import positions
 from regard.sources import InputError
-from regard.windows import window_grid
+from regard.windows import layer_grid
 
 View = Literal["overlay", "heads", "queries", "matrix", "arcs", "entropy", "distance"]
 AttentionPart = Literal["cross", "self", "encoder"]
@@ -151,7 +151,7 @@ def request_for(view: View, options: ViewOptions, model: Model) -> AttentionRequ
     rows = options.rows or (spread_rows(_grid_of(layers, model)) if model.patches and view == "queries" else ())
     # A photo's views are of chosen rows, beside which the server takes no drop_special: keys say the same.
     keyed = options.drop_special and model.patches is not None and view not in CHARTS
-    first = model.patches.prefix_tokens if keyed and model.patches else 0
+    first = _prefix_of(layers, model) if keyed else 0
     drops = options.drop_special and not keyed and (model.patches is None or has_class_token)  # else there is nothing
     return AttentionRequest(
         layers=layers,
@@ -236,11 +236,27 @@ def _grid_of(layers: Sequence[int], model: Model) -> PatchGrid:
     assert model.patches is not None  # noqa: S101 -- asked of models of photos
     known = model.attention_layers
     chosen = [known[place] for place in layers if -len(known) <= place < len(known)]  # others the server refuses
-    grids = {(grid.rows, grid.cols): grid for grid in (window_grid(one.window, model.patches) for one in chosen)}
+    grids = {(grid.rows, grid.cols): grid for grid in (layer_grid(one, model.patches) for one in chosen)}
     if len(grids) > 1:
         sizes = " and ".join(f"{rows} x {cols}" for rows, cols in grids)
         raise InputError(f"--view queries: the layers lie on grids of {sizes} cells; expected --row, or layers of one")
     return next(iter(grids.values()), model.patches)
+
+
+def _prefix_of(layers: Sequence[int], model: Model) -> int:
+    """Return how many keys of the chosen layers are no patches.
+
+    Raises:
+        InputError: It is not the same of all.
+    """
+    known, (low, high) = model.attention_layers, (-len(model.attention_layers), len(model.attention_layers))
+    chosen = [known[place] for place in layers if low <= place < high] or known
+    found = {layer_grid(layer, model.patches).prefix_tokens for layer in chosen if model.patches}
+    if len(found) > 1:
+        raise InputError(
+            "--drop-special: some layers see the class token, others do not; expected --layer, of one kind"
+        )
+    return next(iter(found), 0)
 
 
 def _default_view(options: ViewOptions, *, is_photo: bool) -> View:
@@ -261,14 +277,20 @@ def _able_layers(measure: Measure, model: Model) -> tuple[int, ...]:
     """Return the layers that have a measure; empty where all do.
 
     Neither cross-attention nor attention in windows has distances or rollouts, but where one window is the whole grid.
+    Layers that mix their heads have neither these nor entropies.
     A rollout is of layers on one grid: that of the last that can have one.
     """
     able = [
         place
         for place, layer in enumerate(model.attention_layers)
-        if measure == "entropy"
-        or (layer.kind != "cross" and _sees_all(layer) and (measure in _SELF_ONLY or layer.has_contributions))
+        if not (layer.mixes_heads and measure in ("entropy", *_SELF_ONLY))
+        and (
+            measure == "entropy"
+            or (layer.kind != "cross" and _sees_all(layer) and (measure in _SELF_ONLY or layer.has_contributions))
+        )
     ]
+    if not able and any(layer.mixes_heads for layer in model.attention_layers):
+        raise InputError(f"--measure {measure}: {model.name} mixes its heads, so that rows need not sum to 1")
     if model.attention_layers and not able and measure in _SELF_ONLY:
         found = "attention in windows" if any(layer.window for layer in model.attention_layers) else "cross-attention"
         raise InputError(f"--measure {measure}: {model.name} has {found} alone; expected self-attention")

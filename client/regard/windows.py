@@ -1,4 +1,4 @@
-"""Layers that attend in windows: which cells a query's keys are, and how the layer's grid lies on the photo."""
+"""Layers on a grid of their own: which cells a query's keys are in windows, and how the grid lies on the photo."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from regard.attention import AttentionWindow, Box, PatchGrid
+from regard.answers import AttentionLayer
+from regard.attention import AttentionWindow, Box, LayerAttention, PatchGrid
 
 PADDING = -1
 
@@ -47,6 +48,18 @@ def window_grid(window: AttentionWindow | None, patches: PatchGrid) -> PatchGrid
     return dataclasses.replace(
         patches, prefix_tokens=0, rows=window.rows, cols=window.cols, patch_size=window.cell_size, box=box
     )
+
+
+def layer_grid(layer: LayerAttention | AttentionLayer, patches: PatchGrid) -> PatchGrid:
+    """Say which positions the keys of a layer are: of class attention the class token, then the patches.
+
+    Args:
+        layer: Of an answer, or of a model's description.
+        patches: The grid that came with an image, or the model's own.
+    """
+    if layer.class_attention:
+        return dataclasses.replace(patches, prefix_tokens=1)
+    return window_grid(layer.window, patches)
 
 
 def _line_cells(size: int, edge: int, shift: int) -> NDArray[np.int64]:

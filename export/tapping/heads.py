@@ -76,7 +76,7 @@ def _join(view: GraphView, heads: Sequence[Found]) -> Found:
     weights = view.add("Concat", [head.weights for head in heads], f"{heads[0].weights}.heads", axis=1)
     rows_and_keys = (view.shape(heads[0].weights) or (None,) * 4)[2:]
     view.describe(weights, (None, None, *rows_and_keys), view.dtype(heads[0].weights))
-    return Found(heads[0].node, weights)
+    return Found(heads[0].node, weights, mixes_heads=any(head.mixes_heads for head in heads))
 
 
 def _place_name(meeting: tuple[NodeProto, int] | None) -> str:

@@ -35,12 +35,14 @@ class Tap:
         layer: Counted from 0, in the order of the graph.
         node: Which node of the plain graph it was found at.
         value_norms: A further output, float32 [batch, heads, key]; None where the graph does not allow it.
+        mixes_heads: Whether its weights are sums over heads of what a softmax gave (talking heads).
     """
 
     output: str
     layer: int
     node: str
     value_norms: str | None
+    mixes_heads: bool = False
 
 
 def tap(
@@ -124,7 +126,7 @@ def _declare(view: GraphView, found: Found, layer: int) -> Tap:
     for name, axes in ((output, 4), (norms, 3)) if has_norms else ((output, 4),):
         value = helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * axes, doc_string=name_of(found.node))
         view.model.graph.output.append(value)
-    return Tap(output, layer, name_of(found.node), norms if has_norms else None)
+    return Tap(output, layer, name_of(found.node), norms if has_norms else None, found.mixes_heads)
 
 
 def _rename(model: ModelProto, old: str, new: str) -> None:

@@ -69,10 +69,9 @@ def plan_attention(
     if not contract.attention:
         raise NotPossible(f"attention: {contract.name} was exported without attention")
     request.check()
-    if request.cls_only and contract.patches and not contract.patches.prefix_tokens:
-        raise NotPossible(f"attention.cls_only: {contract.name} has no class token; expected rows, or none for all")
     plan = _choose(request, contract, positions)
     _check_measure(plan)
+    _check_mixed_heads(plan)
     _check_sizes(plan, positions.rows, limits, layer_by_layer=layer_by_layer)
     return plan
 
@@ -81,6 +80,9 @@ def _choose(request: AttentionRequest, contract: Contract, positions: Positions)
     """Resolve every index."""
     indices = resolve("attention.layers", request.layers, len(contract.attention))
     layers = tuple(contract.attention[i] for i in indices)
+    without_class = contract.patches is not None and not contract.patches.prefix_tokens
+    if request.cls_only and without_class and not all(layer.class_attention for layer in layers):
+        raise NotPossible(f"attention.cls_only: {contract.name} has no class token; expected rows, or none for all")
     _check_windows(request, dict(zip(indices, layers, strict=True)))
     shapes = tuple(layer.shape(positions.sizes, positions.count) for layer in layers)
     queries, keys = _choose_positions(request, layers, shapes, positions)
@@ -201,6 +203,20 @@ def _check_measure(plan: AttentionPlan) -> None:
         raise InvalidInput("attention.layers", found, "layers over the same positions for a rollout")
     if plan.measure == "distance" and not (plan.on_input(plan.queries, queries) and plan.on_input(plan.keys, keys)):
         raise InvalidInput("attention.rows", list(plan.queries or ()), "at least one row and key that is a patch")
+
+
+def _check_mixed_heads(plan: AttentionPlan) -> None:
+    """Refuse of layers whose heads are mixed what takes rows for shares of 1, or numbers for none below 0."""
+    mixed = next((index for index, layer in zip(plan.indices, plan.layers, strict=True) if layer.mixes_heads), None)
+    if mixed is None or plan.takes_contributions:
+        return
+    expected = f"of layer {mixed}, which mixes its heads: its rows need not sum to 1, and may hold negative numbers"
+    if plan.measure != "weights":
+        raise NotPossible(f"attention.measure: {shown(plan.measure)}; expected none {expected}")
+    if plan.renormalize:
+        raise NotPossible(f"attention.renormalize: true; expected false {expected}")
+    if plan.dtype == "uint8":
+        raise NotPossible(f"attention.dtype: UINT8; expected FLOAT32 or FLOAT16 {expected}")
 
 
 def _check_sizes(plan: AttentionPlan, rows: int, limits: AttentionLimits, *, layer_by_layer: bool) -> None:

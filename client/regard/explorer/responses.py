@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from regard.answers import Model
-from regard.attention import AttentionWindow, LayerAttention, PatchGrid
+from regard.attention import LayerAttention, PatchGrid
 from regard.explorer.requests import PageResponse
 from regard.sources import can_do
-from regard.windows import window_grid
+from regard.windows import layer_grid
 
 MEDIA_TYPE = "application/octet-stream"
 
@@ -100,15 +100,16 @@ def _describe(layer: LayerAttention, offset: int, patches: PatchGrid | None) -> 
         "heads": layer.heads,
         "covered_layers": layer.covered_layers,
         "window": layer.window and dataclasses.asdict(layer.window),
-        "grid": _grid(layer.window, patches),
+        "grid": _grid(layer, patches),
+        "class_attention": layer.class_attention,
         "shape": layer.weights.shape,
         "dtype": layer.weights.dtype.name,
         "offset": offset,
     }
 
 
-def _grid(window: AttentionWindow | None, patches: PatchGrid | None) -> dict[str, Any] | None:
-    """Say how the grid of a layer with windows lies on the photo, and what the network saw of that."""
-    if window is None or patches is None or patches.box is None:
+def _grid(layer: LayerAttention, patches: PatchGrid | None) -> dict[str, Any] | None:
+    """Say how the grid of a layer on one of its own lies on the photo, and what the network saw of that."""
+    if patches is None or patches.box is None or not (layer.window or layer.class_attention):
         return None
-    return {**dataclasses.asdict(window_grid(window, patches)), "seen": dataclasses.asdict(patches.box)}
+    return {**dataclasses.asdict(layer_grid(layer, patches)), "seen": dataclasses.asdict(patches.box)}

@@ -16,6 +16,10 @@ export interface ModelLayer {
   num_heads: number;
   has_contributions: boolean;
   window: Window | null;
+  /** Rows are no shares of 1, and may hold negative numbers. */
+  mixes_heads: boolean;
+  /** One query, the class token; its keys are that and the patches. */
+  class_attention: boolean;
 }
 
 /** How a layer attends in windows: grid, window and shift in cells (regard.AttentionWindow). */
@@ -114,8 +118,9 @@ export interface PackedLayer {
   heads: number[];
   covered_layers: number[];
   window: Window | null;
-  /** Of a photo's layer that attends in windows: its own. */
+  /** Of a photo's layer that attends in windows, or from the class token: its own. */
   grid: Grid | null;
+  class_attention: boolean;
   shape: number[];
   dtype: "float16" | "float32";
   offset: number;

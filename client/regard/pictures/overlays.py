@@ -22,7 +22,7 @@ from regard.pictures.panels import Panel, draw_panels
 from regard.pictures.photos import darken_outside, draw_heat, frame_patch, patch_map, placed
 from regard.pictures.style import SCREEN, Style, canvas, style_scale, whole
 from regard.pictures.titles import fit_title, layer_title
-from regard.windows import window_grid
+from regard.windows import layer_grid
 
 _WANTED_INCHES, _SCALE_INCHES = 8.0, 0.9
 _ROLLOUT_PERCENT = 99
@@ -56,7 +56,7 @@ def overlay(
     Raises:
         ValueError: Weights and grid do not fit together.
     """
-    grid = window_grid(layer.window, patches)
+    grid = layer_grid(layer, patches)
     matrix = averaged(one_matrix(layer, positions(grid), asked), grid)
     query, on_grid = _maps(matrix, grid)[0]
     width, height, _ = placed(patches)
@@ -94,7 +94,7 @@ def head_grid(
 
     Args, returns and raises: as `overlay`, but of [H, Q, K] every head and every row is drawn.
     """
-    grid = window_grid(layer.window, patches)
+    grid = layer_grid(layer, patches)
     heads = averaged_matrices(layer, grid, asked)
     one_row = len(heads[0].weights) == 1
     panels = [
@@ -126,7 +126,7 @@ def query_maps(
 
     Args, returns and raises: as `overlay`, but every row is drawn, with a panel of its own.
     """
-    grid = window_grid(layer.window, patches)
+    grid = layer_grid(layer, patches)
     matrix = one_matrix(layer, positions(grid), asked)
     panels = [
         Panel(_place(query, grid), query, on_grid, *_scale_end(on_grid, layer))

@@ -250,7 +250,7 @@ class Attention(_message.Message):
     def __init__(self, layers: _Optional[_Iterable[_Union[LayerAttention, _Mapping]]] = ..., tokens: _Optional[_Union[TokenSequence, _Mapping]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ...) -> None: ...
 
 class LayerAttention(_message.Message):
-    __slots__ = ("layer", "kind", "axes", "heads", "queries", "weights", "keys", "scale", "indices", "measure", "covered_layers", "window")
+    __slots__ = ("layer", "kind", "axes", "heads", "queries", "weights", "keys", "scale", "indices", "measure", "covered_layers", "window", "class_attention")
     LAYER_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     AXES_FIELD_NUMBER: _ClassVar[int]
@@ -263,6 +263,7 @@ class LayerAttention(_message.Message):
     MEASURE_FIELD_NUMBER: _ClassVar[int]
     COVERED_LAYERS_FIELD_NUMBER: _ClassVar[int]
     WINDOW_FIELD_NUMBER: _ClassVar[int]
+    CLASS_ATTENTION_FIELD_NUMBER: _ClassVar[int]
     layer: int
     kind: AttentionKind
     axes: _containers.RepeatedScalarFieldContainer[str]
@@ -275,7 +276,8 @@ class LayerAttention(_message.Message):
     measure: AttentionMeasure
     covered_layers: _containers.RepeatedScalarFieldContainer[int]
     window: AttentionWindow
-    def __init__(self, layer: _Optional[int] = ..., kind: _Optional[_Union[AttentionKind, str]] = ..., axes: _Optional[_Iterable[str]] = ..., heads: _Optional[_Iterable[int]] = ..., queries: _Optional[_Iterable[int]] = ..., weights: _Optional[_Union[Tensor, _Mapping]] = ..., keys: _Optional[_Iterable[int]] = ..., scale: _Optional[float] = ..., indices: _Optional[_Union[Tensor, _Mapping]] = ..., measure: _Optional[_Union[AttentionMeasure, str]] = ..., covered_layers: _Optional[_Iterable[int]] = ..., window: _Optional[_Union[AttentionWindow, _Mapping]] = ...) -> None: ...
+    class_attention: bool
+    def __init__(self, layer: _Optional[int] = ..., kind: _Optional[_Union[AttentionKind, str]] = ..., axes: _Optional[_Iterable[str]] = ..., heads: _Optional[_Iterable[int]] = ..., queries: _Optional[_Iterable[int]] = ..., weights: _Optional[_Union[Tensor, _Mapping]] = ..., keys: _Optional[_Iterable[int]] = ..., scale: _Optional[float] = ..., indices: _Optional[_Union[Tensor, _Mapping]] = ..., measure: _Optional[_Union[AttentionMeasure, str]] = ..., covered_layers: _Optional[_Iterable[int]] = ..., window: _Optional[_Union[AttentionWindow, _Mapping]] = ..., class_attention: bool = ...) -> None: ...
 
 class AttentionWindow(_message.Message):
     __slots__ = ("rows", "cols", "height", "width", "shift_rows", "shift_cols", "cell_size")
@@ -527,20 +529,24 @@ class TensorSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., dtype: _Optional[_Union[DataType, str]] = ..., shape: _Optional[_Iterable[int]] = ..., axes: _Optional[_Iterable[str]] = ..., optional: bool = ...) -> None: ...
 
 class AttentionLayer(_message.Message):
-    __slots__ = ("layer", "kind", "num_heads", "has_value_norms", "has_contributions", "window")
+    __slots__ = ("layer", "kind", "num_heads", "has_value_norms", "has_contributions", "window", "mixes_heads", "class_attention")
     LAYER_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     NUM_HEADS_FIELD_NUMBER: _ClassVar[int]
     HAS_VALUE_NORMS_FIELD_NUMBER: _ClassVar[int]
     HAS_CONTRIBUTIONS_FIELD_NUMBER: _ClassVar[int]
     WINDOW_FIELD_NUMBER: _ClassVar[int]
+    MIXES_HEADS_FIELD_NUMBER: _ClassVar[int]
+    CLASS_ATTENTION_FIELD_NUMBER: _ClassVar[int]
     layer: int
     kind: AttentionKind
     num_heads: int
     has_value_norms: bool
     has_contributions: bool
     window: AttentionWindow
-    def __init__(self, layer: _Optional[int] = ..., kind: _Optional[_Union[AttentionKind, str]] = ..., num_heads: _Optional[int] = ..., has_value_norms: bool = ..., has_contributions: bool = ..., window: _Optional[_Union[AttentionWindow, _Mapping]] = ...) -> None: ...
+    mixes_heads: bool
+    class_attention: bool
+    def __init__(self, layer: _Optional[int] = ..., kind: _Optional[_Union[AttentionKind, str]] = ..., num_heads: _Optional[int] = ..., has_value_norms: bool = ..., has_contributions: bool = ..., window: _Optional[_Union[AttentionWindow, _Mapping]] = ..., mixes_heads: bool = ..., class_attention: bool = ...) -> None: ...
 
 class HiddenStateLayer(_message.Message):
     __slots__ = ("layer", "dim")

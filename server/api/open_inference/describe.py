@@ -110,6 +110,9 @@ def describe_config(model: LoadedModel, config: Config) -> pb.ModelConfig:
     windows = [{"layer": layer.layer, **layer.window.model_dump()} for layer in contract.attention if layer.window]
     if windows:
         described.parameters["attention_windows"].string_value = json.dumps(windows)
+    for name in ("mixes_heads", "class_attention"):
+        if told := [str(layer.layer) for layer in contract.attention if getattr(layer, name)]:
+            described.parameters[f"attention_{name}"].string_value = ",".join(told)
     return described
 
 

@@ -136,6 +136,7 @@ def _write_layer(
         write_tensor(own_rows(reduced.indices, batched=batched), message.indices)
     if layer.window:
         message.window.CopyFrom(describe_window(layer.window))
+    message.class_attention = layer.class_attention
     return message
 
 

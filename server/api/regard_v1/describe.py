@@ -85,6 +85,8 @@ def _describe_one(model: LoadedModel, max_batch_size: int, max_inputs: int, devi
             num_heads=layer.num_heads,
             has_value_norms=layer.value_norms is not None,
             has_contributions=layer.contribution is not None,
+            mixes_heads=layer.mixes_heads,
+            class_attention=layer.class_attention,
         )
         if layer.window:
             added.window.CopyFrom(describe_window(layer.window))

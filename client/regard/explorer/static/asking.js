@@ -4,7 +4,7 @@
 
 import { attend, Problem, sendPhoto } from "./api.js";
 import { isWritten, layerOf, measureOf } from "./measures.js";
-import { cutsUp } from "./windows.js";
+import { hasDistance } from "./windows.js";
 
 const KEPT_BYTES = 384 * 2 ** 20;
 const KEPT_LABELS = 64; // photos with labels of the reader's own
@@ -48,17 +48,20 @@ function writingQuestion(state, model, layer) {
 }
 
 /**
- * The question for a chart: every head of all layers; a distance of those that do not cut their grid up. A chart shows no
- * labels of the reader's own, and asks for none.
+ * The question for a chart: every head of all layers that have the measure; null where none has. A chart shows no labels
+ * of the reader's own, and asks for none.
  * @param {State} state
  * @param {Model} model
  * @param {"entropy" | "distance"} measure
- * @returns {Question}
+ * @returns {Question | null}
  */
 export function chartQuestion(state, model, measure) {
   const question = { ...inputOf({ ...state, labels: "" }, model), measure };
-  const able = [...model.layers.keys()].filter((place) => !cutsUp(model.layers[place].window));
-  return measure === "entropy" || able.length === model.layers.length ? question : { ...question, layers: able };
+  const able = [...model.layers.keys()].filter((place) =>
+    measure === "entropy" ? !model.layers[place].mixes_heads : hasDistance(model.layers[place]),
+  );
+  if (able.length === model.layers.length) return question;
+  return able.length ? { ...question, layers: able } : null;
 }
 
 /**

@@ -30,6 +30,7 @@ export class Looking {
    * @param {Reply} reply
    */
   queryOf(reply) {
+    if (reply.layers[0]?.class_attention) return 0; // nothing else looks
     const wanted = this.hover ?? this.page.state.query;
     const isThere = wanted === "all" || (wanted !== null && wanted < lengthOf(reply)); // it may not be written yet
     return isThere ? wanted : usualQuery(reply);

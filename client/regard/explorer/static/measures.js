@@ -41,7 +41,8 @@ export const isWritten = (measure) => measure === "cross" || measure === "causal
 export function layersOf(model, measure) {
   if (!model.writer || !isWritten(measure)) return model.layers;
   const { num_layers, num_heads } = model.writer;
-  const alike = { kind: measure, num_heads, has_contributions: false, window: null };
+  const none = { has_contributions: false, window: null, mixes_heads: false, class_attention: false };
+  const alike = { kind: measure, num_heads, ...none };
   return Array.from({ length: num_layers }, (_, layer) => ({ layer, ...alike }));
 }
 

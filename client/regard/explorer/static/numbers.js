@@ -174,7 +174,8 @@ export const exact = (weight) => (weight === 0 ? "0" : String(Number(weight.toPr
  * @param {number} weight
  */
 export function percent(weight) {
-  const value = 100 * weight;
-  if (value !== 0 && value < 0.01) return "< 0.01 %";
-  return `${value >= 9.95 ? value.toFixed(0) : value >= 0.995 ? value.toFixed(1) : value.toFixed(2)} %`;
+  const sign = weight < 0 ? "−" : ""; // of mixed heads
+  const value = 100 * Math.abs(weight);
+  if (value !== 0 && value < 0.01) return sign ? "≈ 0 %" : "< 0.01 %";
+  return `${sign}${value >= 9.95 ? value.toFixed(0) : value >= 0.995 ? value.toFixed(1) : value.toFixed(2)} %`;
 }

@@ -6,9 +6,11 @@
 
 import { chartQuestion } from "./asking.js";
 import { chart } from "./charts.js";
+import { make } from "./dom.js";
 import { meansByHead } from "./numbers.js";
 import { Section } from "./section.js";
-import { cutsUp } from "./windows.js";
+
+const UNSHARED = "Every layer mixes its heads: rows are no shares of 1, and have neither entropy nor distance.";
 
 /** Draws both charts into the page. `choose(layer, head)` is called for a dot that was clicked. */
 export class Plots {
@@ -28,11 +30,13 @@ export class Plots {
    * @param {{ layer: number, head: Head }} chosen
    */
   async show(state, model, chosen) {
-    const questions = [chartQuestion(state, model, "entropy")];
-    if (!model.layers.every((layer) => cutsUp(layer.window))) questions.push(chartQuestion(state, model, "distance"));
+    const questions = [chartQuestion(state, model, "entropy"), chartQuestion(state, model, "distance")].filter(
+      (question) => question !== null,
+    );
     const again = () => this.show(state, model, chosen);
     const replies = await this.section.ask(questions, "asking for every layer and head …", again);
-    if (replies) this.draw(replies[0], replies[1] ?? null, model, chosen);
+    if (replies?.length) this.draw(replies[0], replies[1] ?? null, model, chosen);
+    else if (replies) this.section.fill(make("p", { class: "fine", text: UNSHARED }));
   }
 
   /** Nothing to see: closed, or no input. */

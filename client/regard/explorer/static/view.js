@@ -101,7 +101,7 @@ export class View {
   viewOf(part, { main, state, measure, model, query: looker, key: pointed, ground, smooth }) {
     const [home, own] = [main.reply.patches, part.reply.patches];
     // A position is one of the first picture's grid; a layer with other windows may have another.
-    const query = (home && own && carried(home, own, looker)) ?? looker;
+    const query = part.layer.class_attention ? 0 : home && own ? (carried(home, own, looker) ?? "all") : looker;
     const key = home && own ? carried(home, own, pointed) : pointed;
     return {
       ...part,
@@ -140,6 +140,10 @@ export class View {
       );
     }
     this.panels[1].draw(second);
+    if ([first, second].some(({ layer }) => model.layers[layer.layer]?.mixes_heads && measure === "weights")) {
+      byId("overlap").textContent = "Heads of these layers are mixed: their rows are no shares of 1 to compare.";
+      return;
+    }
     if (first.row.length !== second.row.length) {
       byId("overlap").textContent = "The two layers have grids of their own: their rows have no weights to compare.";
       return;

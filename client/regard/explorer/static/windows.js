@@ -1,6 +1,6 @@
-// Layers that attend in windows: which cells a query's keys are. Pure.
+// Layers on a grid of their own, and which cells a query's keys are in windows. Pure.
 
-/** @import { Grid, Model, PhotoReply, Query, Reply, Window } from "../types.d.ts" */
+/** @import { Grid, Model, ModelLayer, PhotoReply, Query, Reply, Window } from "../types.d.ts" */
 
 import { patchAt, rectOf } from "./places.js";
 
@@ -31,13 +31,20 @@ export const cutsUp = (window) =>
   (window.height !== window.rows || window.width !== window.cols || window.shift_rows + window.shift_cols > 0);
 
 /**
- * Whether layers have a rollout: none cuts its grid up, and all are over the same one. Without windows that is the patches.
+ * Whether a layer has a distance: it neither cuts its grid up, nor mixes its heads, nor looks from the class token alone.
+ * @param {ModelLayer} layer
+ */
+export const hasDistance = ({ window, mixes_heads, class_attention }) =>
+  !cutsUp(window) && !mixes_heads && !class_attention;
+
+/**
+ * Whether layers have a rollout: each has a distance, and all are over the same grid. Without windows that is the patches.
  * @param {Model["layers"]} layers
  * @param {Model["patches"]} patches
  */
 export function canRollOut(layers, patches) {
   const grids = layers.map(({ window }) => window ?? patches).map((grid) => grid && `${grid.rows} x ${grid.cols}`);
-  return new Set(grids).size === 1 && !layers.some(({ window }) => cutsUp(window));
+  return new Set(grids).size === 1 && layers.every(hasDistance);
 }
 
 /**
@@ -62,7 +69,8 @@ export function onOwnGrid(reply) {
 }
 
 /**
- * The position on another grid of the same photo that lies at the middle of this one, or of four there the first.
+ * The position on another grid of the same photo that lies at the middle of this one, or of four there the first; null of
+ * a class token that the other has not.
  * @template {Query | null} Position
  * @param {Grid} from
  * @param {Grid} to
@@ -71,7 +79,8 @@ export function onOwnGrid(reply) {
  */
 export function carried(from, to, position) {
   const alike = from.rows === to.rows && from.cols === to.cols && from.prefix_tokens === to.prefix_tokens;
-  if (alike || typeof position !== "number" || position < from.prefix_tokens) return position;
+  if (alike || typeof position !== "number") return position;
+  if (position < from.prefix_tokens) return position < to.prefix_tokens ? position : null;
   const { x, y, width, height } = rectOf(from, position);
   return patchAt(to, x + width * BEFORE_MIDDLE, y + height * BEFORE_MIDDLE);
 }

@@ -92,7 +92,15 @@ export class Growing {
     }
     return {
       ...{ layer: number, kind, measure: "weights", axes: ["head", "query", "key"], heads: [...Array(heads).keys()] },
-      ...{ covered_layers: [], window: null, grid: null, dtype: "float16", offset: 0, half: true },
+      ...{
+        covered_layers: [],
+        window: null,
+        grid: null,
+        class_attention: false,
+        dtype: "float16",
+        offset: 0,
+        half: true,
+      },
       shape: [heads, rows.length, keys],
       data,
     };

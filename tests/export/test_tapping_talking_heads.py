@@ -1,0 +1,140 @@
+"""Talking heads: what is tapped is what multiplies the values, behind the last map over the heads."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from onnx import NodeProto
+
+from artifact.dtypes import Array
+from export.errors import TapError
+from export.tapping.tap import tap
+from tests.export.cait import Cait
+from tests.export.networks import spread, write_images
+from tests.export.tapping import graph, node, numbers, run
+
+HEADS, LENGTH, WIDTH = 3, 5, 4
+INPUTS = {name: ["batch", HEADS, "n", WIDTH] for name in "qkv"}
+SCORES = [node("Transpose", "k", "kt", perm=[0, 1, 3, 2]), node("MatMul", "q kt", "s")]
+SOFTMAX, WEIGHED = node("Softmax", "s", "a", axis=-1), node("MatMul", "w v", "y")
+WEIGHTS: dict[str, Array] = {
+    "mixer": numbers(HEADS, HEADS),
+    "more": numbers(HEADS, 4, seed=1),
+    "kernel": numbers(HEADS, HEADS, 1, 1),
+    "wide": numbers(HEADS, HEADS, 1, 3),
+    "bias": numbers(HEADS),
+    "bias4": numbers(HEADS, 1, 1),
+    "places": numbers(LENGTH),
+    "half": np.array(0.5, np.float32),
+    "keys": numbers(LENGTH, LENGTH),
+    "scale": np.ones(HEADS, np.float32),
+    "spread": np.full(HEADS, 2, np.float32),
+}
+FEED = {name: numbers(2, HEADS, LENGTH, WIDTH, seed=seed) for seed, name in enumerate("qkv")}
+
+
+def mixing(
+    before: str, behind: str, middle: Sequence[NodeProto] = (node("MatMul", "f mixer", "m"),)
+) -> list[NodeProto]:
+    """Make nodes that put the heads last, do something, and put them back."""
+    put_back = node("Transpose", middle[-1].output[0], behind, perm=[0, 3, 1, 2])
+    return [node("Transpose", before, "f", perm=[0, 2, 3, 1]), *middle, put_back]
+
+
+def tapped(nodes: Sequence[NodeProto]) -> tuple[Array, Array, bool]:
+    """Tap attention written out; returns its weights, the graph's answer, and whether heads are said to be mixed."""
+    taken = {name for one in nodes for name in one.input}
+    weights = {name: array for name, array in WEIGHTS.items() if name in taken}
+    model, taps = tap(graph(nodes, INPUTS, ["y"], weights), Path())
+    given = run(model, FEED)
+    assert [one.node for one in taps] == ["my Softmax"]
+    return given["attention.0"], given["y"], taps[0].mixes_heads
+
+
+@pytest.mark.parametrize(
+    "maps",
+    [
+        mixing("a", "w"),
+        mixing("a", "w", [node("MatMul", "f mixer", "m"), node("Add", "bias m", "b")]),
+        [node("Conv", "a kernel bias", "w")],
+        [node("Conv", "a kernel", "c"), node("Mul", "c half", "w")],
+        [
+            node("Conv", "a kernel", "c"),
+            node("BatchNormalization", "c scale bias bias spread", "n"),
+            node("Add", "n bias4", "w"),
+        ],
+        [node("Einsum", "a mixer", "w", equation="bhij,hg->bgij")],
+        [node("Einsum", "mixer a", "w", equation="gh,bhij->bgij")],
+        [node("Dropout", "a", "d"), *mixing("d", "e"), node("Identity", "e", "w")],
+        [node("Conv", "a kernel", "e"), *mixing("e", "w")],
+    ],
+    ids=["product", "with a bias", "convolution", "scaled", "normalised", "einsum", "turned", "dropout", "twice"],
+)
+def test_weights_are_what_multiplies_the_values(maps: list[NodeProto]) -> None:
+    """However the map behind the softmax is written; its rows do not sum to 1."""
+    weights, answer, mixes_heads = tapped([*SCORES, SOFTMAX, *maps, WEIGHED])
+    assert mixes_heads
+    np.testing.assert_allclose(weights @ FEED["v"], answer, atol=1e-5)
+    assert np.abs(weights.sum(-1) - 1).max() > 0.1
+
+
+def test_a_map_before_the_softmax_alone_leaves_sums_of_1() -> None:
+    """The scores are mixed, the weights are a softmax's."""
+    for maps in (mixing("s", "t"), [node("Conv", "s kernel bias", "c"), node("Mul", "c half", "t")]):
+        nodes = [*SCORES, *maps, node("Softmax", "t", "w", axis=-1), WEIGHED]
+        weights, answer, mixes_heads = tapped(nodes)
+        assert not mixes_heads
+        np.testing.assert_allclose(weights @ FEED["v"], answer, atol=1e-5)
+        np.testing.assert_allclose(weights.sum(-1), 1, atol=1e-5)
+
+
+def test_there_may_be_more_heads_behind_a_map_than_before() -> None:
+    """Shazeer et al. 2020 have as many as one likes; here 4 of 3, of which values have as many."""
+    feed = {**FEED, "v": numbers(2, 4, LENGTH, WIDTH, seed=7)}
+    nodes = [*SCORES, SOFTMAX, *mixing("a", "w", [node("MatMul", "f more", "m")]), WEIGHED]
+    inputs = {**INPUTS, "v": ["batch", 4, "n", WIDTH]}
+    model, taps = tap(graph(nodes, inputs, ["y"], {"more": WEIGHTS["more"]}), Path())
+    given = run(model, feed)
+    assert taps[0].mixes_heads
+    assert given["attention.0"].shape == (2, 4, LENGTH, LENGTH)
+    np.testing.assert_allclose(given["attention.0"] @ feed["v"], given["y"], atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "maps",
+    [
+        mixing("a", "w", [node("MatMul", "f mixer", "m"), node("Relu", "m", "r")]),
+        mixing("a", "w", [node("MatMul", "f mixer", "m"), node("LayerNormalization", "m scale", "r", axis=-1)]),
+        [*mixing("a", "e"), node("Add", "e places", "w")],
+        [*mixing("a", "e"), node("Mul", "e s", "w")],
+        [node("Conv", "a wide", "w", pads=[0, 1, 0, 1])],
+        [node("MatMul", "a keys", "w")],
+    ],
+    ids=["an activation", "a norm", "a bias of keys", "a gate", "a convolution of keys", "a product over keys"],
+)
+def test_what_is_no_map_over_heads_is_refused(maps: list[NodeProto]) -> None:
+    """A layer before them is tapped; the file is refused all the same."""
+    first = node("Attention", "q k v", "z")
+    nodes = [first, *SCORES, SOFTMAX, *maps, WEIGHED]
+    weights = {name: array for name, array in WEIGHTS.items() if name in {name for one in nodes for name in one.input}}
+    inputs = {name: ["batch", HEADS, LENGTH, WIDTH] for name in "qkv"}
+    with pytest.raises(TapError, match="my Softmax: is a Softmax between two products, as attention is"):
+        tap(graph(nodes, inputs, ["y", "z"], weights), Path())
+
+
+@pytest.mark.parametrize("opset", [13, 17])
+def test_cait_is_tapped_as_torch_computes_it(opset: int) -> None:
+    """Two layers of talking heads over the patches, then two of one query: the class token's."""
+    network = spread(Cait())
+    model, taps = tap(write_images(network, opset), Path())
+    pixels = torch.from_numpy(numbers(3, 3, 32, 32))
+    given = run(model, {"pixel_values": pixels.numpy()})
+    with torch.inference_mode():
+        logits, weights = network.explain(pixels)
+    assert [one.mixes_heads for one in taps] == [True, True, False, False]
+    assert [given[one.output].shape[1:] for one in taps] == [(4, 16, 16)] * 2 + [(4, 1, 17)] * 2
+    np.testing.assert_allclose(given["logits"], logits.numpy(), atol=1e-4)
+    for one, expected in zip(taps, weights, strict=True):
+        np.testing.assert_allclose(given[one.output], expected.numpy(), atol=1e-4)
