@@ -20,8 +20,7 @@ _REASONS = """Nothing of these is published. What is behind it:
 - **The library gives nothing to compare with**: no attention at all (fnet, mamba, resnet), none returned (cvt, levit),
   one of two attentions of a layer (diffllama, lilt), or other results with eager attention than with fused (Falcon's
   ALiBi, which is added twice).
-- **Heads are mixed** between softmax and values (deberta's talking heads), or a sink takes part in the softmax, so that
-  rows do not sum to 1 (gpt_oss).
+- **A sink takes part in the softmax** (gpt_oss), so that rows do not sum to 1, and nothing says by how much.
 - **Padding changes what the network itself answers**, in PyTorch too (nystromformer), so that requests could not share
   a batch.
 - **More inputs than one** (bros, siglip2), a token that every text must hold (bart's classifier).

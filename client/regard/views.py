@@ -10,7 +10,6 @@ from regard.answers import AttentionLayer, Classification, Embedding, Model
 from regard.attention import Attention, AttentionRequest, HeadReduction, Measure, PatchGrid, TextOfPair
 from regard.errors import RegardError
 from regard.generation import StepKind
-from regard.matrices import positions
 from regard.sources import InputError
 from regard.windows import layer_grid
 
@@ -159,7 +158,7 @@ def request_for(view: View, options: ViewOptions, model: Model) -> AttentionRequ
         reduce_heads=_reduction(view, measure, options),
         rows=rows,
         cls_only=has_class_token and view in ("overlay", "heads") and not rows,
-        keys=tuple(range(first, positions(model.patches))) if first and model.patches else (),
+        keys=tuple(range(first, first + model.patches.rows * model.patches.cols)) if first and model.patches else (),
         measure=measure,
         residual_share=options.residual_share,
         value_weighted=options.value_weighted,

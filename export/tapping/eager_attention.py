@@ -2,8 +2,7 @@
 
 A softmax over the last axis is attention's where its scores come from a product with computed keys, by way of scaling
 and masking alone, and where what comes out multiplies computed values. So neither a classifier's softmax nor a
-router's is one. Linear maps over the heads may stand on both sides (export/tapping/talking_heads.py): the weights are
-what multiplies the values, behind the second.
+router's is one.
 """
 
 from collections.abc import Iterator
@@ -13,7 +12,6 @@ from onnx import NodeProto
 from artifact.contract import BATCH_AXIS
 from export.errors import TapError
 from export.tapping.rule import Found
-from export.tapping.talking_heads import mixes_of, walk_back_mixed
 from export.tapping.value_norms import find_projection
 from export.tapping.view import GraphView, attribute, name_of, walk_back
 
@@ -42,12 +40,10 @@ def tap_eager_attention(view: GraphView) -> Iterator[Found]:
         weights, product, values = found
         if _mixes_channels(view, product):
             raise TapError(f"{name_of(softmax)}: is attention between channels; expected it between positions")
-        mixes_heads = not is_weighed_by(view, weights, softmax, mixed=False)
         if view.rank(weights) == _FOLDED:
-            unfolded = _unfold_heads(view, softmax, weights, product)
-            yield Found(softmax, unfolded, attended=product.output[0], mixes_heads=mixes_heads)
+            yield Found(softmax, _unfold_heads(view, softmax, weights, product), attended=product.output[0])
         elif view.rank(weights) == _BY_HEAD:
-            yield Found(softmax, weights, values, product.output[0], mixes_heads)
+            yield Found(softmax, weights, values, product.output[0])
         else:
             axes = view.rank(weights)
             raise TapError(f"{name_of(softmax)}: its weights have {axes} axes; expected batch, heads, query, key")
@@ -73,16 +69,16 @@ def _has_scores(view: GraphView, softmax: NodeProto) -> bool:
 
 def scores_of(view: GraphView, softmax: NodeProto) -> Iterator[NodeProto]:
     """Yield the products with keys that a softmax normalises."""
-    for node in walk_back_mixed(view, softmax.input[0], _TO_SCORES):
+    for node in walk_back(view, softmax.input[0], _TO_SCORES):
         keyed = len(node.input) > 1 and not view.is_constant(node.input[1])
         if keyed and (node.op_type in _PRODUCTS or (node.op_type == "Einsum" and not view.is_constant(node.input[0]))):
             yield node
 
 
-def is_weighed_by(view: GraphView, weights: str, softmax: NodeProto, *, mixed: bool = True) -> bool:
-    """Whether a value is what a softmax gave, as it enters the product with the values; its heads mixed or not."""
-    through, walk = _KEEPS_WEIGHTS | _CHANGES_FORM | {"Transpose"}, walk_back_mixed if mixed else walk_back
-    return any(node is softmax for node in walk(view, weights, through))
+def is_weighed_by(view: GraphView, weights: str, softmax: NodeProto) -> bool:
+    """Whether a value is what a softmax gave, as it enters the product with the values."""
+    through = _KEEPS_WEIGHTS | _CHANGES_FORM | {"Transpose"}
+    return any(node is softmax for node in walk_back(view, weights, through))
 
 
 def _weighing(view: GraphView, weights: str) -> tuple[str, NodeProto, str] | None:
@@ -101,7 +97,7 @@ def _weighing(view: GraphView, weights: str) -> tuple[str, NodeProto, str] | Non
             return found
         if node.op_type in _CHANGES_FORM and (found := _weighing(view, node.output[0])):
             return (weights if found[0] == node.output[0] else found[0]), *found[1:]
-    return next(filter(None, (_weighing(view, mixed) for mixed in mixes_of(view, weights))), None)
+    return None
 
 
 def _refuse_other_products(view: GraphView, softmax: NodeProto) -> None:

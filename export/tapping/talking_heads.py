@@ -1,100 +1,128 @@
-"""Follows scores and weights through linear maps over the heads, which stand before and behind a softmax.
+"""Rule: linear maps over the heads stand before or behind the softmax; the weights are what multiplies the values.
 
-Shazeer et al. 2020, "Talking-Heads Attention". A map makes a value [B, H, Q, K] of another: by a product with a matrix
+Shazeer et al. 2020, "Talking-Heads Attention". A map sums heads at the same query and key: by a product with a matrix
 while the heads stand last, by a convolution of 1 by 1 while they stand second, or by an Einsum. What is added, or
-multiplied, is one number a head. So each of the new heads is a weighed sum of the old ones, at the same query and key.
+multiplied, is one number a head. Axes are followed, since optimizers leave them turned between the maps: the softmax
+has to run over the keys, wherever these stand.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass, replace
 
 from onnx import NodeProto
 
+from export.tapping.rule import Found
 from export.tapping.view import GraphView, attribute
 
-Before = tuple[str, str, bool]  # a value, its axes, and whether the node behind it sums over heads
-_AXES = "BHQK"
-_HEADS = "H"
+_AXES, _HEADS, _KEYS = "BHQK", "H", "K"
+_ONE_AXIS = 13  # from this opset on a softmax runs over one axis, before over all from one on
+_PRODUCTS = frozenset({"MatMul", "FusedMatMul"})
+_MASKS = frozenset({"Add", "Sub", "Mul", "Div", "Where", "Clip", "Max", "Min", "Tanh"})
 _SAME = frozenset({"Identity", "Cast", "Dropout", "QuantizeLinear", "DequantizeLinear"})
 _BY_ELEMENTS = frozenset({"Add", "Sub", "Mul", "Div"})
-_FORMS = frozenset({"Transpose", "MatMul", "Conv", "Einsum", "BatchNormalization", *_SAME, *_BY_ELEMENTS})
 
 
-def mixed_of(view: GraphView, value: str) -> str | None:
-    """Return what a map over the heads makes a value of, both [B, H, Q, K]; None of what no such map makes."""
-    axes, mixed = _AXES, False
-    while (node := view.producer(value)) is not None:
-        before = _before(view, node, axes)
+@dataclass(frozen=True)
+class _Place:
+    """A value met on a walk back, its axes, and whether heads are summed between it and where the walk began."""
+
+    value: str
+    axes: str
+    mixed: bool = False
+
+
+def tap_talking_heads(view: GraphView) -> Iterator[Found]:
+    """Find every softmax between two products with a map over the heads before it or behind it."""
+    for product in view.model.graph.node:
+        if product.op_type not in _PRODUCTS or any(map(view.is_constant, product.input[:2])):
+            continue
+        weights = str(product.input[0])
+        softmax = _softmax_of(view, weights) if view.rank(weights) == len(_AXES) and not _is_turned(product) else None
+        if softmax is None:
+            continue
+        node, behind = softmax
+        before = _scores_of(view, replace(behind, value=str(node.input[0]), mixed=False))
+        if before is not None and (before.mixed or behind.mixed):
+            values = str(product.input[1]) if product.op_type == "MatMul" else ""
+            yield Found(node, weights, values, str(product.output[0]), behind.mixed)
+
+
+def _softmax_of(view: GraphView, weights: str) -> tuple[NodeProto, _Place] | None:
+    """Follow weights back to the softmax over the keys that they are made of, by way of maps over the heads alone."""
+    place = _Place(weights, _AXES)
+    while (node := view.producer(place.value)) is not None:
+        if node.op_type == "Softmax":
+            return (node, place) if _runs_over(view, node) == place.axes.index(_KEYS) else None
+        before = _before(view, node, place)
         if before is None:
             return None
-        value, axes, sums = before
-        mixed = mixed or sums
-        if mixed and axes == _AXES:
-            return value
+        place = before
     return None
 
 
-def mixes_of(view: GraphView, value: str) -> Iterator[str]:
-    """Yield the values that a map over the heads makes of one."""
-    waiting, met = [value], {value}
+def _scores_of(view: GraphView, scaled: _Place) -> _Place | None:
+    """Follow what a softmax normalises back to the product of queries and keys, by way of scaling, masks and maps."""
+    waiting, met = [scaled], {scaled}
     while waiting:
-        for node in view.consumers(waiting.pop()):
-            if node.op_type in _FORMS and (made := str(node.output[0])) not in met:
-                met.add(made)
-                waiting.append(made)
-                if mixed_of(view, made) == value:
-                    yield made
-
-
-def walk_back_mixed(view: GraphView, value: str, through: frozenset[str]) -> Iterator[NodeProto]:
-    """Yield the nodes a value is made from, as walk_back does, going on through maps over the heads as well."""
-    waiting, seen = [value], set[str]()
-    while waiting:
-        name = waiting.pop(0)
-        node = view.producer(name)
-        if node is None or name in seen:
+        place = waiting.pop()
+        node = view.producer(place.value)
+        if node is None or view.rank(place.value) != len(_AXES):
             continue
-        seen.add(name)
-        yield node
-        if node.op_type in through:
-            waiting += node.input
-        if (before := mixed_of(view, name)) is not None:
-            waiting.append(before)
+        if node.op_type in _PRODUCTS and place.axes == _AXES and not any(map(view.is_constant, node.input[:2])):
+            return place
+        further = [replace(place, value=str(name)) for name in node.input] if node.op_type in _MASKS else []
+        further += [before] if (before := _before(view, node, place)) is not None else []
+        waiting += [one for one in further if one not in met]
+        met.update(further)
+    return None
 
 
-def _before(view: GraphView, node: NodeProto, axes: str) -> Before | None:
-    """What a node makes its result of, whose axes are given; None where it is no part of a map over the heads."""
-    value = str(node.input[0]) if node.input else ""
+def _runs_over(view: GraphView, softmax: NodeProto) -> int | None:
+    """Which of four axes a softmax normalises; before opset 13 only the last is one axis."""
+    axis = int(attribute(softmax, "axis", -1 if view.opset >= _ONE_AXIS else 1)) % len(_AXES)
+    return axis if view.opset >= _ONE_AXIS or axis == len(_AXES) - 1 else None
+
+
+def _is_turned(product: NodeProto) -> bool:
+    return any(attribute(product, f"trans{name}", 0) for name in ("A", "BatchA"))
+
+
+def _before(view: GraphView, node: NodeProto, place: _Place) -> _Place | None:
+    """What a node makes a value of; None where the node is no part of a map over the heads."""
+    value, axes = str(node.input[0]) if node.input else "", place.axes
     rest = [str(name) for name in node.input[1:]]
     if node.op_type in _SAME:
-        return value, axes, False
+        return replace(place, value=value)
     if node.op_type == "Transpose":
         order = list(attribute(node, "perm", []))
-        return (value, "".join(axes[order.index(place)] for place in range(4)), False) if len(order) == 4 else None
+        turned = len(order) == len(axes)
+        return _Place(value, "".join(axes[order.index(at)] for at in range(4)), place.mixed) if turned else None
     if node.op_type in _BY_ELEMENTS:
-        return _by_elements(view, node, axes)
+        return _by_elements(view, node, place)
     if node.op_type == "Einsum":
         return _summed(view, node, axes)
     if view.is_constant(value) or not all(map(view.is_constant, rest)):
         return None
     if node.op_type == "MatMul":
-        return (value, axes, True) if axes[-1] == _HEADS and view.rank(rest[0]) == 2 else None
+        return _Place(value, axes, mixed=True) if axes[-1] == _HEADS and view.rank(rest[0]) == 2 else None
     if node.op_type == "Conv" and axes[1] == _HEADS and _is_pointwise(view, node):
-        return value, axes, True
+        return _Place(value, axes, mixed=True)
     if node.op_type == "BatchNormalization" and axes[1] == _HEADS and not attribute(node, "training_mode", 0):
-        return value, axes, False
+        return replace(place, value=value)
     return None
 
 
-def _by_elements(view: GraphView, node: NodeProto, axes: str) -> Before | None:
+def _by_elements(view: GraphView, node: NodeProto, place: _Place) -> _Place | None:
     """One number a head, or one for all, is added or multiplied."""
     computed = [str(name) for name in node.input if not view.is_constant(name)]
     if len(computed) != 1 or (node.op_type == "Div" and node.input[0] != computed[0]):
         return None
     shape = view.shape(next(name for name in node.input if name != computed[0]))
-    if shape is None or len(shape) > len(axes):
+    if shape is None or len(shape) > len(place.axes):
         return None
-    others = zip(shape, axes[len(axes) - len(shape) :], strict=True)
-    return (computed[0], axes, False) if all(size == 1 or axis == _HEADS for size, axis in others) else None
+    others = zip(shape, place.axes[len(place.axes) - len(shape) :], strict=True)
+    of_heads = all(size == 1 or axis == _HEADS for size, axis in others)
+    return replace(place, value=computed[0]) if of_heads else None
 
 
 def _is_pointwise(view: GraphView, node: NodeProto) -> bool:
@@ -105,7 +133,7 @@ def _is_pointwise(view: GraphView, node: NodeProto) -> bool:
     return kernel is not None and kernel[2:] == (1, 1) and whole and all(step == 1 for step in moved)
 
 
-def _summed(view: GraphView, node: NodeProto, axes: str) -> Before | None:
+def _summed(view: GraphView, node: NodeProto, axes: str) -> _Place | None:
     """An Einsum with a matrix, which puts another letter for that of the heads."""
     terms, _, result = attribute(node, "equation", b"").decode().replace(" ", "").partition("->")
     sides = list(zip(terms.split(","), map(str, node.input), strict=False))
@@ -118,4 +146,4 @@ def _summed(view: GraphView, node: NodeProto, axes: str) -> Before | None:
     if len(weights[0]) != 2 or len(summed) != 1 or {*result, *summed} - {new} != set(term) or len(term) != len(axes):
         return None
     named = dict(zip(result, axes, strict=True)) | dict.fromkeys(summed, _HEADS)
-    return value, "".join(named[letter] for letter in term), True
+    return _Place(value, "".join(named[letter] for letter in term), mixed=True)

@@ -16,13 +16,14 @@ from export.tapping.lower import lower
 from export.tapping.multi_head import refuse_others, tap_multi_head
 from export.tapping.pooling import tap_pooling
 from export.tapping.rule import Found
+from export.tapping.talking_heads import tap_talking_heads
 from export.tapping.value_norms import add_value_norms
 from export.tapping.view import GraphView, bodies, name_of
 from export.tapping.windows import unwindow
 
 Rule = Callable[[GraphView], Iterator[Found]]
 
-RULES: tuple[Rule, ...] = (tap_attention_nodes, tap_multi_head, tap_eager_attention, tap_pooling)
+RULES: tuple[Rule, ...] = (tap_attention_nodes, tap_multi_head, tap_eager_attention, tap_talking_heads, tap_pooling)
 FUSED_RULES: tuple[Rule, ...] = (tap_attention_nodes,)
 
 

@@ -255,6 +255,23 @@ def test_patches_that_do_not_lie_on_the_image_are_refused(patches: dict[str, int
     assert re.search(message, explain(refused.value))
 
 
+def test_class_attention_is_one_query_over_a_class_token_and_the_patches() -> None:
+    """Of patches that have no class token among them."""
+    layer = {"output": "attention.0", "layer": 0, "kind": "cross", "num_heads": 2, "class_attention": True}
+    layer |= {"query_axis": 1, "key_axis": 101}
+    patches = {"prefix_tokens": 0, "rows": 10, "cols": 10, "patch_size": 4}
+    assert Contract.model_validate(changed(attention=[layer])).attention[0].class_attention
+    for wrong, grid, message in (
+        ({"key_axis": 100}, patches, "attention.0.class_attention: 100 keys; expected 101 keys"),
+        ({"query_axis": 2}, patches, "class_attention: of 2 queries, kind 'cross'; expected 1, 'cross'"),
+        ({"kind": "self"}, patches, "class_attention: of 1 queries, kind 'self'; expected 1, 'cross'"),
+        ({"key_axis": 102}, patches | {"prefix_tokens": 1}, "class_attention: given with patches.prefix_tokens"),
+    ):
+        with pytest.raises(ValidationError) as refused:
+            Contract.model_validate(changed(attention=[layer | wrong], patches=grid))
+        assert message in explain(refused.value)
+
+
 def layers(**window: int) -> list[dict[str, Any]]:
     """Change the third layer's window, on a grid of 5 x 5 cells of 8 pixels."""
     dumped: list[dict[str, Any]] = changed()["attention"]

@@ -159,6 +159,30 @@ def test_rollouts_are_offered_of_layers_of_one_grid_that_cut_nothing_up(browser:
             assert not visit.page.evaluate(script, [windows, patches]), windows
 
 
+def test_of_mixed_heads_nothing_is_offered_that_takes_rows_for_shares(browser: Browser, swin: Explorer) -> None:
+    """Talking heads have no rollout, entropy or distance; the class token's layer no distance. Numbers have a sign."""
+    script = """async (layers) => {
+      const { START } = await import('/static/state.js');
+      const { chartQuestion } = await import('/static/asking.js');
+      const { measuresOf } = await import('/static/measures.js');
+      const model = { name: 'm', version: '1', modality: 'image', patches: { rows: 2, cols: 3 }, writer: null, layers };
+      const charts = ['entropy', 'distance'].map((what) => chartQuestion({ ...START, photo: 'a' }, model, what));
+      return [measuresOf(model), ...charts.map((question) => question && (question.layers ?? 'all'))];
+    }"""
+    usual = {"window": None, "has_contributions": True, "mixes_heads": False, "class_attention": False}
+    mixed, of_class = usual | {"mixes_heads": True}, usual | {"class_attention": True}
+    with visiting(browser, swin) as visit:
+        for layers, expected in (
+            ([usual, usual], [["weights", "rollout", "contribution_rollout"], "all", "all"]),
+            ([mixed, usual, of_class], [["weights", "contribution_rollout"], [1, 2], [1]]),
+            ([mixed, mixed], [["weights", "contribution_rollout"], None, None]),
+        ):
+            assert visit.page.evaluate(script, layers) == expected
+        percent = "async (weight) => (await import('/static/numbers.js')).percent(weight)"
+        shown = [visit.page.evaluate(percent, weight) for weight in (-0.5, -0.021, -1e-6)]
+        assert shown == ["\N{MINUS SIGN}50 %", "\N{MINUS SIGN}2.1 %", "≈ 0 %"]
+
+
 @pytest.mark.parametrize("sizes", WINDOWS)
 def test_keys_are_the_cells_that_the_client_says(sizes: tuple[int, ...], browser: Browser, swin: Explorer) -> None:
     """For every query; and a row lies on them, padding left out."""

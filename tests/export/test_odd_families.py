@@ -66,6 +66,27 @@ def test_attention_that_comes_in_stages_is_read_layer_by_layer(tmp_path: Path) -
     assert [one.shape[1:] for one in weights] == [(1, 256, 4), (2, 64, 4), (5, 16, 4), (8, 4, 4)]
 
 
+def test_debertas_talking_heads_are_what_the_library_returns(tmp_path: Path) -> None:
+    """What multiplies the values, behind the map over the heads: rows do not sum to 1, and are not said to."""
+    source = load("deberta: talking heads", tmp_path / "net")
+    assert isinstance(source.network, TransformersNetwork)
+    built = build(source, tmp_path / "models")
+    (layer,) = built.contract.attention
+    assert layer.mixes_heads
+    assert {one.check for one in built.contract.verification if one.tensor == "attention.0"} >= {
+        "against torch",
+        "rows sum alike",
+        "row alone",
+    }
+    feed = source.traits.example(2, {"seq_len": 9})
+    session = onnxruntime.InferenceSession(built.folder / "attention.onnx")
+    (found,) = session.run(["attention.0"], feed)
+    with torch.inference_mode():
+        (expected,) = source.network.explain(*(torch.from_numpy(feed[one.name]) for one in source.traits.inputs))[1]
+    np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
+    assert np.abs(found.sum(-1) - 1).max() > 0.1
+
+
 @pytest.mark.parametrize("kind", ["Context", "Question"])
 def test_both_encoders_of_dpr_give_states_and_their_own_vector(kind: str, tmp_path: Path) -> None:
     """The first token's, projected; each is the class that its folder names."""

@@ -453,7 +453,7 @@ def test_a_gate_in_a_narrow_network_is_no_attention(gate: list[NodeProto], weigh
 
 
 def test_heads_that_are_mixed_and_then_folded_refuse_the_file() -> None:
-    """The softmax has three axes, the product with the matrix four; nothing tells how many heads there are."""
+    """The softmax has three axes, the product with the matrix four."""
     nodes = [
         TURNED,
         SCORES,
@@ -466,7 +466,7 @@ def test_heads_that_are_mixed_and_then_folded_refuse_the_file() -> None:
         node("MatMul", "w vf", "y"),
     ]
     weights = {**WEIGHTS, "folded": np.array([-1, LENGTH, LENGTH]), "values": np.array([-1, LENGTH, WIDTH])}
-    with pytest.raises(TapError, match="my Softmax: heads are folded into the batch"):
+    with pytest.raises(TapError, match="my Softmax: is a Softmax between two products"):
         tap(graph([*FIRST, *nodes], INPUTS, ["y", "a"], weights), Path())
 
 

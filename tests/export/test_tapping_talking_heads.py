@@ -10,8 +10,10 @@ from onnx import NodeProto
 
 from artifact.dtypes import Array
 from export.errors import TapError
-from export.tapping.tap import tap
-from tests.export.cait import Cait
+from export.tapping.contributions import tap_contributions
+from export.tapping.tap import RULES, tap
+from tests.export.cait import WIDTH as CAIT_WIDTH
+from tests.export.cait import Cait, TalkingHeads
 from tests.export.networks import spread, write_images
 from tests.export.tapping import graph, node, numbers, run
 
@@ -138,3 +140,27 @@ def test_cait_is_tapped_as_torch_computes_it(opset: int) -> None:
     np.testing.assert_allclose(given["logits"], logits.numpy(), atol=1e-4)
     for one, expected in zip(taps, weights, strict=True):
         np.testing.assert_allclose(given[one.output], expected.numpy(), atol=1e-4)
+
+
+def test_value_norms_and_contributions_are_of_mixed_weights() -> None:
+    """Computed in float64 from torch's own values: every vector that a patch adds to another, the residual included."""
+    network, pixels = spread(Cait()), torch.from_numpy(numbers(2, 3, 32, 32))
+    plain = write_images(network, 17)
+    model, taps = tap(plain, Path())
+    norms = run(model, {"pixel_values": pixels.numpy()})[str(taps[0].value_norms)]
+    model, outputs = tap_contributions(plain, Path(), RULES, [0, 1])
+    assert list(outputs) == [0, 1]
+    given = run(model, {"pixel_values": pixels.numpy()})
+    network.double()
+    block = network.blocks[0]
+    assert isinstance(block, TalkingHeads)
+    with torch.inference_mode():
+        x = network.patch_embed(pixels.double()).flatten(2).transpose(1, 2) + network.pos_embed
+        seen = network.norms[0](x)
+        _, weights = block(seen)
+        values = block.qkv(seen)[..., 2 * CAIT_WIDTH :].unflatten(-1, (4, -1)).transpose(1, 2)  # [B, H, K, d]
+        vectors = torch.einsum("bhkd,ehd->bhke", values, block.proj.weight.unflatten(1, (4, -1)))
+        np.testing.assert_allclose(norms, vectors.norm(dim=-1).numpy(), rtol=1e-4)
+        added = torch.einsum("bhqk,bhke->bqke", weights, vectors) * network.gammas[0]
+        whole = added + torch.diag_embed(x.transpose(1, 2)).permute(0, 2, 3, 1)
+    np.testing.assert_allclose(given[outputs[0]], whole.norm(dim=-1).numpy(), rtol=1e-3, atol=1e-3)

@@ -120,6 +120,51 @@ def test_a_model_without_attention_says_so() -> None:
         plan(CONTRACT.model_copy(update={"attention": ()}))
 
 
+MIXED = CONTRACT.model_copy(
+    update={
+        "attention": (
+            CONTRACT.attention[0],
+            CONTRACT.attention[1].model_copy(update={"mixes_heads": True, "contribution": "contributions.1"}),
+        )
+    }
+)
+
+
+@pytest.mark.parametrize(
+    ("field", "asked"),
+    [
+        ("measure: ATTENTION_MEASURE_ROLLOUT; expected none", {"measure": ROLLOUT}),
+        ("measure: ATTENTION_MEASURE_ENTROPY; expected none", {"measure": ENTROPY}),
+        ("measure: ATTENTION_MEASURE_DISTANCE; expected none", {"measure": DISTANCE}),
+        ("renormalize: true; expected false", {"renormalize": True}),
+        ("dtype: UINT8; expected FLOAT32 or FLOAT16", {"dtype": pb.DATA_TYPE_UINT8}),
+    ],
+)
+def test_mixed_heads_have_nothing_that_takes_rows_for_shares_of_1(field: str, asked: dict[str, Any]) -> None:
+    """Talking heads; the other layer has all of it, and weights and contributions are had of both."""
+    with pytest.raises(NotPossible, match=f"attention.{field} of layer 1, which mixes its heads: its rows need not"):
+        plan(MIXED, **asked)
+    assert plan(MIXED, layers=[0], **asked).indices == (0,)
+    assert plan(MIXED, top_k=2, head_reduction=pb.HEAD_REDUCTION_MAX, dtype=pb.DATA_TYPE_FLOAT16).indices == (0, 1)
+    further = {name: value for name, value in asked.items() if name != "measure"}
+    assert plan(MIXED, layers=[1], measure=CONTRIBUTION, **further).takes_contributions
+
+
+def test_a_class_token_that_patches_have_not_is_a_row_of_class_attention() -> None:
+    """CaiT's last layers; of the others there is no such row."""
+    layers = (
+        CONTRACT.attention[0].model_copy(update={"query_axis": 6, "key_axis": 6}),
+        CONTRACT.attention[1].model_copy(
+            update={"query_axis": 1, "key_axis": 7, "kind": "cross", "class_attention": True}
+        ),
+    )
+    patches = PatchContract(prefix_tokens=0, rows=2, cols=3, patch_size=8)
+    contract = CONTRACT.model_copy(update={"patches": patches, "attention": layers})
+    assert plan(contract, layers=[1], cls_only=True).queries == (0,)
+    with pytest.raises(NotPossible, match=r"attention.cls_only: tiny-text has no class token"):
+        plan(contract, cls_only=True)
+
+
 NORMS = np.random.default_rng(1).uniform(0.1, 2, size=(2, 4, LENGTH)).astype(np.float32)
 NORMED = CONTRACT.model_copy(
     update={
