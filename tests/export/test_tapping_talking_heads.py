@@ -126,6 +126,30 @@ def test_what_is_no_map_over_heads_is_refused(maps: list[NodeProto]) -> None:
         tap(graph(nodes, inputs, ["y", "z"], weights), Path())
 
 
+@pytest.mark.parametrize(("axis", "taken"), [(1, False), (2, True)])
+def test_axes_may_stand_turned_between_the_maps(axis: int, taken: bool) -> None:
+    """As ONNX Runtime's optimizer leaves them, [B, Q, K, H]; the softmax runs over the keys, or the file is refused."""
+    nodes = [
+        node("Attention", "q k v", "z"),
+        *SCORES,
+        node("Transpose", "s", "f", perm=[0, 2, 3, 1]),
+        node("MatMul", "f mixer", "m"),
+        node("Softmax", "m", "a", axis=axis),
+        node("MatMul", "a mixer", "n"),
+        node("Transpose", "n", "w", perm=[0, 3, 1, 2]),
+        WEIGHED,
+    ]
+    model = graph(nodes, INPUTS, ["y", "z"], {"mixer": WEIGHTS["mixer"]})
+    if taken:
+        tapped_model, taps = tap(model, Path())
+        given = run(tapped_model, FEED)
+        assert [one.mixes_heads for one in taps] == [False, True]
+        np.testing.assert_allclose(given["attention.1"] @ FEED["v"], given["y"], atol=1e-5)
+    else:
+        with pytest.raises(TapError, match="my Softmax: is a Softmax .*between two products"):
+            tap(model, Path())
+
+
 @pytest.mark.parametrize("opset", [13, 17])
 def test_cait_is_tapped_as_torch_computes_it(opset: int) -> None:
     """Two layers of talking heads over the patches, then two of one query: the class token's."""
