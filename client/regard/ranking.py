@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -10,12 +11,24 @@ from rich.table import Table
 from rich.text import Text
 
 from regard.answers import Answers
+from regard.attention import Token
 from regard.client import Client
-from regard.console import JsonOption, ModelOption, Terminal, TruncateOption, choose, print_json, tell_cut
+from regard.console import (
+    JsonOption,
+    ModelOption,
+    Terminal,
+    TruncateOption,
+    check_output,
+    choose,
+    print_json,
+    tell_cut,
+)
 from regard.lines import LinesOption, ask_each, read_lines
-from regard.scores import RankedDocument, Ranking
+from regard.scores import RankedDocument, Ranking, TokenMatches
 from regard.sources import InputError, Source, read_source
 from regard.terminal import clean
+
+_SUFFIXES = (".png", ".svg", ".pdf")
 
 QueryArgument = Annotated[str, typer.Argument(metavar="QUERY", help="What is looked for: a text, or a text file.")]
 DocumentsArgument = Annotated[
@@ -35,10 +48,16 @@ def rank(
     token_matches: Annotated[
         bool, typer.Option("--token-matches", help="Of late interaction: print which token each of the query found.")
     ] = False,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="With --token-matches: picture of the best document's.")
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Sort texts by how well each answers a query, best first (or JSON, one a line)."""
     client: Client = context.obj
+    check_output(output, _SUFFIXES)
+    if output is not None and not token_matches:
+        raise InputError(f"-o {output}: a picture shows what tokens found; expected --token-matches beside it")
     asked = read_source(query)
     given = [text for one in documents for text in (read_lines(one) if lines else [read_source(one)])]
     for source in (asked, *given):
@@ -46,12 +65,12 @@ def rank(
             raise InputError(f"{source.title}: a photo; expected a text")
     taking = client.model(model) if model else choose(client, asked, "rank")
 
-    words = list[str]()  # of the query
+    words = list[Token]()  # of the query
 
     def score(part: list[str]) -> Answers[RankedDocument]:
         wanted: dict[str, Any] = {"raw_scores": True, "truncate": truncate, "token_matches": token_matches}
         found = client.rank(asked.text or "", part, model=taking.name, **wanted)
-        words[:] = [token.text for token in found.query_tokens or ()]
+        words[:] = found.query_tokens or ()
         return _as_sent(found)
 
     scored, failed = _collect(ask_each(given, taking.max_inputs, score))
@@ -67,8 +86,17 @@ def rank(
             print_json({"input": source.name, **dataclasses.asdict(whole)})
     if not as_json:
         Terminal().print(_table(best, words))
+    if output is not None and best and (matches := best[0][1].token_matches) is not None:
+        _draw(output, words, matches, taking.name)
     if failed:
         raise typer.Exit(1)
+
+
+def _draw(output: Path, words: Sequence[Token], matches: TokenMatches, model: str) -> None:
+    from regard import pictures  # matplotlib takes half a second that other calls need not spend
+
+    pictures.save(pictures.match_lines(words, matches, model=model), output)
+    typer.echo(f"regard: wrote {output}", err=True)
 
 
 def _sigmoid(logit: float) -> float:
@@ -95,7 +123,7 @@ def _collect(
     return found, False
 
 
-def _table(scored: Sequence[tuple[Source, RankedDocument]], words: Sequence[str]) -> Table:
+def _table(scored: Sequence[tuple[Source, RankedDocument]], words: Sequence[Token]) -> Table:
     """Draw documents with their scores, best first, and what each word of the query found in them."""
     table = Table.grid(padding=(0, 2))
     for source, document in scored:
@@ -103,6 +131,8 @@ def _table(scored: Sequence[tuple[Source, RankedDocument]], words: Sequence[str]
         if (matches := document.token_matches) is not None:
             found = (matches.document_tokens[place].text for place in matches.found)
             pairs = zip(words, found, matches.similarities, strict=True)
-            told = ", ".join(f"{clean(word)} > {clean(other)} {similarity:.2f}" for word, other, similarity in pairs)
+            told = ", ".join(
+                f"{clean(word.text)} > {clean(other)} {similarity:.2f}" for word, other, similarity in pairs
+            )
             table.add_row("", Text(told, "dim"))
     return table

@@ -1,5 +1,7 @@
 """A vector for each token, and what each token of a query found in documents, by both clients and the command line."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -50,3 +52,12 @@ def test_the_command_line_prints_them(run: Run) -> None:
     done = run("rank", "q", "a", "--model", "late", "--token-matches")
     lines = [line.split() for line in done.out.splitlines()]
     assert (done.code, lines) == (0, [["0.7578", "a"], ["cats", ">", "##ting", "0.50,", "sit", ">", "sit", "0.25"]])
+
+
+def test_the_command_line_draws_them(run: Run, tmp_path: Path) -> None:
+    """Of the best document; without the matches there is nothing to draw."""
+    done = run("rank", "q", "a", "--model", "late", "--token-matches", "-o", str(tmp_path / "matches.png"))
+    assert (done.code, done.err) == (0, f"regard: wrote {tmp_path / 'matches.png'}\n")
+    assert (tmp_path / "matches.png").read_bytes().startswith(b"\x89PNG")
+    done = run("rank", "q", "a", "--model", "late", "-o", str(tmp_path / "more.png"))
+    assert (done.code, "expected --token-matches beside it" in done.err.replace("\n", " ")) == (1, True)

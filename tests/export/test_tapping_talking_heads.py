@@ -146,7 +146,7 @@ def test_axes_may_stand_turned_between_the_maps(axis: int, taken: bool) -> None:
         assert [one.mixes_heads for one in taps] == [False, True]
         np.testing.assert_allclose(given["attention.1"] @ FEED["v"], given["y"], atol=1e-5)
     else:
-        with pytest.raises(TapError, match="my Softmax: is a Softmax .*between two products"):
+        with pytest.raises(TapError, match=r"my Softmax: is a Softmax .*between two products"):
             tap(model, Path())
 
 

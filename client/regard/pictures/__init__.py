@@ -7,6 +7,7 @@ from regard.pictures.arcs import token_arcs
 from regard.pictures.beside import side_by_side
 from regard.pictures.charts import head_chart
 from regard.pictures.files import save, to_bytes
+from regard.pictures.matches import match_lines
 from regard.pictures.overlays import head_grid, overlay, query_maps
 from regard.pictures.page import Page, write_page
 from regard.pictures.photos import open_photo, patch_map
@@ -27,6 +28,7 @@ __all__ = [
     "head_grid",
     "in_words",
     "make_style",
+    "match_lines",
     "open_photo",
     "overlay",
     "patch_map",

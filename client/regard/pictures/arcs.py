@@ -96,7 +96,7 @@ def token_arcs(
     widths = _Widths(bundles, lines_inches / max(map(len, names)))
     for bundle in bundles:
         _draw_bundle(axes, bundle, widths)
-    _name_sides(axes, names, lines_inches, style)
+    name_sides(axes, names, lines_inches, style)
     drawn_on.suptitle(title.text, color=style.ink, fontsize=title.points)
     legend_below(drawn_on, _legend(bundles, widths, unit_name(layer, asked), style), full, style)
     return whole(drawn_on)
@@ -144,22 +144,23 @@ def _bundle(
 def _draw_bundle(axes: Axes, bundle: _Bundle, widths: _Widths) -> None:
     seen = bundle.weights >= _MIN_SHARE * widths.largest
     shares = bundle.weights[seen] / widths.largest
-    curves = [_curve(start, end) for start, end in zip(bundle.starts[seen], bundle.ends[seen], strict=True)]
-    colours = [to_rgba(bundle.colour, _opacity(share)) for share in shares]
+    curves = [curve(start, end) for start, end in zip(bundle.starts[seen], bundle.ends[seen], strict=True)]
+    colours = [to_rgba(bundle.colour, opacity(share)) for share in shares]
     axes.add_collection(LineCollection(curves, colors=colours, linewidths=widths.points(shares), label=bundle.name))
 
 
-def _curve(start: float, end: float) -> NDArray[np.float64]:
+def curve(start: float, end: float) -> NDArray[np.float64]:
     """Return [_CURVE_POINTS, 2]: level at both ends, x from 0 to 1."""
     x = np.linspace(0, 1, _CURVE_POINTS)
     return np.stack([x, start + (end - start) * x * x * (3 - 2 * x)], axis=1)
 
 
-def _opacity(share: float) -> float:
+def opacity(share: float) -> float:
+    """Return how opaque a line is drawn for a share of the largest weight."""
     return 0.15 + 0.75 * float(share)
 
 
-def _name_sides(axes: Axes, names: tuple[Sequence[str], Sequence[str]], inches: float, style: Style) -> None:
+def name_sides(axes: Axes, names: tuple[Sequence[str], Sequence[str]], inches: float, style: Style) -> None:
     """Write the tokens beside the arcs: queries on the left, keys on the right."""
     count = max(map(len, names))
     axes.set(xlim=(-0.01, 1.01), ylim=(count - 0.4, -0.6))
@@ -178,6 +179,6 @@ def _legend(bundles: Sequence[_Bundle], widths: _Widths, unit: str, style: Style
     handles = [Line2D([], [], color=bundle.colour, linewidth=3, label=bundle.name) for bundle in bundles]
     shares = np.array([1.0, 0.25], dtype=np.float32)
     for share, points in zip(shares, widths.points(shares), strict=True):
-        colour = to_rgba(style.ink, _opacity(share))
+        colour = to_rgba(style.ink, opacity(share))
         handles.append(Line2D([], [], color=colour, linewidth=points, label=f"{unit} {share * widths.largest:.2g}"))
     return handles
