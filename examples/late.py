@@ -19,7 +19,7 @@ _SETTINGS = {
     "query_prefix": "",
     "document_prefix": "",
     "query_length": 32,
-    "document_length": 128,
+    "document_length": 64,
     "do_query_expansion": False,
     "skiplist_words": [],
 }

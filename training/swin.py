@@ -64,7 +64,8 @@ def enlarge(images: Tensor) -> Tensor:
 
 def fit(recipe: Recipe, train: Split, console: Console) -> SwinForImageClassification:
     """Go once through so many images, in an order from the seed."""
-    network = make_network(recipe.seed).train()
+    network = make_network(recipe.seed)
+    network.train()
     order = torch.randperm(len(train.classes))[: recipe.images].split(recipe.batch_size)
     optimizer = torch.optim.AdamW(network.parameters(), weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, recipe.peak_learning_rate, total_steps=len(order))
@@ -77,7 +78,7 @@ def fit(recipe: Recipe, train: Split, console: Console) -> SwinForImageClassific
         schedule.step()
         if step % 50 == 0:
             console.print(f"batch {step} of {len(order)}: loss {loss.item():.3f}")
-    network.eval()
+    network.eval()  # type: ignore[no-untyped-call]
     return network
 
 
