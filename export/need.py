@@ -2,7 +2,7 @@
 
 Counting arrays missed what differs between networks: how often scores are written anew, the logits of a vocabulary for
 every token, weights that are stored in fewer bits than they are run in. A process of its own runs each graph with an
-arena, which keeps all that it took: what the process has grown by is what the run needed at once.
+arena, which keeps all that it took: what the process has grown by is what the run needed at once. It takes no torch.
 """
 
 import json
@@ -10,15 +10,15 @@ import math
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from artifact.dtypes import Array
 from export.errors import VerificationError
 from export.served import SECONDS, environment, load_feed, save_feed, tell_end
 from export.session import open_session, run_session
-from export.traits import Feed
 from server.memory import give_back_memory, resident_bytes
 
 Shapes = Sequence[tuple[int, int, int]]  # heads, queries and keys of each layer
@@ -67,7 +67,7 @@ def _sizes(shapes: Shapes) -> tuple[int, int]:
     return max((max(one[1:]) for one in shapes), default=0), max(map(math.prod, shapes), default=0)
 
 
-def measure(runs: Sequence[tuple[Path, Feed]]) -> list[tuple[int, int]]:
+def measure(runs: Sequence[tuple[Path, Mapping[str, Array]]]) -> list[tuple[int, int]]:
     """Run graphs one after the other in another process.
 
     Returns:
@@ -93,7 +93,7 @@ def measure(runs: Sequence[tuple[Path, Feed]]) -> list[tuple[int, int]]:
     return [(session, run) for session, run in json.loads(done.stdout)]
 
 
-def _measure_run(graph: Path, feed: Feed) -> tuple[int, int]:
+def _measure_run(graph: Path, feed: Mapping[str, Array]) -> tuple[int, int]:
     give_back_memory()
     before = resident_bytes()
     session = open_session(graph)

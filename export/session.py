@@ -9,13 +9,18 @@ from artifact.dtypes import Array
 from export.errors import ProbeError
 from server.errors import first_line
 
+_SPINNING = "session.intra_op.allow_spinning"
 _FATAL_ONLY = 4  # errors are raised as well as logged, and warnings are for whoever wrote the graph's operators
 
 
 def make_options() -> onnxruntime.SessionOptions:
-    """Options with which what is wrong is raised, and not printed besides."""
+    """Options with which what is wrong is raised, and not printed besides.
+
+    Several sessions are open at once, and torch runs between them: threads that spin would take their cores.
+    """
     options = onnxruntime.SessionOptions()
     options.log_severity_level = _FATAL_ONLY
+    options.add_session_config_entry(_SPINNING, "0")
     return options
 
 

@@ -1,5 +1,7 @@
 """What a longer run takes is told by what shorter ones took, in a process of its own."""
 
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,8 @@ from export.graph import externalize
 from export.longest import find_longest_case
 from export.need import Need, measure
 from export.reach import Reach
-from export.session import open_session
+from export.served import environment
+from export.session import make_options, open_session
 from export.tapping.tap import tap
 from export.traits import InputSpec, Traits
 from tests.export.tapping import graph, node, numbers
@@ -114,3 +117,16 @@ def test_a_run_that_fails_says_why(tmp_path: Path) -> None:
     onnx.save_model(layers(words=numbers(WIDTH, 16)), tmp_path / "one.onnx")
     with pytest.raises(VerificationError, match=r"while the memory of a run is measured, the export fails: .*rank"):
         measure([(tmp_path / "one.onnx", {"x": np.ones((1, 2), np.float32)})])
+
+
+def test_processes_that_run_graphs_take_no_torch() -> None:
+    """Which takes longer to import than they run."""
+    code = "import export.need, export.served, sys; print(sorted({'torch', 'onnx', 'transformers'} & set(sys.modules)))"
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_threads_of_a_session_do_not_spin() -> None:
+    """They would take the cores of the other sessions, and of torch."""
+    assert make_options().get_session_config_entry("session.intra_op.allow_spinning") == "0"
