@@ -24,7 +24,7 @@ demo: $(READY) ## Export, serve, classify, embed and attend on real photographs 
 	$(BIN)/python -m examples.demo
 
 test: $(READY) ## Run the tests
-	$(BIN)/python -m pytest --numprocesses 2
+	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 test-fast: $(READY) ## What one runs before every commit: a minute on two cores
 	$(BIN)/python -m pytest --numprocesses 2 -m 'not slow and not install and not containers' tests/artifact tests/client tests/deploy tests/model tests/server

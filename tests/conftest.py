@@ -1,5 +1,7 @@
 """Leaves out what needs an extra that is not installed: a server installation has no torch and draws no pictures."""
 
+import gc
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -7,6 +9,10 @@ import pytest
 from hypothesis import settings
 
 from tests.processes import StartProcess, serving
+
+# Before torch and numpy are imported: two workers' threads on two cores would spend most of their time waiting for each
+# other, spinning. Nothing that is tested is large enough to gain by a second one.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # How long an example takes says nothing about whether it is right.
 settings.register_profile("untimed", deadline=None)
@@ -56,6 +62,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(here) and item.path.relative_to(here).as_posix().startswith(_SLOW):
             item.add_marker(pytest.mark.slow)
+
+
+def pytest_collection_finish() -> None:
+    """Do not look for garbage among what was imported, half a million objects: it takes half a second each time."""
+    gc.freeze()
 
 
 @pytest.fixture
