@@ -67,6 +67,7 @@ def test_an_artifact_holds_all_that_the_server_needs(source: Source, out: Path) 
     assert steps == ["tracing the network", "tapping attention", "verifying against the network", "publishing"]
 
 
+@pytest.mark.usefixtures("traced_anew")
 def test_the_same_network_twice_is_published_once(source: Source, out: Path) -> None:
     """And a changed one becomes the next version."""
     build(source, out)

@@ -24,6 +24,12 @@ FEED = {"input_ids": np.ones((1, 3), dtype=np.int64), "attention_mask": np.ones(
 ARTIFACT = GOLDEN_MODELS / "tiny-text" / "1"
 
 
+@pytest.fixture(autouse=True)
+def started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processes are started as an export starts them, not forked."""
+    monkeypatch.setattr("export.served.subprocess", subprocess)
+
+
 def test_graphs_are_run_with_packed_weights_in_another_process(source: Source, out: Path) -> None:
     """Every output of every graph has a line of the table that says so."""
     contract = build(source, out).contract
