@@ -22,7 +22,7 @@ def hosted() -> set[str]:
 
 def ours() -> set[str]:
     """Targets that .ci/run runs."""
-    lists = re.findall(r"^ *steps\+?=\((.*)\)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
+    lists = re.findall(r"^ *[a-z]+_steps\+?=\((.*)\)$", (ROOT / ".ci" / "run").read_text(), re.MULTILINE)
     return {target for targets in lists for target in targets.split()}
 
 
