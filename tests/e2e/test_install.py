@@ -42,7 +42,9 @@ def pip(python: str, *arguments: str) -> None:
 def install(folder: Path, wheel: Path, extra: str) -> Path:
     """Make a virtual environment with the wheel and an extra; returns its folder of programs."""
     subprocess.run([sys.executable, "-m", "venv", folder], check=True)
-    pip(str(folder / "bin" / "python"), "install", "--constraint", str(ROOT / "constraints.txt"), f"{wheel}[{extra}]")
+    constraints = ("--constraint", str(ROOT / "constraints.txt"))
+    # Python compiles what it imports; pip would compile all, most of which is never imported.
+    pip(str(folder / "bin" / "python"), "install", "--no-compile", *constraints, f"{wheel}[{extra}]")
     return folder / "bin"
 
 
