@@ -49,9 +49,12 @@ class Servers:
         self._running.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
-    """Servers with the embedded and the golden model, in full with minilm, too."""
+    """Servers with the embedded and the golden model, in full with minilm, too.
+
+    Not for longer than these tests: an honest caller asks them all the time.
+    """
     servers = Servers(tmp_path_factory.mktemp("hostile"))
     yield servers
     servers.close()
