@@ -38,7 +38,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         _place(name, stand_in, models)
     command = [sys.executable, "-m", "server", "--models", str(models)]
     command += ["--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]
-    with subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True) as process:
+    env = environment(REGARD_TRIAL_LOAD="false")  # a second for each model, which tests of it take
+    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
             said = next(line for line in process.stdout if line.startswith("gRPC on "))
