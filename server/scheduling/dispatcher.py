@@ -127,7 +127,7 @@ class Dispatcher:
             own_seconds = self._queue.run_seconds(item)
             if self._idle_instances and not len(self._queue):
                 return own_seconds
-            if self._goes_by_express(item) and all(run.instances for run in self._running):
+            if self._goes_by_express(item) and self._express_is_free:
                 return own_seconds
             now = time.monotonic()
             running = sum(run.instances * max(run.ends - now, 0.0) for run in self._running)
@@ -150,7 +150,7 @@ class Dispatcher:
         with self._ready:
             if threading.current_thread() is not self._express:
                 return len(self._queue) > 0
-            return self._queue.has_within(self._short_seconds, self._busy_models)
+            return self._express_is_wanted
 
     def running(self) -> list[Batch]:
         """Return the batches that run now."""
@@ -192,7 +192,7 @@ class Dispatcher:
         batch = Batch(items, self._instances if alone else 1, now, now + self._queue.batch_seconds(items))
         self._running.append(batch)
         self._idle_instances -= batch.instances
-        if len(self._queue):
+        if (self._idle_instances and len(self._queue)) or self._express_is_wanted:
             self.wake()
         return batch
 
@@ -211,6 +211,14 @@ class Dispatcher:
 
     def _goes_by_express(self, item: BatchItem) -> bool:
         return self._queue.is_within(item, self._short_seconds, self._busy_models)
+
+    @property
+    def _express_is_wanted(self) -> bool:
+        return self._queue.has_within(self._short_seconds, self._busy_models)
+
+    @property
+    def _express_is_free(self) -> bool:
+        return all(run.instances for run in self._running) and not self._express_is_wanted
 
     @property
     def _short_seconds(self) -> float:
