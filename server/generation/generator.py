@@ -102,9 +102,8 @@ class Generator:
         writing = _make_writing(request, plan, kept, context, target=target, streams=streams, limits=self._limits)
         del response, read, kept  # which have the keys and values of the whole batch, and a spectrogram
         model.usage.enter()
-        reserved_seconds = 0.0
         try:
-            reserved_seconds = _reserve_steps(group, writing, len(target) or plan.max_tokens, stages, context)
+            writing.reserved_seconds = _reserve_steps(group, writing, len(target) or plan.max_tokens, stages, context)
             context.account.reserve(result=group.steps.more_bytes(writing) + self._told_bytes(writing, streams=streams))
             group.join(writing)
             yield GenerationStart(source)
@@ -116,7 +115,7 @@ class Generator:
         finally:
             writing.cancel()
             model.usage.leave()
-            context.caller.quota.charge(reserved_seconds, 0.0)  # it was charged for the steps that it had
+            context.caller.quota.charge(writing.release(), 0.0)  # it was charged for the steps that it had
             context.account.hold("result", 0)
             context.account.hold("input", 0)
             if not writing.results:

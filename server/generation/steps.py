@@ -50,6 +50,7 @@ class Steps:
         self._is_running = False
         self.token = object()
         self.spent = dict[Client, float]()  # seconds of the last turn
+        self.released = dict[Client, float]()  # of quotas, that were reserved for these
         self.steps = 0
         self._mean_steps = _USUAL_STEPS
 
@@ -96,14 +97,17 @@ class Steps:
     def wait_seconds(self, share: Hashable) -> float:
         """Estimate the seconds until a place is free for one who comes now, of that share: see RpcContext.share.
 
-        Who waits of the same share goes before it; of every other no more than what gives it as much.
+        Who waits of the same share goes before it; of every other no more than what gives it as much, of rows that are
+        written as well.
         """
-        rows = Counter[Hashable]()
+        waits, has = Counter[Hashable](), Counter[Hashable]()
         with self._lock:
-            for writing in self._waiting:
-                rows[writing.context.share] += writing.num_rows
-        own = rows.pop(share, 0)
-        waiting = own + sum(min(of_other, own + 1) for of_other in rows.values())
+            for rows, writings in ((waits, self._waiting), (has, self._writings)):
+                for writing in writings:
+                    rows[writing.context.share] += writing.num_rows
+        own = waits.pop(share, 0)
+        of_one = own + has[share] + 1  # what it then has had
+        waiting = own + sum(min(others, max(of_one - has[other], 0)) for other, others in waits.items())
         return waiting / self._max_rows * self._mean_steps * self.cost.seconds(self._max_rows, 1)
 
     def more_bytes(self, writing: Writing) -> int:
@@ -121,7 +125,7 @@ class Steps:
 
     def run(self, inputs: Mapping[str, Array], names: Sequence[str], *, all_threads: bool = False) -> dict[str, Array]:
         """Take a turn; neither takes nor gives anything."""
-        self.spent, self._is_running = {}, True
+        self.spent, self.released, self._is_running = {}, {}, True
         ends = time.monotonic() + _TURN_SECONDS
         try:
             while self._change_rows():
@@ -169,19 +173,20 @@ class Steps:
         """Choose who gets the rows that are free: whose client has fewest for its weight; of a client the most urgent.
 
         Who is first and needs more rows than are free is overtaken by nobody. Clients without rows find some free
-        though another has all of its own.
+        though another has all of its own, and goes on waiting.
         """
-        if not self._waiting:
-            return []
         of_all, rows = sum(writing.num_rows for writing in self._writings), Counter[Hashable]()
         for writing in self._writings:
             rows[writing.context.share] += writing.num_rows
-        chosen = list[Writing]()
-        while self._waiting:
-            first = min(self._waiting, key=lambda one: (rows[one.context.share] / one.weight, one.context.priority))
+        chosen, having_all = list[Writing](), set[Hashable]()
+        while left := [one for one in self._waiting if one.context.share not in having_all]:
+            first = min(left, key=lambda one: (rows[one.context.share] / one.weight, one.context.priority))
             own, more = rows[first.context.share], first.num_rows
             if not has_room(own + more, of_all + more, self._max_rows):
-                break
+                if not has_room(more, of_all + more, self._max_rows):
+                    break
+                having_all.add(first.context.share)
+                continue
             self._waiting.remove(first)
             chosen.append(first)
             of_all += more
@@ -226,8 +231,14 @@ class Steps:
             except Exception:
                 _log.exception("a text could not be written on, request %s", writing.context.request_id)
                 writing.fail(InternalFault())
-            caller, own_seconds = writing.context.caller, time.perf_counter() - began  # of choosing, and of attention
-            self.spent[caller] = self.spent.get(caller, 0.0) + row_seconds * writing.num_rows + own_seconds
+            own_seconds = time.perf_counter() - began  # of choosing, and of attention
+            self._count(writing, row_seconds * writing.num_rows + own_seconds)
         self.steps += 1
         if news := [writing for writing in self._writings if writing.fresh and not writing.is_over]:
             self._tell(news)
+
+    def _count(self, writing: Writing, seconds: float) -> None:
+        """Count what a text took of a step, for its client's quota in place of what was reserved."""
+        caller = writing.context.caller
+        self.spent[caller] = self.spent.get(caller, 0.0) + seconds
+        self.released[caller] = self.released.get(caller, 0.0) + writing.release(seconds)

@@ -29,9 +29,10 @@ class Turn(BatchItem):
 
     def charge(self, seconds: float) -> None:
         """Charge those whose rows were written."""
+        assert isinstance(self.graph, Steps)  # noqa: S101 -- made for one
         if seconds:
             for client, own_seconds in self.bill(seconds):
-                client.quota.charge(0.0, own_seconds)
+                client.quota.charge(self.graph.released[client], own_seconds)
 
 
 def make_turn(steps: Steps, contract: Contract) -> Turn:

@@ -39,6 +39,7 @@ class Writing(ABC):
         error: Why it has ended without results.
         steps: It has taken.
         attention_bytes: Of the weights that were told.
+        reserved_seconds: Of its client's quota, for steps that it has not had yet.
         first_token_ns: When the first token was written, on time.perf_counter_ns(); 0 before.
     """
 
@@ -53,7 +54,7 @@ class Writing(ABC):
         self.results: tuple[GeneratedText, ...] = ()
         self.error: ServerError | None = None
         self.is_over = self.is_cancelled = False
-        self.attention_bytes = 0
+        self.attention_bytes, self.reserved_seconds = 0, 0.0
         self.steps = self.first_token_ns = 0
         self._writer = writer
         self._read = 0
@@ -75,6 +76,12 @@ class Writing(ABC):
         while self.fresh:
             fetched.append(self.fresh.popleft())
         return fetched
+
+    def release(self, seconds: float = math.inf) -> float:
+        """Take from what is reserved, as it is spent or since it is over; returns how much."""
+        released = min(self.reserved_seconds, seconds)
+        self.reserved_seconds -= released
+        return released
 
     def cancel(self) -> None:
         """Nobody waits for it any more; may be called in any thread."""

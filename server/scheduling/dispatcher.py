@@ -111,7 +111,10 @@ class Dispatcher:
     def remove(self, item: BatchItem) -> bool:
         """Take a request out, its caller having gone; False where it does not wait any more."""
         with self._ready:
-            return self._queue.remove(item)
+            was_there = self._queue.remove(item)
+            if was_there and self._express_is_wanted:  # what it was fair to wait for is gone
+                self._express_ready.notify()
+            return was_there
 
     def clear(self) -> list[BatchItem]:
         """Take out everything that waits."""
@@ -127,12 +130,15 @@ class Dispatcher:
             own_seconds = self._queue.run_seconds(item)
             if self._idle_instances and not len(self._queue):
                 return own_seconds
-            if self._goes_by_express(item) and self._express_is_free:
-                return own_seconds
             now = time.monotonic()
             running = sum(run.instances * max(run.ends - now, 0.0) for run in self._running)
             waiting = self._queue.wait_seconds(item, order, exactly=exactly)
-            return (running + waiting) / self._instances + own_seconds
+            seconds = (running + waiting) / self._instances
+            if self._goes_by_express(item):
+                ahead = sum(max(run.ends - now, 0.0) for run in self._running if not run.instances)
+                ahead += self._queue.seconds_within(self._short_seconds, self._busy_models)
+                seconds = min(seconds, ahead)
+            return seconds + own_seconds
 
     def backlog_seconds(self) -> float:
         """Estimate the seconds until everything that waits now has begun."""
@@ -217,10 +223,6 @@ class Dispatcher:
         return self._queue.has_within(self._short_seconds, self._busy_models)
 
     @property
-    def _express_is_free(self) -> bool:
-        return all(run.instances for run in self._running) and not self._express_is_wanted
-
-    @property
     def _short_seconds(self) -> float:
         """How long a run by express may take now: no time where an instance is free."""
         runs = [run.expected_seconds for run in self._running if run.instances]
@@ -265,3 +267,4 @@ class Dispatcher:
     def _drop_expired(self) -> None:
         for item in self._queue.drop_expired(time.monotonic()):
             self._expire(item)
+            self._express_ready.notify()

@@ -78,13 +78,14 @@ class FairQueue:
     def take_within(self, seconds: float, busy: Container[str]) -> list[BatchItem]:
         """Take the next batch that takes so many seconds at most, of a model that is not busy; empty where none does.
 
-        It is out of turn: who comes next begins where those begin who had to wait.
+        It is out of turn: who comes next begins where those begin who had to wait, and who has had more than others who
+        wait goes with them.
 
         Args:
             seconds: Expected of the run.
             busy: Names of models.
         """
-        fitting = list(self._heads_within(seconds, busy))
+        fitting = list(self._find_within(seconds, busy))
         if not fitting:
             return []
         _, _, head = min(
@@ -96,11 +97,23 @@ class FairQueue:
 
     def has_within(self, seconds: float, busy: Container[str]) -> bool:
         """Whether `take_within` would find something."""
-        return next(self._heads_within(seconds, busy), None) is not None
+        return next(self._find_within(seconds, busy), None) is not None
 
     def is_within(self, item: BatchItem, seconds: float, busy: Container[str]) -> bool:
-        """Whether a request is of a model that is not busy, and a run of it takes so many seconds at most."""
-        return item.contract.name not in busy and self.batch_seconds([item]) <= seconds
+        """Whether `take_within` may take a request, which waits or would; see there."""
+        if item.contract.name in busy or self._alone_seconds(item) > seconds:
+            return False
+        share = self._share(item)
+        return share.size == 0 or self._has_had_least(share, seconds)
+
+    def seconds_within(self, seconds: float, busy: Container[str]) -> float:
+        """Estimate what all take that `take_within` would take one after the other."""
+        return sum(
+            self._alone_seconds(item)
+            for share in self._shares.values()
+            for line in share
+            for item in self._items_within(line, seconds, busy)
+        )
 
     def drop_expired(self, now: float) -> list[BatchItem]:
         """Take out what its callers do not want any more."""
@@ -157,13 +170,29 @@ class FairQueue:
         )
         return group.slowdown * group.cost.seconds(max(rows, item.rows), item.length)
 
-    def _heads_within(self, seconds: float, busy: Container[str]) -> Iterator[tuple[Share, Line, BatchItem]]:
+    def _find_within(self, seconds: float, busy: Container[str]) -> Iterator[tuple[Share, Line, BatchItem]]:
+        """Yield the first of each line that is short enough, though longer ones may be before it."""
         for share in self._shares.values():
-            for line in share:
-                if line.items and next(iter(line.items.values())).contract.name not in busy:
-                    head = line.head
-                    if self.is_within(head, seconds, busy):
-                        yield share, line, head
+            if share.size and self._has_had_least(share, seconds):
+                for line in share:
+                    if first := min(self._items_within(line, seconds, busy), key=lambda one: one.order, default=None):
+                        yield share, line, first
+
+    def _items_within(self, line: Line, seconds: float, busy: Container[str]) -> Iterator[BatchItem]:
+        for item in line.items.values():
+            if item.contract.name in busy:
+                return  # all of a line are of one model
+            if self._alone_seconds(item) <= seconds:
+                yield item
+
+    def _has_had_least(self, share: Share, seconds: float) -> bool:
+        """Whether a client has had no more than others who wait, but for so many seconds."""
+        least = min(one.served_seconds for one in self._shares.values() if one.size)
+        return share.served_seconds <= least + seconds / share.weight
+
+    def _alone_seconds(self, item: BatchItem) -> float:
+        group = self._group(item)
+        return group.slowdown * group.cost.seconds(item.rows, item.length)
 
     def _cut(self, head: BatchItem, limits: BatchLimits, rows: int) -> list[BatchItem]:
         """Take a request out with those that share its batch, and count what it will take."""

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import Mock
 
 import grpc
 import numpy as np
@@ -19,6 +20,7 @@ from server.context import RpcContext, Timings
 from server.errors import TooBusy
 from server.generation import generator
 from server.generation.generator import Generator
+from server.generation.steps import Steps
 from server.generation.validation import GenerationLimits
 from server.inference.workers import Workers
 from server.telemetry.metrics import Metrics
@@ -59,6 +61,40 @@ async def test_a_burst_of_texts_cannot_spend_a_second_twice() -> None:
         quota.charge(seconds + 0.002, 0.0)
         quota.reserve(0.0)
         assert group.steps.expected_seconds(3, 5) == pytest.approx(3 * 5 * 1e-4)
+
+
+@pytest.mark.parametrize("ends", ["itself", "cancelled", "no room"])
+async def test_what_was_set_aside_of_a_quota_comes_back(
+    start: Serve, ends: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However a text ends: in place of what it is charged for its steps, and the rest at the end."""
+    set_aside, given_back = list[float](), list[float]()
+    reserve, charge = Quota.reserve, Quota.charge
+
+    def note_reserve(quota: Quota, seconds: float, spent_seconds: float = 0.0) -> None:
+        set_aside.append(seconds)
+        reserve(quota, seconds, spent_seconds)
+
+    def note_charge(quota: Quota, reserved_seconds: float, seconds: float) -> None:
+        given_back.append(reserved_seconds)
+        charge(quota, reserved_seconds, seconds)
+
+    monkeypatch.setattr(Quota, "reserve", note_reserve)
+    monkeypatch.setattr(Quota, "charge", note_charge)
+    if ends == "no room":
+        monkeypatch.setattr(Steps, "more_bytes", Mock(side_effect=TooBusy("no room", 1.0, "bytes")))
+    request = api.GenerateRequest(model="g2p", text="transformer")
+    async with start(models=EMBEDDED_MODELS) as running:
+        if ends == "cancelled":
+            call = running.stub.Generate(request)
+            assert [await call.read() for _ in range(2)]
+            call.cancel()
+        elif ends == "no room":
+            await refused(running.stub.GenerateText(request), "no room")
+        else:
+            await running.stub.GenerateText(request)
+    assert len(set_aside) == 2  # for the encoder's run, and for steps
+    assert sum(given_back) == pytest.approx(sum(set_aside))
 
 
 class Noting(Mapping[str, Array]):

@@ -335,15 +335,18 @@ def test_what_a_step_took_is_shared_by_rows_and_what_a_text_took_is_its_own(monk
     monkeypatch.setattr(room.steps._caches, "step", taking(4.0, room.steps._caches.step))
     monkeypatch.setattr(one, "advance", taking(10.0, one.advance))
     one.context.caller, two.context.caller = Client("one"), Client("two")
+    one.reserved_seconds, two.reserved_seconds = 20.0, 2.0
     for writing in (one, two):
         room.steps.join(writing)
     room.steps.run({}, [])
     assert room.steps.spent == {one.context.caller: 1.0 + 10.0, two.context.caller: 3.0}
+    assert room.steps.released == {one.context.caller: 11.0, two.context.caller: 2.0}
+    assert (one.release(), two.release()) == (9.0, 0.0)
 
 
-def of_client(writing: Writing, name: str) -> Writing:
+def of_client(writing: Writing, name: str, weight: float = 1.0) -> Writing:
     """Let a text be a client's."""
-    writing.context.caller = Client(name)
+    writing.context.caller = Client(name, weight=weight)
     return writing
 
 
@@ -370,6 +373,21 @@ def test_a_client_that_has_all_rows_leaves_some_to_others() -> None:
     room.finish()
     for number, writing in enumerate(modest):
         assert tokens_of(writing) == greedy([float(number)])
+
+
+def test_a_heavy_client_that_has_all_rows_leaves_as_many_to_others() -> None:
+    """Though it is first by its weight; who is first among the others and needs more is overtaken by nobody."""
+    for wanted, rows in ((1, 19), (4, 16)):
+        room = Room(max_rows=16)
+        for number in range(20):
+            room.steps.join(of_client(room.straight([float(number)], generation=PATIENT), "heavy", 100.0))
+        room.steps.run({}, [])
+        if wanted > 1:
+            room.steps.join(of_client(room.beams([1.0], wanted), "light", 2.0))
+        for number in range(4):
+            room.steps.join(of_client(room.straight([float(number)]), "light"))
+        room.steps.run({}, [])
+        assert room.decoder.batches[-1] == rows
 
 
 def test_rows_that_wait_for_a_place_are_no_part_of_a_turn() -> None:
@@ -429,7 +447,11 @@ def test_who_comes_is_told_how_long_a_place_takes() -> None:
         room.steps.join(of_client(room.straight([float(number)], max_tokens=8), "flood"))
     step_seconds = room.decoder.cost.seconds(4, 1)
     assert room.steps.wait_seconds(flood) == pytest.approx(2 * 16 * step_seconds, rel=0.3)
-    assert room.steps.wait_seconds(modest) == pytest.approx(room.steps.wait_seconds(flood) / 8)  # it goes first
+    assert room.steps.wait_seconds(modest) == 0  # it goes first
+    for number in range(8):
+        room.steps.join(of_client(room.straight([float(number)], max_tokens=8), "many"))
+    assert room.steps.wait_seconds(flood) == pytest.approx((8 + 8) / 4 * 16 * step_seconds, rel=0.3)
+    assert room.steps.wait_seconds(modest) == pytest.approx(1 / 4 * 16 * step_seconds, rel=0.3)  # one of many's
 
 
 def test_urgency_counts_among_texts_of_one_client() -> None:

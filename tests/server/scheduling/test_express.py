@@ -28,9 +28,9 @@ def make(instances: int = 1, finish: Callable[[Batch], None] = lambda batch: Non
     return Dispatcher(BatchLimits(16, 10**6, 10**9), instances, 0.0, finish, lambda item: None)
 
 
-def short(graph: Runner = SHORT, model: str = "short", client: str = "", rows: int = 1) -> BatchItem:
+def short(graph: Runner = SHORT, model: str = "short", client: str = "", rows: int = 1, weight: float = 1) -> BatchItem:
     """A request of another model than the long one's."""
-    item = make_item(graph, rows=rows, context=RpcContext(caller=Client(client)))
+    item = make_item(graph, rows=rows, context=RpcContext(caller=Client(client, weight=weight)))
     item.contract = CONTRACT.model_copy(update={"name": model})
     return item
 
@@ -167,13 +167,39 @@ def test_an_instance_waits_to_share_with_others_like_it_alone() -> None:
 
 
 def test_nothing_waits_longer_in_estimates_than_by_express() -> None:
-    """A deadline that an instance could not keep is met; behind another by express nobody knows."""
+    """A deadline that an instance could not keep is met, also behind others by express, but not behind too many."""
     dispatcher, item = busy(), short()
     assert dispatcher.wait_seconds(item, item.order) == 3
     dispatcher.add(item)
-    assert dispatcher.wait_seconds(short(), item.order) > 40
+    dispatcher.add(short())
+    assert dispatcher.wait_seconds(short(), item.order) == 3 + 3 + (2 + 3)  # its run would have three rows
     assert dispatcher._take_express()
-    assert dispatcher.wait_seconds(item, item.order) > 40
+    assert dispatcher.wait_seconds(short(), item.order) == (2 + 2) + 3
+    for _ in range(30):
+        dispatcher.add(short())
+    assert 40 < dispatcher.wait_seconds(short(), item.order) < 30 * 3
+
+
+def test_what_is_short_goes_before_what_is_long_of_its_own_graph() -> None:
+    """Which came first, and waits for an instance."""
+    dispatcher, long, item = busy(), short(rows=16), short()
+    assert not dispatcher.add(long)
+    assert dispatcher.add(item)
+    assert dispatcher._queue.take_within(QUARTER, ()) == [item]
+
+
+def test_a_client_that_has_had_more_than_others_waits_with_them() -> None:
+    """By more than a short run takes, of its weight; whoever is before it may hang up."""
+    dispatcher, poor = busy(), make_item(LONG, context=RpcContext(caller=Client("poor")))
+    dispatcher._queue._share(short(client="rich", weight=0.5)).served_seconds = 2 * QUARTER
+    dispatcher.add(poor)
+    item = short(client="rich", weight=0.5)
+    assert dispatcher.add(item)
+    dispatcher._queue._share(item).served_seconds += 0.01
+    assert not dispatcher._express_is_wanted
+    assert not dispatcher._goes_by_express(item)
+    assert dispatcher.remove(poor)
+    assert dispatcher._express_is_wanted
 
 
 def test_what_no_caller_wants_any_more_does_not_run() -> None:
@@ -251,6 +277,25 @@ def test_an_instance_that_leaves_what_is_short_wakes_the_express() -> None:
         dispatcher.add(item)
     dispatcher.wake()
     assert long.entered.wait(30)
+    assert by_express.entered.wait(30)
+    for graph in (long, by_express):
+        graph.gate.set()
+    assert dispatcher.close(30)
+
+
+def test_who_waited_for_another_client_runs_when_that_one_hangs_up() -> None:
+    """Though nothing else comes to the queue."""
+    long, by_express, dispatcher = GatedGraph(LONG.cost), GatedGraph(SHORT.cost), make()
+    long.can_use_all_threads = by_express.can_use_all_threads = False
+    dispatcher.start()
+    dispatcher.add(make_item(long))
+    dispatcher.wake()
+    assert long.entered.wait(30)
+    poor, item = make_item(long, context=RpcContext(caller=Client("poor"))), short(by_express, client="rich")
+    dispatcher._queue._share(item).served_seconds = 1000.0
+    dispatcher.add(poor)
+    assert not dispatcher.add(item)
+    assert dispatcher.remove(poor)
     assert by_express.entered.wait(30)
     for graph in (long, by_express):
         graph.gate.set()
