@@ -66,7 +66,7 @@ class Ledger:
 
         Args:
             client: Whose it is.
-            limit: How many one client may have, alone.
+            limit: How many one client may have, alone: so many that wait, and those of a batch.
             suggest_retry: In how many seconds who is refused has a chance.
 
         Raises:
@@ -74,8 +74,9 @@ class Ledger:
         """
         own, of_all = self._computing_of[client], self.requests - self.unread
         if not has_room(own, of_all, limit):
-            which = f"{of_all} requests are in it, {own} of them this client's, of {limit} (--max-queue-size)"
-            raise TooBusy(f"the server is full: {which}; retry later", suggest_retry(), "requests")
+            which = f"{of_all} requests are in it, {own} of them this client's"
+            most = f"one alone may have {limit} (--max-queue-size and --max-batch-size)"
+            raise TooBusy(f"the server is full: {which}; {most}; retry later", suggest_retry(), "requests")
 
     def leave(self) -> None:
         """Count it no more."""

@@ -231,10 +231,14 @@ class Scheduler:
         """Refuse what there is no room for; one client's requests leave some to the others."""
         waiting, held_bytes = len(self._dispatcher), self._dispatcher.held_bytes + item.held_bytes
         own, own_bytes = self._dispatcher.waiting_of(item)
-        if not has_room(own + 1, waiting + 1, self._admission.requests):
-            self._refuse(f"{waiting} requests wait (the server's --max-queue-size)", "requests")
-        if waiting and not has_room(own_bytes + item.held_bytes, held_bytes, self._admission.input_bytes):
-            self._refuse(f"its inputs would hold {held_bytes} bytes (the server's --max-queue-bytes)", "bytes")
+        own_bytes += item.held_bytes
+        limit, limit_bytes = self._admission.requests, self._admission.input_bytes
+        if not has_room(own + 1, waiting + 1, limit):
+            which = f"{waiting} requests wait, {own} of them this client's"
+            self._refuse(f"{which}; one alone may have {limit} (the server's --max-queue-size)", "requests")
+        if waiting and not has_room(own_bytes, held_bytes, limit_bytes):
+            which = f"its inputs would hold {held_bytes} bytes, {own_bytes} of them this client's"
+            self._refuse(f"{which}; one alone may have {limit_bytes} (the server's --max-queue-bytes)", "bytes")
 
     def _estimate(self, item: BatchItem, later_seconds: float) -> float:
         """Say in how many seconds this part's answer is expected, or refuse where the whole would be too late."""

@@ -194,7 +194,7 @@ async def test_a_full_queue_refuses_at_once(scheduler: Scheduler, graph: GatedGr
     """The seventh that would wait is told so, with the name of the limit."""
     await occupy(scheduler, graph)
     waiting = await queue(scheduler, graph, *range(2, 8))
-    with pytest.raises(TooBusy, match=r"6 requests wait.*--max-queue-size"):
+    with pytest.raises(TooBusy, match=r"6 requests wait, 6 of them this client's; one alone may have 6 .*-queue-size"):
         await scheduler.submit(make_item(graph, 9))
     graph.gate.set()
     await asyncio.gather(*waiting)
@@ -329,9 +329,19 @@ async def test_what_has_turned_out_slower_than_estimated_is_refused_earlier(grap
         await asyncio.gather(first, let_in, *waiting)
 
 
-@pytest.mark.parametrize("what", ["requests", "input_bytes"])
-async def test_a_queue_that_one_client_has_filled_has_room_for_others(graph: GatedGraph, what: str) -> None:
-    """Of eight requests, or as many bytes, it has all; another has one place besides."""
+@pytest.mark.parametrize(
+    ("what", "told"),
+    [
+        ("requests", "9 requests wait, 1 of them this client's; one alone may have 8 (the server's --max-queue-size)"),
+        (
+            "input_bytes",
+            "its inputs would hold 640 bytes, 128 of them this client's; one alone may have 512 "
+            "(the server's --max-queue-bytes)",
+        ),
+    ],
+)
+async def test_a_queue_that_one_client_has_filled_has_room_for_others(graph: GatedGraph, what: str, told: str) -> None:
+    """Of eight requests, or as many bytes, it has all; another has one place besides. Who is refused hears of both."""
     flood, modest = RpcContext(caller=Client("flood")), RpcContext(caller=Client("modest"))
     requests, input_bytes = (8, 10**6) if what == "requests" else (100, 8 * 64)
     async with scheduling(requests=requests, input_bytes=input_bytes) as scheduler:
@@ -343,7 +353,8 @@ async def test_a_queue_that_one_client_has_filled_has_room_for_others(graph: Gat
         waiting.append(asyncio.create_task(scheduler.submit(make_item(graph, 10, context=modest))))
         await asyncio.sleep(0)
         assert not waiting[-1].done()
-        with pytest.raises(TooBusy, match="--max-queue"):
+        with pytest.raises(TooBusy) as refusal:
             await scheduler.submit(make_item(graph, 11, context=modest))
+        assert str(refusal.value) == f"the queue is full: {told}; retry later"
         graph.gate.set()
         await asyncio.gather(first, *waiting)
