@@ -80,9 +80,8 @@ def _choose(request: AttentionRequest, contract: Contract, positions: Positions)
     """Resolve every index."""
     indices = resolve("attention.layers", request.layers, len(contract.attention))
     layers = tuple(contract.attention[i] for i in indices)
-    without_class = contract.patches is not None and not contract.patches.prefix_tokens
-    if request.cls_only and without_class and not all(layer.class_attention for layer in layers):
-        raise NotPossible(f"attention.cls_only: {contract.name} has no class token; expected rows, or none for all")
+    if request.cls_only:
+        _check_class_token(contract, indices)
     _check_windows(request, dict(zip(indices, layers, strict=True)))
     shapes = tuple(layer.shape(positions.sizes, positions.count) for layer in layers)
     queries, keys = _choose_positions(request, layers, shapes, positions)
@@ -102,6 +101,18 @@ def _choose(request: AttentionRequest, contract: Contract, positions: Positions)
         renormalize=request.renormalize,
         patches=contract.patches,
     )
+
+
+def _check_class_token(contract: Contract, indices: Sequence[int]) -> None:
+    """Refuse the class token's row of layers without one, which are those of patches alone but for class attention."""
+    if contract.patches is None or contract.patches.prefix_tokens:
+        return
+    without = [index for index in indices if not contract.attention[index].class_attention]
+    if without and any(layer.class_attention for layer in contract.attention):
+        expected = f"layers with class_attention: layer {without[0]} has no class token"
+        raise NotPossible(f"attention.cls_only: true; expected {expected}")
+    if without:
+        raise NotPossible(f"attention.cls_only: {contract.name} has no class token; expected rows, or none for all")
 
 
 def _check_windows(request: AttentionRequest, layers: Mapping[int, AttentionContract]) -> None:

@@ -97,5 +97,5 @@ def _check(client: regard.Client, found: dict[str, Any]) -> None:
     assert "parameters[cross_attention_layers]: 9; expected from -" in layers
     assert "parameters[self_attention_heads]: 8; expected from -" in heads
     assert "outputs[cross_attention.9]: 9; expected from -" in named
-    assert "cross_attention: given; expected none with num_beams of 2" in beams
+    assert "parameters[cross_attention]: given; expected none with num_beams of 2" in beams
     assert "inputs[stop][1]: empty; expected 1 to 256 characters" in stop

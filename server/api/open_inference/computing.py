@@ -12,6 +12,7 @@ import numpy as np
 from artifact.dtypes import Array
 from server.api.counts import MAX_TENSORS, check_count
 from server.api.open_inference import open_inference_pb2 as pb
+from server.api.open_inference.fields import rename_fields
 from server.api.open_inference.generation import Generating, Tell, check_none, is_written
 from server.api.open_inference.outputs import check_vectors, kept_name, name_attention, name_states, name_vectors
 from server.api.open_inference.parameters import (
@@ -21,7 +22,6 @@ from server.api.open_inference.parameters import (
     read_hidden_states,
     read_hints,
     read_vector_request,
-    rename_fields,
 )
 from server.api.open_inference.shared_memory import Place
 from server.api.open_inference.tensors import read_places, write_tensor
@@ -116,7 +116,7 @@ class Computing(Generating):
             response = await self._compute(request, context, tell)
         except ServerError as error:
             inputs, outputs = ([tensor.name for tensor in each] for each in (request.inputs, request.outputs))
-            rename_fields(error, inputs, outputs)
+            rename_fields(error, inputs, outputs, request.parameters)
             level = logging.INFO if request.id else logging.DEBUG  # who gives an id wants to find it again
             _log.log(level, "request %.99r of %.99r: %s: %s", request.id, request.model_name, error.code.name, error)
             raise

@@ -11,7 +11,7 @@ from server.api.open_inference import open_inference_pb2 as pb
 from server.api.open_inference.parameter_values import Parameters, read_integer, read_real, read_text, show
 from server.api.open_inference.parameters import IGNORED, STEP_PARAMETERS, STEP_PREFIXES
 from server.api.open_inference.reading import Reading
-from server.api.open_inference.step_attention import describe_steps, read_step_attention, step_arrays
+from server.api.open_inference.step_attention import describe_steps, read_step_attention, step_arrays, steps_bytes
 from server.api.open_inference.tensors import read_places, write_tensor
 from server.attention.request import AttentionRequest
 from server.context import RpcContext
@@ -84,7 +84,8 @@ class Generating(Reading):
         instead = "fewer layers or heads, or a mean over heads" if asked.attention else "fewer results or tokens"
         if asked.attention and isinstance(event, GenerationEnd) and with_tokens:
             instead = "ModelStreamInfer, which sends each token by itself; fewer layers or heads"
-            check_answer_size(asked, size_of(event), self.config.max_answer_bytes, instead)  # before it is copied
+            size_bytes = steps_bytes(event.results[0].tokens)
+            check_answer_size(asked, size_bytes, self.config.max_answer_bytes, instead)  # before it is copied
         arrays = _arrays_of(event, asked.model, named, with_tokens=with_tokens)
         response = pb.ModelInferResponse(model_name=asked.model.name, model_version=asked.model.version, id=request.id)
         # In the order asked for; attention asked for by parameters comes last.

@@ -4,8 +4,7 @@ Unknown parameters are refused by name, since a misspelt one would be ignored in
 for Triton and ignored.
 """
 
-import re
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import get_args
 
 from server.api.hints import take_hints
@@ -22,7 +21,7 @@ from server.api.open_inference.parameter_values import (
 )
 from server.attention.request import ROLLOUTS, AttentionRequest, HeadReduction, Measure, SentDtype, TextOfPair
 from server.context import RpcContext
-from server.errors import InvalidInput, ServerError
+from server.errors import InvalidInput
 from server.hidden_states.request import HiddenStatesRequest, Pooling
 from server.inference.vectors import VectorFormat, VectorRequest
 
@@ -38,9 +37,7 @@ REDUCTIONS: dict[str, HeadReduction | None] = {"none": None, "mean": "mean", "ma
 _TEXTS: dict[str, TextOfPair | None] = {"none": None, "first": "first", "second": "second"}
 _MEASURES: dict[str, Measure] = {measure: measure for measure in get_args(Measure)}
 _POOLINGS: dict[str, Pooling | None] = {"none": None, "cls": "cls", "mean": "mean", "last": "last"}
-_VECTOR_FORMATS: dict[str, VectorFormat] = {"FP32": "float32", "FP16": "float16", "INT8": "int8", "BINARY": "binary"}
-_FORMAT_NAMES: dict[str, str] = {own: name for name, own in _VECTOR_FORMATS.items()}
-_FORMAT = re.compile(rf"\b({'|'.join(_FORMAT_NAMES)})\b")
+VECTOR_FORMATS: dict[str, VectorFormat] = {"FP32": "float32", "FP16": "float16", "INT8": "int8", "BINARY": "binary"}
 IGNORED = ("triton_", "sequence_", "headers", "binary_data_output")
 _KNOWN = (
     "priority", "timeout", "attention", "attention_layers", "attention_heads", "attention_rows", "attention_reduce",
@@ -53,38 +50,6 @@ _KNOWN = (
     "temperature", "top_k", "top_p", "seed",
     *STEP_PARAMETERS,
 )  # fmt: skip
-# Fields of regard.v1 by which a request is refused, as callers of this protocol write them; of attention and hidden
-# states, others alike.
-_WRITTEN = {
-    "input": "inputs",
-    "text": "inputs[text]",
-    "image": "inputs[image]",
-    "pair": "inputs[text_pair]",
-    "pair.first": "inputs[text]",
-    "pair.second": "inputs[text_pair]",
-    "prompt": "parameters[prompt]",
-    "role": "parameters[role]",
-    "candidate_labels": "inputs[candidate_labels]",
-    "label_template": "parameters[label_template]",
-    "dimensions": "parameters[vector_dimensions]",
-    "vector_format": "parameters[vector_format]",
-    "start": "parameters[start]",
-    "max_tokens": "parameters[max_tokens]",
-    "num_beams": "parameters[num_beams]",
-    "num_results": "parameters[num_results]",
-    "length_penalty": "parameters[length_penalty]",
-    "stop": "parameters[stop]",
-    "stop[0]": "parameters[stop]",
-    "target": "parameters[target]",
-    "sampling": "parameters",
-    "sampling.temperature": "parameters[temperature]",
-    "sampling.top_k": "parameters[top_k]",
-    "sampling.top_p": "parameters[top_p]",
-    "sampling.seed": "parameters[seed]",
-    "attention.cls_only": "parameters[attention_rows]",
-    "attention.head_reduction": "parameters[attention_reduce]",
-}
-_WORD = re.compile(r"(?:ATTENTION_MEASURE|HIDDEN_STATES_POOLING)_(\w+)|FLOAT(16|32)")
 
 
 def check_names(parameters: Parameters) -> None:
@@ -214,7 +179,7 @@ def read_vector_request(parameters: Parameters) -> VectorRequest | None:
     if "vector_dimensions" not in parameters and "vector_format" not in parameters:
         return None
     dimensions = read_integer(parameters, "vector_dimensions")
-    return VectorRequest(dimensions, choose(parameters, "vector_format", _VECTOR_FORMATS, "FP32"))
+    return VectorRequest(dimensions, choose(parameters, "vector_format", VECTOR_FORMATS, "FP32"))
 
 
 def is_asked(what: str, parameters: Parameters, outputs: Sequence[str]) -> bool:
@@ -229,35 +194,6 @@ def is_asked(what: str, parameters: Parameters, outputs: Sequence[str]) -> bool:
     if given and what in parameters and not flag:
         raise InvalidInput(f"parameters[{what}]", "false", f"true beside {', '.join(given)}")
     return flag or bool(given)
-
-
-def rename_fields(error: ServerError, inputs: Collection[str], outputs: Collection[str]) -> None:
-    """Let an error name the field as its caller wrote it: a parameter, an input, or an output such as attention.LAYER.
-
-    Args:
-        error: That refuses a request.
-        inputs: Names of the request's.
-        outputs: Names of those asked for.
-    """
-    field, colon, rest = str(error).partition(": ")
-    what, _, own = field.partition(".")
-    is_further = f"{what}." in (*FURTHER_PREFIXES, *STEP_PREFIXES) and bool(own)
-    name, bracket, index = field.partition("[")
-    written = _WRITTEN.get(field) or (f"{_WRITTEN[name]}{bracket}{index}" if bracket and name in _WRITTEN else None)
-    if is_further and not written:
-        named = f"{what}.{rest.partition(';')[0]}"
-        written = f"outputs[{named}]" if named in outputs else f"parameters[{what}_{own}]"
-    if name == "stop" and name in inputs:
-        written = f"inputs[stop]{bracket}{index}"
-    if colon and written:
-        if field == "vector_format":
-            rest = _FORMAT.sub(lambda found: _FORMAT_NAMES[found[0]], rest)
-        error.args = (f"{written}: {_WORD.sub(_word, rest) if is_further else rest}",)
-
-
-def _word(found: re.Match[str]) -> str:
-    measure, bits = found.groups()
-    return str(measure).lower() if measure else f"FP{bits}"
 
 
 def _read_residual_share(parameters: Parameters) -> float | None:

@@ -68,6 +68,11 @@ def step_arrays(tokens: Sequence[GeneratedToken], named: Sequence[str]) -> Mappi
     return arrays
 
 
+def steps_bytes(tokens: Sequence[GeneratedToken]) -> int:
+    """Return how many bytes step_arrays makes of some tokens: each row is as long as the last one's."""
+    return sum(one.weights.nbytes for one in tokens[-1].attention) * len(tokens) if tokens else 0
+
+
 def _stack(rows: Sequence[Array]) -> Array:
     """Put the rows of tokens, [H, keys] or [keys] each, below one another."""
     stacked = np.zeros((1, *rows[0].shape[:-1], len(rows), rows[-1].shape[-1]), dtype=np.float32)

@@ -255,10 +255,19 @@ async def refusal(method: Any, request: Any) -> tuple[grpc.StatusCode, str]:
     return caught.value.code(), caught.value.details() or ""
 
 
-async def test_a_layer_is_named_as_the_output_that_asks_for_it(start: Serve) -> None:
-    """That is how its caller wrote it."""
+@pytest.mark.parametrize(
+    ("outputs", "said"),
+    [
+        (["attention.5"], "outputs[attention.5]: 5; expected from -2 to 1"),
+        (["attention.1", "attention.-1"], "outputs[attention.*]: [1, -1]; expected each at most once"),
+        (["hidden_states.1", "hidden_states.-2"], "outputs[hidden_states.*]: [1, -2]; expected each at most once"),
+    ],
+)
+async def test_layers_are_named_as_the_outputs_that_ask_for_them(start: Serve, outputs: list[str], said: str) -> None:
+    """That is how their caller wrote them."""
     async with start() as running:
         _, request = tensors(**TOKENS)
-        request.outputs.add(name="attention.5")
+        for name in outputs:
+            request.outputs.add(name=name)
         refused = await refusal(GRPCInferenceServiceStub(running.channel).ModelInfer, request)
-    assert refused == (grpc.StatusCode.INVALID_ARGUMENT, "outputs[attention.5]: 5; expected from -2 to 1")
+    assert refused == (grpc.StatusCode.INVALID_ARGUMENT, said)

@@ -1,6 +1,7 @@
 """Several texts to stop at, and what each step attended to, through the Open Inference Protocol."""
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -185,10 +186,26 @@ async def test_attention_that_no_message_holds_ends_the_text(generator: FakeGene
         stub = GRPCInferenceServiceStub(running.channel)
         answers = await stream(stub, asked(cross_attention=True))
         (error,) = [answer.error_message for answer in answers]
-        assert error.startswith("cross_attention: an answer of 160")
+        assert error.startswith("parameters[cross_attention]: an answer of 160")
         assert "(the server's --max-message-bytes): fewer layers or heads" in error
-        message = "cross_attention: an answer of 320.*ModelStreamInfer, which sends each token by itself"
-        assert await refused(stub.ModelInfer(asked(cross_attention=True)), message) == CODES.INVALID_ARGUMENT
+        for request, field in (
+            (asked(cross_attention=True), "parameters[cross_attention]"),
+            (named(asked(), "cross_attention.-1"), "outputs[cross_attention.*]"),
+        ):
+            message = f"{re.escape(field)}: an answer of 320.*ModelStreamInfer, which sends each token by itself"
+            assert await refused(stub.ModelInfer(request), message) == CODES.INVALID_ARGUMENT
+
+
+async def test_keys_that_a_token_had_not_yet_count_in_an_answer(generator: FakeGenerator, start: Serve) -> None:
+    """Its size is known by the arrays alone, before they are made: two rows of 20,000 keys, though one has a key."""
+    tokens = tuple(
+        dataclasses.replace(one, attention=(StepAttention("self", 0, (0,), True, np.ones(keys, dtype=np.float32)),))
+        for one, keys in ((FIRST, 1), (LAST, 20_000))
+    )
+    generator.results = (GeneratedText(tokens, "c", -0.75, "end"),)
+    async with start(max_message_bytes=100_000) as running:
+        call = GRPCInferenceServiceStub(running.channel).ModelInfer(asked(self_attention=True))
+        assert await refused(call, r"parameters\[self_attention\]: an answer of 160000 bytes") == CODES.INVALID_ARGUMENT
 
 
 @pytest.mark.parametrize("kind", ["cross", "self"])
@@ -199,10 +216,14 @@ async def test_attention_needs_permission(generator: FakeGenerator, start: Serve
     async with start(clients=clients) as running:
         stub, metadata = GRPCInferenceServiceStub(running.channel), (("authorization", "Bearer a-secret-of-sixteen"),)
         await stub.ModelInfer(with_stop(b"x"), metadata=metadata)
-        for request in (asked(**{f"{kind}_attention_layers": 0}), named(asked(), f"{kind}_attention.0")):
+        what = f"{kind}_attention"
+        for request, field in (
+            (asked(**{f"{what}_layers": 0}), f"parameters[{what}_layers]"),
+            (named(asked(), f"{what}.0"), f"outputs[{what}.*]"),
+        ):
             call = stub.ModelInfer(request, metadata=metadata)
-            code = await refused(call, f"{kind}_attention: writer may not; expected a client with 'attention'")
-            assert code == CODES.PERMISSION_DENIED
+            message = f"{re.escape(field)}: writer may not; expected a client with 'attention'"
+            assert await refused(call, message) == CODES.PERMISSION_DENIED
     assert len(generator.requests) == 1
 
 
