@@ -167,7 +167,8 @@ def _ask(
     warn_if_cut(source, answer)
     if answer.attention is None or not answer.attention.layers:
         raise InputError("the server sent no attention")
-    return Answered(answer, answer.attention, asked)
+    mixed = frozenset(one.layer for one in model.attention_layers if one.mixes_heads)
+    return Answered(answer, answer.attention, asked, mixed)
 
 
 def _write(
@@ -203,16 +204,22 @@ def _print(answered: Answered) -> None:
 
 
 def _percent(answered: Answered, layer: LayerAttention, matrix: Matrix) -> tuple[str, Matrix]:
-    """Return a title and shares of 1; numbers that are none by themselves become shares of their row."""
-    what, shares = _PRINTED[layer.measure], matrix
+    """Return a title and shares of 1; numbers that are none by themselves become shares of their row.
+
+    Weights of mixed heads are no shares, but they are what there is to be seen: they stay as they are.
+    """
+    what, shares, unit = f"percent of {_PRINTED[layer.measure]}", matrix, unit_name(layer, answered.asked)
+    mixed = layer.measure == "weights" and layer.layer in answered.mixed
     if layer.measure == "contribution" or (layer.measure == "weights" and answered.asked.value_weighted):
-        what, shares = f"each row's {unit_name(layer, answered.asked)}", in_shares(matrix)
+        what, shares = f"percent of each row's {'absolute ' if mixed else ''}{unit}", in_shares(matrix)
+    elif mixed:
+        what = f"hundredths of {unit}"
     name = f"{answered.answer.model} · {layer_name(layer)} · {matrix.name}"
     if answered.attention.key_tokens is None:
         who = "rows attend to columns"
     else:
         who = f"output attends to {'input' if layer.kind == 'cross' else 'what was written before'}"
-    return f"{name} · percent of {what}, {who}", shares
+    return f"{name} · {what}, {who}", shares
 
 
 def _draw(output: Path, view: View, style: PictureStyle, source: Source, answers: Sequence[Answered]) -> None:

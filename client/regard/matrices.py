@@ -141,8 +141,8 @@ def head_numbers(layer: LayerAttention) -> HeadNumbers:
 
 
 def in_shares(matrix: Matrix) -> Matrix:
-    """Divide each row by its sum, for numbers that are no shares by themselves."""
-    sums = np.maximum(np.nansum(matrix.weights, axis=1, keepdims=True), np.float32(1e-12))
+    """Divide each row by the sum of its absolute numbers, for numbers that are no shares by themselves."""
+    sums = np.maximum(np.nansum(np.abs(matrix.weights), axis=1, keepdims=True), np.float32(1e-12))
     return dataclasses.replace(matrix, weights=matrix.weights / sums)
 
 

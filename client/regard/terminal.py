@@ -101,7 +101,8 @@ class RowPainter:
         return _headings(self.columns, self.cell, self.label_cells) if self.cell > 0 else Text()
 
     def row(self, word: str, weights: NDArray[np.float32]) -> Text:
-        """Draw what one query attends to, float32 [K], as a whole line."""
+        """Draw what one query attends to, float32 [K], as a whole line; numbers below 0 as 0."""
+        weights = np.maximum(weights, 0)
         line = Text(_label(word, self.label_cells))
         if self.cell < 1:
             most = ", ".join(f"{self.columns[key]} {100 * weights[key]:.0f} %" for key in np.argsort(-weights)[:3])
@@ -122,7 +123,7 @@ def token_picture(
     """Draw who attends to whom in a text: rows are queries, columns are keys.
 
     Cells hold percentages where there is room, shades where there is less; where not even those fit, each row names
-    the three tokens that it attends to most.
+    the three tokens that it attends to most. Numbers below 0 are drawn as 0.
 
     Args:
         matrix: One head's weights, or what was made of several.

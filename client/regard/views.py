@@ -103,11 +103,12 @@ class AttentionResult:
 
 @dataclass(frozen=True, eq=False)
 class Answered:
-    """A model's answer, the attention that came with it, and what was asked for."""
+    """A model's answer, the attention that came with it, what was asked for, and which layers mix their heads."""
 
     answer: Classification | Embedding | AttentionResult
     attention: Attention
     asked: AttentionRequest
+    mixed: frozenset[int] = frozenset()
 
 
 def choose_view(options: ViewOptions, *, is_photo: bool) -> View:
@@ -140,13 +141,15 @@ def request_for(view: View, options: ViewOptions, model: Model) -> AttentionRequ
     A photo's network without a class token is asked for all rows, of which the pictures show the mean.
 
     Raises:
-        InputError: No layer of the model has what the view shows.
+        InputError: No layer of the model has what the view shows, or one mixes its heads and cannot drop keys.
     """
     has_class_token = model.patches is not None and model.patches.prefix_tokens > 0
     measure: Measure = (
         "entropy" if view == "entropy" else "distance" if view == "distance" else options.measure or "weights"
     )
     layers = options.layers or ((-1,) if measure in _OF_ONE_LAYER else _able_layers(measure, model))
+    if options.drop_special and measure == "weights":
+        _refuse_mixed(layers, model)
     rows = options.rows or (spread_rows(_grid_of(layers, model)) if model.patches and view == "queries" else ())
     # A photo's views are of chosen rows, beside which the server takes no drop_special: keys say the same.
     keyed = options.drop_special and model.patches is not None and view not in CHARTS
@@ -233,9 +236,8 @@ def _grid_of(layers: Sequence[int], model: Model) -> PatchGrid:
         InputError: It is not one and the same.
     """
     assert model.patches is not None  # noqa: S101 -- asked of models of photos
-    known = model.attention_layers
-    chosen = [known[place] for place in layers if -len(known) <= place < len(known)]  # others the server refuses
-    grids = {(grid.rows, grid.cols): grid for grid in (layer_grid(one, model.patches) for one in chosen)}
+    chosen = (layer_grid(one, model.patches) for one in _chosen(layers, model))
+    grids = {(grid.rows, grid.cols): grid for grid in chosen}
     if len(grids) > 1:
         sizes = " and ".join(f"{rows} x {cols}" for rows, cols in grids)
         raise InputError(f"--view queries: the layers lie on grids of {sizes} cells; expected --row, or layers of one")
@@ -248,14 +250,27 @@ def _prefix_of(layers: Sequence[int], model: Model) -> int:
     Raises:
         InputError: It is not the same of all.
     """
-    known, (low, high) = model.attention_layers, (-len(model.attention_layers), len(model.attention_layers))
-    chosen = [known[place] for place in layers if low <= place < high] or known
+    chosen = _chosen(layers, model) or model.attention_layers
     found = {layer_grid(layer, model.patches).prefix_tokens for layer in chosen if model.patches}
     if len(found) > 1:
         raise InputError(
             "--drop-special: some layers see the class token, others do not; expected --layer, of one kind"
         )
     return next(iter(found), 0)
+
+
+def _chosen(layers: Sequence[int], model: Model) -> list[AttentionLayer]:
+    """Return those that there are; others the server refuses."""
+    known = model.attention_layers
+    return [known[place] for place in layers if -len(known) <= place < len(known)]
+
+
+def _refuse_mixed(layers: Sequence[int], model: Model) -> None:
+    """Refuse to leave keys out where rows cannot be made to sum to 1 without them."""
+    mixed = next((one.layer for one in _chosen(layers, model) if one.mixes_heads), None)
+    if mixed is not None:
+        which = f"layer {mixed} of {model.name}"
+        raise InputError(f"--drop-special: {which} mixes its heads, so that rows need not sum to 1")
 
 
 def _default_view(options: ViewOptions, *, is_photo: bool) -> View:

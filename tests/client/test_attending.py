@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -134,6 +135,30 @@ def test_what_is_no_share_is_printed_as_a_share_of_its_row(run: Run) -> None:
     title, *_, last = run("attend", "cats", "--value-weighted").out.splitlines()
     assert "percent of each row's attention weight x value length" in title
     assert abs(sum(map(int, last.split()[1:])) - 100) <= 2
+
+
+def test_weights_of_mixed_heads_are_not_called_shares(
+    run: Run, server: FakeServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the layer that mixes its heads; numbers below 0 are drawn as 0, and special tokens cannot be dropped."""
+    served, weights = fake.models(), fake.weights
+    for model in served:
+        for layer in model.attention_layers[11:]:
+            layer.mixes_heads = True
+    monkeypatch.setattr(fake, "models", lambda: served)
+    monkeypatch.setattr(fake, "weights", lambda queries, keys: weights(queries, keys) - np.eye(queries, keys))
+    title, *_, last = run("attend", "cats").out.splitlines()
+    whole = "minilm · layer 11 · mean of 3 heads · "
+    assert title == f"{whole}hundredths of attention weight (below 0 as 0), rows attend to columns"
+    assert last == " [SEP]  19 19 20 21  ·"
+    assert " · percent of attention, rows" in run("attend", "cats", "--layer", "0").out
+    title, *_, last = run("attend", "cats", "--value-weighted").out.splitlines()
+    assert title.startswith(f"{whole}percent of each row's absolute attention weight x value length (below 0 as 0),")
+    assert max(int(cell) for cell in last.replace("·", "0").split()[1:]) <= 100
+    refused = run("attend", "cats", "--drop-special")
+    words = "--drop-special: layer 11 of minilm mixes its heads, so that rows need not sum to 1"
+    assert (refused.code, refused.err.splitlines()[-1]) == (1, f"regard: {words}")
+    assert run("attend", "cats", "--drop-special", "--layer", "0").code == 0
 
 
 def test_the_numbers_of_a_chart_are_printed(run: Run) -> None:

@@ -30,6 +30,16 @@ def test_each_token_has_a_line_to_what_it_found() -> None:
     assert "sum 1.25" in figure.get_suptitle()
 
 
+def test_any_token_can_be_written() -> None:
+    """Dollar signs are no formula, a line stays one, a long word is cut."""
+    odd = [Token(5, text, 0, 5, special=False) for text in ("$$", "\n", "w" * 200)]
+    figure = match_lines(odd, dataclasses.replace(MATCHES, document_tokens=tuple(odd)), model="late", style=PRINT)
+    figure.canvas.draw()
+    shown = [r"\$\$", "·", "w" * 23 + "…"]
+    told = [f"{word}  {value}" for word, value in zip(shown, ("0.50", "-0.25", "1.00"), strict=True)]
+    assert [text.get_text() for text in figure.axes[0].texts] == [*told, *shown]
+
+
 def test_tokens_of_another_answer_are_refused() -> None:
     """By how many there are."""
     with pytest.raises(ValueError, match="matches of 3 tokens for 2 of the query"):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from regard import AttentionRequest, LayerAttention, Token
-from regard.matrices import counted, in_shares, layer_name, matrices, one_matrix, tokens_at, unit_name
+from regard.matrices import Matrix, counted, in_shares, layer_name, matrices, one_matrix, tokens_at, unit_name
 
 WEIGHTS = np.array([[[0.1, 0.2, 0.7]], [[0.3, 0.6, 0.1]]], np.float32)  # 2 heads, 1 query, 3 keys
 
@@ -86,6 +86,13 @@ def test_contributions_are_of_all_heads_and_no_shares_by_themselves() -> None:
     )
     assert layer_name(product) == "rollout of contributions over layers 0 to 2"
     assert unit_name(product) == "share in the rollout"
+
+
+def test_shares_of_numbers_below_0_are_of_their_absolute_sum() -> None:
+    """A row may sum to next to nothing, and a number that was not sent counts as none."""
+    weights = np.array([[0.5, -0.75, np.nan], [0, 0, np.nan]], np.float32)
+    shares = in_shares(Matrix("head 0", (0, 1), (0, 1, 2), weights)).weights
+    np.testing.assert_allclose(shares, [[0.4, -0.6, np.nan], [0, 0, np.nan]], rtol=1e-6)
 
 
 def test_positions_that_are_none_of_the_text_have_no_tokens() -> None:

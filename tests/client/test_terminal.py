@@ -1,6 +1,7 @@
 """A text's attention as characters."""
 
 import numpy as np
+import pytest
 from rich.console import Console
 
 from regard import Token
@@ -63,6 +64,18 @@ def test_what_was_not_sent_is_a_dot_and_keys_left_out_have_no_column() -> None:
     tokens = [Token(0, word, 0, 0, False) for word in ("[C]", "a", "b")]
     picture = token_picture(Matrix("head 0", (1, 2), (1, 2), weights), tokens, width=80, colour=False)
     assert picture.plain.splitlines() == ["    a  b", "a   · 70", "b  60  ·"]
+
+
+@pytest.mark.parametrize("colour", [False, True])
+def test_numbers_below_0_are_drawn_as_0(colour: bool) -> None:
+    """As mixed heads have them: in cells with digits, as shades, and where a row names what it attends to."""
+    weights = np.array([[0.5, -1.25], [-0.1, -0.2]], np.float32)
+    tokens = [Token(0, word, 0, 0, False) for word in ("a", "b")]
+    matrix = Matrix("head 0", (0, 1), (0, 1), weights)
+    drawn = {width: token_picture(matrix, tokens, width=width, colour=colour) for width in (80, 4, 3)}
+    assert drawn[80].plain.splitlines() == ["    a  b", "a  50  ·", "b   ·  ·"]
+    assert drawn[4].plain.splitlines()[1:] == (["a   ", "b   "] if colour else ["a █ ", "b   "])
+    assert drawn[3].plain.splitlines() == ["a attends to a 50 %, b 0 %", "b attends to a 0 %, b 0 %"]
 
 
 def test_numbers_have_three_digits_and_gaps_stay_empty() -> None:

@@ -107,3 +107,7 @@ def test_what_is_asked_for_by_the_command_line_is_what_layers_have() -> None:
     assert dropped.keys == tuple(range(1, 17))
     with pytest.raises(InputError, match="--drop-special: some layers see the class token, others do not"):
         request_for("overlay", ViewOptions(drop_special=True, layers=(0, 1)), model(usual, of_class))
+    with pytest.raises(InputError, match="--drop-special: layer 0 of cait mixes its heads, so that rows need not"):
+        request_for("heads", ViewOptions(drop_special=True, layers=(1, 0)), model(mixed, usual))
+    added = ViewOptions(drop_special=True, measure="contribution", layers=(0,))
+    assert request_for("overlay", added, model(mixed, usual)).renormalize

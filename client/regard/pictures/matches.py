@@ -9,7 +9,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from regard.attention import Token
 from regard.pictures.arcs import curve, name_sides, opacity
-from regard.pictures.lettering import longest_inches
+from regard.pictures.lettering import longest_inches, printable
 from regard.pictures.style import SCREEN, Style, canvas, whole
 from regard.pictures.titles import fit_title
 from regard.scores import TokenMatches
@@ -46,8 +46,9 @@ def match_lines(
     """
     if len(query_tokens) != len(matches.found):
         raise ValueError(f"matches of {len(matches.found)} tokens for {len(query_tokens)} of the query")
-    told = [f"{token.text}  {value:.2f}" for token, value in zip(query_tokens, matches.similarities, strict=True)]
-    found = [token.text for token in matches.document_tokens]
+    similarities = zip(query_tokens, matches.similarities, strict=True)
+    told = [f"{printable(token.text)}  {value:.2f}" for token, value in similarities]
+    found = [printable(token.text) for token in matches.document_tokens]
     full = style.width(sum(longest_inches(side, style.text_points) + 0.15 for side in (told, found)) + _BOW_INCHES)
     score = float(matches.similarities.sum())
     title = fit_title(f"{model} · what each token of the query found · sum {score:.2f}", full, style.text_points + 2)
