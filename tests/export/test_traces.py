@@ -1,8 +1,10 @@
 """What tests share instead of doing it again: traces of the same network alone, and processes that end as others do."""
 
 import copy
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import MethodType
 from typing import Any
 
 import numpy as np
@@ -29,6 +31,33 @@ def network(width: int = 3, bias: bool = True) -> nn.Module:
     """Always with the same weights."""
     torch.manual_seed(0)
     return nn.Sequential(nn.Linear(3, width, bias=bias), nn.GELU())
+
+
+class Scaled(nn.Module):
+    """What a test may change, of the class or of a module."""
+
+    factor = 2
+
+    @property
+    def offset(self) -> int:
+        """What is added."""
+        return 0
+
+    def forward(self, given: torch.Tensor) -> torch.Tensor:
+        """Scale it."""
+        return given * self.factor + self.offset
+
+
+def scaling(by: int, *, default: bool = False) -> Callable[..., torch.Tensor]:
+    """Methods of one and the same code."""
+
+    def forward(self: nn.Module, given: torch.Tensor) -> torch.Tensor:
+        return given * by
+
+    def with_default(self: nn.Module, given: torch.Tensor, by: int = by) -> torch.Tensor:
+        return given * by
+
+    return with_default if default else forward
 
 
 def test_the_same_network_is_known_again(tmp_path: Path) -> None:
@@ -71,6 +100,48 @@ def test_a_method_that_a_test_replaces_makes_another_network(source: Source, mon
     assert len({*found, fingerprint(source.network)}) == 3
 
 
+# Each two of a line differ in one thing alone.
+CONSTANTS = (lambda self, given: given * 2, lambda self, given: given * 3)
+DEEPER = (lambda self, given: (lambda: given * 2)(), lambda self, given: (lambda: given * 3)())
+PROPERTIES = (property(lambda self: 1), property(lambda self: 2))
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        pytest.param("forward", (scaling(2), scaling(3)), id="closure"),
+        pytest.param("forward", (scaling(2, default=True), scaling(3, default=True)), id="default"),
+        pytest.param("forward", CONSTANTS, id="constant"),
+        pytest.param("forward", DEEPER, id="constant of a function within"),
+        pytest.param("factor", (2, 3), id="class attribute"),
+        pytest.param("factor", ({"a", "b", "c"}, {"a", "b", "d"}), id="set"),
+        pytest.param("offset", PROPERTIES, id="property"),
+    ],
+)
+def test_a_class_is_known_by_all_that_it_holds(
+    name: str, values: tuple[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever of its attributes a test replaces, and by what."""
+    found = list[str]()
+    for value in (values[0], values[0], values[1]):
+        monkeypatch.setattr(Scaled, name, value)
+        found.append(fingerprint(nn.Sequential(Scaled())))
+    assert found[0] == found[1] != found[2]
+
+
+def test_a_method_of_a_module_alone_is_known_by_its_code() -> None:
+    """Though it has the name of that of its class, and is bound to the module."""
+
+    def bound(by: int) -> str:
+        one = Scaled()
+        one.forward = MethodType(scaling(by), one)  # type: ignore[method-assign]
+        assert one.forward.__name__ == Scaled.forward.__name__
+        return fingerprint(one)
+
+    assert bound(2) == bound(2)
+    assert len({bound(2), bound(3), fingerprint(Scaled())}) == 3
+
+
 def test_what_may_know_more_than_its_attributes_is_not_known() -> None:
     """A class within a function."""
 
@@ -109,6 +180,21 @@ def test_a_network_is_traced_once_and_its_graph_may_be_changed(tmp_path: Path) -
     second.anew = True
     second(network(), EXAMPLE, AXES, ["x"], ["z"])
     assert len(calls) == 3
+
+
+def test_two_processes_do_not_write_the_same_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before either has it whole: each writes one that has the process's number."""
+    written, replace = list[str](), Path.replace
+
+    def noted(self: Path, target: Path) -> Path:
+        written.append(self.suffix)
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", noted)
+    for number in (71, 72):
+        monkeypatch.setattr(os, "getpid", lambda number=number: number)
+        Traces(tmp_path / str(number), lambda *_, **__: ModelProto())(network(), EXAMPLE, AXES)
+    assert written == [".71", ".72"]
 
 
 def test_the_exporter_is_given_what_it_would_trace(

@@ -3,11 +3,14 @@
 Torch's exporter takes two or three seconds for the smallest network, and many tests export the same one.
 """
 
+import contextlib
+import functools
 import hashlib
 import io
+import os
 import pickle
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,16 @@ from onnx import ModelProto
 from torch import Tensor, nn
 
 Trace = Callable[..., ModelProto]
+_NO_MATTER = {
+    "__abstractmethods__",
+    "__annotations__",
+    "__dict__",
+    "__doc__",
+    "__weakref__",
+    "_abc_impl",
+    "T_destination",
+}
+"""What classes have besides, which changes nothing that their modules compute."""
 
 
 class Unknown(Exception):
@@ -44,7 +57,7 @@ class Traces:
             return ModelProto.FromString(file.read_bytes())
         model = self._trace(traced, example, axes, *named, **more)
         if file is not None:
-            written = file.with_suffix(f".{id(self)}")
+            written = file.with_suffix(f".{os.getpid()}")
             written.write_bytes(model.SerializeToString())
             written.replace(file)
         return model
@@ -57,7 +70,10 @@ class Traces:
 
 
 def fingerprint(*traced: Any) -> str:
-    """Hash what is traced: all attributes of its modules, their weights, and the code of their methods.
+    """Hash what is traced: all attributes of its modules and of their classes, weights, and the code of methods.
+
+    What code names is not seen: a test that replaces a global which a method calls, such as a function of
+    `torch.nn.functional` or a class that is no module, has to take `traced_anew`.
 
     Raises:
         Unknown: There is something that has no form to be written in, such as a class within a function.
@@ -78,8 +94,10 @@ class _Pickler(pickle.Pickler):
         self._folder = ""  # a network's, which differs from test to test
 
     def persistent_id(self, obj: Any) -> Any:
-        if isinstance(obj, str):
-            return "folder" if obj and obj == self._folder else None
+        if isinstance(obj, str):  # not by its identity, which differs from process to process
+            return "folder" if obj and obj == self._folder else f"={obj}"
+        if isinstance(obj, set | frozenset):  # nor in the order of hashes
+            return "set", sorted(obj, key=repr)
         if isinstance(obj, nn.Module):
             self._folder = str(getattr(getattr(obj, "config", None), "_name_or_path", "")) or self._folder
         return None
@@ -90,13 +108,11 @@ class _Pickler(pickle.Pickler):
         if isinstance(obj, torch.export.Dim):
             return str, (f"{obj.__name__} {obj.min} {obj.max}",)
         if isinstance(obj, type) and issubclass(obj, nn.Module):
-            return str, (_code(obj),)
+            return types.SimpleNamespace, (), _class(obj)
         if isinstance(obj, nn.Module):
             return types.SimpleNamespace, (), {"is": type(obj), **_attributes(obj)}
-        if isinstance(obj, types.FunctionType) and "<locals>" in obj.__qualname__:
-            known = [cell.cell_contents for cell in obj.__closure__ or ()]
-            return types.SimpleNamespace, (), {"at": _place(obj), "knows": known, "defaults": obj.__defaults__}
-        return NotImplemented
+        parts = _code(obj)
+        return NotImplemented if parts is None else (types.SimpleNamespace, (), {"is": type(obj).__name__, **parts})
 
 
 def _attributes(module: nn.Module) -> dict[str, Any]:
@@ -111,21 +127,45 @@ def _describe(tensor: Tensor) -> str:
     return f"{tensor.dtype} {tuple(tensor.shape)} {tensor.stride()} {hashlib.sha256(content).hexdigest()}"
 
 
-def _code(module: type) -> str:
-    """Where all that it does stands: a method that a test has replaced stands elsewhere."""
+def _class(module: type) -> dict[str, Any]:
+    """What it and all that it inherits from hold, methods among it."""
     if "<locals>" in module.__qualname__:
         raise Unknown(f"{module.__qualname__} may know more than its attributes")
-    parts = [f"{one.__module__}.{one.__qualname__} {list(_functions(one))}" for one in module.__mro__]
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()
+    return {
+        f"{one.__module__}.{one.__qualname__}": {
+            name: vars(one)[name] for name in sorted(vars(one).keys() - _NO_MATTER)
+        }
+        for one in module.__mro__[:-1]
+    }
 
 
-def _functions(owner: type) -> Iterator[str]:
-    for name, value in vars(owner).items():
-        for function in (value, getattr(value, "__wrapped__", None)):
-            if isinstance(function, types.FunctionType):
-                yield f"{name} {_place(function)}"
+def _code(obj: Any) -> dict[str, Any] | None:
+    """Where code stands, and what it knows from there; None for what is no code."""
+    if isinstance(obj, types.FunctionType):
+        known = [cell.cell_contents for cell in obj.__closure__ or ()]
+        return {"at": _place(obj.__code__), "knows": known, "defaults": (obj.__defaults__, obj.__kwdefaults__)}
+    if isinstance(obj, types.MethodType):
+        return {"does": obj.__func__, "to": obj.__self__}
+    if isinstance(obj, staticmethod | classmethod):
+        return {"does": obj.__func__}
+    if isinstance(obj, property):
+        return {"gets": obj.fget, "sets": obj.fset, "deletes": obj.fdel}
+    if isinstance(obj, functools.cached_property):
+        return {"gets": obj.func}
+    if isinstance(obj, contextlib._GeneratorContextManager):  # which decorates methods
+        return {"does": obj.func, "to": (obj.args, obj.kwds)}
+    return None
 
 
-def _place(function: types.FunctionType) -> str:
-    code = function.__code__
-    return f"{code.co_filename} {code.co_firstlineno} {code.co_names} {code.co_code.hex()}"
+def _place(code: types.CodeType) -> str:
+    constants = [_constant(one) for one in code.co_consts]
+    return f"{code.co_filename} {code.co_firstlineno} {code.co_names} {constants} {code.co_code.hex()}"
+
+
+def _constant(value: Any) -> str:
+    if isinstance(value, types.CodeType):
+        return _place(value)
+    if isinstance(value, tuple | frozenset):
+        parts = [_constant(one) for one in value]
+        return f"{type(value).__name__} {parts if isinstance(value, tuple) else sorted(parts)}"
+    return repr(value)
