@@ -38,8 +38,7 @@ def tap_eager_attention(view: GraphView) -> Iterator[Found]:
             _refuse_other_products(view, softmax)
             continue
         weights, product, values = found
-        if _mixes_channels(view, product):
-            raise TapError(f"{name_of(softmax)}: is attention between channels; expected it between positions")
+        refuse_channels(view, softmax, product)
         if view.rank(weights) == _FOLDED:
             yield Found(softmax, _unfold_heads(view, softmax, weights, product), attended=product.output[0])
         elif view.rank(weights) == _BY_HEAD:
@@ -107,10 +106,11 @@ def _refuse_other_products(view: GraphView, softmax: NodeProto) -> None:
             raise TapError(f"{name_of(softmax)}: its weights enter {name_of(node)} ({node.op_type}); expected MatMul")
 
 
-def _mixes_channels(view: GraphView, product: NodeProto) -> bool:
-    """Whether what comes out is [B, H, d, N], with the positions last (El-Nouby et al. 2021, "XCiT")."""
+def refuse_channels(view: GraphView, softmax: NodeProto, product: NodeProto) -> None:
+    """Refuse a product that gives [B, H, d, N], with the positions last (El-Nouby et al. 2021, "XCiT")."""
     orders = (list(attribute(node, "perm", [])) for node in view.consumers(product.output[0]))
-    return [0, 3, 1, 2] in orders
+    if [0, 3, 1, 2] in orders:
+        raise TapError(f"{name_of(softmax)}: is attention between channels; expected it between positions")
 
 
 def _swaps_last_axes(node: NodeProto) -> bool:

@@ -84,7 +84,7 @@ class Suspects(Flow):
         if not found:
             return
         softmaxes = [one for one in self.steps if self.is_softmax(one)]
-        weighing = {id(product) for one in softmaxes for product in self._products(one, backward=False)}
+        weighing = {id(product) for one in softmaxes for product in self.products(one, backward=False)}
         weights = find_weights(self)
         for one in found:
             before, behind = (self._matrix_products(one, weights, backward=backward) for backward in (True, False))
@@ -93,15 +93,15 @@ class Suspects(Flow):
 
     def _matrix_products(self, activation: Step, weights: set[str], *, backward: bool) -> Iterator[Step]:
         """Yield the nearest products of matrices, neither of which is one of weights."""
-        for one in self._products(activation, backward=backward):
+        for one in self.products(activation, backward=backward):
             if one.op_type in PRODUCTS and one.op_type != _FILTERS and weights.isdisjoint(one.inputs[:2]):
                 yield one
 
     def _meets(self, softmax: Step, *, backward: bool) -> bool:
-        return any(True for _ in self._products(softmax, backward=backward))
+        return any(True for _ in self.products(softmax, backward=backward))
 
-    def _products(self, start: Step, *, backward: bool) -> Iterator[Step]:
-        """Yield the nearest products before a step, or behind it."""
+    def products(self, start: Step, *, backward: bool, summed: bool = True) -> Iterator[Step]:
+        """Yield the nearest products before a step, or behind it; not by way of sums over axes, if so told."""
         waiting, met = [*start.inputs[:1]] if backward else [*start.outputs], set[int]()
         while waiting:
             value = waiting.pop()
@@ -111,6 +111,8 @@ class Suspects(Flow):
                 met.add(id(one))
                 if self.is_product(one):
                     yield one
+                elif not summed and one.op_type.startswith("Reduce"):
+                    continue
                 elif not self._stands_for(one, start, backward=backward) and self._carries(one, start):
                     waiting += _read(one) if backward else _written(one)
 
@@ -184,20 +186,20 @@ def _axis_of(softmax: Step, view: GraphView) -> int:
     return int(attribute(softmax.node, "axis", -1 if view.opset >= 13 or fixed else 1))
 
 
-def find_attention_like(view: GraphView) -> dict[str, str]:
-    """Find what looks like attention, at any depth.
+def find_attention_like(flow: Suspects) -> dict[str, str]:
+    """Find what of a model looks like attention, at any depth.
 
     Returns:
         By a node's first output, what is said of it where no rule takes it.
     """
-    flow, found = Suspects(view), dict[str, str]()
+    found = dict[str, str]()
     activated = {id(one) for one in flow.find_activated()}
     for one in flow.steps:
         where = f" inside {one.inside}" if one.inside else ""
         if one.op_type in FUSED and one.inside:
             found[one.outputs[0]] = f"{name_of(one.node)}: is {one.op_type}{where}; expected it at the top of the graph"
         elif id(one) in activated or (flow.is_softmax(one) and flow.has_scores(one) and flow.weighs(one)):
-            axis = _axis_of(one, view)
+            axis = _axis_of(one, flow.view)
             over = f" over axis {axis}" if axis != -1 else ""
             found[one.outputs[0]] = (
                 f"{name_of(one.node)}: is a {one.op_type}{over}{where} between two products, as attention is, but "

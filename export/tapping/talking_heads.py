@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 
 from onnx import NodeProto
 
+from export.tapping.eager_attention import is_taken, refuse_channels
+from export.tapping.other_weights import origin
 from export.tapping.rule import Found
 from export.tapping.view import GraphView, attribute
 
@@ -32,7 +34,11 @@ class _Place:
 
 
 def tap_talking_heads(view: GraphView) -> Iterator[Found]:
-    """Find every softmax between two products with a map over the heads before it or behind it."""
+    """Find every softmax between two products with a map over the heads before it or behind it.
+
+    What multiplies several values is found once, and not where the rule for eager attention takes it.
+    """
+    met = set[str]()
     for product in view.model.graph.node:
         if product.op_type not in _PRODUCTS or any(map(view.is_constant, product.input[:2])):
             continue
@@ -42,21 +48,29 @@ def tap_talking_heads(view: GraphView) -> Iterator[Found]:
             continue
         node, behind = softmax
         before = _scores_of(view, replace(behind, value=str(node.input[0]), mixed=False))
-        if before is not None and (before.mixed or behind.mixed):
+        if before is None or not (behind.mixed or (before.mixed and not is_taken(view, node))):
+            continue
+        refuse_channels(view, node, product)
+        if (made_of := origin(view, weights)) not in met:
+            met.add(made_of)
             values = str(product.input[1]) if product.op_type == "MatMul" else ""
             yield Found(node, weights, values, str(product.output[0]), behind.mixed)
 
 
 def _softmax_of(view: GraphView, weights: str) -> tuple[NodeProto, _Place] | None:
-    """Follow weights back to the softmax over the keys that they are made of, by way of maps over the heads alone."""
-    place = _Place(weights, _AXES)
+    """Follow weights back to the softmax over the keys that they are made of, by way of maps over the heads alone.
+
+    What is added or multiplied without a map is none: rows would sum to another number than 1 in heads as they were.
+    """
+    place, changed = _Place(weights, _AXES), False
     while (node := view.producer(place.value)) is not None:
         if node.op_type == "Softmax":
-            return (node, place) if _runs_over(view, node) == place.axes.index(_KEYS) else None
+            over_keys = _runs_over(view, node) == place.axes.index(_KEYS)
+            return (node, place) if over_keys and (place.mixed or not changed) else None
         before = _before(view, node, place)
         if before is None:
             return None
-        place = before
+        place, changed = before, changed or node.op_type not in _SAME | {"Transpose"}
     return None
 
 

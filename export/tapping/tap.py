@@ -11,9 +11,10 @@ from export.errors import TapError
 from export.tapping.attention_node import tap_attention_nodes
 from export.tapping.eager_attention import tap_eager_attention
 from export.tapping.heads import join_heads
-from export.tapping.holes import find_attention_like, refuse_holes
+from export.tapping.holes import Suspects, find_attention_like, refuse_holes
 from export.tapping.lower import lower
 from export.tapping.multi_head import refuse_others, tap_multi_head
+from export.tapping.other_weights import refuse_other_weights
 from export.tapping.pooling import tap_pooling
 from export.tapping.rule import Found
 from export.tapping.talking_heads import tap_talking_heads
@@ -85,9 +86,11 @@ def find_attention(view: GraphView, rules: tuple[Rule, ...]) -> list[Found]:
         TapError: There is none, or one that cannot be tapped; names the node.
     """
     refuse_others(view)
-    suspects = find_attention_like(view)
+    flow = Suspects(view)
+    suspects = find_attention_like(flow)
     found = sorted((one for rule in rules for one in rule(view)), key=lambda one: view.place(one.node))
     refuse_holes(suspects, {one.node.output[0] for one in found})
+    refuse_other_weights(flow, found)
     if not found:
         kinds = sorted({node.op_type for node in view.model.graph.node})
         raise TapError(f"no attention to tap; the graph has {', '.join(kinds)}")

@@ -126,6 +126,51 @@ def test_what_is_no_map_over_heads_is_refused(maps: list[NodeProto]) -> None:
         tap(graph(nodes, inputs, ["y", "z"], weights), Path())
 
 
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [node("Conv", "s kernel", "t"), node("Softmax", "t", "w", axis=-1)],
+        [SOFTMAX, node("Conv", "a kernel", "w")],
+    ],
+    ids=["before", "behind"],
+)
+def test_heads_that_are_mixed_between_channels_are_refused_by_name(nodes: list[NodeProto]) -> None:
+    """As XCiT's without a map: positions come last, [B, H, d, N]."""
+    inputs = {name: ["batch", HEADS, WIDTH, "n"] for name in "qkv"}
+    nodes = [*SCORES, *nodes, node("MatMul", "w v", "z"), node("Transpose", "z", "y", perm=[0, 3, 1, 2])]
+    with pytest.raises(TapError, match="my Softmax: is attention between channels; expected it between positions"):
+        tap(graph(nodes, inputs, ["y"], {"kernel": WEIGHTS["kernel"]}), Path())
+
+
+@pytest.mark.parametrize("summands", ["rel c", "c rel"])
+@pytest.mark.parametrize("behind", [[], [node("Conv", "a kernel", "m")]], ids=["eager", "mixed again"])
+def test_a_bias_that_is_a_product_leaves_one_layer(summands: str, behind: list[NodeProto]) -> None:
+    """Relative positions behind the map: both summands are products, of which one is mixed."""
+    weights = "m" if behind else "a"
+    nodes = [*SCORES, node("Conv", "s kernel", "c"), node("MatMul", "v kt", "rel"), node("Add", summands, "t")]
+    nodes += [node("Softmax", "t", "a", axis=-1), *behind, node("MatMul", f"{weights} v", "y")]
+    given, answer, mixes_heads = tapped(nodes)
+    assert mixes_heads == bool(behind)
+    np.testing.assert_allclose(given @ FEED["v"], answer, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "scaling",
+    [
+        [node("Mul", "a half", "w")],
+        [node("Add", "a bias4", "w")],
+        [node("BatchNormalization", "a scale bias bias spread", "w")],
+    ],
+    ids=["scaled", "shifted", "normalised"],
+)
+def test_a_scale_behind_the_softmax_without_a_map_is_refused(scaling: list[NodeProto]) -> None:
+    """Rows would sum to another number than 1, in heads that are not mixed; so with a map before the softmax."""
+    for maps, scores in (([node("Conv", "s kernel", "t")], "t"), ([], "s")):
+        nodes = [*SCORES, *maps, node("Softmax", scores, "a", axis=-1), *scaling, WEIGHED]
+        with pytest.raises(TapError, match="my Softmax: is a Softmax between two products, as attention is"):
+            tapped(nodes)
+
+
 @pytest.mark.parametrize(("axis", "taken"), [(1, False), (2, True)])
 def test_axes_may_stand_turned_between_the_maps(axis: int, taken: bool) -> None:
     """As ONNX Runtime's optimizer leaves them, [B, Q, K, H]; the softmax runs over the keys, or the file is refused."""
