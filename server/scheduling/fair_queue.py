@@ -104,7 +104,7 @@ class FairQueue:
         if item.contract.name in busy or self._alone_seconds(item) > seconds:
             return False
         share = self._share(item)
-        return share.size == 0 or self._has_had_least(share, seconds)
+        return share.size == 0 or share.served_seconds <= self._least_served() + seconds / share.weight
 
     def seconds_within(self, seconds: float, busy: Container[str]) -> float:
         """Estimate what all take that `take_within` would take one after the other."""
@@ -172,8 +172,9 @@ class FairQueue:
 
     def _find_within(self, seconds: float, busy: Container[str]) -> Iterator[tuple[Share, Line, BatchItem]]:
         """Yield the first of each line that is short enough, though longer ones may be before it."""
+        least_seconds = self._least_served()
         for share in self._shares.values():
-            if share.size and self._has_had_least(share, seconds):
+            if share.size and share.served_seconds <= least_seconds + seconds / share.weight:
                 for line in share:
                     if first := min(self._items_within(line, seconds, busy), key=lambda one: one.order, default=None):
                         yield share, line, first
@@ -185,10 +186,9 @@ class FairQueue:
             if self._alone_seconds(item) <= seconds:
                 yield item
 
-    def _has_had_least(self, share: Share, seconds: float) -> bool:
-        """Whether a client has had no more than others who wait, but for so many seconds."""
-        least = min(one.served_seconds for one in self._shares.values() if one.size)
-        return share.served_seconds <= least + seconds / share.weight
+    def _least_served(self) -> float:
+        """What the client has had that has had least of those that wait."""
+        return min((one.served_seconds for one in self._shares.values() if one.size), default=math.inf)
 
     def _alone_seconds(self, item: BatchItem) -> float:
         group = self._group(item)
