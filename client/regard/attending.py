@@ -199,7 +199,10 @@ def _print(answered: Answered) -> None:
         for matrix in matrices(layer, len(keys), answered.asked):
             title, shares = _percent(answered, layer, matrix)
             coloured = terminal.color_system is not None
-            picture = token_picture(shares, attention.tokens, width=terminal.width, colour=coloured, key_tokens=keys)
+            unit = "" if layer.layer in answered.mixed else " %"  # the title names it, which may be none of these
+            picture = token_picture(
+                shares, attention.tokens, width=terminal.width, colour=coloured, key_tokens=keys, unit=unit
+            )
             terminal.print(Text(title, "bold"), picture, sep="\n\n", end="", soft_wrap=True)
 
 

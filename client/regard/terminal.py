@@ -83,6 +83,7 @@ class RowPainter:
         width: Characters across.
         colour: Whether the terminal shows colours.
         brightest: The weight that is drawn brightest.
+        unit: Behind the numbers of keys that are named.
     """
 
     columns: Sequence[str]
@@ -90,6 +91,7 @@ class RowPainter:
     width: int
     colour: bool
     brightest: float = 1.0
+    unit: str = " %"
 
     @property
     def cell(self) -> int:
@@ -105,7 +107,9 @@ class RowPainter:
         weights = np.maximum(weights, 0)
         line = Text(_label(word, self.label_cells))
         if self.cell < 1:
-            most = ", ".join(f"{self.columns[key]} {100 * weights[key]:.0f} %" for key in np.argsort(-weights)[:3])
+            most = ", ".join(
+                f"{self.columns[key]} {100 * weights[key]:.0f}{self.unit}" for key in np.argsort(-weights)[:3]
+            )
             return line.append(f"attends to {most}\n")
         for weight in weights:
             line.append_text(_cell(float(weight), self.brightest, self.cell, self.colour))
@@ -118,7 +122,13 @@ def label_room(width: int) -> int:
 
 
 def token_picture(
-    matrix: Matrix, tokens: Sequence[Token], *, width: int, colour: bool, key_tokens: Sequence[Token] | None = None
+    matrix: Matrix,
+    tokens: Sequence[Token],
+    *,
+    width: int,
+    colour: bool,
+    key_tokens: Sequence[Token] | None = None,
+    unit: str = " %",
 ) -> Text:
     """Draw who attends to whom in a text: rows are queries, columns are keys.
 
@@ -131,12 +141,13 @@ def token_picture(
         width: Characters across.
         colour: Whether the terminal shows colours.
         key_tokens: Those that are attended to, where they are others: in cross-attention.
+        unit: Of hundredths, behind the numbers of tokens that are named.
     """
     weights = np.nan_to_num(matrix.weights)
     sides = ((tokens, matrix.queries), (tokens if key_tokens is None else key_tokens, matrix.keys))
     rows, columns = ([clean(token.text) for token in tokens_at(side, positions)] for side, positions in sides)
     brightest = max(float(weights.max()), 1e-9)
-    painter = RowPainter(columns, min(_LABEL_CELLS, max(map(cell_len, rows))), width, colour, brightest)
+    painter = RowPainter(columns, min(_LABEL_CELLS, max(map(cell_len, rows))), width, colour, brightest, unit)
     picture = painter.heading()
     for word, row in zip(rows, weights, strict=True):
         picture.append_text(painter.row(word, row))

@@ -84,7 +84,7 @@ class Suspects(Flow):
         if not found:
             return
         softmaxes = [one for one in self.steps if self.is_softmax(one)]
-        weighing = {id(product) for one in softmaxes for product in self.products(one, backward=False)}
+        weighing = {id(product) for one in softmaxes for product in self._products(one, backward=False)}
         weights = find_weights(self)
         for one in found:
             before, behind = (self._matrix_products(one, weights, backward=backward) for backward in (True, False))
@@ -93,28 +93,26 @@ class Suspects(Flow):
 
     def _matrix_products(self, activation: Step, weights: set[str], *, backward: bool) -> Iterator[Step]:
         """Yield the nearest products of matrices, neither of which is one of weights."""
-        for one in self.products(activation, backward=backward):
+        for one in self._products(activation, backward=backward):
             if one.op_type in PRODUCTS and one.op_type != _FILTERS and weights.isdisjoint(one.inputs[:2]):
                 yield one
 
     def _meets(self, softmax: Step, *, backward: bool) -> bool:
-        return any(True for _ in self.products(softmax, backward=backward))
+        return any(True for _ in self._products(softmax, backward=backward))
 
-    def products(self, start: Step, *, backward: bool, summed: bool = True) -> Iterator[Step]:
-        """Yield the nearest products before a step, or behind it; not by way of sums over axes, if so told."""
+    def _products(self, start: Step, *, backward: bool) -> Iterator[Step]:
+        """Yield the nearest products before a step, or behind it."""
         waiting, met = [*start.inputs[:1]] if backward else [*start.outputs], set[int]()
         while waiting:
             value = waiting.pop()
             for one in self.makers[value] if backward else self.takers[value]:
-                if id(one) in met or value not in (_written(one) if backward else _read(one)):
+                if id(one) in met or value not in (written_by(one) if backward else read_by(one)):
                     continue
                 met.add(id(one))
                 if self.is_product(one):
                     yield one
-                elif not summed and one.op_type.startswith("Reduce"):
-                    continue
-                elif not self._stands_for(one, start, backward=backward) and self._carries(one, start):
-                    waiting += _read(one) if backward else _written(one)
+                elif not self._stands_for(one, start, backward=backward) and self.carries(one, start):
+                    waiting += read_by(one) if backward else written_by(one)
 
     def _stands_for(self, one: Step, start: Step, *, backward: bool) -> bool:
         """Whether a softmax is met that is looked at instead: of exponentials the one that divides them."""
@@ -132,7 +130,7 @@ class Suspects(Flow):
                 weights = weighed_by(self, one)
                 if weights is not None and axes - axes_of_weights(self, one, weights):
                     return True
-                if weights is None and self._carries(one, softmax):
+                if weights is None and self.carries(one, softmax):
                     further = [(name, taken_axes(self, one, name, axes)) for name in one.inputs]
                     further = [entry for entry in further if entry[1] and entry not in met]
                     waiting += further
@@ -148,7 +146,7 @@ class Suspects(Flow):
             shape = shape if told is not None else None
         return Axes(axis if axis < 0 else axis - len(shape) if shape else ANY for axis in axes)
 
-    def _carries(self, one: Step, softmax: Step) -> bool:
+    def carries(self, one: Step, softmax: Step) -> bool:
         """Whether a node may stand between a softmax and its products; of products with weights, what mixes heads."""
         if one.op_type not in PRODUCTS:
             return one.op_type not in ENDS and one.op_type not in FUSED
@@ -170,12 +168,12 @@ class Suspects(Flow):
         return unknown or any(isinstance(size, int) and size % heads == 0 for size in others)
 
 
-def _read(one: Step) -> Sequence[str]:
+def read_by(one: Step) -> Sequence[str]:
     """What a node makes its result of; not the places by which it chooses."""
     return [name for place, name in enumerate(one.inputs) if place != 1] if one.op_type in _CHOOSES else one.inputs
 
 
-def _written(one: Step) -> Sequence[str]:
+def written_by(one: Step) -> Sequence[str]:
     """What a node gives; not the places of what is largest."""
     return one.outputs[:1] if one.op_type == _RANKS else one.outputs
 

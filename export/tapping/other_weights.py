@@ -7,7 +7,8 @@ over the heads does, makes another thing of them, which may be used for anything
 from collections.abc import Sequence
 
 from export.errors import TapError
-from export.tapping.holes import Suspects
+from export.tapping.flow import Step
+from export.tapping.holes import Suspects, read_by, written_by
 from export.tapping.rule import Found
 from export.tapping.view import GraphView, name_of
 
@@ -15,6 +16,7 @@ _FORMS = frozenset(
     {"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Tile", "Slice", "Split", "Pad"}
     | {"Gather", "GatherND", "GatherElements", "Identity", "Cast", "Dropout", "QuantizeLinear", "DequantizeLinear"}
 )
+_BESIDE_CONSTANTS = frozenset({"Where", "Concat", "Clip"})
 
 
 def origin(view: GraphView, value: str) -> str:
@@ -39,18 +41,45 @@ def refuse_other_weights(flow: Suspects, found: Sequence[Found]) -> None:
         if one.node.op_type != "Softmax":
             continue
         for softmax in flow.makers[one.node.output[0]]:
-            for product in flow.products(softmax, backward=False, summed=False):
-                if tapped.isdisjoint(product.inputs):
-                    raise TapError(
-                        f"{name_of(one.node)}: {name_of(product.node)} ({product.op_type}) weighs by what is made of "
-                        "its weights; expected those that are tapped"
-                    )
+            if product := _weighing(flow, softmax, tapped):
+                raise TapError(
+                    f"{name_of(one.node)}: {name_of(product.node)} ({product.op_type}) weighs by what is made of "
+                    "its weights; expected those that are tapped"
+                )
+
+
+def _weighing(flow: Suspects, softmax: Step, tapped: set[str]) -> Step | None:
+    """Find a product of something with what is made of a softmax, but for what is tapped.
+
+    A product of two such is made of it as well: an entropy is, and the inverse in Nystromformer's attention.
+    """
+    made, before = set(softmax.outputs), 0
+    while len(made) > before:  # again where a loop carries something back
+        before = len(made)
+        for one in flow.steps:
+            if made.isdisjoint(read_by(one)) or one.op_type.startswith("Reduce"):
+                continue
+            if not flow.is_product(one):
+                made.update(written_by(one) if flow.carries(one, softmax) else ())
+            elif made.issuperset(one.inputs[:2]):
+                made.update(one.outputs)
+            elif tapped.isdisjoint(one.inputs):
+                return one
+    return None
 
 
 def _forms_of(flow: Suspects, values: set[str]) -> set[str]:
     """Return values with all other forms of them."""
     forms = set(values)
     for one in flow.steps:
-        if one.op_type in _FORMS and one.inputs[0] in forms:
+        if _source_of(flow, one) in forms:
             forms.update(one.outputs)
     return forms
+
+
+def _source_of(flow: Suspects, one: Step) -> str:
+    """What a step gives another form of, or puts beside constants, or in place of what is no number; else nothing."""
+    if one.op_type in _FORMS:
+        return one.inputs[0]
+    computed = [name for name in one.inputs[one.op_type == "Where" :] if name and name not in flow.constants]
+    return computed[0] if one.op_type in _BESIDE_CONSTANTS and len(computed) == 1 else ""

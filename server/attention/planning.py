@@ -109,8 +109,8 @@ def _check_class_token(contract: Contract, indices: Sequence[int]) -> None:
         return
     without = [index for index in indices if not contract.attention[index].class_attention]
     if without and any(layer.class_attention for layer in contract.attention):
-        expected = f"layers with class_attention: layer {without[0]} has no class token"
-        raise NotPossible(f"attention.cls_only: true; expected {expected}")
+        which = f"layer {without[0]} of {contract.name} has no class token"
+        raise NotPossible(f"attention.cls_only: {which}; expected layers with class_attention")
     if without:
         raise NotPossible(f"attention.cls_only: {contract.name} has no class token; expected rows, or none for all")
 

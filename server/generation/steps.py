@@ -241,4 +241,5 @@ class Steps:
         """Count what a text took of a step, for its client's quota in place of what was reserved."""
         caller = writing.context.caller
         self.spent[caller] = self.spent.get(caller, 0.0) + seconds
-        self.released[caller] = self.released.get(caller, 0.0) + writing.release(seconds)
+        released_seconds = 0.0 if writing.is_cancelled else writing.release(seconds)  # else it is all for who cancelled
+        self.released[caller] = self.released.get(caller, 0.0) + released_seconds

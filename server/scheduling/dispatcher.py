@@ -112,7 +112,7 @@ class Dispatcher:
         """Take a request out, its caller having gone; False where it does not wait any more."""
         with self._ready:
             was_there = self._queue.remove(item)
-            if was_there and self._express_is_wanted:  # what it was fair to wait for is gone
+            if was_there:  # which it may have been fair to wait for
                 self._express_ready.notify()
             return was_there
 

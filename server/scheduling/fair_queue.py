@@ -85,7 +85,11 @@ class FairQueue:
             seconds: Expected of the run.
             busy: Names of models.
         """
-        fitting = list(self._find_within(seconds, busy))
+        fitting = [
+            (share, line, min(items, key=lambda item: item.order))
+            for share, line in self._lines_within(seconds)
+            if (items := list(self._items_within(line, seconds, busy)))
+        ]
         if not fitting:
             return []
         _, _, head = min(
@@ -97,14 +101,15 @@ class FairQueue:
 
     def has_within(self, seconds: float, busy: Container[str]) -> bool:
         """Whether `take_within` would find something."""
-        return next(self._find_within(seconds, busy), None) is not None
+        return any(True for _, line in self._lines_within(seconds) for _ in self._items_within(line, seconds, busy))
 
     def is_within(self, item: BatchItem, seconds: float, busy: Container[str]) -> bool:
         """Whether `take_within` may take a request, which waits or would; see there."""
         if item.contract.name in busy or self._alone_seconds(item) > seconds:
             return False
         share = self._share(item)
-        return share.size == 0 or share.served_seconds <= self._least_served() + seconds / share.weight
+        served_seconds = share.served_seconds if share.size else max(share.served_seconds, self._clock_seconds)
+        return served_seconds <= self._least_served() + seconds / share.weight
 
     def seconds_within(self, seconds: float, busy: Container[str]) -> float:
         """Estimate what all take that `take_within` would take one after the other."""
@@ -170,14 +175,13 @@ class FairQueue:
         )
         return group.slowdown * group.cost.seconds(max(rows, item.rows), item.length)
 
-    def _find_within(self, seconds: float, busy: Container[str]) -> Iterator[tuple[Share, Line, BatchItem]]:
-        """Yield the first of each line that is short enough, though longer ones may be before it."""
+    def _lines_within(self, seconds: float) -> Iterator[tuple[Share, Line]]:
+        """Yield lines of clients that have had no more than others who wait, but for so many seconds."""
         least_seconds = self._least_served()
         for share in self._shares.values():
             if share.size and share.served_seconds <= least_seconds + seconds / share.weight:
                 for line in share:
-                    if first := min(self._items_within(line, seconds, busy), key=lambda one: one.order, default=None):
-                        yield share, line, first
+                    yield share, line
 
     def _items_within(self, line: Line, seconds: float, busy: Container[str]) -> Iterator[BatchItem]:
         for item in line.items.values():

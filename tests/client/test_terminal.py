@@ -76,6 +76,8 @@ def test_numbers_below_0_are_drawn_as_0(colour: bool) -> None:
     assert drawn[80].plain.splitlines() == ["    a  b", "a  50  ·", "b   ·  ·"]
     assert drawn[4].plain.splitlines()[1:] == (["a   ", "b   "] if colour else ["a █ ", "b   "])
     assert drawn[3].plain.splitlines() == ["a attends to a 50 %, b 0 %", "b attends to a 0 %, b 0 %"]
+    told = token_picture(matrix, tokens, width=3, colour=colour, unit="").plain.splitlines()
+    assert told == ["a attends to a 50, b 0", "b attends to a 0, b 0"]
 
 
 def test_numbers_have_three_digits_and_gaps_stay_empty() -> None:

@@ -30,6 +30,10 @@ WEIGHTS: dict[str, Array] = {
     "zero": np.array([0]),
     "one": np.array([1]),
     "two": np.array([2]),
+    "small": np.array(1e-9, dtype=np.float32),
+    "half": np.array(0.5, dtype=np.float32),
+    "none": np.array(0, dtype=np.float32),
+    "more": np.zeros((1, HEADS, LENGTH, LENGTH), dtype=np.float32),
     "pads": np.array([0, 0, 0, 1, 0, 0, 0, 0]),
 }
 
@@ -77,6 +81,28 @@ def test_other_weights_of_one_softmax_refuse_the_file(first: list[NodeProto], ot
         ],
         [node("Einsum", "a u", "z", equation="bhqk,bhkd->bhqd")],
         [
+            node("Clip", "a small", "p"),
+            node("Log", "p", "l"),
+            node("Mul", "p l", "m"),
+            node("ReduceSum", "m last", "z"),
+        ],
+        [node("Neg", "a", "n"), node("Log", "a", "l"), node("Mul", "n l", "m"), node("ReduceSum", "m last", "z")],
+        [
+            node("ReduceL2", "a last", "norm"),
+            node("Div", "a norm", "d"),
+            node("Transpose", "d", "t", perm=[0, 1, 3, 2]),
+            node("MatMul", "d t", "z"),
+        ],
+        [
+            node("Mul", "a half", "z1"),
+            node("Transpose", "a", "t", perm=[0, 1, 3, 2]),
+            node("MatMul", "z1 t", "z2"),
+            node("Sub", "eye z2", "z3"),
+            node("MatMul", "z1 z3", "z"),
+        ],
+        [node("IsNaN", "a", "i"), node("Where", "i none a", "w2"), node("MatMul", "w2 u", "z")],
+        [node("Concat", "a more", "c", axis=0), node("Slice", "c zero one zero", "w2"), node("MatMul", "w2 u", "z")],
+        [
             node("Conv", "a kernel", "carried"),
             node("MatMul", "u kt", "s2"),
             node("Add", "carried s2", "t2"),
@@ -92,6 +118,12 @@ def test_other_weights_of_one_softmax_refuse_the_file(first: list[NodeProto], ot
         "an entropy",
         "a mean of heads",
         "an Einsum",
+        "entropy of what is clipped",
+        "entropy of what is negated",
+        "cosines of rows",
+        "an inverse",
+        "without what is no number",
+        "beside zeros",
         "a bias of the next layer",
     ],
 )

@@ -198,6 +198,9 @@ def test_a_client_that_has_had_more_than_others_waits_with_them() -> None:
     dispatcher._queue._share(item).served_seconds += 0.01
     assert not dispatcher._express_is_wanted
     assert not dispatcher._goes_by_express(item)
+    assert dispatcher.remove(item)
+    assert dispatcher.wait_seconds(item, item.order) > 40  # before it waits, too
+    dispatcher.add(item)
     assert dispatcher.remove(poor)
     assert dispatcher._express_is_wanted
 
