@@ -175,6 +175,8 @@ class Steps:
         Who is first and needs more rows than are free is overtaken by nobody. Clients without rows find some free
         though another has all of its own, and goes on waiting.
         """
+        if not self._waiting:
+            return []
         of_all, rows = sum(writing.num_rows for writing in self._writings), Counter[Hashable]()
         for writing in self._writings:
             rows[writing.context.share] += writing.num_rows
@@ -223,16 +225,17 @@ class Steps:
         looks = any(writing.plan.attention for writing in self._writings)
         logits = self._caches.step(looks=looks, all_threads=all_threads)
         best, norms = measure(logits)
-        row_seconds = (time.perf_counter() - began) / len(self._owners)
+        stepped = time.perf_counter()
+        row_seconds = (stepped - began) / len(self._owners)
         for writing in self._writings:
-            began = time.perf_counter()
+            began = stepped
             try:
                 writing.advance(logits, best, norms, self._caches)
             except Exception:
                 _log.exception("a text could not be written on, request %s", writing.context.request_id)
                 writing.fail(InternalFault())
-            own_seconds = time.perf_counter() - began  # of choosing, and of attention
-            self._count(writing, row_seconds * writing.num_rows + own_seconds)
+            stepped = time.perf_counter()  # which chose, and looked at attention
+            self._count(writing, row_seconds * writing.num_rows + stepped - began)
         self.steps += 1
         if news := [writing for writing in self._writings if writing.fresh and not writing.is_over]:
             self._tell(news)
