@@ -18,7 +18,7 @@ from torch.nn import functional
 from model.checkpoint import save_network
 from model.encoder import EncoderConfig
 from model.vit import VisionTransformer, ViTConfig
-from training.fashion_mnist import LABELS, PIXEL_MEAN, PIXEL_STD, Split, normalize, read_split
+from training.fashion_mnist import LABELS, Split, normalize, preprocessing, read_split, share_right
 
 CONFIG = ViTConfig(
     EncoderConfig(embed_dim=64, num_layers=4, num_heads=4, mlp_dim=256, dropout=0.05),
@@ -28,14 +28,7 @@ CONFIG = ViTConfig(
     num_classes=len(LABELS),
 )
 
-# Hugging Face's terms; resample 2 is bilinear.
-PREPROCESSING = {
-    "size": {"height": 28, "width": 28},
-    "do_center_crop": False,
-    "resample": 2,
-    "image_mean": [PIXEL_MEAN],
-    "image_std": [PIXEL_STD],
-}
+PREPROCESSING = preprocessing(CONFIG.image_size)
 
 
 @dataclass(frozen=True)
@@ -141,13 +134,10 @@ def augment(images: Tensor, max_shift_pixels: int) -> Tensor:
     return padded[torch.arange(batch)[:, None, None], :, rows[:, :, None], cols[:, None, :]].permute(0, 3, 1, 2)
 
 
-@torch.inference_mode()
 def accuracy(network: VisionTransformer, split: Split) -> float:
     """Share of the images whose most probable class is the right one, in [0, 1]."""
     network.eval()
-    batches = zip(split.images.split(500), split.classes.split(500), strict=True)
-    right = sum(int((network(normalize(x))["logits"].argmax(-1) == y).sum()) for x, y in batches)
-    return right / len(split.classes)
+    return share_right(lambda images: network(normalize(images))["logits"], split)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """Reads Fashion-MNIST (Xiao et al. 2017) from its IDX files."""
 
 import gzip
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,6 +47,30 @@ def read_idx(path: Path) -> Tensor:
     ndim = content[3]
     shape = [int.from_bytes(content[4 + 4 * i : 8 + 4 * i], "big") for i in range(ndim)]
     return torch.frombuffer(bytearray(content[4 + 4 * ndim :]), dtype=torch.uint8).reshape(shape)
+
+
+def preprocessing(edge: int) -> dict[str, object]:
+    """Say in Hugging Face's terms how images become what a network of so many pixels takes; resample 2 is bilinear."""
+    return {
+        "size": {"height": edge, "width": edge},
+        "do_center_crop": False,
+        "resample": 2,
+        "image_mean": [PIXEL_MEAN],
+        "image_std": [PIXEL_STD],
+    }
+
+
+@torch.inference_mode()
+def share_right(score: Callable[[Tensor], Tensor], split: Split) -> float:
+    """Share of the images whose most probable class is the right one, in [0, 1].
+
+    Args:
+        score: Gives logits [B, C] of images as they are read.
+        split: The images and their classes.
+    """
+    batches = zip(split.images.split(500), split.classes.split(500), strict=True)
+    right = sum(int((score(images).argmax(-1) == classes).sum()) for images, classes in batches)
+    return right / len(split.classes)
 
 
 def normalize(images: Tensor) -> Tensor:

@@ -15,17 +15,10 @@ from torch import Tensor
 from torch.nn import functional
 from transformers import SwinConfig, SwinForImageClassification
 
-from training.fashion_mnist import LABELS, PIXEL_MEAN, PIXEL_STD, Split, normalize, read_split
+from training.fashion_mnist import LABELS, Split, normalize, preprocessing, read_split, share_right
 
 _EDGE = 32  # pixels; the images' 28 do not divide into windows
-PREPROCESSING = {
-    "image_processor_type": "ViTImageProcessor",
-    "size": {"height": _EDGE, "width": _EDGE},
-    "do_center_crop": False,
-    "resample": 2,
-    "image_mean": [PIXEL_MEAN],
-    "image_std": [PIXEL_STD],
-}
+PREPROCESSING = {"image_processor_type": "ViTImageProcessor", **preprocessing(_EDGE)}
 
 
 @dataclass(frozen=True)
@@ -84,12 +77,7 @@ def fit(recipe: Recipe, train: Split, console: Console) -> SwinForImageClassific
 
 def accuracy(network: SwinForImageClassification, split: Split) -> float:
     """Return the share of images that are named right."""
-    with torch.inference_mode():
-        right = [
-            (network(enlarge(images)).logits.argmax(-1) == classes).sum().item()
-            for images, classes in zip(split.images.split(500), split.classes.split(500), strict=True)
-        ]
-    return float(sum(right) / len(split.classes))
+    return share_right(lambda images: network(enlarge(images)).logits, split)
 
 
 def save(network: SwinForImageClassification, folder: Path) -> None:

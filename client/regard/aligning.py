@@ -13,6 +13,7 @@ from rich.text import Text
 from regard.alignment import Alignment
 from regard.client import Client
 from regard.console import (
+    PICTURE_SUFFIXES,
     JsonOption,
     ModelOption,
     Terminal,
@@ -21,11 +22,10 @@ from regard.console import (
     choose_both,
     print_json,
     tell_cut,
+    tell_written,
 )
 from regard.sources import InputError, read_source
 from regard.terminal import clean
-
-_SUFFIXES = (".png", ".svg", ".pdf")
 
 PhotoArgument = Annotated[str, typer.Argument(metavar="PHOTO", help="A JPEG, PNG or WebP file, or - for stdin.")]
 WordsArgument = Annotated[str, typer.Argument(metavar="TEXT", help="What is compared with it: a text, or a text file.")]
@@ -44,7 +44,7 @@ def align(
     as_json: JsonOption = False,
 ) -> None:
     """Show which patch of a photo answers to which word of a text, by two towers: a table, and a picture with -o."""
-    check_output(output, _SUFFIXES)
+    check_output(output, PICTURE_SUFFIXES)
     seen, words = read_source(photo), read_source(text)
     if seen.image is None:
         raise InputError(f"{seen.title}: a text; expected a photo")
@@ -82,4 +82,4 @@ def _draw(output: Path, found: Alignment, photo: bytes) -> None:
     from regard import pictures  # matplotlib takes half a second that the other commands need not spend
 
     pictures.save(pictures.word_maps(pictures.open_photo(photo), found), output)
-    typer.echo(f"regard: wrote {output}", err=True)
+    tell_written(output)

@@ -12,6 +12,7 @@ from regard.answers import Classification, Embedding, Model
 from regard.attention import AttentionRequest, LayerAttention
 from regard.client import Client
 from regard.console import (
+    PICTURE_SUFFIXES,
     JsonOption,
     ModelOption,
     PairOption,
@@ -22,6 +23,7 @@ from regard.console import (
     check_output,
     choose,
     print_json,
+    tell_written,
     warn_if_cut,
 )
 from regard.flags import takes
@@ -50,7 +52,7 @@ _PRINTED = {
     "contribution": "contributions",
     "contribution_rollout": "the rollout",
 }
-_SUFFIXES = (".png", ".svg", ".pdf", ".html")
+_SUFFIXES = (*PICTURE_SUFFIXES, ".html")
 
 
 _VIEW_OPTIONS = {
@@ -229,4 +231,4 @@ def _draw(output: Path, view: View, style: PictureStyle, source: Source, answers
     from regard.drawing import write  # matplotlib takes half a second that the other commands need not spend
 
     write(output, view, style, source, answers)
-    typer.echo(f"regard: wrote {output}", err=True)
+    tell_written(output)

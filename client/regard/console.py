@@ -63,6 +63,9 @@ def choose_both(client: Client, *, aligns: bool = False) -> Model:
     return model
 
 
+PICTURE_SUFFIXES = (".png", ".svg", ".pdf")
+
+
 def check_output(output: Path | None, suffixes: Sequence[str]) -> None:
     """Refuse a picture that could not be written, before anything is asked."""
     if output is None:
@@ -71,6 +74,11 @@ def check_output(output: Path | None, suffixes: Sequence[str]) -> None:
         raise typer.BadParameter(f"{output}: a picture ends in {', '.join(suffixes)}", param_hint="-o")
     if not output.parent.is_dir():
         raise InputError(f"-o {output}: {output.parent} is no folder")
+
+
+def tell_written(output: Path) -> None:
+    """Say on stderr that a file was written."""
+    typer.echo(f"regard: wrote {output}", err=True)
 
 
 def warn_if_cut(source: Source, answer: Classification | Embedding | AttentionResult) -> None:

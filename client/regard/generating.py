@@ -13,7 +13,16 @@ from rich.text import Text
 from regard.answers import Model
 from regard.attention import AttentionRequest
 from regard.client import Client
-from regard.console import JsonOption, Terminal, TruncateOption, check_output, print_json, tell_cut
+from regard.console import (
+    PICTURE_SUFFIXES,
+    JsonOption,
+    Terminal,
+    TruncateOption,
+    check_output,
+    print_json,
+    tell_cut,
+    tell_written,
+)
 from regard.flags import takes
 from regard.generation import FinishReason, Generated, GeneratedToken, GenerateOptions, Sampling
 from regard.growing import print_alignment, print_rows, token_name, written
@@ -21,7 +30,6 @@ from regard.sources import InputError, Source, can_do, read_source
 from regard.terminal import clean
 from regard.word_times import request_word_times, word_times
 
-_SUFFIXES = (".png", ".svg", ".pdf")
 _ENDS: dict[FinishReason, str] = {
     "end": "ended by the model",
     "length": "cut at the most tokens",
@@ -134,7 +142,7 @@ def generate(
     as_json: JsonOption = False,
 ) -> None:
     """Let an encoder-decoder write a text, token by token; shows what each token attended to in the source."""
-    check_output(output, _SUFFIXES)
+    check_output(output, PICTURE_SUFFIXES)
     source = None if audio else _read_text(text)
     if audio and (text is not None or align or output):
         if text is not None:
@@ -291,4 +299,4 @@ def _draw(output: Path, found: Generated) -> None:
 
     layer = found.results[0].alignment()
     pictures.save(pictures.token_heatmap(layer, written(found), key_tokens=found.source, model=found.model), output)
-    typer.echo(f"regard: wrote {output}", err=True)
+    tell_written(output)

@@ -14,6 +14,7 @@ from regard.answers import Answers
 from regard.attention import Token
 from regard.client import Client
 from regard.console import (
+    PICTURE_SUFFIXES,
     JsonOption,
     ModelOption,
     Terminal,
@@ -22,13 +23,12 @@ from regard.console import (
     choose,
     print_json,
     tell_cut,
+    tell_written,
 )
 from regard.lines import LinesOption, ask_each, read_lines
 from regard.scores import RankedDocument, Ranking, TokenMatches
 from regard.sources import InputError, Source, read_source
 from regard.terminal import clean
-
-_SUFFIXES = (".png", ".svg", ".pdf")
 
 QueryArgument = Annotated[str, typer.Argument(metavar="QUERY", help="What is looked for: a text, or a text file.")]
 DocumentsArgument = Annotated[
@@ -55,7 +55,7 @@ def rank(
 ) -> None:
     """Sort texts by how well each answers a query, best first (or JSON, one a line)."""
     client: Client = context.obj
-    check_output(output, _SUFFIXES)
+    check_output(output, PICTURE_SUFFIXES)
     if output is not None and not token_matches:
         raise InputError(f"-o {output}: a picture shows what tokens found; expected --token-matches beside it")
     asked = read_source(query)
@@ -96,7 +96,7 @@ def _draw(output: Path, words: Sequence[Token], matches: TokenMatches, model: st
     from regard import pictures  # matplotlib takes half a second that other calls need not spend
 
     pictures.save(pictures.match_lines(words, matches, model=model), output)
-    typer.echo(f"regard: wrote {output}", err=True)
+    tell_written(output)
 
 
 def _sigmoid(logit: float) -> float:

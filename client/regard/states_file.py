@@ -8,6 +8,7 @@ import numpy as np
 import typer
 
 from regard.answers import Embedding
+from regard.console import tell_written
 from regard.hidden_states import HiddenStatesRequest, Pooling
 from regard.sources import InputError, Source
 
@@ -75,4 +76,4 @@ class StatesOptions:
             arrays["lines"] = np.array([source.number for source, _ in answered], np.int64)
             arrays["files"] = np.array([source.file for source, _ in answered])
         np.savez(self.output, allow_pickle=False, **arrays)
-        typer.echo(f"regard: wrote {self.output}", err=True)
+        tell_written(self.output)

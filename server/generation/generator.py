@@ -37,7 +37,6 @@ from server.scheduling.scheduler import Scheduler
 from server.telemetry.metrics import Metrics
 
 _MAX_RETRY_SECONDS = 10.0
-_INLINE_BYTES = 2**20  # which are copied in a tenth of a millisecond, less than the way to a thread takes
 _TOKEN_BYTES = 512  # of one that was written, as an object, with its text
 
 
@@ -144,7 +143,7 @@ class Generator:
     async def _keep_source(self, generation: GenerationContract, response: InferenceResponse) -> list[Array]:
         """Copy the keys and values of the source, which are views of a batch; many in a thread."""
         copy = partial(_copy_source, generation, response)
-        return copy() if response.result.size_bytes <= _INLINE_BYTES else await self._pipeline.workers.run(copy)
+        return await self._pipeline.workers.copy(copy, response.result.size_bytes)
 
     def _group_for(self, model: LoadedModel) -> "Group":
         """Return the group with the fewest rows."""

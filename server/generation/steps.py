@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 
 from artifact.dtypes import Array
 from server.auth.clients import Client
@@ -100,11 +100,8 @@ class Steps:
         Who waits of the same share goes before it; of every other no more than what gives it as much, of rows that are
         written as well.
         """
-        waits, has = Counter[Hashable](), Counter[Hashable]()
         with self._lock:
-            for rows, writings in ((waits, self._waiting), (has, self._writings)):
-                for writing in writings:
-                    rows[writing.context.share] += writing.num_rows
+            waits, has = _rows_of_clients(self._waiting), _rows_of_clients(self._writings)
         own = waits.pop(share, 0)
         of_one = own + has[share] + 1  # what it then has had
         waiting = own + sum(min(others, max(of_one - has[other], 0)) for other, others in waits.items())
@@ -177,9 +174,8 @@ class Steps:
         """
         if not self._waiting:
             return []
-        of_all, rows = sum(writing.num_rows for writing in self._writings), Counter[Hashable]()
-        for writing in self._writings:
-            rows[writing.context.share] += writing.num_rows
+        rows = _rows_of_clients(self._writings)
+        of_all = rows.total()
         chosen, having_all = list[Writing](), set[Hashable]()
         while left := [one for one in self._waiting if one.context.share not in having_all]:
             first = min(left, key=lambda one: (rows[one.context.share] / one.weight, one.context.priority))
@@ -246,3 +242,11 @@ class Steps:
         self.spent[caller] = self.spent.get(caller, 0.0) + seconds
         released_seconds = 0.0 if writing.is_cancelled else writing.release(seconds)  # else it is all for who cancelled
         self.released[caller] = self.released.get(caller, 0.0) + released_seconds
+
+
+def _rows_of_clients(writings: Iterable[Writing]) -> Counter[Hashable]:
+    """Count rows by the share that they are of: see RpcContext.share."""
+    rows = Counter[Hashable]()
+    for writing in writings:
+        rows[writing.context.share] += writing.num_rows
+    return rows

@@ -10,6 +10,7 @@ Made = TypeVar("Made")
 # Below these sizes the way to a worker costs more than the work.
 DECODE_INLINE_BYTES = 4 * 2**10
 ENCODE_INLINE_BYTES = 64 * 2**10
+COPY_INLINE_BYTES = 2**20
 
 
 class Workers:
@@ -25,6 +26,10 @@ class Workers:
     async def encode(self, job: Callable[[], Made], size_bytes: int) -> Made:
         """Run what writes so many bytes."""
         return job() if size_bytes <= ENCODE_INLINE_BYTES else await self.run(job)
+
+    async def copy(self, job: Callable[[], Made], size_bytes: int) -> Made:
+        """Run what copies so many bytes."""
+        return job() if size_bytes <= COPY_INLINE_BYTES else await self.run(job)
 
     async def run(self, job: Callable[[], Made]) -> Made:
         """Run a job in a thread."""

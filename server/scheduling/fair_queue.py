@@ -107,18 +107,12 @@ class FairQueue:
         """Whether `take_within` may take a request, which waits or would; see there."""
         if item.contract.name in busy or self._alone_seconds(item) > seconds:
             return False
-        share = self._share(item)
-        served_seconds = share.served_seconds if share.size else max(share.served_seconds, self._clock_seconds)
-        return served_seconds <= self._least_served() + seconds / share.weight
+        return self._has_had_no_more(self._share(item), self._least_served(), seconds)
 
     def seconds_within(self, seconds: float, busy: Container[str]) -> float:
         """Estimate what all take that `take_within` would take one after the other."""
-        return sum(
-            self._alone_seconds(item)
-            for share in self._shares.values()
-            for line in share
-            for item in self._items_within(line, seconds, busy)
-        )
+        lines = (line for _, line in self._lines_within(seconds))
+        return sum(self._alone_seconds(item) for line in lines for item in self._items_within(line, seconds, busy))
 
     def drop_expired(self, now: float) -> list[BatchItem]:
         """Take out what its callers do not want any more."""
@@ -176,10 +170,10 @@ class FairQueue:
         return group.slowdown * group.cost.seconds(max(rows, item.rows), item.length)
 
     def _lines_within(self, seconds: float) -> Iterator[tuple[Share, Line]]:
-        """Yield lines of clients that have had no more than others who wait, but for so many seconds."""
+        """Yield lines of clients that have had no more than others who wait."""
         least_seconds = self._least_served()
         for share in self._shares.values():
-            if share.size and share.served_seconds <= least_seconds + seconds / share.weight:
+            if share.size and self._has_had_no_more(share, least_seconds, seconds):
                 for line in share:
                     yield share, line
 
@@ -194,9 +188,13 @@ class FairQueue:
         """What the client has had that has had least of those that wait."""
         return min((one.served_seconds for one in self._shares.values() if one.size), default=math.inf)
 
+    def _has_had_no_more(self, share: Share, least_seconds: float, seconds: float) -> bool:
+        """Whether a client has had no more than who had least, but for so many seconds; or would, if it came now."""
+        served_seconds = share.served_seconds if share.size else max(share.served_seconds, self._clock_seconds)
+        return served_seconds <= least_seconds + seconds / share.weight
+
     def _alone_seconds(self, item: BatchItem) -> float:
-        group = self._group(item)
-        return group.slowdown * group.cost.seconds(item.rows, item.length)
+        return self._group(item).slowdown * item.alone_seconds
 
     def _cut(self, head: BatchItem, limits: BatchLimits, rows: int) -> list[BatchItem]:
         """Take a request out with those that share its batch, and count what it will take."""

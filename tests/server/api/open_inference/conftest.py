@@ -9,7 +9,6 @@ import pytest
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.config import EMBEDDED_MODELS
 from tests.golden import BARE_ONNX_MODELS, GOLDEN_MODELS, GOLDEN_TOWERS
-from tests.server.api.generator import FakeGenerator, stand_in
 from tests.server.conftest import Running, Serve, start
 
 __all__ = ["start"]
@@ -37,16 +36,3 @@ async def running(start: Serve) -> AsyncIterator[Running]:
 def stub(running: Running) -> GRPCInferenceServiceStub:
     """It, asked through the protocol."""
     return GRPCInferenceServiceStub(running.channel)
-
-
-@pytest.fixture
-def generator(monkeypatch: pytest.MonkeyPatch) -> FakeGenerator:
-    """Stands in for the server's."""
-    return stand_in(monkeypatch)
-
-
-@pytest.fixture
-async def writing(generator: FakeGenerator, start: Serve) -> AsyncIterator[Running]:
-    """A server with that generator."""
-    async with start() as running:
-        yield running

@@ -2,7 +2,6 @@
 
 import asyncio
 import dataclasses
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,23 +15,10 @@ from server.api.regard_v1.tensors import read_tensor
 from server.attention.request import AttentionRequest
 from server.errors import TooBusy
 from server.generation.request import FinishReason, GeneratedText, GenerationRequest, Sampling, StepAttention
-from tests.server.api.generator import CROSS, FIRST, LAST, MEAN, FakeGenerator, fields_of, stand_in, whole
+from tests.server.api.generator import CROSS, FIRST, LAST, MEAN, FakeGenerator, fields_of, whole
 from tests.server.asking import refused
 from tests.server.conftest import Running, Serve
 from tests.server.generation.fakes import END
-
-
-@pytest.fixture
-def generator(monkeypatch: pytest.MonkeyPatch) -> FakeGenerator:
-    """Stands in for the server's."""
-    return stand_in(monkeypatch)
-
-
-@pytest.fixture
-async def writing(generator: FakeGenerator, start: Serve) -> AsyncIterator[Running]:
-    """A server with that generator."""
-    async with start() as running:
-        yield running
 
 
 def asked(**fields: Any) -> api.GenerateRequest:
