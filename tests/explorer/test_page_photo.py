@@ -77,6 +77,7 @@ def test_what_is_chosen_while_a_photo_is_on_its_way_is_shown_when_it_is_here(
         held = list[Any]()
         visit.page.route("**/api/photos**", lambda route: held.append(route))
         if how == "given":
+            expect(visit.find("#choices")).to_be_visible()  # or the list is called off, and asked for after the photo
             visit.give(SANDAL)
         else:
             visit.page.goto(link)
