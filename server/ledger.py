@@ -3,7 +3,8 @@
 import asyncio
 import math
 from collections import Counter
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
 
 from server.errors import TooBusy
 
@@ -185,6 +186,20 @@ class Account:
             for part, size_bytes in before.items():
                 self.hold(part, size_bytes)
             raise
+
+    @contextmanager
+    def lent(self, **parts: int) -> Iterator[None]:
+        """Reserve parts, whose sizes may change meanwhile, and give them back at the end.
+
+        Raises:
+            TooBusy: See reserve.
+        """
+        self.reserve(**parts)
+        try:
+            yield
+        finally:
+            for part in parts:
+                self.hold(part, 0)
 
     def check(self) -> None:
         """Refuse a request for which there is no room; see Ledger.check_client."""

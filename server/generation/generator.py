@@ -91,35 +91,39 @@ class Generator:
         target = await self._read_target(request, plan, context)
         group = self._group_for(model)
         self._check_wait(group, context)
-        response = await self._encode(request, context)
-        context.account.hold("input", len(request.audio or b""))  # which its caller's call still has
-        encoded_ns = time.perf_counter_ns()
-        read = response.prepared.source
-        assert isinstance(read, (Tokens, Sound))  # noqa: S101 -- of a single text or sound
-        source = read.length if isinstance(read, Sound) else read
-        stages = response.timings
-        kept = await self._keep_source(plan.generation, response)
-        writing = _make_writing(request, plan, kept, context, target=target, streams=streams, limits=self._limits)
-        del response, read, kept  # which have the keys and values of the whole batch, and a spectrogram
-        model.usage.enter()
-        try:
-            writing.reserved_seconds = _reserve_steps(group, writing, len(target) or plan.max_tokens, stages, context)
-            context.account.reserve(result=group.steps.more_bytes(writing) + self._told_bytes(writing, streams=streams))
-            group.join(writing)
-            yield GenerationStart(source)
-            async for event in tokens_of(writing):
-                yield event
-            timings = _timings(stages, writing, began_ns, encoded_ns)
-            self._observe(model, writing, stages, timings, context)
-            yield GenerationEnd(writing.results, timings)
-        finally:
-            writing.cancel()
-            model.usage.leave()
-            context.caller.quota.charge(writing.release(), 0.0)  # it was charged for the steps that it had
-            context.account.hold("result", 0)
-            context.account.hold("input", 0)
-            if not writing.results:
-                self._metrics.observe_failure(model.name, model.version, time.perf_counter_ns() - began_ns)
+        need_bytes = partial(self._need_bytes, group, plan, streams=streams)
+        least_bytes = need_bytes(plan.generation.source_positions or 1)
+        with context.account.lent(writing=least_bytes):  # who has no room is told so before anything is encoded
+            response = await self._encode(request, context)
+            context.account.hold("input", len(request.audio or b""))  # which its caller's call still has
+            encoded_ns = time.perf_counter_ns()
+            read = response.prepared.source
+            assert isinstance(read, (Tokens, Sound))  # noqa: S101 -- of a single text or sound
+            source = read.length if isinstance(read, Sound) else read
+            stages = response.timings
+            kept = await self._keep_source(plan.generation, response)
+            writing = _make_writing(request, plan, kept, context, target=target, streams=streams, limits=self._limits)
+            del response, read, kept  # which have the keys and values of the whole batch, and a spectrogram
+            model.usage.enter()
+            try:
+                writing.reserved_seconds = _reserve_steps(
+                    group, writing, len(target) or plan.max_tokens, stages, context
+                )
+                context.account.reserve(writing=need_bytes(writing.source_length))
+                group.join(writing)
+                yield GenerationStart(source)
+                async for event in tokens_of(writing):
+                    yield event
+                timings = _timings(stages, writing, began_ns, encoded_ns)
+                self._observe(model, writing, stages, timings, context)
+                yield GenerationEnd(writing.results, timings)
+            finally:
+                writing.cancel()
+                model.usage.leave()
+                context.caller.quota.charge(writing.release(), 0.0)  # it was charged for the steps that it had
+                context.account.hold("input", 0)
+                if not writing.results:
+                    self._metrics.observe_failure(model.name, model.version, time.perf_counter_ns() - began_ns)
 
     async def _encode(self, request: GenerationRequest, context: RpcContext) -> InferenceResponse:
         """Compute the keys and values of the source."""
@@ -169,13 +173,17 @@ class Generator:
             what = f"a place to be written would take about {seconds:.1f} s (the server's --max-queue-seconds)"
             raise TooBusy(f"the queue is full: {what}; retry later", min(seconds, _MAX_RETRY_SECONDS), "seconds")
 
-    def _told_bytes(self, writing: Writing, *, streams: bool) -> int:
-        """What its tokens, with all that is told of them, may come to; one answer is no larger than a message."""
-        plan, of_step = writing.plan, _attention_bytes(writing)
+    def _need_bytes(self, group: Group, plan: GenerationPlan, source_length: int, *, streams: bool) -> int:
+        """What a text may add to the caches, and its tokens, with all that is told of them, may come to.
+
+        One answer is no larger than a message.
+        """
+        of_step = _attention_bytes(plan, source_length)
         attention_bytes = plan.max_tokens * of_step
         if not streams:
             attention_bytes = min(attention_bytes, self._limits.answer_bytes + of_step)
-        return plan.max_tokens * _TOKEN_BYTES * (plan.num_beams + plan.alternatives) + attention_bytes
+        told_bytes = plan.max_tokens * _TOKEN_BYTES * (plan.num_beams + plan.alternatives) + attention_bytes
+        return group.steps.more_bytes(plan.num_beams, plan.max_length, source_length) + told_bytes
 
     def _all(self) -> list[Group]:
         """Return every group, but for those of models that were unloaded; may be called in any thread."""
@@ -276,10 +284,10 @@ def _reserve_steps(group: Group, writing: Writing, max_tokens: int, stages: Timi
     return seconds
 
 
-def _attention_bytes(writing: Writing) -> int:
+def _attention_bytes(plan: GenerationPlan, source_length: int) -> int:
     """What is told of the attention of one step, at most."""
     told_bytes = 0
-    for one in writing.plan.attention:
-        keys = writing.source_length if one.kind == "cross" else writing.max_length
+    for one in plan.attention:
+        keys = source_length if one.kind == "cross" else plan.max_length
         told_bytes += keys * NUMBER_BYTES * (1 if one.head_reduction else len(one.heads))
     return told_bytes

@@ -53,6 +53,11 @@ class GenerationPlan:
     attention: tuple[AttentionPlan, ...] = ()
 
     @property
+    def max_length(self) -> int:
+        """Tokens that it may come to, those it begins with included."""
+        return len(self.start) + self.max_tokens
+
+    @property
     def end_tokens(self) -> tuple[int, ...]:
         """After any of these it has ended."""
         return self.generation.end_tokens

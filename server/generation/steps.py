@@ -107,18 +107,25 @@ class Steps:
         waiting = own + sum(min(others, max(of_one - has[other], 0)) for other, others in waits.items())
         return waiting / self._max_rows * self._mean_steps * self.cost.seconds(self._max_rows, 1)
 
-    def more_bytes(self, writing: Writing) -> int:
-        """Say how much larger the caches may become by one text more, all of them as long as they may be."""
-        present = self.all
-        grown = self._most_bytes([*present, writing]) - self._most_bytes(present)
-        return max(grown, writing.num_rows * self._caches.row_bytes(writing.max_length, writing.source_length))
+    def more_bytes(self, rows: int, length: int, source_length: int) -> int:
+        """Say how much larger the caches may become by one text more, all of them as long as they may be.
 
-    def _most_bytes(self, writings: Sequence[Writing]) -> int:
-        rows = min(sum(writing.num_rows for writing in writings), self._most_rows)
-        length, source_length = (
-            max((getattr(writing, name) for writing in writings), default=0) for name in ("max_length", "source_length")
-        )
-        return self._caches.bytes_for(rows, length, source_length)
+        Args:
+            rows: Of the text.
+            length: Tokens that it may come to.
+            source_length: Tokens of what is read.
+        """
+        had = had_length = had_source_length = 0
+        for writing in self.all:
+            had += writing.num_rows
+            had_length = max(had_length, writing.max_length)
+            had_source_length = max(had_source_length, writing.source_length)
+        lengths = max(had_length, length), max(had_source_length, source_length)
+        grown = self._most_bytes(had + rows, *lengths) - self._most_bytes(had, had_length, had_source_length)
+        return max(grown, rows * self._caches.row_bytes(length, source_length))
+
+    def _most_bytes(self, rows: int, length: int, source_length: int) -> int:
+        return self._caches.bytes_for(min(rows, self._most_rows), length, source_length)
 
     def run(self, inputs: Mapping[str, Array], names: Sequence[str], *, all_threads: bool = False) -> dict[str, Array]:
         """Take a turn; neither takes nor gives anything."""

@@ -47,7 +47,7 @@ class Writing(ABC):
 
     def __init__(self, plan: GenerationPlan, source: Sequence[Array], writer: TextWriter, context: RpcContext) -> None:
         self.plan, self.source, self.context = plan, source, context
-        self.max_length, self.source_length = len(plan.start) + plan.max_tokens, source[0].shape[2]
+        self.max_length, self.source_length = plan.max_length, source[0].shape[2]
         self.rows = list[int]()
         self.news = asyncio.Event()
         self.fresh = deque[GeneratedToken]()  # one thread puts in while another takes out

@@ -29,7 +29,8 @@ MAX_GROWTH_MB, MAX_HELD_MB = (768.0, 512) if IS_FULL else (320.0, 96)
 MAX_TOKENS, MAX_BEAMS, ROWS = 63, 16, 32
 TEXT = "antidisestablishmentarianism" * 2
 LOOK = pb.AttentionRequest()
-CODES = ("OK", "RESOURCE_EXHAUSTED", "CANCELLED", "not read")
+# The last is of calls beyond the streams of one connection, before the client knows how many there may be.
+CODES = ("OK", "RESOURCE_EXHAUSTED", "CANCELLED", "not read", "UNAVAILABLE")
 
 
 def asked(**given: Any) -> api.GenerateRequest:

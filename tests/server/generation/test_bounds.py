@@ -82,7 +82,7 @@ async def test_what_was_set_aside_of_a_quota_comes_back(
     monkeypatch.setattr(Quota, "reserve", note_reserve)
     monkeypatch.setattr(Quota, "charge", note_charge)
     if ends == "no room":
-        monkeypatch.setattr(Steps, "more_bytes", Mock(side_effect=TooBusy("no room", 1.0, "bytes")))
+        monkeypatch.setattr(Steps, "more_bytes", Mock(side_effect=[0, TooBusy("no room", 1.0, "bytes")]))
     request = api.GenerateRequest(model="g2p", text="transformer")
     async with start(models=EMBEDDED_MODELS) as running:
         if ends == "cancelled":
@@ -95,6 +95,17 @@ async def test_what_was_set_aside_of_a_quota_comes_back(
             await running.stub.GenerateText(request)
     assert len(set_aside) == 2  # for the encoder's run, and for steps
     assert sum(given_back) == pytest.approx(sum(set_aside))
+
+
+async def test_who_has_no_room_is_told_so_before_anything_is_encoded(start: Serve) -> None:
+    """Where a flood would be refused only behind the encoder, others would wait for all that was encoded in vain."""
+    async with start(models=EMBEDDED_MODELS, max_held_bytes=2**20) as running:
+        held = running.stub.Generate(api.GenerateRequest(model="g2p", text="a", max_tokens=63))
+        assert await held.read()
+        much = api.GenerateRequest(model="g2p", text="a", max_tokens=63, num_beams=16)
+        assert await refused(running.stub.GenerateText(much), "--max-held-bytes") == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert (await samples(running))["regard_batch_seconds_count", "plain", "g2p"] == 1  # of that which is held
+        held.cancel()
 
 
 class Noting(Mapping[str, Array]):

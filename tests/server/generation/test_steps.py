@@ -53,6 +53,10 @@ class Room:
         """Make a text of several rows."""
         return BeamWriting(plan_of(num_beams=num_beams, **given), source_of(source), self.writer, RpcContext())
 
+    def more_bytes(self, writing: Writing) -> int:
+        """Say what a text may add to the caches."""
+        return self.steps.more_bytes(writing.num_rows, writing.max_length, writing.source_length)
+
     def turns(self) -> Iterator[None]:
         """Take turns until nothing is left."""
         while self.steps.all:
@@ -502,7 +506,7 @@ def test_memory_of_a_long_text_is_given_back_while_others_are_written(monkeypatc
     long = room.straight([0.25] * 500, generation=PATIENT, max_tokens=60)
     short = room.straight([3.0], generation=PATIENT, max_tokens=60)
     for writing in (short, long):
-        foreseen += room.steps.more_bytes(writing)
+        foreseen += room.more_bytes(writing)
         room.steps.join(writing)
     sizes = list[int]()
     for _ in room.turns():
@@ -563,7 +567,7 @@ def test_sources_all_of_one_size_take_no_more_room_than_that() -> None:
     room.decoder.generation = fixed
     room.steps = Steps(room.decoder, 8, lambda: True, room.told.extend)  # type: ignore[arg-type]
     writing = room.straight([0.5] * 50, generation=fixed)
-    foreseen = room.steps.more_bytes(writing)
+    foreseen = room.more_bytes(writing)
     room.steps.join(writing)
     next(room.turns())
     assert foreseen - fixed.row_bytes(32, 50) <= SMALL_BYTES
