@@ -17,7 +17,7 @@ from server.errors import InvalidInput, NotPossible, refusing_inputs
 from server.inference.refusals import takes_no
 from server.inference.request import InferenceRequest, PreparedInput, Tensors, Texts
 from server.inference.sound import AudioLimits, Sound
-from server.inference.validation import check_inputs
+from server.inference.validation import check_inputs, check_values
 from server.repository.loading import LoadedModel
 
 Row = TypeVar("Row", Tokens, Pixels)
@@ -189,7 +189,10 @@ def prepare_sound(model: LoadedModel, sound: Sound) -> PreparedInput:
 def _prepare_arrays(model: LoadedModel, inputs: Tensors, limits: InputLimits) -> PreparedInput:
     """Check a caller's own arrays."""
     contract = model.contract
-    checked = check_inputs(inputs.arrays, contract, limits.rows, inputs.datatypes)
+    if inputs.is_shaped:
+        checked = check_values(inputs.arrays, contract)
+    else:
+        checked = check_inputs(inputs.arrays, contract, limits.rows, inputs.datatypes)
     if not contract.batched:
         return PreparedInput(checked, rows=1, length=1)
     sizes = contract.axis_sizes(checked)

@@ -93,10 +93,17 @@ class Audio:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Tensors:
-    """A caller's own arrays by input name; `datatypes` has the protocol's names of dtypes, for messages."""
+    """A caller's own arrays.
+
+    Attributes:
+        arrays: By input name.
+        datatypes: The protocol's names of dtypes, for messages.
+        is_shaped: Whether names, dtypes and shapes were checked against the contract, before there were elements.
+    """
 
     arrays: Mapping[str, Array]
     datatypes: Mapping[str, str] | None = None
+    is_shaped: bool = False
 
     def __len__(self) -> int:
         return max((array.shape[0] for array in self.arrays.values() if array.shape), default=1)

@@ -9,8 +9,9 @@ import asyncio
 import hashlib
 import time
 from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +22,7 @@ from server.scheduling.batch import BatchItem, Result
 from server.scheduling.grouping import Each
 from server.telemetry.metrics import Metrics
 
-Submit = Callable[[BatchItem], Awaitable[Result]]
+Submit = Callable[[BatchItem], Coroutine[Any, Any, Result]]
 SubmitAll = Callable[..., Awaitable[list[Each]]]
 Key = tuple[str, object, tuple[str, ...], tuple[str, ...], bytes]
 
@@ -63,13 +64,14 @@ class ResponseCache:
         """Whether anything is kept or shared."""
         return bool(self._max_bytes)
 
-    async def compute(self, item: BatchItem) -> Result:
+    def compute(self, item: BatchItem) -> Coroutine[Any, Any, Result]:
         """Answer from memory, from a request for the same that is on its way, or by computing.
 
         Errors are Scheduler.submit's. What comes from memory took no time and had no batch.
         """
-        if not self.is_on:
-            return await self._submit(item)
+        return self._look_up(item) if self.is_on else self._submit(item)
+
+    async def _look_up(self, item: BatchItem) -> Result:
         key = _key_of(item)
         if key in self._kept:
             self._kept.move_to_end(key)

@@ -46,13 +46,21 @@ def check_names(names: Iterable[str], contract: Contract) -> None:
 def check_inputs(
     arrays: Mapping[str, Array], contract: Contract, max_batch_size: int, datatypes: Mapping[str, str] | None = None
 ) -> dict[str, Array]:
-    """Check arrays against what a model takes.
+    """Check arrays against what a model takes; see check_shapes and check_values.
+
+    Raises:
+        InvalidInput: Names the input, what came and what was expected.
+    """
+    check_shapes(arrays, contract, max_batch_size, datatypes)
+    return check_values(arrays, contract)
+
+
+def check_values(arrays: Mapping[str, Array], contract: Contract) -> dict[str, Array]:
+    """Check the elements of arrays whose shapes were checked.
 
     Args:
         arrays: By input name.
         contract: The model's.
-        max_batch_size: Most rows.
-        datatypes: What the protocol calls a dtype, for messages.
 
     Returns:
         The arrays in the contract's order, all with the same rows and the same length.
@@ -60,7 +68,6 @@ def check_inputs(
     Raises:
         InvalidInput: Names the input, what came and what was expected.
     """
-    check_shapes(arrays, contract, max_batch_size, datatypes)
     if len(arrays) < len(contract.inputs):
         arrays = {**_token_types(arrays, contract), **arrays}
     for spec in contract.inputs:
@@ -81,7 +88,13 @@ def check_shapes(
     max_batch_size: int,
     datatypes: Mapping[str, str] | None = None,
 ) -> None:
-    """Check all of arrays but their elements; see check_inputs.
+    """Check all of arrays but their elements against what a model takes.
+
+    Args:
+        arrays: By input name.
+        contract: The model's.
+        max_batch_size: Most rows.
+        datatypes: What the protocol calls a dtype, for messages.
 
     Raises:
         InvalidInput: Names the input, what came and what was expected.

@@ -230,9 +230,11 @@ class Scheduler:
     def _check_room(self, item: BatchItem) -> None:
         """Refuse what there is no room for; one client's requests leave some to the others."""
         waiting, held_bytes = len(self._dispatcher), self._dispatcher.held_bytes + item.held_bytes
+        limit, limit_bytes = self._admission.requests, self._admission.input_bytes
+        if waiting < limit and held_bytes <= limit_bytes:  # enough even for one who has it all
+            return
         own, own_bytes = self._dispatcher.waiting_of(item)
         own_bytes += item.held_bytes
-        limit, limit_bytes = self._admission.requests, self._admission.input_bytes
         if not has_room(own + 1, waiting + 1, limit):
             which = f"{waiting} requests wait, {own} of them this client's"
             self._refuse(f"{which}; one alone may have {limit} (the server's --max-queue-size)", "requests")

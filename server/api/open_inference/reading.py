@@ -26,8 +26,12 @@ class Reading(Parts):
         self, request: pb.ModelInferRequest, contract: Contract, leave: Collection[str] = ()
     ) -> Texts | Images | Tensors:
         """Read the inputs for a model, all but those of some names."""
-        size_bytes = self._check_inputs(contract, request, leave)
-        return await self.workers.decode(lambda: self._read_inputs(contract, request, leave), size_bytes)
+        names = list(dict.fromkeys(tensor.name for tensor in request.inputs if tensor.name not in leave))
+        content = _content(contract, names)
+        if not content:
+            validation.check_names(names, contract)
+        size_bytes = self._check_places(request)
+        return await self.workers.decode(lambda: self._read_inputs(contract, request, leave, content), size_bytes)
 
     async def _read_strings(self, request: pb.ModelInferRequest, name: str) -> tuple[str, ...]:
         """Read one input of BYTES as text, of any shape; none where it is not there."""
@@ -45,24 +49,17 @@ class Reading(Parts):
 
         return await self.workers.decode(read, size_bytes)
 
-    def _check_inputs(self, contract: Contract, request: pb.ModelInferRequest, leave: Collection[str]) -> int:
-        """Check names, and sizes in shared memory, before anything is read; returns how much there is to read."""
-        names = list(dict.fromkeys(tensor.name for tensor in request.inputs if tensor.name not in leave))
-        if not _content(contract, names):
-            validation.check_names(names, contract)
-        return self._check_places(request)
-
     def _check_places(self, request: pb.ModelInferRequest) -> int:
+        """Check sizes in shared memory, before anything is read; returns how much there is to read."""
         places = (read_place(f"inputs[{tensor.name}]", tensor.parameters) for tensor in request.inputs)
         return request.ByteSize() + self.memory.check_sum("inputs", filter(None, places))
 
     def _read_inputs(
-        self, contract: Contract, request: pb.ModelInferRequest, leave: Collection[str]
+        self, contract: Contract, request: pb.ModelInferRequest, leave: Collection[str], content: str
     ) -> Texts | Images | Tensors:
         """Read the inputs: a model's own tensors, or text or images as BYTES where its contract says how."""
         shapes = read_shapes(request, self.config.max_message_fields)
         shapes = {name: shape for name, shape in shapes.items() if name not in leave}
-        content = _content(contract, list(shapes))
         prompt = read_prompt(request.parameters, content if _PAIR not in shapes else _PAIR)
         is_query = read_role(request.parameters)
         if content and shapes[content].dtype.kind == "O":
@@ -70,11 +67,8 @@ class Reading(Parts):
             return with_role(contents, contract, query=is_query)
         validation.check_shapes(shapes, contract, self.pipeline.inputs.rows, DATATYPE_OF)
         arrays = read_tensors(request, self.memory, shapes)
-        strings = {spec.name for spec in contract.inputs if spec.dtype == "string"}
-        arrays |= {
-            key: decode_strings(key, arrays[key]) for key in strings & arrays.keys() if arrays[key].dtype == object
-        }
-        return with_role(Tensors(arrays, DATATYPE_OF), contract, query=is_query)
+        arrays |= {key: decode_strings(key, array) for key, array in arrays.items() if array.dtype == object}
+        return with_role(Tensors(arrays, DATATYPE_OF, is_shaped=True), contract, query=is_query)
 
     def _read_contents(
         self, name: str, shapes: Mapping[str, validation.Declared], request: pb.ModelInferRequest, prompt: str

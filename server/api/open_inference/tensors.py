@@ -171,7 +171,7 @@ def _pair_raw(request: Request) -> list[bytes | None]:
 def _read_tensor(field: str, tensor: InputTensor, raw: bytes | None) -> Array:
     shape = tuple(tensor.shape)
     count = math.prod(shape)
-    given = [name.name for name, _ in tensor.contents.ListFields()]
+    given = [name.name for name, _ in tensor.contents.ListFields()] if tensor.HasField("contents") else []
     if raw is not None:
         if given:
             raise InvalidInput(f"{field}.contents", "given beside raw contents", "either contents or raw ones")
