@@ -2,9 +2,7 @@
 
 import asyncio
 import math
-from collections import Counter
-from collections.abc import Callable, Hashable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable
 
 from server.errors import TooBusy
 
@@ -43,7 +41,7 @@ class Ledger:
         self.requests = 0
         self.unread = 0  # of these, those that are computed, and whose answers wait to be read
         self._held_by = dict[Hashable, int]()
-        self._computing_of = Counter[Hashable]()  # requests of a client that are not yet computed
+        self._computing_of = dict[Hashable, int]()  # requests of a client that are not yet computed
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -58,9 +56,7 @@ class Ledger:
 
     def compute_for(self, client: Hashable, more_requests: int) -> None:
         """Count requests of a client that are to be computed; fewer than none for those that are."""
-        self._computing_of[client] += more_requests
-        if not self._computing_of[client]:
-            del self._computing_of[client]
+        _add(self._computing_of, client, more_requests)
 
     def check_requests(self, client: Hashable, limit: int, suggest_retry: Callable[[], float]) -> None:
         """Refuse a client's newest request, counted already, where there are too many that are to be computed.
@@ -73,7 +69,7 @@ class Ledger:
         Raises:
             TooBusy: There are.
         """
-        own, of_all = self._computing_of[client], self.requests - self.unread
+        own, of_all = self._computing_of.get(client, 0), self.requests - self.unread
         if not has_room(own, of_all, limit):
             which = f"{of_all} requests are in it, {own} of them this client's"
             most = f"one alone may have {limit} (--max-queue-size and --max-batch-size)"
@@ -88,11 +84,7 @@ class Ledger:
     def count(self, client: Hashable, more_bytes: int) -> None:
         """Count bytes held for a client; fewer than none for what is given back."""
         self.held_bytes += more_bytes
-        held_bytes = self._held_by.get(client, 0) + more_bytes
-        if held_bytes:
-            self._held_by[client] = held_bytes
-        else:
-            self._held_by.pop(client, None)
+        _add(self._held_by, client, more_bytes)
 
     def check(self) -> None:
         """Refuse where too much is held, whoever comes.
@@ -124,6 +116,15 @@ class Ledger:
     def _refuse(self, what: str) -> None:
         message = f"{what}, of {self.max_bytes} at most (--max-held-bytes); retry later"
         raise TooBusy(message, _RETRY_SECONDS, "held")
+
+
+def _add(counts: dict[Hashable, int], client: Hashable, more: int) -> None:
+    """Count, and forget who has nothing."""
+    count = counts.get(client, 0) + more
+    if count:
+        counts[client] = count
+    else:
+        counts.pop(client, None)
 
 
 class Account:
@@ -168,8 +169,9 @@ class Account:
 
     def hold(self, part: str, size_bytes: int) -> None:
         """Say how much is held of a part now: the call, the request, the result or the answer."""
-        self._ledger.count(self._client, size_bytes - self._parts.get(part, 0))
-        self._parts[part] = size_bytes
+        if more_bytes := size_bytes - self._parts.get(part, 0):
+            self._parts[part] = size_bytes
+            self._ledger.count(self._client, more_bytes)
 
     def reserve(self, **parts: int) -> None:
         """Say how much will be held of parts, in bytes.
@@ -186,20 +188,6 @@ class Account:
             for part, size_bytes in before.items():
                 self.hold(part, size_bytes)
             raise
-
-    @contextmanager
-    def lent(self, **parts: int) -> Iterator[None]:
-        """Reserve parts, whose sizes may change meanwhile, and give them back at the end.
-
-        Raises:
-            TooBusy: See reserve.
-        """
-        self.reserve(**parts)
-        try:
-            yield
-        finally:
-            for part in parts:
-                self.hold(part, 0)
 
     def check(self) -> None:
         """Refuse a request for which there is no room; see Ledger.check_client."""

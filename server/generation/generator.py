@@ -93,37 +93,36 @@ class Generator:
         self._check_wait(group, context)
         need_bytes = partial(self._need_bytes, group, plan, streams=streams)
         least_bytes = need_bytes(plan.generation.source_positions or 1)
-        with context.account.lent(writing=least_bytes):  # who has no room is told so before anything is encoded
-            response = await self._encode(request, context)
-            context.account.hold("input", len(request.audio or b""))  # which its caller's call still has
-            encoded_ns = time.perf_counter_ns()
-            read = response.prepared.source
-            assert isinstance(read, (Tokens, Sound))  # noqa: S101 -- of a single text or sound
-            source = read.length if isinstance(read, Sound) else read
-            stages = response.timings
-            kept = await self._keep_source(plan.generation, response)
-            writing = _make_writing(request, plan, kept, context, target=target, streams=streams, limits=self._limits)
-            del response, read, kept  # which have the keys and values of the whole batch, and a spectrogram
-            model.usage.enter()
-            try:
-                writing.reserved_seconds = _reserve_steps(
-                    group, writing, len(target) or plan.max_tokens, stages, context
-                )
-                context.account.reserve(writing=need_bytes(writing.source_length))
-                group.join(writing)
-                yield GenerationStart(source)
-                async for event in tokens_of(writing):
-                    yield event
-                timings = _timings(stages, writing, began_ns, encoded_ns)
-                self._observe(model, writing, stages, timings, context)
-                yield GenerationEnd(writing.results, timings)
-            finally:
-                writing.cancel()
-                model.usage.leave()
-                context.caller.quota.charge(writing.release(), 0.0)  # it was charged for the steps that it had
-                context.account.hold("input", 0)
-                if not writing.results:
-                    self._metrics.observe_failure(model.name, model.version, time.perf_counter_ns() - began_ns)
+        context.account.reserve(writing=least_bytes)  # who has no room is told so before anything is encoded
+        response = await self._encode(request, context)
+        context.account.hold("input", len(request.audio or b""))  # which its caller's call still has
+        encoded_ns = time.perf_counter_ns()
+        read = response.prepared.source
+        assert isinstance(read, (Tokens, Sound))  # noqa: S101 -- of a single text or sound
+        source = read.length if isinstance(read, Sound) else read
+        stages = response.timings
+        kept = await self._keep_source(plan.generation, response)
+        writing = _make_writing(request, plan, kept, context, target=target, streams=streams, limits=self._limits)
+        del response, read, kept  # which have the keys and values of the whole batch, and a spectrogram
+        model.usage.enter()
+        try:
+            writing.reserved_seconds = _reserve_steps(group, writing, len(target) or plan.max_tokens, stages, context)
+            context.account.reserve(writing=need_bytes(writing.source_length))
+            group.join(writing)
+            yield GenerationStart(source)
+            async for event in tokens_of(writing):
+                yield event
+            timings = _timings(stages, writing, began_ns, encoded_ns)
+            self._observe(model, writing, stages, timings, context)
+            yield GenerationEnd(writing.results, timings)
+        finally:
+            writing.cancel()
+            model.usage.leave()
+            context.caller.quota.charge(writing.release(), 0.0)  # it was charged for the steps that it had
+            context.account.hold("writing", 0)
+            context.account.hold("input", 0)
+            if not writing.results:
+                self._metrics.observe_failure(model.name, model.version, time.perf_counter_ns() - began_ns)
 
     async def _encode(self, request: GenerationRequest, context: RpcContext) -> InferenceResponse:
         """Compute the keys and values of the source."""
@@ -131,8 +130,12 @@ class Generator:
         assert generation is not None  # noqa: S101 -- checked
         read = Texts((request.text,), request.truncate) if request.audio is None else Audio(request.audio)
         wanted = InferenceRequest(request.model, read, tuple(generation.source_names), is_first_part=True)
-        async with self._pipeline.run(wanted, context) as response:
-            return response
+        try:
+            async with self._pipeline.run(wanted, context) as response:
+                return response
+        except BaseException:
+            context.account.hold("writing", 0)  # whoever is told so may take long to read it
+            raise
 
     async def _read_target(
         self, request: GenerationRequest, plan: GenerationPlan, context: RpcContext

@@ -101,6 +101,8 @@ class Steps:
         written as well.
         """
         with self._lock:
+            if not self._waiting:
+                return 0.0
             waits, has = _rows_of_clients(self._waiting), _rows_of_clients(self._writings)
         own = waits.pop(share, 0)
         of_one = own + has[share] + 1  # what it then has had

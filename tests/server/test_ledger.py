@@ -1,7 +1,6 @@
 """What is held for callers is counted until it is given back."""
 
 import asyncio
-from contextlib import suppress
 
 import pytest
 
@@ -113,22 +112,6 @@ def test_what_is_refused_holds_what_it_held_before() -> None:
     assert ledger.held_bytes == 950
     other.reserve(result=30, answer=0)
     assert ledger.held_bytes == 980
-
-
-@pytest.mark.parametrize("fails", [True, False])
-def test_what_is_lent_is_given_back_however_it_has_grown(fails: bool) -> None:
-    """Whether what it was lent for fails or not; one stream has many requests on one account."""
-    ledger = Ledger(1000)
-    account = Account(ledger)
-    with suppress(KeyError), account.lent(result=300):
-        account.reserve(result=600)
-        assert ledger.held_bytes == 600
-        if fails:
-            raise KeyError
-    assert ledger.held_bytes == 0
-    with pytest.raises(TooBusy), Account(ledger).lent(result=1), account.lent(result=1000):
-        pytest.fail("there is no room")
-    assert ledger.held_bytes == 0
 
 
 async def test_requests_are_in_the_server_until_their_accounts_are_closed() -> None:

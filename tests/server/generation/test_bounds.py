@@ -23,6 +23,8 @@ from server.generation.generator import Generator
 from server.generation.steps import Steps
 from server.generation.validation import GenerationLimits
 from server.inference.workers import Workers
+from server.ledger import Account
+from server.scheduling.scheduler import Scheduler
 from server.telemetry.metrics import Metrics
 from tests.server.asking import refused, samples
 from tests.server.conftest import Serve
@@ -106,6 +108,18 @@ async def test_who_has_no_room_is_told_so_before_anything_is_encoded(start: Serv
         assert await refused(running.stub.GenerateText(much), "--max-held-bytes") == grpc.StatusCode.RESOURCE_EXHAUSTED
         assert (await samples(running))["regard_batch_seconds_count", "plain", "g2p"] == 1  # of that which is held
         held.cancel()
+
+
+async def test_who_is_refused_a_place_for_the_encoder_holds_nothing(
+    start: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may take long to read that, and keeps no room from others meanwhile."""
+    held = list[int]()
+    monkeypatch.setattr(Scheduler, "_admit", Mock(side_effect=TooBusy("no place", 1.0, "requests")))
+    monkeypatch.setattr(Account, "answer", lambda account: held.append(account._parts["writing"]))
+    async with start(models=EMBEDDED_MODELS) as running:
+        await refused(running.stub.GenerateText(api.GenerateRequest(model="g2p", text="transformer")), "no place")
+    assert held == [0]
 
 
 class Noting(Mapping[str, Array]):
