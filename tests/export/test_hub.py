@@ -1,9 +1,13 @@
 """Models of the hub by their ids, from a stand-in of its HTTP interface, in processes with the library's settings."""
 
+import contextlib
 import errno
 import os
+import pty
+import re
 import subprocess
 import sys
+import termios
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -52,6 +56,23 @@ def run(settings: dict[str, str], *command: str) -> "subprocess.CompletedProcess
     return subprocess.run(
         [sys.executable, *command], cwd=ROOT, env=settings, capture_output=True, text=True, timeout=600, check=False
     )
+
+
+def watch(settings: dict[str, str], *command: str) -> str:
+    """Run Python with a terminal for its standard error; returns what stands there."""
+    terminal, end = pty.openpty()
+    termios.tcsetwinsize(end, (24, 80))
+    seen = b""
+    with subprocess.Popen(
+        [sys.executable, *command], cwd=ROOT, env=settings, stdout=subprocess.PIPE, stderr=end
+    ) as done:
+        os.close(end)
+        with contextlib.suppress(OSError):  # nobody has it open any more
+            while part := os.read(terminal, CHUNK):
+                seen += part
+    os.close(terminal)
+    assert done.returncode == 0, seen
+    return seen.decode()
 
 
 def fetch(settings: dict[str, str], *arguments: str) -> str:
@@ -218,6 +239,16 @@ def test_no_network_is_one_line_at_once(hub: Hub, settings: dict[str, str]) -> N
         assert not done.stderr
         assert f"{ID}: cannot be fetched from http://127.0.0.1:9: " in done.stdout
         assert f"`hf download {ID} --revision {revision} --local-dir DIR`" in done.stdout
+
+
+def test_a_terminal_shows_how_far_a_download_is(hub: Hub, settings: dict[str, str], tmp_path: Path) -> None:
+    """To its end, on lines of its own; a pipe gets nothing."""
+    hub.commit(ID, golden())
+    seen = watch(settings, "-c", FETCH, ID)
+    assert re.search(r"Fetching 3 files: 100%.* 3/3 ", seen)
+    assert re.search(r"\d+%.* 106kB / +106kB ", seen)
+    assert seen.endswith("\n")
+    assert not run(settings | {"HF_HOME": str(tmp_path / "other")}, "-c", FETCH, ID).stderr
 
 
 def test_offline_the_cache_is_enough(hub: Hub, settings: dict[str, str]) -> None:
