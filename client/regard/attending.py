@@ -29,7 +29,7 @@ from regard.console import (
 from regard.flags import takes
 from regard.generation import GenerateOptions, StepKind
 from regard.growing import steps
-from regard.matrices import Matrix, in_shares, layer_name, matrices, unit_name
+from regard.matrices import Matrix, attended, in_shares, layer_name, matrices, unit_name
 from regard.sources import InputError, Source, read_pair
 from regard.tables import tables
 from regard.terminal import numbers_table, token_picture
@@ -196,7 +196,7 @@ def _print(answered: Answered) -> None:
         return
     if not attention.tokens:
         raise InputError("the server sent no tokens")
-    keys = attention.tokens if attention.key_tokens is None else attention.key_tokens
+    keys = attended(attention.tokens, attention.key_tokens)
     for layer in attention.layers:
         for matrix in matrices(layer, len(keys), answered.asked):
             title, shares = _percent(answered, layer, matrix)

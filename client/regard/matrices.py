@@ -205,6 +205,11 @@ def tokens_at(tokens: Sequence[Token], positions: Iterable[int]) -> list[Token]:
     return [tokens[position] for position in chosen]
 
 
+def attended(tokens: Sequence[Token], key_tokens: Sequence[Token] | None) -> Sequence[Token]:
+    """Return what keys stand for: tokens of their own, as in cross-attention, or those of the queries."""
+    return tokens if key_tokens is None else key_tokens
+
+
 def averaged(matrix: Matrix, patches: PatchGrid) -> Matrix:
     """Return the mean of all rows where no row is a class token's and every position attends; else the matrix itself.
 

@@ -9,6 +9,7 @@ import numpy as np
 from regard.attention import Attention, AttentionRequest, LayerAttention, PatchGrid, Token
 from regard.matrices import (
     Matrix,
+    attended,
     averaged_matrices,
     head_numbers,
     layer_name,
@@ -54,7 +55,7 @@ def tables(attention: Attention, *, model: str, asked: AttentionRequest | None =
     if attention.layers and attention.layers[0].measure in ("entropy", "distance"):
         return [_head_table(attention.layers, model)]
     if attention.tokens is not None:
-        keys = attention.tokens if attention.key_tokens is None else attention.key_tokens
+        keys = attended(attention.tokens, attention.key_tokens)
         return list(_token_tables(attention.layers, attention.tokens, keys, model, asked))
     if attention.patches is not None:
         return list(_patch_tables(attention.layers, attention.patches, model, asked))

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from regard.answers import Classification, Model
 from regard.attention import Token
-from regard.matrices import Matrix, tokens_at
+from regard.matrices import Matrix, attended, tokens_at
 from regard.sources import Task, can_do
 from regard.tables import Table as Numbers
 
@@ -144,7 +144,7 @@ def token_picture(
         unit: Of hundredths, behind the numbers of tokens that are named.
     """
     weights = np.nan_to_num(matrix.weights)
-    sides = ((tokens, matrix.queries), (tokens if key_tokens is None else key_tokens, matrix.keys))
+    sides = ((tokens, matrix.queries), (attended(tokens, key_tokens), matrix.keys))
     rows, columns = ([clean(token.text) for token in tokens_at(side, positions)] for side, positions in sides)
     brightest = max(float(weights.max()), 1e-9)
     painter = RowPainter(columns, min(_LABEL_CELLS, max(map(cell_len, rows))), width, colour, brightest, unit)

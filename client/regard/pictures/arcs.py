@@ -12,7 +12,7 @@ from matplotlib.lines import Line2D
 from numpy.typing import NDArray
 
 from regard.attention import AttentionRequest, LayerAttention, Token
-from regard.matrices import Matrix, matrices, unit_name
+from regard.matrices import Matrix, attended, matrices, unit_name
 from regard.pictures.lettering import POINTS_PER_INCH, fonts_for, longest_inches, named, words
 from regard.pictures.style import MAX_COLOURS, SCREEN, Style, canvas, legend_below, whole
 from regard.pictures.titles import fit_title, layer_title
@@ -80,13 +80,13 @@ def token_arcs(
     Args, returns and raises: as `token_heatmap`, but every head is drawn, each in a colour of its own. More than 8 are
     refused.
     """
-    attended = tokens if key_tokens is None else key_tokens
-    heads = matrices(layer, len(attended), asked)
+    keys = attended(tokens, key_tokens)
+    heads = matrices(layer, len(keys), asked)
     if len(heads) > MAX_COLOURS:
         raise ValueError(f"arcs of {len(heads)} heads; expected at most {MAX_COLOURS}, each with a colour of its own")
     strongest = min((asked.top_k if asked and asked.top_k else strongest), len(heads[0].keys))
     left, right = _places(heads[0], same=key_tokens is None)
-    names = words(tokens, left), words(attended, right)
+    names = words(tokens, left), words(keys, right)
     full = style.width(sum(longest_inches(side, style.text_points) + 0.15 for side in names) + _BOW_INCHES)
     title = fit_title(layer_title(model, layer, _what(heads, strongest)), full, style.text_points + 2)
     lines_inches = min(_LINE_INCHES * max(map(len, names)), _MAX_INCHES)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
 from regard.attention import AttentionRequest, LayerAttention, Token
-from regard.matrices import Matrix, matrices, one_matrix, unit_name
+from regard.matrices import Matrix, attended, matrices, one_matrix, unit_name
 from regard.pictures.lettering import fonts_for, longest_inches, named, words
 from regard.pictures.style import SCREEN, Style, canvas, style_scale, whole
 from regard.pictures.titles import fit_title, layer_title
@@ -55,9 +55,9 @@ def token_heatmap(
     Raises:
         ValueError: Weights and tokens do not fit together.
     """
-    attended = tokens if key_tokens is None else key_tokens
-    matrix = one_matrix(layer, len(attended), asked)
-    rows, columns = words(tokens, matrix.queries), words(attended, matrix.keys)
+    keys = attended(tokens, key_tokens)
+    matrix = one_matrix(layer, len(keys), asked)
+    rows, columns = words(tokens, matrix.queries), words(keys, matrix.keys)
     width, height, label_inches = _matrix_inches(rows, columns, style)
     full = style.at_most(width + label_inches + _SCALE_INCHES)
     title = fit_title(layer_title(model, layer, matrix.name), full, style.text_points + 3)
@@ -89,9 +89,9 @@ def token_heads(
 
     Args, returns and raises: as `token_heatmap`, but of [H, Q, K] every head is drawn.
     """
-    attended = tokens if key_tokens is None else key_tokens
-    heads = matrices(layer, len(attended), asked)
-    rows, columns = words(tokens, heads[0].queries), words(attended, heads[0].keys)
+    keys = attended(tokens, key_tokens)
+    heads = matrices(layer, len(keys), asked)
+    rows, columns = words(tokens, heads[0].queries), words(keys, heads[0].keys)
     across, down = _grid(len(heads))
     margin = longest_inches(rows, style.small()) + 0.3
     full = style.at_most(across * min(_PANEL_INCHES, 0.9 + 0.11 * len(columns)) + margin + _SCALE_INCHES)
