@@ -30,6 +30,7 @@ _OUTPUT_PREFIX = "output."
 _REASON_CHARACTERS = 300
 # What torch says of an axis where code asks for its size, and where it works at one size only.
 _GUARDED, _FIXED = "satisfy the generated guard", "specialized it to be a constant"
+_BY_VALUES = "Could not guard on data-dependent expression "
 
 
 class _Traced(nn.Module):
@@ -168,6 +169,8 @@ def _reason(error: BaseException) -> str:
     lines = [line.strip(" -") for line in str(error).splitlines() if line.strip()]
     first, advice, _ = (lines or [type(error).__name__])[0].partition(" For more information")
     detail = f" {lines[1].partition(' If you')[0]}" if advice and len(lines) > 1 else ""
+    if first.startswith(_BY_VALUES):
+        first = f"its code takes another way by the values of what it is given: {first.removeprefix(_BY_VALUES)}"
     return textwrap.shorten(first + detail, _REASON_CHARACTERS, placeholder=" ...")
 
 
