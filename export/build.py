@@ -39,6 +39,7 @@ from export.probe import Axes, declare_axes, find_axes, find_limits, find_longes
 from export.publish import next_version, publish, same_as_newest, staging_folder, write_contract
 from export.quantize import Quantizer
 from export.references import Reference, reference_of, reference_of_graph
+from export.room import check_room
 from export.served import GRAPHS, check_loads
 from export.sources import Source
 from export.tapping.contributions import tap_contributions
@@ -215,6 +216,8 @@ def _write_graphs(
     for one, name in ((plain, PLAIN_GRAPH), (tapped, TAPPED_GRAPH)):
         onnx.save_model(one, folder / name)
     runs_here = precise.precision in LIMITS
+    if runs_here:
+        check_room(folder / TAPPED_GRAPH, source.traits)
     run = run_graph(folder / TAPPED_GRAPH) if runs_here else _attend_in_torch(source, taps)
     found = find_axes(run, source.traits)
     axes, kinds = found.axes, found.kinds

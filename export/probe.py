@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from onnx import ModelProto
 
 from artifact.contract import BATCH_AXIS, SEQUENCE_AXIS, DerivedAxis
@@ -54,19 +53,35 @@ def find_axes(run: Run, traits: Traits) -> Found:
         ProbeError: It cannot be loaded or run.
     """
     runs = [
-        (sizes | {BATCH_AXIS: batch}, run(traits.example(batch, sizes)))
-        for batch, sizes in zip(_BATCHES, _sizes(traits), strict=True)
+        (sizes | {BATCH_AXIS: batch}, _look(run(traits.example(batch, sizes))))
+        for batch, sizes in zip(_BATCHES, choose_sizes(traits), strict=True)
     ]
     (sizes, outputs), (other_sizes, other_outputs) = runs
     namer = _Namer(sizes, other_sizes)
-    axes = {name: tuple(map(namer, array.shape, other_outputs[name].shape)) for name, array in outputs.items()}
+    axes = {name: tuple(map(namer, seen.shape, other_outputs[name].shape)) for name, seen in outputs.items()}
     unknown = [(name, place) for name, own in axes.items() for place, axis in enumerate(own) if axis is None]
     derived = _derive(run, traits, sizes, unknown)
     for axis in derived:
         namer.add(axis)
-    axes = {name: tuple(map(namer, array.shape, other_outputs[name].shape)) for name, array in outputs.items()}
-    kinds = {name: _kind(axes[name], array) for name, array in other_outputs.items() if array.ndim == 4}
+    axes = {name: tuple(map(namer, seen.shape, other_outputs[name].shape)) for name, seen in outputs.items()}
+    kinds = {name: _kind(axes[name], seen) for name, seen in other_outputs.items() if len(seen.shape) == 4}
     return Found(axes, kinds, derived)
+
+
+@dataclass(frozen=True)
+class _Seen:
+    """What is kept of an output, as all the attention of some images is gigabytes."""
+
+    shape: tuple[int, ...]
+    looks_ahead: bool  # of weights, whether a query attends to what is behind it
+
+
+def _look(outputs: Mapping[str, Array]) -> dict[str, _Seen]:
+    return {name: _Seen(array.shape, array.ndim == 4 and _looks_ahead(array)) for name, array in outputs.items()}
+
+
+def _looks_ahead(weights: Array) -> bool:
+    return any(weights[:, :, query, query + 1 :].any() for query in range(weights.shape[2]))
 
 
 def _derive(
@@ -101,7 +116,7 @@ def find_longest(run: Run, traits: Traits) -> int:
 
 def find_limits(run: Run, traits: Traits) -> dict[str, int]:
     """Find the same for each symbolic axis, while the others are short."""
-    short, _ = _sizes(traits)
+    short, _ = choose_sizes(traits)
     return {
         axis: _most(run, traits, lambda length, axis=axis: {**short, axis: length}, traits.limit(axis))  # type: ignore[misc]
         for axis in traits.axes
@@ -172,7 +187,7 @@ class _Namer:
         return self._names.get((size, other_size), size if size == other_size else None)
 
 
-def _sizes(traits: Traits) -> tuple[dict[str, int], dict[str, int]]:
+def choose_sizes(traits: Traits) -> tuple[dict[str, int], dict[str, int]]:
     """Choose two sizes for each symbolic axis that no other axis has, within its limit."""
     first, second = dict[str, int](), dict[str, int]()
     for place, axis in enumerate(traits.axes):
@@ -199,8 +214,8 @@ def run_graph(path: Path) -> Run:
     return run
 
 
-def _kind(axes: Axes, weights: Array) -> Kind:
+def _kind(axes: Axes, seen: _Seen) -> Kind:
     """Cross-attention has other keys than queries; in a causal one no query attends behind itself."""
-    if axes[2] != axes[3] or weights.shape[2] != weights.shape[3]:
+    if axes[2] != axes[3] or seen.shape[2] != seen.shape[3]:
         return "cross"
-    return "causal" if weights.shape[2] > 1 and not np.triu(weights, 1).any() else "self"
+    return "causal" if seen.shape[2] > 1 and not seen.looks_ahead else "self"
