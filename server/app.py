@@ -50,6 +50,7 @@ from server.telemetry.heartbeat import Heartbeat
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import Tracing
 from server.transport.connections import hang_up, stop_listening
+from server.transport.grpc_calls import end_calls
 from server.transport.grpc_server import bind, check_exposure, make_authenticator, make_server, read_certificates
 from server.transport.http import MetricsServer
 from server.transport.refusals import Refusals
@@ -108,7 +109,7 @@ class Server:
         self._authenticator = make_authenticator(config)
         self._refusals = Refusals(self._metrics, config.max_refusal_lines)
         ledger = Ledger(config.held_bytes)
-        self._calls = Calls(ledger, self._metrics, config.max_message_bytes, config.max_stall_seconds)
+        self._calls = Calls(ledger, self._metrics, config.max_message_bytes, config.max_stall_seconds, end_calls)
         self._grpc = make_server(config, self._authenticator, self._refusals, self._calls)
         self._threads = config.threads or available_cpus()
         self._executor = ThreadPoolExecutor(self._threads + 1, thread_name_prefix="worker")

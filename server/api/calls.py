@@ -1,30 +1,26 @@
-"""The calls that gRPC has begun, until they are over: what each holds, and the end of those whose callers stand still.
+"""The calls that have begun, until they are over: what each holds, and the end of those whose callers stand still.
 
-gRPC runs a call in a task of its own, from its headers to the moment when its status is sent or its caller has hung up:
-in it a message is read, the method runs, and a single answer waits until its caller has read it.
+A transport runs a call in a task of its own (servicer.py), from its headers until its status is sent or its caller has
+hung up: in it a message is read, the method runs, and a single answer waits until its caller has read it.
 """
 
 import asyncio
-import gc
 import logging
 import time
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from typing import Any, Literal
+from typing import Literal
 
+from server.api.servicer import EndCalls, Task
 from server.errors import TooBusy
 from server.ledger import COPIES, Account, Ledger
 from server.telemetry.metrics import Metrics
 
 _log = logging.getLogger(__name__)
 
-_HOLDER = "_schedule_rpc_coro"  # gRPC's coroutine that holds a call until its caller hangs up
 _LOOK_SECONDS = 1.0
 _MAX_LINES = 10  # of those cut off at one look
 _SLOW_SECONDS = 1.0  # a message that is not there by then counts as large as one may be
 
 Waiting = Literal["", "request", "answer"]
-Task = asyncio.Task[Any]
 
 
 class Call:
@@ -61,7 +57,9 @@ class Calls:
         metrics: Where it is counted who was cut off.
     """
 
-    def __init__(self, ledger: Ledger, metrics: Metrics, max_message_bytes: int, max_seconds: float) -> None:
+    def __init__(
+        self, ledger: Ledger, metrics: Metrics, max_message_bytes: int, max_seconds: float, end_calls: EndCalls
+    ) -> None:
         """Begin without any.
 
         Args:
@@ -69,8 +67,10 @@ class Calls:
             metrics: Where it is counted who was cut off.
             max_message_bytes: What a message may bring.
             max_seconds: How long a caller may take to send a request or to read an answer.
+            end_calls: The transport's way to cut them off.
         """
         self.ledger = ledger
+        self._end_calls = end_calls
         self._max_message_bytes, self._max_seconds = max_message_bytes, max_seconds
         self.metrics = metrics
         self._calls = dict[Task, Call]()
@@ -111,10 +111,10 @@ class Calls:
         Where there is no room for that beside what others hold, its call is cut off, too.
         """
         found = [(task, why) for task, call in self._calls.items() if (why := self._why_cut_off(call, now))]
-        holders = holders_of_calls() if found else {}
         for number, (task, why) in enumerate(found):
             self._cut_off(task, why, logs=number < _MAX_LINES)
-            cancel_call(task, holders.get(task, ()))
+        if found:
+            self._end_calls([task for task, _ in found])
         if len(found) > _MAX_LINES:
             _log.warning("%d more calls were cut off", len(found) - _MAX_LINES)
 
@@ -141,35 +141,3 @@ class Calls:
 
     def _end(self, task: Task) -> None:
         self._calls.pop(task).account.close()
-
-
-def cancel_call(task: Task, holders: Sequence[Task]) -> None:
-    """End a call of gRPC's, which has no way to do that once a message of it waits to be read.
-
-    A second task waits for the caller to hang up, and holds the call. When both are gone, so is the call: its caller is
-    sent RST_STREAM, and what was to be sent is freed. (The call that gRPC took last it holds until it takes another.)
-    """
-    task.cancel()
-    for holder in holders:
-        holder.cancel()
-    if not holders:
-        _log.warning("a call that was cut off stays in memory until its caller hangs up: gRPC's task for it is unknown")
-
-
-def holders_of_calls() -> dict[Task, list[Task]]:
-    """Find gRPC's second task for every call, in one look at all there are."""
-    holders = defaultdict[Task, list[Task]](list)
-    for other in asyncio.all_tasks():
-        coroutine: Any = other.get_coro()
-        if coroutine.__qualname__ == _HOLDER:
-            for one in _known_to(other):
-                if isinstance(one, asyncio.Task):
-                    holders[one].append(other)
-    return holders
-
-
-def _known_to(task: Task) -> Iterator[object]:
-    """Yield what a task's coroutine holds; compiled ones keep their variables in an object of their own."""
-    for one in gc.get_referents(task.get_coro()):
-        yield one
-        yield from gc.get_referents(one)

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 import grpc
 
 from server.api.calls import Call, Calls
+from server.api.servicer import Servicer
 from server.auth.clients import Authenticator, Client
 from server.context import Metadata, RpcContext
 from server.errors import InternalFault, MalformedMessage, ServerError, ShuttingDown, TooBusy
@@ -21,7 +22,6 @@ from server.telemetry.tracing import Tracing, end
 
 _log = logging.getLogger(__name__)
 
-Servicer = grpc.aio.ServicerContext[Any, Any]
 Response = TypeVar("Response")
 Message = TypeVar("Message")
 

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 
 from server.api.calls import Calls
-from server.api.handler import Servicer
+from server.api.servicer import Servicer
 from server.auth.clients import NOBODY, Authenticator, Client, certificate_names
 from server.context import share_of
 from server.errors import MalformedMessage, ServerError

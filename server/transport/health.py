@@ -9,7 +9,7 @@ from collections import Counter
 
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from server.api.handler import Servicer
+from server.api.servicer import Servicer
 from server.context import address_of
 from server.errors import NotFound, TooBusy
 from server.ledger import CLIENT_FACTOR

@@ -5,7 +5,7 @@ from typing import Any
 
 import grpc
 
-from server.api.handler import Servicer
+from server.api.servicer import Servicer
 from server.auth.clients import NOBODY, Client
 from server.context import RpcContext
 from server.errors import ServerError, TooBusy

@@ -3,10 +3,11 @@
 import asyncio
 from collections.abc import AsyncIterator
 
-from server.api.handler import Servicer, handles_bytes, parsed, rpc, send
+from server.api.handler import handles_bytes, parsed, rpc, send
 from server.api.open_inference import open_inference_pb2 as pb
 from server.api.open_inference.computing import Computing
 from server.api.open_inference.generation import Tell
+from server.api.servicer import Servicer
 from server.auth.clients import certificate_names
 from server.context import RpcContext
 from server.errors import MalformedMessage, ServerError

@@ -2,12 +2,13 @@
 
 from importlib.metadata import version
 
-from server.api.handler import Servicer, rpc
+from server.api.handler import rpc
 from server.api.open_inference import open_inference_pb2 as pb
 from server.api.open_inference.describe import describe_config, describe_metadata
 from server.api.open_inference.log_settings import change_log_settings, read_log_settings
 from server.api.open_inference.parts import Parts
 from server.api.open_inference.statistics import describe_statistics
+from server.api.servicer import Servicer
 from server.context import RpcContext
 from server.errors import InvalidInput, ServerError, Unimplemented
 from server.repository.catalog import State

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ import pytest
 
 from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as pb
-from server.api import calls as module
 from server.api.calls import Calls
 from server.api.open_inference import open_inference_pb2 as oip
+from server.api.servicer import Task
 from server.ledger import Ledger
 from server.telemetry.metrics import Metrics
+from server.transport.grpc_calls import end_calls
 from tests.server.asking import samples
 from tests.server.conftest import Running, Serve
 
@@ -198,7 +199,7 @@ async def test_who_does_not_read_leaves_room_for_other_clients(
 async def test_a_message_that_is_long_in_coming_counts_as_the_largest() -> None:
     """Nobody knows how much of it is there; once it has come, its own size counts."""
     ledger = Ledger()
-    calls = Calls(ledger, Metrics(), max_message_bytes=1000, max_seconds=60)
+    calls = Calls(ledger, Metrics(), max_message_bytes=1000, max_seconds=60, end_calls=end_calls)
 
     async def run() -> list[int]:
         calls.begin(reads=True)
@@ -215,19 +216,15 @@ async def test_a_message_that_is_long_in_coming_counts_as_the_largest() -> None:
     assert ledger.held_bytes == 0
 
 
-async def test_many_calls_are_cut_off_in_one_look(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_many_calls_are_cut_off_in_one_look(caplog: pytest.LogCaptureFixture) -> None:
     """All of gRPC's tasks are looked through once, and ten lines say so, and one how many more."""
-    looks, find = list[int](), module.holders_of_calls
+    looks = list[int]()
 
-    def find_once() -> Any:
-        looks.append(1)
-        return find()
+    def end_once(tasks: Sequence[Task]) -> None:
+        looks.append(len(tasks))
+        end_calls(tasks)
 
-    monkeypatch.setattr(module, "holders_of_calls", find_once)
-    calls = Calls(Ledger(), Metrics(), max_message_bytes=1000, max_seconds=60)
-
+    calls = Calls(Ledger(), Metrics(), max_message_bytes=1000, max_seconds=60, end_calls=end_once)
     tasks = [asyncio.create_task(silent_call(calls)) for _ in range(50)]
     await asyncio.sleep(0)
     calls.look(time.monotonic() + 59)
@@ -235,7 +232,7 @@ async def test_many_calls_are_cut_off_in_one_look(
     calls.look(time.monotonic() + 61)
     await asyncio.wait(tasks)
     assert all(task.cancelled() for task in tasks)
-    assert len(looks) == 1
+    assert looks == [50]
     told = [message for message in caplog.messages if "cut off, its caller" in message]
     assert len(told) == 10
     assert "40 more calls were cut off" in caplog.messages
@@ -258,7 +255,7 @@ async def test_answers_that_wait_to_be_read_leave_room_for_requests(start: Serve
 
 async def test_messages_that_are_long_in_coming_give_way_where_there_is_no_room() -> None:
     """Those that began first stay, and one alone always does."""
-    calls = Calls(Ledger(2500), Metrics(), max_message_bytes=1000, max_seconds=60)
+    calls = Calls(Ledger(2500), Metrics(), max_message_bytes=1000, max_seconds=60, end_calls=end_calls)
 
     tasks = [asyncio.create_task(silent_call(calls)) for _ in range(4)]
     await asyncio.sleep(0)
