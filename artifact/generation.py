@@ -1,6 +1,6 @@
 """How an encoder-decoder writes, as its contract says: the decoder's graph, and the tokens it begins and ends with."""
 
-from typing import Self
+from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -11,6 +11,8 @@ CROSS_KEY, CROSS_VALUE = "cross_key", "cross_value"  # outputs of the encoder's 
 SELF_QUERY, CROSS_QUERY = "self_query", "cross_query"
 SELF_BIAS = "self_bias"  # of the first layers, see GenerationContract.self_biases
 MAX_LENGTH_PENALTY = 16.0  # a power of lengths, of which larger ones overflow
+# When beam search ends; the library's words: see GenerationContract.early_stopping.
+EarlyStopping = bool | Literal["never"]
 _MAX_TOKENS, _MAX_LISTED, _MAX_LAYERS, _MAX_WIDTH, _MAX_POSITIONS = 2**20, 4096, 1024, 2**20, 2**20
 
 
@@ -42,8 +44,12 @@ class GenerationContract(BaseModel):
             num_layers for one of each.
         vocab_size: Tokens that may be written.
         starts: What it may begin with, by name: the tokens that the decoder reads first.
+        chosen_starts: Further names, each of some starts of one length: of these the likeliest is taken, token by
+            token, as a network that hears tells languages apart.
         default_start: The name of that which is taken where none is asked for.
+        forced_start_tokens: How many of the last tokens of each start count where beams are ranked by their lengths.
         end_tokens: After any of these it has ended.
+        forced_end_token: Is the last token of a text that is as long as may be; None where any may be.
         pad_token: What stands behind the end of a row.
         max_tokens: The most that may be written, what it begins with not counted.
         tokenizer_file: A file of the tokenizers library that turns tokens into text.
@@ -51,6 +57,8 @@ class GenerationContract(BaseModel):
         first_suppressed_tokens: Are not written first.
         num_beams: How many beginnings are kept unless a request says otherwise; 1 for greedy.
         length_penalty: Results are ranked by log-probability / length ^ length_penalty; a request may say otherwise.
+        early_stopping: When beam search ends: as soon as num_beams have ended (True), or when what goes on would not be
+            among the results if it ended now (False), or at the best of all lengths ("never").
         alignment_heads: Layer and head of those whose cross attention says when a word is spoken, of a network that
             hears; none where nobody has said which.
         source_positions: How many keys every source has, of a network that reads inputs of one size; None where a
@@ -66,8 +74,11 @@ class GenerationContract(BaseModel):
     self_biases: int = Field(default=0, ge=0)
     vocab_size: int = Field(gt=0)
     starts: dict[str, tuple[int, ...]]
+    chosen_starts: dict[str, tuple[str, ...]] = {}
     default_start: str
+    forced_start_tokens: int = Field(default=0, ge=0)
     end_tokens: tuple[int, ...]
+    forced_end_token: int | None = None
     pad_token: int = Field(ge=0)
     max_tokens: int = Field(gt=0, le=_MAX_TOKENS)
     tokenizer_file: str
@@ -75,6 +86,7 @@ class GenerationContract(BaseModel):
     first_suppressed_tokens: tuple[int, ...] = ()
     num_beams: int = Field(default=1, gt=0)
     length_penalty: float = Field(default=1.0, ge=-MAX_LENGTH_PENALTY, le=MAX_LENGTH_PENALTY)
+    early_stopping: EarlyStopping = False
     alignment_heads: tuple[tuple[int, int], ...] = ()
     source_positions: int | None = Field(default=None, gt=0, le=_MAX_POSITIONS)
 
@@ -82,7 +94,8 @@ class GenerationContract(BaseModel):
     def _check(self) -> Self:
         if not 1 <= len(self.starts) <= _MAX_LISTED or not all(self.starts.values()):
             raise ValueError(f"starts: {len(self.starts)}; expected 1 to {_MAX_LISTED}, of one token or more each")
-        if self.default_start not in self.starts:
+        self._check_chosen_starts()
+        if self.default_start not in self.start_names:
             raise ValueError(f"default_start: {self.default_start!r}; expected one of starts")
         if self.self_biases not in (0, 1, self.num_layers):
             raise ValueError(f"self_biases: {self.self_biases}; expected 0, 1 or num_layers, {self.num_layers}")
@@ -95,6 +108,7 @@ class GenerationContract(BaseModel):
         listed = {
             "starts": [token for tokens in self.starts.values() for token in tokens],
             "end_tokens": self.end_tokens,
+            "forced_end_token": () if self.forced_end_token is None else (self.forced_end_token,),
             "pad_token": (self.pad_token,),
             "suppressed_tokens": self.suppressed_tokens,
             "first_suppressed_tokens": self.first_suppressed_tokens,
@@ -103,6 +117,32 @@ class GenerationContract(BaseModel):
             if outside := [token for token in tokens if not 0 <= token < self.vocab_size]:
                 raise ValueError(f"{name}: {outside[0]}; expected a token below vocab_size, {self.vocab_size}")
         return self
+
+    def _check_chosen_starts(self) -> None:
+        """Raise ValueError where it cannot be chosen: nothing is known before the first token is read."""
+        if len(self.chosen_starts) > _MAX_LISTED:
+            raise ValueError(f"chosen_starts: {len(self.chosen_starts)}; expected at most {_MAX_LISTED}")
+        for name, of in self.chosen_starts.items():
+            shapes = {(len(tokens), tokens[0]) for one in of if (tokens := self.starts.get(one))}
+            if name in self.starts or not set(of) <= set(self.starts) or len(shapes) != 1:
+                expected = "another name than any of starts, and some of these, of one length and first token"
+                raise ValueError(f"chosen_starts: {name!r}: {list(of)}; expected {expected}")
+        if self.forced_start_tokens >= min(map(len, self.starts.values())):
+            raise ValueError(f"forced_start_tokens: {self.forced_start_tokens}; expected fewer than each start has")
+
+    @property
+    def start_names(self) -> list[str]:
+        """The names of all that it may begin with."""
+        return [*self.starts, *self.chosen_starts]
+
+    def beginnings(self, name: str = "") -> tuple[tuple[int, ...], ...]:
+        """The tokens of a start, or of all of which it is chosen; without a name, of the default."""
+        name = name or self.default_start
+        return tuple(self.starts[one] for one in self.chosen_starts.get(name, (name,)))
+
+    def name_start(self, tokens: tuple[int, ...]) -> str:
+        """The name of the start that has these tokens."""
+        return next(name for name, own in self.starts.items() if own == tokens)
 
     @property
     def source_axes(self) -> tuple[int | str, ...]:

@@ -119,7 +119,7 @@ class PlainLoop:
     def write(self, texts: Sequence[Wanted]) -> list[list[int]]:
         """Write texts together, greedily, until the longest has ended; returns the tokens of each."""
         ids = self.read(texts)
-        longest, (start,) = max(map(len, ids)), self._generation.starts[self._generation.default_start]
+        longest, (start,) = max(map(len, ids)), self._generation.beginnings()[0]
         tokens, mask = np.zeros((len(ids), longest), np.int64), np.zeros((len(ids), longest), np.int64)
         for row, one in enumerate(ids):
             tokens[row, : len(one)], mask[row, : len(one)] = one, 1

@@ -180,7 +180,7 @@ def trace_step(step: Step, generation: GenerationContract, form: Form) -> ModelP
     sizes = {_CACHE_AXIS: _CACHED, _SOURCE_AXIS: _SOURCE}
     kinds = [axis for _ in range(layers) for axis in (_CACHE_AXIS, _CACHE_AXIS, _SOURCE_AXIS, _SOURCE_AXIS)]
     caches = [torch.zeros(_ROWS, heads, sizes[axis], dim) for axis in kinds]
-    start = generation.starts[generation.default_start][0]
+    start = generation.beginnings()[0][0]
     tokens, lengths = torch.full((_ROWS, 1), start), torch.arange(_ROWS)
     dims = {name: torch.export.Dim(name) for name in (BATCH_AXIS, *sizes)}
     batch = dims[BATCH_AXIS]

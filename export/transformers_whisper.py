@@ -22,6 +22,7 @@ from model.checkpoint import CheckpointError
 
 FEATURES = "input_features"
 _TASKS = {"transcribe": "", "translate": "-translate"}  # behind a language in the name of a start
+_DETECT = "detect"  # in place of a language
 
 
 class SoundReader(LibraryReader):
@@ -52,7 +53,7 @@ def load_whisper(folder: Path) -> tuple[SoundReader, Traits, Writing, str]:
     config, settings, parts = fused.config, read_settings(folder, fused), find_parts(fused)
     audio = read_audio_contract(folder, config)
     sound = InputSpec(FEATURES, (BATCH_AXIS, audio.num_mel_bins, audio.num_frames))
-    starts, default = _find_starts(folder, settings)
+    starts, chosen, default = _find_starts(folder, settings)
     positions = config.max_target_positions
     # The library does not count what it begins with.
     most = settings.max_new_tokens or settings.max_length or positions
@@ -64,6 +65,7 @@ def load_whisper(folder: Path) -> tuple[SoundReader, Traits, Writing, str]:
         starts,
         default,
         max_tokens=min(most, positions - max(map(len, starts.values()))),
+        chosen_starts=chosen,
         alignment_heads=getattr(settings, "alignment_heads", None) or (),
         source_positions=config.max_source_positions,
     )
@@ -79,10 +81,11 @@ def load_whisper(folder: Path) -> tuple[SoundReader, Traits, Writing, str]:
     return SoundReader(fused, explained, parts), traits, writing, name_unfollowed(settings)
 
 
-def _find_starts(folder: Path, settings: Any) -> tuple[dict[str, tuple[int, ...]], str]:
+def _find_starts(folder: Path, settings: Any) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[str, ...]], str]:
     """What it begins with: of a multilingual network one for each language and task, of another the only one.
 
-    The last token says that no timestamps are written.
+    The last token says that no timestamps are written. Of several languages the likeliest can be taken, as the library
+    does where its settings name none.
     """
     start, languages = settings.decoder_start_token_id, getattr(settings, "lang_to_id", None)
     if start is None:
@@ -92,15 +95,20 @@ def _find_starts(folder: Path, settings: Any) -> tuple[dict[str, tuple[int, ...]
     if not languages or getattr(settings, "is_multilingual", True) is False:
         if None in forced:
             raise CheckpointError(f"{folder}: lang_to_id: missing; expected the token of each language")
-        return {"default": _close((start, *forced), last)}, "default"
+        return {"default": _close((start, *forced), last)}, {}, "default"
     tasks = _read_tasks(folder, settings)
+    names = {language.strip("<|>"): token for language, token in languages.items()}
+    endings = {ending: tasks[task] for task, ending in _TASKS.items() if task in tasks}
     starts = {
-        language.strip("<|>") + ending: _close((start, token, tasks[task]), last)
-        for language, token in languages.items()
-        for task, ending in _TASKS.items()
-        if task in tasks
+        name + ending: _close((start, token, task), last)
+        for name, token in names.items()
+        for ending, task in endings.items()
     }
-    return starts, _choose(folder, settings, starts, forced)
+    chosen = {_DETECT + ending: tuple(name + ending for name in names) for ending in endings if len(names) > 1}
+    default, known = _read_default(settings, names, tasks, forced), [*starts, *chosen]
+    if default not in known:
+        raise CheckpointError(f"{folder}: language and task: {default!r}; expected one of {', '.join(known)}")
+    return starts, chosen, default
 
 
 def _close(tokens: tuple[int, ...], last: int | None) -> tuple[int, ...]:
@@ -114,17 +122,15 @@ def _read_tasks(folder: Path, settings: Any) -> Mapping[str, int]:
     return tasks
 
 
-def _choose(folder: Path, settings: Any, starts: Mapping[str, tuple[int, ...]], forced: list[Any]) -> str:
-    """Name the default: what the settings say, else English; the library itself listens for the language."""
+def _read_default(settings: Any, names: Mapping[str, int], tasks: Mapping[str, int], forced: list[Any]) -> str:
+    """Name the default: what the settings say of language and task, or, of neither, by the tokens that they force."""
     language = (getattr(settings, "language", None) or "").strip("<|>").lower()
-    language = TO_LANGUAGE_CODE.get(language, language)
-    if not language and forced and forced[0] is not None:
-        language = next((name for name, tokens in starts.items() if tokens[1] == forced[0]), "")
-    task = getattr(settings, "task", None) or "transcribe"
-    name = (language or ("en" if "en" in starts else next(iter(starts)))) + _TASKS.get(task, f"-{task}")
-    if name not in starts:
-        raise CheckpointError(f"{folder}: language and task: {name!r}; expected one of {', '.join(starts)}")
-    return name
+    language, task = TO_LANGUAGE_CODE.get(language, language), getattr(settings, "task", None)
+    if not language and not task:
+        language = next((name for name, token in names.items() if token in forced), "")
+        task = next((name for name, token in tasks.items() if token in forced), None)
+    some = _DETECT if len(names) > 1 else next(iter(names))
+    return (language or some) + _TASKS.get(task or "transcribe", f"-{task}")
 
 
 def _read_tokenizer(folder: Path, settings: Any, vocab_size: int) -> str:

@@ -90,9 +90,17 @@ def load_writer(folder: Path) -> tuple[LibraryReader, Traits, Writing, str]:
     settings = read_settings(folder, fused)
     starts, default = _find_starts(folder, settings, Tokenizer.from_str(target))
     longest, positions = max(map(len, starts.values())), parts.max_positions
-    most = settings.max_new_tokens or (settings.max_length or positions) - longest
+    forced = int(settings.forced_bos_token_id is not None)  # which the library counts as written
+    most = settings.max_new_tokens - forced if settings.max_new_tokens else (settings.max_length or positions) - longest
     generation = describe_generation(
-        folder, fused, parts, settings, starts, default, max_tokens=min(most, positions - longest)
+        folder,
+        fused,
+        parts,
+        settings,
+        starts,
+        default,
+        max_tokens=min(most, positions - longest),
+        forced_start_tokens=forced,
     )
 
     def tell(
@@ -143,6 +151,7 @@ def describe_generation(
     if None in ends or settings.pad_token_id is None:
         field = "pad_token_id" if settings.pad_token_id is None else "eos_token_id"
         raise CheckpointError(f"{folder}: {field}: missing; expected a token in generation_config.json or config.json")
+    last = settings.forced_eos_token_id
     never = [words[0] for words in settings.bad_words_ids or () if len(words) == 1]
     try:
         return GenerationContract(
@@ -155,6 +164,7 @@ def describe_generation(
             starts=starts,
             default_start=default,
             end_tokens=tuple(ends),
+            forced_end_token=min(last) if isinstance(last, list) else last,
             pad_token=settings.pad_token_id,
             max_tokens=max(1, max_tokens),
             tokenizer_file=TARGET_TOKENIZER_FILE,
@@ -162,6 +172,7 @@ def describe_generation(
             first_suppressed_tokens=tuple(settings.begin_suppress_tokens or ()),
             num_beams=settings.num_beams or 1,
             length_penalty=1.0 if settings.length_penalty is None else settings.length_penalty,
+            early_stopping=settings.early_stopping or False,
             **further,
         )
     except ValidationError as error:

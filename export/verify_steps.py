@@ -121,7 +121,7 @@ def _options() -> onnxruntime.SessionOptions:
 def make_step_cases(writing: Writing, traits: Traits) -> list[StepCase]:
     """Make batches of several sizes, ragged on both sides."""
     random, cases = np.random.default_rng(SEED), list[StepCase]()
-    start = writing.generation.starts[writing.generation.default_start][0]
+    start = writing.generation.beginnings()[0][0]
     for sources, targets, begins in _ROWS:
         fixed = writing.generation.source_positions
         source_lengths = tuple(fixed or min(length, traits.longest) for length in sources)

@@ -212,6 +212,7 @@ class Generated:
         results: The best first.
         timings: Of this request.
         sound: What was heard, where that was a sound: what keys of cross attention stand for.
+        start: The name of what it began with, which of several was the likeliest; empty from older servers.
     """
 
     model: str
@@ -221,6 +222,7 @@ class Generated:
     results: tuple[GeneratedText, ...]
     timings: GenerationTimings
     sound: SoundPositions | None = None
+    start: str = ""
 
     @property
     def text(self) -> str:

@@ -95,6 +95,7 @@ def read_generated(start: rpc.GenerationStart, end: rpc.GenerationEnd, sent: Seq
         timings=GenerationTimings(
             timings.decode_ns, timings.encode_ns, timings.first_token_ns, timings.total_ns, timings.steps
         ),
+        start=end.start,
     )
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from artifact.generation import EarlyStopping
+
 _NEVER = -1e9  # below every sum of log-probabilities
 
 
@@ -34,6 +36,9 @@ class Beams:
         max_tokens: At which what has not ended is cut.
         end_tokens: End a result.
         length_penalty: Results are ranked by log-probability / length ^ length_penalty, the end token counted.
+        early_stopping: See GenerationContract.
+        forced_end_token: Is the last of what is cut, whatever its log-probability, which does not count then.
+        begun: Tokens that it begins with and that count in lengths.
         live: The K beginnings that go on, the likeliest first.
         ended: Results with their scores, the best first; K at most.
     """
@@ -42,6 +47,9 @@ class Beams:
     max_tokens: int
     end_tokens: tuple[int, ...]
     length_penalty: float
+    early_stopping: EarlyStopping = False
+    forced_end_token: int | None = None
+    begun: int = 0
     live: list[Beginning] = field(init=False)
     ended: list[tuple[float, Beginning]] = field(init=False, default_factory=list)
     is_over: bool = field(init=False, default=False)
@@ -62,13 +70,13 @@ class Beams:
             Which of the K rows each new beginning goes on from.
         """
         self._length += 1
-        vocabulary = log_probabilities.shape[1]
-        totals = (self._sums[:, None] + log_probabilities).ravel()
+        is_last, vocabulary = self._length == self.max_tokens, log_probabilities.shape[1]
+        ranked = log_probabilities if not is_last or self.forced_end_token is None else self._force_end(vocabulary)
+        totals = (self._sums[:, None] + ranked).ravel()
         looked_at = min((1 + len(self.end_tokens)) * self.size, len(totals))
         places = np.argpartition(-totals, looked_at - 1)[:looked_at]
         places = places[np.lexsort((places, -totals[places]))]
         parents, live, sums = list[int](), list[Beginning](), list[float]()
-        is_last = self._length == self.max_tokens
         for rank, place in enumerate(places.tolist()):
             parent, token = divmod(place, vocabulary)
             if totals[place] <= _NEVER:
@@ -92,13 +100,22 @@ class Beams:
         """The last token of each beginning."""
         return [beginning.tokens[-1] if beginning.tokens else self.end_tokens[0] for beginning in self.live]
 
+    def _force_end(self, vocabulary: int) -> NDArray[np.float32]:
+        ranked = np.full((self.size, vocabulary), -np.inf, np.float32)
+        ranked[:, self.forced_end_token] = 0.0
+        return ranked
+
+    def _score(self, total: float, length: int) -> float:
+        return float(total / (length + self.begun) ** self.length_penalty)
+
     def _end(self, total: float, beginning: Beginning) -> None:
-        self.ended.append((total / self._length**self.length_penalty, beginning))
+        self.ended.append((self._score(total, self._length), beginning))
         self.ended.sort(key=lambda result: -result[0])
         del self.ended[self.size :]
 
     def _cannot_improve(self) -> bool:
-        """Whether the best that goes on is, at its present length, worse than the worst of K results."""
-        if len(self.ended) < self.size:
-            return False
-        return bool(self._sums[0] / self._length**self.length_penalty <= self.ended[-1][0])
+        """Whether the best that goes on is worse than the worst of K results; see GenerationContract.early_stopping."""
+        if len(self.ended) < self.size or self.early_stopping is True:
+            return len(self.ended) == self.size
+        grows = self.early_stopping == "never" and self.length_penalty > 0  # its score, with its length
+        return self._score(self._sums[0], self.max_tokens if grows else self._length) <= self.ended[-1][0]

@@ -114,7 +114,7 @@ class Generator:
                 yield event
             timings = _timings(stages, writing, began_ns, encoded_ns)
             self._observe(model, writing, stages, timings, context)
-            yield GenerationEnd(writing.results, timings)
+            yield GenerationEnd(writing.results, timings, plan.generation.name_start(writing.start))
         finally:
             writing.cancel()
             model.usage.leave()

@@ -39,6 +39,7 @@ class GenerationPlan:
         stop: Texts behind which nothing is written any more.
         alternatives: How many tokens are told at each step besides that which was taken.
         attention: What is told of each step's attention.
+        other_starts: As long as start: of all these the likeliest is read, token by token.
     """
 
     generation: GenerationContract
@@ -51,6 +52,7 @@ class GenerationPlan:
     stop: tuple[str, ...] = ()
     alternatives: int = 0
     attention: tuple[AttentionPlan, ...] = ()
+    other_starts: tuple[tuple[int, ...], ...] = ()
 
     @property
     def max_length(self) -> int:

@@ -162,10 +162,12 @@ class GenerationEnd:
     Attributes:
         results: The best first.
         timings: How long it took.
+        start: The name of what it began with, one of GenerationContract.starts.
     """
 
     results: tuple[GeneratedText, ...]
     timings: GenerationTimings
+    start: str
 
 
 GenerationEvent = GenerationStart | GeneratedToken | GenerationEnd

@@ -35,8 +35,8 @@ def check_request(request: GenerationRequest, limits: GenerationLimits) -> None:
     """
     generation = _contract(request)
     _check_source(request)
-    if request.start and request.start not in generation.starts:
-        raise InvalidInput("start", repr(request.start), f"one of {', '.join(generation.starts)}, or none")
+    if request.start and request.start not in generation.start_names:
+        raise InvalidInput("start", repr(request.start), f"one of {', '.join(generation.start_names)}, or none")
     if not 0 <= request.max_tokens <= generation.max_tokens:
         raise InvalidInput("max_tokens", request.max_tokens, f"0 for the model's, or 1 to {generation.max_tokens}")
     _check_target(request)
@@ -83,9 +83,11 @@ def plan_request(request: GenerationRequest) -> GenerationPlan:
         InvalidInput: A layer or a head does not exist, or is named twice.
     """
     generation = _contract(request)
+    start, *other_starts = generation.beginnings(request.start)
     return GenerationPlan(
         generation=generation,
-        start=generation.starts[request.start or generation.default_start],
+        start=start,
+        other_starts=tuple(other_starts),
         max_tokens=request.max_tokens or generation.max_tokens,
         num_beams=_num_beams(request, generation),
         num_results=request.num_results or 1,

@@ -58,6 +58,12 @@ class Writing(ABC):
         self.steps = self.first_token_ns = 0
         self._writer = writer
         self._read = 0
+        self._starts = [plan.start, *plan.other_starts]  # of which it may still be any
+
+    @property
+    def start(self) -> tuple[int, ...]:
+        """The tokens that it began with, where several were possible."""
+        return self._starts[0]
 
     @property
     def weight(self) -> float:
@@ -109,12 +115,20 @@ class Writing(ABC):
         """
         self.steps += 1
         if self._read < len(self.plan.start):
+            token = self._read_on(logits[self.rows[0]])
             for row in self.rows:
-                caches.set_token(row, self.plan.start[self._read])
-            self._read += 1
+                caches.set_token(row, token)
             return
         self.first_token_ns = self.first_token_ns or time.perf_counter_ns()
         self._choose(logits, best, normalizers, caches)
+
+    def _read_on(self, logits: NDArray[np.float32]) -> int:
+        """Return the next token that it begins with: of several the likeliest, of equal ones the first."""
+        options = sorted({start[self._read] for start in self._starts})
+        token = options[int(logits[options].argmax())] if len(options) > 1 else options[0]
+        self._starts = [start for start in self._starts if start[self._read] == token]
+        self._read += 1
+        return token
 
     @abstractmethod
     def _choose(self, logits: Array, best: Sequence[int], normalizers: Sequence[float], caches: Caches) -> None:
@@ -123,6 +137,10 @@ class Writing(ABC):
     def _forbidden(self, written: int) -> tuple[int, ...]:
         generation = self.plan.generation
         return generation.suppressed_tokens + (() if written else generation.first_suppressed_tokens)
+
+    def _forced_end(self, written: int) -> int | None:
+        """The token that has to be the next, behind so many, since it is the last there may be."""
+        return self.plan.generation.forced_end_token if written + 1 == self.plan.max_tokens else None
 
 
 class StraightWriting(Writing):
@@ -162,6 +180,8 @@ class StraightWriting(Writing):
         own, forbidden = logits[row], self._forbidden(len(self._tokens))
         if self._target:
             token = self._target[len(self._tokens)]
+        elif (forced := self._forced_end(len(self._tokens))) is not None:
+            token = forced
         elif self._sampler:
             token = self._sampler.draw(forbid(own, forbidden))
         else:
@@ -204,7 +224,7 @@ class StraightWriting(Writing):
         plan, written = self.plan, len(self._tokens)
         if self._target:
             return "target" if written == len(self._target) else None
-        if token in plan.end_tokens:
+        if token in plan.end_tokens and self._forced_end(written - 1) is None:
             return "end"
         if plan.stop and any(stop in self._text for stop in plan.stop):
             return "stop"
@@ -223,7 +243,16 @@ class BeamWriting(Writing):
     def __init__(self, plan: GenerationPlan, source: Sequence[Array], writer: TextWriter, context: RpcContext) -> None:
         super().__init__(plan, source, writer, context)
         self.num_rows = plan.num_beams
-        self._beams = Beams(plan.num_beams, plan.max_tokens, plan.end_tokens, plan.length_penalty)
+        own = plan.generation
+        self._beams = Beams(
+            plan.num_beams,
+            plan.max_tokens,
+            plan.end_tokens,
+            plan.length_penalty,
+            own.early_stopping,
+            own.forced_end_token,
+            own.forced_start_tokens,
+        )
         self._written = 0
 
     def _choose(self, logits: Array, best: Sequence[int], normalizers: Sequence[float], caches: Caches) -> None:
@@ -242,7 +271,8 @@ class BeamWriting(Writing):
 
     def _result(self, beginning: Beginning) -> GeneratedText:
         tokens = tuple(map(self._told, beginning.tokens, beginning.log_probabilities))
-        has_ended = beginning.tokens[-1] in self.plan.end_tokens
+        written, end_tokens = len(beginning.tokens), self.plan.end_tokens
+        has_ended = beginning.tokens[-1] in end_tokens and self._forced_end(written - 1) is None
         text, total = self._writer.text(beginning.tokens), sum(beginning.log_probabilities)
         return GeneratedText(tokens, text, total, "end" if has_ended else "length")
 

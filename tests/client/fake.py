@@ -438,7 +438,7 @@ def _generation_end(request: rpc.GenerateRequest) -> rpc.GenerationEnd:
     timings = rpc.GenerationTimings(
         decode_ns=1, encode_ns=2, first_token_ns=3_000_000, total_ns=6_000_000, steps=len(tokens)
     )
-    return rpc.GenerationEnd(results=results, timings=timings)
+    return rpc.GenerationEnd(results=results, timings=timings, start=request.start or "plain")
 
 
 def _generated(request: rpc.GenerateRequest, step: int, text: str) -> rpc.GeneratedToken:

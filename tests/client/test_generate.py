@@ -36,6 +36,7 @@ def check_whole(found: Generated, results: int = 1) -> None:
     assert [token.text for token in best.tokens] == TEXTS
     assert [token.token for token in best.tokens] == [3, 4, 5, 6]
     assert found.timings == GenerationTimings(1, 2, 3_000_000, 6_000_000, 4)
+    assert found.start == "plain"
 
 
 def test_tokens_come_one_by_one_and_then_the_whole(client: Client) -> None:

@@ -37,8 +37,9 @@ def test_a_model_says_that_it_hears(client: regard.Client) -> None:
     model = client.model(MODEL)
     assert (model.modality, model.max_audio_seconds, model.max_tokens) == ("audio", 1.0, 0)
     assert model.generation is not None
-    assert sorted(model.generation.starts) == ["de", "de-translate", "en", "en-translate"]
-    assert model.generation.default_start == "en"
+    chosen = {"detect", "detect-translate"}
+    assert set(model.generation.starts) == chosen | {"de", "de-translate", "en", "en-translate"}
+    assert model.generation.default_start == "detect"
 
 
 def test_a_text_is_written_of_a_sound(client: regard.Client, tmp_path: Path) -> None:
@@ -58,9 +59,26 @@ def test_a_text_is_written_of_a_sound(client: regard.Client, tmp_path: Path) -> 
         client.generate_text(audio=write_sound(np.sin(np.arange(12_800) / 4) / 2), model=MODEL),
         client.generate_text(audio=content, model=MODEL, start="de-translate"),
     ]
+    assert others[1].start == "de-translate"
     likely = whole.results[0].log_probability
     assert all(abs(other.results[0].log_probability - likely) > 10 * LOG_PROBABILITY for other in others)
     assert client.generate_text(audio=content, model=MODEL, num_beams=3).results[0].tokens
+
+
+def test_the_language_is_told_that_was_the_likeliest(client: regard.Client) -> None:
+    """What is written is what would be of that one, greedily and by beams; other sounds are of the other."""
+    found = set[str]()
+    for octave in (0, 1, 4, 5):
+        content = write_sound(0.5 * np.sin(2 * np.pi * 100 * 2**octave * np.arange(8000) / 16_000))
+        for beams in (1, 3):
+            heard = client.generate_text(audio=content, model=MODEL, start="detect-translate", num_beams=beams)
+            asked = client.generate_text(audio=content, model=MODEL, start=heard.start, num_beams=beams)
+            assert heard.text == asked.text
+            assert heard.start == asked.start
+        stream = client.generate(audio=content, model=MODEL, start="detect-translate")
+        assert stream.finish().start == heard.start
+        found.add(heard.start)
+    assert found == {"en-translate", "de-translate"}
 
 
 def test_each_step_tells_what_it_heard(client: regard.Client) -> None:
@@ -184,7 +202,9 @@ def test_the_command_line_hears(
     with regard.Client(server.address) as client:
         expected = client.generate_text(audio=file, model=MODEL)
     assert run(MODEL, "--audio", str(file)) == 0
-    assert capsys.readouterr().out.strip() == expected.text
+    captured = capsys.readouterr()
+    assert captured.out.strip() == expected.text
+    assert f"regard: begun with {expected.start}: " in captured.err
     assert run(MODEL, "--audio", str(file), "--words") == 0
     assert "".join(line.split()[2] for line in capsys.readouterr().out.splitlines()) == expected.text.replace(" ", "")
     for arguments, message in (

@@ -82,6 +82,7 @@ def test_what_generation_config_says_is_in_the_contract(tmp_path: Path) -> None:
     settings = {
         "forced_bos_token_id": 7, "bad_words_ids": [[PAD], [9]], "suppress_tokens": [9, 11], "max_length": 20,
         "begin_suppress_tokens": [12], "num_beams": 4, "length_penalty": 0.6, "eos_token_id": [END, 3],
+        "forced_eos_token_id": [3, END], "early_stopping": True,
     }  # fmt: skip
     writing = read(write_folder(tmp_path / "network", "bart", **settings))
     assert writing.generation == GenerationContract(
@@ -92,7 +93,9 @@ def test_what_generation_config_says_is_in_the_contract(tmp_path: Path) -> None:
         vocab_size=VOCABULARY,
         starts={"default": (END, 7)},
         default_start="default",
+        forced_start_tokens=1,
         end_tokens=(END, 3),
+        forced_end_token=END,
         pad_token=PAD,
         max_tokens=18,
         tokenizer_file="target_tokenizer.json",
@@ -100,6 +103,7 @@ def test_what_generation_config_says_is_in_the_contract(tmp_path: Path) -> None:
         first_suppressed_tokens=(12,),
         num_beams=4,
         length_penalty=0.6,
+        early_stopping=True,
     )
 
 
@@ -126,6 +130,8 @@ def test_no_more_is_written_than_there_are_positions(tmp_path: Path) -> None:
     file = folder / "generation_config.json"
     file.write_text(json.dumps(json.loads(file.read_text()) | {"max_new_tokens": 5}))
     assert read(folder).generation.max_tokens == 5
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"forced_bos_token_id": 7}))
+    assert read(folder).generation.max_tokens == 4  # that token is a new one, for the library
 
 
 def test_settings_that_are_not_followed_are_told(tmp_path: Path) -> None:

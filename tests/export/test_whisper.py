@@ -41,7 +41,13 @@ from tests.export.whispers import (
 
 LOG_PROBABILITIES, WEIGHTS = 1e-4, 1e-5  # tolerances
 SUPPRESSED = [7, 11, *range(START, 60)]
-STARTS = {"en": ("en", "transcribe"), "de-translate": ("de", "translate")}  # and what the library calls them
+# And what the library calls them; without a language it takes the likeliest.
+STARTS = {
+    "en": ("en", "transcribe"),
+    "de-translate": ("de", "translate"),
+    "detect": (None, "transcribe"),
+    "detect-translate": (None, "translate"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -79,16 +85,22 @@ def features(seed: int, audio: AudioContract) -> NDArray[np.float32]:
 
 def write(
     model: LoadedModel, given: NDArray[np.float32], start: str, num_beams: int = 1, *, looks: bool = False
-) -> GeneratedText:
-    """Write as a server does, but for its event loop."""
+) -> tuple[GeneratedText, tuple[int, ...]]:
+    """Write as a server does, but for its event loop; returns also the tokens that it began with."""
     generation, decoder = model.contract.generation, model.engine.decoder
     assert generation is not None
     assert decoder is not None
     assert isinstance(model.writer, TextWriter)
     heads = tuple(range(generation.num_heads))
     attention = tuple(AttentionPlan("cross", layer, heads, None) for layer in range(generation.num_layers))
+    begins, *others = generation.beginnings(start)
     plan = GenerationPlan(
-        generation, generation.starts[start], generation.max_tokens, num_beams, attention=attention if looks else ()
+        generation,
+        begins,
+        generation.max_tokens,
+        num_beams,
+        attention=attention if looks else (),
+        other_starts=tuple(others),
     )
     outputs = model.engine.plain.run({"input_features": given}, generation.source_names)
     source = [np.asarray(outputs[name]) for name in generation.source_names]
@@ -97,7 +109,7 @@ def write(
     steps.join(writing)
     while steps.all:
         steps.run({}, [])
-    return writing.results[0]
+    return writing.results[0], writing.start
 
 
 def library_writes(network: Any, given: NDArray[np.float32], start: str, num_beams: int = 1) -> list[int]:
@@ -117,12 +129,12 @@ def library_writes(network: Any, given: NDArray[np.float32], start: str, num_bea
 def test_greedy_texts_are_the_librarys(seed: int, start: str, loaded: LoadedModel, network: Any) -> None:
     """Tokens, log-probabilities and the cross attention of every step."""
     given = features(seed, audio_of(loaded))
-    found = write(loaded, given, start, looks=True)
+    found, begun = write(loaded, given, start, looks=True)
     tokens = [token.token for token in found.tokens]
     assert tokens == library_writes(network, given, start)
     generation = loaded.contract.generation
     assert generation is not None
-    begun = generation.starts[start]
+    assert begun in generation.beginnings(start)
     with torch.inference_mode():
         read = torch.tensor([[*begun, *tokens[:-1]]])
         answer = network(torch.from_numpy(given), decoder_input_ids=read, output_attentions=True)
@@ -141,8 +153,20 @@ def test_beams_find_the_librarys_texts(num_beams: int, start: str, loaded: Loade
     """The best of each search."""
     for seed in range(3):
         given = features(seed, audio_of(loaded))
-        found = write(loaded, given, start, num_beams)
+        found, _ = write(loaded, given, start, num_beams)
         assert [token.token for token in found.tokens] == library_writes(network, given, start, num_beams)
+
+
+def test_the_likeliest_language_is_the_librarys(loaded: LoadedModel, network: Any) -> None:
+    """Of low and high tones, which are not all of one."""
+    detected, seconds = set[int](), np.arange(8000) / 16_000
+    for octave in range(7):
+        tone = 0.5 * np.sin(2 * np.pi * 100 * 2**octave * seconds)
+        given = log_mel(tone.astype(np.float32), audio_of(loaded))[None]
+        _, begun = write(loaded, given, "detect")
+        assert begun == (START, int(network.detect_language(torch.from_numpy(given))[0]), TRANSCRIBE, NO_TIMESTAMPS)
+        detected.add(begun[1])
+    assert detected == {ENGLISH, GERMAN}
 
 
 def audio_of(model: LoadedModel) -> AudioContract:
@@ -168,7 +192,8 @@ def test_the_contract_says_how_sound_is_read_and_text_written(built: Built) -> N
         "de": (START, GERMAN, TRANSCRIBE, NO_TIMESTAMPS),
         "de-translate": (START, GERMAN, TRANSLATE, NO_TIMESTAMPS),
     }
-    assert (generation.default_start, generation.alignment_heads) == ("en", ((1, 0), (2, 3)))
+    assert generation.chosen_starts == {"detect": ("de", "en"), "detect-translate": ("de-translate", "en-translate")}
+    assert (generation.default_start, generation.alignment_heads) == ("detect", ((1, 0), (2, 3)))
     assert (generation.suppressed_tokens, generation.first_suppressed_tokens) == (tuple(SUPPRESSED), (END,))
     assert [(layer.num_heads, layer.query_axis, layer.key_axis) for layer in contract.attention] == [(2, 50, 50)] * 2
     assert len(contract.hidden_states) == 3
@@ -189,6 +214,10 @@ def read(folder: Path) -> Exported:
         ({"language": "german"}, 4, "de"),
         ({"language": "<|de|>", "task": "translate"}, 4, "de-translate"),
         ({"forced_decoder_ids": [[1, GERMAN], [2, TRANSCRIBE]]}, 4, "de"),
+        ({"forced_decoder_ids": [[1, GERMAN], [2, TRANSLATE]]}, 4, "de-translate"),
+        ({"forced_decoder_ids": [[1, None], [2, TRANSLATE]]}, 4, "detect-translate"),
+        ({"forced_decoder_ids": [[1, GERMAN], [2, TRANSLATE]], "task": "transcribe"}, 4, "detect"),
+        ({"task": "translate"}, 4, "detect-translate"),
         ({"lang_to_id": {"<|de|>": GERMAN}}, 2, "de"),
         ({"is_multilingual": False, "lang_to_id": None}, 1, "default"),
     ],
@@ -198,6 +227,7 @@ def test_languages_and_tasks_are_starts(settings: dict[str, Any], starts: int, d
     generation = read(write_whisper(tmp_path / "network", **settings)).generation
     assert (len(generation.starts), generation.default_start) == (starts, default)
     assert all(tokens[-1] == NO_TIMESTAMPS for tokens in generation.starts.values())
+    assert len(generation.chosen_starts) == (2 if starts == 4 else 0)
 
 
 def test_forced_tokens_begin_what_has_one_language(tmp_path: Path) -> None:
@@ -233,7 +263,7 @@ def edit(folder: Path, name: str, **changes: Any) -> None:
         ("preprocessor_config.json", {"hop_length": 161}, "8 bins of 99 frames; expected what the network takes"),
         ("generation_config.json", {"task_to_id": {}}, r"task_to_id: \[\]; expected transcribe among them"),
         ("generation_config.json", {"language": "fr"}, "language and task: 'fr'; expected one of de, de-translate, en"),
-        ("generation_config.json", {"task": "sing"}, "language and task: 'en-sing'; expected one of de, de-translate"),
+        ("generation_config.json", {"task": "sing"}, "language and task: 'detect-sing'; expected one of de, de-trans"),
         ("generation_config.json", {"suppress_tokens": [60]}, "suppressed_tokens: 60; expected a token below"),
         (
             "generation_config.json",

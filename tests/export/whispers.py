@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import transformers
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
@@ -38,14 +39,26 @@ def write_whisper(folder: Path, **settings: Any) -> Path:
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.normal_(std=0.3 if parameter.ndim > 1 else 0.1)
+    library = transformers.WhisperFeatureExtractor
+    extractor = library(feature_size=8, chunk_length=1)
+    _part_languages(made, extractor)
     for name, value in (MULTILINGUAL | settings).items():
         setattr(made.generation_config, name, value)
     made.generation_config._from_model_config = False
     made.save_pretrained(folder)
-    extractor: Any = transformers.WhisperFeatureExtractor
-    extractor(feature_size=8, chunk_length=1).save_pretrained(folder)
+    extractor.save_pretrained(folder)
     write_tokenizer(folder / "tokenizer.json")
     return folder
+
+
+def _part_languages(network: Any, extractor: Any) -> None:
+    """Let both languages be as likely where noise is heard, so that of other sounds it is now one, now the other."""
+    noise = np.random.default_rng(0).standard_normal(8000).astype(np.float32) * 0.1
+    features = extractor(noise, sampling_rate=16_000, return_tensors="pt").input_features
+    with torch.no_grad():
+        hidden = network.model(features, decoder_input_ids=torch.tensor([[START]])).last_hidden_state[0, 0]
+        spelt = network.get_output_embeddings().weight
+        spelt[GERMAN] += ((spelt[ENGLISH] - spelt[GERMAN]) @ hidden) / (hidden @ hidden) * hidden
 
 
 def write_tokenizer(file: Path) -> None:

@@ -530,12 +530,14 @@ class GeneratedText(_message.Message):
     def __init__(self, text: _Optional[str] = ..., log_probability: _Optional[float] = ..., finish_reason: _Optional[_Union[FinishReason, str]] = ..., tokens: _Optional[_Iterable[_Union[GeneratedToken, _Mapping]]] = ...) -> None: ...
 
 class GenerationEnd(_message.Message):
-    __slots__ = ("results", "timings")
+    __slots__ = ("results", "timings", "start")
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
     results: _containers.RepeatedCompositeFieldContainer[GeneratedText]
     timings: GenerationTimings
-    def __init__(self, results: _Optional[_Iterable[_Union[GeneratedText, _Mapping]]] = ..., timings: _Optional[_Union[GenerationTimings, _Mapping]] = ...) -> None: ...
+    start: str
+    def __init__(self, results: _Optional[_Iterable[_Union[GeneratedText, _Mapping]]] = ..., timings: _Optional[_Union[GenerationTimings, _Mapping]] = ..., start: _Optional[str] = ...) -> None: ...
 
 class GenerationTimings(_message.Message):
     __slots__ = ("decode_ns", "encode_ns", "first_token_ns", "total_ns", "steps")

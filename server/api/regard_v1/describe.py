@@ -100,7 +100,7 @@ def _describe_generation(generation: GenerationContract) -> pb.Generation:
         num_layers=generation.num_layers,
         num_heads=generation.num_heads,
         max_tokens=generation.max_tokens,
-        starts=generation.starts,
+        starts=generation.start_names,
         default_start=generation.default_start,
         num_beams=generation.num_beams,
         length_penalty=generation.length_penalty,

@@ -174,7 +174,7 @@ def _write_end(found: GenerationEnd, request: GenerationRequest, message: api.Ge
         )
         if not has_sent:
             _write_tokens(result, request.model, written)
-    timings = found.timings
+    message.start, timings = found.start, found.timings
     message.timings.CopyFrom(
         api.GenerationTimings(
             decode_ns=timings.decode_ns,

@@ -70,7 +70,7 @@ class FakeGenerator:
                 yield _as_wanted(token, request)
             if self.error:
                 raise self.error
-            yield GenerationEnd(tuple(_whole_as_wanted(result, request) for result in self.results), TIMINGS)
+            yield GenerationEnd(tuple(_whole_as_wanted(result, request) for result in self.results), TIMINGS, "one")
         finally:
             self.closed.set()
 

@@ -1,6 +1,7 @@
 """Beam search against a search of everything, and against the transformers library's own."""
 
 import itertools
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,18 +9,27 @@ import pytest
 from server.generation.beams import Beams
 from tests.server.generation.fakes import END, START, VOCABULARY, logits_after
 
+FORCED = 5  # behind START, where something is forced
 
-def log_probabilities(source: list[float], tokens: tuple[int, ...]) -> np.ndarray:
+
+def log_probabilities(source: list[float], tokens: tuple[int, ...], begun: tuple[int, ...] = ()) -> np.ndarray:
     """Of the token behind START and some others, float64 [V]."""
-    logits = logits_after(source, (START, *tokens)).astype(np.float64)
+    logits = logits_after(source, (START, *begun, *tokens)).astype(np.float64)
     return np.asarray(logits - np.log(np.exp(logits).sum()))
 
 
-def search(source: list[float], size: int, max_tokens: int, length_penalty: float) -> Beams:
+def search(
+    source: list[float],
+    size: int,
+    max_tokens: int,
+    length_penalty: float,
+    begun: tuple[int, ...] = (),
+    **settings: Any,
+) -> Beams:
     """Let the beams be advanced as the decoder's rows would."""
-    beams = Beams(size, max_tokens, (END,), length_penalty)
+    beams = Beams(size, max_tokens, (END,), length_penalty, begun=len(begun), **settings)
     while not beams.is_over:
-        rows = np.stack([log_probabilities(source, beginning.tokens) for beginning in beams.live])
+        rows = np.stack([log_probabilities(source, beginning.tokens, begun) for beginning in beams.live])
         beams.advance(rows.astype(np.float32))
     return beams
 
@@ -53,10 +63,22 @@ def test_a_beam_as_wide_as_all_beginnings_finds_the_best_there_is(seed: int, len
     assert score == pytest.approx(best[0], abs=1e-5)
 
 
-@pytest.mark.parametrize("size", [2, 3, 5])
-@pytest.mark.parametrize("length_penalty", [0.6, 1.0])
-def test_results_are_those_of_the_transformers_library(size: int, length_penalty: float) -> None:
-    """Texts and scores of all that it returns, for several sources."""
+@pytest.mark.parametrize(
+    ("size", "length_penalty", "max_tokens", "settings"),
+    [
+        *((size, length_penalty, 12, {}) for size in (2, 3, 5) for length_penalty in (0.6, 1.0)),
+        (3, 0.6, 12, {"early_stopping": True}),
+        (2, 2.0, 12, {"early_stopping": "never"}),
+        (3, -1.0, 12, {"early_stopping": "never"}),
+        (3, 1.0, 4, {"forced_eos_token_id": END}),
+        (3, 2.0, 12, {"forced_bos_token_id": FORCED}),
+        (2, 2.0, 5, {"early_stopping": True, "forced_bos_token_id": FORCED, "forced_eos_token_id": END}),
+    ],
+)
+def test_results_are_those_of_the_transformers_library(
+    size: int, length_penalty: float, max_tokens: int, settings: dict[str, Any]
+) -> None:
+    """Texts and scores of all that it returns, for several sources, by its settings of how a search begins and ends."""
     transformers = pytest.importorskip("transformers")
     torch = pytest.importorskip("torch")
 
@@ -84,7 +106,7 @@ def test_results_are_those_of_the_transformers_library(size: int, length_penalty
             torch.tensor([[START]]),
             num_beams=size,
             num_return_sequences=size,
-            max_new_tokens=12,
+            max_new_tokens=max_tokens,
             length_penalty=length_penalty,
             eos_token_id=END,
             pad_token_id=END,
@@ -92,9 +114,13 @@ def test_results_are_those_of_the_transformers_library(size: int, length_penalty
             use_cache=False,
             return_dict_in_generate=True,
             output_scores=True,
+            **settings,
         )
-        expected = [up_to_end(row[1:].tolist()) for row in found.sequences]
-        ours = search(source, size, 12, length_penalty).ended
+        begun = (FORCED,) if "forced_bos_token_id" in settings else ()
+        expected = [up_to_end(row[1 + len(begun) :].tolist()) for row in found.sequences]
+        ended = {"forced_end_token": settings.get("forced_eos_token_id")}
+        ended |= {"early_stopping": settings.get("early_stopping", False)}
+        ours = search(source, size, max_tokens - len(begun), length_penalty, begun, **ended).ended
         assert [list(beginning.tokens) for _, beginning in ours] == expected
         np.testing.assert_allclose([score for score, _ in ours], found.sequences_scores.numpy(), atol=1e-5)
 
@@ -103,3 +129,13 @@ def test_each_token_has_its_own_log_probability() -> None:
     """They sum to what the results are ranked by."""
     for score, beginning in search([3.0], 4, 8, 1.0).ended:
         assert score == pytest.approx(sum(beginning.log_probabilities) / len(beginning.tokens), abs=1e-5)
+
+
+def test_an_end_that_is_forced_has_the_log_probability_that_it_would_have_had() -> None:
+    """Though it does not count where beams are ranked."""
+    for score, beginning in search([3.0], 3, 3, 1.0, forced_end_token=END).ended:
+        *before, last = beginning.log_probabilities
+        written = len(beginning.tokens)
+        assert beginning.tokens[-1] == END
+        assert last == pytest.approx(float(log_probabilities([3.0], beginning.tokens[:-1])[END]), abs=1e-5)
+        assert score == pytest.approx(sum(before if written == 3 else [*before, last]) / written, abs=1e-5)

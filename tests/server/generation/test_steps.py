@@ -246,6 +246,50 @@ def test_it_ends_at_a_stop_text_or_where_it_is_long_enough() -> None:
     assert (tokens_of(cut), cut.results[0].finish_reason) == (greedy([8.0])[:2], "length")
 
 
+FORCED = {"generation": GENERATION.model_copy(update={"forced_end_token": END}), "max_tokens": 3}
+
+
+def test_an_end_is_forced_where_the_model_says_so() -> None:
+    """Of what is as long as may be; it says that it is, and how likely the end was. A target is scored as it is."""
+    greedy_start = greedy([8.0])[:2]
+    for given in ({}, {"sampling": Sampling(top_k=1, seed=1)}):
+        cut = alone("straight", [8.0], **FORCED, **given)
+        assert (tokens_of(cut), cut.results[0].finish_reason) == ([*greedy_start, END], "length")
+    logits = logits_after([8.0], [START, *greedy_start]).astype(np.float64)
+    expected = logits[END] - np.log(np.exp(logits).sum())
+    assert cut.results[0].tokens[-1].log_probability == pytest.approx(expected, abs=1e-5)
+    for result in alone("beams", [8.0], 3, **FORCED, num_results=3).results:
+        assert result.tokens[-1].token == END
+        assert result.finish_reason == ("length" if len(result.tokens) == 3 else "end")
+    room, target = Room(), [4, 5, 6]
+    scored = StraightWriting(plan_of(**FORCED), source_of([8.0]), room.writer, RpcContext(), target=target)
+    room.steps.join(scored)
+    room.finish()
+    assert tokens_of(scored) == target
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_of_several_starts_the_likeliest_is_read(num_beams: int) -> None:
+    """Token by token, where they differ; whoever shares the steps."""
+    starts = [(START, 5, 6, 3), (START, 7, 6, 3), (START, 5, 8, 3), (START, 9, 6, 3)]
+    found, room = set[tuple[int, ...]](), Room(32)
+    writings = {}
+    for number in range(6):
+        source, plan = [float(number), 2.0], {"start": starts[0], "other_starts": tuple(starts[1:])}
+        writings[number] = room.beams(source, 3, **plan) if num_beams > 1 else room.straight(source, **plan)
+        room.steps.join(writings[number])
+    room.finish()
+    for number, writing in writings.items():
+        source = [float(number), 2.0]
+        first = max((5, 7, 9), key=lambda token: logits_after(source, [START])[token])
+        second = max((6, 8), key=lambda token: logits_after(source, [START, 5])[token]) if first == 5 else 6
+        assert writing.start == (START, first, second, 3)
+        expected = alone("beams", source, 3, start=writing.start) if num_beams > 1 else None
+        assert tokens_of(writing) == (tokens_of(expected) if expected else greedy(source, writing.start))
+        found.add(writing.start)
+    assert len(found) > 1
+
+
 def test_suppressed_tokens_are_never_written() -> None:
     """Nor some as the first."""
     first, second, *_ = greedy([2.5])

@@ -170,6 +170,20 @@ def test_what_is_not_said_is_the_models() -> None:
         assert plan_request(asked(model=model, **fields)).num_beams == 1
 
 
+def test_a_start_may_be_one_that_is_chosen_among_others() -> None:
+    """By its name, or as the default."""
+    starts = {"one": (1, 3), "two": (1, 4), "three": (1, 5, 6)}
+    for default in ("three", "any"):
+        model = make_writer(starts=starts, chosen_starts={"any": ("two", "one")}, default_start=default)
+        name = "any" if default == "three" else ""
+        check_request(asked(model=model, start=name), LIMITS)
+        plan = plan_request(asked(model=model, start=name))
+        assert (plan.start, plan.other_starts) == ((1, 4), ((1, 3),))
+        assert plan_request(asked(model=model, start="one")).other_starts == ()
+    with pytest.raises(InvalidInput, match=r"^start: 'some'; expected one of one, two, three, any, or none$"):
+        check_request(asked(model=model, start="some"), LIMITS)
+
+
 def test_what_is_said_is_taken() -> None:
     """With negative layers and heads counted from the end, and cross attention first."""
     attention = {

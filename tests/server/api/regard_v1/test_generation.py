@@ -60,6 +60,7 @@ async def test_a_token_is_a_message(writing: Running) -> None:
     timings = end.end.timings
     found = (timings.decode_ns, timings.encode_ns, timings.first_token_ns, timings.total_ns, timings.steps)
     assert found == (1, 2, 3, 4, 5)
+    assert end.end.start == "one"
 
 
 async def test_all_of_it_is_one_message(writing: Running, generator: FakeGenerator) -> None:
