@@ -69,6 +69,24 @@ def test_tokens_of_a_stream_are_those_of_the_whole(start_process: StartProcess) 
         )
 
 
+def test_a_target_is_scored_with_what_its_steps_attend_to(start_process: StartProcess) -> None:
+    """As when it was written; of another text each step attends elsewhere."""
+    with start_process() as server, regard.Client(server.address) as client:
+
+        def look(**given: str) -> regard.GeneratedText:
+            asked = {"cross_attention": BOTH, "self_attention": BOTH, "num_beams": 1, **given}
+            return client.generate_text("gauge", model="g2p", **asked).results[0]  # type: ignore[arg-type]
+
+        written, other = look(), look(target="K AE T S")
+        scored = look(target=written.text)
+        assert scored.finish_reason == "target"
+        for kind in ("cross", "self"):
+            for layer in range(3):
+                expected = written.alignment(layer, kind).weights
+                np.testing.assert_allclose(scored.alignment(layer, kind).weights, expected, atol=WEIGHTS)
+        assert np.abs(other.alignment().weights[:, 1:3] - written.alignment().weights[:, 1:3]).max() > 0.01
+
+
 def test_beams_find_what_is_likelier_than_greedy(start_process: StartProcess) -> None:
     """Each result as likely as when it is scored, the best first."""
     with start_process() as server, regard.Client(server.address) as client:

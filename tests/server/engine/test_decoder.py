@@ -1,0 +1,70 @@
+"""The decoder's step in both of its forms."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from server.config import EMBEDDED_MODELS
+from server.context import RpcContext
+from server.engine.decoder import Decoder
+from server.engine.device import Instances, choose_device
+from server.engine.engine import _load_first
+from server.generation.plan import AttentionPlan, GenerationPlan
+from server.generation.request import GeneratedText
+from server.generation.steps import Steps
+from server.generation.writing import StraightWriting
+from server.repository.limits import Usage
+from server.repository.loading import LoadedModel, load_model
+from server.repository.settings import ModelSettings
+
+FOLDER, WORDS = EMBEDDED_MODELS / "g2p" / "1", ("transformer", "gauge", "a")
+ONE = Instances(1, 1)
+LOG_PROBABILITY, WEIGHTS = 1e-5, 1e-6  # tolerances
+
+
+@pytest.fixture(scope="module")
+def model() -> LoadedModel:
+    """The embedded model."""
+    return load_model(FOLDER, choose_device("cpu"), ONE, Usage(ModelSettings()))
+
+
+def write(model: LoadedModel, decoder: Decoder) -> list[GeneratedText]:
+    """Write several words together, with the attention of a layer."""
+    generation, room = decoder.generation, Steps(decoder, 8, lambda: False, lambda told: None)
+    assert model.reader and model.writer
+    looks = tuple(AttentionPlan(kind, 1, (0, 3), None) for kind in ("cross", "self"))
+    plan = GenerationPlan(generation, generation.beginnings()[0], generation.max_tokens, attention=looks)
+    writings = []
+    for word in WORDS:
+        ids = np.array([model.reader.read(word, truncate=False, max_bytes=100).ids])
+        outputs = model.engine.plain.run(
+            {"input_ids": ids, "attention_mask": np.ones_like(ids)}, generation.source_names
+        )
+        source = [np.asarray(outputs[name]) for name in generation.source_names]
+        writings.append(StraightWriting(plan, source, model.writer, RpcContext()))
+        room.join(writings[-1])
+    while room.all:
+        room.run({}, [])
+    return [writing.results[0] for writing in writings]
+
+
+def test_where_the_fused_form_cannot_be_loaded_the_lowered_writes_the_same(
+    model: LoadedModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Tokens, log-probabilities and attention, its caches in place as well; the log says which it is and why."""
+    assert model.engine.decoder
+    generation = model.engine.decoder.generation
+    broken = tmp_path / "decoder.onnx"
+    broken.write_bytes(b"no graph")
+    paths = [broken, FOLDER / "decoder.lowered.onnx"]
+    lowered = _load_first(paths, lambda path: Decoder(path, generation, choose_device("cpu"), ONE))
+    assert f"{broken}: " in caplog.text
+    assert "its lowered form is tried" in caplog.text
+    for found, expected in zip(write(model, lowered), write(model, model.engine.decoder), strict=True):
+        assert found.text == expected.text != ""
+        assert [one.token for one in found.tokens] == [one.token for one in expected.tokens]
+        for one, other in zip(found.tokens, expected.tokens, strict=True):
+            assert one.log_probability == pytest.approx(other.log_probability, abs=LOG_PROBABILITY)
+            for ours, theirs in zip(one.attention, other.attention, strict=True):
+                np.testing.assert_allclose(ours.weights, theirs.weights, atol=WEIGHTS)
