@@ -59,6 +59,40 @@ def test_the_alignment_grows_while_the_model_writes(
         assert visit.asked_to_write == 1
 
 
+# Counts layers that are laid out and lines that come; frames are drawn when a test says so.
+HOLD_FRAMES = """async () => {
+  const { Growing } = await import('/static/writing.js');
+  const { layer, take } = Growing.prototype;
+  const seen = (window.seen = { laid: 0, taken: 0, frames: new Map(), last: 0 });
+  Growing.prototype.layer = function (...given) { seen.laid++; return layer.apply(this, given); };
+  Growing.prototype.take = function (part) { take.call(this, part); seen.taken++; };
+  window.requestAnimationFrame = (draw) => { seen.frames.set(++seen.last, draw); return seen.last; };
+  window.cancelAnimationFrame = (number) => seen.frames.delete(number);
+}"""
+DRAW_FRAME = "() => { const due = [...seen.frames.values()]; seen.frames.clear(); due.forEach((draw) => draw(0)); }"
+
+
+def test_tokens_that_come_at_once_are_laid_out_at_once(
+    browser: Browser, before_writer: Explorer, held_tokens: HeldTokens
+) -> None:
+    """All rows, once for each picture that is drawn, however many tokens came in between."""
+    with visiting(browser, before_writer, LINK) as visit:
+        held_tokens.let(1)
+        expect(visit.find(".written .token")).to_have_count(1)
+        visit.page.evaluate(HOLD_FRAMES)
+        held_tokens.let(5)
+        while visit.page.evaluate("seen.taken") < 5:
+            pass
+        assert visit.page.evaluate("seen.laid") == 0
+        visit.page.evaluate(DRAW_FRAME)  # lays out
+        assert visit.page.evaluate("seen.laid") == 1
+        visit.page.evaluate(DRAW_FRAME)  # draws
+        expect(visit.find(".written .token")).to_have_count(6)
+        assert visit.page.evaluate("seen.laid") == 1
+        held_tokens.let(100)
+        is_whole(visit)
+
+
 def test_the_whole_alignment_is_the_clients(browser: Browser, before_writer: Explorer, whole: Generated) -> None:
     """All heads of the layer, as NumPy loads them; at first, how much each token was attended to on average."""
     with visiting(browser, before_writer, LINK) as visit:

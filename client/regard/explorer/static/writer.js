@@ -18,6 +18,8 @@ export class Writer {
     this.page = page;
     /** @type {{ key: string, growing: Growing, signal: AbortSignal } | null} */
     this.current = null;
+    /** The frame that is waited for. */
+    this.drawing = 0;
   }
 
   /**
@@ -58,19 +60,36 @@ export class Writer {
       for await (const part of write(question, signal)) {
         signal.throwIfAborted();
         growing.take(part);
-        if (part.token) this.show(model);
-        if (part.token) begun();
+        if (!part.token) continue;
+        if (growing.written.length > 1) this.showSoon(model);
+        else this.show(model);
+        begun();
       }
       signal.throwIfAborted();
       if (!growing.end) throw new Problem("INTERNAL", "the answer ended before the text did");
       page.asker.keep(question, growing.reply());
+      this.show(model); // another may have to be written first
       byId("spoken").textContent = `${model.name} has written: ${growing.text}`;
       await page.show();
     } catch (error) {
+      if (!signal.aborted) this.show(model);
       page.status.fail(error, again);
     } finally {
+      cancelAnimationFrame(this.drawing);
       begun();
     }
+  }
+
+  /**
+   * Draw what there is when the next picture is due: to lay out all rows takes longer, the more there are.
+   * @param {Model} model
+   */
+  showSoon(model) {
+    const { current } = this;
+    cancelAnimationFrame(this.drawing);
+    this.drawing = requestAnimationFrame(() => {
+      if (current === this.current && !current?.signal.aborted) this.show(model);
+    });
   }
 
   /**
