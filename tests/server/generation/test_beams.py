@@ -139,3 +139,15 @@ def test_an_end_that_is_forced_has_the_log_probability_that_it_would_have_had() 
         assert beginning.tokens[-1] == END
         assert last == pytest.approx(float(log_probabilities([3.0], beginning.tokens[:-1])[END]), abs=1e-5)
         assert score == pytest.approx(sum(before if written == 3 else [*before, last]) / written, abs=1e-5)
+
+
+def test_where_longer_is_worse_what_goes_on_is_judged_at_its_present_length() -> None:
+    """With a negative penalty: -0.15 of two tokens scores -0.3, and its end finds a better result than -1.2."""
+    beams = Beams(2, 10, (END,), -1.0, early_stopping="never")
+    for first, second, end in ((-0.1, -2.0, -1.0), (-0.05, -9.0, -0.5), (-9.0, -9.0, -0.01)):
+        assert not beams.is_over
+        rows = np.full((2, VOCABULARY), -50.0, np.float32)
+        rows[0, [3, 4, END]] = first, second, end
+        beams.advance(rows)
+    assert [beginning.tokens for _, beginning in beams.ended] == [(3, 3, END), (END,)]
+    assert [score for score, _ in beams.ended] == pytest.approx([-0.48, -1.0], abs=1e-5)
