@@ -2,7 +2,7 @@
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 # Names of the decoder graph's inputs and outputs; those of layers end in a dot and the layer's number.
 TOKENS, LENGTHS, SOURCE_LENGTHS, LOGITS = "input_ids", "lengths", "source_lengths", "logits"
@@ -13,6 +13,7 @@ SELF_BIAS = "self_bias"  # of the first layers, see GenerationContract.self_bias
 MAX_LENGTH_PENALTY = 16.0  # a power of lengths, of which larger ones overflow
 # When beam search ends; the library's words: see GenerationContract.early_stopping.
 EarlyStopping = bool | Literal["never"]
+_MAX_SHOWN = 10  # of a list that is refused
 _MAX_TOKENS, _MAX_LISTED, _MAX_LAYERS, _MAX_WIDTH, _MAX_POSITIONS = 2**20, 4096, 1024, 2**20, 2**20
 
 
@@ -96,7 +97,9 @@ class GenerationContract(BaseModel):
             raise ValueError(f"starts: {len(self.starts)}; expected 1 to {_MAX_LISTED}, of one token or more each")
         self._check_chosen_starts()
         if self.default_start not in self.start_names:
-            raise ValueError(f"default_start: {self.default_start!r}; expected one of starts")
+            raise ValueError(f"default_start: {self.default_start!r}; expected one of starts or of chosen_starts")
+        if self.forced_start_tokens >= min(map(len, self.starts.values())):
+            raise ValueError(f"forced_start_tokens: {self.forced_start_tokens}; expected fewer than each start has")
         if self.self_biases not in (0, 1, self.num_layers):
             raise ValueError(f"self_biases: {self.self_biases}; expected 0, 1 or num_layers, {self.num_layers}")
         for layer, head in self.alignment_heads:
@@ -118,31 +121,39 @@ class GenerationContract(BaseModel):
                 raise ValueError(f"{name}: {outside[0]}; expected a token below vocab_size, {self.vocab_size}")
         return self
 
+    @field_validator("early_stopping", mode="before")
+    @classmethod
+    def _check_early_stopping(cls, value: object) -> object:
+        if not isinstance(value, bool) and value != "never":
+            raise ValueError(f"{value!r}; expected true, false or 'never'")
+        return value
+
     def _check_chosen_starts(self) -> None:
         """Raise ValueError where it cannot be chosen: nothing is known before the first token is read."""
         if len(self.chosen_starts) > _MAX_LISTED:
             raise ValueError(f"chosen_starts: {len(self.chosen_starts)}; expected at most {_MAX_LISTED}")
         for name, of in self.chosen_starts.items():
             shapes = {(len(tokens), tokens[0]) for one in of if (tokens := self.starts.get(one))}
-            if name in self.starts or not set(of) <= set(self.starts) or len(shapes) != 1:
-                expected = "another name than any of starts, and some of these, of one length and first token"
-                raise ValueError(f"chosen_starts: {name!r}: {list(of)}; expected {expected}")
-        if self.forced_start_tokens >= min(map(len, self.starts.values())):
-            raise ValueError(f"forced_start_tokens: {self.forced_start_tokens}; expected fewer than each start has")
+            is_new, are_known = name and name not in self.starts, set(of) <= set(self.starts)
+            if not is_new or not are_known or len(shapes) != 1 or len(set(of)) < len(of):
+                expected = (
+                    "another name than any of starts, and some of these, once each, of one length and first token"
+                )
+                raise ValueError(f"chosen_starts: {name!r}: {list(of)[:_MAX_SHOWN]}; expected {expected}")
 
     @property
     def start_names(self) -> list[str]:
         """The names of all that it may begin with."""
         return [*self.starts, *self.chosen_starts]
 
-    def beginnings(self, name: str = "") -> tuple[tuple[int, ...], ...]:
-        """The tokens of a start, or of all of which it is chosen; without a name, of the default."""
+    def names_of_start(self, name: str = "") -> tuple[str, ...]:
+        """The name of a start, or of all of which it is chosen; without a name, of the default."""
         name = name or self.default_start
-        return tuple(self.starts[one] for one in self.chosen_starts.get(name, (name,)))
+        return self.chosen_starts.get(name, (name,))
 
-    def name_start(self, tokens: tuple[int, ...]) -> str:
-        """The name of the start that has these tokens."""
-        return next(name for name, own in self.starts.items() if own == tokens)
+    def beginnings(self, name: str = "") -> tuple[tuple[int, ...], ...]:
+        """The tokens of these."""
+        return tuple(self.starts[one] for one in self.names_of_start(name))
 
     @property
     def source_axes(self) -> tuple[int | str, ...]:

@@ -174,7 +174,7 @@ class Account:
             self._ledger.count(self._client, more_bytes)
 
     def reserve(self, **parts: int) -> None:
-        """Say how much will be held of parts, in bytes.
+        """Say how much will be held of parts, in bytes; who needs no more than before is not refused.
 
         Raises:
             TooBusy: There is no room for it; what was held before still is.
@@ -182,6 +182,8 @@ class Account:
         before = {part: self._parts.get(part, 0) for part in parts}
         for part, size_bytes in parts.items():
             self.hold(part, size_bytes)
+        if sum(parts.values()) <= sum(before.values()):
+            return
         try:
             self.check()
         except TooBusy:  # who is told so may take long to read it

@@ -6,7 +6,8 @@ request -> encoder, batched as every request -> rows of the model's steps -> tok
 import math
 import time
 import weakref
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 
 import numpy as np
@@ -90,21 +91,22 @@ class Generator:
         plan = plan_request(request)
         target = await self._read_target(request, plan, context)
         group = self._group_for(model)
-        self._check_wait(group, context)
         need_bytes = partial(self._need_bytes, group, plan, streams=streams)
-        least_bytes = need_bytes(plan.generation.source_positions or 1)
-        context.account.reserve(writing=least_bytes)  # who has no room is told so before anything is encoded
+        with self._failing(model, context, began_ns):  # who has no room is told so before anything is encoded
+            self._check_wait(group, context)
+            context.account.reserve(writing=need_bytes(plan.generation.source_positions or 1))
         response = await self._encode(request, context)
-        context.account.hold("input", len(request.audio or b""))  # which its caller's call still has
-        encoded_ns = time.perf_counter_ns()
-        read = response.prepared.source
-        assert isinstance(read, (Tokens, Sound))  # noqa: S101 -- of a single text or sound
-        source = read.length if isinstance(read, Sound) else read
-        stages = response.timings
-        kept = await self._keep_source(plan.generation, response)
-        writing = _make_writing(request, plan, kept, context, target=target, streams=streams, limits=self._limits)
-        del response, read, kept  # which have the keys and values of the whole batch, and a spectrogram
-        model.usage.enter()
+        with self._failing(model, context, began_ns):
+            context.account.hold("input", len(request.audio or b""))  # which its caller's call still has
+            encoded_ns = time.perf_counter_ns()
+            read = response.prepared.source
+            assert isinstance(read, (Tokens, Sound))  # noqa: S101 -- of a single text or sound
+            source = read.length if isinstance(read, Sound) else read
+            stages = response.timings
+            kept = await self._keep_source(plan.generation, response)
+            writing = _make_writing(request, plan, kept, context, target=target, streams=streams, limits=self._limits)
+            del response, read, kept  # which have the keys and values of the whole batch, and a spectrogram
+            model.usage.enter()
         try:
             writing.reserved_seconds = _reserve_steps(group, writing, len(target) or plan.max_tokens, stages, context)
             context.account.reserve(writing=need_bytes(writing.source_length))
@@ -114,13 +116,12 @@ class Generator:
                 yield event
             timings = _timings(stages, writing, began_ns, encoded_ns)
             self._observe(model, writing, stages, timings, context)
-            yield GenerationEnd(writing.results, timings, plan.generation.name_start(writing.start))
+            yield GenerationEnd(writing.results, timings, plan.name_start(writing.start))
         finally:
             writing.cancel()
             model.usage.leave()
             context.caller.quota.charge(writing.release(), 0.0)  # it was charged for the steps that it had
-            context.account.hold("writing", 0)
-            context.account.hold("input", 0)
+            _hold_nothing(context)
             if not writing.results:
                 self._metrics.observe_failure(model.name, model.version, time.perf_counter_ns() - began_ns)
 
@@ -134,7 +135,17 @@ class Generator:
             async with self._pipeline.run(wanted, context) as response:
                 return response
         except BaseException:
-            context.account.hold("writing", 0)  # whoever is told so may take long to read it
+            _hold_nothing(context)
+            raise
+
+    @contextmanager
+    def _failing(self, model: LoadedModel, context: RpcContext, began_ns: int) -> Iterator[None]:
+        """Where a text fails before it is written, hold nothing for it, and count it."""
+        try:
+            yield
+        except BaseException:
+            _hold_nothing(context)
+            self._metrics.observe_failure(model.name, model.version, time.perf_counter_ns() - began_ns)
             raise
 
     async def _read_target(
@@ -221,6 +232,12 @@ class Generator:
             further_bytes=writing.attention_bytes,
             cached=False,
         )
+
+
+def _hold_nothing(context: RpcContext) -> None:
+    """Give back what was held for a text; whoever is refused may take long to read that."""
+    context.account.hold("writing", 0)
+    context.account.hold("input", 0)
 
 
 def _timings(stages: Timings, writing: Writing, began_ns: int, encoded_ns: int) -> GenerationTimings:

@@ -30,7 +30,7 @@ class GenerationPlan:
 
     Attributes:
         generation: Of the model.
-        start: The tokens that the decoder reads first.
+        start: The tokens that the decoder reads first; of several starts those of the first.
         max_tokens: The most that is written.
         num_beams: How many beginnings are kept; 1 for one row.
         num_results: How many results are told.
@@ -40,6 +40,7 @@ class GenerationPlan:
         alternatives: How many tokens are told at each step besides that which was taken.
         attention: What is told of each step's attention.
         other_starts: As long as start: of all these the likeliest is read, token by token.
+        start_names: Of start and of these.
     """
 
     generation: GenerationContract
@@ -53,6 +54,11 @@ class GenerationPlan:
     alternatives: int = 0
     attention: tuple[AttentionPlan, ...] = ()
     other_starts: tuple[tuple[int, ...], ...] = ()
+    start_names: tuple[str, ...] = ("",)
+
+    def name_start(self, tokens: tuple[int, ...]) -> str:
+        """The name of the start that has these tokens, one of those that were asked for."""
+        return self.start_names[(self.start, *self.other_starts).index(tokens)]
 
     @property
     def max_length(self) -> int:

@@ -88,6 +88,7 @@ def plan_request(request: GenerationRequest) -> GenerationPlan:
         generation=generation,
         start=start,
         other_starts=tuple(other_starts),
+        start_names=generation.names_of_start(request.start),
         max_tokens=request.max_tokens or generation.max_tokens,
         num_beams=_num_beams(request, generation),
         num_results=request.num_results or 1,

@@ -62,7 +62,7 @@ class Writing(ABC):
 
     @property
     def start(self) -> tuple[int, ...]:
-        """The tokens that it began with, where several were possible."""
+        """The tokens that it began with; of several starts known once all are read, until then the first possible."""
         return self._starts[0]
 
     @property
@@ -135,8 +135,9 @@ class Writing(ABC):
         """Write one token more."""
 
     def _forbidden(self, written: int) -> tuple[int, ...]:
-        generation = self.plan.generation
-        return generation.suppressed_tokens + (() if written else generation.first_suppressed_tokens)
+        generation, forced = self.plan.generation, self._forced_end(written)
+        tokens = generation.suppressed_tokens + (() if written else generation.first_suppressed_tokens)
+        return tokens if forced is None else tuple(token for token in tokens if token != forced)
 
     def _forced_end(self, written: int) -> int | None:
         """The token that has to be the next, behind so many, since it is the last there may be."""

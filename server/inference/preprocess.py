@@ -192,7 +192,7 @@ def _prepare_arrays(model: LoadedModel, inputs: Tensors, limits: InputLimits) ->
     if inputs.is_shaped:
         checked = check_values(inputs.arrays, contract)
     else:
-        checked = check_inputs(inputs.arrays, contract, limits.rows, inputs.datatypes)
+        checked = check_inputs(inputs.arrays, contract, limits.rows)
     if not contract.batched:
         return PreparedInput(checked, rows=1, length=1)
     sizes = contract.axis_sizes(checked)

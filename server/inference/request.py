@@ -97,12 +97,10 @@ class Tensors:
 
     Attributes:
         arrays: By input name.
-        datatypes: The protocol's names of dtypes, for messages.
         is_shaped: Whether names, dtypes and shapes were checked against the contract, before there were elements.
     """
 
     arrays: Mapping[str, Array]
-    datatypes: Mapping[str, str] | None = None
     is_shaped: bool = False
 
     def __len__(self) -> int:

@@ -43,15 +43,13 @@ def check_names(names: Iterable[str], contract: Contract) -> None:
             raise InvalidInput("inputs", repr(name), f"{' and '.join(sorted(known))}, the inputs of {contract.name}")
 
 
-def check_inputs(
-    arrays: Mapping[str, Array], contract: Contract, max_batch_size: int, datatypes: Mapping[str, str] | None = None
-) -> dict[str, Array]:
+def check_inputs(arrays: Mapping[str, Array], contract: Contract, max_batch_size: int) -> dict[str, Array]:
     """Check arrays against what a model takes; see check_shapes and check_values.
 
     Raises:
         InvalidInput: Names the input, what came and what was expected.
     """
-    check_shapes(arrays, contract, max_batch_size, datatypes)
+    check_shapes(arrays, contract, max_batch_size)
     return check_values(arrays, contract)
 
 

@@ -38,7 +38,7 @@ def _holders_of_calls() -> dict[Task, list[Task]]:
     holders = defaultdict[Task, list[Task]](list)
     for other in asyncio.all_tasks():
         coroutine: Any = other.get_coro()
-        if coroutine.__qualname__ == _HOLDER:
+        if getattr(coroutine, "__qualname__", "") == _HOLDER:
             for one in _known_to(other):
                 if isinstance(one, asyncio.Task):
                     holders[one].append(other)

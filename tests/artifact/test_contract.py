@@ -332,3 +332,16 @@ def test_sources_of_sound_are_all_of_one_size() -> None:
         generation = whisper.model_dump()["generation"] | {"source_positions": positions}
         with pytest.raises(ValidationError, match=message):
             Contract.model_validate(whisper.model_dump() | {"generation": generation})
+
+
+def test_an_older_contract_of_one_that_writes_is_read() -> None:
+    """Made before there were starts to choose from, and ends that are forced."""
+    whisper = read_contract(GOLDEN_WHISPER / "tiny-whisper" / "1" / "contract.json").model_dump()
+    for name in ("chosen_starts", "forced_start_tokens", "forced_end_token", "early_stopping"):
+        del whisper["generation"][name]
+    older = Contract.model_validate(
+        whisper | {"generation": whisper["generation"] | {"default_start": "en"}}
+    ).generation
+    assert older is not None
+    assert (older.start_names, older.names_of_start()) == (["de", "de-translate", "en", "en-translate"], ("en",))
+    assert (older.early_stopping, older.forced_end_token, older.forced_start_tokens) == (False, None, 0)

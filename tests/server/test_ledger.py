@@ -114,6 +114,23 @@ def test_what_is_refused_holds_what_it_held_before() -> None:
     assert ledger.held_bytes == 980
 
 
+def test_who_needs_no_more_than_before_is_not_refused() -> None:
+    """Though others have come meanwhile, so that it would not get as much now."""
+    ledger = Ledger(100)
+    one, two = Account(ledger), Account(ledger)
+    one.belong_to("one")
+    two.belong_to("two")
+    with_one = Account(ledger)
+    with_one.belong_to("one")
+    with_one.hold("request", 30)
+    one.reserve(writing=40)
+    two.reserve(writing=25)
+    one.reserve(writing=40)
+    with pytest.raises(TooBusy):
+        one.reserve(writing=41)
+    assert ledger.held_bytes == 95
+
+
 async def test_requests_are_in_the_server_until_their_accounts_are_closed() -> None:
     """Whoever waits for an idle server waits for the last of them."""
     ledger = Ledger()

@@ -68,7 +68,7 @@ class Reading(Parts):
         validation.check_shapes(shapes, contract, self.pipeline.inputs.rows, DATATYPE_OF)
         arrays = read_tensors(request, self.memory, shapes)
         arrays |= {key: decode_strings(key, array) for key, array in arrays.items() if array.dtype == object}
-        return with_role(Tensors(arrays, DATATYPE_OF, is_shaped=True), contract, query=is_query)
+        return with_role(Tensors(arrays, is_shaped=True), contract, query=is_query)
 
     def _read_contents(
         self, name: str, shapes: Mapping[str, validation.Declared], request: pb.ModelInferRequest, prompt: str

@@ -13,6 +13,8 @@ import pytest
 
 from artifact.dtypes import Array
 from regard.v1 import regard_pb2 as api
+from server.api.open_inference import open_inference_pb2 as oip
+from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.auth.clients import Client
 from server.auth.quota import Quota
 from server.config import EMBEDDED_MODELS
@@ -24,6 +26,7 @@ from server.generation.steps import Steps
 from server.generation.validation import GenerationLimits
 from server.inference.workers import Workers
 from server.ledger import Account
+from server.repository.limits import Usage
 from server.scheduling.scheduler import Scheduler
 from server.telemetry.metrics import Metrics
 from tests.server.asking import refused, samples
@@ -99,27 +102,25 @@ async def test_what_was_set_aside_of_a_quota_comes_back(
     assert sum(given_back) == pytest.approx(sum(set_aside))
 
 
-async def test_who_has_no_room_is_told_so_before_anything_is_encoded(start: Serve) -> None:
-    """Where a flood would be refused only behind the encoder, others would wait for all that was encoded in vain."""
-    async with start(models=EMBEDDED_MODELS, max_held_bytes=2**20) as running:
-        held = running.stub.Generate(api.GenerateRequest(model="g2p", text="a", max_tokens=63))
-        assert await held.read()
-        much = api.GenerateRequest(model="g2p", text="a", max_tokens=63, num_beams=16)
-        assert await refused(running.stub.GenerateText(much), "--max-held-bytes") == grpc.StatusCode.RESOURCE_EXHAUSTED
-        assert (await samples(running))["regard_batch_seconds_count", "plain", "g2p"] == 1  # of that which is held
-        held.cancel()
-
-
-async def test_who_is_refused_a_place_for_the_encoder_holds_nothing(
-    start: Serve, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("place", "encoded"),
+    [((Steps, "more_bytes"), 0), ((Scheduler, "_admit"), 0), ((Generator, "_keep_source"), 1), ((Usage, "enter"), 1)],
+)
+async def test_who_is_refused_holds_nothing(
+    start: Serve, place: tuple[type, str], encoded: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It may take long to read that, and keeps no room from others meanwhile."""
-    held = list[int]()
-    monkeypatch.setattr(Scheduler, "_admit", Mock(side_effect=TooBusy("no place", 1.0, "requests")))
-    monkeypatch.setattr(Account, "answer", lambda account: held.append(account._parts["writing"]))
+    """Before anything is encoded, where there is no room; it may take long to read that. Each is counted once."""
+    held, refusal = list[int](), TooBusy("no room", 1.0, "bytes")
+    effects = [None, refusal] if place[1] == "enter" else refusal  # the encoder enters first
+    monkeypatch.setattr(*place, Mock(side_effect=effects))
+    monkeypatch.setattr(Account, "answer", lambda account: held.append(account._parts.get("writing", 0)))
     async with start(models=EMBEDDED_MODELS) as running:
-        await refused(running.stub.GenerateText(api.GenerateRequest(model="g2p", text="transformer")), "no place")
-    assert held == [0]
+        await refused(running.stub.GenerateText(api.GenerateRequest(model="g2p", text="transformer")), "no room")
+        assert held == [0]
+        found, asked = await samples(running), oip.ModelStatisticsRequest(name="g2p")
+        (statistics,) = (await GRPCInferenceServiceStub(running.channel).ModelStatistics(asked)).model_stats
+    assert found.get(("regard_batch_seconds_count", "plain", "g2p"), 0) == encoded
+    assert statistics.inference_stats.fail.count == 1
 
 
 class Noting(Mapping[str, Array]):

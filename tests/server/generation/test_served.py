@@ -69,8 +69,8 @@ async def _write_all(running: Running) -> None:
         assert [await call.read() for _ in range(2)]
         call.cancel()
     await refused(running.stub.GenerateText(asked("gauge", target="QQ")), "target")
-    while (await samples(running))["regard_generation_rows",]:  # of those that were given up
-        pass
+    while (found := await samples(running))["regard_generation_rows",] or found["regard_held_bytes",]:
+        pass  # of those that were given up
 
 
 def _living() -> dict[str, int]:

@@ -258,6 +258,11 @@ def test_an_end_is_forced_where_the_model_says_so() -> None:
     logits = logits_after([8.0], [START, *greedy_start]).astype(np.float64)
     expected = logits[END] - np.log(np.exp(logits).sum())
     assert cut.results[0].tokens[-1].log_probability == pytest.approx(expected, abs=1e-5)
+    suppressed = {"suppressed_tokens": (END,)}  # never on the way, and told by its own log-probability at the end
+    never = {**FORCED, "generation": FORCED["generation"].model_copy(update=suppressed)}  # type: ignore[attr-defined]
+    for result in alone("beams", [8.0], 3, **never, num_results=3).results:
+        assert len(result.tokens) == 3
+        assert result.log_probability > -100
     for result in alone("beams", [8.0], 3, **FORCED, num_results=3).results:
         assert result.tokens[-1].token == END
         assert result.finish_reason == ("length" if len(result.tokens) == 3 else "end")

@@ -164,7 +164,7 @@ def test_what_is_not_said_is_the_models() -> None:
     generation = model.contract.generation
     assert generation
     assert plan_request(asked(model=model, num_results=0)) == GenerationPlan(
-        generation, start=(1,), max_tokens=12, num_beams=3, num_results=1, length_penalty=0.6
+        generation, (1,), max_tokens=12, num_beams=3, num_results=1, length_penalty=0.6, start_names=("one",)
     )
     for fields in ({"sampling": SAMPLED}, {"target": "K"}):
         assert plan_request(asked(model=model, **fields)).num_beams == 1
@@ -172,15 +172,16 @@ def test_what_is_not_said_is_the_models() -> None:
 
 def test_a_start_may_be_one_that_is_chosen_among_others() -> None:
     """By its name, or as the default."""
-    starts = {"one": (1, 3), "two": (1, 4), "three": (1, 5, 6)}
+    starts = {"same": (1, 3), "one": (1, 3), "two": (1, 4), "three": (1, 5, 6)}
     for default in ("three", "any"):
         model = make_writer(starts=starts, chosen_starts={"any": ("two", "one")}, default_start=default)
         name = "any" if default == "three" else ""
         check_request(asked(model=model, start=name), LIMITS)
         plan = plan_request(asked(model=model, start=name))
         assert (plan.start, plan.other_starts) == ((1, 4), ((1, 3),))
+        assert [plan.name_start(tokens) for tokens in ((1, 4), (1, 3))] == ["two", "one"]  # not another with the same
         assert plan_request(asked(model=model, start="one")).other_starts == ()
-    with pytest.raises(InvalidInput, match=r"^start: 'some'; expected one of one, two, three, any, or none$"):
+    with pytest.raises(InvalidInput, match=r"^start: 'some'; expected one of same, one, two, three, any, or none$"):
         check_request(asked(model=model, start="some"), LIMITS)
 
 

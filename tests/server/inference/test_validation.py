@@ -6,7 +6,7 @@ import pytest
 from artifact.contract import Contract, TensorContract
 from artifact.dtypes import Array
 from server.errors import InvalidInput
-from server.inference.validation import check_inputs, count_elements
+from server.inference.validation import check_inputs, check_shapes, count_elements
 from tests.server.fakes import CONTRACT
 
 
@@ -96,9 +96,9 @@ def test_dtypes_are_told_in_the_protocols_words() -> None:
     with pytest.raises(InvalidInput, match=r"inputs\[input_ids\].dtype: int32; expected int64"):
         check_inputs(wrong, CONTRACT, 8)
     with pytest.raises(InvalidInput, match=r"inputs\[input_ids\].datatype: INT32; expected INT64"):
-        check_inputs(wrong, CONTRACT, 8, {"int32": "INT32", "int64": "INT64"})
+        check_shapes(wrong, CONTRACT, 8, {"int32": "INT32", "int64": "INT64"})
     with pytest.raises(InvalidInput, match=r"inputs\[input_ids\]: missing; expected INT64 \[batch, seq_len\]"):
-        check_inputs({}, CONTRACT, 8, {"int64": "INT64"})
+        check_shapes({}, CONTRACT, 8, {"int64": "INT64"})
 
 
 def test_an_unknown_input_is_refused_with_those_that_there_are() -> None:

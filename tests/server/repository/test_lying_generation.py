@@ -31,14 +31,26 @@ from tests.server.repository.folders import load
             r"output 'cross_key\.0' is \['batch', 4, 'seq_len'",
         ),
         (lambda g: g.update(end_tokens=[75]), r"end_tokens: 75; expected a token below vocab_size, 75"),
-        (lambda g: g.update(default_start="none"), r"default_start: 'none'; expected one of starts"),
+        (
+            lambda g: g.update(default_start="none"),
+            r"default_start: 'none'; expected one of starts or of chosen_starts",
+        ),
         (lambda g: g.update(chosen_starts={"any": ["plain", "x"]}), r"chosen_starts: 'any': \['plain', 'x'\]; expec"),
         (lambda g: g.update(chosen_starts={"plain": ["stress"]}), r"chosen_starts: 'plain': \['stress'\]; expected"),
         (lambda g: g.update(chosen_starts={"any": ["plain", "stress"]}), r"expected .* of one length and first token"),
         (lambda g: g.update(chosen_starts={"any": []}), r"chosen_starts: 'any': \[\]; expected another name"),
         (lambda g: g.update(forced_start_tokens=1), r"forced_start_tokens: 1; expected fewer than each start has"),
         (lambda g: g.update(forced_end_token=75), r"forced_end_token: 75; expected a token below vocab_size, 75"),
-        (lambda g: g.update(early_stopping="soon"), r"early_stopping"),
+        (lambda g: g.update(chosen_starts={"": ["plain"]}), r"chosen_starts: '': \['plain'\]; expected another name"),
+        (
+            lambda g: g.update(chosen_starts={"any": ["plain"] * 5000}),
+            r"chosen_starts: 'any': \['plain'(, 'plain'){9}\]; expected .*, once each, ",
+        ),
+        (
+            lambda g: g.update(early_stopping="soon"),
+            r"early_stopping: .*'soon'; expected true, false or 'never'",
+        ),
+        (lambda g: g.update(early_stopping=1), r"early_stopping: .*1; expected true, false or 'never'"),
         (lambda g: g.update(tokenizer_file="../x"), r"generation\.tokenizer_file: '\.\./x' is none of files"),
     ],
 )
