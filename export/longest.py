@@ -72,10 +72,10 @@ def measure_need(graphs: Graphs, folder: Path) -> Need:
         measured = measure(runs)
     half = len(measured) // 2
     shorter, longer = (
-        (graphs.reach.shapes(length), sum(grown for _, grown in part))
+        (graphs.reach.shapes(length), sum(taken.run for taken in part))
         for length, part in zip(lengths, (measured[:half], measured[half:]), strict=True)
     )
-    return Need.fit(max(fixed for fixed, _ in measured), shorter, longer)
+    return Need.fit(max(taken.session for taken in measured), shorter, longer)
 
 
 def _runs(graphs: Graphs, folder: Path, tapped: Path, length: int) -> Iterator[tuple[Path, Feed]]:

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 from artifact.dtypes import Array
 from export.errors import VerificationError
@@ -67,11 +67,19 @@ def _sizes(shapes: Shapes) -> tuple[int, int]:
     return max((max(one[1:]) for one in shapes), default=0), max(map(math.prod, shapes), default=0)
 
 
-def measure(runs: Sequence[tuple[Path, Mapping[str, Array]]]) -> list[tuple[int, int]]:
+class Taken(NamedTuple):
+    """Bytes that a graph's session and its run take, and those of the results, which the run's include."""
+
+    session: int
+    run: int
+    results: int
+
+
+def measure(runs: Sequence[tuple[Path, Mapping[str, Array]]]) -> list[Taken]:
     """Run graphs one after the other in another process.
 
     Returns:
-        For each, the bytes that its session and that its run takes, results included.
+        For each, what it takes.
 
     Raises:
         VerificationError: A run fails.
@@ -90,18 +98,17 @@ def measure(runs: Sequence[tuple[Path, Mapping[str, Array]]]) -> list[tuple[int,
     if done.returncode:
         reason = tell_end(done.returncode, done.stdout + done.stderr)
         raise VerificationError(f"while the memory of a run is measured, {reason}")
-    return [(session, run) for session, run in json.loads(done.stdout)]
+    return [Taken(*taken) for taken in json.loads(done.stdout)]
 
 
-def _measure_run(graph: Path, feed: Mapping[str, Array]) -> tuple[int, int]:
+def _measure_run(graph: Path, feed: Mapping[str, Array]) -> Taken:
     give_back_memory()
     before = resident_bytes()
     session = open_session(graph)
     loaded = resident_bytes()
     outputs = run_session(session, feed)
     grown = resident_bytes() - loaded
-    del outputs
-    return loaded - before, grown
+    return Taken(loaded - before, grown, sum(array.nbytes for array in outputs.values()))
 
 
 if __name__ == "__main__":

@@ -53,7 +53,7 @@ def load_whisper(folder: Path) -> tuple[SoundReader, Traits, Writing, str]:
     config, settings, parts = fused.config, read_settings(folder, fused), find_parts(fused)
     audio = read_audio_contract(folder, config)
     sound = InputSpec(FEATURES, (BATCH_AXIS, audio.num_mel_bins, audio.num_frames))
-    starts, chosen, default = _find_starts(folder, settings)
+    starts, chosen, default = _find_starts(folder, settings, config)
     positions = config.max_target_positions
     # The library does not count what it begins with.
     most = settings.max_new_tokens or settings.max_length or positions
@@ -81,17 +81,20 @@ def load_whisper(folder: Path) -> tuple[SoundReader, Traits, Writing, str]:
     return SoundReader(fused, explained, parts), traits, writing, name_unfollowed(settings)
 
 
-def _find_starts(folder: Path, settings: Any) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[str, ...]], str]:
+def _find_starts(
+    folder: Path, settings: Any, config: Any
+) -> tuple[dict[str, tuple[int, ...]], dict[str, tuple[str, ...]], str]:
     """What it begins with: of a multilingual network one for each language and task, of another the only one.
 
     The last token says that no timestamps are written. Of several languages the likeliest can be taken, as the library
-    does where its settings name none.
+    does where its settings name none. Where they name no task either, it transcribes; the library leaves the task open.
     """
     start, languages = settings.decoder_start_token_id, getattr(settings, "lang_to_id", None)
     if start is None:
         raise CheckpointError(f"{folder}: decoder_start_token_id: missing; expected a token")
     last = getattr(settings, "no_timestamps_token_id", None)
-    forced = [token for _, token in sorted(getattr(settings, "forced_decoder_ids", None) or ())]
+    forced_ids = (getattr(one, "forced_decoder_ids", None) for one in (settings, config))  # the newer name first
+    forced = [token for _, token in sorted(next(filter(None, forced_ids), ()))]
     if not languages or getattr(settings, "is_multilingual", True) is False:
         if None in forced:
             raise CheckpointError(f"{folder}: lang_to_id: missing; expected the token of each language")

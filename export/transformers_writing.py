@@ -164,7 +164,7 @@ def describe_generation(
             starts=starts,
             default_start=default,
             end_tokens=tuple(ends),
-            forced_end_token=min(last) if isinstance(last, list) else last,
+            forced_end_token=min(last, default=None) if isinstance(last, list) else last,
             pad_token=settings.pad_token_id,
             max_tokens=max(1, max_tokens),
             tokenizer_file=TARGET_TOKENIZER_FILE,

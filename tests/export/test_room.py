@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from export.build import build
 from export.errors import VerificationError
 from export.graph_source import load_graph
-from export.need import measure
+from export.need import Taken, measure
 from tests.export.networks import WIDTH, Eager, Images, spread, write_images, write_onnx
 
 EDGE, PATCH = 512, 16
@@ -47,7 +47,7 @@ def test_without_the_memory_it_is_refused_in_one_line(photos: Path, out: Path, m
     monkeypatch.setattr("export.room.free_bytes", lambda: 4 * WEIGHTS_BYTES)
     monkeypatch.setattr("export.build.run_graph", None)
     said = (
-        r"^one input with all of its attention takes 0\.\d GB, .* times as much; 0\.1 GB are free, expected 0\.\d GB$"
+        r"^one image gives 0\.\d GB with all of its attention, .* times as much; 0\.1 GB are free, expected 0\.\d GB$"
     )
     with pytest.raises(VerificationError, match=said):
         build(load_graph(photos), out)
@@ -56,9 +56,9 @@ def test_without_the_memory_it_is_refused_in_one_line(photos: Path, out: Path, m
 
 def test_what_is_measured_holds_all_weights(photos: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of one row; more is free than that takes."""
-    seen: list[tuple[int, int]] = []
+    seen: list[Taken] = []
 
-    def measured(runs: Sequence[Any]) -> list[tuple[int, int]]:
+    def measured(runs: Sequence[Any]) -> list[Taken]:
         seen.extend(measure(runs))
         return seen
 
@@ -66,8 +66,8 @@ def test_what_is_measured_holds_all_weights(photos: Path, out: Path, monkeypatch
     monkeypatch.setattr("export.room.free_bytes", lambda: 2**50)
     contract = build(load_graph(photos), out).contract
     assert contract.attention[0].key_axis == TOKENS
-    ((_, taken),) = seen
-    assert WEIGHTS_BYTES < taken < 6 * WEIGHTS_BYTES
+    (taken,) = seen
+    assert WEIGHTS_BYTES < taken.results < taken.run < 6 * WEIGHTS_BYTES
 
 
 def test_small_images_are_not_run_for_it(out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,6 +151,11 @@ def remove_start(folder: Path) -> None:
         (folder / name).write_text(json.dumps(content))
 
 
+def test_no_end_among_those_that_are_forced_is_none(tmp_path: Path) -> None:
+    """An empty list is as good as nothing."""
+    assert read(write_folder(tmp_path / "network", "bart", forced_eos_token_id=[])).generation.forced_end_token is None
+
+
 @pytest.mark.parametrize(
     ("harm", "message"),
     [

@@ -230,6 +230,15 @@ def test_languages_and_tasks_are_starts(settings: dict[str, Any], starts: int, d
     assert len(generation.chosen_starts) == (2 if starts == 4 else 0)
 
 
+def test_tokens_that_the_networks_own_settings_force_are_the_default(tmp_path: Path) -> None:
+    """Where those of generation force none, as the library has it."""
+    folder = write_whisper(tmp_path / "network")
+    edit(folder, "config.json", forced_decoder_ids=[[1, GERMAN], [2, TRANSLATE]])
+    assert read(folder).generation.default_start == "de-translate"
+    edit(folder, "generation_config.json", forced_decoder_ids=[[1, ENGLISH], [2, TRANSCRIBE]])
+    assert read(folder).generation.default_start == "en"
+
+
 def test_forced_tokens_begin_what_has_one_language(tmp_path: Path) -> None:
     """The last says that there are no timestamps, and is not said twice."""
     settings = {"is_multilingual": False, "lang_to_id": None, "forced_decoder_ids": [[1, NO_TIMESTAMPS]]}
