@@ -214,7 +214,7 @@ def _print_words(found: Generated, writer: Model, *, as_json: bool) -> None:
     """Print a line for each word: when it begins and ends, in seconds, and the word."""
     times = word_times(found, writer)
     if as_json:
-        print_json({"text": found.text, "words": [dataclasses.asdict(one) for one in times]})
+        print_json({"text": found.text, "start": found.start, "words": [dataclasses.asdict(one) for one in times]})
         return
     for one in times:
         Terminal().print(Text(f"{one.start_seconds:7.2f} {one.end_seconds:7.2f}  {clean(one.text)}"), soft_wrap=True)
@@ -280,7 +280,9 @@ def _summary(found: Generated) -> str:
     timings, result = found.timings, found.results[0]
     count = len(result.tokens)
     first_ms, later_ns = timings.first_token_ns / 1e6, timings.total_ns - timings.first_token_ns
-    told = f"begun with {found.start}: " if found.sound and found.start else ""  # the language that was heard
+    told = (
+        f"begun with {clean(found.start)}: " if found.sound and found.start else ""
+    )  # a language, where it has several
     told += f"{count} token{'' if count == 1 else 's'}, {_ENDS[result.finish_reason]}"
     told += f", log-probability {result.log_probability:.4f}; {first_ms:.1f} ms to the first"
     return f"{told}, {later_ns / 1e6 / (count - 1):.1f} ms each then" if count > 1 else told

@@ -30,8 +30,9 @@ def expect_row(visit: Visit, row: NDArray[np.float32], panel: int = 0) -> None:
 
 
 def is_whole(visit: Visit) -> None:
-    """Wait until all is written."""
+    """Wait until all is written, and drawn."""
     expect(visit.find("#facts")).to_contain_text("Ended by the model")
+    expect(visit.find(".written .token span").last).to_have_text("(end)")
     expect(visit.page.locator("#view")).to_have_attribute("aria-busy", "false")
 
 

@@ -81,8 +81,7 @@ def test_tokens_that_come_at_once_are_laid_out_at_once(
         expect(visit.find(".written .token")).to_have_count(1)
         visit.page.evaluate(HOLD_FRAMES)
         held_tokens.let(5)
-        while visit.page.evaluate("seen.taken") < 5:
-            pass
+        visit.page.wait_for_function("seen.taken >= 5", polling=20)  # ms, since frames are held
         assert visit.page.evaluate("seen.laid") == 0
         visit.page.evaluate(DRAW_FRAME)  # lays out
         assert visit.page.evaluate("seen.laid") == 1

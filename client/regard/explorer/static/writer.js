@@ -68,14 +68,16 @@ export class Writer {
       signal.throwIfAborted();
       if (!growing.end) throw new Problem("INTERNAL", "the answer ended before the text did");
       page.asker.keep(question, growing.reply());
-      this.show(model); // another may have to be written first
+      this.show(model); // page.show draws nothing where another layer has to be written first
       byId("spoken").textContent = `${model.name} has written: ${growing.text}`;
       await page.show();
     } catch (error) {
-      if (!signal.aborted) this.show(model);
-      page.status.fail(error, again);
+      try {
+        if (!signal.aborted) this.show(model);
+      } finally {
+        page.status.fail(error, again);
+      }
     } finally {
-      cancelAnimationFrame(this.drawing);
       begun();
     }
   }
