@@ -27,7 +27,8 @@ _REASONS = """Nothing of these is published. What is behind it:
 - **The length of the answer** does not follow from that of the sound by one rule (wav2vec2's adapter), or torch's
   exporter gets it wrong: the graph's answer is a frame short for some lengths (sew).
 - **torch's exporter** cannot trace it for every length (canine, funnel, led, longformer, sew-d, wav2vec2-bert with
-  rotary positions), or fails altogether (prophetnet, switch_transformers, xlnet).
+  rotary positions), keeps the positions of one (wav2vec2-conformer's, rotary), or fails altogether (prophetnet,
+  switch_transformers, xlnet).
 """
 
 
