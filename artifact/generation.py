@@ -54,7 +54,7 @@ class GenerationContract(BaseModel):
         pad_token: What stands behind the end of a row.
         max_tokens: The most that may be written, what it begins with not counted.
         tokenizer_file: A file of the tokenizers library that turns tokens into text.
-        suppressed_tokens: Are never written.
+        suppressed_tokens: Are never written, but for an end that is forced.
         first_suppressed_tokens: Are not written first.
         num_beams: How many beginnings are kept unless a request says otherwise; 1 for greedy.
         length_penalty: Results are ranked by log-probability / length ^ length_penalty; a request may say otherwise.
@@ -152,7 +152,7 @@ class GenerationContract(BaseModel):
         return self.chosen_starts.get(name, (name,))
 
     def beginnings(self, name: str = "") -> tuple[tuple[int, ...], ...]:
-        """The tokens of these."""
+        """The tokens of each of names_of_start."""
         return tuple(self.starts[one] for one in self.names_of_start(name))
 
     @property

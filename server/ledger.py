@@ -182,7 +182,7 @@ class Account:
         before = {part: self._parts.get(part, 0) for part in parts}
         for part, size_bytes in parts.items():
             self.hold(part, size_bytes)
-        if sum(parts.values()) <= sum(before.values()):
+        if 0 < sum(parts.values()) <= sum(before.values()):
             return
         try:
             self.check()

@@ -1,12 +1,11 @@
 """What a transport gives a method: the interface behind which calls are carried, by grpcio or by another.
 
 A transport runs a coroutine, or a generator of answers, in a task of its own for each call, with the bytes of its one
-message, or a stream of them, each read when the next is asked for, and sends the bytes that it gives. Between these and
-a method `transport/malformed.py` parses: a method gets a message and gives one; where it `handles_bytes`, it may get
-MalformedMessage instead, and gives bytes. The task is cancelled when the
-caller hangs up or its deadline passes, and lasts until the last answer is read: what is held for a call is held so
-long. A transport also begins each call before its message is read, so that a caller may be refused unread, and ends
-calls when it is told to (`EndCalls`).
+message, or a stream of them, each read when the next is asked for, and sends the bytes that it gives. A method itself
+gets a message and gives one, but where it `handles_bytes`: then it may get MalformedMessage instead, and gives bytes.
+The task is cancelled when the caller hangs up or its deadline passes, and lasts until the last answer is read: what is
+held for a call is held so long. A transport also begins each call before its message is read, so that a caller may be
+refused unread, and ends calls when it is told to (`EndCalls`).
 """
 
 import asyncio

@@ -87,15 +87,15 @@ class Generator:
         """
         began_ns = time.perf_counter_ns()
         model = request.model
-        check_request(request, self._limits)
-        plan = plan_request(request)
-        target = await self._read_target(request, plan, context)
-        group = self._group_for(model)
-        need_bytes = partial(self._need_bytes, group, plan, streams=streams)
         with self._failing(model, context, began_ns):  # who has no room is told so before anything is encoded
+            check_request(request, self._limits)
+            plan = plan_request(request)
+            target = await self._read_target(request, plan, context)
+            group = self._group_for(model)
             self._check_wait(group, context)
+            need_bytes = partial(self._need_bytes, group, plan, streams=streams)
             context.account.reserve(writing=need_bytes(plan.generation.source_positions or 1))
-        response = await self._encode(request, context)
+        response = await self._encode(request, context)  # which the pipeline counts where it fails
         with self._failing(model, context, began_ns):
             context.account.hold("input", len(request.audio or b""))  # which its caller's call still has
             encoded_ns = time.perf_counter_ns()
@@ -107,23 +107,22 @@ class Generator:
             writing = _make_writing(request, plan, kept, context, target=target, streams=streams, limits=self._limits)
             del response, read, kept  # which have the keys and values of the whole batch, and a spectrogram
             model.usage.enter()
-        try:
-            writing.reserved_seconds = _reserve_steps(group, writing, len(target) or plan.max_tokens, stages, context)
-            context.account.reserve(writing=need_bytes(writing.source_length))
-            group.join(writing)
-            yield GenerationStart(source)
-            async for event in tokens_of(writing):
-                yield event
-            timings = _timings(stages, writing, began_ns, encoded_ns)
-            self._observe(model, writing, stages, timings, context)
-            yield GenerationEnd(writing.results, timings, plan.name_start(writing.start))
-        finally:
-            writing.cancel()
-            model.usage.leave()
-            context.caller.quota.charge(writing.release(), 0.0)  # it was charged for the steps that it had
-            _hold_nothing(context)
-            if not writing.results:
-                self._metrics.observe_failure(model.name, model.version, time.perf_counter_ns() - began_ns)
+            try:
+                most_tokens = len(target) or plan.max_tokens
+                writing.reserved_seconds = _reserve_steps(group, writing, most_tokens, stages, context)
+                context.account.reserve(writing=need_bytes(writing.source_length))
+                group.join(writing)
+                yield GenerationStart(source)
+                async for event in tokens_of(writing):
+                    yield event
+                timings = _timings(stages, writing, began_ns, encoded_ns)
+                yield GenerationEnd(writing.results, timings, plan.name_start(writing.start))
+                self._observe(model, writing, stages, timings, context)
+            finally:
+                writing.cancel()
+                model.usage.leave()
+                context.caller.quota.charge(writing.release(), 0.0)  # it was charged for the steps that it had
+                _hold_nothing(context)
 
     async def _encode(self, request: GenerationRequest, context: RpcContext) -> InferenceResponse:
         """Compute the keys and values of the source."""
@@ -131,16 +130,12 @@ class Generator:
         assert generation is not None  # noqa: S101 -- checked
         read = Texts((request.text,), request.truncate) if request.audio is None else Audio(request.audio)
         wanted = InferenceRequest(request.model, read, tuple(generation.source_names), is_first_part=True)
-        try:
-            async with self._pipeline.run(wanted, context) as response:
-                return response
-        except BaseException:
-            _hold_nothing(context)
-            raise
+        async with self._pipeline.run(wanted, context) as response:
+            return response
 
     @contextmanager
     def _failing(self, model: LoadedModel, context: RpcContext, began_ns: int) -> Iterator[None]:
-        """Where a text fails before it is written, hold nothing for it, and count it."""
+        """Where a text fails, hold nothing for it, and count it."""
         try:
             yield
         except BaseException:

@@ -40,7 +40,7 @@ class GenerationPlan:
         alternatives: How many tokens are told at each step besides that which was taken.
         attention: What is told of each step's attention.
         other_starts: As long as start: of all these the likeliest is read, token by token.
-        start_names: Of start and of these.
+        start_names: Of start and of these, one each.
     """
 
     generation: GenerationContract

@@ -218,7 +218,7 @@ class _Running(Generic[Told]):
 
     def _fail(self) -> None:
         of_parts: bool = self._request.is_first_part or self._request.first_part is not None
-        for part in ("input", "result", "answer", *(("labels", *_KEPT) if of_parts else ())):
+        for part in ("input", "result", "answer", *(("labels", "writing", *_KEPT) if of_parts else ())):
             self._context.account.hold(part, 0)
         first, model = self._request.first_part, self._request.model
         took_ns = time.perf_counter_ns() - self._started_ns + (first.took_ns if first else 0)

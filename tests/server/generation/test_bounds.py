@@ -13,6 +13,7 @@ import pytest
 
 from artifact.dtypes import Array
 from regard.v1 import regard_pb2 as api
+from server import app
 from server.api.open_inference import open_inference_pb2 as oip
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.auth.clients import Client
@@ -25,7 +26,7 @@ from server.generation.generator import Generator
 from server.generation.steps import Steps
 from server.generation.validation import GenerationLimits
 from server.inference.workers import Workers
-from server.ledger import Account
+from server.ledger import Account, Ledger
 from server.repository.limits import Usage
 from server.scheduling.scheduler import Scheduler
 from server.telemetry.metrics import Metrics
@@ -104,16 +105,22 @@ async def test_what_was_set_aside_of_a_quota_comes_back(
 
 @pytest.mark.parametrize(
     ("place", "encoded"),
-    [((Steps, "more_bytes"), 0), ((Scheduler, "_admit"), 0), ((Generator, "_keep_source"), 1), ((Usage, "enter"), 1)],
+    [
+        ((Steps, "more_bytes"), 0),
+        ((Scheduler, "_admit"), 0),
+        ((Generator, "_keep_source"), 1),
+        ((Usage, "enter"), 1),
+        ((Quota, "reserve"), 1),
+    ],
 )
 async def test_who_is_refused_holds_nothing(
     start: Serve, place: tuple[type, str], encoded: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Before anything is encoded, where there is no room; it may take long to read that. Each is counted once."""
     held, refusal = list[int](), TooBusy("no room", 1.0, "bytes")
-    effects = [None, refusal] if place[1] == "enter" else refusal  # the encoder enters first
+    effects = [None, refusal] if place[1] in ("enter", "reserve") else refusal  # the encoder is first
     monkeypatch.setattr(*place, Mock(side_effect=effects))
-    monkeypatch.setattr(Account, "answer", lambda account: held.append(account._parts.get("writing", 0)))
+    monkeypatch.setattr(Account, "answer", lambda account: held.append(_held(account)))
     async with start(models=EMBEDDED_MODELS) as running:
         await refused(running.stub.GenerateText(api.GenerateRequest(model="g2p", text="transformer")), "no room")
         assert held == [0]
@@ -121,6 +128,31 @@ async def test_who_is_refused_holds_nothing(
         (statistics,) = (await GRPCInferenceServiceStub(running.channel).ModelStatistics(asked)).model_stats
     assert found.get(("regard_batch_seconds_count", "plain", "g2p"), 0) == encoded
     assert statistics.inference_stats.fail.count == 1
+
+
+def _held(account: Account) -> int:
+    return sum(size_bytes for part, size_bytes in account._parts.items() if part not in ("call", "request"))
+
+
+async def test_who_has_no_room_is_told_so_before_anything_is_encoded(
+    start: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where a flood would be refused only behind the encoder, others would wait for all that was encoded in vain."""
+    ledgers, asked = list[Ledger](), api.GenerateRequest(model="g2p", text="a", max_tokens=63, num_beams=16)
+
+    class Known(Ledger):
+        def __init__(self, max_bytes: float) -> None:
+            super().__init__(max_bytes)
+            ledgers.append(self)
+
+    monkeypatch.setattr(app, "Ledger", Known)
+    async with start(models=EMBEDDED_MODELS, max_held_bytes=2**20) as running:
+        await running.stub.GenerateText(asked)  # one alone may be as large as it is
+        beside = Account(ledgers[0])
+        beside.hold("request", 2**19)
+        assert await refused(running.stub.GenerateText(asked), "--max-held-bytes") == grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert (await samples(running))["regard_batch_seconds_count", "plain", "g2p"] == 1
+        beside.close()
 
 
 class Noting(Mapping[str, Array]):

@@ -261,7 +261,7 @@ def test_an_end_is_forced_where_the_model_says_so() -> None:
     suppressed = {"suppressed_tokens": (END,)}  # never on the way, and told by its own log-probability at the end
     never = {**FORCED, "generation": FORCED["generation"].model_copy(update=suppressed)}  # type: ignore[attr-defined]
     for result in alone("beams", [8.0], 3, **never, num_results=3).results:
-        assert len(result.tokens) == 3
+        assert (len(result.tokens), result.tokens[-1].token) == (3, END)
         assert result.log_probability > -100
     for result in alone("beams", [8.0], 3, **FORCED, num_results=3).results:
         assert result.tokens[-1].token == END
