@@ -1,7 +1,8 @@
 """Refuses images that are too large to be compared within the free memory.
 
-Of texts and of what has free sizes some length can be compared (export/longest.py). An image of a fixed size has but
-one, and all of its attention is held several times: by the graphs, and by the network.
+Of texts and of what has free sizes some length can be compared (export/longest.py). An image or a video of a fixed size
+has but one, and all of its attention is held several times: by the graphs, and by the network. (Sounds have a fixed
+size, too; of these nothing was measured, and nothing is refused.)
 """
 
 from pathlib import Path
@@ -14,8 +15,8 @@ from server.memory import free_bytes
 
 _LARGE = 200_000  # numbers of one image: more than a photo of 224 x 224 pixels has
 _IMAGE_AXES = 4
-# At least: all processes together took 9 times what one run took with a small SAM of 1,024 pixels, 13 with ViT-S/14 of
-# 518; of which what it gives is a part.
+# A lower bound: all processes together took 9 times what one run took with a small SAM of 1,024 pixels, 13 with
+# ViT-S/14 of 518, and a run takes more than it gives.
 _TIMES = 9
 _GB = 1e9
 
@@ -32,7 +33,7 @@ def check_room(tapped: Path, traits: Traits) -> None:
     """
     sizes, _ = choose_sizes(traits)
     feed = traits.example(1, sizes)
-    if not any(array.ndim == _IMAGE_AXES and array.size >= _LARGE for array in feed.values()):
+    if not any(array.ndim >= _IMAGE_AXES and array.size >= _LARGE for array in feed.values()):
         return
     (taken,) = measure([(tapped, feed)])
     need, free = _TIMES * taken.results, free_bytes()

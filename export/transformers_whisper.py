@@ -87,13 +87,15 @@ def _find_starts(
     """What it begins with: of a multilingual network one for each language and task, of another the only one.
 
     The last token says that no timestamps are written. Of several languages the likeliest can be taken, as the library
-    does where its settings name none. Where they name no task either, it transcribes; the library leaves the task open.
+    does where its settings name none. Where they name no task, it transcribes; the library leaves the task open.
     """
     start, languages = settings.decoder_start_token_id, getattr(settings, "lang_to_id", None)
     if start is None:
         raise CheckpointError(f"{folder}: decoder_start_token_id: missing; expected a token")
     last = getattr(settings, "no_timestamps_token_id", None)
-    forced_ids = (getattr(one, "forced_decoder_ids", None) for one in (settings, config))  # the newer name first
+    forced_ids = (
+        getattr(one, "forced_decoder_ids", None) for one in (settings, config)
+    )  # generation_config.json first
     forced = [token for _, token in sorted(next(filter(None, forced_ids), ()))]
     if not languages or getattr(settings, "is_multilingual", True) is False:
         if None in forced:

@@ -280,9 +280,7 @@ def _summary(found: Generated) -> str:
     timings, result = found.timings, found.results[0]
     count = len(result.tokens)
     first_ms, later_ns = timings.first_token_ns / 1e6, timings.total_ns - timings.first_token_ns
-    told = (
-        f"begun with {clean(found.start)}: " if found.sound and found.start else ""
-    )  # a language, where it has several
+    told = f"begun with {clean(found.start)}: " if found.sound and found.start else ""
     told += f"{count} token{'' if count == 1 else 's'}, {_ENDS[result.finish_reason]}"
     told += f", log-probability {result.log_probability:.4f}; {first_ms:.1f} ms to the first"
     return f"{told}, {later_ns / 1e6 / (count - 1):.1f} ms each then" if count > 1 else told

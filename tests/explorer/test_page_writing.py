@@ -89,6 +89,9 @@ def test_tokens_that_come_at_once_are_laid_out_at_once(
         expect(visit.find(".written .token")).to_have_count(6)
         assert visit.page.evaluate("seen.laid") == 1
         held_tokens.let(100)
+        expect(visit.find("#facts")).to_contain_text("Ended by the model")
+        expect(visit.page.locator("#view")).to_have_attribute("aria-busy", "false")
+        visit.page.evaluate(DRAW_FRAME)
         is_whole(visit)
 
 

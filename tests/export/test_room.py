@@ -3,16 +3,20 @@
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import onnx
 import pytest
 import torch
 from torch import Tensor, nn
 
+from artifact.contract import BATCH_AXIS
 from export.build import build
 from export.errors import VerificationError
 from export.graph_source import load_graph
 from export.need import Taken, measure
+from export.room import check_room
+from export.traits import InputSpec, Traits
 from tests.export.networks import WIDTH, Eager, Images, spread, write_images, write_onnx
 
 EDGE, PATCH = 512, 16
@@ -63,11 +67,23 @@ def test_what_is_measured_holds_all_weights(photos: Path, out: Path, monkeypatch
         return seen
 
     monkeypatch.setattr("export.room.measure", measured)
-    monkeypatch.setattr("export.room.free_bytes", lambda: 2**50)
+    # As much as nine times what it gives takes, and less than nine times what the run takes.
+    monkeypatch.setattr("export.room.free_bytes", lambda: 9 * seen[0].results)
     contract = build(load_graph(photos), out).contract
     assert contract.attention[0].key_axis == TOKENS
     (taken,) = seen
     assert WEIGHTS_BYTES < taken.results < taken.run < 6 * WEIGHTS_BYTES
+
+
+@pytest.mark.parametrize(("shape", "is_run"), [((80, 3000), False), ((3, 300, 300), True), ((8, 3, 112, 112), True)])
+def test_images_and_videos_are_run_for_it(
+    shape: tuple[int, ...], is_run: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sounds are not, however large."""
+    runs = Mock(return_value=[Taken(0, 0, 0)])
+    monkeypatch.setattr("export.room.measure", runs)
+    check_room(tmp_path, Traits((InputSpec("x", (BATCH_AXIS, *shape)),)))
+    assert runs.called is is_run
 
 
 def test_small_images_are_not_run_for_it(out: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
