@@ -2,27 +2,23 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
-import transformers
 
 import regard
 from export.build import build
 from export.sources import load_folder
+from tests.export.library_texts import LOG_PROBABILITY, WEIGHTS, expect_librarys, greedy_together, write
 from tests.export.t5_folders import END, make_tokenizer, write_t5
 from tests.processes import serving
 
-LOG_PROBABILITY, WEIGHTS = 1e-4, 1e-5  # tolerances
 SERVED = ("t5", "t5-1.1")
 TEXTS = ("the cat", "a", "in a winter the letter", "zebra", "er in er", "the sea is a sea")
 # A text ends with any of three tokens; the numbers of beams and tokens are the models' own, too.
 SETTINGS: dict[str, Any] = {"eos_token_id": [END, 21, 41], "max_new_tokens": 15, "num_beams": 3, "length_penalty": 0.7}
-BOTH = regard.AttentionRequest()
 
 
 @pytest.fixture(scope="module")
@@ -44,50 +40,22 @@ def client(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
         yield client
 
 
-@cache
-def read(folder: Path) -> Any:
-    """The library's own network."""
-    return transformers.AutoModelForSeq2SeqLM.from_pretrained(folder, attn_implementation="eager").eval()
-
-
-def write(folder: Path, text: str, **settings: Any) -> Any:
-    """What the library writes for one text, alone."""
-    ids = torch.tensor([make_tokenizer().encode(text).ids])
-    with torch.inference_mode():
-        return read(folder).generate(
-            ids,
-            return_dict_in_generate=True,
-            output_attentions=True,
-            output_logits=True,
-            output_scores=True,
-            **settings,
-        )
+def ids_of(text: str) -> list[int]:
+    """Of its tokens."""
+    return make_tokenizer().encode(text).ids
 
 
 @pytest.mark.parametrize("family", SERVED)
 def test_greedy_texts_are_the_librarys(family: str, client: regard.Client, folders: dict[str, Path]) -> None:
     """Of many that share the steps, each begun when it came: tokens, log-probabilities, the rows of both attentions."""
-
-    def ask(text: str) -> regard.Generated:
-        return client.generate_text(text, model=family, num_beams=1, cross_attention=BOTH, self_attention=BOTH)
-
-    with ThreadPoolExecutor(18) as pool:
-        together = list(pool.map(ask, TEXTS * 3))
+    together = greedy_together(client, family, TEXTS * 3)
     reasons = set[str]()
     for place, text in enumerate(TEXTS):
-        expected = write(folders[family], text, num_beams=1)
+        expected = write(folders[family], ids_of(text), num_beams=1)
         for found in together[place :: len(TEXTS)]:
             (result,) = found.results
-            assert [token.token for token in result.tokens] == expected.sequences[0, 1:].tolist()
-            assert [token.id for token in found.source] == make_tokenizer().encode(text).ids
-            for step, token in enumerate(result.tokens):
-                likely = float(expected.logits[step][0].log_softmax(-1)[token.token])
-                assert token.log_probability == pytest.approx(likely, abs=LOG_PROBABILITY)
-                kinds = {"cross": expected.cross_attentions[step], "causal": expected.decoder_attentions[step]}
-                assert len(token.attention) == 4
-                for layer in token.attention:
-                    weights = kinds[layer.kind][layer.layer][0, :, 0].numpy()
-                    np.testing.assert_allclose(layer.weights, weights, atol=WEIGHTS)
+            assert [token.id for token in found.source] == ids_of(text)
+            expect_librarys(result, expected, layers=4)
             reasons.add(result.finish_reason)
     assert reasons == {"end", "length"}
 
@@ -104,7 +72,7 @@ def test_beams_are_the_librarys(family: str, client: regard.Client, folders: dic
         together = list(pool.map(ask, TEXTS))
         list(alone)
     for text, found in zip(TEXTS, together, strict=True):
-        expected = write(folders[family], text, num_return_sequences=3)
+        expected = write(folders[family], ids_of(text), num_return_sequences=3)
         for result, tokens, score in zip(found.results, expected.sequences, expected.sequences_scores, strict=True):
             written = [token.token for token in result.tokens]
             assert written == tokens[1 : len(written) + 1].tolist()
@@ -114,12 +82,12 @@ def test_beams_are_the_librarys(family: str, client: regard.Client, folders: dic
 
 def test_the_encoder_shows_its_attention(client: regard.Client, folders: dict[str, Path]) -> None:
     """To what it reads, biases included."""
-    ids = np.array([make_tokenizer().encode(TEXTS[2]).ids])
+    ids = np.array([ids_of(TEXTS[2])])
     answer = client.predict(
         {"input_ids": ids, "attention_mask": np.ones_like(ids)}, model="t5", attention=regard.AttentionRequest()
     )
     assert answer.attention is not None
-    expected = write(folders["t5"], TEXTS[2], num_beams=1).encoder_attentions
+    expected = write(folders["t5"], ids_of(TEXTS[2]), num_beams=1).encoder_attentions
     assert len(answer.attention.layers) == len(expected) == 2
     for layer, weights in zip(answer.attention.layers, expected, strict=True):
         np.testing.assert_allclose(layer.weights[0], weights[0].numpy(), atol=WEIGHTS)

@@ -2,22 +2,18 @@
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import torch
-import transformers
 
 import regard
 from export.build import build
 from export.sources import load_folder
+from tests.export.library_texts import LOG_PROBABILITY, expect_librarys, greedy_together, write
 from tests.export.test_transformers_writing import END, FRENCH, PAD, write_folder
 from tests.processes import serving
 
-LOG_PROBABILITY, WEIGHTS = 1e-4, 1e-5  # tolerances
 LONGEST, ENDS = 12, [END, 21, 41]  # several end tokens: of random weights few texts end with a single one
 TEXTS = ("w5 w7", "w9", "w11 w13 w17 w19 w23 w29", "w3 w3", "w31 w8 w15", "w44 w12 w6 w33", "w58", "w26 w27 w28")
 # As real folders have them: Marian's forces an end, BART's a first token, too, mBART's a language.
@@ -32,7 +28,6 @@ SETTINGS: dict[str, dict[str, Any]] = {
         "length_penalty": 0.7,
     },
 }  # fmt: skip
-BOTH = regard.AttentionRequest()
 
 
 @pytest.fixture(scope="module")
@@ -53,24 +48,9 @@ def client(folders: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -
         yield client
 
 
-@cache
-def read(folder: Path) -> Any:
-    """The library's own network."""
-    return transformers.AutoModelForSeq2SeqLM.from_pretrained(folder, attn_implementation="eager").eval()
-
-
-def write(folder: Path, text: str, **settings: Any) -> Any:
-    """What the library writes for one text, alone."""
-    ids = torch.tensor([[int(word[1:]) for word in text.split()]])
-    with torch.inference_mode():
-        return read(folder).generate(
-            ids,
-            return_dict_in_generate=True,
-            output_attentions=True,
-            output_logits=True,
-            output_scores=True,
-            **settings,
-        )
+def ids_of(text: str) -> list[int]:
+    """Of its words."""
+    return [int(word[1:]) for word in text.split()]
 
 
 def begun(family: str) -> int:
@@ -81,26 +61,13 @@ def begun(family: str) -> int:
 @pytest.mark.parametrize("family", SETTINGS)
 def test_greedy_texts_are_the_librarys(family: str, client: regard.Client, folders: dict[str, Path]) -> None:
     """Of many that share the steps: tokens, log-probabilities, the rows of both attentions; also those that are cut."""
-
-    def ask(text: str) -> regard.Generated:
-        return client.generate_text(text, model=family, num_beams=1, cross_attention=BOTH, self_attention=BOTH)
-
-    with ThreadPoolExecutor(18) as pool:
-        together = list(pool.map(ask, TEXTS * 3))
+    together = greedy_together(client, family, TEXTS * 3)
     reasons = set[str]()
     for place, text in enumerate(TEXTS):
-        expected = write(folders[family], text, num_beams=1)
+        expected = write(folders[family], ids_of(text), num_beams=1)
         for found in together[place :: len(TEXTS)]:
             (result,) = found.results
-            assert [token.token for token in result.tokens] == expected.sequences[0, 1 + begun(family) :].tolist()
-            for step, token in enumerate(result.tokens, begun(family)):
-                likely = float(expected.logits[step][0].log_softmax(-1)[token.token])
-                assert token.log_probability == pytest.approx(likely, abs=LOG_PROBABILITY)
-                kinds = {"cross": expected.cross_attentions[step], "causal": expected.decoder_attentions[step]}
-                assert len(token.attention) == 6
-                for layer in token.attention:
-                    weights = kinds[layer.kind][layer.layer][0, :, 0].numpy()
-                    np.testing.assert_allclose(layer.weights, weights, atol=WEIGHTS)
+            expect_librarys(result, expected, layers=6, begun=begun(family))
             reasons.add(result.finish_reason)
             if result.finish_reason == "length":
                 assert (len(result.tokens), result.tokens[-1].token) == (LONGEST - begun(family), END)
@@ -121,7 +88,7 @@ def test_beams_are_the_librarys(family: str, max_tokens: int, client: regard.Cli
     most = max_tokens or LONGEST - begun(family)
     for text, found in zip(TEXTS, together, strict=True):
         settings = {"max_new_tokens": max_tokens + begun(family)} if max_tokens else {}
-        expected = write(folders[family], text, num_return_sequences=beams, **settings)
+        expected = write(folders[family], ids_of(text), num_return_sequences=beams, **settings)
         for result, tokens, score in zip(found.results, expected.sequences, expected.sequences_scores, strict=True):
             written = [token.token for token in result.tokens]
             assert written == tokens[1 + begun(family) :][: len(written)].tolist()
