@@ -3,12 +3,14 @@
 import asyncio
 import ctypes
 import os
+from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
 _UNKNOWN_BYTES = 4 * 2**30  # where the system does not say
 _LOOK_SECONDS = 1.0
-_GROWTH_BYTES = 32 * 2**20
+_LOOKS = 3  # in a row that find it free: what the next run takes again is not worth giving back
+_SPARE_BYTES = 32 * 2**20
 # Beside a control group's limit: what it uses, and of its statistics the cache that is given up first (versions 2, 1).
 _USED = {"memory.max": "memory.current", "memory.limit_in_bytes": "memory.usage_in_bytes"}
 _CACHED = {"memory.max": "inactive_file", "memory.limit_in_bytes": "total_inactive_file"}
@@ -95,16 +97,41 @@ async def watch_memory() -> None:
     """Give memory back that was needed for a moment (large messages, images), until cancelled.
 
     The C library keeps what is freed, in each thread's heap, and a message of many small pieces leaves a heap that
-    nothing but trimming makes smaller. It is trimmed where this process has grown since that was last done.
+    nothing but trimming makes smaller. It is trimmed where much has been freed since that was last done: after a flood
+    the process does not grow any more, and yet has most to give. Where the library does not say how much is free, it is
+    trimmed where the process has grown.
     """
-    least_bytes = resident_bytes()
+    least_bytes = await asyncio.to_thread(_spare_bytes)  # what was trimmed counts as free, too
+    looks = deque[int](maxlen=_LOOKS)
     while True:
         await asyncio.sleep(_LOOK_SECONDS)
-        now_bytes = resident_bytes()
-        if now_bytes > least_bytes + _GROWTH_BYTES:
+        looks.append(await asyncio.to_thread(_spare_bytes))
+        least_bytes = min(least_bytes, looks[-1])
+        if len(looks) == _LOOKS and min(looks) > least_bytes + _SPARE_BYTES:
             await asyncio.to_thread(give_back_memory)
-            now_bytes = least_bytes = resident_bytes()
-        least_bytes = min(least_bytes, now_bytes)
+            looks.clear()
+            least_bytes = await asyncio.to_thread(_spare_bytes)
+
+
+_FIELDS = ("arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost")
+
+
+class _Mallinfo(ctypes.Structure):
+    """Of glibc's heaps: struct mallinfo2 of malloc.h."""
+
+    _fields_ = tuple((name, ctypes.c_size_t) for name in _FIELDS)
+
+
+def _spare_bytes() -> int:
+    """What the C library keeps though it is free, trimmed or not; where it does not say, what is in memory.
+
+    It locks each heap for that, for up to 8 ms where many threads are busy: not for the event loop.
+    """
+    mallinfo = getattr(ctypes.CDLL(None), "mallinfo2", None) if os.name == "posix" else None
+    if not mallinfo:
+        return resident_bytes()
+    mallinfo.restype = _Mallinfo
+    return int(mallinfo().fordblks)
 
 
 def resident_bytes(root: Path = Path("/")) -> int:

@@ -1,6 +1,7 @@
 """The memory of a process is read from its control groups, in files as systems have them."""
 
 import asyncio
+import ctypes
 import os
 from pathlib import Path
 from types import SimpleNamespace
@@ -107,22 +108,39 @@ def test_what_a_process_has_in_memory_is_read_from_proc(tmp_path: Path) -> None:
     assert resident_bytes(tmp_path / "elsewhere") == 0
 
 
-async def test_memory_is_given_back_once_much_was_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """32 MiB above the least that there was since the last time; what is still used then is no reason for another."""
-    sizes = iter([100, 120, 132, 133, 110, 143, 140, 120, 152, 153, 250, 240])
+async def test_memory_is_given_back_once_much_stays_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At three looks 32 MiB above the least since the last time; what is free since then is no reason for another."""
+    sizes = [100, 120, 133, 90, 132, 133, 124, 123, 130, 131, 155, 160, 170, 160, 60, 95, 93, 94, 99]
     given_back, seen = list[int](), list[int]()
 
-    def resident() -> int:
-        seen.append(next(sizes))
+    def spare() -> int:
+        seen.append(sizes[len(seen)])
         return seen[-1] * MIB
 
     async def sleep(seconds: float) -> None:
         assert seconds == 1.0
 
-    monkeypatch.setattr(memory, "resident_bytes", resident)
+    monkeypatch.setattr(memory, "_spare_bytes", spare)
     monkeypatch.setattr(memory, "give_back_memory", lambda: given_back.append(seen[-1]))
     # Not of asyncio itself: other tests' servers live in this process, in threads of their own.
     monkeypatch.setattr(memory, "asyncio", SimpleNamespace(sleep=sleep, to_thread=asyncio.to_thread))
-    with pytest.raises(RuntimeError):  # the sizes are at an end
+    with pytest.raises(IndexError):  # the sizes are at an end
         await memory.watch_memory()
-    assert given_back == [133, 143, 153]
+    assert given_back == [124, 160, 94]
+
+
+@pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="not glibc 2.33 or newer")
+def test_what_is_freed_is_spare_until_it_is_used_again() -> None:
+    """64 MiB in pieces with others between them, without which the heap would end lower by itself."""
+    before = memory._spare_bytes()
+    library = ctypes.CDLL(None)
+    library.malloc.restype, library.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+    pieces = [library.malloc(65536) for _ in range(2048)]
+    used = memory._spare_bytes()
+    for piece in pieces[::2]:
+        library.free(piece)
+    spare = memory._spare_bytes()
+    for piece in pieces[1::2]:
+        library.free(piece)
+    assert used < before + 16 * MIB
+    assert spare > used + 48 * MIB
