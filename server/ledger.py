@@ -23,6 +23,15 @@ def has_room(own: int, of_all: int, limit: int) -> bool:
     return own + CLIENT_FACTOR * of_all <= (CLIENT_FACTOR + 1) * limit
 
 
+class _Own:
+    """What is held for one client, and its requests that are not yet computed."""
+
+    __slots__ = ("accounts", "computing", "held_bytes")
+
+    def __init__(self) -> None:
+        self.accounts = self.computing = self.held_bytes = 0
+
+
 class Ledger:
     """Everything that is held; lives in the event loop.
 
@@ -40,8 +49,8 @@ class Ledger:
         self.held_bytes = 0
         self.requests = 0
         self.unread = 0  # of these, those that are computed, and whose answers wait to be read
-        self._held_by = dict[Hashable, int]()
-        self._computing_of = dict[Hashable, int]()  # requests of a client that are not yet computed
+        self.nobody = _Own()  # who is not known yet
+        self._clients = dict[Hashable, _Own]()
         self._idle = asyncio.Event()
         self._idle.set()
 
@@ -54,9 +63,20 @@ class Ledger:
         self.requests += 1
         self._idle.clear()
 
-    def compute_for(self, client: Hashable, more_requests: int) -> None:
-        """Count requests of a client that are to be computed; fewer than none for those that are."""
-        _add(self._computing_of, client, more_requests)
+    def join(self, client: Hashable) -> _Own:
+        """Return what is held for a client, of whom there is one account more, until `part`."""
+        own = self._clients.get(client)
+        if own is None:
+            own = self._clients[client] = _Own()
+        own.accounts += 1
+        return own
+
+    def part(self, client: Hashable) -> None:
+        """Count one account less; whoever has none has nothing."""
+        own = self._clients[client]
+        own.accounts -= 1
+        if not own.accounts:
+            del self._clients[client]
 
     def check_requests(self, client: Hashable, limit: int, suggest_retry: Callable[[], float]) -> None:
         """Refuse a client's newest request, counted already, where there are too many that are to be computed.
@@ -69,7 +89,7 @@ class Ledger:
         Raises:
             TooBusy: There are.
         """
-        own, of_all = self._computing_of.get(client, 0), self.requests - self.unread
+        own, of_all = self._clients.get(client, self.nobody).computing, self.requests - self.unread
         if not has_room(own, of_all, limit):
             which = f"{of_all} requests are in it, {own} of them this client's"
             most = f"one alone may have {limit} (--max-queue-size and --max-batch-size)"
@@ -80,11 +100,6 @@ class Ledger:
         self.requests -= 1
         if not self.requests:
             self._idle.set()
-
-    def count(self, client: Hashable, more_bytes: int) -> None:
-        """Count bytes held for a client; fewer than none for what is given back."""
-        self.held_bytes += more_bytes
-        _add(self._held_by, client, more_bytes)
 
     def check(self) -> None:
         """Refuse where too much is held, whoever comes.
@@ -107,7 +122,8 @@ class Ledger:
         """
         if self.held_bytes > own_bytes:
             self.check()
-        held_bytes = 0 if client is None else self._held_by.get(client, 0)
+        own = self._clients.get(client)
+        held_bytes = own.held_bytes if own else 0
         most_bytes = CLIENT_FACTOR * (self.max_bytes - self.held_bytes)
         if held_bytes > own_bytes and held_bytes > most_bytes:
             expected = f"expected at most {most_bytes} while {self.held_bytes}"
@@ -116,15 +132,6 @@ class Ledger:
     def _refuse(self, what: str) -> None:
         message = f"{what}, of {self.max_bytes} at most (--max-held-bytes); retry later"
         raise TooBusy(message, _RETRY_SECONDS, "held")
-
-
-def _add(counts: dict[Hashable, int], client: Hashable, more: int) -> None:
-    """Count, and forget who has nothing."""
-    count = counts.get(client, 0) + more
-    if count:
-        counts[client] = count
-    else:
-        counts.pop(client, None)
 
 
 class Account:
@@ -139,6 +146,7 @@ class Account:
         self._ledger = ledger or Ledger()
         self._parts = dict[str, int]()
         self._client: Hashable = None
+        self._own = self._ledger.nobody
         self._is_accepted = self._is_answered = False
 
     def belong_to(self, client: Hashable) -> None:
@@ -146,18 +154,21 @@ class Account:
         if client == self._client:
             return
         held_bytes, computing = sum(self._parts.values()), int(self._is_accepted and not self._is_answered)
-        self._ledger.count(self._client, -held_bytes)
-        self._ledger.compute_for(self._client, -computing)
+        self._own.held_bytes -= held_bytes
+        self._own.computing -= computing
+        if self._client is not None:
+            self._ledger.part(self._client)
+        self._own = self._ledger.nobody if client is None else self._ledger.join(client)
         self._client = client
-        self._ledger.count(client, held_bytes)
-        self._ledger.compute_for(client, computing)
+        self._own.held_bytes += held_bytes
+        self._own.computing += computing
 
     def accept(self) -> None:
         """Count the request as one that is in the server."""
         if not self._is_accepted:
             self._is_accepted = True
             self._ledger.accept()
-            self._ledger.compute_for(self._client, 1)
+            self._own.computing += 1
             self.hold("call", _CALL_BYTES)
 
     def answer(self) -> None:
@@ -165,13 +176,14 @@ class Account:
         if self._is_accepted and not self._is_answered:
             self._is_answered = True
             self._ledger.unread += 1
-            self._ledger.compute_for(self._client, -1)
+            self._own.computing -= 1
 
     def hold(self, part: str, size_bytes: int) -> None:
         """Say how much is held of a part now: the call, the request, the result or the answer."""
         if more_bytes := size_bytes - self._parts.get(part, 0):
             self._parts[part] = size_bytes
-            self._ledger.count(self._client, more_bytes)
+            self._ledger.held_bytes += more_bytes
+            self._own.held_bytes += more_bytes
 
     def reserve(self, **parts: int) -> None:
         """Say how much will be held of parts, in bytes; who needs no more than before is not refused.
@@ -197,13 +209,18 @@ class Account:
 
     def close(self, task: object = None) -> None:
         """Give everything back; may be the done callback of a task."""
-        self._ledger.count(self._client, -sum(self._parts.values()))
+        ledger, held_bytes = self._ledger, sum(self._parts.values())
+        ledger.held_bytes -= held_bytes
+        self._own.held_bytes -= held_bytes
         self._parts.clear()
         if self._is_answered:
             self._is_answered = False
-            self._ledger.unread -= 1
+            ledger.unread -= 1
         elif self._is_accepted:
-            self._ledger.compute_for(self._client, -1)
+            self._own.computing -= 1
         if self._is_accepted:
             self._is_accepted = False
-            self._ledger.leave()
+            ledger.leave()
+        if self._client is not None:  # what may still be counted is nobody's
+            ledger.part(self._client)
+            self._client, self._own = None, ledger.nobody

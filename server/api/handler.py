@@ -125,7 +125,7 @@ class RpcHandler:
             ServerError: As it came, or InternalFault for anything else.
         """
         code, message = "OK", ""
-        self._metrics.received.labels(context.method).inc()
+        self._metrics.received.of[context.method,].value += 1
         context.account.accept()
         self._tracing.begin(context, metadata)
         try:

@@ -137,7 +137,7 @@ class Scheduler:
 
     async def _count(self, computing: Awaitable[Answer]) -> Answer:
         outcome = "computed"
-        self._metrics.submitted.inc()
+        self._metrics.submitted.value += 1
         try:
             return await computing
         except asyncio.CancelledError:
@@ -147,7 +147,7 @@ class Scheduler:
             outcome = error.code.name.lower()
             raise
         finally:
-            self._metrics.outcomes.labels(outcome).inc()
+            self._metrics.outcomes.of[outcome,].value += 1
 
     async def _compute(self, item: BatchItem) -> Result:
         """Compute a request, in several runs where it needs more than one should have; others go between them."""
@@ -303,7 +303,7 @@ class Scheduler:
         seconds = compute_ns / 1e9 * item.rows / load.rows
         item.charge(seconds)
         for client, own_seconds in item.bill(seconds):
-            self._metrics.client_seconds.labels(client.name).inc(own_seconds)
+            self._metrics.client_seconds.of[client.name,].value += own_seconds
         self.quantile.learn(item.estimate_seconds, time.monotonic() - item.arrived)
         result.queue_ns = max(round(batch.started * 1e9) - arrived_ns, 0)
         result.compute_ns, result.batch_size = compute_ns, load.rows

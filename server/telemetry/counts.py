@@ -38,9 +38,9 @@ class ModelCounts:
         rows: Rows answered.
         batches: Batches run.
         last_answer_ms: When the last request was answered, in milliseconds since 1970.
-        succeeded: Requests that were answered, with their whole time in the server.
-        failed: Requests that were not, likewise.
-        decode: Their first stage; likewise queue, compute and encode.
+        answered: Requests that were answered.
+        total_ns: Their whole time in the server; decode_ns is that of their first stage, likewise of the others.
+        failed: Requests that were not, and their whole time.
         cache_hit: Decoding of those that were answered from the cache, or with an equal one on its way.
         cache_miss: Decoding of those that were looked up and then computed.
         by_size: Batches by their rows.
@@ -49,12 +49,13 @@ class ModelCounts:
     rows: int = 0
     batches: int = 0
     last_answer_ms: int = 0
-    succeeded: Duration = field(default_factory=Duration)
+    answered: int = 0
+    total_ns: int = 0
+    decode_ns: int = 0
+    queue_ns: int = 0
+    compute_ns: int = 0
+    encode_ns: int = 0
     failed: Duration = field(default_factory=Duration)
-    decode: Duration = field(default_factory=Duration)
-    queue: Duration = field(default_factory=Duration)
-    compute: Duration = field(default_factory=Duration)
-    encode: Duration = field(default_factory=Duration)
     cache_hit: Duration = field(default_factory=Duration)
     cache_miss: Duration = field(default_factory=Duration)
     by_size: dict[int, BatchCounts] = field(default_factory=lambda: defaultdict(BatchCounts))
@@ -63,11 +64,12 @@ class ModelCounts:
         """Count a request that was answered; `cached` says whether the answer cache was asked."""
         self.rows += rows
         self.last_answer_ms = time.time_ns() // 1_000_000
-        self.succeeded.add(total_ns)
-        self.decode.add(timings.decode_ns)
-        self.queue.add(timings.queue_ns)
-        self.compute.add(timings.compute_ns)
-        self.encode.add(timings.encode_ns)
+        self.answered += 1
+        self.total_ns += total_ns
+        self.decode_ns += timings.decode_ns
+        self.queue_ns += timings.queue_ns
+        self.compute_ns += timings.compute_ns
+        self.encode_ns += timings.encode_ns
         if cached:
             (self.cache_miss if timings.batch_size else self.cache_hit).add(timings.decode_ns)
 

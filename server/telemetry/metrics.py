@@ -169,10 +169,11 @@ class Metrics:
         self, model: str, version: str, graph: str, *, rows: int, padding_share: float, times: BatchTimes
     ) -> None:
         """Count one batch that was computed."""
-        self.engine_seconds.labels(model, graph).inc(times.total_ns / 1e9)
-        self.batch_seconds.labels(model, graph).observe(times.total_ns / 1e9)
-        self.batch_rows.labels(model).observe(rows)
-        self.padding.labels(model).observe(padding_share)
+        seconds = times.total_ns / 1e9
+        self.engine_seconds.of[model, graph].value += seconds
+        self.batch_seconds.of[model, graph].observe(seconds)
+        self.batch_rows.of[model,].observe(rows)
+        self.padding.of[model,].observe(padding_share)
         self.counts.of(model, version).add_batch(rows, times)
 
     def observe_end(self, method: str, model: str, code: str, client: str, seconds: float | None) -> None:
@@ -181,10 +182,10 @@ class Metrics:
         Unauthenticated callers say nothing of how long one takes, nor does what was refused unread: `seconds` is None.
         """
         if seconds is not None and code != "UNAUTHENTICATED":
-            self.request_seconds.labels(method).observe(seconds)
-        self.requests.labels(method, model, code).inc()
+            self.request_seconds.of[method,].observe(seconds)
+        self.requests.of[method, model, code].value += 1
         if client:
-            self.client_requests.labels(client, code).inc()
+            self.client_requests.of[client, code].value += 1
 
     def observe_answer(
         self,
@@ -212,7 +213,7 @@ class Metrics:
         """
         durations = timings.decode_ns, timings.queue_ns, timings.compute_ns, timings.encode_ns
         for stage, duration_ns in zip(STAGES, durations, strict=True):
-            self.stages.labels(model, stage, graph).observe(duration_ns / 1e9)
+            self.stages.of[model, stage, graph].observe(duration_ns / 1e9)
         if further_bytes:
             sent = self.hidden_states_bytes if graph == "hidden" else self.attention_bytes
             sent.labels(model).inc(further_bytes)

@@ -5,7 +5,7 @@ in one thread alone, and read in another when they are scraped.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate
 from typing import Generic, TypeVar
 
@@ -45,22 +45,34 @@ class Distribution:
 Child = TypeVar("Child", Count, Distribution)
 
 
+class _Children(dict[tuple[str, ...], Child]):
+    """A child for each combination of label values, made when it comes first."""
+
+    def __init__(self, make: Callable[[tuple[str, ...]], Child]) -> None:
+        super().__init__()
+        self._make: Callable[[tuple[str, ...]], Child] = make
+
+    def __missing__(self, values: tuple[str, ...]) -> Child:
+        self[values] = child = self._make(values)
+        return child
+
+
 class _Labelled(Generic[Child]):
-    """A child for each combination of label values that has come."""
+    """A metric with labels; `of[values]` is its child of some label values, `labels` the same in other words."""
 
     def __init__(self, name: str, what: str, labels: Sequence[str], registry: CollectorRegistry) -> None:
         self._name, self._what, self._labels = name, what, labels
-        self._children: dict[tuple[str, ...], Child] = {}
+        self.of: _Children[Child] = _Children(self._begin)
         registry.register(self)
 
     def labels(self, *values: str) -> Child:
         """Return the child of some label values."""
-        child = self._children.get(values)
-        if child is None:
-            if len(values) != len(self._labels):
-                raise ValueError(f"{self._name}: {len(values)} label values; expected {', '.join(self._labels)}")
-            child = self._children[values] = self._make()
-        return child
+        return self.of[values]
+
+    def _begin(self, values: tuple[str, ...]) -> Child:
+        if len(values) != len(self._labels):
+            raise ValueError(f"{self._name}: {len(values)} label values; expected {', '.join(self._labels)}")
+        return self._make()
 
     def _make(self) -> Child:
         raise NotImplementedError
@@ -83,7 +95,7 @@ class Counter(_Labelled[Count]):
     def collect(self) -> Iterator[Metric]:
         """Yield the metric as it stands, for a registry."""
         family = CounterMetricFamily(self._name, self._what, labels=self._labels)
-        for values, child in list(self._children.items()):
+        for values, child in list(self.of.items()):
             family.add_metric(values, child.value)
         yield family
 
@@ -104,6 +116,6 @@ class Histogram(_Labelled[Distribution]):
     def collect(self) -> Iterator[Metric]:
         """Yield the metric as it stands, for a registry."""
         family = HistogramMetricFamily(self._name, self._what, labels=self._labels)
-        for values, child in list(self._children.items()):
+        for values, child in list(self.of.items()):
             family.add_metric(values, list(zip(self._names, accumulate(child.counts), strict=True)), child.sum)
         yield family

@@ -97,7 +97,24 @@ def test_what_is_held_moves_to_a_client_once_it_is_known() -> None:
     account.hold("answer", 5)
     other.close()
     account.close()
-    assert (ledger.held_bytes, ledger._held_by) == (0, {})
+    assert (ledger.held_bytes, ledger._clients, ledger.nobody.held_bytes) == (0, {}, 0)
+
+
+def test_a_client_has_nothing_only_once_its_last_account_is_closed() -> None:
+    """One that holds nothing yet is still the client's; whatever is counted behind the end is nobody's."""
+    ledger = Ledger(100)
+    one, other = Account(ledger), Account(ledger)
+    one.belong_to("client")
+    other.belong_to("client")
+    one.close()
+    one.close()
+    other.hold("request", 90)
+    third = Account(ledger)
+    third.belong_to("client")
+    with pytest.raises(TooBusy):
+        third.reserve(request=10)
+    one.hold("request", 5)
+    assert (ledger.held_bytes, ledger.nobody.held_bytes) == (95, 5)
 
 
 def test_what_is_refused_holds_what_it_held_before() -> None:
@@ -196,4 +213,4 @@ def test_requests_that_are_over_are_nobodys() -> None:
         account = accept(ledger, "one")
         ends(account)
         account.close()
-    assert (ledger.requests, ledger.unread, ledger._computing_of) == (0, 0, {})
+    assert (ledger.requests, ledger.unread, ledger._clients, ledger.nobody.computing) == (0, 0, {}, 0)

@@ -7,16 +7,14 @@ from server.repository.loading import LoadedModel
 from server.telemetry.counts import Counts, Duration
 
 # Triton's name of a figure, and ours.
-_REQUESTS = {
-    "success": "succeeded",
-    "fail": "failed",
-    "queue": "queue",
-    "compute_input": "decode",
-    "compute_infer": "compute",
-    "compute_output": "encode",
-    "cache_hit": "cache_hit",
-    "cache_miss": "cache_miss",
+_ANSWERED = {
+    "success": "total_ns",
+    "queue": "queue_ns",
+    "compute_input": "decode_ns",
+    "compute_infer": "compute_ns",
+    "compute_output": "encode_ns",
 }
+_FURTHER = {"fail": "failed", "cache_hit": "cache_hit", "cache_miss": "cache_miss"}
 _BATCHES = {"compute_input": "collate", "compute_infer": "run", "compute_output": "split"}
 
 
@@ -32,7 +30,9 @@ def describe_statistics(models: Iterable[LoadedModel], counts: Counts) -> pb.Mod
             inference_count=counted.rows,
             execution_count=counted.batches,
         )
-        for name, own in _REQUESTS.items():
+        for name, own in _ANSWERED.items():
+            _fill(getattr(one.inference_stats, name), Duration(counted.answered, getattr(counted, own)))
+        for name, own in _FURTHER.items():
             _fill(getattr(one.inference_stats, name), getattr(counted, own))
         for size, steps in sorted(counted.by_size.items()):
             batch = one.batch_stats.add(batch_size=size)
