@@ -4,7 +4,7 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
@@ -185,14 +185,16 @@ def rpc(model_field: str = "") -> Callable[[Unary], Any]:
         name = method.__name__
 
         @functools.wraps(method)
-        async def run(service: Service, request: Any, servicer: Servicer, caller: Client | None = None) -> Any:
+        def run(
+            service: Service, request: Any, servicer: Servicer, caller: Client | None = None
+        ) -> Coroutine[Any, Any, bytes]:
             async def write(context: RpcContext, call: Call) -> bytes:
                 response = await method(service, parsed(request), context)
                 content: bytes = response.SerializeToString()
                 call.account.hold("answer", COPIES * len(content))
                 return content
 
-            return await service.rpcs.answer(name, getattr(request, model_field, ""), servicer, caller, write)
+            return service.rpcs.answer(name, getattr(request, model_field, ""), servicer, caller, write)
 
         return _taking(run)
 

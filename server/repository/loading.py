@@ -4,9 +4,10 @@ An artifact has a contract beside its graphs. A folder with a model.onnx and no 
 and gives is read from the graph.
 """
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from google.protobuf.message import DecodeError
 
@@ -52,6 +53,7 @@ class LoadedModel:
         writer: What makes text of tokens, of an encoder-decoder; None for others.
         usage: Of the model, all its versions together.
         towers: Of a model that is two; None for others.
+        heads: What a protocol has understood of requests for it, by their bytes; freed with it.
     """
 
     contract: Contract
@@ -61,6 +63,7 @@ class LoadedModel:
     late_reader: LateReader | None = None
     writer: TextWriter | None = None
     towers: "Towers | None" = None
+    heads: dict[Hashable, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:

@@ -8,8 +8,8 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
-from typing import NoReturn, TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from typing import Any, NoReturn, TypeVar
 
 from server.errors import DeadlinePassed, InternalFault, InvalidInput, Reason, ServerError, ShuttingDown, TooBusy
 from server.ledger import has_room
@@ -70,7 +70,7 @@ class Scheduler:
         )
         self._dispatcher.start()
 
-    async def submit(self, item: BatchItem) -> Result:
+    def submit(self, item: BatchItem) -> Coroutine[Any, Any, Result]:
         """Queue a request and wait for its result.
 
         Args:
@@ -83,7 +83,7 @@ class Scheduler:
             ShuttingDown: The server stopped before its turn came.
             InternalFault: The engine failed on this very request.
         """
-        return await self._count(self._compute(item))
+        return self._count(self._compute(item))
 
     async def submit_all(self, items: Sequence[BatchItem], later_rows: int = 0, *, goes_on: bool = False) -> list[Each]:
         """As submit, for inputs of one call, an error each; rows that come when it `goes_on` are admitted with them."""
@@ -154,7 +154,13 @@ class Scheduler:
         parts = cut(item, self._limits)
         self._check_row(parts[0])
         if len(parts) == 1:
-            return await self._wait(self._admit(item))
+            reply = self._admit(item).reply
+            assert reply is not None  # noqa: S101 -- made when it was admitted
+            try:
+                return await reply
+            except asyncio.CancelledError:
+                self._leave(item)
+                raise
         self._metrics.cut.inc()
         partial, (first, *others) = PartialResult(item), parts
         later_seconds = sum(part.alone_seconds for part in others)

@@ -75,6 +75,7 @@ class _Refusing(grpc.GenericRpcHandler):
         max_bytes: int | None,
     ) -> None:
         self._handler, self._calls, self._refusals = handler, calls, refusals
+        self._prefix = f"/{handler.service_name()}/" if isinstance(handler, grpc.ServiceRpcHandler) else "/"
         self._limits, self._max_bytes = limits, max_bytes
         self._turns = None if max_bytes is None else Turns()
         self._methods: dict[str, Any] = {}
@@ -82,6 +83,8 @@ class _Refusing(grpc.GenericRpcHandler):
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
         """Return how a method is run; None where it is another service's."""
         path = handler_call_details.method
+        if not path.startswith(self._prefix):
+            return None
         if path not in self._methods:
             found = self._handler.service(handler_call_details)
             if found is None:

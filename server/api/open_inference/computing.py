@@ -2,10 +2,11 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import numpy as np
 
@@ -23,6 +24,7 @@ from server.api.open_inference.parameters import (
     read_hints,
     read_vector_request,
 )
+from server.api.open_inference.reading import Declaration
 from server.api.open_inference.shared_memory import Place
 from server.api.open_inference.tensors import read_places, write_tensor
 from server.api.open_inference.towers import (
@@ -57,6 +59,8 @@ from server.repository.loading import LoadedModel
 
 _log = logging.getLogger(__name__)
 
+# Of what is remembered that callers say again and again: inputs and outputs, their bytes, and how much of a model.
+_MAX_PARTS, _MAX_HEAD_BYTES, _MAX_HEADS = 16, 1024, 256
 Arrays = Mapping[str, Array]
 
 
@@ -65,44 +69,56 @@ class _Wanted:
     """What a request wants.
 
     Attributes:
-        tower: Of which model; of two towers, of which.
         places: Where the outputs belong that are named, in their order.
-        outputs: Of the graph.
+        outputs: Of the graph, those that are sent.
         attention: None for none.
         hidden_states: Likewise.
         vectors: How the vector is cut and rounded; None for as it is.
+        kept: The output that says which vectors of tokens count, where it is wanted; else empty.
+        computed: Of the graph, all that it takes.
+        placed: Those that go to shared memory.
     """
 
-    tower: LoadedModel
     places: Mapping[str, Place | None]
     outputs: tuple[str, ...]
     attention: AttentionRequest | None
     hidden_states: HiddenStatesRequest | None
     vectors: VectorRequest | None
+    kept: str
+    computed: tuple[str, ...]
+    placed: frozenset[str]
 
     @property
     def further_field(self) -> str:
         """What is asked for besides outputs; empty for nothing."""
         return "attention" if self.attention else "hidden_states" if self.hidden_states else ""
 
-    @property
-    def kept(self) -> str:
-        """The output that says which vectors of tokens count, where it is wanted; else empty."""
-        name = kept_name(self.tower)
-        return name if name in self.places or not self.places else ""
 
-    def computed(self, candidates: Candidates | None) -> tuple[str, ...]:
-        """All outputs of the graph that it takes."""
-        vectors = vector_outputs(self.tower) if candidates else ()
-        late = self.tower.contract.late
-        of_tokens = (late.output,) if late and self.kept else ()
-        return tuple(dict.fromkeys((*self.outputs, *vectors, *of_tokens)))
+@dataclass(frozen=True, slots=True)
+class Head:
+    """What a request says beside its elements, read and checked."""
 
-    def unsent(self, candidates: Candidates | None) -> frozenset[str]:
-        """Which of these are no part of the answer: in shared memory, or compared with labels and not named."""
-        placed = [name for name, place in self.places.items() if place is not None]
-        compared = vector_outputs(self.tower) if candidates else ()
-        return frozenset((*placed, *(name for name in compared if name not in self.outputs)))
+    wanted: _Wanted
+    declared: Declaration
+
+
+def head_of(request: pb.ModelInferRequest) -> tuple[bytes, ...]:
+    """Return the bytes of all that a request says but its id, its model and its elements; nothing where it is much.
+
+    Callers say the same again and again, with other elements.
+    """
+    inputs, outputs = request.inputs, request.outputs
+    if request.parameters or len(inputs) + len(outputs) > _MAX_PARTS or not request.raw_input_contents:
+        return ()
+    parts = [part.SerializeToString() for part in (*inputs, *outputs)]
+    return (b"%d" % len(inputs), *parts) if sum(map(len, parts)) <= _MAX_HEAD_BYTES else ()
+
+
+def remember(heads: dict[Hashable, Any], head: tuple[bytes, ...], understood: Head) -> None:
+    """Keep what was understood; all is forgotten where there is too much of it."""
+    if len(heads) >= _MAX_HEADS:
+        heads.clear()
+    heads[head] = understood
 
 
 class Computing(Generating):
@@ -126,11 +142,17 @@ class Computing(Generating):
     async def _compute(
         self, request: pb.ModelInferRequest, context: RpcContext, tell: Tell | None
     ) -> pb.ModelInferResponse:
+        if head := head_of(request):
+            model = await self.repository.acquire(request.model_name, request.model_version)
+            if understood := model.heads.get(head):
+                inputs = await self._read_counted(request, model, understood.declared, context)
+                return await self._run(request, model, understood.wanted, inputs, context)
         for name in ("inputs", "outputs", "raw_input_contents"):
             check_count(name, len(getattr(request, name)), MAX_TENSORS)
         read_hints(request.parameters, context)
         check_names(request.parameters)
-        model = await self.repository.acquire(request.model_name, request.model_version)
+        if not head:
+            model = await self.repository.acquire(request.model_name, request.model_version)
         names = [tensor.name for tensor in request.inputs]
         if is_written(model, names, [output.name for output in request.outputs]):
             return await self._generate(request, model, context, tell)
@@ -141,9 +163,21 @@ class Computing(Generating):
             return await self._align(request, model, context)
         with self._counting_failures(model, context):
             check_alone(model, [output.name for output in request.outputs])
-            wanted = _read_wanted(request, model.of_inputs(names))
-            inputs = await self._read(request, wanted.tower.contract)
-        return await self._run(request, wanted, inputs, context)
+            tower = model.of_inputs(names)
+            understood = Head(_read_wanted(request, tower), self._declare(request, tower.contract))
+            if head and tower is model:
+                remember(model.heads, head, understood)
+        inputs = await self._read_counted(request, tower, understood.declared, context)
+        return await self._run(request, tower, understood.wanted, inputs, context)
+
+    async def _read_counted(
+        self, request: pb.ModelInferRequest, model: LoadedModel, declared: Declaration, context: RpcContext
+    ) -> Texts | Images | Tensors:
+        try:
+            return await self._read_elements(request, model.contract, declared)
+        except ServerError:
+            self._count_failure(model, context)
+            raise
 
     async def _score(
         self, request: pb.ModelInferRequest, model: LoadedModel, names: Sequence[str], context: RpcContext
@@ -153,8 +187,9 @@ class Computing(Generating):
             names = [name for name in names if name != LABELS]
             asked = read_label_request(model, names, await self._read_strings(request, LABELS), request.parameters)
             towers = towers_for(asked, model, self.pipeline.inputs)
-            wanted = _read_wanted(request, towers.image, labelled=True)
-            images = await self._read(request, towers.image.contract, leave=(LABELS,))
+            tower = towers.image
+            wanted = _read_wanted(request, tower, labelled=True)
+            images = await self._read(request, tower.contract, leave=(LABELS,))
             check_scores_size(len(images), len(asked.names), self.pipeline.attention.answer_bytes)
             if wanted.further_field:  # before any label is computed
                 context.caller.require("attention", wanted.further_field)
@@ -162,7 +197,7 @@ class Computing(Generating):
         candidates = await compute_labels(self.pipeline, towers, asked.names, texts, context)
         del texts
         context.caller.quota.count(max(len(images) - 1, 0))  # as Classify counts several
-        return await self._run(request, wanted, images, context, candidates)
+        return await self._run(request, tower, wanted, images, context, candidates)
 
     async def _align(
         self, request: pb.ModelInferRequest, model: LoadedModel, context: RpcContext
@@ -181,6 +216,7 @@ class Computing(Generating):
     async def _run(
         self,
         request: pb.ModelInferRequest,
+        tower: LoadedModel,
         wanted: _Wanted,
         inputs: Texts | Images | Tensors,
         context: RpcContext,
@@ -188,13 +224,18 @@ class Computing(Generating):
     ) -> pb.ModelInferResponse:
         """Hand a request down the pipeline, and write what comes back."""
         query = isinstance(inputs, Texts) and inputs.queries > 0
+        computed, unsent = wanted.computed, wanted.placed
+        if candidates:  # with which vectors are compared
+            vectors = vector_outputs(tower)
+            computed = tuple(dict.fromkeys((*computed, *vectors)))
+            unsent = unsent.union(set(vectors).difference(wanted.outputs))
         asked = InferenceRequest(
-            wanted.tower,
+            tower,
             inputs,
-            wanted.computed(candidates),
+            computed,
             wanted.attention,
             wanted.hidden_states,
-            unsent=wanted.unsent(candidates),
+            unsent=unsent,
             vectors=wanted.vectors or WHOLE_VECTORS,
             first_part=candidates.part if candidates else None,
         )
@@ -223,8 +264,11 @@ class Computing(Generating):
         try:
             yield
         except ServerError:
-            self.counts.of(model.name, model.version).failed.add(time.perf_counter_ns() - context.started_ns)
+            self._count_failure(model, context)
             raise
+
+    def _count_failure(self, model: LoadedModel, context: RpcContext) -> None:
+        self.counts.of(model.name, model.version).failed.add(time.perf_counter_ns() - context.started_ns)
 
 
 def _read_wanted(request: pb.ModelInferRequest, tower: LoadedModel, *, labelled: bool = False) -> _Wanted:
@@ -250,7 +294,11 @@ def _read_wanted(request: pb.ModelInferRequest, tower: LoadedModel, *, labelled:
         outputs = choose_outputs(tower, ordinary)
     if vectors := read_vector_request(request.parameters):
         check_vectors(vectors, tower, outputs)
-    return _Wanted(tower, places, outputs, attention, hidden_states, vectors)
+    kept = kept_name(tower) if kept_name(tower) in places or not places else ""
+    late = (tower.contract.late.output,) if tower.contract.late and kept else ()
+    computed = tuple(dict.fromkeys((*outputs, *late)))
+    placed = frozenset(name for name, place in places.items() if place is not None)
+    return _Wanted(places, outputs, attention, hidden_states, vectors, kept, computed, placed)
 
 
 def _name(found: InferenceResponse, wanted: _Wanted, candidates: Candidates | None, *, query: bool) -> Arrays:
@@ -258,7 +306,7 @@ def _name(found: InferenceResponse, wanted: _Wanted, candidates: Candidates | No
     named = [name for name in wanted.places if name.startswith(FURTHER_PREFIXES)]
     arrays = {name: found.outputs[name] for name in wanted.outputs}
     if candidates and (SCORES in wanted.places or not wanted.places):
-        (vector,) = vector_outputs(wanted.tower)
+        (vector,) = vector_outputs(found.model)
         arrays[SCORES] = score(found.outputs[vector], candidates).astype(np.float32)
     if wanted.kept:
         arrays[wanted.kept] = mark_kept(found, query=query)

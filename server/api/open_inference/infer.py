@@ -1,7 +1,7 @@
 """ModelInfer and ModelStreamInfer of the Open Inference Protocol."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 
 from server.api.handler import handles_bytes, parsed, rpc, send
 from server.api.open_inference import open_inference_pb2 as pb
@@ -20,9 +20,11 @@ class Inference(Computing):
     """Runs models."""
 
     @rpc("model_name")
-    async def ModelInfer(self, request: pb.ModelInferRequest, context: RpcContext) -> pb.ModelInferResponse:  # noqa: N802
+    def ModelInfer(  # noqa: N802
+        self, request: pb.ModelInferRequest, context: RpcContext
+    ) -> Awaitable[pb.ModelInferResponse]:
         """Run a model."""
-        return await self._infer(request, context)
+        return self._infer(request, context)
 
     @handles_bytes
     async def ModelStreamInfer(  # noqa: N802

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 
 from artifact.contract import Contract
 from artifact.dtypes import name_of
@@ -9,7 +10,7 @@ from server.api.open_inference import open_inference_pb2 as pb
 from server.api.open_inference.parameter_values import read_flag
 from server.api.open_inference.parameters import read_prompt, read_role
 from server.api.open_inference.parts import Parts
-from server.api.open_inference.shared_memory import read_place
+from server.api.open_inference.shared_memory import SharedMemory, read_place
 from server.api.open_inference.tensors import DATATYPE_OF, decode_strings, decode_texts, read_shapes, read_tensors
 from server.errors import InvalidInput
 from server.inference import validation
@@ -19,6 +20,25 @@ from server.inference.request import Images, Tensors, Texts
 _PAIR = "text_pair"  # beside text, the second text of each
 
 
+@dataclass(frozen=True, slots=True)
+class Declaration:
+    """What a request says of its inputs beside their elements, checked.
+
+    Attributes:
+        shapes: Dtypes and shapes by name.
+        content: What the server preprocesses, text or image; empty for tensors.
+        prompt: The name of what is put before texts.
+        truncate: Whether texts that are too long are cut.
+        is_query: Whether texts are queries.
+    """
+
+    shapes: Mapping[str, validation.Declared]
+    content: str
+    prompt: str
+    truncate: bool
+    is_query: bool
+
+
 class Reading(Parts):
     """Reads requests."""
 
@@ -26,12 +46,32 @@ class Reading(Parts):
         self, request: pb.ModelInferRequest, contract: Contract, leave: Collection[str] = ()
     ) -> Texts | Images | Tensors:
         """Read the inputs for a model, all but those of some names."""
+        return await self._read_elements(request, contract, self._declare(request, contract, leave))
+
+    def _declare(self, request: pb.ModelInferRequest, contract: Contract, leave: Collection[str] = ()) -> Declaration:
+        """Read all of the inputs but their elements: a model's own tensors, or text or images as BYTES."""
         names = list(dict.fromkeys(tensor.name for tensor in request.inputs if tensor.name not in leave))
         content = _content(contract, names)
         if not content:
             validation.check_names(names, contract)
+        shapes = read_shapes(request, self.config.max_message_fields)
+        shapes = {name: shape for name, shape in shapes.items() if name not in leave}
+        prompt = read_prompt(request.parameters, content if _PAIR not in shapes else _PAIR)
+        is_query = read_role(request.parameters)
+        if content and shapes[content].dtype.kind == "O":
+            self._check_contents(content, shapes)
+            truncate = content == "text" and read_flag(request.parameters, "truncate")
+            return Declaration(shapes, content, prompt, truncate, is_query)
+        validation.check_shapes(shapes, contract, self.pipeline.inputs.rows, DATATYPE_OF)
+        return Declaration(shapes, "", prompt, truncate=False, is_query=is_query)
+
+    async def _read_elements(
+        self, request: pb.ModelInferRequest, contract: Contract, declared: Declaration
+    ) -> Texts | Images | Tensors:
+        """Read the elements of inputs."""
         size_bytes = self._check_places(request)
-        return await self.workers.decode(lambda: self._read_inputs(contract, request, leave, content), size_bytes)
+        read = _read_contents if declared.content else _read_own
+        return await self.workers.decode(lambda: read(request, self.memory, contract, declared), size_bytes)
 
     async def _read_strings(self, request: pb.ModelInferRequest, name: str) -> tuple[str, ...]:
         """Read one input of BYTES as text, of any shape; none where it is not there."""
@@ -44,35 +84,20 @@ class Reading(Parts):
             if shapes[name].dtype.kind != "O":
                 datatype = DATATYPE_OF[name_of(shapes[name].dtype)]
                 raise InvalidInput(f"inputs[{name}].datatype", datatype, "BYTES")
-            arrays = read_tensors(request, self.memory, [name])
+            arrays = read_tensors(request, self.memory, {name: shapes[name]})
             return decode_texts(name, arrays[name].reshape(-1).tolist())
 
         return await self.workers.decode(read, size_bytes)
 
     def _check_places(self, request: pb.ModelInferRequest) -> int:
         """Check sizes in shared memory, before anything is read; returns how much there is to read."""
-        places = (read_place(f"inputs[{tensor.name}]", tensor.parameters) for tensor in request.inputs)
+        placed = [tensor for tensor in request.inputs if tensor.parameters]
+        if not placed:
+            return request.ByteSize()
+        places = (read_place(f"inputs[{tensor.name}]", tensor.parameters) for tensor in placed)
         return request.ByteSize() + self.memory.check_sum("inputs", filter(None, places))
 
-    def _read_inputs(
-        self, contract: Contract, request: pb.ModelInferRequest, leave: Collection[str], content: str
-    ) -> Texts | Images | Tensors:
-        """Read the inputs: a model's own tensors, or text or images as BYTES where its contract says how."""
-        shapes = read_shapes(request, self.config.max_message_fields)
-        shapes = {name: shape for name, shape in shapes.items() if name not in leave}
-        prompt = read_prompt(request.parameters, content if _PAIR not in shapes else _PAIR)
-        is_query = read_role(request.parameters)
-        if content and shapes[content].dtype.kind == "O":
-            contents = self._read_contents(content, shapes, request, prompt)
-            return with_role(contents, contract, query=is_query)
-        validation.check_shapes(shapes, contract, self.pipeline.inputs.rows, DATATYPE_OF)
-        arrays = read_tensors(request, self.memory, shapes)
-        arrays |= {key: decode_strings(key, array) for key, array in arrays.items() if array.dtype == object}
-        return with_role(Tensors(arrays, is_shaped=True), contract, query=is_query)
-
-    def _read_contents(
-        self, name: str, shapes: Mapping[str, validation.Declared], request: pb.ModelInferRequest, prompt: str
-    ) -> Texts | Images:
+    def _check_contents(self, name: str, shapes: Mapping[str, validation.Declared]) -> None:
         max_rows, rows = self.pipeline.inputs.rows, math.prod(shapes[name].shape)
         if not 1 <= rows <= max_rows:
             expected = f"1 to {max_rows} (the server's --max-batch-size)"
@@ -80,12 +105,28 @@ class Reading(Parts):
         if _PAIR in shapes and (shapes[_PAIR].dtype.kind, math.prod(shapes[_PAIR].shape)) != ("O", rows):
             what = f"{DATATYPE_OF[name_of(shapes[_PAIR].dtype)]} {list(shapes[_PAIR].shape)}"
             raise InvalidInput(f"inputs[{_PAIR}]", what, f"{rows} of BYTES, one for each element of text")
-        arrays = read_tensors(request, self.memory, shapes)
-        contents = {name: array.reshape(-1).tolist() for name, array in arrays.items()}
-        if name == "image":
-            return Images(tuple(contents[name]))
-        texts, second = (decode_texts(one, contents.get(one, ())) for one in (name, _PAIR))
-        return Texts(texts, read_flag(request.parameters, "truncate"), prompt, second)
+
+
+def _read_contents(
+    request: pb.ModelInferRequest, memory: SharedMemory, contract: Contract, declared: Declaration
+) -> Texts | Images | Tensors:
+    """Read texts or images."""
+    arrays = read_tensors(request, memory, declared.shapes)
+    contents = {name: array.reshape(-1).tolist() for name, array in arrays.items()}
+    if declared.content == "image":
+        return with_role(Images(tuple(contents["image"])), contract, query=declared.is_query)
+    texts, second = (decode_texts(one, contents.get(one, ())) for one in (declared.content, _PAIR))
+    read = Texts(texts, declared.truncate, declared.prompt, second)
+    return with_role(read, contract, query=declared.is_query)
+
+
+def _read_own(
+    request: pb.ModelInferRequest, memory: SharedMemory, contract: Contract, declared: Declaration
+) -> Texts | Images | Tensors:
+    """Read a model's own tensors."""
+    arrays = read_tensors(request, memory, declared.shapes)
+    arrays |= {key: decode_strings(key, array) for key, array in arrays.items() if array.dtype == object}
+    return with_role(Tensors(arrays, is_shaped=True), contract, query=declared.is_query)
 
 
 def _content(contract: Contract, names: Sequence[str]) -> str:

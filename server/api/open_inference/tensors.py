@@ -6,7 +6,7 @@ Datatypes are the protocol's names (BOOL, INT8 to UINT64, FP16, BF16, FP32, FP64
 import math
 import struct
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -52,13 +52,13 @@ Request = pb.ModelInferRequest
 InputTensor = pb.ModelInferRequest.InferInputTensor
 
 
-def read_tensors(request: Request, memory: SharedMemory, names: Collection[str] | None = None) -> dict[str, Array]:
-    """Read inputs of a request, whose shapes were read before.
+def read_tensors(request: Request, memory: SharedMemory, declared: Mapping[str, Declared]) -> dict[str, Array]:
+    """Read inputs of a request.
 
     Args:
         request: The caller's.
         memory: Where some may be.
-        names: Which are read; None for all.
+        declared: Those that are read, as read_shapes gives them.
 
     Returns:
         Arrays by name. Raw elements are shared with the message; BYTES become an object array of bytes.
@@ -68,11 +68,13 @@ def read_tensors(request: Request, memory: SharedMemory, names: Collection[str] 
     """
     arrays: dict[str, Array] = {}
     for tensor, raw in zip(request.inputs, _pair_raw(request), strict=True):
-        if names is not None and tensor.name not in names:
+        name = tensor.name
+        if name not in declared:
             continue
-        field = f"inputs[{tensor.name}]"
-        place = read_place(field, tensor.parameters)
-        arrays[tensor.name] = _read_tensor(field, tensor, raw if place is None else memory.read(field, place))
+        field = f"inputs[{name}]"
+        place = read_place(field, tensor.parameters) if tensor.parameters else None
+        content = raw if place is None else memory.read(field, place)
+        arrays[name] = _read_tensor(field, tensor, declared[name], content)
     return arrays
 
 
@@ -168,27 +170,25 @@ def _pair_raw(request: Request) -> list[bytes | None]:
     return [None if "shared_memory_region" in tensor.parameters else next(contents) for tensor in request.inputs]
 
 
-def _read_tensor(field: str, tensor: InputTensor, raw: bytes | None) -> Array:
-    shape = tuple(tensor.shape)
-    count = math.prod(shape)
+def _read_tensor(field: str, tensor: InputTensor, declared: Declared, raw: bytes | None) -> Array:
+    count = math.prod(declared.shape)
     given = [name.name for name, _ in tensor.contents.ListFields()] if tensor.HasField("contents") else []
     if raw is not None:
         if given:
             raise InvalidInput(f"{field}.contents", "given beside raw contents", "either contents or raw ones")
-        elements = _read_raw(field, tensor.datatype, count, raw)
+        elements = _read_raw(field, declared.dtype, count, raw)
     else:
         elements = _read_typed(field, tensor, count, given)
-    return elements.reshape(shape)
+    return elements.reshape(declared.shape)
 
 
-def _read_raw(field: str, datatype: str, count: int, raw: bytes) -> Array:
-    if datatype == "BYTES":
+def _read_raw(field: str, dtype: "np.dtype[Any]", count: int, raw: bytes) -> Array:
+    if dtype.kind == "O":
         return _read_bytes(field, count, raw)
-    dtype = _dtype(datatype)
     if len(raw) != count * dtype.itemsize:
-        expected = f"{count * dtype.itemsize} for {count} elements of {datatype}"
+        expected = f"{count * dtype.itemsize} for {count} elements of {DATATYPE_OF[name_of(dtype)]}"
         raise InvalidInput(field, f"{len(raw)} bytes", expected)
-    if datatype == "BOOL":
+    if dtype.kind == "b":
         return np.frombuffer(raw, dtype=np.uint8).astype(bool)
     return np.frombuffer(raw, dtype=dtype)
 

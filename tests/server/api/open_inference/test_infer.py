@@ -186,7 +186,7 @@ def test_typed_contents_are_read_as_raw_ones(datatype: str, dtype: Any, field: s
     request = Request()
     tensor = request.inputs.add(name="x", datatype=datatype, shape=[2, 3])
     getattr(tensor.contents, field).extend(array.reshape(-1).tolist())
-    found = read_tensors(request, SharedMemory(10**6))["x"]
+    found = read_tensors(request, SharedMemory(10**6), read_shapes(request, 10**6))["x"]
     assert found.dtype == array.dtype
     np.testing.assert_array_equal(found, array)
 
@@ -197,7 +197,7 @@ def test_half_precision_travels_raw_only(datatype: str) -> None:
     request = Request()
     request.inputs.add(name="x", datatype=datatype, shape=[1])
     with pytest.raises(InvalidInput, match="expected raw_input_contents"):
-        read_tensors(request, SharedMemory(10**6))
+        read_tensors(request, SharedMemory(10**6), read_shapes(request, 10**6))
 
 
 async def test_strings_come_back_as_they_were_sent(stub: GRPCInferenceServiceStub) -> None:
@@ -392,7 +392,7 @@ def test_typed_integers_out_of_range_are_refused(wrong: int) -> None:
     request = Request()
     request.inputs.add(name="x", datatype="INT8", shape=[3]).contents.int_contents.extend([5, wrong, 7])
     with pytest.raises(InvalidInput, match=f"{wrong}; expected values from -128 to 127, for INT8"):
-        read_tensors(request, SharedMemory(10**6))
+        read_tensors(request, SharedMemory(10**6), read_shapes(request, 10**6))
 
 
 def test_typed_contents_longer_than_a_slice_are_whole() -> None:
@@ -400,7 +400,7 @@ def test_typed_contents_longer_than_a_slice_are_whole() -> None:
     values = np.arange(40_000) * 10**6
     request = Request()
     request.inputs.add(name="x", datatype="INT64", shape=[40_000]).contents.int64_contents.extend(values.tolist())
-    np.testing.assert_array_equal(read_tensors(request, SharedMemory(10**6))["x"], values)
+    np.testing.assert_array_equal(read_tensors(request, SharedMemory(10**6), read_shapes(request, 10**6))["x"], values)
 
 
 async def test_elements_of_bytes_are_bounded_by_what_is_said_of_them(start: Serve) -> None:
