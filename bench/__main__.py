@@ -70,14 +70,14 @@ def main() -> None:
             console.print(f"round {number + 1} of {args.rounds}")
             for title, who, figure in measure(args.models, wanted, peers, failures, args.seconds):
                 figures.setdefault(title, {}).setdefault(who, []).append(figure)
-    except GeneratorError as error:
+    except (GeneratorError, PeerError) as error:
         parser.exit(1, f"{error}\n")
     if whole and SOAK_FIGURES.exists():
         figures[SOAK] = {"regard": [json.loads(SOAK_FIGURES.read_text())]}
-    print_tables(figures, failures, console)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     run_of = {"cpus": CPUS, "rounds": args.rounds, "seconds": args.seconds}
     args.out.write_text(json.dumps({"run": run_of, "figures": figures, "failures": failures}, indent=2) + "\n")
+    print_tables(figures, failures, console)
     if args.page:
         args.page.write_text(make_page(figures, failures, run_of))
         save_pictures(figures, args.page.parent)

@@ -1,6 +1,7 @@
 """Latency at a given rate: requests that come at shares of each server's own peak, answered or not."""
 
 import json
+import subprocess
 import tempfile
 from collections.abc import Generator, Iterator
 from pathlib import Path
@@ -14,6 +15,7 @@ from bench.workloads import TEXT, make_inputs
 
 _LOADS, _OVERLOAD = (0.5, 0.7, 0.9), 1.5
 _PEAK_CALLERS = 128
+_MAX_WAIT_SECONDS = 30.0  # for the last answers
 
 Measurement = tuple[str, str, dict[str, Any]]
 
@@ -30,7 +32,7 @@ def measure_regard_at_rates(folder: Path, seconds: float) -> Iterator[Measuremen
         peak = yield from _at_rates("regard", serving.address, {}, seconds, (*_LOADS, _OVERLOAD))
         for share in (0.0, ATTENTION_SHARE):
             options = {"rate": MIXED_LOAD * peak, "seconds": seconds, "attention": share}
-            yield OPEN, open_loop_name(share), _ask(serving.address, options) | {"peak": peak}
+            yield OPEN, open_loop_name(share), _ask("regard", serving.address, options) | {"peak": peak}
 
 
 def measure_peer_at_rates(peer: Peer, root: Path, serving: Serving, seconds: float) -> Iterator[Measurement]:
@@ -50,19 +52,28 @@ def _at_rates(
     """Find the peak in a closed loop of the same callers, then ask at shares of it; returns the peak.
 
     Raises:
-        PeerError: Nothing was answered.
+        PeerError: Nothing was answered, or the callers failed.
     """
-    figure = _ask(target, options | {"callers": _PEAK_CALLERS, "seconds": seconds})
+    figure = _ask(name, target, options | {"callers": _PEAK_CALLERS, "seconds": seconds})
     peak = float(figure["per_second"])
     if not peak:
         raise PeerError(f"{name}: no answer to {_PEAK_CALLERS} callers, {figure['errors']} errors")
     yield OPEN, f"{name}, peak", figure | {"peak": peak}
     for load in loads:
-        figure = _ask(target, options | {"rate": load * peak, "seconds": seconds})
+        figure = _ask(name, target, options | {"rate": load * peak, "seconds": seconds})
         yield OPEN, rate_name(name, load), figure | {"peak": peak}
     return peak
 
 
-def _ask(target: str, options: dict[str, Any]) -> dict[str, Any]:
-    figure: dict[str, Any] = json.loads(run("bench.load", target, options))
+def _ask(name: str, target: str, options: dict[str, Any]) -> dict[str, Any]:
+    """Let callers ask; returns what they saw.
+
+    Raises:
+        PeerError: They failed, or waited long for their last answers.
+    """
+    try:
+        printed = run("bench.load", target, options, timeout_seconds=options["seconds"] + _MAX_WAIT_SECONDS)
+    except (subprocess.CalledProcessError, subprocess.TimeoutExpired) as error:
+        raise PeerError(f"{name}: its callers: {error}") from error
+    figure: dict[str, Any] = json.loads(printed)
     return figure

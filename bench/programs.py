@@ -5,8 +5,16 @@ import sys
 from typing import Any
 
 
-def run(module: str, target: str, options: dict[str, Any], *more: str) -> str:
-    """Run `python -m MODULE TARGET *MORE` with options as flags; returns what it prints."""
+def run(module: str, target: str, options: dict[str, Any], *more: str, timeout_seconds: float | None = None) -> str:
+    """Run `python -m MODULE TARGET *MORE` with options as flags; returns what it prints.
+
+    Raises:
+        CalledProcessError: It failed.
+        TimeoutExpired: It took longer, and was killed.
+    """
     flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
     command = [sys.executable, "-m", module, target, *more, *flags]
-    return subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout  # noqa: S603 -- our own
+    done = subprocess.run(  # noqa: S603 -- our own
+        command, stdout=subprocess.PIPE, text=True, check=True, timeout=timeout_seconds
+    )
+    return done.stdout

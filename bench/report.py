@@ -205,7 +205,6 @@ def _trivial_rows(figures: dict[str, list[dict[str, Any]]]) -> Iterator[tuple[st
 
 def _open_rows(figures: dict[str, list[dict[str, Any]]]) -> Iterator[tuple[str, ...]]:
     for name, rounds in figures.items():
-        refusals = [one["refused_p50_ms"] for one in rounds if one["refused_p50_ms"] is not None]
         yield (
             name,
             _ranged(rounds, "per_second", 0),
@@ -213,10 +212,10 @@ def _open_rows(figures: dict[str, list[dict[str, Any]]]) -> Iterator[tuple[str, 
             _ranged(rounds, "p50_ms", 1),
             _ranged(rounds, "p99_ms", 1),
             str(sum(one["refused"] for one in rounds)),
-            f"{statistics.median(refusals):.1f}" if refusals else "",
+            _shown(rounds, "refused_p50_ms", 1),
             str(sum(one["errors"] for one in rounds)),
             f"{_median(rounds, 'generator_cpus'):.2f}",
-            f"{_median(rounds, 'late_p99_ms'):.1f}",
+            _shown(rounds, "late_p99_ms", 1),
         )
 
 
@@ -236,9 +235,17 @@ def _median(rounds: list[dict[str, Any]], key: str) -> float:
     return float(statistics.median(one[key] for one in rounds))
 
 
+def _shown(rounds: list[dict[str, Any]], key: str, digits: int) -> str:
+    """Median of what there is."""
+    values = [one[key] for one in rounds if one[key] is not None]
+    return f"{statistics.median(values):.{digits}f}" if values else ""
+
+
 def _ranged(rounds: list[dict[str, Any]], key: str, digits: int) -> str:
-    values = [one[key] for one in rounds]
-    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+    values = [one[key] for one in rounds if one[key] is not None]
+    if not values:
+        return ""
+    return f"{_shown(rounds, key, digits)} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def cpu_name() -> str:

@@ -1,5 +1,6 @@
 """What regard is held to, and whether the figures of a run reach it."""
 
+import math
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -117,6 +118,8 @@ def _latency(figures: Figures, batching: Sequence[str]) -> Iterator[Verdict]:
     yield Verdict("16 tokens, 1 caller: median over ONNX Runtime's own, at most 1.2 ms", f"{more:.2f} ms", more <= 1.2)
     peers = {name: own[f"{name}, {load_name(1)}"] for name in batching if f"{name}, {load_name(1)}" in own}
     medians = {name: _median(rounds, "p50_ms") for name, rounds in peers.items()}
+    if not medians:
+        raise KeyError("no peer that batches")
     best, regard = (
         min(medians, key=lambda name: medians[name]),
         _median(own[f"regard, {load_name(1, 'plain')}"], "p50_ms"),
@@ -154,7 +157,7 @@ def _at_70(figures: Figures, _: Sequence[str]) -> Iterator[Verdict]:
     suffix, alone = rate_name("", 0.7), figures[ALONE]["limit"]
     runs = {
         name.removesuffix(suffix): statistics.median(
-            one["p99_ms"] / run["run_p50_ms"] for one, run in zip(rounds, alone, strict=False)
+            (one["p99_ms"] or math.inf) / run["run_p50_ms"] for one, run in zip(rounds, alone, strict=False)
         )
         for name, rounds in figures[OPEN].items()
         if name.endswith(suffix)

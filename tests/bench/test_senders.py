@@ -7,12 +7,13 @@ from contextlib import asynccontextmanager
 import grpc
 import pytest
 
-from bench.senders import sending
+from bench.senders import _HttpSender, sending
 
 ANSWERS = {
     b"fine": b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nyes!",
     b"pieces": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nyes\r\n1;x=y\r\n!\r\n0\r\n\r\n",
     b"last": b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nConnection: close\r\n\r\nyes!",
+    b"silent": b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nyes!",
     b"full": b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n",
     b"many": b"HTTP/1.1 429 Too Many Requests\r\nContent-Length: 0\r\n\r\n",
     b"wrong": b"HTTP/1.1 500 Internal Server Error\r\nContent-Length: 0\r\n\r\n",
@@ -37,7 +38,7 @@ async def http_server(seen: list[int]) -> AsyncIterator[str]:
             body = await reader.readexactly(length)
             seen.append(number)
             writer.write(ANSWERS[body])
-            if body in (b"last", b"cut"):
+            if body in (b"last", b"silent", b"cut"):
                 break
         writer.close()
         await writer.wait_closed()
@@ -62,6 +63,19 @@ async def test_http_connections_are_used_again_until_a_server_ends_them() -> Non
         for body in (b"fine", b"pieces", b"fine", b"last", b"fine"):
             assert await send(body) == "answered"
         assert seen == [1, 1, 1, 1, 2]
+
+
+async def test_an_idle_connection_that_the_server_ended_is_not_used() -> None:
+    """As servers do after a while: the next request takes a new one instead of failing."""
+    seen = list[int]()
+    async with http_server(seen) as url:
+        sender = _HttpSender(url, "text/x")
+        assert await sender.send(b"silent") == "answered"
+        ((reader, _),) = sender._idle
+        assert await reader.read() == b""  # the end has come
+        assert await sender.send(b"fine") == "answered"
+        await sender.close()
+    assert seen == [1, 2]
 
 
 async def test_http_requests_at_a_time_have_connections_of_their_own() -> None:
