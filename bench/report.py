@@ -83,7 +83,8 @@ def make_page(figures: Figures, failures: dict[str, str], run_of: dict[str, Any]
         "CPUs. Callers are h2load in a closed loop, but in the open loop, where they are a Python process that takes",
         "the CPUs stated. Every server has the same ONNX file and its natural protocol; batching is on wherever there",
         "is one, ONNX Runtime's threads are what was best for 32 callers (`bench/peers`). The machine is shared: only",
-        "figures of one run can be compared.",
+        "figures of one run can be compared. `--only trivial,open` measures parts alone, and `--sections FILE` writes",
+        "their tables as sections of this page.",
         "",
         "![throughput side by side](performance.png)",
     ]
