@@ -29,28 +29,29 @@ SOAK_FIGURES, PEERS_FOLDER = Path("build/soak.json"), Path("build/peers")
 # float32, 384 wide.
 _ANSWER_BYTES = 1536
 _SHOWN = {"none": "plain", "cls": "with the last layer's CLS row", "all": "with all attention", "jpeg": "as JPEG"}
-# What there is to measure, in the order of a round; the help says for how long. "growth" comes with --growth.
+# What there is to measure, in the order of a round; the help says how long they take. "growth" comes with --growth.
 PARTS = ("trivial", "text", "open", "cancelled", "mixed", "images")
 
-console = Console(highlight=False, width=None if sys.stdout.isatty() else 160)
+console = Console(highlight=False, width=None if sys.stdout.isatty() else 180)
 
 
 def main() -> None:
     """Measure, print tables, write the figures as JSON, and a page with pictures."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--models", type=Path, default=Path("models"))
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement")
-    parser.add_argument("--peers", default=",".join(peer.name for peer in PEERS), help="which, separated by commas")
+    parser.add_argument("--rounds", type=int, default=3, help="each has every server once; 3 by default")
+    parser.add_argument("--seconds", type=float, default=3.0, help="length of one measurement; 3 by default")
+    parser.add_argument(
+        "--peers", default=",".join(peer.name for peer in PEERS), help="which, separated by commas; all by default"
+    )
     parser.add_argument(
         "--only",
         type=parts,
         default=PARTS,
         metavar="PART,PART",
         help="measure these alone: trivial (16 floats in and out, with CPU a call), text (MiniLM, 16 tokens), open "
-        "(MiniLM at shares of each server's peak), cancelled, mixed (4 to 128 tokens), images; without it all. A round "
-        "with all peers starts each server once for trivial, once for text and open, and once for images; a "
-        "measurement takes --seconds and a second more, and there are 9 of trivial and 32 of open",
+        "(MiniLM at shares of each server's peak), cancelled, mixed (4 to 128 tokens), images; all by default. With "
+        "all peers and 3 s a measurement a round of trivial takes about 70 s, one of open 220 s",
     )
     parser.add_argument("--growth", action="store_true", help="longer texts, too")
     parser.add_argument("--out", type=Path, default=Path("build/bench.json"))
@@ -61,6 +62,8 @@ def main() -> None:
     whole = set(wanted) >= set(PARTS)
     if args.page and not whole:
         parser.error("--page writes a page of all parts; with --only expected --sections")
+    if unknown := set(args.peers.split(",")) - {"", *(peer.name for peer in PEERS)}:
+        parser.error(f"--peers: {min(unknown)!r}; expected some of {', '.join(peer.name for peer in PEERS)}")
     if missing := [name for name in models_of(wanted) if not newest_graph(args.models, name)]:
         parser.exit(1, f"{args.models}/{missing[0]} is not there: make demo exports it\n")
     figures: Figures = {}

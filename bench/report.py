@@ -194,7 +194,7 @@ def _trivial_rows(figures: dict[str, list[dict[str, Any]]]) -> Iterator[tuple[st
         yield (
             name,
             _ranged(rounds, "per_second", 0),
-            f"{median_ratio(rounds, echo, 'per_second'):.2f}",
+            f"{median_ratio(rounds, echo):.2f}",
             _ranged(rounds, "cpu_us", 0),
             f"{median_ratio(rounds, echo, 'cpu_us'):.2f}",
             f"{_median(rounds, 'p50_ms'):.1f}",

@@ -2,7 +2,7 @@
 
 import math
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -175,12 +175,13 @@ def _overload(figures: Figures, _: Sequence[str]) -> Iterator[Verdict]:
     rounds = figures[OPEN][rate_name("regard", 1.5)]
     share = statistics.median(one["per_second"] / one["peak"] for one in rounds)
     yield _at_least("open loop at 150 %: answered, against the peak", share, 0.95)
-    refused, p99 = _median(rounds, "refused_p50_ms"), _median(rounds, "p99_ms")
-    yield Verdict("open loop at 150 %: median of refusals, at most 20 ms", f"{refused:.1f} ms", refused <= 20)
+    p99 = _median(rounds, "p99_ms")
     wait = OFFERED_SECONDS * 1e3
     yield Verdict(
         f"open loop at 150 %: p99 of the accepted, at most the {wait:.0f} ms offered", f"{p99:.0f} ms", p99 <= wait
     )
+    refused = _median(rounds, "refused_p50_ms")
+    yield Verdict("open loop at 150 %: median of refusals, at most 20 ms", f"{refused:.1f} ms", refused <= 20)
 
 
 def _servers(figures: Figures) -> Iterator[Verdict]:
@@ -223,8 +224,23 @@ def _against_peers(
 
 def median_ratio(ours: list[dict[str, Any]], theirs: list[dict[str, Any]], key: str = "per_second") -> float:
     """Median of the rounds' ratios."""
-    return float(statistics.median(one[key] / other[key] for one, other in zip(ours, theirs, strict=False)))
+    return _median_of(
+        (
+            one[key] / other[key]
+            for one, other in zip(ours, theirs, strict=False)
+            if one[key] is not None and other[key]
+        ),
+        key,
+    )
 
 
 def _median(rounds: list[dict[str, Any]], key: str) -> float:
-    return float(statistics.median(one[key] for one in rounds))
+    return _median_of((one[key] for one in rounds if one[key] is not None), key)
+
+
+def _median_of(values: Iterable[float], what: str) -> float:
+    """Median of what there is; a KeyError where nothing was answered, or refused, as where nothing was measured."""
+    found = list(values)
+    if not found:
+        raise KeyError(what)
+    return float(statistics.median(found))

@@ -92,6 +92,7 @@ def test_callers_that_fail_are_the_peers_failure(monkeypatch: pytest.MonkeyPatch
     ("flags", "told"),
     [
         (["--only", "trivial,opn"], "'opn'; expected some of trivial, text, open, cancelled, mixed, images"),
+        (["--peers", "mosec,trtion"], "--peers: 'trtion'; expected some of handwritten, mosec, triton"),
         (["--only", "open", "--page", "x.md"], "--page writes a page of all parts; with --only expected --sections"),
     ],
 )

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from bench.report import NOTES, make_sections
-from bench.targets import ALONE, ECHO, OPEN, TRIVIAL, Figures, judge, load_name, rate_name
+from bench.targets import ALONE, ECHO, OPEN, TRIVIAL, Figures, judge, load_name, open_loop_name, rate_name
 from bench.workloads import TEXT
 
 RUN_OF = {"rounds": 1, "seconds": 3.0, "cpus": 2}
@@ -50,6 +50,16 @@ def test_beyond_the_peak_95_percent_of_it_are_to_be_answered() -> None:
     assert found["open loop at 150 %: p99 of the accepted, at most the 500 ms offered"] == ("501 ms", False)
     figures = {OPEN: {rate_name("regard", 1.5): seen(per_second=96.0, p99_ms=499.0, refused_p50_ms=3.0)}}
     assert [met for _, met in verdicts(figures).values() if met is not None] == [True, True, True]
+
+
+def test_what_was_never_refused_or_answered_is_not_measured() -> None:
+    """Rather than the end of a run whose figures are there."""
+    nothing = seen(p99_ms=None)
+    figures = {OPEN: {rate_name("regard", 1.5): seen(), open_loop_name(0): nothing, open_loop_name(0.1): nothing}}
+    found = list(verdicts(figures).values())
+    assert ("not measured: 'refused_p50_ms'", None) in found
+    assert ("not measured: 'p99_ms'", None) in found
+    assert ("2 ms", True) in found
 
 
 def test_texts_are_held_against_the_limit_and_plain_requests() -> None:
