@@ -65,7 +65,7 @@ proto-check: proto ## Fail where the committed stubs differ from proto/
 	git diff --exit-code -- $(STUBS)
 	@test -z "$$(git status --porcelain -- $(STUBS))" || (git status --short -- $(STUBS); exit 1)
 
-bench: $(READY) ## Measure beside ONNX Runtime alone and other servers; ten minutes, and once ten to install those
+bench: $(READY) ## Measure beside ONNX Runtime alone and other servers; twenty minutes, and once ten to install those
 	$(BIN)/python -m bench --page docs/performance.md
 
 bench-long: $(READY) ## The same over ten minutes of memory, more rounds and longer texts; an hour and a half

@@ -42,6 +42,7 @@ class Measured:
     p99_ms: float
     errors: int
     generator_cpus: float
+    answered: int
 
 
 def frame(message: bytes) -> bytes:
@@ -49,7 +50,14 @@ def frame(message: bytes) -> bytes:
     return b"\0" + len(message).to_bytes(4, "big") + message
 
 
-def generate(target: Target, bodies: Sequence[bytes], callers: int, seconds: float, answer_bytes: int) -> Measured:
+def generate(
+    target: Target,
+    bodies: Sequence[bytes],
+    callers: int,
+    seconds: float,
+    answer_bytes: int,
+    warm_up_seconds: int = _WARM_UP_SECONDS,
+) -> Measured:
     """Let callers ask for some seconds, after one that does not count.
 
     Args:
@@ -58,6 +66,7 @@ def generate(target: Target, bodies: Sequence[bytes], callers: int, seconds: flo
         callers: How many wait for an answer at a time.
         seconds: How long.
         answer_bytes: What an answer has at least: gRPC's errors come as HTTP's success without content.
+        warm_up_seconds: How long they ask before that, which does not count.
 
     Raises:
         GeneratorError: There is no h2load, or it failed.
@@ -69,7 +78,7 @@ def generate(target: Target, bodies: Sequence[bytes], callers: int, seconds: flo
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         running = [
-            _start(target, body, share, seconds, folder / str(index))
+            _start(target, body, share, (seconds, warm_up_seconds), folder / str(index))
             for index, (body, share) in enumerate(zip(bodies, shares, strict=True))
             if share
         ]
@@ -88,12 +97,13 @@ def generate(target: Target, bodies: Sequence[bytes], callers: int, seconds: flo
         p95_ms=float(p95),
         p99_ms=float(p99),
         errors=len(lines) - len(good) + empty,
-        generator_cpus=cpu_seconds / (seconds + _WARM_UP_SECONDS),
+        generator_cpus=cpu_seconds / (seconds + warm_up_seconds),
+        answered=len(good) - empty,
     )
 
 
 def _start(
-    target: Target, body: bytes, callers: int, seconds: float, path: Path
+    target: Target, body: bytes, callers: int, times: tuple[float, int], path: Path
 ) -> tuple["subprocess.Popen[str]", Path]:
     content, log = path.with_suffix(".body"), path.with_suffix(".log")
     content.write_bytes(body)
@@ -105,17 +115,17 @@ def _start(
         "-m",
         "1",
         "-D",
-        f"{round(seconds * 1000)}ms",
-        f"--warm-up-time={_WARM_UP_SECONDS}",
+        f"{round(times[0] * 1000)}ms",
+        f"--warm-up-time={times[1]}",
     ]
     command += [*headers, "-d", str(content), f"--log-file={log}", *([] if target.is_grpc else ["--h1"]), target.url]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True), log  # noqa: S603
 
 
 def _missing(printed: str, answer_bytes: int) -> int:
-    """Count the answers without content, by what came in altogether."""
+    """Count the answers without content, by how much content came in altogether."""
     words = printed.split()
     done = int(words[words.index("done,") - 1])
     traffic = next(line for line in printed.splitlines() if line.startswith("traffic:"))
-    total_bytes = int(traffic.split("(")[1].split(")")[0])
-    return max(0, done - total_bytes // answer_bytes)
+    content_bytes = int(traffic.rpartition("(")[2].partition(")")[0])
+    return max(0, done - content_bytes // answer_bytes)

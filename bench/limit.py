@@ -2,6 +2,8 @@
 
 import argparse
 import itertools
+import json
+import statistics
 import threading
 import time
 from pathlib import Path
@@ -12,7 +14,7 @@ from bench.workloads import make_inputs
 
 
 def main() -> None:
-    """Print rows a second of session.run on random inputs, in one thread or several at a time."""
+    """Print as JSON rows a second of session.run on random inputs, in one thread or several, and a run's median."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("graph", type=Path)
     parser.add_argument("--batch", type=int, required=True)
@@ -27,15 +29,17 @@ def main() -> None:
     options.add_session_config_entry("session.intra_op.allow_spinning", args.spin)
     session = onnxruntime.InferenceSession(args.graph, options, providers=["CPUExecutionProvider"])
     feeds = make_inputs(args.size, args.batch)
-    rows = [0] * args.instances
+    took_ms: list[list[float]] = [[] for _ in range(args.instances)]
     session.run(["embedding"], feeds[0])
     started = time.perf_counter()
 
     def loop(instance: int) -> None:
         for feed in itertools.cycle(feeds[instance:] + feeds[:instance]):
+            began = time.perf_counter()
             session.run(["embedding"], feed)
-            rows[instance] += args.batch
-            if time.perf_counter() - started >= args.seconds:
+            ended = time.perf_counter()
+            took_ms[instance].append((ended - began) * 1e3)
+            if ended - started >= args.seconds:
                 return
 
     threads = [threading.Thread(target=loop, args=(instance,)) for instance in range(args.instances)]
@@ -43,7 +47,8 @@ def main() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    print(sum(rows) / (time.perf_counter() - started))
+    per_second = sum(map(len, took_ms)) * args.batch / (time.perf_counter() - started)
+    print(json.dumps({"per_second": per_second, "run_p50_ms": statistics.median(itertools.chain(*took_ms))}))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
 """What int8 brings and costs: `python -m bench.precision` exports, measures both, and writes docs/precision.md."""
 
 import argparse
+import json
 import statistics
 import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnxruntime
@@ -14,7 +16,8 @@ from PIL import Image
 from rich.console import Console
 
 from artifact.contract import Contract, read_contract
-from bench.__main__ import CPUS, newest_graph, run
+from bench.__main__ import CPUS, newest_graph
+from bench.programs import run
 from bench.report import cpu_name
 from export.fetch import fetch_file
 from training.fashion_mnist import read_split
@@ -101,9 +104,13 @@ def measure(float32: Path, int8: Path, name: str, batch: int, rounds: int) -> Sp
     channels, edge = _EDGES.get(name, (0, 0))
     size = f"{channels}x{edge}px" if edge else "16"
     options = {"batch": batch, "size": size, "seconds": 1, "threads": 1, "instances": CPUS, "spin": 0}
-    pairs = [tuple(float(run("bench.limit", str(graph), options)) for graph in (float32, int8)) for _ in range(rounds)]
+    pairs = [tuple(_per_second(graph, options) for graph in (float32, int8)) for _ in range(rounds)]
     medians = [statistics.median(values) for values in zip(*pairs, strict=True)]
     return Speed(batch, medians[0], medians[1], tuple(second / first for first, second in pairs))
+
+
+def _per_second(graph: Path, options: dict[str, Any]) -> float:
+    return float(json.loads(run("bench.limit", str(graph), options))["per_second"])
 
 
 def make_page(sections: list[tuple[str, str, Contract | None, list[Speed]]], rounds: int) -> str:

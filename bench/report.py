@@ -11,15 +11,51 @@ from rich.table import Table
 
 from bench.answers import ANSWERS, COLUMNS, ROWS
 from bench.peers import PEERS
-from bench.targets import CANCELLED, OPEN, SERVERS, SOAK, Figures, judge, limit_name, load_name
+from bench.targets import (
+    ALONE,
+    CANCELLED,
+    ECHO,
+    OPEN,
+    SERVERS,
+    SOAK,
+    TRIVIAL,
+    TRIVIAL_CALLERS,
+    Figures,
+    judge,
+    limit_name,
+    load_name,
+    median_ratio,
+)
 from bench.workloads import IMAGES, MIXED, TEXT
 
-_SPECIAL = (SERVERS, OPEN, CANCELLED, SOAK)
+_SPECIAL = (SERVERS, OPEN, ALONE, TRIVIAL, CANCELLED, SOAK)
+_OPEN_TITLE = "open loop: MiniLM, 16 tokens, each server at shares of its own peak"
+_TRIVIAL_TITLE = f"trivial graph: 16 floats in and out, {TRIVIAL_CALLERS} callers"
+# What a reader has to know of a table.
+NOTES = {
+    _TRIVIAL_TITLE: (
+        "`python -m bench --only trivial`. The graph adds its input to itself. regard serves a bare ONNX file and",
+        "is asked through the Open Inference Protocol, the peers through their own. The echo is a grpc.aio server on",
+        "regard's event loop (uvloop) that reads the same request and writes an answer of the same size. CPU a call is",
+        "the user and system time of the server's process and its children, by the operating system's accounting, over",
+        "the calls answered; callers are not in it. Ratios to the echo are medians of the rounds' own. Callers are",
+        "h2load, whose own CPUs are the last column.",
+    ),
+    _OPEN_TITLE: (
+        "`python -m bench --only open`. A peak is what 128 callers reach in a closed loop; the rates are shares of the",
+        "peak of the same server in the same round, and requests come as a Poisson process, the same for every round.",
+        "Latencies count from when a request was due, so that a stall is not hidden. regard has `--max-queue-seconds",
+        "0.5` and refuses beyond that. Callers are a Python process, for the peak too: its own CPUs, and how late it",
+        "sent, are the last columns; HTTP costs it less than gRPC.",
+    ),
+}
 Rows = list[tuple[str, ...]]
 _THROUGHPUT = ("what", "rows a second", "of the limit", "p50 ms", "p99 ms", "errors", "generator's CPUs")
 _TARGETS = ("target", "measured", "met")
 _MEMORY = ("what", "ready s", "proportional MB", "resident MB")
-_OPEN = ("load", "answered a second", "of the peak", "p50 ms", "p99 ms", "refused", "refusals' p50 ms", "errors")
+_OPEN = ("load", "answered/s", "of the peak", "p50 ms", "p99 ms", "refused", "refusals' p50 ms", "errors")
+_GENERATOR = ("callers' CPUs", "late p99 ms")
+_TRIVIAL = ("server", "calls a second", "of the echo", "CPU a call, us", "of the echo's", "p50 ms", "p99 ms", "errors")
 
 
 def print_tables(figures: Figures, failures: dict[str, str], console: Console) -> None:
@@ -47,7 +83,8 @@ def make_page(figures: Figures, failures: dict[str, str], run_of: dict[str, Any]
         "CPUs. Callers are h2load in a closed loop, but in the open loop, where they are a Python process that takes",
         "the CPUs stated. Every server has the same ONNX file and its natural protocol; batching is on wherever there",
         "is one, ONNX Runtime's threads are what was best for 32 callers (`bench/peers`). The machine is shared: only",
-        "figures of one run can be compared.",
+        "figures of one run can be compared. `--only trivial,open` measures parts alone, and `--sections FILE` writes",
+        "their tables as sections of this page.",
         "",
         "![throughput side by side](performance.png)",
     ]
@@ -56,8 +93,22 @@ def make_page(figures: Figures, failures: dict[str, str], run_of: dict[str, Any]
     for table in others:
         lines += _section(*table)
     for name, reason in failures.items():
-        lines += ["", f"{name} was not measured: {' '.join(reason.split())}"]
+        lines += ["", _unmeasured(name, reason)]
     return "\n".join(lines) + "\n"
+
+
+def make_sections(figures: Figures, failures: dict[str, str], run_of: dict[str, Any]) -> str:
+    """Of a page like that, those of what was measured."""
+    told = f"{run_of['rounds']} interleaved rounds, {run_of['seconds']:g} s a measurement, {run_of['cpus']} CPUs"
+    lines = [f"{told} ({cpu_name()}); medians, and the range over the rounds."]
+    for table in _tables(figures):
+        lines += _section(*table)
+    lines += [line for name, reason in failures.items() for line in ("", _unmeasured(name, reason))]
+    return "\n".join(lines) + "\n"
+
+
+def _unmeasured(name: str, reason: str) -> str:
+    return f"{name} was not measured: {' '.join(reason.split())}"
 
 
 def targets_of_answers() -> list[str]:
@@ -68,6 +119,7 @@ def targets_of_answers() -> list[str]:
 
 def _section(title: str, columns: tuple[str, ...], rows: Rows) -> list[str]:
     lines = ["", f"## {title[0].upper()}{title[1:]}", ""]
+    lines += [*NOTES[title], ""] if title in NOTES else []
     lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
     return [*lines, *("| " + " | ".join(row) + " |" for row in rows)]
 
@@ -110,10 +162,12 @@ def _shares(figures: dict[str, list[dict[str, Any]]], callers: int) -> dict[str,
 def _tables(figures: Figures) -> Iterator[tuple[str, tuple[str, ...], Rows]]:
     yield "targets", _TARGETS, list(_target_rows(figures))
     for title, own in figures.items():
+        if title == TRIVIAL:
+            yield _TRIVIAL_TITLE, (*_TRIVIAL, _GENERATOR[0]), list(_trivial_rows(own))
         if title not in _SPECIAL:
             yield title, _THROUGHPUT, list(_throughput_rows(own))
     if OPEN in figures:
-        yield "open loop: MiniLM, 16 tokens, --max-queue-seconds 0.5", _OPEN, list(_open_rows(figures[OPEN]))
+        yield _OPEN_TITLE, (*_OPEN, *_GENERATOR), list(_open_rows(figures[OPEN]))
     if SERVERS in figures:
         yield "servers after the load", _MEMORY, list(_server_rows(figures[SERVERS]))
 
@@ -134,19 +188,35 @@ def _throughput_rows(figures: dict[str, list[dict[str, Any]]]) -> Iterator[tuple
         yield tuple(row + [""] * (len(_THROUGHPUT) - len(row)))
 
 
-def _open_rows(figures: dict[str, list[dict[str, Any]]]) -> Iterator[tuple[str, ...]]:
-    peak = statistics.median(one["peak"] for rounds in figures.values() for one in rounds if "peak" in one)
+def _trivial_rows(figures: dict[str, list[dict[str, Any]]]) -> Iterator[tuple[str, ...]]:
+    echo = figures[ECHO]
     for name, rounds in figures.items():
-        refusals = [one["refused_p50_ms"] for one in rounds if one["refused_p50_ms"] is not None]
         yield (
             name,
             _ranged(rounds, "per_second", 0),
-            f"{_median(rounds, 'per_second') / peak:.2f}",
+            f"{median_ratio(rounds, echo):.2f}",
+            _ranged(rounds, "cpu_us", 0),
+            f"{median_ratio(rounds, echo, 'cpu_us'):.2f}",
+            f"{_median(rounds, 'p50_ms'):.1f}",
+            f"{_median(rounds, 'p99_ms'):.1f}",
+            str(sum(one["errors"] for one in rounds)),
+            f"{_median(rounds, 'generator_cpus'):.2f}",
+        )
+
+
+def _open_rows(figures: dict[str, list[dict[str, Any]]]) -> Iterator[tuple[str, ...]]:
+    for name, rounds in figures.items():
+        yield (
+            name,
+            _ranged(rounds, "per_second", 0),
+            f"{statistics.median(one['per_second'] / one['peak'] for one in rounds):.2f}",
             _ranged(rounds, "p50_ms", 1),
             _ranged(rounds, "p99_ms", 1),
             str(sum(one["refused"] for one in rounds)),
-            f"{statistics.median(refusals):.1f}" if refusals else "",
+            _shown(rounds, "refused_p50_ms", 1),
             str(sum(one["errors"] for one in rounds)),
+            f"{_median(rounds, 'generator_cpus'):.2f}",
+            _shown(rounds, "late_p99_ms", 1),
         )
 
 
@@ -166,9 +236,17 @@ def _median(rounds: list[dict[str, Any]], key: str) -> float:
     return float(statistics.median(one[key] for one in rounds))
 
 
+def _shown(rounds: list[dict[str, Any]], key: str, digits: int) -> str:
+    """Median of what there is."""
+    values = [one[key] for one in rounds if one[key] is not None]
+    return f"{statistics.median(values):.{digits}f}" if values else ""
+
+
 def _ranged(rounds: list[dict[str, Any]], key: str, digits: int) -> str:
-    values = [one[key] for one in rounds]
-    return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
+    values = [one[key] for one in rounds if one[key] is not None]
+    if not values:
+        return ""
+    return f"{_shown(rounds, key, digits)} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def cpu_name() -> str:

@@ -1,4 +1,7 @@
-"""Starts what is measured, regard and its peers, alike: each in a process group of its own, asked through a target."""
+"""Starts what is measured, regard and its peers, alike: each in a session of its own, asked through a target.
+
+Linux may share the CPUs by session first: a server in that of its callers would have less of them than one beside it.
+"""
 
 import os
 import signal
@@ -15,6 +18,7 @@ from bench.peers import Peer, install, process_tree
 from bench.peers import serving as serving_peer
 
 _ROOT = Path(__file__).parent.parent
+_TIMES = slice(11, 15)  # utime, stime, cutime, cstime; see proc(5), whose 14th field is the twelfth after the name
 _PREDICT, _EMBED = ("/regard.v1.RegardService/Predict", "/regard.v1.RegardService/Embed")
 
 
@@ -45,6 +49,11 @@ class Serving:
         return Target(f"http://{self.address}{_EMBED}", GRPC_HEADERS, is_grpc=True)
 
     @property
+    def cpu_seconds(self) -> float:
+        """CPU time that all its processes have used so far."""
+        return cpu_seconds(self.pid)
+
+    @property
     def memory_mb(self) -> tuple[float, float]:
         """Proportional and resident set size of all its processes, in megabytes."""
         totals = [0, 0]
@@ -58,6 +67,18 @@ class Serving:
         return totals[0] / 1e3, totals[1] / 1e3
 
 
+def cpu_seconds(pid: int) -> float:
+    """User and system time of a process and all below it, those included that have ended and were waited for."""
+    ticks = 0
+    for one in process_tree(pid):
+        try:
+            fields = Path("/proc", str(one), "stat").read_text().rpartition(")")[2].split()
+        except OSError:  # it has just ended
+            continue
+        ticks += sum(map(int, fields[_TIMES]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 @contextmanager
 def serving_regard(models: Path, *flags: str, checkout: Path = _ROOT) -> Iterator[Serving]:
     """Start regard on free ports, with the code of a checkout."""
@@ -68,7 +89,7 @@ def serving_regard(models: Path, *flags: str, checkout: Path = _ROOT) -> Iterato
     code = os.pathsep.join((str(checkout), str(checkout / "client")))
     env = os.environ | {"PYTHONPATH": code}
     with subprocess.Popen(  # noqa: S603 -- our own
-        command, stdout=subprocess.PIPE, text=True, cwd=checkout, env=env
+        command, stdout=subprocess.PIPE, text=True, cwd=checkout, env=env, start_new_session=True
     ) as process:
         try:
             lines = iter(process.stdout or ())

@@ -29,7 +29,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from artifact.contract import CONTRACT_FILE, Contract, read_contract
-from bench.__main__ import CPUS, only, run
+from bench.__main__ import CPUS, only
+from bench.programs import run
 from bench.servers import Serving, serving_regard
 from server.context import RpcContext
 from server.engine.cost import CostModel

@@ -21,6 +21,7 @@ class Workload:
     """What is asked.
 
     Attributes:
+        part: Of the whole, as `--only` names it.
         model: Which network.
         title: For the tables.
         size: As make_inputs takes it.
@@ -29,6 +30,7 @@ class Workload:
         peer_callers: The peers' loads.
     """
 
+    part: str
     model: str
     title: str
     size: str
@@ -38,6 +40,7 @@ class Workload:
 
 
 TEXT = Workload(
+    part="text",
     model="minilm",
     title="MiniLM, 16 tokens",
     size="16",
@@ -45,11 +48,12 @@ TEXT = Workload(
     loads=((1, "none"), (8, "none"), (32, "none"), (128, "none"), (32, "cls"), (32, "all")),
     peer_callers=(1, 32),
 )
-MIXED = Workload("minilm", "MiniLM, 4 to 128 tokens, mixed", "4-128", (1,), ((32, "none"),), (32,))
-IMAGES = Workload("vit-s14", "ViT-S/14, 224 pixels", "224px", (1, 4), ((8, "none"), (8, "jpeg")), (8,))
+MIXED = Workload("mixed", "minilm", "MiniLM, 4 to 128 tokens, mixed", "4-128", (1,), ((32, "none"),), (32,))
+IMAGES = Workload("images", "vit-s14", "ViT-S/14, 224 pixels", "224px", (1, 4), ((8, "none"), (8, "jpeg")), (8,))
 WORKLOADS = (TEXT, MIXED, IMAGES)
 GROWTH = tuple(
-    Workload("minilm", f"MiniLM, {length} tokens", str(length), (1, 8), ((8, "none"),)) for length in (4, 64, 256)
+    Workload("growth", "minilm", f"MiniLM, {length} tokens", str(length), (1, 8), ((8, "none"),))
+    for length in (4, 64, 256)
 )
 
 

@@ -141,7 +141,7 @@ def serving(peer: Peer, python: Path, graph: Path, kind: str, threads: int) -> I
         peer: Which.
         python: As install returned it.
         graph: A model.onnx.
-        kind: "text" or "image".
+        kind: "text", "image" or "floats", the trivial graph.
         threads: How many CPUs it may compute on.
 
     Yields:
@@ -204,6 +204,8 @@ def process_tree(pid: int) -> list[int]:
 def _example(kind: str) -> dict[str, NDArray[Any]]:
     if kind == "image":
         return {"pixel_values": np.zeros((1, 3, 224, 224), np.float32)}
+    if kind == "floats":
+        return {"x": np.zeros((1, 16), np.float32)}
     return {"input_ids": np.full((1, 16), 1000), "attention_mask": np.ones((1, 16), np.int64)}
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# One request's input: int64 [2, seq_len], the ids over the mask, or float32 [3, height, width].
+# One request's input: int64 [2, seq_len], the ids over the mask, float32 [3, height, width], or float32 [16].
 Row = NDArray[Any]
 
-MAX_BATCH = {"text": 32, "image": 8}
+MAX_BATCH = {"text": 32, "image": 8, "floats": 32}
 MAX_DELAY_MS = 2
 _SETTINGS = ("graph", "kind", "threads", "port", "way")
 
@@ -24,7 +24,7 @@ class Settings:
 
     Attributes:
         graph: The model.onnx.
-        kind: "text" or "image".
+        kind: "text", "image" or "floats".
         threads: CPUs to compute on.
         port: Of 127.0.0.1, to serve on.
         way: How ONNX Runtime runs: "spinning" or "waiting", one run at a time on all CPUs, whose idle threads spin or
@@ -59,7 +59,7 @@ class Embedder:
     def __call__(self, rows: list[Row]) -> NDArray[np.float32]:
         """Embeddings, float32 [batch, embedding_dim], of rows padded to the longest."""
         if rows[0].dtype == np.float32:
-            inputs = {"pixel_values": np.stack(rows)}
+            inputs = {self._session.get_inputs()[0].name: np.stack(rows)}
         else:
             padded = np.zeros((2, len(rows), max(row.shape[1] for row in rows)), np.int64)
             for index, row in enumerate(rows):
@@ -74,15 +74,18 @@ class Embedder:
 
 def write_row(arrays: dict[str, NDArray[Any]]) -> bytes:
     """One row as bare bytes, the binary body of peers whose protocol leaves it to the user."""
-    if "pixel_values" in arrays:
-        return arrays["pixel_values"].tobytes()
-    return np.concatenate([arrays["input_ids"], arrays["attention_mask"]]).tobytes()
+    if "input_ids" in arrays:
+        return np.concatenate([arrays["input_ids"], arrays["attention_mask"]]).tobytes()
+    (array,) = arrays.values()
+    return array.tobytes()
 
 
 def read_row(body: bytes, kind: str) -> Row:
     """What write_row wrote; images are square."""
     if kind == "text":
         return np.frombuffer(body, np.int64).reshape(2, -1)
+    if kind == "floats":
+        return np.frombuffer(body, np.float32)
     edge = round((len(body) / 4 / 3) ** 0.5)
     return np.frombuffer(body, np.float32).reshape(3, edge, edge)
 

@@ -23,9 +23,9 @@ class Embed:
     def __call__(self, requests):
         """An answer to each."""
         rows = [
-            request["pixel_values"][0]
-            if "pixel_values" in request
-            else np.concatenate([request["input_ids"], request["attention_mask"]])
+            np.concatenate([request["input_ids"], request["attention_mask"]])
+            if "input_ids" in request
+            else next(array[0] for array in request.values())
             for request in requests
         ]
         return [{"embedding": embedding[np.newaxis]} for embedding in self._embed(rows)]
@@ -61,6 +61,8 @@ def serve(settings):
     )
     if settings.kind == "image":
         inputs = [Tensor(name="pixel_values", dtype=np.float32, shape=(3, -1, -1))]
+    elif settings.kind == "floats":
+        inputs = [Tensor(name="x", dtype=np.float32, shape=(-1,))]
     else:
         inputs = [Tensor(name=name, dtype=np.int64, shape=(-1,)) for name in ("input_ids", "attention_mask")]
     instances = settings.runs

@@ -1,0 +1,20 @@
+"""Runs one measurement in a process of its own, so that what it imports and collects is not the next one's."""
+
+import subprocess
+import sys
+from typing import Any
+
+
+def run(module: str, target: str, options: dict[str, Any], *more: str, timeout_seconds: float | None = None) -> str:
+    """Run `python -m MODULE TARGET *MORE` with options as flags; returns what it prints.
+
+    Raises:
+        CalledProcessError: It failed.
+        TimeoutExpired: It took longer, and was killed.
+    """
+    flags = [part for name, value in options.items() for part in (f"--{name}", str(value))]
+    command = [sys.executable, "-m", module, target, *more, *flags]
+    done = subprocess.run(  # noqa: S603 -- our own
+        command, stdout=subprocess.PIPE, text=True, check=True, timeout=timeout_seconds
+    )
+    return done.stdout
