@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
 from typing import Literal, Self, TypeVar
@@ -446,7 +445,7 @@ class Contract(_Part):
         """Whether it reads texts and writes others."""
         return self.generation is not None and self.text is not None
 
-    @cached_property
+    @property
     def batched(self) -> bool:
         """Whether rows of different requests may share a run: the first axis of everything is the batch."""
         return all(spec.axes[:1] == (BATCH_AXIS,) for spec in (*self.inputs, *self.outputs))

@@ -9,6 +9,7 @@ import math
 import time
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from functools import partial
 from typing import Any, NoReturn, TypeVar
 
 from server.errors import DeadlinePassed, InternalFault, InvalidInput, Reason, ServerError, ShuttingDown, TooBusy
@@ -26,6 +27,7 @@ from server.telemetry.tracing import Tracing
 _RETRY_SECONDS = (0.01, 10.0)  # shortest and longest hint
 _FULL_SHARE = 0.5  # of what waits should be gone when those who were refused come back
 
+Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
 
 
@@ -83,15 +85,15 @@ class Scheduler:
             ShuttingDown: The server stopped before its turn came.
             InternalFault: The engine failed on this very request.
         """
-        return self._count(self._compute(item))
+        return self._count(self._compute, item)
 
     async def submit_all(self, items: Sequence[BatchItem], later_rows: int = 0, *, goes_on: bool = False) -> list[Each]:
         """As submit, for inputs of one call, an error each; rows that come when it `goes_on` are admitted with them."""
-        return await self._count(self._compute_all(items, later_rows, goes_on=goes_on))
+        return await self._count(partial(self._compute_all, later_rows=later_rows, goes_on=goes_on), items)
 
     async def take_turn(self, item: BatchItem) -> Result:
         """As submit, for work of requests that were admitted before: it is not refused for what else waits."""
-        return await self._count(self._wait(self._go_on(item)))
+        return await self._count(self._compute_on, item)
 
     @property
     def max_wait_seconds(self) -> float:
@@ -135,11 +137,11 @@ class Scheduler:
         self.refuse_waiting()
         return await asyncio.to_thread(self._dispatcher.close, limit_seconds)
 
-    async def _count(self, computing: Awaitable[Answer]) -> Answer:
+    async def _count(self, compute: Callable[[Asked], Awaitable[Answer]], asked: Asked) -> Answer:
         outcome = "computed"
         self._metrics.submitted.value += 1
         try:
-            return await computing
+            return await compute(asked)
         except asyncio.CancelledError:
             outcome = "cancelled"
             raise
@@ -191,6 +193,9 @@ class Scheduler:
             for _, part in waiting:
                 self._leave(part)
         return runs.outcomes
+
+    async def _compute_on(self, item: BatchItem) -> Result:
+        return await self._wait(self._go_on(item))
 
     def _check_row(self, item: BatchItem) -> None:
         seconds, most = item.alone_seconds, self._admission.row_seconds
