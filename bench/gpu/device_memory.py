@@ -11,6 +11,7 @@ import onnxruntime
 from server.engine.device import Device
 from server.errors import first_line
 
+_MOST_PIECES = 1024  # of one size
 _STEPS = (2**30, 2**27, 2**24)  # bytes of an allocation: as many as there is room for, then smaller ones
 
 
@@ -42,7 +43,7 @@ def take_all(device: Device) -> list[onnxruntime.OrtValue]:
     """Take what is left of a GPU's memory; it is given back with the list."""
     taken = list[onnxruntime.OrtValue]()
     for step in _STEPS:
-        while True:
+        for _ in range(_MOST_PIECES):
             try:
                 taken.append(onnxruntime.OrtValue.ortvalue_from_shape_and_type([step], np.uint8, *device.place))
             except Exception as error:  # ONNX Runtime's exceptions have no common base; this is what was wanted

@@ -20,7 +20,8 @@ NEEDED = {
     "ml_dtypes": "ml_dtypes", "PIL": "pillow", "prometheus_client": "prometheus-client", "pydantic": "pydantic",
     "pydantic_core": "pydantic-core", "pydantic_settings": "pydantic-settings", "dotenv": "python-dotenv",
     "annotated_types": "annotated-types", "typing_inspection": "typing-inspection", "soundfile": "soundfile",
-    "cffi": "cffi", "soxr": "soxr", "tokenizers": "tokenizers", "watchfiles": "watchfiles", "anyio": "anyio", "uvloop": "uvloop",
+    "cffi": "cffi", "soxr": "soxr", "tokenizers": "tokenizers", "watchfiles": "watchfiles", "anyio": "anyio",
+    "uvloop": "uvloop",
 }  # fmt: skip
 OPTIONAL = {"pynvml": "nvidia-ml-py"}
 

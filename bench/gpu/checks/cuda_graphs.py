@@ -1,4 +1,4 @@
-"""Whether CUDA graphs would pay, which regard does not offer: runs of one shape, recorded on the device and replayed."""
+"""Whether CUDA graphs would pay, which regard does not offer: runs of one shape, recorded there and replayed."""
 
 from collections.abc import Iterator
 from typing import Any

@@ -95,8 +95,8 @@ def loaded(part: Part, device: Device) -> Iterator[Row]:
     try:
         engine = Engine(part.folder, part.contract, device, ONE)
         engine.warm_up()
-    except StartError as error:
-        yield failed(name, str(error), "is ready")
+    except Exception as error:  # ONNX Runtime's exceptions have no common base
+        yield failed(name, first_line(error), "is ready")
     else:
         yield judged(name, "ready", "is ready", ok=True)
     if part.contract.attention:
