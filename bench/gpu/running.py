@@ -15,7 +15,7 @@ from bench.gpu.rows import Row, failed, skipped
 
 _ROOT = Path(__file__).parents[2]
 _GRACE = 0.5  # of its share, before a check that does not end is ended
-_GRACE_SECONDS = 5.0
+_GRACE_SECONDS = 15.0
 _SHOWN_LINES = 4  # of what a check said before it died
 
 
