@@ -34,7 +34,8 @@ def main(arguments: Sequence[str] | None = None, checks: Sequence[Check] = CHECK
             rows.append(row)
             print(line(row), flush=True)
             write(args.json, json.dumps({"device": args.device, "rows": [one.as_json() for one in rows]}, indent=1))
-    write(args.page, make_page(rows, args.device, time.monotonic() - began))
+    before = args.page.read_text() if args.page.exists() else ""
+    write(args.page, make_page(rows, args.device, time.monotonic() - began, before))
     print(f"{summary(rows)}; written to {args.page} and {args.json}")
     return int(any(row.status == "failed" for row in rows))
 

@@ -1,11 +1,13 @@
 """The report as a page and as JSON."""
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 
 from bench.gpu.rows import Row, Status
+from bench.gpu.setting import STAND_IN
 
+_TITLE, _FOUND = "# On a GPU", "## What was found"
 _ORDER: tuple[Status, ...] = ("failed", "passed", "measured", "skipped")
 
 
@@ -15,19 +17,33 @@ def summary(rows: Sequence[Row]) -> str:
     return ", ".join(f"{count} {status}" for status, count in counts.items())
 
 
-def make_page(rows: Sequence[Row], device: str, seconds: float) -> str:
-    """Write what was found, what failed first."""
-    stand_in = device == "cpu"
-    lines = ["# On a GPU" if not stand_in else "# The stand-in: no GPU", ""]
-    lines += [f"Written by `python -m bench.gpu --device {device}` on {time.strftime('%Y-%m-%d')}, in {seconds:.0f} s."]
-    if stand_in:
-        lines += ["The CPU was in the device's place: this says nothing of a GPU but that the check itself works."]
-    lines += ["", f"{summary(rows)}.", ""]
+def make_page(rows: Sequence[Row], device: str, seconds: float, before: str = "") -> str:
+    """Write what was found, what failed first.
+
+    Args:
+        rows: Of all checks.
+        device: That was asked for.
+        seconds: How long it took.
+        before: A page whose section of what was found is replaced; without one the page is that section.
+    """
+    found = "\n".join(_section(rows, device, seconds)).rstrip() + "\n"
+    if _FOUND not in before:
+        return f"{_TITLE}\n\n{found}"
+    above, below = before.split(_FOUND, 1)
+    _, heading, further = below.partition("\n## ")
+    return f"{above}{found}{heading}{further}"
+
+
+def _section(rows: Sequence[Row], device: str, seconds: float) -> Iterator[str]:
+    yield from (_FOUND, "")
+    yield f"Written by `python -m bench.gpu --device {device}` on {time.strftime('%Y-%m-%d')}, in {seconds:.0f} s."
+    if device == STAND_IN:
+        yield "The CPU was in the device's place: this says nothing of a GPU but that the check itself works."
+    yield from ("", f"{summary(rows)}.", "")
     if failures := [row for row in rows if row.status == "failed"]:
-        lines += ["## Failed", "", *_table(failures, with_check=True), ""]
+        yield from ("### Failed", "", *_table(failures, with_check=True), "")
     for check, own in groupby(rows, key=lambda row: row.check):
-        lines += [f"## {check[:1].upper()}{check[1:]}", "", *_table(list(own)), ""]
-    return "\n".join(lines).rstrip() + "\n"
+        yield from (f"### {check[:1].upper()}{check[1:]}", "", *_table(list(own)), "")
 
 
 def _table(rows: Sequence[Row], *, with_check: bool = False) -> list[str]:

@@ -37,7 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         paths.insert(0, str(_TARGET.resolve()))
     libraries = [*nvidia_libraries(), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])]
     env = os.environ | {"PYTHONPATH": os.pathsep.join(paths), "LD_LIBRARY_PATH": os.pathsep.join(libraries)}
-    if missing := what_is_missing(NEEDED, paths):
+    missing = what_is_missing(NEEDED, paths)
+    if not missing and not {"cpu", "--device=cpu"}.intersection(further) and not has_cuda(env):
+        missing = ["onnxruntime-gpu"]  # there is a build for CPUs
+    if missing:
         print(what_to_bring(missing))
         return 2
     command = [sys.executable, "-m", "bench.gpu", *further]
@@ -95,6 +98,14 @@ def what_is_missing(needed: dict[str, str], paths: Sequence[str]) -> list[str]:
     command = [sys.executable, "-c", program, *needed]
     done = subprocess.run(command, env=env, capture_output=True, text=True, check=True)  # noqa: S603 -- our own
     return [needed[name] for name in done.stdout.split()]
+
+
+def has_cuda(env: dict[str, str]) -> bool:
+    """Whether the build of ONNX Runtime that is found first can use CUDA."""
+    program = "import onnxruntime; print(*onnxruntime.get_available_providers())"
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)  # noqa: S603 -- our own
+    return "CUDAExecutionProvider" in done.stdout.split()
 
 
 def what_to_bring(missing: Iterable[str]) -> str:

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from bench.gpu.__main__ import main
-from bench.gpu.rows import Row, at_most
+from bench.gpu.page import make_page
+from bench.gpu.rows import Row, at_most, judged
 from bench.gpu.running import Check, read_rows, run_checks
 
 _BROKEN = "tests.bench.gpu.broken"
@@ -93,9 +94,20 @@ def test_the_exit_code_tells_whether_a_check_failed_and_everything_is_written(
     assert "failed   beyond: too far: 2; expected at most 1; beyond the limit" in capsys.readouterr().out
     page = (tmp_path / "gpu.md").read_text()
     assert "says nothing of a GPU" in page
-    assert page.index("## Failed") < page.index("beyond: too far") < page.index("## Fine")
+    assert page.index("### Failed") < page.index("beyond: too far") < page.index("### Fine")
     told = json.loads((tmp_path / "new" / "gpu.json").read_text())
     assert [row["status"] for row in told["rows"]] == ["passed", "measured", "failed", "passed"]
+
+
+def test_of_a_page_only_what_was_found_is_written_anew() -> None:
+    """How to run it stays."""
+    before = "# On a GPU\n\nIt.\n\n## What was found\n\nNothing.\n\n### Of it\n\n## How to run it\n\nSo.\n"
+    page = make_page([judged("it", 1, "2", ok=False)], "cuda", 1.0, before)
+    assert page.startswith("# On a GPU\n\nIt.\n\n## What was found\n\nWritten by ")
+    assert page.endswith("\n## How to run it\n\nSo.\n")
+    assert "Nothing." not in page
+    assert "1 failed" in page
+    assert make_page([judged("it", 1, "2", ok=True)], "cuda", 1.0, page).count("## What was found") == 1
 
 
 def test_the_stand_in_never_writes_the_page_of_the_documentation(capsys: pytest.CaptureFixture[str]) -> None:

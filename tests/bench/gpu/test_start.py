@@ -26,6 +26,15 @@ def test_what_is_missing_is_told_with_the_command_that_gets_it(
     assert "manylinux_2_28_x86_64" in what_to_bring(["gone"])
 
 
+def test_a_build_for_cpus_is_none_for_a_gpu(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It would only be said that there is no CUDA."""
+    monkeypatch.setattr("bench.gpu.start.has_cuda", lambda env: False)
+    assert main(["--device", "cuda"]) == 2
+    assert "missing here: onnxruntime-gpu\n" in capsys.readouterr().out
+
+
 def test_pieces_of_a_wheel_are_joined_in_their_order(tmp_path: Path) -> None:
     """As `split` names them."""
     for piece, content in (("ab", b"two"), ("aa", b"one"), ("ac", b"three")):
