@@ -7,7 +7,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench.gpu.rows import Row, failed
+from bench.gpu.rows import ITS_END, Row, failed
 from bench.gpu.setting import Setting
 from server.errors import first_line
 
@@ -35,8 +35,9 @@ def rows_of(check: CheckFunction, setting: Setting) -> Iterator[Row]:
     try:
         yield from check(setting)
     except Exception as error:  # whatever it is, the others go on
-        traceback.print_exc()
-        yield failed("its end", f"{type(error).__name__}: {first_line(error)}")
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(where.filename).name}, line {where.lineno}"
+        yield failed(ITS_END, f"{type(error).__name__}: {first_line(error)} ({place})")
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+ITS_END = "its end"  # the row of a check that did not end as it should
 Status = Literal["passed", "failed", "skipped", "measured"]
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from bench.gpu.rows import Row, failed, skipped
+from bench.gpu.rows import ITS_END, Row, failed, skipped
 
 _ROOT = Path(__file__).parents[2]
 _GRACE = 0.5  # of its share, before a check that does not end is ended
@@ -48,7 +48,8 @@ def run_checks(checks: Sequence[Check], device: str, models: Path, seconds: floa
             yield skipped_check(check, share)
             continue
         most = min(share * (1 + _GRACE) + _GRACE_SECONDS, left)
-        for row in _run(check, device, models, min(share, left * 0.9), most):
+        told = min(share, left - min(_GRACE_SECONDS, left / 3))  # so that what it has begun can end
+        for row in _run(check, device, models, told, most):
             yield replace(row, check=check.name)
 
 
@@ -64,13 +65,14 @@ def _run(check: Check, device: str, models: Path, share: float, most: float) -> 
         command = [sys.executable, "-m", "bench.gpu.child", check.function, device, str(models), str(share)]
         with said.open("w") as output:
             code = _wait([*command, str(written)], output, most)
-        yield from read_rows(written)
+        for row in read_rows(written):
+            yield replace(row, why=row.why + _last(said)) if row.name == ITS_END else row
         if code is None:
-            yield failed("its end", f"it had not ended after {most:.0f} s, its share was {share:.0f}{_last(said)}")
+            yield failed(ITS_END, f"it had not ended after {most:.0f} s, its share was {share:.0f}{_last(said)}")
         elif code < 0:
-            yield failed("its end", f"its process ended by {signal.Signals(-code).name}{_last(said)}")
+            yield failed(ITS_END, f"its process ended by {signal.Signals(-code).name}{_last(said)}")
         elif code:
-            yield failed("its end", f"its process ended with code {code}{_last(said)}")
+            yield failed(ITS_END, f"its process ended with code {code}{_last(said)}")
 
 
 def _wait(command: Sequence[str], output: object, seconds: float) -> int | None:

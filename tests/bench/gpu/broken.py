@@ -27,6 +27,7 @@ def beyond(setting: Setting) -> Iterator[Row]:
 def raises(setting: Setting) -> Iterator[Row]:
     """Raises behind its first row."""
     yield from fine(setting)
+    print("about to fail")
     raise RuntimeError("the device is gone")
 
 
