@@ -14,6 +14,7 @@ CHECKS = (
     Check("TensorRT", f"{_IN}.tensorrt:check", share=0.8),
     Check("throughput", f"{_IN}.throughput:check", share=2.0),
     Check("server", f"{_IN}.serving:check", share=2.5, needs_seconds=5),
+    Check("shared memory", f"{_IN}.shared_memory:check", share=0.6),
     Check("out of memory", f"{_IN}.out_of_memory:check", share=2.0, needs_seconds=5),
     Check("memory", f"{_IN}.memory:check", share=5.0, needs_seconds=5, most_seconds=300),
 )

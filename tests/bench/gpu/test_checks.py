@@ -1,7 +1,10 @@
 """The checks with the CPU in the device's place: what is right passes, and what is broken on purpose fails."""
 
+import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +16,20 @@ from onnx import helper, numpy_helper
 
 from artifact.contract import PLAIN_GRAPH
 from artifact.dtypes import Array
-from bench.gpu.checks import buffers, cuda_graphs, generation, machine, parity, placement, reductions, tensorrt
+from bench.gpu.checks import (
+    buffers,
+    cuda_graphs,
+    generation,
+    machine,
+    parity,
+    placement,
+    reductions,
+    shared_memory,
+    tensorrt,
+)
 from bench.gpu.rows import Row
 from bench.gpu.setting import Part, Setting
+from server.api.open_inference import open_inference_pb2 as pb
 from server.config import EMBEDDED_MODELS
 from server.engine.decoder import BoundStep, Decoder
 from server.engine.device import CPU, CUDA, Device
@@ -179,6 +193,47 @@ class StaleDecoder(Decoder):
         if self._stale:
             given = {name: array.copy() for name, array in given.items()}
         return super().bind(given, made, all_threads=all_threads)
+
+
+class HostMemory:
+    """In the place of a GPU's memory: a file that the server opens as system shared memory."""
+
+    def __init__(self, byte_size: int, files: ExitStack) -> None:
+        self.byte_size = byte_size
+        file = tempfile.NamedTemporaryFile(dir="/dev/shm", prefix="regard-test-")  # noqa: SIM115 -- with the stack
+        self._file = files.enter_context(file)
+        self.handle = Path(self._file.name).name
+        os.truncate(self._file.name, byte_size)
+
+    def write(self, content: bytes) -> None:
+        os.pwrite(self._file.fileno(), content, 0)
+
+    def read(self, byte_size: int) -> bytes:
+        return os.pread(self._file.fileno(), byte_size, 0)
+
+
+def register_on_host(stub: Any, name: str, memory: HostMemory, gpu: int) -> None:
+    """Register it as what it is."""
+    del gpu
+    request = pb.SystemSharedMemoryRegisterRequest(name=name, key=f"/{memory.handle}", byte_size=memory.byte_size)
+    stub.SystemSharedMemoryRegister(request)
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_what_a_server_writes_to_shared_memory_is_compared(monkeypatch: pytest.MonkeyPatch, is_right: bool) -> None:
+    """A server on the CPU, and host memory in the place of a GPU's; wrong are inputs of which one number is another."""
+
+    def write_wrong(memory: HostMemory, content: bytes) -> None:
+        os.pwrite(memory._file.fileno(), bytes([content[0] ^ 1]) + content[1:], 0)
+
+    if not is_right:
+        monkeypatch.setattr(HostMemory, "write", write_wrong)
+    monkeypatch.setattr(shared_memory, "register", register_on_host)
+    monkeypatch.setattr(Setting, "choose", lambda setting: GPU)
+    with ExitStack() as files:
+        monkeypatch.setattr(shared_memory, "OwnMemory", lambda gpu, byte_size: HostMemory(byte_size, files))
+        (row,) = shared_memory.check(STAND_IN)
+    assert row.status == ("passed" if is_right else "failed"), row
 
 
 def test_steps_that_read_what_was_there_when_they_were_bound_fail(monkeypatch: pytest.MonkeyPatch) -> None:
