@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import time
 from importlib import import_module
 from importlib.util import find_spec
 
@@ -11,7 +12,7 @@ import onnxruntime
 from server.engine.device import Device
 from server.errors import first_line
 
-_MOST_PIECES = 1024  # of one size
+_MOST_SECONDS = 10.0  # to take it
 _STEPS = (2**30, 2**27, 2**24)  # bytes of an allocation: as many as there is room for, then smaller ones
 
 
@@ -41,9 +42,9 @@ def _by_program(gpu: int) -> int | None:
 
 def take_all(device: Device) -> list[onnxruntime.OrtValue]:
     """Take what is left of a GPU's memory; it is given back with the list."""
-    taken = list[onnxruntime.OrtValue]()
+    taken, ends = list[onnxruntime.OrtValue](), time.monotonic() + _MOST_SECONDS
     for step in _STEPS:
-        for _ in range(_MOST_PIECES):
+        while time.monotonic() < ends:
             try:
                 taken.append(onnxruntime.OrtValue.ortvalue_from_shape_and_type([step], np.uint8, *device.place))
             except Exception as error:  # ONNX Runtime's exceptions have no common base; this is what was wanted
