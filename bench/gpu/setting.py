@@ -9,10 +9,9 @@ from typing import Any
 
 from artifact.contract import CONTRACT_FILE, Contract, read_contract
 from artifact.files import versions
-from server.engine.device import CPU, TENSORRT, Device, Instances, choose_device
+from server.engine.device import CPU, TENSORRT, Device, choose_device
 
 STAND_IN = "cpu"
-ONE = Instances(1, 1)
 PLAIN_CPU = Device("CPU", (CPU,), "to compare with")
 
 

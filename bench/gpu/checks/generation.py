@@ -3,20 +3,19 @@
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from artifact.contract import DECODER_GRAPH, LOWERED_DECODER_GRAPH, PLAIN_GRAPH
 from artifact.dtypes import Array
 from artifact.generation import GenerationContract
+from bench.gpu.engines import make_decoder, make_graph
 from bench.gpu.inputs import apart, make_inputs
 from bench.gpu.limits import limit_of
 from bench.gpu.rows import Row, at_most, failed, judged, measured, skipped
-from bench.gpu.setting import ONE, PLAIN_CPU, Part, Setting, with_options
+from bench.gpu.setting import PLAIN_CPU, Part, Setting, with_options
 from server.engine.decoder import Decoder
 from server.engine.device import Device
-from server.engine.session import Graph
 from server.errors import first_line
 from server.generation.caches import Caches
 
@@ -51,12 +50,12 @@ def compare(part: Part, device: Device, *, tf32: bool) -> Iterator[Row]:
     contract, generation = part.contract, part.contract.generation
     assert generation is not None  # noqa: S101 -- those without were left out
     sources = source_of(part, PLAIN_CPU, generation)
-    expected = write(Decoder(step_of(part, DECODER_GRAPH), generation, PLAIN_CPU, ONE), sources)
+    expected = write(make_decoder(part.folder / DECODER_GRAPH, generation, PLAIN_CPU), sources)
     with_tf32 = f", TF32 {'on' if tf32 else 'off'}" if device.gpu is not None else ""
     for graph in (name for name in (DECODER_GRAPH, LOWERED_DECODER_GRAPH) if name in contract.files):
         name = f"{part.name}/{graph}{with_tf32}"
         try:
-            decoder = Decoder(step_of(part, graph), generation, device, ONE)
+            decoder = make_decoder(part.folder / graph, generation, device)
             found = write(decoder, source_of(part, device, generation), expected.tokens)
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             yield _cannot_write(name, graph, part, first_line(error))
@@ -69,11 +68,6 @@ def compare(part: Part, device: Device, *, tf32: bool) -> Iterator[Row]:
         yield measured(f"{name}, a step of {_ROWS} rows", f"{np.median(found.seconds) * 1e3:.2f} ms")
 
 
-def step_of(part: Part, graph: str) -> Path:
-    """Where the graph of a step lies."""
-    return part.folder / graph
-
-
 def _cannot_write(name: str, graph: str, part: Part, why: str) -> Row:
     if graph == DECODER_GRAPH and LOWERED_DECODER_GRAPH in part.contract.files:
         return skipped(name, f"the lowered form is run instead: {why}")
@@ -82,7 +76,7 @@ def _cannot_write(name: str, graph: str, part: Part, why: str) -> Row:
 
 def source_of(part: Part, device: Device, generation: GenerationContract) -> list[Array]:
     """Run the encoder; keys and values of the source, each float32 [rows, heads, S, d]."""
-    graph, names = Graph(part.folder / PLAIN_GRAPH, device, ONE), list(generation.source_names)
+    graph, names = make_graph(part.folder / PLAIN_GRAPH, device), list(generation.source_names)
     inputs = make_inputs(part.contract, _ROWS, generation.source_positions or _LENGTH)
     for spec in part.contract.inputs:  # a row of a batch is as long as its longest, which padding would make shorter
         if spec.mask:

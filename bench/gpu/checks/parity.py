@@ -11,12 +11,12 @@ from artifact.contract import (
     TAPPED_GRAPH,
     Contract,
 )
+from bench.gpu.engines import make_graph
 from bench.gpu.inputs import apart, make_inputs, on_host
 from bench.gpu.limits import limit_of
 from bench.gpu.rows import Row, at_most, failed, skipped
-from bench.gpu.setting import ONE, PLAIN_CPU, Part, Setting, with_options
+from bench.gpu.setting import PLAIN_CPU, Part, Setting, with_options
 from server.engine.device import Device
-from server.engine.session import Graph
 from server.errors import first_line
 
 _SIZES = ((1, 5), (4, 16), (2, 64))  # rows, tokens
@@ -85,7 +85,7 @@ def graphs_of(contract: Contract) -> Iterator[tuple[str, list[str]]]:
 def furthest(paths: Sequence[Path], contract: Contract, names: Sequence[str], device: Device) -> float:
     """The largest distance of any output, over inputs of several sizes; the first path is that of the CPU."""
     expected, found = (
-        Graph(path, one, ONE, contract.further_axes) for path, one in zip(paths, (PLAIN_CPU, device), strict=True)
+        make_graph(path, one, contract.further_axes) for path, one in zip(paths, (PLAIN_CPU, device), strict=True)
     )
     distances = list[float]()
     for seed, (rows, length) in enumerate(_SIZES):

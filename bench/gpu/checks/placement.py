@@ -16,13 +16,13 @@ from artifact.contract import (
     TAPPED_GRAPH,
     Contract,
 )
+from bench.gpu.engines import make_engine, make_graph
 from bench.gpu.inputs import make_inputs
 from bench.gpu.rows import Row, failed, judged, measured, skipped
-from bench.gpu.setting import ONE, Part, Setting
+from bench.gpu.setting import Part, Setting
 from server.engine.array_ops import KERNELS
 from server.engine.device import AssignedSubgraph, Device, check_placement
-from server.engine.engine import Engine
-from server.engine.session import Graph, make_options
+from server.engine.session import make_options
 from server.errors import StartError, first_line
 
 _LIMIT = "every node on the device, but arithmetic on shapes"
@@ -93,7 +93,7 @@ def loaded(part: Part, device: Device) -> Iterator[Row]:
     """Load and warm up an artifact as the server does; say which forms of its graphs can be run."""
     name = f"{part.name}, loaded as the server does"
     try:
-        engine = Engine(part.folder, part.contract, device, ONE)
+        engine = make_engine(part, device)
         engine.warm_up()
     except Exception as error:  # ONNX Runtime's exceptions have no common base
         yield failed(name, first_line(error), "is ready")
@@ -109,7 +109,7 @@ def form(part: Part, device: Device) -> Row:
     found = []
     for graph in (name for name in _FORMS[0] if name in part.contract.files):
         try:
-            tapped = Graph(part.folder / graph, device, ONE, part.contract.further_axes)
+            tapped = make_graph(part.folder / graph, device, part.contract.further_axes)
             tapped.run(make_inputs(part.contract, 2, 8), names)
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             found.append((graph, first_line(error)))

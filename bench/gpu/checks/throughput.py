@@ -10,12 +10,12 @@ import onnxruntime
 from artifact.contract import PLAIN_GRAPH
 from artifact.dtypes import Array
 from bench.gpu.checks.buffers import milliseconds
+from bench.gpu.engines import make_engine, make_graph
 from bench.gpu.inputs import make_inputs
 from bench.gpu.rows import Row, failed, measured, skipped
-from bench.gpu.setting import ONE, Part, Setting, cpus
+from bench.gpu.setting import Part, Setting, cpus
 from server.engine.device import Device
-from server.engine.engine import Engine
-from server.engine.session import Graph, load_session
+from server.engine.session import load_session
 from server.errors import first_line
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -51,7 +51,7 @@ def attention_cost(parts: list[Part], device: Device, setting: Setting) -> Itera
             yield skipped(name, "the time is up" if part.contract.attention else "it has none")
             continue
         try:
-            engine = Engine(part.folder, part.contract, device, ONE)
+            engine = make_engine(part, device)
             assert engine.tapped is not None  # noqa: S101 -- it has attention
             inputs = make_inputs(part.contract, _ATTENTION_ROWS, _LENGTH)
             names = [spec.name for spec in part.contract.outputs]
@@ -70,7 +70,7 @@ class Pair:
     def __init__(self, part: Part, device: Device) -> None:
         self.part, self._device, self.expected_seconds = part, device, 0.0
         self._raw = load_session(part.folder / PLAIN_GRAPH, device, 1, spin=False)
-        self._graph = Graph(part.folder / PLAIN_GRAPH, device, ONE)
+        self._graph = make_graph(part.folder / PLAIN_GRAPH, device)
         self._names = [spec.name for spec in part.contract.outputs]
 
     def measure(self, rows: int, seconds_left: float) -> str:

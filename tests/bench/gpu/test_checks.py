@@ -16,6 +16,7 @@ from onnx import helper, numpy_helper
 
 from artifact.contract import PLAIN_GRAPH
 from artifact.dtypes import Array
+from artifact.generation import GenerationContract
 from bench.gpu.checks import (
     buffers,
     cuda_graphs,
@@ -27,6 +28,7 @@ from bench.gpu.checks import (
     shared_memory,
     tensorrt,
 )
+from bench.gpu.engines import make_decoder
 from bench.gpu.rows import Row
 from bench.gpu.setting import Part, Setting
 from server.api.open_inference import open_inference_pb2 as pb
@@ -182,19 +184,6 @@ def test_buffers_that_keep_what_was_in_them_fail(monkeypatch: pytest.MonkeyPatch
     assert failures(buffers.check(STAND_IN)) == ["tiny-text/1, bound against not"]
 
 
-class StaleDecoder(Decoder):
-    """A decoder that on a device reads what was there when its step was bound."""
-
-    def __init__(self, path: Path, generation: Any, device: Device, instances: Any) -> None:
-        super().__init__(path, generation, device, instances)
-        self._stale = device.bound
-
-    def bind(self, given: Mapping[str, Array], made: Mapping[str, Array], *, all_threads: bool = False) -> BoundStep:
-        if self._stale:
-            given = {name: array.copy() for name, array in given.items()}
-        return super().bind(given, made, all_threads=all_threads)
-
-
 class HostMemory:
     """In the place of a GPU's memory: a file that the server opens as system shared memory."""
 
@@ -236,9 +225,25 @@ def test_what_a_server_writes_to_shared_memory_is_compared(monkeypatch: pytest.M
     assert row.status == ("passed" if is_right else "failed"), row
 
 
+class Stale:
+    """A decoder that reads what was there when its step was bound."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder, self.generation = decoder, decoder.generation
+
+    def bind(self, given: Mapping[str, Array], made: Mapping[str, Array], *, all_threads: bool = False) -> BoundStep:
+        copies = {name: array.copy() for name, array in given.items()}
+        return self._decoder.bind(copies, made, all_threads=all_threads)
+
+
 def test_steps_that_read_what_was_there_when_they_were_bound_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     """As all did on a GPU."""
-    monkeypatch.setattr(generation, "Decoder", StaleDecoder)
+
+    def make_stale(path: Path, contract: GenerationContract, device: Device) -> Decoder | Stale:
+        decoder = make_decoder(path, contract, device)
+        return Stale(decoder) if device.bound else decoder
+
+    monkeypatch.setattr(generation, "make_decoder", make_stale)
     found = failures(generation.check(WRITING))
     assert "g2p/1/decoder.onnx, logits" in found
     assert "g2p/1/decoder.lowered.onnx, logits" in found
