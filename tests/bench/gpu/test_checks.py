@@ -231,9 +231,9 @@ class Stale:
     def __init__(self, decoder: Decoder) -> None:
         self._decoder, self.generation = decoder, decoder.generation
 
-    def bind(self, given: Mapping[str, Array], made: Mapping[str, Array], *, all_threads: bool = False) -> BoundStep:
+    def bind(self, given: Mapping[str, Array], made: Mapping[str, Array], **options: Any) -> BoundStep:
         copies = {name: array.copy() for name, array in given.items()}
-        return self._decoder.bind(copies, made, all_threads=all_threads)
+        return self._decoder.bind(copies, made, **options)
 
 
 def test_steps_that_read_what_was_there_when_they_were_bound_fail(monkeypatch: pytest.MonkeyPatch) -> None:
