@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 STUBS := client/regard/v1 $(addprefix server/api/open_inference/open_inference_pb2,.py .pyi _grpc.py)
 
-.PHONY: help setup demo test test-fast coverage mutants lock lock-check test-install test-containers test-hostile lint types proto proto-check bench bench-long audit image sbom check clean
+.PHONY: help setup demo test test-fast coverage mutants lock lock-check test-install test-containers test-hostile lint types proto proto-check bench bench-long gpu-check gpu-check-stand-in audit image sbom check clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -71,6 +71,18 @@ bench: $(READY) ## Measure beside ONNX Runtime alone and other servers; twenty m
 bench-long: $(READY) ## The same over ten minutes of memory, more rounds and longer texts; an hour and a half
 	$(BIN)/python -m bench.soak
 	$(BIN)/python -m bench --rounds 10 --seconds 6 --growth --page docs/performance.md
+
+# It sets nothing up: the machine may have no network. WHEELS=DIR has wheels to install into build/gpu-wheels
+# (docs/gpu.md lists them), and MODELS artifacts. DEVICE=cpu puts the CPU in the device's place.
+DEVICE ?= cuda
+MODELS ?= models
+GPU_SECONDS ?= 480
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+gpu-check: ## Check on a GPU what regard does there, within 8 minutes, and write docs/gpu.md; WHEELS=DIR without network
+	$(GPU_PYTHON) -m bench.gpu.start $(if $(WHEELS),--wheels '$(WHEELS)') --device '$(DEVICE)' --models '$(MODELS)' --seconds $(GPU_SECONDS) $(GPU_FLAGS)
+
+gpu-check-stand-in: $(READY) ## The same in small, with the CPU in the device's place: tries the check itself
+	$(MAKE) gpu-check DEVICE=cpu MODELS=server/embedded GPU_SECONDS=80
 
 audit: $(READY) ## Look for known holes in the pinned dependencies; asks PyPI
 	$(PYTHON) -m venv build/audit

@@ -34,18 +34,33 @@ _FASTER = 0.9  # of the time of one thread: otherwise the others are better left
 
 
 class BoundStep:
-    """A step whose inputs and outputs lie in memory of the caller's, which must stay where it is."""
+    """A step whose inputs and outputs lie in memory of the caller's, which must stay where it is.
 
-    def __init__(self, session: onnxruntime.InferenceSession, given: Mapping[str, Array], made: Mapping[str, Array]):
-        self._session, self._kept = session, (dict(given), dict(made))
+    The CPU reads inputs where they lie. For a GPU they are copied when they are bound, hence before each step.
+    """
+
+    def __init__(
+        self,
+        session: onnxruntime.InferenceSession,
+        given: Mapping[str, Array],
+        made: Mapping[str, Array],
+        *,
+        in_place: bool = True,
+    ) -> None:
+        self._session, self._given, self._made, self._in_place = session, dict(given), dict(made), in_place
         self._binding = session.io_binding()
-        for name, array in given.items():
-            self._binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
-        for name, array in made.items():
+        self._bind_given()
+        for name, array in self._made.items():
             self._binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
+
+    def _bind_given(self) -> None:
+        for name, array in self._given.items():
+            self._binding.bind_input(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
 
     def run(self) -> None:
         """Compute one token of each row."""
+        if not self._in_place:
+            self._bind_given()
         self._session.run_with_iobinding(self._binding)
 
 
@@ -65,6 +80,7 @@ class Decoder:
             StartError: It cannot be loaded, or is not what the contract says.
         """
         self.generation = generation
+        self._on_cpu = device.gpu is None
         self._one = load_session(path, device, instances.threads, spin=False)
         self._check(path)
         self._all: onnxruntime.InferenceSession | None = None
@@ -85,7 +101,8 @@ class Decoder:
             made: Where the outputs that are wanted go, likewise; those of the caches may be those given.
             all_threads: Whether all may be used, since nothing else runs.
         """
-        return BoundStep(self._all if all_threads and self._all else self._one, given, made)
+        session = self._all if all_threads and self._all else self._one
+        return BoundStep(session, given, made, in_place=self._on_cpu)
 
     def try_longest(self) -> None:
         """Write the last token of the longest text that the contract allows."""

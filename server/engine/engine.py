@@ -91,17 +91,25 @@ class Engine:
                 self.hidden = Graph(sources[HIDDEN_GRAPH], device, instances, keep_on_device, all_threads=True)
             if contract.attention:
                 shrinks = _weights_bytes(contract) > _MUCH_ATTENTION_BYTES
-                self.tapped = _load_first(
-                    [sources[name] for name in tapped],
-                    lambda path: Graph(path, device, instances, keep_on_device, shrinks=shrinks),
-                )
+
+                def load_tapped(path: Path) -> Graph:
+                    graph = Graph(path, device, instances, keep_on_device, shrinks=shrinks)
+                    if not on_cpu:
+                        _try_form(path, lambda: graph.run(self._example(1, 1), contract.tapped_outputs))
+                    return graph
+
+                self.tapped = _load_first([sources[name] for name in tapped], load_tapped)
             self.decoder: Decoder | None = None
             if contract.generation:
                 generation = contract.generation
-                self.decoder = _load_first(
-                    [sources[name] for name in decoders if name in sources],
-                    lambda path: Decoder(path, generation, device, instances),
-                )
+
+                def load_decoder(path: Path) -> Decoder:
+                    decoder = Decoder(path, generation, device, instances)
+                    if not on_cpu:
+                        _try_form(path, decoder.try_longest)
+                    return decoder
+
+                self.decoder = _load_first([sources[name] for name in decoders if name in sources], load_decoder)
         inputs = [spec.name for spec in contract.inputs]
         for name, graph, outputs in self._graphs():
             graph.check_names(folder / name, inputs, outputs)
@@ -232,6 +240,18 @@ def _load_first(paths: Sequence[Path], load: Callable[[Path], Loaded]) -> Loaded
         except StartError as error:
             _log.warning("%s; its lowered form is tried", error)
     return load(paths[-1])
+
+
+def _try_form(path: Path, run: Callable[[], object]) -> None:
+    """Run a graph once: CUDA takes fused attention that gives its weights, and refuses it when it is run.
+
+    Raises:
+        StartError: It cannot be run.
+    """
+    try:
+        run()
+    except Exception as error:  # ONNX Runtime's exceptions have no common base
+        raise StartError(f"{path}: loads, but cannot be run: {first_line(error)}") from error
 
 
 def _weights_bytes(contract: Contract) -> int:

@@ -1,11 +1,12 @@
 """Runs a session with buffers on its device that are made once and used again.
 
-Inputs are copied to device buffers and outputs to host buffers (page-locked where CUDA is), instead of memory that is
-allocated and copied through anew at every run. Attention stays on the device, for what is asked of it to be made there
-(server/engine/device_ops.py). On the CPU a session reads the caller's memory in place, so there it
-would bring nothing; the same code runs there under test.
+Inputs are copied to device buffers and outputs to host buffers (page-locked where ONNX Runtime gives such memory),
+instead of memory that is allocated and copied through anew at every run. Attention stays on the device, for what is
+asked of it to be made there (server/engine/device_ops.py). On the CPU a session reads the caller's memory in place, so
+there it would bring nothing; the same code runs there under test.
 """
 
+import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
@@ -17,6 +18,9 @@ import onnxruntime
 
 from artifact.dtypes import Array
 from server.engine.device_ops import DeviceArray, DeviceMeasures
+from server.errors import first_line
+
+_log = logging.getLogger(__name__)
 
 Key = tuple[Any, ...]
 
@@ -54,6 +58,7 @@ class BoundSession:
             value.name for value in session.get_outputs() if all(_is_known(axis, named) for axis in value.shape)
         )
         self._own = threading.local()
+        self._page_locked = _page_locked(*self._device)
 
     def run(self, inputs: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array | DeviceArray]:
         """Compute one batch; arguments and result are Graph.run's. The arrays are the caller's own."""
@@ -89,13 +94,26 @@ class BoundSession:
         return kept[key]
 
     def _host_buffer(self, array: Array) -> onnxruntime.OrtValue:
-        """Make a buffer that an output is copied to, page-locked for CUDA."""
+        """Make a buffer that an output is copied to, page-locked where there is such memory.
+
+        ONNX Runtime 1.31 has an allocator for it only where CUDA is registered as a plugin, and else raises.
+        """
         make = onnxruntime.OrtValue.ortvalue_from_shape_and_type
-        if self._device[0] != "cuda":
-            return make(array.shape, array.dtype.type)
-        kind = onnxruntime.OrtAllocatorType.ORT_DEVICE_ALLOCATOR
-        pinned = onnxruntime.OrtMemoryInfo("CudaPinned", kind, self._device[1], onnxruntime.OrtMemType.CPU_OUTPUT)
-        return make(array.shape, array.dtype.type, memory_info=pinned)
+        if self._page_locked is not None:
+            try:
+                return make(array.shape, array.dtype.type, memory_info=self._page_locked)
+            except Exception as error:  # ONNX Runtime's exceptions have no common base
+                _log.info("outputs are copied to ordinary memory, which takes longer: %s", first_line(error))
+                self._page_locked = None
+        return make(array.shape, array.dtype.type)
+
+
+def _page_locked(kind: str, number: int) -> onnxruntime.OrtMemoryInfo | None:
+    """Say where page-locked memory would be; None for what is no GPU."""
+    if kind != "cuda":
+        return None
+    allocator, place = onnxruntime.OrtAllocatorType.ORT_DEVICE_ALLOCATOR, onnxruntime.OrtMemType.CPU_OUTPUT
+    return onnxruntime.OrtMemoryInfo("CudaPinned", allocator, number, place)
 
 
 def _is_known(axis: int | str | None, named: Collection[str]) -> bool:

@@ -73,7 +73,7 @@ def test_modules_flags_targets_and_files_are_there(command: Command) -> None:
     module, flags = words[1], [word.partition("=")[0] for word in words[2:] if word.startswith("--")]
     assert find_spec(module), f"{command}: no module {module}"
     if module.partition(".")[0] in ("bench", "training"):
-        source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / module.partition(".")[0]).glob("*.py"))
+        source = "".join(path.read_text(encoding="utf-8") for path in (ROOT / module.partition(".")[0]).rglob("*.py"))
         assert [flag for flag in flags if f'"{flag}"' not in source] == []
     for word in words[2:]:
         assert not word.startswith("tests/") or (ROOT / word.partition("::")[0]).exists(), f"{command}: {word}"

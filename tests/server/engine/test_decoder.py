@@ -1,8 +1,10 @@
 """The decoder's step in both of its forms."""
 
+import ctypes
 from pathlib import Path
 
 import numpy as np
+import onnxruntime
 import pytest
 
 from server.config import EMBEDDED_MODELS
@@ -68,3 +70,46 @@ def test_where_the_fused_form_cannot_be_loaded_the_lowered_writes_the_same(
             assert one.log_probability == pytest.approx(other.log_probability, abs=LOG_PROBABILITY)
             for ours, theirs in zip(one.attention, other.attention, strict=True):
                 np.testing.assert_allclose(ours.weights, theirs.weights, atol=WEIGHTS)
+
+
+class CopyingBinding:
+    """A binding that copies inputs when they are bound, as ONNX Runtime's does for a GPU."""
+
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        self.own = session.io_binding()
+
+    def bind_input(
+        self, name: str, device: str, number: int, dtype: type, shape: tuple[int, ...], address: int
+    ) -> None:
+        del device, number
+        count = int(np.prod(shape)) * np.dtype(dtype).itemsize
+        content = (ctypes.c_char * count).from_address(address)
+        self.own.bind_cpu_input(name, np.frombuffer(bytes(content), dtype).reshape(shape))
+
+    def bind_output(self, *arguments: object) -> None:
+        self.own.bind_output(*arguments)
+
+
+class CopyingSession:
+    """A session whose binding copies."""
+
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        self._session = session
+
+    def io_binding(self) -> CopyingBinding:
+        return CopyingBinding(self._session)
+
+    def run_with_iobinding(self, binding: CopyingBinding) -> None:
+        self._session.run_with_iobinding(binding.own)
+
+
+def test_where_inputs_are_copied_when_they_are_bound_each_step_reads_its_own(
+    model: LoadedModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a GPU: else every step would read the first one's token, and caches that are empty."""
+    assert model.engine.decoder
+    expected = [result.text for result in write(model, model.engine.decoder)]
+    copying = Decoder(FOLDER / "decoder.onnx", model.engine.decoder.generation, choose_device("cpu"), ONE)
+    monkeypatch.setattr(copying, "_one", CopyingSession(copying._one))
+    monkeypatch.setattr(copying, "_on_cpu", False)
+    assert [result.text for result in write(model, copying)] == expected

@@ -7,10 +7,11 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
+import server.engine.io_binding
 from artifact.contract import TAPPED_GRAPH
 from server.engine.device import Device
 from server.engine.device_ops import measures_on
-from server.engine.io_binding import BoundSession
+from server.engine.io_binding import BoundSession, _page_locked
 from tests.golden import GOLDEN_MODELS
 
 MEASURES = measures_on(Device("CPU", ("CPUExecutionProvider",), "for the test"))
@@ -81,6 +82,18 @@ def test_instances_do_not_share_buffers(session: onnxruntime.InferenceSession) -
     for thread in threads:
         thread.join()
     assert not failures
+
+
+def test_without_page_locked_memory_outputs_are_copied_to_ordinary_memory(
+    session: onnxruntime.InferenceSession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """ONNX Runtime raises where it has no allocator for it, as with the CUDA provider that is not a plugin."""
+    cuda_pinned = _page_locked("cuda", 0)
+    assert cuda_pinned is not None
+    monkeypatch.setattr(server.engine.io_binding, "_page_locked", lambda kind, number: cuda_pinned)
+    bound = BoundSession(session, MEASURES)
+    for seed in range(3):
+        check(bound, session, make_inputs(2, 8, seed))
 
 
 def test_outputs_whose_size_depends_on_data_have_no_buffers() -> None:

@@ -1,0 +1,45 @@
+"""Checks that go wrong, each in a way of its own, for the runner to tell."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+
+from bench.gpu.rows import Row, at_most, judged, measured
+from bench.gpu.setting import Setting
+
+
+def fine(setting: Setting) -> Iterator[Row]:
+    """Passes."""
+    yield judged("device", setting.device, "any", ok=True)
+    yield measured("seconds", setting.seconds)
+
+
+def beyond(setting: Setting) -> Iterator[Row]:
+    """Finds a figure beyond its limit, then one within it."""
+    del setting
+    yield at_most("too far", 2.0, 1.0)
+    yield at_most("near", 0.5, 1.0)
+
+
+def raises(setting: Setting) -> Iterator[Row]:
+    """Raises behind its first row."""
+    yield from fine(setting)
+    print("about to fail")
+    raise RuntimeError("the device is gone")
+
+
+def crashes(setting: Setting) -> Iterator[Row]:
+    """Ends as a fault in a library does."""
+    yield from fine(setting)
+    os.kill(os.getpid(), signal.SIGSEGV)
+
+
+def hangs(setting: Setting) -> Iterator[Row]:
+    """Never ends, and leaves a process that does not either."""
+    yield from fine(setting)
+    with subprocess.Popen([sys.executable, "-c", "import threading; threading.Event().wait()"]) as process:
+        yield measured("left behind", process.pid)
+        threading.Event().wait()

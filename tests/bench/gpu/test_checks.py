@@ -1,0 +1,249 @@
+"""The checks with the CPU in the device's place: what is right passes, and what is broken on purpose fails."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from artifact.contract import PLAIN_GRAPH
+from artifact.dtypes import Array
+from artifact.generation import GenerationContract
+from bench.gpu.checks import (
+    buffers,
+    cuda_graphs,
+    generation,
+    machine,
+    parity,
+    placement,
+    reductions,
+    shared_memory,
+    tensorrt,
+)
+from bench.gpu.engines import make_decoder
+from bench.gpu.rows import Row
+from bench.gpu.setting import Part, Setting
+from server.api.open_inference import open_inference_pb2 as pb
+from server.config import EMBEDDED_MODELS
+from server.engine.decoder import BoundStep, Decoder
+from server.engine.device import CPU, CUDA, Device
+from server.engine.device_ops import DeviceMeasures
+from server.engine.io_binding import BoundSession
+from tests.golden import GOLDEN_MODELS
+from tests.server.engine.test_device import Node, Subgraph
+
+GPU = Device("CUDA:0", ((CUDA, {"device_id": 0}), CPU), "for the test", gpu=0)
+STAND_IN = Setting("cpu", GOLDEN_MODELS, 600)
+WRITING = Setting("cpu", EMBEDDED_MODELS, 600)
+
+
+def failures(rows: Iterator[Row]) -> list[str]:
+    """Names of what failed."""
+    return [row.name for row in rows if row.status == "failed"]
+
+
+@pytest.mark.parametrize(
+    "check",
+    [machine.check, placement.check, parity.check, reductions.check, buffers.check, cuda_graphs.check, tensorrt.check],
+)
+def test_every_check_passes_where_nothing_is_broken(check: Callable[[Setting], Iterator[Row]]) -> None:
+    """On the golden model."""
+    rows = list(check(STAND_IN))
+    assert rows
+    assert failures(iter(rows)) == []
+
+
+def test_what_a_model_writes_is_compared_in_both_forms() -> None:
+    """The embedded one writes."""
+    rows = list(generation.check(WRITING))
+    assert failures(iter(rows)) == []
+    assert [row.status for row in rows].count("passed") == 4
+
+
+def test_where_the_time_is_up_the_rest_is_skipped() -> None:
+    """With the reason."""
+    rows = list(parity.check(replace(STAND_IN, seconds=-1)))
+    assert {(row.status, row.why) for row in rows[:1]} == {("skipped", "the time is up")}
+
+
+def test_a_device_that_is_not_there_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With what is missing."""
+
+    def absent(name: str) -> None:
+        raise OSError(name)
+
+    monkeypatch.setattr("ctypes.CDLL", absent)
+    (row,) = [row for row in machine.check(replace(STAND_IN, device="cuda")) if row.status == "failed"]
+    assert "expected an NVIDIA GPU" in row.why
+
+
+@pytest.mark.parametrize(
+    ("device", "subgraphs", "status", "why"),
+    [
+        (GPU, [Subgraph(CUDA, [Node("a", "MatMul")]), Subgraph(CPU, [Node("b", "Gather")])], "passed", ""),
+        (GPU, [Subgraph(CUDA, [Node("a", "MatMul")]), Subgraph(CPU, [Node("b", "Softmax")])], "failed", "b (Softmax)"),
+        (GPU, [Subgraph("Other", [Node("b", "MatMul")])], "failed", "b (MatMul) on Other"),
+        (STAND_IN.choose(), [Subgraph("Other", [Node("b", "MatMul")])], "failed", "b (MatMul) on Other"),
+        (GPU, [], "failed", "tells of no node"),
+    ],
+)
+def test_a_node_that_is_elsewhere_fails(device: Device, subgraphs: list[Subgraph], status: str, why: str) -> None:
+    """By its name."""
+    row = placement.judge("graph", device, [CUDA, CPU], subgraphs)
+    assert row.status == status
+    assert why in row.why
+
+
+def test_an_artifact_of_which_no_form_runs_fails(tmp_path: Path) -> None:
+    """As do its graphs that do not load."""
+    part = copied(tmp_path)
+    for name in ("attention.onnx", "attention.lowered.onnx"):
+        (part.folder / name).write_bytes(b"no graph")
+    assert placement.form(part, STAND_IN.choose()).status == "failed"
+    assert placement.placed("it", part.folder / "attention.onnx", STAND_IN.choose()).status == "failed"
+
+
+def copied(folder: Path) -> Part:
+    """A copy of the golden artifact."""
+    (part,) = STAND_IN.parts()
+    shutil.copytree(part.folder, folder / "1")
+    return replace(part, folder=folder / "1")
+
+
+def move(path: Path, output: str, by: float) -> None:
+    """Add a number to an output of a graph."""
+    model = onnx.load(path, load_external_data=False)
+    (maker,) = (node for node in model.graph.node if output in node.output)
+    maker.output[list(maker.output).index(output)] = "before"
+    model.graph.initializer.append(numpy_helper.from_array(np.array(by, np.float32), "by"))
+    model.graph.node.append(helper.make_node("Add", ["before", "by"], [output]))
+    path.write_bytes(model.SerializeToString())
+
+
+@pytest.mark.parametrize("by", [0.01, float("nan")])
+def test_a_graph_that_answers_otherwise_than_the_cpus_fails(tmp_path: Path, by: float) -> None:
+    """And no other graph of the artifact."""
+    part, (reference,) = copied(tmp_path), STAND_IN.parts()
+    move(part.folder / PLAIN_GRAPH, "embedding", by)
+    rows = parity.compare(part, STAND_IN.choose(), reference, tf32=False)
+    assert failures(rows) == [f"tiny-text/1/{PLAIN_GRAPH}"]
+
+
+def test_a_graph_that_cannot_be_run_fails_unless_a_lowered_form_is_run_instead(tmp_path: Path) -> None:
+    """Which says why."""
+    part, (reference,) = copied(tmp_path), STAND_IN.parts()
+    for name in ("attention.onnx", "hidden.onnx"):
+        (part.folder / name).write_bytes(b"no graph")
+    rows = list(parity.compare(part, STAND_IN.choose(), reference, tf32=False))
+    assert failures(iter(rows)) == ["tiny-text/1/hidden.onnx"]
+    assert ["the lowered form is run instead" in row.why for row in rows if row.status == "skipped"] == [True]
+
+
+def test_bfloat16_is_compared_with_its_float32_or_not_at_all() -> None:
+    """CPUs cannot compute it."""
+    (part,) = STAND_IN.parts()
+    twin = replace(part, model="tiny-text-bf16", contract=part.contract.model_copy(update={"precision": "bfloat16"}))
+    assert parity.reference_of(twin, [part, twin]) is part
+    assert parity.reference_of(twin, [twin]) is None
+    (row,) = parity.compare(twin, STAND_IN.choose(), None, tf32=False)
+    assert row.status == "skipped"
+
+
+def test_a_reduction_that_is_wrong_on_the_device_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It alone."""
+    monkeypatch.setattr(DeviceMeasures, "entropy", lambda on, weights: on.choose_keys(weights, [0]))
+    monkeypatch.setattr(DeviceMeasures, "weigh_by_values", lambda on, weights, norms: weights)
+    assert failures(reductions.check(STAND_IN)) == ["weigh_by_values", "entropy"]
+
+
+def test_a_reduction_that_nothing_compares_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that none is forgotten."""
+    monkeypatch.setattr(DeviceMeasures, "median", lambda on, weights: weights, raising=False)
+    (row,) = [row for row in reductions.check(STAND_IN) if row.status == "failed"]
+    assert row.why == "median"
+
+
+def test_buffers_that_keep_what_was_in_them_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An input that is not copied again."""
+    run = BoundSession.run
+    seen: dict[Any, Mapping[str, Array]] = {}
+
+    def stale(bound: BoundSession, inputs: Mapping[str, Array], names: Any) -> Any:
+        shapes = tuple(array.shape for array in inputs.values())
+        return run(bound, seen.setdefault(shapes, inputs), names)
+
+    monkeypatch.setattr(BoundSession, "run", stale)
+    assert failures(buffers.check(STAND_IN)) == ["tiny-text/1, bound against not"]
+
+
+class HostMemory:
+    """In the place of a GPU's memory: a file that the server opens as system shared memory."""
+
+    def __init__(self, byte_size: int, files: ExitStack) -> None:
+        self.byte_size = byte_size
+        file = tempfile.NamedTemporaryFile(dir="/dev/shm", prefix="regard-test-")  # noqa: SIM115 -- with the stack
+        self._file = files.enter_context(file)
+        self.handle = Path(self._file.name).name
+        os.truncate(self._file.name, byte_size)
+
+    def write(self, content: bytes) -> None:
+        os.pwrite(self._file.fileno(), content, 0)
+
+    def read(self, byte_size: int) -> bytes:
+        return os.pread(self._file.fileno(), byte_size, 0)
+
+
+def register_on_host(stub: Any, name: str, memory: HostMemory, gpu: int) -> None:
+    """Register it as what it is."""
+    del gpu
+    request = pb.SystemSharedMemoryRegisterRequest(name=name, key=f"/{memory.handle}", byte_size=memory.byte_size)
+    stub.SystemSharedMemoryRegister(request)
+
+
+@pytest.mark.parametrize("is_right", [True, False])
+def test_what_a_server_writes_to_shared_memory_is_compared(monkeypatch: pytest.MonkeyPatch, is_right: bool) -> None:
+    """A server on the CPU, and host memory in the place of a GPU's; wrong are inputs of which one number is another."""
+
+    def write_wrong(memory: HostMemory, content: bytes) -> None:
+        os.pwrite(memory._file.fileno(), bytes([content[0] ^ 1]) + content[1:], 0)
+
+    if not is_right:
+        monkeypatch.setattr(HostMemory, "write", write_wrong)
+    monkeypatch.setattr(shared_memory, "register", register_on_host)
+    monkeypatch.setattr(Setting, "choose", lambda setting: GPU)
+    with ExitStack() as files:
+        monkeypatch.setattr(shared_memory, "OwnMemory", lambda gpu, byte_size: HostMemory(byte_size, files))
+        (row,) = shared_memory.check(STAND_IN)
+    assert row.status == ("passed" if is_right else "failed"), row
+
+
+class Stale:
+    """A decoder that reads what was there when its step was bound."""
+
+    def __init__(self, decoder: Decoder) -> None:
+        self._decoder, self.generation = decoder, decoder.generation
+
+    def bind(self, given: Mapping[str, Array], made: Mapping[str, Array], **options: Any) -> BoundStep:
+        copies = {name: array.copy() for name, array in given.items()}
+        return self._decoder.bind(copies, made, **options)
+
+
+def test_steps_that_read_what_was_there_when_they_were_bound_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As all did on a GPU."""
+
+    def make_stale(path: Path, contract: GenerationContract, device: Device) -> Decoder | Stale:
+        decoder = make_decoder(path, contract, device)
+        return Stale(decoder) if device.bound else decoder
+
+    monkeypatch.setattr(generation, "make_decoder", make_stale)
+    found = failures(generation.check(WRITING))
+    assert "g2p/1/decoder.onnx, logits" in found
+    assert "g2p/1/decoder.lowered.onnx, logits" in found
