@@ -1,0 +1,34 @@
+"""What the dispatcher's rules do under load, in the simulated time of bench/batching.py."""
+
+import pytest
+
+from bench.batching import SHORT, Figures, Machine, Simulation
+from tests.server.fakes import CONTRACT
+
+ONE_THREAD = Machine(all_threads=False)
+
+
+def under(callers: int, machine: Machine) -> Figures:
+    """What so many callers see, who ask again at once."""
+    return Simulation(machine, SHORT, CONTRACT).closed_loop(callers, requests=2000)
+
+
+def test_a_caller_alone_has_all_threads() -> None:
+    """All the time, and is answered after a run, its way and the event loop's part."""
+    machine = Machine(noise=0.0)
+    figures = under(1, machine)
+    expected = machine.all_threads_cost.seconds(1, 16) + machine.loop_seconds + machine.way_seconds
+    assert figures.p50_ms == pytest.approx(expected * 1e3)
+    assert (figures.rows, figures.all_threads) == (1.0, 1.0)
+
+
+def test_what_is_simulated_is_what_was_measured() -> None:
+    """MiniLM on two CPUs: 316, 593 and 800 a second for 1, 8 and 128 callers (docs/performance.md), within a tenth."""
+    assert [under(callers, Machine()).per_second for callers in (1, 8, 128)] == pytest.approx([316, 593, 800], rel=0.1)
+
+
+def test_an_open_load_is_answered_as_it_comes() -> None:
+    """At 300 a second, each before long; a server that nobody waits for is no faster than its callers."""
+    figures = Simulation(Machine(), SHORT, CONTRACT).open_loop(300, requests=2000)
+    assert figures.per_second == pytest.approx(300, rel=0.05)
+    assert figures.p50_ms < figures.p99_ms < 20
