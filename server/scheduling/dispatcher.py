@@ -192,10 +192,11 @@ class Dispatcher:
 
     def _begin(self) -> Batch:
         all_idle = self._idle_instances == self._instances
-        items = self._queue.take(self._idle_instances, all_threads=all_idle)
+        items = self._queue.take(self._idle_instances, all_threads=all_idle, running=self._running)
         alone = all_idle and not len(self._queue) and items[0].graph.can_use_all_threads
         now = time.monotonic()
-        batch = Batch(items, self._instances if alone else 1, now, now + self._queue.batch_seconds(items))
+        ends = now + self._queue.batch_seconds(items, all_threads=alone)
+        batch = Batch(items, self._instances if alone else 1, now, ends)
         self._running.append(batch)
         self._idle_instances -= batch.instances
         if (self._idle_instances and len(self._queue)) or self._express_is_wanted:
@@ -237,8 +238,8 @@ class Dispatcher:
         with self._ready:
             self._running.remove(batch)
             self._idle_instances += batch.instances
-            if batch.instances < 2:  # all threads are another kind of run
-                self._queue.learn(batch.items, batch.times.total_ns / 1e9, whole=batch.is_whole)
+            seconds, all_threads = batch.times.total_ns / 1e9, batch.instances > 1
+            self._queue.learn(batch.items, seconds, whole=batch.is_whole, all_threads=all_threads)
             if not batch.instances:
                 return
             expected_rows = min(sum(item.rows for item in batch.items), self._limits.rows)

@@ -8,12 +8,10 @@ import weakref
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 
-from server.scheduling.batch import BatchItem, BatchLimits, Load, Order, Runner
+from server.scheduling.batch import Batch, BatchItem, BatchLimits, Load, Order, Runner
 from server.scheduling.companions import NEGLIGIBLE_SHARE, choose_companions
 from server.scheduling.shares import Group, Line, Share
 
-# How much the newest run tells about how much slower the engine is than when it was measured alone.
-_SLOWDOWN_WEIGHT = 0.1
 _MAX_IDLE_SHARES = 256  # that are remembered
 
 
@@ -59,21 +57,35 @@ class FairQueue:
         share = self._share(item)
         return share.size, share.held_bytes
 
-    def take(self, idle_instances: int = 1, *, all_threads: bool = False) -> list[BatchItem]:
+    def take(
+        self, idle_instances: int = 1, *, all_threads: bool = False, running: Sequence[Batch] = ()
+    ) -> list[BatchItem]:
         """Take the next batch, the most urgent request first; empty where nothing waits.
 
+        It takes no more than its share: by the instances that are free of what waits for its graph, and by all
+        instances of what waits and runs. Else one instance may be left with all rows, and the others with none.
+
         Args:
-            idle_instances: How many instances are free: each gets its share of the rows.
-            all_threads: Whether nothing runs, so that a graph that can use the whole machine for one batch may do so.
+            idle_instances: How many instances are free.
+            all_threads: Whether nothing runs, so that one batch may have all that waits, and the whole machine.
+            running: What the others run.
         """
         waiting = [(share, *share.next()) for share in self._shares.values() if share.size]
         if not waiting:
             return []
         share, head, line = min(waiting, key=lambda one: (one[0].served_seconds, one[1].order))
-        instances = 1 if all_threads and head.graph.can_use_all_threads else idle_instances
         self._clock_seconds = share.served_seconds
         share.begin(line)
-        return self._cut(head, self._limits, -(-self._group(head).rows // instances))
+        rows = self._group(head).rows
+        if all_threads and head.graph.can_use_all_threads:
+            batch = self._choose(head, self._limits, rows)
+            if len(batch) == len(self) and self._all_threads_pay(batch, idle_instances):
+                return self._begin(batch)
+        runs = [run for run in running if run.instances]
+        instances = idle_instances + sum(run.instances for run in runs)
+        running_rows = sum(item.rows for run in runs for item in run.items if item.graph is head.graph)
+        most = min(-(-rows // idle_instances), -(-(rows + running_rows) // instances))
+        return self._begin(self._choose(head, self._limits, most))
 
     def take_within(self, seconds: float, busy: Container[str]) -> list[BatchItem]:
         """Take the next batch that takes so many seconds at most, of a model that is not busy; empty where none does.
@@ -97,7 +109,7 @@ class FairQueue:
         )
         group = self._group(head)
         limits = replace(self._limits, seconds=min(seconds / group.slowdown, self._limits.seconds))
-        return self._cut(head, limits, group.rows)
+        return self._begin(self._choose(head, limits, group.rows))
 
     def has_within(self, seconds: float, busy: Container[str]) -> bool:
         """Whether `take_within` would find something."""
@@ -121,19 +133,21 @@ class FairQueue:
             self.remove(item)
         return expired
 
-    def batch_seconds(self, batch: Sequence[BatchItem]) -> float:
-        """What a batch is expected to take."""
+    def batch_seconds(self, batch: Sequence[BatchItem], *, all_threads: bool = False) -> float:
+        """What a batch is expected to take, with one thread or with all."""
         group = self._group(batch[0])
         load = Load.of(batch)
-        return group.slowdown * group.cost.seconds(load.rows, load.longest)
+        slowdown = (all_threads and group.all_threads_slowdown) or group.slowdown
+        return slowdown * group.cost.seconds(load.rows, load.longest)
 
-    def learn(self, batch: Sequence[BatchItem], seconds: float, *, whole: bool) -> None:
+    def learn(self, batch: Sequence[BatchItem], seconds: float, *, whole: bool, all_threads: bool = False) -> None:
         """Correct what a batch was expected to take by what it took; one that failed says nothing of the next."""
         group = self._group(batch[0])
         expected = self.batch_seconds(batch)
-        self._charge(batch, seconds - expected)
+        if not all_threads:  # which are charged what one thread would have taken
+            self._charge(batch, seconds - expected)
         if expected and whole:
-            group.slowdown *= 1 + _SLOWDOWN_WEIGHT * (min(max(seconds / expected, 0.1), 10.0) - 1)
+            group.learn(group.slowdown * seconds / expected, all_threads=all_threads)
 
     def wait_seconds(self, item: BatchItem, order: Order, *, exactly: bool = False) -> float:
         """Estimate the engine seconds until a request's batch begins.
@@ -196,10 +210,19 @@ class FairQueue:
     def _alone_seconds(self, item: BatchItem) -> float:
         return self._group(item).slowdown * item.alone_seconds
 
-    def _cut(self, head: BatchItem, limits: BatchLimits, rows: int) -> list[BatchItem]:
-        """Take a request out with those that share its batch, and count what it will take."""
+    def _choose(self, head: BatchItem, limits: BatchLimits, rows: int) -> list[BatchItem]:
+        """Choose who shares a batch with a request: so many rows at most."""
         rest = [item for item in self if item.graph is head.graph and item is not head]
-        batch = [head, *choose_companions(head, rest, limits, rows)]
+        return [head, *choose_companions(head, rest, limits, rows)]
+
+    def _all_threads_pay(self, batch: Sequence[BatchItem], instances: int) -> bool:
+        """Whether a batch should end no later with all threads than shared out to so many instances."""
+        load = Load.of(batch)
+        rows_apart = max(-(-load.rows // instances), *(item.rows for item in batch))
+        return self._group(batch[0]).all_threads_pay(load.rows, rows_apart, load.longest)
+
+    def _begin(self, batch: list[BatchItem]) -> list[BatchItem]:
+        """Take a batch out, and count what it will take."""
         for item in batch:
             self.remove(item)
         self._charge(batch, self.batch_seconds(batch))

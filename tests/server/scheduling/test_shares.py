@@ -240,3 +240,54 @@ def test_half_of_256_idle_clients_are_forgotten_when_one_more_comes() -> None:
         queue.add(make_waiting(16, address=name))
         counts.append(len(queue._shares))
     assert counts == [256, 129, 130]
+
+
+def test_each_kind_of_run_teaches_of_its_own_and_that_the_other_may_be_better() -> None:
+    """One thread takes twice as long as measured, all threads 0.6 times; each run draws the other down a little."""
+    group = Group(GRAPH)
+    for _ in range(200):
+        group.learn(2.0, all_threads=False)
+    for _ in range(200):
+        group.learn(0.6, all_threads=True)
+    assert group.all_threads_slowdown == pytest.approx(0.6)
+    assert 1.8 < group.slowdown < 1.95
+    for _ in range(200):
+        group.learn(2.0, all_threads=False)
+    assert group.slowdown == pytest.approx(2.0)
+    assert 0.5 < group.all_threads_slowdown < 0.59
+
+
+def test_what_was_measured_alone_is_the_best_that_one_thread_is_taken_to_be() -> None:
+    """However long it has not run; nor is it taken to be better than all threads are."""
+    for all_threads, least in ((0.6, 1.0), (1.5, 1.5)):
+        group = Group(GRAPH)
+        group.slowdown = 1.6
+        for _ in range(20_000):
+            group.learn(all_threads, all_threads=True)
+        assert group.slowdown == pytest.approx(least, abs=0.01)
+
+
+def test_all_threads_are_never_taken_to_be_slower_than_one() -> None:
+    """A run that was is a chance, and must not keep a caller alone from them; nor is one that took no time at all."""
+    group = Group(GRAPH)
+    group.learn(50.0, all_threads=True)
+    assert group.all_threads_slowdown == group.slowdown == 1.0
+    Group(GRAPH).learn(0.0, all_threads=True)
+    assert group.all_threads_pay(1, 1, 16)
+
+
+def test_all_threads_that_have_not_run_for_long_are_known_again_after_some_runs() -> None:
+    """A day of runs of one thread makes them seem to cost nothing; thirty runs show what they do."""
+    group = Group(GRAPH)
+    for all_threads, runs in ((True, 1), (False, 100_000), (True, 30)):
+        for _ in range(runs):
+            group.learn(0.8 if all_threads else 1.0, all_threads=all_threads)
+    assert group.all_threads_slowdown == pytest.approx(0.8, rel=0.05)
+
+
+def test_a_run_of_all_threads_pays_that_ends_with_the_slowest_of_several() -> None:
+    """Eight rows or four and four, 12.8 and 7.4 ms by the model: within a tenth of the same time, and not beyond."""
+    group, seconds = Group(GRAPH), COST.seconds(4, 16) / COST.seconds(8, 16)
+    for times, pays in ((1.09, True), (1.11, False)):
+        group.all_threads_slowdown = times * seconds
+        assert group.all_threads_pay(8, 4, 16) is pays
