@@ -87,7 +87,7 @@ class _Graph:
         self.cost, self.can_use_all_threads = machine.cost, machine.all_threads
         self.token = object()
 
-    def run(self, inputs: Any, names: Any, *, all_threads: bool = False) -> dict[str, Any]:
+    def run(self, inputs: Any, names: Any, *, all_threads: bool = False, device: int = 0) -> dict[str, Any]:
         raise NotImplementedError("the simulation runs nothing")
 
 

@@ -34,7 +34,7 @@ from bench.servers import serving_regard
 from regard.v1 import regard_pb2 as pb
 from regard.v1 import types_pb2 as types
 from regard.v1.regard_pb2_grpc import RegardServiceStub
-from server.engine.device import choose_device, share_cpus
+from server.engine.device import choose_devices, share_cpus
 from server.engine.engine import Engine
 from server.generation.caches import Caches
 
@@ -105,8 +105,8 @@ class PlainLoop:
     def __init__(self, folder: Path) -> None:
         contract = read_contract(folder / CONTRACT_FILE)
         assert contract.generation and contract.text  # noqa: S101 -- an encoder-decoder
-        cpus, device = len(os.sched_getaffinity(0)), choose_device("cpu")
-        engine = Engine(folder, contract, device, share_cpus(cpus, device, 1))
+        cpus, devices = len(os.sched_getaffinity(0)), choose_devices("cpu")
+        engine = Engine(folder, contract, devices, share_cpus(cpus, devices, 1))
         assert engine.decoder is not None  # noqa: S101 -- an encoder-decoder
         self._encoder, self._decoder, self._generation = engine.plain, engine.decoder, contract.generation
         self._reader = TextReader(folder / contract.text.tokenizer_file, contract.text.max_tokens)

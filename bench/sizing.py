@@ -88,7 +88,7 @@ class _Graph:
         self.cost = cost
         self.token = object()
 
-    def run(self, inputs: Any, names: Any, *, all_threads: bool = False) -> dict[str, Any]:
+    def run(self, inputs: Any, names: Any, *, all_threads: bool = False, device: int = 0) -> dict[str, Any]:
         raise NotImplementedError("the simulation runs nothing")
 
 

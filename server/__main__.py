@@ -15,6 +15,7 @@ else:
 
 from server.app import Started, serve
 from server.config import Config, misspelt_variables
+from server.engine.device import names_of
 from server.errors import EngineFault, StartError
 from server.telemetry.logs import set_up
 
@@ -60,7 +61,7 @@ def announce(started: Started) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER_OBJECTS)
-    lines = [f"regard {version('regard')} on {started.device.name} ({started.device.reason})"]
+    lines = [f"regard {version('regard')} on {names_of(started.devices)} ({started.devices[0].reason})"]
     for contract in started.contracts:
         named = [
             name

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -25,7 +25,7 @@ from server.attention.planning import AttentionLimits
 from server.auth.clients import Authenticator
 from server.config import EMBEDDED_MODELS, Config
 from server.engine.cpus import available_cpus
-from server.engine.device import Device, Instances, choose_device, share_cpus
+from server.engine.device import Device, Instances, choose_devices, names_of, share_cpus
 from server.errors import EngineFault
 from server.generation.generator import Generator
 from server.generation.validation import GenerationLimits
@@ -68,7 +68,7 @@ class Started:
 
     address: str
     metrics_address: str
-    device: Device
+    devices: tuple[Device, ...]
     contracts: list[Contract]
     start_seconds: float
 
@@ -153,24 +153,26 @@ class Server:
         if config.lanes:
             _log.warning("--lanes is deprecated, and will be gone in the next release: use --instances")
         address = bind(self._grpc, config.listen, read_certificates(config))
-        device = choose_device(config.device)
-        self._metrics.build_info.labels(version("regard"), onnxruntime.__version__, device.name).set(1)
-        instances = share_cpus(self._threads, device, config.instances or config.lanes)
+        devices = choose_devices(config.device)
+        self._metrics.build_info.labels(version("regard"), onnxruntime.__version__, names_of(devices)).set(1)
+        instances = share_cpus(self._threads, devices, config.instances or config.lanes)
         services = Services(self._grpc, self._calls, self._refusals, config)
         self._health = services.health
-        self._repository = self._open_repository(device, instances)
+        self._repository = self._open_repository(devices, instances)
         if not await self._load(stop):
             return False
-        self._scheduler = _make_scheduler(config, instances.count, self._metrics, self._tracing)
+        self._scheduler = _make_scheduler(config, instances.count, self._metrics, self._tracing, devices)
+        for model in self._repository.all():
+            self._scheduler.bound_model(model.name, model.usage.settings.instances)
         self._scheduler.start()
-        self._add_services(services, self._scheduler, device, instances.count)
+        self._add_services(services, self._scheduler, devices, instances.count)
         await self._grpc.start()
         await services.set_serving()
         self._ready = True
         self._follow()
         contracts = [model.contract for model in self._repository.all()]
         seconds = time.monotonic() - self._began
-        self.started = Started(address, self._http.address, device, contracts, seconds)
+        self.started = Started(address, self._http.address, devices, contracts, seconds)
         return True
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -196,24 +198,31 @@ class Server:
         if not await scheduler.close(max(ends - time.monotonic(), _LAST_MOMENT_SECONDS)):
             raise EngineFault(f"a run has not ended within {self._config.drain_seconds:g} s (--drain-seconds)")
 
-    def _open_repository(self, device: Device, instances: Instances) -> Repository:
+    def _open_repository(self, devices: Sequence[Device], instances: Instances) -> Repository:
         async def changed(name: str, newest: LoadedModel | None) -> None:
-            """Let health and metrics say whether a model is served."""
+            """Let health and metrics say whether a model is served, and the scheduler know its bound."""
             await self._health.set_status(name, serving=newest is not None)
             self._metrics.forget_model(name)
+            if self._scheduler:
+                self._scheduler.bound_model(name, newest.usage.settings.instances if newest else None)
             if newest:
                 contract = newest.contract
-                self._metrics.model_info.labels(name, str(contract.version), contract.family, device.name).set(1)
+                self._metrics.model_info.labels(name, str(contract.version), contract.family, names_of(devices)).set(1)
 
         config = self._config
 
         def load(folder: Path, usage: Usage) -> LoadedModel:
-            return load_model(folder, device, instances, usage)
+            return load_model(folder, self._in_service(devices), instances, usage)
 
         if not config.trial_load or config.models == EMBEDDED_MODELS:
             return Repository(config.models, load, changed)
         trial = Trial(config.device, self._threads, config.instances or config.lanes)
         return Repository(config.models, load, changed, trial)
+
+    def _in_service(self, devices: Sequence[Device]) -> list[Device]:
+        """Put a device that is in service in the place of each that has failed, where nothing runs any more."""
+        up = self._scheduler.devices_up if self._scheduler else []
+        return [device if number in up or not up else devices[up[0]] for number, device in enumerate(devices)]
 
     async def _load(self, stop: asyncio.Event) -> bool:
         """Load the models; False where the server was told to stop before everything was loaded."""
@@ -226,7 +235,9 @@ class Server:
         loading.cancel()
         return False
 
-    def _add_services(self, services: Services, scheduler: Scheduler, device: Device, instances: int) -> None:
+    def _add_services(
+        self, services: Services, scheduler: Scheduler, devices: Sequence[Device], instances: int
+    ) -> None:
         """Put the two protocols together."""
         config, metrics = self._config, self._metrics
         workers = Workers(self._executor)
@@ -235,7 +246,7 @@ class Server:
         attention = AttentionLimits(config.max_answer_bytes, config.max_attention_bytes)
         pipeline = Pipeline(workers, self._decoders, cache, inputs, attention, metrics, self._tracing)
         limits = GenerationLimits(config.max_beams, config.max_answer_bytes)
-        generator = Generator(pipeline, scheduler, limits, instances, config.max_batch_size, metrics)
+        generator = Generator(pipeline, scheduler, limits, instances, config.max_batch_size, metrics, len(devices))
         self._rpcs = RpcHandler(
             config.max_queue_size + config.max_batch_size,
             metrics,
@@ -245,10 +256,10 @@ class Server:
             self._tracing,
             self._calls,
         )
-        has_cuda = device.gpu is not None
+        has_cuda = devices[0].gpu is not None
         counts, memory = metrics.counts, self._memory
         parts = (self._rpcs, self._repository, pipeline, workers, config, counts, memory, has_cuda, generator)
-        regard_service = RegardService(self._rpcs, self._repository, pipeline, workers, generator, device.name)
+        regard_service = RegardService(self._rpcs, self._repository, pipeline, workers, generator, names_of(devices))
         services.add(regard_service, InferenceService(*parts))
 
     def _follow(self) -> None:
@@ -327,10 +338,13 @@ def _input_limits(config: Config) -> InputLimits:
     )
 
 
-def _make_scheduler(config: Config, instances: int, metrics: Metrics, tracing: Tracing) -> Scheduler:
+def _make_scheduler(
+    config: Config, instances: int, metrics: Metrics, tracing: Tracing, devices: Sequence[Device]
+) -> Scheduler:
     limits = BatchLimits(
         config.max_batch_size, config.max_batch_tokens, config.max_attention_bytes, config.max_run_seconds
     )
     row_seconds = config.watchdog_seconds or math.inf
     admission = Admission(config.max_queue_size, config.max_queue_bytes, config.max_queue_seconds, row_seconds)
-    return Scheduler(limits, admission, instances, metrics, config.max_queue_delay_ms / 1e3, tracing)
+    names = [device.name for device in devices]
+    return Scheduler(limits, admission, instances, metrics, config.max_queue_delay_ms / 1e3, tracing, names)

@@ -1,5 +1,6 @@
 """The server's settings: one frozen object, read once from flags and environment."""
 
+import re
 from collections.abc import Iterable, Iterator
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,6 +16,8 @@ from server.memory import available_bytes
 _RESEMBLANCE = 0.85  # of 1: a letter or two
 _IMAGE_PIXELS = 50_000_000
 _BYTES_A_PIXEL = 16  # while a WebP is decoded; others take 4 to 8
+_DEVICE = re.compile(r"auto|(cuda|tensorrt):all|(cpu|cuda|tensorrt)(:[0-9]{1,4})?")
+_ALONE = re.compile(r"auto|\w+:all")
 EMBEDDED_MODELS = Path(__file__).parent / "embedded"
 
 
@@ -24,10 +27,19 @@ def _address(value: str) -> str:
 
 
 def _device(value: str) -> str:
-    kind, _, index = value.partition(":")
-    numbered = kind in ("cuda", "tensorrt")
-    if not (numbered or kind in ("auto", "cpu")) or (index and not (numbered and index.isdecimal())):
-        raise ValueError("expected auto, cpu, cuda or tensorrt, the last two with :N for another GPU than the first")
+    names = value.split(",")
+    if not all(map(_DEVICE.fullmatch, names)) or (len(names) > 1 and any(map(_ALONE.fullmatch, names))):
+        raise ValueError(
+            "expected auto, cpu, cuda or tensorrt; the last two with :N for another GPU than the first, or :all; "
+            "or several with commas between: cuda:0,cuda:1"
+        )
+    parts = [name.partition(":") for name in names]
+    if len({kind for kind, _, _ in parts}) > 1:
+        raise ValueError("expected devices of one kind: all cpu, all cuda or all tensorrt")
+    numbers = [int(index or 0) for _, _, index in parts if index != "all"]
+    for name, number in zip(names, numbers, strict=False):
+        if numbers.count(number) > 1:
+            raise ValueError(f"{name} is named twice; expected each device once")
     return value
 
 
@@ -83,7 +95,9 @@ class Config(BaseSettings):
     )
     device: Annotated[str, AfterValidator(_device)] = Field(
         "auto",
-        description="auto, cpu, cuda, cuda:N, tensorrt or tensorrt:N; all but auto refuse to start on anything else.",
+        description="auto, cpu, cuda, cuda:N, tensorrt or tensorrt:N; all but auto refuse to start on anything else. "
+        "Several with commas between (cuda:0,cuda:1), or cuda:all or tensorrt:all, have the models each; cpu:0,cpu:1 "
+        "shares the threads between as many, to try that.",
     )
     threads: int = Field(
         0,
@@ -92,7 +106,10 @@ class Config(BaseSettings):
         "CPUs for this process.",
     )
     instances: int = Field(
-        0, ge=0, description="Batches that run at a time, which share the threads; 0 takes one a thread, at most 4."
+        0,
+        ge=0,
+        description="Batches that run at a time on each device, where they share its threads; 0 takes one a thread, at "
+        "most 4, and 2 on a GPU. A model's config.toml may have fewer.",
     )
     lanes: int = Field(0, ge=0, description="Deprecated; use --instances.")
     max_batch_size: int = Field(

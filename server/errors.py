@@ -10,6 +10,7 @@ ServerError
 ├── PermissionDenied PERMISSION_DENIED    somebody who may not
 ├── DeadlinePassed   DEADLINE_EXCEEDED    too late to be computed
 ├── ShuttingDown     UNAVAILABLE          starting or stopping
+├── DeviceFailed     UNAVAILABLE          a device failed that computed it, and no other could
 ├── Unimplemented    UNIMPLEMENTED        what a protocol has and this server has not
 └── InternalFault    INTERNAL             ours; the details are in the log only
 
@@ -169,6 +170,12 @@ class DeadlinePassed(ServerError):
 
 class ShuttingDown(ServerError):
     """The server is starting or stopping."""
+
+    code = grpc.StatusCode.UNAVAILABLE
+
+
+class DeviceFailed(ServerError):
+    """The device that computed it has failed, and none is left, or the next has failed, too."""
 
     code = grpc.StatusCode.UNAVAILABLE
 

@@ -15,14 +15,14 @@ _ONE = Instances(1, 1)
 
 def make_graph(path: Path, device: Device, keep_on_device: Collection[str] = ()) -> Graph:
     """Load a graph; outputs of these names stay on the device."""
-    return Graph(path, device, _ONE, keep_on_device)
+    return Graph(path, (device,), _ONE, keep_on_device)
 
 
 def make_decoder(path: Path, generation: GenerationContract, device: Device) -> Decoder:
     """Load the step of a decoder."""
-    return Decoder(path, generation, device, _ONE)
+    return Decoder(path, generation, (device,), _ONE)
 
 
 def make_engine(part: Part, device: Device) -> Engine:
     """Load an artifact as the server does."""
-    return Engine(part.folder, part.contract, device, _ONE)
+    return Engine(part.folder, part.contract, (device,), _ONE)

@@ -1,7 +1,7 @@
 """The step of an encoder-decoder's decoder in ONNX Runtime: one token of each row, with the caches written in place."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,7 @@ from artifact.generation import (
 )
 from server.engine.cost import CostModel, Sample, fit_costs
 from server.engine.device import Device, Instances
-from server.engine.session import load_session
+from server.engine.session import load_sessions
 from server.errors import StartError
 
 # Rows of the steps that are run to fit the cost model, until the time for it is used up.
@@ -67,41 +67,46 @@ class BoundStep:
 class Decoder:
     """The decoder's graph; `cost` is that of a step, its length being 1."""
 
-    def __init__(self, path: Path, generation: GenerationContract, device: Device, instances: Instances) -> None:
+    def __init__(
+        self, path: Path, generation: GenerationContract, devices: Sequence[Device], instances: Instances
+    ) -> None:
         """Load the graph.
 
         Args:
             path: The file.
             generation: What its contract says.
-            device: Where it runs; on a GPU the caches are copied there and back at each step.
-            instances: How runs share the CPUs.
+            devices: Where it runs; to a GPU the caches are copied, and back, at each step.
+            instances: How runs of a device share the CPUs.
 
         Raises:
             StartError: It cannot be loaded, or is not what the contract says.
         """
         self.generation = generation
-        self._on_cpu = device.gpu is None
-        self._one = load_session(path, device, instances.threads, spin=False)
+        self._on_cpu = devices[0].gpu is None
+        self._one = load_sessions(path, devices, instances.threads, spin=False)
         self._check(path)
-        self._all: onnxruntime.InferenceSession | None = None
-        if device.gpu is None and instances.count > 1:
-            self._all = load_session(path, device, instances.all_threads, spin=True)
+        self._all: Sequence[onnxruntime.InferenceSession] = ()
+        if devices[0].gpu is None and instances.count > 1:
+            self._all = load_sessions(path, devices, instances.all_threads, spin=True)
         self.cost = CostModel()
 
     @property
     def can_use_all_threads(self) -> bool:
         """Whether there is a session with all threads, and it is the faster one for a row."""
-        return self._all is not None
+        return bool(self._all)
 
-    def bind(self, given: Mapping[str, Array], made: Mapping[str, Array], *, all_threads: bool = False) -> BoundStep:
+    def bind(
+        self, given: Mapping[str, Array], made: Mapping[str, Array], *, all_threads: bool = False, device: int = 0
+    ) -> BoundStep:
         """Prepare a step.
 
         Args:
             given: Every input by name, each C-contiguous.
             made: Where the outputs that are wanted go, likewise; those of the caches may be those given.
-            all_threads: Whether all may be used, since nothing else runs.
+            all_threads: Whether all of the device may be used, since nothing else runs there.
+            device: Which of those that it was loaded on.
         """
-        session = self._all if all_threads and self._all else self._one
+        session = (self._all if all_threads and self._all else self._one)[device]
         return BoundStep(session, given, made, in_place=self._on_cpu)
 
     def try_longest(self) -> None:
@@ -120,13 +125,15 @@ class Decoder:
                 break
         self.cost = fit_costs(samples)
         if self._all and self._fastest(1, all_threads=True) > _FASTER * samples[0].seconds:
-            self._all = None
+            self._all = ()
+        for device in range(1, len(self._one)):
+            self._fastest(1, device=device)
 
-    def _fastest(self, rows: int, *, all_threads: bool = False) -> float:
+    def _fastest(self, rows: int, *, all_threads: bool = False, device: int = 0) -> float:
         source_length = self.generation.source_positions
         given, made = step_arrays(self.generation, rows, _TRIED_LENGTH, source_length or _TRIED_LENGTH)
         given[SOURCE_LENGTHS][:] = source_length or 1
-        step, seconds = self.bind(given, made, all_threads=all_threads), list[float]()
+        step, seconds = self.bind(given, made, all_threads=all_threads, device=device), list[float]()
         for _ in range(4):
             started = time.perf_counter()
             step.run()
@@ -135,8 +142,8 @@ class Decoder:
 
     def _check(self, path: Path) -> None:
         for what, values, expected in (
-            ("inputs", self._one.get_inputs(), self.generation.step_inputs),
-            ("outputs", self._one.get_outputs(), self.generation.step_outputs),
+            ("inputs", self._one[0].get_inputs(), self.generation.step_inputs),
+            ("outputs", self._one[0].get_outputs(), self.generation.step_outputs),
         ):
             if (found := {value.name for value in values}) != set(expected):
                 raise StartError(f"{path}: has the {what} {sorted(found)}; its contract says {sorted(expected)}")
@@ -145,7 +152,7 @@ class Decoder:
             f"{SELF_KEY}.0": (self.generation.num_heads, None, self.generation.head_dim),
             f"{SELF_BIAS}.0": (self.generation.num_heads, None),
         }
-        for value in (*self._one.get_inputs(), *self._one.get_outputs()):
+        for value in (*self._one[0].get_inputs(), *self._one[0].get_outputs()):
             sizes = expected_sizes.get(value.name, ())
             for found_size, size in zip(value.shape[1:], sizes, strict=False):
                 if isinstance(found_size, int) and size is not None and found_size != size:

@@ -1,7 +1,7 @@
 """Which device a session runs on, decided by what sessions report, never by what a build of ONNX Runtime lists."""
 
 import ctypes
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -27,7 +27,7 @@ class Device:
     """Where sessions run.
 
     Attributes:
-        name: "CPU", "CUDA:0" or "TENSORRT:0".
+        name: "CPU", "CUDA:0" or "TENSORRT:0"; "CPU:0" and so on where the CPU stands for several.
         providers: As onnxruntime.InferenceSession takes them.
         reason: Why this one, for the line at start.
         gpu: Which GPU; None for the CPU.
@@ -63,10 +63,14 @@ class Instances:
         return self.count * self.threads
 
 
-def share_cpus(threads: int, device: "Device", instances: int = 0) -> Instances:
-    """Share threads among instances; 0 takes one a thread up to four, and on a GPU two, to copy while it computes."""
-    if device.gpu is not None:
+def share_cpus(threads: int, devices: "Sequence[Device]", instances: int = 0) -> Instances:
+    """Share threads among devices, and a device's among its instances.
+
+    Of these 0 takes one a thread up to four, and on a GPU two, to copy while it computes.
+    """
+    if devices[0].gpu is not None:
         return Instances(instances or 2, 1)
+    threads = max(threads // len(devices), 1)
     count = min(instances or _MAX_INSTANCES, threads)
     return Instances(count, threads // count)
 
@@ -88,16 +92,36 @@ class AssignedSubgraph(Protocol):
         ...
 
 
+def choose_devices(wanted: str) -> tuple[Device, ...]:
+    """Turn what choose_device takes, several of these with commas between, or "cuda:all", into devices of one kind.
+
+    Raises:
+        StartError: A GPU was asked for and there is none.
+    """
+    kind, _, index = wanted.partition(":")
+    if index != "all":
+        return tuple(map(choose_device, wanted.split(",")))
+    count, missing = _count_gpus()
+    if missing:
+        raise _lacking(wanted, missing)
+    return tuple(choose_device(f"{kind}:{number}") for number in range(count))
+
+
+def names_of(devices: Sequence[Device]) -> str:
+    """Name devices in one word."""
+    return ",".join(device.name for device in devices)
+
+
 def choose_device(wanted: str) -> Device:
-    """Turn "auto", "cpu", "cuda", "tensorrt", or one of these with ":N", into a device.
+    """Turn "auto", "cpu", "cuda", "tensorrt", or one of the last three with ":N", into a device.
 
     Raises:
         StartError: A GPU was asked for and there is none.
     """
     kind, _, index = wanted.partition(":")
     if kind == "cpu":
-        return Device("CPU", (CPU,), "asked for")
-    missing = _what_cuda_lacks()
+        return Device(wanted.upper(), (CPU,), "asked for")
+    _, missing = _count_gpus()
     if not missing:
         number = int(index or 0)
         wanted_providers = (TENSORRT, CUDA) if kind == "tensorrt" else (CUDA,)
@@ -107,22 +131,26 @@ def choose_device(wanted: str) -> Device:
         name = f"{'TENSORRT' if kind == 'tensorrt' else 'CUDA'}:{number}"
         return Device(name, providers, "found" if kind == "auto" else "asked for", number, bound=True)
     if kind != "auto":
-        raise StartError(f"--device: {wanted}: {missing}; expected an NVIDIA GPU, or --device cpu")
+        raise _lacking(wanted, missing)
     return Device("CPU", (CPU,), missing)
 
 
-def _what_cuda_lacks() -> str:
-    """Say what is missing for CUDA, or nothing."""
+def _lacking(wanted: str, missing: str) -> StartError:
+    return StartError(f"--device: {wanted}: {missing}; expected an NVIDIA GPU, or --device cpu")
+
+
+def _count_gpus() -> tuple[int, str]:
+    """Count the GPUs that CUDA can use, and say what is missing where there is none."""
     if CUDA not in onnxruntime.get_available_providers():
-        return "this build of ONNX Runtime has no CUDA"
+        return 0, "this build of ONNX Runtime has no CUDA"
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
-        return "no NVIDIA driver (libcuda.so.1 not found)"
+        return 0, "no NVIDIA driver (libcuda.so.1 not found)"
     count = ctypes.c_int()
     if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0 or not count.value:
-        return "an NVIDIA driver but no usable GPU"
-    return ""
+        return 0, "an NVIDIA driver but no usable GPU"
+    return count.value, ""
 
 
 def _what_sessions_lack(providers: tuple[Any, ...]) -> str:

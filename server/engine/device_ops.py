@@ -17,6 +17,7 @@ import onnxruntime
 from artifact.dtypes import Array
 from server.engine.array_ops import KERNELS, unit_rows
 from server.engine.device import ERRORS_ONLY, TENSORRT, Device
+from server.engine.faults import telling_callers
 
 
 class DeviceArray:
@@ -87,7 +88,8 @@ class DeviceMeasures:
         """Copy an array, or the part that it is, from the device."""
         if not array.is_whole:
             array = self.choose(array, None, None) if len(array.shape) == 4 else self.choose_fused(array, None)
-        return np.array(array.value.numpy())
+        with telling_callers():
+            return np.array(array.value.numpy())
 
     def choose(self, weights: DeviceArray, heads: Sequence[int] | None, queries: Sequence[int] | None) -> DeviceArray:
         """See array_ops.choose; cuts off what is not part of the array, too."""
@@ -168,7 +170,8 @@ class DeviceMeasures:
                 binding.bind_cpu_input(spec.name, np.ascontiguousarray(array))
         for spec in session.get_outputs():
             binding.bind_output(spec.name, *self.place)
-        session.run_with_iobinding(binding)
+        with telling_callers():
+            session.run_with_iobinding(binding)
         return [DeviceArray(value, self) for value in binding.get_outputs()]
 
 

@@ -28,6 +28,7 @@ from server.engine.agreement import check_contract, check_declared, check_given,
 from server.engine.cost import Sample, fit_costs
 from server.engine.decoder import Decoder
 from server.engine.device import Device, Instances
+from server.engine.device_memory import check_room
 from server.engine.prepacked_weights import packed
 from server.engine.session import Graph, make_options
 from server.errors import StartError, first_line
@@ -52,21 +53,27 @@ class Engine:
     """The graphs of one model: plain; tapped, for attention; one for contributions; one for hidden states."""
 
     def __init__(
-        self, folder: Path, contract: Contract, device: Device, instances: Instances, form: AttentionForm = "auto"
+        self,
+        folder: Path,
+        contract: Contract,
+        devices: Sequence[Device],
+        instances: Instances,
+        form: AttentionForm = "auto",
     ) -> None:
         """Load the graphs.
 
         Args:
             folder: The artifact's.
             contract: The artifact's.
-            device: Where they run.
-            instances: How runs share the CPUs.
+            devices: Where they run, of one kind; each has the weights.
+            instances: How runs of a device share the CPUs.
             form: Which form of the tapped graph.
 
         Raises:
             StartError: A graph cannot be loaded, is not what the contract says, or would run on another device.
         """
-        self._folder, self._contract = folder, contract
+        self._folder, self._contract, self._devices = folder, contract, len(devices)
+        device = devices[0]
         check_contract(folder, contract)
         if contract.precision == "bfloat16" and device.gpu is None:
             raise StartError(
@@ -78,22 +85,25 @@ class Engine:
         beside += [HIDDEN_GRAPH] if contract.hidden_states else []
         decoders = [name for name in (DECODER_GRAPH, LOWERED_DECODER_GRAPH) if name in contract.files]
         graphs = (PLAIN_GRAPH, *tapped[:1], *beside, *decoders[:1])
+        check_room(folder, graphs, devices)
         own = {graph: folder / graph for graph in (PLAIN_GRAPH, *tapped, *beside, *decoders)}
         on_cpu, keep_on_device = device.gpu is None, contract.further_axes
         with packed(folder, graphs, make_options) if on_cpu else nullcontext(own) as sources:
-            self.plain = Graph(sources[PLAIN_GRAPH], device, instances, all_threads=True)
+            self.plain = Graph(sources[PLAIN_GRAPH], devices, instances, all_threads=True)
             self.tapped: Graph | None = None
             self.contributing: Graph | None = None
             self.hidden: Graph | None = None
             if contract.contributions:
-                self.contributing = Graph(sources[CONTRIBUTIONS_GRAPH], device, instances, keep_on_device, shrinks=True)
+                self.contributing = Graph(
+                    sources[CONTRIBUTIONS_GRAPH], devices, instances, keep_on_device, shrinks=True
+                )
             if contract.hidden_states:
-                self.hidden = Graph(sources[HIDDEN_GRAPH], device, instances, keep_on_device, all_threads=True)
+                self.hidden = Graph(sources[HIDDEN_GRAPH], devices, instances, keep_on_device, all_threads=True)
             if contract.attention:
                 shrinks = _weights_bytes(contract) > _MUCH_ATTENTION_BYTES
 
                 def load_tapped(path: Path) -> Graph:
-                    graph = Graph(path, device, instances, keep_on_device, shrinks=shrinks)
+                    graph = Graph(path, devices, instances, keep_on_device, shrinks=shrinks)
                     if not on_cpu:
                         _try_form(path, lambda: graph.run(self._example(1, 1), contract.tapped_outputs))
                     return graph
@@ -104,7 +114,7 @@ class Engine:
                 generation = contract.generation
 
                 def load_decoder(path: Path) -> Decoder:
-                    decoder = Decoder(path, generation, device, instances)
+                    decoder = Decoder(path, generation, devices, instances)
                     if not on_cpu:
                         _try_form(path, decoder.try_longest)
                     return decoder
@@ -152,6 +162,8 @@ class Engine:
         self.plain.run(self._example(1, 1), outputs, all_threads=True)
         for name, graph, names in self._graphs():
             self._fit_costs(name, graph, names)
+            for further in range(1, self._devices):  # the first has run
+                graph.run(self._example(1, 1), names, device=further)
         self._try_bounds(outputs)
         if self.decoder:
             most = self.decoder.generation.max_tokens
@@ -172,6 +184,8 @@ class Engine:
         try:
             self.plain.run(self._example(1, 1), outputs, all_threads=True)
             self.plain.cost = fit_costs(list(self._measure(PLAIN_GRAPH, self.plain, outputs)))
+            for further in range(1, self._devices):
+                self.plain.run(self._example(1, 1), outputs, device=further)
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             _log.warning("%s: cannot be run on zeros to warm up: %s", self._contract.name, first_line(error))
 

@@ -29,7 +29,7 @@ _ARENA = {"max_mem": 0, "arena_extend_strategy": 1, "initial_chunk_size_bytes": 
 
 
 class Graph:
-    """One graph of an artifact: a session for the instances, and one with all threads for a run that is alone.
+    """One graph of an artifact: on each device a session for the instances, and one with all threads for a run alone.
 
     Spinning threads take the cores that the event loop and the callers need, so only the session that runs alone has
     them, and only while it runs.
@@ -38,7 +38,7 @@ class Graph:
     def __init__(
         self,
         path: Path,
-        device: Device,
+        devices: Sequence[Device],
         instances: Instances,
         keep_on_device: Collection[str] = (),
         *,
@@ -49,8 +49,8 @@ class Graph:
 
         Args:
             path: The file.
-            device: Where it runs.
-            instances: How runs share the CPUs.
+            devices: Where it runs; one that is named twice has one session.
+            instances: How runs of a device share the CPUs.
             keep_on_device: Names of outputs that stay on the device, where it is bound.
             all_threads: Whether to make a session with all threads as well.
             shrinks: Whether each run gives back at once what it took of the arena.
@@ -58,34 +58,35 @@ class Graph:
         Raises:
             StartError: It cannot be loaded, or would run on another device.
         """
-        self._of_instance = load_session(path, device, instances.threads, spin=False)
-        on_cpu = device.gpu is None
-        self._all_threads: onnxruntime.InferenceSession | None = None
+        self._of_instance = load_sessions(path, devices, instances.threads, spin=False)
+        on_cpu, is_bound = devices[0].gpu is None, devices[0].bound
+        self._all_threads: Sequence[onnxruntime.InferenceSession] = ()
         if all_threads and on_cpu and instances.count > 1:
-            self._all_threads = load_session(path, device, instances.all_threads, spin=True)
-        self._bound = BoundSession(self._of_instance, measures_on(device), keep_on_device) if device.bound else None
+            self._all_threads = load_sessions(path, devices, instances.all_threads, spin=True)
+        self._bound = _bind(self._of_instance, devices, keep_on_device) if is_bound else ()
         self._options = _shrinking_options() if shrinks and on_cpu else None
         self.cost = CostModel()
         self.token = object()
-        values = (*self._of_instance.get_inputs(), *self._of_instance.get_outputs())
-        if device.bound and any(value.type == _STRING_TENSOR for value in values):
-            raise StartError(f"{path}: has strings, which {device.name} cannot hold; expected --device cpu")
+        values = (*self._of_instance[0].get_inputs(), *self._of_instance[0].get_outputs())
+        if is_bound and any(value.type == _STRING_TENSOR for value in values):
+            raise StartError(f"{path}: has strings, which {devices[0].name} cannot hold; expected --device cpu")
         self._has_bfloat16 = any(value.type == _BFLOAT16_TENSOR for value in values)
 
     @property
     def can_use_all_threads(self) -> bool:
         """Whether there is a session with all threads."""
-        return self._all_threads is not None
+        return bool(self._all_threads)
 
     def run(
-        self, inputs: Mapping[str, Array], names: Sequence[str], *, all_threads: bool = False
+        self, inputs: Mapping[str, Array], names: Sequence[str], *, all_threads: bool = False, device: int = 0
     ) -> Mapping[str, Weights]:
         """Compute one batch.
 
         Args:
             inputs: Every input of the contract, by name; all with the same number of rows.
             names: Which outputs to fetch; with none, nothing is run.
-            all_threads: Whether all may be used, since nothing else runs.
+            all_threads: Whether all of the device may be used, since nothing else runs there.
+            device: Which of those that it was loaded on.
 
         Returns:
             The fetched arrays by name; those that stay on the device as DeviceArray.
@@ -93,8 +94,8 @@ class Graph:
         if not names:
             return {}
         if self._bound:
-            return self._bound.run(inputs, names)
-        session = self._all_threads if all_threads and self._all_threads else self._of_instance
+            return self._bound[device].run(inputs, names)
+        session = (self._all_threads if all_threads and self._all_threads else self._of_instance)[device]
         if self._has_bfloat16:
             return dict(zip(names, _run_with_values(session, names, inputs), strict=True))
         return dict(zip(names, session.run(names, dict(inputs), self._options), strict=True))
@@ -103,12 +104,12 @@ class Graph:
         """Run once and give back what the arena, shared by all sessions of the process, holds beyond that."""
         if self._has_bfloat16 or self._bound:
             return
-        self._of_instance.run(names, dict(inputs), _shrinking_options())
+        self._of_instance[0].run(names, dict(inputs), _shrinking_options())
 
     @property
     def declared(self) -> dict[str, tuple[str, tuple[int | str | None, ...]]]:
         """What the graph says of its inputs and outputs, by name: the type in ONNX Runtime's words, and the axes."""
-        values = (*self._of_instance.get_inputs(), *self._of_instance.get_outputs())
+        values = (*self._of_instance[0].get_inputs(), *self._of_instance[0].get_outputs())
         return {value.name: (value.type, tuple(value.shape)) for value in values}
 
     def check_names(self, path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> None:
@@ -156,6 +157,14 @@ def make_options() -> onnxruntime.SessionOptions:
     return options
 
 
+def load_sessions(
+    path: Path, devices: Sequence[Device], threads: int, *, spin: bool
+) -> list[onnxruntime.InferenceSession]:
+    """Load a graph once a device; see load_session."""
+    on = {device: load_session(path, device, threads, spin=spin) for device in dict.fromkeys(devices)}
+    return [on[device] for device in devices]
+
+
 def load_session(path: Path, device: Device, threads: int, *, spin: bool) -> onnxruntime.InferenceSession:
     """Load a graph; raises StartError where it cannot be, or would run on another device."""
     options = make_options()
@@ -169,6 +178,16 @@ def load_session(path: Path, device: Device, threads: int, *, spin: bool) -> onn
         raise StartError(f"{path}: ONNX Runtime cannot load it: {first_line(error)}") from error
     check_placement(device, session.get_providers(), session.get_provider_graph_assignment_info())
     return session
+
+
+def _bind(
+    sessions: Sequence[onnxruntime.InferenceSession], devices: Sequence[Device], keep_on_device: Collection[str]
+) -> list[BoundSession]:
+    """Give each session buffers on its device."""
+    return [
+        BoundSession(session, measures_on(device), keep_on_device)
+        for session, device in zip(sessions, devices, strict=True)
+    ]
 
 
 def _run_with_values(

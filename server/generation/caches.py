@@ -49,7 +49,7 @@ class Caches:
         self._places = (0, 0, 0)  # rows, tokens, tokens of the source
         self._given: dict[str, Array] = {}
         self._made: dict[str, Array] = {}
-        self._steps: dict[tuple[int, bool, bool], BoundStep] = {}
+        self._steps: dict[tuple[int, bool, bool, int], BoundStep] = {}
 
     @property
     def size_bytes(self) -> int:
@@ -105,18 +105,19 @@ class Caches:
         """Say which token a row reads next."""
         self._given[TOKENS][row, 0] = token
 
-    def step(self, *, looks: bool = False, all_threads: bool = False) -> Array:
+    def step(self, *, looks: bool = False, all_threads: bool = False, device: int = 0) -> Array:
         """Let every row read its token; returns logits, float32 [rows, vocab_size], which the next step overwrites.
 
         Args:
             looks: Whether `attention` will be asked for.
-            all_threads: Whether all may be used, since nothing else runs.
+            all_threads: Whether all of the device may be used, since nothing else runs there.
+            device: Where it is computed; the rows lie in the host's memory, which every device reaches.
         """
         if self._longest >= self._places[1]:  # it may be that who was that long has left
             self._longest = int(self._given[LENGTHS][: self.rows].max())
             self._reserve(self.rows, self._longest + 1, 1)
         self._longest += 1
-        key = (self.rows, looks, all_threads)
+        key = (self.rows, looks, all_threads, device)
         bound = self._steps.get(key)
         if bound is None:
             kinds = (NEXT_KEY, NEXT_VALUE, *((SELF_QUERY, CROSS_QUERY) if looks else ()))
@@ -124,7 +125,7 @@ class Caches:
             names += self._generation.bias_names if looks else ()
             given = {name: array[: self.rows] for name, array in self._given.items()}
             made = {name: self._output(name)[: self.rows] for name in names}
-            bound = self._steps[key] = self._decoder.bind(given, made, all_threads=all_threads)
+            bound = self._steps[key] = self._decoder.bind(given, made, all_threads=all_threads, device=device)
         bound.run()
         self._given[LENGTHS][: self.rows] += 1
         return self._made[LOGITS][: self.rows]

@@ -52,6 +52,7 @@ class Generator:
         instances: int,
         max_rows: int,
         metrics: Metrics,
+        devices: int = 1,
     ) -> None:
         """Begin without any.
 
@@ -59,10 +60,12 @@ class Generator:
             pipeline: Encodes what is read.
             scheduler: Gives turns.
             limits: Of a request.
-            instances: Of the engine: as many groups of rows of one model are written at a time.
+            instances: Of each device, if the model may have all: so many groups of its rows are written at a time.
             max_rows: Of a group.
             metrics: Where everything is counted.
+            devices: How many there are.
         """
+        self._devices = devices
         self._pipeline, self._scheduler, self._limits = pipeline, scheduler, limits
         self._instances, self._max_rows, self._metrics = instances, max(max_rows, limits.max_beams), metrics
         self._groups = weakref.WeakKeyDictionary[LoadedModel, list[Group]]()
@@ -166,7 +169,7 @@ class Generator:
             assert decoder is not None  # noqa: S101 -- checked
             groups = self._groups[model] = [
                 Group(model.contract, decoder, self._scheduler, self._max_rows, self._metrics)
-                for _ in range(self._instances)
+                for _ in range(self._devices * min(self._instances, model.usage.settings.instances or self._instances))
             ]
             self._known = (*map(weakref.ref, self._all()), *map(weakref.ref, groups))
         return min(groups, key=lambda group: group.steps.num_rows)

@@ -129,13 +129,15 @@ class Steps:
     def _most_bytes(self, rows: int, length: int, source_length: int) -> int:
         return self._caches.bytes_for(min(rows, self._most_rows), length, source_length)
 
-    def run(self, inputs: Mapping[str, Array], names: Sequence[str], *, all_threads: bool = False) -> dict[str, Array]:
+    def run(
+        self, inputs: Mapping[str, Array], names: Sequence[str], *, all_threads: bool = False, device: int = 0
+    ) -> dict[str, Array]:
         """Take a turn; neither takes nor gives anything."""
         self.spent, self.released, self._is_running = {}, {}, True
         ends = time.monotonic() + _TURN_SECONDS
         try:
             while self._change_rows():
-                self._step(all_threads=all_threads)
+                self._step(all_threads=all_threads, device=device)
                 if self._is_wanted() or time.monotonic() >= ends:
                     break
             self._change_rows()
@@ -225,10 +227,10 @@ class Steps:
         with self._lock:
             self._writings.remove(writing)
 
-    def _step(self, *, all_threads: bool) -> None:
+    def _step(self, *, all_threads: bool, device: int) -> None:
         began = time.perf_counter()
         looks = any(writing.plan.attention for writing in self._writings)
-        logits = self._caches.step(looks=looks, all_threads=all_threads)
+        logits = self._caches.step(looks=looks, all_threads=all_threads, device=device)
         best, norms = measure(logits)
         stepped = time.perf_counter()
         row_seconds = (stepped - began) / len(self._owners)

@@ -4,7 +4,7 @@ An artifact has a contract beside its graphs. A folder with a model.onnx and no 
 and gives is read from the graph.
 """
 
-from collections.abc import Hashable, Iterable
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -125,30 +125,30 @@ def fingerprint(folder: Path) -> Fingerprint:
     return frozenset((str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns) for path, stat in found)
 
 
-def load_model(folder: Path, device: Device, instances: Instances, usage: Usage) -> LoadedModel:
+def load_model(folder: Path, devices: Sequence[Device], instances: Instances, usage: Usage) -> LoadedModel:
     """Check an artifact's contract and hashes, load its graphs and run each once.
 
     Raises:
         StartError: Says what is wrong with which file.
     """
     try:
-        return _load(folder, device, instances, usage)
+        return _load(folder, devices, instances, usage)
     except ArtifactError as error:
         raise StartError(str(error)) from error
 
 
-def _load(folder: Path, device: Device, instances: Instances, usage: Usage) -> LoadedModel:
+def _load(folder: Path, devices: Sequence[Device], instances: Instances, usage: Usage) -> LoadedModel:
     for path in sorted(folder.rglob("*")):
         if not path.is_dir():
             check_regular(path)
     if (folder / TOWERS_FILE).exists():
-        return _load_towers(folder, device, instances, usage)
+        return _load_towers(folder, devices, instances, usage)
     contract = _read_contract(folder)
     _check_place(folder, contract)
-    return _load_artifact(folder, contract, device, instances, usage)
+    return _load_artifact(folder, contract, devices, instances, usage)
 
 
-def _load_towers(folder: Path, device: Device, instances: Instances, usage: Usage) -> LoadedModel:
+def _load_towers(folder: Path, devices: Sequence[Device], instances: Instances, usage: Usage) -> LoadedModel:
     towers = read_towers(folder / TOWERS_FILE)
     _check_place(folder, towers)
     for name, expected in towers.files.items():
@@ -161,7 +161,7 @@ def _load_towers(folder: Path, device: Device, instances: Instances, usage: Usag
     text, image = (read_contract(place / CONTRACT_FILE) for place in places)
     contract = join_contracts(towers, text, image)
     reading, seeing = (
-        _load_artifact(place, one, device, instances, usage) for place, one in zip(places, (text, image), strict=True)
+        _load_artifact(place, one, devices, instances, usage) for place, one in zip(places, (text, image), strict=True)
     )
     return LoadedModel(contract, seeing.engine, reading.reader, usage, towers=Towers(towers, reading, seeing))
 
@@ -172,7 +172,9 @@ def _check_place(folder: Path, contract: Contract | TowersContract) -> None:
         raise StartError(f"{folder}: holds {'/'.join(place)}; expected its own name and version")
 
 
-def _load_artifact(folder: Path, contract: Contract, device: Device, instances: Instances, usage: Usage) -> LoadedModel:
+def _load_artifact(
+    folder: Path, contract: Contract, devices: Sequence[Device], instances: Instances, usage: Usage
+) -> LoadedModel:
     check_hashes(folder, contract)
     if (folder / CONTRACT_FILE).exists():
         _check_listed(folder, contract)
@@ -181,7 +183,7 @@ def _load_artifact(folder: Path, contract: Contract, device: Device, instances: 
     if reader:
         largest_type = reader.largest_type if text and text.pairs else 0
         check_tokens(folder, contract, reader.largest_id, largest_type)
-    engine = Engine(folder, contract, device, instances, usage.settings.attention_form)
+    engine = Engine(folder, contract, devices, instances, usage.settings.attention_form)
     engine.warm_up()
     late = LateReader(folder / text.tokenizer_file, contract.late) if text and contract.late else None
     writer = TextWriter(folder / contract.generation.tokenizer_file) if contract.generation else None

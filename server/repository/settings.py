@@ -34,6 +34,7 @@ class ModelSettings(BaseModel):
             asks for whatever is listed there.
         list_hidden_states: Likewise hidden states, which no request has beside attention.
         list_joint_outputs: Likewise what two towers give together, scores and maps: no request has both.
+        instances: Most batches of it that run at a time on each device; None for as many as the device runs.
         max_requests: Most requests for it in the server at a time; None for no limit of its own.
         max_input_bytes: Most bytes of their inputs; likewise.
         attention_form: Which form of the tapped graph runs: with its fused nodes ("fused"), with eager attention
@@ -49,6 +50,7 @@ class ModelSettings(BaseModel):
     list_hidden_states: bool = False
     list_joint_outputs: bool = False
     attention_form: AttentionForm = "auto"
+    instances: int | None = Field(default=None, ge=1)
     max_requests: int | None = Field(default=None, ge=1)
     max_input_bytes: int | None = Field(default=None, ge=1)
     unload_after_idle_seconds: float | None = Field(default=None, gt=0)

@@ -11,7 +11,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.engine.device import choose_device, share_cpus
+from server.engine.device import choose_devices, share_cpus
 from server.errors import StartError
 from server.repository.limits import Usage
 from server.repository.loading import load_model
@@ -68,7 +68,7 @@ def _explain(folder: Path, code: int) -> str:
 def main(folder: Path, device: str, threads: int, instances: int) -> int:
     """Load a version and run it once; returns the exit code."""
     try:
-        chosen = choose_device(device)
+        chosen = choose_devices(device)[:1]  # one is enough to see what a graph does
         load_model(folder, chosen, share_cpus(threads, chosen, instances), Usage(read_settings(folder.parent)))
     except Exception as error:  # ONNX Runtime's exceptions have no common base
         print(error)

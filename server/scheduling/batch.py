@@ -14,7 +14,7 @@ from server.auth.clients import Client
 from server.context import RpcContext
 from server.engine.cost import CostModel
 from server.engine.device_ops import Weights
-from server.errors import InternalFault
+from server.errors import DeviceFailed, InternalFault
 from server.telemetry.timings import NO_TIME, BatchTimes
 
 # A place in the queue: priority, due, arrived.
@@ -48,7 +48,9 @@ class Runner(Protocol):
         """Stands for this graph in keys, without keeping it in memory."""
         ...
 
-    def run(self, inputs: Mapping[str, Array], names: Sequence[str], *, all_threads: bool) -> Mapping[str, Weights]:
+    def run(
+        self, inputs: Mapping[str, Array], names: Sequence[str], *, all_threads: bool, device: int
+    ) -> Mapping[str, Weights]:
         """See Graph.run."""
         ...
 
@@ -90,6 +92,7 @@ class BatchItem:
         reserved_seconds: What of the engine's time is reserved of its caller's quota.
         reply: Its result; None where nobody waits for one.
         held_bytes: Memory that it holds while it waits.
+        was_lost: Whether a device failed while it was computed there, so that it is tried once more.
         runs_once: Whether it is computed in one run of its graph, which the cost model foretells.
     """
 
@@ -107,11 +110,17 @@ class BatchItem:
     estimate_seconds: float = 0.0
     reserved_seconds: float = 0.0
     reply: "asyncio.Future[Result] | None" = None
+    was_lost: bool = False
     held_bytes: int = field(init=False)
     runs_once: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         self.held_bytes = sum(size_of(array) for array in self.inputs.values())
+
+    @property
+    def is_given_up(self) -> bool:
+        """Whether its caller has hung up."""
+        return self.reply is not None and self.reply.cancelled()
 
     @property
     def priority(self) -> int:
@@ -179,6 +188,7 @@ class Batch:
         instances: How many instances it occupies.
         started: When it began, on time.monotonic(), in seconds.
         ends: When it should end, likewise.
+        device: Which one it runs on.
         outcomes: Once it has run, what became of each item, in their order.
         times: Likewise, how long its steps took.
     """
@@ -187,6 +197,7 @@ class Batch:
     instances: int
     started: float
     ends: float
+    device: int = 0
     outcomes: "Sequence[Outcome]" = ()
     times: BatchTimes = NO_TIME
 
@@ -227,7 +238,7 @@ class Result:
         return sum(size_of(array) for array in (*self.outputs.values(), *self.further.values()))
 
 
-Outcome = Result | InternalFault
+Outcome = Result | InternalFault | DeviceFailed
 
 
 def resolve(reply: "asyncio.Future[Any] | None", outcome: object) -> None:

@@ -9,38 +9,47 @@ import numpy as np
 from artifact.contract import SEQUENCE_AXIS
 from artifact.dtypes import Array
 from server.engine.device_ops import Weights
-from server.errors import InternalFault
+from server.engine.faults import DeviceLost, is_device_lost
+from server.errors import InternalFault, first_line
 from server.scheduling.batch import BatchItem, Outcome, Result
 from server.telemetry.timings import BatchTimes
 
 _log = logging.getLogger(__name__)
 
 
-def run_batch(items: Sequence[BatchItem], *, all_threads: bool = False) -> tuple[list[Result], BatchTimes]:
+def run_batch(
+    items: Sequence[BatchItem], *, all_threads: bool = False, device: int = 0
+) -> tuple[list[Result], BatchTimes]:
     """Compute requests of one graph together; returns their results in the same order, and how long it took."""
     names = sorted({name for item in items for name in (*item.outputs, *item.further)})
     began_ns = time.perf_counter_ns()
     collated = collate(items)
     collated_ns = time.perf_counter_ns()
     first, *_ = items
-    fetched = first.graph.run(collated, names, all_threads=all_threads)
+    fetched = first.graph.run(collated, names, all_threads=all_threads, device=device)
     ran_ns = time.perf_counter_ns()
     results = split(items, fetched)
     times = BatchTimes(collated_ns - began_ns, ran_ns - collated_ns, time.perf_counter_ns() - ran_ns)
     return results, times
 
 
-def compute(items: Sequence[BatchItem], *, all_threads: bool) -> tuple[Sequence[Outcome], BatchTimes]:
-    """Run a batch. Should it fail, each request runs alone: only the guilty one fails. All of it takes its time."""
+def compute(items: Sequence[BatchItem], *, all_threads: bool, device: int = 0) -> tuple[Sequence[Outcome], BatchTimes]:
+    """Run a batch. Should it fail, each request runs alone: only the guilty one fails. All of it takes its time.
+
+    Raises:
+        DeviceLost: The device has failed, and with it whatever would run there.
+    """
     began_ns = time.perf_counter_ns()
     try:
-        return run_batch(items, all_threads=all_threads)
-    except Exception:
+        return run_batch(items, all_threads=all_threads, device=device)
+    except Exception as error:
+        if is_device_lost(error):
+            raise DeviceLost(first_line(error)) from error
         _log.exception("a batch of %d requests of %s failed", len(items), items[0].contract.name)
         times = BatchTimes(0, time.perf_counter_ns() - began_ns, 0)
         if len(items) == 1:
             return [InternalFault()], times
-    alone = [compute([item], all_threads=all_threads) for item in items]
+    alone = [compute([item], all_threads=all_threads, device=device) for item in items]
     return [outcome for outcomes, _ in alone for outcome in outcomes], sum((own for _, own in alone), times)
 
 

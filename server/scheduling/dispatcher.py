@@ -3,6 +3,9 @@
 An instance that has ended a run takes the next batch by itself: the way through the event loop, which is busy with
 answers just then, would leave it idle for a tenth of the time (docs/decisions.md, Scheduling).
 
+Each device has instances of its own. All take from one queue, so a batch goes to whoever is free: of several devices
+the one where it is done first. What was on a device that fails is tried once more on another.
+
 Beside the instances there is an express thread: while all of them are busy with long runs of other models, it runs what
 is short. The operating system gives a thread that mostly sleeps a core at once, so that a step of half a millisecond
 does not wait for a batch of fifty.
@@ -11,12 +14,16 @@ does not wait for a batch of fifty.
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
+from server.engine.faults import DEVICE_FAILED, DeviceLost
+from server.errors import DeviceFailed
 from server.scheduling.batch import Batch, BatchItem, BatchLimits, Order
 from server.scheduling.collate import compute
 from server.scheduling.fair_queue import FairQueue
+from server.scheduling.places import ANY_ROOM, Place, Places
 
 _log = logging.getLogger(__name__)
 
@@ -41,33 +48,37 @@ class Dispatcher:
         delay_seconds: float,
         finish: Callable[[Batch], None],
         expire: Callable[[BatchItem], None],
+        devices: Sequence[str] = ("CPU",),
     ) -> None:
-        """Make a dispatcher that has not started; `lost` says why an instance has ended that should not have.
+        """Make a dispatcher that has not started; `lost` says why an instance, or the last device, is gone.
 
         Args:
             limits: A batch's.
-            instances: Batches that run at a time.
+            instances: Batches that run at a time on each device.
             delay_seconds: How long the first of a batch that is not full waits for others, though an instance is free.
             finish: Takes what has run; called in an instance's thread.
             expire: Takes a request that was dropped since its deadline had passed; likewise.
+            devices: Their names, in the order in which graphs know them.
         """
         self._limits = limits
-        self._instances = instances
+        self.instances = instances * len(devices)
         self._delay_seconds = delay_seconds
         self._finish = finish
         self._expire = expire
         self._queue: FairQueue = FairQueue(limits)
-        self._idle_instances = instances
+        self._idle_instances = self.instances
         self._running: list[Batch] = []
         self._window = _Window(rows=0, until=0.0)
         self._closing = False
         self.lost = ""
         lock = threading.RLock()
-        self._ready, self._express_ready = threading.Condition(lock), threading.Condition(lock)
+        self.places = Places([Place(name, instances, threading.Condition(lock)) for name in devices])
+        self._ready, self._express_ready = self.places[0].ready, threading.Condition(lock)
         self._express = threading.Thread(target=self._work, args=(self._take_express,), name="express", daemon=True)
         self._threads = [
             *(
-                threading.Thread(target=self._work, args=(self._take,), name=f"instance_{i}", daemon=True)
+                threading.Thread(target=self._work, args=(take,), name=f"instance_{device}_{i}", daemon=True)
+                for device, take in enumerate(partial(self._take, device) for device in range(len(devices)))
                 for i in range(instances)
             ),
             self._express,
@@ -82,8 +93,7 @@ class Dispatcher:
         """Run what waits, then stop; blocks until then, or so long. Returns whether every instance has ended."""
         with self._ready:
             self._closing = True
-            self._ready.notify_all()
-            self._express_ready.notify()
+            self._wake_all()
         ends = None if limit_seconds is None else time.monotonic() + limit_seconds
         for thread in self._threads:
             thread.join(None if ends is None else max(ends - time.monotonic(), 0.0))
@@ -133,7 +143,7 @@ class Dispatcher:
             now = time.monotonic()
             running = sum(run.instances * max(run.ends - now, 0.0) for run in self._running)
             waiting = self._queue.wait_seconds(item, order, exactly=exactly)
-            seconds = (running + waiting) / self._instances
+            seconds = (running + waiting) / (self.instances or 1)
             if self._goes_by_express(item):
                 ahead = sum(max(run.ends - now, 0.0) for run in self._running if not run.instances)
                 ahead += self._queue.seconds_within(self._short_seconds, self._busy_models)
@@ -143,12 +153,23 @@ class Dispatcher:
     def backlog_seconds(self) -> float:
         """Estimate the seconds until everything that waits now has begun."""
         with self._ready:
-            return self._queue.backlog_seconds() / self._instances
+            return self._queue.backlog_seconds() / (self.instances or 1)
 
     def wake(self) -> None:
         """Let a free instance look at the queue; it wakes the next if it leaves something."""
         with self._ready:
-            (self._ready if self._idle_instances else self._express_ready).notify()
+            if self._idle_instances and len(self.places) > 1:
+                self.places.wake_first()
+            else:
+                (self._ready if self._idle_instances else self._express_ready).notify()
+
+    def bound(self, model: str, instances: int | None) -> None:
+        """Let no more than so many batches of a model run at a time on each device; None for as many as there are."""
+        with self._ready:
+            self.places.bounds.pop(model, None)
+            if instances is not None:
+                self.places.bounds[model] = instances
+            self._wake_all()
 
     @property
     def holds_up(self) -> bool:
@@ -173,32 +194,44 @@ class Dispatcher:
 
     def _run_batches(self, take: Callable[[], Batch | None]) -> None:
         while batch := take():
-            batch.outcomes, batch.times = compute(batch.items, all_threads=batch.instances > 1)
-            self._finish(batch)
-            self._end(batch)
+            try:
+                batch.outcomes, batch.times = compute(batch.items, all_threads=batch.instances > 1, device=batch.device)
+            except DeviceLost as error:
+                self._lose(batch, str(error))
+            else:
+                self._finish(batch)
+                self._end(batch)
             del batch  # what waits for the next batch must not keep an unloaded model
 
-    def _take(self) -> Batch | None:
-        """Wait for a batch's time; None where the instance may stop."""
-        with self._ready:
-            while True:
+    def _take(self, device: int) -> Batch | None:
+        """Wait for a batch's time on a device; None where the instance may stop."""
+        place = self.places[device]
+        with place.ready:
+            while place.is_up:
                 self._drop_expired()
-                wait_seconds = self._wait_seconds()
+                is_simple = len(self.places) == 1 and not self.places.bounds
+                wait_seconds = self._wait_seconds() if is_simple else self._wait_on(device)
                 if wait_seconds == 0.0:
-                    return self._begin()
+                    return self._begin(device)
                 if self._closing and not len(self._queue):
                     return None
-                self._ready.wait(wait_seconds)
+                place.ready.wait(wait_seconds)
+            return None
 
-    def _begin(self) -> Batch:
-        all_idle = self._idle_instances == self._instances
-        items = self._queue.take(self._idle_instances, all_threads=all_idle, running=self._running)
+    def _begin(self, device: int = 0) -> Batch:
+        place = self.places[device]
+        all_idle, is_one = place.idle == place.instances, len(self.places) == 1
+        room = self.places.room(device, self._running) if self.places.bounds else ANY_ROOM
+        items = self._queue.take(
+            self._idle_instances, all_threads=all_idle and is_one, running=self._running, room=room
+        )
         alone = all_idle and not len(self._queue) and items[0].graph.can_use_all_threads
         now = time.monotonic()
-        ends = now + self._queue.batch_seconds(items, all_threads=alone)
-        batch = Batch(items, self._instances if alone else 1, now, ends)
+        ends = now + self._queue.batch_seconds(items, all_threads=alone) * place.slowdown
+        batch = Batch(items, place.instances if alone else 1, now, ends, device)
         self._running.append(batch)
         self._idle_instances -= batch.instances
+        place.idle -= batch.instances
         if (self._idle_instances and len(self._queue)) or self._express_is_wanted:
             self.wake()
         return batch
@@ -210,7 +243,8 @@ class Dispatcher:
                 self._drop_expired()
                 if items := self._queue.take_within(self._short_seconds, self._busy_models):
                     now = time.monotonic()
-                    batch = Batch(items, 0, now, now + self._queue.batch_seconds(items))
+                    device = self.places.least_busy()
+                    batch = Batch(items, 0, now, now + self._queue.batch_seconds(items), device)
                     self._running.append(batch)
                     return batch
                 self._express_ready.wait()
@@ -235,16 +269,69 @@ class Dispatcher:
         return {run.items[0].contract.name for run in self._running if run.instances}
 
     def _end(self, batch: Batch) -> None:
+        place = self.places[batch.device]
         with self._ready:
             self._running.remove(batch)
-            self._idle_instances += batch.instances
-            seconds, all_threads = batch.times.total_ns / 1e9, batch.instances > 1
-            self._queue.learn(batch.items, seconds, whole=batch.is_whole, all_threads=all_threads)
+            if place.is_up:
+                self._idle_instances += batch.instances
+                place.idle += batch.instances
+            seconds, whole, all_threads = batch.times.total_ns / 1e9, batch.is_whole, batch.instances > 1
+            self._queue.learn(batch.items, seconds, whole=whole, all_threads=all_threads)
+            if whole and len(self.places) > 1 and not all_threads:
+                place.learn(batch.expected_seconds, seconds)
+            if self._closing:
+                self._wake_all()
             if not batch.instances:
                 return
             expected_rows = min(sum(item.rows for item in batch.items), self._limits.rows)
             until = time.monotonic() + self._queue.fixed_seconds(batch.items[0])
             self._window = _Window(expected_rows, until)
+
+    def _lose(self, batch: Batch, why: str) -> None:
+        """Take a device out of service; what it ran is tried once on another, where one is left."""
+        with self._ready:
+            self._running.remove(batch)
+            self._take_out(self.places[batch.device], why)
+            self._queue.learn(batch.items, 0.0, whole=False)  # its clients have had nothing for it
+            is_left = self.instances > 0 and not self._closing
+            again = [item for item in batch.items if is_left and not item.was_lost and not item.is_given_up]
+            for item in again:
+                item.was_lost = True
+                self._queue.add(item)
+            batch.items = [item for item in batch.items if item not in again]
+            if again:
+                self.wake()
+        if batch.items:
+            batch.outcomes = [DeviceFailed(DEVICE_FAILED) for _ in batch.items]
+            self._finish(batch)
+
+    def _take_out(self, place: Place, why: str) -> None:
+        if not place.is_up:  # another of its instances has found that
+            return
+        place.is_up = False
+        self.instances -= place.instances
+        self._idle_instances -= place.idle
+        place.idle = 0
+        place.ready.notify_all()
+        _log.critical("%s is out of service: %s", place.name, why)
+        if not self.instances:
+            self.lost = f"the last device has failed: {place.name}: {why}"
+
+    def _wake_all(self) -> None:
+        self.places.wake_all()
+        self._express_ready.notify()
+
+    def _wait_on(self, device: int) -> float | None:
+        """As _wait_seconds, for an instance of one of several devices, or where models have bounds."""
+        place, full = self.places[device], self.places.room(device, self._running).full
+        seconds = self._queue.next_seconds(full)
+        if not place.idle or seconds is None:
+            return None
+        wait_seconds = self._wait_seconds()
+        is_shared = self._closing or self._queue.rows > self._limits.rows  # more than a faster device would take
+        if wait_seconds == 0.0 and not is_shared:
+            return self.places.wait_for_faster(place, seconds, self._running, time.monotonic())
+        return wait_seconds
 
     def _wait_seconds(self) -> float | None:
         """Say how long an instance waits before it cuts a batch: 0 for not at all, None until it is woken.

@@ -10,6 +10,7 @@ from dataclasses import replace
 
 from server.scheduling.batch import Batch, BatchItem, BatchLimits, Load, Order, Runner
 from server.scheduling.companions import NEGLIGIBLE_SHARE, choose_companions
+from server.scheduling.places import ANY_ROOM, Room
 from server.scheduling.shares import Group, Line, Share
 
 _MAX_IDLE_SHARES = 256  # that are remembered
@@ -58,7 +59,12 @@ class FairQueue:
         return share.size, share.held_bytes
 
     def take(
-        self, idle_instances: int = 1, *, all_threads: bool = False, running: Sequence[Batch] = ()
+        self,
+        idle_instances: int = 1,
+        *,
+        all_threads: bool = False,
+        running: Sequence[Batch] = (),
+        room: Room = ANY_ROOM,
     ) -> list[BatchItem]:
         """Take the next batch, the most urgent request first; empty where nothing waits.
 
@@ -69,11 +75,20 @@ class FairQueue:
             idle_instances: How many instances are free.
             all_threads: Whether nothing runs, so that one batch may have all that waits, and the whole machine.
             running: What the others run.
+            room: What models' own bounds leave.
         """
-        waiting = [(share, *share.next()) for share in self._shares.values() if share.size]
+        full = room.full
+        waiting = [
+            (share, *share.next(full))
+            for share in self._shares.values()
+            if share.size and (not full or share.has_next(full))
+        ]
         if not waiting:
             return []
         share, head, line = min(waiting, key=lambda one: (one[0].served_seconds, one[1].order))
+        if room.left and (name := head.contract.name) in room.left:  # it shares instances with nobody else
+            idle_instances = min(idle_instances, room.left[name])
+            running = [run for run in running if run.items[0].contract.name == name]
         self._clock_seconds = share.served_seconds
         share.begin(line)
         rows = self._group(head).rows
@@ -86,6 +101,14 @@ class FairQueue:
         running_rows = sum(item.rows for run in runs for item in run.items if item.graph is head.graph)
         most = min(-(-rows // idle_instances), -(-(rows + running_rows) // instances))
         return self._begin(self._choose(head, self._limits, most))
+
+    def next_seconds(self, full: Container[str]) -> float | None:
+        """Estimate the batch that `take` would give, on a device as fast as all are; None where it would give none."""
+        heads = [share.next(full)[0] for share in self._shares.values() if share.has_next(full)]
+        if not heads:
+            return None
+        group = self._group(heads[0])
+        return group.slowdown * group.cost.seconds(min(group.rows, self._limits.rows), heads[0].length)
 
     def take_within(self, seconds: float, busy: Container[str]) -> list[BatchItem]:
         """Take the next batch that takes so many seconds at most, of a model that is not busy; empty where none does.

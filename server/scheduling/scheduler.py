@@ -20,6 +20,7 @@ from server.scheduling.cutting import PartialResult, cut
 from server.scheduling.dispatcher import Dispatcher
 from server.scheduling.estimate import LatencyQuantile
 from server.scheduling.grouping import Each, Runs
+from server.scheduling.places import Place
 from server.scheduling.watchdog import watch_engine
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import Tracing
@@ -42,22 +43,27 @@ class Scheduler:
         metrics: Metrics,
         delay_seconds: float = 0.0,
         tracing: Tracing | None = None,
+        devices: Sequence[str] = ("CPU",),
     ) -> None:
         """Make a scheduler that has not started.
 
         Args:
             limits: A batch's.
             admission: What may wait.
-            instances: Batches that run at a time.
+            instances: Batches that run at a time on each device.
             metrics: Where everything is counted.
             delay_seconds: How long the first of a batch that is not full waits for others, though an instance is free.
             tracing: Where batches are traced; None for nowhere.
+            devices: Their names, in the order in which graphs know them.
         """
         self._tracing = tracing or Tracing()
-        metrics.instances.set(instances)
-        self._limits, self._admission, self._instances = limits, admission, instances
+        self._limits, self._admission = limits, admission
         self._metrics = metrics
-        self._dispatcher = Dispatcher(limits, instances, delay_seconds, self._finish_soon, self._expire_soon)
+        dispatcher = Dispatcher(limits, instances, delay_seconds, self._finish_soon, self._expire_soon, devices)
+        metrics.instances.set_function(lambda: float(dispatcher.instances))
+        for place in dispatcher.places:
+            metrics.device_up.labels(place.name).set_function(partial(_up, place))
+        self._dispatcher = dispatcher
         self._soon: asyncio.Handle | None = None
         self.quantile = LatencyQuantile(admission.seconds)
         self._refusing = False
@@ -83,6 +89,7 @@ class Scheduler:
             TooBusy: Too many requests, bytes or seconds are in the queue, or the client's quota is used.
             DeadlinePassed: The deadline cannot be met, or passed in the queue.
             ShuttingDown: The server stopped before its turn came.
+            DeviceFailed: The device failed on which it ran, and so did the next, or there is none.
             InternalFault: The engine failed on this very request.
         """
         return self._count(self._compute, item)
@@ -104,6 +111,15 @@ class Scheduler:
     def is_wanted(self) -> bool:
         """Whether anything waits that the run of the current thread holds up."""
         return self._dispatcher.holds_up
+
+    @property
+    def devices_up(self) -> list[int]:
+        """Which devices are in service, by their numbers."""
+        return [device for device, place in enumerate(self._dispatcher.places) if place.is_up]
+
+    def bound_model(self, name: str, instances: int | None) -> None:
+        """Let no more than so many batches of a model run at a time on each device; None for no bound of its own."""
+        self._dispatcher.bound(name, instances)
 
     def suggest_retry(self) -> float:
         """Say in how many seconds a request that was refused has a chance: when half of what waits is done."""
@@ -173,16 +189,17 @@ class Scheduler:
 
     async def _compute_all(self, items: Sequence[BatchItem], later_rows: int, *, goes_on: bool) -> list[Each]:
         """Compute inputs in runs of similar lengths, as many at a time as there are instances; others go between."""
-        runs = Runs(items, self._limits, self._instances, later_rows, self._check_row)
+        instances = self._dispatcher.instances or 1
+        runs = Runs(items, self._limits, instances, later_rows, self._check_row)
         waiting = deque[tuple[list[int], BatchItem]]()
         if runs.count > 1:
             self._metrics.cut.inc()
         enter: Callable[[BatchItem, float], BatchItem] = self._go_on if goes_on else self._admit
         try:
             while runs.count or waiting:
-                while runs.count and len(waiting) < self._instances:
+                while runs.count and len(waiting) < instances:
                     numbers, part = runs.take()
-                    waiting.append((numbers, enter(part, runs.seconds / self._instances)))
+                    waiting.append((numbers, enter(part, runs.seconds / instances)))
                     enter = self._go_on
                 numbers, part = waiting.popleft()
                 try:
@@ -334,3 +351,7 @@ class Scheduler:
         item.charge(0.0)
         self._metrics.dropped.labels("expired").inc()
         resolve(item.reply, DeadlinePassed("the deadline passed while the request waited"))
+
+
+def _up(place: Place) -> float:
+    return float(place.is_up)

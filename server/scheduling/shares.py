@@ -5,7 +5,7 @@ nothing waiting begins at the time of whoever was served last: nobody saves up f
 """
 
 import weakref
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from server.scheduling.batch import BatchItem, Order, Runner
 from server.scheduling.companions import NEGLIGIBLE_SHARE
@@ -143,9 +143,15 @@ class Share:
         self.held_bytes -= item.held_bytes
         return True
 
-    def next(self) -> tuple[BatchItem, Line]:
-        """Whose turn it is: the most urgent priority's, there the line's that has had least; something waits."""
+    def has_next(self, full: Container[str]) -> bool:
+        """Whether something waits that is not of the models that are full."""
+        return self.size > 0 and (not full or any(line.items and line.head.contract.name not in full for line in self))
+
+    def next(self, full: Container[str] = ()) -> tuple[BatchItem, Line]:
+        """Whose turn it is: the most urgent priority's, there the line's that has had least; see has_next."""
         heads = [(line.head, line) for line in self if line.items]
+        if full:
+            heads = [(head, line) for head, line in heads if head.contract.name not in full]
         most_urgent = min(head.priority for head, _ in heads)
         return min(
             ((head, line) for head, line in heads if head.priority == most_urgent),

@@ -33,8 +33,8 @@ class Metrics:
     def _counter(self, name: str, what: str, *labels: str) -> Counter:
         return Counter(f"regard_{name}", what, labels, self.registry)
 
-    def _gauge(self, name: str, what: str) -> Gauge:
-        return Gauge(f"regard_{name}", what, registry=self.registry)
+    def _gauge(self, name: str, what: str, *labels: str) -> Gauge:
+        return Gauge(f"regard_{name}", what, labels, registry=self.registry)
 
     def _info(self, name: str, what: str, *labels: str) -> Gauge:
         return Gauge(f"regard_{name}", f"{what}; always 1", labels, registry=self.registry)
@@ -46,7 +46,10 @@ class Metrics:
         self.ready = self._gauge("ready", "Whether requests are answered: 1, or 0")
         self.build_info = self._info("build_info", "What runs", "version", "onnxruntime", "device")
         self.model_info = self._info("model_info", "Models served", "model", "version", "family", "device")
-        self.instances = self._gauge("instances", "Instances of the engine")
+        self.device_up = self._gauge(
+            "device_up", "Whether a device is in service: 1, or 0 since it has failed", "device"
+        )
+        self.instances = self._gauge("instances", "Instances of the engine, on devices that are in service")
         self.instances_busy = self._gauge("instances_busy", "Instances of the engine that run a batch now")
         self.loop_lag = self._histogram(
             "event_loop_lag_seconds", "How late the event loop comes to what was due, looked at ten times a second"

@@ -19,7 +19,7 @@ from export.encoder_decoder import Writing as Exported
 from export.sources import load_folder
 from model.checkpoint import CheckpointError
 from server.context import RpcContext
-from server.engine.device import Instances, choose_device
+from server.engine.device import Instances, choose_devices
 from server.generation.plan import AttentionPlan, GenerationPlan
 from server.generation.request import GeneratedText
 from server.generation.steps import Steps
@@ -67,7 +67,7 @@ def built(folder: Path) -> Built:
 @pytest.fixture(scope="module")
 def loaded(built: Built) -> LoadedModel:
     """The artifact as a server loads it."""
-    return load_model(built.folder, choose_device("cpu"), Instances(1, 1), Usage(ModelSettings()))
+    return load_model(built.folder, choose_devices("cpu"), Instances(1, 1), Usage(ModelSettings()))
 
 
 @pytest.fixture(scope="module")

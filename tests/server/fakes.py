@@ -56,7 +56,9 @@ class EchoGraph:
         self.cost = cost or CostModel()
         self.token = object()
 
-    def run(self, inputs: Mapping[str, Array], names: Sequence[str], *, all_threads: bool = False) -> dict[str, Array]:
+    def run(
+        self, inputs: Mapping[str, Array], names: Sequence[str], *, all_threads: bool = False, device: int = 0
+    ) -> dict[str, Array]:
         del all_threads
         ids = inputs["input_ids"].astype(np.float32)
         fetched: dict[str, Array] = {
@@ -79,7 +81,9 @@ class SumGraph:
         self.token = object()
         self.batches: list[list[int]] = []
 
-    def run(self, inputs: Mapping[str, Array], names: Sequence[str], *, all_threads: bool = False) -> dict[str, Array]:
+    def run(
+        self, inputs: Mapping[str, Array], names: Sequence[str], *, all_threads: bool = False, device: int = 0
+    ) -> dict[str, Array]:
         ids = inputs["input_ids"]
         if (ids == POISON).any():
             raise RuntimeError("poisoned")
@@ -98,7 +102,9 @@ class GatedGraph(SumGraph):
         self.entered = threading.Event()
         self.had_all_threads: list[bool] = []
 
-    def run(self, inputs: Mapping[str, Array], names: Sequence[str], *, all_threads: bool = False) -> dict[str, Array]:
+    def run(
+        self, inputs: Mapping[str, Array], names: Sequence[str], *, all_threads: bool = False, device: int = 0
+    ) -> dict[str, Array]:
         self.had_all_threads.append(all_threads)
         self.entered.set()
         assert self.gate.wait(timeout=30)
@@ -108,7 +114,9 @@ class GatedGraph(SumGraph):
 class SteppedGraph(GatedGraph):
     """Opens its gate for one run at a time."""
 
-    def run(self, inputs: Mapping[str, Array], names: Sequence[str], *, all_threads: bool = False) -> dict[str, Array]:
+    def run(
+        self, inputs: Mapping[str, Array], names: Sequence[str], *, all_threads: bool = False, device: int = 0
+    ) -> dict[str, Array]:
         """Run when the gate is open, and close it."""
         found = super().run(inputs, names, all_threads=all_threads)
         self.gate.clear()

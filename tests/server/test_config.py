@@ -27,7 +27,15 @@ def test_flags_win_over_the_environment_and_that_over_defaults(monkeypatch: pyte
         ("--listen", "localhost:99999", "--listen .*'localhost:99999': expected HOST:PORT"),
         ("--metrics", "localhost:", "--metrics .*: expected HOST:PORT"),
         ("--device", "gpu", "--device .*'gpu': expected auto, cpu, cuda or tensorrt"),
-        ("--device", "cpu:1", "--device .*: expected auto, cpu, cuda or tensorrt"),
+        ("--device", "cuda:x", "--device .*'cuda:x': expected auto, cpu, cuda or tensorrt"),
+        ("--device", "cpu:all", "--device .*'cpu:all': expected auto, cpu, cuda or tensorrt"),
+        ("--device", "cuda:", "--device .*'cuda:': expected auto, cpu, cuda or tensorrt"),
+        ("--device", "auto,cuda:1", "--device .*'auto,cuda:1': .* or several with commas between: cuda:0,cuda:1"),
+        ("--device", "cuda:all,cuda:0", "--device .*'cuda:all,cuda:0': .* or several with commas between"),
+        ("--device", "cpu,cuda:0", "--device .*'cpu,cuda:0': expected devices of one kind"),
+        ("--device", "cuda:0,tensorrt:1", "--device .*: expected devices of one kind"),
+        ("--device", "cuda:0,cuda:0", "--device .*'cuda:0,cuda:0': cuda:0 is named twice; expected each device once"),
+        ("--device", "cpu:1,cpu,cpu:00", "--device .*: cpu is named twice; expected each device once"),
         ("--max-batch-size", "0", "--max-batch-size .*'0': Input should be greater than or equal to 1"),
         ("--threads", "many", "--threads .*'many': Input should be a valid integer"),
         ("--log-level", "loud", "--log-level .*'loud'"),
@@ -37,6 +45,14 @@ def test_a_wrong_value_names_flag_value_and_expectation(flag: str, value: str, m
     """One line, whichever flag."""
     with pytest.raises(StartError, match=message):
         Config.from_command_line([flag, value])
+
+
+@pytest.mark.parametrize(
+    "value", ["auto", "cpu", "cuda:7", "tensorrt:all", "cpu:0,cpu:1", "cuda,cuda:1", "cuda:3,cuda:1"]
+)
+def test_one_device_or_several_of_a_kind(value: str) -> None:
+    """In the order given."""
+    assert Config.from_command_line(["--device", value]).device == value
 
 
 def test_every_flag_has_a_help_text(capsys: pytest.CaptureFixture[str]) -> None:

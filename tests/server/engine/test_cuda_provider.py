@@ -31,7 +31,7 @@ from server.repository.settings import ModelSettings
 
 logging.basicConfig(stream=sys.stderr)
 device = choose_device("cuda")
-model = load_model(Path(sys.argv[1]), device, Instances(1, 1), Usage(ModelSettings()))
+model = load_model(Path(sys.argv[1]), (device,), Instances(1, 1), Usage(ModelSettings()))
 print(json.dumps({"device": device.name, "tapped": model.engine.tapped is not None}))
 """
 _REBIND = """

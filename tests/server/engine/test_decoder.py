@@ -10,7 +10,7 @@ import pytest
 from server.config import EMBEDDED_MODELS
 from server.context import RpcContext
 from server.engine.decoder import Decoder
-from server.engine.device import Instances, choose_device
+from server.engine.device import Instances, choose_devices
 from server.engine.engine import _load_first
 from server.generation.plan import AttentionPlan, GenerationPlan
 from server.generation.request import GeneratedText
@@ -28,7 +28,7 @@ LOG_PROBABILITY, WEIGHTS = 1e-5, 1e-6  # tolerances
 @pytest.fixture(scope="module")
 def model() -> LoadedModel:
     """The embedded model."""
-    return load_model(FOLDER, choose_device("cpu"), ONE, Usage(ModelSettings()))
+    return load_model(FOLDER, choose_devices("cpu"), ONE, Usage(ModelSettings()))
 
 
 def write(model: LoadedModel, decoder: Decoder) -> list[GeneratedText]:
@@ -60,7 +60,7 @@ def test_where_the_fused_form_cannot_be_loaded_the_lowered_writes_the_same(
     broken = tmp_path / "decoder.onnx"
     broken.write_bytes(b"no graph")
     paths = [broken, FOLDER / "decoder.lowered.onnx"]
-    lowered = _load_first(paths, lambda path: Decoder(path, generation, choose_device("cpu"), ONE))
+    lowered = _load_first(paths, lambda path: Decoder(path, generation, choose_devices("cpu"), ONE))
     assert f"{broken}: " in caplog.text
     assert "its lowered form is tried" in caplog.text
     for found, expected in zip(write(model, lowered), write(model, model.engine.decoder), strict=True):
@@ -109,7 +109,7 @@ def test_where_inputs_are_copied_when_they_are_bound_each_step_reads_its_own(
     """On a GPU: else every step would read the first one's token, and caches that are empty."""
     assert model.engine.decoder
     expected = [result.text for result in write(model, model.engine.decoder)]
-    copying = Decoder(FOLDER / "decoder.onnx", model.engine.decoder.generation, choose_device("cpu"), ONE)
-    monkeypatch.setattr(copying, "_one", CopyingSession(copying._one))
+    copying = Decoder(FOLDER / "decoder.onnx", model.engine.decoder.generation, choose_devices("cpu"), ONE)
+    monkeypatch.setattr(copying, "_one", [CopyingSession(copying._one[0])])
     monkeypatch.setattr(copying, "_on_cpu", False)
     assert [result.text for result in write(model, copying)] == expected

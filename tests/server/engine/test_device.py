@@ -8,7 +8,18 @@ import pytest
 
 import server.engine.device
 from server.engine.cpus import available_cpus
-from server.engine.device import CPU, CUDA, TENSORRT, Device, check_placement, choose_device
+from server.engine.device import (
+    CPU,
+    CUDA,
+    TENSORRT,
+    Device,
+    Instances,
+    check_placement,
+    choose_device,
+    choose_devices,
+    names_of,
+    share_cpus,
+)
 from server.errors import StartError
 
 CUDA_DEVICE = Device("CUDA:0", ((CUDA, {"device_id": 0}), CPU), "asked for", 0)
@@ -100,7 +111,7 @@ def test_where_there_is_a_gpu_it_is_taken(
     wanted: str, name: str, providers: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The CPU comes last, for the arithmetic on shapes."""
-    monkeypatch.setattr(server.engine.device, "_what_cuda_lacks", lambda: "")
+    monkeypatch.setattr(server.engine.device, "_count_gpus", lambda: (2, ""))
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
     monkeypatch.setattr(onnxruntime, "InferenceSession", FakeSession)
     chosen = choose_device(wanted)
@@ -109,10 +120,41 @@ def test_where_there_is_a_gpu_it_is_taken(
     assert chosen.gpu == int(name[-1])
 
 
+def test_the_cpu_stands_for_several_devices_which_share_its_threads() -> None:
+    """As many instances in all as one device has."""
+    devices = choose_devices("cpu:0,cpu:1")
+    assert [(device.name, device.providers) for device in devices] == [("CPU:0", (CPU,)), ("CPU:1", (CPU,))]
+    assert names_of(devices) == "CPU:0,CPU:1"
+    assert share_cpus(2, devices) == Instances(1, 1)
+    assert share_cpus(8, devices) == Instances(4, 1)
+    assert share_cpus(8, devices, 2) == Instances(2, 2)
+    assert share_cpus(1, devices, 3) == Instances(1, 1)
+    assert share_cpus(8, devices[:1], 2) == Instances(2, 4)
+    assert share_cpus(8, (CUDA_DEVICE, CUDA_DEVICE)) == Instances(2, 1)
+
+
+def test_all_gpus_are_taken_where_all_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which CUDA counts; those that are named are taken in the order given."""
+    monkeypatch.setattr(server.engine.device, "_count_gpus", lambda: (3, ""))
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
+    monkeypatch.setattr(onnxruntime, "InferenceSession", FakeSession)
+    for wanted, names in (("cuda:all", "CUDA:0,CUDA:1,CUDA:2"), ("tensorrt:2,tensorrt:0", "TENSORRT:2,TENSORRT:0")):
+        devices = choose_devices(wanted)
+        assert names_of(devices) == names
+        assert [device.providers[0][1] for device in devices] == [{"device_id": device.gpu} for device in devices]
+
+
+def test_all_gpus_of_none_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By what was asked for."""
+    without_driver(monkeypatch)
+    with pytest.raises(StartError, match=r"--device: cuda:all: .*; expected an NVIDIA GPU, or --device cpu"):
+        choose_devices("cuda:all")
+
+
 @pytest.mark.parametrize("lost", [CUDA, TENSORRT])
 def test_a_gpu_without_its_libraries_is_not_taken(lost: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """ONNX Runtime falls back and only logs it: whoever asked for the GPU is refused, auto takes the CPU."""
-    monkeypatch.setattr(server.engine.device, "_what_cuda_lacks", lambda: "")
+    monkeypatch.setattr(server.engine.device, "_count_gpus", lambda: (2, ""))
     monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None)
     monkeypatch.setattr(onnxruntime, "InferenceSession", partial(FakeSession, lost=lost))
     wanted = "cuda" if lost == CUDA else "tensorrt"

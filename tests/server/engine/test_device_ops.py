@@ -72,7 +72,7 @@ def test_an_engine_that_leaves_attention_on_its_device_answers_as_one_that_does_
     """Two texts of different lengths in one batch: padding is cut off there as well."""
     answers = []
     for device in (PLAIN, BOUND):
-        engine = Engine(ARTIFACT, CONTRACT, device, Instances(1, 1))
+        engine = Engine(ARTIFACT, CONTRACT, (device,), Instances(1, 1))
         request = pb.AttentionRequest(**request_fields)
         plans = [plan_for(request, CONTRACT, sizes={"seq_len": length}, positions=length) for length in (5, 8)]
         graph = engine.contributing if plans[0].takes_contributions else engine.tapped

@@ -55,7 +55,7 @@ def test_an_engine_on_a_gpu_runs_the_lowered_form_where_the_fused_one_only_loads
     artifact: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """CUDA of ONNX Runtime 1.31 takes fused attention that gives its weights, and refuses it at the first run."""
-    engine = Engine(artifact, contract_of(artifact), GPU, Instances(1, 1))
+    engine = Engine(artifact, contract_of(artifact), (GPU,), Instances(1, 1))
     assert f"{artifact / TAPPED_GRAPH}: loads, but cannot be run: " in caplog.text
     assert "its lowered form is tried" in caplog.text
     engine.warm_up()
@@ -66,4 +66,4 @@ def test_without_a_lowered_form_the_engine_says_that_the_fused_one_cannot_be_run
     contract = contract_of(artifact)
     files = {name: digest for name, digest in contract.files.items() if name != LOWERED_GRAPH}
     with pytest.raises(StartError, match=rf"{TAPPED_GRAPH}: loads, but cannot be run: "):
-        Engine(artifact, contract.model_copy(update={"files": files}), GPU, Instances(1, 1))
+        Engine(artifact, contract.model_copy(update={"files": files}), (GPU,), Instances(1, 1))

@@ -70,7 +70,9 @@ class FakeDecoder:
         """Make one that the type checker takes for the real one."""
         return cast(Decoder, cls())
 
-    def bind(self, given: Mapping[str, Array], made: Mapping[str, Array], *, all_threads: bool = False) -> BoundStep:
+    def bind(
+        self, given: Mapping[str, Array], made: Mapping[str, Array], *, all_threads: bool = False, device: int = 0
+    ) -> BoundStep:
         """Prepare a step."""
         return cast(BoundStep, _Step(self, given, made))
 

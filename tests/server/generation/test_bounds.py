@@ -1,5 +1,6 @@
 """What a text that is written may cost before it is, and where that is spent."""
 
+import dataclasses
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -28,12 +29,13 @@ from server.generation.validation import GenerationLimits
 from server.inference.workers import Workers
 from server.ledger import Account, Ledger
 from server.repository.limits import Usage
+from server.repository.settings import ModelSettings
 from server.scheduling.scheduler import Scheduler
 from server.telemetry.metrics import Metrics
 from tests.server.asking import refused, samples
 from tests.server.conftest import Serve
 from tests.server.fakes import scheduling
-from tests.server.generation.fakes import GENERATION
+from tests.server.generation.fakes import GENERATION, FakeDecoder, make_writer
 from tests.server.generation.test_group import make_group, make_writing
 
 _NAMES = GENERATION.source_names
@@ -170,6 +172,20 @@ class Noting(Mapping[str, Array]):
 
     def __len__(self) -> int:
         return len(self._outputs)
+
+
+@pytest.mark.parametrize(("bound", "groups"), [(None, 6), (1, 2), (2, 4), (9, 6)])
+async def test_rows_are_parted_among_as_many_groups_as_may_run(bound: int | None, groups: int) -> None:
+    """On two devices of three instances each, of which a model's own settings may give it fewer."""
+    model = make_writer()
+    model.usage.settings = ModelSettings(instances=bound)
+    engine: Any = SimpleNamespace(decoder=FakeDecoder.make())
+    model = dataclasses.replace(model, engine=engine)
+    async with scheduling() as scheduler:
+        pipeline: Any = None
+        writes = Generator(pipeline, scheduler, GenerationLimits(4), 3, 4, Metrics(), devices=2)
+        writes._group_for(model)
+        assert len(writes._groups[model]) == groups
 
 
 @pytest.mark.parametrize(("length", "is_inline"), [(8, True), (2**20, False)])

@@ -166,7 +166,7 @@ async def test_of_many_images_no_more_are_held_than_a_batch_has_rows(pipeline: P
     batches = list[int]()
 
     class Counting(EchoGraph):
-        def run(self, inputs: Any, names: Any, *, all_threads: bool = False) -> Any:
+        def run(self, inputs: Any, names: Any, *, all_threads: bool = False, device: int = 0) -> Any:
             (pixels,) = inputs.values()
             batches.append(len(pixels))
             return {"embedding": pixels.reshape(len(pixels), -1)[:, :1]}

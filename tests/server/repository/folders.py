@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from server.engine.device import Device, Instances, choose_device
+from server.engine.device import Instances, choose_devices
 from server.repository.lifecycle import Repository
 from server.repository.loading import LoadedModel, load_model
 
-DEVICE: Device = choose_device("cpu")
+DEVICES = choose_devices("cpu")
 
 
 def artifact(folder: Path, version: int = 1) -> Path:
@@ -33,7 +33,7 @@ async def nobody_cares(name: str, newest: LoadedModel | None) -> None:
 
 def make(folder: Path) -> Repository:
     """A repository with one thread that has loaded nothing."""
-    return Repository(folder, lambda path, usage: load_model(path, DEVICE, Instances(1, 1), usage), nobody_cares)
+    return Repository(folder, lambda path, usage: load_model(path, DEVICES, Instances(1, 1), usage), nobody_cares)
 
 
 def load(folder: Path) -> Repository:

@@ -18,7 +18,7 @@ from server.repository.limits import Usage
 from server.repository.loading import LoadedModel, load_model
 from tests.golden import GOLDEN_MODELS
 from tests.server.repository.folders import (
-    DEVICE,
+    DEVICES,
     add_model,
     add_version,
     artifact,
@@ -304,7 +304,7 @@ async def test_an_idle_model_is_unloaded_and_loads_for_the_next_who_asks(folder:
         if name == "tiny-text":
             told.append(newest.version if newest else None)
 
-    repository = Repository(folder, lambda path, usage: load_model(path, DEVICE, Instances(1, 1), usage), tell)
+    repository = Repository(folder, lambda path, usage: load_model(path, DEVICES, Instances(1, 1), usage), tell)
     await repository.start()
     usage = repository.find("tiny-text", "").usage
     usage.enter()
@@ -329,7 +329,7 @@ async def test_a_load_ends_though_its_caller_has_gone_and_is_shared_by_who_wakes
     def load_slowly(path: Path, usage: Usage) -> LoadedModel:
         loads.append(path)
         assert gate.wait(30)
-        return load_model(path, DEVICE, Instances(1, 1), usage)
+        return load_model(path, DEVICES, Instances(1, 1), usage)
 
     gate.set()
     repository = Repository(folder, load_slowly, nobody_cares)

@@ -226,7 +226,9 @@ class Asking(GatedGraph):
         self.dispatcher: Dispatcher | None = None
         self.held_up = list[bool]()
 
-    def run(self, inputs: Mapping[str, Array], names: Sequence[str], *, all_threads: bool = False) -> dict[str, Array]:
+    def run(
+        self, inputs: Mapping[str, Array], names: Sequence[str], *, all_threads: bool = False, device: int = 0
+    ) -> dict[str, Array]:
         assert self.dispatcher is not None
         self.held_up.append(self.dispatcher.holds_up)
         found = super().run(inputs, names, all_threads=all_threads)
