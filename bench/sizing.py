@@ -34,7 +34,7 @@ from bench.programs import run
 from bench.servers import Serving, serving_regard
 from server.context import RpcContext
 from server.engine.cost import CostModel
-from server.scheduling.batch import Batch, BatchItem, BatchLimits
+from server.scheduling.batch import BatchItem, BatchLimits
 from server.scheduling.fair_queue import FairQueue
 
 _CALLERS = 128  # that make the peak
@@ -102,7 +102,6 @@ class Simulation:
         # What all requests hold, for what the queue reads off it.
         self._inputs = {spec.name: np.zeros((1, replica.length)) for spec in replica.contract.inputs}
         self._idle, self._loop_free = replica.instances, 0.0
-        self._running: list[Batch] = []
         self._events = list[tuple[float, int, str, Any]]()
         self._order = itertools.count()
 
@@ -140,9 +139,8 @@ class Simulation:
                 self._begin(now)
             elif kind == "ran":
                 self._idle += 1
-                self._running.remove(what)
-                for item in what.items:
-                    self._push(now, "computed", int(item.context.request_id))
+                for number in what:
+                    self._push(now, "computed", number)
                 self._begin(now)
             else:
                 yield what, now
@@ -157,11 +155,10 @@ class Simulation:
 
     def _begin(self, now: float) -> None:
         while self._idle and len(self._queue):
-            items = self._queue.take(self._idle, running=self._running)
+            batch = self._queue.take(self._idle)
             self._idle -= 1
-            ends = now + self._replica.cost.seconds(len(items), self._replica.length)
-            self._running.append(Batch(items, 1, now, ends))
-            self._push(ends, "ran", self._running[-1])
+            seconds = self._replica.cost.seconds(len(batch), self._replica.length)
+            self._push(now + seconds, "ran", [int(item.context.request_id) for item in batch])
 
 
 def fit_replica(curve: list[Point], instances: int, length: int, contract: Contract) -> Replica:

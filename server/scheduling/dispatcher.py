@@ -222,12 +222,10 @@ class Dispatcher:
         place = self.places[device]
         all_idle, is_one = place.idle == place.instances, len(self.places) == 1
         room = self.places.room(device, self._running) if self.places.bounds else ANY_ROOM
-        items = self._queue.take(
-            self._idle_instances, all_threads=all_idle and is_one, running=self._running, room=room
-        )
+        items = self._queue.take(self._idle_instances, all_threads=all_idle and is_one, room=room)
         alone = all_idle and not len(self._queue) and items[0].graph.can_use_all_threads
         now = time.monotonic()
-        ends = now + self._queue.batch_seconds(items, all_threads=alone) * place.slowdown
+        ends = now + self._queue.batch_seconds(items) * place.slowdown
         batch = Batch(items, place.instances if alone else 1, now, ends, device)
         self._running.append(batch)
         self._idle_instances -= batch.instances
@@ -275,10 +273,11 @@ class Dispatcher:
             if place.is_up:
                 self._idle_instances += batch.instances
                 place.idle += batch.instances
-            seconds, whole, all_threads = batch.times.total_ns / 1e9, batch.is_whole, batch.instances > 1
-            self._queue.learn(batch.items, seconds, whole=whole, all_threads=all_threads)
-            if whole and len(self.places) > 1 and not all_threads:
-                place.learn(batch.expected_seconds, seconds)
+            if batch.instances < 2:  # all threads are another kind of run
+                seconds, whole = batch.times.total_ns / 1e9, batch.is_whole
+                self._queue.learn(batch.items, seconds, whole=whole)
+                if whole and len(self.places) > 1:
+                    place.learn(batch.expected_seconds, seconds)
             if self._closing:
                 self._wake_all()
             if not batch.instances:

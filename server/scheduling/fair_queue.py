@@ -8,11 +8,13 @@ import weakref
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 
-from server.scheduling.batch import Batch, BatchItem, BatchLimits, Load, Order, Runner
+from server.scheduling.batch import BatchItem, BatchLimits, Load, Order, Runner
 from server.scheduling.companions import NEGLIGIBLE_SHARE, choose_companions
 from server.scheduling.places import ANY_ROOM, Room
 from server.scheduling.shares import Group, Line, Share
 
+# How much the newest run tells about how much slower the engine is than when it was measured alone.
+_SLOWDOWN_WEIGHT = 0.1
 _MAX_IDLE_SHARES = 256  # that are remembered
 
 
@@ -58,23 +60,12 @@ class FairQueue:
         share = self._share(item)
         return share.size, share.held_bytes
 
-    def take(
-        self,
-        idle_instances: int = 1,
-        *,
-        all_threads: bool = False,
-        running: Sequence[Batch] = (),
-        room: Room = ANY_ROOM,
-    ) -> list[BatchItem]:
+    def take(self, idle_instances: int = 1, *, all_threads: bool = False, room: Room = ANY_ROOM) -> list[BatchItem]:
         """Take the next batch, the most urgent request first; empty where nothing waits.
 
-        It takes no more than its share: by the instances that are free of what waits for its graph, and by all
-        instances of what waits and runs. Else one instance may be left with all rows, and the others with none.
-
         Args:
-            idle_instances: How many instances are free.
-            all_threads: Whether nothing runs, so that one batch may have all that waits, and the whole machine.
-            running: What the others run.
+            idle_instances: How many instances are free: each gets its share of the rows.
+            all_threads: Whether nothing runs, so that a graph that can use the whole machine for one batch may do so.
             room: What models' own bounds leave.
         """
         full = room.full
@@ -88,19 +79,10 @@ class FairQueue:
         share, head, line = min(waiting, key=lambda one: (one[0].served_seconds, one[1].order))
         if room.left and (name := head.contract.name) in room.left:  # it shares instances with nobody else
             idle_instances = min(idle_instances, room.left[name])
-            running = [run for run in running if run.items[0].contract.name == name]
+        instances = 1 if all_threads and head.graph.can_use_all_threads else idle_instances
         self._clock_seconds = share.served_seconds
         share.begin(line)
-        rows = self._group(head).rows
-        if all_threads and head.graph.can_use_all_threads:
-            batch = self._choose(head, self._limits, rows)
-            if len(batch) == len(self) and self._all_threads_pay(batch, idle_instances):
-                return self._begin(batch)
-        runs = [run for run in running if run.instances]
-        instances = idle_instances + sum(run.instances for run in runs)
-        running_rows = sum(item.rows for run in runs for item in run.items if item.graph is head.graph)
-        most = min(-(-rows // idle_instances), -(-(rows + running_rows) // instances))
-        return self._begin(self._choose(head, self._limits, most))
+        return self._cut(head, self._limits, -(-self._group(head).rows // instances))
 
     def next_seconds(self, full: Container[str]) -> float | None:
         """Estimate the batch that `take` would give, on a device as fast as all are; None where it would give none."""
@@ -132,7 +114,7 @@ class FairQueue:
         )
         group = self._group(head)
         limits = replace(self._limits, seconds=min(seconds / group.slowdown, self._limits.seconds))
-        return self._begin(self._choose(head, limits, group.rows))
+        return self._cut(head, limits, group.rows)
 
     def has_within(self, seconds: float, busy: Container[str]) -> bool:
         """Whether `take_within` would find something."""
@@ -156,21 +138,19 @@ class FairQueue:
             self.remove(item)
         return expired
 
-    def batch_seconds(self, batch: Sequence[BatchItem], *, all_threads: bool = False) -> float:
-        """What a batch is expected to take, with one thread or with all."""
+    def batch_seconds(self, batch: Sequence[BatchItem]) -> float:
+        """What a batch is expected to take."""
         group = self._group(batch[0])
         load = Load.of(batch)
-        slowdown = (all_threads and group.all_threads_slowdown) or group.slowdown
-        return slowdown * group.cost.seconds(load.rows, load.longest)
+        return group.slowdown * group.cost.seconds(load.rows, load.longest)
 
-    def learn(self, batch: Sequence[BatchItem], seconds: float, *, whole: bool, all_threads: bool = False) -> None:
+    def learn(self, batch: Sequence[BatchItem], seconds: float, *, whole: bool) -> None:
         """Correct what a batch was expected to take by what it took; one that failed says nothing of the next."""
         group = self._group(batch[0])
         expected = self.batch_seconds(batch)
-        if not all_threads:  # which are charged what one thread would have taken
-            self._charge(batch, seconds - expected)
+        self._charge(batch, seconds - expected)
         if expected and whole:
-            group.learn(group.slowdown * seconds / expected, all_threads=all_threads)
+            group.slowdown *= 1 + _SLOWDOWN_WEIGHT * (min(max(seconds / expected, 0.1), 10.0) - 1)
 
     def wait_seconds(self, item: BatchItem, order: Order, *, exactly: bool = False) -> float:
         """Estimate the engine seconds until a request's batch begins.
@@ -233,19 +213,10 @@ class FairQueue:
     def _alone_seconds(self, item: BatchItem) -> float:
         return self._group(item).slowdown * item.alone_seconds
 
-    def _choose(self, head: BatchItem, limits: BatchLimits, rows: int) -> list[BatchItem]:
-        """Choose who shares a batch with a request: so many rows at most."""
+    def _cut(self, head: BatchItem, limits: BatchLimits, rows: int) -> list[BatchItem]:
+        """Take a request out with those that share its batch, and count what it will take."""
         rest = [item for item in self if item.graph is head.graph and item is not head]
-        return [head, *choose_companions(head, rest, limits, rows)]
-
-    def _all_threads_pay(self, batch: Sequence[BatchItem], instances: int) -> bool:
-        """Whether a batch should end no later with all threads than shared out to so many instances."""
-        load = Load.of(batch)
-        rows_apart = max(-(-load.rows // instances), *(item.rows for item in batch))
-        return self._group(batch[0]).all_threads_pay(load.rows, rows_apart, load.longest)
-
-    def _begin(self, batch: list[BatchItem]) -> list[BatchItem]:
-        """Take a batch out, and count what it will take."""
+        batch = [head, *choose_companions(head, rest, limits, rows)]
         for item in batch:
             self.remove(item)
         self._charge(batch, self.batch_seconds(batch))

@@ -10,10 +10,6 @@ from collections.abc import Container, Iterator
 from server.scheduling.batch import BatchItem, Order, Runner
 from server.scheduling.companions import NEGLIGIBLE_SHARE
 
-_NEWEST_WEIGHT = 0.1  # what the newest run tells about how much slower the engine is than when it was measured alone
-_UNSEEN_WEIGHT = 0.0005  # how much better runs of the other kind are taken to have become with each
-_SLOWEST_OF_SEVERAL = 1.1  # runs at a time, against their mean: all have ended when the slowest has
-
 
 class Group:
     """Requests for one graph: they may share batches."""
@@ -22,39 +18,12 @@ class Group:
         self.cost = graph.cost
         self._graph = weakref.ref(graph)
         self.slowdown = 1.0  # how many times longer runs take than the cost model says
-        self.all_threads_slowdown = 0.0  # the same of runs of all threads; 0 until there was one
         self.rows = 0
 
     @property
     def is_gone(self) -> bool:
         """Whether the graph was unloaded."""
         return self._graph() is None
-
-    def learn(self, slowdown: float, *, all_threads: bool) -> None:
-        """Follow how many times longer than the cost model says the newest run took.
-
-        Runs of the other kind are taken to be a little better than they last were, so that they are tried again. All
-        threads are never taken to be slower than one: a run that was is a chance.
-        """
-        if all_threads:
-            newest, last = min(slowdown, self.slowdown), self.all_threads_slowdown
-            self.all_threads_slowdown = last + _NEWEST_WEIGHT * (newest - last) if last else newest
-            least = max(self.all_threads_slowdown, 1.0)
-            self.slowdown -= _UNSEEN_WEIGHT * max(self.slowdown - least, 0.0)
-        else:
-            self.slowdown *= 1 + _NEWEST_WEIGHT * (min(max(slowdown / self.slowdown, 0.1), 10.0) - 1)
-            self.all_threads_slowdown *= 1 - _UNSEEN_WEIGHT
-
-    def all_threads_pay(self, rows: int, rows_apart: int, length: int) -> bool:
-        """Whether a run of all threads should end no later than runs of one thread that share its rows out.
-
-        Args:
-            rows: All of them.
-            rows_apart: Of the largest of those runs.
-            length: What all are padded to.
-        """
-        together = self.all_threads_slowdown * self.cost.seconds(rows, length)
-        return together <= _SLOWEST_OF_SEVERAL * self.slowdown * self.cost.seconds(rows_apart, length)
 
     def seconds(self, item: BatchItem) -> float:
         """Engine seconds that an item adds to a run."""

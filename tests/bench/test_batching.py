@@ -32,28 +32,3 @@ def test_an_open_load_is_answered_as_it_comes() -> None:
     figures = Simulation(Machine(), SHORT, CONTRACT).open_loop(300, requests=2000)
     assert figures.per_second == pytest.approx(300, rel=0.05)
     assert figures.p50_ms < figures.p99_ms < 20
-
-
-def test_all_threads_run_where_they_are_faster() -> None:
-    """8 callers: 601 a second, against 567 with runs of one thread."""
-    assert under(8, Machine()).per_second > 590
-    assert under(8, ONE_THREAD).per_second < 580
-
-
-def test_all_threads_do_not_run_where_the_event_loop_hinders_them() -> None:
-    """32 callers: 757 a second, against 726 with runs of all threads."""
-    figures = under(32, Machine())
-    assert figures.per_second > 745
-    assert figures.all_threads < 0.2
-
-
-def test_the_same_load_has_all_threads_on_a_machine_where_nothing_hinders_them() -> None:
-    """Nothing but what runs took tells one machine from the other."""
-    assert under(32, Machine(hindered=0.8)).all_threads > 0.8
-
-
-def test_shares_of_what_waits_and_runs_keep_batches_large() -> None:
-    """8 callers, runs of one thread: 2.9 rows a batch; 2.3, and 8 % fewer answers, by the share of what waits."""
-    figures = under(8, ONE_THREAD)
-    assert figures.rows > 2.7
-    assert figures.per_second > 550

@@ -1,12 +1,11 @@
 """Who shares a batch: whoever makes it cheaper than two runs, within its limits."""
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from server.engine.cost import CostModel
-from server.scheduling.batch import Batch, BatchItem, BatchLimits, Load
+from server.scheduling.batch import BatchItem, BatchLimits, Load
 from server.scheduling.companions import choose_companions
 from tests.server.fakes import CONTRACT, EchoGraph
 from tests.server.scheduling.waiting import COST, GRAPH, LIMITS, fill, lengths, make_waiting
@@ -51,51 +50,6 @@ def test_it_takes_its_share_while_something_runs() -> None:
     graph.can_use_all_threads = True
     queue = fill(*(make_waiting(8, arrived=index, graph=graph) for index in range(6)))
     assert len(queue.take(2)) == 3
-
-
-@pytest.mark.parametrize(("running", "waiting", "taken"), [(1, 5, 3), (4, 4, 4), (0, 6, 6), (2, 3, 3), (7, 1, 1)])
-def test_a_batch_takes_no_more_than_its_share_of_what_waits_and_runs(running: int, waiting: int, taken: int) -> None:
-    """By all instances: beside a small batch it leaves the other something, beside as large a one it takes all."""
-    queue = fill(*(make_waiting(8, arrived=index) for index in range(waiting)))
-    runs = [Batch([make_waiting(8) for _ in range(running)], 1, 0.0, 1.0)] if running else []
-    assert len(queue.take(1, running=runs)) == taken
-
-
-def test_only_rows_of_the_same_graph_that_instances_run_count_for_the_share() -> None:
-    """Another graph's batch occupies an instance; what express runs occupies none."""
-    other, own = [make_waiting(8, graph=EchoGraph(COST)) for _ in range(8)], [make_waiting(8) for _ in range(8)]
-    beside, by_express = Batch(other, 1, 0.0, 1.0), Batch(own, 0, 0.0, 1.0)
-    for runs, taken in (([beside], 3), ([Batch(own, 1, 0.0, 1.0)], 6), ([by_express], 6), ([beside, by_express], 3)):
-        queue = fill(*(make_waiting(8, arrived=index) for index in range(6)))
-        assert len(queue.take(1, running=runs)) == taken
-
-
-def test_free_instances_share_what_waits_beside_a_large_batch() -> None:
-    """Two of three are free: its share of all would be everything, and leave the other with nothing."""
-    queue = fill(*(make_waiting(8, arrived=index) for index in range(4)))
-    assert len(queue.take(2, running=[Batch([make_waiting(8) for _ in range(8)], 1, 0.0, 1.0)])) == 2
-
-
-def test_a_graph_whose_runs_of_all_threads_are_slow_shares_out() -> None:
-    """Once it was learned that they take as long as those of one thread; one row has all threads in any case."""
-    graph = EchoGraph(COST)
-    graph.can_use_all_threads = True
-    queue, batch = fill(), [make_waiting(8, graph=graph) for _ in range(6)]
-    queue.learn(batch, COST.seconds(6, 8), whole=True, all_threads=True)
-    assert not queue._all_threads_pay(batch, 2)
-    assert queue._all_threads_pay(batch[:1], 2)
-    for item in batch:
-        queue.add(item)
-    assert len(queue.take(2, all_threads=True)) == 3
-
-
-def test_a_request_that_cannot_be_shared_out_has_all_threads() -> None:
-    """Six rows of one request are six rows of one run, with one thread or with all."""
-    graph = EchoGraph(COST)
-    graph.can_use_all_threads = True
-    queue, batch = fill(), [make_waiting(8, rows=6, graph=graph)]
-    queue.learn(batch, COST.seconds(6, 8), whole=True, all_threads=True)
-    assert queue._all_threads_pay(batch, 2)
 
 
 def test_requests_of_different_graphs_never_share_a_batch() -> None:

@@ -173,7 +173,7 @@ def test_a_delay_is_kept_until_a_batch_is_full(clock: Clock, graph: SumGraph) ->
 
 
 def test_runs_of_one_instance_teach_how_slow_the_engine_is(clock: Clock) -> None:
-    """A run with all threads is another kind, and teaches nothing of them."""
+    """A run with all threads is another kind, and teaches nothing."""
     one_thread, all_threads = SumGraph(COST), GatedGraph(COST)
     for graph, expected in ((one_thread, 8 * 1.1), (all_threads, 8.0)):
         dispatcher = make()
@@ -181,34 +181,6 @@ def test_runs_of_one_instance_teach_how_slow_the_engine_is(clock: Clock) -> None
         assert batch.instances == (1 if graph is one_thread else 2)
         end(dispatcher, batch, seconds=20)
         assert dispatcher._queue.fixed_seconds(make_item(graph)) == pytest.approx(expected)
-
-
-def test_all_threads_are_used_while_that_is_no_slower_than_to_share_out(clock: Clock) -> None:
-    """Four rows: 16 s of one thread, 12 where two share them. The first run of all threads shows what those take."""
-    for seconds, instances in ((12.0, 2), (13.0, 2), (14.0, 1)):
-        dispatcher, graph = make(), GatedGraph(COST)
-        for expected in (2, instances):
-            add(dispatcher, *(make_item(graph) for _ in range(4)))
-            batch = dispatcher._begin()
-            assert (batch.instances, len(batch.items)) == (expected, 4 if expected == 2 else 2)
-            end(dispatcher, batch, seconds=seconds)
-
-
-def test_a_run_of_all_threads_ends_when_the_last_ones_say(clock: Clock) -> None:
-    """The first is expected to take what one thread would."""
-    dispatcher, graph = make(), GatedGraph(COST)
-    for expected in (16.0, 9.0):
-        batch = begin(dispatcher, graph, rows=4)
-        assert batch.expected_seconds == pytest.approx(expected)
-        end(dispatcher, batch, seconds=9.0)
-
-
-def test_an_instance_leaves_the_other_its_share_of_what_waits_and_runs(clock: Clock, graph: SumGraph) -> None:
-    """One row runs and three wait: two, not three."""
-    dispatcher = make()
-    begin(dispatcher, graph)
-    add(dispatcher, *(make_item(graph) for _ in range(3)))
-    assert len(dispatcher._begin().items) == 2
 
 
 def test_an_instance_that_leaves_something_wakes_the_next() -> None:

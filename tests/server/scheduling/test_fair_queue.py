@@ -94,17 +94,6 @@ def test_one_run_teaches_so_much_and_is_charged_in_full(times: float, slowdown: 
     assert queue.run_seconds(make_waiting(16)) == pytest.approx(slowdown * expected)
 
 
-def test_a_run_of_all_threads_is_charged_what_one_thread_would_have_taken() -> None:
-    """All instances had to wait for it; and it says nothing of the next run of one thread."""
-    queue = fill(make_waiting(16))
-    batch = queue.take()
-    queue.learn(batch, 0.6 * COST.seconds(1, 16), whole=True, all_threads=True)
-    (share,) = queue._shares.values()
-    assert share.served_seconds == pytest.approx(COST.seconds(1, 16))
-    assert queue.batch_seconds(batch) == pytest.approx(COST.seconds(1, 16))
-    assert queue.batch_seconds(batch, all_threads=True) == pytest.approx(0.6 * COST.seconds(1, 16))
-
-
 def test_a_run_that_failed_counts_for_fairness_and_says_nothing_of_the_next() -> None:
     """One that broke at once would make the engine look fast."""
     queue, tapped = FairQueue(LIMITS), EchoGraph(COST)
