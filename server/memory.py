@@ -101,7 +101,7 @@ async def watch_memory() -> None:
     the process does not grow any more, and yet has most to give. Where the library does not say how much is free, it is
     trimmed where the process has grown.
     """
-    least_bytes = await asyncio.to_thread(_spare_bytes)  # what was trimmed counts as free, too
+    least_bytes = await asyncio.to_thread(_spare_bytes)
     looks = deque[int](maxlen=_LOOKS)
     while True:
         await asyncio.sleep(_LOOK_SECONDS)
@@ -123,7 +123,7 @@ class _Mallinfo(ctypes.Structure):
 
 
 def _spare_bytes() -> int:
-    """What the C library keeps though it is free, trimmed or not; where it does not say, what is in memory.
+    """What is in memory beside what the C library has lent out; where it does not say, all that is.
 
     It locks each heap for that, for up to 8 ms where many threads are busy: not for the event loop.
     """
@@ -131,7 +131,8 @@ def _spare_bytes() -> int:
     if not mallinfo:
         return resident_bytes()
     mallinfo.restype = _Mallinfo
-    return int(mallinfo().fordblks)
+    found = mallinfo()
+    return resident_bytes() - int(found.uordblks) - int(found.hblkhd)
 
 
 def resident_bytes(root: Path = Path("/")) -> int:

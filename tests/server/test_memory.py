@@ -130,17 +130,22 @@ async def test_memory_is_given_back_once_much_stays_free(monkeypatch: pytest.Mon
 
 
 @pytest.mark.skipif(not hasattr(ctypes.CDLL(None), "mallinfo2"), reason="not glibc 2.33 or newer")
-def test_what_is_freed_is_spare_until_it_is_used_again() -> None:
-    """64 MiB in pieces with others between them, without which the heap would end lower by itself."""
+def test_what_is_freed_is_spare_until_it_is_given_back() -> None:
+    """Or given back: 64 MiB in pieces with others between them, without which the heap would end lower by itself."""
     before = memory._spare_bytes()
     library = ctypes.CDLL(None)
     library.malloc.restype, library.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
     pieces = [library.malloc(65536) for _ in range(2048)]
+    for piece in pieces:
+        ctypes.memset(piece, 1, 65536)
     used = memory._spare_bytes()
     for piece in pieces[::2]:
         library.free(piece)
     spare = memory._spare_bytes()
+    memory.give_back_memory()
+    trimmed = memory._spare_bytes()
     for piece in pieces[1::2]:
         library.free(piece)
     assert used < before + 16 * MIB
     assert spare > used + 48 * MIB
+    assert trimmed < spare - 48 * MIB

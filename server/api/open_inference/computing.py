@@ -110,6 +110,8 @@ def head_of(request: pb.ModelInferRequest) -> tuple[bytes, ...]:
     inputs, outputs = request.inputs, request.outputs
     if request.parameters or len(inputs) + len(outputs) > _MAX_PARTS or not request.raw_input_contents:
         return ()
+    if any(tensor.HasField("contents") for tensor in inputs):  # which may be large
+        return ()
     parts = [part.SerializeToString() for part in (*inputs, *outputs)]
     return (b"%d" % len(inputs), *parts) if sum(map(len, parts)) <= _MAX_HEAD_BYTES else ()
 

@@ -90,11 +90,12 @@ def test_an_input_is_no_output() -> None:
     [
         anew(_make()),
         make_bytes_request("tiny-text", "text", b"typed"),
+        Request(inputs=[{"name": "x", "contents": {"int_contents": [1]}}], raw_input_contents=[b""]),
         Request(inputs=[{"name": "x"}] * 17, raw_input_contents=[b""]),
         Request(inputs=[{"name": "x" * 1025}], raw_input_contents=[b""]),
         Request(),
     ],
-    ids=["with parameters", "typed contents", "many parts", "long", "empty"],
+    ids=["with parameters", "typed contents", "typed beside raw", "many parts", "long", "empty"],
 )
 def test_what_is_much_has_no_head(request_: Request) -> None:
     """Or is rare: it is read whole."""
