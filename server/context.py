@@ -138,8 +138,7 @@ class RpcContext:
     @property
     def share(self) -> tuple[str, str]:
         """Whose fair share it has, of the engine and of memory: its client's; where nobody is known, its address's."""
-        caller = self.caller
-        return caller.name, self.address if caller is ANYONE else ""  # share_of, which is asked thrice a request
+        return share_of(self.caller, self.address)
 
     @property
     def trailers(self) -> tuple[tuple[str, str], ...]:

@@ -7,6 +7,7 @@ hung up: in it a message is read, the method runs, and a single answer waits unt
 import asyncio
 import logging
 import time
+from collections.abc import Hashable
 from typing import Literal
 
 from server.api.servicer import EndCalls, Task
@@ -90,6 +91,19 @@ class Calls:
         """Return the call of the current task; one that nobody waits for where gRPC has not begun it."""
         task = asyncio.current_task()
         return self._calls.get(task) or Call(self.ledger) if task else Call(self.ledger)
+
+    def belong_to(self, client: Hashable) -> None:
+        """Say whose the current call is, whether or not it has begun, before its message is read.
+
+        Raises:
+            TooBusy: Too much is held for the client.
+        """
+        task = asyncio.current_task()
+        if task is not None and (call := self._calls.get(task)):
+            call.account.belong_to(client)
+            call.account.check()
+        else:
+            self.ledger.check_client(client, 0)
 
     def received(self, size_bytes: int) -> None:
         """Take note of a message that the current call has read."""

@@ -172,13 +172,7 @@ class Scheduler:
         parts = cut(item, self._limits)
         self._check_row(parts[0])
         if len(parts) == 1:
-            reply = self._admit(item).reply
-            assert reply is not None  # noqa: S101 -- made when it was admitted
-            try:
-                return await reply
-            except asyncio.CancelledError:
-                self._leave(item)
-                raise
+            return await self._wait(self._admit(item))
         self._metrics.cut.inc()
         partial, (first, *others) = PartialResult(item), parts
         later_seconds = sum(part.alone_seconds for part in others)

@@ -42,16 +42,10 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
         caller = NOBODY
         try:
             caller = self._authenticator.identify(metadata)
-            self._check_room(caller)
+            self._calls.belong_to(share_of(caller))
         except ServerError as raised:
             return self._refusals.handler(name, raised, caller)
         return _for_caller(handler, caller)
-
-    def _check_room(self, caller: Client) -> None:
-        """Refuse a client for whom much is held before its message is read."""
-        account = self._calls.current().account
-        account.belong_to(share_of(caller))
-        account.check()
 
     def _identify_later(self, handler: Any, name: str) -> Any:
         """Look at the certificate, which is only seen once the RPC has begun, and read no message before.
@@ -65,7 +59,7 @@ class AuthInterceptor(grpc.aio.ServerInterceptor):
             caller = NOBODY
             try:
                 caller = self._authenticator.identify({}, certificate_names(servicer.auth_context()))
-                self._check_room(caller)
+                self._calls.belong_to(share_of(caller))
             except ServerError as raised:
                 error = raised.with_traceback(None)
             else:

@@ -175,11 +175,8 @@ class Computing(Generating):
     async def _read_counted(
         self, request: pb.ModelInferRequest, model: LoadedModel, declared: Declaration, context: RpcContext
     ) -> Texts | Images | Tensors:
-        try:
+        with self._counting_failures(model, context):
             return await self._read_elements(request, model.contract, declared)
-        except ServerError:
-            self._count_failure(model, context)
-            raise
 
     async def _score(
         self, request: pb.ModelInferRequest, model: LoadedModel, names: Sequence[str], context: RpcContext
@@ -266,11 +263,8 @@ class Computing(Generating):
         try:
             yield
         except ServerError:
-            self._count_failure(model, context)
+            self.counts.of(model.name, model.version).failed.add(time.perf_counter_ns() - context.started_ns)
             raise
-
-    def _count_failure(self, model: LoadedModel, context: RpcContext) -> None:
-        self.counts.of(model.name, model.version).failed.add(time.perf_counter_ns() - context.started_ns)
 
 
 def _read_wanted(request: pb.ModelInferRequest, tower: LoadedModel, *, labelled: bool = False) -> _Wanted:

@@ -15,7 +15,8 @@ from regard.v1 import types_pb2 as pb
 from server.api.calls import Calls
 from server.api.open_inference import open_inference_pb2 as oip
 from server.api.servicer import Task
-from server.ledger import Ledger
+from server.errors import TooBusy
+from server.ledger import Account, Ledger
 from server.telemetry.metrics import Metrics
 from server.transport.grpc_calls import end_calls
 from tests.server.asking import samples
@@ -267,3 +268,16 @@ async def test_messages_that_are_long_in_coming_give_way_where_there_is_no_room(
         task.cancel()
     await asyncio.wait(tasks)
     assert calls.ledger.held_bytes == 0
+
+
+async def test_a_call_that_has_not_begun_joins_no_client() -> None:
+    """One of a method that nobody serves, or that is refused where much is held: nothing would part it again."""
+    calls = Calls(Ledger(1000), Metrics(), max_message_bytes=1000, max_seconds=60, end_calls=end_calls)
+    held = Account(calls.ledger)
+    held.belong_to("one")
+    held.hold("request", 900)
+    with pytest.raises(TooBusy):
+        calls.belong_to("one")
+    calls.belong_to("other")
+    held.close()
+    assert not calls.ledger._clients

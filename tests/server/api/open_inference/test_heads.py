@@ -8,6 +8,7 @@ import pytest
 
 from server.api.open_inference.computing import head_of, remember
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
+from server.api.open_inference.reading import Reading
 from tests.server.api.open_inference.messages import Request, make_bytes_request, make_request, read, tokens_of
 
 
@@ -28,6 +29,22 @@ async def test_others_that_say_the_same_have_their_own_elements_read(stub: GRPCI
         assert found.keys() == expected.keys()
         for name, array in found.items():
             np.testing.assert_array_equal(array, expected[name])
+
+
+async def test_nothing_but_elements_is_read_again(
+    stub: GRPCInferenceServiceStub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a request that says what one before it said."""
+    declared, declare = list[str](), Reading._declare
+
+    def note(reading: Reading, request: Request, *given: Any, **more: Any) -> Any:
+        declared.append(request.model_name)
+        return declare(reading, request, *given, **more)
+
+    monkeypatch.setattr(Reading, "_declare", note)
+    for _ in range(3):
+        await stub.ModelInfer(make_request("tiny-text", **tokens_of()))
+    assert declared == ["tiny-text"]
 
 
 async def test_what_says_something_else_is_understood_by_itself(stub: GRPCInferenceServiceStub) -> None:
