@@ -7,6 +7,8 @@ from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 
+from server.control_groups import limit_files, read
+
 _UNKNOWN_BYTES = 4 * 2**30  # where the system does not say
 _LOOK_SECONDS = 1.0
 _LOOKS = 3  # in a row that find it free: what the next run takes again is not worth giving back
@@ -39,51 +41,25 @@ def free_bytes(root: Path = Path("/")) -> int:
 
 def _used_bytes(limit_file: Path) -> int:
     """What a group uses, less the cache of files that it gives up where it needs more; 0 where it does not say."""
-    used = _read(limit_file.with_name(_USED[limit_file.name])).strip()
+    used = read(limit_file.with_name(_USED[limit_file.name])).strip()
     cached = _numbers(limit_file.with_name("memory.stat")).get(_CACHED[limit_file.name], 0)
     return max(0, int(used) - cached) if used.isdecimal() else 0
 
 
 def _numbers(path: Path) -> dict[str, int]:
     """Read lines of a name and a number, in bytes or followed by kB; others are left out."""
-    lines = (line.split() for line in _read(path).splitlines())
+    lines = (line.split() for line in read(path).splitlines())
     found = {line[0]: (int(line[1]), line[2:]) for line in lines if len(line) > 1 and line[1].isdecimal()}
     return {name: number * 1024 if unit == ["kB"] else number for name, (number, unit) in found.items()}
 
 
 def _limit_files(root: Path) -> Iterator[Path]:
-    """Yield where a limit may stand: for each group of /proc/self/cgroup and for those above it, up to the mount's own.
-
-    In a container, whose path is one of the host's, only the last is there.
-    """
-    groups = root / "sys" / "fs" / "cgroup"
-    for line in _read(root / "proc" / "self" / "cgroup").splitlines():
-        _, controllers, path = line.split(":", 2)
-        if not controllers:
-            yield from _upwards(groups, path, "memory.max")
-        elif "memory" in controllers.split(","):
-            yield from _upwards(groups / "memory", path, "memory.limit_in_bytes")
-
-
-def _upwards(mount: Path, path: str, name: str) -> Iterator[Path]:
-    folder = mount / path.lstrip("/")
-    yield folder / name
-    for above in folder.parents:
-        if not above.is_relative_to(mount):
-            return
-        yield above / name
+    return limit_files(root, "memory", "memory.max", "memory.limit_in_bytes")
 
 
 def _read_limit(path: Path) -> int | None:
-    content = _read(path).strip()
+    content = read(path).strip()
     return int(content) if content.isdecimal() else None  # version 2 says "max" for none
-
-
-def _read(path: Path) -> str:
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
 
 
 def _machine_bytes() -> int:
@@ -141,7 +117,7 @@ def resident_bytes(root: Path = Path("/")) -> int:
     Args:
         root: Where proc lies.
     """
-    pages = _read(root / "proc" / "self" / "statm").split()[1:2]
+    pages = read(root / "proc" / "self" / "statm").split()[1:2]
     return int(pages[0]) * os.sysconf("SC_PAGE_SIZE") if pages else 0
 
 

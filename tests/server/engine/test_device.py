@@ -7,7 +7,6 @@ import onnxruntime
 import pytest
 
 import server.engine.device
-from server.engine.cpus import available_cpus
 from server.engine.device import (
     CPU,
     CUDA,
@@ -176,10 +175,3 @@ def test_a_computing_node_on_the_cpu_stops_the_start_by_name() -> None:
 def test_shape_arithmetic_belongs_on_the_cpu() -> None:
     """ONNX Runtime puts it there on purpose."""
     check_placement(CUDA_DEVICE, [CUDA, CPU], [Subgraph(CPU, [Node("s", "Shape"), Node("g", "Gather")])])
-
-
-@pytest.mark.parametrize(("content", "expected"), [("150000 100000", 1), ("50000 100000", 1), ("max 100000", None)])
-def test_a_containers_quota_bounds_the_cpus(tmp_path: Path, content: str, expected: int | None) -> None:
-    """1.5 CPUs are one whole thread; half a CPU still needs one."""
-    (tmp_path / "cpu.max").write_text(content)
-    assert available_cpus(tmp_path) == (expected or available_cpus(tmp_path / "absent"))
