@@ -86,6 +86,7 @@ class RpcContext:
         timings: Once it has been computed.
         decoding_seconds: What its images have taken so far, of a CPU; charged already.
         account: What is held for it.
+        received_bytes: Size of its message, which costs as much to ask of protobuf as to write it again.
     """
 
     method: str = ""
@@ -101,6 +102,7 @@ class RpcContext:
     timings: Timings | None = None
     decoding_seconds: float = 0.0
     account: Account = field(default_factory=Account)
+    received_bytes: int = 0
 
     @classmethod
     def begin(

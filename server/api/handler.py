@@ -89,6 +89,7 @@ class RpcHandler:
         call.method = name
         remaining, peer = servicer.time_remaining(), servicer.peer()
         context = RpcContext.begin(name, model, metadata, remaining, peer, call.account)
+        context.received_bytes = call.received_bytes
         try:
             answer = await self.run(context, metadata, lambda context: handle(context, call), caller=caller)
         except ServerError as raised:

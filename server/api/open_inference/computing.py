@@ -176,7 +176,7 @@ class Computing(Generating):
         self, request: pb.ModelInferRequest, model: LoadedModel, declared: Declaration, context: RpcContext
     ) -> Texts | Images | Tensors:
         with self._counting_failures(model, context):
-            return await self._read_elements(request, model.contract, declared)
+            return await self._read_elements(request, model.contract, context, declared)
 
     async def _score(
         self, request: pb.ModelInferRequest, model: LoadedModel, names: Sequence[str], context: RpcContext
@@ -184,11 +184,13 @@ class Computing(Generating):
         """Compare images with the caller's labels, which are computed first."""
         with self._counting_failures(model, context):
             names = [name for name in names if name != LABELS]
-            asked = read_label_request(model, names, await self._read_strings(request, LABELS), request.parameters)
+            asked = read_label_request(
+                model, names, await self._read_strings(request, LABELS, context), request.parameters
+            )
             towers = towers_for(asked, model, self.pipeline.inputs)
             tower = towers.image
             wanted = _read_wanted(request, tower, labelled=True)
-            images = await self._read(request, tower.contract, leave=(LABELS,))
+            images = await self._read(request, tower.contract, context, leave=(LABELS,))
             check_scores_size(len(images), len(asked.names), self.pipeline.attention.answer_bytes)
             if wanted.further_field:  # before any label is computed
                 context.caller.require("attention", wanted.further_field)
@@ -205,8 +207,8 @@ class Computing(Generating):
         with self._counting_failures(model, context):
             towers, places = find_towers(model), read_places(request.outputs)
             check_map(places, request.parameters)
-            texts = await self._read(request, towers.text.contract, leave=("image",))
-            images = await self._read(request, towers.image.contract, leave=("text",))
+            texts = await self._read(request, towers.text.contract, context, leave=("image",))
+            images = await self._read(request, towers.image.contract, context, leave=("text",))
             text, image = take_both(texts, images)
         async with run_aligned(self.pipeline, self.workers, towers, image, text, context) as (found, response):
             write = partial(self._respond, request, model, places, partial(name_map, found, places))

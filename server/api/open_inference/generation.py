@@ -57,8 +57,8 @@ class Generating(Reading):
         if elsewhere := [name for name, place in places.items() if place is not None]:
             raise InvalidInput(f"outputs[{elsewhere[0]}]", "in shared memory", "in the answer: its size is not known")
         attention = read_step_attention(request.parameters, list(places), context)
-        stop = _read_stop(request.parameters, await self._read_strings(request, STOP))
-        inputs = await self._read(request, model.contract, leave=(STOP,))
+        stop = _read_stop(request.parameters, await self._read_strings(request, STOP, context))
+        inputs = await self._read(request, model.contract, context, leave=(STOP,))
         asked = read_generation(request.parameters, model, inputs, stop, attention)
         response, has_told = pb.ModelInferResponse(), False
         async with aclosing(self.generator.generate(asked, context, streams=tell is not None)) as events:

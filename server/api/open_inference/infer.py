@@ -35,7 +35,7 @@ class Inference(Computing):
         call = self.rpcs.calls.current()
         call.method = "ModelStreamInfer"
 
-        async def answer(request: pb.ModelInferRequest | MalformedMessage, account: Account) -> None:
+        async def answer(request: pb.ModelInferRequest | MalformedMessage, size_bytes: int, account: Account) -> None:
             async def tell(response: pb.ModelInferResponse) -> None:
                 response.parameters["triton_final_response"].bool_param = False
                 await write(pb.ModelStreamInferResponse(infer_response=response))
@@ -46,7 +46,7 @@ class Inference(Computing):
                     await send(servicer, call, content)
 
             try:
-                response = await self._respond_in_stream(request, servicer, account, tell)
+                response = await self._respond_in_stream(request, size_bytes, servicer, account, tell)
                 account.answer()
                 await write(response)
             finally:
@@ -55,12 +55,13 @@ class Inference(Computing):
         try:
             async with asyncio.TaskGroup() as group:
                 async for request in requests:
-                    call.account.hold("request", call.received_bytes)
+                    size_bytes = call.received_bytes
+                    call.account.hold("request", size_bytes)
                     await room.acquire()
                     account = Account(self.rpcs.calls.ledger)
-                    account.hold("request", call.received_bytes)
+                    account.hold("request", size_bytes)
                     call.account.hold("request", 0)
-                    group.create_task(answer(request, account)).add_done_callback(account.close)
+                    group.create_task(answer(request, size_bytes, account)).add_done_callback(account.close)
         except asyncio.CancelledError as error:
             raise error.with_traceback(None)  # noqa: B904 -- whose frames hold the call, and this error
 
@@ -79,12 +80,18 @@ class Inference(Computing):
         return content
 
     async def _respond_in_stream(
-        self, request: pb.ModelInferRequest | MalformedMessage, servicer: Servicer, account: Account, tell: Tell
+        self,
+        request: pb.ModelInferRequest | MalformedMessage,
+        size_bytes: int,
+        servicer: Servicer,
+        account: Account,
+        tell: Tell,
     ) -> pb.ModelStreamInferResponse:
         metadata, names = dict(servicer.invocation_metadata() or ()), certificate_names(servicer.auth_context())
         model = "" if isinstance(request, MalformedMessage) else request.model_name
         remaining, peer = servicer.time_remaining(), servicer.peer()
         context = RpcContext.begin("ModelStreamInfer", model, metadata, remaining, peer, account)
+        context.received_bytes = size_bytes
 
         async def infer(context: RpcContext) -> pb.ModelInferResponse:
             return await self._infer(parsed(request), context, tell)

@@ -12,6 +12,7 @@ from server.api.open_inference.parameters import read_prompt, read_role
 from server.api.open_inference.parts import Parts
 from server.api.open_inference.shared_memory import SharedMemory, read_place
 from server.api.open_inference.tensors import DATATYPE_OF, decode_strings, decode_texts, read_shapes, read_tensors
+from server.context import RpcContext
 from server.errors import InvalidInput
 from server.inference import validation
 from server.inference.late_interaction import with_role
@@ -43,10 +44,10 @@ class Reading(Parts):
     """Reads requests."""
 
     async def _read(
-        self, request: pb.ModelInferRequest, contract: Contract, leave: Collection[str] = ()
+        self, request: pb.ModelInferRequest, contract: Contract, context: RpcContext, leave: Collection[str] = ()
     ) -> Texts | Images | Tensors:
         """Read the inputs for a model, all but those of some names."""
-        return await self._read_elements(request, contract, self._declare(request, contract, leave))
+        return await self._read_elements(request, contract, context, self._declare(request, contract, leave))
 
     def _declare(self, request: pb.ModelInferRequest, contract: Contract, leave: Collection[str] = ()) -> Declaration:
         """Read all of the inputs but their elements: a model's own tensors, or text or images as BYTES."""
@@ -66,18 +67,18 @@ class Reading(Parts):
         return Declaration(shapes, "", prompt, truncate=False, is_query=is_query)
 
     async def _read_elements(
-        self, request: pb.ModelInferRequest, contract: Contract, declared: Declaration
+        self, request: pb.ModelInferRequest, contract: Contract, context: RpcContext, declared: Declaration
     ) -> Texts | Images | Tensors:
         """Read the elements of inputs."""
-        size_bytes = self._check_places(request)
+        size_bytes = context.received_bytes + self._check_places(request)
         read = _read_contents if declared.content else _read_own
         return await self.workers.decode(lambda: read(request, self.memory, contract, declared), size_bytes)
 
-    async def _read_strings(self, request: pb.ModelInferRequest, name: str) -> tuple[str, ...]:
+    async def _read_strings(self, request: pb.ModelInferRequest, name: str, context: RpcContext) -> tuple[str, ...]:
         """Read one input of BYTES as text, of any shape; none where it is not there."""
         if not any(tensor.name == name for tensor in request.inputs):
             return ()
-        size_bytes = self._check_places(request)
+        size_bytes = context.received_bytes + self._check_places(request)
 
         def read() -> tuple[str, ...]:
             shapes = read_shapes(request, self.config.max_message_fields)
@@ -90,12 +91,10 @@ class Reading(Parts):
         return await self.workers.decode(read, size_bytes)
 
     def _check_places(self, request: pb.ModelInferRequest) -> int:
-        """Check sizes in shared memory, before anything is read; returns how much there is to read."""
+        """Check sizes in shared memory, before anything is read; returns their sum."""
         placed = [tensor for tensor in request.inputs if tensor.parameters]
-        if not placed:
-            return request.ByteSize()
         places = (read_place(f"inputs[{tensor.name}]", tensor.parameters) for tensor in placed)
-        return request.ByteSize() + self.memory.check_sum("inputs", filter(None, places))
+        return self.memory.check_sum("inputs", filter(None, places)) if placed else 0
 
     def _check_contents(self, name: str, shapes: Mapping[str, validation.Declared]) -> None:
         max_rows, rows = self.pipeline.inputs.rows, math.prod(shapes[name].shape)

@@ -84,7 +84,7 @@ class RegardService(RegardServiceServicer):
         check_count("outputs", len(request.outputs), MAX_TENSORS)
         tower = model.of_inputs(request.inputs)
         outputs = choose_outputs(tower, tuple(request.outputs))
-        inputs = await self._read_tensors(tower, request.inputs, request.ByteSize())
+        inputs = await self._read_tensors(tower, request.inputs, context.received_bytes)
         return await self._answer(request, tower, inputs, outputs, write_outputs, context)
 
     @rpc("model")
@@ -163,7 +163,7 @@ class RegardService(RegardServiceServicer):
         tower = model.of_inputs(request.tensors.tensors if kind == "tensors" else (kind,))
         if kind == "tensors":
             read_prompt(request)
-            inputs = await self._read_tensors(tower, request.tensors.tensors, request.ByteSize())
+            inputs = await self._read_tensors(tower, request.tensors.tensors, context.received_bytes)
         else:
             inputs = read_content(request)
         take_hints(context, "priority", request.priority, request.timeout_ms / 1e3)
