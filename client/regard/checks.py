@@ -77,9 +77,11 @@ def integer(field: str, value: Any, low: int, high: int) -> int:
     """Return a whole number of any type that is one, numpy's among them.
 
     Raises:
-        InvalidCall: It is none, or not from low to high.
+        InvalidCall: It is none, or True or False, or not from low to high.
     """
     expected = f"a whole number from {low} to {high}"
+    if isinstance(value, bool):
+        raise invalid(field, value, expected)
     try:
         number = operator.index(value)
     except TypeError as error:
@@ -135,13 +137,13 @@ def seconds(field: str, value: Any) -> float | None:
     """Return a timeout; None means none.
 
     Raises:
-        InvalidCall: It is no number, or larger than gRPC can count.
+        InvalidCall: It is no number, negative, or larger than gRPC can count.
     """
     if value is None:
         return None
     number = real(field, value)
-    if number > _MAX_TIMEOUT_SECONDS:
-        raise invalid(field, value, f"seconds, at most {_MAX_TIMEOUT_SECONDS:.0e}")
+    if not 0 <= number <= _MAX_TIMEOUT_SECONDS:
+        raise invalid(field, value, f"0 to {_MAX_TIMEOUT_SECONDS:.0e} seconds")
     return number
 
 
