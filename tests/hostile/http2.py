@@ -1,5 +1,6 @@
 """Calls of gRPC written frame by frame (RFC 9113): callers who never read, or never end, as no library does."""
 
+import errno
 import gzip
 import re
 import socket
@@ -53,9 +54,19 @@ def call(path: str, message: bytes, stream: int = 1, *, gzipped: bool = False, *
 
 @contextmanager
 def connected(address: str) -> Iterator[socket.socket]:
-    """Yield a connection on which nothing is said, from an address that the honest caller does not have."""
+    """Yield a connection on which nothing is said, from an address that the honest caller does not have.
+
+    Raises:
+        ConnectionError: There is none, or no port is left for another: of thousands a second each stays for a minute.
+    """
     own = ("127.0.0.9", 0) if sys.platform == "linux" else None
-    with socket.create_connection(split_address(address), timeout=10, source_address=own) as connection:
+    try:
+        connection = socket.create_connection(split_address(address), timeout=10, source_address=own)
+    except OSError as error:
+        if error.errno in (errno.EADDRINUSE, errno.EADDRNOTAVAIL):
+            raise ConnectionError from error
+        raise
+    with connection:
         yield connection
 
 
