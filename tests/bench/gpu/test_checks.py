@@ -17,6 +17,7 @@ from onnx import helper, numpy_helper
 from artifact.contract import PLAIN_GRAPH
 from artifact.dtypes import Array
 from artifact.generation import GenerationContract
+from bench.gpu import engines
 from bench.gpu.checks import (
     buffers,
     cuda_graphs,
@@ -161,6 +162,13 @@ def test_only_float32_is_compared_with_tf32_too() -> None:
     assert list(parity.ways_of(part.contract, GPU)) == [", TF32 off", ", TF32 on"]
     half = part.contract.model_copy(update={"precision": "float16"})
     assert list(parity.ways_of(half, GPU)) == [""]
+
+
+def test_what_is_compared_with_has_all_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what stands in for a device one thread, as a run beside others has."""
+    monkeypatch.setattr(engines, "cpus", lambda: 7)
+    monkeypatch.setattr(engines, "Graph", lambda path, devices, instances, keep_on_device: instances.all_threads)
+    assert [make_graph(Path(), device) for device in (PLAIN_CPU, STAND_IN.choose())] == [7, 1]
 
 
 def test_a_reference_is_computed_once_for_all_ways(monkeypatch: pytest.MonkeyPatch) -> None:
