@@ -65,10 +65,10 @@ proto-check: proto ## Fail where the committed stubs differ from proto/
 	git diff --exit-code -- $(STUBS)
 	@test -z "$$(git status --porcelain -- $(STUBS))" || (git status --short -- $(STUBS); exit 1)
 
-bench: $(READY) ## Measure beside ONNX Runtime alone and other servers; twenty minutes, and once ten to install those
+bench: $(READY) ## Measure beside ONNX Runtime alone and other servers; half an hour, and once ten minutes to install those
 	$(BIN)/python -m bench --page docs/performance.md
 
-bench-long: $(READY) ## The same over ten minutes of memory, more rounds and longer texts; an hour and a half
+bench-long: $(READY) ## The same over ten minutes of memory, more rounds and longer texts; about three hours
 	$(BIN)/python -m bench.soak
 	$(BIN)/python -m bench --rounds 10 --seconds 6 --growth --page docs/performance.md
 

@@ -7,7 +7,6 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Collection, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from bench.open_loop import Measurement, measure_alone, measure_peer_at_rates, m
 from bench.peers import PEERS, Peer, PeerError, install, request_body
 from bench.programs import run
 from bench.report import make_page, make_sections, print_tables, save_pictures
-from bench.servers import Serving, serving_other, serving_regard
+from bench.servers import Serving, only, serving_other, serving_regard
 from bench.targets import CANCELLED, LIMIT, SERVERS, SOAK, Figures, load_name
 from bench.trivial import measure_trivial
 from bench.workloads import GROWTH, IMAGES, TEXT, WORKLOADS, Workload, make_inputs, make_jpeg_request, make_requests
@@ -157,14 +156,6 @@ def measure(
                 yield from measure_peer(peer, name, own, graph, seconds, at_rates=at_rates)
             except PeerError as error:
                 failures[peer.name] = str(error)
-
-
-@contextmanager
-def only(models: Path, name: str) -> Iterator[Path]:
-    """A models folder with one model, and nothing else in the server's memory."""
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / name).symlink_to((models / name).resolve())
-        yield Path(folder)
 
 
 def measure_limit(work: Workload, graph: Path, seconds: float) -> Iterator[Measurement]:

@@ -11,9 +11,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from bench.__main__ import only
 from bench.programs import run
-from bench.servers import Serving, serving_regard
+from bench.servers import Serving, only, serving_regard
 from server.address import split_address
 
 _MODEL = "minilm"

@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from bench.__main__ import newest_graph, only
-from bench.servers import serving_regard
+from bench.__main__ import newest_graph
+from bench.servers import only, serving_regard
 from regard import AsyncClient, HiddenStatesRequest
 
 MODEL, TEXTS, SINGLE_CALLERS = "minilm", 1000, 32

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import grpc
 
-from bench.__main__ import only
+from bench.servers import only
 from bench.workloads import TEXT, make_requests
 from regard.v1.regard_pb2_grpc import RegardServiceStub
 

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,8 +17,8 @@ from pathlib import Path
 from bench.generator import GRPC_HEADERS, Target
 from bench.peers import Peer, install, process_tree
 from bench.peers import serving as serving_peer
+from bench.programs import ROOT, environment
 
-_ROOT = Path(__file__).parent.parent
 _TIMES = slice(11, 15)  # utime, stime, cutime, cstime; see proc(5), whose 14th field is the twelfth after the name
 _PREDICT, _EMBED = ("/regard.v1.RegardService/Predict", "/regard.v1.RegardService/Embed")
 
@@ -80,16 +81,23 @@ def cpu_seconds(pid: int) -> float:
 
 
 @contextmanager
-def serving_regard(models: Path, *flags: str, checkout: Path = _ROOT) -> Iterator[Serving]:
+def only(models: Path, *names: str) -> Iterator[Path]:
+    """A models folder with some models, and nothing else in the server's memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in names:
+            (Path(folder) / name).symlink_to((models / name).resolve())
+        yield Path(folder)
+
+
+@contextmanager
+def serving_regard(models: Path, *flags: str, checkout: Path = ROOT) -> Iterator[Serving]:
     """Start regard on free ports, with the code of a checkout."""
     command = [sys.executable, "-m", "server", "--models", str(models.resolve()), "--listen", "127.0.0.1:0"]
     command += ["--metrics", "127.0.0.1:0", "--device", "cpu", "--log-level", "warning", *flags]
     started = time.perf_counter()
     checkout = checkout.resolve()
-    code = os.pathsep.join((str(checkout), str(checkout / "client")))
-    env = os.environ | {"PYTHONPATH": code}
     with subprocess.Popen(  # noqa: S603 -- our own
-        command, stdout=subprocess.PIPE, text=True, cwd=checkout, env=env, start_new_session=True
+        command, stdout=subprocess.PIPE, text=True, cwd=checkout, env=environment(checkout), start_new_session=True
     ) as process:
         try:
             lines = iter(process.stdout or ())

@@ -29,9 +29,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from artifact.contract import CONTRACT_FILE, Contract, read_contract
-from bench.__main__ import CPUS, only
+from bench.__main__ import CPUS
 from bench.programs import run
-from bench.servers import Serving, serving_regard
+from bench.servers import Serving, only, serving_regard
 from server.context import RpcContext
 from server.engine.cost import CostModel
 from server.scheduling.batch import BatchItem, BatchLimits

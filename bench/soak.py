@@ -13,8 +13,8 @@ import sys
 import threading
 from pathlib import Path
 
-from bench.__main__ import SOAK_FIGURES, only
-from bench.servers import Serving, serving_regard
+from bench.__main__ import SOAK_FIGURES
+from bench.servers import Serving, only, serving_regard
 from bench.workloads import MIXED
 
 _SAMPLES_A_MINUTE = 60

@@ -1,6 +1,5 @@
 """What a call costs where there is nothing to compute: the trivial graph, beside a server that only echoes."""
 
-import os
 import subprocess
 import sys
 import tempfile
@@ -12,6 +11,7 @@ from typing import Any
 
 from bench.generator import GRPC_HEADERS, Target, frame, generate
 from bench.peers import OPEN_INFERENCE, Peer, PeerError, install, request_body
+from bench.programs import environment
 from bench.servers import Serving, serving_other, serving_regard
 from bench.targets import ECHO, TRIVIAL, TRIVIAL_CALLERS
 from bench.trivial_graph import FLOATS, make_arrays, make_request, save_graph
@@ -61,11 +61,9 @@ def serving_regard_on(folder: str) -> Iterator[Serving]:
 def serving_echo() -> Iterator[Serving]:
     """Start the server that only echoes."""
     started = time.perf_counter()
-    root = Path(__file__).parent.parent
-    env = os.environ | {"PYTHONPATH": os.pathsep.join((str(root), str(root / "client")))}
     command = [sys.executable, "-m", "bench.echo"]
     with subprocess.Popen(  # noqa: S603 -- our own
-        command, stdout=subprocess.PIPE, text=True, env=env, start_new_session=True
+        command, stdout=subprocess.PIPE, text=True, env=environment(), start_new_session=True
     ) as process:
         try:
             port = int(next(iter(process.stdout or ())))

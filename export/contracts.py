@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import cast
 
@@ -22,6 +21,7 @@ from artifact.contract import (
 from artifact.dtypes import DType
 from artifact.errors import explain
 from artifact.files import hash_file
+from artifact.installed import installed_version
 from export.errors import TapError, VerificationError
 from export.probe import Axes, Kind
 from export.sources import Source

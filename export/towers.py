@@ -5,7 +5,6 @@ import shutil
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from artifact.contract import PLAIN_GRAPH, Contract, read_contract
 from artifact.dtypes import Array
 from artifact.errors import ContractError
 from artifact.files import hash_file, versions
+from artifact.installed import installed_version
 from artifact.towers import IMAGE_TOWER, TEXT_TOWER, TOWERS_FILE, TowersContract, contract_paths, read_towers
 from artifact.verification import Check
 from export.build import build

@@ -6,7 +6,8 @@ import logging
 import os
 import signal
 import sys
-from importlib.metadata import version
+
+from artifact.installed import installed_version
 
 if sys.platform == "win32":
     from asyncio import run
@@ -61,7 +62,7 @@ def announce(started: Started) -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER_OBJECTS)
-    lines = [f"regard {version('regard')} on {names_of(started.devices)} ({started.devices[0].reason})"]
+    lines = [f"regard {installed_version()} on {names_of(started.devices)} ({started.devices[0].reason})"]
     for contract in started.contracts:
         named = [
             name

@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import onnxruntime
 
 from artifact.contract import Contract
 from artifact.images import ImageLimits
+from artifact.installed import installed_version
 from server.address import split_address
 from server.api.calls import Calls
 from server.api.handler import RpcHandler
@@ -154,7 +154,7 @@ class Server:
             _log.warning("--lanes is deprecated, and will be gone in the next release: use --instances")
         address = bind(self._grpc, config.listen, read_certificates(config))
         devices = choose_devices(config.device)
-        self._metrics.build_info.labels(version("regard"), onnxruntime.__version__, names_of(devices)).set(1)
+        self._metrics.build_info.labels(installed_version(), onnxruntime.__version__, names_of(devices)).set(1)
         instances = share_cpus(self._threads, devices, config.instances or config.lanes)
         services = Services(self._grpc, self._calls, self._refusals, config)
         self._health = services.health

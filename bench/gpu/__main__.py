@@ -6,20 +6,22 @@ in the device's place: all of the code but the device itself.
 
 import argparse
 import json
+import re
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.gpu.page import line, make_page, summary
+from bench.gpu.page import line, make_page, on_gpu, summary
 from bench.gpu.plan import CHECKS
 from bench.gpu.rows import Row
 from bench.gpu.running import Check, run_checks
-from bench.gpu.samples import make_models
-from bench.gpu.setting import STAND_IN
+from bench.gpu.samples import DEFAULT_MODELS, make_models
+from server.errors import StartError
 
-_DOCS = Path("docs/gpu.md")
+_DOCS, _OTHERWISE = Path("docs/gpu.md"), Path("build/gpu.md")
+_DEVICE = re.compile(r"auto|(cpu|cuda|tensorrt)(:[0-9]{1,4})?")
 
 
 def main(arguments: Sequence[str] | None = None, checks: Sequence[Check] = CHECKS) -> int:
@@ -27,36 +29,56 @@ def main(arguments: Sequence[str] | None = None, checks: Sequence[Check] = CHECK
     args = read_arguments(arguments, checks)
     began, rows = time.monotonic(), list[Row]()
     with tempfile.TemporaryDirectory() as name:
-        models, told = make_models(args.models, Path(name), random=args.random_models, seconds=args.seconds / 6)
+        try:
+            models, told = make_models(args.models, Path(name), random=args.random_models, seconds=args.seconds / 6)
+        except StartError as error:
+            sys.exit(str(error))
         print(f"models: {told}", flush=True)
         chosen = [check for check in checks if not args.only or check.name in args.only]
         for row in run_checks(chosen, args.device, models, args.seconds - (time.monotonic() - began)):
             rows.append(row)
             print(line(row), flush=True)
             write(args.json, json.dumps({"device": args.device, "rows": [one.as_json() for one in rows]}, indent=1))
-    before = args.page.read_text() if args.page.exists() else ""
-    write(args.page, make_page(rows, args.device, time.monotonic() - began, before))
-    print(f"{summary(rows)}; written to {args.page} and {args.json}")
+    page = page_of(args, rows)
+    before = page.read_text() if page.exists() else ""
+    write(page, make_page(rows, args.device, time.monotonic() - began, before))
+    print(f"{summary(rows)}; written to {page} and {args.json}")
     return int(any(row.status == "failed" for row in rows))
 
 
 def read_arguments(arguments: Sequence[str] | None, checks: Sequence[Check]) -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(prog="python -m bench.gpu", description=__doc__)
-    parser.add_argument("--device", default="cuda", help="as the server takes it; cpu for the stand-in")
-    parser.add_argument("--models", type=Path, default=Path("models"), help="folder of artifacts; embedded without")
+    parser.add_argument("--device", type=device, default="cuda", help="as the server takes it; cpu for the stand-in")
+    parser.add_argument("--models", type=Path, default=DEFAULT_MODELS, help="folder of artifacts; embedded without")
     parser.add_argument("--random-models", action="store_true", help="beside them random weights of standard sizes")
     parser.add_argument("--seconds", type=float, default=480, help="within which it ends")
     parser.add_argument(
         "--only", action="append", choices=[check.name for check in checks], help="one check; repeatable"
     )
     parser.add_argument("--json", type=Path, default=Path("build/gpu.json"))
-    parser.add_argument("--page", type=Path, help=f"{_DOCS}; of the stand-in build/gpu.md")
-    args = parser.parse_args(arguments)
-    args.page = args.page or (Path("build/gpu.md") if args.device == STAND_IN else _DOCS)
-    if args.device == STAND_IN and args.page.resolve() == _DOCS.resolve():
-        parser.error(f"--page: {args.page}: of a GPU only; the stand-in does not write it")
-    return args
+    parser.add_argument("--page", type=Path, default=_DOCS, help=f"without a GPU and with --only {_OTHERWISE} for it")
+    return parser.parse_args(arguments)
+
+
+def device(value: str) -> str:
+    """Read --device.
+
+    Raises:
+        ArgumentTypeError: It is none, or several, which are not checked.
+    """
+    if "," in value or value.endswith(":all"):
+        raise argparse.ArgumentTypeError(f"{value}: several devices are not checked; expected one, such as cuda:0")
+    if not _DEVICE.fullmatch(value):
+        raise argparse.ArgumentTypeError(f"{value!r}; expected auto, cpu, cuda or tensorrt, also with :N")
+    return value
+
+
+def page_of(args: argparse.Namespace, rows: Sequence[Row]) -> Path:
+    """Which page is written: that of the documentation is of all checks on a GPU alone."""
+    if args.page.resolve() == _DOCS.resolve() and (args.only or not on_gpu(rows)):
+        return _OTHERWISE
+    return Path(args.page)
 
 
 def write(path: Path, text: str) -> None:

@@ -3,13 +3,11 @@
 import argparse
 import importlib
 import json
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from bench.gpu.rows import ITS_END, Row, failed
+from bench.gpu.rows import ITS_END, Row, guarded
 from bench.gpu.setting import Setting
-from server.errors import first_line
 
 CheckFunction = Callable[[Setting], Iterator[Row]]
 
@@ -26,18 +24,9 @@ def main() -> None:
     module, _, name = args.function.partition(":")
     setting = Setting(args.device, args.models, args.seconds)
     with args.rows.open("a", buffering=1) as file:
-        for row in rows_of(getattr(importlib.import_module(module), name), setting):
+        check: CheckFunction = getattr(importlib.import_module(module), name)
+        for row in guarded(ITS_END, check(setting)):
             file.write(json.dumps(row.as_json()) + "\n")
-
-
-def rows_of(check: CheckFunction, setting: Setting) -> Iterator[Row]:
-    """Yield a check's rows; what it raises is a row, too."""
-    try:
-        yield from check(setting)
-    except Exception as error:  # whatever it is, the others go on
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{Path(where.filename).name}, line {where.lineno}"
-        yield failed(ITS_END, f"{type(error).__name__}: {first_line(error)} ({place})")
 
 
 if __name__ == "__main__":

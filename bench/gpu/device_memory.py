@@ -1,53 +1,55 @@
-"""Bytes that are used of a GPU's memory, by NVIDIA's library or its program, and how to take what is left of it."""
+"""Takes what is left of a GPU's memory, by CUDA's own calls: ONNX Runtime would keep it for itself afterwards."""
 
-import shutil
-import subprocess
+import ctypes
 import time
-from importlib import import_module
-from importlib.util import find_spec
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-import numpy as np
-import onnxruntime
-
-from server.engine.device import Device
-from server.errors import first_line
-
-_MOST_SECONDS = 10.0  # to take it
+_MAX_SECONDS = 10.0  # to take it
 _STEPS = (2**30, 2**27, 2**24)  # bytes of an allocation: as many as there is room for, then smaller ones
+_LIBRARIES = ("libcudart.so.13", "libcudart.so.12", "libcudart.so")
 
 
-def used_bytes(gpu: int | None) -> int | None:
-    """Bytes used of a GPU, by all processes; None where nothing tells."""
-    if gpu is None:
-        return None
-    if find_spec("pynvml"):
+def load_cuda() -> ctypes.CDLL:
+    """Load CUDA's runtime.
+
+    Raises:
+        RuntimeError: It is not there.
+    """
+    for name in _LIBRARIES:
         try:
-            library = import_module("pynvml")
-            library.nvmlInit()
-            return int(library.nvmlDeviceGetMemoryInfo(library.nvmlDeviceGetHandleByIndex(gpu)).used)
-        except Exception as error:  # NVIDIA's errors; its program is asked then
-            print(f"pynvml: {first_line(error)}")
-    return _by_program(gpu)
+            return ctypes.CDLL(name)
+        except OSError:
+            continue
+    raise RuntimeError(f"none of {', '.join(_LIBRARIES)} can be loaded")
 
 
-def _by_program(gpu: int) -> int | None:
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return None
-    command = [program, f"--id={gpu}", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)  # noqa: S603 -- NVIDIA's
-    number = done.stdout.strip()
-    return int(number) * 2**20 if number.isdecimal() else None
+def check_cuda(error: int) -> None:
+    """Raise what a call of CUDA returned.
+
+    Raises:
+        RuntimeError: Unless that is success.
+    """
+    if error:
+        raise RuntimeError(f"CUDA says error {error}")
 
 
-def take_all(device: Device) -> list[onnxruntime.OrtValue]:
-    """Take what is left of a GPU's memory; it is given back with the list."""
-    taken, ends = list[onnxruntime.OrtValue](), time.monotonic() + _MOST_SECONDS
-    for step in _STEPS:
-        while time.monotonic() < ends:
-            try:
-                taken.append(onnxruntime.OrtValue.ortvalue_from_shape_and_type([step], np.uint8, *device.place))
-            except Exception as error:  # ONNX Runtime's exceptions have no common base; this is what was wanted
-                print(f"{len(taken)} pieces taken: {first_line(error)}")
-                break
-    return taken
+@contextmanager
+def all_taken(gpu: int) -> Iterator[int]:
+    """Take a GPU's memory, yield how many bytes, and give it back."""
+    library, pieces, taken, ends = load_cuda(), list[ctypes.c_void_p](), 0, time.monotonic() + _MAX_SECONDS
+    check_cuda(library.cudaSetDevice(gpu))
+    try:
+        for step in _STEPS:
+            while time.monotonic() < ends and (piece := _allocate(library, step)):
+                pieces.append(piece)
+                taken += step
+        yield taken
+    finally:
+        for piece in pieces:
+            library.cudaFree(piece)
+
+
+def _allocate(library: ctypes.CDLL, size: int) -> ctypes.c_void_p | None:
+    address = ctypes.c_void_p()
+    return None if library.cudaMalloc(ctypes.byref(address), ctypes.c_size_t(size)) else address

@@ -4,7 +4,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from artifact.generation import GenerationContract
-from bench.gpu.setting import Part
+from bench.gpu.setting import PLAIN_CPU, Part, cpus
 from server.engine.decoder import Decoder
 from server.engine.device import Device, Instances
 from server.engine.engine import Engine
@@ -13,14 +13,18 @@ from server.engine.session import Graph
 _ONE = Instances(1, 1)
 
 
+def _instances(device: Device) -> Instances:
+    return Instances(1, cpus()) if device is PLAIN_CPU else _ONE
+
+
 def make_graph(path: Path, device: Device, keep_on_device: Collection[str] = ()) -> Graph:
-    """Load a graph; outputs of these names stay on the device."""
-    return Graph(path, (device,), _ONE, keep_on_device)
+    """Load a graph; outputs of these names stay on the device. What is compared with has all CPUs."""
+    return Graph(path, (device,), _instances(device), keep_on_device)
 
 
 def make_decoder(path: Path, generation: GenerationContract, device: Device) -> Decoder:
     """Load the step of a decoder."""
-    return Decoder(path, generation, (device,), _ONE)
+    return Decoder(path, generation, (device,), _instances(device))
 
 
 def make_engine(part: Part, device: Device) -> Engine:

@@ -2,12 +2,10 @@
 
 import asyncio
 import itertools
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import grpc
@@ -15,18 +13,17 @@ import numpy as np
 
 from artifact.contract import Contract
 from artifact.dtypes import name_of
-from bench.gpu.inputs import make_inputs
+from bench.gpu.inputs import longest, make_inputs
 from bench.gpu.setting import Part, Setting
-from bench.peers import process_tree
-from bench.servers import Serving, serving_regard
+from bench.servers import Serving, only, serving_regard
 from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as pb
 from regard.v1.regard_pb2_grpc import RegardServiceStub
+from server.config import Config
 
 _CHANNEL = (("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1))
-_ALL = pb.AttentionRequest()
-_ROW = pb.AttentionRequest(layers=[-1], rows=[0])
-ASKED = {"plain": None, "a row of the last layer": _ROW, "all attention": _ALL}
+_CALL_SECONDS = 60.0
+_OUTPUT_BYTES = 2**20  # more than an output of one row takes
 
 
 @dataclass(frozen=True)
@@ -46,9 +43,15 @@ class Seen:
         return f"{told}, CPUs: server {self.server_cpus:.2f}, callers {self.caller_cpus:.2f}"
 
 
-def serving(setting: Setting, *flags: str) -> AbstractContextManager[Serving]:
-    """Start a server on the device with all models."""
-    return serving_regard(setting.models, "--device", setting.device, "--no-trial-load", *flags)
+@contextmanager
+def serving(setting: Setting, parts: Sequence[Part], *flags: str) -> Iterator[Serving]:
+    """Start a server on the device with the models of these artifacts alone."""
+    names = {part.model for part in parts}
+    with (
+        only(setting.models, *names) as models,
+        serving_regard(models, "--device", setting.device, "--no-trial-load", *flags) as one,
+    ):
+        yield one
 
 
 def make_request(part: Part, rows: int, length: int, asked: pb.AttentionRequest | None = None) -> api.PredictRequest:
@@ -72,26 +75,29 @@ def served(parts: Sequence[Part]) -> list[Part]:
     return [part for part in parts if not part.is_tower and not part.contract.audio]
 
 
-def can_attend(contract: Contract) -> bool:
-    """Whether it has attention."""
-    return bool(contract.attention)
+def asked_of(contract: Contract, length: int, callers: int) -> dict[str, pb.AttentionRequest | None]:
+    """What callers ask of a row, by name: no attention, a row of it, and as much as the server's bounds allow.
 
-
-def cpu_seconds(pid: int) -> float:
-    """CPU seconds of a process and those that it started."""
-    total, ticks = 0, os.sysconf("SC_CLK_TCK")
-    for one in process_tree(pid):
-        try:
-            # proc(5): the name in brackets may hold blanks; after it utime and stime are fields 14 and 15.
-            fields = Path("/proc", str(one), "stat").read_text().rpartition(")")[2].split()
-        except OSError:  # it has just ended
-            continue
-        total += int(fields[11]) + int(fields[12])
-    return total / ticks
+    Args:
+        contract: Of the artifact.
+        length: Tokens of a row.
+        callers: How many ask at a time: all their answers have room in what the server holds.
+    """
+    config, positions = Config.from_command_line([]), min(length, longest(contract))
+    most_bytes = min(config.max_answer_bytes, config.held_bytes // (2 * callers)) - _OUTPUT_BYTES
+    layers_bytes = [layer.row_bytes({}, positions) for layer in contract.attention]
+    asked: dict[str, pb.AttentionRequest | None] = {"plain": None}
+    if layers_bytes:
+        asked["a row of the last layer"] = pb.AttentionRequest(layers=[-1], rows=[0])
+        if sum(layers_bytes) <= most_bytes:
+            asked["all attention"] = pb.AttentionRequest()
+        elif layers_bytes[-1] <= most_bytes:
+            asked["attention of the last layer"] = pb.AttentionRequest(layers=[-1])
+    return asked
 
 
 def ask(serving: Serving, requests: Sequence[api.PredictRequest], callers: int, seconds: float) -> Seen:
-    """Let so many callers ask again as soon as they are answered."""
+    """Let so many callers ask again as soon as they are answered; not where already the first call fails."""
     return asyncio.run(_ask(serving, requests, callers, seconds))
 
 
@@ -99,24 +105,29 @@ async def _ask(serving: Serving, requests: Sequence[api.PredictRequest], callers
     took, errors, turn = list[float](), list[str](), itertools.cycle(requests)
     async with grpc.aio.insecure_channel(serving.address, options=_CHANNEL) as channel:
         stub = RegardServiceStub(channel)
-        await stub.Predict(requests[0])
-        began, ends = time.perf_counter(), time.perf_counter() + seconds
-        cpu_began, own_began = cpu_seconds(serving.pid), time.process_time()
+
+        async def call_once() -> None:
+            sent = time.perf_counter()
+            try:
+                await stub.Predict(next(turn), timeout=_CALL_SECONDS)
+            except grpc.aio.AioRpcError as error:
+                errors.append(f"{error.code().name}: {error.details()}")
+                await asyncio.sleep(0)
+            else:
+                took.append((time.perf_counter() - sent) * 1e3)
 
         async def call() -> None:
-            while (sent := time.perf_counter()) < ends:
-                try:
-                    await stub.Predict(next(turn))
-                except grpc.aio.AioRpcError as error:
-                    errors.append(f"{error.code().name}: {error.details()}")
-                    await asyncio.sleep(0)
-                else:
-                    took.append((time.perf_counter() - sent) * 1e3)
+            while time.perf_counter() < ends:
+                await call_once()
 
+        await call_once()  # of a new shape, which does not count
+        took.clear()
+        began, ends = time.perf_counter(), time.perf_counter() + (0 if errors else seconds)
+        cpu_began, own_began = serving.cpu_seconds, time.process_time()
         await asyncio.gather(*(call() for _ in range(callers)))
         passed = time.perf_counter() - began
     p50, p99 = np.percentile(took, [50, 99]) if took else (float("nan"),) * 2
-    used, own = cpu_seconds(serving.pid) - cpu_began, time.process_time() - own_began
+    used, own = serving.cpu_seconds - cpu_began, time.process_time() - own_began
     first = errors[0] if errors else ""
     return Seen(len(took) / passed, float(p50), float(p99), len(errors), first, used / passed, own / passed)
 
@@ -126,4 +137,4 @@ def calling(serving: Serving) -> Iterator[Callable[[api.PredictRequest], api.Pre
     """Give what asks once, and waits for the answer."""
     with grpc.insecure_channel(serving.address, options=_CHANNEL) as channel:
         stub = RegardServiceStub(channel)
-        yield lambda request: stub.Predict(request, timeout=60)
+        yield lambda request: stub.Predict(request, timeout=_CALL_SECONDS)

@@ -1,12 +1,17 @@
 """The report as a page and as JSON."""
 
+import re
+import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 
-from bench.gpu.rows import Row, Status
-from bench.gpu.setting import STAND_IN
+from bench.gpu.rows import ON_GPU, Row, Status
+from bench.programs import ROOT
 
+_OF_THE_MACHINE = re.compile(
+    rf"hostname=\S+|{re.escape(str(ROOT))}/?|{re.escape(tempfile.gettempdir())}/(tmp\w+/)?(models/)?"
+)
 _TITLE, _FOUND = "# On a GPU", "## What was found"
 _ORDER: tuple[Status, ...] = ("failed", "passed", "measured", "skipped")
 
@@ -15,6 +20,11 @@ def summary(rows: Sequence[Row]) -> str:
     """One line: how many of each."""
     counts = {status: sum(row.status == status for row in rows) for status in _ORDER}
     return ", ".join(f"{count} {status}" for status, count in counts.items())
+
+
+def on_gpu(rows: Iterable[Row]) -> bool:
+    """Whether the checks found the device to be a GPU."""
+    return any((row.name, row.measured) == (ON_GPU, "yes") for row in rows)
 
 
 def make_page(rows: Sequence[Row], device: str, seconds: float, before: str = "") -> str:
@@ -37,7 +47,7 @@ def make_page(rows: Sequence[Row], device: str, seconds: float, before: str = ""
 def _section(rows: Sequence[Row], device: str, seconds: float) -> Iterator[str]:
     yield from (_FOUND, "")
     yield f"Written by `python -m bench.gpu --device {device}` on {time.strftime('%Y-%m-%d')}, in {seconds:.0f} s."
-    if device == STAND_IN:
+    if not on_gpu(rows):
         yield "The CPU was in the device's place: this says nothing of a GPU but that the check itself works."
     yield from ("", f"{summary(rows)}.", "")
     if failures := [row for row in rows if row.status == "failed"]:
@@ -56,7 +66,8 @@ def _table(rows: Sequence[Row], *, with_check: bool = False) -> list[str]:
 
 
 def _cell(text: str) -> str:
-    """Keep a text within its cell."""
+    """Keep a text within its cell, without what is of this machine alone: its name, the checkout's place."""
+    text = _OF_THE_MACHINE.sub("", text)
     return " ".join(text.replace("|", "\\|").replace("<", "&lt;").split())
 
 

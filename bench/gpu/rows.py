@@ -1,9 +1,15 @@
 """A line of the report: what was looked at, what was found, what was expected."""
 
+import traceback
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
+from server.errors import first_line
+
 ITS_END = "its end"  # the row of a check that did not end as it should
+ON_GPU = "runs on a GPU"  # the row that says so
 Status = Literal["passed", "failed", "skipped", "measured"]
 
 
@@ -55,3 +61,13 @@ def judged(name: str, found: object, limit: str, *, ok: bool, why: str = "") -> 
 def at_most(name: str, found: float, limit: float) -> Row:
     """A number that may not be larger; NaN is."""
     return judged(name, f"{found:.2g}", f"at most {limit:.2g}", ok=found <= limit, why="beyond the limit")
+
+
+def guarded(name: str, rows: Iterator[Row]) -> Iterator[Row]:
+    """Yield rows; what is raised meanwhile is a row of this name, too."""
+    try:
+        yield from rows
+    except Exception as error:  # whatever it is, the others go on
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(where.filename).name}, line {where.lineno}"
+        yield failed(name, f"{type(error).__name__}: {first_line(error)} ({place})")

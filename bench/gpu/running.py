@@ -1,5 +1,6 @@
 """Runs checks, each in a process of its own with a share of the time, and collects rows whatever becomes of it."""
 
+import contextlib
 import json
 import os
 import signal
@@ -7,13 +8,15 @@ import subprocess
 import sys
 import tempfile
 import time
+import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.gpu.rows import ITS_END, Row, failed, skipped
+from bench.programs import environment
 
-_ROOT = Path(__file__).parents[2]
+_MARK = "REGARD_GPU_CHECK"  # in the environment of a check, and of all that it starts
 _GRACE = 0.5  # of its share, before a check that does not end is ended
 _GRACE_SECONDS = 15.0
 _SHOWN_LINES = 4  # of what a check said before it died
@@ -77,8 +80,8 @@ def _run(check: Check, device: str, models: Path, share: float, most: float) -> 
 
 def _wait(command: Sequence[str], output: object, seconds: float) -> int | None:
     """Return the exit code; None where it had to be ended, with what it started."""
-    paths = [str(_ROOT), str(_ROOT / "client"), os.environ.get("PYTHONPATH", "")]
-    env = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, _later(paths)))}
+    mark = f"{_MARK}={uuid.uuid4().hex}"
+    env = environment() | dict([mark.split("=")])
     with subprocess.Popen(  # noqa: S603 -- our own
         command,
         stdout=output,
@@ -91,20 +94,23 @@ def _wait(command: Sequence[str], output: object, seconds: float) -> int | None:
         except subprocess.TimeoutExpired:
             return None
         finally:
-            _end_group(process.pid)
+            _end_all(process.pid, mark)
 
 
-def _later(paths: list[str]) -> list[str]:
-    """Put the checkout behind what PYTHONPATH names, which may hold another build of ONNX Runtime."""
-    return [paths[2], *paths[:2]]
-
-
-def _end_group(pid: int) -> None:
-    """End a check and the servers that it left, which are all of its own process group."""
-    try:
+def _end_all(pid: int, mark: str) -> None:
+    """End a check and all that it left: its process group, and those with its mark, in whatever session they are."""
+    with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
-    except ProcessLookupError:
-        return
+    for one in _marked(mark.encode()):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(one, signal.SIGKILL)
+
+
+def _marked(mark: bytes) -> Iterator[int]:
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):  # it has just ended, or is somebody else's
+            if mark in path.read_bytes().split(b"\0"):
+                yield int(path.parent.name)
 
 
 def read_rows(path: Path) -> Iterator[Row]:

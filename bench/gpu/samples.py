@@ -1,15 +1,16 @@
 """The models that are checked: those of a folder, the embedded ones, and random weights of standard sizes."""
 
-import os
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 
 from artifact.files import versions
+from bench.programs import environment
 from server.config import EMBEDDED_MODELS
+from server.errors import StartError
 
-_ROOT = Path(__file__).parents[2]
+DEFAULT_MODELS = Path("models")
 
 
 def make_models(models: Path, scratch: Path, *, random: bool, seconds: float) -> tuple[Path, str]:
@@ -20,7 +21,12 @@ def make_models(models: Path, scratch: Path, *, random: bool, seconds: float) ->
         scratch: An empty folder.
         random: Whether networks with random weights are exported, too, which needs torch and transformers.
         seconds: How long that may take; what is done by then is taken.
+
+    Raises:
+        StartError: Another folder than the default was asked for, and has no artifact.
     """
+    if not _names(models) and models != DEFAULT_MODELS:
+        raise StartError(f"--models: {models}: no artifact there; expected a folder with NAME/VERSION in it")
     given = models if _names(models) else EMBEDDED_MODELS
     told = f"{', '.join(_names(given))} of {given}"
     if not random:
@@ -45,10 +51,9 @@ def _names(folder: Path) -> list[str]:
 def _export(out: Path, seconds: float) -> str:
     """Export in a process of its own; returns why that did not make everything."""
     command = [sys.executable, "-m", "bench.gpu.random_models", str(out)]
-    path = os.pathsep.join([*filter(None, [os.environ.get("PYTHONPATH")]), str(_ROOT), str(_ROOT / "client")])
     try:
         done = subprocess.run(  # noqa: S603 -- our own
-            command, capture_output=True, text=True, timeout=seconds, env=os.environ | {"PYTHONPATH": path}, check=False
+            command, capture_output=True, text=True, timeout=seconds, env=environment(), check=False
         )
     except subprocess.TimeoutExpired:
         return f"; the export had {seconds:.0f} s"

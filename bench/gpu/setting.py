@@ -10,6 +10,7 @@ from typing import Any
 from artifact.contract import CONTRACT_FILE, Contract, read_contract
 from artifact.files import versions
 from server.engine.device import CPU, TENSORRT, Device, choose_device
+from server.errors import first_line
 
 STAND_IN = "cpu"
 PLAIN_CPU = Device("CPU", (CPU,), "to compare with")
@@ -42,7 +43,7 @@ class Setting:
     """What a check is given.
 
     Attributes:
-        device: As --device of the server takes it; "cpu" is the stand-in, which has all of the code but the device.
+        device: As --device of the server takes it, one of them; "cpu" is the stand-in, which has all but the device.
         models: Folder of artifacts.
         seconds: The check's share.
         began: When it was given that.
@@ -56,7 +57,7 @@ class Setting:
     @property
     def is_stand_in(self) -> bool:
         """Whether the CPU is in the device's place."""
-        return self.device == STAND_IN
+        return self.device.partition(":")[0] == STAND_IN
 
     @property
     def seconds_left(self) -> float:
@@ -74,17 +75,27 @@ class Setting:
         return choose_device(self.device)
 
     def parts(self) -> list[Part]:
-        """List the newest version of every artifact, the smallest first."""
-        found = [part for folder in sorted(self.models.iterdir()) for part in _parts_of(folder)]
+        """List the newest version of every artifact whose contract can be read, the smallest first."""
+        found = [one for one in self._read() if isinstance(one, Part)]
         return sorted(found, key=lambda part: sum(file.stat().st_size for file in part.folder.iterdir()))
 
+    def unreadable(self) -> list[str]:
+        """Say which contracts cannot be read, and why."""
+        return [one for one in self._read() if isinstance(one, str)]
 
-def _parts_of(model: Path) -> Iterator[Part]:
-    for version in versions(model)[:1]:
-        folder = model / str(version)
-        for path in sorted(folder.rglob(CONTRACT_FILE)):
-            name = "/".join(path.parent.relative_to(model.parent).parts)
-            yield Part(name, model.name, path.parent, read_contract(path))
+    def _read(self) -> Iterator[Part | str]:
+        for model in sorted(self.models.iterdir()):
+            for version in versions(model)[:1]:
+                for path in sorted((model / str(version)).rglob(CONTRACT_FILE)):
+                    yield _read_part(model, path)
+
+
+def _read_part(model: Path, path: Path) -> Part | str:
+    name = "/".join(path.parent.relative_to(model.parent).parts)
+    try:
+        return Part(name, model.name, path.parent, read_contract(path))
+    except Exception as error:  # whatever it is, the others are checked
+        return f"{name}: {first_line(error)}"
 
 
 def with_options(device: Device, **options: Any) -> Device:

@@ -109,6 +109,9 @@ def __getattr__(name: str) -> Any:
     """Look the version up where it is asked for: reading the metadata takes longer than the rest of this file."""
     if name != "__version__":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from importlib.metadata import version
+    from importlib.metadata import PackageNotFoundError, version
 
-    return version("regard")
+    try:
+        return version("regard")
+    except PackageNotFoundError:
+        return "unknown: regard is not installed"

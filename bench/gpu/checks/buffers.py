@@ -11,7 +11,7 @@ from artifact.contract import PLAIN_GRAPH
 from artifact.dtypes import Array
 from bench.gpu.inputs import apart, make_inputs, on_host
 from bench.gpu.limits import SAME
-from bench.gpu.rows import Row, at_most, measured, skipped
+from bench.gpu.rows import Row, at_most, guarded, measured, skipped
 from bench.gpu.setting import Part, Setting
 from server.engine.device import Device
 from server.engine.device_ops import measures_on
@@ -32,7 +32,7 @@ def check(setting: Setting) -> Iterator[Row]:
         elif setting.seconds_left < 0:
             yield skipped(part.name, "the time is up")
         else:
-            yield from compare(part, device, setting)
+            yield from guarded(part.name, compare(part, device, setting))
 
 
 def compare(part: Part, device: Device, setting: Setting) -> Iterator[Row]:

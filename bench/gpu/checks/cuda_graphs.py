@@ -1,5 +1,6 @@
 """Whether CUDA graphs would pay, which regard does not offer: runs of one shape, recorded there and replayed."""
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,13 +12,14 @@ from artifact.dtypes import Array
 from bench.gpu.checks.buffers import milliseconds
 from bench.gpu.inputs import apart, make_inputs
 from bench.gpu.limits import limit_of
-from bench.gpu.rows import Row, at_most, measured, skipped
-from bench.gpu.setting import PLAIN_CPU, Part, Setting, with_options
+from bench.gpu.rows import Row, at_most, guarded, measured, skipped
+from bench.gpu.setting import PLAIN_CPU, Part, Setting, cpus, with_options
 from server.engine.device import CUDA, Device
 from server.engine.session import load_session
 from server.errors import first_line
 
-_SIZES = ((1, 16), (32, 16))
+_SIZES = ((1, 16), (32, 16))  # rows, tokens
+Inputs = dict[str, Array]
 
 
 def check(setting: Setting) -> Iterator[Row]:
@@ -27,21 +29,31 @@ def check(setting: Setting) -> Iterator[Row]:
         yield skipped("all of it", "the CPU has none")
         return
     for part in setting.parts():
-        for rows, length in _SIZES:
-            name = f"{part.name}, {rows} rows"
-            if setting.seconds_left < 0:
-                yield skipped(name, "the time is up")
-            elif part.contract.precision == "bfloat16":
-                yield skipped(name, "bfloat16 cannot be computed on the CPU, to compare with")
-            else:
-                yield from try_one(name, part, device, rows, length)
+        if part.contract.precision == "bfloat16":
+            yield skipped(part.name, "bfloat16 cannot be computed on the CPU, to compare with")
+        else:
+            yield from guarded(part.name, try_part(part, device, setting))
 
 
-def try_one(name: str, part: Part, device: Device, rows: int, length: int) -> Iterator[Row]:
-    """Record a run, replay it with other inputs, compare with the CPU, and measure."""
+def try_part(part: Part, device: Device, setting: Setting) -> Iterator[Row]:
+    """Try a batch of each size, where the CPU's answer can be had in the time that is left."""
+    reference, seconds_a_row = load_session(part.folder / PLAIN_GRAPH, PLAIN_CPU, cpus(), spin=False), 0.0
     names = [spec.name for spec in part.contract.outputs]
-    first, second = (make_inputs(part.contract, rows, length, seed) for seed in (0, 1))
-    expected = load_session(part.folder / PLAIN_GRAPH, PLAIN_CPU, 1, spin=False).run(names, second)
+    for rows, length in _SIZES:
+        name = f"{part.name}, {rows} rows"
+        if setting.seconds_left < rows * seconds_a_row:
+            yield skipped(name, "the time is up")
+            continue
+        first, second = (make_inputs(part.contract, rows, length, seed) for seed in (0, 1))
+        began = time.monotonic()
+        expected = reference.run(names, second)
+        seconds_a_row = (time.monotonic() - began) / rows
+        yield from try_one(name, part, device, (first, second), expected)
+
+
+def try_one(name: str, part: Part, device: Device, inputs: tuple[Inputs, Inputs], expected: list[Any]) -> Iterator[Row]:
+    """Record a run, replay it with other inputs, compare with the CPU, and measure."""
+    first, second = inputs
     try:
         replay = FixedRun(part, with_options(device, enable_cuda_graph=1), first, expected)
         replay.run(first)

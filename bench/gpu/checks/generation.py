@@ -9,18 +9,20 @@ import numpy as np
 from artifact.contract import DECODER_GRAPH, LOWERED_DECODER_GRAPH, PLAIN_GRAPH
 from artifact.dtypes import Array
 from artifact.generation import GenerationContract
+from bench.gpu.checks.parity import ways_of
 from bench.gpu.engines import make_decoder, make_graph
+from bench.gpu.forms import refused
 from bench.gpu.inputs import apart, make_inputs
-from bench.gpu.limits import limit_of
-from bench.gpu.rows import Row, at_most, failed, judged, measured, skipped
-from bench.gpu.setting import PLAIN_CPU, Part, Setting, with_options
+from bench.gpu.limits import FLOAT32
+from bench.gpu.rows import Row, at_most, guarded, judged, measured, skipped
+from bench.gpu.setting import PLAIN_CPU, Part, Setting
 from server.engine.decoder import Decoder
 from server.engine.device import Device
 from server.errors import first_line
 from server.generation.caches import Caches
 
 _ROWS, _LENGTH, _STEPS = 4, 9, 12
-_SAME_WITH_TF32 = 0.9  # two tokens may be as likely as each other
+_SAME_OTHERWISE = 0.9  # than in float32: two tokens may be as likely as each other
 
 
 @dataclass
@@ -38,40 +40,37 @@ def check(setting: Setting) -> Iterator[Row]:
     if not parts:
         yield skipped("all of it", "no artifact writes")
     for part in parts:
-        for tf32 in (False, True):
-            chosen = with_options(device, use_tf32=int(tf32))
-            if tf32 and device.gpu is None:
-                continue
-            yield from compare(part, chosen, tf32=tf32)
+        yield from guarded(part.name, compare(part, device, setting))
 
 
-def compare(part: Part, device: Device, *, tf32: bool) -> Iterator[Row]:
+def compare(part: Part, device: Device, setting: Setting) -> Iterator[Row]:
     """Let the CPU write; let the device read the same tokens step by step, in both forms."""
     contract, generation = part.contract, part.contract.generation
     assert generation is not None  # noqa: S101 -- those without were left out
     sources = source_of(part, PLAIN_CPU, generation)
     expected = write(make_decoder(part.folder / DECODER_GRAPH, generation, PLAIN_CPU), sources)
-    with_tf32 = f", TF32 {'on' if tf32 else 'off'}" if device.gpu is not None else ""
-    for graph in (name for name in (DECODER_GRAPH, LOWERED_DECODER_GRAPH) if name in contract.files):
-        name = f"{part.name}/{graph}{with_tf32}"
-        try:
-            decoder = make_decoder(part.folder / graph, generation, device)
-            found = write(decoder, source_of(part, device, generation), expected.tokens)
-        except Exception as error:  # ONNX Runtime's exceptions have no common base
-            yield _cannot_write(name, graph, part, first_line(error))
-            continue
-        distance = max(apart(one, other) for one, other in zip(found.logits, expected.logits, strict=True))
-        yield at_most(f"{name}, logits", distance, limit_of(contract.precision, tf32=tf32))
-        same = float(np.mean([one == other for one, other in zip(found.tokens, expected.tokens, strict=True)]))
-        least = _SAME_WITH_TF32 if tf32 else 1.0
-        yield judged(f"{name}, steps with the same tokens", f"{same:.0%}", f"at least {least:.0%}", ok=same >= least)
-        yield measured(f"{name}, a step of {_ROWS} rows", f"{np.median(found.seconds) * 1e3:.2f} ms")
+    for way, (chosen, limit) in ways_of(contract, device).items():
+        for graph in (name for name in (DECODER_GRAPH, LOWERED_DECODER_GRAPH) if name in contract.files):
+            name, least = f"{part.name}/{graph}{way}", 1.0 if limit <= FLOAT32 else _SAME_OTHERWISE
+            if setting.seconds_left < 0:
+                yield skipped(name, "the time is up")
+                continue
+            try:
+                decoder = make_decoder(part.folder / graph, generation, chosen)
+                found = write(decoder, source_of(part, chosen, generation), expected.tokens)
+            except Exception as error:  # ONNX Runtime's exceptions have no common base
+                yield refused(name, graph, contract, first_line(error))
+            else:
+                yield from judge(name, found, expected, limit, least)
 
 
-def _cannot_write(name: str, graph: str, part: Part, why: str) -> Row:
-    if graph == DECODER_GRAPH and LOWERED_DECODER_GRAPH in part.contract.files:
-        return skipped(name, f"the lowered form is run instead: {why}")
-    return failed(name, why)
+def judge(name: str, found: Written, expected: Written, limit: float, least: float) -> Iterator[Row]:
+    """Compare what was written."""
+    distance = max(apart(one, other) for one, other in zip(found.logits, expected.logits, strict=True))
+    yield at_most(f"{name}, logits", distance, limit)
+    same = float(np.mean([one == other for one, other in zip(found.tokens, expected.tokens, strict=True)]))
+    yield judged(f"{name}, steps with the same tokens", f"{same:.0%}", f"at least {least:.0%}", ok=same >= least)
+    yield measured(f"{name}, a step of {_ROWS} rows", f"{np.median(found.seconds) * 1e3:.2f} ms")
 
 
 def source_of(part: Part, device: Device, generation: GenerationContract) -> list[Array]:

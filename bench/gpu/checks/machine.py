@@ -10,13 +10,13 @@ from importlib.metadata import PackageNotFoundError, version
 import numpy as np
 import onnxruntime
 
-from bench.gpu.rows import Row, failed, judged, measured, skipped
+from bench.gpu.rows import ON_GPU, Row, failed, judged, measured, skipped
 from bench.gpu.setting import Setting
 from server.engine.device import Device, choose_device
 from server.errors import StartError
 
 _QUERY = "name,driver_version,memory.total,memory.used,compute_cap,mig.mode.current"
-_PACKAGES = ("onnxruntime-gpu", "onnxruntime", "numpy", "grpcio", "onnx", "torch", "transformers", "nvidia-ml-py")
+_PACKAGES = ("onnxruntime-gpu", "onnxruntime", "numpy", "grpcio", "onnx", "torch", "transformers")
 
 
 def check(setting: Setting) -> Iterator[Row]:
@@ -34,6 +34,7 @@ def check(setting: Setting) -> Iterator[Row]:
         yield failed(f"--device {setting.device}", str(error), "is there")
         return
     yield judged(f"--device {setting.device}", f"{device.name}, {device.reason}", "is there", ok=True)
+    yield measured(ON_GPU, "yes" if device.gpu is not None else "no")
     yield page_locked(device)
 
 

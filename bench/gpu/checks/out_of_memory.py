@@ -1,6 +1,5 @@
 """Whether a server whose device has no memory left answers an error, and goes on when there is some again."""
 
-import gc
 import resource
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -8,19 +7,19 @@ from pathlib import Path
 
 import grpc
 
-from bench.gpu.device_memory import take_all
+from bench.gpu.device_memory import all_taken
 from bench.gpu.load import calling, make_request, served, serving
 from bench.gpu.rows import Row, failed, judged, measured, skipped
-from bench.gpu.setting import Setting
+from bench.gpu.setting import Part, Setting
 from bench.servers import Serving
 from regard.v1 import regard_pb2 as api
 
 _ROWS, _LENGTH = 2048, 512
+_MAX_BYTES = 2**28  # of the large request, which _MORE_FLAGS allow
 # Nothing is refused at admission, and nothing is cut into runs: the engine itself has to run out of memory.
 _FLAGS = ("--max-batch-size", str(_ROWS), "--max-batch-tokens", "1000000000", "--max-run-seconds", "1000")
 _MORE_FLAGS = ("--max-queue-seconds", "1000", "--max-message-fields", "1000000", "--max-message-bytes", str(2**30))
 _SPARE_BYTES = 96 * 2**20  # that the stand-in's server may still take: its front needs some
-_ANSWERS = ("INTERNAL", "RESOURCE_EXHAUSTED")
 Call = Callable[[api.PredictRequest], api.PredictResponse]
 
 
@@ -30,28 +29,24 @@ def check(setting: Setting) -> Iterator[Row]:
     if not parts:
         yield skipped("all of it", "no artifact takes tensors of a plain size")
         return
-    part = parts[-1]
-    with serving(setting, *_FLAGS, *_MORE_FLAGS) as one, calling(one) as call:
-        little, much = make_request(part, 1, 8), make_request(part, _ROWS, _LENGTH)
+    part, gpu = parts[-1], setting.choose().gpu
+    rows = rows_of(part)
+    with serving(setting, [part], *_FLAGS, *_MORE_FLAGS) as one, calling(one) as call:
+        little, much = make_request(part, 1, 8), make_request(part, rows, _LENGTH)
         before = call(little)
-        with without_memory(setting, one):
-            yield refused(f"{part.name}, {_ROWS} rows without memory", call, much)
+        with without_memory(gpu, one):
+            yield refused(f"{part.name}, {rows} rows without memory", call, much)
         yield again(f"{part.name}, a row after that", call, little, before)
 
 
-def without_memory(setting: Setting, one: Serving) -> AbstractContextManager[None]:
+def rows_of(part: Part) -> int:
+    """How many rows a request may have, so that the message is not what is refused."""
+    return max(min(_ROWS, _MAX_BYTES // make_request(part, 1, _LENGTH).ByteSize()), 1)
+
+
+def without_memory(gpu: int | None, one: Serving) -> AbstractContextManager[object]:
     """Leave a server no memory to compute in."""
-    return _without_own(one.pid) if setting.is_stand_in else _without_device(setting)
-
-
-@contextmanager
-def _without_device(setting: Setting) -> Iterator[None]:
-    taken = take_all(setting.choose())
-    try:
-        yield
-    finally:
-        taken.clear()
-        gc.collect()
+    return _without_own(one.pid) if gpu is None else all_taken(gpu)
 
 
 @contextmanager
@@ -67,12 +62,14 @@ def _without_own(pid: int) -> Iterator[None]:
 
 
 def refused(name: str, call: Call, request: api.PredictRequest) -> Row:
-    """Ask for what cannot be computed."""
+    """Ask for what cannot be computed; of a device's memory admission knows nothing, so the engine has to say it."""
     try:
         call(request)
     except grpc.RpcError as error:
-        code = error.code().name
-        return judged(name, code, " or ".join(_ANSWERS), ok=code in _ANSWERS, why=str(error.details()))
+        code, shown = error.code(), f"{error.code().name}: {error.details()}"
+        if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
+            return skipped(name, f"refused at admission, before the engine was asked: {shown}")
+        return judged(name, shown, "INTERNAL", ok=code is grpc.StatusCode.INTERNAL, why="another answer")
     return measured(name, "answered: there was room for it all the same")
 
 

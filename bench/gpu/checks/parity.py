@@ -1,6 +1,6 @@
 """Whether every graph answers on the device as on the CPU: outputs, attention, contributions, hidden states."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from artifact.contract import (
@@ -11,30 +11,37 @@ from artifact.contract import (
     TAPPED_GRAPH,
     Contract,
 )
+from artifact.dtypes import Array
 from bench.gpu.engines import make_graph
+from bench.gpu.forms import refused
 from bench.gpu.inputs import apart, make_inputs, on_host
 from bench.gpu.limits import limit_of
-from bench.gpu.rows import Row, at_most, failed, skipped
+from bench.gpu.rows import Row, at_most, skipped
 from bench.gpu.setting import PLAIN_CPU, Part, Setting, with_options
 from server.engine.device import Device
 from server.errors import first_line
 
 _SIZES = ((1, 5), (4, 16), (2, 64))  # rows, tokens
+Ways = Mapping[str, tuple[Device, float]]  # what is added to a row's name, and where and how near
+Run = Callable[[dict[str, Array], Sequence[str]], dict[str, Array] | str]
 
 
 def check(setting: Setting) -> Iterator[Row]:
-    """Compare all artifacts, with TF32 off and on."""
+    """Compare all artifacts, those in float32 with TF32 off and on."""
     device, parts = setting.choose(), setting.parts()
-    for tf32 in (False, True):
-        chosen = with_options(device, use_tf32=int(tf32))
-        if tf32 and device.gpu is None:
-            yield skipped("TF32 on", "the CPU has none")
-            return
-        for part in parts:
-            if setting.seconds_left < 0:
-                yield skipped(f"{part.name}, TF32 {'on' if tf32 else 'off'}", "the time is up")
-                continue
-            yield from compare(part, chosen, reference_of(part, parts), tf32=tf32)
+    for part in parts:
+        yield from compare(part, ways_of(part.contract, device), reference_of(part, parts), setting)
+    if device.gpu is None:
+        yield skipped("TF32 on", "the CPU has none")
+
+
+def ways_of(contract: Contract, device: Device) -> Ways:
+    """How an artifact is run on the device, and how far from the CPU it may be; TF32 concerns float32 alone."""
+    limit = limit_of(contract.precision, tf32=False)
+    if device.gpu is None or contract.precision != "float32":
+        return {"": (device, limit)}
+    on, off = (with_options(device, use_tf32=number) for number in (1, 0))
+    return {", TF32 off": (off, limit), ", TF32 on": (on, limit_of(contract.precision, tf32=True))}
 
 
 def reference_of(part: Part, parts: Sequence[Part]) -> Part | None:
@@ -45,27 +52,22 @@ def reference_of(part: Part, parts: Sequence[Part]) -> Part | None:
     return next((one for one in parts if one.model == twin and one.contract.precision == "float32"), None)
 
 
-def compare(part: Part, device: Device, reference: Part | None, *, tf32: bool) -> Iterator[Row]:
-    """Run each graph of an artifact on both."""
-    with_tf32 = f", TF32 {'on' if tf32 else 'off'}" if device.gpu is not None else ""
+def compare(part: Part, ways: Ways, reference: Part | None, setting: Setting) -> Iterator[Row]:
+    """Run each graph of an artifact on the CPU, and in each way on the device."""
     if reference is None:
-        yield skipped(f"{part.name}{with_tf32}", "bfloat16 cannot be computed on the CPU, and its float32 is not here")
+        yield skipped(part.name, "bfloat16 cannot be computed on the CPU, and its float32 is not here")
         return
-    limit = limit_of(part.contract.precision, tf32=tf32)
     for graph, names in graphs_of(part.contract):
-        paths = [reference.folder / graph, part.folder / graph]
-        name = f"{part.name}/{graph}{with_tf32}"
-        try:
-            yield at_most(name, furthest(paths, part.contract, names, device), limit)
-        except Exception as error:  # ONNX Runtime's exceptions have no common base
-            yield _cannot_run(name, graph, part.contract, first_line(error))
-
-
-def _cannot_run(name: str, graph: str, contract: Contract, why: str) -> Row:
-    """A fused form that a device refuses is no fault where there is the lowered one."""
-    if graph == TAPPED_GRAPH and LOWERED_GRAPH in contract.files:
-        return skipped(name, f"the lowered form is run instead: {why}")
-    return failed(name, why)
+        name = f"{part.name}/{graph}"
+        if setting.seconds_left < 0:
+            yield skipped(name, "the time is up")
+            continue
+        found = furthest([reference.folder / graph, part.folder / graph], part.contract, names, ways)
+        for (way, (_, limit)), distance in zip(ways.items(), found, strict=True):
+            if isinstance(distance, float):
+                yield at_most(f"{name}{way}", distance, limit)
+            else:
+                yield refused(f"{name}{way}", graph, part.contract, distance)
 
 
 def graphs_of(contract: Contract) -> Iterator[tuple[str, list[str]]]:
@@ -82,14 +84,41 @@ def graphs_of(contract: Contract) -> Iterator[tuple[str, list[str]]]:
         yield HIDDEN_GRAPH, [*outputs, *(state.output for state in contract.hidden_outputs)]
 
 
-def furthest(paths: Sequence[Path], contract: Contract, names: Sequence[str], device: Device) -> float:
-    """The largest distance of any output, over inputs of several sizes; the first path is that of the CPU."""
-    expected, found = (
-        make_graph(path, one, contract.further_axes) for path, one in zip(paths, (PLAIN_CPU, device), strict=True)
-    )
-    distances = list[float]()
+def furthest(paths: Sequence[Path], contract: Contract, names: Sequence[str], ways: Ways) -> list[float | str]:
+    """The largest distance of any output in each way, or why there is none; the first path is that of the CPU.
+
+    Of inputs of each size the CPU's answer is computed once, and forgotten before the next.
+    """
+    reference, runs = _loaded(paths[0], PLAIN_CPU, contract), list[Run]()
+    for device, _ in ways.values():
+        runs.append(_loaded(paths[1], device, contract))
+    found: list[float | str] = [0.0 for _ in runs]
     for seed, (rows, length) in enumerate(_SIZES):
         inputs = make_inputs(contract, rows, length, seed)
-        here, there = (on_host(graph.run(inputs, names)) for graph in (expected, found))
-        distances += [apart(there[name], here[name]) for name in names]
-    return max(distances)
+        expected = reference(inputs, names)
+        for place, run in enumerate(runs):
+            answer, before = run(inputs, names), found[place]
+            if isinstance(before, str):
+                continue
+            if isinstance(answer, str) or isinstance(expected, str):
+                found[place] = answer if isinstance(answer, str) else f"on the CPU: {expected}"
+            else:
+                found[place] = max(before, *(apart(answer[name], expected[name]) for name in names))
+    return found
+
+
+def _loaded(path: Path, device: Device, contract: Contract) -> Run:
+    """Load a graph, and return what runs it; either may give the reason why it cannot."""
+    try:
+        graph = make_graph(path, device, contract.further_axes)
+    except Exception as error:  # ONNX Runtime's exceptions have no common base
+        why = first_line(error)
+        return lambda inputs, names: why
+
+    def run(inputs: dict[str, Array], names: Sequence[str]) -> dict[str, Array] | str:
+        try:
+            return on_host(graph.run(inputs, names))
+        except Exception as error:  # as above
+            return first_line(error)
+
+    return run

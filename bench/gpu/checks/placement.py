@@ -17,6 +17,7 @@ from artifact.contract import (
     Contract,
 )
 from bench.gpu.engines import make_engine, make_graph
+from bench.gpu.forms import refused
 from bench.gpu.inputs import make_inputs
 from bench.gpu.rows import Row, failed, judged, measured, skipped
 from bench.gpu.setting import Part, Setting
@@ -35,7 +36,6 @@ _ALL = (
     DECODER_GRAPH,
     LOWERED_DECODER_GRAPH,
 )
-_FORMS = (TAPPED_GRAPH, LOWERED_GRAPH), (DECODER_GRAPH, LOWERED_DECODER_GRAPH)
 
 
 def check(setting: Setting) -> Iterator[Row]:
@@ -43,12 +43,16 @@ def check(setting: Setting) -> Iterator[Row]:
     device = setting.choose()
     for path in sorted(KERNELS.glob("*.onnx")):
         yield placed(f"kernels/{path.name}", path, device)
+    for why in setting.unreadable():
+        yield failed("a contract", why, "can be read")
     for part in setting.parts():
         if setting.seconds_left < 0:
             yield skipped(part.name, "the time is up")
             continue
         for graph in graphs_of(part.contract):
-            yield placed(f"{part.name}/{graph}", part.folder / graph, device)
+            row = placed(f"{part.name}/{graph}", part.folder / graph, device)
+            instead = refused(row.name, graph, part.contract, row.why)
+            yield instead if (row.status, instead.status) == ("failed", "skipped") else row
         yield from loaded(part, device)
 
 
@@ -69,10 +73,7 @@ def placed(name: str, path: Path, device: Device) -> Row:
 
 
 def judge(name: str, device: Device, providers: Iterable[str], subgraphs: Iterable[AssignedSubgraph]) -> Row:
-    """Count nodes by provider, and say which are where they should not be.
-
-    A form of a graph beside which there is a lowered one may fail: regard runs the other.
-    """
+    """Count nodes by provider, and say which are where they should not be."""
     subgraphs = list(subgraphs)
     nodes = [(one.ep_name, node) for one in subgraphs for node in one.get_nodes()]
     counts = Counter(provider for provider, _ in nodes)
@@ -107,7 +108,7 @@ def form(part: Part, device: Device) -> Row:
     """Say whether the tapped graph's fused nodes give their weights on the device, or the lowered form is run."""
     names = [*(spec.name for spec in part.contract.outputs), *part.contract.tapped_outputs]
     found = []
-    for graph in (name for name in _FORMS[0] if name in part.contract.files):
+    for graph in (name for name in (TAPPED_GRAPH, LOWERED_GRAPH) if name in part.contract.files):
         try:
             tapped = make_graph(part.folder / graph, device, part.contract.further_axes)
             tapped.run(make_inputs(part.contract, 2, 8), names)

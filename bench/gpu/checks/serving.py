@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 
 from bench.generator import GeneratorError, frame, generate
-from bench.gpu.load import ASKED, ask, calling, can_attend, make_request, served, serving
-from bench.gpu.rows import Row, judged, measured, skipped
+from bench.gpu.load import ask, asked_of, calling, make_request, served, serving
+from bench.gpu.rows import Row, guarded, judged, measured, skipped
 from bench.gpu.setting import Part, Setting
 from bench.servers import Serving
+from regard.v1 import types_pb2 as pb
 
 _CALLERS = (1, 8, 32, 128)
 _LENGTH = 16
@@ -15,30 +16,44 @@ _BUSY_CALLERS = 32
 
 
 def check(setting: Setting) -> Iterator[Row]:
-    """Start a server with all models; load the smallest, where the front is the limit, then each with attention."""
+    """Give each artifact a server of its own; all numbers of callers to the smallest, where the front is the limit."""
     parts = served(setting.parts())
     if not parts:
         yield skipped("all of it", "no artifact takes tensors of a plain size")
-        return
-    seconds = min(max(setting.seconds / (len(_CALLERS) + 1 + 3 * len(parts)) * 0.6, _LEAST_SECONDS), _MOST_SECONDS)
-    with serving(setting) as one:
-        yield measured("start to ready", f"{one.seconds_to_ready:.1f} s with {len(setting.parts())} artifacts")
-        for callers in _CALLERS:
-            yield from under_load(one, parts[0], "plain", callers, seconds, setting)
-        yield by_h2load(one, parts[0], seconds)
-        for part in parts:
-            for asked in ASKED if can_attend(part.contract) else ["plain"]:
-                yield from under_load(one, part, asked, _BUSY_CALLERS, seconds, setting)
+    seconds = min(max(setting.seconds / (len(_CALLERS) + 1 + 3 * len(parts)) * 0.4, _LEAST_SECONDS), _MOST_SECONDS)
+    for part in parts:
+        if setting.seconds_left < seconds:
+            yield skipped(part.name, "the time is up")
+            continue
+        yield from guarded(part.name, served_alone(part, setting, seconds, is_first=part is parts[0]))
 
 
-def under_load(one: Serving, part: Part, asked: str, callers: int, seconds: float, setting: Setting) -> Iterator[Row]:
+def served_alone(part: Part, setting: Setting, seconds: float, *, is_first: bool) -> Iterator[Row]:
+    """Start a server with an artifact, and load it."""
+    with serving(setting, [part]) as one:
+        yield measured(f"{part.name}, start to ready", f"{one.seconds_to_ready:.1f} s")
+        for callers in _CALLERS if is_first else ():
+            yield under_load(one, part, callers, seconds, setting)
+        if is_first:
+            yield by_h2load(one, part, seconds)
+        for how in asked_of(part.contract, _LENGTH, _BUSY_CALLERS).items():
+            yield under_load(one, part, _BUSY_CALLERS, seconds, setting, how)
+
+
+def under_load(
+    one: Serving,
+    part: Part,
+    callers: int,
+    seconds: float,
+    setting: Setting,
+    how: tuple[str, pb.AttentionRequest | None] = ("plain", None),
+) -> Row:
     """Load the server; no call may fail."""
-    name = f"{part.name}, {callers} callers, {asked}"
+    name = f"{part.name}, {callers} callers, {how[0]}"
     if setting.seconds_left < seconds:
-        yield skipped(name, "the time is up")
-        return
-    seen = ask(one, [make_request(part, 1, _LENGTH, ASKED[asked])], callers, seconds)
-    yield judged(name, seen, "no error", ok=not seen.errors, why=f"{seen.errors} errors, {seen.first_error}")
+        return skipped(name, "the time is up")
+    seen = ask(one, [make_request(part, 1, _LENGTH, how[1])], callers, seconds)
+    return judged(name, seen, "no error", ok=not seen.errors, why=f"{seen.errors} errors, {seen.first_error}")
 
 
 def by_h2load(one: Serving, part: Part, seconds: float) -> Row:

@@ -7,6 +7,7 @@ import grpc
 import numpy as np
 
 from artifact.dtypes import Array, name_of
+from bench.gpu.device_memory import check_cuda, load_cuda
 from bench.gpu.inputs import apart, make_inputs
 from bench.gpu.limits import limit_of
 from bench.gpu.load import calling, make_request, served, serving
@@ -17,7 +18,6 @@ from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServi
 from server.api.open_inference.tensors import DATATYPE_OF
 from server.errors import first_line
 
-_LIBRARIES = ("libcudart.so.13", "libcudart.so.12", "libcudart.so")
 _HANDLE_BYTES = 64  # CUDA_IPC_HANDLE_SIZE
 _TO_DEVICE, _TO_HOST = 1, 2  # cudaMemcpyKind
 _ROWS, _LENGTH, _ROOM_BYTES = 2, 8, 1 << 20
@@ -27,37 +27,24 @@ class OwnMemory:
     """A piece of the GPU's memory, with the handle that lets another process open it."""
 
     def __init__(self, gpu: int, byte_size: int) -> None:
-        self.byte_size, self._library = byte_size, _load()
-        self._check(self._library.cudaSetDevice(gpu))
+        self.byte_size, self._library = byte_size, load_cuda()
+        check_cuda(self._library.cudaSetDevice(gpu))
         self._address = ctypes.c_void_p()
-        self._check(self._library.cudaMalloc(ctypes.byref(self._address), ctypes.c_size_t(byte_size)))
+        check_cuda(self._library.cudaMalloc(ctypes.byref(self._address), ctypes.c_size_t(byte_size)))
         handle = ctypes.create_string_buffer(_HANDLE_BYTES)
-        self._check(self._library.cudaIpcGetMemHandle(handle, self._address))
+        check_cuda(self._library.cudaIpcGetMemHandle(handle, self._address))
         self.handle = handle.raw
 
     def write(self, content: bytes) -> None:
         """Copy to its beginning."""
         size = ctypes.c_size_t(len(content))
-        self._check(self._library.cudaMemcpy(self._address, content, size, _TO_DEVICE))
+        check_cuda(self._library.cudaMemcpy(self._address, content, size, _TO_DEVICE))
 
     def read(self, byte_size: int) -> bytes:
         """Copy from its beginning."""
         content = ctypes.create_string_buffer(byte_size)
-        self._check(self._library.cudaMemcpy(content, self._address, ctypes.c_size_t(byte_size), _TO_HOST))
+        check_cuda(self._library.cudaMemcpy(content, self._address, ctypes.c_size_t(byte_size), _TO_HOST))
         return content.raw
-
-    def _check(self, error: int) -> None:
-        if error:
-            raise RuntimeError(f"CUDA says error {error}")
-
-
-def _load() -> ctypes.CDLL:
-    for name in _LIBRARIES:
-        try:
-            return ctypes.CDLL(name)
-        except OSError:
-            continue
-    raise RuntimeError(f"none of {', '.join(_LIBRARIES)} can be loaded")
 
 
 def check(setting: Setting) -> Iterator[Row]:
@@ -67,7 +54,7 @@ def check(setting: Setting) -> Iterator[Row]:
         yield skipped("all of it", "the CPU has none" if parts else "no artifact takes tensors of a plain size")
         return
     part, name = parts[0], f"{parts[0].name}, inputs and an output on the GPU"
-    with serving(setting, "--manage", "on") as one, calling(one) as call:
+    with serving(setting, [part], "--manage", "on") as one, calling(one) as call:
         expected = call(make_request(part, _ROWS, _LENGTH)).outputs[part.contract.outputs[0].name]
         with grpc.insecure_channel(one.address) as channel:
             try:

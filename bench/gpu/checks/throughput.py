@@ -28,7 +28,12 @@ def check(setting: Setting) -> Iterator[Row]:
     """Measure every artifact at every batch until the time is up: small batches of all before large ones."""
     device = setting.choose()
     parts = [part for part in setting.parts() if part.contract.precision != "bfloat16" or device.gpu is not None]
-    pairs = [Pair(part, device) for part in parts]
+    pairs = list[Pair]()
+    for part in parts:
+        try:
+            pairs.append(Pair(part, device))
+        except Exception as error:  # ONNX Runtime's exceptions have no common base
+            yield failed(part.name, first_line(error))
     for batch in BATCHES:
         for pair in pairs:
             name = f"{pair.part.name}, {batch} rows"

@@ -1,7 +1,6 @@
 """What the protocol tells of the server and its models, and how models are managed."""
 
-from importlib.metadata import version
-
+from artifact.installed import installed_version
 from server.api.handler import rpc
 from server.api.open_inference import open_inference_pb2 as pb
 from server.api.open_inference.describe import describe_config, describe_metadata
@@ -45,7 +44,7 @@ class Management(Parts):
         self, request: pb.ServerMetadataRequest, servicer: Servicer
     ) -> pb.ServerMetadataResponse:
         """Say what this server is."""
-        return pb.ServerMetadataResponse(name="regard", version=version("regard"), extensions=_EXTENSIONS)
+        return pb.ServerMetadataResponse(name="regard", version=installed_version(), extensions=_EXTENSIONS)
 
     @rpc("name")
     async def ModelMetadata(  # noqa: N802

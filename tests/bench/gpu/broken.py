@@ -34,12 +34,18 @@ def raises(setting: Setting) -> Iterator[Row]:
 def crashes(setting: Setting) -> Iterator[Row]:
     """Ends as a fault in a library does."""
     yield from fine(setting)
+    yield measured("left behind", leave_behind().pid)
     os.kill(os.getpid(), signal.SIGSEGV)
 
 
 def hangs(setting: Setting) -> Iterator[Row]:
     """Never ends, and leaves a process that does not either."""
     yield from fine(setting)
-    with subprocess.Popen([sys.executable, "-c", "import threading; threading.Event().wait()"]) as process:
-        yield measured("left behind", process.pid)
-        threading.Event().wait()
+    yield measured("left behind", leave_behind().pid)
+    threading.Event().wait()
+
+
+def leave_behind() -> subprocess.Popen[bytes]:
+    """Start what never ends, in a session of its own, as servers are."""
+    command = [sys.executable, "-c", "import threading; threading.Event().wait()"]
+    return subprocess.Popen(command, start_new_session=True)

@@ -17,6 +17,7 @@ from onnx import helper, numpy_helper
 from artifact.contract import PLAIN_GRAPH
 from artifact.dtypes import Array
 from artifact.generation import GenerationContract
+from bench.gpu import engines
 from bench.gpu.checks import (
     buffers,
     cuda_graphs,
@@ -28,9 +29,9 @@ from bench.gpu.checks import (
     shared_memory,
     tensorrt,
 )
-from bench.gpu.engines import make_decoder
+from bench.gpu.engines import make_decoder, make_graph
 from bench.gpu.rows import Row
-from bench.gpu.setting import Part, Setting
+from bench.gpu.setting import PLAIN_CPU, Part, Setting
 from server.api.open_inference import open_inference_pb2 as pb
 from server.config import EMBEDDED_MODELS
 from server.engine.decoder import BoundStep, Decoder
@@ -111,6 +112,28 @@ def test_an_artifact_of_which_no_form_runs_fails(tmp_path: Path) -> None:
     assert placement.placed("it", part.folder / "attention.onnx", STAND_IN.choose()).status == "failed"
 
 
+def test_a_fused_form_that_is_not_placed_is_skipped_where_the_lowered_one_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As the server does; a lowered one that is not, fails."""
+    part = copied(tmp_path)
+    (part.folder / "attention.onnx").write_bytes(b"no graph")
+    monkeypatch.setattr(Setting, "parts", lambda setting: [part])
+    rows = {row.name: row for row in placement.check(STAND_IN)}
+    assert "the lowered form is run instead" in rows["tiny-text/1/attention.onnx"].why
+    (part.folder / "attention.lowered.onnx").write_bytes(b"no graph")
+    assert "tiny-text/1/attention.lowered.onnx" in failures(placement.check(STAND_IN))
+
+
+def test_a_contract_that_cannot_be_read_is_told_and_the_others_are_checked(tmp_path: Path) -> None:
+    """By its name."""
+    shutil.copytree(GOLDEN_MODELS / "tiny-text", tmp_path / "tiny-text")
+    (tmp_path / "broken" / "1").mkdir(parents=True)
+    (tmp_path / "broken" / "1" / "contract.json").write_text("{}")
+    (row,) = [row for row in placement.check(replace(STAND_IN, models=tmp_path)) if row.status == "failed"]
+    assert row.why.startswith("broken/1: ")
+
+
 def copied(folder: Path) -> Part:
     """A copy of the golden artifact."""
     (part,) = STAND_IN.parts()
@@ -128,12 +151,55 @@ def move(path: Path, output: str, by: float) -> None:
     path.write_bytes(model.SerializeToString())
 
 
+def compared(part: Part, reference: Part | None) -> Iterator[Row]:
+    """What parity says of an artifact."""
+    return parity.compare(part, parity.ways_of(part.contract, STAND_IN.choose()), reference, STAND_IN)
+
+
+def test_only_float32_is_compared_with_tf32_too() -> None:
+    """The reference is computed once for both."""
+    (part,) = STAND_IN.parts()
+    assert list(parity.ways_of(part.contract, GPU)) == [", TF32 off", ", TF32 on"]
+    half = part.contract.model_copy(update={"precision": "float16"})
+    assert list(parity.ways_of(half, GPU)) == [""]
+
+
+def test_what_is_compared_with_has_all_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what stands in for a device one thread, as a run beside others has."""
+    monkeypatch.setattr(engines, "cpus", lambda: 7)
+    monkeypatch.setattr(engines, "Graph", lambda path, devices, instances, keep_on_device: instances.all_threads)
+    found: list[Any] = [make_graph(Path(), device) for device in (PLAIN_CPU, STAND_IN.choose())]
+    assert found == [7, 1]
+
+
+def test_a_reference_is_computed_once_for_all_ways(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On all CPUs, and forgotten: no more answers are kept than those of one size."""
+    (part,), runs = STAND_IN.parts(), list[Device]()
+
+    def counted(path: Path, device: Device, keep_on_device: Any = ()) -> Any:
+        graph = make_graph(path, device, keep_on_device)
+
+        class Counting:
+            def run(self, inputs: Any, names: Any) -> Any:
+                runs.append(device)
+                return graph.run(inputs, names)
+
+        return Counting()
+
+    monkeypatch.setattr(parity, "make_graph", counted)
+    ways = {way: (STAND_IN.choose(), 1e-4) for way in ("one", "two")}
+    names = [spec.name for spec in part.contract.outputs]
+    assert parity.furthest([part.folder / PLAIN_GRAPH] * 2, part.contract, names, ways) == [0.0, 0.0]
+    assert runs.count(PLAIN_CPU) == 3
+    assert len(runs) == 9
+
+
 @pytest.mark.parametrize("by", [0.01, float("nan")])
 def test_a_graph_that_answers_otherwise_than_the_cpus_fails(tmp_path: Path, by: float) -> None:
     """And no other graph of the artifact."""
     part, (reference,) = copied(tmp_path), STAND_IN.parts()
     move(part.folder / PLAIN_GRAPH, "embedding", by)
-    rows = parity.compare(part, STAND_IN.choose(), reference, tf32=False)
+    rows = compared(part, reference)
     assert failures(rows) == [f"tiny-text/1/{PLAIN_GRAPH}"]
 
 
@@ -142,7 +208,7 @@ def test_a_graph_that_cannot_be_run_fails_unless_a_lowered_form_is_run_instead(t
     part, (reference,) = copied(tmp_path), STAND_IN.parts()
     for name in ("attention.onnx", "hidden.onnx"):
         (part.folder / name).write_bytes(b"no graph")
-    rows = list(parity.compare(part, STAND_IN.choose(), reference, tf32=False))
+    rows = list(compared(part, reference))
     assert failures(iter(rows)) == ["tiny-text/1/hidden.onnx"]
     assert ["the lowered form is run instead" in row.why for row in rows if row.status == "skipped"] == [True]
 
@@ -153,7 +219,7 @@ def test_bfloat16_is_compared_with_its_float32_or_not_at_all() -> None:
     twin = replace(part, model="tiny-text-bf16", contract=part.contract.model_copy(update={"precision": "bfloat16"}))
     assert parity.reference_of(twin, [part, twin]) is part
     assert parity.reference_of(twin, [twin]) is None
-    (row,) = parity.compare(twin, STAND_IN.choose(), None, tf32=False)
+    (row,) = compared(twin, None)
     assert row.status == "skipped"
 
 

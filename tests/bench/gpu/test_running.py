@@ -1,14 +1,16 @@
 """The runner: whatever a check does, its rows and its end are told, and the next one runs."""
 
 import json
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from bench.gpu.__main__ import main
+from bench.gpu.__main__ import main, page_of, read_arguments
 from bench.gpu.page import make_page
-from bench.gpu.rows import Row, at_most, judged
+from bench.gpu.rows import ON_GPU, Row, at_most, failed, judged, measured
 from bench.gpu.running import Check, read_rows, run_checks
+from bench.programs import ROOT
 
 _BROKEN = "tests.bench.gpu.broken"
 FINE = Check("fine", f"{_BROKEN}:fine")
@@ -36,8 +38,9 @@ def test_a_check_that_raises_keeps_its_rows_and_fails_and_the_next_one_runs() ->
 def test_a_check_whose_process_dies_keeps_its_rows_and_fails() -> None:
     """With the signal."""
     rows = run(Check("crashing", f"{_BROKEN}:crashes"))
-    assert [row.status for row in rows] == ["passed", "measured", "failed"]
+    assert [row.status for row in rows] == ["passed", "measured", "measured", "failed"]
     assert "SIGSEGV" in rows[-1].why
+    assert not is_alive(int(rows[2].measured))
 
 
 def test_a_check_that_cannot_be_started_fails() -> None:
@@ -111,8 +114,39 @@ def test_of_a_page_only_what_was_found_is_written_anew() -> None:
     assert make_page([judged("it", 1, "2", ok=True)], "cuda", 1.0, page).count("## What was found") == 1
 
 
-def test_the_stand_in_never_writes_the_page_of_the_documentation(capsys: pytest.CaptureFixture[str]) -> None:
-    """Which is of a GPU."""
+@pytest.mark.parametrize(
+    ("arguments", "found", "page"),
+    [
+        (["--device", "cuda"], "yes", "docs/gpu.md"),
+        (["--device", "cuda", "--page", "docs/../docs/gpu.md"], "no", "build/gpu.md"),
+        (["--device", "cuda", "--only", "fine"], "yes", "build/gpu.md"),
+        (["--device", "auto"], "no", "build/gpu.md"),
+        (["--device", "cpu:0"], "no", "build/gpu.md"),
+        (["--device", "cuda", "--page", "elsewhere.md", "--only", "fine"], "no", "elsewhere.md"),
+    ],
+)
+def test_the_page_of_the_documentation_is_of_all_checks_on_a_gpu(arguments: list[str], found: str, page: str) -> None:
+    """As the checks found the device to be, whatever was asked for."""
+    assert page_of(read_arguments(arguments, (FINE,)), [measured(ON_GPU, found)]) == Path(page)
+
+
+@pytest.mark.parametrize("name", ["cuda:0,cuda:1", "cuda:all"])
+def test_several_devices_are_refused(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """With what is expected."""
     with pytest.raises(SystemExit):
-        main(["--device", "cpu", "--page", "docs/gpu.md"], (FINE,))
-    assert "the stand-in does not write it" in capsys.readouterr().err
+        read_arguments(["--device", name], (FINE,))
+    assert f"{name}: several devices are not checked; expected one" in capsys.readouterr().err
+
+
+def test_a_folder_that_was_asked_for_and_has_no_artifact_is_refused(tmp_path: Path) -> None:
+    """Rather than that others are checked."""
+    with pytest.raises(SystemExit, match="no artifact there"):
+        main(["--device", "cpu", "--models", str(tmp_path / "modles")], (FINE,))
+
+
+def test_the_page_has_nothing_of_the_machine_that_wrote_it() -> None:
+    """Neither its name nor where things lie on it."""
+    scratch = Path(tempfile.gettempdir(), "tmpab_1")
+    why = f"failure 2 ; GPU=0 ; hostname=secret ; {ROOT}/server/app.py: {scratch}/models/it/1"
+    page = make_page([failed("it", why)], "cuda", 1.0)
+    assert "| failure 2 ; GPU=0 ; ; server/app.py: it/1 |" in page
