@@ -61,12 +61,10 @@ class Dispatcher:
             devices: Their names, in the order in which graphs know them.
         """
         self._limits = limits
-        self.instances = instances * len(devices)
         self._delay_seconds = delay_seconds
         self._finish = finish
         self._expire = expire
         self._queue: FairQueue = FairQueue(limits)
-        self._idle_instances = self.instances
         self._running: list[Batch] = []
         self._window = _Window(rows=0, until=0.0)
         self._closing = False
@@ -116,7 +114,7 @@ class Dispatcher:
         """Queue a request; returns whether a thread is free that could run it, which `wake` would let look."""
         with self._ready:
             self._queue.add(item)
-            return self._idle_instances > 0 or self._goes_by_express(item)
+            return self.places.idle > 0 or self._goes_by_express(item)
 
     def remove(self, item: BatchItem) -> bool:
         """Take a request out, its caller having gone; False where it does not wait any more."""
@@ -138,12 +136,12 @@ class Dispatcher:
         """Estimate the seconds until a request would be answered if it were queued now; see FairQueue.wait_seconds."""
         with self._ready:
             own_seconds = self._queue.run_seconds(item)
-            if self._idle_instances and not len(self._queue):
+            if self.places.idle and not len(self._queue):
                 return own_seconds
             now = time.monotonic()
             running = sum(run.instances * max(run.ends - now, 0.0) for run in self._running)
             waiting = self._queue.wait_seconds(item, order, exactly=exactly)
-            seconds = (running + waiting) / (self.instances or 1)
+            seconds = (running + waiting) / (self.places.instances or 1)
             if self._goes_by_express(item):
                 ahead = sum(max(run.ends - now, 0.0) for run in self._running if not run.instances)
                 ahead += self._queue.seconds_within(self._short_seconds, self._busy_models)
@@ -153,15 +151,15 @@ class Dispatcher:
     def backlog_seconds(self) -> float:
         """Estimate the seconds until everything that waits now has begun."""
         with self._ready:
-            return self._queue.backlog_seconds() / (self.instances or 1)
+            return self._queue.backlog_seconds() / (self.places.instances or 1)
 
     def wake(self) -> None:
         """Let a free instance look at the queue; it wakes the next if it leaves something."""
         with self._ready:
-            if self._idle_instances and len(self.places) > 1:
+            if self.places.idle and len(self.places) > 1:
                 self.places.wake_first()
             else:
-                (self._ready if self._idle_instances else self._express_ready).notify()
+                (self._ready if self.places.idle else self._express_ready).notify()
 
     def bound(self, model: str, instances: int | None) -> None:
         """Let no more than so many batches of a model run at a time on each device; None for as many as there are."""
@@ -218,19 +216,18 @@ class Dispatcher:
                 place.ready.wait(wait_seconds)
             return None
 
-    def _begin(self, device: int = 0) -> Batch:
+    def _begin(self, device: int) -> Batch:
         place = self.places[device]
         all_idle, is_one = place.idle == place.instances, len(self.places) == 1
         room = self.places.room(device, self._running) if self.places.bounds else ANY_ROOM
-        items = self._queue.take(self._idle_instances, all_threads=all_idle and is_one, room=room)
+        items = self._queue.take(self.places.idle, all_threads=all_idle and is_one, room=room)
         alone = all_idle and not len(self._queue) and items[0].graph.can_use_all_threads
         now = time.monotonic()
         ends = now + self._queue.batch_seconds(items) * place.slowdown
         batch = Batch(items, place.instances if alone else 1, now, ends, device)
         self._running.append(batch)
-        self._idle_instances -= batch.instances
         place.idle -= batch.instances
-        if (self._idle_instances and len(self._queue)) or self._express_is_wanted:
+        if (self.places.idle and len(self._queue)) or self._express_is_wanted:
             self.wake()
         return batch
 
@@ -259,7 +256,7 @@ class Dispatcher:
     def _short_seconds(self) -> float:
         """How long a run by express may take now: no time where an instance is free."""
         runs = [run.expected_seconds for run in self._running if run.instances]
-        return 0.0 if self._idle_instances else _SHORT_SHARE * min(runs, default=0.0)
+        return 0.0 if self.places.idle else _SHORT_SHARE * min(runs, default=0.0)
 
     @property
     def _busy_models(self) -> set[str]:
@@ -271,7 +268,6 @@ class Dispatcher:
         with self._ready:
             self._running.remove(batch)
             if place.is_up:
-                self._idle_instances += batch.instances
                 place.idle += batch.instances
             if batch.instances < 2:  # all threads are another kind of run
                 seconds, whole = batch.times.total_ns / 1e9, batch.is_whole
@@ -292,7 +288,7 @@ class Dispatcher:
             self._running.remove(batch)
             self._take_out(self.places[batch.device], why)
             self._queue.learn(batch.items, 0.0, whole=False)  # its clients have had nothing for it
-            is_left = self.instances > 0 and not self._closing
+            is_left = self.places.instances > 0 and not self._closing
             again = [item for item in batch.items if is_left and not item.was_lost and not item.is_given_up]
             for item in again:
                 item.was_lost = True
@@ -308,12 +304,10 @@ class Dispatcher:
         if not place.is_up:  # another of its instances has found that
             return
         place.is_up = False
-        self.instances -= place.instances
-        self._idle_instances -= place.idle
         place.idle = 0
         place.ready.notify_all()
         _log.critical("%s is out of service: %s", place.name, why)
-        if not self.instances:
+        if not self.places.instances:
             self.lost = f"the last device has failed: {place.name}: {why}"
 
     def _wake_all(self) -> None:
@@ -340,7 +334,7 @@ class Dispatcher:
         just answered, since their callers are likely to come back at once. An engine that is idle waits only where the
         operator asked for a delay.
         """
-        if not self._idle_instances or not len(self._queue):
+        if not self.places.idle or not len(self._queue):
             return None
         until, window = 0.0, self._window
         if ends := [run.ends for run in self._running if run.instances]:

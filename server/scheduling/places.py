@@ -72,6 +72,16 @@ class Places(list[Place]):
         super().__init__(places)
         self.bounds: dict[str, int] = {}
 
+    @property
+    def instances(self) -> int:
+        """Batches that run at a time on all devices in service."""
+        return sum(place.instances for place in self if place.is_up)
+
+    @property
+    def idle(self) -> int:
+        """Instances that are free."""
+        return sum(place.idle for place in self)
+
     def wake_first(self) -> None:
         """Wake an instance where a batch would be done first; of every device, where one may have its part already."""
         free = [place for place in self if place.idle]

@@ -60,7 +60,7 @@ class Scheduler:
         self._limits, self._admission = limits, admission
         self._metrics = metrics
         dispatcher = Dispatcher(limits, instances, delay_seconds, self._finish_soon, self._expire_soon, devices)
-        metrics.instances.set_function(lambda: float(dispatcher.instances))
+        metrics.instances.set_function(lambda: float(dispatcher.places.instances))
         for place in dispatcher.places:
             metrics.device_up.labels(place.name).set_function(partial(_up, place))
         self._dispatcher = dispatcher
@@ -183,7 +183,7 @@ class Scheduler:
 
     async def _compute_all(self, items: Sequence[BatchItem], later_rows: int, *, goes_on: bool) -> list[Each]:
         """Compute inputs in runs of similar lengths, as many at a time as there are instances; others go between."""
-        instances = self._dispatcher.instances or 1
+        instances = self._dispatcher.places.instances or 1
         runs = Runs(items, self._limits, instances, later_rows, self._check_row)
         waiting = deque[tuple[list[int], BatchItem]]()
         if runs.count > 1:

@@ -79,7 +79,7 @@ def woken(dispatcher: Dispatcher, monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_each_device_has_instances_of_its_own(clock: Clock) -> None:
     """An instance waits where its own device is busy, though another is free."""
     dispatcher = make("A", "B", instances=2)
-    assert dispatcher.instances == 4
+    assert dispatcher.places.instances == 4
     batches = [begin(dispatcher, 1), begin(dispatcher, 1)]
     assert [batch.device for batch in batches] == [1, 1]
     add(dispatcher, make_item(GRAPH, rows=4))
@@ -328,10 +328,10 @@ def test_a_device_that_fails_counts_no_more_in_what_is_estimated(clock: Clock) -
     one, other = begin(dispatcher, 1), begin(dispatcher, 1)
     lost_items = list(one.items)
     dispatcher._lose(one, LOST)
-    assert (dispatcher.instances, dispatcher._idle_instances, len(dispatcher)) == (2, 2, 1)
+    assert (dispatcher.places.instances, dispatcher.places.idle, len(dispatcher)) == (2, 2, 1)
     assert not dispatcher.lost
     end(dispatcher, other, 10)
-    assert (dispatcher._idle_instances, dispatcher.places[1].idle) == (2, 0)
+    assert (dispatcher.places.idle, dispatcher.places[1].idle) == (2, 0)
     assert dispatcher._take(1) is None
     again = dispatcher._begin(0)
     assert again.items == lost_items

@@ -40,7 +40,7 @@ def busy(*, instances: int = 1, rows: int = 1) -> Dispatcher:
     dispatcher = make(instances)
     for _ in range(instances):
         dispatcher.add(make_item(LONG, rows=rows))
-        dispatcher._begin()
+        dispatcher._begin(0)
     return dispatcher
 
 
@@ -89,11 +89,11 @@ def test_an_instance_that_is_free_takes_what_is_short() -> None:
     """So that nothing goes by express."""
     dispatcher = make(2)
     dispatcher.add(make_item(LONG))
-    dispatcher._begin()
+    dispatcher._begin(0)
     item = short()
     assert dispatcher.add(item)
     assert not dispatcher._goes_by_express(item)
-    assert dispatcher._begin().items == [item]
+    assert dispatcher._begin(0).items == [item]
 
 
 def test_a_batch_by_express_stays_short() -> None:
@@ -149,7 +149,7 @@ def test_its_end_frees_no_instance_and_teaches_how_slow_the_engine_is() -> None:
     assert batch is not None
     batch.times = BatchTimes(0, 30 * 10**9, 0)
     dispatcher._end(batch)
-    assert (dispatcher._idle_instances, dispatcher._window) == (0, window)
+    assert (dispatcher.places.idle, dispatcher._window) == (0, window)
     assert dispatcher._queue._group(short()).slowdown > 1
     assert batch not in dispatcher.running()
 
