@@ -216,7 +216,11 @@ class Server:
 
         if not config.trial_load or config.models == EMBEDDED_MODELS:
             return Repository(config.models, load, changed)
-        trial = Trial(config.device, self._threads, config.instances or config.lanes)
+
+        def device() -> Device:
+            return self._in_service(devices)[0]
+
+        trial = Trial(device, self._threads, config.instances or config.lanes)
         return Repository(config.models, load, changed, trial)
 
     def _in_service(self, devices: Sequence[Device]) -> list[Device]:
