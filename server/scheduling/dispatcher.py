@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from server.engine.faults import DEVICE_FAILED, DeviceLost
+from server.engine.faults import DEVICE_FAILED, DeviceLost, Judge, judge_cpu
 from server.errors import DeviceFailed
 from server.scheduling.batch import Batch, BatchItem, BatchLimits, Order
 from server.scheduling.collate import compute
@@ -49,6 +49,7 @@ class Dispatcher:
         finish: Callable[[Batch], None],
         expire: Callable[[BatchItem], None],
         devices: Sequence[str] = ("CPU",),
+        judge: Judge = judge_cpu,
     ) -> None:
         """Make a dispatcher that has not started; `lost` says why an instance, or the last device, is gone.
 
@@ -59,8 +60,9 @@ class Dispatcher:
             finish: Takes what has run; called in an instance's thread.
             expire: Takes a request that was dropped since its deadline had passed; likewise.
             devices: Their names, in the order in which graphs know them.
+            judge: Says whether what a run raised means that its device has failed.
         """
-        self._limits = limits
+        self._limits, self._judge = limits, judge
         self._delay_seconds = delay_seconds
         self._finish = finish
         self._expire = expire
@@ -135,18 +137,27 @@ class Dispatcher:
     def wait_seconds(self, item: BatchItem, order: Order, *, exactly: bool = False) -> float:
         """Estimate the seconds until a request would be answered if it were queued now; see FairQueue.wait_seconds."""
         with self._ready:
-            own_seconds = self._queue.run_seconds(item)
-            if self.places.idle and not len(self._queue):
-                return own_seconds
-            now = time.monotonic()
-            running = sum(run.instances * max(run.ends - now, 0.0) for run in self._running)
-            waiting = self._queue.wait_seconds(item, order, exactly=exactly)
-            seconds = (running + waiting) / (self.places.instances or 1)
+            now, seconds = time.monotonic(), 0.0
+            if not self.places.idle or len(self._queue):
+                running = sum(run.instances * max(run.ends - now, 0.0) for run in self._running)
+                waiting = self._queue.wait_seconds(item, order, exactly=exactly)
+                seconds = (running + waiting) / (self.places.instances or 1)
+            if item.contract.name in self.places.bounds:
+                seconds = max(seconds, self._bounded_seconds(item, order, now, exactly=exactly))
             if self._goes_by_express(item):
                 ahead = sum(max(run.ends - now, 0.0) for run in self._running if not run.instances)
                 ahead += self._queue.seconds_within(self._short_seconds, self._busy_models)
                 seconds = min(seconds, ahead)
-            return seconds + own_seconds
+            return seconds + self._queue.run_seconds(item)
+
+    def _bounded_seconds(self, item: BatchItem, order: Order, now: float, *, exactly: bool) -> float:
+        """Estimate the seconds until its model's own bound lets a request begin, by that model's runs alone."""
+        model = item.contract.name
+        waiting = self._queue.wait_seconds(item, order, exactly=exactly, model=model)
+        if not waiting and self.places.room(0, self._running).left[model]:
+            return 0.0
+        runs = (run for run in self._running if run.items[0].contract.name == model)
+        return (sum(max(run.ends - now, 0.0) for run in runs) + waiting) / (self.places.instances_of(model) or 1)
 
     def backlog_seconds(self) -> float:
         """Estimate the seconds until everything that waits now has begun."""
@@ -173,9 +184,13 @@ class Dispatcher:
     def holds_up(self) -> bool:
         """Whether something waits that the run of the current thread holds up."""
         with self._ready:
-            if threading.current_thread() is not self._express:
+            if threading.current_thread() is self._express:
+                return self._express_is_wanted
+            if not self.places.bounds:
                 return len(self._queue) > 0
-            return self._express_is_wanted
+            own = next((run for run in self._running if run.thread == threading.get_ident()), None)
+            others = [run for run in self._running if run is not own]
+            return self._queue.has_next(self.places.room(own.device if own else 0, others).full)
 
     def running(self) -> list[Batch]:
         """Return the batches that run now."""
@@ -193,9 +208,11 @@ class Dispatcher:
     def _run_batches(self, take: Callable[[], Batch | None]) -> None:
         while batch := take():
             try:
-                batch.outcomes, batch.times = compute(batch.items, all_threads=batch.instances > 1, device=batch.device)
+                batch.outcomes, batch.times = compute(
+                    batch.items, all_threads=batch.instances > 1, device=batch.device, judge=self._judge
+                )
             except DeviceLost as error:
-                self._lose(batch, str(error))
+                self._lose(batch, error)
             else:
                 self._finish(batch)
                 self._end(batch)
@@ -222,10 +239,7 @@ class Dispatcher:
         room = self.places.room(device, self._running) if self.places.bounds else ANY_ROOM
         items = self._queue.take(self.places.idle, all_threads=all_idle and is_one, room=room)
         alone = all_idle and not len(self._queue) and items[0].graph.can_use_all_threads
-        now = time.monotonic()
-        ends = now + self._queue.batch_seconds(items) * place.slowdown
-        batch = Batch(items, place.instances if alone else 1, now, ends, device)
-        self._running.append(batch)
+        batch = self._note(items, place.instances if alone else 1, device)
         place.idle -= batch.instances
         if (self.places.idle and len(self._queue)) or self._express_is_wanted:
             self.wake()
@@ -237,13 +251,17 @@ class Dispatcher:
             while not self._closing:
                 self._drop_expired()
                 if items := self._queue.take_within(self._short_seconds, self._busy_models):
-                    now = time.monotonic()
-                    device = self.places.least_busy()
-                    batch = Batch(items, 0, now, now + self._queue.batch_seconds(items), device)
-                    self._running.append(batch)
-                    return batch
+                    return self._note(items, 0, self.places.least_busy())
                 self._express_ready.wait()
             return None
+
+    def _note(self, items: Sequence[BatchItem], instances: int, device: int) -> Batch:
+        """Take note of a batch that begins now."""
+        now = time.monotonic()
+        ends = now + self._queue.batch_seconds(items) * self.places[device].slowdown
+        batch = Batch(items, instances, now, ends, device)
+        self._running.append(batch)
+        return batch
 
     def _goes_by_express(self, item: BatchItem) -> bool:
         return self._queue.is_within(item, self._short_seconds, self._busy_models)
@@ -272,30 +290,35 @@ class Dispatcher:
             if batch.instances < 2:  # all threads are another kind of run
                 seconds, whole = batch.times.total_ns / 1e9, batch.is_whole
                 self._queue.learn(batch.items, seconds, whole=whole)
-                if whole and len(self.places) > 1:
+                if whole and batch.instances and len(self.places) > 1:  # beside the instances all is slower
                     place.learn(batch.expected_seconds, seconds)
             if self._closing:
                 self._wake_all()
             if not batch.instances:
+                if self.places.bounds:  # of which it had its part
+                    place.ready.notify()
                 return
             expected_rows = min(sum(item.rows for item in batch.items), self._limits.rows)
             until = time.monotonic() + self._queue.fixed_seconds(batch.items[0])
             self._window = _Window(expected_rows, until)
 
-    def _lose(self, batch: Batch, why: str) -> None:
-        """Take a device out of service; what it ran is tried once on another, where one is left."""
+    def _lose(self, batch: Batch, lost: DeviceLost) -> None:
+        """Take a device out of service; what it ran is tried once on another.
+
+        Where that may be what has failed the device, only if a third is left should it fail the other, too.
+        """
         with self._ready:
             self._running.remove(batch)
-            self._take_out(self.places[batch.device], why)
+            self._take_out(self.places[batch.device], str(lost))
             self._queue.learn(batch.items, 0.0, whole=False)  # its clients have had nothing for it
-            is_left = self.places.instances > 0 and not self._closing
+            needed = 2 if lost.may_be_input else 1
+            is_left = sum(place.is_up for place in self.places) >= needed and not self._closing
             again = [item for item in batch.items if is_left and not item.was_lost and not item.is_given_up]
             for item in again:
                 item.was_lost = True
                 self._queue.add(item)
             batch.items = [item for item in batch.items if item not in again]
-            if again:
-                self.wake()
+            self.wake()  # whoever was woken for what waits may be among the instances that are gone
         if batch.items:
             batch.outcomes = [DeviceFailed(DEVICE_FAILED) for _ in batch.items]
             self._finish(batch)

@@ -82,6 +82,10 @@ class Places(list[Place]):
         """Instances that are free."""
         return sum(place.idle for place in self)
 
+    def instances_of(self, model: str) -> int:
+        """Batches of a model with a bound that run at a time on all devices in service."""
+        return sum(min(place.instances, self.bounds[model]) for place in self if place.is_up)
+
     def wake_first(self) -> None:
         """Wake an instance where a batch would be done first; of every device, where one may have its part already."""
         free = [place for place in self if place.idle]
