@@ -211,6 +211,15 @@ class Batch:
         return self.ends - self.started
 
     @property
+    def model(self) -> str:
+        """Name of the model that it is of."""
+        return self.items[0].contract.name
+
+    def left_seconds(self, now: float) -> float:
+        """How much longer it should take."""
+        return max(self.ends - now, 0.0)
+
+    @property
     def is_whole(self) -> bool:
         """Whether every request was computed, and in one run."""
         return all(isinstance(outcome, Result) for outcome in self.outcomes) and all(

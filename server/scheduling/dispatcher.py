@@ -27,8 +27,6 @@ from server.scheduling.places import ANY_ROOM, Place, Places
 
 _log = logging.getLogger(__name__)
 
-_SHORT_SHARE = 0.25  # of the shortest run of an instance, which a run by express takes at most
-
 
 @dataclass(frozen=True)
 class _Window:
@@ -67,7 +65,6 @@ class Dispatcher:
         self._finish = finish
         self._expire = expire
         self._queue: FairQueue = FairQueue(limits)
-        self._running: list[Batch] = []
         self._window = _Window(rows=0, until=0.0)
         self._closing = False
         self.lost = ""
@@ -139,14 +136,14 @@ class Dispatcher:
         with self._ready:
             now, seconds = time.monotonic(), 0.0
             if not self.places.idle or len(self._queue):
-                running = sum(run.instances * max(run.ends - now, 0.0) for run in self._running)
+                running = sum(run.instances * run.left_seconds(now) for run in self.places.running)
                 waiting = self._queue.wait_seconds(item, order, exactly=exactly)
                 seconds = (running + waiting) / (self.places.instances or 1)
             if item.contract.name in self.places.bounds:
                 seconds = max(seconds, self._bounded_seconds(item, order, now, exactly=exactly))
             if self._goes_by_express(item):
-                ahead = sum(max(run.ends - now, 0.0) for run in self._running if not run.instances)
-                ahead += self._queue.seconds_within(self._short_seconds, self._busy_models)
+                ahead = sum(run.left_seconds(now) for run in self.places.running if not run.instances)
+                ahead += self._queue.seconds_within(self.places.short_seconds, self.places.busy_models)
                 seconds = min(seconds, ahead)
             return seconds + self._queue.run_seconds(item)
 
@@ -154,10 +151,10 @@ class Dispatcher:
         """Estimate the seconds until its model's own bound lets a request begin, by that model's runs alone."""
         model = item.contract.name
         waiting = self._queue.wait_seconds(item, order, exactly=exactly, model=model)
-        if not waiting and self.places.room(0, self._running).left[model]:
+        if not waiting and self.places.room(0).left[model]:
             return 0.0
-        runs = (run for run in self._running if run.items[0].contract.name == model)
-        return (sum(max(run.ends - now, 0.0) for run in runs) + waiting) / (self.places.instances_of(model) or 1)
+        running = sum(run.left_seconds(now) for run in self.places.running if run.model == model)
+        return (running + waiting) / (self.places.instances_of(model) or 1)
 
     def backlog_seconds(self) -> float:
         """Estimate the seconds until everything that waits now has begun."""
@@ -188,14 +185,13 @@ class Dispatcher:
                 return self._express_is_wanted
             if not self.places.bounds:
                 return len(self._queue) > 0
-            own = next((run for run in self._running if run.thread == threading.get_ident()), None)
-            others = [run for run in self._running if run is not own]
-            return self._queue.has_next(self.places.room(own.device if own else 0, others).full)
+            own = next((run for run in self.places.running if run.thread == threading.get_ident()), None)
+            return self._queue.has_next(self.places.room(own.device if own else 0, beside=own).full)
 
     def running(self) -> list[Batch]:
         """Return the batches that run now."""
         with self._ready:
-            return list(self._running)
+            return list(self.places.running)
 
     def _work(self, take: Callable[[], Batch | None]) -> None:
         """What an instance does all its life; should it end before its time, the watchdog learns why."""
@@ -236,11 +232,10 @@ class Dispatcher:
     def _begin(self, device: int) -> Batch:
         place = self.places[device]
         all_idle, is_one = place.idle == place.instances, len(self.places) == 1
-        room = self.places.room(device, self._running) if self.places.bounds else ANY_ROOM
+        room = self.places.room(device) if self.places.bounds else ANY_ROOM
         items = self._queue.take(self.places.idle, all_threads=all_idle and is_one, room=room)
         alone = all_idle and not len(self._queue) and items[0].graph.can_use_all_threads
         batch = self._note(items, place.instances if alone else 1, device)
-        place.idle -= batch.instances
         if (self.places.idle and len(self._queue)) or self._express_is_wanted:
             self.wake()
         return batch
@@ -250,43 +245,30 @@ class Dispatcher:
         with self._express_ready:
             while not self._closing:
                 self._drop_expired()
-                if items := self._queue.take_within(self._short_seconds, self._busy_models):
+                if items := self._queue.take_within(self.places.short_seconds, self.places.busy_models):
                     return self._note(items, 0, self.places.least_busy())
                 self._express_ready.wait()
             return None
 
     def _note(self, items: Sequence[BatchItem], instances: int, device: int) -> Batch:
-        """Take note of a batch that begins now."""
+        """Take note of a batch that begins now, on so many instances."""
         now = time.monotonic()
         ends = now + self._queue.batch_seconds(items) * self.places[device].slowdown
         batch = Batch(items, instances, now, ends, device)
-        self._running.append(batch)
+        self.places.begin(batch)
         return batch
 
     def _goes_by_express(self, item: BatchItem) -> bool:
-        return self._queue.is_within(item, self._short_seconds, self._busy_models)
+        return self._queue.is_within(item, self.places.short_seconds, self.places.busy_models)
 
     @property
     def _express_is_wanted(self) -> bool:
-        return self._queue.has_within(self._short_seconds, self._busy_models)
-
-    @property
-    def _short_seconds(self) -> float:
-        """How long a run by express may take now: no time where an instance is free."""
-        runs = [run.expected_seconds for run in self._running if run.instances]
-        return 0.0 if self.places.idle else _SHORT_SHARE * min(runs, default=0.0)
-
-    @property
-    def _busy_models(self) -> set[str]:
-        """What the instances run; more of the same would only share the processors."""
-        return {run.items[0].contract.name for run in self._running if run.instances}
+        return self._queue.has_within(self.places.short_seconds, self.places.busy_models)
 
     def _end(self, batch: Batch) -> None:
         place = self.places[batch.device]
         with self._ready:
-            self._running.remove(batch)
-            if place.is_up:
-                place.idle += batch.instances
+            self.places.end(batch)
             if batch.instances < 2:  # all threads are another kind of run
                 seconds, whole = batch.times.total_ns / 1e9, batch.is_whole
                 self._queue.learn(batch.items, seconds, whole=whole)
@@ -308,7 +290,7 @@ class Dispatcher:
         Where that may be what has failed the device, only if a third is left should it fail the other, too.
         """
         with self._ready:
-            self._running.remove(batch)
+            self.places.end(batch)
             self._take_out(self.places[batch.device], str(lost))
             self._queue.learn(batch.items, 0.0, whole=False)  # its clients have had nothing for it
             needed = 2 if lost.may_be_input else 1
@@ -339,14 +321,14 @@ class Dispatcher:
 
     def _wait_on(self, device: int) -> float | None:
         """As _wait_seconds, for an instance of one of several devices, or where models have bounds."""
-        place, full = self.places[device], self.places.room(device, self._running).full
+        place, full = self.places[device], self.places.room(device).full
         seconds = self._queue.next_seconds(full)
         if not place.idle or seconds is None:
             return None
         wait_seconds = self._wait_seconds()
         is_shared = self._closing or self._queue.rows > self._limits.rows  # more than a faster device would take
         if wait_seconds == 0.0 and not is_shared:
-            return self.places.wait_for_faster(place, seconds, self._running, time.monotonic())
+            return self.places.wait_for_faster(place, seconds, time.monotonic())
         return wait_seconds
 
     def _wait_seconds(self) -> float | None:
@@ -360,7 +342,7 @@ class Dispatcher:
         if not self.places.idle or not len(self._queue):
             return None
         until, window = 0.0, self._window
-        if ends := [run.ends for run in self._running if run.instances]:
+        if ends := [run.ends for run in self.places.running if run.instances]:
             next_end = min(ends)
             if self._queue.rows < window.rows or next_end < window.until:
                 until = window.until
