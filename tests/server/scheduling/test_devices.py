@@ -514,11 +514,13 @@ def test_who_waits_for_a_bounded_model_is_told_how_long(clock: Clock, devices: s
     assert dispatcher.wait_seconds(item, item.order) == pytest.approx((10 + waiting) / len(devices) + 16)
 
 
-def test_what_waits_of_other_models_does_not_count_in_a_bounded_ones_runs(clock: Clock) -> None:
+def test_other_models_do_not_count_in_a_bounded_ones_runs(clock: Clock) -> None:
     """Of its own client or another: it is shared among all instances, as ever."""
     dispatcher, item = make("A", instances=4), make_item(GRAPH)
     dispatcher.bound(MODEL, 1)
     begin(dispatcher, 0)
+    add(dispatcher, of_other_model())
+    dispatcher._begin(0)
     others = [of_other_model() for _ in range(4)]
     for other in others[:2]:
         other.context = client("other")
