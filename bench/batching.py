@@ -199,7 +199,7 @@ class Simulation:
         """What an instance does that is woken, or has ended a run."""
         self._timer = math.inf
         while (wait := self._dispatcher._wait_seconds()) == 0.0:
-            self._begin(self._dispatcher._begin())
+            self._begin(self._dispatcher._begin(0))
         if wait is not None:
             self._timer = self._now + wait
 

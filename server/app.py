@@ -26,6 +26,7 @@ from server.auth.clients import Authenticator
 from server.config import EMBEDDED_MODELS, Config
 from server.engine.cpus import available_cpus
 from server.engine.device import Device, Instances, choose_devices, names_of, share_cpus
+from server.engine.faults import judge_of
 from server.errors import EngineFault
 from server.generation.generator import Generator
 from server.generation.validation import GenerationLimits
@@ -216,7 +217,11 @@ class Server:
 
         if not config.trial_load or config.models == EMBEDDED_MODELS:
             return Repository(config.models, load, changed)
-        trial = Trial(config.device, self._threads, config.instances or config.lanes)
+
+        def device() -> Device:
+            return self._in_service(devices)[0]
+
+        trial = Trial(device, self._threads, config.instances or config.lanes)
         return Repository(config.models, load, changed, trial)
 
     def _in_service(self, devices: Sequence[Device]) -> list[Device]:
@@ -347,4 +352,5 @@ def _make_scheduler(
     row_seconds = config.watchdog_seconds or math.inf
     admission = Admission(config.max_queue_size, config.max_queue_bytes, config.max_queue_seconds, row_seconds)
     names = [device.name for device in devices]
-    return Scheduler(limits, admission, instances, metrics, config.max_queue_delay_ms / 1e3, tracing, names)
+    delay_seconds, judge = config.max_queue_delay_ms / 1e3, judge_of(devices[0])
+    return Scheduler(limits, admission, instances, metrics, delay_seconds, tracing, names, judge)

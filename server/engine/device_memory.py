@@ -10,6 +10,8 @@ from server.engine.device import Device
 from server.engine.external_data import ExternalData
 from server.errors import StartError
 
+_MAX_GRAPH_BYTES = 2**26  # of a graph whose weights lie outside its file; a larger one has them inside
+
 
 def check_room(folder: Path, graphs: Iterable[str], devices: Sequence[Device]) -> None:
     """Compare what the weights of an artifact's graphs take with what each GPU has free.
@@ -19,9 +21,10 @@ def check_room(folder: Path, graphs: Iterable[str], devices: Sequence[Device]) -
     Raises:
         StartError: Names the device, the bytes that are wanted, and those that are there.
     """
-    wanted_bytes = sum(_weights_bytes(folder / graph) for graph in graphs)
-    for device in dict.fromkeys(devices):
-        there_bytes = None if device.gpu is None else free_bytes(device.gpu)
+    gpus = {device.gpu: device for device in devices if device.gpu is not None}
+    wanted_bytes = sum(_weights_bytes(folder / graph) for graph in graphs) if gpus else 0
+    for gpu, device in gpus.items():
+        there_bytes = free_bytes(gpu)
         if there_bytes is not None and there_bytes < wanted_bytes:
             raise StartError(
                 f"{folder}: its weights take {wanted_bytes} bytes of a device, and {device.name} has {there_bytes} "
@@ -54,7 +57,9 @@ def free_bytes(gpu: int) -> int | None:
 def _weights_bytes(graph: Path) -> int:
     """Bytes of a graph and of the weights that it refers to; 0 where that cannot be told, and loading may say why."""
     try:
-        tensors = ExternalData(graph).tensors()
-        return graph.stat().st_size + sum(piece.length for _, pieces in tensors for piece in pieces)
+        graph_bytes = graph.stat().st_size
+        if graph_bytes > _MAX_GRAPH_BYTES:
+            return graph_bytes
+        return graph_bytes + sum(piece.length for _, pieces in ExternalData(graph).tensors() for piece in pieces)
     except (OSError, DecodeError, KeyError, ValueError):
         return 0

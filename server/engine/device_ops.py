@@ -17,7 +17,7 @@ import onnxruntime
 from artifact.dtypes import Array
 from server.engine.array_ops import KERNELS, unit_rows
 from server.engine.device import ERRORS_ONLY, TENSORRT, Device
-from server.engine.faults import telling_callers
+from server.engine.faults import judge_of, telling_callers
 
 
 class DeviceArray:
@@ -83,13 +83,13 @@ class DeviceMeasures:
             for path in sorted(KERNELS.glob("*.onnx"))
         }
         self.place = device.place
+        self._judge = judge_of(device)
 
     def to_host(self, array: DeviceArray) -> Array:
         """Copy an array, or the part that it is, from the device."""
         if not array.is_whole:
             array = self.choose(array, None, None) if len(array.shape) == 4 else self.choose_fused(array, None)
-        with telling_callers():
-            return np.array(array.value.numpy())
+        return self._fetch(array)
 
     def choose(self, weights: DeviceArray, heads: Sequence[int] | None, queries: Sequence[int] | None) -> DeviceArray:
         """See array_ops.choose; cuts off what is not part of the array, too."""
@@ -147,7 +147,7 @@ class DeviceMeasures:
     def largest(self, weights: DeviceArray, count: int) -> tuple[DeviceArray, Array]:
         """See array_ops.largest; the places are on the host."""
         values, places = self._run("largest", weights, [min(count, weights.shape[-1])])
-        return values, np.array(places.value.numpy())
+        return values, self._fetch(places)
 
     def to_float16(self, values: DeviceArray) -> DeviceArray:
         """See array_ops.to_float16."""
@@ -156,23 +156,27 @@ class DeviceMeasures:
     def to_uint8(self, values: DeviceArray) -> tuple[DeviceArray, float]:
         """See array_ops.to_uint8; the scale is on the host."""
         rounded, scale = self._run("to_uint8", values)
-        return rounded, float(scale.value.numpy()[0])
+        return rounded, float(self._fetch(scale)[0])
 
     def _run(self, kernel: str, *inputs: DeviceArray | Array | Sequence[int]) -> list[DeviceArray]:
         """Run a graph; what is on the host is copied to the device, what it gives stays there."""
         session = self._sessions[kernel]
-        binding = session.io_binding()
-        for spec, given in zip(session.get_inputs(), inputs, strict=True):
-            if isinstance(given, DeviceArray):
-                binding.bind_ortvalue_input(spec.name, given.value)
-            else:
-                array = given if isinstance(given, np.ndarray) else np.asarray(given, dtype=np.int64)
-                binding.bind_cpu_input(spec.name, np.ascontiguousarray(array))
-        for spec in session.get_outputs():
-            binding.bind_output(spec.name, *self.place)
-        with telling_callers():
+        with telling_callers(self._judge):
+            binding = session.io_binding()
+            for spec, given in zip(session.get_inputs(), inputs, strict=True):
+                if isinstance(given, DeviceArray):
+                    binding.bind_ortvalue_input(spec.name, given.value)
+                else:
+                    array = given if isinstance(given, np.ndarray) else np.asarray(given, dtype=np.int64)
+                    binding.bind_cpu_input(spec.name, np.ascontiguousarray(array))
+            for spec in session.get_outputs():
+                binding.bind_output(spec.name, *self.place)
             session.run_with_iobinding(binding)
-        return [DeviceArray(value, self) for value in binding.get_outputs()]
+            return [DeviceArray(value, self) for value in binding.get_outputs()]
+
+    def _fetch(self, array: DeviceArray) -> Array:
+        with telling_callers(self._judge):
+            return np.array(array.value.numpy())
 
 
 @functools.cache

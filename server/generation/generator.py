@@ -162,17 +162,19 @@ class Generator:
         return await self._pipeline.workers.copy(copy, response.result.size_bytes)
 
     def _group_for(self, model: LoadedModel) -> "Group":
-        """Return the group with the fewest rows."""
-        groups = self._groups.get(model)
-        if groups is None:
+        """Return the group with the fewest rows, of as many as the model's settings let run now."""
+        count = self._devices * min(self._instances, model.usage.settings.instances or self._instances)
+        groups = self._groups.setdefault(model, [])
+        if len(groups) < count:
             decoder = model.engine.decoder
             assert decoder is not None  # noqa: S101 -- checked
-            groups = self._groups[model] = [
+            more = [
                 Group(model.contract, decoder, self._scheduler, self._max_rows, self._metrics)
-                for _ in range(self._devices * min(self._instances, model.usage.settings.instances or self._instances))
+                for _ in range(count - len(groups))
             ]
-            self._known = (*map(weakref.ref, self._all()), *map(weakref.ref, groups))
-        return min(groups, key=lambda group: group.steps.num_rows)
+            groups += more
+            self._known = (*map(weakref.ref, self._all()), *map(weakref.ref, more))
+        return min(groups[:count], key=lambda group: group.steps.num_rows)
 
     def _check_wait(self, group: Group, context: RpcContext) -> None:
         """Refuse at once who would wait for rows longer than is offered, or wanted."""

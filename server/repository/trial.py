@@ -8,10 +8,11 @@ import asyncio
 import os
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from server.engine.device import choose_devices, share_cpus
+from server.engine.device import Device, choose_device, share_cpus
 from server.errors import StartError
 from server.repository.limits import Usage
 from server.repository.loading import load_model
@@ -25,12 +26,12 @@ class Trial:
     """Tries versions as a server with these settings would run them.
 
     Attributes:
-        device: As --device names it.
+        device: Says on which of the server's devices: one that is in service, and is enough to see what a graph does.
         threads: Of the engine.
         instances: Batches at a time; 0 for the default.
     """
 
-    device: str
+    device: Callable[[], Device]
     threads: int
     instances: int
 
@@ -40,7 +41,7 @@ class Trial:
         Raises:
             StartError: It cannot be loaded, takes too long, or ends the process that loads it.
         """
-        settings = (self.device, str(self.threads), str(self.instances))
+        settings = (self.device().name.lower(), str(self.threads), str(self.instances))
         child = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", __name__, str(folder), *settings),
             stdin=asyncio.subprocess.DEVNULL,
@@ -68,7 +69,7 @@ def _explain(folder: Path, code: int) -> str:
 def main(folder: Path, device: str, threads: int, instances: int) -> int:
     """Load a version and run it once; returns the exit code."""
     try:
-        chosen = choose_devices(device)[:1]  # one is enough to see what a graph does
+        chosen = [choose_device(device)]
         load_model(folder, chosen, share_cpus(threads, chosen, instances), Usage(read_settings(folder.parent)))
     except Exception as error:  # ONNX Runtime's exceptions have no common base
         print(error)

@@ -2,6 +2,7 @@
 
 import asyncio
 import math
+import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
@@ -92,7 +93,7 @@ class BatchItem:
         reserved_seconds: What of the engine's time is reserved of its caller's quota.
         reply: Its result; None where nobody waits for one.
         held_bytes: Memory that it holds while it waits.
-        was_lost: Whether a device failed while it was computed there, so that it is tried once more.
+        was_lost: Whether a device failed while it was computed there, so that it is tried once more, alone.
         runs_once: Whether it is computed in one run of its graph, which the cost model foretells.
     """
 
@@ -158,7 +159,8 @@ class BatchItem:
 
     def may_share(self, other: "BatchItem") -> bool:
         """Whether both, for one graph, may share a run."""
-        return self.contract.batched and self.shape == other.shape
+        is_either_lost = self.was_lost or other.was_lost
+        return self.contract.batched and not is_either_lost and self.shape == other.shape
 
     @property
     def layers_fetched(self) -> dict[str, Layer]:
@@ -189,6 +191,7 @@ class Batch:
         started: When it began, on time.monotonic(), in seconds.
         ends: When it should end, likewise.
         device: Which one it runs on.
+        thread: The instance's that began it.
         outcomes: Once it has run, what became of each item, in their order.
         times: Likewise, how long its steps took.
     """
@@ -198,6 +201,7 @@ class Batch:
     started: float
     ends: float
     device: int = 0
+    thread: int = field(default_factory=threading.get_ident)
     outcomes: "Sequence[Outcome]" = ()
     times: BatchTimes = NO_TIME
 
@@ -205,6 +209,15 @@ class Batch:
     def expected_seconds(self) -> float:
         """How long it should take."""
         return self.ends - self.started
+
+    @property
+    def model(self) -> str:
+        """Name of the model that it is of."""
+        return self.items[0].contract.name
+
+    def left_seconds(self, now: float) -> float:
+        """How much longer it should take."""
+        return max(self.ends - now, 0.0)
 
     @property
     def is_whole(self) -> bool:

@@ -9,8 +9,8 @@ import numpy as np
 from artifact.contract import SEQUENCE_AXIS
 from artifact.dtypes import Array
 from server.engine.device_ops import Weights
-from server.engine.faults import DeviceLost, is_device_lost
-from server.errors import InternalFault, first_line
+from server.engine.faults import Judge, judge_cpu
+from server.errors import InternalFault
 from server.scheduling.batch import BatchItem, Outcome, Result
 from server.telemetry.timings import BatchTimes
 
@@ -33,8 +33,16 @@ def run_batch(
     return results, times
 
 
-def compute(items: Sequence[BatchItem], *, all_threads: bool, device: int = 0) -> tuple[Sequence[Outcome], BatchTimes]:
+def compute(
+    items: Sequence[BatchItem], *, all_threads: bool, device: int = 0, judge: Judge = judge_cpu
+) -> tuple[Sequence[Outcome], BatchTimes]:
     """Run a batch. Should it fail, each request runs alone: only the guilty one fails. All of it takes its time.
+
+    Args:
+        items: The batch.
+        all_threads: See Graph.run.
+        device: Likewise.
+        judge: Says whether an error means that the device has failed.
 
     Raises:
         DeviceLost: The device has failed, and with it whatever would run there.
@@ -43,13 +51,13 @@ def compute(items: Sequence[BatchItem], *, all_threads: bool, device: int = 0) -
     try:
         return run_batch(items, all_threads=all_threads, device=device)
     except Exception as error:
-        if is_device_lost(error):
-            raise DeviceLost(first_line(error)) from error
+        if lost := judge(error):
+            raise lost from error
         _log.exception("a batch of %d requests of %s failed", len(items), items[0].contract.name)
         times = BatchTimes(0, time.perf_counter_ns() - began_ns, 0)
         if len(items) == 1:
             return [InternalFault()], times
-    alone = [compute([item], all_threads=all_threads, device=device) for item in items]
+    alone = [compute([item], all_threads=all_threads, device=device, judge=judge) for item in items]
     return [outcome for outcomes, _ in alone for outcome in outcomes], sum((own for _, own in alone), times)
 
 

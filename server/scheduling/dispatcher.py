@@ -18,7 +18,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from server.engine.faults import DEVICE_FAILED, DeviceLost
+from server.engine.faults import DEVICE_FAILED, DeviceLost, Judge, judge_cpu
 from server.errors import DeviceFailed
 from server.scheduling.batch import Batch, BatchItem, BatchLimits, Order
 from server.scheduling.collate import compute
@@ -26,8 +26,6 @@ from server.scheduling.fair_queue import FairQueue
 from server.scheduling.places import ANY_ROOM, Place, Places
 
 _log = logging.getLogger(__name__)
-
-_SHORT_SHARE = 0.25  # of the shortest run of an instance, which a run by express takes at most
 
 
 @dataclass(frozen=True)
@@ -49,6 +47,7 @@ class Dispatcher:
         finish: Callable[[Batch], None],
         expire: Callable[[BatchItem], None],
         devices: Sequence[str] = ("CPU",),
+        judge: Judge = judge_cpu,
     ) -> None:
         """Make a dispatcher that has not started; `lost` says why an instance, or the last device, is gone.
 
@@ -59,15 +58,13 @@ class Dispatcher:
             finish: Takes what has run; called in an instance's thread.
             expire: Takes a request that was dropped since its deadline had passed; likewise.
             devices: Their names, in the order in which graphs know them.
+            judge: Says whether what a run raised means that its device has failed.
         """
-        self._limits = limits
-        self.instances = instances * len(devices)
+        self._limits, self._judge = limits, judge
         self._delay_seconds = delay_seconds
         self._finish = finish
         self._expire = expire
         self._queue: FairQueue = FairQueue(limits)
-        self._idle_instances = self.instances
-        self._running: list[Batch] = []
         self._window = _Window(rows=0, until=0.0)
         self._closing = False
         self.lost = ""
@@ -116,7 +113,7 @@ class Dispatcher:
         """Queue a request; returns whether a thread is free that could run it, which `wake` would let look."""
         with self._ready:
             self._queue.add(item)
-            return self._idle_instances > 0 or self._goes_by_express(item)
+            return self.places.idle > 0 or self._goes_by_express(item)
 
     def remove(self, item: BatchItem) -> bool:
         """Take a request out, its caller having gone; False where it does not wait any more."""
@@ -137,31 +134,40 @@ class Dispatcher:
     def wait_seconds(self, item: BatchItem, order: Order, *, exactly: bool = False) -> float:
         """Estimate the seconds until a request would be answered if it were queued now; see FairQueue.wait_seconds."""
         with self._ready:
-            own_seconds = self._queue.run_seconds(item)
-            if self._idle_instances and not len(self._queue):
-                return own_seconds
-            now = time.monotonic()
-            running = sum(run.instances * max(run.ends - now, 0.0) for run in self._running)
-            waiting = self._queue.wait_seconds(item, order, exactly=exactly)
-            seconds = (running + waiting) / (self.instances or 1)
+            now, seconds = time.monotonic(), 0.0
+            if not self.places.idle or len(self._queue):
+                running = sum(run.instances * run.left_seconds(now) for run in self.places.running)
+                waiting = self._queue.wait_seconds(item, order, exactly=exactly)
+                seconds = (running + waiting) / (self.places.instances or 1)
+            if item.contract.name in self.places.bounds:
+                seconds = max(seconds, self._bounded_seconds(item, order, now, exactly=exactly))
             if self._goes_by_express(item):
-                ahead = sum(max(run.ends - now, 0.0) for run in self._running if not run.instances)
-                ahead += self._queue.seconds_within(self._short_seconds, self._busy_models)
+                ahead = sum(run.left_seconds(now) for run in self.places.running if not run.instances)
+                ahead += self._queue.seconds_within(self.places.short_seconds, self.places.busy_models)
                 seconds = min(seconds, ahead)
-            return seconds + own_seconds
+            return seconds + self._queue.run_seconds(item)
+
+    def _bounded_seconds(self, item: BatchItem, order: Order, now: float, *, exactly: bool) -> float:
+        """Estimate the seconds until its model's own bound lets a request begin, by that model's runs alone."""
+        model = item.contract.name
+        waiting = self._queue.wait_seconds(item, order, exactly=exactly, model=model)
+        if not waiting and self.places.room(0).left[model]:
+            return 0.0
+        running = sum(run.left_seconds(now) for run in self.places.running if run.model == model)
+        return (running + waiting) / (self.places.instances_of(model) or 1)
 
     def backlog_seconds(self) -> float:
         """Estimate the seconds until everything that waits now has begun."""
         with self._ready:
-            return self._queue.backlog_seconds() / (self.instances or 1)
+            return self._queue.backlog_seconds() / (self.places.instances or 1)
 
     def wake(self) -> None:
         """Let a free instance look at the queue; it wakes the next if it leaves something."""
         with self._ready:
-            if self._idle_instances and len(self.places) > 1:
+            if self.places.idle and len(self.places) > 1:
                 self.places.wake_first()
             else:
-                (self._ready if self._idle_instances else self._express_ready).notify()
+                (self._ready if self.places.idle else self._express_ready).notify()
 
     def bound(self, model: str, instances: int | None) -> None:
         """Let no more than so many batches of a model run at a time on each device; None for as many as there are."""
@@ -175,14 +181,17 @@ class Dispatcher:
     def holds_up(self) -> bool:
         """Whether something waits that the run of the current thread holds up."""
         with self._ready:
-            if threading.current_thread() is not self._express:
+            if threading.current_thread() is self._express:
+                return self._express_is_wanted
+            if not self.places.bounds:
                 return len(self._queue) > 0
-            return self._express_is_wanted
+            own = next((run for run in self.places.running if run.thread == threading.get_ident()), None)
+            return self._queue.has_next(self.places.room(own.device if own else 0, beside=own).full)
 
     def running(self) -> list[Batch]:
         """Return the batches that run now."""
         with self._ready:
-            return list(self._running)
+            return list(self.places.running)
 
     def _work(self, take: Callable[[], Batch | None]) -> None:
         """What an instance does all its life; should it end before its time, the watchdog learns why."""
@@ -195,9 +204,11 @@ class Dispatcher:
     def _run_batches(self, take: Callable[[], Batch | None]) -> None:
         while batch := take():
             try:
-                batch.outcomes, batch.times = compute(batch.items, all_threads=batch.instances > 1, device=batch.device)
+                batch.outcomes, batch.times = compute(
+                    batch.items, all_threads=batch.instances > 1, device=batch.device, judge=self._judge
+                )
             except DeviceLost as error:
-                self._lose(batch, str(error))
+                self._lose(batch, error)
             else:
                 self._finish(batch)
                 self._end(batch)
@@ -218,19 +229,14 @@ class Dispatcher:
                 place.ready.wait(wait_seconds)
             return None
 
-    def _begin(self, device: int = 0) -> Batch:
+    def _begin(self, device: int) -> Batch:
         place = self.places[device]
         all_idle, is_one = place.idle == place.instances, len(self.places) == 1
-        room = self.places.room(device, self._running) if self.places.bounds else ANY_ROOM
-        items = self._queue.take(self._idle_instances, all_threads=all_idle and is_one, room=room)
+        room = self.places.room(device) if self.places.bounds else ANY_ROOM
+        items = self._queue.take(self.places.idle, all_threads=all_idle and is_one, room=room)
         alone = all_idle and not len(self._queue) and items[0].graph.can_use_all_threads
-        now = time.monotonic()
-        ends = now + self._queue.batch_seconds(items) * place.slowdown
-        batch = Batch(items, place.instances if alone else 1, now, ends, device)
-        self._running.append(batch)
-        self._idle_instances -= batch.instances
-        place.idle -= batch.instances
-        if (self._idle_instances and len(self._queue)) or self._express_is_wanted:
+        batch = self._note(items, place.instances if alone else 1, device)
+        if (self.places.idle and len(self._queue)) or self._express_is_wanted:
             self.wake()
         return batch
 
@@ -239,67 +245,62 @@ class Dispatcher:
         with self._express_ready:
             while not self._closing:
                 self._drop_expired()
-                if items := self._queue.take_within(self._short_seconds, self._busy_models):
-                    now = time.monotonic()
-                    device = self.places.least_busy()
-                    batch = Batch(items, 0, now, now + self._queue.batch_seconds(items), device)
-                    self._running.append(batch)
-                    return batch
+                if items := self._queue.take_within(self.places.short_seconds, self.places.busy_models):
+                    return self._note(items, 0, self.places.least_busy())
                 self._express_ready.wait()
             return None
 
+    def _note(self, items: Sequence[BatchItem], instances: int, device: int) -> Batch:
+        """Take note of a batch that begins now, on so many instances."""
+        now = time.monotonic()
+        ends = now + self._queue.batch_seconds(items) * self.places[device].slowdown
+        batch = Batch(items, instances, now, ends, device)
+        self.places.begin(batch)
+        return batch
+
     def _goes_by_express(self, item: BatchItem) -> bool:
-        return self._queue.is_within(item, self._short_seconds, self._busy_models)
+        return self._queue.is_within(item, self.places.short_seconds, self.places.busy_models)
 
     @property
     def _express_is_wanted(self) -> bool:
-        return self._queue.has_within(self._short_seconds, self._busy_models)
-
-    @property
-    def _short_seconds(self) -> float:
-        """How long a run by express may take now: no time where an instance is free."""
-        runs = [run.expected_seconds for run in self._running if run.instances]
-        return 0.0 if self._idle_instances else _SHORT_SHARE * min(runs, default=0.0)
-
-    @property
-    def _busy_models(self) -> set[str]:
-        """What the instances run; more of the same would only share the processors."""
-        return {run.items[0].contract.name for run in self._running if run.instances}
+        return self._queue.has_within(self.places.short_seconds, self.places.busy_models)
 
     def _end(self, batch: Batch) -> None:
         place = self.places[batch.device]
         with self._ready:
-            self._running.remove(batch)
-            if place.is_up:
-                self._idle_instances += batch.instances
-                place.idle += batch.instances
+            self.places.end(batch)
             if batch.instances < 2:  # all threads are another kind of run
                 seconds, whole = batch.times.total_ns / 1e9, batch.is_whole
                 self._queue.learn(batch.items, seconds, whole=whole)
-                if whole and len(self.places) > 1:
+                if whole and batch.instances and len(self.places) > 1:  # beside the instances all is slower
                     place.learn(batch.expected_seconds, seconds)
             if self._closing:
                 self._wake_all()
             if not batch.instances:
+                if self.places.bounds:  # of which it had its part
+                    place.ready.notify()
                 return
             expected_rows = min(sum(item.rows for item in batch.items), self._limits.rows)
             until = time.monotonic() + self._queue.fixed_seconds(batch.items[0])
             self._window = _Window(expected_rows, until)
 
-    def _lose(self, batch: Batch, why: str) -> None:
-        """Take a device out of service; what it ran is tried once on another, where one is left."""
+    def _lose(self, batch: Batch, lost: DeviceLost) -> None:
+        """Take a device out of service; what it ran is tried once on another.
+
+        Where that may be what has failed the device, only if a third is left should it fail the other, too.
+        """
         with self._ready:
-            self._running.remove(batch)
-            self._take_out(self.places[batch.device], why)
+            self.places.end(batch)
+            self._take_out(self.places[batch.device], str(lost))
             self._queue.learn(batch.items, 0.0, whole=False)  # its clients have had nothing for it
-            is_left = self.instances > 0 and not self._closing
+            needed = 2 if lost.may_be_input else 1
+            is_left = sum(place.is_up for place in self.places) >= needed and not self._closing
             again = [item for item in batch.items if is_left and not item.was_lost and not item.is_given_up]
             for item in again:
                 item.was_lost = True
                 self._queue.add(item)
             batch.items = [item for item in batch.items if item not in again]
-            if again:
-                self.wake()
+            self.wake()  # whoever was woken for what waits may be among the instances that are gone
         if batch.items:
             batch.outcomes = [DeviceFailed(DEVICE_FAILED) for _ in batch.items]
             self._finish(batch)
@@ -308,12 +309,10 @@ class Dispatcher:
         if not place.is_up:  # another of its instances has found that
             return
         place.is_up = False
-        self.instances -= place.instances
-        self._idle_instances -= place.idle
         place.idle = 0
         place.ready.notify_all()
         _log.critical("%s is out of service: %s", place.name, why)
-        if not self.instances:
+        if not self.places.instances:
             self.lost = f"the last device has failed: {place.name}: {why}"
 
     def _wake_all(self) -> None:
@@ -322,14 +321,14 @@ class Dispatcher:
 
     def _wait_on(self, device: int) -> float | None:
         """As _wait_seconds, for an instance of one of several devices, or where models have bounds."""
-        place, full = self.places[device], self.places.room(device, self._running).full
+        place, full = self.places[device], self.places.room(device).full
         seconds = self._queue.next_seconds(full)
         if not place.idle or seconds is None:
             return None
         wait_seconds = self._wait_seconds()
         is_shared = self._closing or self._queue.rows > self._limits.rows  # more than a faster device would take
         if wait_seconds == 0.0 and not is_shared:
-            return self.places.wait_for_faster(place, seconds, self._running, time.monotonic())
+            return self.places.wait_for_faster(place, seconds, time.monotonic())
         return wait_seconds
 
     def _wait_seconds(self) -> float | None:
@@ -340,10 +339,10 @@ class Dispatcher:
         just answered, since their callers are likely to come back at once. An engine that is idle waits only where the
         operator asked for a delay.
         """
-        if not self._idle_instances or not len(self._queue):
+        if not self.places.idle or not len(self._queue):
             return None
         until, window = 0.0, self._window
-        if ends := [run.ends for run in self._running if run.instances]:
+        if ends := [run.ends for run in self.places.running if run.instances]:
             next_end = min(ends)
             if self._queue.rows < window.rows or next_end < window.until:
                 until = window.until

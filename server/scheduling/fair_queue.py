@@ -68,15 +68,10 @@ class FairQueue:
             all_threads: Whether nothing runs, so that a graph that can use the whole machine for one batch may do so.
             room: What models' own bounds leave.
         """
-        full = room.full
-        waiting = [
-            (share, *share.next(full))
-            for share in self._shares.values()
-            if share.size and (not full or share.has_next(full))
-        ]
-        if not waiting:
+        first = self._first(room.full)
+        if first is None:
             return []
-        share, head, line = min(waiting, key=lambda one: (one[0].served_seconds, one[1].order))
+        share, head, line = first
         if room.left and (name := head.contract.name) in room.left:  # it shares instances with nobody else
             idle_instances = min(idle_instances, room.left[name])
         instances = 1 if all_threads and head.graph.can_use_all_threads else idle_instances
@@ -86,11 +81,16 @@ class FairQueue:
 
     def next_seconds(self, full: Container[str]) -> float | None:
         """Estimate the batch that `take` would give, on a device as fast as all are; None where it would give none."""
-        heads = [share.next(full)[0] for share in self._shares.values() if share.has_next(full)]
-        if not heads:
+        first = self._first(full)
+        if first is None:
             return None
-        group = self._group(heads[0])
-        return group.slowdown * group.cost.seconds(min(group.rows, self._limits.rows), heads[0].length)
+        _, head, _ = first
+        group = self._group(head)
+        return group.slowdown * group.cost.seconds(min(group.rows, self._limits.rows), head.length)
+
+    def has_next(self, full: Container[str]) -> bool:
+        """Whether `take` would give anything."""
+        return any(share.has_next(full) for share in self._shares.values())
 
     def take_within(self, seconds: float, busy: Container[str]) -> list[BatchItem]:
         """Take the next batch that takes so many seconds at most, of a model that is not busy; empty where none does.
@@ -152,20 +152,21 @@ class FairQueue:
         if expected and whole:
             group.slowdown *= 1 + _SLOWDOWN_WEIGHT * (min(max(seconds / expected, 0.1), 10.0) - 1)
 
-    def wait_seconds(self, item: BatchItem, order: Order, *, exactly: bool = False) -> float:
+    def wait_seconds(self, item: BatchItem, order: Order, *, exactly: bool = False, model: str | None = None) -> float:
         """Estimate the engine seconds until a request's batch begins.
 
         Args:
             item: What the request wants.
             order: Its place: priority, due, arrival.
             exactly: Whether requests of its client and graph that are due later are left out; looks at every one.
+            model: Whose requests alone are counted; None for all.
         """
         own, group = self._share(item), self._group(item)
-        ahead = own.wait_seconds(group, order, exactly=exactly)
+        ahead = own.wait_seconds(group, order, exactly=exactly, model=model)
         # Fair shares: nobody begins after this one who has had more than it will have had by then.
         until = (ahead + group.seconds(item)) / own.weight
         others = (share for share in self._shares.values() if share is not own)
-        return ahead + sum(min(share.backlog_seconds(), until * share.weight) for share in others)
+        return ahead + sum(min(share.backlog_seconds(model), until * share.weight) for share in others)
 
     def backlog_seconds(self) -> float:
         """Estimate the engine seconds of everything that waits."""
@@ -212,6 +213,15 @@ class FairQueue:
 
     def _alone_seconds(self, item: BatchItem) -> float:
         return self._group(item).slowdown * item.alone_seconds
+
+    def _first(self, full: Container[str]) -> tuple[Share, BatchItem, Line] | None:
+        """Whose turn it is: the client's that has had least, its request, and the line of that; see Share.next."""
+        waiting = [
+            (share, *share.next(full))
+            for share in self._shares.values()
+            if share.size and (not full or share.has_next(full))
+        ]
+        return min(waiting, key=lambda one: (one[0].served_seconds, one[1].order), default=None)
 
     def _cut(self, head: BatchItem, limits: BatchLimits, rows: int) -> list[BatchItem]:
         """Take a request out with those that share its batch, and count what it will take."""

@@ -4,7 +4,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from server.errors import InternalFault, ServerError
+from server.errors import DeviceFailed, InternalFault, ServerError
 from server.scheduling.batch import BatchItem, BatchLimits, Load, Result
 from server.scheduling.collate import collate, split
 from server.scheduling.companions import is_full, joined
@@ -100,12 +100,13 @@ class Runs:
             part.queue_ns, part.compute_ns, part.batch_size = whole.queue_ns, whole.compute_ns, whole.batch_size
             self._outcomes[number] = part
 
-    def fail(self, numbers: Sequence[int], error: InternalFault) -> None:
-        """Let each input of a run that failed run alone: only the guilty one fails."""
-        if len(numbers) == 1:
-            self._outcomes[numbers[0]] = error
-        else:
+    def fail(self, numbers: Sequence[int], error: InternalFault | DeviceFailed) -> None:
+        """Let each input of a run that failed run alone: only the guilty one fails; of a failed device, all do."""
+        if len(numbers) > 1 and isinstance(error, InternalFault):
             self._left.extend([number] for number in numbers)
+            return
+        for number in numbers:
+            self._outcomes[number] = error
 
     @property
     def outcomes(self) -> list[Each]:

@@ -12,7 +12,17 @@ from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, NoReturn, TypeVar
 
-from server.errors import DeadlinePassed, InternalFault, InvalidInput, Reason, ServerError, ShuttingDown, TooBusy
+from server.engine.faults import Judge, judge_cpu
+from server.errors import (
+    DeadlinePassed,
+    DeviceFailed,
+    InternalFault,
+    InvalidInput,
+    Reason,
+    ServerError,
+    ShuttingDown,
+    TooBusy,
+)
 from server.ledger import has_room
 from server.scheduling.admission import Admission
 from server.scheduling.batch import Batch, BatchItem, BatchLimits, Load, Result, resolve
@@ -44,6 +54,7 @@ class Scheduler:
         delay_seconds: float = 0.0,
         tracing: Tracing | None = None,
         devices: Sequence[str] = ("CPU",),
+        judge: Judge = judge_cpu,
     ) -> None:
         """Make a scheduler that has not started.
 
@@ -55,12 +66,14 @@ class Scheduler:
             delay_seconds: How long the first of a batch that is not full waits for others, though an instance is free.
             tracing: Where batches are traced; None for nowhere.
             devices: Their names, in the order in which graphs know them.
+            judge: Says whether what a run raised means that its device has failed.
         """
         self._tracing = tracing or Tracing()
         self._limits, self._admission = limits, admission
         self._metrics = metrics
-        dispatcher = Dispatcher(limits, instances, delay_seconds, self._finish_soon, self._expire_soon, devices)
-        metrics.instances.set_function(lambda: float(dispatcher.instances))
+        tell = self._finish_soon, self._expire_soon
+        dispatcher = Dispatcher(limits, instances, delay_seconds, *tell, devices, judge)
+        metrics.instances.set_function(lambda: float(dispatcher.places.instances))
         for place in dispatcher.places:
             metrics.device_up.labels(place.name).set_function(partial(_up, place))
         self._dispatcher = dispatcher
@@ -183,7 +196,7 @@ class Scheduler:
 
     async def _compute_all(self, items: Sequence[BatchItem], later_rows: int, *, goes_on: bool) -> list[Each]:
         """Compute inputs in runs of similar lengths, as many at a time as there are instances; others go between."""
-        instances = self._dispatcher.instances or 1
+        instances = self._dispatcher.places.instances or 1
         runs = Runs(items, self._limits, instances, later_rows, self._check_row)
         waiting = deque[tuple[list[int], BatchItem]]()
         if runs.count > 1:
@@ -198,7 +211,7 @@ class Scheduler:
                 numbers, part = waiting.popleft()
                 try:
                     runs.succeed(numbers, await self._wait(part))
-                except InternalFault as error:
+                except (InternalFault, DeviceFailed) as error:
                     runs.fail(numbers, error)
         finally:
             for _, part in waiting:
@@ -314,10 +327,13 @@ class Scheduler:
         for item, outcome in zip(batch.items, batch.outcomes, strict=True):
             if isinstance(outcome, Result):
                 self._account(item, outcome, batch, load)
+            elif isinstance(outcome, DeviceFailed):
+                item.charge(0.0)
             else:
                 item.charge(item.reserved_seconds)  # for what it cost those beside it, nobody knows
             resolve(item.reply, outcome)
-        self._observe(batch, load)
+        if not isinstance(batch.outcomes[0], DeviceFailed):  # then all are
+            self._observe(batch, load)
 
     def _account(self, item: BatchItem, result: Result, batch: Batch, load: Load) -> None:
         """Charge a caller its share of a batch, learn from how long it took, and tell that in the result."""

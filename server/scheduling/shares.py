@@ -56,6 +56,11 @@ class Line:
         if not self.items:
             self._backlog.clear()  # what rounding left behind
 
+    @property
+    def model(self) -> str | None:
+        """Name of the graph's model; None where nothing waits."""
+        return next((item.contract.name for item in self.items.values()), None)
+
     def wait_seconds(self, priority: float = float("inf")) -> float:
         """Engine seconds that what waits with this priority or a more urgent one will take."""
         rows_seconds = sum(seconds for level, seconds in self._backlog.items() if level <= priority)
@@ -136,13 +141,14 @@ class Share:
         self.served_seconds += seconds / self.weight
         self.line(group).served_seconds += seconds
 
-    def backlog_seconds(self) -> float:
-        """Engine seconds of everything that waits."""
-        return sum(line.wait_seconds() for line in self)
+    def backlog_seconds(self, model: str | None = None) -> float:
+        """Engine seconds of everything that waits, of one model or of all."""
+        return sum(line.wait_seconds() for line in self if model in (None, line.model))
 
-    def wait_seconds(self, group: Group, order: Order, *, exactly: bool) -> float:
+    def wait_seconds(self, group: Group, order: Order, *, exactly: bool, model: str | None = None) -> float:
         """Engine seconds of this client that go before a place in a line; see FairQueue.wait_seconds."""
         own = self.line(group)
         ahead = own.ahead_seconds(order) if exactly else own.wait_seconds(order[0])
         # Fair shares: no other line is served for longer than this one while both wait.
-        return ahead + sum(min(other.wait_seconds(order[0]), ahead) for other in self if other is not own)
+        others = (other for other in self if other is not own and model in (None, other.model))
+        return ahead + sum(min(other.wait_seconds(order[0]), ahead) for other in others)

@@ -19,6 +19,7 @@ from server import app
 from server.api.regard_v1.tensors import read_tensor, write_tensor
 from server.config import EMBEDDED_MODELS
 from server.engine.decoder import BoundStep, Decoder
+from server.engine.faults import judge_gpu
 from server.engine.session import Graph
 from server.errors import EngineFault
 from server.repository.loading import load_model
@@ -56,6 +57,7 @@ class Watched:
             return Step(bind(decoder, *arrays, all_threads=all_threads, device=device), self, device)
 
         monkeypatch.setattr(Graph, "run", run_instead)
+        monkeypatch.setattr(app, "judge_of", lambda device: judge_gpu)  # the CPU stands for GPUs, which can fail
         monkeypatch.setattr(Decoder, "bind", bind_instead)
 
     def enter(self, device: int) -> None:
@@ -65,7 +67,7 @@ class Watched:
             self._entered[device].set()
             assert self._entered[1 - device].wait(30)
         if device in self.failing:
-            raise RuntimeError(f"CUDA failure 719: unspecified launch failure ; GPU={device} ; hostname=here")
+            raise RuntimeError(f"CUDA failure 214: uncorrectable ECC error encountered ; GPU={device} ; hostname=here")
 
 
 class Step:
@@ -177,7 +179,7 @@ async def test_a_model_that_is_loaded_beside_a_failed_device_is_not_loaded_there
 
 async def test_without_a_device_nothing_is_served(start: Serve, watched: Watched) -> None:
     """NOT_SERVING, UNAVAILABLE to whoever asks, and the end for an orchestrator to start it anew."""
-    with pytest.raises(EngineFault, match=r"the last device has failed: CPU:[01]: CUDA failure 719"):
+    with pytest.raises(EngineFault, match=r"the last device has failed: CPU:[01]: CUDA failure 214"):
         async with start(device=TWO) as running:
             health: Any = health_pb2_grpc.HealthStub(running.channel)
             states = health.Watch(health_pb2.HealthCheckRequest(service="tiny-text"))

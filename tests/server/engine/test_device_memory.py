@@ -53,9 +53,35 @@ def test_what_nobody_knows_refuses_nothing(have: Callable[..., None], tmp_path: 
     have(None, None)
     check_room(ARTIFACT, GRAPHS, GPUS)
     have(0, 0)
-    check_room(ARTIFACT, GRAPHS, choose_devices("cpu:0,cpu:1"))
     (tmp_path / PLAIN_GRAPH).write_bytes(b"no graph")
     check_room(tmp_path, GRAPHS, GPUS)
+
+
+class Unread(ExternalData):
+    """Stands for what reads graphs, and must not."""
+
+    def __init__(self, path: Path) -> None:
+        raise AssertionError(path)
+
+
+def test_without_a_gpu_no_graph_is_read(have: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It would be for nothing."""
+    have(0, 0)
+    monkeypatch.setattr(device_memory, "ExternalData", Unread)
+    check_room(ARTIFACT, GRAPHS, choose_devices("cpu:0,cpu:1"))
+
+
+def test_a_large_graph_has_its_weights_inside(
+    have: Callable[..., None], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its size tells what they take, without reading it."""
+    monkeypatch.setattr(device_memory, "ExternalData", Unread)
+    size = device_memory._MAX_GRAPH_BYTES + 1
+    with (tmp_path / PLAIN_GRAPH).open("wb") as file:
+        file.truncate(size)
+    have(size, size - 1)
+    with pytest.raises(StartError, match=rf"{size} bytes of a device, and CUDA:1 has {size - 1} "):
+        check_room(tmp_path, (PLAIN_GRAPH,), GPUS)
 
 
 def test_an_engine_asks_before_it_loads_anything(have: Callable[..., None]) -> None:

@@ -13,6 +13,7 @@ from server.engine.decoder import Decoder, step_arrays
 from server.engine.device import CPU, Device, Instances, choose_devices
 from server.engine.device_ops import DeviceArray, measures_on
 from server.engine.engine import Engine
+from server.engine.faults import judge_cpu, judge_gpu, judge_of
 from server.engine.session import Graph
 from server.errors import DeviceFailed
 from tests.golden import GOLDEN_MODELS
@@ -48,32 +49,68 @@ def test_what_stays_on_a_device_is_reduced_there() -> None:
 
 
 class Broken:
-    """A value, or a session, of a device that has failed; or of one that has no memory."""
+    """A value, a session or its binding, of a device that has failed at something; or of one that has no memory."""
 
-    def __init__(self, session: Any, number: int) -> None:
-        self._session, self._number = session, number
+    def __init__(self, whole: Any, number: int, failing: str) -> None:
+        self._whole, self._number, self._failing = whole, number, failing
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("run_with_iobinding", "numpy"):
+        if name == self._failing:
             raise RuntimeError(f"CUDA failure {self._number}: what CUDA says ; GPU=0 ; hostname=here")
-        return getattr(self._session, name)
+        return getattr(self._whole, name)
+
+    def io_binding(self) -> "Broken":
+        return Broken(self._whole.io_binding(), self._number, self._failing)
+
+    def run_with_iobinding(self, binding: "Broken") -> None:
+        self.__getattr__("run_with_iobinding")(binding._whole)
 
 
-@pytest.mark.parametrize(("number", "error"), [(700, DeviceFailed), (2, RuntimeError)])
-def test_who_waits_for_what_stays_on_a_device_is_told_that_it_has_failed(
-    number: int, error: type[Exception], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """UNAVAILABLE, after which a retry is computed on another; other faults are ours."""
+@pytest.fixture
+def weights(monkeypatch: pytest.MonkeyPatch) -> DeviceArray:
+    """Attention that stays on a device that can fail, as the CPU cannot."""
     graph = Graph(ARTIFACT / TAPPED_GRAPH, BOUND[:1], ONE, CONTRACT.further_axes)
     weights = graph.run(make_inputs(), NAMES)["attention.1"]
     assert isinstance(weights, DeviceArray)
-    sessions, kernel = weights.measures._sessions, "fuse_heads.mean"
-    monkeypatch.setitem(sessions, kernel, Broken(sessions[kernel], number))
+    monkeypatch.setattr(weights.measures, "_judge", judge_gpu)
+    return weights
+
+
+@pytest.mark.parametrize(("number", "error"), [(700, DeviceFailed), (2, RuntimeError)])
+@pytest.mark.parametrize("failing", ["bind_cpu_input", "bind_output", "run_with_iobinding", "get_outputs"])
+def test_who_waits_for_what_stays_on_a_device_is_told_that_it_has_failed(
+    failing: str, number: int, error: type[Exception], weights: DeviceArray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """UNAVAILABLE, after which a retry is computed on another; other faults are ours.
+
+    What lies on the host is copied when it is bound.
+    """
+    sessions = weights.measures._sessions
+    monkeypatch.setitem(sessions, "largest", Broken(sessions["largest"], number, failing))
     with pytest.raises(error):
-        weights.measures.fuse_heads(weights, "mean")
-    weights.value = Broken(weights.value, number)
+        weights.measures.largest(weights, 2)
+
+
+@pytest.mark.parametrize(("number", "error"), [(700, DeviceFailed), (2, RuntimeError)])
+def test_what_is_copied_from_a_device_tells_that_it_has_failed(
+    number: int, error: type[Exception], weights: DeviceArray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights, the places of the largest, and the scale of rounded ones."""
+    on = weights.measures
+    broken = DeviceArray(weights.value, on)
+    broken.value = Broken(weights.value, number, "numpy")
     with pytest.raises(error):
-        weights.copy()
+        broken.copy()
+    monkeypatch.setattr(on, "_run", lambda *_: [weights, broken])
+    for fetch in (lambda: on.largest(weights, 2), lambda: on.to_uint8(weights)):
+        with pytest.raises(error):
+            fetch()
+
+
+def test_a_message_that_reads_like_cudas_is_no_failure_of_the_cpu() -> None:
+    """Where measures are made there, whatever is wrong is a fault of ours."""
+    assert measures_on(BOUND[1])._judge is judge_cpu
+    assert judge_of(Device("CUDA:0", (CPU,), "for the test", gpu=0)) is judge_gpu
 
 
 @pytest.mark.parametrize(("devices", "sessions"), [(BOUND, 2), (BOUND[:1] * 2, 1)])

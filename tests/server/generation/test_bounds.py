@@ -188,6 +188,23 @@ async def test_rows_are_parted_among_as_many_groups_as_may_run(bound: int | None
         assert len(writes._groups[model]) == groups
 
 
+async def test_the_number_of_groups_follows_a_models_settings() -> None:
+    """They are read at every load; texts of a group that is one too many are written to their end."""
+    engine: Any = SimpleNamespace(decoder=FakeDecoder.make())
+    model = dataclasses.replace(make_writer(), engine=engine)
+    async with scheduling() as scheduler:
+        pipeline: Any = None
+        writes = Generator(pipeline, scheduler, GenerationLimits(4), 3, 4, Metrics())
+        for bound, groups in ((1, 1), (None, 3), (2, 3)):
+            model.usage.settings = ModelSettings(instances=bound)
+            writes._group_for(model)
+            assert len(writes._groups[model]) == len(writes._all()) == groups
+        first, second, third = writes._groups[model]
+        for group in (first, second):
+            group.steps._waiting.append(SimpleNamespace(num_rows=1))  # type: ignore[arg-type]
+        assert writes._group_for(model) is not third
+
+
 @pytest.mark.parametrize(("length", "is_inline"), [(8, True), (2**20, False)])
 async def test_many_keys_and_values_are_copied_off_the_event_loop(length: int, *, is_inline: bool) -> None:
     """Those of half a minute of sound are 18 MB and more."""

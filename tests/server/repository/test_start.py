@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from regard.v1 import regard_pb2 as api
+from server.engine.device import Device, choose_device
 from server.errors import StartError
+from server.repository import trial as module
 from server.repository.trial import Trial
 from tests.faults.callers import wait_until
 from tests.golden import BARE_ONNX_MODELS, GOLDEN_MODELS
@@ -18,7 +20,7 @@ from tests.server.conftest import Serve
 from tests.server.repository.folders import add_model, damage, load, make
 
 ROOT = Path(__file__).parents[3]
-TRIAL = Trial("cpu", threads=1, instances=1)
+TRIAL = Trial(lambda: choose_device("cpu"), threads=1, instances=1)
 
 
 @pytest.fixture
@@ -119,6 +121,32 @@ async def test_what_is_wrong_with_a_version_is_told_as_without_a_trial(models: P
     damage(models / "broken" / "1" / "weights.bin")
     with pytest.raises(StartError, match=r"broken/1/weights.bin: sha256 .* changed or damaged"):
         await TRIAL(models / "broken" / "1")
+
+
+async def test_a_trial_runs_on_a_device_that_is_in_service(
+    models: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """By its name: of the others, which may have failed since, nothing is asked."""
+    monkeypatch.setattr(sys, "executable", interpreter(tmp_path / "python", 'echo "$4 $5 $6"; exit 1'))
+    up = [choose_device("cpu:0"), Device("CUDA:1", (), "asked for", gpu=1)]
+    trial = Trial(lambda: up[0], threads=2, instances=3)
+    for name in ("cpu:0", "cuda:1"):
+        with pytest.raises(StartError, match=rf"^{name} 2 3$"):
+            await trial(models / "tiny-text" / "1")
+        del up[0]
+
+
+def test_a_trial_makes_no_session_on_another_device(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Which may have failed, and would keep every version from being loaded."""
+    chosen = list[str]()
+
+    def choose(wanted: str) -> Device:
+        chosen.append(wanted)
+        return choose_device("cpu")
+
+    monkeypatch.setattr(module, "choose_device", choose)
+    assert module.main(models / "tiny-text" / "1", "cuda:1", 1, 1) == 0
+    assert chosen == ["cuda:1"]
 
 
 async def test_a_trial_that_is_given_up_leaves_no_process(

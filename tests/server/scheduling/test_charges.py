@@ -1,15 +1,22 @@
 """What the engine's time costs a client: its share of what ran, whether or not it waited for the answer."""
 
 import asyncio
+from collections.abc import Mapping, Sequence
 
 import pytest
 
+from artifact.dtypes import Array
 from server.auth.clients import Client
 from server.auth.quota import Quota
 from server.context import RpcContext
 from server.engine.cost import CostModel
-from server.errors import InternalFault, TooBusy
-from tests.server.fakes import POISON, Clock, GatedGraph, make_item, occupy, queue, scheduling
+from server.engine.faults import judge_gpu
+from server.errors import DeviceFailed, InternalFault, TooBusy
+from server.scheduling.admission import Admission
+from server.scheduling.batch import BatchLimits
+from server.scheduling.scheduler import Scheduler
+from server.telemetry.metrics import Metrics
+from tests.server.fakes import POISON, Clock, GatedGraph, SumGraph, make_item, occupy, queue, scheduling
 
 FREE = CostModel(run_seconds=0.0)
 A_SECOND = CostModel(run_seconds=1.0)
@@ -74,3 +81,26 @@ async def test_what_fails_in_the_engine_costs_what_was_expected() -> None:
             await scheduler.submit(make_item(graph, POISON, context=context))
         with pytest.raises(TooBusy):
             context.caller.quota.admit()
+
+
+async def test_what_a_failed_device_could_not_compute_costs_nothing() -> None:
+    """Nor is it a batch of no time for whoever looks at how long batches take."""
+    context, graph, metrics = greedy(0.5), FailingGraph(A_SECOND), Metrics()
+    admission = Admission(6, 10**6, 10.0)
+    scheduler = Scheduler(BatchLimits(4, 1024, 10**9), admission, 1, metrics, judge=judge_gpu)
+    scheduler.start()
+    with pytest.raises(DeviceFailed):
+        await scheduler.submit(make_item(graph, context=context))
+    context.caller.quota.admit()
+    counted = [sample.value for family in metrics.batch_rows.collect() for sample in family.samples]
+    assert not any(counted)
+    assert await scheduler.close(30)
+
+
+class FailingGraph(SumGraph):
+    """Its device has failed."""
+
+    def run(
+        self, inputs: Mapping[str, Array], names: Sequence[str], *, all_threads: bool = False, device: int = 0
+    ) -> dict[str, Array]:
+        raise RuntimeError("CUDA failure 214: uncorrectable ECC error encountered ; GPU=0 ; hostname=here")

@@ -41,7 +41,7 @@ def add(dispatcher: Dispatcher, *items: BatchItem, arrived: float = 100.0) -> No
 def begin(dispatcher: Dispatcher, graph: SumGraph, rows: int = 1) -> Batch:
     """Let an instance begin a batch of so many rows."""
     add(dispatcher, make_item(graph, rows=rows))
-    return dispatcher._begin()
+    return dispatcher._begin(0)
 
 
 def end(dispatcher: Dispatcher, batch: Batch, seconds: float | None = None) -> None:
@@ -69,7 +69,7 @@ def test_only_what_finds_a_free_instance_is_told_so(clock: Clock, graph: SumGrap
     """Whoever queues it wakes one."""
     dispatcher = make(1)
     assert dispatcher.add(make_item(graph))
-    dispatcher._begin()
+    dispatcher._begin(0)
     assert not dispatcher.add(make_item(graph))
 
 
@@ -96,7 +96,7 @@ def test_an_instance_of_an_idle_engine_begins_at_once(clock: Clock, graph: SumGr
     assert dispatcher._wait_seconds() is None
     add(dispatcher, make_item(graph))
     assert dispatcher._wait_seconds() == 0
-    dispatcher._begin()
+    dispatcher._begin(0)
     add(dispatcher, make_item(graph))
     assert dispatcher._wait_seconds() is None
 

@@ -40,7 +40,7 @@ def busy(*, instances: int = 1, rows: int = 1) -> Dispatcher:
     dispatcher = make(instances)
     for _ in range(instances):
         dispatcher.add(make_item(LONG, rows=rows))
-        dispatcher._begin()
+        dispatcher._begin(0)
     return dispatcher
 
 
@@ -72,15 +72,15 @@ def test_everything_else_waits(item: BatchItem, why: str) -> None:
     """More of one model would only share the processors, and what is long would slow everyone."""
     dispatcher = busy()
     assert not dispatcher.add(item), why
-    assert not dispatcher._queue.take_within(dispatcher._short_seconds, dispatcher._busy_models)
+    assert not dispatcher._queue.take_within(dispatcher.places.short_seconds, dispatcher.places.busy_models)
 
 
 def test_the_shortest_run_of_the_instances_says_what_is_short() -> None:
     """Of two, one of forty seconds and one of twelve."""
     dispatcher = busy(instances=2)
-    assert dispatcher._short_seconds == QUARTER
-    dispatcher._running[0].ends = dispatcher._running[0].started + 12
-    assert dispatcher._short_seconds == 3
+    assert dispatcher.places.short_seconds == QUARTER
+    dispatcher.places.running[0].ends = dispatcher.places.running[0].started + 12
+    assert dispatcher.places.short_seconds == 3
     assert dispatcher.add(short())
     assert not dispatcher.add(short(rows=2))
 
@@ -89,11 +89,11 @@ def test_an_instance_that_is_free_takes_what_is_short() -> None:
     """So that nothing goes by express."""
     dispatcher = make(2)
     dispatcher.add(make_item(LONG))
-    dispatcher._begin()
+    dispatcher._begin(0)
     item = short()
     assert dispatcher.add(item)
     assert not dispatcher._goes_by_express(item)
-    assert dispatcher._begin().items == [item]
+    assert dispatcher._begin(0).items == [item]
 
 
 def test_a_batch_by_express_stays_short() -> None:
@@ -149,7 +149,7 @@ def test_its_end_frees_no_instance_and_teaches_how_slow_the_engine_is() -> None:
     assert batch is not None
     batch.times = BatchTimes(0, 30 * 10**9, 0)
     dispatcher._end(batch)
-    assert (dispatcher._idle_instances, dispatcher._window) == (0, window)
+    assert (dispatcher.places.idle, dispatcher._window) == (0, window)
     assert dispatcher._queue._group(short()).slowdown > 1
     assert batch not in dispatcher.running()
 
@@ -159,7 +159,7 @@ def test_an_instance_waits_to_share_with_others_like_it_alone() -> None:
     dispatcher = busy()
     dispatcher.add(short())
     assert dispatcher._take_express()
-    long, _ = dispatcher._running
+    long, _ = dispatcher.places.running
     long.times = BatchTimes(0, 40 * 10**9, 0)
     dispatcher._end(long)
     dispatcher.add(make_item(LONG, rows=2))

@@ -1,7 +1,7 @@
 """Inputs of one call run together by length, each gets its own row, and others have their turn between the runs."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from artifact.dtypes import Array
 from server.auth.clients import Client
 from server.auth.quota import Quota
 from server.context import RpcContext
 from server.engine.cost import CostModel
+from server.engine.faults import judge_gpu
 from server.errors import DeadlinePassed, InternalFault, InvalidInput
 from server.scheduling.admission import Admission
 from server.scheduling.batch import BatchItem, BatchLimits, Result
@@ -147,6 +149,27 @@ async def test_only_the_input_on_which_the_engine_fails_has_an_error() -> None:
         outcomes = await scheduler.submit_all([make_item(graph, value) for value in (1, POISON, 2)])
     assert values(outcomes) == [4.0, "INTERNAL", 8.0]
     assert isinstance(outcomes[1], InternalFault)
+
+
+class LosingGraph(SumGraph):
+    """Its second run loses the device."""
+
+    def run(
+        self, inputs: Mapping[str, Array], names: Sequence[str], *, all_threads: bool = False, device: int = 0
+    ) -> dict[str, Array]:
+        if self.batches:
+            raise RuntimeError("CUDA failure 214: uncorrectable ECC error encountered ; GPU=0 ; hostname=here")
+        return super().run(inputs, names)
+
+
+async def test_a_device_that_fails_fails_those_inputs_that_ran_there() -> None:
+    """Those that were computed before have their results."""
+    scheduler = Scheduler(BatchLimits(2, 10**6, 10**9), Admission(9, 10**6, 100.0), 1, Metrics(), judge=judge_gpu)
+    scheduler.start()
+    graph = LosingGraph(COST)
+    outcomes = await scheduler.submit_all([make_item(graph, value) for value in (1, 2, 3, 4)])
+    assert values(outcomes) == [4.0, 8.0, "UNAVAILABLE", "UNAVAILABLE"]
+    assert await scheduler.close(30)
 
 
 async def test_an_input_that_would_take_too_long_is_an_error_of_its_own() -> None:
