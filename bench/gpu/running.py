@@ -19,6 +19,7 @@ from bench.programs import environment
 _MARK = "REGARD_GPU_CHECK"  # in the environment of a check, and of all that it starts
 _GRACE = 0.5  # of its share, before a check that does not end is ended
 _GRACE_SECONDS = 15.0
+_END_SECONDS = 5.0  # for what is killed to end: a driver frees a GPU's memory first
 _SHOWN_LINES = 4  # of what a check said before it died
 
 
@@ -101,9 +102,11 @@ def _end_all(pid: int, mark: str) -> None:
     """End a check and all that it left: its process group, and those with its mark, in whatever session they are."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
-    for one in _marked(mark.encode()):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(one, signal.SIGKILL)
+    ends = time.monotonic() + _END_SECONDS
+    while (left := list(_marked(mark.encode()))) and time.monotonic() < ends:  # until the kernel has ended them
+        for one in left:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(one, signal.SIGKILL)
 
 
 def _marked(mark: bytes) -> Iterator[int]:
