@@ -55,6 +55,7 @@ class Reading(Parts):
         content = _content(contract, names)
         if not content:
             validation.check_names(names, contract)
+        self._check_places(request)
         shapes = read_shapes(request, self.config.max_message_fields)
         shapes = {name: shape for name, shape in shapes.items() if name not in leave}
         prompt = read_prompt(request.parameters, content if _PAIR not in shapes else _PAIR)
