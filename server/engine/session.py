@@ -16,7 +16,7 @@ from server.engine.device_ops import Weights, measures_on
 from server.engine.io_binding import BoundSession
 from server.errors import StartError, first_line
 
-_RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
+RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
 _SPINNING = "session.intra_op.allow_spinning"
 _STOP_SPINNING_AFTER_A_RUN = "session.force_spinning_stop"
 _SHRINK_ARENA = "memory.enable_memory_arena_shrinkage"
@@ -171,7 +171,7 @@ def load_session(path: Path, device: Device, threads: int, *, spin: bool) -> onn
     options.intra_op_num_threads = threads
     options.add_session_config_entry(_SPINNING, str(int(spin)))
     options.add_session_config_entry(_STOP_SPINNING_AFTER_A_RUN, "1")
-    options.add_session_config_entry(_RECORD_ASSIGNMENT, "1")
+    options.add_session_config_entry(RECORD_ASSIGNMENT, "1")
     try:
         session = onnxruntime.InferenceSession(path, options, providers=list(device.providers))
     except Exception as error:  # ONNX Runtime's exceptions have no common base

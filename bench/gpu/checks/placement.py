@@ -23,7 +23,7 @@ from bench.gpu.rows import Row, failed, judged, measured, skipped
 from bench.gpu.setting import Part, Setting
 from server.engine.array_ops import KERNELS
 from server.engine.device import AssignedSubgraph, Device, check_placement
-from server.engine.session import make_options
+from server.engine.session import RECORD_ASSIGNMENT, make_options
 from server.errors import StartError, first_line
 
 _LIMIT = "every node on the device, but arithmetic on shapes"
@@ -64,7 +64,7 @@ def graphs_of(contract: Contract) -> list[str]:
 def placed(name: str, path: Path, device: Device) -> Row:
     """Load a graph without regard's own refusal, and judge where its nodes are."""
     options = make_options()
-    options.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
+    options.add_session_config_entry(RECORD_ASSIGNMENT, "1")
     try:
         session = onnxruntime.InferenceSession(path, options, providers=list(device.providers))
     except Exception as error:  # ONNX Runtime's exceptions have no common base
