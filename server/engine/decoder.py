@@ -22,6 +22,7 @@ from artifact.generation import (
     TOKENS,
     GenerationContract,
 )
+from server.engine.capture_gate import GATE
 from server.engine.cost import CostModel, Sample, fit_costs
 from server.engine.device import Device, Instances
 from server.engine.session import load_sessions
@@ -49,7 +50,8 @@ class BoundStep:
     ) -> None:
         self._session, self._given, self._made, self._in_place = session, dict(given), dict(made), in_place
         self._binding = session.io_binding()
-        self._bind_given()
+        if in_place:
+            self._bind_given()
         for name, array in self._made.items():
             self._binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
 
@@ -59,9 +61,12 @@ class BoundStep:
 
     def run(self) -> None:
         """Compute one token of each row."""
-        if not self._in_place:
+        if self._in_place:
+            self._session.run_with_iobinding(self._binding)
+            return
+        with GATE.use():
             self._bind_given()
-        self._session.run_with_iobinding(self._binding)
+            self._session.run_with_iobinding(self._binding)
 
 
 class Decoder:

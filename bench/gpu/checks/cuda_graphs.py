@@ -13,8 +13,8 @@ from bench.gpu.checks.buffers import milliseconds
 from bench.gpu.inputs import apart, make_inputs
 from bench.gpu.limits import limit_of
 from bench.gpu.rows import Row, at_most, guarded, measured, skipped
-from bench.gpu.setting import PLAIN_CPU, Part, Setting, cpus, with_options
-from server.engine.device import CUDA, Device
+from bench.gpu.setting import PLAIN_CPU, Part, Setting, cpus
+from server.engine.device import CUDA, Device, with_options
 from server.engine.session import load_session
 from server.errors import first_line
 
