@@ -176,7 +176,9 @@ class Engine:
             self.decoder.warm_up()
 
     def _choose_execution(self) -> None:
-        choose(self._folder / PLAIN_GRAPH, self._contract, self._devices, self.plain, self._execution)
+        path = self._folder / PLAIN_GRAPH
+        if found := choose(path, self._contract, self._devices, self.plain, self._execution):
+            _log.info("%s: %s", path, found)
 
     def _fit_costs(self, name: str, graph: Graph, names: Sequence[str]) -> None:
         def fit() -> None:

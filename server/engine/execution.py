@@ -5,7 +5,6 @@ buffers whatever is chosen: it concerns the plain graph.
 """
 
 import hashlib
-import logging
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -25,11 +24,10 @@ from server.engine.io_binding import BoundSession, Runs
 from server.engine.session import Graph, load_session
 from server.errors import StartError, first_line
 
-_log = logging.getLogger(__name__)
-
 Way = Literal["auto", "unbound", "bound", "cuda_graphs", "tensorrt"]
 Precision = Literal["float32", "tf32", "float16", "bfloat16"]
 
+DIFFERS = "gives answers that differ"
 _FASTER = 0.95  # of the other's time: less may be chance
 _RUNS, _MEASURING_SECONDS = 10, 0.1
 _MEASURED = ((1, 16), (8, 64))  # rows, positions
@@ -79,8 +77,8 @@ def check_execution(folder: Path, wanted: Execution, device: Device) -> None:
         raise _refusal(folder, "execution", way, f"{device.name} reads its caller's memory in place", expected)
 
 
-def choose(path: Path, contract: Contract, devices: Sequence[Device], graph: Graph, wanted: Execution) -> None:
-    """Let an artifact's plain graph run as is wanted; the log says what was measured, and what that chose.
+def choose(path: Path, contract: Contract, devices: Sequence[Device], graph: Graph, wanted: Execution) -> str:
+    """Let an artifact's plain graph run as is wanted.
 
     Args:
         path: The graph's.
@@ -89,16 +87,19 @@ def choose(path: Path, contract: Contract, devices: Sequence[Device], graph: Gra
         graph: It runs through bound buffers.
         wanted: The way, or that it is to be measured.
 
+    Returns:
+        What was measured and what that chose, in words; empty where nothing was.
+
     Raises:
         StartError: What was asked for cannot be had; names the setting, its value and what was expected.
     """
     if not devices[0].bound:
-        return
+        return ""
     choice = _Choice(path, contract, devices, graph, wanted)
     if wanted.way == "auto":
-        _log.info("%s: %s", path, "; ".join(choice.measure()))
-    else:
-        choice.take(wanted.way)
+        return "; ".join(choice.measure())
+    choice.take(wanted.way)
+    return ""
 
 
 def _refusal(path: Path, setting: str, value: str, why: str, expected: str) -> StartError:
@@ -251,7 +252,7 @@ class _Choice:
         for name in self._names:
             one, other = (np.asarray(each[name], dtype=np.float64) for each in (found, expected))
             if not np.allclose(one, other, rtol=0, atol=limit * np.abs(other).max(initial=0, where=np.isfinite(other))):
-                raise StartError(f"{what} gives another {name} than bound buffers do")
+                raise StartError(f"{what} {DIFFERS} from those of bound buffers: {name}")
 
     def _seconds(self, runs: Runs, size: Shape) -> float:
         """The shortest of some runs, after one that does not count."""
