@@ -344,7 +344,7 @@ class Stale:
     """A decoder that reads what was there when its step was bound."""
 
     def __init__(self, decoder: Decoder) -> None:
-        self._decoder, self.generation = decoder, decoder.generation
+        self._decoder, self.generation, self.hold = decoder, decoder.generation, decoder.hold
 
     def bind(self, given: Mapping[str, Array], made: Mapping[str, Array], **options: Any) -> BoundStep:
         copies = {name: array.copy() for name, array in given.items()}
