@@ -4,7 +4,9 @@ An artifact has a contract beside its graphs. A folder with a model.onnx and no 
 and gives is read from the graph.
 """
 
+import threading
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -42,6 +44,8 @@ from server.repository.settings import ModelSettings
 
 # Name, size and time of change of every file.
 Fingerprint = frozenset[tuple[str, int, int]]
+# On GPUs: a capture of one load would wait for an engine that another one builds, and every request for the capture.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,7 +155,8 @@ def load_model(
     """
     load = partial(_load_artifact, devices=devices, instances=instances, usage=usage, execution=execution)
     try:
-        return _load(folder, usage, load)
+        with nullcontext() if devices[0].gpu is None else _ONE_AT_A_TIME:
+            return _load(folder, usage, load)
     except ArtifactError as error:
         raise StartError(str(error)) from error
 

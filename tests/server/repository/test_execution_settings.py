@@ -5,14 +5,18 @@ from pathlib import Path
 
 import pytest
 
+from server.engine.device import Device, Instances, choose_device
 from server.engine.execution import Execution
 from server.errors import StartError
+from server.repository import loading
+from server.repository.limits import Usage
 from server.repository.settings import ModelSettings, SettingsError, read_settings
 from server.repository.trial import Trial, main
 from tests.golden import GOLDEN_MODELS
 from tests.server.conftest import Serve
 from tests.server.repository.folders import settle
 
+GPU = Device("CUDA:0", (), "for the test", gpu=0, bound=True)
 FLAGS = Execution("bound", max_rows=16, tensorrt_cache=Path("cache"))
 
 
@@ -65,6 +69,19 @@ async def test_what_a_flag_asks_for_and_is_not_to_be_had_is_refused_unless_a_mod
     settle(models, 'execution = "unbound"')
     async with start(models=models, device="cpu", execution="cuda_graphs", trial_load=True) as running:
         assert [contract.name for contract in running.started.contracts] == ["tiny-text"]
+
+
+@pytest.mark.parametrize(("device", "alone"), [(GPU, True), (choose_device("cpu"), False)], ids=["a GPU", "the CPU"])
+def test_one_model_is_loaded_at_a_time_on_gpus(
+    device: Device, alone: bool, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A capture of one would wait for what the other does, and every request for the capture."""
+    seen = list[bool]()
+    monkeypatch.setattr(loading, "_load", lambda *_: seen.append(loading._ONE_AT_A_TIME.locked()))
+    for _ in range(2):
+        loading.load_model(models / "tiny-text" / "1", [device], Instances(1, 1), Usage(ModelSettings()))
+    assert seen == [alone, alone]
+    assert not loading._ONE_AT_A_TIME.locked()
 
 
 def test_a_trial_reads_what_a_trial_writes(models: Path, capsys: pytest.CaptureFixture[str]) -> None:
