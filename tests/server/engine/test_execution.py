@@ -1,7 +1,9 @@
 """The ways to run without attention, with the CPU in a GPU's place: all of the code but the device itself."""
 
+import gc
 import logging
 import threading
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -151,6 +153,19 @@ def test_instances_may_replay_at_the_same_time() -> None:
     with ThreadPoolExecutor(3) as threads:
         for done in [threads.submit(work, place) for place in range(3)]:
             done.result(60)
+
+
+def test_the_thread_that_replays_ends_with_its_model() -> None:
+    """And lets go of its session: a version that is replaced is freed."""
+    before = set(threading.enumerate())
+    engine = make(TEXT, way="cuda_graphs", **SMALL)
+    (thread,) = [one for one in threading.enumerate() if one not in before and one.name.startswith("cuda-graphs")]
+    freed = weakref.ref(captured(engine)._session)
+    del engine
+    gc.collect()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert freed() is None
 
 
 def make_batch(contract: Contract, rows: int, length: int) -> dict[str, Array]:
