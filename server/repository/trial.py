@@ -1,7 +1,7 @@
 """Loads a version in a process of its own first: whatever a graph does to that one, the server goes on.
 
-`python -m server.repository.trial FOLDER DEVICE THREADS INSTANCES WAY MAX_ROWS [CACHE]` loads it as the server will and
-runs it once; it ends with 0, or with 1 and the reason on its standard output.
+`python -m server.repository.trial FOLDER DEVICE THREADS INSTANCES [WAY MAX_ROWS [CACHE]]` loads it as the server will
+and runs it once; it ends with 0, or with 1 and the reason on its standard output.
 """
 
 import asyncio
@@ -74,16 +74,20 @@ def _explain(folder: Path, code: int) -> str:
 
 def main(arguments: Sequence[str]) -> int:
     """Load a version and run it once; returns the exit code."""
-    folder, device, threads, instances, way, max_rows, *cache = arguments
+    folder, device, threads, instances, *flags = arguments
     try:
         chosen = [choose_device(device)]
-        execution = Execution(cast(Way, way), max_rows=int(max_rows), tensorrt_cache=Path(cache[0]) if cache else None)
+        execution = _read_execution(*flags) if flags else DEFAULT_EXECUTION
         usage = Usage(read_settings(Path(folder).parent))
         load_model(Path(folder), chosen, share_cpus(int(threads), chosen, int(instances)), usage, execution)
     except Exception as error:  # ONNX Runtime's exceptions have no common base
         print(error)
         return 1
     return 0
+
+
+def _read_execution(way: str, max_rows: str, cache: str = "") -> Execution:
+    return Execution(cast(Way, way), max_rows=int(max_rows), tensorrt_cache=Path(cache) if cache else None)
 
 
 if __name__ == "__main__":
