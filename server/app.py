@@ -26,6 +26,7 @@ from server.auth.clients import Authenticator
 from server.config import EMBEDDED_MODELS, Config
 from server.engine.cpus import available_cpus
 from server.engine.device import Device, Instances, choose_devices, names_of, share_cpus
+from server.engine.execution import Execution
 from server.engine.faults import judge_of
 from server.errors import EngineFault
 from server.generation.generator import Generator
@@ -211,9 +212,10 @@ class Server:
                 self._metrics.model_info.labels(name, str(contract.version), contract.family, names_of(devices)).set(1)
 
         config = self._config
+        execution = Execution(config.execution, max_rows=config.max_batch_size, tensorrt_cache=config.tensorrt_cache)
 
         def load(folder: Path, usage: Usage) -> LoadedModel:
-            return load_model(folder, self._in_service(devices), instances, usage)
+            return load_model(folder, self._in_service(devices), instances, usage, execution)
 
         if not config.trial_load or config.models == EMBEDDED_MODELS:
             return Repository(config.models, load, changed)
@@ -221,7 +223,7 @@ class Server:
         def device() -> Device:
             return self._in_service(devices)[0]
 
-        trial = Trial(device, self._threads, config.instances or config.lanes)
+        trial = Trial(device, self._threads, config.instances or config.lanes, execution)
         return Repository(config.models, load, changed, trial)
 
     def _in_service(self, devices: Sequence[Device]) -> list[Device]:

@@ -99,6 +99,18 @@ class Config(BaseSettings):
         "Several with commas between (cuda:0,cuda:1), or cuda:all or tensorrt:all, have the models each; cpu:0,cpu:1 "
         "shares the threads between as many, to try that.",
     )
+    execution: Literal["auto", "unbound", "bound", "cuda_graphs", "tensorrt"] = Field(
+        "auto",
+        description="How runs without attention are executed on a GPU: through memory made for each (unbound), through "
+        "kept buffers (bound), with CUDA graphs for small batches (cuda_graphs), or by TensorRT (tensorrt); auto "
+        "measures these at load and takes the fastest, others refuse a model that cannot be run so. A model's "
+        "config.toml may say another.",
+    )
+    tensorrt_cache: Path | None = Field(
+        None,
+        description="Folder where TensorRT's engines are kept, which may take minutes to build; without it auto does "
+        "not try TensorRT, and tensorrt builds them at every load.",
+    )
     threads: int = Field(
         0,
         ge=0,

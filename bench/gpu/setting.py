@@ -3,13 +3,12 @@
 import os
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from artifact.contract import CONTRACT_FILE, Contract, read_contract
 from artifact.files import versions
-from server.engine.device import CPU, TENSORRT, Device, choose_device
+from server.engine.device import CPU, Device, choose_device
 from server.errors import first_line
 
 STAND_IN = "cpu"
@@ -96,17 +95,6 @@ def _read_part(model: Path, path: Path) -> Part | str:
         return Part(name, model.name, path.parent, read_contract(path))
     except Exception as error:  # whatever it is, the others are checked
         return f"{name}: {first_line(error)}"
-
-
-def with_options(device: Device, **options: Any) -> Device:
-    """Return a device whose CUDA provider has further options; the device itself where there is no such provider."""
-    if device.gpu is None:
-        return device
-    providers = tuple(
-        (one[0], {**one[1], **options}) if isinstance(one, tuple) and one[0] != TENSORRT else one
-        for one in device.providers
-    )
-    return replace(device, providers=providers)
 
 
 def cpus() -> int:

@@ -21,7 +21,9 @@ from artifact.generation import (
     SOURCE_LENGTHS,
     TOKENS,
     GenerationContract,
+    names_of_layers,
 )
+from server.engine.capture_gate import GATE
 from server.engine.cost import CostModel, Sample, fit_costs
 from server.engine.device import Device, Instances
 from server.engine.session import load_sessions
@@ -33,10 +35,44 @@ _LARGE_SAMPLES = (1, 2, 4)  # where sources are all of one size, which takes meg
 _FASTER = 0.9  # of the time of one thread: otherwise the others are better left alone
 
 
+class Held:
+    """Inputs that stay on a device between steps: copied there after they have changed, not before each step.
+
+    Attributes:
+        is_stale: Whether they have changed since.
+    """
+
+    def __init__(self, arrays: Mapping[str, Array], place: tuple[str, int]) -> None:
+        """Take memory on the device.
+
+        Args:
+            arrays: By name, with room for all rows, each C-contiguous; a step reads the first of them.
+            place: Of the device, as onnxruntime.OrtValue takes it.
+        """
+        make = onnxruntime.OrtValue.ortvalue_from_shape_and_type
+        self.arrays, self._place, self.is_stale = dict(arrays), place, True
+        with GATE.use():
+            self._values = {name: make(array.shape, array.dtype.type, *place) for name, array in arrays.items()}
+
+    def bind(self, binding: onnxruntime.IOBinding, rows: int) -> None:
+        """Let a step read the first rows."""
+        for name, value in self._values.items():
+            array = self.arrays[name]
+            binding.bind_input(name, *self._place, array.dtype.type, (rows, *array.shape[1:]), value.data_ptr())
+
+    def refresh(self) -> None:
+        """Copy them to the device where they have changed."""
+        if self.is_stale:
+            for name, value in self._values.items():
+                value.update_inplace(self.arrays[name])
+            self.is_stale = False
+
+
 class BoundStep:
     """A step whose inputs and outputs lie in memory of the caller's, which must stay where it is.
 
-    The CPU reads inputs where they lie. For a GPU they are copied when they are bound, hence before each step.
+    The CPU reads inputs where they lie. For a GPU they are copied when they are bound, hence before each step, but for
+    those that it holds.
     """
 
     def __init__(
@@ -46,10 +82,15 @@ class BoundStep:
         made: Mapping[str, Array],
         *,
         in_place: bool = True,
+        held: Held | None = None,
     ) -> None:
-        self._session, self._given, self._made, self._in_place = session, dict(given), dict(made), in_place
+        self._session, self._made, self._in_place, self._held = session, dict(made), in_place, held
+        self._given = {name: array for name, array in given.items() if held is None or name not in held.arrays}
         self._binding = session.io_binding()
-        self._bind_given()
+        if held:
+            held.bind(self._binding, len(given[TOKENS]))
+        if in_place:
+            self._bind_given()
         for name, array in self._made.items():
             self._binding.bind_output(name, "cpu", 0, array.dtype.type, array.shape, array.ctypes.data)
 
@@ -59,9 +100,14 @@ class BoundStep:
 
     def run(self) -> None:
         """Compute one token of each row."""
-        if not self._in_place:
+        if self._in_place:
+            self._session.run_with_iobinding(self._binding)
+            return
+        with GATE.use():
+            if self._held:
+                self._held.refresh()
             self._bind_given()
-        self._session.run_with_iobinding(self._binding)
+            self._session.run_with_iobinding(self._binding)
 
 
 class Decoder:
@@ -75,14 +121,14 @@ class Decoder:
         Args:
             path: The file.
             generation: What its contract says.
-            devices: Where it runs; to a GPU the caches are copied, and back, at each step.
+            devices: Where it runs; to a GPU the caches of what is written are copied, and back, at each step.
             instances: How runs of a device share the CPUs.
 
         Raises:
             StartError: It cannot be loaded, or is not what the contract says.
         """
         self.generation = generation
-        self._on_cpu = devices[0].gpu is None
+        self._devices = devices
         self._one = load_sessions(path, devices, instances.threads, spin=False)
         self._check(path)
         self._all: Sequence[onnxruntime.InferenceSession] = ()
@@ -96,7 +142,13 @@ class Decoder:
         return bool(self._all)
 
     def bind(
-        self, given: Mapping[str, Array], made: Mapping[str, Array], *, all_threads: bool = False, device: int = 0
+        self,
+        given: Mapping[str, Array],
+        made: Mapping[str, Array],
+        *,
+        all_threads: bool = False,
+        device: int = 0,
+        held: Held | None = None,
     ) -> BoundStep:
         """Prepare a step.
 
@@ -105,9 +157,22 @@ class Decoder:
             made: Where the outputs that are wanted go, likewise; those of the caches may be those given.
             all_threads: Whether all of the device may be used, since nothing else runs there.
             device: Which of those that it was loaded on.
+            held: What `hold` returned for it, of the arrays whose first rows are given.
         """
         session = (self._all if all_threads and self._all else self._one)[device]
-        return BoundStep(session, given, made, in_place=self._on_cpu)
+        return BoundStep(session, given, made, in_place=not self._devices[device].bound, held=held)
+
+    def hold(self, given: Mapping[str, Array], device: int = 0) -> Held | None:
+        """Let a device keep keys and values of the sources, which a step only reads; None where it reads the host's.
+
+        Args:
+            given: Every input by name, with room for all rows.
+            device: Which of those that it was loaded on.
+        """
+        if not self._devices[device].bound:
+            return None
+        names = names_of_layers((CROSS_KEY, CROSS_VALUE), self.generation.num_layers)
+        return Held({name: given[name] for name in names}, self._devices[device].place)
 
     def try_longest(self) -> None:
         """Write the last token of the longest text that the contract allows."""
@@ -133,7 +198,8 @@ class Decoder:
         source_length = self.generation.source_positions
         given, made = step_arrays(self.generation, rows, _TRIED_LENGTH, source_length or _TRIED_LENGTH)
         given[SOURCE_LENGTHS][:] = source_length or 1
-        step, seconds = self.bind(given, made, all_threads=all_threads, device=device), list[float]()
+        held, seconds = self.hold(given, device), list[float]()
+        step = self.bind(given, made, all_threads=all_threads, device=device, held=held)
         for _ in range(4):
             started = time.perf_counter()
             step.run()

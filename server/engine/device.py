@@ -1,8 +1,9 @@
 """Which device a session runs on, decided by what sessions report, never by what a build of ONNX Runtime lists."""
 
 import ctypes
+import functools
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -90,6 +91,23 @@ class AssignedSubgraph(Protocol):
     def get_nodes(self) -> Iterable[AssignedNode]:
         """Return the nodes."""
         ...
+
+
+def with_options(device: Device, **options: Any) -> Device:
+    """Return a device whose CUDA provider has further options; the device itself where there is no such provider."""
+    if device.gpu is None:
+        return device
+    providers = tuple(
+        (one[0], {**one[1], **options}) if isinstance(one, tuple) and one[0] == CUDA else one
+        for one in device.providers
+    )
+    return replace(device, providers=providers)
+
+
+@functools.cache
+def without_tf32(device: Device) -> Device:
+    """Return a device whose CUDA provider multiplies float32 in full; one for each device, whoever asks."""
+    return with_options(device, use_tf32=0)
 
 
 def choose_devices(wanted: str) -> tuple[Device, ...]:

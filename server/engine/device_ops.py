@@ -16,6 +16,7 @@ import onnxruntime
 
 from artifact.dtypes import Array
 from server.engine.array_ops import KERNELS, unit_rows
+from server.engine.capture_gate import GATE
 from server.engine.device import ERRORS_ONLY, TENSORRT, Device
 from server.engine.faults import judge_of, telling_callers
 
@@ -78,10 +79,11 @@ class DeviceMeasures:
         options.log_severity_level = ERRORS_ONLY
         # CUDA and the CPU: TensorRT would build an engine for every shape.
         providers = [provider for provider in device.providers if TENSORRT not in provider]
-        self._sessions = {
-            path.stem: onnxruntime.InferenceSession(path, options, providers=providers)
-            for path in sorted(KERNELS.glob("*.onnx"))
-        }
+        with GATE.use():
+            self._sessions = {
+                path.stem: onnxruntime.InferenceSession(path, options, providers=providers)
+                for path in sorted(KERNELS.glob("*.onnx"))
+            }
         self.place = device.place
         self._judge = judge_of(device)
 
@@ -161,7 +163,7 @@ class DeviceMeasures:
     def _run(self, kernel: str, *inputs: DeviceArray | Array | Sequence[int]) -> list[DeviceArray]:
         """Run a graph; what is on the host is copied to the device, what it gives stays there."""
         session = self._sessions[kernel]
-        with telling_callers(self._judge):
+        with telling_callers(self._judge), GATE.use():
             binding = session.io_binding()
             for spec, given in zip(session.get_inputs(), inputs, strict=True):
                 if isinstance(given, DeviceArray):
@@ -175,7 +177,7 @@ class DeviceMeasures:
             return [DeviceArray(value, self) for value in binding.get_outputs()]
 
     def _fetch(self, array: DeviceArray) -> Array:
-        with telling_callers(self._judge):
+        with telling_callers(self._judge), GATE.use():
             return np.array(array.value.numpy())
 
 

@@ -11,24 +11,23 @@ import numpy as np
 
 from artifact.contract import (
     BARE_ONNX,
-    BATCH_AXIS,
     CONTRIBUTIONS_GRAPH,
     DECODER_GRAPH,
     HIDDEN_GRAPH,
     LOWERED_DECODER_GRAPH,
     LOWERED_GRAPH,
     PLAIN_GRAPH,
-    SEQUENCE_AXIS,
     TAPPED_GRAPH,
     Contract,
-    TensorContract,
 )
-from artifact.dtypes import Array, dtype_of
+from artifact.dtypes import Array
 from server.engine.agreement import check_contract, check_declared, check_given, check_runs
 from server.engine.cost import Sample, fit_costs
 from server.engine.decoder import Decoder
-from server.engine.device import Device, Instances
+from server.engine.device import Device, Instances, without_tf32
 from server.engine.device_memory import check_room
+from server.engine.examples import example
+from server.engine.execution import DEFAULT_EXECUTION, Execution, check_execution, choose
 from server.engine.prepacked_weights import packed
 from server.engine.session import Graph, make_options
 from server.errors import StartError, first_line
@@ -59,6 +58,7 @@ class Engine:
         devices: Sequence[Device],
         instances: Instances,
         form: AttentionForm = "auto",
+        execution: Execution = DEFAULT_EXECUTION,
     ) -> None:
         """Load the graphs.
 
@@ -68,11 +68,15 @@ class Engine:
             devices: Where they run, of one kind; each has the weights.
             instances: How runs of a device share the CPUs.
             form: Which form of the tapped graph.
+            execution: How runs without attention are executed; what is to be measured is so in warm_up.
 
         Raises:
             StartError: A graph cannot be loaded, is not what the contract says, or would run on another device.
         """
-        self._folder, self._contract, self._devices = folder, contract, len(devices)
+        check_execution(folder, execution, devices[0])
+        if execution.precision == "float32":
+            devices = [without_tf32(device) for device in devices]
+        self._folder, self._contract, self._devices, self._execution = folder, contract, devices, execution
         device = devices[0]
         check_contract(folder, contract)
         if contract.precision == "bfloat16" and device.gpu is None:
@@ -160,15 +164,21 @@ class Engine:
             self._warm_up_bare_onnx(outputs)
             return
         self.plain.run(self._example(1, 1), outputs, all_threads=True)
+        self._choose_execution()
         for name, graph, names in self._graphs():
             self._fit_costs(name, graph, names)
-            for further in range(1, self._devices):  # the first has run
+            for further in range(1, len(self._devices)):  # the first has run
                 graph.run(self._example(1, 1), names, device=further)
         self._try_bounds(outputs)
         if self.decoder:
             most = self.decoder.generation.max_tokens
             check_runs(self._folder, "generation.max_tokens", most, self.decoder.try_longest)
             self.decoder.warm_up()
+
+    def _choose_execution(self) -> None:
+        path = self._folder / PLAIN_GRAPH
+        if found := choose(path, self._contract, self._devices, self.plain, self._execution):
+            _log.info("%s: %s", path, found)
 
     def _fit_costs(self, name: str, graph: Graph, names: Sequence[str]) -> None:
         def fit() -> None:
@@ -181,10 +191,14 @@ class Engine:
 
     def _warm_up_bare_onnx(self, outputs: Sequence[str]) -> None:
         """Do what is possible where nothing is known of the inputs but their types."""
+        if self._execution.way != "auto":
+            self._choose_execution()
         try:
             self.plain.run(self._example(1, 1), outputs, all_threads=True)
+            if self._execution.way == "auto":
+                self._choose_execution()
             self.plain.cost = fit_costs(list(self._measure(PLAIN_GRAPH, self.plain, outputs)))
-            for further in range(1, self._devices):
+            for further in range(1, len(self._devices)):
                 self.plain.run(self._example(1, 1), outputs, device=further)
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             _log.warning("%s: cannot be run on zeros to warm up: %s", self._contract.name, first_line(error))
@@ -230,7 +244,7 @@ class Engine:
                 return
 
     def _example(self, rows: int, length: int) -> dict[str, Array]:
-        return {spec.name: _example(spec, rows, length) for spec in self._contract.inputs}
+        return example(self._contract, rows, length)
 
 
 def choose_tapped(contract: Contract, device: Device, form: AttentionForm) -> list[str]:
@@ -271,14 +285,3 @@ def _try_form(path: Path, run: Callable[[], object]) -> None:
 def _weights_bytes(contract: Contract) -> int:
     """Attention weights of one row of the largest size, all of which are computed whatever is asked for."""
     return sum(layer.row_bytes(contract.limits, contract.positions) for layer in contract.attention)
-
-
-def _example(spec: TensorContract, rows: int, length: int) -> Array:
-    """Make an input, holding ones for masks, else zeros."""
-    shape = [
-        axis if isinstance(axis, int) else rows if axis == BATCH_AXIS else length if axis == SEQUENCE_AXIS else 1
-        for axis in spec.axes
-    ]
-    if spec.dtype == "string":
-        return np.full(shape, "", dtype=object)
-    return np.full(shape, 1 if spec.mask else 0, dtype=dtype_of(spec.dtype))

@@ -11,13 +11,14 @@ import threading
 from collections import OrderedDict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import onnxruntime
 
 from artifact.dtypes import Array
-from server.engine.device_ops import DeviceArray, DeviceMeasures
+from server.engine.capture_gate import GATE
+from server.engine.device_ops import DeviceArray, DeviceMeasures, Weights
 from server.errors import first_line
 
 _log = logging.getLogger(__name__)
@@ -33,6 +34,14 @@ class _Buffers:
 
     inputs: dict[str, onnxruntime.OrtValue]
     outputs: dict[str, onnxruntime.OrtValue] = field(default_factory=dict)
+
+
+class Runs(Protocol):
+    """Computes batches of a graph on one device; may be called from any thread."""
+
+    def run(self, inputs: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Weights]:
+        """Compute one batch; arguments and result are Graph.run's."""
+        ...
 
 
 class BoundSession:
@@ -60,8 +69,12 @@ class BoundSession:
         self._own = threading.local()
         self._page_locked = _page_locked(*self._device)
 
-    def run(self, inputs: Mapping[str, Array], names: Sequence[str]) -> dict[str, Array | DeviceArray]:
+    def run(self, inputs: Mapping[str, Array], names: Sequence[str]) -> dict[str, Weights]:
         """Compute one batch; arguments and result are Graph.run's. The arrays are the caller's own."""
+        with GATE.use():
+            return self._run(inputs, names)
+
+    def _run(self, inputs: Mapping[str, Array], names: Sequence[str]) -> dict[str, Weights]:
         buffers = self._buffers_for(inputs, names)
         binding = self._session.io_binding()
         for name, array in inputs.items():

@@ -4,16 +4,18 @@ import ctypes
 import functools
 import math
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 
 from artifact.dtypes import BFLOAT16, Array
+from server.engine.capture_gate import GATE
 from server.engine.cost import CostModel
 from server.engine.device import Device, Instances, check_placement
 from server.engine.device_ops import Weights, measures_on
-from server.engine.io_binding import BoundSession
+from server.engine.io_binding import BoundSession, Runs
 from server.errors import StartError, first_line
 
 RECORD_ASSIGNMENT = "session.record_ep_graph_assignment_info"
@@ -33,6 +35,11 @@ class Graph:
 
     Spinning threads take the cores that the event loop and the callers need, so only the session that runs alone has
     them, and only while it runs.
+
+    Attributes:
+        runs: What computes batches instead of the sessions, one a device; none where the sessions do.
+        cost: Of a run.
+        token: Its own: requests of one graph have the same.
     """
 
     def __init__(
@@ -59,18 +66,22 @@ class Graph:
             StartError: It cannot be loaded, or would run on another device.
         """
         self._of_instance = load_sessions(path, devices, instances.threads, spin=False)
-        on_cpu, is_bound = devices[0].gpu is None, devices[0].bound
+        on_cpu = devices[0].gpu is None
+        is_bound = self._is_bound = devices[0].bound
         self._all_threads: Sequence[onnxruntime.InferenceSession] = ()
         if all_threads and on_cpu and instances.count > 1:
             self._all_threads = load_sessions(path, devices, instances.all_threads, spin=True)
-        self._bound = _bind(self._of_instance, devices, keep_on_device) if is_bound else ()
+        self.runs: Sequence[Runs] = _bind(self._of_instance, devices, keep_on_device) if is_bound else ()
         self._options = _shrinking_options() if shrinks and on_cpu else None
         self.cost = CostModel()
         self.token = object()
-        values = (*self._of_instance[0].get_inputs(), *self._of_instance[0].get_outputs())
-        if is_bound and any(value.type == _STRING_TENSOR for value in values):
+        if is_bound and _has(self._of_instance[0], _STRING_TENSOR):
             raise StartError(f"{path}: has strings, which {devices[0].name} cannot hold; expected --device cpu")
-        self._has_bfloat16 = any(value.type == _BFLOAT16_TENSOR for value in values)
+        self._has_bfloat16 = _has(self._of_instance[0], _BFLOAT16_TENSOR)
+
+    def unbound(self) -> "list[UnboundSession]":
+        """Make what runs the sessions of the devices without bound buffers."""
+        return [UnboundSession(session) for session in self._of_instance]
 
     @property
     def can_use_all_threads(self) -> bool:
@@ -93,16 +104,14 @@ class Graph:
         """
         if not names:
             return {}
-        if self._bound:
-            return self._bound[device].run(inputs, names)
+        if self.runs:
+            return self.runs[device].run(inputs, names)
         session = (self._all_threads if all_threads and self._all_threads else self._of_instance)[device]
-        if self._has_bfloat16:
-            return dict(zip(names, _run_with_values(session, names, inputs), strict=True))
-        return dict(zip(names, session.run(names, dict(inputs), self._options), strict=True))
+        return run_session(session, inputs, names, self._options, has_bfloat16=self._has_bfloat16)
 
     def shrink_arena(self, inputs: Mapping[str, Array], names: Sequence[str]) -> None:
         """Run once and give back what the arena, shared by all sessions of the process, holds beyond that."""
-        if self._has_bfloat16 or self._bound:
+        if self._has_bfloat16 or self._is_bound:
             return
         self._of_instance[0].run(names, dict(inputs), _shrinking_options())
 
@@ -129,6 +138,38 @@ class Graph:
             raise StartError(
                 f"{path}: has the inputs and outputs {sorted(found)}; its contract says {sorted(expected)}"
             )
+
+
+class UnboundSession:
+    """A session on a GPU that takes memory anew for each run, and copies there and back through it."""
+
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        self._session = session
+        self._has_bfloat16 = _has(session, _BFLOAT16_TENSOR)
+
+    def run(self, inputs: Mapping[str, Array], names: Sequence[str]) -> Mapping[str, Weights]:
+        """See Runs."""
+        with GATE.use():
+            return run_session(self._session, inputs, names, has_bfloat16=self._has_bfloat16)
+
+
+def run_session(
+    session: onnxruntime.InferenceSession,
+    inputs: Mapping[str, Array],
+    names: Sequence[str],
+    options: onnxruntime.RunOptions | None = None,
+    *,
+    has_bfloat16: bool,
+) -> Mapping[str, Weights]:
+    """Compute one batch with arrays in the host's memory."""
+    if has_bfloat16:
+        return dict(zip(names, _run_with_values(session, names, inputs), strict=True))
+    return dict(zip(names, session.run(names, dict(inputs), options), strict=True))
+
+
+def _has(session: onnxruntime.InferenceSession, kind: str) -> bool:
+    """Whether an input or output is of a type."""
+    return any(value.type == kind for value in (*session.get_inputs(), *session.get_outputs()))
 
 
 @functools.cache
@@ -173,7 +214,9 @@ def load_session(path: Path, device: Device, threads: int, *, spin: bool) -> onn
     options.add_session_config_entry(_STOP_SPINNING_AFTER_A_RUN, "1")
     options.add_session_config_entry(RECORD_ASSIGNMENT, "1")
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=list(device.providers))
+        with nullcontext() if device.gpu is None else GATE.use():
+            # Without enable_fallback=0 it would make, or at a failed run replace, a session with fewer providers.
+            session = onnxruntime.InferenceSession(path, options, providers=list(device.providers), enable_fallback=0)
     except Exception as error:  # ONNX Runtime's exceptions have no common base
         raise StartError(f"{path}: ONNX Runtime cannot load it: {first_line(error)}") from error
     check_placement(device, session.get_providers(), session.get_provider_graph_assignment_info())

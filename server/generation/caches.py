@@ -26,7 +26,7 @@ from artifact.generation import (
     GenerationContract,
     names_of_layers,
 )
-from server.engine.decoder import BoundStep, Decoder, attention_weights, step_arrays
+from server.engine.decoder import BoundStep, Decoder, Held, attention_weights, step_arrays
 
 _MIN_PLACES = 16
 _SPARE = 4  # times what is used, before memory is given back: to copy it takes time, too
@@ -50,6 +50,7 @@ class Caches:
         self._given: dict[str, Array] = {}
         self._made: dict[str, Array] = {}
         self._steps: dict[tuple[int, bool, bool, int], BoundStep] = {}
+        self._held: dict[int, Held | None] = {}  # by device
 
     @property
     def size_bytes(self) -> int:
@@ -76,6 +77,7 @@ class Caches:
         self._given[SOURCE_LENGTHS][added] = length
         for name, array in zip(self._source, source, strict=True):
             self._given[name][added, :, :length] = array
+        self._sources_changed()
         self.rows += rows
         return list(range(added.start, added.stop))
 
@@ -89,6 +91,7 @@ class Caches:
                     self._given[name][row, :, :used] = self._given[name][last, :, :used]
             for name in (TOKENS, LENGTHS, SOURCE_LENGTHS):
                 self._given[name][row] = self._given[name][last]
+            self._sources_changed()
         return last
 
     def reorder(self, rows: Sequence[int], parents: Sequence[int]) -> None:
@@ -125,7 +128,11 @@ class Caches:
             names += self._generation.bias_names if looks else ()
             given = {name: array[: self.rows] for name, array in self._given.items()}
             made = {name: self._output(name)[: self.rows] for name in names}
-            bound = self._steps[key] = self._decoder.bind(given, made, all_threads=all_threads, device=device)
+            if device not in self._held:
+                self._held[device] = self._decoder.hold(self._given, device)
+            bound = self._steps[key] = self._decoder.bind(
+                given, made, all_threads=all_threads, device=device, held=self._held[device]
+            )
         bound.run()
         self._given[LENGTHS][: self.rows] += 1
         return self._made[LOGITS][: self.rows]
@@ -204,6 +211,12 @@ class Caches:
             given[name][part] = array[part]
         self._given, self._made, self._places = given, made, places
         self._steps.clear()
+        self._held.clear()
+
+    def _sources_changed(self) -> None:
+        for held in self._held.values():
+            if held:
+                held.is_stale = True
 
 
 def _double(number: int) -> int:

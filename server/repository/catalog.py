@@ -1,7 +1,7 @@
 """Which versions there are in the models folder, which are served, and what callers mean by a name."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from artifact.files import versions
-from server.engine.engine import AttentionForm
 from server.errors import InvalidInput, NotFound, StartError
 from server.repository.limits import Usage
 from server.repository.loading import Fingerprint, LoadedModel, model_names
@@ -48,7 +47,7 @@ class Model:
     Attributes:
         usage: Requests for it, against its own limits.
         served: Versions that answer, by number, the oldest first.
-        fingerprints: Of the folders that they were loaded from, and in which form.
+        fingerprints: Of the folders that they were loaded from, and what of the settings is the engine's.
         states: Of every version that was ever looked at, with the reason.
         lock: Held while what is served changes.
         is_unloaded_idle: Whether it was unloaded because nobody asked for it; it loads again for the next who does.
@@ -58,7 +57,7 @@ class Model:
 
     usage: Usage
     served: dict[int, LoadedModel] = field(default_factory=dict)
-    fingerprints: dict[int, tuple[Fingerprint, AttentionForm]] = field(default_factory=dict)
+    fingerprints: dict[int, tuple[Fingerprint, Hashable]] = field(default_factory=dict)
     states: dict[int, tuple[State, str]] = field(default_factory=dict)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     is_unloaded_idle: bool = False

@@ -145,7 +145,7 @@ class Repository(Catalog):
         folder = self._folder / name / str(number)
         if not await self._read(folder.is_dir):
             raise StartError(f"{folder}: not there")
-        seen = await asyncio.to_thread(fingerprint, folder), one.usage.settings.attention_form
+        seen = await asyncio.to_thread(fingerprint, folder), one.usage.settings.of_engine
         if number in one.served and one.fingerprints.get(number) == seen:
             return one.served[number]
         if number not in one.served:

@@ -4,8 +4,11 @@ An artifact has a contract beside its graphs. A folder with a model.onnx and no 
 and gives is read from the graph.
 """
 
-from collections.abc import Hashable, Iterable, Sequence
+import threading
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +35,7 @@ from artifact.towers import IMAGE_TOWER, TEXT_TOWER, TOWERS_FILE, TowersContract
 from server.engine.agreement import check_tokens
 from server.engine.device import Device, Instances
 from server.engine.engine import Engine
+from server.engine.execution import DEFAULT_EXECUTION, Execution
 from server.engine.external_data import ExternalData
 from server.errors import StartError
 from server.repository.bare_onnx import describe_graph
@@ -40,6 +44,8 @@ from server.repository.settings import ModelSettings
 
 # Name, size and time of change of every file.
 Fingerprint = frozenset[tuple[str, int, int]]
+# On GPUs: a capture of one load would wait for an engine that another one builds, and every request for the capture.
+_ONE_AT_A_TIME = threading.Lock()
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,6 +102,9 @@ class Towers:
     image: LoadedModel
 
 
+Load = Callable[[Path, Contract], LoadedModel]
+
+
 def is_name(name: str) -> bool:
     """Whether it names a folder in the models folder, and not one outside."""
     return bool(name) and not name.startswith(".") and "/" not in name and "\\" not in name and "\0" not in name
@@ -125,30 +134,45 @@ def fingerprint(folder: Path) -> Fingerprint:
     return frozenset((str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns) for path, stat in found)
 
 
-def load_model(folder: Path, devices: Sequence[Device], instances: Instances, usage: Usage) -> LoadedModel:
+def load_model(
+    folder: Path,
+    devices: Sequence[Device],
+    instances: Instances,
+    usage: Usage,
+    execution: Execution = DEFAULT_EXECUTION,
+) -> LoadedModel:
     """Check an artifact's contract and hashes, load its graphs and run each once.
+
+    Args:
+        folder: The version's.
+        devices: Where it runs.
+        instances: How runs of a device share the CPUs.
+        usage: Of the model, with its settings.
+        execution: What the server's flags say of runs without attention.
 
     Raises:
         StartError: Says what is wrong with which file.
     """
+    load = partial(_load_artifact, devices=devices, instances=instances, usage=usage, execution=execution)
     try:
-        return _load(folder, devices, instances, usage)
+        with nullcontext() if devices[0].gpu is None else _ONE_AT_A_TIME:
+            return _load(folder, usage, load)
     except ArtifactError as error:
         raise StartError(str(error)) from error
 
 
-def _load(folder: Path, devices: Sequence[Device], instances: Instances, usage: Usage) -> LoadedModel:
+def _load(folder: Path, usage: Usage, load: Load) -> LoadedModel:
     for path in sorted(folder.rglob("*")):
         if not path.is_dir():
             check_regular(path)
     if (folder / TOWERS_FILE).exists():
-        return _load_towers(folder, devices, instances, usage)
+        return _load_towers(folder, usage, load)
     contract = _read_contract(folder)
     _check_place(folder, contract)
-    return _load_artifact(folder, contract, devices, instances, usage)
+    return load(folder, contract)
 
 
-def _load_towers(folder: Path, devices: Sequence[Device], instances: Instances, usage: Usage) -> LoadedModel:
+def _load_towers(folder: Path, usage: Usage, load: Load) -> LoadedModel:
     towers = read_towers(folder / TOWERS_FILE)
     _check_place(folder, towers)
     for name, expected in towers.files.items():
@@ -160,9 +184,7 @@ def _load_towers(folder: Path, devices: Sequence[Device], instances: Instances, 
             raise StartError(f"{place}: is a link; expected a folder")
     text, image = (read_contract(place / CONTRACT_FILE) for place in places)
     contract = join_contracts(towers, text, image)
-    reading, seeing = (
-        _load_artifact(place, one, devices, instances, usage) for place, one in zip(places, (text, image), strict=True)
-    )
+    reading, seeing = (load(place, one) for place, one in zip(places, (text, image), strict=True))
     return LoadedModel(contract, seeing.engine, reading.reader, usage, towers=Towers(towers, reading, seeing))
 
 
@@ -173,7 +195,12 @@ def _check_place(folder: Path, contract: Contract | TowersContract) -> None:
 
 
 def _load_artifact(
-    folder: Path, contract: Contract, devices: Sequence[Device], instances: Instances, usage: Usage
+    folder: Path,
+    contract: Contract,
+    devices: Sequence[Device],
+    instances: Instances,
+    usage: Usage,
+    execution: Execution,
 ) -> LoadedModel:
     check_hashes(folder, contract)
     if (folder / CONTRACT_FILE).exists():
@@ -183,7 +210,8 @@ def _load_artifact(
     if reader:
         largest_type = reader.largest_type if text and text.pairs else 0
         check_tokens(folder, contract, reader.largest_id, largest_type)
-    engine = Engine(folder, contract, devices, instances, usage.settings.attention_form)
+    form, wanted = usage.settings.attention_form, usage.settings.execution_beside(execution)
+    engine = Engine(folder, contract, devices, instances, form, wanted)
     engine.warm_up()
     late = LateReader(folder / text.tokenizer_file, contract.late) if text and contract.late else None
     writer = TextWriter(folder / contract.generation.tokenizer_file) if contract.generation else None

@@ -1,7 +1,8 @@
 """What an operator wants of one model: config.toml beside its versions, read at every load."""
 
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -10,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from artifact.errors import ArtifactError, explain
 from artifact.files import check_regular
 from server.engine.engine import AttentionForm
+from server.engine.execution import Execution, Precision, Way
 
 SETTINGS_FILE = "config.toml"
 
@@ -23,6 +25,9 @@ def _check_versions(value: object) -> object:
     if value != "all" and (not numbers or any(type(number) is not int or number < 1 for number in numbers)):
         raise ValueError('expected a number of the newest from 1, "all", or a list of versions')
     return value
+
+
+Sizes = Annotated[tuple[Annotated[int, Field(strict=True, ge=1)], ...], Field(min_length=1, max_length=32)]
 
 
 class ModelSettings(BaseModel):
@@ -39,6 +44,8 @@ class ModelSettings(BaseModel):
         max_input_bytes: Most bytes of their inputs; likewise.
         attention_form: Which form of the tapped graph runs: with its fused nodes ("fused"), with eager attention
             ("lowered"), or "auto": fused, and on a GPU that cannot run it so, lowered.
+        execution: How runs without attention are executed on a GPU, see engine.execution.Execution, also for the next
+            three; None for what --execution says.
         unload_after_idle_seconds: Unload it when nobody has asked for so long, and load it again for the next who
             does; None for never.
     """
@@ -50,10 +57,29 @@ class ModelSettings(BaseModel):
     list_hidden_states: bool = False
     list_joint_outputs: bool = False
     attention_form: AttentionForm = "auto"
+    execution: Way | None = None
+    precision: Precision = Execution.precision
+    graph_rows: Sizes = Execution.graph_rows
+    graph_tokens: Sizes = Execution.graph_tokens
     instances: int | None = Field(default=None, ge=1)
     max_requests: int | None = Field(default=None, ge=1)
     max_input_bytes: int | None = Field(default=None, ge=1)
     unload_after_idle_seconds: float | None = Field(default=None, gt=0)
+
+    @property
+    def of_engine(self) -> Hashable:
+        """What a version is loaded with: where that changes, it is loaded again."""
+        return self.attention_form, self.execution, self.precision, self.graph_rows, self.graph_tokens
+
+    def execution_beside(self, served: Execution) -> Execution:
+        """What is wanted of this model, where the server's flags say the rest."""
+        return replace(
+            served,
+            way=self.execution or served.way,
+            precision=self.precision,
+            graph_rows=self.graph_rows,
+            graph_tokens=self.graph_tokens,
+        )
 
     def candidates(self, found: Sequence[int]) -> list[int]:
         """Put in order what may be served of the versions found, the newest first."""

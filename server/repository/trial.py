@@ -1,18 +1,20 @@
 """Loads a version in a process of its own first: whatever a graph does to that one, the server goes on.
 
-`python -m server.repository.trial FOLDER DEVICE THREADS INSTANCES` loads it as the server will and runs it once; it
-ends with 0, or with 1 and the reason on its standard output.
+`python -m server.repository.trial FOLDER DEVICE THREADS INSTANCES [WAY MAX_ROWS [CACHE]]` loads it as the server will
+and runs it once; it ends with 0, or with 1 and the reason on its standard output.
 """
 
 import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from server.engine.device import Device, choose_device, share_cpus
+from server.engine.execution import DEFAULT_EXECUTION, Execution, Way
 from server.errors import StartError
 from server.repository.limits import Usage
 from server.repository.loading import load_model
@@ -29,11 +31,13 @@ class Trial:
         device: Says on which of the server's devices: one that is in service, and is enough to see what a graph does.
         threads: Of the engine.
         instances: Batches at a time; 0 for the default.
+        execution: What the server's flags say of runs without attention.
     """
 
     device: Callable[[], Device]
     threads: int
     instances: int
+    execution: Execution = DEFAULT_EXECUTION
 
     async def __call__(self, folder: Path) -> None:
         """Load and run a version in a child process, which is killed where this is cancelled.
@@ -41,7 +45,9 @@ class Trial:
         Raises:
             StartError: It cannot be loaded, takes too long, or ends the process that loads it.
         """
-        settings = (self.device().name.lower(), str(self.threads), str(self.instances))
+        wanted, cache = self.execution, self.execution.tensorrt_cache
+        how = (self.threads, self.instances, wanted.way, wanted.max_rows, *([cache] if cache else []))
+        settings = (self.device().name.lower(), *map(str, how))
         child = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", __name__, str(folder), *settings),
             stdin=asyncio.subprocess.DEVNULL,
@@ -66,16 +72,23 @@ def _explain(folder: Path, code: int) -> str:
     return f"{folder}: ends the process that loads it, {how}; it was tried in one of its own, and is not served"
 
 
-def main(folder: Path, device: str, threads: int, instances: int) -> int:
+def main(arguments: Sequence[str]) -> int:
     """Load a version and run it once; returns the exit code."""
+    folder, device, threads, instances, *flags = arguments
     try:
         chosen = [choose_device(device)]
-        load_model(folder, chosen, share_cpus(threads, chosen, instances), Usage(read_settings(folder.parent)))
+        execution = _read_execution(*flags) if flags else DEFAULT_EXECUTION
+        usage = Usage(read_settings(Path(folder).parent))
+        load_model(Path(folder), chosen, share_cpus(int(threads), chosen, int(instances)), usage, execution)
     except Exception as error:  # ONNX Runtime's exceptions have no common base
         print(error)
         return 1
     return 0
 
 
+def _read_execution(way: str, max_rows: str, cache: str = "") -> Execution:
+    return Execution(cast(Way, way), max_rows=int(max_rows), tensorrt_cache=Path(cache) if cache else None)
+
+
 if __name__ == "__main__":
-    sys.exit(main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4])))
+    sys.exit(main(sys.argv[1:]))

@@ -93,5 +93,4 @@ def _main(module: str, arguments: list[str], output: str) -> None:
     else:
         from server.repository import trial
 
-        folder, device, threads, instances = arguments
-        sys.exit(trial.main(Path(folder), device, int(threads), int(instances)))
+        sys.exit(trial.main(arguments))

@@ -36,6 +36,7 @@ def test_flags_win_over_the_environment_and_that_over_defaults(monkeypatch: pyte
         ("--device", "cuda:0,tensorrt:1", "--device .*: expected devices of one kind"),
         ("--device", "cuda:0,cuda:0", "--device .*'cuda:0,cuda:0': cuda:0 is named twice; expected each device once"),
         ("--device", "cpu:1,cpu,cpu:00", "--device .*: cpu is named twice; expected each device once"),
+        ("--execution", "fast", "--execution .REGARD_EXECUTION.: 'fast': Input should be 'auto', 'unbound', 'bound', "),
         ("--max-batch-size", "0", "--max-batch-size .*'0': Input should be greater than or equal to 1"),
         ("--threads", "many", "--threads .*'many': Input should be a valid integer"),
         ("--log-level", "loud", "--log-level .*'loud'"),

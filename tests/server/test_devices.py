@@ -53,8 +53,8 @@ class Watched:
             self.enter(device)
             return run(graph, inputs, names, all_threads=all_threads, device=device)
 
-        def bind_instead(decoder: Decoder, *arrays: Any, all_threads: bool = False, device: int = 0) -> Any:
-            return Step(bind(decoder, *arrays, all_threads=all_threads, device=device), self, device)
+        def bind_instead(decoder: Decoder, *arrays: Any, device: int = 0, **how: Any) -> Any:
+            return Step(bind(decoder, *arrays, device=device, **how), self, device)
 
         monkeypatch.setattr(Graph, "run", run_instead)
         monkeypatch.setattr(app, "judge_of", lambda device: judge_gpu)  # the CPU stands for GPUs, which can fail

@@ -17,8 +17,8 @@ from bench.gpu.forms import refused
 from bench.gpu.inputs import apart, make_inputs, on_host
 from bench.gpu.limits import limit_of
 from bench.gpu.rows import Row, at_most, skipped
-from bench.gpu.setting import PLAIN_CPU, Part, Setting, with_options
-from server.engine.device import Device
+from bench.gpu.setting import PLAIN_CPU, Part, Setting
+from server.engine.device import Device, with_options
 from server.errors import first_line
 
 _SIZES = ((1, 5), (4, 16), (2, 64))  # rows, tokens

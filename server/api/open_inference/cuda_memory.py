@@ -4,9 +4,12 @@ Inputs are copied to the host and outputs back to the device, once each: the bat
 """
 
 import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol
 
+from server.engine.capture_gate import GATE
 from server.errors import InvalidInput, NotPossible
 
 _LIBRARIES = ("libcudart.so.13", "libcudart.so.12", "libcudart.so")
@@ -99,31 +102,34 @@ class CudaRuntime:
 
     def open(self, handle: bytes, device_id: int) -> int:
         """See Runtime."""
-        self._choose(device_id)
         address = ctypes.c_void_p()
         given = _Handle.from_buffer_copy(handle)
-        self._check(self._library.cudaIpcOpenMemHandle(ctypes.byref(address), given, _LAZY_PEER_ACCESS))
+        with self._using(device_id):
+            self._check(self._library.cudaIpcOpenMemHandle(ctypes.byref(address), given, _LAZY_PEER_ACCESS))
         return address.value or 0
 
     def close(self, address: int, device_id: int) -> None:
         """See Runtime."""
-        self._choose(device_id)
-        self._check(self._library.cudaIpcCloseMemHandle(address))
+        with self._using(device_id):
+            self._check(self._library.cudaIpcCloseMemHandle(address))
 
     def read(self, address: int, byte_size: int, device_id: int) -> bytes:
         """See Runtime."""
-        self._choose(device_id)
         content = ctypes.create_string_buffer(byte_size)
-        self._check(self._library.cudaMemcpy(content, address, byte_size, _TO_HOST))
+        with self._using(device_id):
+            self._check(self._library.cudaMemcpy(content, address, byte_size, _TO_HOST))
         return content.raw
 
     def write(self, address: int, content: bytes, device_id: int) -> None:
         """See Runtime."""
-        self._choose(device_id)
-        self._check(self._library.cudaMemcpy(address, content, len(content), _TO_DEVICE))
+        with self._using(device_id):
+            self._check(self._library.cudaMemcpy(address, content, len(content), _TO_DEVICE))
 
-    def _choose(self, device_id: int) -> None:
-        self._check(self._library.cudaSetDevice(device_id))
+    @contextmanager
+    def _using(self, device_id: int) -> Iterator[None]:
+        with GATE.use():
+            self._check(self._library.cudaSetDevice(device_id))
+            yield
 
     def _check(self, error: int) -> None:
         if error:

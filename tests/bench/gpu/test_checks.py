@@ -34,9 +34,11 @@ from bench.gpu.rows import Row
 from bench.gpu.setting import PLAIN_CPU, Part, Setting
 from server.api.open_inference import open_inference_pb2 as pb
 from server.config import EMBEDDED_MODELS
+from server.engine.cuda_graphs import CapturedRuns
 from server.engine.decoder import BoundStep, Decoder
 from server.engine.device import CPU, CUDA, Device
 from server.engine.device_ops import DeviceMeasures
+from server.engine.execution import _Choice
 from server.engine.io_binding import BoundSession
 from tests.golden import GOLDEN_MODELS
 from tests.server.engine.test_device import Node, Subgraph
@@ -250,6 +252,53 @@ def test_buffers_that_keep_what_was_in_them_fail(monkeypatch: pytest.MonkeyPatch
     assert failures(buffers.check(STAND_IN)) == ["tiny-text/1, bound against not"]
 
 
+@pytest.mark.parametrize("is_checked", [True, False])
+def test_replays_that_answer_otherwise_fail(monkeypatch: pytest.MonkeyPatch, is_checked: bool) -> None:
+    """Also those that the server would not notice."""
+    replay = CapturedRuns._replay
+
+    def off(runs: CapturedRuns, *arguments: Any) -> Mapping[str, Any]:
+        return {name: np.asarray(array) + 1 for name, array in replay(runs, *arguments).items()}
+
+    monkeypatch.setattr(CapturedRuns, "_replay", off)
+    if not is_checked:
+        monkeypatch.setattr(_Choice, "_check", lambda *_: None)
+    sizes = ("1 rows of 16", "32 rows of 16", "1 rows of 5", "9 rows of 11")
+    expected = ["tiny-text/1"] if is_checked else [f"tiny-text/1, {size}, replayed" for size in sizes]
+    assert failures(cuda_graphs.check(STAND_IN)) == expected
+
+
+def test_what_cannot_be_captured_is_skipped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server runs it without."""
+
+    def refuse(*_: Any) -> None:
+        raise RuntimeError("ONNX Runtime does not want to")
+
+    monkeypatch.setattr(CapturedRuns, "_capture", refuse)
+    (row,) = cuda_graphs.check(STAND_IN)
+    assert (row.status, "ONNX Runtime does not want to" in row.why) == ("skipped", True)
+
+
+def test_what_tensorrt_answers_is_compared_with_the_cpu(tmp_path: Path) -> None:
+    """The stand-in's graph in its place, right and wrong."""
+    part, (reference,) = copied(tmp_path), STAND_IN.parts()
+    move(part.folder / PLAIN_GRAPH, "embedding", 1)
+    graphs = [make_graph(one.folder / PLAIN_GRAPH, STAND_IN.choose()) for one in (reference, part)]
+    expected: list[list[str]] = [[], ["it, 1 rows", "it, 8 rows"]]
+    found = [failures(tensorrt.against_cpu("it", reference, (graph, graphs[0]), 0.02)) for graph in graphs]
+    assert found == expected
+
+
+def test_a_cache_without_an_engine_fails(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Each load would build it anew."""
+    (part,) = STAND_IN.parts()
+    graph = make_graph(part.folder / PLAIN_GRAPH, STAND_IN.choose())
+    monkeypatch.setattr(tensorrt, "make_plain", lambda *_: (graph, ""))
+    assert failures(tensorrt.try_precision("it", part, STAND_IN, "tf32", tmp_path)) == ["it, cache"]
+    (tmp_path / "engine").touch()
+    assert failures(tensorrt.try_precision("it", part, STAND_IN, "tf32", tmp_path)) == []
+
+
 class HostMemory:
     """In the place of a GPU's memory: a file that the server opens as system shared memory."""
 
@@ -295,7 +344,7 @@ class Stale:
     """A decoder that reads what was there when its step was bound."""
 
     def __init__(self, decoder: Decoder) -> None:
-        self._decoder, self.generation = decoder, decoder.generation
+        self._decoder, self.generation, self.hold = decoder, decoder.generation, decoder.hold
 
     def bind(self, given: Mapping[str, Array], made: Mapping[str, Array], **options: Any) -> BoundStep:
         copies = {name: array.copy() for name, array in given.items()}

@@ -77,6 +77,12 @@ int cudaEventElapsedTime(float *milliseconds, Pointer start, Pointer end) { *mil
 int cudaStreamCreate(Pointer *made) { return give(made); }
 int cudaStreamCreateWithFlags(Pointer *made, unsigned flags) { return give(made); }
 int cudaStreamIsCapturing(Pointer stream, int *status) { *status = 0; return 0; }
+static int captures, replays; /* what a test may ask for */
+int stub_captures(void) { return captures; }
+int stub_replays(void) { return replays; }
+int cudaStreamEndCapture(Pointer stream, Pointer *made) { captures++; return give(made); }
+int cudaGraphInstantiate(Pointer *made, Pointer graph, unsigned long long flags) { return give(made); }
+int cudaGraphLaunch(Pointer graph, Pointer stream) { replays++; return 0; }
 int cudaMemPoolCreate(Pointer *made, const void *properties) { return give(made); }
 int cudaLaunchHostFunc(Pointer stream, void (*run)(Pointer), Pointer data) { run(data); return 0; }
 int cudaOccupancyMaxActiveBlocksPerMultiprocessorWithFlags(int *blocks, const void *kernel, int size, Size bytes, unsigned flags) {

@@ -25,14 +25,21 @@ _LOAD = """
 import json, logging, sys
 from pathlib import Path
 from server.engine.device import Instances, choose_device
+from server.engine.execution import Execution
+from server.errors import StartError
 from server.repository.limits import Usage
 from server.repository.loading import load_model
 from server.repository.settings import ModelSettings
 
-logging.basicConfig(stream=sys.stderr)
+logging.basicConfig(stream=sys.stderr, level=logging.INFO)
 device = choose_device("cuda")
-model = load_model(Path(sys.argv[1]), (device,), Instances(1, 1), Usage(ModelSettings()))
-print(json.dumps({"device": device.name, "tapped": model.engine.tapped is not None}))
+wanted = Execution(sys.argv[2], tensorrt_cache=Path(sys.argv[3])) if sys.argv[2:] else Execution()
+try:
+    model = load_model(Path(sys.argv[1]), (device,), Instances(1, 1), Usage(ModelSettings()), wanted)
+except StartError as error:
+    print(json.dumps({"refused": str(error)}))
+else:
+    print(json.dumps({"device": device.name, "tapped": model.engine.tapped is not None}))
 """
 _REBIND = """
 import json
@@ -54,6 +61,37 @@ for in_place in (True, False):
     x[:] = 7
     step.run()
     found[str(in_place)] = y.tolist()
+print(json.dumps(found))
+"""
+_CAPTURE = """
+import ctypes, json, os, sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+import numpy as np
+from artifact.contract import read_contract
+from server.engine.device import Instances, choose_device
+from server.engine.engine import Engine
+from server.engine.examples import example
+from server.engine.execution import Execution, _Choice
+
+_Choice._check = lambda *_: None  # kernels do nothing, so there is nothing to compare
+folder = Path(sys.argv[1])
+contract = read_contract(folder / "contract.json")
+device, wanted = choose_device("cuda"), Execution("cuda_graphs", graph_rows=(1, 4), graph_tokens=(8, 16))
+engine = Engine(folder, contract, (device,), Instances(1, 1), execution=wanted)
+engine.warm_up()
+libraries = [ctypes.CDLL(path) for path in Path(os.environ["LD_LIBRARY_PATH"]).glob("lib*.so*")]
+
+def seen():  # whichever of them the provider calls
+    return [sum(one.stub_captures() for one in libraries), sum(one.stub_replays() for one in libraries)]
+
+found = {"loaded": seen()}
+names = [spec.name for spec in contract.outputs]
+for rows, length in ((1, 3), (4, 16), (5, 3)):
+    with ThreadPoolExecutor(1) as thread:  # another each time
+        answer = thread.submit(engine.plain.run, example(contract, rows, length), names).result()
+    found["shapes"] = [array.shape for array in answer.values()]
+    found[f"{rows}x{length}"] = seen()
 print(json.dumps(found))
 """
 
@@ -89,3 +127,23 @@ def test_cuda_copies_an_input_when_it_is_bound(stubs: Path) -> None:
     """So a step whose inputs have changed has to bind them anew."""
     found, _ = run(stubs, _REBIND)
     assert found == {"True": [1.0, 1.0, 1.0], "False": [7.0, 7.0, 7.0]}
+
+
+@pytest.mark.parametrize("folder", [_G2P, _TEXT], ids=["an encoder-decoder", "an encoder"])
+def test_every_shape_is_captured_once_and_then_replayed(stubs: Path, folder: Path) -> None:
+    """At the load; what is larger than all shapes runs as it would without."""
+    found, _ = run(stubs, _CAPTURE, str(folder))
+    captures, replays = found["loaded"]
+    assert captures == 4  # of the load, by the thread that replays since
+    assert found["1x3"] == [captures, replays + 1]
+    assert found["4x16"] == found["5x3"] == [captures, replays + 2]
+    assert all(shape[0] == 5 for shape in found["shapes"])
+
+
+def test_without_its_libraries_tensorrt_is_done_without_or_refused(stubs: Path, tmp_path: Path) -> None:
+    """By auto, which says why; and by whoever asks for it."""
+    _, logged = run(stubs, _LOAD, str(_TEXT), "auto", str(tmp_path))
+    assert "tensorrt is not to be had: ONNX Runtime cannot load it: " in logged
+    assert " is taken, runs of 1x16 and 8x64 take bound " in logged
+    found, _ = run(stubs, _LOAD, str(_TEXT), "tensorrt", str(tmp_path))
+    assert "model.onnx: execution: tensorrt: ONNX Runtime cannot load it: " in found["refused"]

@@ -9,9 +9,10 @@ import pytest
 
 from server.config import EMBEDDED_MODELS
 from server.context import RpcContext
-from server.engine.decoder import Decoder
-from server.engine.device import Instances, choose_devices
+from server.engine.decoder import Decoder, Held
+from server.engine.device import CPU, Device, Instances, choose_devices
 from server.engine.engine import _load_first
+from server.generation.caches import Caches
 from server.generation.plan import AttentionPlan, GenerationPlan
 from server.generation.request import GeneratedText
 from server.generation.steps import Steps
@@ -22,6 +23,7 @@ from server.repository.settings import ModelSettings
 
 FOLDER, WORDS = EMBEDDED_MODELS / "g2p" / "1", ("transformer", "gauge", "a")
 ONE = Instances(1, 1)
+BOUND = Device("CPU", (CPU,), "in a GPU's place", bound=True)
 LOG_PROBABILITY, WEIGHTS = 1e-5, 1e-6  # tolerances
 
 
@@ -109,7 +111,62 @@ def test_where_inputs_are_copied_when_they_are_bound_each_step_reads_its_own(
     """On a GPU: else every step would read the first one's token, and caches that are empty."""
     assert model.engine.decoder
     expected = [result.text for result in write(model, model.engine.decoder)]
-    copying = Decoder(FOLDER / "decoder.onnx", model.engine.decoder.generation, choose_devices("cpu"), ONE)
+    copying = Decoder(FOLDER / "decoder.onnx", model.engine.decoder.generation, (BOUND,), ONE)
     monkeypatch.setattr(copying, "_one", [CopyingSession(copying._one[0])])
-    monkeypatch.setattr(copying, "_on_cpu", False)
+    monkeypatch.setattr(copying, "hold", lambda *_: None)
     assert [result.text for result in write(model, copying)] == expected
+
+
+def test_a_device_that_holds_the_sources_writes_the_same(model: LoadedModel, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Words that begin and end at different steps; sources are copied only where one has come or moved."""
+    assert model.engine.decoder
+    generation, copies = model.engine.decoder.generation, list[int]()
+    refresh = Held.refresh
+
+    def counted(held: Held) -> None:
+        copies.append(held.is_stale)
+        refresh(held)
+
+    monkeypatch.setattr(Held, "refresh", counted)
+    expected = write(model, model.engine.decoder)
+    assert copies == []
+    found = write(model, Decoder(FOLDER / "decoder.onnx", generation, (BOUND,), ONE))
+    for one, other in zip(found, expected, strict=True):
+        assert one.text == other.text != ""
+        assert one.log_probability == pytest.approx(other.log_probability, abs=LOG_PROBABILITY)
+    assert copies[0]
+    assert 1 <= sum(copies) < len(copies) / 2
+
+
+def test_what_a_device_holds_follows_the_rows(model: LoadedModel) -> None:
+    """Rows that come, leave and take each other's place, with more than there is room for at first."""
+    generation = model.contract.generation
+    assert generation
+    decoders = [
+        Decoder(FOLDER / "decoder.onnx", generation, (device,), ONE) for device in (BOUND, *choose_devices("cpu"))
+    ]
+    both = [Caches(decoder, generation) for decoder in decoders]
+    random = np.random.default_rng(0)
+
+    def compare() -> None:
+        one, other = (caches.step() for caches in both)
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+    def add(length: int) -> None:
+        shape = (1, generation.num_heads, length, generation.head_dim)
+        source = [random.standard_normal(shape).astype(np.float32) for _ in generation.source_names]
+        for caches in both:
+            for row in caches.add(source, 1):
+                caches.set_token(row, next(iter(generation.starts.values()))[0])
+
+    for length in (3, 5, 4):
+        add(length)
+        compare()
+    for row in (0, 1):
+        for caches in both:
+            caches.remove(row)
+        compare()
+    for length in (2, 30, 6):
+        add(length)
+        compare()
+        compare()

@@ -70,8 +70,17 @@ class FakeDecoder:
         """Make one that the type checker takes for the real one."""
         return cast(Decoder, cls())
 
+    def hold(self, given: Mapping[str, Array], device: int = 0) -> None:
+        """Hold nothing: it reads the host's memory."""
+
     def bind(
-        self, given: Mapping[str, Array], made: Mapping[str, Array], *, all_threads: bool = False, device: int = 0
+        self,
+        given: Mapping[str, Array],
+        made: Mapping[str, Array],
+        *,
+        all_threads: bool = False,
+        device: int = 0,
+        held: None = None,
     ) -> BoundStep:
         """Prepare a step."""
         return cast(BoundStep, _Step(self, given, made))

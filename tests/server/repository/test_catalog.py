@@ -234,10 +234,15 @@ async def test_a_version_that_was_not_changed_is_not_loaded_again(folder: Path) 
     edit_contract(folder, lambda contract: contract.update(description="now another"))
     await repository.load("tiny-text")
     assert repository.find("", "").contract.description == "now another"
+    for line in ('attention_form = "lowered"', 'execution = "unbound"', 'precision = "float32"', "graph_rows = [3]"):
+        before = repository.find("", "")
+        settle(folder, line)
+        await repository.load("tiny-text")
+        assert repository.find("", "") is not before
+    settle(folder, "graph_rows = [3]\nmax_requests = 1")
     before = repository.find("", "")
-    settle(folder, 'attention_form = "lowered"')
     await repository.load("tiny-text")
-    assert repository.find("", "") is not before
+    assert repository.find("", "") is before
 
 
 async def test_a_broken_version_is_listed_and_replaces_nothing(folder: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from regard.v1 import regard_pb2 as api
 from server.engine.device import Device, choose_device
+from server.engine.execution import Execution
 from server.errors import StartError
 from server.repository import trial as module
 from server.repository.trial import Trial
@@ -126,12 +127,13 @@ async def test_what_is_wrong_with_a_version_is_told_as_without_a_trial(models: P
 async def test_a_trial_runs_on_a_device_that_is_in_service(
     models: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    """By its name: of the others, which may have failed since, nothing is asked."""
-    monkeypatch.setattr(sys, "executable", interpreter(tmp_path / "python", 'echo "$4 $5 $6"; exit 1'))
+    """By its name: of the others, which may have failed since, nothing is asked. And as the flags say."""
+    monkeypatch.setattr(sys, "executable", interpreter(tmp_path / "python", 'echo "$4 $5 $6 $7 $8 $9"; exit 1'))
     up = [choose_device("cpu:0"), Device("CUDA:1", (), "asked for", gpu=1)]
-    trial = Trial(lambda: up[0], threads=2, instances=3)
+    execution = Execution("tensorrt", max_rows=16, tensorrt_cache=Path("/cache"))
+    trial = Trial(lambda: up[0], threads=2, instances=3, execution=execution)
     for name in ("cpu:0", "cuda:1"):
-        with pytest.raises(StartError, match=rf"^{name} 2 3$"):
+        with pytest.raises(StartError, match=rf"^{name} 2 3 tensorrt 16 /cache$"):
             await trial(models / "tiny-text" / "1")
         del up[0]
 
@@ -145,7 +147,7 @@ def test_a_trial_makes_no_session_on_another_device(models: Path, monkeypatch: p
         return choose_device("cpu")
 
     monkeypatch.setattr(module, "choose_device", choose)
-    assert module.main(models / "tiny-text" / "1", "cuda:1", 1, 1) == 0
+    assert module.main([str(models / "tiny-text" / "1"), "cuda:1", "1", "1", "auto", "32"]) == 0
     assert chosen == ["cuda:1"]
 
 
