@@ -86,9 +86,8 @@ class Scheduler:
         self._loop = asyncio.get_running_loop()
         self._metrics.queue_depth.set_function(lambda: float(len(self._dispatcher)))
         self._metrics.queue_bytes.set_function(lambda: float(self._dispatcher.held_bytes))
-        self._metrics.instances_busy.set_function(
-            lambda: float(sum(batch.instances for batch in self._dispatcher.running()))
-        )
+        self._metrics.queue_seconds.set_function(self._dispatcher.backlog_seconds)
+        self._metrics.instances_busy.set_function(lambda: float(sum(map(_is_on_instance, self._dispatcher.running()))))
         self._dispatcher.start()
 
     def submit(self, item: BatchItem) -> Coroutine[Any, Any, Result]:
@@ -365,3 +364,8 @@ class Scheduler:
 
 def _up(place: Place) -> float:
     return float(place.is_up)
+
+
+def _is_on_instance(batch: Batch) -> bool:
+    """Whether an instance runs a batch, and not the express thread; with the threads of all it is one all the same."""
+    return batch.instances > 0
