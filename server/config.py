@@ -60,7 +60,9 @@ class Config(BaseSettings):
     )
 
     models: Path = Field(
-        EMBEDDED_MODELS, description="Folder of artifacts, NAME/VERSION; without it two small models are served."
+        EMBEDDED_MODELS,
+        description="Folder of artifacts, NAME/VERSION, or of a single model, or an artifact itself; without it two "
+        "small models are served.",
     )
     listen: Address = Field(
         "127.0.0.1:8001",
