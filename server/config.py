@@ -1,8 +1,9 @@
 """The server's settings: one frozen object, read once from flags and environment."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -322,6 +323,13 @@ def _explain(location: tuple[int | str, ...], value: object, message: str) -> st
     name = str(location[0]) if location else "settings"
     flag, variable = name.replace("_", "-"), name.upper()
     return f"--{flag} (REGARD_{variable}): {value!r}: {message.removeprefix('Value error, ')}"
+
+
+def wanted_log_format(arguments: Sequence[str], environment: Mapping[str, str]) -> Literal["text", "json"]:
+    """Say how to log before the settings are known to be good, which may be the first thing to log."""
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    given = next((value for flag, value in pairwise(words) if flag == "--log-format"), None)
+    return "json" if (given or environment.get("REGARD_LOG_FORMAT")) == "json" else "text"
 
 
 def misspelt_variables(environment: Iterable[str]) -> Iterator[tuple[str, str]]:
