@@ -260,6 +260,12 @@ class Config(BaseSettings):
         description="Longest text, in UTF-8 bytes; longer ones are refused before they are tokenised. Names and "
         "parameters may have as many, or 64 KiB where that is more.",
     )
+    load_reports: bool = Field(
+        False,
+        description="Tell balancers how busy the server is (ORCA load reports): in a trailer of every answer, a "
+        "hundred bytes, and as a stream (xds.service.orca.v3.OpenRcaService), of which as many may be open as "
+        "--max-watches says.",
+    )
     drain_seconds: float = Field(
         30.0,
         ge=0,

@@ -293,8 +293,12 @@ async def test_one_caller_alone_is_not_read_as_saturation(graph: GatedGraph) -> 
         running = await occupy(scheduler, graph)
         assert metrics.registry.get_sample_value("regard_instances_busy") == 1
         assert metrics.registry.get_sample_value("regard_lanes_busy") == 1
+        assert scheduler.instances == 2
+        assert scheduler.running_seconds() < scheduler.running_seconds()  # it goes on
         graph.gate.set()
         await running
+        await scheduler.close()
+        assert scheduler.running_seconds() == 0
     assert graph.had_all_threads == [True]
 
 
