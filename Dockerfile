@@ -1,6 +1,6 @@
 # What runs regard: the server on CPUs (server) and on NVIDIA GPUs (server-cuda), the page (explore), load (load), and
 # apart from these the exporter, which alone has torch (export). Their user is 10001;
-# the server writes to /tmp alone, the exporter to its --out. Compose runs load as root, for its report's folder.
+# the server writes to /tmp alone, the exporter to its --out, load its report to /reports.
 ARG BASE=python:3.11-slim-bookworm
 
 FROM ${BASE} AS build
@@ -58,6 +58,10 @@ RUN pip install --constraint constraints.txt . pillow locust==2.47.0 && pip unin
 FROM base AS load
 COPY --from=build-load /opt/regard /opt/regard
 COPY deploy/load/locustfile.py locustfile.py
+# A volume that is made for it belongs to whom the folder belongs to.
+USER 0
+RUN install --directory --owner=regard /reports
+USER 10001
 ENTRYPOINT ["locust", "--locustfile", "locustfile.py"]
 
 FROM build AS build-cuda

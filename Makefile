@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
-STUBS := client/regard/v1 $(addprefix server/api/open_inference/open_inference_pb2,.py .pyi _grpc.py)
+STUBS := client/regard/v1 $(foreach stub,server/api/open_inference/open_inference server/transport/orca,$(addprefix $(stub)_pb2,.py .pyi _grpc.py))
 
 .PHONY: help setup demo test test-fast coverage mutants lock lock-check test-install test-containers test-hostile lint types proto proto-check bench bench-long gpu-check gpu-check-stand-in audit image sbom check clean
 
@@ -60,6 +60,7 @@ proto: $(READY) ## Make the stubs from proto/
 	$(BIN)/python -m grpc_tools.protoc --proto_path=proto --python_out=client --pyi_out=client proto/regard/v1/*.proto
 	$(BIN)/python -m grpc_tools.protoc --proto_path=proto --grpc_python_out=client proto/regard/v1/regard.proto
 	$(BIN)/python -m grpc_tools.protoc --proto_path=server/api/open_inference=proto/inference --python_out=. --pyi_out=. --grpc_python_out=. server/api/open_inference/open_inference.proto
+	$(BIN)/python -m grpc_tools.protoc --proto_path=server/transport=proto/orca --python_out=. --pyi_out=. --grpc_python_out=. server/transport/orca.proto
 
 proto-check: proto ## Fail where the committed stubs differ from proto/
 	git diff --exit-code -- $(STUBS)

@@ -48,6 +48,7 @@ ROWS: dict[str, list[tuple[str, str, dict[str, str]]]] = {
                 "regard_requests_in_flight": "{{instance}} in the server",
             },
         ),
+        ("Work that waits", "s", {"regard_queue_seconds": "{{instance}}"}),
         ("Instances busy", "percentunit", {"regard_instances_busy / regard_instances": "{{instance}}"}),
     ],
     "Is it padding, or small batches?": [

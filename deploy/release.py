@@ -100,8 +100,9 @@ def with_section(changelog: str, version: str, today: date) -> str:
 
 
 def with_tags(manifest: str, version: str) -> str:
-    """Return a manifest that asks for the version's images."""
-    return re.sub(r"(?m)^(.*\bimage: regard-[a-z-]+):\S+", rf"\g<1>:{version}", manifest)
+    """Return a manifest that asks for the version's images, or a chart that is of this version."""
+    manifest = re.sub(r"(?m)^(.*\bimage: regard-[a-z-]+):\S+", rf"\g<1>:{version}", manifest)
+    return re.sub(r"(?m)^((?:appV|v)ersion): .*", rf"\g<1>: {version}", manifest)
 
 
 def _unreleased(changelog: str) -> str:

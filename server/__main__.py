@@ -6,6 +6,8 @@ import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
+from functools import partial
 
 from artifact.installed import installed_version
 
@@ -15,10 +17,10 @@ else:
     from uvloop import run
 
 from server.app import Started, serve
-from server.config import Config, misspelt_variables
+from server.config import Config, misspelt_variables, wanted_log_format
 from server.engine.device import names_of
 from server.errors import EngineFault, StartError
-from server.telemetry.logs import set_up
+from server.telemetry.logs import LogFormat, set_up
 
 _log = logging.getLogger(__name__)
 _COLLECT_AFTER_OBJECTS = 10_000
@@ -27,19 +29,29 @@ _ENGINE_FAULT = 70  # EX_SOFTWARE of sysexits.h
 
 def main() -> int:
     """Run until SIGTERM or SIGINT; returns the exit code: 0, 1 where it cannot start, 70 where the engine failed."""
+    how = wanted_log_format(sys.argv[1:], os.environ)
+    set_up("info", how)
     try:
         config = Config.from_command_line(sys.argv[1:], program_name())
-        set_up(config.log_level, config.log_format)
+        set_up(config.log_level, how := config.log_format)
         for name, meant in misspelt_variables(os.environ):
             _log.warning("%s is set and is no setting; %s is", name, meant)
         run(_run(config))
     except StartError as error:
-        print(f"regard: error: {error}", file=sys.stderr)
+        _tell_end(how, f"error: {error}")
         return 1
     except EngineFault as error:
-        print(f"regard: fault: {error}; ending with code {_ENGINE_FAULT}", file=sys.stderr, flush=True)
+        _tell_end(how, f"fault: {error}; ending with code {_ENGINE_FAULT}")
         os._exit(_ENGINE_FAULT)  # a thread that hangs would keep an ordinary exit waiting
     return 0
+
+
+def _tell_end(how: LogFormat, why: str) -> None:
+    """Say why it ends: a line for people, or one more record of the log, which a machine reads."""
+    if how == "json":
+        _log.critical("%s", why)
+    else:
+        print(f"regard: {why}", file=sys.stderr, flush=True)
 
 
 def program_name() -> str:
@@ -54,14 +66,30 @@ async def _run(config: Config) -> None:
         loop.add_signal_handler(number, stop.set)
     for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         loop.add_signal_handler(number, _log.info, "%s changes nothing: files are read when they change", number.name)
-    await serve(config, stop, announce)
+    tell = _log_started if config.log_format == "json" else _print_started
+    await serve(config, stop, partial(announce, tell=tell))
 
 
-def announce(started: Started) -> None:
-    """Print what is served where, and spare the garbage collector what stays for good: it takes 20 ms to look at."""
+def announce(started: Started, tell: Callable[[Started], None]) -> None:
+    """Tell what is served where, and spare the garbage collector what stays for good: it takes 20 ms to look at."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER_OBJECTS)
+    tell(started)
+
+
+def _log_started(started: Started) -> None:
+    fields = {
+        "version": installed_version(),
+        "device": names_of(started.devices),
+        "models": [f"{contract.name}/{contract.version}" for contract in started.contracts],
+        "address": started.address,
+        "metrics_address": started.metrics_address,
+    }
+    _log.info("ready after %.1f s", started.start_seconds, extra={"fields": fields})
+
+
+def _print_started(started: Started) -> None:
     lines = [f"regard {installed_version()} on {names_of(started.devices)} ({started.devices[0].reason})"]
     for contract in started.contracts:
         named = [

@@ -49,12 +49,14 @@ from server.scheduling.batch import BatchLimits
 from server.scheduling.scheduler import Scheduler
 from server.telemetry.descriptors import raise_limit, watch_descriptors
 from server.telemetry.heartbeat import Heartbeat
+from server.telemetry.load import LoadMeter
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import Tracing
 from server.transport.connections import hang_up, stop_listening
 from server.transport.grpc_calls import end_calls
 from server.transport.grpc_server import bind, check_exposure, make_authenticator, make_server, read_certificates
 from server.transport.http import MetricsServer
+from server.transport.load_reports import LoadReports
 from server.transport.refusals import Refusals
 from server.transport.services import Services
 
@@ -254,6 +256,9 @@ class Server:
         pipeline = Pipeline(workers, self._decoders, cache, inputs, attention, metrics, self._tracing)
         limits = GenerationLimits(config.max_beams, config.max_answer_bytes)
         generator = Generator(pipeline, scheduler, limits, instances, config.max_batch_size, metrics, len(devices))
+        reports = _make_load_reports(scheduler, metrics, config)
+        if config.load_reports:
+            services.add_load_reports(reports)
         self._rpcs = RpcHandler(
             config.max_queue_size + config.max_batch_size,
             metrics,
@@ -262,6 +267,7 @@ class Server:
             self._authenticator,
             self._tracing,
             self._calls,
+            reports.trailers if config.load_reports else tuple,
         )
         has_cuda = devices[0].gpu is not None
         counts, memory = metrics.counts, self._memory
@@ -343,6 +349,11 @@ def _input_limits(config: Config) -> InputLimits:
         config.max_inputs,
         AudioLimits(config.max_audio_bytes, config.max_audio_samples),
     )
+
+
+def _make_load_reports(scheduler: Scheduler, metrics: Metrics, config: Config) -> LoadReports:
+    seconds = scheduler.queue_seconds, scheduler.running_seconds
+    return LoadReports(LoadMeter(metrics, *seconds, lambda: scheduler.instances), config.max_watches)
 
 
 def _make_scheduler(

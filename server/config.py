@@ -1,8 +1,9 @@
 """The server's settings: one frozen object, read once from flags and environment."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -60,7 +61,9 @@ class Config(BaseSettings):
     )
 
     models: Path = Field(
-        EMBEDDED_MODELS, description="Folder of artifacts, NAME/VERSION; without it two small models are served."
+        EMBEDDED_MODELS,
+        description="Folder of artifacts, NAME/VERSION, or of a single model, or an artifact itself; without it two "
+        "small models are served.",
     )
     listen: Address = Field(
         "127.0.0.1:8001",
@@ -269,6 +272,12 @@ class Config(BaseSettings):
         description="Longest text, in UTF-8 bytes; longer ones are refused before they are tokenised. Names and "
         "parameters may have as many, or 64 KiB where that is more.",
     )
+    load_reports: bool = Field(
+        False,
+        description="Tell balancers how busy the server is (ORCA load reports): in a trailer of every answer, a "
+        "hundred bytes, and as a stream (xds.service.orca.v3.OpenRcaService), of which as many may be open as "
+        "--max-watches says.",
+    )
     drain_seconds: float = Field(
         30.0,
         ge=0,
@@ -332,6 +341,13 @@ def _explain(location: tuple[int | str, ...], value: object, message: str) -> st
     name = str(location[0]) if location else "settings"
     flag, variable = name.replace("_", "-"), name.upper()
     return f"--{flag} (REGARD_{variable}): {value!r}: {message.removeprefix('Value error, ')}"
+
+
+def wanted_log_format(arguments: Sequence[str], environment: Mapping[str, str]) -> Literal["text", "json"]:
+    """Say how to log before the settings are known to be good, which may be the first thing to log."""
+    words = [word for argument in arguments for word in argument.split("=", 1)]
+    given = next((value for flag, value in pairwise(words) if flag == "--log-format"), None)
+    return "json" if (given or environment.get("REGARD_LOG_FORMAT")) == "json" else "text"
 
 
 def misspelt_variables(environment: Iterable[str]) -> Iterator[tuple[str, str]]:

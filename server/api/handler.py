@@ -14,7 +14,7 @@ from server.api.calls import Call, Calls
 from server.api.servicer import Servicer
 from server.auth.clients import Authenticator, Client
 from server.context import Metadata, RpcContext
-from server.errors import InternalFault, MalformedMessage, ServerError, ShuttingDown, TooBusy
+from server.errors import InternalFault, MalformedMessage, ServerError, ShuttingDown, TooBusy, Trailers
 from server.ledger import COPIES
 from server.telemetry.logs import log_rpc
 from server.telemetry.metrics import Metrics
@@ -38,6 +38,7 @@ class RpcHandler:
         authenticator: Authenticator,
         tracing: Tracing,
         calls: Calls,
+        load_trailers: Callable[[], Trailers] = tuple,
     ) -> None:
         """Count from nothing.
 
@@ -49,6 +50,7 @@ class RpcHandler:
             authenticator: Who may call what.
             tracing: Where they are traced.
             calls: Those that gRPC has begun.
+            load_trailers: What is told of the server's load with the end of each.
         """
         self.authenticator = authenticator
         self._tracing = tracing
@@ -57,6 +59,7 @@ class RpcHandler:
         self._label = label
         self._suggest_retry = suggest_retry
         self.calls = calls
+        self._load_trailers = load_trailers
         self.refusing = False
 
     def refuse(self) -> None:
@@ -98,10 +101,11 @@ class RpcHandler:
         else:
             call.wait_for("answer")
             call.account.answer()
-            if context.id_is_callers:
-                servicer.set_trailing_metadata(context.trailers)
+            own = context.trailers if context.id_is_callers else ()
+            if trailers := (*own, *self._load_trailers()):
+                servicer.set_trailing_metadata(trailers)
             return answer
-        await servicer.abort(error.code, str(error), (*error.trailers, *context.trailers))
+        await servicer.abort(error.code, str(error), (*error.trailers, *context.trailers, *self._load_trailers()))
         raise AssertionError("abort always raises")
 
     async def run(

@@ -8,10 +8,10 @@ from enum import StrEnum
 from pathlib import Path
 from typing import TypeVar
 
-from artifact.files import versions
 from server.errors import InvalidInput, NotFound, StartError
 from server.repository.limits import Usage
-from server.repository.loading import Fingerprint, LoadedModel, model_names
+from server.repository.loading import Fingerprint, LoadedModel
+from server.repository.models_folder import ModelsFolder
 
 Found = TypeVar("Found")
 
@@ -70,7 +70,7 @@ class Catalog:
     """The models by name; lives in the event loop."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder = ModelsFolder(folder)
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="folder")
         self._models: dict[str, Model] = {}
 
@@ -136,16 +136,20 @@ class Catalog:
         not_chosen = (State.UNAVAILABLE, "not loaded: not wanted by the model's settings, or new")
         return [Entry(name, number, *states.get(number, not_chosen)) for number in sorted(numbers)]
 
+    async def is_of_one(self) -> bool:
+        """Whether the models folder is a single model's, or an artifact."""
+        return await self._read(lambda: self._folder.is_of_one)
+
     async def _read(self, look: Callable[[], Found]) -> Found:
         """Look into the folder: in one thread, since a network disk that hangs must hold neither the loop nor more."""
         return await asyncio.get_running_loop().run_in_executor(self._reader, look)
 
     def _versions(self) -> dict[str, list[int]]:
-        return {name: versions(self._folder / name) for name in self._names()}
+        return {name: self._folder.versions(name) for name in self._names()}
 
     def _names(self) -> list[str]:
         try:
-            return model_names(self._folder)
+            return self._folder.names()
         except StartError:  # it was there at the start
             return []
 

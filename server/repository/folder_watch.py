@@ -18,7 +18,7 @@ async def watch(folder: Path, repository: Repository) -> None:
     follow = awatch(root, step=_QUIET_MS, debounce=_LONGEST_MS, rust_timeout=_FIRST_LOOK_MS, yield_on_timeout=True)
     async for changes in follow:
         names = {Path(path).relative_to(root).parts[0] for _, path in changes if Path(path) != root}
-        if not seen_all:  # what was changed before anything was watched
+        if not seen_all or await repository.is_of_one():  # what was changed before anything was watched
             names, seen_all = names | {entry.name for entry in await repository.index()}, True
         for name in sorted(names):
             if not name.startswith("."):

@@ -12,13 +12,12 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 
-from artifact.files import versions
 from server.engine.engine import Engine
 from server.errors import NotFound, NotPossible, ServerError, StartError
 from server.memory import give_back_memory
 from server.repository.catalog import UNLOADED, Catalog, Model, State, one_of
 from server.repository.limits import Usage
-from server.repository.loading import LoadedModel, fingerprint, is_name, model_names
+from server.repository.loading import LoadedModel, fingerprint
 from server.repository.settings import ModelSettings, SettingsError, read_settings
 
 _log = logging.getLogger(__name__)
@@ -60,9 +59,10 @@ class Repository(Catalog):
             StartError: The folder holds no artifact, or no model that can be served.
         """
         self._loop = asyncio.get_running_loop()
-        names = await self._read(lambda: model_names(self._folder))
+        names = await self._read(self._folder.names)
         if not names:
-            raise StartError(f"--models: {self._folder}: holds no artifact; expected NAME/VERSION/contract.json")
+            expected = "NAME/VERSION/contract.json, VERSION/contract.json or contract.json"
+            raise StartError(f"--models: {self._folder}: holds no artifact; expected {expected}")
         failures = [reason for name in names if (reason := await self._start_model(name))]
         if failures and (strict or len(failures) == len(names)):
             raise StartError("; ".join(failures))
@@ -95,7 +95,7 @@ class Repository(Catalog):
             NotFound: The folder holds no such model.
             NotPossible: A version or the settings cannot be used; what was served goes on.
         """
-        if not is_name(name) or not await self._read(lambda: versions(self._folder / name)):
+        if not await self._read(lambda: self._folder.versions(name)):
             names = await self._read(self._names)
             raise NotFound(f"model: {name[:100]!r} is not in the models folder; expected {one_of(names)}")
         one = self._models.setdefault(name, Model(Usage(ModelSettings(), partial(self._when_idle, name))))
@@ -111,10 +111,10 @@ class Repository(Catalog):
     async def _load_all(self, name: str, one: Model) -> None:
         async with one.lock:
             try:
-                settings = await self._read(lambda: read_settings(self._folder / name))
+                settings = await self._read(lambda: read_settings(self._folder.model(name)))
             except SettingsError as error:
                 raise NotPossible(str(error)) from error
-            one.usage.settings, found = settings, await self._read(lambda: versions(self._folder / name))
+            one.usage.settings, found = settings, await self._read(lambda: self._folder.versions(name))
             wanted, failures = await self._load_versions(name, one, settings, found)
             one.is_unloaded_idle = one.is_unloaded_idle and not wanted
             await self._serve(name, one, wanted)
@@ -142,7 +142,7 @@ class Repository(Catalog):
         return wanted, failures
 
     async def _load_version(self, name: str, one: Model, number: int) -> LoadedModel:
-        folder = self._folder / name / str(number)
+        folder = await self._read(lambda: self._folder.version(name, number))
         if not await self._read(folder.is_dir):
             raise StartError(f"{folder}: not there")
         seen = await asyncio.to_thread(fingerprint, folder), one.usage.settings.of_engine
@@ -152,6 +152,8 @@ class Repository(Catalog):
             one.states[number] = (State.LOADING, "")
         await self._try_out(folder)
         loaded = await asyncio.to_thread(self._load, folder, one.usage)
+        if (found := f"{loaded.name}/{loaded.version}") != f"{name}/{number}":
+            raise StartError(f"{folder}: holds {found}; expected its own name and version")
         one.fingerprints[number] = seen
         _log.info("%s %d is loaded", name, number)
         return loaded
@@ -173,7 +175,7 @@ class Repository(Catalog):
     async def sync(self, name: str) -> None:
         """Follow a change in the folder, as the watcher saw it; what goes wrong is logged."""
         try:
-            if await self._read(lambda: versions(self._folder / name)):
+            if await self._read(lambda: self._folder.versions(name)):
                 await self.load(name)
             elif name in self._models and (self._models[name].served or self._models[name].is_unloaded_idle):
                 await self.unload(name)

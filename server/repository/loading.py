@@ -28,7 +28,7 @@ from artifact.contract import (
 )
 from artifact.detokenizing import TextWriter
 from artifact.errors import ArtifactError
-from artifact.files import check_hashes, check_regular, hash_file, versions
+from artifact.files import check_hashes, check_regular, hash_file
 from artifact.late_interaction import LateReader
 from artifact.text import TextReader
 from artifact.towers import IMAGE_TOWER, TEXT_TOWER, TOWERS_FILE, TowersContract, join_contracts, read_towers
@@ -105,22 +105,6 @@ class Towers:
 Load = Callable[[Path, Contract], LoadedModel]
 
 
-def is_name(name: str) -> bool:
-    """Whether it names a folder in the models folder, and not one outside."""
-    return bool(name) and not name.startswith(".") and "/" not in name and "\\" not in name and "\0" not in name
-
-
-def model_names(folder: Path) -> list[str]:
-    """List the folders that hold a version and have a name that callers can give; hidden ones do not.
-
-    Raises:
-        StartError: There is no such folder.
-    """
-    if not folder.is_dir():
-        raise StartError(f"--models: {folder}: not a folder")
-    return [entry.name for entry in sorted(folder.iterdir()) if is_name(entry.name) and versions(entry)]
-
-
 def fingerprint(folder: Path) -> Fingerprint:
     """Tell one content of a folder from another without reading it.
 
@@ -167,14 +151,11 @@ def _load(folder: Path, usage: Usage, load: Load) -> LoadedModel:
             check_regular(path)
     if (folder / TOWERS_FILE).exists():
         return _load_towers(folder, usage, load)
-    contract = _read_contract(folder)
-    _check_place(folder, contract)
-    return load(folder, contract)
+    return load(folder, _read_contract(folder))
 
 
 def _load_towers(folder: Path, usage: Usage, load: Load) -> LoadedModel:
     towers = read_towers(folder / TOWERS_FILE)
-    _check_place(folder, towers)
     for name, expected in towers.files.items():
         if (found := hash_file(folder / name)) != expected:
             raise StartError(f"{folder / name}: sha256 {found}; {TOWERS_FILE} says {expected}: changed or damaged")
@@ -186,12 +167,6 @@ def _load_towers(folder: Path, usage: Usage, load: Load) -> LoadedModel:
     contract = join_contracts(towers, text, image)
     reading, seeing = (load(place, one) for place, one in zip(places, (text, image), strict=True))
     return LoadedModel(contract, seeing.engine, reading.reader, usage, towers=Towers(towers, reading, seeing))
-
-
-def _check_place(folder: Path, contract: Contract | TowersContract) -> None:
-    place = (contract.name, str(contract.version))
-    if place != (folder.parent.name, folder.name):
-        raise StartError(f"{folder}: holds {'/'.join(place)}; expected its own name and version")
 
 
 def _load_artifact(

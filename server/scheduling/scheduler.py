@@ -86,9 +86,8 @@ class Scheduler:
         self._loop = asyncio.get_running_loop()
         self._metrics.queue_depth.set_function(lambda: float(len(self._dispatcher)))
         self._metrics.queue_bytes.set_function(lambda: float(self._dispatcher.held_bytes))
-        self._metrics.instances_busy.set_function(
-            lambda: float(sum(batch.instances for batch in self._dispatcher.running()))
-        )
+        self._metrics.queue_seconds.set_function(self.queue_seconds)
+        self._metrics.instances_busy.set_function(lambda: float(sum(map(_is_on_instance, self._dispatcher.running()))))
         self._dispatcher.start()
 
     def submit(self, item: BatchItem) -> Coroutine[Any, Any, Result]:
@@ -126,6 +125,20 @@ class Scheduler:
         return self._dispatcher.holds_up
 
     @property
+    def instances(self) -> int:
+        """Batches that may run at a time, on all devices in service."""
+        return self._dispatcher.places.instances
+
+    def queue_seconds(self) -> float:
+        """Estimate the seconds until everything that waits now has begun."""
+        return self._dispatcher.backlog_seconds()
+
+    def running_seconds(self) -> float:
+        """Say for how long all batches together have run that run now on instances."""
+        now = time.monotonic()
+        return sum(now - batch.started for batch in self._dispatcher.running() if _is_on_instance(batch))
+
+    @property
     def devices_up(self) -> list[int]:
         """Which devices are in service, by their numbers."""
         return [device for device, place in enumerate(self._dispatcher.places) if place.is_up]
@@ -137,7 +150,7 @@ class Scheduler:
     def suggest_retry(self) -> float:
         """Say in how many seconds a request that was refused has a chance: when half of what waits is done."""
         shortest, longest = _RETRY_SECONDS
-        return min(max(self._dispatcher.backlog_seconds() * _FULL_SHARE, shortest), longest)
+        return min(max(self.queue_seconds() * _FULL_SHARE, shortest), longest)
 
     def refuse_waiting(self) -> None:
         """Answer everything that waits with ShuttingDown, and everything that comes."""
@@ -365,3 +378,8 @@ class Scheduler:
 
 def _up(place: Place) -> float:
     return float(place.is_up)
+
+
+def _is_on_instance(batch: Batch) -> bool:
+    """Whether an instance runs a batch, and not the express thread; with the threads of all it is one all the same."""
+    return batch.instances > 0

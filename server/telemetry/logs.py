@@ -5,12 +5,14 @@ import logging
 import sys
 import time
 from collections.abc import Callable
+from types import TracebackType
 from typing import Any, Literal
 
 from server.context import STAGES, RpcContext
 from server.telemetry.tracing import trace_id_of
 
 LogFormat = Literal["text", "json"]
+_log = logging.getLogger(__name__)
 _requests = logging.getLogger("server.requests")
 _GRPC, _NOT_SENT, _NO_TEXT = "grpc._cython.cygrpc", "ExecuteBatchError", "Invalid encoding on"
 
@@ -72,6 +74,12 @@ def set_up(level: str, how: LogFormat) -> None:
     handler.setFormatter(JsonFormatter() if how == "json" else lines)
     logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
     logging.getLogger(_GRPC).addFilter(shorten)
+    logging.captureWarnings(how == "json")
+    sys.excepthook = _log_uncaught if how == "json" else sys.__excepthook__
+
+
+def _log_uncaught(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    _log.critical("the server ends by an error of its own", exc_info=(kind, error, traceback))
 
 
 def shorten(record: logging.LogRecord) -> bool:

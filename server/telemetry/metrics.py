@@ -50,7 +50,9 @@ class Metrics:
             "device_up", "Whether a device is in service: 1, or 0 since it has failed", "device"
         )
         self.instances = self._gauge("instances", "Instances of the engine, on devices that are in service")
-        self.instances_busy = self._gauge("instances_busy", "Instances of the engine that run a batch now")
+        self.instances_busy = self._gauge(
+            "instances_busy", "Instances of the engine that run a batch now; one with the threads of all counts once"
+        )
         self.loop_lag = self._histogram(
             "event_loop_lag_seconds", "How late the event loop comes to what was due, looked at ten times a second"
         ).labels()
@@ -112,6 +114,9 @@ class Metrics:
             "decoding_waiting", "Images, sounds and pieces of long texts that wait to be read"
         )
         self.queue_depth = self._gauge("queue_depth", "Requests waiting for the engine")
+        self.queue_seconds = self._gauge(
+            "queue_seconds", "Estimated time until everything that waits now has begun, in seconds"
+        )
         self.queue_bytes = self._gauge("queue_bytes", "Bytes of the inputs of requests that wait for the engine")
         self.submitted = self._counter("scheduler_received", "Requests handed to the scheduler").labels()
         self.outcomes = self._counter(

@@ -15,7 +15,13 @@ TODAY = date(2026, 11, 28)
 PROJECT = '[tool.other]\nversion = "7"\n\n[project]\nname = "regard"\nversion = "0.1.0"\n\n[tool.more]\nversion = "8"\n'
 CHANGELOG = "# Changelog\n\n## Unreleased\n\n### Added\n- A thing.\n\n## 0.0.9 - 2026-01-01\n\n- The first.\n"
 MANIFEST = "containers:\n  - name: regard\n    image: regard-server:0.1.0\n  - image: envoyproxy/envoy:v1.35.0\n"
-FILES = {"pyproject.toml": PROJECT, "CHANGELOG.md": CHANGELOG, "deploy/base/regard.yaml": MANIFEST}
+CHART = "apiVersion: v2\nname: regard\nversion: 0.1.0\nappVersion: 0.1.0\n"
+FILES = {
+    "pyproject.toml": PROJECT,
+    "CHANGELOG.md": CHANGELOG,
+    "deploy/base/regard.yaml": MANIFEST,
+    "deploy/helm/Chart.yaml": CHART,
+}
 
 
 class Repository:
@@ -28,8 +34,8 @@ class Repository:
         self.git("config", "user.name", "A Maintainer")
         self.git("config", "user.email", "maintainer@example.org")
         self.git("config", "commit.gpgsign", "false")
-        (root / "deploy" / "base").mkdir(parents=True)
         for name, text in FILES.items():
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
             self.commit(name, text)
 
     def git(self, *arguments: str) -> str:
@@ -80,6 +86,8 @@ def test_manifests_ask_for_the_images_of_the_version(repository: Repository) -> 
     repository.release("0.2.0")
     manifest = (repository.root / "deploy" / "base" / "regard.yaml").read_text()
     assert manifest == MANIFEST.replace("regard-server:0.1.0", "regard-server:0.2.0")
+    chart = (repository.root / "deploy" / "helm" / "Chart.yaml").read_text()
+    assert chart == CHART.replace("0.1.0", "0.2.0")
 
 
 def test_what_was_unreleased_stands_under_the_version(repository: Repository) -> None:

@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -78,6 +79,46 @@ def test_a_bad_port_device_or_artifact_is_one_clear_line(tmp_path: Path) -> None
             assert (done.returncode, len(lines)) == (1, 1), done.stderr
             assert message in lines[0]
             assert "Traceback" not in done.stderr
+
+
+def records(stream: str) -> list[dict[str, Any]]:
+    """What a log for machines holds; fails where a line of it is none, but for gRPC's own as it stops to listen."""
+    return [json.loads(line) for line in stream.splitlines() if "Closing acceptor" not in line]
+
+
+def test_with_json_logs_what_is_served_where_is_a_record() -> None:
+    """The last of the start; nothing is on the standard output."""
+    command = [sys.executable, "-m", "server", "--device", "cpu", "--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]
+    env, pipe = environment() | {"REGARD_LOG_FORMAT": "json"}, subprocess.PIPE
+    with subprocess.Popen(command, cwd=ROOT, env=env, stdout=pipe, stderr=pipe, text=True) as process:
+        assert process.stderr
+        lines = []
+        for line in process.stderr:
+            lines.append(json.loads(line))
+            if lines[-1]["message"].startswith("ready after"):
+                break
+        process.terminate()
+        printed, rest = process.communicate(timeout=60)
+    told = lines[-1]
+    assert (told["models"], told["device"], told["level"]) == (["fashion/1", "g2p/1"], "CPU", "INFO")
+    assert told["address"].startswith("127.0.0.1:")
+    assert told["metrics_address"].startswith("127.0.0.1:")
+    assert (process.returncode, printed) == (0, "")
+    assert records(rest)[0]["message"].startswith("stopping")
+
+
+@pytest.mark.parametrize("flags", [("--log-format", "json"), ("--log-format=json",)])
+def test_with_json_logs_why_it_cannot_start_is_a_record(flags: tuple[str, ...]) -> None:
+    """Also where the settings themselves are wrong, before all of them are read."""
+    refusals = {
+        ("--models", "/nowhere"): "error: --models: /nowhere: not a folder",
+        ("--device", "tpu"): "error: --device (REGARD_DEVICE): 'tpu': expected auto, cpu, cuda or tensorrt",
+    }
+    for arguments, message in refusals.items():
+        done = run_server(*arguments, *flags)
+        *_, last = records(done.stderr)
+        assert (done.returncode, done.stdout, last["level"]) == (1, "", "CRITICAL")
+        assert last["message"].startswith(message)
 
 
 @pytest.mark.skipif(os.path.exists("/dev/nvidia0"), reason="this machine has a GPU")  # noqa: PTH110

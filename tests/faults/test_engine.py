@@ -1,6 +1,7 @@
 """The engine raises, runs out of memory, hangs, dies: what callers and orchestrators see."""
 
 import asyncio
+import json
 import subprocess
 import sys
 import threading
@@ -200,22 +201,30 @@ sys.exit(__main__.main())
 """
 
 
-def test_the_process_ends_for_its_orchestrator_though_a_thread_hangs() -> None:
-    """With a code of its own, and one line."""
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_the_process_ends_for_its_orchestrator_though_a_thread_hangs(log_format: str) -> None:
+    """With a code of its own, and one line, which is a record of the log where that is for machines."""
     import regard
 
     command = [sys.executable, "-c", HANGING, "--models", str(GOLDEN_MODELS), "--watchdog-seconds", "0.3"]
-    command += ["--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]
+    command += ["--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--log-format", log_format]
     pipe = subprocess.PIPE
     with subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=pipe, stderr=pipe, text=True) as process:
         try:
             assert process.stdout
-            lines = iter(process.stdout.readline, "")
-            address = next(line for line in lines if line.startswith("gRPC on ")).split()[2].rstrip(",")
+            assert process.stderr
+            if log_format == "json":
+                records = map(json.loads, iter(process.stderr.readline, ""))
+                address = next(record["address"] for record in records if "address" in record)
+            else:
+                lines = iter(process.stdout.readline, "")
+                address = next(line for line in lines if line.startswith("gRPC on ")).split()[2].rstrip(",")
             with regard.Client(address) as client, pytest.raises(regard.Unavailable, match="the engine has failed"):
                 client.embed(text=BAD)
             assert process.wait(30) == 70
-            assert process.stderr
-            assert "regard: fault: a run has taken longer than 0.3 s" in process.stderr.read()
+            *_, last = process.stderr.read().splitlines()
+            if log_format == "json":
+                last = f"regard: {json.loads(last)['message']}"
+            assert last == "regard: fault: a run has taken longer than 0.3 s (--watchdog-seconds); ending with code 70"
         finally:
             process.kill()

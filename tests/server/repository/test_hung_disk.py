@@ -10,7 +10,7 @@ import pytest
 from regard.v1 import regard_pb2 as api
 from server.api.open_inference import open_inference_pb2 as pb
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
-from server.repository import catalog, lifecycle
+from server.repository import models_folder
 from tests.server.conftest import Serve
 
 
@@ -33,8 +33,7 @@ async def test_a_disk_that_hangs_does_not_hold_the_loop(start: Serve, monkeypatc
     disk = HungDisk()
     async with start() as running:
         infer = GRPCInferenceServiceStub(running.channel)
-        for module in (catalog, lifecycle):
-            monkeypatch.setattr(module, "versions", disk.versions)
+        monkeypatch.setattr(models_folder, "versions", disk.versions)
         stuck = [
             asyncio.ensure_future(call)
             for call in (

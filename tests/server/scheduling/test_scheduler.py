@@ -255,22 +255,25 @@ async def test_refusing_answers_everything_that_waits_and_everything_that_comes(
     assert value_of(await first) == 4.0
 
 
-async def test_metrics_say_what_waits_and_runs(graph: GatedGraph) -> None:
-    """One runs on one of two instances, and the other takes what comes next; inputs of a row hold 64 bytes."""
-    metrics = Metrics()
+async def test_metrics_say_what_waits_and_runs() -> None:
+    """One runs on one of two instances, and the other takes what comes next; inputs of a row hold 64 bytes.
+
+    The two that wait take a second each, which two instances share; three hundredths are for the fixed part of a run.
+    """
+    metrics, graph = Metrics(), GatedGraph(CostModel(run_seconds=0.0, token_seconds=0.25))
 
     def values() -> list[float | None]:
-        names = ("instances", "instances_busy", "queue_depth", "queue_bytes")
+        names = ("instances", "instances_busy", "queue_depth", "queue_bytes", "queue_seconds")
         return [metrics.registry.get_sample_value(f"regard_{name}") for name in names]
 
     async with scheduling(metrics=metrics, instances=2) as scheduler:
-        assert values() == [2, 0, 0, 0]
+        assert values() == [2, 0, 0, 0, 0]
         second = GatedGraph()
         graph.can_use_all_threads = second.can_use_all_threads = False
         running = [await occupy(scheduler, graph)]
         running.append(await occupy(scheduler, second))
         waiting = await queue(scheduler, graph, 2, 3)
-        assert values() == [2, 2, 2, 128]
+        assert values() == [2, 2, 2, 128, pytest.approx(1.03)]
         closing = asyncio.create_task(scheduler.close())
         for task in waiting:
             with pytest.raises(ShuttingDown):
@@ -278,9 +281,25 @@ async def test_metrics_say_what_waits_and_runs(graph: GatedGraph) -> None:
         graph.gate.set()
         second.gate.set()
         assert await closing
-        assert values() == [2, 0, 0, 0]
+        assert values() == [2, 0, 0, 0, 0]
         await asyncio.gather(*running)
     assert graph.batches == [[1]]
+
+
+async def test_one_caller_alone_is_not_read_as_saturation(graph: GatedGraph) -> None:
+    """Its run has the threads of both instances, as nobody else wants them, and is one run still."""
+    metrics = Metrics()
+    async with scheduling(metrics=metrics, instances=2) as scheduler:
+        running = await occupy(scheduler, graph)
+        assert metrics.registry.get_sample_value("regard_instances_busy") == 1
+        assert metrics.registry.get_sample_value("regard_lanes_busy") == 1
+        assert scheduler.instances == 2
+        assert scheduler.running_seconds() < scheduler.running_seconds()  # it goes on
+        graph.gate.set()
+        await running
+        await scheduler.close()
+        assert scheduler.running_seconds() == 0
+    assert graph.had_all_threads == [True]
 
 
 async def test_older_requests_are_never_overtaken_for_ever(scheduler: Scheduler, graph: GatedGraph) -> None:

