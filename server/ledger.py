@@ -60,8 +60,9 @@ class Ledger:
 
     def accept(self) -> None:
         """Count a request."""
+        if not self.requests:
+            self._idle.clear()
         self.requests += 1
-        self._idle.clear()
 
     def join(self, client: Hashable) -> _Own:
         """Return what is held for a client, of whom there is one account more, until `part`."""
@@ -90,7 +91,7 @@ class Ledger:
             TooBusy: There are.
         """
         own, of_all = self._clients.get(client, self.nobody).computing, self.requests - self.unread
-        if not has_room(own, of_all, limit):
+        if of_all > limit and not has_room(own, of_all, limit):
             which = f"{of_all} requests are in it, {own} of them this client's"
             most = f"one alone may have {limit} (--max-queue-size and --max-batch-size)"
             raise TooBusy(f"the server is full: {which}; {most}; retry later", suggest_retry(), "requests")
@@ -120,6 +121,8 @@ class Ledger:
         Raises:
             TooBusy: There is none.
         """
+        if (CLIENT_FACTOR + 1) * self.held_bytes <= CLIENT_FACTOR * self.max_bytes:  # enough even for one who has all
+            return
         if self.held_bytes > own_bytes:
             self.check()
         own = self._clients.get(client)
@@ -137,6 +140,8 @@ class Ledger:
 class Account:
     """What is held for one request; all of it is given back when it is closed, which may happen twice."""
 
+    __slots__ = ("_client", "_held_bytes", "_is_accepted", "_is_answered", "_ledger", "_own", "_parts")
+
     def __init__(self, ledger: Ledger | None = None) -> None:
         """Open an account of nobody who is known yet.
 
@@ -144,7 +149,8 @@ class Account:
             ledger: Where it is; None for one of its own, without a limit.
         """
         self._ledger = ledger or Ledger()
-        self._parts = dict[str, int]()
+        self._parts: dict[str, int] = {}
+        self._held_bytes = 0  # of all parts
         self._client: Hashable = None
         self._own = self._ledger.nobody
         self._is_accepted = self._is_answered = False
@@ -153,7 +159,7 @@ class Account:
         """Say whose request it is."""
         if client == self._client:
             return
-        held_bytes, computing = sum(self._parts.values()), int(self._is_accepted and not self._is_answered)
+        held_bytes, computing = self._held_bytes, self._is_accepted and not self._is_answered
         self._own.held_bytes -= held_bytes
         self._own.computing -= computing
         if self._client is not None:
@@ -182,6 +188,7 @@ class Account:
         """Say how much is held of a part now: the call, the request, the result or the answer."""
         if more_bytes := size_bytes - self._parts.get(part, 0):
             self._parts[part] = size_bytes
+            self._held_bytes += more_bytes
             self._ledger.held_bytes += more_bytes
             self._own.held_bytes += more_bytes
 
@@ -205,14 +212,15 @@ class Account:
 
     def check(self) -> None:
         """Refuse a request for which there is no room; see Ledger.check_client."""
-        self._ledger.check_client(self._client, sum(self._parts.values()))
+        self._ledger.check_client(self._client, self._held_bytes)
 
     def close(self, task: object = None) -> None:
         """Give everything back; may be the done callback of a task."""
-        ledger, held_bytes = self._ledger, sum(self._parts.values())
+        ledger, held_bytes = self._ledger, self._held_bytes
         ledger.held_bytes -= held_bytes
         self._own.held_bytes -= held_bytes
         self._parts.clear()
+        self._held_bytes = 0
         if self._is_answered:
             self._is_answered = False
             ledger.unread -= 1
