@@ -4,11 +4,10 @@ Nothing here waits or knows of a clock: times come in as arguments, so that fair
 """
 
 import math
-import weakref
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 
-from server.scheduling.batch import BatchItem, BatchLimits, Load, Order, Runner
+from server.scheduling.batch import BatchItem, BatchLimits, Load, Order
 from server.scheduling.companions import NEGLIGIBLE_SHARE, choose_companions
 from server.scheduling.places import ANY_ROOM, Room
 from server.scheduling.shares import Group, Line, Share
@@ -23,8 +22,7 @@ class FairQueue:
 
     def __init__(self, limits: BatchLimits) -> None:
         self._limits = limits
-        # A model that was unloaded takes its group along.
-        self._groups: weakref.WeakKeyDictionary[Runner, Group] = weakref.WeakKeyDictionary()
+        self._groups: dict[object, Group] = {}  # by the graphs' tokens
         self._shares: dict[object, Share] = {}
         self._size = 0
         self.rows = 0
@@ -165,8 +163,11 @@ class FairQueue:
         ahead = own.wait_seconds(group, order, exactly=exactly, model=model)
         # Fair shares: nobody begins after this one who has had more than it will have had by then.
         until = (ahead + group.seconds(item)) / own.weight
-        others = (share for share in self._shares.values() if share is not own)
-        return ahead + sum(min(share.backlog_seconds(model), until * share.weight) for share in others)
+        seconds = ahead
+        for share in self._shares.values():
+            if share is not own:
+                seconds += min(share.backlog_seconds(model), until * share.weight)
+        return seconds
 
     def backlog_seconds(self) -> float:
         """Estimate the engine seconds of everything that waits."""
@@ -244,17 +245,18 @@ class FairQueue:
             self._share(item).charge(group, row_seconds * item.rows)
 
     def _group(self, item: BatchItem) -> Group:
-        group = self._groups.get(item.graph)
-        if group is None:
-            group = self._groups[item.graph] = Group(item.graph)
+        group = self._groups.get(item.graph.token)
+        if group is None:  # those of models that were unloaded are dropped meanwhile
+            self._groups = {token: group for token, group in self._groups.items() if not group.is_gone}
+            group = self._groups[item.graph.token] = Group(item.graph)
         return group
 
     def _share(self, item: BatchItem) -> Share:
-        key = item.context.share
-        if key not in self._shares:
+        share = self._shares.get(item.share)
+        if share is None:
             self._forget()
-            self._shares[key] = Share(item.context.caller.weight)
-        return self._shares[key]
+            share = self._shares[item.share] = Share(item.context.caller.weight)
+        return share
 
     def _forget(self) -> None:
         """Drop half of the clients that have nothing waiting where they are many, those that have had least."""
