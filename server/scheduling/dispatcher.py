@@ -68,7 +68,7 @@ class Dispatcher:
         self._window = _Window(rows=0, until=0.0)
         self._closing = False
         self.lost = ""
-        lock = threading.RLock()
+        self._lock = lock = threading.RLock()  # the conditions' own, which is entered without a call of Python
         self.places = Places([Place(name, instances, threading.Condition(lock)) for name in devices])
         self._ready, self._express_ready = self.places[0].ready, threading.Condition(lock)
         self._express = threading.Thread(target=self._work, args=(self._take_express,), name="express", daemon=True)
@@ -111,7 +111,7 @@ class Dispatcher:
 
     def add(self, item: BatchItem) -> bool:
         """Queue a request; returns whether a thread is free that could run it, which `wake` would let look."""
-        with self._ready:
+        with self._lock:
             self._queue.add(item)
             return self.places.idle > 0 or self._goes_by_express(item)
 
@@ -133,7 +133,7 @@ class Dispatcher:
 
     def wait_seconds(self, item: BatchItem, order: Order, *, exactly: bool = False) -> float:
         """Estimate the seconds until a request would be answered if it were queued now; see FairQueue.wait_seconds."""
-        with self._ready:
+        with self._lock:
             now, seconds = time.monotonic(), 0.0
             if not self.places.idle or len(self._queue):
                 running = sum(run.instances * run.left_seconds(now) for run in self.places.running)
@@ -259,11 +259,13 @@ class Dispatcher:
         return batch
 
     def _goes_by_express(self, item: BatchItem) -> bool:
-        return self._queue.is_within(item, self.places.short_seconds, self.places.busy_models)
+        seconds = self.places.short_seconds  # none where an instance is free
+        return seconds > 0 and self._queue.is_within(item, seconds, self.places.busy_models)
 
     @property
     def _express_is_wanted(self) -> bool:
-        return self._queue.has_within(self.places.short_seconds, self.places.busy_models)
+        seconds = self.places.short_seconds
+        return seconds > 0 and self._queue.has_within(seconds, self.places.busy_models)
 
     def _end(self, batch: Batch) -> None:
         place = self.places[batch.device]
