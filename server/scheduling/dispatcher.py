@@ -97,7 +97,7 @@ class Dispatcher:
         return not any(thread.is_alive() for thread in self._threads)
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return self._queue.size
 
     @property
     def held_bytes(self) -> int:
@@ -135,7 +135,7 @@ class Dispatcher:
         """Estimate the seconds until a request would be answered if it were queued now; see FairQueue.wait_seconds."""
         with self._lock:
             now, seconds = time.monotonic(), 0.0
-            if not self.places.idle or len(self._queue):
+            if self._queue.size or not self.places.idle:
                 running = sum(run.instances * run.left_seconds(now) for run in self.places.running)
                 waiting = self._queue.wait_seconds(item, order, exactly=exactly)
                 seconds = (running + waiting) / (self.places.instances or 1)

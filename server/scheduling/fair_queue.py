@@ -24,13 +24,13 @@ class FairQueue:
         self._limits = limits
         self._groups: dict[object, Group] = {}  # by the graphs' tokens
         self._shares: dict[object, Share] = {}
-        self._size = 0
+        self.size = 0
         self.rows = 0
         self._clock_seconds = 0.0  # virtual time of the client served last
         self.held_bytes = 0
 
     def __len__(self) -> int:
-        return self._size
+        return self.size
 
     def __iter__(self) -> Iterator[BatchItem]:
         for share in list(self._shares.values()):
@@ -234,7 +234,7 @@ class FairQueue:
         return batch
 
     def _count(self, item: BatchItem, sign: int) -> None:
-        self._size += sign
+        self.size += sign
         self.rows += sign * item.rows
         self.held_bytes += sign * item.held_bytes
 
