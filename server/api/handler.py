@@ -73,7 +73,7 @@ class RpcHandler:
         model: str,
         servicer: Servicer,
         caller: Client | None,
-        handle: Callable[[RpcContext, Call], Awaitable[Response]],
+        handle: Callable[[RpcContext], Awaitable[Response]],
     ) -> Response:
         """Run an RPC; what it raises ends it with a code and a message. It is in the server until gRPC's call is over.
 
@@ -91,7 +91,7 @@ class RpcHandler:
         context = RpcContext.begin(name, model, metadata, remaining, peer, call.account)
         context.received_bytes = call.received_bytes
         try:
-            answer = await self.run(context, metadata, lambda context: handle(context, call), caller=caller)
+            answer = await self.run(context, metadata, handle, caller=caller)
         except ServerError as raised:
             error = raised.with_traceback(None)  # whose frames hold the request, and this error
             call.account.answer()  # one that was refused takes no place from others while it is told so
@@ -128,7 +128,8 @@ class RpcHandler:
         code, message = "OK", ""
         self._metrics.received.of[context.method,].value += 1
         context.account.accept()
-        self._tracing.begin(context, metadata)
+        if self._tracing.is_on:
+            self._tracing.begin(context, metadata)
         try:
             context.caller = caller or self.authenticator.identify(metadata, certificates)
             context.account.belong_to(context.share)
@@ -161,7 +162,8 @@ class RpcHandler:
     def _end(self, context: RpcContext, code: str, message: str) -> None:
         seconds = (time.perf_counter_ns() - context.started_ns) / 1e9
         self._metrics.observe_end(context.method, self._label(context.model), code, context.caller.name, seconds)
-        end(context, code)
+        if context.span is not None:
+            end(context, code)
         log_rpc(context, code, message)
 
 
@@ -189,10 +191,10 @@ def rpc(model_field: str = "") -> Callable[[Unary], Any]:
         def run(
             service: Service, request: Any, servicer: Servicer, caller: Client | None = None
         ) -> Coroutine[Any, Any, bytes]:
-            async def write(context: RpcContext, call: Call) -> bytes:
+            async def write(context: RpcContext) -> bytes:
                 response = await method(service, parsed(request), context)
                 content: bytes = response.SerializeToString()
-                call.account.hold("answer", COPIES * len(content))
+                context.account.hold("answer", COPIES * len(content))
                 return content
 
             return service.rpcs.answer(name, getattr(request, model_field, ""), servicer, caller, write)
@@ -215,7 +217,8 @@ def streaming_rpc(model_field: str, *, computes_first: bool = True) -> Callable[
 
         @functools.wraps(method)
         async def run(service: Service, request: Any, servicer: Servicer, caller: Client | None = None) -> None:
-            async def write_all(context: RpcContext, call: Call) -> None:
+            async def write_all(context: RpcContext) -> None:
+                call = service.rpcs.calls.current()
                 async with aclosing(method(service, parsed(request), context)) as responses:
                     async for response in responses:
                         content = response.SerializeToString()
