@@ -78,6 +78,27 @@ def read_tensors(request: Request, memory: SharedMemory, declared: Mapping[str, 
     return arrays
 
 
+def is_all_raw(request: Request) -> bool:
+    """Whether the elements of every input are raw, and none in shared memory."""
+    return bool(request.raw_input_contents) and not any(
+        tensor.parameters or tensor.HasField("contents") for tensor in request.inputs
+    )
+
+
+def read_raw(contents: Sequence[bytes], declared: Mapping[str, Declared]) -> dict[str, Array]:
+    """As read_tensors, of a request that is_all_raw.
+
+    Args:
+        contents: Its raw elements.
+        declared: All of its inputs, in its order.
+    """
+    _check_raw(len(contents), len(declared))
+    arrays = dict[str, Array]()
+    for (name, (dtype, shape)), raw in zip(declared.items(), contents, strict=True):
+        arrays[name] = _read_raw(f"inputs[{name}]", dtype, math.prod(shape), raw).reshape(shape)
+    return arrays
+
+
 def read_shapes(request: Request, max_strings: int) -> dict[str, Declared]:
     """Read what all inputs of a request say of their elements, and make none.
 
@@ -163,11 +184,15 @@ def _pair_raw(request: Request) -> list[bytes | None]:
     if not raw:
         return [None] * len(request.inputs)
     outside = [tensor for tensor in request.inputs if "shared_memory_region" not in tensor.parameters]
-    if len(raw) != len(outside):
-        expected = f"{len(outside)}, one for each input that is not in shared memory"
-        raise InvalidInput("raw_input_contents", f"{len(raw)} entries", expected)
+    _check_raw(len(raw), len(outside))
     contents = iter(raw)
     return [None if "shared_memory_region" in tensor.parameters else next(contents) for tensor in request.inputs]
+
+
+def _check_raw(found: int, expected: int) -> None:
+    if found != expected:
+        what = f"{expected}, one for each input that is not in shared memory"
+        raise InvalidInput("raw_input_contents", f"{found} entries", what)
 
 
 def _read_tensor(field: str, tensor: InputTensor, declared: Declared, raw: bytes | None) -> Array:
