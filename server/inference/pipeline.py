@@ -89,7 +89,7 @@ class Pipeline:
     async def _compute(self, request: InferenceRequest, context: RpcContext, started_ns: int) -> InferenceResponse:
         prepared = await self._prepare(request, context)
         check_answer_size(request, prepared, self.attention.answer_bytes)
-        plan = plan_request(request, prepared, self.attention)
+        plan = plan_request(request, prepared, self.attention) if request.further_field else None
         if plan:
             _reserve(request, plan, prepared.rows, context.account)
         decode_ns = time.perf_counter_ns() - started_ns
@@ -127,7 +127,9 @@ class Pipeline:
                 jobs = [(partial(read_texts, model, inputs, rows, self.inputs), 0) for rows in pieces(inputs, prompt)]
                 return prepare_texts(model, [row for part in await self.decoders.run(jobs, context) for row in part])
             return preprocess(request, self.inputs)
-        return await self.workers.decode(lambda: preprocess(request, self.inputs), inputs.size_bytes)
+        if inputs.size_bytes <= DECODE_INLINE_BYTES:
+            return preprocess(request, self.inputs)
+        return await self.workers.run(partial(preprocess, request, self.inputs))
 
     def tell(
         self,
@@ -153,8 +155,8 @@ class Pipeline:
             further_bytes=response.further_bytes,
             cached=self.cache.is_on,
         )
-        attributes = {"regard.model": model.name, "regard.graph": graph}
-        self.tracing.stages(context.span, timings, attributes)
+        if context.span is not None:
+            self.tracing.stages(context.span, timings, {"regard.model": model.name, "regard.graph": graph})
         if isinstance(response, ManyResponses):
             for error in response.errors:
                 self.metrics.failed_inputs.labels(error.code.name).inc()

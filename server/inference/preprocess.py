@@ -1,6 +1,5 @@
 """Turns what callers send into inputs for the graphs."""
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -251,8 +250,10 @@ def outputs_bytes(request: InferenceRequest, prepared: PreparedInput, *, compute
             if embedding and spec.name == embedding.output and not (computed or embedding.sparse):
                 size_bytes += prepared.rows * request.vectors.row_bytes(embedding)
                 continue
-            counts = (axis if isinstance(axis, int) else sizes.get(axis, 1) for axis in spec.axes)
-            size_bytes += math.prod(counts) * dtype_of(spec.dtype).itemsize
+            output_bytes = dtype_of(spec.dtype).itemsize
+            for axis in spec.axes:
+                output_bytes *= axis if isinstance(axis, int) else sizes.get(axis, 1)
+            size_bytes += output_bytes
     return size_bytes
 
 

@@ -109,7 +109,10 @@ class Tensors:
     @property
     def size_bytes(self) -> float:
         """How much there is to check."""
-        return sum(array.nbytes for array in self.arrays.values())
+        size_bytes = 0
+        for array in self.arrays.values():
+            size_bytes += array.nbytes
+        return size_bytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)

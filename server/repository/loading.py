@@ -6,6 +6,7 @@ and gives is read from the graph.
 
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -65,12 +66,12 @@ class LoadedModel:
     towers: "Towers | None" = None
     heads: dict[Hashable, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The name that callers give."""
         return self.contract.name
 
-    @property
+    @cached_property
     def version(self) -> str:
         """The version as callers give it."""
         return str(self.contract.version)
