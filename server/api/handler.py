@@ -4,7 +4,7 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Hashable, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
@@ -132,8 +132,9 @@ class RpcHandler:
             self._tracing.begin(context, metadata)
         try:
             context.caller = caller or self.authenticator.identify(metadata, certificates)
-            context.account.belong_to(context.share)
-            self._admit(context)
+            share = context.share
+            context.account.belong_to(share)
+            self._admit(context, share)
             return await handle(context)
         except ServerError as error:
             code, message = error.code.name, str(error)
@@ -150,13 +151,13 @@ class RpcHandler:
         finally:
             self._end(context, code, message)
 
-    def _admit(self, context: RpcContext) -> None:
+    def _admit(self, context: RpcContext, share: Hashable) -> None:
         """Refuse before any work; requests that are being decoded count as waiting, since they hold memory too."""
         self.authenticator.check(context.caller, context.method)
         if self.refusing:
             raise ShuttingDown("the server is stopping")
         context.account.check()
-        self.calls.ledger.check_requests(context.share, self._max_in_flight, self._suggest_retry)
+        self.calls.ledger.check_requests(share, self._max_in_flight, self._suggest_retry)
         context.caller.quota.admit()
 
     def _end(self, context: RpcContext, code: str, message: str) -> None:

@@ -142,7 +142,8 @@ class Computing(Generating):
             level = logging.INFO if request.id else logging.DEBUG  # who gives an id wants to find it again
             _log.log(level, "request %.99r of %.99r: %s: %s", request.id, request.model_name, error.code.name, error)
             raise
-        _log.debug("request %r of %r: OK", request.id, request.model_name)
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("request %r of %r: OK", request.id, request.model_name)
         return response
 
     async def _compute(

@@ -148,7 +148,8 @@ def _read_own(
     for key, array in arrays.items():
         if array.dtype.kind == "O":
             arrays[key] = decode_strings(key, array)
-    return with_role(Tensors(arrays, is_shaped=True), contract, query=declared.is_query)
+    read = Tensors(arrays, is_shaped=True)
+    return with_role(read, contract, query=True) if declared.is_query else read
 
 
 def _content(contract: Contract, names: Sequence[str]) -> str:

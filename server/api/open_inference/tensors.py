@@ -92,7 +92,8 @@ def read_raw(contents: Sequence[bytes], declared: Mapping[str, Declared]) -> dic
         contents: Its raw elements.
         declared: All of its inputs, in its order.
     """
-    _check_raw(len(contents), len(declared))
+    if len(contents) != len(declared):
+        raise _wrong_count(len(contents), len(declared))
     arrays = dict[str, Array]()
     for (name, (dtype, shape)), raw in zip(declared.items(), contents, strict=True):
         arrays[name] = _read_raw(f"inputs[{name}]", dtype, math.prod(shape), raw).reshape(shape)
@@ -184,15 +185,15 @@ def _pair_raw(request: Request) -> list[bytes | None]:
     if not raw:
         return [None] * len(request.inputs)
     outside = [tensor for tensor in request.inputs if "shared_memory_region" not in tensor.parameters]
-    _check_raw(len(raw), len(outside))
+    if len(raw) != len(outside):
+        raise _wrong_count(len(raw), len(outside))
     contents = iter(raw)
     return [None if "shared_memory_region" in tensor.parameters else next(contents) for tensor in request.inputs]
 
 
-def _check_raw(found: int, expected: int) -> None:
-    if found != expected:
-        what = f"{expected}, one for each input that is not in shared memory"
-        raise InvalidInput("raw_input_contents", f"{found} entries", what)
+def _wrong_count(found: int, expected: int) -> InvalidInput:
+    what = f"{expected}, one for each input that is not in shared memory"
+    return InvalidInput("raw_input_contents", f"{found} entries", what)
 
 
 def _read_tensor(field: str, tensor: InputTensor, declared: Declared, raw: bytes | None) -> Array:
