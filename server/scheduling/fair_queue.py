@@ -186,7 +186,7 @@ class FairQueue:
         rows = min(
             group.rows + item.rows, self._limits.rows, math.ceil(full_seconds / row_seconds) if row_seconds else 1
         )
-        return group.slowdown * group.cost.seconds(max(rows, item.rows), item.length)
+        return group.slowdown * (group.cost.run_seconds + max(rows, item.rows) * row_seconds)
 
     def _lines_within(self, seconds: float) -> Iterator[tuple[Share, Line]]:
         """Yield lines of clients that have had no more than others who wait."""

@@ -340,10 +340,10 @@ class Scheduler:
         self._loop.call_soon_threadsafe(self._expire, item)
 
     def _finish(self, batch: Batch) -> None:
-        load = Load.of(batch.items)
+        load, compute_ns = Load.of(batch.items), batch.times.total_ns
         for item, outcome in zip(batch.items, batch.outcomes, strict=True):
             if isinstance(outcome, Result):
-                self._account(item, outcome, batch, load)
+                self._account(item, outcome, batch.started, compute_ns, load.rows)
             elif isinstance(outcome, DeviceFailed):
                 item.charge(0.0)
             else:
@@ -352,16 +352,15 @@ class Scheduler:
         if not isinstance(batch.outcomes[0], DeviceFailed):  # then all are
             self._observe(batch, load)
 
-    def _account(self, item: BatchItem, result: Result, batch: Batch, load: Load) -> None:
+    def _account(self, item: BatchItem, result: Result, started: float, compute_ns: int, rows: int) -> None:
         """Charge a caller its share of a batch, learn from how long it took, and tell that in the result."""
-        arrived_ns, compute_ns = round(item.arrived * 1e9), batch.times.total_ns
-        seconds = compute_ns / 1e9 * item.rows / load.rows
+        seconds = compute_ns / 1e9 * item.rows / rows
         item.charge(seconds)
         for client, own_seconds in item.bill(seconds):
             self._metrics.client_seconds.of[client.name,].value += own_seconds
         self.quantile.learn(item.estimate_seconds, time.monotonic() - item.arrived)
-        result.queue_ns = max(round(batch.started * 1e9) - arrived_ns, 0)
-        result.compute_ns, result.batch_size = compute_ns, load.rows
+        result.queue_ns = max(round((started - item.arrived) * 1e9), 0)
+        result.compute_ns, result.batch_size = compute_ns, rows
 
     def _observe(self, batch: Batch, load: Load) -> None:
         first, times = batch.items[0], batch.times
