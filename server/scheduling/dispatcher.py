@@ -134,14 +134,15 @@ class Dispatcher:
     def wait_seconds(self, item: BatchItem, order: Order, *, exactly: bool = False) -> float:
         """Estimate the seconds until a request would be answered if it were queued now; see FairQueue.wait_seconds."""
         with self._lock:
-            now, seconds = time.monotonic(), 0.0
-            if self._queue.size or not self.places.idle:
-                running = sum(run.instances * run.left_seconds(now) for run in self.places.running)
-                waiting = self._queue.wait_seconds(item, order, exactly=exactly)
-                seconds = (running + waiting) / (self.places.instances or 1)
+            now, seconds, idle = time.monotonic(), 0.0, self.places.idle
+            if self._queue.size or not idle:
+                seconds = self._queue.wait_seconds(item, order, exactly=exactly)
+                for run in self.places.running:
+                    seconds += run.instances * run.left_seconds(now)
+                seconds /= self.places.instances or 1
             if item.contract.name in self.places.bounds:
                 seconds = max(seconds, self._bounded_seconds(item, order, now, exactly=exactly))
-            if self._goes_by_express(item):
+            if not idle and self._goes_by_express(item):
                 ahead = sum(run.left_seconds(now) for run in self.places.running if not run.instances)
                 ahead += self._queue.seconds_within(self.places.short_seconds, self.places.busy_models)
                 seconds = min(seconds, ahead)

@@ -39,11 +39,11 @@ class FairQueue:
 
     def add(self, item: BatchItem) -> None:
         """Queue a request. A client that had nothing waiting cannot claim the time in which it asked for nothing."""
-        share = self._share(item)
+        share = self._shares.get(item.share) or self._share(item)
         share.weight = item.context.caller.weight
         if not share.size:
             share.served_seconds = max(share.served_seconds, self._clock_seconds)
-        share.add(item, self._group(item))
+        share.add(item, self._groups.get(item.graph.token) or self._group(item))
         self._count(item, 1)
 
     def remove(self, item: BatchItem) -> bool:
@@ -159,10 +159,11 @@ class FairQueue:
             exactly: Whether requests of its client and graph that are due later are left out; looks at every one.
             model: Whose requests alone are counted; None for all.
         """
-        own, group = self._share(item), self._group(item)
+        own = self._shares.get(item.share) or self._share(item)
+        group = self._groups.get(item.graph.token) or self._group(item)
         ahead = own.wait_seconds(group, order, exactly=exactly, model=model)
         # Fair shares: nobody begins after this one who has had more than it will have had by then.
-        until = (ahead + group.seconds(item)) / own.weight
+        until = (ahead + group.slowdown * item.rows_seconds) / own.weight
         seconds = ahead
         for share in self._shares.values():
             if share is not own:
@@ -180,7 +181,7 @@ class FairQueue:
 
     def run_seconds(self, item: BatchItem) -> float:
         """Estimate what the batch takes that a request would be part of, others that wait included."""
-        group = self._group(item)
+        group = self._groups.get(item.graph.token) or self._group(item)
         row_seconds = group.cost.rows_seconds(1, item.length)
         full_seconds = group.cost.run_seconds / NEGLIGIBLE_SHARE
         rows = min(

@@ -103,7 +103,7 @@ class Share:
 
     def add(self, item: BatchItem, group: Group) -> None:
         """Let a request wait. A line that was empty cannot claim the time in which it asked for nothing."""
-        line = self.line(group)
+        line = self._lines.get(group) or self.line(group)
         if not line.items:
             line.served_seconds = max(line.served_seconds, self._clock_seconds)
         line.add(item)
@@ -150,7 +150,7 @@ class Share:
 
     def wait_seconds(self, group: Group, order: Order, *, exactly: bool, model: str | None = None) -> float:
         """Engine seconds of this client that go before a place in a line; see FairQueue.wait_seconds."""
-        own = self.line(group)
+        own = self._lines.get(group) or self.line(group)
         ahead = own.ahead_seconds(order) if exactly else own.wait_seconds(order[0])
         seconds = ahead
         # Fair shares: no other line is served for longer than this one while both wait.
