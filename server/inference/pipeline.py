@@ -19,6 +19,7 @@ from server.inference.preprocess import (
     InputLimits,
     check_answer_size,
     find_prompt,
+    prepare_arrays,
     prepare_images,
     prepare_sound,
     prepare_texts,
@@ -89,7 +90,7 @@ class Pipeline:
     async def _compute(self, request: InferenceRequest, context: RpcContext, started_ns: int) -> InferenceResponse:
         prepared = await self._prepare(request, context)
         check_answer_size(request, prepared, self.attention.answer_bytes)
-        plan = plan_request(request, prepared, self.attention) if request.further_field else None
+        plan = plan_request(request, prepared, self.attention) if request.attention or request.hidden_states else None
         if plan:
             _reserve(request, plan, prepared.rows, context.account)
         decode_ns = time.perf_counter_ns() - started_ns
@@ -101,8 +102,9 @@ class Pipeline:
         finally:
             usage.release(held_bytes)
         timings = Timings(decode_ns, result.queue_ns, result.compute_ns, batch_size=result.batch_size)
-        context.account.hold("result", result.size_bytes)
-        return InferenceResponse(request.model, prepared, plan, result, timings, item.graph_kind)
+        size_bytes = result.size_bytes
+        context.account.hold("result", size_bytes)
+        return InferenceResponse(request.model, prepared, plan, result, timings, item.graph_kind, size_bytes)
 
     async def _compute_each(self, request: InferenceRequest, context: RpcContext, started_ns: int) -> ManyResponses:
         many = ManyInputs(self.workers, self.decoders, self.cache, self.inputs, self.attention)
@@ -128,8 +130,8 @@ class Pipeline:
                 return prepare_texts(model, [row for part in await self.decoders.run(jobs, context) for row in part])
             return preprocess(request, self.inputs)
         if inputs.size_bytes <= DECODE_INLINE_BYTES:
-            return preprocess(request, self.inputs)
-        return await self.workers.run(partial(preprocess, request, self.inputs))
+            return prepare_arrays(model, inputs, self.inputs)
+        return await self.workers.run(partial(prepare_arrays, model, inputs, self.inputs))
 
     def tell(
         self,

@@ -76,6 +76,16 @@ class LoadedModel:
         """The version as callers give it."""
         return str(self.contract.version)
 
+    @cached_property
+    def is_batched(self) -> bool:
+        """Whether rows of different requests may share a run."""
+        return self.contract.batched
+
+    @cached_property
+    def array_positions(self) -> int:
+        """Positions of a row of arrays that have no sequence axis."""
+        return 1 if self.contract.text else self.contract.positions
+
     def of_inputs(self, names: Iterable[str | None]) -> "LoadedModel":
         """Return what reads inputs of these names: the model itself; of two towers one, in doubt that for texts.
 

@@ -46,6 +46,7 @@ from server.inference.late_interaction import mark_kept
 from server.inference.preprocess import check_scores_size, choose_outputs
 from server.inference.request import Images, InferenceRequest, InferenceResponse, Tensors, Texts
 from server.inference.vectors import WHOLE_VECTORS, VectorRequest
+from server.inference.workers import ENCODE_INLINE_BYTES
 from server.inference.zero_shot import (
     LABELS,
     Candidates,
@@ -251,7 +252,7 @@ class Computing(Generating):
         async with self.pipeline.run(asked, context) as found:
             name = partial(_name, found, wanted, candidates, query=query)
             write = partial(self._respond, request, found.model, wanted.places, name)
-            return await self.workers.encode(write, found.result.size_bytes)
+            return write() if found.size_bytes <= ENCODE_INLINE_BYTES else await self.workers.run(write)
 
     def _respond(
         self,
@@ -312,7 +313,7 @@ def _read_wanted(request: pb.ModelInferRequest, tower: LoadedModel, *, labelled:
 
 def _name(found: InferenceResponse, wanted: _Wanted, candidates: Candidates | None, *, query: bool) -> Arrays:
     """Make all outputs, by name."""
-    arrays, outputs = dict[str, Array](), found.outputs
+    arrays, outputs = dict[str, Array](), found.result.outputs
     for name in wanted.outputs:
         arrays[name] = outputs[name]
     if candidates and (SCORES in wanted.places or not wanted.places):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from artifact.contract import Contract
-from artifact.dtypes import Array, name_of
+from artifact.dtypes import name_of
 from server.api.open_inference import open_inference_pb2 as pb
 from server.api.open_inference.parameter_values import read_flag
 from server.api.open_inference.parameters import read_prompt, read_role
@@ -121,17 +121,11 @@ class Reading(Parts):
             raise InvalidInput(f"inputs[{_PAIR}]", what, f"{rows} of BYTES, one for each element of text")
 
 
-def _read_arrays(request: pb.ModelInferRequest, memory: SharedMemory, declared: Declaration) -> dict[str, Array]:
-    if declared.is_raw:
-        return read_raw(request.raw_input_contents, declared.shapes)
-    return read_tensors(request, memory, declared.shapes)
-
-
 def _read_contents(
     request: pb.ModelInferRequest, memory: SharedMemory, contract: Contract, declared: Declaration
 ) -> Texts | Images | Tensors:
     """Read texts or images."""
-    arrays = _read_arrays(request, memory, declared)
+    arrays = read_tensors(request, memory, declared.shapes)
     contents = {name: array.reshape(-1).tolist() for name, array in arrays.items()}
     if declared.content == "image":
         return with_role(Images(tuple(contents["image"])), contract, query=declared.is_query)
@@ -144,7 +138,10 @@ def _read_own(
     request: pb.ModelInferRequest, memory: SharedMemory, contract: Contract, declared: Declaration
 ) -> Texts | Images | Tensors:
     """Read a model's own tensors."""
-    arrays = _read_arrays(request, memory, declared)
+    if declared.is_raw:
+        arrays = read_raw(request.raw_input_contents, declared.shapes)
+    else:
+        arrays = read_tensors(request, memory, declared.shapes)
     for key, array in arrays.items():
         if array.dtype.kind == "O":
             arrays[key] = decode_strings(key, array)

@@ -45,6 +45,7 @@ _TYPED = {
 }
 DATATYPE_OF = {name: datatype for datatype, (name, _) in _DATATYPES.items()}
 _MAX_AXES = 16
+_IS_BIG = sys.byteorder == "big"
 _AT_A_TIME = 2**14  # elements of a list, a millisecond
 _LENGTH = struct.Struct("<I")
 
@@ -167,7 +168,7 @@ def write_tensor(
     """
     datatype = DATATYPE_OF[name_of(array.dtype)]
     output = response.outputs.add(name=name, datatype=datatype, shape=array.shape)
-    content = _write_bytes(array) if datatype == "BYTES" else _little(array).tobytes()
+    content = _write_bytes(array) if datatype == "BYTES" else (_little(array) if _IS_BIG else array).tobytes()
     if place is None:
         response.raw_output_contents.append(content)
         return
@@ -285,7 +286,7 @@ def _little_dtype(name: str) -> "np.dtype[Any]":
 
 
 def _little(array: Array) -> Array:
-    return array.astype(array.dtype.newbyteorder("<")) if sys.byteorder == "big" else array
+    return array.astype(array.dtype.newbyteorder("<"))
 
 
 def read_places(outputs: Sequence[pb.ModelInferRequest.InferRequestedOutputTensor]) -> Mapping[str, Place | None]:
