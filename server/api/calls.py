@@ -110,7 +110,7 @@ class Calls:
         call = self.current()
         call.received_bytes = size_bytes
         if call.waits_for == "request":  # the only one: gRPC keeps its bytes until the call is over
-            call.wait_for("")
+            call.waits_for = ""
             call.account.hold("request", COPIES * size_bytes)
 
     async def watch(self) -> None:
