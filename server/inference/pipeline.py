@@ -191,7 +191,7 @@ class _Running(Generic[Told]):
             self._fail()
             raise
         try:
-            if request.further_field:
+            if request.attention or request.hidden_states:
                 context.caller.require("attention", request.further_field)
             self._response = await self._compute(request, context, self._started_ns)
         except BaseException:

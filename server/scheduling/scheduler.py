@@ -110,7 +110,8 @@ class Scheduler:
         self._metrics.submitted.value += 1
         try:
             first, *others = cut(item, self._limits)
-            self._check_row(first)
+            if first.alone_seconds > self._admission.row_seconds:
+                self._check_row(first)
             if others:
                 return await self._compute_parts(item, first, others)
             return await self._admit(item)
