@@ -193,7 +193,9 @@ def rpc(model_field: str = "") -> Callable[[Unary], Any]:
             service: Service, request: Any, servicer: Servicer, caller: Client | None = None
         ) -> Coroutine[Any, Any, bytes]:
             async def write(context: RpcContext) -> bytes:
-                response = await method(service, parsed(request), context)
+                if isinstance(request, MalformedMessage):
+                    raise request
+                response = await method(service, request, context)
                 content: bytes = response.SerializeToString()
                 context.account.hold("answer", COPIES * len(content))
                 return content
