@@ -26,7 +26,6 @@ from server.errors import InvalidInput
 from server.inference import validation
 from server.inference.late_interaction import with_role
 from server.inference.request import Images, Tensors, Texts
-from server.inference.workers import DECODE_INLINE_BYTES
 
 _PAIR = "text_pair"  # beside text, the second text of each
 
@@ -85,9 +84,7 @@ class Reading(Parts):
         """Read the elements of inputs."""
         size_bytes = context.received_bytes + (0 if declared.is_raw else self._check_places(request))
         read = _read_contents if declared.content else _read_own
-        if size_bytes <= DECODE_INLINE_BYTES:
-            return read(request, self.memory, contract, declared)
-        return await self.workers.run(partial(read, request, self.memory, contract, declared))
+        return await self.workers.decode(partial(read, request, self.memory, contract, declared), size_bytes)
 
     async def _read_strings(self, request: pb.ModelInferRequest, name: str, context: RpcContext) -> tuple[str, ...]:
         """Read one input of BYTES as text, of any shape; none where it is not there."""
