@@ -448,7 +448,10 @@ class Contract(_Part):
     @property
     def batched(self) -> bool:
         """Whether rows of different requests may share a run: the first axis of everything is the batch."""
-        return all(spec.axes[:1] == (BATCH_AXIS,) for spec in (*self.inputs, *self.outputs))
+        for spec in (*self.inputs, *self.outputs):  # noqa: SIM110 -- each request asks, and a generator is four calls
+            if spec.axes[:1] != (BATCH_AXIS,):
+                return False
+        return True
 
     @property
     def positions(self) -> int:
@@ -461,14 +464,16 @@ class Contract(_Part):
 
     def axis_sizes(self, inputs: Mapping[str, Array]) -> dict[str, int]:
         """Sizes that the symbolic axes have with some inputs, by name; some may be left out."""
-        sizes = {
-            axis: size
-            for spec in self.inputs
-            if spec.name in inputs
-            for axis, size in zip(spec.axes, inputs[spec.name].shape, strict=True)
-            if isinstance(axis, str)
-        }
-        return sizes | {axis.name: axis.size(sizes[axis.of]) for axis in self.derived_axes if axis.of in sizes}
+        sizes = dict[str, int]()
+        for spec in self.inputs:
+            if spec.name in inputs:
+                for axis, size in zip(spec.axes, inputs[spec.name].shape, strict=True):
+                    if isinstance(axis, str):
+                        sizes[axis] = size
+        for derived in self.derived_axes:
+            if derived.of in sizes:
+                sizes[derived.name] = derived.size(sizes[derived.of])
+        return sizes
 
     @property
     def ranks(self) -> bool:

@@ -140,7 +140,8 @@ class RpcContext:
     @property
     def share(self) -> tuple[str, str]:
         """Whose fair share it has, of the engine and of memory: its client's; where nobody is known, its address's."""
-        return share_of(self.caller, self.address)
+        caller = self.caller
+        return caller.name, self.address if caller is ANYONE else ""
 
     @property
     def trailers(self) -> tuple[tuple[str, str], ...]:

@@ -51,32 +51,25 @@ class Ledger:
         self.unread = 0  # of these, those that are computed, and whose answers wait to be read
         self.nobody = _Own()  # who is not known yet
         self._clients = dict[Hashable, _Own]()
-        self._idle = asyncio.Event()
-        self._idle.set()
+        self.idle = asyncio.Event()  # set while no request is in the server
+        self.idle.set()
 
     async def wait_idle(self) -> None:
         """Wait until no request is in the server."""
-        await self._idle.wait()
+        await self.idle.wait()
 
-    def accept(self) -> None:
-        """Count a request."""
-        self.requests += 1
-        self._idle.clear()
-
-    def join(self, client: Hashable) -> _Own:
-        """Return what is held for a client, of whom there is one account more, until `part`."""
+    def own_of(self, client: Hashable) -> _Own:
+        """Return what is held for a client, who is known from here on; for nobody, what is held for all of them."""
+        if client is None:
+            return self.nobody
         own = self._clients.get(client)
         if own is None:
             own = self._clients[client] = _Own()
-        own.accounts += 1
         return own
 
-    def part(self, client: Hashable) -> None:
-        """Count one account less; whoever has none has nothing."""
-        own = self._clients[client]
-        own.accounts -= 1
-        if not own.accounts:
-            del self._clients[client]
+    def forget(self, client: Hashable) -> None:
+        """Forget a client, who has no account any more."""
+        del self._clients[client]
 
     def check_requests(self, client: Hashable, limit: int, suggest_retry: Callable[[], float]) -> None:
         """Refuse a client's newest request, counted already, where there are too many that are to be computed.
@@ -90,16 +83,10 @@ class Ledger:
             TooBusy: There are.
         """
         own, of_all = self._clients.get(client, self.nobody).computing, self.requests - self.unread
-        if not has_room(own, of_all, limit):
+        if of_all > limit and not has_room(own, of_all, limit):
             which = f"{of_all} requests are in it, {own} of them this client's"
             most = f"one alone may have {limit} (--max-queue-size and --max-batch-size)"
             raise TooBusy(f"the server is full: {which}; {most}; retry later", suggest_retry(), "requests")
-
-    def leave(self) -> None:
-        """Count it no more."""
-        self.requests -= 1
-        if not self.requests:
-            self._idle.set()
 
     def check(self) -> None:
         """Refuse where too much is held, whoever comes.
@@ -137,6 +124,8 @@ class Ledger:
 class Account:
     """What is held for one request; all of it is given back when it is closed, which may happen twice."""
 
+    __slots__ = ("_client", "_held_bytes", "_is_accepted", "_is_answered", "_ledger", "_own", "_parts")
+
     def __init__(self, ledger: Ledger | None = None) -> None:
         """Open an account of nobody who is known yet.
 
@@ -144,7 +133,8 @@ class Account:
             ledger: Where it is; None for one of its own, without a limit.
         """
         self._ledger = ledger or Ledger()
-        self._parts = dict[str, int]()
+        self._parts: dict[str, int] = {}
+        self._held_bytes = 0  # of all parts
         self._client: Hashable = None
         self._own = self._ledger.nobody
         self._is_accepted = self._is_answered = False
@@ -153,21 +143,26 @@ class Account:
         """Say whose request it is."""
         if client == self._client:
             return
-        held_bytes, computing = sum(self._parts.values()), int(self._is_accepted and not self._is_answered)
-        self._own.held_bytes -= held_bytes
-        self._own.computing -= computing
+        held_bytes, computing = self._held_bytes, self._is_accepted and not self._is_answered
+        before, own = self._own, self._ledger.own_of(client)
+        own.held_bytes += held_bytes
+        own.computing += computing
+        own.accounts += 1
+        before.held_bytes -= held_bytes
+        before.computing -= computing
         if self._client is not None:
-            self._ledger.part(self._client)
-        self._own = self._ledger.nobody if client is None else self._ledger.join(client)
-        self._client = client
-        self._own.held_bytes += held_bytes
-        self._own.computing += computing
+            before.accounts -= 1
+            if not before.accounts:  # whoever has none has nothing
+                self._ledger.forget(self._client)
+        self._client, self._own = client, own
 
     def accept(self) -> None:
         """Count the request as one that is in the server."""
         if not self._is_accepted:
             self._is_accepted = True
-            self._ledger.accept()
+            if not self._ledger.requests:
+                self._ledger.idle.clear()
+            self._ledger.requests += 1
             self._own.computing += 1
             self.hold("call", _CALL_BYTES)
 
@@ -182,6 +177,7 @@ class Account:
         """Say how much is held of a part now: the call, the request, the result or the answer."""
         if more_bytes := size_bytes - self._parts.get(part, 0):
             self._parts[part] = size_bytes
+            self._held_bytes += more_bytes
             self._ledger.held_bytes += more_bytes
             self._own.held_bytes += more_bytes
 
@@ -205,22 +201,29 @@ class Account:
 
     def check(self) -> None:
         """Refuse a request for which there is no room; see Ledger.check_client."""
-        self._ledger.check_client(self._client, sum(self._parts.values()))
+        ledger = self._ledger
+        if (CLIENT_FACTOR + 1) * ledger.held_bytes > CLIENT_FACTOR * ledger.max_bytes:  # else even one may have it all
+            ledger.check_client(self._client, self._held_bytes)
 
     def close(self, task: object = None) -> None:
         """Give everything back; may be the done callback of a task."""
-        ledger, held_bytes = self._ledger, sum(self._parts.values())
+        ledger, own, held_bytes = self._ledger, self._own, self._held_bytes
         ledger.held_bytes -= held_bytes
-        self._own.held_bytes -= held_bytes
+        own.held_bytes -= held_bytes
         self._parts.clear()
+        self._held_bytes = 0
         if self._is_answered:
             self._is_answered = False
             ledger.unread -= 1
         elif self._is_accepted:
-            self._own.computing -= 1
+            own.computing -= 1
         if self._is_accepted:
             self._is_accepted = False
-            ledger.leave()
+            ledger.requests -= 1
+            if not ledger.requests:
+                ledger.idle.set()
         if self._client is not None:  # what may still be counted is nobody's
-            ledger.part(self._client)
+            own.accounts -= 1
+            if not own.accounts:
+                ledger.forget(self._client)
             self._client, self._own = None, ledger.nobody

@@ -107,10 +107,12 @@ class Calls:
 
     def received(self, size_bytes: int) -> None:
         """Take note of a message that the current call has read."""
-        call = self.current()
+        task = asyncio.current_task()
+        if task is None or (call := self._calls.get(task)) is None:
+            return
         call.received_bytes = size_bytes
         if call.waits_for == "request":  # the only one: gRPC keeps its bytes until the call is over
-            call.wait_for("")
+            call.waits_for = ""
             call.account.hold("request", COPIES * size_bytes)
 
     async def watch(self) -> None:

@@ -4,7 +4,7 @@ import asyncio
 import functools
 import logging
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Hashable, Sequence
 from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
 
@@ -76,7 +76,7 @@ class RpcHandler:
         model: str,
         servicer: Servicer,
         caller: Client | None,
-        handle: Callable[[RpcContext, Call], Awaitable[Response]],
+        handle: Callable[[RpcContext], Awaitable[Response]],
     ) -> Response:
         """Run an RPC; what it raises ends it with a code and a message. It is in the server until gRPC's call is over.
 
@@ -94,7 +94,7 @@ class RpcHandler:
         context = RpcContext.begin(name, model, metadata, remaining, peer, call.account)
         context.received_bytes = call.received_bytes
         try:
-            answer = await self.run(context, metadata, lambda context: handle(context, call), caller=caller)
+            answer = await self.run(context, metadata, handle, caller=caller)
         except ServerError as raised:
             error = raised.with_traceback(None)  # whose frames hold the request, and this error
             call.account.answer()  # one that was refused takes no place from others while it is told so
@@ -132,11 +132,13 @@ class RpcHandler:
         code, message = "OK", ""
         self._metrics.received.of[context.method,].value += 1
         context.account.accept()
-        self._tracing.begin(context, metadata)
+        if self._tracing.is_on:
+            self._tracing.begin(context, metadata)
         try:
             context.caller = caller or self.authenticator.identify(metadata, certificates)
-            context.account.belong_to(context.share)
-            self._admit(context)
+            share = context.share
+            context.account.belong_to(share)
+            self._admit(context, share)
             return await handle(context)
         except ServerError as error:
             code, message = error.code.name, str(error)
@@ -153,19 +155,20 @@ class RpcHandler:
         finally:
             self._end(context, code, message)
 
-    def _admit(self, context: RpcContext) -> None:
+    def _admit(self, context: RpcContext, share: Hashable) -> None:
         """Refuse before any work; requests that are being decoded count as waiting, since they hold memory too."""
         self.authenticator.check(context.caller, context.method)
         if self.refusing:
             raise ShuttingDown("the server is stopping")
         context.account.check()
-        self.calls.ledger.check_requests(context.share, self._max_in_flight, self._suggest_retry)
+        self.calls.ledger.check_requests(share, self._max_in_flight, self._suggest_retry)
         context.caller.quota.admit()
 
     def _end(self, context: RpcContext, code: str, message: str) -> None:
         seconds = (time.perf_counter_ns() - context.started_ns) / 1e9
         self._metrics.observe_end(context.method, self._label(context.model), code, context.caller.name, seconds)
-        end(context, code)
+        if context.span is not None:
+            end(context, code)
         log_rpc(context, code, message)
 
 
@@ -193,10 +196,12 @@ def rpc(model_field: str = "") -> Callable[[Unary], Any]:
         def run(
             service: Service, request: Any, servicer: Servicer, caller: Client | None = None
         ) -> Coroutine[Any, Any, bytes]:
-            async def write(context: RpcContext, call: Call) -> bytes:
-                response = await method(service, parsed(request), context)
+            async def write(context: RpcContext) -> bytes:
+                if isinstance(request, MalformedMessage):
+                    raise request
+                response = await method(service, request, context)
                 content: bytes = response.SerializeToString()
-                call.account.hold("answer", COPIES * len(content))
+                context.account.hold("answer", COPIES * len(content))
                 return content
 
             return service.rpcs.answer(name, getattr(request, model_field, ""), servicer, caller, write)
@@ -219,7 +224,8 @@ def streaming_rpc(model_field: str, *, computes_first: bool = True) -> Callable[
 
         @functools.wraps(method)
         async def run(service: Service, request: Any, servicer: Servicer, caller: Client | None = None) -> None:
-            async def write_all(context: RpcContext, call: Call) -> None:
+            async def write_all(context: RpcContext) -> None:
+                call = service.rpcs.calls.current()
                 async with aclosing(method(service, parsed(request), context)) as responses:
                     async for response in responses:
                         content = response.SerializeToString()

@@ -43,8 +43,10 @@ class Quota:
         Raises:
             TooBusy: The client has used what it may; says when to come back.
         """
-        self._check(self._requests, "requests", 1.0)
-        self._check(self._seconds, "seconds of the engine", 0.0)
+        if self._requests:
+            self._check(self._requests, "requests", 1.0)
+        if self._seconds:
+            self._check(self._seconds, "seconds of the engine", 0.0)
         if self._requests:
             self._requests.take(1.0)
 
@@ -63,16 +65,17 @@ class Quota:
         Raises:
             TooBusy: As for admit; others of the client may have been let in meanwhile.
         """
-        self._check(self._seconds, "seconds of the engine", -spent_seconds)
-        self.charge(0.0, seconds)
+        if self._seconds:
+            self._check(self._seconds, "seconds of the engine", -spent_seconds)
+            self._seconds.take(seconds)
 
     def charge(self, reserved_seconds: float, seconds: float) -> None:
         """Replace what was reserved by what the request really took, nothing where it never ran."""
         if self._seconds:
             self._seconds.take(seconds - reserved_seconds)
 
-    def _check(self, bucket: "_Bucket | None", what: str, needed: float) -> None:
-        if bucket and (wait_seconds := bucket.wait_seconds(needed)) > 0:
+    def _check(self, bucket: "_Bucket", what: str, needed: float) -> None:
+        if (wait_seconds := bucket.wait_seconds(needed)) > 0:
             message = f"{self._name} has used its quota of {bucket.rate:g} {what} a second"
             raise TooBusy(message, wait_seconds, "quota")
 

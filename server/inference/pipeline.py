@@ -19,6 +19,7 @@ from server.inference.preprocess import (
     InputLimits,
     check_answer_size,
     find_prompt,
+    prepare_arrays,
     prepare_images,
     prepare_sound,
     prepare_texts,
@@ -89,7 +90,7 @@ class Pipeline:
     async def _compute(self, request: InferenceRequest, context: RpcContext, started_ns: int) -> InferenceResponse:
         prepared = await self._prepare(request, context)
         check_answer_size(request, prepared, self.attention.answer_bytes)
-        plan = plan_request(request, prepared, self.attention)
+        plan = plan_request(request, prepared, self.attention) if request.attention or request.hidden_states else None
         if plan:
             _reserve(request, plan, prepared.rows, context.account)
         decode_ns = time.perf_counter_ns() - started_ns
@@ -101,8 +102,9 @@ class Pipeline:
         finally:
             usage.release(held_bytes)
         timings = Timings(decode_ns, result.queue_ns, result.compute_ns, batch_size=result.batch_size)
-        context.account.hold("result", result.size_bytes)
-        return InferenceResponse(request.model, prepared, plan, result, timings, item.graph_kind)
+        size_bytes = result.size_bytes
+        context.account.hold("result", size_bytes)
+        return InferenceResponse(request.model, prepared, plan, result, timings, item.graph_kind, size_bytes)
 
     async def _compute_each(self, request: InferenceRequest, context: RpcContext, started_ns: int) -> ManyResponses:
         many = ManyInputs(self.workers, self.decoders, self.cache, self.inputs, self.attention)
@@ -127,7 +129,9 @@ class Pipeline:
                 jobs = [(partial(read_texts, model, inputs, rows, self.inputs), 0) for rows in pieces(inputs, prompt)]
                 return prepare_texts(model, [row for part in await self.decoders.run(jobs, context) for row in part])
             return preprocess(request, self.inputs)
-        return await self.workers.decode(lambda: preprocess(request, self.inputs), inputs.size_bytes)
+        if inputs.size_bytes <= DECODE_INLINE_BYTES:
+            return prepare_arrays(model, inputs, self.inputs)
+        return await self.workers.run(partial(prepare_arrays, model, inputs, self.inputs))
 
     def tell(
         self,
@@ -153,8 +157,8 @@ class Pipeline:
             further_bytes=response.further_bytes,
             cached=self.cache.is_on,
         )
-        attributes = {"regard.model": model.name, "regard.graph": graph}
-        self.tracing.stages(context.span, timings, attributes)
+        if context.span is not None:
+            self.tracing.stages(context.span, timings, {"regard.model": model.name, "regard.graph": graph})
         if isinstance(response, ManyResponses):
             for error in response.errors:
                 self.metrics.failed_inputs.labels(error.code.name).inc()
@@ -187,7 +191,7 @@ class _Running(Generic[Told]):
             self._fail()
             raise
         try:
-            if request.further_field:
+            if request.attention or request.hidden_states:
                 context.caller.require("attention", request.further_field)
             self._response = await self._compute(request, context, self._started_ns)
         except BaseException:

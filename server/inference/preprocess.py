@@ -1,6 +1,5 @@
 """Turns what callers send into inputs for the graphs."""
 
-import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -64,7 +63,7 @@ def preprocess(request: InferenceRequest, limits: InputLimits) -> PreparedInput:
     """
     model, inputs = request.model, request.inputs
     if isinstance(inputs, Tensors):
-        return _prepare_arrays(model, inputs, limits)
+        return prepare_arrays(model, inputs, limits)
     assert isinstance(inputs, Texts)  # noqa: S101 -- images go their own way
     return prepare_texts(model, read_texts(model, inputs, range(len(inputs)), limits))
 
@@ -178,7 +177,7 @@ def _numbers(spec: TensorContract, row: Tokens) -> Array | int:
 def prepare_images(model: LoadedModel, rows: Sequence[Pixels]) -> PreparedInput:
     """Make an image model's input of decoded images, [rows, channels, height, width]."""
     pixels = np.stack([row.values for row in rows]) if len(rows) > 1 else rows[0].values[None]  # a view
-    return PreparedInput({model.contract.inputs[0].name: pixels}, len(rows), _positions(model), _single(rows))
+    return PreparedInput({model.contract.inputs[0].name: pixels}, len(rows), model.array_positions, _single(rows))
 
 
 def prepare_sound(model: LoadedModel, sound: Sound) -> PreparedInput:
@@ -186,17 +185,22 @@ def prepare_sound(model: LoadedModel, sound: Sound) -> PreparedInput:
     return PreparedInput({model.contract.inputs[0].name: sound.values[None]}, 1, model.contract.positions, sound)
 
 
-def _prepare_arrays(model: LoadedModel, inputs: Tensors, limits: InputLimits) -> PreparedInput:
-    """Check a caller's own arrays."""
+def prepare_arrays(model: LoadedModel, inputs: Tensors, limits: InputLimits) -> PreparedInput:
+    """Check a caller's own arrays against the contract.
+
+    Raises:
+        InvalidInput: An array cannot be used.
+    """
     contract = model.contract
     if inputs.is_shaped:
         checked = check_values(inputs.arrays, contract)
     else:
         checked = check_inputs(inputs.arrays, contract, limits.rows)
-    if not contract.batched:
+    if not model.is_batched:
         return PreparedInput(checked, rows=1, length=1)
     sizes = contract.axis_sizes(checked)
-    return PreparedInput(checked, rows=sizes[BATCH_AXIS], length=sizes.get(SEQUENCE_AXIS) or _positions(model))
+    length = sizes.get(SEQUENCE_AXIS) or model.array_positions
+    return PreparedInput(checked, sizes[BATCH_AXIS], length, axis_sizes=sizes)
 
 
 def choose_outputs(model: LoadedModel, wanted: tuple[str, ...]) -> tuple[str, ...]:
@@ -244,15 +248,19 @@ def outputs_bytes(request: InferenceRequest, prepared: PreparedInput, *, compute
         computed: As they are computed, sent or not, before vectors are cut and rounded.
     """
     contract = request.model.contract
-    sizes, embedding = contract.axis_sizes(prepared.inputs), contract.embedding
+    sizes, embedding = prepared.axis_sizes, contract.embedding
+    if sizes is None:
+        sizes = contract.axis_sizes(prepared.inputs)
     size_bytes = 0
     for spec in contract.outputs:
         if spec.name in request.outputs and (computed or spec.name not in request.unsent):
             if embedding and spec.name == embedding.output and not (computed or embedding.sparse):
                 size_bytes += prepared.rows * request.vectors.row_bytes(embedding)
                 continue
-            counts = (axis if isinstance(axis, int) else sizes.get(axis, 1) for axis in spec.axes)
-            size_bytes += math.prod(counts) * dtype_of(spec.dtype).itemsize
+            output_bytes = dtype_of(spec.dtype).itemsize
+            for axis in spec.axes:
+                output_bytes *= axis if isinstance(axis, int) else sizes.get(axis, 1)
+            size_bytes += output_bytes
     return size_bytes
 
 
@@ -275,7 +283,3 @@ def pair_positions(prepared: PreparedInput) -> tuple[list[int], list[int]] | Non
 def _single(rows: Sequence[Row]) -> Row | None:
     """Return the row that is alone; positions of several are not told."""
     return rows[0] if len(rows) == 1 else None
-
-
-def _positions(model: LoadedModel) -> int:
-    return 1 if model.contract.text else model.contract.positions

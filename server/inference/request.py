@@ -109,7 +109,10 @@ class Tensors:
     @property
     def size_bytes(self) -> float:
         """How much there is to check."""
-        return sum(array.nbytes for array in self.arrays.values())
+        size_bytes = 0
+        for array in self.arrays.values():
+            size_bytes += array.nbytes
+        return size_bytes
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -180,12 +183,14 @@ class PreparedInput:
         length: Positions of a row: tokens, or patches and class token, or those of sound.
         source: What the positions of a single text, image or sound came from; None where there are several, or the
             caller made the inputs.
+        axis_sizes: Of the caller's own arrays; see Contract.axis_sizes. None for other inputs.
     """
 
     inputs: Mapping[str, Array]
     rows: int
     length: int
     source: Tokens | Pixels | Sound | None = None
+    axis_sizes: Mapping[str, int] | None = None
 
     @property
     def truncated(self) -> bool:
@@ -204,6 +209,7 @@ class InferenceResponse:
         result: Outputs, and these before they are reduced.
         timings: The stages so far.
         graph: Which of the model's graphs ran.
+        size_bytes: Of the result, when it had been computed.
     """
 
     model: LoadedModel
@@ -212,6 +218,7 @@ class InferenceResponse:
     result: Result
     timings: Timings
     graph: GraphKind = "plain"
+    size_bytes: int = 0
 
     @property
     def outputs(self) -> Mapping[str, Array]:

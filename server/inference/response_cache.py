@@ -53,23 +53,15 @@ class ResponseCache:
         """
         self._submit, self._submit_all = submit, submit_all
         self._max_bytes = max_bytes
+        self.is_on = max_bytes > 0  # whether anything is kept or shared
+        # Answers from memory, from a request for the same that is on its way, or by computing. Errors are
+        # Scheduler.submit's. What comes from memory took no time and had no batch.
+        self.compute: Submit = self._look_up if self.is_on else submit
         self._metrics = metrics
         self._kept: OrderedDict[Key, Result] = OrderedDict()
         self._held_bytes = 0
         self._flights: dict[Key, _Flight] = {}
         metrics.cache_bytes.set_function(lambda: float(self._held_bytes))
-
-    @property
-    def is_on(self) -> bool:
-        """Whether anything is kept or shared."""
-        return bool(self._max_bytes)
-
-    def compute(self, item: BatchItem) -> Coroutine[Any, Any, Result]:
-        """Answer from memory, from a request for the same that is on its way, or by computing.
-
-        Errors are Scheduler.submit's. What comes from memory took no time and had no batch.
-        """
-        return self._look_up(item) if self.is_on else self._submit(item)
 
     async def _look_up(self, item: BatchItem) -> Result:
         key = _key_of(item)

@@ -68,9 +68,12 @@ def check_values(arrays: Mapping[str, Array], contract: Contract) -> dict[str, A
     """
     if len(arrays) < len(contract.inputs):
         arrays = {**_token_types(arrays, contract), **arrays}
+    checked = dict[str, Array]()
     for spec in contract.inputs:
-        _check_values(f"inputs[{spec.name}]", arrays[spec.name], spec)
-    return {spec.name: arrays[spec.name] for spec in contract.inputs}
+        array = checked[spec.name] = arrays[spec.name]
+        if spec.finite or spec.mask or spec.minimum is not None or spec.maximum is not None:
+            _check_values(f"inputs[{spec.name}]", array, spec)
+    return checked
 
 
 def _token_types(arrays: Mapping[str, Array], contract: Contract) -> dict[str, Array]:

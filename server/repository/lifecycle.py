@@ -80,6 +80,8 @@ class Repository(Catalog):
 
     async def acquire(self, name: str, version: str, *, writes: bool = False) -> LoadedModel:
         """Like find; loads a model first that was unloaded because nobody asked for it."""
+        if not version and (one := self._models.get(name)) and one.served:
+            return next(reversed(one.served.values()))
         name = name or self.label("", writes=writes)
         if self.is_unloaded_idle(name):
             one = self._models[name]

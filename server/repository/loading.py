@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any
 
@@ -71,15 +71,25 @@ class LoadedModel:
     towers: "Towers | None" = None
     heads: dict[Hashable, Any] = field(default_factory=dict)
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The name that callers give."""
         return self.contract.name
 
-    @property
+    @cached_property
     def version(self) -> str:
         """The version as callers give it."""
         return str(self.contract.version)
+
+    @cached_property
+    def is_batched(self) -> bool:
+        """Whether rows of different requests may share a run."""
+        return self.contract.batched
+
+    @cached_property
+    def array_positions(self) -> int:
+        """Positions of a row of arrays that have no sequence axis."""
+        return 1 if self.contract.text else self.contract.positions
 
     def of_inputs(self, names: Iterable[str | None]) -> "LoadedModel":
         """Return what reads inputs of these names: the model itself; of two towers one, in doubt that for texts.

@@ -93,6 +93,9 @@ class BatchItem:
         reserved_seconds: What of the engine's time is reserved of its caller's quota.
         reply: Its result; None where nobody waits for one.
         held_bytes: Memory that it holds while it waits.
+        share: Whose fair share it has; see RpcContext.share.
+        rows_seconds: What its rows take, without the fixed part of a run.
+        alone_seconds: What a run of it alone takes, on an engine that has nothing else to do.
         was_lost: Whether a device failed while it was computed there, so that it is tried once more, alone.
         runs_once: Whether it is computed in one run of its graph, which the cost model foretells.
     """
@@ -113,10 +116,18 @@ class BatchItem:
     reply: "asyncio.Future[Result] | None" = None
     was_lost: bool = False
     held_bytes: int = field(init=False)
+    share: tuple[str, str] = field(init=False)
+    rows_seconds: float = field(init=False)
+    alone_seconds: float = field(init=False)
     runs_once: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        self.held_bytes = sum(size_of(array) for array in self.inputs.values())
+        self.held_bytes = 0
+        for array in self.inputs.values():
+            self.held_bytes += size_of(array)
+        cost, self.share = self.graph.cost, self.context.share
+        self.rows_seconds = cost.rows_seconds(self.rows, self.length)
+        self.alone_seconds = cost.run_seconds + self.rows_seconds
 
     @property
     def is_given_up(self) -> bool:
@@ -132,11 +143,6 @@ class BatchItem:
     def order(self) -> Order:
         """Its place among others: priority, due, arrived."""
         return self.context.priority, self.due, self.arrived
-
-    @property
-    def alone_seconds(self) -> float:
-        """What a run of it alone takes, on an engine that has nothing else to do."""
-        return self.graph.cost.seconds(self.rows, self.length)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -248,7 +254,10 @@ class Result:
     @property
     def size_bytes(self) -> int:
         """Bytes of all its arrays."""
-        return sum(size_of(array) for array in (*self.outputs.values(), *self.further.values()))
+        size_bytes = 0
+        for array in (*self.outputs.values(), *self.further.values()):
+            size_bytes += size_of(array)
+        return size_bytes
 
 
 Outcome = Result | InternalFault | DeviceFailed

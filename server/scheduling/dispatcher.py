@@ -68,7 +68,7 @@ class Dispatcher:
         self._window = _Window(rows=0, until=0.0)
         self._closing = False
         self.lost = ""
-        lock = threading.RLock()
+        self._lock = lock = threading.RLock()  # the conditions' own, which is entered without a call of Python
         self.places = Places([Place(name, instances, threading.Condition(lock)) for name in devices])
         self._ready, self._express_ready = self.places[0].ready, threading.Condition(lock)
         self._express = threading.Thread(target=self._work, args=(self._take_express,), name="express", daemon=True)
@@ -97,7 +97,7 @@ class Dispatcher:
         return not any(thread.is_alive() for thread in self._threads)
 
     def __len__(self) -> int:
-        return len(self._queue)
+        return self._queue.size
 
     @property
     def held_bytes(self) -> int:
@@ -111,7 +111,7 @@ class Dispatcher:
 
     def add(self, item: BatchItem) -> bool:
         """Queue a request; returns whether a thread is free that could run it, which `wake` would let look."""
-        with self._ready:
+        with self._lock:
             self._queue.add(item)
             return self.places.idle > 0 or self._goes_by_express(item)
 
@@ -133,15 +133,16 @@ class Dispatcher:
 
     def wait_seconds(self, item: BatchItem, order: Order, *, exactly: bool = False) -> float:
         """Estimate the seconds until a request would be answered if it were queued now; see FairQueue.wait_seconds."""
-        with self._ready:
-            now, seconds = time.monotonic(), 0.0
-            if not self.places.idle or len(self._queue):
-                running = sum(run.instances * run.left_seconds(now) for run in self.places.running)
-                waiting = self._queue.wait_seconds(item, order, exactly=exactly)
-                seconds = (running + waiting) / (self.places.instances or 1)
+        with self._lock:
+            now, seconds, idle = time.monotonic(), 0.0, self.places.idle
+            if self._queue.size or not idle:
+                seconds = self._queue.wait_seconds(item, order, exactly=exactly)
+                for run in self.places.running:
+                    seconds += run.instances * run.left_seconds(now)
+                seconds /= self.places.instances or 1
             if item.contract.name in self.places.bounds:
                 seconds = max(seconds, self._bounded_seconds(item, order, now, exactly=exactly))
-            if self._goes_by_express(item):
+            if not idle and self._goes_by_express(item):
                 ahead = sum(run.left_seconds(now) for run in self.places.running if not run.instances)
                 ahead += self._queue.seconds_within(self.places.short_seconds, self.places.busy_models)
                 seconds = min(seconds, ahead)
@@ -259,11 +260,13 @@ class Dispatcher:
         return batch
 
     def _goes_by_express(self, item: BatchItem) -> bool:
-        return self._queue.is_within(item, self.places.short_seconds, self.places.busy_models)
+        seconds = self.places.short_seconds  # none where an instance is free
+        return seconds > 0 and self._queue.is_within(item, seconds, self.places.busy_models)
 
     @property
     def _express_is_wanted(self) -> bool:
-        return self._queue.has_within(self.places.short_seconds, self.places.busy_models)
+        seconds = self.places.short_seconds
+        return seconds > 0 and self._queue.has_within(seconds, self.places.busy_models)
 
     def _end(self, batch: Batch) -> None:
         place = self.places[batch.device]

@@ -4,11 +4,10 @@ Nothing here waits or knows of a clock: times come in as arguments, so that fair
 """
 
 import math
-import weakref
 from collections.abc import Container, Iterator, Sequence
 from dataclasses import replace
 
-from server.scheduling.batch import BatchItem, BatchLimits, Load, Order, Runner
+from server.scheduling.batch import BatchItem, BatchLimits, Load, Order
 from server.scheduling.companions import NEGLIGIBLE_SHARE, choose_companions
 from server.scheduling.places import ANY_ROOM, Room
 from server.scheduling.shares import Group, Line, Share
@@ -23,16 +22,15 @@ class FairQueue:
 
     def __init__(self, limits: BatchLimits) -> None:
         self._limits = limits
-        # A model that was unloaded takes its group along.
-        self._groups: weakref.WeakKeyDictionary[Runner, Group] = weakref.WeakKeyDictionary()
+        self._groups: dict[object, Group] = {}  # by the graphs' tokens
         self._shares: dict[object, Share] = {}
-        self._size = 0
+        self.size = 0
         self.rows = 0
         self._clock_seconds = 0.0  # virtual time of the client served last
         self.held_bytes = 0
 
     def __len__(self) -> int:
-        return self._size
+        return self.size
 
     def __iter__(self) -> Iterator[BatchItem]:
         for share in list(self._shares.values()):
@@ -41,11 +39,11 @@ class FairQueue:
 
     def add(self, item: BatchItem) -> None:
         """Queue a request. A client that had nothing waiting cannot claim the time in which it asked for nothing."""
-        share = self._share(item)
+        share = self._shares.get(item.share) or self._share(item)
         share.weight = item.context.caller.weight
         if not share.size:
             share.served_seconds = max(share.served_seconds, self._clock_seconds)
-        share.add(item, self._group(item))
+        share.add(item, self._groups.get(item.graph.token) or self._group(item))
         self._count(item, 1)
 
     def remove(self, item: BatchItem) -> bool:
@@ -161,12 +159,16 @@ class FairQueue:
             exactly: Whether requests of its client and graph that are due later are left out; looks at every one.
             model: Whose requests alone are counted; None for all.
         """
-        own, group = self._share(item), self._group(item)
+        own = self._shares.get(item.share) or self._share(item)
+        group = self._groups.get(item.graph.token) or self._group(item)
         ahead = own.wait_seconds(group, order, exactly=exactly, model=model)
         # Fair shares: nobody begins after this one who has had more than it will have had by then.
-        until = (ahead + group.seconds(item)) / own.weight
-        others = (share for share in self._shares.values() if share is not own)
-        return ahead + sum(min(share.backlog_seconds(model), until * share.weight) for share in others)
+        until = (ahead + group.slowdown * item.rows_seconds) / own.weight
+        seconds = ahead
+        for share in self._shares.values():
+            if share is not own:
+                seconds += min(share.backlog_seconds(model), until * share.weight)
+        return seconds
 
     def backlog_seconds(self) -> float:
         """Estimate the engine seconds of everything that waits."""
@@ -179,13 +181,13 @@ class FairQueue:
 
     def run_seconds(self, item: BatchItem) -> float:
         """Estimate what the batch takes that a request would be part of, others that wait included."""
-        group = self._group(item)
+        group = self._groups.get(item.graph.token) or self._group(item)
         row_seconds = group.cost.rows_seconds(1, item.length)
         full_seconds = group.cost.run_seconds / NEGLIGIBLE_SHARE
         rows = min(
             group.rows + item.rows, self._limits.rows, math.ceil(full_seconds / row_seconds) if row_seconds else 1
         )
-        return group.slowdown * group.cost.seconds(max(rows, item.rows), item.length)
+        return group.slowdown * (group.cost.run_seconds + max(rows, item.rows) * row_seconds)
 
     def _lines_within(self, seconds: float) -> Iterator[tuple[Share, Line]]:
         """Yield lines of clients that have had no more than others who wait."""
@@ -233,7 +235,7 @@ class FairQueue:
         return batch
 
     def _count(self, item: BatchItem, sign: int) -> None:
-        self._size += sign
+        self.size += sign
         self.rows += sign * item.rows
         self.held_bytes += sign * item.held_bytes
 
@@ -244,17 +246,18 @@ class FairQueue:
             self._share(item).charge(group, row_seconds * item.rows)
 
     def _group(self, item: BatchItem) -> Group:
-        group = self._groups.get(item.graph)
-        if group is None:
-            group = self._groups[item.graph] = Group(item.graph)
+        group = self._groups.get(item.graph.token)
+        if group is None:  # those of models that were unloaded are dropped meanwhile
+            self._groups = {token: group for token, group in self._groups.items() if not group.is_gone}
+            group = self._groups[item.graph.token] = Group(item.graph)
         return group
 
     def _share(self, item: BatchItem) -> Share:
-        key = item.context.share
-        if key not in self._shares:
+        share = self._shares.get(item.share)
+        if share is None:
             self._forget()
-            self._shares[key] = Share(item.context.caller.weight)
-        return self._shares[key]
+            share = self._shares[item.share] = Share(item.context.caller.weight)
+        return share
 
     def _forget(self) -> None:
         """Drop half of the clients that have nothing waiting where they are many, those that have had least."""

@@ -77,18 +77,26 @@ class Places(list[Place]):
     @property
     def instances(self) -> int:
         """Batches that run at a time on all devices in service."""
-        return sum(place.instances for place in self if place.is_up)
+        instances = 0
+        for place in self:
+            if place.is_up:
+                instances += place.instances
+        return instances
 
     @property
     def idle(self) -> int:
         """Instances that are free."""
-        return sum(place.idle for place in self)
+        idle = 0
+        for place in self:
+            idle += place.idle
+        return idle
 
     @property
     def short_seconds(self) -> float:
         """How long a run by express may take now: no time where an instance is free."""
-        runs = [run.expected_seconds for run in self.running if run.instances]
-        return 0.0 if self.idle else _SHORT_SHARE * min(runs, default=0.0)
+        if self.idle:
+            return 0.0
+        return _SHORT_SHARE * min([run.expected_seconds for run in self.running if run.instances], default=0.0)
 
     @property
     def busy_models(self) -> set[str]:

@@ -8,9 +8,9 @@ import asyncio
 import math
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 from server.engine.faults import Judge, judge_cpu
 from server.errors import (
@@ -38,6 +38,7 @@ from server.telemetry.tracing import Tracing
 _RETRY_SECONDS = (0.01, 10.0)  # shortest and longest hint
 _FULL_SHARE = 0.5  # of what waits should be gone when those who were refused come back
 
+Reply = asyncio.Future[Result]
 Asked = TypeVar("Asked")
 Answer = TypeVar("Answer")
 
@@ -90,7 +91,7 @@ class Scheduler:
         self._metrics.instances_busy.set_function(lambda: float(sum(map(_is_on_instance, self._dispatcher.running()))))
         self._dispatcher.start()
 
-    def submit(self, item: BatchItem) -> Coroutine[Any, Any, Result]:
+    async def submit(self, item: BatchItem) -> Result:
         """Queue a request and wait for its result.
 
         Args:
@@ -104,7 +105,24 @@ class Scheduler:
             DeviceFailed: The device failed on which it ran, and so did the next, or there is none.
             InternalFault: The engine failed on this very request.
         """
-        return self._count(self._compute, item)
+        outcome = "computed"
+        self._metrics.submitted.value += 1
+        try:
+            first, *others = cut(item, self._limits)
+            if first.alone_seconds > self._admission.row_seconds:
+                self._check_row(first)
+            if others:
+                return await self._compute_parts(item, first, others)
+            return await self._admit(item)
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            self._leave(item)
+            raise
+        except ServerError as error:
+            outcome = error.code.name.lower()
+            raise
+        finally:
+            self._metrics.outcomes.of[outcome,].value += 1
 
     async def submit_all(self, items: Sequence[BatchItem], later_rows: int = 0, *, goes_on: bool = False) -> list[Each]:
         """As submit, for inputs of one call, an error each; rows that come when it `goes_on` are admitted with them."""
@@ -193,18 +211,16 @@ class Scheduler:
         finally:
             self._metrics.outcomes.of[outcome,].value += 1
 
-    async def _compute(self, item: BatchItem) -> Result:
-        """Compute a request, in several runs where it needs more than one should have; others go between them."""
-        parts = cut(item, self._limits)
-        self._check_row(parts[0])
-        if len(parts) == 1:
-            return await self._wait(self._admit(item))
+    async def _compute_parts(self, item: BatchItem, first: BatchItem, others: Sequence[BatchItem]) -> Result:
+        """Compute a request in several runs, where it needs more than one should have; others go between them."""
         self._metrics.cut.inc()
-        partial, (first, *others) = PartialResult(item), parts
+        partial = PartialResult(item)
         later_seconds = sum(part.alone_seconds for part in others)
-        partial.add(first.rows, await self._wait(self._admit(first, later_seconds)))
+        self._admit(first, later_seconds)
+        partial.add(first.rows, await self._wait(first))
         for part in others:
-            partial.add(part.rows, await self._wait(self._go_on(part)))
+            self._go_on(part)
+            partial.add(part.rows, await self._wait(part))
         return partial.whole()
 
     async def _compute_all(self, items: Sequence[BatchItem], later_rows: int, *, goes_on: bool) -> list[Each]:
@@ -214,12 +230,13 @@ class Scheduler:
         waiting = deque[tuple[list[int], BatchItem]]()
         if runs.count > 1:
             self._metrics.cut.inc()
-        enter: Callable[[BatchItem, float], BatchItem] = self._go_on if goes_on else self._admit
+        enter: Callable[[BatchItem, float], Reply] = self._go_on if goes_on else self._admit
         try:
             while runs.count or waiting:
                 while runs.count and len(waiting) < instances:
                     numbers, part = runs.take()
-                    waiting.append((numbers, enter(part, runs.seconds / instances)))
+                    enter(part, runs.seconds / instances)
+                    waiting.append((numbers, part))
                     enter = self._go_on
                 numbers, part = waiting.popleft()
                 try:
@@ -232,7 +249,8 @@ class Scheduler:
         return runs.outcomes
 
     async def _compute_on(self, item: BatchItem) -> Result:
-        return await self._wait(self._go_on(item))
+        self._go_on(item)
+        return await self._wait(item)
 
     def _check_row(self, item: BatchItem) -> None:
         seconds, most = item.alone_seconds, self._admission.row_seconds
@@ -240,8 +258,8 @@ class Scheduler:
             what = f"a row of {item.length} positions takes about {seconds:.0f} s of the engine"
             raise InvalidInput("inputs", what, f"at most {most:g} s (the server's --watchdog-seconds)")
 
-    def _admit(self, item: BatchItem, later_seconds: float = 0.0) -> BatchItem:
-        """Queue a request, or refuse at once what cannot be served in time.
+    def _admit(self, item: BatchItem, later_seconds: float = 0.0) -> Reply:
+        """Queue a request, or refuse at once what cannot be served in time; returns its reply.
 
         Args:
             item: The request, or its first part.
@@ -254,7 +272,7 @@ class Scheduler:
         item.context.caller.quota.reserve(item.reserved_seconds, item.context.decoding_seconds)
         return self._queue(item)
 
-    def _go_on(self, part: BatchItem, _later_seconds: float = 0.0) -> BatchItem:
+    def _go_on(self, part: BatchItem, _later_seconds: float = 0.0) -> Reply:
         """Queue a further part of a request that was admitted, behind what has come meanwhile."""
         self._arrive(part)
         part.reserved_seconds = part.alone_seconds
@@ -268,12 +286,12 @@ class Scheduler:
         item.arrived, item.expires = now, math.inf if deadline is None else deadline
         item.due = min(item.expires, now + self._admission.seconds)
 
-    def _queue(self, item: BatchItem) -> BatchItem:
-        item.reply = self._loop.create_future()
+    def _queue(self, item: BatchItem) -> Reply:
+        item.reply = reply = self._loop.create_future()
         if self._dispatcher.add(item) and self._soon is None:
             # Once everything that has arrived in this turn of the event loop is queued.
             self._soon = self._loop.call_soon(self._wake)
-        return item
+        return reply
 
     def _check_room(self, item: BatchItem) -> None:
         """Refuse what there is no room for; one client's requests leave some to the others."""
@@ -336,10 +354,10 @@ class Scheduler:
         self._loop.call_soon_threadsafe(self._expire, item)
 
     def _finish(self, batch: Batch) -> None:
-        load = Load.of(batch.items)
+        load, compute_ns = Load.of(batch.items), batch.times.total_ns
         for item, outcome in zip(batch.items, batch.outcomes, strict=True):
             if isinstance(outcome, Result):
-                self._account(item, outcome, batch, load)
+                self._account(item, outcome, batch.started, compute_ns, load.rows)
             elif isinstance(outcome, DeviceFailed):
                 item.charge(0.0)
             else:
@@ -348,16 +366,15 @@ class Scheduler:
         if not isinstance(batch.outcomes[0], DeviceFailed):  # then all are
             self._observe(batch, load)
 
-    def _account(self, item: BatchItem, result: Result, batch: Batch, load: Load) -> None:
+    def _account(self, item: BatchItem, result: Result, started: float, compute_ns: int, rows: int) -> None:
         """Charge a caller its share of a batch, learn from how long it took, and tell that in the result."""
-        arrived_ns, compute_ns = round(item.arrived * 1e9), batch.times.total_ns
-        seconds = compute_ns / 1e9 * item.rows / load.rows
+        seconds = compute_ns / 1e9 * item.rows / rows
         item.charge(seconds)
         for client, own_seconds in item.bill(seconds):
             self._metrics.client_seconds.of[client.name,].value += own_seconds
         self.quantile.learn(item.estimate_seconds, time.monotonic() - item.arrived)
-        result.queue_ns = max(round(batch.started * 1e9) - arrived_ns, 0)
-        result.compute_ns, result.batch_size = compute_ns, load.rows
+        result.queue_ns = max(round((started - item.arrived) * 1e9), 0)
+        result.compute_ns, result.batch_size = compute_ns, rows
 
     def _observe(self, batch: Batch, load: Load) -> None:
         first, times = batch.items[0], batch.times

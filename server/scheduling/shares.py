@@ -27,7 +27,7 @@ class Group:
 
     def seconds(self, item: BatchItem) -> float:
         """Engine seconds that an item adds to a run."""
-        return self.slowdown * self.cost.rows_seconds(item.rows, item.length)
+        return self.slowdown * item.rows_seconds
 
 
 class Line:
@@ -63,7 +63,10 @@ class Line:
 
     def wait_seconds(self, priority: float = float("inf")) -> float:
         """Engine seconds that what waits with this priority or a more urgent one will take."""
-        rows_seconds = sum(seconds for level, seconds in self._backlog.items() if level <= priority)
+        rows_seconds = 0.0
+        for level, seconds in self._backlog.items():
+            if level <= priority:
+                rows_seconds += seconds
         # Batches that are full in the sense of NEGLIGIBLE_SHARE add that share for their fixed part.
         return self._group.slowdown * rows_seconds * (1 + NEGLIGIBLE_SHARE)
 
@@ -72,8 +75,8 @@ class Line:
         return sum(self._group.seconds(item) for item in self.items.values() if item.order < order)
 
     def _count(self, item: BatchItem, sign: int) -> None:
-        rows_seconds = self._group.cost.rows_seconds(item.rows, item.length)
-        self._backlog[item.priority] = self._backlog.get(item.priority, 0.0) + sign * rows_seconds
+        priority = item.context.priority
+        self._backlog[priority] = self._backlog.get(priority, 0.0) + sign * item.rows_seconds
         self._group.rows += sign * item.rows
 
 
@@ -100,7 +103,7 @@ class Share:
 
     def add(self, item: BatchItem, group: Group) -> None:
         """Let a request wait. A line that was empty cannot claim the time in which it asked for nothing."""
-        line = self.line(group)
+        line = self._lines.get(group) or self.line(group)
         if not line.items:
             line.served_seconds = max(line.served_seconds, self._clock_seconds)
         line.add(item)
@@ -147,8 +150,11 @@ class Share:
 
     def wait_seconds(self, group: Group, order: Order, *, exactly: bool, model: str | None = None) -> float:
         """Engine seconds of this client that go before a place in a line; see FairQueue.wait_seconds."""
-        own = self.line(group)
+        own = self._lines.get(group) or self.line(group)
         ahead = own.ahead_seconds(order) if exactly else own.wait_seconds(order[0])
+        seconds = ahead
         # Fair shares: no other line is served for longer than this one while both wait.
-        others = (other for other in self if other is not own and model in (None, other.model))
-        return ahead + sum(min(other.wait_seconds(order[0]), ahead) for other in others)
+        for other in self._lines.values():
+            if other is not own and model in (None, other.model):
+                seconds += min(other.wait_seconds(order[0]), ahead)
+        return seconds

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Gauge, GCCollector, PlatformCol
 
 from server.context import STAGES, Timings
 from server.telemetry.counts import Counts
-from server.telemetry.tally import Counter, Histogram
+from server.telemetry.tally import Counter, Distribution, Histogram, observe_each
 from server.telemetry.timings import BatchTimes
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -155,6 +155,7 @@ class Metrics:
             " attention), contributions, hidden (for hidden states)",
             *("model", "stage", "graph"),
         )
+        self._stages_of: dict[tuple[str, str], list[Distribution]] = {}  # of STAGES, by model and graph
         self.attention_bytes = self._counter("attention_sent_bytes", "Attention weights sent, in bytes", "model")
         self.hidden_states_bytes = self._counter("hidden_states_sent_bytes", "Hidden states sent, in bytes", "model")
 
@@ -219,9 +220,16 @@ class Metrics:
             further_bytes: Attention weights, or hidden states, in its answer.
             cached: Whether the answer cache was asked.
         """
-        durations = timings.decode_ns, timings.queue_ns, timings.compute_ns, timings.encode_ns
-        for stage, duration_ns in zip(STAGES, durations, strict=True):
-            self.stages.of[model, stage, graph].observe(duration_ns / 1e9)
+        durations = (
+            timings.decode_ns / 1e9,
+            timings.queue_ns / 1e9,
+            timings.compute_ns / 1e9,
+            timings.encode_ns / 1e9,
+        )
+        stages = self._stages_of.get((model, graph))
+        if stages is None:
+            stages = self._stages_of[model, graph] = [self.stages.of[model, stage, graph] for stage in STAGES]
+        observe_each(stages, durations)
         if further_bytes:
             sent = self.hidden_states_bytes if graph == "hidden" else self.attention_bytes
             sent.labels(model).inc(further_bytes)

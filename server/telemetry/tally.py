@@ -29,17 +29,25 @@ class Count:
 class Distribution:
     """One histogram: how many values lie at or below each bound and above the one before, and their sum."""
 
-    __slots__ = ("_bounds", "counts", "sum")
+    __slots__ = ("bounds", "counts", "sum")
 
     def __init__(self, bounds: Sequence[float]) -> None:
-        self._bounds = bounds
+        self.bounds = bounds
         self.counts = [0] * (len(bounds) + 1)
         self.sum = 0.0
 
     def observe(self, value: float) -> None:
         """Add a value."""
-        self.counts[bisect_left(self._bounds, value)] += 1
+        self.counts[bisect_left(self.bounds, value)] += 1
         self.sum += value
+
+
+def observe_each(distributions: Sequence[Distribution], values: Sequence[float]) -> None:
+    """Add a value to each of several histograms with the same bounds."""
+    bounds = distributions[0].bounds
+    for distribution, value in zip(distributions, values, strict=True):
+        distribution.counts[bisect_left(bounds, value)] += 1
+        distribution.sum += value
 
 
 Child = TypeVar("Child", Count, Distribution)

@@ -27,6 +27,7 @@ class Tracing:
         """Take a provider of the OpenTelemetry SDK; None traces nothing."""
         self._provider = provider
         self._tracer = provider.get_tracer("regard") if provider else None
+        self.is_on = self._tracer is not None
 
     @classmethod
     def from_environment(cls, environment: Mapping[str, str] = os.environ) -> "Tracing":

@@ -46,6 +46,7 @@ from server.inference.late_interaction import mark_kept
 from server.inference.preprocess import check_scores_size, choose_outputs
 from server.inference.request import Images, InferenceRequest, InferenceResponse, Tensors, Texts
 from server.inference.vectors import WHOLE_VECTORS, VectorRequest
+from server.inference.workers import ENCODE_INLINE_BYTES
 from server.inference.zero_shot import (
     LABELS,
     Candidates,
@@ -110,10 +111,14 @@ def head_of(request: pb.ModelInferRequest) -> tuple[bytes, ...]:
     inputs, outputs = request.inputs, request.outputs
     if request.parameters or len(inputs) + len(outputs) > _MAX_PARTS or not request.raw_input_contents:
         return ()
-    if any(tensor.HasField("contents") for tensor in inputs):  # which may be large
-        return ()
-    parts = [part.SerializeToString() for part in (*inputs, *outputs)]
-    return (b"%d" % len(inputs), *parts) if sum(map(len, parts)) <= _MAX_HEAD_BYTES else ()
+    parts = [b"%d" % len(inputs)]
+    for tensor in inputs:
+        if tensor.HasField("contents"):  # which may be large
+            return ()
+        parts.append(tensor.SerializeToString())
+    for output in outputs:
+        parts.append(output.SerializeToString())  # noqa: PERF401 -- a comprehension is a call of its own
+    return tuple(parts) if sum(map(len, parts)) <= _MAX_HEAD_BYTES else ()
 
 
 def remember(heads: dict[Hashable, Any], head: tuple[bytes, ...], understood: Head) -> None:
@@ -138,7 +143,8 @@ class Computing(Generating):
             level = logging.INFO if request.id else logging.DEBUG  # who gives an id wants to find it again
             _log.log(level, "request %.99r of %.99r: %s: %s", request.id, request.model_name, error.code.name, error)
             raise
-        _log.debug("request %r of %r: OK", request.id, request.model_name)
+        if _log.isEnabledFor(logging.DEBUG):
+            _log.debug("request %r of %r: OK", request.id, request.model_name)
         return response
 
     async def _compute(
@@ -175,8 +181,11 @@ class Computing(Generating):
     async def _read_counted(
         self, request: pb.ModelInferRequest, model: LoadedModel, declared: Declaration, context: RpcContext
     ) -> Texts | Images | Tensors:
-        with self._counting_failures(model, context):
+        try:
             return await self._read_elements(request, model.contract, context, declared)
+        except ServerError:
+            self._count_failure(model, context)
+            raise
 
     async def _score(
         self, request: pb.ModelInferRequest, model: LoadedModel, names: Sequence[str], context: RpcContext
@@ -243,7 +252,7 @@ class Computing(Generating):
         async with self.pipeline.run(asked, context) as found:
             name = partial(_name, found, wanted, candidates, query=query)
             write = partial(self._respond, request, found.model, wanted.places, name)
-            return await self.workers.encode(write, found.result.size_bytes)
+            return write() if found.size_bytes <= ENCODE_INLINE_BYTES else await self.workers.run(write)
 
     def _respond(
         self,
@@ -265,8 +274,11 @@ class Computing(Generating):
         try:
             yield
         except ServerError:
-            self.counts.of(model.name, model.version).failed.add(time.perf_counter_ns() - context.started_ns)
+            self._count_failure(model, context)
             raise
+
+    def _count_failure(self, model: LoadedModel, context: RpcContext) -> None:
+        self.counts.of(model.name, model.version).failed.add(time.perf_counter_ns() - context.started_ns)
 
 
 def _read_wanted(request: pb.ModelInferRequest, tower: LoadedModel, *, labelled: bool = False) -> _Wanted:
@@ -301,14 +313,17 @@ def _read_wanted(request: pb.ModelInferRequest, tower: LoadedModel, *, labelled:
 
 def _name(found: InferenceResponse, wanted: _Wanted, candidates: Candidates | None, *, query: bool) -> Arrays:
     """Make all outputs, by name."""
-    named = [name for name in wanted.places if name.startswith(FURTHER_PREFIXES)]
-    arrays = {name: found.outputs[name] for name in wanted.outputs}
+    arrays, outputs = dict[str, Array](), found.result.outputs
+    for name in wanted.outputs:
+        arrays[name] = outputs[name]
     if candidates and (SCORES in wanted.places or not wanted.places):
         (vector,) = vector_outputs(found.model)
-        arrays[SCORES] = score(found.outputs[vector], candidates).astype(np.float32)
+        arrays[SCORES] = score(outputs[vector], candidates).astype(np.float32)
     if wanted.kept:
         arrays[wanted.kept] = mark_kept(found, query=query)
-    arrays |= {**name_attention(found, named), **name_states(found, named)}
+    if found.plan is not None:
+        named = [name for name in wanted.places if name.startswith(FURTHER_PREFIXES)]
+        arrays |= {**name_attention(found, named), **name_states(found, named)}
     if wanted.vectors:
         arrays |= name_vectors(found, wanted.vectors)
     return arrays

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from artifact.contract import Contract
 from artifact.dtypes import name_of
@@ -11,7 +12,15 @@ from server.api.open_inference.parameter_values import read_flag
 from server.api.open_inference.parameters import read_prompt, read_role
 from server.api.open_inference.parts import Parts
 from server.api.open_inference.shared_memory import SharedMemory, read_place
-from server.api.open_inference.tensors import DATATYPE_OF, decode_strings, decode_texts, read_shapes, read_tensors
+from server.api.open_inference.tensors import (
+    DATATYPE_OF,
+    decode_strings,
+    decode_texts,
+    is_all_raw,
+    read_raw,
+    read_shapes,
+    read_tensors,
+)
 from server.context import RpcContext
 from server.errors import InvalidInput
 from server.inference import validation
@@ -31,6 +40,7 @@ class Declaration:
         prompt: The name of what is put before texts.
         truncate: Whether texts that are too long are cut.
         is_query: Whether texts are queries.
+        is_raw: Whether the elements of every input are raw, and none in shared memory.
     """
 
     shapes: Mapping[str, validation.Declared]
@@ -38,6 +48,7 @@ class Declaration:
     prompt: str
     truncate: bool
     is_query: bool
+    is_raw: bool
 
 
 class Reading(Parts):
@@ -59,21 +70,21 @@ class Reading(Parts):
         shapes = read_shapes(request, self.config.max_message_fields)
         shapes = {name: shape for name, shape in shapes.items() if name not in leave}
         prompt = read_prompt(request.parameters, content if _PAIR not in shapes else _PAIR)
-        is_query = read_role(request.parameters)
+        is_query, is_raw = read_role(request.parameters), not leave and is_all_raw(request)
         if content and shapes[content].dtype.kind == "O":
             self._check_contents(content, shapes)
             truncate = content == "text" and read_flag(request.parameters, "truncate")
-            return Declaration(shapes, content, prompt, truncate, is_query)
+            return Declaration(shapes, content, prompt, truncate, is_query, is_raw)
         validation.check_shapes(shapes, contract, self.pipeline.inputs.rows, DATATYPE_OF)
-        return Declaration(shapes, "", prompt, truncate=False, is_query=is_query)
+        return Declaration(shapes, "", prompt, truncate=False, is_query=is_query, is_raw=is_raw)
 
     async def _read_elements(
         self, request: pb.ModelInferRequest, contract: Contract, context: RpcContext, declared: Declaration
     ) -> Texts | Images | Tensors:
         """Read the elements of inputs."""
-        size_bytes = context.received_bytes + self._check_places(request)
+        size_bytes = context.received_bytes + (0 if declared.is_raw else self._check_places(request))
         read = _read_contents if declared.content else _read_own
-        return await self.workers.decode(lambda: read(request, self.memory, contract, declared), size_bytes)
+        return await self.workers.decode(partial(read, request, self.memory, contract, declared), size_bytes)
 
     async def _read_strings(self, request: pb.ModelInferRequest, name: str, context: RpcContext) -> tuple[str, ...]:
         """Read one input of BYTES as text, of any shape; none where it is not there."""
@@ -124,9 +135,15 @@ def _read_own(
     request: pb.ModelInferRequest, memory: SharedMemory, contract: Contract, declared: Declaration
 ) -> Texts | Images | Tensors:
     """Read a model's own tensors."""
-    arrays = read_tensors(request, memory, declared.shapes)
-    arrays |= {key: decode_strings(key, array) for key, array in arrays.items() if array.dtype == object}
-    return with_role(Tensors(arrays, is_shaped=True), contract, query=declared.is_query)
+    if declared.is_raw:
+        arrays = read_raw(request.raw_input_contents, declared.shapes)
+    else:
+        arrays = read_tensors(request, memory, declared.shapes)
+    for key, array in arrays.items():
+        if array.dtype.kind == "O":
+            arrays[key] = decode_strings(key, array)
+    read = Tensors(arrays, is_shaped=True)
+    return with_role(read, contract, query=True) if declared.is_query else read
 
 
 def _content(contract: Contract, names: Sequence[str]) -> str:

@@ -45,6 +45,7 @@ _TYPED = {
 }
 DATATYPE_OF = {name: datatype for datatype, (name, _) in _DATATYPES.items()}
 _MAX_AXES = 16
+_IS_BIG = sys.byteorder == "big"
 _AT_A_TIME = 2**14  # elements of a list, a millisecond
 _LENGTH = struct.Struct("<I")
 
@@ -75,6 +76,28 @@ def read_tensors(request: Request, memory: SharedMemory, declared: Mapping[str, 
         place = read_place(field, tensor.parameters) if tensor.parameters else None
         content = raw if place is None else memory.read(field, place)
         arrays[name] = _read_tensor(field, tensor, declared[name], content)
+    return arrays
+
+
+def is_all_raw(request: Request) -> bool:
+    """Whether the elements of every input are raw, and none in shared memory."""
+    return bool(request.raw_input_contents) and not any(
+        tensor.parameters or tensor.HasField("contents") for tensor in request.inputs
+    )
+
+
+def read_raw(contents: Sequence[bytes], declared: Mapping[str, Declared]) -> dict[str, Array]:
+    """As read_tensors, of a request that is_all_raw.
+
+    Args:
+        contents: Its raw elements.
+        declared: All of its inputs, in its order.
+    """
+    if len(contents) != len(declared):
+        raise _wrong_count(len(contents), len(declared))
+    arrays = dict[str, Array]()
+    for (name, (dtype, shape)), raw in zip(declared.items(), contents, strict=True):
+        arrays[name] = _read_raw(f"inputs[{name}]", dtype, math.prod(shape), raw).reshape(shape)
     return arrays
 
 
@@ -145,7 +168,7 @@ def write_tensor(
     """
     datatype = DATATYPE_OF[name_of(array.dtype)]
     output = response.outputs.add(name=name, datatype=datatype, shape=array.shape)
-    content = _write_bytes(array) if datatype == "BYTES" else _little(array).tobytes()
+    content = _write_bytes(array) if datatype == "BYTES" else (_little(array) if _IS_BIG else array).tobytes()
     if place is None:
         response.raw_output_contents.append(content)
         return
@@ -164,10 +187,14 @@ def _pair_raw(request: Request) -> list[bytes | None]:
         return [None] * len(request.inputs)
     outside = [tensor for tensor in request.inputs if "shared_memory_region" not in tensor.parameters]
     if len(raw) != len(outside):
-        expected = f"{len(outside)}, one for each input that is not in shared memory"
-        raise InvalidInput("raw_input_contents", f"{len(raw)} entries", expected)
+        raise _wrong_count(len(raw), len(outside))
     contents = iter(raw)
     return [None if "shared_memory_region" in tensor.parameters else next(contents) for tensor in request.inputs]
+
+
+def _wrong_count(found: int, expected: int) -> InvalidInput:
+    what = f"{expected}, one for each input that is not in shared memory"
+    return InvalidInput("raw_input_contents", f"{found} entries", what)
 
 
 def _read_tensor(field: str, tensor: InputTensor, declared: Declared, raw: bytes | None) -> Array:
@@ -259,7 +286,7 @@ def _little_dtype(name: str) -> "np.dtype[Any]":
 
 
 def _little(array: Array) -> Array:
-    return array.astype(array.dtype.newbyteorder("<")) if sys.byteorder == "big" else array
+    return array.astype(array.dtype.newbyteorder("<"))
 
 
 def read_places(outputs: Sequence[pb.ModelInferRequest.InferRequestedOutputTensor]) -> Mapping[str, Place | None]:

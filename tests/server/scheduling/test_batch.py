@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,6 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artifact.contract import Contract, TensorContract
+from server.auth.clients import Client
+from server.context import RpcContext
+from server.engine.cost import CostModel
 from server.scheduling.batch import Batch, BatchItem, BatchLimits, Load, Result, size_of
 from server.scheduling.collate import collate, run_batch, split
 from tests.server.fakes import CONTRACT, EchoGraph, GatedGraph, make_item
@@ -69,6 +73,15 @@ def test_an_array_of_strings_holds_what_they_say() -> None:
     item = BatchItem(GRAPH, CONTRACT, {"x": strings, "y": np.zeros(3, dtype=np.int8)}, 1, 1, ())
     assert item.held_bytes == 4 * 8 + 6 + 3
     assert Result({"x": strings}, {"y": np.zeros(3, dtype=np.int8)}).size_bytes == item.held_bytes
+
+
+def test_a_request_knows_what_it_costs_and_whose_share_it_has() -> None:
+    """Of its own rows and length; a copy with other rows costs what these do."""
+    graph = EchoGraph(CostModel(run_seconds=2.0, token_seconds=0.5))
+    item = make_item(graph, length=4, rows=3, context=RpcContext(caller=Client("one")))
+    assert (item.rows_seconds, item.alone_seconds, item.share) == (6.0, 8.0, ("one", ""))
+    single = replace(item, rows=1, context=RpcContext(address="ipv4:192.0.2.1"))
+    assert (single.rows_seconds, single.alone_seconds, single.share) == (2.0, 4.0, ("anyone", "ipv4:192.0.2.1"))
 
 
 def test_what_was_not_admitted_or_run_took_nothing() -> None:

@@ -4,6 +4,7 @@ import asyncio
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 
 import pytest
@@ -463,9 +464,7 @@ async def test_a_message_that_reads_like_cudas_takes_no_cpu_out() -> None:
 
 def of_short_model() -> BatchItem:
     """A request that goes by express."""
-    item = of_other_model()
-    item.graph = SHORT
-    return item
+    return replace(of_other_model(), graph=SHORT)
 
 
 def test_a_run_by_express_teaches_nothing_of_its_device(clock: Clock) -> None:
@@ -521,9 +520,8 @@ def test_other_models_do_not_count_in_a_bounded_ones_runs(clock: Clock) -> None:
     begin(dispatcher, 0)
     add(dispatcher, of_other_model())
     dispatcher._begin(0)
-    others = [of_other_model() for _ in range(4)]
-    for other in others[:2]:
-        other.context = client("other")
+    others = [replace(of_other_model(), context=client("other")) for _ in range(2)]
+    others += [of_other_model() for _ in range(2)]
     add(dispatcher, make_item(GRAPH), *others)
     assert dispatcher.wait_seconds(item, item.order) == pytest.approx(10 + 2 * 1.03 + 12)
 

@@ -4,7 +4,7 @@ import prometheus_client
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
-from server.telemetry.tally import Counter, Histogram
+from server.telemetry.tally import Counter, Histogram, observe_each
 
 BOUNDS = (0.0, 0.001, 0.5, 1.0, 64)
 
@@ -33,6 +33,18 @@ def test_they_are_scraped_like_the_library_s_own() -> None:
             their_histogram.labels(model).observe(value)
         alone.inc(value)
         their_alone.inc(value)
+    assert exposed(ours) == exposed(theirs)
+
+
+def test_histograms_that_are_observed_together_are_as_one_by_one() -> None:
+    """Each with its own value, on a bound and between."""
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    together, alone = (Histogram("took_seconds", "Took", ("stage",), one, BOUNDS) for one in (ours, theirs))
+    stages = ("decode", "queue", "compute")
+    for values in ((0.0, 0.5, 65), (0.001, 0.25, 1.0)):
+        observe_each([together.labels(stage) for stage in stages], values)
+        for stage, value in zip(stages, values, strict=True):
+            alone.labels(stage).observe(value)
     assert exposed(ours) == exposed(theirs)
 
 

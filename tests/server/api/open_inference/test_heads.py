@@ -71,6 +71,19 @@ async def test_elements_are_checked_whoever_said_the_same_before(stub: GRPCInfer
     await stub.ModelInfer(good)
 
 
+async def test_elements_are_counted_whoever_said_the_same_before(stub: GRPCInferenceServiceStub) -> None:
+    """Each input has its own, and none is left."""
+    good, fewer, more = (make_request("tiny-text", **tokens_of()) for _ in range(3))
+    await stub.ModelInfer(good)
+    del fewer.raw_input_contents[-1]
+    more.raw_input_contents.append(bytes(48))
+    for request in (fewer, more):
+        found, expected = len(request.raw_input_contents), len(request.inputs)
+        with pytest.raises(grpc.aio.AioRpcError, match=f"{found} entries; expected {expected}, one for each") as caught:
+            await stub.ModelInfer(request)
+        assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
 def _make(**changes: Any) -> Request:
     request = make_request("tiny-text", **tokens_of())
     for name, value in changes.items():

@@ -14,7 +14,7 @@ from server.api.regard_v1.late_interaction import read_late_documents
 from server.errors import InvalidInput
 from server.inference.many_bounds import Ready, reserve_together
 from server.inference.preprocess import InputLimits
-from server.inference.request import InferenceRequest, Texts
+from server.inference.request import InferenceRequest, PreparedInput, Texts
 from server.ledger import Account, Ledger
 from server.repository.loading import LoadedModel
 
@@ -62,7 +62,7 @@ def test_what_cannot_be_ranked_is_refused() -> None:
 def test_vectors_that_are_compared_here_are_no_part_of_the_answer() -> None:
     """Those that are sent are, with the tokens that they are of."""
     tokens = Tokens(np.arange(4), ["ab"] * 4, [(0, 0)] * 4, [False] * 4, truncated=False)
-    ready = cast("Ready", SimpleNamespace(plan=None, prepared=SimpleNamespace(source=tokens, inputs={})))
+    ready = cast("Ready", SimpleNamespace(plan=None, prepared=PreparedInput({}, 1, 4, tokens)))
     spec = SimpleNamespace(name="token_vectors", axes=(1, 4, 2), dtype="float32")
     contract = SimpleNamespace(late=LATE, embedding=None, outputs=[spec], axis_sizes=lambda inputs: {})
     found = list[int]()
