@@ -41,6 +41,7 @@ class FairQueue:
 
     def add(self, item: BatchItem) -> None:
         """Queue a request. A client that had nothing waiting cannot claim the time in which it asked for nothing."""
+        item.begin_by = min(item.expires, item.offered) - self._alone_seconds(item)
         share = self._share(item)
         share.weight = item.context.caller.weight
         if not share.size:
@@ -131,12 +132,12 @@ class FairQueue:
         lines = (line for _, line in self._lines_within(seconds))
         return sum(self._alone_seconds(item) for line in lines for item in self._items_within(line, seconds, busy))
 
-    def drop_expired(self, now: float) -> list[BatchItem]:
-        """Take out what its callers do not want any more."""
-        expired = [item for item in self if item.expires <= now]
-        for item in expired:
+    def drop_late(self, now: float) -> list[BatchItem]:
+        """Take out what cannot be answered any more by when its caller wants it, or was offered it."""
+        late = [item for item in self if item.begin_by <= now]
+        for item in late:
             self.remove(item)
-        return expired
+        return late
 
     def batch_seconds(self, batch: Sequence[BatchItem]) -> float:
         """What a batch is expected to take."""
@@ -168,9 +169,9 @@ class FairQueue:
         others = (share for share in self._shares.values() if share is not own)
         return ahead + sum(min(share.backlog_seconds(model), until * share.weight) for share in others)
 
-    def backlog_seconds(self) -> float:
-        """Estimate the engine seconds of everything that waits."""
-        return sum(share.backlog_seconds() for share in self._shares.values())
+    def backlog_seconds(self, model: str | None = None) -> float:
+        """Estimate the engine seconds of everything that waits, of one model or of all."""
+        return sum(share.backlog_seconds(model) for share in self._shares.values())
 
     def fixed_seconds(self, item: BatchItem) -> float:
         """Estimate the part of a run that does not depend on what is in it."""
