@@ -36,6 +36,7 @@ from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import Tracing
 
 _RETRY_SECONDS = (0.01, 10.0)  # shortest and longest hint
+_NEWEST_SHARE = 0.1  # how much the newest batch tells of how long the event loop takes
 _FULL_SHARE = 0.5  # of what waits should be gone when those who were refused come back
 
 Asked = TypeVar("Asked")
@@ -79,6 +80,7 @@ class Scheduler:
         self._dispatcher = dispatcher
         self._soon: asyncio.Handle | None = None
         self.margin = LatencyMargin(admission.seconds)
+        self._ways_seconds = 0.0  # of a request through the event loop, both
         self._refusing = False
 
     def start(self) -> None:
@@ -238,7 +240,7 @@ class Scheduler:
         self._check_room(item)
         item.estimate_seconds = self._estimate(item, later_seconds)
         if len(self._dispatcher):  # else it was admitted however long it takes
-            item.offered = item.arrived + self._admission.seconds - later_seconds
+            item.offered = item.arrived + self._admission.seconds - later_seconds - self._ways_seconds
         item.reserved_seconds = item.alone_seconds
         item.context.caller.quota.reserve(item.reserved_seconds, item.context.decoding_seconds)
         return self._queue(item)
@@ -338,18 +340,20 @@ class Scheduler:
             self._observe(batch, load)
         # Behind those who wait, so that their answers are handed to gRPC by then.
         ended = batch.started + batch.times.total_ns / 1e9
-        self._loop.call_soon(self._learn, batch, max(time.monotonic() - ended, 0.0))
+        self._loop.call_soon(self._learn, batch, ended, max(time.monotonic() - ended, 0.0))
 
-    def _learn(self, batch: Batch, lag_seconds: float) -> None:
+    def _learn(self, batch: Batch, ended: float, lag_seconds: float) -> None:
         """Compare what answers took with what was expected.
 
         Args:
             batch: All of whose answers were handed to gRPC.
+            ended: When its run did, on time.monotonic(), in seconds.
             lag_seconds: How long it waited for the event loop, which its requests had to do as well when they came.
         """
         now, items = time.monotonic(), zip(batch.items, batch.outcomes, strict=True)
         computed = (item for item, outcome in items if isinstance(outcome, Result))
         self.margin.learn((item.estimate_seconds, lag_seconds + now - item.arrived) for item in computed)
+        self._ways_seconds += _NEWEST_SHARE * (lag_seconds + now - ended - self._ways_seconds)
 
     def _account(self, item: BatchItem, result: Result, batch: Batch, load: Load) -> None:
         """Charge a caller its share of a batch, and tell in the result how long it took."""

@@ -227,6 +227,14 @@ async def test_an_answer_has_taken_its_ways_through_the_event_loop_too(scheduler
     await asyncio.gather(*writing)
     assert isinstance(scheduler.margin, Learned)
     assert scheduler.margin.told == [(1.5, 17.0), (1.5, 12.0)]
+    assert scheduler._ways_seconds == pytest.approx(0.1 * (4 + 7))
+
+
+async def test_what_is_offered_counts_the_ways_through_the_event_loop(scheduler: Scheduler, still: Still) -> None:
+    """An answer that is computed within ten seconds and takes two more to be given comes too late."""
+    still.items, item, scheduler._ways_seconds = [ask()], ask(), 2.0
+    assert isinstance(await end_of(scheduler, item), ShuttingDown)
+    assert item.offered == 108.0
 
 
 @pytest.mark.parametrize(("backlog", "hint"), [(0.0, 0.01), (1.0, 0.5), (30.0, 10.0)])

@@ -220,14 +220,14 @@ def test_nobody_is_ahead_of_themselves() -> None:
     assert fill(item).wait_seconds(item, item.order, exactly=True) == 0.0
 
 
-@pytest.mark.parametrize(("expires", "offered"), [(5.0, 6.0), (6.0, 5.0)])
-def test_what_would_not_end_in_time_is_taken_out_before_it_begins(expires: float, offered: float) -> None:
-    """Be it the caller's time or what was offered; by how slow the engine is when it comes."""
-    item, slow = make_waiting(16), 2 * COST.seconds(1, 16)
+@pytest.mark.parametrize(("expires", "offered", "rows"), [(5.0, 6.0, 1), (6.0, 5.0, 4)])
+def test_what_would_not_end_in_time_is_taken_out_before_it_begins(expires: float, offered: float, rows: int) -> None:
+    """By how slow the engine is when it comes: by the caller's time if it ran alone, by what was offered in its batch."""
+    item, slow = make_waiting(16), 2 * COST.seconds(rows, 16)
     item.expires, item.offered = expires, offered
-    queue = fill()
+    queue = fill(*(make_waiting(16) for _ in range(3)))
     queue._group(item).slowdown = 2.0
     queue.add(item)
     assert queue.drop_late(5.0 - slow - 1e-6) == []
     assert queue.drop_late(5.0 - slow) == [item]
-    assert len(queue) == 0
+    assert len(queue) == 3
