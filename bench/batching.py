@@ -98,7 +98,8 @@ class _Graph:
     """Stands for a graph in the queue."""
 
     def __init__(self, machine: Machine) -> None:
-        self.cost, self.can_use_all_threads = machine.cost, machine.all_threads
+        self.cost, self.all_threads_cost = machine.cost, machine.all_threads_cost
+        self.can_use_all_threads = machine.all_threads
         self.token = object()
 
     def run(self, inputs: Any, names: Any, *, all_threads: bool = False, device: int = 0) -> dict[str, Any]:

@@ -65,7 +65,7 @@ class Graph:
             self._all_threads = load_sessions(path, devices, instances.all_threads, spin=True)
         self._bound = _bind(self._of_instance, devices, keep_on_device) if is_bound else ()
         self._options = _shrinking_options() if shrinks and on_cpu else None
-        self.cost = CostModel()
+        self.cost = self.all_threads_cost = CostModel()
         self.token = object()
         values = (*self._of_instance[0].get_inputs(), *self._of_instance[0].get_outputs())
         if is_bound and any(value.type == _STRING_TENSOR for value in values):

@@ -40,6 +40,11 @@ class Runner(Protocol):
         ...
 
     @property
+    def all_threads_cost(self) -> CostModel:
+        """What a run costs that uses all of the machine; see there."""
+        ...
+
+    @property
     def can_use_all_threads(self) -> bool:
         """Whether a run that has the machine to itself can use all of it."""
         ...

@@ -259,7 +259,8 @@ class Dispatcher:
     def _note(self, items: Sequence[BatchItem], instances: int, device: int) -> Batch:
         """Take note of a batch that begins now, on so many instances."""
         now = time.monotonic()
-        ends = now + self._queue.batch_seconds(items) * self.places[device].slowdown
+        seconds = self._queue.batch_seconds(items, all_threads=instances > 1)
+        ends = now + seconds * self.places[device].slowdown
         batch = Batch(items, instances, now, ends, device)
         self.places.begin(batch)
         return batch
@@ -275,11 +276,11 @@ class Dispatcher:
         place = self.places[batch.device]
         with self._ready:
             self.places.end(batch)
-            if batch.instances < 2:  # all threads are another kind of run
-                seconds, whole = batch.times.total_ns / 1e9, batch.is_whole
-                self._queue.learn(batch.items, seconds, whole=whole)
-                if whole and batch.instances and len(self.places) > 1:  # beside the instances all is slower
-                    place.learn(batch.expected_seconds, seconds)
+            seconds, whole, all_threads = batch.times.total_ns / 1e9, batch.is_whole, batch.instances > 1
+            self._queue.learn(batch.items, seconds, whole=whole, all_threads=all_threads)
+            # Beside the instances all is slower, and all threads are another kind of run.
+            if whole and batch.instances == 1 and len(self.places) > 1:
+                place.learn(batch.expected_seconds, seconds)
             if self._closing:
                 self._wake_all()
             if not batch.instances:

@@ -43,6 +43,19 @@ def test_who_is_accepted_in_an_overload_is_answered_within_what_was_offered() ->
     assert 0.3 < figures.refused < 0.42
 
 
+def test_all_threads_run_where_they_are_faster() -> None:
+    """8 callers as before, whose rows are too few to be shared out; 32 where nothing hinders all threads."""
+    assert under(8, Machine()).all_threads == 1.0
+    assert under(32, Machine(hindered=0.8)).all_threads > 0.9
+
+
+def test_rows_are_shared_out_where_the_event_loop_hinders_all_threads() -> None:
+    """32 callers in Python: 722 a second, against 651 with runs of all threads."""
+    figures = under(32, OPEN)
+    assert figures.per_second > 700
+    assert figures.all_threads < 0.5
+
+
 def test_an_open_load_is_answered_as_it_comes() -> None:
     """At 300 a second, each before long; a server that nobody waits for is no faster than its callers."""
     figures = Simulation(Machine(), SHORT, CONTRACT).open_loop(300, requests=2000)

@@ -222,7 +222,7 @@ def test_nobody_is_ahead_of_themselves() -> None:
 
 @pytest.mark.parametrize(("expires", "offered", "rows"), [(5.0, 6.0, 1), (6.0, 5.0, 4)])
 def test_what_would_not_end_in_time_is_taken_out_before_it_begins(expires: float, offered: float, rows: int) -> None:
-    """By how slow the engine is when it comes: by the caller's time if it ran alone, by what was offered in its batch."""
+    """By how slow the engine is: by the caller's time if it ran alone, by what was offered in its batch."""
     item, slow = make_waiting(16), 2 * COST.seconds(rows, 16)
     item.expires, item.offered = expires, offered
     queue = fill(*(make_waiting(16) for _ in range(3)))
