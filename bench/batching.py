@@ -45,7 +45,7 @@ MIXED = tuple(np.linspace(4, 128, 8).astype(int).tolist())
 _ONE_THREAD, _ALL_THREADS = CostModel(0.0028, 0.000102, 2e-8), CostModel(0.0015, 0.00006, 1e-8)
 _CONTRACT = Path("tests/golden/models/tiny-text/1") / CONTRACT_FILE  # any of a model that takes texts
 _CALLERS = (1, 8, 16, 32, 128)
-_LOADS = (0.5, 0.7, 0.9)
+_LOADS, _OVERLOAD, _OFFERED_SECONDS = (0.5, 0.7, 0.9), 1.5, 0.5
 _Task = tuple[float, Callable[[], None]]  # how long it takes, and what is done then
 
 
@@ -357,16 +357,23 @@ def main() -> None:
     parser.add_argument("--noise", type=float, default=Machine.noise, help="see Machine")
     parser.add_argument("--slow", type=float, default=Machine.slow, help="likewise")
     parser.add_argument("--hindered", type=float, default=Machine.hindered, help="likewise")
+    parser.add_argument("--caller-seconds", type=float, default=Machine.caller_seconds, help="likewise")
     parser.add_argument("--one-thread", action="store_true", help="without runs of all threads")
     args = parser.parse_args()
-    machine = Machine(noise=args.noise, slow=args.slow, hindered=args.hindered, all_threads=not args.one_thread)
+    machine = Machine(
+        noise=args.noise,
+        slow=args.slow,
+        hindered=args.hindered,
+        caller_seconds=args.caller_seconds,
+        all_threads=not args.one_thread,
+    )
     contract = read_contract(_CONTRACT)
-    print("| load | answers a second | p50 ms | p99 ms | rows of a batch | rows on all threads |")
-    print("|---|---|---|---|---|---|")
+    print("| load | answers a second | p50 ms | p99 ms | rows of a batch | rows on all threads | refused |")
+    print("|---|---|---|---|---|---|---|")
     for lengths in (SHORT, MIXED):
         for load, figures in measure(machine, lengths, contract, args.seeds, args.requests):
             numbers = f"{figures.per_second:.0f} | {figures.p50_ms:.0f} | {figures.p99_ms:.0f} | {figures.rows:.1f}"
-            print(f"| {load} | {numbers} | {figures.all_threads:.0%} |")
+            print(f"| {load} | {numbers} | {figures.all_threads:.0%} | {figures.refused:.0%} |")
 
 
 def measure(
@@ -380,13 +387,10 @@ def measure(
         )
         peak = figures.per_second
         yield f"{shown}, {callers} callers", figures
-    for load in _LOADS:
-        yield (
-            f"{shown}, {load:.0%}",
-            _median(
-                [Simulation(machine, lengths, contract, seed).open_loop(load * peak, requests) for seed in range(seeds)]
-            ),
-        )
+    for load in (*_LOADS, _OVERLOAD):
+        offered_seconds = math.inf if load < 1 else _OFFERED_SECONDS
+        simulations = [Simulation(machine, lengths, contract, seed, offered_seconds) for seed in range(seeds)]
+        yield f"{shown}, {load:.0%}", _median([one.open_loop(load * peak, requests) for one in simulations])
 
 
 def _median(several: Sequence[Figures]) -> Figures:
