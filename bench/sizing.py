@@ -85,7 +85,7 @@ class _Graph:
     can_use_all_threads = False
 
     def __init__(self, cost: CostModel) -> None:
-        self.cost = cost
+        self.cost = self.all_threads_cost = cost
         self.token = object()
 
     def run(self, inputs: Any, names: Any, *, all_threads: bool = False, device: int = 0) -> dict[str, Any]:

@@ -158,8 +158,8 @@ class Config(BaseSettings):
     max_queue_seconds: float = Field(
         10.0,
         gt=0,
-        description="Longest estimated wait for an answer, in seconds; beyond it new requests are "
-        "refused with RESOURCE_EXHAUSTED.",
+        description="Longest wait for an answer, in seconds: new requests that are estimated to wait longer are "
+        "refused with RESOURCE_EXHAUSTED, and so is what waits behind others once it would end later than that.",
     )
     max_queue_bytes: int = Field(
         2**30,

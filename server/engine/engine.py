@@ -182,7 +182,7 @@ class Engine:
 
     def _fit_costs(self, name: str, graph: Graph, names: Sequence[str]) -> None:
         def fit() -> None:
-            graph.cost = fit_costs(list(self._measure(name, graph, names)))
+            self._fit(name, graph, names)
 
         if text := self._contract.text:  # no length that is run is longer than the contract allows
             check_runs(self._folder, "text.max_tokens", text.max_tokens, fit)
@@ -197,7 +197,7 @@ class Engine:
             self.plain.run(self._example(1, 1), outputs, all_threads=True)
             if self._execution.way == "auto":
                 self._choose_execution()
-            self.plain.cost = fit_costs(list(self._measure(PLAIN_GRAPH, self.plain, outputs)))
+            self._fit(PLAIN_GRAPH, self.plain, outputs)
             for further in range(1, len(self._devices)):
                 self.plain.run(self._example(1, 1), outputs, device=further)
         except Exception as error:  # ONNX Runtime's exceptions have no common base
@@ -226,17 +226,23 @@ class Engine:
 
         check_runs(self._folder, field, bound, run)
 
-    def _measure(self, name: str, graph: Graph, names: Sequence[str]) -> Iterator[Sample]:
+    def _fit(self, name: str, graph: Graph, names: Sequence[str]) -> None:
+        """Measure both kinds of runs, of one instance and of all threads, which the scheduler chooses between."""
+        graph.cost = graph.all_threads_cost = fit_costs(list(self._measure(name, graph, names)))
+        if graph.can_use_all_threads:
+            graph.all_threads_cost = fit_costs(list(self._measure(name, graph, names, all_threads=True)))
+
+    def _measure(self, name: str, graph: Graph, names: Sequence[str], *, all_threads: bool = False) -> Iterator[Sample]:
         """Run batches of several sizes, each until three runs or the time is up; yields the fastest of each."""
         text, fixed = self._contract.text, self._contract.positions
         varies = text is not None and text.pad_token is None
         sizes = ((rows, min(length, fixed) if varies else fixed) for rows, length in _SAMPLES)
-        ends = time.perf_counter() + _MEASURING_SECONDS
+        ends = time.perf_counter() + _MEASURING_SECONDS / (2 if all_threads else 1)
         for rows, length in dict.fromkeys(sizes):
             inputs, seconds = self._example(rows, length), list[float]()
             while len(seconds) < 3 and (not seconds or time.perf_counter() < ends):
                 started = time.perf_counter()
-                found = graph.run(inputs, names)
+                found = graph.run(inputs, names, all_threads=all_threads)
                 seconds.append(time.perf_counter() - started)
             check_given(self._folder, self._contract, name, inputs, found)
             yield Sample(rows, length, min(seconds))

@@ -73,7 +73,7 @@ class Graph:
             self._all_threads = load_sessions(path, devices, instances.all_threads, spin=True)
         self.runs: Sequence[Runs] = _bind(self._of_instance, devices, keep_on_device) if is_bound else ()
         self._options = _shrinking_options() if shrinks and on_cpu else None
-        self.cost = CostModel()
+        self.cost = self.all_threads_cost = CostModel()
         self.token = object()
         if is_bound and _has(self._of_instance[0], _STRING_TENSOR):
             raise StartError(f"{path}: has strings, which {devices[0].name} cannot hold; expected --device cpu")

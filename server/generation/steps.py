@@ -60,6 +60,11 @@ class Steps:
         return self._decoder.cost
 
     @property
+    def all_threads_cost(self) -> CostModel:
+        """The same: a turn is one item, which cannot be shared out."""
+        return self._decoder.cost
+
+    @property
     def can_use_all_threads(self) -> bool:
         """Whether a step that has the machine to itself is faster with all of it."""
         return self._decoder.can_use_all_threads

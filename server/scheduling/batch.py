@@ -40,6 +40,11 @@ class Runner(Protocol):
         ...
 
     @property
+    def all_threads_cost(self) -> CostModel:
+        """What a run costs that uses all of the machine; see there."""
+        ...
+
+    @property
     def can_use_all_threads(self) -> bool:
         """Whether a run that has the machine to itself can use all of it."""
         ...
@@ -89,6 +94,8 @@ class BatchItem:
         due: When it should be computed at the latest, in seconds; orders requests of one priority.
         arrived: When it came to the queue, in seconds.
         expires: When its caller does not want it any more, in seconds.
+        offered: Until when an answer was offered, likewise.
+        begin_by: When its run has to begin at the latest for an answer until both, likewise.
         estimate_seconds: How long its answer was expected to take when it came.
         reserved_seconds: What of the engine's time is reserved of its caller's quota.
         reply: Its result; None where nobody waits for one.
@@ -111,6 +118,8 @@ class BatchItem:
     due: float = math.inf
     arrived: float = 0.0
     expires: float = math.inf
+    offered: float = math.inf
+    begin_by: float = math.inf
     estimate_seconds: float = 0.0
     reserved_seconds: float = 0.0
     reply: "asyncio.Future[Result] | None" = None

@@ -45,7 +45,7 @@ class Dispatcher:
         instances: int,
         delay_seconds: float,
         finish: Callable[[Batch], None],
-        expire: Callable[[BatchItem], None],
+        drop: Callable[[BatchItem], None],
         devices: Sequence[str] = ("CPU",),
         judge: Judge = judge_cpu,
     ) -> None:
@@ -56,14 +56,14 @@ class Dispatcher:
             instances: Batches that run at a time on each device.
             delay_seconds: How long the first of a batch that is not full waits for others, though an instance is free.
             finish: Takes what has run; called in an instance's thread.
-            expire: Takes a request that was dropped since its deadline had passed; likewise.
+            drop: Takes a request that cannot be answered in time any more; likewise.
             devices: Their names, in the order in which graphs know them.
             judge: Says whether what a run raised means that its device has failed.
         """
         self._limits, self._judge = limits, judge
         self._delay_seconds = delay_seconds
         self._finish = finish
-        self._expire = expire
+        self._drop = drop
         self._queue: FairQueue = FairQueue(limits)
         self._window = _Window(rows=0, until=0.0)
         self._closing = False
@@ -158,9 +158,15 @@ class Dispatcher:
         return (running + waiting) / (self.places.instances_of(model) or 1)
 
     def backlog_seconds(self) -> float:
-        """Estimate the seconds until everything that waits now has begun."""
+        """Estimate the seconds until everything that waits now has been computed, and what runs."""
         with self._ready:
-            return self._queue.backlog_seconds() / (self.places.instances or 1)
+            now, queue, places = time.monotonic(), self._queue, self.places
+            running = sum(run.instances * run.left_seconds(now) for run in places.running)
+            seconds = [(running + queue.backlog_seconds()) / (places.instances or 1)]
+            for model in places.bounds:
+                own = sum(run.left_seconds(now) for run in places.running if run.model == model)
+                seconds.append((own + queue.backlog_seconds(model)) / (places.instances_of(model) or 1))
+            return max(seconds)
 
     def wake(self) -> None:
         """Let a free instance look at the queue; it wakes the next if it leaves something."""
@@ -220,7 +226,7 @@ class Dispatcher:
         place = self.places[device]
         with place.ready:
             while place.is_up:
-                self._drop_expired()
+                self._drop_late()
                 is_simple = len(self.places) == 1 and not self.places.bounds
                 wait_seconds = self._wait_seconds() if is_simple else self._wait_on(device)
                 if wait_seconds == 0.0:
@@ -245,7 +251,7 @@ class Dispatcher:
         """Wait for something short that would wait for an instance; None when everything ends."""
         with self._express_ready:
             while not self._closing:
-                self._drop_expired()
+                self._drop_late()
                 if items := self._queue.take_within(self.places.short_seconds, self.places.busy_models):
                     return self._note(items, 0, self.places.least_busy())
                 self._express_ready.wait()
@@ -254,7 +260,8 @@ class Dispatcher:
     def _note(self, items: Sequence[BatchItem], instances: int, device: int) -> Batch:
         """Take note of a batch that begins now, on so many instances."""
         now = time.monotonic()
-        ends = now + self._queue.batch_seconds(items) * self.places[device].slowdown
+        seconds = self._queue.batch_seconds(items, all_threads=instances > 1)
+        ends = now + seconds * self.places[device].slowdown
         batch = Batch(items, instances, now, ends, device)
         self.places.begin(batch)
         return batch
@@ -272,11 +279,11 @@ class Dispatcher:
         place = self.places[batch.device]
         with self._ready:
             self.places.end(batch)
-            if batch.instances < 2:  # all threads are another kind of run
-                seconds, whole = batch.times.total_ns / 1e9, batch.is_whole
-                self._queue.learn(batch.items, seconds, whole=whole)
-                if whole and batch.instances and len(self.places) > 1:  # beside the instances all is slower
-                    place.learn(batch.expected_seconds, seconds)
+            seconds, whole, all_threads = batch.times.total_ns / 1e9, batch.is_whole, batch.instances > 1
+            self._queue.learn(batch.items, seconds, whole=whole, all_threads=all_threads)
+            # Beside the instances all is slower, and all threads are another kind of run.
+            if whole and batch.instances == 1 and len(self.places) > 1:
+                place.learn(batch.expected_seconds, seconds)
             if self._closing:
                 self._wake_all()
             if not batch.instances:
@@ -353,7 +360,7 @@ class Dispatcher:
             until = max(until, min(item.arrived for item in self._queue) + self._delay_seconds)
         return max(until - time.monotonic(), 0.0)
 
-    def _drop_expired(self) -> None:
-        for item in self._queue.drop_expired(time.monotonic()):
-            self._expire(item)
+    def _drop_late(self) -> None:
+        for item in self._queue.drop_late(time.monotonic()):
+            self._drop(item)
             self._express_ready.notify()

@@ -1,16 +1,19 @@
 """How far estimates of waiting times can be trusted, learned from what came."""
 
-_SLOWEST_SHARE = 0.01  # of answers, whose waiting time is followed
-_STEP = 0.05  # of the factor, for each answer
-_MAX_FACTOR = 3.0
+import heapq
+from collections import deque
+from collections.abc import Iterable
+
+_ANSWERS = 1024  # the newest, of which the slowest tell
+_SLOWEST_SHARE = 0.01  # of these, which may take longer than is offered
 _LONG_SHARE = 0.25  # of the limit: shorter waits teach nothing about long ones
+_MAX_SHARE = 0.5  # of the limit, so that something is admitted whatever was learned
 
 
-class LatencyQuantile:
-    """How many times longer than estimated the slowest hundredth of answers take.
+class LatencyMargin:
+    """How much longer than estimated the slowest hundredth of answers take.
 
-    A quantile that is followed by small steps: up where an answer took longer, down by a hundredth of that where it
-    did not (Robbins and Monro 1951).
+    Seconds to be added, not a factor: most of it is the run in flight, and the noise of a run, whatever waits before.
     """
 
     def __init__(self, limit_seconds: float) -> None:
@@ -19,12 +22,20 @@ class LatencyQuantile:
         Args:
             limit_seconds: Longest wait that is offered.
         """
-        self._long_seconds = limit_seconds * _LONG_SHARE
-        self.factor = 1.0
+        self._limit_seconds = limit_seconds
+        self._late_seconds: deque[float] = deque(maxlen=_ANSWERS)
+        self.seconds = 0.0
 
-    def learn(self, estimate_seconds: float, seconds: float) -> None:
-        """Compare an estimate with what came."""
-        if estimate_seconds < self._long_seconds:
+    def learn(self, answers: Iterable[tuple[float, float]]) -> None:
+        """Compare estimates with what came.
+
+        Args:
+            answers: The estimate of each, and what it took, in seconds.
+        """
+        least = self._limit_seconds * _LONG_SHARE
+        late = [seconds - estimate for estimate, seconds in answers if estimate >= least]
+        if not late:
             return
-        step = _STEP * (_SLOWEST_SHARE if seconds <= estimate_seconds * self.factor else _SLOWEST_SHARE - 1)
-        self.factor = min(max(self.factor - step, 1.0), _MAX_FACTOR)
+        self._late_seconds.extend(late)
+        slowest = heapq.nlargest(int(len(self._late_seconds) * _SLOWEST_SHARE) + 1, self._late_seconds)
+        self.seconds = min(max(slowest[-1], 0.0), self._limit_seconds * _MAX_SHARE)

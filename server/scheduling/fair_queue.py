@@ -12,8 +12,6 @@ from server.scheduling.companions import NEGLIGIBLE_SHARE, choose_companions
 from server.scheduling.places import ANY_ROOM, Room
 from server.scheduling.shares import Group, Line, Share
 
-# How much the newest run tells about how much slower the engine is than when it was measured alone.
-_SLOWDOWN_WEIGHT = 0.1
 _MAX_IDLE_SHARES = 256  # that are remembered
 
 
@@ -39,6 +37,9 @@ class FairQueue:
 
     def add(self, item: BatchItem) -> None:
         """Queue a request. A client that had nothing waiting cannot claim the time in which it asked for nothing."""
+        item.begin_by = item.expires - self._alone_seconds(item)
+        if item.offered < math.inf:  # as it was estimated: with those whose batch it would be part of
+            item.begin_by = min(item.begin_by, item.offered - self.run_seconds(item))
         share = self._shares.get(item.share) or self._share(item)
         share.weight = item.context.caller.weight
         if not share.size:
@@ -63,7 +64,8 @@ class FairQueue:
 
         Args:
             idle_instances: How many instances are free: each gets its share of the rows.
-            all_threads: Whether nothing runs, so that a graph that can use the whole machine for one batch may do so.
+            all_threads: Whether nothing runs, so that a graph that can use the whole machine for one batch may do so,
+                where that is no slower than to share its rows out.
             room: What models' own bounds leave.
         """
         first = self._first(room.full)
@@ -72,10 +74,14 @@ class FairQueue:
         share, head, line = first
         if room.left and (name := head.contract.name) in room.left:  # it shares instances with nobody else
             idle_instances = min(idle_instances, room.left[name])
-        instances = 1 if all_threads and head.graph.can_use_all_threads else idle_instances
+        group = self._group(head)
+        if all_threads and head.graph.can_use_all_threads:
+            rows = min(group.rows, self._limits.rows)
+            if not group.pays_to_share_out(rows, idle_instances, head.length):
+                idle_instances = 1
         self._clock_seconds = share.served_seconds
         share.begin(line)
-        return self._cut(head, self._limits, -(-self._group(head).rows // instances))
+        return self._cut(head, self._limits, -(-group.rows // idle_instances))
 
     def next_seconds(self, full: Container[str]) -> float | None:
         """Estimate the batch that `take` would give, on a device as fast as all are; None where it would give none."""
@@ -129,26 +135,25 @@ class FairQueue:
         lines = (line for _, line in self._lines_within(seconds))
         return sum(self._alone_seconds(item) for line in lines for item in self._items_within(line, seconds, busy))
 
-    def drop_expired(self, now: float) -> list[BatchItem]:
-        """Take out what its callers do not want any more."""
-        expired = [item for item in self if item.expires <= now]
-        for item in expired:
+    def drop_late(self, now: float) -> list[BatchItem]:
+        """Take out what cannot be answered any more by when its caller wants it, or was offered it."""
+        late = [item for item in self if item.begin_by <= now]
+        for item in late:
             self.remove(item)
-        return expired
+        return late
 
-    def batch_seconds(self, batch: Sequence[BatchItem]) -> float:
-        """What a batch is expected to take."""
-        group = self._group(batch[0])
+    def batch_seconds(self, batch: Sequence[BatchItem], *, all_threads: bool = False) -> float:
+        """What a batch is expected to take, with one thread or with all."""
         load = Load.of(batch)
-        return group.slowdown * group.cost.seconds(load.rows, load.longest)
+        return self._group(batch[0]).run_seconds(load.rows, load.longest, all_threads=all_threads)
 
-    def learn(self, batch: Sequence[BatchItem], seconds: float, *, whole: bool) -> None:
+    def learn(self, batch: Sequence[BatchItem], seconds: float, *, whole: bool, all_threads: bool = False) -> None:
         """Correct what a batch was expected to take by what it took; one that failed says nothing of the next."""
-        group = self._group(batch[0])
-        expected = self.batch_seconds(batch)
-        self._charge(batch, seconds - expected)
+        expected = self.batch_seconds(batch, all_threads=all_threads)
+        if not all_threads:  # which are charged what one thread would have taken: nobody else could run
+            self._charge(batch, seconds - expected)
         if expected and whole:
-            group.slowdown *= 1 + _SLOWDOWN_WEIGHT * (min(max(seconds / expected, 0.1), 10.0) - 1)
+            self._group(batch[0]).learn(seconds / expected, all_threads=all_threads)
 
     def wait_seconds(self, item: BatchItem, order: Order, *, exactly: bool = False, model: str | None = None) -> float:
         """Estimate the engine seconds until a request's batch begins.
@@ -170,9 +175,9 @@ class FairQueue:
                 seconds += min(share.backlog_seconds(model), until * share.weight)
         return seconds
 
-    def backlog_seconds(self) -> float:
-        """Estimate the engine seconds of everything that waits."""
-        return sum(share.backlog_seconds() for share in self._shares.values())
+    def backlog_seconds(self, model: str | None = None) -> float:
+        """Estimate the engine seconds of everything that waits, of one model or of all."""
+        return sum(share.backlog_seconds(model) for share in self._shares.values())
 
     def fixed_seconds(self, item: BatchItem) -> float:
         """Estimate the part of a run that does not depend on what is in it."""

@@ -28,7 +28,7 @@ from server.scheduling.admission import Admission
 from server.scheduling.batch import Batch, BatchItem, BatchLimits, Load, Result, resolve
 from server.scheduling.cutting import PartialResult, cut
 from server.scheduling.dispatcher import Dispatcher
-from server.scheduling.estimate import LatencyQuantile
+from server.scheduling.estimate import LatencyMargin
 from server.scheduling.grouping import Each, Runs
 from server.scheduling.places import Place
 from server.scheduling.watchdog import watch_engine
@@ -36,6 +36,7 @@ from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import Tracing
 
 _RETRY_SECONDS = (0.01, 10.0)  # shortest and longest hint
+_NEWEST_SHARE = 0.1  # how much the newest batch tells of how long the event loop takes
 _FULL_SHARE = 0.5  # of what waits should be gone when those who were refused come back
 
 Reply = asyncio.Future[Result]
@@ -72,14 +73,15 @@ class Scheduler:
         self._tracing = tracing or Tracing()
         self._limits, self._admission = limits, admission
         self._metrics = metrics
-        tell = self._finish_soon, self._expire_soon
+        tell = self._finish_soon, self._drop_soon
         dispatcher = Dispatcher(limits, instances, delay_seconds, *tell, devices, judge)
         metrics.instances.set_function(lambda: float(dispatcher.places.instances))
         for place in dispatcher.places:
             metrics.device_up.labels(place.name).set_function(partial(_up, place))
         self._dispatcher = dispatcher
         self._soon: asyncio.Handle | None = None
-        self.quantile = LatencyQuantile(admission.seconds)
+        self.margin = LatencyMargin(admission.seconds)
+        self._ways_seconds = 0.0  # of a request through the event loop, both
         self._refusing = False
 
     def start(self) -> None:
@@ -268,6 +270,8 @@ class Scheduler:
         self._arrive(item)
         self._check_room(item)
         item.estimate_seconds = self._estimate(item, later_seconds)
+        if len(self._dispatcher):  # else it was admitted however long it takes
+            item.offered = item.arrived + self._admission.seconds - later_seconds - self._ways_seconds
         item.reserved_seconds = item.alone_seconds
         item.context.caller.quota.reserve(item.reserved_seconds, item.context.decoding_seconds)
         return self._queue(item)
@@ -318,7 +322,7 @@ class Scheduler:
                 left, takes = max(item.expires - item.arrived, 0.0), seconds + later_seconds
                 raise DeadlinePassed(f"the deadline is {left:.3f} s away and an answer takes {takes:.3f} s")
         whole = seconds + later_seconds
-        if whole * self.quantile.factor > self._admission.seconds and len(self._dispatcher):
+        if whole + self.margin.seconds > self._admission.seconds and len(self._dispatcher):
             self._refuse(f"an answer would take about {whole:.1f} s (the server's --max-queue-seconds)", "seconds")
         return seconds
 
@@ -349,9 +353,9 @@ class Scheduler:
         """Called by an instance."""
         self._loop.call_soon_threadsafe(self._finish, batch)
 
-    def _expire_soon(self, item: BatchItem) -> None:
+    def _drop_soon(self, item: BatchItem) -> None:
         """Called by an instance."""
-        self._loop.call_soon_threadsafe(self._expire, item)
+        self._loop.call_soon_threadsafe(self._drop, item)
 
     def _finish(self, batch: Batch) -> None:
         load, compute_ns = Load.of(batch.items), batch.times.total_ns
@@ -365,14 +369,29 @@ class Scheduler:
             resolve(item.reply, outcome)
         if not isinstance(batch.outcomes[0], DeviceFailed):  # then all are
             self._observe(batch, load)
+        # Behind those who wait, so that their answers are handed to gRPC by then.
+        ended = batch.started + batch.times.total_ns / 1e9
+        self._loop.call_soon(self._learn, batch, ended, max(time.monotonic() - ended, 0.0))
+
+    def _learn(self, batch: Batch, ended: float, lag_seconds: float) -> None:
+        """Compare what answers took with what was expected.
+
+        Args:
+            batch: All of whose answers were handed to gRPC.
+            ended: When its run did, on time.monotonic(), in seconds.
+            lag_seconds: How long it waited for the event loop, which its requests had to do as well when they came.
+        """
+        now, items = time.monotonic(), zip(batch.items, batch.outcomes, strict=True)
+        computed = (item for item, outcome in items if isinstance(outcome, Result))
+        self.margin.learn((item.estimate_seconds, lag_seconds + now - item.arrived) for item in computed)
+        self._ways_seconds += _NEWEST_SHARE * (lag_seconds + now - ended - self._ways_seconds)
 
     def _account(self, item: BatchItem, result: Result, started: float, compute_ns: int, rows: int) -> None:
-        """Charge a caller its share of a batch, learn from how long it took, and tell that in the result."""
+        """Charge a caller its share of a batch, and tell in the result how long it took."""
         seconds = compute_ns / 1e9 * item.rows / rows
         item.charge(seconds)
         for client, own_seconds in item.bill(seconds):
             self._metrics.client_seconds.of[client.name,].value += own_seconds
-        self.quantile.learn(item.estimate_seconds, time.monotonic() - item.arrived)
         result.queue_ns = max(round((started - item.arrived) * 1e9), 0)
         result.compute_ns, result.batch_size = compute_ns, rows
 
@@ -387,10 +406,18 @@ class Scheduler:
         steps = {"collate": times.collate_ns, "run": times.run_ns, "split": times.split_ns}
         self._tracing.batch(name, load.rows, [item.context.span for item in batch.items], steps)
 
-    def _expire(self, item: BatchItem) -> None:
+    def _drop(self, item: BatchItem) -> None:
+        """Tell whoever waits that it cannot be answered in time any more: what it wants, or what it was offered."""
         item.charge(0.0)
-        self._metrics.dropped.labels("expired").inc()
-        resolve(item.reply, DeadlinePassed("the deadline passed while the request waited"))
+        if item.expires <= item.offered:
+            self._metrics.dropped.labels("expired").inc()
+            too_late = "the deadline passed while the request waited, or would while it is computed"
+            resolve(item.reply, DeadlinePassed(too_late))
+            return
+        self._metrics.dropped.labels("late").inc()
+        why = f"no answer within {item.offered - item.arrived:.1f} s, as was offered (the server's --max-queue-seconds)"
+        what = f"the queue is slower than expected: {why}; retry later"
+        resolve(item.reply, TooBusy(what, self.suggest_retry(), "seconds"))
 
 
 def _up(place: Place) -> float:

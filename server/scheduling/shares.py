@@ -10,20 +10,59 @@ from collections.abc import Container, Iterator
 from server.scheduling.batch import BatchItem, Order, Runner
 from server.scheduling.companions import NEGLIGIBLE_SHARE
 
+_NEWEST_SHARE = 0.1  # what the newest run tells about how much slower the engine is than when it was measured alone
+_UNSEEN_SHARE = 0.002  # of being slower, which runs of one kind are taken to have lost with each of the other
+_MAX_FIXED_SHARE = 0.25  # of runs that share rows out; smaller ones lose more than they gain
+_SLOWEST_OF_SEVERAL = 1.1  # runs at a time, against their mean: all have ended when the slowest has
+
 
 class Group:
     """Requests for one graph: they may share batches."""
 
     def __init__(self, graph: Runner) -> None:
-        self.cost = graph.cost
+        self.cost, self._all_threads_cost = graph.cost, graph.all_threads_cost
         self._graph = weakref.ref(graph)
         self.slowdown = 1.0  # how many times longer runs take than the cost model says
+        self._all_threads_slowdown = 1.0  # the same of runs of all threads
         self.rows = 0
 
     @property
     def is_gone(self) -> bool:
         """Whether the graph was unloaded."""
         return self._graph() is None
+
+    def run_seconds(self, rows: int, length: int, *, all_threads: bool = False) -> float:
+        """What a run is expected to take, of one thread or of all."""
+        if all_threads:
+            return self._all_threads_slowdown * self._all_threads_cost.seconds(rows, length)
+        return self.slowdown * self.cost.seconds(rows, length)
+
+    def learn(self, times: float, *, all_threads: bool) -> None:
+        """Follow how many times longer than expected the newest run took.
+
+        What does not run is taken to become as fast as it was measured, little by little, so that it is tried again.
+        """
+        step = 1 + _NEWEST_SHARE * (min(max(times, 0.1), 10.0) - 1)
+        if all_threads:
+            self._all_threads_slowdown *= step
+            self.slowdown -= _UNSEEN_SHARE * max(self.slowdown - 1, 0.0)
+        else:
+            self.slowdown *= step
+            self._all_threads_slowdown -= _UNSEEN_SHARE * max(self._all_threads_slowdown - 1, 0.0)
+
+    def pays_to_share_out(self, rows: int, instances: int, length: int) -> bool:
+        """Whether runs of one thread that share rows out should all have ended before one of all threads would.
+
+        Args:
+            rows: All of them.
+            instances: How many runs.
+            length: What all are padded to.
+        """
+        rows_apart = -(-rows // instances)
+        if self.cost.run_seconds > _MAX_FIXED_SHARE * self.cost.seconds(rows_apart, length):
+            return False
+        apart = _SLOWEST_OF_SEVERAL * self.run_seconds(rows_apart, length)
+        return apart < self.run_seconds(rows, length, all_threads=True)
 
     def seconds(self, item: BatchItem) -> float:
         """Engine seconds that an item adds to a run."""

@@ -124,7 +124,11 @@ class Metrics:
             "What became of requests handed to the scheduler: computed, cancelled, or the code of the refusal",
             "outcome",
         )
-        self.dropped = self._counter("dropped", "Requests never computed: cancelled or expired in the queue", "reason")
+        self.dropped = self._counter(
+            "dropped",
+            "Requests never computed: cancelled, expired, or later than was offered (late) in the queue",
+            "reason",
+        )
         self.cut = self._counter("cut", "Requests that took several runs, each too large for one").labels()
         self.cache_lookups = self._counter(
             "cache_lookups",

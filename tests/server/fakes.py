@@ -53,7 +53,7 @@ class EchoGraph:
     can_use_all_threads = False
 
     def __init__(self, cost: CostModel | None = None) -> None:
-        self.cost = cost or CostModel()
+        self.cost = self.all_threads_cost = cost or CostModel()
         self.token = object()
 
     def run(
@@ -77,7 +77,7 @@ class SumGraph:
     can_use_all_threads = False
 
     def __init__(self, cost: CostModel | None = None) -> None:
-        self.cost = cost or CostModel()
+        self.cost = self.all_threads_cost = cost or CostModel()
         self.token = object()
         self.batches: list[list[int]] = []
 

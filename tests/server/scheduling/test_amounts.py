@@ -2,7 +2,7 @@
 
 import asyncio
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -16,7 +16,7 @@ from server.errors import DeadlinePassed, InternalFault, ServerError, ShuttingDo
 from server.scheduling.admission import Admission
 from server.scheduling.batch import Batch, BatchItem, BatchLimits, Order, Outcome, Result
 from server.scheduling.dispatcher import Dispatcher
-from server.scheduling.estimate import LatencyQuantile
+from server.scheduling.estimate import LatencyMargin
 from server.scheduling.scheduler import Scheduler
 from server.telemetry.metrics import Metrics
 from server.telemetry.timings import BatchTimes
@@ -93,16 +93,16 @@ class Still:
         return self.backlog
 
 
-class Learned(LatencyQuantile):
+class Learned(LatencyMargin):
     """Remembers what it was taught."""
 
     def __init__(self) -> None:
         super().__init__(10.0)
         self.told = list[tuple[float, float]]()
 
-    def learn(self, estimate_seconds: float, seconds: float) -> None:
+    def learn(self, answers: Iterable[tuple[float, float]]) -> None:
         """Remember it."""
-        self.told.append((estimate_seconds, seconds))
+        self.told += answers
 
 
 class Traced(Tracing):
@@ -132,7 +132,7 @@ async def scheduler(clock: Clock, still: Still) -> Scheduler:
     assert scheduler._dispatcher._delay_seconds == 0.0
     scheduler._dispatcher = cast("Dispatcher", still)
     scheduler._loop = asyncio.get_running_loop()
-    scheduler.quantile = Learned()
+    scheduler.margin = Learned()
     return scheduler
 
 
@@ -189,8 +189,6 @@ async def test_clients_pay_for_their_rows_and_are_told_how_long_each_step_took(
     first, second = (reply.result() for reply in replies)
     assert (first.queue_ns, first.compute_ns, first.batch_size) == (2 * SECOND_NS, 4 * SECOND_NS, 4)
     assert (second.queue_ns, second.compute_ns, second.batch_size) == (0, 4 * SECOND_NS, 4)
-    assert isinstance(scheduler.quantile, Learned)
-    assert scheduler.quantile.told == [(1.5, 10.0), (1.5, 5.0)]
     value = scheduler._metrics.registry.get_sample_value
     assert value("regard_client_compute_seconds_total", {"client": "client"}) == 4.0
     assert isinstance(scheduler._tracing, Traced)
@@ -206,8 +204,37 @@ async def test_who_fails_pays_what_was_expected(scheduler: Scheduler) -> None:
     scheduler._finish(ran(item, outcomes=(InternalFault(),)))
     assert told(item) == [("charge", 7.0, 7.0)]
     assert isinstance(reply.exception(), InternalFault)
-    assert isinstance(scheduler.quantile, Learned)
-    assert scheduler.quantile.told == []
+    assert isinstance(scheduler.margin, Learned)
+    await asyncio.sleep(0)
+    assert scheduler.margin.told == []
+
+
+async def test_an_answer_has_taken_its_ways_through_the_event_loop_too(scheduler: Scheduler, clock: Clock) -> None:
+    """The batch ended at 116 s and the loop came to it at 120; whoever waits writes the answer until 123.
+
+    When it came, a request had to wait for the loop as the batch did: four seconds more than it has seen itself.
+    """
+    one, three = ask(1, arrived=110.0), ask(3, arrived=115.0)
+
+    async def write(reply: "asyncio.Future[Result]") -> None:
+        await reply
+        clock.now = 123.0
+
+    writing = [asyncio.create_task(write(awaited(item))) for item in (one, three)]
+    await asyncio.sleep(0)
+    clock.now = 120.0
+    scheduler._finish(ran(one, three, outcomes=(result(1), result(3))))
+    await asyncio.gather(*writing)
+    assert isinstance(scheduler.margin, Learned)
+    assert scheduler.margin.told == [(1.5, 17.0), (1.5, 12.0)]
+    assert scheduler._ways_seconds == pytest.approx(0.1 * (4 + 7))
+
+
+async def test_what_is_offered_counts_the_ways_through_the_event_loop(scheduler: Scheduler, still: Still) -> None:
+    """An answer that is computed within ten seconds and takes two more to be given comes too late."""
+    still.items, item, scheduler._ways_seconds = [ask()], ask(), 2.0
+    assert isinstance(await end_of(scheduler, item), ShuttingDown)
+    assert item.offered == 108.0
 
 
 @pytest.mark.parametrize(("backlog", "hint"), [(0.0, 0.01), (1.0, 0.5), (30.0, 10.0)])
@@ -252,12 +279,39 @@ async def test_a_free_instance_is_woken_once_a_turn(
     await asyncio.wait(asking)
 
 
+@pytest.mark.parametrize(("others", "offered"), [(1, 110.0), (0, math.inf)])
+async def test_what_waits_behind_others_is_offered_an_answer_in_time(
+    scheduler: Scheduler, still: Still, others: int, offered: float
+) -> None:
+    """Within ten seconds; who comes when nothing waits is admitted however long it takes."""
+    still.items, item = [ask() for _ in range(others)], ask()
+    assert isinstance(await end_of(scheduler, item), ShuttingDown)
+    assert item.offered == offered
+
+
+async def test_who_cannot_be_answered_in_time_is_told_what_was_not_kept(scheduler: Scheduler, still: Still) -> None:
+    """The own deadline, or what was offered; half of what waits is gone in two seconds."""
+    own, ours = ask(reserved=1.0, arrived=90.0), ask(reserved=1.0, arrived=90.0)
+    own.expires, ours.expires, own.offered, ours.offered = 98.0, 99.0, 98.5, 98.5
+    still.backlog, replies = 4.0, (awaited(own), awaited(ours))
+    for item in (own, ours):
+        scheduler._drop(item)
+    passed, busy = (reply.exception() for reply in replies)
+    assert isinstance(passed, DeadlinePassed)
+    assert isinstance(busy, TooBusy)
+    assert "no answer within 8.5 s, as was offered (the server's --max-queue-seconds)" in str(busy)
+    assert (busy.retry_seconds, busy.reason) == (2.0, "seconds")
+    assert told(ours) == [("charge", 1.0, 0.0)]
+    value = scheduler._metrics.registry.get_sample_value
+    assert [value("regard_dropped_total", {"reason": reason}) for reason in ("expired", "late")] == [1, 1]
+
+
 async def test_what_is_refused_or_has_expired_costs_nothing(scheduler: Scheduler, still: Still) -> None:
     """What was reserved is given back, to the number."""
     waiting, expired, hung = ask(reserved=3.0), ask(reserved=4.0), ask()
     replies = [awaited(item) for item in (waiting, expired, hung)]
     still.items, still.batches = [waiting], [ran(hung, outcomes=())]
-    scheduler._expire(expired)
+    scheduler._drop(expired)
     scheduler.abandon("it hangs")
     assert (told(waiting), told(expired), told(hung)) == ([("charge", 3.0, 0.0)], [("charge", 4.0, 0.0)], [])
     errors = [reply.exception() for reply in replies]
@@ -290,13 +344,13 @@ async def test_a_deadline_that_cannot_be_met_is_told_with_both_times(
 
 
 @pytest.mark.parametrize(
-    ("seconds", "factor", "others", "refused"), [(5.0, 2.0, 1, False), (5.1, 2.0, 1, True), (99.0, 1.0, 0, False)]
+    ("seconds", "margin", "others", "refused"), [(5.0, 5.0, 1, False), (5.1, 5.0, 1, True), (99.0, 0.0, 0, False)]
 )
 async def test_a_wait_that_is_too_long_is_refused_where_others_wait(
-    scheduler: Scheduler, still: Still, seconds: float, factor: float, others: int, refused: bool
+    scheduler: Scheduler, still: Still, seconds: float, margin: float, others: int, refused: bool
 ) -> None:
     """By what estimates have turned out to be."""
-    still.seconds, scheduler.quantile.factor = seconds, factor
+    still.seconds, scheduler.margin.seconds = seconds, margin
     still.items = [ask() for _ in range(others)]
     error = await end_of(scheduler, ask())
     assert isinstance(error, TooBusy if refused else ShuttingDown)

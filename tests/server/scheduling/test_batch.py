@@ -88,7 +88,7 @@ def test_what_was_not_admitted_or_run_took_nothing() -> None:
     """Neither of the queue's time nor of anybody's quota."""
     item, result = make_text(3), Result({}, {})
     assert (item.arrived, item.estimate_seconds, item.reserved_seconds) == (0.0, 0.0, 0.0)
-    assert (item.due, item.expires, item.reply) == (math.inf, math.inf, None)
+    assert (item.due, item.expires, item.offered, item.begin_by, item.reply) == (*[math.inf] * 4, None)
     assert (result.queue_ns, result.compute_ns, result.batch_size) == (0, 0, 0)
     assert (Load().rows, Load().tokens, Load().longest) == (0, 0, 0)
 

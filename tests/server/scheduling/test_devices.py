@@ -213,6 +213,19 @@ def test_rows_are_shared_among_those_instances_that_a_model_may_have(clock: Cloc
         assert len(dispatcher._begin(0).items) == rows
 
 
+def test_the_backlog_of_a_model_with_a_bound_is_computed_by_its_part_of_the_instances(clock: Clock) -> None:
+    """One of two: what it runs and what waits of it, one after the other; another model's do not count."""
+    dispatcher = make("A", instances=2)
+    dispatcher.bound(MODEL, 1)
+    first = begin(dispatcher, 0)
+    add(dispatcher, of_other_model())
+    dispatcher._begin(0)
+    add(dispatcher, *(make_item(GRAPH) for _ in range(4)), of_other_model())
+    clock.now += 1
+    waiting = COST.rows_seconds(4, 4) * 1.03
+    assert dispatcher.backlog_seconds() == pytest.approx(first.expected_seconds - 1 + waiting)
+
+
 def test_where_a_model_has_a_bound_every_device_is_asked(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     """The least busy may have its part of it already."""
     dispatcher = make("A", "B", instances=2)

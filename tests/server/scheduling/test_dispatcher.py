@@ -87,6 +87,9 @@ def test_the_wait_is_what_runs_and_what_waits_shared_among_the_instances(clock: 
     add(dispatcher, make_item(graph, rows=3))
     waiting = 3 * ROW_SECONDS * 1.03
     assert dispatcher.backlog_seconds() == pytest.approx(waiting / 2)
+    clock.now -= 102  # they end in eight and in ten seconds
+    assert dispatcher.backlog_seconds() == pytest.approx((waiting + 8 + 10) / 2)
+    clock.now += 102
     assert dispatcher.wait_seconds(item, item.order) == pytest.approx(waiting / 2 + RUN_SECONDS + 4 * ROW_SECONDS)
 
 
@@ -173,7 +176,7 @@ def test_a_delay_is_kept_until_a_batch_is_full(clock: Clock, graph: SumGraph) ->
 
 
 def test_runs_of_one_instance_teach_how_slow_the_engine_is(clock: Clock) -> None:
-    """A run with all threads is another kind, and teaches nothing."""
+    """A run with all threads is another kind, and teaches nothing of them."""
     one_thread, all_threads = SumGraph(COST), GatedGraph(COST)
     for graph, expected in ((one_thread, 8 * 1.1), (all_threads, 8.0)):
         dispatcher = make()
@@ -181,6 +184,28 @@ def test_runs_of_one_instance_teach_how_slow_the_engine_is(clock: Clock) -> None
         assert batch.instances == (1 if graph is one_thread else 2)
         end(dispatcher, batch, seconds=20)
         assert dispatcher._queue.fixed_seconds(make_item(graph)) == pytest.approx(expected)
+
+
+def test_a_run_of_all_threads_ends_when_those_have_shown(clock: Clock) -> None:
+    """Measured alone they take six seconds; one run that took twelve makes that a tenth longer."""
+    dispatcher, graph = make(), GatedGraph(COST)
+    graph.all_threads_cost = CostModel(run_seconds=6.0)
+    for expected in (6.0, 6.6):
+        batch = begin(dispatcher, graph, rows=4)
+        assert batch.instances == 2
+        assert batch.expected_seconds == pytest.approx(expected)
+        end(dispatcher, batch, seconds=12.0)
+
+
+def test_rows_that_nothing_runs_beside_are_shared_out_where_all_threads_are_slow(clock: Clock) -> None:
+    """Four rows are two and two; a request of four cannot be cut, and has all threads."""
+    cost = CostModel(run_seconds=0.5, token_seconds=ROW_SECONDS / 4)
+    for rows, taken, instances in ((1, 2, 1), (4, 1, 2)):
+        dispatcher, graph = make(), GatedGraph(cost)
+        graph.all_threads_cost = CostModel(run_seconds=5.0)
+        add(dispatcher, *(make_item(graph, rows=rows) for _ in range(4 // rows)))
+        batch = dispatcher._begin(0)
+        assert (len(batch.items), batch.instances) == (taken, instances)
 
 
 def test_an_instance_that_leaves_something_wakes_the_next() -> None:

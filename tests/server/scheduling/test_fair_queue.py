@@ -220,10 +220,14 @@ def test_nobody_is_ahead_of_themselves() -> None:
     assert fill(item).wait_seconds(item, item.order, exactly=True) == 0.0
 
 
-def test_a_deadline_that_is_reached_has_passed() -> None:
-    """At the very moment."""
-    item = make_waiting(16)
-    item.expires = 5.0
-    queue = fill(item)
-    assert queue.drop_expired(4.9) == []
-    assert queue.drop_expired(5.0) == [item]
+@pytest.mark.parametrize(("expires", "offered", "rows"), [(5.0, 6.0, 1), (6.0, 5.0, 4)])
+def test_what_would_not_end_in_time_is_taken_out_before_it_begins(expires: float, offered: float, rows: int) -> None:
+    """By how slow the engine is: by the caller's time if it ran alone, by what was offered in its batch."""
+    item, slow = make_waiting(16), 2 * COST.seconds(rows, 16)
+    item.expires, item.offered = expires, offered
+    queue = fill(*(make_waiting(16) for _ in range(3)))
+    queue._group(item).slowdown = 2.0
+    queue.add(item)
+    assert queue.drop_late(5.0 - slow - 1e-6) == []
+    assert queue.drop_late(5.0 - slow) == [item]
+    assert len(queue) == 3

@@ -8,7 +8,6 @@ from server.auth.clients import Client
 from server.context import RpcContext
 from server.engine.cost import CostModel
 from server.errors import DeadlinePassed, InternalFault, ShuttingDown, TooBusy
-from server.scheduling.estimate import LatencyQuantile
 from server.scheduling.scheduler import Scheduler
 from server.telemetry.metrics import Metrics
 from tests.server.fakes import CONTRACT, POISON, GatedGraph, make_item, occupy, queue, scheduling, value_of
@@ -311,35 +310,15 @@ async def test_older_requests_are_never_overtaken_for_ever(scheduler: Scheduler,
     assert graph.batches == [[1], [2, 3, 4, 5], [6]]
 
 
-def test_the_quantile_follows_the_slowest_hundredth() -> None:
-    """Where one answer in fifty takes twice as long as estimated, 2; where none does any more, back to 1."""
-    quantile = LatencyQuantile(limit_seconds=1.0)
-    for number in range(10_000):
-        quantile.learn(0.5, 1.0 if number % 50 == 0 else 0.5)
-    assert quantile.factor == pytest.approx(2.0, abs=0.1)
-    for _ in range(10_000):
-        quantile.learn(0.5, 0.4)
-    assert quantile.factor == 1.0
-
-
-def test_short_waits_teach_the_quantile_nothing() -> None:
-    """A millisecond that became three says nothing about a wait of seconds."""
-    quantile = LatencyQuantile(limit_seconds=1.0)
-    for _ in range(1000):
-        quantile.learn(0.001, 0.003)
-    assert quantile.factor == 1.0
-
-
 async def test_what_has_turned_out_slower_than_estimated_is_refused_earlier(graph: GatedGraph) -> None:
-    """An estimate of 0.8 of the limit is let in; where answers take twice as long as estimated, it is not."""
+    """An estimate of 0.8 of the limit is let in; where answers take half the limit longer than estimated, it is not."""
     slow = GatedGraph(CostModel(run_seconds=0.0, token_seconds=0.05))
     async with scheduling(seconds=1.0) as scheduler:
         first = await occupy(scheduler, slow)
         waiting = await queue(scheduler, slow, 2)
         (let_in,) = await queue(scheduler, slow, 3)
         assert not let_in.done()
-        for _ in range(2000):
-            scheduler.quantile.learn(0.5, 1.0)
+        scheduler.margin.learn([(0.5, 1.0)])
         (refused,) = await queue(scheduler, slow, 4)
         assert refused.done()
         with pytest.raises(TooBusy, match="--max-queue-seconds"):

@@ -240,3 +240,48 @@ def test_half_of_256_idle_clients_are_forgotten_when_one_more_comes() -> None:
         queue.add(make_waiting(16, address=name))
         counts.append(len(queue._shares))
     assert counts == [256, 129, 130]
+
+
+def test_rows_are_shared_out_where_that_is_measured_to_end_sooner() -> None:
+    """Sixteen rows, eight and eight of which take 14.8 ms, and a tenth more for the slower of two."""
+    one, graph = CostModel(run_seconds=0.002, token_seconds=0.0001), EchoGraph(COST)
+    for all_threads_seconds, pays in ((0.0164, True), (0.0162, False)):
+        graph.cost, graph.all_threads_cost = one, CostModel(run_seconds=all_threads_seconds)
+        assert Group(graph).pays_to_share_out(16, 2, 16) is pays
+        assert Group(graph).run_seconds(16, 16, all_threads=True) == all_threads_seconds
+
+
+def test_few_rows_are_not_shared_out() -> None:
+    """Where more than a quarter of each run would be its fixed part: three rows of 16 tokens, not four."""
+    graph = EchoGraph(CostModel(run_seconds=0.002, token_seconds=0.0001))
+    graph.all_threads_cost = CostModel(run_seconds=1.0)
+    assert [Group(graph).pays_to_share_out(rows, 2, 16) for rows in (1, 6, 7, 8)] == [False, False, True, True]
+
+
+def test_what_each_kind_of_run_takes_under_the_load_there_is_decides() -> None:
+    """Measured alone all threads are twice as fast; once they take three times as long, rows are shared out."""
+    graph = EchoGraph(CostModel(token_seconds=0.0001))
+    graph.all_threads_cost = CostModel(token_seconds=0.00005)
+    group = Group(graph)
+    assert not group.pays_to_share_out(16, 2, 16)
+    for _ in range(30):
+        group.learn(3 / group._all_threads_slowdown, all_threads=True)
+    assert group.pays_to_share_out(16, 2, 16)
+
+
+@pytest.mark.parametrize("all_threads", [False, True])
+def test_what_does_not_run_is_taken_to_become_as_fast_as_it_was_measured(all_threads: bool) -> None:
+    """Little by little, so that it is tried again; never faster, and a fast one stays as it is."""
+    group = Group(EchoGraph(COST))
+    alone = group.run_seconds(4, 16, all_threads=all_threads)
+    group.learn(11.0, all_threads=all_threads)  # counts as ten, and for a tenth
+    slow = group.run_seconds(4, 16, all_threads=all_threads)
+    group.learn(1.0, all_threads=not all_threads)
+    assert slow == pytest.approx(1.9 * alone)
+    assert group.run_seconds(4, 16, all_threads=all_threads) == pytest.approx((1.9 - 0.002 * 0.9) * alone)
+    for _ in range(10_000):
+        group.learn(1.0, all_threads=not all_threads)
+    assert group.run_seconds(4, 16, all_threads=all_threads) == pytest.approx(alone)
+    group.learn(0.5, all_threads=all_threads)
+    group.learn(1.0, all_threads=not all_threads)
+    assert group.run_seconds(4, 16, all_threads=all_threads) == pytest.approx(0.95 * alone)

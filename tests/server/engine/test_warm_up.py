@@ -1,0 +1,61 @@
+"""What is measured when a model is loaded, in counted runs."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from artifact.contract import CONTRACT_FILE, read_contract
+from server.engine import engine as module
+from server.engine.cost import CostModel, Sample
+from server.engine.device import Instances, choose_devices
+from server.engine.engine import Engine
+from server.engine.session import Graph
+from tests.golden import GOLDEN_MODELS
+
+ARTIFACT = GOLDEN_MODELS / "tiny-text" / "1"
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_both_kinds_of_runs_are_measured_on_the_model_itself(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one thread and of all, where there is more than one: each has a cost of its own."""
+    runs, fits = list[tuple[Graph, bool, int]](), list[list[Sample]]()
+    original = Graph.run
+
+    def run(graph: Graph, inputs, names, *, all_threads=False, device=0):  # type: ignore[no-untyped-def]
+        runs.append((graph, all_threads, len(next(iter(inputs.values())))))
+        return original(graph, inputs, names, all_threads=all_threads, device=device)
+
+    def fit(samples: list[Sample]) -> CostModel:
+        fits.append(samples)
+        return CostModel(float(len(fits)))
+
+    monkeypatch.setattr(Graph, "run", run)
+    monkeypatch.setattr(module, "fit_costs", fit)
+    engine = Engine(ARTIFACT, read_contract(ARTIFACT / CONTRACT_FILE), choose_devices("cpu"), Instances(count, 1))
+    engine.warm_up()
+    plain = {rows for graph, all_threads, rows in runs if graph is engine.plain and all_threads}
+    assert engine.plain.cost == CostModel(1.0)
+    assert engine.plain.all_threads_cost == CostModel(float(count))
+    assert (len(plain) > 1) == (count == 2)
+    assert engine.tapped is not None
+    assert not any(all_threads for graph, all_threads, _ in runs if graph is engine.tapped)
+    assert engine.tapped.all_threads_cost == engine.tapped.cost
+
+
+def test_measuring_all_threads_takes_half_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model whose run takes 0.3 s is run twice with one thread, and once with all."""
+    engine = Engine(ARTIFACT, read_contract(ARTIFACT / CONTRACT_FILE), choose_devices("cpu"), Instances(2, 1))
+    now, runs = [0.0], list[bool]()
+
+    def run(_: Graph, inputs, names, *, all_threads=False, device=0):  # type: ignore[no-untyped-def]
+        now[0] += 0.3
+        runs.append(all_threads)
+        return dict.fromkeys(names, np.zeros(1))
+
+    monkeypatch.setattr(module, "_MEASURING_SECONDS", 0.4)  # which tests shorten
+    monkeypatch.setattr(Graph, "run", run)
+    monkeypatch.setattr(module, "check_given", lambda *_: None)
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    engine._fit("graph.onnx", engine.plain, ["embedding"])
+    assert runs == [False, False, True]
