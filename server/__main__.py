@@ -19,6 +19,7 @@ from server.config import Config, misspelt_variables
 from server.engine.device import names_of
 from server.errors import EngineFault, StartError
 from server.telemetry.logs import set_up
+from server.transport.envoy.launcher import run_inside_envoy
 
 _log = logging.getLogger(__name__)
 _COLLECT_AFTER_OBJECTS = 10_000
@@ -32,14 +33,21 @@ def main() -> int:
         set_up(config.log_level, config.log_format)
         for name, meant in misspelt_variables(os.environ):
             _log.warning("%s is set and is no setting; %s is", name, meant)
+        if config.transport == "envoy":
+            return run_inside_envoy(config, sys.argv[1:], program_name())
         run(_run(config))
-    except StartError as error:
+    except (StartError, EngineFault) as error:
+        return explain(error)
+    return 0
+
+
+def explain(error: StartError | EngineFault) -> int:
+    """Print why the server ends; returns the exit code, but where the engine failed."""
+    if isinstance(error, StartError):
         print(f"regard: error: {error}", file=sys.stderr)
         return 1
-    except EngineFault as error:
-        print(f"regard: fault: {error}; ending with code {_ENGINE_FAULT}", file=sys.stderr, flush=True)
-        os._exit(_ENGINE_FAULT)  # a thread that hangs would keep an ordinary exit waiting
-    return 0
+    print(f"regard: fault: {error}; ending with code {_ENGINE_FAULT}", file=sys.stderr, flush=True)
+    os._exit(_ENGINE_FAULT)  # a thread that hangs would keep an ordinary exit waiting
 
 
 def program_name() -> str:
