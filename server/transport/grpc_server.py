@@ -105,7 +105,7 @@ class GrpcioTransport:
             else:
                 port = self._opened.add_insecure_port(listen)
         except (OSError, RuntimeError) as error:
-            raise StartError(f"--listen: {listen}: cannot listen: {getattr(error, 'strerror', None) or error}") from error
+            raise cannot_listen(listen, error) from error
         self._address = join_address(listen, port)
         return self._address
 
@@ -148,6 +148,11 @@ def _options(config: Config) -> list[tuple[str, int]]:
         ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1000),
         ("grpc.so_reuseport", 0),  # two servers on one port would share callers by chance
     ]
+
+
+def cannot_listen(listen: str, error: OSError | RuntimeError) -> StartError:
+    """Say that an address cannot be had, and why."""
+    return StartError(f"--listen: {listen}: cannot listen: {getattr(error, 'strerror', None) or error}")
 
 
 def try_address(listen: str) -> None:

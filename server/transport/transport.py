@@ -1,4 +1,4 @@
-"""What carries calls: grpcio in this process, or Envoy around it; see server.api.servicer for what methods are given."""
+"""What carries calls: grpcio in this process, or Envoy around it; server.api.servicer says what methods are given."""
 
 from collections.abc import Iterable, Sequence
 from typing import Protocol

@@ -14,6 +14,7 @@ from server.api.servicer import Task
 from server.errors import ServerError
 from server.transport.auth_interceptor import AuthInterceptor
 from server.transport.envoy.call import Ended, EnvoyCall, HungUp, Receive, Send
+from server.transport.envoy.messages import BadMessage, MaxBytes
 from server.transport.refusals import Refusals
 
 _log = logging.getLogger(__name__)
@@ -45,7 +46,7 @@ class GrpcApplication:
         """
         self._interceptor = interceptor
         self._known_calls, self._refusals = calls, refusals
-        self._max_bytes = max_message_bytes
+        self._most = MaxBytes(max_message_bytes, "the server's --max-message-bytes")
         self._services = list[grpc.GenericRpcHandler]()
         self._calls = dict[Task, EnvoyCall]()
         self._looked_at: Iterator[EnvoyCall] = iter(())
@@ -85,11 +86,13 @@ class GrpcApplication:
         if handler is None:
             await call.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
         method = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        call.serialize, fewer = handler.response_serializer, getattr(method, "max_message_bytes", None)
+        most = self._most if fewer is None else MaxBytes(fewer, "of this method")
         try:
             if handler.request_streaming:
-                answer = await method(call.messages(self._max_bytes, self._arriving), call)
+                answer = await method(call.messages(most, self._arriving), call)
             else:
-                answer = await method(await call.message(self._max_bytes, self._arriving), call)
+                answer = await method(await call.message(most, self._arriving), call)
         except ServerError as raised:  # of the message: what a method raises is told by the method
             error = raised.with_traceback(None)
         else:
@@ -98,6 +101,8 @@ class GrpcApplication:
             else:
                 await call.answer(answer)
             return
+        if isinstance(error, BadMessage):
+            self._refusals.metrics.messages_refused.labels(error.reason).inc()
         await self._refusals.end(call.method.rpartition("/")[2], error, call)
 
     async def _find(self, call: EnvoyCall) -> Any:
@@ -113,12 +118,12 @@ class GrpcApplication:
     def _handler_of(self, details: grpc.HandlerCallDetails) -> Any:
         return next(filter(None, (service.service(details) for service in self._services)), None)
 
-    def _arriving(self, size_bytes: int) -> None:
+    def _arriving(self, task: Task, size_bytes: int) -> None:
         """Count what has come of a message that is not whole; raises TooBusy where there is no room for it."""
-        account = self._known_calls.current().account
-        account.hold("arriving", size_bytes)
-        if size_bytes:
-            account.check()
+        if call := self._known_calls.of(task):
+            call.account.hold("arriving", size_bytes)
+            if size_bytes:
+                call.account.check()
 
     def end_calls(self, tasks: Sequence[Task]) -> None:
         """End calls; see servicer.EndCalls."""
@@ -126,7 +131,7 @@ class GrpcApplication:
             task.cancel()
 
     async def watch(self) -> None:
-        """See for ever whether callers have hung up; Envoy says so of one that waits for its answer when it is asked."""
+        """See for ever whether callers have hung up: of one that waits for its answer Envoy only says so when asked."""
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             self._look(time.monotonic() - _LOOK_SECONDS)

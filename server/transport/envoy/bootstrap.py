@@ -86,7 +86,7 @@ def _routes(config: Config) -> dict[str, Any]:
 
 
 def _python(module: str) -> dict[str, Any]:
-    settings = {"app": _APPLICATION, "interface": "asgi", "root_path": "", "lifespan": True, "loop": "uvloop"}
+    settings = json.dumps({"app": _APPLICATION, "interface": "asgi", "root_path": "", "lifespan": True})
     return {
         "name": "python",
         "typed_config": {
@@ -94,7 +94,10 @@ def _python(module: str) -> dict[str, Any]:
             "dynamic_module_config": {"module": {"local": {"filename": module}}},
             "filter_name": "pyvoy",
             "terminal_filter": True,
-            "filter_config": {"@type": "type.googleapis.com/google.protobuf.StringValue", "value": json.dumps(settings)},
+            "filter_config": {
+                "@type": "type.googleapis.com/google.protobuf.StringValue",
+                "value": settings,
+            },
         },
     }
 

@@ -4,6 +4,8 @@ import asyncio
 import math
 import time
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from functools import partial
 from typing import Any, NoReturn
 from urllib.parse import quote
 
@@ -11,9 +13,17 @@ import grpc
 
 from server.api.servicer import Task
 from server.errors import Trailers
-from server.transport.envoy.messages import ENCODINGS, BadMessage, only_message, prefixed, read_messages
+from server.transport.envoy.messages import (
+    ENCODINGS,
+    BadMessage,
+    MaxBytes,
+    only_message,
+    prefixed,
+    read_messages,
+)
 from server.transport.envoy.metadata import headers_of, metadata_of, percent_encoded, seconds_of
 
+Arriving = Callable[[Task, int], None]
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
@@ -38,6 +48,7 @@ class EnvoyCall:
         deadline: On time.monotonic(), in seconds; None where there is none.
         task: Which the call has to itself.
         began: On time.monotonic(), in seconds.
+        serialize: Makes bytes of a message; None where methods give bytes.
         is_read: Whether the caller's part is over: then nothing but its hanging up can come.
     """
 
@@ -55,6 +66,7 @@ class EnvoyCall:
         "deadline",
         "is_read",
         "method",
+        "serialize",
         "task",
     )
 
@@ -64,6 +76,7 @@ class EnvoyCall:
         self._client = scope["client"]
         self._receive, self._send = receive, send
         self._metadata = metadata = metadata_of(scope["headers"])
+        self.serialize: Callable[[Any], bytes] | None = None
         self._trailers: Trailers = ()
         self._looking: asyncio.Future[dict[str, Any]] | None = None
         self._is_started = self._is_over = self.is_read = False
@@ -94,35 +107,35 @@ class EnvoyCall:
         """Who the connection says it is: nobody, since it is not encrypted."""
         return {}
 
-    async def message(self, max_bytes: int, arriving: Callable[[int], None]) -> bytes:
+    async def message(self, most: MaxBytes, arriving: Arriving) -> bytes:
         """Read the only message of a call; for arguments and errors see `messages`."""
         first = await self._next_chunk()
-        if self.is_read and (content := only_message(first, max_bytes)) is not None:
+        if self.is_read and (content := only_message(first, most)) is not None:
             return content
-        found = [message async for message in self.messages(max_bytes, arriving, first, most=1)]
+        found = [message async for message in self.messages(most, arriving, first, count=1)]
         if not found:
             raise BadMessage("the call has no message; expected one")
         return found[0]
 
     async def messages(
-        self, max_bytes: int, arriving: Callable[[int], None], first: bytes = b"", most: float = math.inf
+        self, most: MaxBytes, arriving: Arriving, first: bytes = b"", count: float = math.inf
     ) -> AsyncGenerator[bytes]:
         """Yield the messages of a call as they come.
 
         Args:
-            max_bytes: Of a message, as it is sent and inflated.
-            arriving: Told how many bytes have come of one that is not whole; may raise.
+            most: Of a message, as it is sent and inflated.
+            arriving: Told how many bytes have come of one that is not whole, by the call's task; may raise.
             first: What has come already.
-            most: How many there may be.
+            count: How many there may be.
 
         Raises:
             HungUp: The caller has.
             BadMessage: What comes is none, too large, or one too many.
         """
-        number = 0
-        async for message in read_messages(self._chunks(first), max_bytes, self._encoding, arriving):
+        number, told = 0, partial(arriving, self.task)
+        async for message in read_messages(self._chunks(first), most, self._encoding, told):
             number += 1
-            if number > most:
+            if number > count:
                 raise BadMessage("the call has a second message; expected one")
             yield message
 
@@ -154,13 +167,13 @@ class EnvoyCall:
         if isinstance(self._looking, asyncio.Task):  # a future of Envoy's is about to be told
             self._looking.cancel()
 
-    async def write(self, message: bytes) -> None:
-        """Send a message, and wait until there is room for the next.
+    async def write(self, message: Any) -> None:
+        """Send a message, which `serialize` makes bytes of, and wait until there is room for the next.
 
         Raises:
             HungUp: The caller has.
         """
-        content = prefixed(message)
+        content = prefixed(message if self.serialize is None else self.serialize(message))
         if not self._is_started:
             self._is_started = True
             await self._send(_start(_START, trailers=True))
@@ -170,13 +183,13 @@ class EnvoyCall:
         except OSError as error:  # what ASGI says of it
             raise HungUp from error
 
-    async def answer(self, message: bytes) -> None:
+    async def answer(self, message: Any) -> None:
         """Send the only message of a call, and its end; a small one is not waited for.
 
         Raises:
             HungUp: The caller has.
         """
-        if len(message) > _CHUNK_BYTES:
+        if self.serialize is not None or len(message) > _CHUNK_BYTES:
             await self.write(message)
             await self.end()
             return
@@ -208,15 +221,13 @@ class EnvoyCall:
         if details:
             status.append((b"grpc-message", percent_encoded(details)))
         status += headers_of(trailing_metadata or self._trailers)
-        try:
+        with suppress(OSError):  # there is nobody to tell
             if self._is_started:
                 await self._send(_body(b"", more=False))
                 await self._send(_trailers(status))
             else:
                 await self._send(_start([*_START, *status], trailers=False))
                 await self._send(_body(b"", more=False))
-        except OSError as error:
-            raise HungUp from error
 
     async def refuse_http(self, status: int, message: str) -> None:
         """Answer what is no call of gRPC, as HTTP does."""

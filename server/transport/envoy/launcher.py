@@ -23,7 +23,7 @@ from server.address import family_of, split_address
 from server.config import Config
 from server.errors import StartError
 from server.transport.envoy.bootstrap import make_bootstrap
-from server.transport.grpc_server import check_exposure, try_address
+from server.transport.grpc_server import cannot_listen, check_exposure, try_address
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +76,7 @@ def run_inside_envoy(config: Config, arguments: Sequence[str], program: str) -> 
         start = Start(list(arguments), program, sys.executable, address, reading)
         settings = json.dumps(make_bootstrap(config, host, port, installed.module))
         own = {_VARIABLE: json.dumps(asdict(start)), "LD_PRELOAD": installed.library, "PYTHONHOME": sys.base_prefix}
-        process = subprocess.Popen(
+        process = subprocess.Popen(  # noqa: S603 -- our own command
             [installed.envoy, "--config-yaml", settings, *_OPTIONS],
             env=os.environ | own | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             pass_fds=[reading],
@@ -114,7 +114,8 @@ def find_installed() -> Installed:
     module = find_spec("pyvoy._pyvoy")
     if module is None or module.origin is None:
         raise StartError("--transport envoy: pyvoy has no module for this platform; expected one")
-    library = next((path for path in libraries if Path(path).exists() and Path(path).name.startswith("libpython")), None)
+    found = (path for path in libraries if Path(path).name.startswith("libpython") and Path(path).exists())
+    library = next(found, None)
     if library is None:
         raise StartError("--transport envoy: this Python has no shared library (libpython); expected one")
     return Installed(str(envoy), module.origin, library)
@@ -141,7 +142,7 @@ def reserve(listen: str) -> Iterator[tuple[str, int]]:
             host, port, *_ = kept.getsockname()
             yield host, port
     except OSError as error:
-        raise StartError(f"--listen: {listen}: cannot listen: {error.strerror or error}") from error
+        raise cannot_listen(listen, error) from error
 
 
 @contextmanager
