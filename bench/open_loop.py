@@ -26,11 +26,11 @@ def measure_alone(graph: Path, cpus: int) -> Iterator[Measurement]:
     yield ALONE, "limit", json.loads(run("bench.limit", str(graph), options))
 
 
-def measure_regard_at_rates(folder: Path, seconds: float) -> Iterator[Measurement]:
+def measure_regard_at_rates(folder: Path, seconds: float, regard: str, transport: str) -> Iterator[Measurement]:
     """At the peers' rates and beyond; then with and without requests for all attention among the others."""
-    with serving_regard(folder, "--max-queue-seconds", str(OFFERED_SECONDS)) as serving:
-        peak = yield from _at_rates("regard", serving.address, {}, seconds, (*_LOADS, _OVERLOAD))
-        for share in (0.0, ATTENTION_SHARE):
+    with serving_regard(folder, "--max-queue-seconds", str(OFFERED_SECONDS), "--transport", transport) as serving:
+        peak = yield from _at_rates(regard, serving.address, {}, seconds, (*_LOADS, _OVERLOAD))
+        for share in (0.0, ATTENTION_SHARE) if transport == "grpcio" else ():
             options = {"rate": MIXED_LOAD * peak, "seconds": seconds, "attention": share}
             yield OPEN, open_loop_name(share), _ask("regard", serving.address, options) | {"peak": peak}
 

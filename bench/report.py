@@ -18,6 +18,7 @@ from bench.targets import (
     OPEN,
     SERVERS,
     SOAK,
+    TRANSPORTS,
     TRIVIAL,
     TRIVIAL_CALLERS,
     Figures,
@@ -35,7 +36,8 @@ _TRIVIAL_TITLE = f"trivial graph: 16 floats in and out, {TRIVIAL_CALLERS} caller
 NOTES = {
     _TRIVIAL_TITLE: (
         "`python -m bench --only trivial`. The graph adds its input to itself. regard serves a bare ONNX file and",
-        "is asked through the Open Inference Protocol, the peers through their own. The echo is a grpc.aio server on",
+        "is asked through the Open Inference Protocol, on grpcio and on Envoy (`--transport envoy`), the peers through",
+        "their own. The echo is a grpc.aio server on",
         "regard's event loop (uvloop) that reads the same request and writes an answer of the same size. CPU a call is",
         "the user and system time of the server's process and its children, by the operating system's accounting, over",
         "the calls answered; callers are not in it. Ratios to the echo are medians of the rounds' own. Callers are",
@@ -136,7 +138,7 @@ def save_pictures(figures: Figures, folder: Path) -> None:
     for axis, (work, callers) in zip(axes[0], panels, strict=True):
         shares = _shares(figures[work.title], callers)
         names = sorted(shares, key=lambda name: shares[name])
-        colours = ["#1f77b4" if name == "regard" else "#b0b7bf" for name in names]
+        colours = ["#1f77b4" if name in TRANSPORTS else "#b0b7bf" for name in names]
         bars = axis.barh(names, [shares[name] for name in names], color=colours)
         axis.bar_label(bars, fmt="%.2f", padding=3, fontsize=8)
         axis.axvline(1, color="black", linewidth=0.8, linestyle=":")

@@ -13,7 +13,7 @@ from bench.generator import GRPC_HEADERS, Target, frame, generate
 from bench.peers import OPEN_INFERENCE, Peer, PeerError, install, request_body
 from bench.programs import environment
 from bench.servers import Serving, serving_other, serving_regard
-from bench.targets import ECHO, TRIVIAL, TRIVIAL_CALLERS
+from bench.targets import ECHO, TRANSPORTS, TRIVIAL, TRIVIAL_CALLERS
 from bench.trivial_graph import FLOATS, make_arrays, make_request, save_graph
 
 _ANSWER_BYTES = 4 * FLOATS
@@ -28,8 +28,10 @@ def measure_trivial(
         graph = save_graph(Path(folder))
         body = frame(make_request().SerializeToString())
         with ExitStack() as stack:
-            both = {ECHO: stack.enter_context(serving_echo()), "regard": stack.enter_context(serving_regard_on(folder))}
-            for name, serving in both.items():
+            servers = {ECHO: stack.enter_context(serving_echo())}
+            for regard, transport in TRANSPORTS.items():
+                servers[regard] = stack.enter_context(serving_regard_on(folder, transport))
+            for name, serving in servers.items():
                 yield TRIVIAL, name, ask(serving, body, seconds)
         for peer in peers:
             try:
@@ -51,9 +53,9 @@ def ask(serving: Serving, body: bytes, seconds: float) -> dict[str, Any]:
 
 
 @contextmanager
-def serving_regard_on(folder: str) -> Iterator[Serving]:
+def serving_regard_on(folder: str, transport: str) -> Iterator[Serving]:
     """Start regard, to be asked through the Open Inference Protocol."""
-    with serving_regard(Path(folder)) as serving:
+    with serving_regard(Path(folder), "--transport", transport) as serving:
         yield Serving(_open_inference(serving.address), serving.pid, serving.seconds_to_ready, serving.metrics)
 
 

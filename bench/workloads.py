@@ -46,7 +46,7 @@ TEXT = Workload(
     size="16",
     batches=(1, 8, 16, 32),
     loads=((1, "none"), (8, "none"), (32, "none"), (128, "none"), (32, "cls"), (32, "all")),
-    peer_callers=(1, 32),
+    peer_callers=(1, 8, 32),
 )
 MIXED = Workload("mixed", "minilm", "MiniLM, 4 to 128 tokens, mixed", "4-128", (1,), ((32, "none"),), (32,))
 IMAGES = Workload("images", "vit-s14", "ViT-S/14, 224 pixels", "224px", (1, 4), ((8, "none"), (8, "jpeg")), (8,))

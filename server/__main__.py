@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable
 from functools import partial
 
 from artifact.installed import installed_version
@@ -21,6 +20,7 @@ from server.config import Config, misspelt_variables, wanted_log_format
 from server.engine.device import names_of
 from server.errors import EngineFault, StartError
 from server.telemetry.logs import LogFormat, set_up
+from server.transport.envoy.launcher import run_inside_envoy
 
 _log = logging.getLogger(__name__)
 _COLLECT_AFTER_OBJECTS = 10_000
@@ -36,14 +36,21 @@ def main() -> int:
         set_up(config.log_level, how := config.log_format)
         for name, meant in misspelt_variables(os.environ):
             _log.warning("%s is set and is no setting; %s is", name, meant)
+        if config.transport == "envoy":
+            return run_inside_envoy(config, sys.argv[1:], program_name())
         run(_run(config))
-    except StartError as error:
+    except (StartError, EngineFault) as error:
+        return explain(error, how)
+    return 0
+
+
+def explain(error: StartError | EngineFault, how: LogFormat) -> int:
+    """Say why the server ends; returns the exit code, but where the engine failed."""
+    if isinstance(error, StartError):
         _tell_end(how, f"error: {error}")
         return 1
-    except EngineFault as error:
-        _tell_end(how, f"fault: {error}; ending with code {_ENGINE_FAULT}")
-        os._exit(_ENGINE_FAULT)  # a thread that hangs would keep an ordinary exit waiting
-    return 0
+    _tell_end(how, f"fault: {error}; ending with code {_ENGINE_FAULT}")
+    os._exit(_ENGINE_FAULT)  # a thread that hangs would keep an ordinary exit waiting
 
 
 def _tell_end(how: LogFormat, why: str) -> None:
@@ -66,16 +73,15 @@ async def _run(config: Config) -> None:
         loop.add_signal_handler(number, stop.set)
     for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2):
         loop.add_signal_handler(number, _log.info, "%s changes nothing: files are read when they change", number.name)
-    tell = _log_started if config.log_format == "json" else _print_started
-    await serve(config, stop, partial(announce, tell=tell))
+    await serve(config, stop, partial(announce, config.log_format))
 
 
-def announce(started: Started, tell: Callable[[Started], None]) -> None:
+def announce(how: LogFormat, started: Started) -> None:
     """Tell what is served where, and spare the garbage collector what stays for good: it takes 20 ms to look at."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(_COLLECT_AFTER_OBJECTS)
-    tell(started)
+    (_log_started if how == "json" else _print_started)(started)
 
 
 def _log_started(started: Started) -> None:

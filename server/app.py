@@ -15,7 +15,6 @@ import onnxruntime
 from artifact.contract import Contract
 from artifact.images import ImageLimits
 from artifact.installed import installed_version
-from server.address import split_address
 from server.api.calls import Calls
 from server.api.handler import RpcHandler
 from server.api.open_inference.service import InferenceService
@@ -52,13 +51,12 @@ from server.telemetry.heartbeat import Heartbeat
 from server.telemetry.load import LoadMeter
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import Tracing
-from server.transport.connections import hang_up, stop_listening
-from server.transport.grpc_calls import end_calls
-from server.transport.grpc_server import bind, check_exposure, make_authenticator, make_server, read_certificates
+from server.transport.grpc_server import GrpcioTransport, check_exposure, make_authenticator
 from server.transport.http import MetricsServer
 from server.transport.load_reports import LoadReports
 from server.transport.refusals import Refusals
 from server.transport.services import Services
+from server.transport.transport import Transport
 
 _log = logging.getLogger(__name__)
 # How long a stopping server still answers callers who have not heard of it, then waits for streams to end.
@@ -77,19 +75,22 @@ class Started:
     start_seconds: float
 
 
-async def serve(config: Config, stop: asyncio.Event, announce: Callable[[Started], None]) -> None:
+async def serve(
+    config: Config, stop: asyncio.Event, announce: Callable[[Started], None], transport: Transport | None = None
+) -> None:
     """Serve until `stop` is set, then drain and close.
 
     Args:
         config: The settings.
         stop: Set from outside, e.g. by a signal.
         announce: Called once when requests are answered.
+        transport: What carries calls; None for grpcio.
 
     Raises:
         StartError: Something is wrong with the settings, the artifacts, the ports or the device.
         EngineFault: The engine hangs or has died.
     """
-    async with Server(config) as server:
+    async with Server(config, transport or GrpcioTransport()) as server:
         if await server.start(stop):
             announce(server.started)
             await server.run(stop)
@@ -98,7 +99,7 @@ async def serve(config: Config, stop: asyncio.Event, announce: Callable[[Started
 class Server:
     """A server; what it holds is let go of when the block ends, however far it came."""
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, transport: Transport) -> None:
         """Open the HTTP port, and make what needs no model.
 
         Raises:
@@ -113,8 +114,10 @@ class Server:
         self._authenticator = make_authenticator(config)
         self._refusals = Refusals(self._metrics, config.max_refusal_lines)
         ledger = Ledger(config.held_bytes)
-        self._calls = Calls(ledger, self._metrics, config.max_message_bytes, config.max_stall_seconds, end_calls)
-        self._grpc = make_server(config, self._authenticator, self._refusals, self._calls)
+        max_bytes, max_seconds = config.max_message_bytes, config.max_stall_seconds
+        self._calls = Calls(ledger, self._metrics, max_bytes, max_seconds, transport.end_calls)
+        self._transport = transport
+        transport.open(config, self._authenticator, self._refusals, self._calls)
         self._threads = config.threads or available_cpus()
         self._executor = ThreadPoolExecutor(self._threads + 1, thread_name_prefix="worker")
         self._decoders = Decoders(self._threads + 1, config.image_pixels, self._metrics)
@@ -133,7 +136,7 @@ class Server:
     async def __aexit__(self, *_: object) -> None:
         for task in self._background:
             task.cancel()
-        await self._grpc.stop(None)
+        await self._transport.close()
         if self._scheduler and not self._is_closed:
             await self._scheduler.close()
         self._memory.unregister()
@@ -156,11 +159,11 @@ class Server:
             self._background.add(asyncio.create_task(watching))
         if config.lanes:
             _log.warning("--lanes is deprecated, and will be gone in the next release: use --instances")
-        address = bind(self._grpc, config.listen, read_certificates(config))
+        address = self._transport.bind()
         devices = choose_devices(config.device)
         self._metrics.build_info.labels(installed_version(), onnxruntime.__version__, names_of(devices)).set(1)
         instances = share_cpus(self._threads, devices, config.instances or config.lanes)
-        services = Services(self._grpc, self._calls, self._refusals, config)
+        services = Services(self._transport, self._calls, self._refusals, config)
         self._health = services.health
         self._repository = self._open_repository(devices, instances)
         if not await self._load(stop):
@@ -170,7 +173,7 @@ class Server:
             self._scheduler.bound_model(model.name, model.usage.settings.instances)
         self._scheduler.start()
         self._add_services(services, self._scheduler, devices, instances.count)
-        await self._grpc.start()
+        await self._transport.start()
         await services.set_serving()
         self._ready = True
         self._follow()
@@ -290,7 +293,7 @@ class Server:
         self._rpcs.refuse()
         self._decoders.close()
         scheduler.abandon("the engine has failed; the server is stopping")
-        await self._close_grpc()
+        await self._hang_up()
 
     async def _drain(self, scheduler: Scheduler) -> None:
         """Refuse new requests, let accepted ones finish within the limit, answer the rest UNAVAILABLE.
@@ -307,14 +310,11 @@ class Server:
             _log.warning("requests still in flight after %g s are refused", seconds)
             self._decoders.close()
             scheduler.abandon("the server is stopping")
-        await self._close_grpc()
+        await self._hang_up()
 
-    async def _close_grpc(self) -> None:
+    async def _hang_up(self) -> None:
         await asyncio.sleep(_LAST_MOMENT_SECONDS)
-        _, port = split_address(self.started.address)
-        stop_listening(port)
-        hang_up(port)
-        await self._grpc.stop(_LAST_MOMENT_SECONDS)
+        await self._transport.stop(_LAST_MOMENT_SECONDS)
 
 
 async def _follow_clients(authenticator: Authenticator) -> None:

@@ -92,6 +92,10 @@ class Calls:
         task = asyncio.current_task()
         return self._calls.get(task) or Call(self.ledger) if task else Call(self.ledger)
 
+    def of(self, task: Task) -> Call | None:
+        """Return the call of a task; None where it has not begun."""
+        return self._calls.get(task)
+
     def belong_to(self, client: Hashable) -> None:
         """Say whose the current call is, whether or not it has begun, before its message is read.
 

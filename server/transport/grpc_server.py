@@ -1,23 +1,25 @@
 """The gRPC server: its options, its port, and whom it may listen to."""
 
 import socket
+from collections.abc import Iterable, Sequence
 
 import grpc
 
 from server.address import family_of, is_loopback, join_address, split_address
 from server.api.calls import Calls
+from server.api.servicer import Task
 from server.auth.clients import Authenticator
 from server.config import Config
 from server.errors import StartError
 from server.transport.auth_interceptor import AuthInterceptor
+from server.transport.connections import hang_up, stop_listening
+from server.transport.grpc_calls import end_calls
+from server.transport.limits import ANSWER_SECONDS, HANDSHAKE_SECONDS, MAX_STREAMS
 from server.transport.refusals import Refusals
 from server.transport.tls import Certificates, TlsFiles
 
-_MAX_STREAMS = 1024  # of one connection; what a balancer in front needs
 _MAX_PENDING = 4000  # calls that gRPC holds until the event loop takes them; it cancels further ones, anybody's
-_ANSWER_MS = 20_000  # for a client that is asked whether it is there
 _PING_INTERVAL_MS = 5_000  # more often is an attack; docs/operations.md has clients ask every ten seconds
-_HANDSHAKE_MS = 20_000  # for a greeting, and TLS; gRPC itself gives two minutes
 
 
 def check_exposure(config: Config) -> None:
@@ -64,41 +66,99 @@ def read_certificates(config: Config) -> Certificates | None:
     return None
 
 
-def make_server(config: Config, authenticator: Authenticator, refusals: Refusals, calls: Calls) -> grpc.aio.Server:
-    """Make a server that is not bound yet."""
-    return grpc.aio.server(
-        interceptors=[] if authenticator.is_open else [AuthInterceptor(authenticator, refusals, calls)],
-        options=[
-            ("grpc.max_receive_message_length", config.max_message_bytes),
-            ("grpc.max_send_message_length", config.max_message_bytes),
-            ("grpc.max_concurrent_streams", _MAX_STREAMS),
-            ("grpc.server.max_pending_requests", _MAX_PENDING),  # from here on by chance, and from the second on always
-            ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
-            ("grpc.max_allowed_incoming_connections", config.max_connections),
-            ("grpc.max_connection_idle_ms", round(config.max_idle_seconds * 1e3)),
-            ("grpc.keepalive_time_ms", round(config.keepalive_seconds * 1e3)),
-            ("grpc.keepalive_timeout_ms", _ANSWER_MS),
-            ("grpc.http2.ping_timeout_ms", _ANSWER_MS),  # this one ends the connection; a minute unless set
-            ("grpc.keepalive_permit_without_calls", 1),
-            ("grpc.http2.min_ping_interval_without_data_ms", _PING_INTERVAL_MS),
-            ("grpc.server_handshake_timeout_ms", _HANDSHAKE_MS),
-            ("grpc.so_reuseport", 0),  # two servers on one port would share callers by chance
-        ],
-    )
+class GrpcioTransport:
+    """grpcio's server in this process; see transport.Transport."""
+
+    def __init__(self) -> None:
+        self._server: grpc.aio.Server | None = None
+        self._address = ""
+
+    def end_calls(self, tasks: Sequence[Task]) -> None:
+        """End calls; see servicer.EndCalls."""
+        end_calls(tasks)
+
+    def open(self, config: Config, authenticator: Authenticator, refusals: Refusals, calls: Calls) -> None:
+        """Make a server that is not bound yet."""
+        self._config = config
+        self._server = grpc.aio.server(
+            interceptors=[] if authenticator.is_open else [AuthInterceptor(authenticator, refusals, calls)],
+            options=_options(config),
+        )
+
+    def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
+        """Add a service, as generated code does."""
+        self._opened.add_generic_rpc_handlers(handlers)
+
+    def bind(self) -> str:
+        """Bind the port; returns the address with the real one.
+
+        A socket of our own tries the address first: gRPC would log the reason of a failure instead of telling it.
+
+        Raises:
+            StartError: The address cannot be had, or the certificate cannot be used.
+        """
+        listen, certificates = self._config.listen, read_certificates(self._config)
+        try:
+            try_address(listen)
+            if certificates:
+                port = self._opened.add_secure_port(listen, certificates.credentials())
+            else:
+                port = self._opened.add_insecure_port(listen)
+        except (OSError, RuntimeError) as error:
+            raise cannot_listen(listen, error) from error
+        self._address = join_address(listen, port)
+        return self._address
+
+    async def start(self) -> None:
+        """Answer calls."""
+        await self._opened.start()
+
+    async def stop(self, seconds: float) -> None:
+        """Hang up on all callers before gRPC closes, which would end calls that come meanwhile as CANCELLED."""
+        _, port = split_address(self._address)
+        stop_listening(port)
+        hang_up(port)
+        await self._opened.stop(seconds)
+
+    async def close(self) -> None:
+        """End whatever is left."""
+        if self._server:
+            await self._server.stop(None)
+
+    @property
+    def _opened(self) -> grpc.aio.Server:
+        assert self._server is not None  # noqa: S101 -- the application opens it first
+        return self._server
 
 
-def bind(server: grpc.aio.Server, listen: str, certificates: Certificates | None) -> str:
-    """Bind the port; returns the address with the real port.
+def _options(config: Config) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", config.max_message_bytes),
+        ("grpc.max_send_message_length", config.max_message_bytes),
+        ("grpc.max_concurrent_streams", MAX_STREAMS),
+        ("grpc.server.max_pending_requests", _MAX_PENDING),  # from here on by chance, and from the second on always
+        ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
+        ("grpc.max_allowed_incoming_connections", config.max_connections),
+        ("grpc.max_connection_idle_ms", round(config.max_idle_seconds * 1e3)),
+        ("grpc.keepalive_time_ms", round(config.keepalive_seconds * 1e3)),
+        ("grpc.keepalive_timeout_ms", ANSWER_SECONDS * 1000),
+        ("grpc.http2.ping_timeout_ms", ANSWER_SECONDS * 1000),  # this one ends the connection; a minute unless set
+        ("grpc.keepalive_permit_without_calls", 1),
+        ("grpc.http2.min_ping_interval_without_data_ms", _PING_INTERVAL_MS),
+        ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1000),
+        ("grpc.so_reuseport", 0),  # two servers on one port would share callers by chance
+    ]
 
-    A socket of our own tries the address first: gRPC would log the reason of a failure instead of telling it.
+
+def cannot_listen(listen: str, error: OSError | RuntimeError) -> StartError:
+    """Say that an address cannot be had, and why."""
+    return StartError(f"--listen: {listen}: cannot listen: {getattr(error, 'strerror', None) or error}")
+
+
+def try_address(listen: str) -> None:
+    """See whether a socket can be bound to an address.
 
     Raises:
-        StartError: The address cannot be had.
+        OSError: It cannot.
     """
-    try:
-        socket.create_server(split_address(listen), family=family_of(listen)).close()
-        if certificates:
-            return join_address(listen, server.add_secure_port(listen, certificates.credentials()))
-        return join_address(listen, server.add_insecure_port(listen))
-    except (OSError, RuntimeError) as error:
-        raise StartError(f"--listen: {listen}: cannot listen: {getattr(error, 'strerror', None) or error}") from error
+    socket.create_server(split_address(listen), family=family_of(listen)).close()

@@ -20,6 +20,7 @@ from server.context import address_of
 from server.errors import MalformedMessage, ServerError, TooBusy
 from server.transport.field_count import MessageLimits, check_fields, fields_of
 from server.transport.refusals import Refusals
+from server.transport.transport import Transport
 from server.transport.turns import Turns
 
 _MAKERS = {  # by whether requests and responses are streams
@@ -35,7 +36,7 @@ class MalformedMessageHandler:
 
     def __init__(
         self,
-        server: grpc.aio.Server,
+        server: Transport,
         calls: Calls,
         refusals: Refusals,
         limits: MessageLimits,
@@ -108,8 +109,10 @@ class _Refusing(grpc.GenericRpcHandler):
             refuse, write = functools.partial(self._refusals.end, path.rpartition("/")[2]), handler.response_serializer
         if self._turns and refuse and not handler.request_streaming:
             run = _run_in_turn(method, read, refuse, self._turns, answers=not handler.response_streaming)
+            run.max_message_bytes = self._max_bytes  # where a transport can refuse a longer one unread
             return grpc.stream_stream_rpc_method_handler(run, None, write)
         run = (_run_stream if handler.request_streaming else _run)(method, read, refuse)
+        run.max_message_bytes = self._max_bytes
         make = _MAKERS[handler.request_streaming, handler.response_streaming]
         return make(run, None, write)  # messages come to it as bytes
 

@@ -15,7 +15,7 @@ from bench.__main__ import main
 from bench.generator import Measured, Target
 from bench.peers import OPEN_INFERENCE, common
 from bench.servers import Serving
-from bench.targets import ECHO, TRIVIAL
+from bench.targets import ECHO, TRANSPORTS, TRIVIAL
 from bench.trivial import serving_echo, serving_regard_on
 from bench.trivial_graph import make_arrays, make_request, save_graph
 from server.api.open_inference import open_inference_pb2 as pb
@@ -33,10 +33,11 @@ def answer_of(serving: Serving) -> pb.ModelInferResponse:
     return answer
 
 
-def test_the_echo_answers_what_regard_does(tmp_path: Path) -> None:
+@pytest.mark.parametrize("transport", TRANSPORTS.values())
+def test_the_echo_answers_what_regard_does(tmp_path: Path, transport: str) -> None:
     """The same fields, of the same size; but for the numbers, which it does not compute."""
     save_graph(tmp_path)
-    with serving_echo() as echo, serving_regard_on(str(tmp_path)) as regard:
+    with serving_echo() as echo, serving_regard_on(str(tmp_path), transport) as regard:
         echoed, computed = answer_of(echo), answer_of(regard)
     doubles = np.frombuffer(computed.raw_output_contents[0], np.float32)
     np.testing.assert_array_equal(doubles, 2 * make_arrays()["x"][0])
@@ -79,7 +80,7 @@ def test_cpu_a_call_is_of_the_calls_that_were_answered(monkeypatch: pytest.Monke
 
 
 @pytest.mark.skipif(shutil.which("h2load") is None, reason="the load is made by h2load (nghttp2-client)")
-def test_both_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the command itself, without peers: calls, and CPU time for each, round by round."""
     flags = ["--only", "trivial", "--rounds", "2", "--seconds", "0.2", "--peers", "", "--models", str(tmp_path)]
     files = [tmp_path / "out.json", tmp_path / "sections.md"]
@@ -87,7 +88,7 @@ def test_both_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     main()
     figures = json.loads(files[0].read_text())["figures"]
     assert figures.keys() == {TRIVIAL}
-    assert figures[TRIVIAL].keys() == {ECHO, "regard"}
+    assert figures[TRIVIAL].keys() == {ECHO, *TRANSPORTS}
     for rounds in figures[TRIVIAL].values():
         assert len(rounds) == 2
         for one in rounds:

@@ -15,6 +15,7 @@ from server import app
 from server.app import Started, serve
 from server.config import EMBEDDED_MODELS, Config
 from server.engine import engine
+from server.transport.transport import Transport
 from tests.golden import GOLDEN_MODELS
 
 Serve = Callable[..., AbstractAsyncContextManager["Running"]]
@@ -62,14 +63,21 @@ def make_config(**settings: Any) -> Config:  # one keyword for each flag
 
 
 @pytest.fixture
-def start(models_folder: Path) -> Serve:
+def transport() -> Callable[[], Transport] | None:
+    """What carries calls: grpcio."""
+    return None
+
+
+@pytest.fixture
+def start(models_folder: Path, transport: Callable[[], Transport] | None) -> Serve:
     """Start a server with given settings; it is stopped when the block ends."""
 
     @asynccontextmanager
     async def starting(**settings: Any) -> AsyncIterator[Running]:
         config = make_config(**({"models": models_folder} | settings))
         stop, started = asyncio.Event(), asyncio.get_running_loop().create_future()
-        task = asyncio.create_task(serve(config, stop, started.set_result))
+        carrying = transport() if transport else None
+        task = asyncio.create_task(serve(config, stop, started.set_result, carrying))
         await asyncio.wait([task, started], return_when=asyncio.FIRST_COMPLETED)
         if task.done():
             await task

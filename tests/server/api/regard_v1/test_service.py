@@ -79,12 +79,12 @@ async def test_a_stream_is_a_request_until_its_last_layer(running: Running, monk
     assert (await samples(running))[("regard_requests_in_flight",)] == 1
     assert sent not in await samples(running)
     call.cancel()
-    gate.set()
     await asyncio.gather(first, return_exceptions=True)
     ended = ("regard_requests_total", "CANCELLED", "Attend", "tiny-text")
     async with asyncio.timeout(30):
         while ended not in await samples(running):
             pass
+    gate.set()
     assert sent not in await samples(running)
 
 
@@ -205,8 +205,8 @@ async def test_64_callers_of_mixed_kinds_each_get_their_own_answer(
 ) -> None:
     """Texts of mixed lengths with and without attention, images, tensors, all at once: each equals its run alone.
 
-    That they share batches is left to no clock: the engine is held until they wait, and a run costs what is said here,
-    since the warm-up on a busy machine may find that sharing is not worth it.
+    That they share batches is left to no clock: the engine is held until all have come, and a run costs what is said
+    here, since the warm-up on a busy machine may find that sharing is not worth it.
     """
     gate, run = threading.Event(), Graph.run
 
@@ -241,7 +241,7 @@ async def test_64_callers_of_mixed_kinds_each_get_their_own_answer(
         last = pb.AttentionRequest(layers=[-1])
         calls = [embed(TEXTS[i % 4], last if i % 8 < 4 else None) if i % 3 else classify() for i in range(64)]
         answers = asyncio.gather(*calls)
-        while (await samples(running))[("regard_queue_depth",)] < 48:
+        while (await samples(running))[("regard_requests_in_flight",)] < 64:
             assert not answers.done()
         gate.set()
         assert max(await answers) > 1

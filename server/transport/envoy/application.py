@@ -1,0 +1,154 @@
+"""gRPC as an ASGI application: finds methods, runs them, and ends their calls."""
+
+import asyncio
+import logging
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Any, NamedTuple
+
+import grpc
+
+from server.api.calls import Calls
+from server.api.servicer import Task
+from server.errors import ServerError
+from server.transport.auth_interceptor import AuthInterceptor
+from server.transport.envoy.call import Ended, EnvoyCall, HungUp, Receive, Send
+from server.transport.envoy.messages import BadMessage, MaxBytes
+from server.transport.refusals import Refusals
+
+_log = logging.getLogger(__name__)
+
+_LOOK_SECONDS = 0.1  # between two looks at whether callers have hung up
+_LOOKS_AT_A_TIME = 200
+
+
+class Details(NamedTuple):
+    """What is known of a call before its message is read; see grpc.HandlerCallDetails."""
+
+    method: str
+    invocation_metadata: Iterable[tuple[str, str | bytes]]
+
+
+class GrpcApplication:
+    """Answers calls of gRPC; stands for a grpc.aio.Server to which services are added. Lives in the event loop."""
+
+    def __init__(
+        self, interceptor: AuthInterceptor | None, calls: Calls, refusals: Refusals, max_message_bytes: int
+    ) -> None:
+        """Begin without services.
+
+        Args:
+            interceptor: Turns callers away before their message is read.
+            calls: Which are told what arrives.
+            refusals: Tells callers whose message is none.
+            max_message_bytes: Of a message, as it is sent and inflated.
+        """
+        self._interceptor = interceptor
+        self._known_calls, self._refusals = calls, refusals
+        self._most = MaxBytes(max_message_bytes, "the server's --max-message-bytes")
+        self._services = list[grpc.GenericRpcHandler]()
+        self._calls = dict[Task, EnvoyCall]()
+        self._looked_at: Iterator[EnvoyCall] = iter(())
+
+    def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
+        """Add a service, as generated code does."""
+        self._services += handlers
+
+    async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
+        """Answer a call, which is an http scope of ASGI."""
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 -- the ASGI server's own
+        call = EnvoyCall(scope, receive, send, task)
+        if not call.is_grpc:
+            await call.refuse_http(415, "this port speaks gRPC; expected content-type: application/grpc\n")
+            return
+        self._calls[task] = call
+        seconds = call.time_remaining()
+        timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, task.cancel)
+        try:
+            await self._run(call)
+        except (Ended, HungUp):
+            pass
+        except asyncio.CancelledError:
+            await call.end(*_why_cancelled(call))
+        except Exception:
+            _log.exception("%s failed", call.method)
+            await call.end(grpc.StatusCode.INTERNAL, "internal error; the server's log has the details")
+        finally:
+            if timer:
+                timer.cancel()
+            call.stop_looking()
+            del self._calls[task]
+
+    async def _run(self, call: EnvoyCall) -> None:
+        handler = await self._find(call)
+        if handler is None:
+            await call.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+        method = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        call.serialize, fewer = handler.response_serializer, getattr(method, "max_message_bytes", None)
+        most = self._most if fewer is None else MaxBytes(fewer, "of this method")
+        try:
+            if handler.request_streaming:
+                answer = await method(call.messages(most, self._arriving), call)
+            else:
+                answer = await method(await call.message(most, self._arriving), call)
+        except ServerError as raised:  # of the message: what a method raises is told by the method
+            error = raised.with_traceback(None)
+        else:
+            if handler.response_streaming:
+                await call.end()
+            else:
+                await call.answer(answer)
+            return
+        if isinstance(error, BadMessage):
+            self._refusals.metrics.messages_refused.labels(error.reason).inc()
+        await self._refusals.end(call.method.rpartition("/")[2], error, call)
+
+    async def _find(self, call: EnvoyCall) -> Any:
+        details: Any = Details(call.method, call.invocation_metadata())
+        if self._interceptor is None:
+            return self._handler_of(details)
+
+        async def find(details: grpc.HandlerCallDetails) -> Any:
+            return self._handler_of(details)
+
+        return await self._interceptor.intercept_service(find, details)
+
+    def _handler_of(self, details: grpc.HandlerCallDetails) -> Any:
+        return next(filter(None, (service.service(details) for service in self._services)), None)
+
+    def _arriving(self, task: Task, size_bytes: int) -> None:
+        """Count what has come of a message that is not whole; raises TooBusy where there is no room for it."""
+        if call := self._known_calls.of(task):
+            call.account.hold("arriving", size_bytes)
+            if size_bytes:
+                call.account.check()
+
+    def end_calls(self, tasks: Sequence[Task]) -> None:
+        """End calls; see servicer.EndCalls."""
+        for task in tasks:
+            task.cancel()
+
+    async def watch(self) -> None:
+        """See for ever whether callers have hung up: of one that waits for its answer Envoy only says so when asked."""
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            self._look(time.monotonic() - _LOOK_SECONDS)
+
+    def _look(self, begun_before: float) -> None:
+        """Look at some calls that have lasted, and next time at those behind them."""
+        found = list(islice(self._looked_at, _LOOKS_AT_A_TIME))
+        if len(found) < _LOOKS_AT_A_TIME:
+            lasting = [call for call in self._calls.values() if call.began < begun_before]
+            self._looked_at = iter(lasting)
+            found += islice(self._looked_at, _LOOKS_AT_A_TIME - len(found))
+        for call in found:
+            if call.task in self._calls:
+                call.look()
+
+
+def _why_cancelled(call: EnvoyCall) -> tuple[grpc.StatusCode, str]:
+    if call.deadline is not None and time.monotonic() >= call.deadline:
+        return grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"
+    return grpc.StatusCode.CANCELLED, "the server has ended the call"

@@ -1,0 +1,137 @@
+"""Messages of gRPC as HTTP/2 carries them: a flag, a length, and the bytes.
+
+gRPC over HTTP/2, https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md, "Length-Prefixed-Message".
+"""
+
+import asyncio
+import struct
+import zlib
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from typing import NamedTuple
+
+import grpc
+
+from server.errors import MalformedMessage, MessageReason
+
+PREFIX_BYTES = 5
+ENCODINGS = ("identity", "deflate", "gzip")  # that are read; answers are sent as they are
+_WINDOW_BITS = {"deflate": 15, "gzip": 31}  # zlib's, with its own header and with gzip's
+_STEP_BYTES = 2**20  # inflated at a time: a millisecond or two
+
+
+class BadMessage(MalformedMessage):
+    """What a caller sends is no message, too large, or compressed in a way that is not read."""
+
+    def __init__(
+        self,
+        message: str,
+        code: grpc.StatusCode = grpc.StatusCode.INTERNAL,
+        reason: MessageReason = "malformed",
+    ) -> None:
+        """Compose the error.
+
+        Args:
+            message: What is wrong.
+            code: What gRPC has for it.
+            reason: Likewise, for metrics.
+        """
+        super().__init__(message, reason)
+        self.code = code  # type: ignore[misc]  # of this one, not of all
+
+
+class MaxBytes(NamedTuple):
+    """What a message may have, as it is sent and inflated, and who says so."""
+
+    value: int
+    whose: str
+
+    def exceeded_by(self, found: str) -> BadMessage:
+        """Say that a message is larger."""
+        message = f"a message of {found}; expected at most {self.value} ({self.whose})"
+        return BadMessage(message, grpc.StatusCode.RESOURCE_EXHAUSTED, "bytes")
+
+
+def prefixed(content: bytes) -> bytes:
+    """Return a message with its prefix, not compressed."""
+    return b"\0" + len(content).to_bytes(4) + content
+
+
+def only_message(content: bytes, most: MaxBytes) -> bytes | None:
+    """Return the message that is all of a request's bytes; None where they are anything else."""
+    size = len(content) - PREFIX_BYTES
+    if 0 <= size <= most.value and content[0] == 0 and int.from_bytes(content[1:PREFIX_BYTES]) == size:
+        return content[PREFIX_BYTES:]
+    return None
+
+
+async def read_messages(
+    chunks: AsyncIterator[bytes], most: MaxBytes, encoding: str, arriving: Callable[[int], None]
+) -> AsyncGenerator[bytes]:
+    """Part a request's bytes into messages, and inflate them.
+
+    Args:
+        chunks: As they come.
+        most: Of a message: one that says that it is larger is refused unread.
+        encoding: Of messages whose flag says that they are compressed.
+        arriving: Told how many bytes have come of a message that is not whole; may raise.
+
+    Raises:
+        BadMessage: A message is too large, cut off, or compressed in a way that is not read.
+    """
+    parts, found = list[bytes](), 0  # what has come of the next message, and of those behind it
+    needed, flag = PREFIX_BYTES, -1  # the flag once it has come
+    async for chunk in chunks:
+        parts.append(chunk)
+        found += len(chunk)
+        while found >= needed:
+            content = parts[0] if len(parts) == 1 else b"".join(parts)
+            if flag < 0:
+                flag, size = struct.unpack_from(">BI", content)
+                _check_prefix(flag, size, most)
+                parts, needed = [content], PREFIX_BYTES + size
+                continue
+            message, rest = content[PREFIX_BYTES:needed], content[needed:]
+            parts, found, needed = [rest], len(rest), PREFIX_BYTES
+            del content, rest
+            yield await inflate(message, most, encoding) if flag else message
+            del message
+            flag = -1
+        arriving(found)
+    if found:
+        raise BadMessage(f"the request ends inside a message, after {found} bytes of it")
+
+
+def _check_prefix(flag: int, size: int, most: MaxBytes) -> None:
+    if size > most.value:
+        raise most.exceeded_by(f"{size} bytes")
+    if flag > 1:
+        raise BadMessage(f"a message begins with {flag}; expected 0, or 1 where it is compressed")
+
+
+async def inflate(content: bytes, most: MaxBytes, encoding: str) -> bytes:
+    """Inflate a message, never beyond what one may have; others have their turns meanwhile.
+
+    Raises:
+        BadMessage: It is too large, damaged, or compressed in a way that is not read.
+    """
+    if encoding not in _WINDOW_BITS:
+        what = f"grpc-encoding: {encoding[:100]!r} of a compressed message"
+        raise BadMessage(f"{what}; expected {' or '.join(_WINDOW_BITS)}", grpc.StatusCode.UNIMPLEMENTED)
+    inflating = zlib.decompressobj(_WINDOW_BITS[encoding])
+    parts, found = list[bytes](), 0
+    try:
+        while not inflating.eof:
+            parts.append(inflating.decompress(content, min(_STEP_BYTES, most.value + 1 - found)))
+            content = inflating.unconsumed_tail
+            found += len(parts[-1])
+            if not (parts[-1] or content):
+                break
+            if found > most.value:
+                raise most.exceeded_by(f"more than {most.value} bytes, inflated")
+            if len(parts[-1]) == _STEP_BYTES:
+                await asyncio.sleep(0)
+    except zlib.error as error:
+        raise BadMessage(f"a message is no {encoding}: {error}") from error
+    if not inflating.eof:
+        raise BadMessage(f"a message ends inside its {encoding}")
+    return b"".join(parts)
