@@ -24,6 +24,7 @@ class HypercornTransport(EnvoyTransport):
         config.bind = [f"fd://{self._socket.detach()}"]
         config.errorlog = None
         config.graceful_timeout = 0.1
+        config.keep_alive_max_requests = 10**9
         config.max_app_queue_size = 1000
         self._serving = asyncio.create_task(serve(self._answer, config, shutdown_trigger=self._stop.wait))
 
