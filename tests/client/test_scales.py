@@ -169,7 +169,8 @@ def test_the_contour_is_drawn_around_those_patches() -> None:
     sides = {tuple(sorted(map(tuple, np.asarray(path.vertices).tolist()))) for path in line.get_paths()}
     corners = (10.0, 10.0), (20.0, 10.0), (20.0, 20.0), (10.0, 20.0)
     assert sides == {tuple(sorted((corners[at - 1], corners[at]))) for at in range(4)}
-    assert [each.get_edgecolor()[0][:3].tolist() for each in (rim, line)] == [[0, 0, 0], [1, 1, 1]]  # type: ignore[index]
+    rims = [np.asarray(each.get_edgecolor())[0, :3].tolist() for each in (rim, line)]
+    assert rims == [[0, 0, 0], [1, 1, 1]]
 
 
 def test_panels_have_one_scale_where_that_is_asked_for() -> None:
