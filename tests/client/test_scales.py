@@ -188,6 +188,7 @@ def test_the_photo_of_a_grid_begins_and_ends_where_its_panels_do() -> None:
     photo = Image.new("RGB", (SIDE, SIDE))
     figure = pictures.head_grid(photo, _layer(np.stack([_isolated()] * 6)), GRID, model="vit")
     first, *panels, bar = (axes.get_position() for axes in figure.axes)
+    assert panels[0].width > 0.15  # three beside each other: none is a stamp beside the photo
     assert (first.y1, bar.y1) == pytest.approx((panels[0].y1, panels[0].y1))
     assert (first.y0, bar.y0) == pytest.approx((panels[-1].y0, panels[-1].y0))
     assert (1 - bar.x1) * figure.get_figwidth() > 0.4  # room for the scale's numerals and name

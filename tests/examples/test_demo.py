@@ -36,14 +36,14 @@ def test_models_whose_weights_cannot_be_downloaded_are_left_out(
         code = demo.NOT_DOWNLOADED if command[3] == "vit-s14" else 0
         return subprocess.CompletedProcess(command, code)
 
-    monkeypatch.setattr(demo.subprocess, "run", run)
+    monkeypatch.setattr("examples.demo.subprocess.run", run)
     assert demo.export_models(tmp_path) == ["vit-s14", "vit-s14-518"]
     assert asked == [arguments[0] for arguments in demo.MODELS]
 
 
 def test_an_export_that_fails_otherwise_fails_the_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A network that is not what it should be, say."""
-    monkeypatch.setattr(demo.subprocess, "run", lambda command, **_: subprocess.CompletedProcess(command, 1))
+    monkeypatch.setattr("examples.demo.subprocess.run", lambda command, **_: subprocess.CompletedProcess(command, 1))
     with pytest.raises(subprocess.CalledProcessError):
         demo.export_models(tmp_path)
 

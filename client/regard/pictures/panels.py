@@ -31,7 +31,7 @@ from regard.pictures.titles import Title, fit_title
 from regard.scales import DECADES, scale_end
 
 _WANTED_INCHES, _EDGE_INCHES, _GAP_INCHES = 11.9, 0.05, 0.1
-_CAPTION_PAD_POINTS = 4
+_CAPTION_PAD_POINTS, _MAX_SPAN = 4, 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -215,6 +215,8 @@ def _layouts(panels: int) -> Iterator[tuple[int, int, bool]]:
         for spans in (True, False):
             cells = panels if spans else panels + 1
             columns = math.ceil(cells / lines)
+            if spans and lines > min(columns, _MAX_SPAN):  # panels would be too small beside the photo
+                continue
             if columns * (lines - 1) < cells:
                 yield lines, columns, spans
 
