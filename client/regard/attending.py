@@ -30,11 +30,12 @@ from regard.flags import takes
 from regard.generation import GenerateOptions, StepKind
 from regard.growing import steps
 from regard.matrices import Matrix, attended, in_shares, layer_name, matrices, unit_name
-from regard.sources import InputError, Source, read_pair
+from regard.sources import InputError, Source, read_pair, read_photos
 from regard.tables import tables
 from regard.terminal import numbers_table, token_picture
 from regard.views import (
     CHARTS,
+    SHEETS,
     Answered,
     AttentionResult,
     PictureStyle,
@@ -86,6 +87,26 @@ _STYLE_OPTIONS = {
     "theme": typer.Option(help="Instead of the size's own (of a page: instead of both)."),
     "width_cm": typer.Option(min=4, max=100, help="Width of the picture."),
     "dpi": typer.Option(min=30, max=1200, help="Dots per inch."),
+    "curve": typer.Option(
+        "--scale",
+        help="How colours follow weights; log shows three decades (default: linear on photos, sqrt in texts).",
+    ),
+    "percentile": typer.Option(
+        "--clip",
+        metavar="PERCENTILE",
+        min=1,
+        max=100,
+        help="Where a scale ends; 100 for the largest (default: 100, of a rollout 99).",
+    ),
+    "common_scale": typer.Option(
+        "--common-scale/--own-scales", help="Whether panels have one scale (default: side by side and on sheets)."
+    ),
+    "multiples": typer.Option("--multiples", help="Weights as multiples of 1/N, which is uniform attention."),
+    "opacity": typer.Option(min=0, max=1, help="Of the largest weights over a photo (default: 0.88)."),
+    "smooth": typer.Option("--smooth/--no-smooth", help="Whether maps run smoothly from patch to patch."),
+    "contour": typer.Option(
+        min=1, max=100, metavar="PERCENT", help="A line around the fewest patches that hold so much of the weight."
+    ),
 }
 OutputOption = Annotated[
     Path | None,
@@ -114,8 +135,14 @@ def attend(
     truncate: TruncateOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a transformer attends to: a picture for photos, token by token for texts."""
+    """Show what a transformer attends to: a picture for photos, token by token for texts, a sheet for a folder."""
     check_output(output, _SUFFIXES)
+    if photos := read_photos(source):
+        _refuse_for_sheets({"--pair": pair, "--compare": compare, "--json": as_json, "--prompt": prompt})
+        _draw_sheet(
+            context.obj, output or Path(f"{Path(source).resolve().name}-attention.png"), photos, options, model, style
+        )
+        return
     given = read_pair(source, pair)
     view = choose_view(options, is_photo=given.image is not None)
     client: Client = context.obj
@@ -131,6 +158,30 @@ def attend(
         output = Path(f"{Path(given.name).stem}-attention.png")
     if output is not None:
         _draw(output, view, style, given, answers)
+
+
+def _refuse_for_sheets(given: dict[str, object]) -> None:
+    if wrong := [option for option, value in given.items() if value]:
+        raise InputError(f"{wrong[0]}: a folder is drawn as one sheet; expected none")
+
+
+def _draw_sheet(
+    client: Client, output: Path, photos: Sequence[Source], options: ViewOptions, name: str, style: PictureStyle
+) -> None:
+    """Ask for each photo of a folder, and draw all on one sheet."""
+    view = choose_view(options, is_photo=True)
+    if view not in SHEETS or len(options.layers) > 1 or len(options.rows) > 1:
+        raise InputError(
+            f"a folder is drawn as one sheet: expected --view {' or '.join(SHEETS)}, one --layer, one --row"
+        )
+    if output.suffix.lower() not in PICTURE_SUFFIXES:
+        raise InputError(f"-o {output}: a sheet ends in {', '.join(PICTURE_SUFFIXES)}")
+    (model,) = _models(client, photos[0], name, "")
+    answers = [_ask(client, photo, model, view, options, "", truncate=False) for photo in photos]
+    from regard.drawing import write_sheet  # as in _draw
+
+    write_sheet(output, style, photos, answers)
+    tell_written(output)
 
 
 def _models(client: Client, source: Source, name: str, compare: str) -> list[Model]:

@@ -5,6 +5,7 @@
 
 import os
 import sys
+import warnings
 
 import regard
 from regard.application import PARTS, CannotStart, start
@@ -65,10 +66,16 @@ def _run_commands() -> int:
     from regard.commands import OutputClosed, run  # here, since typer may be missing
 
     try:
-        code = run()
+        with warnings.catch_warnings():
+            warnings.showwarning = _warn
+            code = run()
     except OutputClosed:
         return _reader_gone()
     return _fail("interrupted", 130) if code == 130 else code  # typer has caught the KeyboardInterrupt
+
+
+def _warn(message: Warning | str, *_: object, **__: object) -> None:
+    sys.stderr.write(f"regard: {message}\n")
 
 
 def _explain_missing(error: ModuleNotFoundError) -> int:

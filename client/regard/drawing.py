@@ -13,6 +13,7 @@ from regard.sources import InputError, Source
 from regard.views import CHARTS, Answered, PictureStyle, View
 
 _MAX_PICTURES = 4
+_UNPLACED = "the server did not say what the positions stand for"
 _OF_PHOTOS = {"overlay": pictures.overlay, "heads": pictures.head_grid, "queries": pictures.query_maps}
 _OF_TEXTS = {"matrix": pictures.token_heatmap, "heads": pictures.token_heads, "arcs": pictures.token_arcs}
 
@@ -27,12 +28,43 @@ def write(path: Path, view: View, style: PictureStyle, source: Source, answers: 
     parts = [part for answered in answers for part in _parts(view, answered)]
     if len(parts) > _MAX_PICTURES:
         raise InputError(f"{len(parts)} pictures side by side; expected at most {_MAX_PICTURES}: fewer --layer")
-    measures = pictures.make_style(style.size, style.theme, style.width_cm, style.dpi)
+    measures = _style(style)
     drawing = _together([_drawing(view, source, part) for part in parts], stacked=_is_wide(view, source))
     if path.suffix.lower() == ".html":
         pictures.write_page(path, _page(drawing, view, source, answers), measures, style.theme)
     else:
         pictures.save(drawing(style=measures), path)
+
+
+def write_sheet(path: Path, style: PictureStyle, photos: Sequence[Source], answers: Sequence[Answered]) -> None:
+    """Draw what was answered about several photos on one sheet, and write it, in the format that the suffix says.
+
+    Raises:
+        InputError: An answer that cannot be drawn.
+        OSError: The file cannot be written.
+    """
+    entries = []
+    for photo, answered in zip(photos, answers, strict=True):
+        if photo.image is None or answered.attention.patches is None:
+            raise InputError(f"{photo.name}: {_UNPLACED}")
+        opened = pictures.open_photo(photo.image)
+        entries.append(
+            pictures.SheetPhoto(photo.name, opened, answered.attention.layers[0], answered.attention.patches)
+        )
+    first = answers[0]
+    drawn = pictures.contact_sheet(entries, model=first.answer.model, asked=first.asked, style=_style(style))
+    pictures.save(drawn, path)
+
+
+def _style(chosen: PictureStyle) -> pictures.Style:
+    base = pictures.make_style(chosen.size, chosen.theme, chosen.width_cm, chosen.dpi)
+    return dataclasses.replace(
+        base,
+        scale=pictures.Scale(chosen.curve, chosen.percentile, None, chosen.common_scale, chosen.multiples),
+        opacity=base.opacity if chosen.opacity is None else chosen.opacity,
+        smooth=chosen.smooth,
+        contour=chosen.contour and chosen.contour / 100,
+    )
 
 
 def _parts(view: View, answered: Answered) -> list[Answered]:
@@ -57,7 +89,7 @@ def _drawing(view: View, source: Source, part: Answered) -> Drawing:
     if attention.patches is not None and source.image is not None and view in _OF_PHOTOS:
         photo = pictures.open_photo(source.image)
         return partial(_OF_PHOTOS[view], photo, layer, attention.patches, model=model, asked=part.asked)
-    raise InputError("the server did not say what the positions stand for")
+    raise InputError(_UNPLACED)
 
 
 def _is_wide(view: View, source: Source) -> bool:

@@ -11,7 +11,7 @@ from regard.generation import Generated, GeneratedText, GeneratedToken, StepKind
 from regard.matrices import Matrix, layer_name, one_matrix
 from regard.terminal import RowPainter, clean, label_room, token_picture
 
-_START, _END = "(start)", "(end)"
+_START, _END, _OPEN = "(start)", "(end)", "\ufffd"
 
 
 def print_alignment(found: Generated, terminal: Terminal) -> None:
@@ -98,8 +98,14 @@ def steps(found: Generated, kind: StepKind) -> Attention:
 
 
 def _last_name(result: GeneratedText) -> str:
-    """Name the last token, which has no text where it ends the text."""
-    return _END if result.finish_reason in ("end", "target") else token_name(result.tokens[-1])
+    """Name the last token, which has no text where it ends the text.
+
+    An end is forced on a text that is as long as may be. A token that leaves a character open has no text either, but
+    the text then ends with a sign for that.
+    """
+    last = result.tokens[-1]
+    forced = result.finish_reason == "length" and not last.text and not result.text.endswith(_OPEN)
+    return _END if forced or result.finish_reason in ("end", "target") else token_name(last)
 
 
 def token_name(token: GeneratedToken) -> str:

@@ -96,6 +96,22 @@ def read_source(argument: str) -> Source:
     return Source(argument, None, argument)
 
 
+def read_photos(argument: str) -> list[Source]:
+    """Read all photos of a folder, by name; empty where the argument is none.
+
+    Raises:
+        InputError: No photo is there, or a file is none in spite of its name.
+        OSError: A file that cannot be read.
+    """
+    folder = Path(argument)
+    if argument == "-" or not _is(folder.is_dir):
+        return []
+    found = [read_source(str(path)) for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
+    if not found:
+        raise InputError(f"{argument}: a folder without photos; expected JPEG, PNG or WebP files, a file or a text")
+    return found
+
+
 def read_pair(argument: str, second: str | None) -> Source:
     """Read an argument and, where there is one, the second text beside it.
 

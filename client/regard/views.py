@@ -10,6 +10,7 @@ from regard.answers import AttentionLayer, Classification, Embedding, Model
 from regard.attention import Attention, AttentionRequest, HeadReduction, Measure, PatchGrid, TextOfPair
 from regard.errors import RegardError
 from regard.generation import StepKind
+from regard.scales import Curve
 from regard.sources import InputError
 from regard.windows import layer_grid
 
@@ -19,6 +20,7 @@ Theme = Literal["dark", "light"]
 Size = Literal["screen", "print"]
 _OF_STEPS = "what a model writes has weights of layers and heads alone; expected none, or --kind encoder"
 CHARTS: tuple[View, ...] = ("entropy", "distance")
+SHEETS: tuple[View, ...] = ("heads", "overlay")
 _WITHOUT_HEADS: tuple[Measure, ...] = ("rollout", "contribution", "contribution_rollout")
 _OF_ONE_LAYER: tuple[Measure, ...] = ("weights", "contribution")
 _SELF_ONLY: tuple[Measure, ...] = ("rollout", "distance")
@@ -71,12 +73,26 @@ class PictureStyle:
         theme: Dark or light.
         width_cm: Of the whole picture.
         dpi: Dots per inch.
+        curve: How a scale runs.
+        percentile: Where a scale ends.
+        common_scale: Whether panels have one scale.
+        multiples: Tell weights as multiples of uniform attention.
+        opacity: Of the largest numbers over a photo.
+        smooth: Whether maps run smoothly from patch to patch.
+        contour: A line around the fewest patches that hold this many percent of a map's sum.
     """
 
     size: Size = "screen"
     theme: Theme | None = None
     width_cm: float | None = None
     dpi: int | None = None
+    curve: Curve | None = None
+    percentile: float | None = None
+    common_scale: bool | None = None
+    multiples: bool = False
+    opacity: float | None = None
+    smooth: bool = True
+    contour: float | None = None
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from regard import drawing, pictures
 from regard.v1 import types_pb2 as pb
 from tests.client import fake
 from tests.client.conftest import Run
@@ -317,3 +318,61 @@ def test_a_model_that_gives_nothing_else_shows_its_attention(
     assert done.code == 0, done.err
     assert "using bare" in done.err
     assert picture.stat().st_size > 1000
+
+
+def test_a_folder_of_photos_is_drawn_as_one_sheet(run: Run, server: FakeServer, photo: Path) -> None:
+    """Each is asked for by itself; the sheet is named by the folder."""
+    folder = Path("holiday")
+    folder.mkdir()
+    for name in ("b.png", "a.png"):
+        (folder / name).write_bytes(photo.read_bytes())
+    (folder / "notes.txt").write_text("none of them")
+    done = run("attend", folder, "--head", "0", "--head", "2", "--model", "photos")
+    assert (done.code, done.err) == (0, "regard: wrote holiday-attention.png\n")
+    assert [list(each.attention.heads) for each in server.requests[-2:]] == [[0, 2], [0, 2]]
+    with Image.open("holiday-attention.png") as picture:
+        assert picture.width > 400
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--view", "queries"], "a folder is drawn as one sheet: expected --view heads or overlay"),
+        (["--layer", "0", "--layer", "1"], "one --layer"),
+        (["--json"], "--json: a folder is drawn as one sheet"),
+        (["-o", "sheet.html"], "-o sheet.html: a sheet ends in .png, .svg, .pdf"),
+    ],
+)
+def test_what_a_sheet_cannot_show_is_refused(run: Run, photo: Path, arguments: list[str], told: str) -> None:
+    """Before anything is asked."""
+    Path("holiday").mkdir()
+    (Path("holiday") / "a.png").write_bytes(photo.read_bytes())
+    done = run("attend", "holiday", *arguments)
+    assert done.code == 1
+    assert told in done.err
+
+
+def test_a_folder_without_photos_is_refused(run: Run) -> None:
+    """It is no text."""
+    Path("empty").mkdir()
+    assert "empty: a folder without photos; expected" in run("attend", "empty").err
+
+
+def test_scale_and_contour_are_options_of_every_picture(run: Run, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the picture's own words."""
+    styles = list[pictures.Style]()
+
+    def draw(*given: Any, style: pictures.Style, **named: Any) -> Any:
+        styles.append(style)
+        return pictures.overlay(*given, style=style, **named)
+
+    monkeypatch.setitem(drawing._OF_PHOTOS, "overlay", draw)
+    options = ["--scale", "log", "--clip", "90", "--multiples", "--opacity", "0.5", "--no-smooth", "--contour", "60"]
+    done = run("attend", photo, "--view", "overlay", "-o", "one.svg", *options, "--model", "photos")
+    assert done.code == 0
+    (style,) = styles
+    assert (style.opacity, style.smooth, style.contour) == (0.5, False, 0.6)
+    assert style.scale == pictures.Scale("log", 90, multiples=True)
+    assert "in units of 1/N" in Path("one.svg").read_text()
+    assert run("attend", photo, "--clip", "0").code == 2
+    assert run("attend", photo, "--contour", "120").code == 2

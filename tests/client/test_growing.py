@@ -29,25 +29,25 @@ def start(*words: str) -> rpc.GenerateResponse:
     return rpc.GenerateResponse(start=rpc.GenerationStart(model="g2p", source=source))
 
 
-def end(reason: rpc.FinishReason) -> rpc.GenerateResponse:
+def end(reason: rpc.FinishReason, text: str = "K AE") -> rpc.GenerateResponse:
     """The last message."""
-    result = rpc.GeneratedText(text="K AE", finish_reason=reason)
+    result = rpc.GeneratedText(text=text, finish_reason=reason)
     return rpc.GenerateResponse(end=rpc.GenerationEnd(results=[result]))
 
 
 def grow(
-    capsys: pytest.CaptureFixture[str], texts: list[str], reason: rpc.FinishReason, words: list[str]
+    capsys: pytest.CaptureFixture[str], texts: list[str], reason: rpc.FinishReason, words: list[str], text: str = "K AE"
 ) -> list[list[str]]:
     """Return the lines that had been printed when each token came, and behind the end."""
     printed = list[list[str]]()
 
     def messages() -> Iterator[rpc.GenerateResponse]:
         yield start(*words)
-        for place, text in enumerate(texts):
+        for place, word in enumerate(texts):
             printed.append(capsys.readouterr().out.splitlines())
-            yield token(text, place)
+            yield token(word, place)
         printed.append(capsys.readouterr().out.splitlines())
-        yield end(reason)
+        yield end(reason, text)
 
     print_rows(TokenStream(messages()), "g2p", Terminal())
     return [*printed, capsys.readouterr().out.splitlines()]
@@ -70,12 +70,14 @@ def test_a_row_is_printed_when_its_token_comes(
     assert last == ["     (end)   ·  ·  ·", ""]
 
 
-def test_a_text_that_does_not_end_has_no_end(
+def test_a_text_that_is_cut_ends_where_an_end_was_forced(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its last token is named as any other."""
+    """A last token that leaves a character open is named as any other."""
     monkeypatch.setenv("COLUMNS", "80")
-    *_, last = grow(capsys, ["K", ""], rpc.FINISH_REASON_LENGTH, ["c", "a", "</s>"])
+    *_, last = grow(capsys, ["K", ""], rpc.FINISH_REASON_LENGTH, ["c", "a", "</s>"], "K")
+    assert last == ["     (end)   ·100  ·", ""]
+    *_, last = grow(capsys, ["K", ""], rpc.FINISH_REASON_LENGTH, ["c", "a", "</s>"], "K\ufffd")
     assert last == ["         ·   ·100  ·", ""]
     assert grow(capsys, [], rpc.FINISH_REASON_LENGTH, ["c"]) == [[], []]
 

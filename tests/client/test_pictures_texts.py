@@ -3,6 +3,8 @@
 import io
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,9 @@ from matplotlib.text import Text
 from numpy.typing import NDArray
 
 from regard import Attention, AttentionRequest, LayerAttention, PatchGrid, Token, pictures
+from regard.pictures import lettering
+from regard.pictures.lettering import longest_inches
+from regard.pictures.titles import fit_title
 
 TOKENS = [Token(number, word, 0, 0, False) for number, word in enumerate(["[CLS]", "$5", "or", "$6", "[SEP]"])]
 
@@ -236,6 +241,7 @@ def test_the_title_of_a_chart_is_on_it(inches: float) -> None:
     assert box.x1 <= inches * figure.dpi
 
 
+@pytest.mark.filterwarnings("ignore::regard.pictures.MissingFont")
 @pytest.mark.parametrize("words", [["猫", "\N{PILE OF POO}", "cat"], ["\x1b[31m", "\u202e", "a" * 100], ["", " ", "$"]])
 def test_any_token_can_be_drawn(words: list[str]) -> None:
     """Letters that no font has come out as boxes, long words are cut, control characters are dots."""
@@ -252,6 +258,13 @@ def test_letters_that_the_usual_font_lacks_come_from_another() -> None:
     assert usual == first == "DejaVu Sans"
     letters = ft2font.FT2Font(font_manager.findfont(second)).get_charmap()
     assert ord("\N{LATIN SMALL LETTER D WITH PALATAL HOOK}") in letters
+
+
+def test_letters_that_no_font_has_are_named_in_a_warning(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no other font is installed."""
+    monkeypatch.setattr(lettering, "_installed", list)
+    with pytest.warns(pictures.MissingFont, match="no installed font has 字漢: drawn as boxes"):
+        _fonts_of("cat 漢字")
 
 
 def _fonts_of(word: str) -> list[str]:
@@ -284,3 +297,40 @@ def _luminance(colour: str) -> float:
     channels = [int(colour[at : at + 2], 16) / 255 for at in (1, 3, 5)]
     linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in channels]
     return float(np.dot(linear, (0.2126, 0.7152, 0.0722)))
+
+
+def test_the_numbers_of_heads_are_clear_of_bars_and_lines() -> None:
+    """Where the mean of a layer lies just above a dot, its number stands below it."""
+    values = np.array([[1.0], [1.05], [1.1], [1.5]])
+    chart = pictures.head_chart(_entropy(values, values + 0.05), model="m")
+    chart.draw_without_rendering()
+    (axes,) = chart.axes
+    heights = [float(np.asarray(line.get_ydata())[0]) for line in axes.lines]
+    heights += [float(np.mean(values)), float(np.mean(values + 0.05))]
+    lines = [axes.transData.transform((0, height))[1] for height in heights]
+    numbers = [text for text in axes.texts if text.get_text().isdigit()]
+    assert len(numbers) == 8
+    for place, text in enumerate(numbers):
+        box, layer = text.get_window_extent(), place // 4
+        beside = [lines[0], lines[1 + layer]]
+        assert not any(box.y0 <= line <= box.y1 for line in beside), text
+
+
+@pytest.mark.parametrize("width_inches", [2.2, 3.0, 5.0])
+def test_a_title_is_broken_between_phrases_only(width_inches: float) -> None:
+    """And in smaller type where the longest does not fit."""
+    title = fit_title("vit-s14 · layer 11 · mean of 6 heads: what the class token attends to", width_inches, 11)
+    phrases = ("vit-s14", "layer 11", "mean of 6 heads", "what the class token attends to")
+    assert all(phrase in title.text for phrase in phrases)
+    assert longest_inches(title.text.split("\n"), title.points) <= width_inches
+
+
+def test_matrices_side_by_side_have_one_scale_unless_asked_otherwise() -> None:
+    """It ends at the largest weight of both."""
+    faint, strong = (_layer(np.full((5, 5), weight, np.float32)) for weight in (0.1, 0.4))
+    drawings = [partial(pictures.token_heatmap, layer, TOKENS, model="m") for layer in (faint, strong)]
+    own = replace(pictures.SCREEN, scale=pictures.Scale(common=False))
+    for style, ends in ((pictures.SCREEN, [0.4, 0.4]), (own, [0.1, 0.4])):
+        figure = pictures.side_by_side(drawings, style=style)
+        found = [image.norm.vmax for axes in figure.axes for image in axes.images]
+        assert found == pytest.approx(ends)

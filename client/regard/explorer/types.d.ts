@@ -84,6 +84,36 @@ export interface State {
   other: Part | null;
   words: boolean;
   charts: boolean;
+  curve: Curve | null;
+  clip: number | null;
+  opacity: number | null;
+  smooth: boolean;
+  multiples: boolean;
+  common: boolean;
+}
+
+export type Curve = "linear" | "sqrt" | "log";
+
+/** Where a scale ends, the largest of all numbers, and which percentile the end is. */
+export interface End {
+  end: number;
+  largest: number;
+  percentile: number;
+}
+
+/** How weights become colours. `chosen`: the percentile that was; `common`: the end that every head has, or null. */
+export interface Scale extends End {
+  curve: Curve;
+  chosen: number | null;
+  opacity: number;
+  smooth: boolean;
+  common: End | null;
+}
+
+/** How weights are told: times `count`, if any; `mixed`: they are no shares of 1. */
+export interface Unit {
+  count: number | null;
+  mixed: boolean;
 }
 
 /** One picture's layer, by its number, and head. */
@@ -252,7 +282,6 @@ export interface Seen extends Shown {
   measure: Measure;
   query: Query;
   key: number | null;
-  smooth: boolean;
 }
 
 /** One picture, ready to be drawn: `row` is what the query attends to, [K]. */
@@ -260,7 +289,8 @@ export interface PictureView<R extends Reply = Reply> extends Picture<R> {
   query: Query;
   key: number | null;
   ground: OffscreenCanvas | null;
-  smooth: boolean;
+  scale: Scale;
+  unit: Unit;
   /** The grid of the first picture, in which positions are told. */
   home: Grid | null;
   row: Float32Array;
@@ -316,12 +346,17 @@ export type Child = Node | string | null;
 export interface SpecialElements {
   candidates: HTMLInputElement;
   charts: HTMLDetailsElement;
+  clip: HTMLSelectElement;
+  common: HTMLInputElement;
+  curve: HTMLSelectElement;
   download: HTMLDetailsElement;
   file: HTMLInputElement;
   "input-photo": HTMLInputElement;
   "input-text": HTMLInputElement;
   link: HTMLInputElement;
   model: HTMLSelectElement;
+  multiples: HTMLInputElement;
+  opacity: HTMLInputElement;
   second: HTMLTextAreaElement;
   smooth: HTMLInputElement;
   start: HTMLSelectElement;

@@ -14,7 +14,16 @@ from numpy.typing import NDArray
 from regard.attention import AttentionRequest, LayerAttention, Token
 from regard.matrices import Matrix, attended, matrices, unit_name
 from regard.pictures.lettering import POINTS_PER_INCH, fonts_for, longest_inches, named, words
-from regard.pictures.style import MAX_COLOURS, SCREEN, Style, canvas, legend_below, whole
+from regard.pictures.style import (
+    MAX_COLOURS,
+    SCREEN,
+    Style,
+    canvas,
+    counted_in,
+    legend_below,
+    scale_label,
+    whole,
+)
 from regard.pictures.titles import fit_title, layer_title
 
 _LINE_INCHES, _MAX_INCHES = 0.24, 20.0
@@ -81,6 +90,7 @@ def token_arcs(
     refused.
     """
     keys = attended(tokens, key_tokens)
+    layer = counted_in(layer, len(keys), asked, style)
     heads = matrices(layer, len(keys), asked)
     if len(heads) > MAX_COLOURS:
         raise ValueError(f"arcs of {len(heads)} heads; expected at most {MAX_COLOURS}, each with a colour of its own")
@@ -98,7 +108,9 @@ def token_arcs(
         _draw_bundle(axes, bundle, widths)
     name_sides(axes, names, lines_inches, style)
     drawn_on.suptitle(title.text, color=style.ink, fontsize=title.points)
-    legend_below(drawn_on, _legend(bundles, widths, unit_name(layer, asked), style), full, style)
+    legend_below(
+        drawn_on, _legend(bundles, widths, scale_label(unit_name(layer, asked), None, style), style), full, style
+    )
     return whole(drawn_on)
 
 

@@ -11,7 +11,10 @@ _MAX_INCHES = 18.0
 
 
 def side_by_side(drawings: Sequence[Drawing], *, columns: int = 2, style: Style = SCREEN) -> Figure:
-    """Draw several pictures on one, each as it would be alone but narrower; charts of one measure share their axis.
+    """Draw several pictures on one, each as it would be alone but narrower.
+
+    Charts of one measure share their axis; maps and matrices of one unit share their scale, which ends where the
+    largest of theirs does, unless `style.scale.common` is False.
 
     Args:
         drawings: Pictures' functions with everything given but `style` and `on`, e.g.
@@ -37,7 +40,10 @@ def side_by_side(drawings: Sequence[Drawing], *, columns: int = 2, style: Style 
     shrink = min(1.0, style.width(_MAX_INCHES) / sum(widths))
     if shrink < 1 and style.width_inches is None:
         return side_by_side(drawings, columns=columns, style=dataclasses.replace(style, width_inches=_MAX_INCHES))
-    figure = empty_figure(style, sum(widths), sum(heights))
+    if style.scale.common is not False and len(drawings) > 1:
+        style = _with_common_end(style, alone)
+    placed = all(one.get_layout_engine() is None for one in alone)
+    figure = empty_figure(style, sum(widths), sum(heights), placed=placed)
     parts = figure.subfigures(len(lines), columns, width_ratios=widths, height_ratios=heights, squeeze=False)
     for number, drawing in enumerate(drawings):
         line, column = divmod(number, columns)
@@ -52,6 +58,18 @@ def _share(style: Style, columns: int) -> Style:
     if style.width_inches is None:
         return style
     return dataclasses.replace(style, width_inches=style.width_inches / columns)
+
+
+def _with_common_end(style: Style, alone: Sequence[Figure]) -> Style:
+    """Let maps and matrices of one unit have one scale, so that they can be compared."""
+    images = [image for figure in alone for axes in figure.axes for image in axes.images]
+    bars = [image.colorbar for image in images if image.colorbar is not None]
+    units = {bar.ax.get_ylabel().replace("\n", " ").partition("; to ")[0] for bar in bars}
+    if len(units) != 1 or len(bars) != len(alone):
+        return style
+    return dataclasses.replace(
+        style, scale=dataclasses.replace(style.scale, end=max(bar.norm.vmax or 0.0 for bar in bars))
+    )
 
 
 def _share_axes(figure: Figure) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
+from numpy.typing import NDArray
 
 from regard.attention import Attention, AttentionRequest, LayerAttention
 from regard.matrices import HeadNumbers, counted, head_names, head_numbers, positions, reduction_of
@@ -15,6 +16,7 @@ from regard.pictures.titles import fit_title
 
 _LAYER_INCHES, _HEAD_INCHES, _MIN_INCHES, _MAX_INCHES = 0.75, 0.15, 5.0, 13.0
 _HEIGHT_INCHES, _HEIGHT_SHARE = 4.0, 0.5
+_AROUND_INCHES, _NUMBER_PAD_POINTS, _SIDES = 0.9, 4, ("top", "bottom")
 _SLOT_SHARE = 0.8
 """Of the room between two layers, what its heads are spread over."""
 
@@ -56,10 +58,11 @@ def head_chart(
     height = min(_HEIGHT_INCHES, _HEIGHT_SHARE * inches + 0.8)
     drawn_on = canvas(style, on, inches, height + title.height_inches)
     axes = drawn_on.add_subplot()
-    _draw_dots(axes, numbers, inches, style)
+    _draw_dots(axes, numbers, style)
     axes.set_ylim(bottom=0)
     if attention.layers[0].measure == "entropy":
         _mark_maximum(axes, attention, style)
+    _write_numbers(axes, numbers, (inches, height - _AROUND_INCHES), style)
     _label(axes, numbers, attention, style)
     drawn_on.suptitle(title.text, color=style.ink, fontsize=title.points)
     legend_below(drawn_on, axes.get_legend_handles_labels()[0], inches, style)
@@ -82,14 +85,17 @@ def _fused(asked: AttentionRequest | None) -> str:
     return f"{reduction_of(asked)} of each layer's heads"
 
 
-def _draw_dots(axes: Axes, numbers: Sequence[HeadNumbers], inches: float, style: Style) -> None:
-    """Draw each head in its own place around its layer, head 0 on the left, with its number where there is room."""
+def _spread(layer: HeadNumbers) -> NDArray[np.float64]:
+    """Where a layer's dots lie around it."""
+    return np.linspace(-0.5, 0.5, len(layer.values)) * _SLOT_SHARE if len(layer.values) > 1 else np.zeros(1)
+
+
+def _draw_dots(axes: Axes, numbers: Sequence[HeadNumbers], style: Style) -> None:
+    """Draw each head in its own place around its layer, head 0 on the left."""
     colour = style.categories[1]
     max_heads = max(len(layer.heads) for layer in numbers)
-    slot_points = (inches - 1.2) * POINTS_PER_INCH / len(numbers) * _SLOT_SHARE
-    readable = slot_points / max(max_heads, 1) >= style.small() * 0.5 * len(str(max(max_heads - 1, 0)))
     for place, layer in enumerate(numbers):
-        spread = np.linspace(-0.5, 0.5, len(layer.values)) * _SLOT_SHARE if len(layer.values) > 1 else np.zeros(1)
+        spread = _spread(layer)
         label = "a head" if layer.heads else "all heads"
         axes.scatter(
             place + spread,
@@ -101,14 +107,28 @@ def _draw_dots(axes: Axes, numbers: Sequence[HeadNumbers], inches: float, style:
             zorder=3,
             label=None if place else label,
         )
-        for head, x, y in zip(layer.heads, place + spread, layer.values, strict=False):
-            if readable:
-                above = {"xytext": (0, 4), "textcoords": "offset points", "ha": "center", "va": "bottom"}
-                axes.annotate(str(head), (x, y), color=style.ink, fontsize=style.small(), **above)  # type: ignore[arg-type]
     if max_heads > 1:
         means, places = [float(layer.values.mean()) for layer in numbers], np.arange(len(numbers))
         ends = places - _SLOT_SHARE / 2, places + _SLOT_SHARE / 2
         axes.hlines(means, *ends, color=style.categories[0], linewidth=2, label="mean of the layer")
+
+
+def _write_numbers(axes: Axes, numbers: Sequence[HeadNumbers], inches: tuple[float, float], style: Style) -> None:
+    """Write each head's number above its dot where there is room; below it, where a bar or a line is in the way."""
+    max_heads = max(len(layer.heads) for layer in numbers)
+    slot_points = (inches[0] - 1.2) * POINTS_PER_INCH / len(numbers) * _SLOT_SHARE
+    if slot_points / max(max_heads, 1) < style.small() * 0.5 * len(str(max(max_heads - 1, 0))):
+        return
+    top = axes.get_ylim()[1]
+    needed = (style.small() + _NUMBER_PAD_POINTS * 2) / (inches[1] * POINTS_PER_INCH) * top
+    lines = [float(np.asarray(line.get_ydata())[0]) for line in axes.lines]
+    for place, layer in enumerate(numbers):
+        bars = [*lines, float(layer.values.mean())]
+        for head, x, y in zip(layer.heads, place + _spread(layer), layer.values, strict=False):
+            above = not any(y <= bar <= y + needed for bar in bars)
+            away = {"xytext": (0, _NUMBER_PAD_POINTS if above else -_NUMBER_PAD_POINTS), "va": _SIDES[above]}
+            options = {"color": style.ink, "fontsize": style.small(), "textcoords": "offset points", "ha": "center"}
+            axes.annotate(str(head), (x, y), **options, **away)  # type: ignore[arg-type]
 
 
 def _mark_maximum(axes: Axes, attention: Attention, style: Style) -> None:

@@ -10,7 +10,6 @@ from regard.matrices import (
     Matrix,
     averaged,
     averaged_matrices,
-    is_product,
     one_matrix,
     positions,
     query_name,
@@ -18,14 +17,26 @@ from regard.matrices import (
     rows_of,
     unit_name,
 )
-from regard.pictures.panels import Panel, draw_panels
+from regard.pictures.panels import draw_panels, panels_of
 from regard.pictures.photos import darken_outside, draw_heat, frame_patch, patch_map, placed
-from regard.pictures.style import SCREEN, Style, canvas, style_scale, whole
+from regard.pictures.style import (
+    MARGIN_INCHES,
+    SCREEN,
+    Style,
+    canvas,
+    counted_in,
+    draw_bar,
+    inches_of,
+    place,
+    scale_inches,
+    scale_label,
+    whole,
+)
 from regard.pictures.titles import fit_title, layer_title
+from regard.scales import scale_end
 from regard.windows import layer_grid
 
-_WANTED_INCHES, _SCALE_INCHES = 8.0, 0.9
-_ROLLOUT_PERCENT = 99
+_WANTED_INCHES = 8.0
 
 
 def overlay(
@@ -57,22 +68,24 @@ def overlay(
         ValueError: Weights and grid do not fit together.
     """
     grid = layer_grid(layer, patches)
+    layer = counted_in(layer, positions(grid), asked, style)
     matrix = averaged(one_matrix(layer, positions(grid), asked), grid)
-    query, on_grid = _maps(matrix, grid)[0]
+    query, on_grid = maps_of(matrix, grid)[0]
     width, height, _ = placed(patches)
     inches = style.width(_WANTED_INCHES)
+    across = inches - scale_inches(style) - MARGIN_INCHES
+    down = across * height / width
     who = query_phrase(query, layer, grid)
-    over_photo = inches - _SCALE_INCHES
-    title = fit_title(layer_title(model, layer, f"{matrix.name}: {who}"), over_photo, style.text_points + 2)
-    photo_inches = (inches - 1.2) * height / width
-    drawn_on = canvas(style, on, inches, photo_inches + title.height_inches + 0.3)
-    axes = drawn_on.add_subplot()
-    brightest, beyond = _scale_end(on_grid, layer)
-    heat = draw_heat(axes, photo, on_grid, grid, _framed(query, layer), brightest=brightest, seen=patches)
+    title = fit_title(layer_title(model, layer, f"{matrix.name}: {who}"), across, style.text_points + 2)
+    drawn_on = canvas(style, on, inches, down + title.height_inches + 4 * MARGIN_INCHES, placed=True)
+    top = inches_of(drawn_on)[1] - down - MARGIN_INCHES
+    axes = place(drawn_on, MARGIN_INCHES, top, across, down)
+    end = scale_end(layer, [on_grid], style.scale)
+    heat = draw_heat(axes, photo, on_grid, grid, _framed(query, layer), style, end=end.value, seen=patches)
     darken_outside(axes, patches, style.paper)
     axes.set_title(title.text, color=style.ink, fontsize=title.points)
-    bar = drawn_on.colorbar(heat, ax=axes, pad=0.01, aspect=30, extend="max" if beyond else "neither")
-    style_scale(bar, style, unit_name(layer, asked))
+    label, corner = scale_label(unit_name(layer, asked), end, style), (MARGIN_INCHES + across, top)
+    draw_bar(drawn_on, corner, down, heat, style, label, beyond=end.beyond, over_photo=True)
     return whole(drawn_on)
 
 
@@ -91,25 +104,23 @@ def head_grid(
     Where all rows of a network without a class token were sent, each panel shows their mean.
 
     Each panel runs from 0 to its own largest weight, which stands in its title: heads differ by an order of magnitude.
+    Where `style.scale.common` is set, all have one scale.
 
     Args, returns and raises: as `overlay`, but of [H, Q, K] every head and every row is drawn.
     """
     grid = layer_grid(layer, patches)
+    layer = counted_in(layer, positions(grid), asked, style)
     heads = averaged_matrices(layer, grid, asked)
     one_row = len(heads[0].weights) == 1
-    panels = [
-        Panel(
-            matrix.name if one_row else f"{matrix.name}, row {query}",
-            _framed(query, layer),
-            on_grid,
-            *_scale_end(on_grid, layer),
-        )
+    maps = [
+        (matrix.name if one_row else f"{matrix.name}, row {query}", _framed(query, layer), on_grid)
         for matrix in heads
-        for query, on_grid in _maps(matrix, grid)
+        for query, on_grid in maps_of(matrix, grid)
     ]
     who = query_phrase(rows_of(heads[0])[0][0], layer, grid) if one_row else "what each row attends to"
-    title = layer_title(model, layer, who)
-    return whole(draw_panels(photo, patches, panels, title, unit_name(layer, asked), style, on, grid=grid))
+    title, common = layer_title(model, layer, who), bool(style.scale.common)
+    panels, unit = panels_of(layer, maps, unit_name(layer, asked), style, common=common)
+    return whole(draw_panels(photo, patches, panels, title, unit, style, on, grid=grid, common=common))
 
 
 def query_maps(
@@ -127,20 +138,22 @@ def query_maps(
     Args, returns and raises: as `overlay`, but every row is drawn, with a panel of its own.
     """
     grid = layer_grid(layer, patches)
+    layer = counted_in(layer, positions(grid), asked, style)
     matrix = one_matrix(layer, positions(grid), asked)
-    panels = [
-        Panel(_place(query, grid), query, on_grid, *_scale_end(on_grid, layer))
+    maps = [
+        (_place(query, grid), query, on_grid)
         for query, on_grid in zip(matrix.queries, _grids(matrix, grid), strict=True)
     ]
-    title = layer_title(model, layer, f"{matrix.name}: what each framed patch attends to")
-    drawn_on = draw_panels(photo, patches, panels, title, unit_name(layer, asked), style, on, grid=grid)
+    title, common = layer_title(model, layer, f"{matrix.name}: what each framed patch attends to"), style.scale.common
+    panels, unit = panels_of(layer, maps, unit_name(layer, asked), style, common=bool(common))
+    drawn_on = draw_panels(photo, patches, panels, title, unit, style, on, grid=grid, common=bool(common))
     for panel in panels:
         if panel.query is not None:
             frame_patch(drawn_on.axes[0], panel.query, grid)
     return whole(drawn_on)
 
 
-def _maps(matrix: Matrix, patches: PatchGrid) -> list[tuple[int | None, NDArray[np.floating]]]:
+def maps_of(matrix: Matrix, patches: PatchGrid) -> list[tuple[int | None, NDArray[np.floating]]]:
     """Return the query, None for the mean of all, and what it attends to, as [rows, cols]."""
     who = [query for query, _ in rows_of(matrix)]
     return list(zip(who, _grids(matrix, patches), strict=True))
@@ -156,16 +169,6 @@ def _grids(matrix: Matrix, patches: PatchGrid) -> list[NDArray[np.floating]]:
     dense = np.zeros((len(matrix.weights), positions(patches)), dtype=np.float32)
     dense[:, list(matrix.keys)] = np.nan_to_num(matrix.weights)
     return [patch_map(row, patches) for row in dense]
-
-
-def _scale_end(on_grid: NDArray[np.floating], layer: LayerAttention) -> tuple[float, bool]:
-    """Where the scale ends, and whether weights lie beyond it.
-
-    A rollout gathers on very few patches, beside which nothing else would be seen: 1 in 100 lies beyond its scale.
-    """
-    largest = float(on_grid.max())
-    end = float(np.percentile(on_grid, _ROLLOUT_PERCENT)) if is_product(layer) else largest
-    return (end, end < largest) if end > 0 else (largest, False)
 
 
 def _place(query: int, patches: PatchGrid) -> str:

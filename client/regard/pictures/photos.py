@@ -5,7 +5,7 @@ import io
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Normalize
+from matplotlib.collections import LineCollection
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image, ImageEnhance
@@ -13,11 +13,15 @@ from PIL import Image, ImageEnhance
 from regard.attention import Box, PatchGrid
 from regard.matrices import positions
 from regard.orientation import turn_upright
-from regard.pictures.style import heat_colours
+from regard.pictures.style import PHOTO_BRIGHTNESS, Style, heat_colours, norm_of
+from regard.scales import holding_mass, smoothed
 from regard.sources import DAMAGED_IMAGE
 
 _SHOWN_PIXELS = 1024
-_MIN_SCALE = 1e-9
+_MAP_PIXELS = 512
+"""About how many numbers a smooth map has along its longer side."""
+_RIMMED = (("black", 2.4), ("white", 1.2))
+"""A line that is seen on any ground: colours and points, the rim first."""
 
 
 def open_photo(data: bytes) -> Image.Image:
@@ -95,34 +99,51 @@ def draw_heat(
     on_grid: NDArray[np.floating],
     patches: PatchGrid,
     query: int | None,
+    style: Style,
     *,
-    brightest: float | None = None,
+    end: float,
     seen: PatchGrid | None = None,
 ) -> ScalarMappable:
     """Lay one row of attention over the box that the patches cover, opaque where the weight is large.
 
-    The scale ends at the largest weight, or at `brightest`. Nothing is drawn beyond the box of what was `seen`, over
-    which cells of a layer's own grid may reach.
+    The colour at a patch's centre is that of its weight on the scale, which ends at `end`. Nothing is drawn beyond the
+    box of what was `seen`, over which cells of a layer's own grid may reach.
     """
     width, height, box = placed(patches)
-    draw_photo(axes, photo, patches, brightness=0.65)
-    end = float(on_grid.max()) if brightest is None else brightest
+    draw_photo(axes, photo, patches, brightness=PHOTO_BRIGHTNESS)
+    shown = np.minimum(on_grid, end)  # what lies beyond would else spread while it is smoothed
+    times = max(1, _MAP_PIXELS // max(shown.shape)) | 1
     heat = axes.imshow(
-        np.minimum(on_grid, end),  # what lies beyond would else spread while it is smoothed
-        cmap=heat_colours(),
-        norm=Normalize(0, max(end, _MIN_SCALE)),
-        interpolation="bicubic",
+        smoothed(shown, times) if style.smooth else shown,
+        cmap=heat_colours(style.opacity),
+        norm=norm_of(style.scale, "linear", end),
+        interpolation="bilinear" if style.smooth else "nearest",
         interpolation_stage="data",
         extent=(box.left, box.right, box.bottom, box.top),
     )
+    outline = _outline(on_grid, box, style.contour) if style.contour else []
+    for lines in outline:
+        axes.add_collection(lines)
     if seen is not None:
         edge = shown_box(seen)
         corner, size = (edge.left, edge.top), (edge.right - edge.left, edge.bottom - edge.top)
-        heat.set_clip_path(Rectangle(corner, *size, transform=axes.transData))
+        for artist in (heat, *outline):
+            artist.set_clip_path(Rectangle(corner, *size, transform=axes.transData))
     axes.set(xlim=(0, width), ylim=(height, 0))
     if query is not None:
         frame_patch(axes, query, patches)
     return heat
+
+
+def _outline(on_grid: NDArray[np.floating], box: Box, share: float) -> list[LineCollection]:
+    """Return a white line on a dark rim around the fewest patches that hold a share of the sum."""
+    inside = np.pad(holding_mass(on_grid, share), 1)
+    rows, cols = on_grid.shape
+    width, height = (box.right - box.left) / cols, (box.bottom - box.top) / rows
+    left_of = [((c, r), (c, r + 1)) for r, c in np.argwhere(inside[1:-1, 1:] != inside[1:-1, :-1])]
+    above = [((c, r), (c + 1, r)) for r, c in np.argwhere(inside[1:, 1:-1] != inside[:-1, 1:-1])]
+    edges = [[(box.left + x * width, box.top + y * height) for x, y in edge] for edge in (*left_of, *above)]
+    return [LineCollection(edges, colors=colour, linewidths=line, capstyle="projecting") for colour, line in _RIMMED]
 
 
 def frame_patch(axes: Axes, query: int, patches: PatchGrid) -> None:
@@ -133,7 +154,7 @@ def frame_patch(axes: Axes, query: int, patches: PatchGrid) -> None:
     row, column = divmod(query - patches.prefix_tokens, patches.cols)
     width, height = (box.right - box.left) / patches.cols, (box.bottom - box.top) / patches.rows
     corner = (box.left + column * width, box.top + row * height)
-    for colour, line_points in (("black", 2.4), ("white", 1.2)):
+    for colour, line_points in _RIMMED:
         axes.add_patch(Rectangle(corner, width, height, fill=False, edgecolor=colour, linewidth=line_points))
 
 

@@ -7,22 +7,35 @@ import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
-from matplotlib.colors import Colormap, PowerNorm
+from matplotlib.colors import Colormap
 from matplotlib.figure import Figure, SubFigure
 from numpy.typing import NDArray
 
 from regard.attention import AttentionRequest, LayerAttention, Token
 from regard.matrices import Matrix, attended, matrices, one_matrix, unit_name
-from regard.pictures.lettering import fonts_for, longest_inches, named, words
-from regard.pictures.style import SCREEN, Style, canvas, style_scale, whole
+from regard.pictures.lettering import fonts_for, height_inches, longest_inches, named, words
+from regard.pictures.style import (
+    MARGIN_INCHES,
+    SCREEN,
+    Style,
+    canvas,
+    counted_in,
+    draw_bar,
+    inches_of,
+    norm_of,
+    place,
+    scale_inches,
+    scale_label,
+    whole,
+    write_title,
+)
 from regard.pictures.titles import fit_title, layer_title
+from regard.scales import scale_end
 
 _CELL_INCHES = 0.28
 # The longest edge of a text's matrix; above it, cells shrink and not every token is named.
 _MAX_INCHES, _MIN_INCHES = 20.0, 2.5
-_SCALE_INCHES, _BAR_INCHES = 1.1, 0.12
-_MIN_SCALE = 1e-9
-_PANEL_INCHES = 2.6
+_PANEL_INCHES, _GAP_INCHES, _NAMES_PAD_INCHES = 2.6, 0.1, 0.14
 
 
 def token_heatmap(
@@ -56,22 +69,26 @@ def token_heatmap(
         ValueError: Weights and tokens do not fit together.
     """
     keys = attended(tokens, key_tokens)
+    layer = counted_in(layer, len(keys), asked, style)
     matrix = one_matrix(layer, len(keys), asked)
     rows, columns = words(tokens, matrix.queries), words(keys, matrix.keys)
     width, height, label_inches = _matrix_inches(rows, columns, style)
-    full = style.at_most(width + label_inches + _SCALE_INCHES)
-    title = fit_title(layer_title(model, layer, matrix.name), full, style.text_points + 3)
-    tall = longest_inches(columns, style.text_points)
-    drawn_on = canvas(style, on, full, height + tall + 0.35 + title.height_inches)
-    axes = drawn_on.add_subplot()
-    heat = _draw_matrix(axes, matrix, layer, style, _largest([matrix]))
+    full = style.at_most(width + label_inches + scale_inches(style) + MARGIN_INCHES)
+    width = full - label_inches - scale_inches(style) - MARGIN_INCHES
+    title = fit_title(layer_title(model, layer, matrix.name), full - 2 * MARGIN_INCHES, style.text_points + 3)
+    below = longest_inches(columns, style.text_points) + _axis_inches(style)
+    drawn_on = canvas(style, on, full, height + below + title.height_inches + 4 * MARGIN_INCHES, placed=True)
+    write_title(drawn_on, title.text, title.points, style)
+    top = inches_of(drawn_on)[1] - below - height
+    axes = place(drawn_on, label_inches, top, width, height)
+    end = scale_end(layer, [matrix.weights], style.scale)
+    heat = _draw_matrix(axes, matrix, layer, style, end.value)
     _name_columns(axes, columns, width, style)
     _name_rows(axes, rows, height, style)
     axes.set_xlabel("attended to (keys)", color=style.ink, fontsize=style.text_points)
     axes.set_ylabel("attending (queries)", color=style.ink, fontsize=style.text_points)
-    drawn_on.suptitle(title.text, color=style.ink, fontsize=title.points)
-    bar = drawn_on.colorbar(heat, ax=axes, pad=0.02, aspect=height / _BAR_INCHES)
-    style_scale(bar, style, unit_name(layer, asked))
+    label, corner = scale_label(unit_name(layer, asked), end, style), (label_inches + width, top)
+    draw_bar(drawn_on, corner, height, heat, style, label, beyond=end.beyond, over_photo=False)
     return whole(drawn_on)
 
 
@@ -90,32 +107,46 @@ def token_heads(
     Args, returns and raises: as `token_heatmap`, but of [H, Q, K] every head is drawn.
     """
     keys = attended(tokens, key_tokens)
+    layer = counted_in(layer, len(keys), asked, style)
     heads = matrices(layer, len(keys), asked)
     rows, columns = words(tokens, heads[0].queries), words(keys, heads[0].keys)
     across, down = _grid(len(heads))
-    margin = longest_inches(rows, style.small()) + 0.3
-    full = style.at_most(across * min(_PANEL_INCHES, 0.9 + 0.11 * len(columns)) + margin + _SCALE_INCHES)
-    panel = (full - margin - _SCALE_INCHES) / across
-    panel_height = min(panel * len(rows) / len(columns), 2 * panel)
+    margin = longest_inches(rows, style.small()) + _NAMES_PAD_INCHES
+    aside = margin + scale_inches(style)
+    full = style.at_most(across * min(_PANEL_INCHES, 0.9 + 0.11 * len(columns)) + aside)
+    panel = (full - aside - (across - 1) * _GAP_INCHES) / across
+    high = min(panel * len(rows) / len(columns), 2 * panel)
+    caption = height_inches("", style.text_points) + _GAP_INCHES
     title = fit_title(layer_title(model, layer, "rows attend to columns"), full, style.text_points + 3)
-    below = longest_inches(columns, style.small()) + 0.3
-    drawn_on = canvas(style, on, full, down * (panel_height + 0.3) + below + 0.2 + title.height_inches)
-    largest = _largest(heads)
+    below = longest_inches(columns, style.small()) + _NAMES_PAD_INCHES
+    lines_inches = down * (high + caption)
+    drawn_on = canvas(style, on, full, title.height_inches + lines_inches + below + 2 * MARGIN_INCHES, placed=True)
+    write_title(drawn_on, title.text, title.points, style)
+    top = title.height_inches + 2 * MARGIN_INCHES
+    end = scale_end(layer, [matrix.weights for matrix in heads], style.scale)
     for number, matrix in enumerate(heads):
-        axes = drawn_on.add_subplot(down, across, number + 1)
-        heat = _draw_matrix(axes, matrix, layer, style, largest)
+        line, column = divmod(number, across)
+        left = margin + column * (panel + _GAP_INCHES)
+        axes = place(drawn_on, left, top + caption + line * (high + caption), panel, high)
+        heat = _draw_matrix(axes, matrix, layer, style, end.value)
         axes.set_title(matrix.name, color=style.ink, fontsize=style.text_points, pad=3)
         _name_columns(axes, columns if number + across >= len(heads) else [], panel, style, small=True)
-        _name_rows(axes, rows if number % across == 0 else [], panel_height, style, small=True)
-    drawn_on.suptitle(title.text, color=style.ink, fontsize=title.points)
-    style_scale(drawn_on.colorbar(heat, ax=drawn_on.axes, pad=0.01, aspect=20 * down), style, unit_name(layer, asked))
+        _name_rows(axes, rows if column == 0 else [], high, style, small=True)
+    label, corner = scale_label(unit_name(layer, asked), end, style), (full - scale_inches(style), top + caption)
+    draw_bar(drawn_on, corner, lines_inches - caption, heat, style, label, beyond=end.beyond, over_photo=False)
     return whole(drawn_on)
+
+
+def _axis_inches(style: Style) -> float:
+    """The room of an axis' name, and between it, the tokens and the cells."""
+    return height_inches("", style.text_points) + _NAMES_PAD_INCHES
 
 
 def _matrix_inches(rows: Sequence[str], columns: Sequence[str], style: Style) -> tuple[float, float, float]:
     """Return width and height of the cells together, and the room that the rows' names take."""
-    label_inches = longest_inches(rows, style.text_points) + 0.3
-    room = style.width(_MAX_INCHES + label_inches + _SCALE_INCHES) - label_inches - _SCALE_INCHES
+    label_inches = longest_inches(rows, style.text_points) + _axis_inches(style)
+    aside = label_inches + scale_inches(style) + MARGIN_INCHES
+    room = style.width(_MAX_INCHES + aside) - aside
     cell = min(_CELL_INCHES, room / len(columns), _MAX_INCHES / len(rows))
     width = min(max(_MIN_INCHES, cell * len(columns)), room)
     return width, max(1.0, width * len(rows) / len(columns)), label_inches
@@ -132,16 +163,13 @@ def _grid(count: int) -> tuple[int, int]:
     return across, math.ceil(count / across)
 
 
-def _largest(heads: Sequence[Matrix]) -> float:
-    return max(_MIN_SCALE, *(float(np.nanmax(head.weights)) for head in heads))
-
-
-def _draw_matrix(axes: Axes, matrix: Matrix, layer: LayerAttention, style: Style, largest: float) -> ScalarMappable:
+def _draw_matrix(axes: Axes, matrix: Matrix, layer: LayerAttention, style: Style, end: float) -> ScalarMappable:
     weights = matrix.weights
     if layer.kind == "causal":
         weights = np.where(np.subtract.outer(matrix.queries, matrix.keys) < 0, np.float32(np.nan), weights)
     shown: NDArray[np.float32] = np.ma.masked_invalid(weights)
-    heat = axes.imshow(shown, cmap=_colours(style), norm=PowerNorm(0.5, 0, largest), aspect="auto")
+    norm = norm_of(style.scale, "sqrt", end)
+    heat = axes.imshow(shown, cmap=_colours(style), norm=norm, aspect="auto", interpolation="nearest")
     axes.set_facecolor(style.paper)
     axes.tick_params(length=0, colors=style.ink)
     axes.spines[:].set_visible(False)

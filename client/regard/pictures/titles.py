@@ -4,7 +4,11 @@ from dataclasses import dataclass
 
 from regard.attention import LayerAttention
 from regard.matrices import layer_name
-from regard.pictures.lettering import height_inches, wrapped
+from regard.pictures.lettering import SMALLEST_POINTS, height_inches, longest_inches, wrapped
+
+_KEPT = "\u00a0"
+_BREAKS = ((f"{_KEPT}·{_KEPT}", f"{_KEPT}· "), *((f"{mark}{_KEPT}", f"{mark} ") for mark in ":;"))
+"""Where lines may end: behind these, with the space that no line is broken at and the one that any may be."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +32,16 @@ def layer_title(model: str, layer: LayerAttention, what: str) -> str:
 
 
 def fit_title(title: str, width_inches: float, points: float) -> Title:
-    """Break a title into lines that fit a width."""
-    text = wrapped(title, width_inches, points)
-    return Title(text, points, height_inches(text, points))
+    """Break a title into lines that fit a width, between its phrases; smaller type rather than within one.
+
+    Phrases end at " · ", ": " and "; ". Where one does not fit alone in type of 7 points, all breaks between words.
+    """
+    kept = "".join(letter if letter != " " else _KEPT for letter in title)
+    for separator, broken in _BREAKS:
+        kept = kept.replace(separator, broken)
+    size = points
+    while size > SMALLEST_POINTS and longest_inches(kept.split(" "), size) > width_inches:
+        size = max(SMALLEST_POINTS, size - 1)
+    fits = longest_inches(kept.split(" "), size) <= width_inches
+    text = wrapped(kept if fits else title, width_inches, size).replace(_KEPT, " ")
+    return Title(text, size, height_inches(text, size))

@@ -1,6 +1,8 @@
-// Colours of weights, as matplotlib has them: viridis between tokens, inferno over photos. Pure.
+// Colours of weights, as matplotlib has them: viridis between tokens, inferno over photos.
 
 /** @import { Colour } from "../types.d.ts" */
+
+import { contextOf } from "./dom.js";
 
 const VIRIDIS = [
   "#440154",
@@ -41,7 +43,9 @@ const INFERNO = [
   "#fcffa4",
 ];
 const HEAT_START = 0.3;
-const HEAT_OPACITY = 0.88;
+export const HEAT_OPACITY = 0.88;
+/** Of the grey photo below a map: it runs from black to this. */
+export const DIMMED = 0.65;
 
 /**
  * The colour at a share from 0 to 1 of a list of equally spaced "#rrggbb", as [red, green, blue] from 0 to 255.
@@ -66,13 +70,6 @@ function between(stops, share) {
 export const viridis = (share) => between(VIRIDIS, share);
 
 /**
- * The share of the scale that a weight gets between tokens: the square root, so that weak links stay visible.
- * @param {number} weight
- * @param {number} largest
- */
-export const rootShare = (weight, largest) => (largest > 0 ? Math.sqrt(Math.max(0, weight) / largest) : 0);
-
-/**
  * A CSS colour.
  * @param {Colour} colour
  */
@@ -90,15 +87,21 @@ export function inkOn(ground) {
   return 0.2126 * red + 0.7152 * green + 0.0722 * blue > 0.179 ? "#000" : "#fff";
 }
 
-/** 256 RGBA colours over a darkened photo: from clear to nearly opaque, [256 * 4] bytes. */
-export function heatTable() {
+/** @type {Map<number, Uint8ClampedArray<ArrayBuffer>>} */
+const heats = new Map();
+
+/**
+ * 256 RGBA colours over a darkened photo: from clear to an opacity, [256 * 4] bytes; made once for each.
+ * @param {number} opacity
+ */
+export function heatTable(opacity) {
+  const made = heats.get(opacity);
+  if (made) return made;
   const table = new Uint8ClampedArray(256 * 4);
+  heats.set(opacity, table);
   for (let step = 0; step < 256; step++) {
     const share = step / 255;
-    table.set(
-      [...between(INFERNO, HEAT_START + (1 - HEAT_START) * share), 255 * HEAT_OPACITY * share ** 0.8],
-      step * 4,
-    );
+    table.set([...between(INFERNO, HEAT_START + (1 - HEAT_START) * share), 255 * opacity * share ** 0.8], step * 4);
   }
   return table;
 }
@@ -115,14 +118,34 @@ export function viridisTable() {
  * @param {Float32Array} numbers
  * @param {number} width
  * @param {number} height
- * @param {Uint8ClampedArray} table
+ * @param {Uint8ClampedArray<ArrayBuffer>} table
  * @param {(number: number) => number} share From 0 to 1, the place in the table
  */
 export function paint(numbers, width, height, table, share) {
   const image = new ImageData(width, height);
-  for (let at = 0; at < width * height; at++) {
-    const step = Math.round(255 * Math.min(1, Math.max(0, share(numbers[at])))) * 4;
-    image.data.set(table.subarray(step, step + 4), at * 4);
-  }
+  const [colours, pixels] = [new Uint32Array(table.buffer), new Uint32Array(image.data.buffer)];
+  for (let at = 0; at < width * height; at++) pixels[at] = colours[Math.round(255 * share(numbers[at]))];
   return image;
+}
+
+/**
+ * Draw a scale's colours from left to right; over a photo over all greys that it may have, the brightest above.
+ * @param {OffscreenCanvasRenderingContext2D} context
+ * @param {{ x: number, y: number, width: number, height: number }} place
+ * @param {Uint8ClampedArray<ArrayBuffer>} table
+ * @param {boolean} overPhoto
+ */
+export function paintStrip(context, { x, y, width, height }, table, overPhoto) {
+  const strip = new OffscreenCanvas(256, 1);
+  contextOf(strip).putImageData(new ImageData(table, 256, 1), 0, 0);
+  if (overPhoto) {
+    const greys = context.createLinearGradient(0, y, 0, y + height);
+    const brightest = Math.round(255 * DIMMED);
+    greys.addColorStop(0, css([brightest, brightest, brightest]));
+    greys.addColorStop(1, css([0, 0, 0]));
+    context.fillStyle = greys;
+    context.fillRect(x, y, width, height);
+  }
+  context.imageSmoothingEnabled = false;
+  context.drawImage(strip, x, y, width, height);
 }

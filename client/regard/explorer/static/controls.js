@@ -3,6 +3,7 @@
 /** @import { Measure, Model, Option, State, Window, Writer } from "../types.d.ts" */
 
 import { keyOf } from "./choosing.js";
+import { HEAT_OPACITY } from "./colour.js";
 import { byId, make, radios } from "./dom.js";
 import { isWritten, layerOf, layersOf, measureOf, measuresOf } from "./measures.js";
 import { headOf, MEASURES, named, REDUCTIONS } from "./state.js";
@@ -81,6 +82,16 @@ export function drawControls({ state, model, models }, inPage, change) {
   group("head-choices", heads, state.head, (value) => change({ head: headOf(value) }));
   byId("compare").setAttribute("aria-pressed", String(Boolean(state.other)));
   byId("about-model").textContent = aboutModel(model, measure);
+  drawScale(state);
+}
+
+/** @param {State} state */
+function drawScale(state) {
+  byId("curve").value = state.curve ?? "";
+  byId("clip").value = String(state.clip ?? "");
+  byId("opacity").value = String(Math.round(100 * (state.opacity ?? HEAT_OPACITY)));
+  for (const name of /** @type {const} */ (["smooth", "multiples", "common"])) byId(name).checked = state[name];
+  byId("over-photo").hidden = state.input !== "photo";
 }
 
 /**

@@ -4,6 +4,8 @@
 
 import { besideOf, keyOf, withModel } from "./choosing.js";
 import { byId } from "./dom.js";
+import { CURVES } from "./scales.js";
+import { named } from "./state.js";
 
 /**
  * Listen to everything that is in the page from the start.
@@ -16,10 +18,11 @@ export function listen(page) {
   const on = (id, event, action) => byId(id).addEventListener(event, action);
   const [words, charts, download] = [byId("words"), byId("charts"), byId("download")];
   on("model", "change", () => choose(page, byId("model").value));
-  on("smooth", "change", () => {
-    page.draw();
-    if (page.shown) page.showWords(page.shown.model);
-  });
+  for (const name of /** @type {const} */ (["smooth", "multiples", "common"]))
+    on(name, "change", () => page.change({ [name]: byId(name).checked }));
+  on("curve", "change", () => page.change({ curve: named(CURVES, byId("curve").value) }));
+  on("clip", "change", () => page.change({ clip: Number(byId("clip").value) || null }));
+  on("opacity", "change", () => page.change({ opacity: Number(byId("opacity").value) / 100 }));
   on("release", "click", () => page.looking.release());
   on("reload", "click", () => {
     page.asker.forget();

@@ -6,6 +6,7 @@ import { make } from "./dom.js";
 import { exact, largestOf, look, matrixOf } from "./numbers.js";
 import { paintPhoto } from "./photo.js";
 import { isPhoto, prefixOf, seenOf } from "./places.js";
+import { scaleOfOne } from "./scales.js";
 import { paintMatrix } from "./text.js";
 
 const SMALL_PIXELS = 168;
@@ -55,15 +56,16 @@ function drawCell({ canvas, label, node }, head, view) {
   const { layer, reply, query } = view;
   const row = look(layer, head, query);
   const seen = reply.patches ? row.subarray(prefixOf(reply)) : matrixOf(layer, head);
+  const scale = scaleOfOne(view.scale, layer, seen);
   label.textContent = `head ${layer.heads[head]} · max ${exact(Number(largestOf(seen).toPrecision(2)))}`;
   node.setAttribute("aria-pressed", String(view.head === head));
   if (isPhoto(view)) {
     const { left, top, right, bottom } = seenOf(view.reply.patches);
     resize(canvas, SMALL_PIXELS, Math.round((SMALL_PIXELS * (bottom - top)) / (right - left)));
-    paintPhoto(canvas, { ...view, row, part: { x: left, y: top, width: right - left, height: bottom - top } });
+    paintPhoto(canvas, { ...view, row, scale, part: { x: left, y: top, width: right - left, height: bottom - top } });
   } else {
     resize(canvas, SMALL_PIXELS, Math.round((SMALL_PIXELS * layer.shape[1]) / layer.shape[2]));
-    paintMatrix(canvas, { layer, head, query });
+    paintMatrix(canvas, { layer, head, query, scale });
   }
 }
 

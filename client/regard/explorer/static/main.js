@@ -5,6 +5,7 @@
 import { fetchModels, fetchPhoto, isAbort, Problem, problemOf, sendPhoto } from "./api.js";
 import { Asker, questionOf } from "./asking.js";
 import { chosenModel, linkedState, partsOf } from "./choosing.js";
+import { HEAT_OPACITY } from "./colour.js";
 import { drawControls } from "./controls.js";
 import { byId } from "./dom.js";
 import { drawFacts } from "./facts.js";
@@ -226,7 +227,11 @@ export class Page {
   showWords(model) {
     const able = model.takes_words && Boolean(this.state.labels);
     Object.assign(byId("words"), { hidden: !able, open: this.state.words });
-    if (able && this.state.words) this.words.show(this.state, model, byId("smooth").checked);
+    if (able && this.state.words)
+      this.words.show(this.state, model, {
+        ...{ curve: "linear", end: 1, largest: 1, percentile: 100, chosen: null, common: null },
+        ...{ opacity: this.state.opacity ?? HEAT_OPACITY, smooth: this.state.smooth },
+      });
     else this.words.close();
   }
 
@@ -258,7 +263,7 @@ export class Page {
     const shown = /** @type {Shown} */ (this.shown);
     const query = this.looking.queryOf(shown.main.reply);
     const measure = measureOf(this.state, shown.model);
-    return { ...shown, state: this.state, measure, query, key: this.looking.key, smooth: byId("smooth").checked };
+    return { ...shown, state: this.state, measure, query, key: this.looking.key };
   }
 
   drawChoices() {

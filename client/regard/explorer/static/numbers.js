@@ -1,6 +1,6 @@
 // Rows of attention and what is made of them in the page. Pure.
 
-/** @import { Head, Layer, Query, Reduction } from "../types.d.ts" */
+/** @import { Head, Layer, Query, Reduction, Unit } from "../types.d.ts" */
 
 import { keyCells } from "./windows.js";
 
@@ -178,4 +178,14 @@ export function percent(weight) {
   const value = 100 * Math.abs(weight);
   if (value !== 0 && value < 0.01) return sign ? "≈ 0 %" : "< 0.01 %";
   return `${sign}${value >= 9.95 ? value.toFixed(0) : value >= 0.995 ? value.toFixed(1) : value.toFixed(2)} %`;
+}
+
+/**
+ * A weight in its unit: in percent, in multiples of 1/N, or as it is.
+ * @param {number} weight
+ * @param {Unit} unit
+ */
+export function said(weight, { count, mixed }) {
+  if (mixed) return exact(Number(weight.toPrecision(3)));
+  return count ? `${exact(Number((weight * count).toPrecision(3)))} / N` : percent(weight);
 }

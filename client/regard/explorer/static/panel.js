@@ -1,16 +1,19 @@
 // One picture with its scale and what it says in numbers: a photo, or tokens and matrix.
 
-/** @import { PictureView, ViewEvents } from "../types.d.ts" */
+/** @import { PictureView, Scale, Unit, ViewEvents } from "../types.d.ts" */
 
-import { heatTable, viridisTable } from "./colour.js";
+import { heatTable, paintStrip, viridisTable } from "./colour.js";
 import { contextOf, make } from "./dom.js";
-import { exact, largestOf, percent, topOf } from "./numbers.js";
+import { exact, said, topOf } from "./numbers.js";
 import { photoView } from "./photo.js";
 import { isPhoto, isText, lookerOf, nameOf, prefixOf } from "./places.js";
+import { endOf, weightAt } from "./scales.js";
 import { matrixView } from "./text.js";
 import { readLine, tokenLine, writtenLine } from "./tokens.js";
 
 const TOP_COUNT = 5;
+/** @type {Unit} */
+const SHARE = { count: null, mixed: false };
 
 /** A figure; `events` as photo.js and text.js name them, `label` tells two panels apart. */
 export class Panel {
@@ -58,14 +61,14 @@ export class Panel {
     if (isPhoto(view)) this.photo.draw(view);
     const start = prefixOf(view.reply);
     const shown = view.row.subarray(start);
-    const largest = largestOf(shown);
-    this.scale.draw(largest, ofText);
+    const scale = ofText ? { ...view.scale, ...endOf(view.layer, shown, view.scale.chosen) } : view.scale;
+    this.scale.draw(scale, view.unit, ofText);
     this.told.textContent = tell(view);
-    this.top.replaceChildren(...topOf(shown, TOP_COUNT).map((key) => topEntry(view, start + key, largest)));
+    this.top.replaceChildren(...topOf(shown, TOP_COUNT).map((key) => topEntry(view, start + key, scale.largest)));
     const might = typeof view.query === "number" ? (view.reply.writing?.tokens[view.query].alternatives ?? []) : [];
     this.choices.hidden = might.length === 0;
     this.instead.replaceChildren(
-      ...might.map(({ text, log_probability }) => entry(text, Math.exp(log_probability), 1)),
+      ...might.map(({ text, log_probability }) => entry(text, Math.exp(log_probability), 1, SHARE)),
     );
   }
 }
@@ -74,16 +77,19 @@ export class Panel {
  * What stands below the picture: the weight under the pointer, or how much lies on what is no patch.
  * @param {PictureView} view
  */
-function tell({ reply, row, query, key, pinned }) {
-  if (key !== null)
-    return `${exact(row[key])} (${percent(row[key])}) from ${lookerOf(reply, query)} to ${nameOf(reply, key)}`;
+export function tell({ reply, row, query, key, pinned, unit, scale }) {
+  if (key !== null) {
+    const told = unit.mixed ? "" : ` (${said(row[key], unit)})`;
+    return `${exact(row[key])}${told} from ${lookerOf(reply, query)} to ${nameOf(reply, key)}`;
+  }
+  if (unit.mixed) return "Heads of this layer are mixed: weights are no shares of 1.";
   if (prefixOf(reply) > 0) {
     const apart = row.subarray(0, prefixOf(reply)).reduce((sum, weight) => sum + weight, 0);
     const who = prefixOf(reply) > 1 ? "class token and registers" : "the class token";
-    return `${percent(apart)} lies on ${who}, the rest on patches.`;
+    return `${said(apart, SHARE)} lies on ${who}, the rest on patches.`;
   }
   if (pinned) return `Pinned. Point at a ${reply.tokens ? "token" : "patch"} to read its weight.`;
-  return reply.tokens ? "Colours follow the square root of the weight." : "";
+  return reply.tokens && scale.curve === "sqrt" ? "Colours follow the square root of the weight." : "";
 }
 
 /**
@@ -91,14 +97,15 @@ function tell({ reply, row, query, key, pinned }) {
  * @param {number} key
  * @param {number} largest
  */
-const topEntry = ({ reply, row }, key, largest) => entry(nameOf(reply, key), row[key], largest);
+const topEntry = ({ reply, row, unit }, key, largest) => entry(nameOf(reply, key), row[key], largest, unit);
 
 /**
  * @param {string} name
  * @param {number} share
  * @param {number} largest
+ * @param {Unit} unit
  */
-function entry(name, share, largest) {
+function entry(name, share, largest, unit) {
   const bar = make("i", { "aria-hidden": "true" });
   bar.style.width = `${(100 * share) / (largest || 1)}%`;
   return make(
@@ -106,33 +113,51 @@ function entry(name, share, largest) {
     {},
     make("span", { class: "name", text: name }),
     make("span", { class: "bar" }, bar),
-    make("span", { class: "value", text: percent(share), title: exact(share) }),
+    make("span", { class: "value", text: said(share, unit), title: exact(share) }),
   );
 }
 
-/** A strip of the colours from 0 to the largest weight. */
+/** A strip of the colours from 0 to the end of the scale. */
 function scale() {
-  const strip = make("canvas", { width: "256", height: "1", "aria-hidden": "true" });
-  const [middle, most] = [make("span"), make("span")];
-  const tables = { heat: heatTable(), viridis: viridisTable() };
+  const strip = make("canvas", { class: "strip", width: "256", height: "24", "aria-hidden": "true" });
+  const ticks = [make("span"), make("span"), make("span")];
+  const beyond = make("p", { class: "beyond" });
   return {
-    node: make("div", { class: "scale" }, strip, make("div", {}, make("span", { text: "0" }), middle, most)),
+    node: make("div", { class: "scale" }, strip, make("div", {}, ...ticks), beyond),
     /**
-     * @param {number} largest
+     * @param {Scale} scale
+     * @param {Unit} unit
      * @param {boolean} isText
      */
-    draw(largest, isText) {
-      const context = contextOf(strip);
-      const image = new ImageData(isText ? tables.viridis : tables.heat, 256, 1);
-      context.fillStyle = "#333";
-      context.putImageData(image, 0, 0);
-      context.globalCompositeOperation = "destination-over";
-      context.fillRect(0, 0, 256, 1);
-      context.globalCompositeOperation = "source-over";
-      middle.textContent = isText
-        ? exact(Number((largest / 4).toPrecision(2)))
-        : exact(Number((largest / 2).toPrecision(2)));
-      most.textContent = exact(Number(largest.toPrecision(3)));
+    draw(scale, unit, isText) {
+      const table = isText ? viridisTable() : heatTable(scale.opacity);
+      paintStrip(contextOf(strip), { x: 0, y: 0, width: strip.width, height: strip.height }, table, !isText);
+      const told = ticksOf(scale, unit);
+      for (const [at, tick] of ticks.entries()) tick.textContent = told[at];
+      beyond.textContent = beyondOf(scale, unit);
     },
   };
+}
+
+/**
+ * What stands at the beginning, the middle and the end of a scale.
+ * @param {Scale} scale
+ * @param {Unit} unit
+ */
+export function ticksOf(scale, { count }) {
+  const numbers = [0, 0.5, 1].map((share, at) =>
+    exact(Number((weightAt(scale, share) * (count ?? 1)).toPrecision(at === 2 ? 3 : 2))),
+  );
+  return [...numbers.slice(0, 2), `${numbers[2]}${count ? " / N" : ""}${scale.largest > scale.end ? " ▸" : ""}`];
+}
+
+/**
+ * What lies beyond the end of a scale, or nothing.
+ * @param {Scale} scale
+ * @param {Unit} unit
+ */
+export function beyondOf({ end, largest, percentile }, { count }) {
+  if (largest <= end) return "";
+  const which = percentile < 100 ? `at the ${percentile}th percentile` : "earlier";
+  return `The scale ends ${which}; the largest is ${exact(Number((largest * (count ?? 1)).toPrecision(3)))}.`;
 }

@@ -1,15 +1,14 @@
 // A photo with one row of attention over it: drawn, pointed at, moved over by keys.
 
-/** @import { Grid, PhotoReply, PhotoView, PictureEvents, Rect } from "../types.d.ts" */
+/** @import { Grid, PhotoReply, PhotoView, PictureEvents, Rect, Scale } from "../types.d.ts" */
 
-import { heatTable, paint } from "./colour.js";
+import { DIMMED, heatTable, paint } from "./colour.js";
 import { contextOf, make } from "./dom.js";
-import { largestOf } from "./numbers.js";
 import { isPinned, patchAt, prefixOf, rectOf, seenOf } from "./places.js";
+import { shareOf, smoothed } from "./scales.js";
 import { MOST_PIXELS } from "./upright.js";
 
-const DIMMED = 0.65;
-const heat = heatTable();
+const MAP_PIXELS = 384;
 
 /**
  * A photo made grey and darker, at the size at which it is drawn; the ground for every map over it.
@@ -37,20 +36,21 @@ export function groundOf(picture, patches) {
 }
 
 /**
- * The weights of a row as colours, one pixel a patch.
+ * The weights of a row as colours: one pixel a patch, or where the map is smooth about as many as it is drawn on.
  * @param {PhotoReply} reply
  * @param {Float32Array} row
+ * @param {Scale} scale
+ * @param {number} pixels
  */
-function mapOf(reply, row) {
+function mapOf(reply, row, scale, pixels) {
   const { rows, cols } = reply.patches;
-  const weights = row.subarray(prefixOf(reply));
-  const largest = largestOf(weights) || 1;
-  const canvas = new OffscreenCanvas(cols, rows);
-  contextOf(canvas).putImageData(
-    paint(weights, cols, rows, heat, (weight) => weight / largest),
-    0,
-    0,
-  );
+  // What lies beyond the end would else spread while it is smoothed.
+  const weights = row.subarray(prefixOf(reply)).map((weight) => Math.min(weight, scale.end));
+  const times = scale.smooth ? Math.max(1, Math.floor(Math.min(MAP_PIXELS, pixels) / Math.max(rows, cols))) | 1 : 1;
+  const canvas = new OffscreenCanvas(cols * times, rows * times);
+  const fine = times > 1 ? smoothed(weights, cols, rows, times) : weights;
+  const image = paint(fine, canvas.width, canvas.height, heatTable(scale.opacity), (weight) => shareOf(scale, weight));
+  contextOf(canvas).putImageData(image, 0, 0);
   return canvas;
 }
 
@@ -58,14 +58,14 @@ function mapOf(reply, row) {
  * Draw the ground, the map over what the network saw, and a frame around the patch that looks.
  * `part` is the rectangle of the photo to show, in its pixels; without it all, dark where the network saw nothing.
  * @param {HTMLCanvasElement} canvas
- * @param {Pick<PhotoView, "reply" | "row" | "query" | "key" | "ground" | "smooth"> & { part?: Rect }} view
+ * @param {Pick<PhotoView, "reply" | "row" | "query" | "key" | "ground" | "scale"> & { part?: Rect }} view
  */
-export function paintPhoto(canvas, { reply, row, query, key, ground, smooth, part }) {
+export function paintPhoto(canvas, { reply, row, query, key, ground, scale, part }) {
   const { patches } = reply;
   const { left, top, right, bottom } = patches.box;
   const view = part ?? { x: 0, y: 0, width: patches.image_width, height: patches.image_height };
   const context = contextOf(canvas);
-  const scale = { x: canvas.width / view.width, y: canvas.height / view.height };
+  const zoom = { x: canvas.width / view.width, y: canvas.height / view.height };
   const shown = ground.width / patches.image_width;
   context.setTransform(1, 0, 0, 1, 0, 0);
   context.imageSmoothingEnabled = true;
@@ -81,19 +81,19 @@ export function paintPhoto(canvas, { reply, row, query, key, ground, smooth, par
     canvas.width,
     canvas.height,
   );
-  context.setTransform(scale.x, 0, 0, scale.y, -view.x * scale.x, -view.y * scale.y);
+  context.setTransform(zoom.x, 0, 0, zoom.y, -view.x * zoom.x, -view.y * zoom.y);
   if (!part) darken(context, patches);
-  context.imageSmoothingEnabled = smooth;
+  context.imageSmoothingEnabled = scale.smooth;
+  context.imageSmoothingQuality = "low"; // "high" blurs
   const seen = seenOf(patches);
   context.save();
   context.beginPath();
   context.rect(seen.left, seen.top, seen.right - seen.left, seen.bottom - seen.top);
   context.clip();
-  context.drawImage(mapOf(reply, row), left, top, right - left, bottom - top);
+  context.drawImage(mapOf(reply, row, scale, canvas.width), left, top, right - left, bottom - top);
   context.restore();
-  if (isPinned(reply, query)) frame(context, rectOf(patches, query), scale, "#fff", part ? 1.5 : 3);
-  if (key !== null && key !== query && key >= prefixOf(reply))
-    frame(context, rectOf(patches, key), scale, "#7fd8ff", 2);
+  if (isPinned(reply, query)) frame(context, rectOf(patches, query), zoom, "#fff", part ? 1.5 : 3);
+  if (key !== null && key !== query && key >= prefixOf(reply)) frame(context, rectOf(patches, key), zoom, "#7fd8ff", 2);
 }
 
 /**

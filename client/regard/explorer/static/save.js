@@ -2,14 +2,20 @@
 
 /** @import { Layer, PictureView, Seen, TextView } from "../types.d.ts" */
 
+import { heatTable, paintStrip, viridisTable } from "./colour.js";
 import { contextOf, make } from "./dom.js";
 import { look } from "./numbers.js";
+import { beyondOf, ticksOf } from "./panel.js";
 import { cellOf, isText, lookerOf, prefixOf } from "./places.js";
+import { unitOf } from "./scales.js";
 import { paintLabelled, placeOf } from "./text.js";
 
 const PICTURE_PIXELS = 1040;
 const MARGIN = 24;
 const TITLE_PIXELS = 64;
+const STRIP_PIXELS = 16;
+const SCALE_PIXELS = 64;
+const WIDEST_SCALE = 420;
 
 /** @typedef {(PictureView & { canvas: HTMLCanvasElement })[]} Pictures Each with the canvas it is drawn on */
 
@@ -24,7 +30,10 @@ export async function take(kind, seen, pictures) {
   if (kind === "npy") save(`${name.replace(/-query.*/, "")}.npy`, npy(seen.main.layer));
   else if (kind === "csv") save(`${name}.csv`, new Blob([csv(seen)], { type: "text/csv" }));
   else if (kind === "json")
-    save(`${name}.json`, new Blob([JSON.stringify(numbersOf(seen))], { type: "application/json" }));
+    save(
+      `${name}.json`,
+      new Blob([JSON.stringify({ ...numbersOf(seen), ...scaleOf(pictures[0]) })], { type: "application/json" }),
+    );
   else save(`${name}.png`, await png(pictures));
 }
 
@@ -100,6 +109,15 @@ export function numbersOf({ main, query, measure }) {
 }
 
 /**
+ * How the numbers are drawn: the scale, and how many keys a row that attends to all alike divides itself over.
+ * @param {PictureView} view
+ */
+function scaleOf({ layer, query, scale: { curve, end, largest, percentile } }) {
+  const { count } = unitOf(layer, query, { multiples: true, mixed: false });
+  return { scale: { curve, end, largest, percentile }, num_keys: count };
+}
+
+/**
  * The row that is seen as a table: one line a position.
  * @param {Seen} seen
  */
@@ -126,7 +144,8 @@ export function csv({ main, query }) {
 export async function png(panels) {
   const pictures = panels.map((view) => (isText(view) ? labelled(view) : view.canvas));
   const width = pictures.reduce((sum, picture) => sum + picture.width + MARGIN, MARGIN);
-  const height = Math.max(...pictures.map((picture) => picture.height)) + TITLE_PIXELS + MARGIN;
+  const highest = Math.max(...pictures.map((picture) => picture.height));
+  const height = TITLE_PIXELS + highest + SCALE_PIXELS + MARGIN;
   const canvas = new OffscreenCanvas(Math.max(width, 480), height);
   const context = contextOf(canvas);
   context.fillStyle = "#101014";
@@ -139,9 +158,33 @@ export async function png(panels) {
     context.font = "16px system-ui, sans-serif";
     context.fillText(`what ${lookerOf(view.reply, view.query)} attends to`, left, 50, pictures[at].width);
     context.drawImage(pictures[at], left, TITLE_PIXELS);
+    drawScale(context, view, left, TITLE_PIXELS + highest + MARGIN / 2, Math.min(pictures[at].width, WIDEST_SCALE));
     left += pictures[at].width + MARGIN;
   });
   return canvas.convertToBlob({ type: "image/png" });
+}
+
+/**
+ * Draw the scale of a picture, with what its numbers are and what lies beyond.
+ * @param {OffscreenCanvasRenderingContext2D} context
+ * @param {PictureView} view
+ * @param {number} left
+ * @param {number} top
+ * @param {number} width
+ */
+function drawScale(context, view, left, top, width) {
+  const table = isText(view) ? viridisTable() : heatTable(view.scale.opacity);
+  paintStrip(context, { x: left, y: top, width, height: STRIP_PIXELS }, table, !isText(view));
+  context.fillStyle = "#e6e6e6";
+  context.font = "14px system-ui, sans-serif";
+  ticksOf(view.scale, view.unit).forEach((tick, at) => {
+    context.textAlign = /** @type {const} */ (["left", "center", "right"])[at];
+    context.fillText(tick, left + (at * width) / 2, top + STRIP_PIXELS + 16);
+  });
+  context.textAlign = "left";
+  const curve = { linear: "", sqrt: ", square root", log: ", logarithm" }[view.scale.curve];
+  const unit = view.unit.count ? "weight, 1 / N is uniform" : "weight";
+  context.fillText(`${unit}${curve}. ${beyondOf(view.scale, view.unit)}`, left, top + STRIP_PIXELS + 36, width);
 }
 
 /** @param {TextView} view */

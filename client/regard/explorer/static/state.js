@@ -2,6 +2,8 @@
 
 /** @import { Head, Measure, Part, Reduction, State } from "../types.d.ts" */
 
+import { CURVES } from "./scales.js";
+
 /** @type {Reduction[]} */
 export const REDUCTIONS = ["mean", "max", "min"];
 /** @type {Measure[]} */
@@ -28,6 +30,12 @@ export const START = Object.freeze({
   other: null, // { layer, head } beside it
   words: false, // whether the maps of the labels' words are shown
   charts: false,
+  curve: null, // of scales: one of CURVES; null for linear over photos, the square root between tokens
+  clip: null, // the percentile at which scales end; null for the usual one
+  opacity: null, // of the largest weights over a photo, from 0 to 1; null for the usual one
+  smooth: true, // whether maps run smoothly from patch to patch
+  multiples: false, // whether weights are told in multiples of 1/N
+  common: false, // whether every head has the same scale
 });
 
 /**
@@ -56,6 +64,12 @@ export function toFragment(state) {
   if (state.other) add("beside", `${state.other.layer}.${state.other.head}`);
   add("words", state.words);
   add("charts", state.charts);
+  add("curve", state.curve);
+  add("clip", state.clip);
+  add("opacity", state.opacity);
+  add("rough", !state.smooth);
+  add("multiples", state.multiples);
+  add("common", state.common);
   return fields.toString();
 }
 
@@ -85,6 +99,12 @@ export function fromFragment(fragment) {
     other: otherOf(fields.get("beside")),
     words: fields.get("words") === "true",
     charts: fields.get("charts") === "true",
+    curve: named(CURVES, fields.get("curve")),
+    clip: numberOf(fields.get("clip"), 100) || null,
+    opacity: numberOf(fields.get("opacity"), 1),
+    smooth: fields.get("rough") !== "true",
+    multiples: fields.get("multiples") === "true",
+    common: fields.get("common") === "true",
   };
 }
 
@@ -102,6 +122,14 @@ export const named = (names, text) => names.find((name) => name === text) ?? nul
  * @param {string | null | undefined} text
  */
 const wholeOf = (text) => (/^\d{1,6}$/.test(text ?? "") ? Number(text) : null);
+
+/**
+ * The number from 0 to a largest one that a text is, else null.
+ * @param {string | null} text
+ * @param {number} most
+ */
+const numberOf = (text, most) =>
+  /^\d{1,3}(\.\d{1,4})?$/.test(text ?? "") && Number(text) <= most ? Number(text) : null;
 
 /**
  * A reduction or the number of a head; "mean" for anything else.

@@ -1,11 +1,12 @@
 // The matrix of which tokens attend to which.
 
-/** @import { Head, Layer, PictureEvents, Query, TextReply, TextView } from "../types.d.ts" */
+/** @import { Head, Layer, PictureEvents, Query, Scale, TextReply, TextView } from "../types.d.ts" */
 
-import { paint, rootShare, viridisTable } from "./colour.js";
+import { paint, viridisTable } from "./colour.js";
 import { contextOf, make } from "./dom.js";
-import { largestOf, matrixOf } from "./numbers.js";
+import { matrixOf } from "./numbers.js";
 import { lookersOf } from "./places.js";
+import { shareOf } from "./scales.js";
 
 const LARGEST_CELL = 26;
 const SMALLEST_LABELLED = 10;
@@ -16,17 +17,17 @@ const table = viridisTable();
 /** @typedef {{ band: number, cell: number, width: number, height: number }} Place Where a matrix lies, in CSS pixels */
 
 /**
- * The matrix as colours, one pixel a weight, the square root of each weight's share of the largest.
+ * The matrix as colours, one pixel a weight.
  * @param {Layer} layer
  * @param {Head} head
+ * @param {Scale} scale
  */
-function imageOf(layer, head) {
+function imageOf(layer, head, scale) {
   const [, queries, keys] = layer.shape;
   const matrix = matrixOf(layer, head);
-  const largest = largestOf(matrix);
   const canvas = new OffscreenCanvas(keys, queries);
   contextOf(canvas).putImageData(
-    paint(matrix, keys, queries, table, (weight) => rootShare(weight, largest)),
+    paint(matrix, keys, queries, table, (weight) => shareOf(scale, weight)),
     0,
     0,
   );
@@ -36,13 +37,13 @@ function imageOf(layer, head) {
 /**
  * Draw the matrix alone, and a line around the row that looks.
  * @param {HTMLCanvasElement} canvas
- * @param {{ layer: Layer, head: Head, query: Query }} view
+ * @param {{ layer: Layer, head: Head, query: Query, scale: Scale }} view
  */
-export function paintMatrix(canvas, { layer, head, query }) {
+export function paintMatrix(canvas, { layer, head, query, scale }) {
   const [, queries] = layer.shape;
   const context = contextOf(canvas);
   context.imageSmoothingEnabled = false;
-  context.drawImage(imageOf(layer, head), 0, 0, canvas.width, canvas.height);
+  context.drawImage(imageOf(layer, head, scale), 0, 0, canvas.width, canvas.height);
   if (typeof query === "number")
     frame(context, 0, (query * canvas.height) / queries, canvas.width, canvas.height / queries);
 }
@@ -128,7 +129,7 @@ export function paintLabelled(canvas, view, { band, cell, width, height }, finen
   const context = contextOf(canvas);
   context.scale(fineness, fineness);
   context.imageSmoothingEnabled = false;
-  context.drawImage(imageOf(view.layer, view.head), band, band, keys * cell, queries * cell);
+  context.drawImage(imageOf(view.layer, view.head, view.scale), band, band, keys * cell, queries * cell);
   if (band) paintLabels(context, view, band, cell);
   if (typeof view.query === "number") frame(context, band, band + view.query * cell, keys * cell, cell);
   if (view.key !== null) frame(context, band + view.key * cell, band, cell, queries * cell);

@@ -2,10 +2,11 @@
 
 /** @import { PictureEvents, TextView, Token, WrittenToken } from "../types.d.ts" */
 
-import { css, inkOn, rootShare, viridis } from "./colour.js";
+import { css, inkOn, viridis } from "./colour.js";
 import { make } from "./dom.js";
-import { exact, largestOf, matrixOf, percent, topOf } from "./numbers.js";
+import { exact, matrixOf, percent, said, topOf } from "./numbers.js";
 import { nameOf } from "./places.js";
+import { endOf, shareOf } from "./scales.js";
 
 /** @typedef {{ point(position: number | null): void, press(position: number): void }} LineEvents */
 /** @typedef {{ node: HTMLElement, draw(view: TextView): void }} Line */
@@ -28,9 +29,9 @@ export function tokenLine(events, label) {
     node: line.node,
     draw(view) {
       shown = view;
-      const largest = largestOf(view.row);
+      const { end } = endOf(view.layer, view.row, view.scale.chosen);
       for (const [at, chip] of line.fill(view.reply.tokens).entries()) {
-        colour(chip, view, at, largest);
+        colour(chip, view, at, end);
         mark(chip, view, at);
       }
     },
@@ -53,11 +54,13 @@ export function readLine(events, label) {
     node: make("div", { class: "named" }, name, line.node),
     draw(view) {
       name.textContent = view.layer.kind === "cross" ? "Read" : "Written before";
-      const largest = largestOf(view.row);
+      const { end } = endOf(view.layer, view.row, view.scale.chosen);
       for (const [at, chip] of line.fill(view.reply.tokens).entries()) {
-        colour(chip, view, at, largest);
+        colour(chip, view, at, end);
         // As wide with every weight, so that the line below stays under the pointer.
-        chip.lastElementChild?.replaceChildren(`${Math.round(100 * view.row[at])} %`);
+        chip.lastElementChild?.replaceChildren(
+          view.unit.count || view.unit.mixed ? said(view.row[at], view.unit) : `${Math.round(100 * view.row[at])} %`,
+        );
       }
     },
   };
@@ -183,15 +186,15 @@ function nextOf(key, here, count) {
  * @param {HTMLButtonElement} chip
  * @param {TextView} view
  * @param {number} at
- * @param {number} largest
+ * @param {number} end
  */
-function colour(chip, { row, reply }, at, largest) {
-  const ground = viridis(rootShare(row[at], largest));
+function colour(chip, { row, reply, scale, unit }, at, end) {
+  const ground = viridis(shareOf({ ...scale, end }, row[at]));
   chip.style.backgroundColor = css(ground);
   chip.style.color = inkOn(ground);
-  chip.lastElementChild?.replaceChildren(percent(row[at]));
+  chip.lastElementChild?.replaceChildren(said(row[at], unit));
   chip.title = `attended to with a weight of ${exact(row[at])}`;
-  chip.setAttribute("aria-label", `${reply.tokens[at].text}, ${percent(row[at])}`);
+  chip.setAttribute("aria-label", `${reply.tokens[at].text}, ${said(row[at], unit)}`);
 }
 
 /**

@@ -1,13 +1,15 @@
 // Everything that shows an answer: title, who looks, one or two panels, every head.
 
-/** @import { Head, Measure, Model, Picture, PictureView, Query, Seen, ViewEvents } from "../types.d.ts" */
+/** @import { Head, Measure, Model, Picture, PictureView, Query, Scale, Seen, State, ViewEvents } from "../types.d.ts" */
 
+import { HEAT_OPACITY } from "./colour.js";
 import { byId, choice, make } from "./dom.js";
 import { headGrid } from "./heads.js";
 import { isWritten, layerOf, layersOf } from "./measures.js";
-import { exact, look, overlap, percent, topOf } from "./numbers.js";
+import { exact, look, matrixOf, overlap, said, topOf } from "./numbers.js";
 import { Panel } from "./panel.js";
 import { isPinned, lookerOf, nameOf, prefixOf } from "./places.js";
+import { commonEnd, endOf, unitOf } from "./scales.js";
 import { headOf, REDUCTIONS } from "./state.js";
 import { carried } from "./windows.js";
 
@@ -17,6 +19,14 @@ import { carried } from "./windows.js";
  * @param {number} count
  */
 const headName = (head, count) => (typeof head === "number" ? `head ${head}` : `${head} of ${count} heads`);
+
+/**
+ * Whether rows of a layer are no shares of 1.
+ * @param {Model} model
+ * @param {{ layer: number }} layer
+ * @param {Measure} measure
+ */
+const isMixed = (model, { layer }, measure) => measure === "weights" && Boolean(model.layers[layer]?.mixes_heads);
 
 /** What is said of these before the layer. */
 const PARTS = { cross: ["alignment"], causal: ["decoder"], weights: ["encoder"] };
@@ -39,10 +49,38 @@ export function titleOf(model, { layer: { layer }, head }, measure) {
  * What attends to what, for a screen reader.
  * @param {Seen} seen
  */
-export function spokenOf({ main, query }) {
+export function spokenOf({ main, query, model, measure, state }) {
   const row = look(main.layer, main.head, query);
   const [most] = topOf(row, 1);
-  return `${lookerOf(main.reply, query)} attends most to ${nameOf(main.reply, most)}, ${percent(row[most])}`;
+  const unit = unitOf(main.layer, query, { multiples: state.multiples, mixed: isMixed(model, main.layer, measure) });
+  return `${lookerOf(main.reply, query)} attends most to ${nameOf(main.reply, most)}, ${said(row[most], unit)}`;
+}
+
+/**
+ * The scale of a picture: its own end, and where every head has the same, that of all of them.
+ * @param {State} state
+ * @param {Picture} part
+ * @param {Float32Array} numbers
+ * @param {Query} query
+ * @returns {Scale}
+ */
+function scaleOf(state, { layer, reply }, numbers, query) {
+  const isText = Boolean(reply.tokens);
+  /** @type {Scale} */
+  const scale = {
+    ...endOf(layer, numbers, state.clip),
+    curve: state.curve ?? (isText ? "sqrt" : "linear"),
+    chosen: state.clip,
+    opacity: state.opacity ?? HEAT_OPACITY,
+    smooth: state.smooth,
+    common: null,
+  };
+  if (!state.common) return scale;
+  const heads = Array.from({ length: layer.shape[0] }, (_, head) =>
+    isText ? matrixOf(layer, head) : look(layer, head, query).subarray(prefixOf(reply)),
+  );
+  const common = heads.map((each) => endOf(layer, each, state.clip)).reduce(commonEnd);
+  return { ...scale, ...common, common };
 }
 
 /** Shows one answer, or two side by side. `events`: those of a panel; head(n), query(q), release(), other(fields). */
@@ -68,8 +106,7 @@ export class View {
     byId("looks").textContent =
       `What ${lookerOf(main.reply, query)} ${query === "all" && main.reply.tokens ? "attend" : "attends"} to`;
     byId("written").textContent = main.reply.writing?.text.trim() ?? "";
-    const first = this.viewOf(main, shown);
-    const second = other && this.viewOf(other, shown);
+    const [first, second = null] = this.viewsOf(shown);
     this.panels[0].draw(first);
     this.panels[0].caption.replaceChildren(...(other ? [make("strong", { text: titleOf(model, main, measure) })] : []));
     this.panels[1].node.hidden = !second;
@@ -88,9 +125,19 @@ export class View {
    * @param {Seen} shown
    */
   pictures(shown) {
-    return [shown.main, shown.other]
-      .filter((part) => part !== null)
-      .map((part, at) => ({ ...this.viewOf(part, shown), canvas: this.panels[at].photo.node }));
+    return this.viewsOf(shown).map((view, at) => ({ ...view, canvas: this.panels[at].photo.node }));
+  }
+
+  /**
+   * The views of what is seen; two that are compared have one scale.
+   * @param {Seen} shown
+   */
+  viewsOf(shown) {
+    const parts = shown.other ? [shown.main, shown.other] : [shown.main];
+    const views = parts.map((part) => this.viewOf(part, shown));
+    if (views.length < 2) return views;
+    const end = commonEnd(views[0].scale, views[1].scale);
+    return views.map((view) => ({ ...view, scale: { ...view.scale, ...end } }));
   }
 
   /**
@@ -98,19 +145,23 @@ export class View {
    * @param {Seen} shown
    * @returns {PictureView}
    */
-  viewOf(part, { main, state, measure, model, query: looker, key: pointed, ground, smooth }) {
+  viewOf(part, { main, state, measure, model, query: looker, key: pointed, ground }) {
     const [home, own] = [main.reply.patches, part.reply.patches];
     // A position is one of the first picture's grid; a layer with other windows may have another.
     const query = part.layer.class_attention ? 0 : home && own ? (carried(home, own, looker) ?? "all") : looker;
     const key = home && own ? carried(home, own, pointed) : pointed;
+    const row = look(part.layer, part.head, query);
+    const numbers = part.reply.tokens ? matrixOf(part.layer, part.head) : row.subarray(prefixOf(part.reply));
+    const mixed = isMixed(model, part.layer, measure);
     return {
       ...part,
       home,
       query,
       key,
       ground,
-      smooth,
-      row: look(part.layer, part.head, query),
+      row,
+      scale: scaleOf(state, part, numbers, query),
+      unit: unitOf(part.layer, query, { multiples: state.multiples, mixed }),
       pinned: isPinned(part.reply, query) && state.query === looker,
       title: titleOf(model, part, measure),
       ink: getComputedStyle(document.body).color,

@@ -1,6 +1,6 @@
 // The section with the map of each word of the reader's labels: which patch of the photo answers to it.
 
-/** @import { Grid, Model, PhotoReply, State } from "../types.d.ts" */
+/** @import { Grid, Model, PhotoReply, Scale, State } from "../types.d.ts" */
 
 /** @import { Asker } from "./asking.js" */
 
@@ -28,15 +28,15 @@ export class Words {
    * Show the maps of a state's labels, asking where they are not in the page.
    * @param {State} state
    * @param {Model} model
-   * @param {boolean} smooth
+   * @param {Scale} scale
    */
-  async show(state, model, smooth) {
-    const again = () => this.show(state, model, smooth);
+  async show(state, model, scale) {
+    const again = () => this.show(state, model, scale);
     const replies = await this.section.ask([wordsQuestion(state, model)], "comparing each word …", again);
     if (!replies) return;
     const reply = /** @type {PhotoReply} */ (replies[0]);
     const ground = this.groundFor(reply.patches);
-    this.section.fill(...reply.words.map((word, place) => mapOf(reply, word, place, ground, smooth)));
+    this.section.fill(...reply.words.map((word, place) => mapOf(reply, word, place, ground, scale)));
   }
 
   /** Nothing to see: closed, or no labels. */
@@ -51,9 +51,9 @@ export class Words {
  * @param {string} word
  * @param {number} place
  * @param {OffscreenCanvas} ground
- * @param {boolean} smooth
+ * @param {Scale} scale
  */
-function mapOf(reply, word, place, ground, smooth) {
+function mapOf(reply, word, place, ground, scale) {
   const cosines = look(reply.layers[0], 0, place);
   const [least, largest] = [Math.min(...cosines), Math.max(...cosines)];
   const { left, top, right, bottom } = seenOf(reply.patches);
@@ -64,7 +64,15 @@ function mapOf(reply, word, place, ground, smooth) {
     "aria-hidden": "true",
   });
   const row = cosines.map((cosine) => cosine - least);
-  paintPhoto(canvas, { reply, row, query: "all", key: null, ground, smooth, part });
+  paintPhoto(canvas, {
+    reply,
+    row,
+    query: "all",
+    key: null,
+    ground,
+    scale: { ...scale, end: largest - least || 1 },
+    part,
+  });
   const [best] = topOf(row, 1);
   const told = `${exact(Number(least.toPrecision(2)))} to ${exact(Number(largest.toPrecision(2)))}`;
   const caption = make(

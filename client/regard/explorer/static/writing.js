@@ -9,6 +9,8 @@ import { onOwnGrid } from "./windows.js";
 const BEGINNING = Object.freeze({ text: "(start)", special: true });
 /** Of these reasons the last token is one without a text. */
 const ENDED = ["end", "target"];
+/** What a text ends with where its last token leaves a character open. */
+const OPEN = "\ufffd";
 
 /** @typedef {{ heads: number, keys: number, data: Uint16Array }} Row What one token attends to in a layer, [H, K] */
 
@@ -41,7 +43,8 @@ export class Growing {
     if (end) {
       Object.assign(this, { end, text: end.text });
       const last = this.written.at(-1);
-      if (last?.special && ENDED.includes(end.finish_reason))
+      const forced = end.finish_reason === "length" && !end.text.endsWith(OPEN); // on a text that is as long as may be
+      if (last?.special && (forced || ENDED.includes(end.finish_reason)))
         this.written = [...this.written.slice(0, -1), { ...last, text: "(end)" }];
     }
   }

@@ -1,0 +1,166 @@
+// How weights become shares of a scale, and what lies between the patches of a map: as regard/scales.py. Pure.
+
+/** @import { Curve, End, Layer, Query, Scale, Unit } from "../types.d.ts" */
+
+import { largestOf } from "./numbers.js";
+
+/** @type {Curve[]} */
+export const CURVES = ["linear", "sqrt", "log"];
+/** A logarithmic scale begins at its end divided by 10 to this. */
+const DECADES = 3;
+const PRODUCT_PERCENTILE = 99;
+
+/**
+ * Where the scale of some numbers ends: at a percentile of them, and at the largest where nearly all are 0.
+ * `chosen`: null for 99 of a rollout, which gathers on very few positions, and 100 of all else.
+ * @param {Layer} layer
+ * @param {Float32Array} numbers
+ * @param {number | null} chosen
+ * @returns {End}
+ */
+export function endOf(layer, numbers, chosen) {
+  const largest = largestOf(numbers);
+  const percentile = chosen ?? (layer.measure.endsWith("rollout") ? PRODUCT_PERCENTILE : 100);
+  const end = percentile < 100 ? percentileOf(numbers, percentile) : largest;
+  return end > 0 ? { end, largest, percentile } : { end: largest || 1, largest, percentile: 100 };
+}
+
+/**
+ * The end that two scales have in common.
+ * @param {End} first
+ * @param {End} second
+ * @returns {End}
+ */
+export const commonEnd = (first, second) => ({
+  end: Math.max(first.end, second.end),
+  largest: Math.max(first.largest, second.largest),
+  percentile: Math.min(first.percentile, second.percentile),
+});
+
+/**
+ * A percentile, between two numbers on the line from one to the other.
+ * @param {Float32Array} numbers
+ * @param {number} percentile
+ */
+function percentileOf(numbers, percentile) {
+  const sorted = Float32Array.from(numbers).sort();
+  const place = (percentile / 100) * (sorted.length - 1);
+  const below = Math.floor(place);
+  const above = Math.min(sorted.length - 1, below + 1);
+  return sorted[below] + (sorted[above] - sorted[below]) * (place - below);
+}
+
+/**
+ * The share of a scale that a weight gets, from 0 to 1.
+ * @param {{ curve: Curve, end: number }} scale
+ * @param {number} weight
+ */
+export function shareOf({ curve, end }, weight) {
+  const share = Math.min(1, Math.max(0, weight / end));
+  if (curve === "log") return Math.max(0, 1 + Math.log10(share) / DECADES);
+  return curve === "sqrt" ? Math.sqrt(share) : share;
+}
+
+/**
+ * The weight at a share of a scale.
+ * @param {{ curve: Curve, end: number }} scale
+ * @param {number} share
+ */
+export function weightAt({ curve, end }, share) {
+  if (curve === "log") return end * 10 ** (DECADES * (share - 1));
+  return end * (curve === "sqrt" ? share * share : share);
+}
+
+/**
+ * How a weight is told: in multiples of 1/N, in percent, or as it is where rows are no shares of 1.
+ * @param {Layer} layer
+ * @param {Query} query
+ * @param {{ multiples: boolean, mixed: boolean }} how
+ * @returns {Unit}
+ */
+export function unitOf({ kind, window, shape }, query, { multiples, mixed }) {
+  const [, queries, keys] = shape;
+  const all = window ? window.height * window.width : keys;
+  const before = typeof query === "number" ? keys - queries + query + 1 : null; // whoever writes sees no further
+  return { count: multiples && !mixed ? (kind === "causal" ? before : all) : null, mixed };
+}
+
+/**
+ * A map with `times` x `times` numbers a patch, which has each patch's own at its centre: monotone cubics along rows,
+ * then along columns (Fritsch and Butland 1984). Nothing rises above the largest. `times` is odd.
+ * @param {Float32Array} numbers
+ * @param {number} cols
+ * @param {number} rows
+ * @param {number} times
+ */
+export function smoothed(numbers, cols, rows, times) {
+  const across = stretched(turned(numbers, rows, cols), cols, rows, times);
+  return stretched(turned(across, cols * times, rows), rows, cols * times, times);
+}
+
+/**
+ * Interpolate from line to line: [count, width] becomes [count * times, width]; level beyond the outer lines.
+ * @param {Float32Array} lines
+ * @param {number} count
+ * @param {number} width
+ * @param {number} times
+ */
+function stretched(lines, count, width, times) {
+  const slopes = slopesOf(lines, count, width);
+  const fine = new Float32Array(count * times * width);
+  for (let at = 0; at < count * times; at++) {
+    const place = (at - (times - 1) / 2) / times;
+    const left = Math.floor(place);
+    const t = place - left;
+    const [first, second] = [Math.max(0, left) * width, Math.min(count - 1, left + 1) * width];
+    const [start, end] = [(1 + 2 * t) * (1 - t) ** 2, t * t * (3 - 2 * t)];
+    // Beyond the outer lines both are the same line, whose slope is 0.
+    const [leaving, arriving] = [t * (1 - t) ** 2, t * t * (t - 1)];
+    for (let x = 0; x < width; x++) {
+      fine[at * width + x] =
+        start * lines[first + x] +
+        end * lines[second + x] +
+        leaving * slopes[first + x] +
+        arriving * slopes[second + x];
+    }
+  }
+  return fine;
+}
+
+/**
+ * The harmonic mean of the differences before and after each line, 0 where these differ in sign: [count, width].
+ * @param {Float32Array} lines
+ * @param {number} count
+ * @param {number} width
+ */
+function slopesOf(lines, count, width) {
+  const slopes = new Float32Array(lines.length);
+  for (let at = width; at < (count - 1) * width; at++) {
+    const [before, after] = [lines[at] - lines[at - width], lines[at + width] - lines[at]];
+    if (before * after > 0) slopes[at] = (2 * before * after) / (before + after);
+  }
+  return slopes;
+}
+
+/**
+ * Rows become columns.
+ * @param {Float32Array} numbers
+ * @param {number} rows
+ * @param {number} cols
+ */
+function turned(numbers, rows, cols) {
+  const result = new Float32Array(numbers.length);
+  for (let row = 0; row < rows; row++)
+    for (let col = 0; col < cols; col++) result[col * rows + row] = numbers[row * cols + col];
+  return result;
+}
+
+/**
+ * The scale of one head among others: its own end, unless all have one.
+ * @param {Scale} scale
+ * @param {Layer} layer
+ * @param {Float32Array} numbers
+ * @returns {Scale}
+ */
+export const scaleOfOne = (scale, layer, numbers) =>
+  scale.common ? { ...scale, ...scale.common } : { ...scale, ...endOf(layer, numbers, scale.chosen) };
