@@ -160,13 +160,22 @@ class Dispatcher:
     def backlog_seconds(self) -> float:
         """Estimate the seconds until everything that waits now has been computed, and what runs."""
         with self._ready:
-            now, queue, places = time.monotonic(), self._queue, self.places
-            running = sum(run.instances * run.left_seconds(now) for run in places.running)
-            seconds = [(running + queue.backlog_seconds()) / (places.instances or 1)]
-            for model in places.bounds:
-                own = sum(run.left_seconds(now) for run in places.running if run.model == model)
-                seconds.append((own + queue.backlog_seconds(model)) / (places.instances_of(model) or 1))
-            return max(seconds)
+            return self._work_seconds(tuple(self.places.running))
+
+    def queue_seconds(self) -> float:
+        """Estimate the seconds that everything that waits now takes; none where nothing does, whatever runs."""
+        with self._ready:
+            return self._work_seconds(())
+
+    def _work_seconds(self, runs: Sequence[Batch]) -> float:
+        """Estimate the seconds in which some runs end and all that waits is computed, each model within its bound."""
+        now, queue, places = time.monotonic(), self._queue, self.places
+        running = sum(run.instances * run.left_seconds(now) for run in runs)
+        seconds = [(running + queue.backlog_seconds()) / (places.instances or 1)]
+        for model in places.bounds:
+            own = sum(run.left_seconds(now) for run in runs if run.model == model)
+            seconds.append((own + queue.backlog_seconds(model)) / (places.instances_of(model) or 1))
+        return max(seconds)
 
     def wake(self) -> None:
         """Let a free instance look at the queue; it wakes the next if it leaves something."""

@@ -151,7 +151,7 @@ class Scheduler:
 
     def queue_seconds(self) -> float:
         """Estimate the seconds until everything that waits now has begun."""
-        return self._dispatcher.backlog_seconds()
+        return self._dispatcher.queue_seconds()
 
     def running_seconds(self) -> float:
         """Say for how long all batches together have run that run now on instances."""
@@ -170,7 +170,7 @@ class Scheduler:
     def suggest_retry(self) -> float:
         """Say in how many seconds a request that was refused has a chance: when half of what waits is done."""
         shortest, longest = _RETRY_SECONDS
-        return min(max(self.queue_seconds() * _FULL_SHARE, shortest), longest)
+        return min(max(self._dispatcher.backlog_seconds() * _FULL_SHARE, shortest), longest)
 
     def refuse_waiting(self) -> None:
         """Answer everything that waits with ShuttingDown, and everything that comes."""
