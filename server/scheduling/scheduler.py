@@ -409,7 +409,7 @@ class Scheduler:
     def _drop(self, item: BatchItem) -> None:
         """Tell whoever waits that it cannot be answered in time any more: what it wants, or what it was offered."""
         item.charge(0.0)
-        if item.expires <= item.offered:
+        if not item.is_offer_first:
             self._metrics.dropped.labels("expired").inc()
             too_late = "the deadline passed while the request waited, or would while it is computed"
             resolve(item.reply, DeadlinePassed(too_late))
