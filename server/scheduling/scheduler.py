@@ -367,8 +367,9 @@ class Scheduler:
             else:
                 item.charge(item.reserved_seconds)  # for what it cost those beside it, nobody knows
             resolve(item.reply, outcome)
-        if not isinstance(batch.outcomes[0], DeviceFailed):  # then all are
-            self._observe(batch, load)
+        if isinstance(batch.outcomes[0], DeviceFailed):  # then all are, and nobody knows when it ended
+            return
+        self._observe(batch, load)
         # Behind those who wait, so that their answers are handed to gRPC by then.
         ended = batch.started + batch.times.total_ns / 1e9
         self._loop.call_soon(self._learn, batch, ended, max(time.monotonic() - ended, 0.0))

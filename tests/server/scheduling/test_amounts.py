@@ -12,7 +12,7 @@ from server.auth.clients import Client
 from server.auth.quota import Quota
 from server.context import RpcContext
 from server.engine.cost import CostModel
-from server.errors import DeadlinePassed, InternalFault, ServerError, ShuttingDown, TooBusy
+from server.errors import DeadlinePassed, DeviceFailed, InternalFault, ServerError, ShuttingDown, TooBusy
 from server.scheduling.admission import Admission
 from server.scheduling.batch import Batch, BatchItem, BatchLimits, Order, Outcome, Result
 from server.scheduling.dispatcher import Dispatcher
@@ -207,6 +207,16 @@ async def test_who_fails_pays_what_was_expected(scheduler: Scheduler) -> None:
     assert isinstance(scheduler.margin, Learned)
     await asyncio.sleep(0)
     assert scheduler.margin.told == []
+
+
+async def test_a_run_that_failed_with_its_device_says_nothing_of_the_event_loop(
+    scheduler: Scheduler, clock: Clock
+) -> None:
+    """It has no times: the minute for which the device hung is not one for which its answers waited."""
+    clock.now = 172.0
+    scheduler._finish(Batch([ask()], 1, started=112.0, ends=113.0, outcomes=[DeviceFailed("lost")]))
+    await asyncio.sleep(0)
+    assert scheduler._ways_seconds == 0.0
 
 
 async def test_an_answer_has_taken_its_ways_through_the_event_loop_too(scheduler: Scheduler, clock: Clock) -> None:
