@@ -28,7 +28,7 @@ from server.scheduling.admission import Admission
 from server.scheduling.batch import Batch, BatchItem, BatchLimits, Load, Result, resolve
 from server.scheduling.cutting import PartialResult, cut
 from server.scheduling.dispatcher import Dispatcher
-from server.scheduling.estimate import LatencyMargin
+from server.scheduling.estimate import MAX_SHARE, LatencyMargin
 from server.scheduling.grouping import Each, Runs
 from server.scheduling.places import Place
 from server.scheduling.watchdog import watch_engine
@@ -322,7 +322,8 @@ class Scheduler:
                 left, takes = max(item.expires - item.arrived, 0.0), seconds + later_seconds
                 raise DeadlinePassed(f"the deadline is {left:.3f} s away and an answer takes {takes:.3f} s")
         whole = seconds + later_seconds
-        if whole + self.margin.seconds > self._admission.seconds and len(self._dispatcher):
+        margin = max(self.margin.seconds, self._ways_seconds)  # or it would be dropped, in time as it is
+        if whole + margin > self._admission.seconds and len(self._dispatcher):
             self._refuse(f"an answer would take about {whole:.1f} s (the server's --max-queue-seconds)", "seconds")
         return seconds
 
@@ -385,7 +386,8 @@ class Scheduler:
         now, items = time.monotonic(), zip(batch.items, batch.outcomes, strict=True)
         computed = (item for item, outcome in items if isinstance(outcome, Result))
         self.margin.learn((item.estimate_seconds, lag_seconds + now - item.arrived) for item in computed)
-        self._ways_seconds += _NEWEST_SHARE * (lag_seconds + now - ended - self._ways_seconds)
+        newest = min(lag_seconds + now - ended, self._admission.seconds * MAX_SHARE)
+        self._ways_seconds += _NEWEST_SHARE * (newest - self._ways_seconds)
 
     def _account(self, item: BatchItem, result: Result, started: float, compute_ns: int, rows: int) -> None:
         """Charge a caller its share of a batch, and tell in the result how long it took."""

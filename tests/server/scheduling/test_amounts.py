@@ -220,24 +220,34 @@ async def test_a_run_that_failed_with_its_device_says_nothing_of_the_event_loop(
 
 
 async def test_an_answer_has_taken_its_ways_through_the_event_loop_too(scheduler: Scheduler, clock: Clock) -> None:
-    """The batch ended at 116 s and the loop came to it at 120; whoever waits writes the answer until 123.
+    """The batch ended at 116 s and the loop came to it at 117; whoever waits writes the answer until 119.
 
-    When it came, a request had to wait for the loop as the batch did: four seconds more than it has seen itself.
+    When it came, a request had to wait for the loop as the batch did: a second more than it has seen itself.
     """
     one, three = ask(1, arrived=110.0), ask(3, arrived=115.0)
 
     async def write(reply: "asyncio.Future[Result]") -> None:
         await reply
-        clock.now = 123.0
+        clock.now = 119.0
 
     writing = [asyncio.create_task(write(awaited(item))) for item in (one, three)]
     await asyncio.sleep(0)
-    clock.now = 120.0
+    clock.now = 117.0
     scheduler._finish(ran(one, three, outcomes=(result(1), result(3))))
     await asyncio.gather(*writing)
     assert isinstance(scheduler.margin, Learned)
-    assert scheduler.margin.told == [(1.5, 17.0), (1.5, 12.0)]
-    assert scheduler._ways_seconds == pytest.approx(0.1 * (4 + 7))
+    assert scheduler.margin.told == [(1.5, 10.0), (1.5, 5.0)]
+    assert scheduler._ways_seconds == pytest.approx(0.1 * (1 + 3))
+
+
+async def test_an_event_loop_that_stood_still_does_not_take_all_that_is_offered(
+    scheduler: Scheduler, clock: Clock
+) -> None:
+    """For a thousand seconds, of ten: half of these count."""
+    clock.now = 1116.0
+    scheduler._finish(ran(ask(), outcomes=(result(1),)))
+    await asyncio.sleep(0)
+    assert scheduler._ways_seconds == pytest.approx(0.1 * 5)
 
 
 async def test_what_is_offered_counts_the_ways_through_the_event_loop(scheduler: Scheduler, still: Still) -> None:
@@ -355,13 +365,20 @@ async def test_a_deadline_that_cannot_be_met_is_told_with_both_times(
 
 
 @pytest.mark.parametrize(
-    ("seconds", "margin", "others", "refused"), [(5.0, 5.0, 1, False), (5.1, 5.0, 1, True), (99.0, 0.0, 0, False)]
+    ("seconds", "margin", "ways", "others", "refused"),
+    [
+        (5.0, 5.0, 4.0, 1, False),
+        (5.1, 5.0, 4.0, 1, True),
+        (5.0, 4.0, 5.0, 1, False),
+        (5.1, 4.0, 5.0, 1, True),
+        (99.0, 0.0, 0.0, 0, False),
+    ],
 )
 async def test_a_wait_that_is_too_long_is_refused_where_others_wait(
-    scheduler: Scheduler, still: Still, seconds: float, margin: float, others: int, refused: bool
+    scheduler: Scheduler, still: Still, seconds: float, margin: float, ways: float, others: int, refused: bool
 ) -> None:
-    """By what estimates have turned out to be."""
-    still.seconds, scheduler.margin.seconds = seconds, margin
+    """By what estimates have turned out to be; who is admitted could be answered by when that is offered."""
+    still.seconds, scheduler.margin.seconds, scheduler._ways_seconds = seconds, margin, ways
     still.items = [ask() for _ in range(others)]
     error = await end_of(scheduler, ask())
     assert isinstance(error, TooBusy if refused else ShuttingDown)
