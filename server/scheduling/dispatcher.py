@@ -157,14 +157,15 @@ class Dispatcher:
         running = sum(run.left_seconds(now) for run in self.places.running if run.model == model)
         return (running + waiting) / (self.places.instances_of(model) or 1)
 
-    def backlog_seconds(self) -> float:
-        """Estimate the seconds until everything that waits now has been computed, and what runs."""
+    def backlog_seconds(self, *, with_running: bool = False) -> float:
+        """Estimate the seconds that all instances need for what waits now, and for what runs where that is counted."""
         with self._ready:
             now, queue, places = time.monotonic(), self._queue, self.places
-            running = sum(run.instances * run.left_seconds(now) for run in places.running)
+            runs = places.running if with_running else ()
+            running = sum(run.instances * run.left_seconds(now) for run in runs)
             seconds = [(running + queue.backlog_seconds()) / (places.instances or 1)]
             for model in places.bounds:
-                own = sum(run.left_seconds(now) for run in places.running if run.model == model)
+                own = sum(run.left_seconds(now) for run in runs if run.model == model)
                 seconds.append((own + queue.backlog_seconds(model)) / (places.instances_of(model) or 1))
             return max(seconds)
 

@@ -150,7 +150,7 @@ class Scheduler:
         return self._dispatcher.places.instances
 
     def queue_seconds(self) -> float:
-        """Estimate the seconds until everything that waits now has begun."""
+        """Estimate the seconds of work that wait, shared among the instances; none while nothing waits."""
         return self._dispatcher.backlog_seconds()
 
     def running_seconds(self) -> float:
@@ -168,9 +168,9 @@ class Scheduler:
         self._dispatcher.bound(name, instances)
 
     def suggest_retry(self) -> float:
-        """Say in how many seconds a request that was refused has a chance: when half of what waits is done."""
+        """Say in how many seconds a request that was refused has a chance: when half of what waits and runs is done."""
         shortest, longest = _RETRY_SECONDS
-        return min(max(self.queue_seconds() * _FULL_SHARE, shortest), longest)
+        return min(max(self._dispatcher.backlog_seconds(with_running=True) * _FULL_SHARE, shortest), longest)
 
     def refuse_waiting(self) -> None:
         """Answer everything that waits with ShuttingDown, and everything that comes."""

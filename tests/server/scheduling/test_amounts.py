@@ -88,9 +88,9 @@ class Still:
         assert order == item.order
         return self.exact_seconds if exactly else self.seconds
 
-    def backlog_seconds(self) -> float:
+    def backlog_seconds(self, *, with_running: bool = False) -> float:
         """Likewise."""
-        return self.backlog
+        return self.backlog if with_running else 0.0
 
 
 class Learned(LatencyMargin):

@@ -285,13 +285,18 @@ async def test_metrics_say_what_waits_and_runs() -> None:
     assert graph.batches == [[1]]
 
 
-async def test_one_caller_alone_is_not_read_as_saturation(graph: GatedGraph) -> None:
-    """Its run has the threads of both instances, as nobody else wants them, and is one run still."""
-    metrics = Metrics()
+async def test_one_caller_alone_is_not_read_as_saturation() -> None:
+    """Its run has the threads of both instances, as nobody else wants them, and is one run still.
+
+    Nothing waits, however long it takes; who is refused meanwhile is told to wait for it.
+    """
+    metrics, graph = Metrics(), GatedGraph(CostModel(run_seconds=100.0))
     async with scheduling(metrics=metrics, instances=2) as scheduler:
         running = await occupy(scheduler, graph)
         assert metrics.registry.get_sample_value("regard_instances_busy") == 1
         assert metrics.registry.get_sample_value("regard_lanes_busy") == 1
+        assert metrics.registry.get_sample_value("regard_queue_seconds") == 0
+        assert scheduler.suggest_retry() > 1
         assert scheduler.instances == 2
         assert scheduler.running_seconds() < scheduler.running_seconds()  # it goes on
         graph.gate.set()
