@@ -358,8 +358,12 @@ class Dispatcher:
             if self._queue.rows < window.rows or next_end < window.until:
                 until = window.until
         if self._delay_seconds and self._queue.rows < self._limits.rows and not self._closing:
-            until = max(until, min(item.arrived for item in self._queue) + self._delay_seconds)
+            until = max(until, min(self._delay_ends(item) for item in self._queue))
         return max(until - time.monotonic(), 0.0)
+
+    def _delay_ends(self, item: BatchItem) -> float:
+        """Say until when a request waits for others: half of the time that it has, or it would be dropped for that."""
+        return min(item.arrived + self._delay_seconds, (item.arrived + item.begin_by) / 2)
 
     def _drop_late(self) -> None:
         for item in self._queue.drop_late(time.monotonic()):

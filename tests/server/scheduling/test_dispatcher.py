@@ -160,6 +160,19 @@ def test_no_more_rows_are_waited_for_than_a_batch_holds(clock: Clock, graph: Sum
     assert dispatcher._wait_seconds() == 0
 
 
+@pytest.mark.parametrize(("expires", "waits"), [(113.0, 1.5), (121.0, 5.0)])
+def test_nobody_is_too_late_for_a_delay(clock: Clock, graph: SumGraph, expires: float, waits: float) -> None:
+    """A run takes ten seconds: who has three or eleven more waits for others for half of these, five at most."""
+    dispatcher, item = make(1, delay_seconds=5), make_item(graph)
+    item.expires = expires
+    add(dispatcher, item)
+    assert dispatcher._wait_seconds() == waits
+    clock.now += waits
+    dispatcher._drop_late()
+    assert dispatcher._wait_seconds() == 0
+    assert dispatcher._begin(0).items == [item]
+
+
 def test_a_delay_is_kept_until_a_batch_is_full(clock: Clock, graph: SumGraph) -> None:
     """Counted from the first that waits; whoever closes does not wait for more."""
     dispatcher = make(1, delay_seconds=5, rows=3)
