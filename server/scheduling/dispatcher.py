@@ -148,6 +148,13 @@ class Dispatcher:
                 seconds = min(seconds, ahead)
             return seconds + self._queue.run_seconds(item)
 
+    def is_free_for(self, item: BatchItem) -> bool:
+        """Whether a request would begin at once if it were queued now."""
+        with self._lock:
+            model, places = item.contract.name, self.places
+            is_full = model in places.bounds and not places.room(0).left[model]
+            return not self._queue.size and places.idle > 0 and not is_full
+
     def _bounded_seconds(self, item: BatchItem, order: Order, now: float, *, exactly: bool) -> float:
         """Estimate the seconds until its model's own bound lets a request begin, by that model's runs alone."""
         model = item.contract.name

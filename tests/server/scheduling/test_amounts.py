@@ -48,7 +48,7 @@ class Still:
 
     def __init__(self) -> None:
         self.items, self.batches = list[BatchItem](), list[Batch]()
-        self.is_idle, self.wakes = True, 0
+        self.is_idle, self.is_free, self.wakes = True, False, 0
         self.held_bytes, self.seconds, self.exact_seconds, self.backlog = 0, 0.0, 0.0, 0.0
 
     def __len__(self) -> int:
@@ -87,6 +87,10 @@ class Still:
         """What was put there."""
         assert order == item.order
         return self.exact_seconds if exactly else self.seconds
+
+    def is_free_for(self, item: BatchItem) -> bool:
+        """Likewise."""
+        return self.is_free
 
     def backlog_seconds(self, *, with_running: bool = False) -> float:
         """Likewise."""
@@ -362,6 +366,17 @@ async def test_a_deadline_that_cannot_be_met_is_told_with_both_times(
     else:
         assert isinstance(error, ShuttingDown)
         assert item.estimate_seconds == (exact if deadline == 103.0 else 3.05)
+
+
+@pytest.mark.parametrize(("deadline", "refused"), [(101.0, True), (101.1, False)])
+async def test_a_free_engine_that_seems_slow_tries_what_it_once_was_fast_enough_for(
+    scheduler: Scheduler, still: Still, deadline: float, refused: bool
+) -> None:
+    """A second, when it was measured: nothing but runs would ever tell it that it is no longer slow."""
+    still.seconds = still.exact_seconds = 50.0
+    still.is_free = True
+    error = await end_of(scheduler, ask(deadline=deadline))
+    assert isinstance(error, DeadlinePassed if refused else ShuttingDown)
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,18 @@ async def test_a_deadline_that_cannot_be_met_is_refused_at_once(scheduler: Sched
     assert graph.batches == [[3]]
 
 
+async def test_an_engine_that_was_slow_for_a_while_answers_within_deadlines_again(graph: GatedGraph) -> None:
+    """Each run teaches it a little, though all that comes has a deadline that it seems too slow for."""
+    graph.gate.set()
+    async with scheduling() as scheduler:
+        group = scheduler._dispatcher._queue._group(make_item(graph, 1))
+        group.slowdown = 1e9
+        answer = await scheduler.submit(make_item(graph, 2, deadline=time.monotonic() + 60))
+        assert value_of(answer) == 8.0
+        await scheduler.close()  # once what it took is learned
+        assert group.slowdown < 1e9
+
+
 async def test_a_near_deadline_is_not_refused_for_what_is_due_later() -> None:
     """Four seconds of work wait without a deadline; a request due in three goes first and is admitted."""
     graph = GatedGraph(CostModel(run_seconds=0.0, token_seconds=0.25))
