@@ -96,6 +96,7 @@ class BatchItem:
         expires: When its caller does not want it any more, in seconds.
         offered: Until when an answer was offered, likewise.
         begin_by: When its run has to begin at the latest for an answer until both, likewise.
+        is_offer_first: Whether that is for what was offered, which its caller may want longer.
         estimate_seconds: How long its answer was expected to take when it came.
         reserved_seconds: What of the engine's time is reserved of its caller's quota.
         reply: Its result; None where nobody waits for one.
@@ -120,6 +121,7 @@ class BatchItem:
     expires: float = math.inf
     offered: float = math.inf
     begin_by: float = math.inf
+    is_offer_first: bool = False
     estimate_seconds: float = 0.0
     reserved_seconds: float = 0.0
     reply: "asyncio.Future[Result] | None" = None

@@ -148,6 +148,13 @@ class Dispatcher:
                 seconds = min(seconds, ahead)
             return seconds + self._queue.run_seconds(item)
 
+    def is_free_for(self, item: BatchItem) -> bool:
+        """Whether a request would begin at once if it were queued now."""
+        with self._lock:
+            model, places = item.contract.name, self.places
+            is_full = model in places.bounds and not places.room(0).left[model]
+            return not self._queue.size and places.idle > 0 and not is_full
+
     def _bounded_seconds(self, item: BatchItem, order: Order, now: float, *, exactly: bool) -> float:
         """Estimate the seconds until its model's own bound lets a request begin, by that model's runs alone."""
         model = item.contract.name
@@ -157,25 +164,17 @@ class Dispatcher:
         running = sum(run.left_seconds(now) for run in self.places.running if run.model == model)
         return (running + waiting) / (self.places.instances_of(model) or 1)
 
-    def backlog_seconds(self) -> float:
-        """Estimate the seconds until everything that waits now has been computed, and what runs."""
+    def backlog_seconds(self, *, with_running: bool = False) -> float:
+        """Estimate the seconds that all instances need for what waits now, and for what runs where that is counted."""
         with self._ready:
-            return self._work_seconds(tuple(self.places.running))
-
-    def queue_seconds(self) -> float:
-        """Estimate the seconds that everything that waits now takes; none where nothing does, whatever runs."""
-        with self._ready:
-            return self._work_seconds(())
-
-    def _work_seconds(self, runs: Sequence[Batch]) -> float:
-        """Estimate the seconds in which some runs end and all that waits is computed, each model within its bound."""
-        now, queue, places = time.monotonic(), self._queue, self.places
-        running = sum(run.instances * run.left_seconds(now) for run in runs)
-        seconds = [(running + queue.backlog_seconds()) / (places.instances or 1)]
-        for model in places.bounds:
-            own = sum(run.left_seconds(now) for run in runs if run.model == model)
-            seconds.append((own + queue.backlog_seconds(model)) / (places.instances_of(model) or 1))
-        return max(seconds)
+            now, queue, places = time.monotonic(), self._queue, self.places
+            runs = places.running if with_running else ()
+            running = sum(run.instances * run.left_seconds(now) for run in runs)
+            seconds = [(running + queue.backlog_seconds()) / (places.instances or 1)]
+            for model in places.bounds:
+                own = sum(run.left_seconds(now) for run in runs if run.model == model)
+                seconds.append((own + queue.backlog_seconds(model)) / (places.instances_of(model) or 1))
+            return max(seconds)
 
     def wake(self) -> None:
         """Let a free instance look at the queue; it wakes the next if it leaves something."""
@@ -366,8 +365,12 @@ class Dispatcher:
             if self._queue.rows < window.rows or next_end < window.until:
                 until = window.until
         if self._delay_seconds and self._queue.rows < self._limits.rows and not self._closing:
-            until = max(until, min(item.arrived for item in self._queue) + self._delay_seconds)
+            until = max(until, min(self._delay_ends(item) for item in self._queue))
         return max(until - time.monotonic(), 0.0)
+
+    def _delay_ends(self, item: BatchItem) -> float:
+        """Say until when a request waits for others: half of the time that it has, or it would be dropped for that."""
+        return min(item.arrived + self._delay_seconds, (item.arrived + item.begin_by) / 2)
 
     def _drop_late(self) -> None:
         for item in self._queue.drop_late(time.monotonic()):

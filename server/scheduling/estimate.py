@@ -7,7 +7,7 @@ from collections.abc import Iterable
 _ANSWERS = 1024  # the newest, of which the slowest tell
 _SLOWEST_SHARE = 0.01  # of these, which may take longer than is offered
 _LONG_SHARE = 0.25  # of the limit: shorter waits teach nothing about long ones
-_MAX_SHARE = 0.5  # of the limit, so that something is admitted whatever was learned
+MAX_SHARE = 0.5  # of the limit, so that something is admitted whatever was learned
 
 
 class LatencyMargin:
@@ -38,4 +38,4 @@ class LatencyMargin:
             return
         self._late_seconds.extend(late)
         slowest = heapq.nlargest(int(len(self._late_seconds) * _SLOWEST_SHARE) + 1, self._late_seconds)
-        self.seconds = min(max(slowest[-1], 0.0), self._limit_seconds * _MAX_SHARE)
+        self.seconds = min(max(slowest[-1], 0.0), self._limit_seconds * MAX_SHARE)

@@ -37,9 +37,12 @@ class FairQueue:
 
     def add(self, item: BatchItem) -> None:
         """Queue a request. A client that had nothing waiting cannot claim the time in which it asked for nothing."""
-        item.begin_by = item.expires - self._alone_seconds(item)
+        item.begin_by, item.is_offer_first = item.expires - self._alone_seconds(item), False
+        if not self.size and item.begin_by <= item.arrived:  # admitted to try, however slow the engine seems
+            item.begin_by = item.expires
         if item.offered < math.inf:  # as it was estimated: with those whose batch it would be part of
-            item.begin_by = min(item.begin_by, item.offered - self.run_seconds(item))
+            for_offer = item.offered - self.run_seconds(item)
+            item.begin_by, item.is_offer_first = min(item.begin_by, for_offer), for_offer < item.begin_by
         share = self._shares.get(item.share) or self._share(item)
         share.weight = item.context.caller.weight
         if not share.size:

@@ -28,7 +28,7 @@ from server.scheduling.admission import Admission
 from server.scheduling.batch import Batch, BatchItem, BatchLimits, Load, Result, resolve
 from server.scheduling.cutting import PartialResult, cut
 from server.scheduling.dispatcher import Dispatcher
-from server.scheduling.estimate import LatencyMargin
+from server.scheduling.estimate import MAX_SHARE, LatencyMargin
 from server.scheduling.grouping import Each, Runs
 from server.scheduling.places import Place
 from server.scheduling.watchdog import watch_engine
@@ -150,8 +150,8 @@ class Scheduler:
         return self._dispatcher.places.instances
 
     def queue_seconds(self) -> float:
-        """Estimate the seconds until everything that waits now has begun."""
-        return self._dispatcher.queue_seconds()
+        """Estimate the seconds of work that wait, shared among the instances; none while nothing waits."""
+        return self._dispatcher.backlog_seconds()
 
     def running_seconds(self) -> float:
         """Say for how long all batches together have run that run now on instances."""
@@ -168,9 +168,9 @@ class Scheduler:
         self._dispatcher.bound(name, instances)
 
     def suggest_retry(self) -> float:
-        """Say in how many seconds a request that was refused has a chance: when half of what waits is done."""
+        """Say in how many seconds a request that was refused has a chance: when half of what waits and runs is done."""
         shortest, longest = _RETRY_SECONDS
-        return min(max(self._dispatcher.backlog_seconds() * _FULL_SHARE, shortest), longest)
+        return min(max(self._dispatcher.backlog_seconds(with_running=True) * _FULL_SHARE, shortest), longest)
 
     def refuse_waiting(self) -> None:
         """Answer everything that waits with ShuttingDown, and everything that comes."""
@@ -318,11 +318,13 @@ class Scheduler:
         seconds = self._dispatcher.wait_seconds(item, item.order)
         if seconds >= wanted:
             seconds = self._dispatcher.wait_seconds(item, item.order, exactly=True)
-            if seconds >= wanted:
+            # By what was measured at load, a free engine tries: how slow it is now, it learns of nothing but runs.
+            if seconds >= wanted and (item.alone_seconds >= wanted or not self._dispatcher.is_free_for(item)):
                 left, takes = max(item.expires - item.arrived, 0.0), seconds + later_seconds
                 raise DeadlinePassed(f"the deadline is {left:.3f} s away and an answer takes {takes:.3f} s")
         whole = seconds + later_seconds
-        if whole + self.margin.seconds > self._admission.seconds and len(self._dispatcher):
+        margin = max(self.margin.seconds, self._ways_seconds)  # or it would be dropped, in time as it is
+        if whole + margin > self._admission.seconds and len(self._dispatcher):
             self._refuse(f"an answer would take about {whole:.1f} s (the server's --max-queue-seconds)", "seconds")
         return seconds
 
@@ -367,8 +369,9 @@ class Scheduler:
             else:
                 item.charge(item.reserved_seconds)  # for what it cost those beside it, nobody knows
             resolve(item.reply, outcome)
-        if not isinstance(batch.outcomes[0], DeviceFailed):  # then all are
-            self._observe(batch, load)
+        if isinstance(batch.outcomes[0], DeviceFailed):  # then all are, and nobody knows when it ended
+            return
+        self._observe(batch, load)
         # Behind those who wait, so that their answers are handed to gRPC by then.
         ended = batch.started + batch.times.total_ns / 1e9
         self._loop.call_soon(self._learn, batch, ended, max(time.monotonic() - ended, 0.0))
@@ -384,7 +387,8 @@ class Scheduler:
         now, items = time.monotonic(), zip(batch.items, batch.outcomes, strict=True)
         computed = (item for item, outcome in items if isinstance(outcome, Result))
         self.margin.learn((item.estimate_seconds, lag_seconds + now - item.arrived) for item in computed)
-        self._ways_seconds += _NEWEST_SHARE * (lag_seconds + now - ended - self._ways_seconds)
+        newest = min(lag_seconds + now - ended, self._admission.seconds * MAX_SHARE)
+        self._ways_seconds += _NEWEST_SHARE * (newest - self._ways_seconds)
 
     def _account(self, item: BatchItem, result: Result, started: float, compute_ns: int, rows: int) -> None:
         """Charge a caller its share of a batch, and tell in the result how long it took."""
@@ -409,7 +413,7 @@ class Scheduler:
     def _drop(self, item: BatchItem) -> None:
         """Tell whoever waits that it cannot be answered in time any more: what it wants, or what it was offered."""
         item.charge(0.0)
-        if item.expires <= item.offered:
+        if not item.is_offer_first:
             self._metrics.dropped.labels("expired").inc()
             too_late = "the deadline passed while the request waited, or would while it is computed"
             resolve(item.reply, DeadlinePassed(too_late))

@@ -17,7 +17,7 @@ class Load:
     """How busy a server is.
 
     Attributes:
-        queue_seconds: Estimated seconds until everything that waits has begun.
+        queue_seconds: Estimated seconds of work that wait; what runs is not in it, as it is in the utilization.
         utilization: Share of the engine's instances that was busy, and as much more as there are seconds that wait:
             busy instances alone read the same at once and at ten times the load (docs/decisions.md, Scheduling).
         answers_per_second: Requests answered without an error.

@@ -115,7 +115,7 @@ class Metrics:
         )
         self.queue_depth = self._gauge("queue_depth", "Requests waiting for the engine")
         self.queue_seconds = self._gauge(
-            "queue_seconds", "Estimated time until everything that waits now has begun, in seconds"
+            "queue_seconds", "Estimated seconds of work that wait, shared among the instances; what runs is not in it"
         )
         self.queue_bytes = self._gauge("queue_bytes", "Bytes of the inputs of requests that wait for the engine")
         self.submitted = self._counter("scheduler_received", "Requests handed to the scheduler").labels()

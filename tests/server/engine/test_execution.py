@@ -244,12 +244,14 @@ def test_auto_takes_the_fastest_way(
 def test_auto_keeps_the_shapes_that_are_faster_for_the_smallest_batch_padded_to_them(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, replayed: list[Shape]
 ) -> None:
-    """For the others of those that are padded they are, then, too."""
+    """For the others of those that are padded they are, then, too. What is less than a twentieth may be chance."""
     sizes = list[Shape]()
 
     def seconds(runs: Runs, size: Shape) -> float:
         sizes.append(size)
-        return 0.1 if isinstance(runs, CapturedRuns) and size[0] == 3 else 0.5
+        if isinstance(runs, CapturedRuns):
+            return 0.1 if size[0] == 3 else 0.48
+        return 0.5
 
     scripted(monkeypatch, seconds)
     caplog.set_level(logging.INFO)

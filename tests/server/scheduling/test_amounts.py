@@ -12,7 +12,7 @@ from server.auth.clients import Client
 from server.auth.quota import Quota
 from server.context import RpcContext
 from server.engine.cost import CostModel
-from server.errors import DeadlinePassed, InternalFault, ServerError, ShuttingDown, TooBusy
+from server.errors import DeadlinePassed, DeviceFailed, InternalFault, ServerError, ShuttingDown, TooBusy
 from server.scheduling.admission import Admission
 from server.scheduling.batch import Batch, BatchItem, BatchLimits, Order, Outcome, Result
 from server.scheduling.dispatcher import Dispatcher
@@ -48,7 +48,7 @@ class Still:
 
     def __init__(self) -> None:
         self.items, self.batches = list[BatchItem](), list[Batch]()
-        self.is_idle, self.wakes = True, 0
+        self.is_idle, self.is_free, self.wakes = True, False, 0
         self.held_bytes, self.seconds, self.exact_seconds, self.backlog = 0, 0.0, 0.0, 0.0
 
     def __len__(self) -> int:
@@ -88,9 +88,13 @@ class Still:
         assert order == item.order
         return self.exact_seconds if exactly else self.seconds
 
-    def backlog_seconds(self) -> float:
+    def is_free_for(self, item: BatchItem) -> bool:
         """Likewise."""
-        return self.backlog
+        return self.is_free
+
+    def backlog_seconds(self, *, with_running: bool = False) -> float:
+        """Likewise."""
+        return self.backlog if with_running else 0.0
 
 
 class Learned(LatencyMargin):
@@ -209,25 +213,45 @@ async def test_who_fails_pays_what_was_expected(scheduler: Scheduler) -> None:
     assert scheduler.margin.told == []
 
 
-async def test_an_answer_has_taken_its_ways_through_the_event_loop_too(scheduler: Scheduler, clock: Clock) -> None:
-    """The batch ended at 116 s and the loop came to it at 120; whoever waits writes the answer until 123.
+async def test_a_run_that_failed_with_its_device_says_nothing_of_the_event_loop(
+    scheduler: Scheduler, clock: Clock
+) -> None:
+    """It has no times: the minute for which the device hung is not one for which its answers waited."""
+    clock.now = 172.0
+    scheduler._finish(Batch([ask()], 1, started=112.0, ends=113.0, outcomes=[DeviceFailed("lost")]))
+    await asyncio.sleep(0)
+    assert scheduler._ways_seconds == 0.0
 
-    When it came, a request had to wait for the loop as the batch did: four seconds more than it has seen itself.
+
+async def test_an_answer_has_taken_its_ways_through_the_event_loop_too(scheduler: Scheduler, clock: Clock) -> None:
+    """The batch ended at 116 s and the loop came to it at 117; whoever waits writes the answer until 119.
+
+    When it came, a request had to wait for the loop as the batch did: a second more than it has seen itself.
     """
     one, three = ask(1, arrived=110.0), ask(3, arrived=115.0)
 
     async def write(reply: "asyncio.Future[Result]") -> None:
         await reply
-        clock.now = 123.0
+        clock.now = 119.0
 
     writing = [asyncio.create_task(write(awaited(item))) for item in (one, three)]
     await asyncio.sleep(0)
-    clock.now = 120.0
+    clock.now = 117.0
     scheduler._finish(ran(one, three, outcomes=(result(1), result(3))))
     await asyncio.gather(*writing)
     assert isinstance(scheduler.margin, Learned)
-    assert scheduler.margin.told == [(1.5, 17.0), (1.5, 12.0)]
-    assert scheduler._ways_seconds == pytest.approx(0.1 * (4 + 7))
+    assert scheduler.margin.told == [(1.5, 10.0), (1.5, 5.0)]
+    assert scheduler._ways_seconds == pytest.approx(0.1 * (1 + 3))
+
+
+async def test_an_event_loop_that_stood_still_does_not_take_all_that_is_offered(
+    scheduler: Scheduler, clock: Clock
+) -> None:
+    """For a thousand seconds, of ten: half of these count."""
+    clock.now = 1116.0
+    scheduler._finish(ran(ask(), outcomes=(result(1),)))
+    await asyncio.sleep(0)
+    assert scheduler._ways_seconds == pytest.approx(0.1 * 5)
 
 
 async def test_what_is_offered_counts_the_ways_through_the_event_loop(scheduler: Scheduler, still: Still) -> None:
@@ -292,7 +316,8 @@ async def test_what_waits_behind_others_is_offered_an_answer_in_time(
 async def test_who_cannot_be_answered_in_time_is_told_what_was_not_kept(scheduler: Scheduler, still: Still) -> None:
     """The own deadline, or what was offered; half of what waits is gone in two seconds."""
     own, ours = ask(reserved=1.0, arrived=90.0), ask(reserved=1.0, arrived=90.0)
-    own.expires, ours.expires, own.offered, ours.offered = 98.0, 99.0, 98.5, 98.5
+    own.expires, ours.expires, own.offered, ours.offered = 98.0, 98.0, 98.5, 98.5
+    ours.is_offer_first = True  # in its batch, which takes longer than it does alone
     still.backlog, replies = 4.0, (awaited(own), awaited(ours))
     for item in (own, ours):
         scheduler._drop(item)
@@ -343,14 +368,32 @@ async def test_a_deadline_that_cannot_be_met_is_told_with_both_times(
         assert item.estimate_seconds == (exact if deadline == 103.0 else 3.05)
 
 
+@pytest.mark.parametrize(("deadline", "refused"), [(101.0, True), (101.1, False)])
+async def test_a_free_engine_that_seems_slow_tries_what_it_once_was_fast_enough_for(
+    scheduler: Scheduler, still: Still, deadline: float, refused: bool
+) -> None:
+    """A second, when it was measured: nothing but runs would ever tell it that it is no longer slow."""
+    still.seconds = still.exact_seconds = 50.0
+    still.is_free = True
+    error = await end_of(scheduler, ask(deadline=deadline))
+    assert isinstance(error, DeadlinePassed if refused else ShuttingDown)
+
+
 @pytest.mark.parametrize(
-    ("seconds", "margin", "others", "refused"), [(5.0, 5.0, 1, False), (5.1, 5.0, 1, True), (99.0, 0.0, 0, False)]
+    ("seconds", "margin", "ways", "others", "refused"),
+    [
+        (5.0, 5.0, 4.0, 1, False),
+        (5.1, 5.0, 4.0, 1, True),
+        (5.0, 4.0, 5.0, 1, False),
+        (5.1, 4.0, 5.0, 1, True),
+        (99.0, 0.0, 0.0, 0, False),
+    ],
 )
 async def test_a_wait_that_is_too_long_is_refused_where_others_wait(
-    scheduler: Scheduler, still: Still, seconds: float, margin: float, others: int, refused: bool
+    scheduler: Scheduler, still: Still, seconds: float, margin: float, ways: float, others: int, refused: bool
 ) -> None:
-    """By what estimates have turned out to be."""
-    still.seconds, scheduler.margin.seconds = seconds, margin
+    """By what estimates have turned out to be; who is admitted could be answered by when that is offered."""
+    still.seconds, scheduler.margin.seconds, scheduler._ways_seconds = seconds, margin, ways
     still.items = [ask() for _ in range(others)]
     error = await end_of(scheduler, ask())
     assert isinstance(error, TooBusy if refused else ShuttingDown)

@@ -223,7 +223,21 @@ def test_the_backlog_of_a_model_with_a_bound_is_computed_by_its_part_of_the_inst
     add(dispatcher, *(make_item(GRAPH) for _ in range(4)), of_other_model())
     clock.now += 1
     waiting = COST.rows_seconds(4, 4) * 1.03
-    assert dispatcher.backlog_seconds() == pytest.approx(first.expected_seconds - 1 + waiting)
+    assert dispatcher.backlog_seconds() == pytest.approx(waiting)
+    assert dispatcher.backlog_seconds(with_running=True) == pytest.approx(first.expected_seconds - 1 + waiting)
+
+
+def test_who_would_begin_at_once_is_known(clock: Clock) -> None:
+    """Where an instance is free, nothing waits, and the model has not all that it may have."""
+    dispatcher, item, other = make("A", instances=2), make_item(GRAPH), of_other_model()
+    dispatcher.bound(MODEL, 1)
+    assert dispatcher.is_free_for(item)
+    begin(dispatcher, 0)
+    assert (dispatcher.is_free_for(item), dispatcher.is_free_for(other)) == (False, True)
+    add(dispatcher, of_other_model())
+    assert not dispatcher.is_free_for(other)
+    dispatcher._begin(0)
+    assert not dispatcher.is_free_for(other)
 
 
 def test_where_a_model_has_a_bound_every_device_is_asked(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,9 +86,10 @@ def test_the_wait_is_what_runs_and_what_waits_shared_among_the_instances(clock: 
     assert dispatcher.wait_seconds(item, item.order) == own
     add(dispatcher, make_item(graph, rows=3))
     waiting = 3 * ROW_SECONDS * 1.03
-    assert dispatcher.backlog_seconds() == pytest.approx(waiting / 2)
+    assert dispatcher.backlog_seconds(with_running=True) == pytest.approx(waiting / 2)
     clock.now -= 102  # they end in eight and in ten seconds
-    assert dispatcher.backlog_seconds() == pytest.approx((waiting + 8 + 10) / 2)
+    assert dispatcher.backlog_seconds() == pytest.approx(waiting / 2)
+    assert dispatcher.backlog_seconds(with_running=True) == pytest.approx((waiting + 8 + 10) / 2)
     clock.now += 102
     assert dispatcher.wait_seconds(item, item.order) == pytest.approx(waiting / 2 + RUN_SECONDS + 4 * ROW_SECONDS)
 
@@ -157,6 +158,19 @@ def test_no_more_rows_are_waited_for_than_a_batch_holds(clock: Clock, graph: Sum
     end(dispatcher, begin(dispatcher, graph, rows=6))
     add(dispatcher, *(make_item(graph) for _ in range(4)))
     assert dispatcher._wait_seconds() == 0
+
+
+@pytest.mark.parametrize(("expires", "waits"), [(113.0, 1.5), (121.0, 5.0)])
+def test_nobody_is_too_late_for_a_delay(clock: Clock, graph: SumGraph, expires: float, waits: float) -> None:
+    """A run takes ten seconds: who has three or eleven more waits for others for half of these, five at most."""
+    dispatcher, item = make(1, delay_seconds=5), make_item(graph)
+    item.expires = expires
+    add(dispatcher, item)
+    assert dispatcher._wait_seconds() == waits
+    clock.now += waits
+    dispatcher._drop_late()
+    assert dispatcher._wait_seconds() == 0
+    assert dispatcher._begin(0).items == [item]
 
 
 def test_a_delay_is_kept_until_a_batch_is_full(clock: Clock, graph: SumGraph) -> None:

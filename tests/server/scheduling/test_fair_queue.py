@@ -231,3 +231,21 @@ def test_what_would_not_end_in_time_is_taken_out_before_it_begins(expires: float
     assert queue.drop_late(5.0 - slow - 1e-6) == []
     assert queue.drop_late(5.0 - slow) == [item]
     assert len(queue) == 3
+
+
+@pytest.mark.parametrize(("others", "begin_by"), [(0, 5.0), (1, -15.0)])
+def test_who_is_alone_is_tried_until_its_deadline(others: int, begin_by: float) -> None:
+    """However slow the engine seems to be: twenty seconds for what has five."""
+    item, queue = make_waiting(16), fill(*(make_waiting(16) for _ in range(others)))
+    item.expires, queue._group(item).slowdown = 5.0, 20 / COST.seconds(1, 16)
+    queue.add(item)
+    assert item.begin_by == pytest.approx(begin_by)
+
+
+@pytest.mark.parametrize(("share", "is_offer"), [(-1.0, True), (0.5, True), (1.5, False)])
+def test_a_deadline_may_be_nearer_than_what_was_offered_and_leave_more_time(share: float, is_offer: bool) -> None:
+    """In its batch a request takes longer than alone; the deadline is nearer by some share of that."""
+    item, longer = make_waiting(16), COST.seconds(4, 16) - COST.seconds(1, 16)
+    item.expires, item.offered = 5.0, 5.0 + share * longer
+    fill(*(make_waiting(16) for _ in range(3)), item)
+    assert item.is_offer_first == is_offer

@@ -96,6 +96,18 @@ async def test_a_deadline_that_cannot_be_met_is_refused_at_once(scheduler: Sched
     assert graph.batches == [[3]]
 
 
+async def test_an_engine_that_was_slow_for_a_while_answers_within_deadlines_again(graph: GatedGraph) -> None:
+    """Each run teaches it a little, though all that comes has a deadline that it seems too slow for."""
+    graph.gate.set()
+    async with scheduling() as scheduler:
+        group = scheduler._dispatcher._queue._group(make_item(graph, 1))
+        group.slowdown = 1e9
+        answer = await scheduler.submit(make_item(graph, 2, deadline=time.monotonic() + 60))
+        assert value_of(answer) == 8.0
+        await scheduler.close()  # once what it took is learned
+        assert group.slowdown < 1e9
+
+
 async def test_a_near_deadline_is_not_refused_for_what_is_due_later() -> None:
     """Four seconds of work wait without a deadline; a request due in three goes first and is admitted."""
     graph = GatedGraph(CostModel(run_seconds=0.0, token_seconds=0.25))
@@ -285,13 +297,18 @@ async def test_metrics_say_what_waits_and_runs() -> None:
     assert graph.batches == [[1]]
 
 
-async def test_one_caller_alone_is_not_read_as_saturation(graph: GatedGraph) -> None:
-    """Its run has the threads of both instances, as nobody else wants them, and is one run still."""
-    metrics = Metrics()
+async def test_one_caller_alone_is_not_read_as_saturation() -> None:
+    """Its run has the threads of both instances, as nobody else wants them, and is one run still.
+
+    Nothing waits, however long it takes; who is refused meanwhile is told to wait for it.
+    """
+    metrics, graph = Metrics(), GatedGraph(CostModel(run_seconds=100.0))
     async with scheduling(metrics=metrics, instances=2) as scheduler:
         running = await occupy(scheduler, graph)
         assert metrics.registry.get_sample_value("regard_instances_busy") == 1
         assert metrics.registry.get_sample_value("regard_lanes_busy") == 1
+        assert metrics.registry.get_sample_value("regard_queue_seconds") == 0
+        assert scheduler.suggest_retry() > 1
         assert scheduler.instances == 2
         assert scheduler.running_seconds() < scheduler.running_seconds()  # it goes on
         graph.gate.set()

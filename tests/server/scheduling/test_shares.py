@@ -100,6 +100,23 @@ def test_a_run_that_took_longer_is_charged_to_whom_it_ran_for() -> None:
     assert turns["flood"] > turns["modest"]
 
 
+def test_a_run_of_all_threads_is_charged_as_one_of_one_thread() -> None:
+    """However long it took: nobody else could run, and nobody else would have."""
+    queue = fill(make_waiting(16, caller=FLOOD))
+    queue.learn(queue.take(), 1.0, whole=True, all_threads=True)
+    assert queue._share(make_waiting(16, caller=FLOOD)).served_seconds == pytest.approx(COST.seconds(1, 16))
+
+
+def test_nothing_is_kept_of_graphs_that_were_unloaded() -> None:
+    """However often a model is loaded again."""
+    queue = fill()
+    for _ in range(3):
+        item = make_waiting(16, graph=EchoGraph(COST))
+        queue.add(item)
+        queue.remove(item)
+    assert list(queue._groups) == [item.graph.token]
+
+
 def test_where_nobody_is_known_addresses_have_their_shares() -> None:
     """A server without a file of clients; two connections of one machine are one."""
     queue = fill(*(make_waiting(16, address="ipv4:10.0.0.1") for _ in range(50)), limits=ALONE)
