@@ -230,7 +230,7 @@ def test_gpus_secrets_and_settings_reach_the_server() -> None:
     gpus, secured, settings = (render(*VARIANTS[name]) for name in ("gpus", "secured", "settings"))
     server = pod_of(gpus)["containers"][0]
     assert server["image"] == f"regard-server-cuda:{DECLARED['version']}"
-    assert {kind["nvidia.com/gpu"] for kind in server["resources"].values()} == {"2"}
+    assert server["resources"]["limits"]["nvidia.com/gpu"] == "2"  # which is what is requested, too
     assert environment_of(gpus)["REGARD_DEVICE"] == "cuda:all"
     expected = {"REGARD_TLS_CERT": "/tls/tls.crt", "REGARD_CLIENTS": "/clients/clients.toml"}
     assert expected.items() <= environment_of(secured).items()
@@ -239,6 +239,15 @@ def test_gpus_secrets_and_settings_reach_the_server() -> None:
     told = environment_of(settings)
     config = Config(**{name: told[f"REGARD_{name.upper()}"] for name in ("max_message_bytes", "watch")})  # type: ignore[arg-type]
     assert (config.max_message_bytes, config.watch, told["REGARD_MAX_QUEUE_SECONDS"]) == (134217728, True, "2.5")
+
+
+@needs_helm
+def test_what_a_value_replaces_of_the_defaults_leaves_what_kubernetes_takes() -> None:
+    """A budget has one of its two fields; GPUs are limits, also where there is no other."""
+    budget = render('disruptionBudget={"maxUnavailable": 1}')["PodDisruptionBudget"]["spec"]
+    assert {field for field in budget if field != "selector"} == {"maxUnavailable"}
+    unlimited = render('resources={"limits": null}', "gpus=1")
+    assert pod_of(unlimited)["containers"][0]["resources"]["limits"] == {"nvidia.com/gpu": "1"}
 
 
 @needs_helm
