@@ -337,8 +337,9 @@ def test_a_folder_of_photos_is_drawn_as_one_sheet(run: Run, server: FakeServer, 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--view", "queries"], "a folder is drawn as one sheet: expected --view heads or overlay"),
-        (["--layer", "0", "--layer", "1"], "one --layer"),
+        (["--view", "queries"], "--view queries: a folder is drawn as one sheet; expected heads or overlay"),
+        (["--layer", "0", "--layer", "1"], "--layer 0, 1: a folder is drawn as one sheet; expected one"),
+        (["--row", "3", "--row", "4"], "--row 3, 4: a folder is drawn as one sheet; expected one"),
         (["--json"], "--json: a folder is drawn as one sheet"),
         (["-o", "sheet.html"], "-o sheet.html: a sheet ends in .png, .svg, .pdf"),
     ],
