@@ -5,6 +5,8 @@ KEDA and the Prometheus operator publish them.
 """
 
 import json
+import re
+import shlex
 import shutil
 import subprocess
 from functools import cache
@@ -206,6 +208,17 @@ def test_what_the_chart_makes_fits_the_schemas(variant: str) -> None:
     assert rendered["Service"]["spec"]["selector"] == labels
     for manifest in sorted(rendered.values(), key=lambda one: "." in one["apiVersion"]):
         check(manifest)
+
+
+@needs_helm
+def test_helm_takes_the_commands_of_the_documentation() -> None:
+    """As a shell hands them over, where a comma parts two values."""
+    commands = re.findall(r"^helm install .+$", (ROOT / "docs" / "deployment.md").read_text(), re.MULTILINE)
+    assert commands
+    for command in commands:
+        _, _, *words = shlex.split(command, comments=True)
+        done = subprocess.run([HELM, "template", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{command}: {done.stderr}"
 
 
 @needs_helm
