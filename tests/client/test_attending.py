@@ -160,6 +160,10 @@ def test_weights_of_mixed_heads_are_not_called_shares(
     words = "--drop-special: layer 11 of minilm mixes its heads, so that rows need not sum to 1"
     assert (refused.code, refused.err.splitlines()[-1]) == (1, f"regard: {words}")
     assert run("attend", "cats", "--drop-special", "--layer", "0").code == 0
+    refused = run("attend", "cats", "--multiples", "-o", "cats.svg")
+    words = "--multiples: layer 11 mixes its heads, so that rows need not sum to 1; expected none"
+    assert (refused.code, refused.err.splitlines()[-1]) == (1, f"regard: {words}")
+    assert run("attend", "cats", "--multiples", "-o", "cats.svg", "--layer", "0").code == 0
 
 
 def test_the_numbers_of_a_chart_are_printed(run: Run) -> None:
