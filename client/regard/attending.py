@@ -170,10 +170,11 @@ def _draw_sheet(
 ) -> None:
     """Ask for each photo of a folder, and draw all on one sheet."""
     view = choose_view(options, is_photo=True)
-    if view not in SHEETS or len(options.layers) > 1 or len(options.rows) > 1:
-        raise InputError(
-            f"a folder is drawn as one sheet: expected --view {' or '.join(SHEETS)}, one --layer, one --row"
-        )
+    for option, chosen in (("--layer", options.layers), ("--row", options.rows)):
+        if len(chosen) > 1:
+            raise InputError(f"{option} {', '.join(map(str, chosen))}: a folder is drawn as one sheet; expected one")
+    if view not in SHEETS:
+        raise InputError(f"--view {view}: a folder is drawn as one sheet; expected {' or '.join(SHEETS)}")
     if output.suffix.lower() not in PICTURE_SUFFIXES:
         raise InputError(f"-o {output}: a sheet ends in {', '.join(PICTURE_SUFFIXES)}")
     (model,) = _models(client, photos[0], name, "")

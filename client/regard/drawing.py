@@ -28,7 +28,7 @@ def write(path: Path, view: View, style: PictureStyle, source: Source, answers: 
     parts = [part for answered in answers for part in _parts(view, answered)]
     if len(parts) > _MAX_PICTURES:
         raise InputError(f"{len(parts)} pictures side by side; expected at most {_MAX_PICTURES}: fewer --layer")
-    measures = _style(style)
+    measures = _style(style, answers)
     drawing = _together([_drawing(view, source, part) for part in parts], stacked=_is_wide(view, source))
     if path.suffix.lower() == ".html":
         pictures.write_page(path, _page(drawing, view, source, answers), measures, style.theme)
@@ -52,11 +52,15 @@ def write_sheet(path: Path, style: PictureStyle, photos: Sequence[Source], answe
             pictures.SheetPhoto(photo.name, opened, answered.attention.layers[0], answered.attention.patches)
         )
     first = answers[0]
-    drawn = pictures.contact_sheet(entries, model=first.answer.model, asked=first.asked, style=_style(style))
+    drawn = pictures.contact_sheet(entries, model=first.answer.model, asked=first.asked, style=_style(style, answers))
     pictures.save(drawn, path)
 
 
-def _style(chosen: PictureStyle) -> pictures.Style:
+def _style(chosen: PictureStyle, answers: Sequence[Answered]) -> pictures.Style:
+    mixed = {layer.layer for one in answers for layer in one.attention.layers if layer.layer in one.mixed}
+    if chosen.multiples and mixed:
+        which = f"layer {min(mixed)} mixes its heads"
+        raise InputError(f"--multiples: {which}, so that rows need not sum to 1; expected none")
     base = pictures.make_style(chosen.size, chosen.theme, chosen.width_cm, chosen.dpi)
     return dataclasses.replace(
         base,

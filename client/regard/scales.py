@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from regard.attention import AttentionRequest, LayerAttention
 from regard.matrices import is_product
-from regard.windows import PADDING, key_cells
 
 Curve = Literal["linear", "sqrt", "log"]
 DECADES = 3
@@ -158,8 +157,7 @@ def in_multiples(layer: LayerAttention, num_keys: int, asked: AttentionRequest |
 def _key_counts(layer: LayerAttention, num_keys: int, *, renormalized: bool) -> NDArray[np.float32]:
     """Return how many keys each query can attend to, [Q]."""
     if layer.window is not None:
-        cells = key_cells(layer.window, layer.queries)
-        return np.asarray((cells != PADDING).sum(axis=1), dtype=np.float32)
+        num_keys = layer.window.height * layer.window.width  # padding, too: it is attended to
     keys = np.array(layer.keys) if renormalized and layer.keys else np.arange(num_keys)
     if layer.kind != "causal":
         return np.full(len(layer.queries), len(keys), dtype=np.float32)

@@ -155,7 +155,7 @@ class Repository(Catalog):
         await self._try_out(folder)
         loaded = await asyncio.to_thread(self._load, folder, one.usage)
         if (found := f"{loaded.name}/{loaded.version}") != f"{name}/{number}":
-            raise StartError(f"{folder}: holds {found}; expected its own name and version")
+            raise StartError(f"{folder}: holds {found}; expected {name}/{number}")
         one.fingerprints[number] = seen
         _log.info("%s %d is loaded", name, number)
         return loaded

@@ -5,6 +5,7 @@ all models, that of one, or the artifact itself.
 """
 
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,10 +29,11 @@ class ModelsFolder:
     """The folder that --models names; looks anew at every call, since what lies there changes."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self._given = path
+        self._path = Path(os.path.abspath(path))  # noqa: PTH100 -- names are those of the folders, not of links' ends
 
     def __str__(self) -> str:
-        return str(self._path)
+        return str(self._given)
 
     @property
     def is_of_one(self) -> bool:
@@ -45,7 +47,7 @@ class ModelsFolder:
             StartError: There is no such folder.
         """
         if not self._path.is_dir():
-            raise StartError(f"--models: {self._path}: not a folder")
+            raise StartError(f"--models: {self}: not a folder")
         if only := self._only():
             return [only.name]
         return [entry.name for entry in sorted(self._path.iterdir()) if _is_model(entry)]
@@ -64,7 +66,7 @@ class ModelsFolder:
     def model(self, name: str) -> Path:
         """Return the folder where a model's settings and versions lie, or would."""
         if not versions(self._path / name) and (only := self._only()) and name == only.name:
-            return self._path if only.version is None else self._path.absolute().parent
+            return self._path if only.version is None else self._path.parent
         return self._path / name
 
     def version(self, name: str, number: int) -> Path:
@@ -78,14 +80,14 @@ class ModelsFolder:
             if any(map(_is_model, self._path.iterdir())):
                 return None
             if found := versions(self._path):
-                name, _ = _read_place(self._path / str(found[0])) or (self._path.absolute().name, 0)
+                name, _ = _read_place(self._path / str(found[0])) or (self._path.name, 0)
                 return _Only(name, None) if is_name(name) else None
             return self._only_artifact()
         except OSError:
             return None
 
     def _only_artifact(self) -> _Only | None:
-        place = self._path.absolute()
+        place = self._path
         if any((place / file).is_file() for file in _CONTRACTS):
             return _Only(*(_read_place(place) or (place.name, 1)))  # the load says what is wrong with it
         is_version = is_name(place.parent.name) and str(place.name) in map(str, versions(place.parent))

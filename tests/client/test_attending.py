@@ -160,6 +160,10 @@ def test_weights_of_mixed_heads_are_not_called_shares(
     words = "--drop-special: layer 11 of minilm mixes its heads, so that rows need not sum to 1"
     assert (refused.code, refused.err.splitlines()[-1]) == (1, f"regard: {words}")
     assert run("attend", "cats", "--drop-special", "--layer", "0").code == 0
+    refused = run("attend", "cats", "--multiples", "-o", "cats.svg")
+    words = "--multiples: layer 11 mixes its heads, so that rows need not sum to 1; expected none"
+    assert (refused.code, refused.err.splitlines()[-1]) == (1, f"regard: {words}")
+    assert run("attend", "cats", "--multiples", "-o", "cats.svg", "--layer", "0").code == 0
 
 
 def test_the_numbers_of_a_chart_are_printed(run: Run) -> None:
@@ -337,8 +341,9 @@ def test_a_folder_of_photos_is_drawn_as_one_sheet(run: Run, server: FakeServer, 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--view", "queries"], "a folder is drawn as one sheet: expected --view heads or overlay"),
-        (["--layer", "0", "--layer", "1"], "one --layer"),
+        (["--view", "queries"], "--view queries: a folder is drawn as one sheet; expected heads or overlay"),
+        (["--layer", "0", "--layer", "1"], "--layer 0, 1: a folder is drawn as one sheet; expected one"),
+        (["--row", "3", "--row", "4"], "--row 3, 4: a folder is drawn as one sheet; expected one"),
         (["--json"], "--json: a folder is drawn as one sheet"),
         (["-o", "sheet.html"], "-o sheet.html: a sheet ends in .png, .svg, .pdf"),
     ],

@@ -5,6 +5,8 @@ KEDA and the Prometheus operator publish them.
 """
 
 import json
+import re
+import shlex
 import shutil
 import subprocess
 from functools import cache
@@ -209,6 +211,17 @@ def test_what_the_chart_makes_fits_the_schemas(variant: str) -> None:
 
 
 @needs_helm
+def test_helm_takes_the_commands_of_the_documentation() -> None:
+    """As a shell hands them over, where a comma parts two values."""
+    commands = re.findall(r"^helm install .+$", (ROOT / "docs" / "deployment.md").read_text(), re.MULTILINE)
+    assert commands
+    for command in commands:
+        _, _, *words = shlex.split(command, comments=True)
+        done = subprocess.run([HELM, "template", *words], cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+
+
+@needs_helm
 def test_models_come_from_where_the_values_say() -> None:
     """A claim, an image, or a store that is read before the server starts; a folder within it."""
     claim, image, store = (render(*VARIANTS[name]) for name in ("gpus", "image", "store"))
@@ -230,7 +243,7 @@ def test_gpus_secrets_and_settings_reach_the_server() -> None:
     gpus, secured, settings = (render(*VARIANTS[name]) for name in ("gpus", "secured", "settings"))
     server = pod_of(gpus)["containers"][0]
     assert server["image"] == f"regard-server-cuda:{DECLARED['version']}"
-    assert {kind["nvidia.com/gpu"] for kind in server["resources"].values()} == {"2"}
+    assert server["resources"]["limits"]["nvidia.com/gpu"] == "2"  # which is what is requested, too
     assert environment_of(gpus)["REGARD_DEVICE"] == "cuda:all"
     expected = {"REGARD_TLS_CERT": "/tls/tls.crt", "REGARD_CLIENTS": "/clients/clients.toml"}
     assert expected.items() <= environment_of(secured).items()
@@ -239,6 +252,15 @@ def test_gpus_secrets_and_settings_reach_the_server() -> None:
     told = environment_of(settings)
     config = Config(**{name: told[f"REGARD_{name.upper()}"] for name in ("max_message_bytes", "watch")})  # type: ignore[arg-type]
     assert (config.max_message_bytes, config.watch, told["REGARD_MAX_QUEUE_SECONDS"]) == (134217728, True, "2.5")
+
+
+@needs_helm
+def test_what_a_value_replaces_of_the_defaults_leaves_what_kubernetes_takes() -> None:
+    """A budget has one of its two fields; GPUs are limits, also where there is no other."""
+    budget = render('disruptionBudget={"maxUnavailable": 1}')["PodDisruptionBudget"]["spec"]
+    assert {field for field in budget if field != "selector"} == {"maxUnavailable"}
+    unlimited = render('resources={"limits": null}', "gpus=1")
+    assert pod_of(unlimited)["containers"][0]["resources"]["limits"] == {"nvidia.com/gpu": "1"}
 
 
 @needs_helm

@@ -17,7 +17,7 @@ def hosted() -> set[str]:
     """Targets that the workflows run."""
     jobs = [job for file in WORKFLOWS.glob("*.yml") for job in yaml.safe_load(file.read_text())["jobs"].values()]
     commands = "\n".join(step.get("run", "") for job in jobs for step in job["steps"])
-    return set(re.findall(r"^make ([a-z-]+)$", commands, re.MULTILINE))
+    return set(re.findall(r"^make ([a-z-]+)(?: [A-Z_]+=\S+)*$", commands, re.MULTILINE))
 
 
 def ours() -> set[str]:

@@ -105,7 +105,7 @@ def call_itself_bare(contract: dict[str, Any]) -> None:
         (lambda folder: (artifact(folder) / "contract.json").write_text("{"), r"contract\.json: content: Invalid JSON"),
         (lambda folder: damage(artifact(folder) / "weights.bin"), r"weights\.bin: sha256 .* changed or damaged"),
         (lambda folder: (artifact(folder) / "model.onnx").unlink(), r"model\.onnx: cannot be read: No such file"),
-        (lambda folder: artifact(folder).rename(artifact(folder, 3)), "holds tiny-text/1; expected its own name"),
+        (lambda folder: artifact(folder).rename(artifact(folder, 3)), "holds tiny-text/1; expected tiny-text/3"),
         (lambda folder: edit_contract(folder, lambda c: c.update(format=2)), r"contract\.json: format: "),
         (lambda folder: edit_contract(folder, lambda c: c.pop("inputs")), r"contract\.json: inputs: Field required"),
         (lambda folder: edit_contract(folder, lambda c: c.update(extra=1)), r"contract\.json: extra: Extra inputs"),

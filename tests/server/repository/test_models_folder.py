@@ -46,11 +46,14 @@ def test_an_artifact_itself_is_served_by_its_own_name_and_version(mounted: Path)
     assert names(mounted) == ["tiny-clip/1"]
 
 
-def test_a_bare_onnx_model_has_the_names_of_its_folders(mounted: Path) -> None:
-    """It has no other; where its folder is no version, nobody knows any."""
+def test_a_bare_onnx_model_has_the_names_of_its_folders(mounted: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no other, from wherever one looks; where its folder is no version, nobody knows any."""
     shutil.copytree(BARE_ONNX_MODELS / "plus", mounted / "plus")
     assert names(mounted / "plus") == ["plus/1"]
     assert names(mounted / "plus" / "1") == ["plus/1"]
+    for place, folder in ((mounted / "plus", "."), (mounted / "plus" / "1", "."), (mounted / "plus" / "1", "..")):
+        monkeypatch.chdir(place)
+        assert names(Path(folder)) == ["plus/1"]
     shutil.copytree(BARE_ONNX_MODELS / "plus" / "1", mounted.parent / "graph")
     with pytest.raises(StartError, match=r"holds no artifact; expected NAME/VERSION/contract.json, VERSION/contract"):
         load(mounted.parent / "graph")
