@@ -8,7 +8,7 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -250,19 +250,9 @@ def withstanding(hostile: Hostile, record_property: Callable[[str, object], None
     return withstand
 
 
-def cases(attacks: Sequence[Attack], unmended: Mapping[str, Sequence[Attack]]) -> list[ParameterSet]:
-    """Make a test's cases; `unmended` are those that the server does not withstand yet, by what is missing.
-
-    They run in full, and with pytest's --runxfail.
-    """
-    marks = {
-        attack: pytest.mark.xfail(strict=False, run=IS_FULL, reason=missing)
-        for missing, of in unmended.items()
-        for attack in of
-    }
-    return [
-        pytest.param(attack, id=attack.__name__, marks=[marks[attack]] if attack in marks else []) for attack in attacks
-    ]
+def cases(attacks: Sequence[Attack]) -> list[ParameterSet]:
+    """Make a test's cases."""
+    return [pytest.param(attack, id=attack.__name__) for attack in attacks]
 
 
 @contextmanager

@@ -111,7 +111,7 @@ ATTACKS: tuple[Attack, ...] = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("attack", cases(ATTACKS, {}))
+@pytest.mark.parametrize("attack", cases(ATTACKS))
 def test_frames_take_little(attack: Attack, withstand: Withstand) -> None:
     """Of memory, and of others' time."""
     withstand(attack, CODES, MAX_GROWTH_MB, max_left_mb=MAX_GROWTH_MB)

@@ -86,7 +86,7 @@ ATTACKS: tuple[Attack, ...] = (
 )
 
 
-@pytest.mark.parametrize("attack", cases(ATTACKS, {}))
+@pytest.mark.parametrize("attack", cases(ATTACKS))
 def test_pictures_take_bounded_time_and_memory(attack: Attack, withstand: Withstand) -> None:
     """And others' are decoded beside them."""
     most = WEBP_GROWTH_MB if attack is large_webps_at_once else MAX_GROWTH_MB

@@ -61,7 +61,7 @@ def unread_streams(target: Target) -> "Counter[str]":
 ATTACKS: tuple[Attack, ...] = (unread_answers, unread_layers, unread_streams)
 
 
-@pytest.mark.parametrize("attack", cases(ATTACKS, {}))
+@pytest.mark.parametrize("attack", cases(ATTACKS))
 def test_what_is_not_read_is_bounded(
     attack: Attack, transport: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
