@@ -16,7 +16,7 @@ from server.api.servicer import Task
 from server.errors import ServerError
 from server.ledger import CALL_BYTES
 from server.transport.auth_interceptor import AuthInterceptor
-from server.transport.envoy.call import Ended, EnvoyCall, HungUp, Receive, Send
+from server.transport.envoy.call import Ended, EnvoyCall, Receive, Send
 from server.transport.envoy.messages import BadMessage, MaxBytes
 from server.transport.refusals import Refusals
 
@@ -75,7 +75,7 @@ class GrpcApplication:
             return
         self._calls[task] = call
         seconds = call.time_remaining()
-        timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, task.cancel)
+        timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, call.expire)
         try:
             await self._run_to_its_end(call)
         finally:
@@ -89,9 +89,7 @@ class GrpcApplication:
         try:
             await self._run(call)
             await self._wait_until_read(call)
-        except HungUp:
-            pass
-        except asyncio.CancelledError:
+        except asyncio.CancelledError:  # or its caller has hung up
             await call.end(*_why_cancelled(call))
             await self._wait_for_the_last(call)
 
@@ -127,9 +125,9 @@ class GrpcApplication:
         """Run the method, and end the call."""
         try:
             await self._answer(call)
-        except Ended:
-            pass
-        except Exception:
+        except Exception as error:
+            if isinstance(_first(error), Ended):
+                return
             _log.exception("%s failed", call.method)
             await call.end(grpc.StatusCode.INTERNAL, "internal error; the server's log has the details")
 
@@ -147,8 +145,10 @@ class GrpcApplication:
                 answer = await method(call.messages(most, self._arriving), call)
             else:
                 answer = await method(await call.message(most, self._arriving), call)
-        except ServerError as raised:  # of the message: what a method raises is told by the method
-            error = raised.with_traceback(None)
+        except (ServerError, ExceptionGroup) as raised:  # of the message: what a method raises is told by the method
+            error = _first(raised).with_traceback(None)
+            if not isinstance(error, ServerError):
+                raise
         else:
             if handler.response_streaming:
                 await call.end()
@@ -209,7 +209,14 @@ class GrpcApplication:
                 call.look()
 
 
+def _first(error: Exception) -> Exception:
+    """Return an error, or the first of a group of tasks."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 def _why_cancelled(call: EnvoyCall) -> tuple[grpc.StatusCode, str]:
-    if call.deadline is not None and time.monotonic() >= call.deadline:
+    if call.has_expired:
         return grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"
     return grpc.StatusCode.CANCELLED, "the server has ended the call"

@@ -38,10 +38,6 @@ class Ended(Exception):
     """The method has ended the call with a code."""
 
 
-class HungUp(asyncio.CancelledError):
-    """The caller has hung up; the task of its call ends as if it were cancelled."""
-
-
 class EnvoyCall:
     """One call; see server.api.servicer.Servicer.
 
@@ -50,6 +46,7 @@ class EnvoyCall:
         deadline: On time.monotonic(), in seconds; None where there is none.
         task: Which the call has to itself.
         began: On time.monotonic(), in seconds.
+        has_expired: Whether its task was cancelled for its deadline.
         serialize: Makes bytes of a message; None where methods give bytes.
         hold: Told how much may be unread of what is written; None where nobody counts it.
         is_read: Whether the caller's part is over: then nothing but its hanging up can come.
@@ -68,6 +65,7 @@ class EnvoyCall:
         "_trailers",
         "began",
         "deadline",
+        "has_expired",
         "hold",
         "is_read",
         "method",
@@ -86,7 +84,7 @@ class EnvoyCall:
         self.hold: Callable[[int], None] | None = None
         self._trailers: Trailers = ()
         self._looking: asyncio.Future[dict[str, Any]] | None = None
-        self._is_started = self._is_over = self.is_read = False
+        self._is_started = self._is_over = self.is_read = self.has_expired = False
         self.sent_bytes = 0
         timeout = metadata.get("grpc-timeout")
         seconds = seconds_of(str(timeout)) if timeout is not None else None
@@ -116,6 +114,11 @@ class EnvoyCall:
         """The caller's IP address and port."""
         host, port = self._client
         return host, port
+
+    def expire(self) -> None:
+        """End the call for its deadline."""
+        self.has_expired = True
+        self.task.cancel()
 
     def peer(self) -> str:
         """Where the call comes from, as gRPC names it."""
@@ -148,7 +151,7 @@ class EnvoyCall:
             count: How many there may be.
 
         Raises:
-            HungUp: The caller has.
+            asyncio.CancelledError: The caller has hung up.
             BadMessage: What comes is none, too large, or one too many.
         """
         number, told = 0, partial(arriving, self.task)
@@ -166,7 +169,7 @@ class EnvoyCall:
     async def _next_chunk(self) -> bytes:
         event = await self._receive()
         if event["type"] != "http.request":
-            raise HungUp
+            raise asyncio.CancelledError  # none of ours: a group of tasks knows no other
         self.is_read = not event.get("more_body")
         content: bytes = event["body"]
         return content
@@ -190,7 +193,7 @@ class EnvoyCall:
         """Send a message, which `serialize` makes bytes of, and wait until there is room for the next.
 
         Raises:
-            HungUp: The caller has.
+            asyncio.CancelledError: The caller has hung up.
         """
         content = prefixed(message if self.serialize is None else self.serialize(message))
         self.sent_bytes += len(content)
@@ -203,13 +206,13 @@ class EnvoyCall:
             for begin in range(0, len(content), _CHUNK_BYTES):
                 await self._send(_body(content[begin : begin + _CHUNK_BYTES], more=True))
         except OSError as error:  # what ASGI says of it
-            raise HungUp from error
+            raise asyncio.CancelledError from error
 
     async def answer(self, message: Any) -> None:
         """Send the only message of a call, and its end; a small one is not waited for.
 
         Raises:
-            HungUp: The caller has.
+            asyncio.CancelledError: The caller has hung up.
         """
         if self.serialize is not None or len(message) > _CHUNK_BYTES:
             await self.write(message)
@@ -222,7 +225,7 @@ class EnvoyCall:
             await self._send(_body(prefixed(message), more=False))
             await self._send(_trailers([*_OK, *headers_of(self._trailers)] if self._trailers else _OK))
         except OSError as error:
-            raise HungUp from error
+            raise asyncio.CancelledError from error
 
     def set_trailing_metadata(self, trailing_metadata: Trailers) -> None:
         """Say what goes with the end of a call that ends well."""

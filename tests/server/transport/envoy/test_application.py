@@ -5,6 +5,7 @@ import gzip
 import logging
 import queue
 from collections.abc import AsyncIterator, Callable, Container
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ import pytest
 from server.auth.clients import Authenticator
 from server.errors import NotFound
 from server.transport.auth_interceptor import AuthInterceptor
+from server.transport.envoy import application as envoy_application
 from server.transport.envoy.messages import prefixed
 from tests.server.transport.envoy.calling import Application, Caller
 
@@ -158,20 +160,21 @@ async def test_what_a_method_is_refused_with_is_its_status() -> None:
 
 
 @pytest.mark.parametrize("begins", [False, True])
-async def test_at_its_deadline_a_call_ends(begins: bool) -> None:
-    """In the headers, or behind what was written already."""
+async def test_at_its_deadline_a_call_ends(begins: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In the headers, or behind what was written already; also where the loop's timer is early by another clock."""
+    monkeypatch.setattr(envoy_application, "time", SimpleNamespace(monotonic=lambda: 0.0))
 
     async def write(content: bytes, servicer: Any) -> None:
         if begins:
             await servicer.write(b"first")
         await stand_still(content, servicer)
 
-    application, caller = Application(), Caller(headers={"grpc-timeout": "1m"})
-    application.add(unary_stream_Unary=write)
-    await until(application.ask(caller))
+    called, caller = Application(), Caller(headers={"grpc-timeout": "1m"})
+    called.add(unary_stream_Unary=write)
+    await until(called.ask(caller))
     assert caller.status == ("DEADLINE_EXCEEDED", "Deadline Exceeded")
     assert caller.body == (prefixed(b"first") if begins else b"")
-    assert application.ledger.held_bytes == 0
+    assert called.ledger.held_bytes == 0
 
 
 async def test_a_caller_that_hangs_up_is_found_by_looks() -> None:
@@ -359,3 +362,36 @@ async def test_an_unauthenticated_caller_is_refused_unread(tmp_path: Any, caplog
         assert len(caller.chunks) == (1 if name == "UNAUTHENTICATED" else 0)
         caller.is_gone = True
         await until(call)
+
+
+async def grouped(contents: AsyncIterator[bytes], servicer: Any) -> None:
+    """Answer messages in tasks of their own."""
+    async with asyncio.TaskGroup() as group:
+        async for content in contents:
+            group.create_task(servicer.write(content))
+
+
+async def test_a_bad_message_among_tasks_is_refused() -> None:
+    """As one that is read by a method that has none."""
+    application, caller = Application(), Caller(chunks=[prefixed(b"good"), b"\0\0\1\0\0"])
+    application.add(stream_stream_Unary=grouped)
+    call = application.ask(caller)
+    assert await caller.ended() == "RESOURCE_EXHAUSTED"
+    caller.is_gone = True
+    await until(call)
+
+
+async def test_a_caller_that_hangs_up_among_tasks_ends_its_call(caplog: pytest.LogCaptureFixture) -> None:
+    """While it sends, and nothing escapes or is logged."""
+
+    class Leaving(Caller):
+        async def receive(self) -> dict[str, Any]:
+            event = await super().receive()
+            self.is_gone = not self.chunks
+            return event
+
+    application, caller = Application(), Leaving(chunks=[prefixed(b"one"), prefixed(b"two")], ends=False)
+    application.add(stream_stream_Unary=grouped)
+    await until(application.ask(caller))
+    assert application.ledger.held_bytes == 0
+    assert not caplog.records
