@@ -19,6 +19,8 @@ from server.transport.envoy.transport import EnvoyTransport
 
 _log = logging.getLogger(__name__)
 
+_ORPHANED = 1  # that nobody hears
+
 
 class Inside:
     """The application that Envoy is given."""
@@ -35,12 +37,13 @@ class Inside:
             await self._transport.application(scope, receive, send)
 
     async def _live(self, start: Start, send: Send) -> None:
-        """Serve until the launcher closes its pipe or has died, and end the process."""
+        """Serve until the launcher says so, and end the process; at once where the launcher has died."""
         sys.executable = start.executable
         config = Config.from_command_line(start.arguments, start.program).model_copy(update={"listen": start.address})
         set_up(config.log_level, config.log_format)
-        stop = asyncio.Event()
-        asyncio.get_running_loop().add_reader(start.pipe, stop.set)
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+        loop.set_exception_handler(_tell)
+        loop.add_reader(start.pipe, lambda: stop.set() if os.read(start.pipe, 1) else os._exit(_ORPHANED))
         self._transport = EnvoyTransport(start.address, partial(send, {"type": "lifespan.startup.complete"}))
         code = 0
         try:
@@ -53,6 +56,12 @@ class Inside:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)  # Envoy's own end would wait for what it holds
+
+
+def _tell(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """Log what failed in the event loop, but that pyvoy tells those who do not wait any more."""
+    if not isinstance(context.get("exception"), asyncio.InvalidStateError):
+        loop.default_exception_handler(context)
 
 
 app = Inside()

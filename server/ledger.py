@@ -9,7 +9,7 @@ from server.errors import TooBusy
 _RETRY_SECONDS = 1.0
 # What is held of a message: gRPC's bytes, and what is made of them; of an answer, ours and gRPC's copy.
 COPIES = 2
-_CALL_BYTES = 16 * 2**10  # of gRPC's objects and ours, however small the messages
+CALL_BYTES = 16 * 2**10  # of gRPC's objects and ours, however small the messages
 # How many times what is free one client may hold: alone 4/5 of all, two 4/9 each, so that there is room for others.
 CLIENT_FACTOR = 4
 
@@ -164,7 +164,7 @@ class Account:
                 self._ledger.idle.clear()
             self._ledger.requests += 1
             self._own.computing += 1
-            self.hold("call", _CALL_BYTES)
+            self.hold("call", CALL_BYTES)
 
     def answer(self) -> None:
         """Say that it is computed: what is left is that its caller reads."""

@@ -2,13 +2,14 @@
 
 import gc
 import os
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
-from tests.processes import StartProcess, serving
+from tests.processes import TRANSPORTS, StartProcess, serving
 
 # Before torch and numpy are imported: two workers' threads on two cores would spend most of their time waiting for each
 # other, spinning. Nothing that is tested is large enough to gain by a second one.
@@ -84,3 +85,9 @@ def pytest_collection_finish() -> None:
 def start_process() -> StartProcess:
     """Start a server process; it is killed if the test leaves it running."""
     return serving
+
+
+@pytest.fixture(params=TRANSPORTS)
+def start_each(request: pytest.FixtureRequest) -> StartProcess:
+    """Start a server process that each transport carries calls to."""
+    return partial(serving, "--transport", request.param)

@@ -7,12 +7,19 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).parents[1]
 CLOTHING, PHOTOS = ROOT / "examples" / "clothing", ROOT / "examples" / "photos"
 _STOP_SECONDS = 60
 _SERVER = (sys.executable, "-m", "server")
+TRANSPORTS = (
+    "grpcio",
+    pytest.param("envoy", marks=pytest.mark.skipif(find_spec("pyvoy") is None, reason="pyvoy is not installed")),
+)
 
 StartProcess = Callable[..., AbstractContextManager["ServerProcess"]]
 
@@ -26,6 +33,12 @@ class ServerProcess:
     printed: list[str]
 
     @property
+    def serving_pid(self) -> int:
+        """The process that answers: the one that was started, or Envoy, which that one started."""
+        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children")
+        return next((int(one) for one in children.read_text().split() if _is_envoy(one)), self.process.pid)
+
+    @property
     def metrics_address(self) -> str:
         """Where its metrics are."""
         return next(line for line in self.printed if "metrics on" in line).rpartition("http://")[2].partition("/")[0]
@@ -34,6 +47,10 @@ class ServerProcess:
         """Send a signal and return the exit code."""
         self.process.send_signal(number)
         return self.process.wait(_STOP_SECONDS)
+
+
+def _is_envoy(pid: str) -> bool:
+    return b"envoy" in Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0]
 
 
 def environment() -> dict[str, str]:

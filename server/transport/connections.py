@@ -7,19 +7,24 @@ asked for.
 import contextlib
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
+Address = tuple[str, int]
 _DESCRIPTORS = Path("/dev/fd")  # of this process, on Linux and macOS
 _INTERNET = (socket.AF_INET, socket.AF_INET6)
 
 
-def hang_up(port: int) -> None:
+def hang_up(port: int, callers: Container[Address] | None = None) -> None:
     """Close the connections to a port of this process for both sides, after what was written to them.
 
     Where the system does not list them, they stay.
+
+    Args:
+        port: Ours.
+        callers: IP addresses and ports of those who are hung up on; None for all.
     """
-    _shut_down(port, listening=False)
+    _shut_down(port, listening=False, callers=callers)
 
 
 def stop_listening(port: int) -> None:
@@ -30,11 +35,13 @@ def stop_listening(port: int) -> None:
     _shut_down(port, listening=True)
 
 
-def _shut_down(port: int, *, listening: bool) -> None:
+def _shut_down(port: int, *, listening: bool, callers: Container[Address] | None = None) -> None:
     for one in _sockets():
         with one, contextlib.suppress(OSError):  # its caller was faster
             listens = bool(one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
-            if one.family in _INTERNET and one.getsockname()[1] == port and listens == listening:
+            if one.family not in _INTERNET or one.getsockname()[1] != port or listens != listening:
+                continue
+            if callers is None or one.getpeername()[:2] in callers:
                 one.shutdown(socket.SHUT_RDWR)
 
 

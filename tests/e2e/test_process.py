@@ -51,9 +51,9 @@ def test_the_command_line_shows_what_one_text_attends_to_in_the_other(start_proc
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_stops_it_cleanly(start_process: StartProcess, number: signal.Signals) -> None:
+def test_a_signal_stops_it_cleanly(start_each: StartProcess, number: signal.Signals) -> None:
     """Exit code 0 and nothing more on stdout."""
-    with start_process() as server:
+    with start_each() as server:
         assert server.stop(number) == 0
         assert server.process.stdout is not None
         assert server.process.stdout.read() == ""
@@ -151,9 +151,9 @@ def test_the_command_line_lists_classifies_embeds_and_attends(start_process: Sta
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
-def test_other_signals_end_nothing(start_process: StartProcess, number: signal.Signals) -> None:
+def test_other_signals_end_nothing(start_each: StartProcess, number: signal.Signals) -> None:
     """Neither what runs, nor a graceful stop afterwards."""
-    with start_process() as server:
+    with start_each() as server:
         server.process.send_signal(number)
         with regard.Client(server.address) as client:
             assert [model.name for model in client.models()] == ["fashion", "g2p"]

@@ -31,7 +31,7 @@ MOUNT, UMOUNT = (shutil.which(command) or "" for command in ("mount", "umount"))
 
 def open_descriptors(server: ServerProcess) -> int:
     """How many files and sockets the server has open."""
-    return len(list(Path(f"/proc/{server.process.pid}/fd").iterdir()))
+    return len(list(Path(f"/proc/{server.serving_pid}/fd").iterdir()))
 
 
 def documented_retries() -> str:
@@ -43,12 +43,12 @@ def documented_retries() -> str:
 
 
 @pytest.mark.parametrize("run", range(int(os.environ.get("REGARD_STOPS", "2"))))
-def test_stopped_under_load_it_finishes_what_it_accepted(start_process: StartProcess, run: int) -> None:
+def test_stopped_under_load_it_finishes_what_it_accepted(start_each: StartProcess, run: int) -> None:
     """SIGTERM: callers see answers, then that nobody is there, and nothing else; it ends well within its time.
 
     Calls that race with the end are never CANCELLED: REGARD_STOPS=20 tries oftener.
     """
-    with start_process("--models", str(GOLDEN_MODELS), "--drain-seconds", "20") as server:
+    with start_each("--models", str(GOLDEN_MODELS), "--drain-seconds", "20") as server:
         callers = Callers(server.address, 32, "{}", embed)
         wait_until(lambda: callers.codes["OK"] > 50)
         began = time.monotonic()
@@ -60,14 +60,14 @@ def test_stopped_under_load_it_finishes_what_it_accepted(start_process: StartPro
         assert not [said for said in callers.messages if not said.startswith(refusals)]
 
 
-def test_killed_and_started_again_it_loses_no_caller_that_retries(start_process: StartProcess) -> None:
+def test_killed_and_started_again_it_loses_no_caller_that_retries(start_each: StartProcess) -> None:
     """SIGKILL in the middle, and a start that takes seconds: with the documented settings every call is answered."""
-    with start_process("--models", str(GOLDEN_MODELS)) as first:
+    with start_each("--models", str(GOLDEN_MODELS)) as first:
         callers = Callers(first.address, 4, documented_retries(), embed)
         wait_until(lambda: callers.codes["OK"] > 50)
         assert first.stop(signal.SIGKILL) == -signal.SIGKILL
         answered = callers.codes["OK"]
-        with start_process("--models", str(GOLDEN_MODELS), "--listen", first.address):
+        with start_each("--models", str(GOLDEN_MODELS), "--listen", first.address):
             wait_until(lambda: callers.codes["OK"] > answered + 50)
             assert set(callers.end()) == {"OK"}
 
@@ -119,13 +119,13 @@ def test_a_full_disk_costs_memory_and_no_request(
 
 
 def test_without_descriptors_for_more_connections_those_there_are_go_on(
-    start_process: StartProcess, capfd: pytest.CaptureFixture[str]
+    start_each: StartProcess, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """The log says so; and when the others have gone, new ones are taken again."""
-    with start_process("--models", str(GOLDEN_MODELS)) as server, regard.Client(server.address) as client:
+    with start_each("--models", str(GOLDEN_MODELS)) as server, regard.Client(server.address) as client:
         client.embed(text="the cat")
         limit = open_descriptors(server) + 20
-        resource.prlimit(server.process.pid, resource.RLIMIT_NOFILE, (limit, limit))
+        resource.prlimit(server.serving_pid, resource.RLIMIT_NOFILE, (limit, limit))
         place = split_address(server.address)
         crowd = [socket.create_connection(place) for _ in range(60)]
         wait_until(lambda: open_descriptors(server) >= limit - 1)
@@ -139,9 +139,9 @@ def test_without_descriptors_for_more_connections_those_there_are_go_on(
             assert another.embed(text="the cat", timeout=30).vector.size
 
 
-def test_thousands_of_connections_opened_and_dropped_leave_nothing(start_process: StartProcess) -> None:
+def test_thousands_of_connections_opened_and_dropped_leave_nothing(start_each: StartProcess) -> None:
     """Neither descriptors nor an open call; `python -m bench.faults connections` does ten thousand."""
-    with start_process("--models", str(GOLDEN_MODELS)) as server, regard.Client(server.address) as client:
+    with start_each("--models", str(GOLDEN_MODELS)) as server, regard.Client(server.address) as client:
         client.embed(text="the cat")
         before, place = open_descriptors(server), split_address(server.address)
         for number in range(2000):
@@ -152,9 +152,9 @@ def test_thousands_of_connections_opened_and_dropped_leave_nothing(start_process
         assert client.embed(text="the cat").vector.size
 
 
-def test_a_reader_that_does_not_read_keeps_nobody_waiting(start_process: StartProcess) -> None:
+def test_a_reader_that_does_not_read_keeps_nobody_waiting(start_each: StartProcess) -> None:
     """Its answer is stuck in flow control; others are answered, and its call ends when it hangs up."""
-    with start_process("--models", str(GOLDEN_MODELS)) as server:
+    with start_each("--models", str(GOLDEN_MODELS)) as server:
         options = [
             ("grpc.http2.lookahead_bytes", 1),
             ("grpc.http2.bdp_probe", 0),
@@ -174,12 +174,12 @@ def test_a_reader_that_does_not_read_keeps_nobody_waiting(start_process: StartPr
 
 
 def test_a_connection_that_ends_with_an_unread_answer_is_no_fault(
-    start_process: StartProcess, capfd: pytest.CaptureFixture[str]
+    start_each: StartProcess, capfd: pytest.CaptureFixture[str]
 ) -> None:
     """GRPC would log a traceback for each."""
     request = api.EmbedRequest(model="tiny-text", text="the cat")
     message = greeting(window=0) + call("/regard.v1.RegardService/Embed", request.SerializeToString())
-    with start_process("--models", str(GOLDEN_MODELS)) as server, regard.Client(server.address) as client:
+    with start_each("--models", str(GOLDEN_MODELS)) as server, regard.Client(server.address) as client:
         before = open_descriptors(server)
         with ExitStack() as crowd:
             for _ in range(5):
@@ -192,9 +192,9 @@ def test_a_connection_that_ends_with_an_unread_answer_is_no_fault(
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_callers_that_vanish_in_mid_call_leave_nothing(start_process: StartProcess) -> None:
+def test_callers_that_vanish_in_mid_call_leave_nothing(start_each: StartProcess) -> None:
     """Their connections are gone without a word; what they asked is dropped or ends, and nothing of them stays."""
-    with start_process("--models", str(GOLDEN_MODELS)) as server, regard.Client(server.address) as client:
+    with start_each("--models", str(GOLDEN_MODELS)) as server, regard.Client(server.address) as client:
         client.embed(text="the cat")
         before = open_descriptors(server)
         asking = (
@@ -209,9 +209,9 @@ def test_callers_that_vanish_in_mid_call_leave_nothing(start_process: StartProce
         assert client.embed(text="the cat").vector.size
 
 
-def test_a_writer_that_does_not_write_keeps_nobody_waiting(start_process: StartProcess) -> None:
+def test_a_writer_that_does_not_write_keeps_nobody_waiting(start_each: StartProcess) -> None:
     """A request that stops half way holds its connection and no more."""
-    with start_process("--models", str(GOLDEN_MODELS)) as server, regard.Client(server.address) as client:
+    with start_each("--models", str(GOLDEN_MODELS)) as server, regard.Client(server.address) as client:
         place = split_address(server.address)
         half = []
         for _ in range(50):

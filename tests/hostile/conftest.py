@@ -1,5 +1,6 @@
 """Servers that are attacked, and the table of what was measured."""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -8,7 +9,17 @@ import pytest
 
 from server.config import EMBEDDED_MODELS
 from tests.golden import GOLDEN_MODELS
-from tests.hostile.measure import HEADER, IS_FULL, LIMIT_BYTES, RECORDED, Hostile, Withstand, attacked, withstanding
+from tests.hostile.measure import (
+    ATTACKED,
+    HEADER,
+    IS_FULL,
+    LIMIT_BYTES,
+    RECORDED,
+    Hostile,
+    Withstand,
+    attacked,
+    withstanding,
+)
 from tests.processes import ROOT
 from tests.server.conftest import brief
 
@@ -31,7 +42,8 @@ def folder_of(folder: Path, *exported: str) -> Path:
 class Servers:
     """The server that is attacked now."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, transport: str) -> None:
+        self._transport = transport
         self._models = folder_of(folder / "models", *(["minilm"] if IS_FULL else []))
         self._clients = folder / "clients.toml"
         self._running = ExitStack()
@@ -41,7 +53,7 @@ class Servers:
         """Give the one that there is; a new one where an attack spoilt it, and in full always."""
         if IS_FULL or self._hostile is None or self._hostile.is_spoilt:
             self.close()
-            self._hostile = self._running.enter_context(attacked(self._models, self._clients))
+            self._hostile = self._running.enter_context(attacked(self._transport, self._models, self._clients))
         return self._hostile
 
     def close(self) -> None:
@@ -49,13 +61,20 @@ class Servers:
         self._running.close()
 
 
+@pytest.fixture(scope="package", params=ATTACKED)
+def transport(request: pytest.FixtureRequest) -> str:
+    """What carries calls."""
+    name: str = request.param
+    return name
+
+
 @pytest.fixture(scope="package")
-def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+def servers(tmp_path_factory: pytest.TempPathFactory, transport: str) -> Iterator[Servers]:
     """Servers with the embedded and the golden model, in full with minilm, too.
 
     Not for longer than these tests: an honest caller asks them all the time.
     """
-    servers = Servers(tmp_path_factory.mktemp("hostile"))
+    servers = Servers(tmp_path_factory.mktemp("hostile"), transport)
     yield servers
     servers.close()
 
@@ -82,7 +101,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         for name, value in report.user_properties
         if name == RECORDED
     ]
-    if not (IS_FULL and rows):
+    if not (rows and (IS_FULL or "REGARD_HOSTILE_TRANSPORT" in os.environ)):
         return
     limit = f"with a limit of {LIMIT_BYTES / 2**20:.0f} MiB" if LIMIT_BYTES else "without a limit of memory"
     _TABLE.parent.mkdir(exist_ok=True)

@@ -2,7 +2,6 @@
 
 import errno
 import gzip
-import re
 import socket
 import struct
 import sys
@@ -11,14 +10,14 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import grpc
+from hpack import Decoder
 
 from server.address import split_address
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RESET, SETTINGS, CONTINUATION = 0, 1, 3, 4, 9
-END_STREAM, END_HEADERS = 1, 4
+END_STREAM, END_HEADERS, PADDED, PRIORITY = 1, 4, 8, 32
 INITIAL_WINDOW_SIZE = 4
-_STATUS = re.compile(rb"grpc-status(?:\x01(\d)|\x02(\d\d))")  # as gRPC writes it the first time on a connection
 _NAMES = {str(code.value[0]).encode(): code.name for code in grpc.StatusCode}
 
 
@@ -71,9 +70,19 @@ def connected(address: str) -> Iterator[socket.socket]:
 
 
 def read_code(connection: socket.socket, seconds: float) -> str:
-    """Read until the first call's code; "no answer", or "closed", where none comes."""
-    ends, received = time.monotonic() + seconds, b""
-    while not (found := _STATUS.search(received)):
+    """Read until the first call's code; "no answer", or "closed", where none comes, and HTTP's where that is no 200."""
+    ends, received, decoder = time.monotonic() + seconds, bytearray(), Decoder()
+    while True:
+        while (frame := _take_frame(received)) is not None:
+            kind, flags, content = frame
+            if kind == HEADERS:
+                headers = dict(decoder.decode(_without_padding(flags, content), raw=True))
+                if code := headers.get(b"grpc-status"):
+                    return _NAMES[code]
+                if (status := headers.get(b":status", b"200")) != b"200":
+                    return f"HTTP {status.decode()}"
+            elif kind == RESET:
+                return "closed"
         connection.settimeout(max(ends - time.monotonic(), 0.001))
         try:
             part = connection.recv(65_536)
@@ -83,8 +92,25 @@ def read_code(connection: socket.socket, seconds: float) -> str:
             return "closed"
         if not part:
             return "closed"
-        received = received[-64:] + part
-    return _NAMES[found[1] or found[2]]
+        received += part
+
+
+def _take_frame(received: bytearray) -> tuple[int, int, bytes] | None:
+    """Take the kind, flags and content of the first frame; None where it is not whole."""
+    end = 9 + int.from_bytes(received[:3], "big")
+    if len(received) < max(end, 9):
+        return None
+    kind, flags, content = received[3], received[4], bytes(received[9:end])
+    del received[:end]
+    return kind, flags, content
+
+
+def _without_padding(flags: int, content: bytes) -> bytes:
+    """Return the fields of a frame of headers (RFC 9113, 6.2)."""
+    begin, end = 0, len(content)
+    if flags & PADDED:
+        begin, end = 1, end - content[0]
+    return content[begin + 5 if flags & PRIORITY else begin : end]
 
 
 def _string(text: str) -> bytes:

@@ -8,7 +8,7 @@ import threading
 import time
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +22,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from tests.hostile.honest import Seen
 from tests.hostile.memory import limited
-from tests.processes import ROOT, ServerProcess, environment, serving
+from tests.processes import ROOT, TRANSPORTS, ServerProcess, environment, serving
 
 IS_FULL = os.environ.get("REGARD_HOSTILE") == "full"
+# In full one transport is attacked, in small each.
+_TRANSPORT = os.environ.get("REGARD_HOSTILE_TRANSPORT", "grpcio" if IS_FULL else "")
+ATTACKED = [_TRANSPORT] if _TRANSPORT else TRANSPORTS
 LIMIT_BYTES = int(os.environ.get("REGARD_HOSTILE_LIMIT_MB", "0")) * 2**20 or None
 MB = 1e6
 RECORDED = "hostile"  # the property of a test's report that holds its row
@@ -247,25 +250,19 @@ def withstanding(hostile: Hostile, record_property: Callable[[str, object], None
     return withstand
 
 
-def cases(attacks: Sequence[Attack], unmended: Mapping[str, Sequence[Attack]]) -> list[ParameterSet]:
-    """Make a test's cases; `unmended` are those that the server does not withstand yet, by what is missing.
-
-    They run in full, and with pytest's --runxfail.
-    """
-    marks = {
-        attack: pytest.mark.xfail(strict=False, run=IS_FULL, reason=missing)
-        for missing, of in unmended.items()
-        for attack in of
-    }
-    return [
-        pytest.param(attack, id=attack.__name__, marks=[marks[attack]] if attack in marks else []) for attack in attacks
-    ]
+def cases(attacks: Sequence[Attack]) -> list[ParameterSet]:
+    """Make a test's cases."""
+    return [pytest.param(attack, id=attack.__name__) for attack in attacks]
 
 
 @contextmanager
-def attacked(models: Path, clients: Path, *arguments: str) -> Iterator[Hostile]:
+def attacked(transport: str, models: Path, clients: Path, *arguments: str) -> Iterator[Hostile]:
     """Start a server that knows an attacker and an honest caller, and somebody who watches it."""
     clients.write_text(_CLIENTS)
-    given = ("--models", str(models), "--clients", str(clients), "--log-level", "error", *arguments)
-    with limited(LIMIT_BYTES) as program, serving(*given, program=program) as server, Observing(server) as observing:
+    given = ("--models", str(models), "--clients", str(clients), "--log-level", "error", "--transport", transport)
+    with (
+        limited(LIMIT_BYTES) as program,
+        serving(*given, *arguments, program=program) as server,
+        Observing(server) as observing,
+    ):
         yield Hostile(server, observing)

@@ -83,7 +83,7 @@ ATTACKS: tuple[Attack, ...] = (flood(1), flood(0), one_region_in_many_inputs, ca
 CODES = ("OK", "RESOURCE_EXHAUSTED", "INVALID_ARGUMENT", "CANCELLED")
 
 
-@pytest.mark.parametrize("attack", cases(ATTACKS, {}))
+@pytest.mark.parametrize("attack", cases(ATTACKS))
 def test_a_crowd_leaves_others_their_share(attack: Attack, withstand: Withstand) -> None:
     """Of the engine, and of memory."""
     withstand(attack, CODES, MAX_GROWTH_MB, max_left_mb=256)  # the engine keeps what it has used

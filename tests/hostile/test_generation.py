@@ -111,12 +111,16 @@ def the_most_that_may_be_written(target: Target) -> "Counter[str]":
     ],
 )
 def test_who_lets_much_be_written_leaves_others_their_share(
-    attack: Attack, codes: tuple[str, ...], tmp_path: Path, record_property: Callable[[str, object], None]
+    attack: Attack,
+    codes: tuple[str, ...],
+    transport: str,
+    tmp_path: Path,
+    record_property: Callable[[str, object], None],
 ) -> None:
     """Of places, of the engine, and of memory; nothing stays of texts that are given up."""
     models = folder_of(tmp_path / "models")
     (models / "g2p").symlink_to(EMBEDDED_MODELS / "g2p")
     bounds = ("--max-queue-size", str(PLACES - ROWS), "--max-held-bytes", str(MAX_HELD_MB * 2**20))
-    with attacked(models, tmp_path / "clients.toml", *bounds) as hostile:
+    with attacked(transport, models, tmp_path / "clients.toml", *bounds) as hostile:
         withstanding(hostile, record_property)(attack, codes, MAX_GROWTH_MB)
         assert hostile.metric("regard_generation_rows") == 0

@@ -86,7 +86,7 @@ ATTACKS: tuple[Attack, ...] = (
 )
 
 
-@pytest.mark.parametrize("attack", cases(ATTACKS, {}))
+@pytest.mark.parametrize("attack", cases(ATTACKS))
 def test_pictures_take_bounded_time_and_memory(attack: Attack, withstand: Withstand) -> None:
     """And others' are decoded beside them."""
     most = WEBP_GROWTH_MB if attack is large_webps_at_once else MAX_GROWTH_MB
@@ -101,8 +101,8 @@ def test_pictures_do_not_keep_a_server_from_ending(hostile: Hostile) -> None:
 
 @pytest.mark.skipif(not (IS_FULL and (ROOT / "models" / LARGE_MODEL).is_dir()), reason=f"needs models/{LARGE_MODEL}")
 def test_a_request_larger_than_a_run_lets_others_in_between(
-    tmp_path: Path, record_property: Callable[[str, object], None]
+    transport: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     """It is cut into several runs."""
-    with attacked(folder_of(tmp_path / "models", LARGE_MODEL), tmp_path / "clients.toml") as hostile:
+    with attacked(transport, folder_of(tmp_path / "models", LARGE_MODEL), tmp_path / "clients.toml") as hostile:
         withstanding(hostile, record_property)(tiny_pngs_to_a_large_network, CODES, MAX_GROWTH_MB)

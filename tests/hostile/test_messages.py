@@ -150,7 +150,7 @@ ATTACKS: tuple[Attack, ...] = (
 CODES = ("INVALID_ARGUMENT", "RESOURCE_EXHAUSTED", "error")
 
 
-@pytest.mark.parametrize("attack", cases(ATTACKS, {}))
+@pytest.mark.parametrize("attack", cases(ATTACKS))
 def test_a_message_is_refused_before_it_becomes_large(attack: Attack, withstand: Withstand) -> None:
     """Its fields and elements are counted first; the loop goes on, and the honest caller is answered."""
     withstand(attack, CODES, MAX_GROWTH_MB)

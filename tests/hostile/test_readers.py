@@ -61,11 +61,11 @@ def unread_streams(target: Target) -> "Counter[str]":
 ATTACKS: tuple[Attack, ...] = (unread_answers, unread_layers, unread_streams)
 
 
-@pytest.mark.parametrize("attack", cases(ATTACKS, {}))
+@pytest.mark.parametrize("attack", cases(ATTACKS))
 def test_what_is_not_read_is_bounded(
-    attack: Attack, tmp_path: Path, record_property: Callable[[str, object], None]
+    attack: Attack, transport: str, tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
     """Its bytes count until the caller has them or is cut off; other clients have room meanwhile."""
     held = ("--max-held-bytes", str(MAX_HELD_MB * 2**20))
-    with attacked(folder_of(tmp_path / "models"), tmp_path / "clients.toml", *held) as hostile:
+    with attacked(transport, folder_of(tmp_path / "models"), tmp_path / "clients.toml", *held) as hostile:
         withstanding(hostile, record_property)(attack, ("not read",), MAX_GROWTH_MB)

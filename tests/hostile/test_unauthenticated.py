@@ -119,7 +119,17 @@ UNMENDED = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("attack", cases(ATTACKS, UNMENDED))
+@pytest.fixture(autouse=True)
+def unmended(attack: Attack, transport: str, request: pytest.FixtureRequest) -> None:
+    """What grpcio does not withstand is tried in full, and with pytest's --runxfail."""
+    for missing, attacks in UNMENDED.items():
+        if transport == "grpcio" and attack in attacks:
+            if not IS_FULL:
+                pytest.xfail(missing)
+            request.applymarker(pytest.mark.xfail(strict=False, reason=missing))
+
+
+@pytest.mark.parametrize("attack", cases(ATTACKS))
 def test_unauthenticated_callers_take_little(attack: Attack, withstand: Withstand) -> None:
     """Whatever they send, on any service."""
     withstand(attack, CODES, MAX_GROWTH_MB, max_left_mb=MAX_LEFT_MB.get(attack, 128))

@@ -4,6 +4,7 @@ import asyncio
 import socket
 from typing import Any, Self
 
+import pytest
 from hypercorn.asyncio import serve
 from hypercorn.config import Config as HypercornConfig
 
@@ -44,6 +45,10 @@ class HypercornTransport(EnvoyTransport):
         await super().close()
         await self.stop(0)
         self._socket.close()
+
+
+BOTH = pytest.mark.parametrize("transport", [None, HypercornTransport], ids=["grpcio", "asgi"])
+"""A test of a server that each transport carries calls to."""
 
 
 class _Stream:

@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+import random
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from itertools import islice
 from typing import Any, NamedTuple
 
@@ -12,8 +14,9 @@ import grpc
 from server.api.calls import Calls
 from server.api.servicer import Task
 from server.errors import ServerError
+from server.ledger import CALL_BYTES
 from server.transport.auth_interceptor import AuthInterceptor
-from server.transport.envoy.call import Ended, EnvoyCall, HungUp, Receive, Send
+from server.transport.envoy.call import Ended, EnvoyCall, Receive, Send
 from server.transport.envoy.messages import BadMessage, MaxBytes
 from server.transport.refusals import Refusals
 
@@ -21,6 +24,9 @@ _log = logging.getLogger(__name__)
 
 _LOOK_SECONDS = 0.1  # between two looks at whether callers have hung up
 _LOOKS_AT_A_TIME = 200
+_SMALL_BYTES = 2**14  # an answer of which it is waited until it is read where it is one of so many, drawn by lot:
+_ONE_OF = 16
+_LAST_SECONDS = 5.0  # which a caller has to read what it was told when its call was cut off
 
 
 class Details(NamedTuple):
@@ -50,6 +56,7 @@ class GrpcApplication:
         self._services = list[grpc.GenericRpcHandler]()
         self._calls = dict[Task, EnvoyCall]()
         self._looked_at: Iterator[EnvoyCall] = iter(())
+        self._stuck = set[tuple[str, int]]()  # callers who do not read how their calls ended
 
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
         """Add a service, as generated code does."""
@@ -63,28 +70,73 @@ class GrpcApplication:
         if not call.is_grpc:
             await call.refuse_http(415, "this port speaks gRPC; expected content-type: application/grpc\n")
             return
+        if not call.takes_trailers:
+            await call.end(grpc.StatusCode.INTERNAL, "te: not trailers; expected te: trailers")
+            return
         self._calls[task] = call
         seconds = call.time_remaining()
-        timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, task.cancel)
+        timer = None if seconds is None else asyncio.get_running_loop().call_later(seconds, call.expire)
         try:
-            await self._run(call)
-        except (Ended, HungUp):
-            pass
-        except asyncio.CancelledError:
-            await call.end(*_why_cancelled(call))
-        except Exception:
-            _log.exception("%s failed", call.method)
-            await call.end(grpc.StatusCode.INTERNAL, "internal error; the server's log has the details")
+            await self._run_to_its_end(call)
         finally:
             if timer:
                 timer.cancel()
             call.stop_looking()
             del self._calls[task]
 
+    async def _run_to_its_end(self, call: EnvoyCall) -> None:
+        """Run a call until its answer is read; nothing that happens in it leaves it."""
+        try:
+            await self._run(call)
+            await self._wait_until_read(call)
+        except asyncio.CancelledError:  # or its caller has hung up
+            await call.end(*_why_cancelled(call))
+            await self._wait_for_the_last(call)
+
+    async def _wait_until_read(self, call: EnvoyCall) -> None:
+        """Wait until an answer is read, so long as what is held for it counts; of small ones for some, for the rest.
+
+        To ask Envoy takes as long as a small answer.
+        """
+        known = self._known_calls.of(call.task)
+        if call.sent_bytes <= _SMALL_BYTES:
+            if random.randrange(_ONE_OF):  # noqa: S311 -- no secret
+                return
+            if known:
+                known.account.hold("unread", _ONE_OF * (CALL_BYTES + call.sent_bytes))
+        if known and known.waits_for != "answer":
+            known.wait_for("answer")
+        await call.wait_until_read()
+
+    async def _wait_for_the_last(self, call: EnvoyCall) -> None:
+        """Wait until a caller whose call was cut off is told so; one that does not read is hung up on.
+
+        What Envoy has of its answer it keeps, and what is said behind that it does not take.
+        """
+        if call.sent_bytes <= _SMALL_BYTES:
+            return
+        try:
+            async with asyncio.timeout(_LAST_SECONDS):
+                await call.wait_until_read()
+        except (TimeoutError, asyncio.CancelledError):
+            self._stuck.add(call.address)
+
     async def _run(self, call: EnvoyCall) -> None:
+        """Run the method, and end the call."""
+        try:
+            await self._answer(call)
+        except Exception as error:
+            if isinstance(_first(error), Ended):
+                return
+            _log.exception("%s failed", call.method)
+            await call.end(grpc.StatusCode.INTERNAL, "internal error; the server's log has the details")
+
+    async def _answer(self, call: EnvoyCall) -> None:
         handler = await self._find(call)
         if handler is None:
             await call.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+        if handler.response_streaming and (known := self._known_calls.of(call.task)):
+            call.hold = partial(known.account.hold, "sent")
         method = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
         call.serialize, fewer = handler.response_serializer, getattr(method, "max_message_bytes", None)
         most = self._most if fewer is None else MaxBytes(fewer, "of this method")
@@ -93,8 +145,10 @@ class GrpcApplication:
                 answer = await method(call.messages(most, self._arriving), call)
             else:
                 answer = await method(await call.message(most, self._arriving), call)
-        except ServerError as raised:  # of the message: what a method raises is told by the method
-            error = raised.with_traceback(None)
+        except (ServerError, ExceptionGroup) as raised:  # of the message: what a method raises is told by the method
+            error = _first(raised).with_traceback(None)
+            if not isinstance(error, ServerError):
+                raise
         else:
             if handler.response_streaming:
                 await call.end()
@@ -130,11 +184,18 @@ class GrpcApplication:
         for task in tasks:
             task.cancel()
 
-    async def watch(self) -> None:
-        """See for ever whether callers have hung up: of one that waits for its answer Envoy only says so when asked."""
+    async def watch(self, hang_up: Callable[[Container[tuple[str, int]]], None]) -> None:
+        """See for ever whether callers have hung up, of which Envoy only says so when asked; hang up on who is stuck.
+
+        Args:
+            hang_up: Closes the connections of IP addresses and ports, in a thread.
+        """
         while True:
             await asyncio.sleep(_LOOK_SECONDS)
             self._look(time.monotonic() - _LOOK_SECONDS)
+            if self._stuck:
+                stuck, self._stuck = self._stuck, set()
+                await asyncio.to_thread(hang_up, stuck)
 
     def _look(self, begun_before: float) -> None:
         """Look at some calls that have lasted, and next time at those behind them."""
@@ -148,7 +209,14 @@ class GrpcApplication:
                 call.look()
 
 
+def _first(error: Exception) -> Exception:
+    """Return an error, or the first of a group of tasks."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
+
+
 def _why_cancelled(call: EnvoyCall) -> tuple[grpc.StatusCode, str]:
-    if call.deadline is not None and time.monotonic() >= call.deadline:
+    if call.has_expired:
         return grpc.StatusCode.DEADLINE_EXCEEDED, "Deadline Exceeded"
     return grpc.StatusCode.CANCELLED, "the server has ended the call"

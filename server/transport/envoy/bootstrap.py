@@ -7,14 +7,22 @@ import json
 from typing import Any
 
 from server.config import Config
+from server.memory import available_bytes
 from server.transport.limits import ANSWER_SECONDS, HANDSHAKE_SECONDS, MAX_STREAMS
 
 _API = "type.googleapis.com/envoy.extensions"
 _APPLICATION = "server.inside_envoy:app"
 _BUFFER_BYTES = 2**18  # of answers that wait for one caller, and of requests that wait for Python
 _STREAM_WINDOW_BYTES, _CONNECTION_WINDOW_BYTES = 2**20, 2**24  # that callers may send before they are told to go on
+_MAX_OPEN_BYTES = 2**16  # of a request to health or reflection that waits for its turn
+_GIVEN_BACK_BYTES, _GIVE_BACK_SECONDS = 2**28, 1.0  # of memory that is free, to the system, each time
+_HEAP, _RESET_FROM, _LOOK_SECONDS = "envoy.resource_monitors.fixed_heap", (0.85, 0.95), 0.25
+_LARGE_POWER_OF_TWO = 17  # streams with fewer bytes than that are never reset for their memory
 _HEADERS_KB, _MAX_HEADERS = 32, 200
-_WATCHES = ("/grpc.health.v1.Health/Watch", "/inference.GRPCInferenceService/ModelStreamInfer", "/grpc.reflection.")
+# Further calls that came with these wait for the event loop's next turn: who resets them at once (CVE-2023-44487) has
+# done so by then, and Python never hears of them.
+_RUNTIME = {"http.max_requests_per_io_cycle": 4}
+_PATHS = "[!-$&-~]+"  # pyvoy decodes what is percent-encoded, and never answers where that is no UTF-8
 
 
 def make_bootstrap(config: Config, host: str, port: int, module: str) -> dict[str, Any]:
@@ -32,14 +40,37 @@ def make_bootstrap(config: Config, host: str, port: int, module: str) -> dict[st
         "per_connection_buffer_limit_bytes": _BUFFER_BYTES,
         "filter_chains": [{"filters": [_connection_manager(config, module)]}],
     }
+    return {
+        "static_resources": {"listeners": [listener]},
+        "overload_manager": _bounds(config),
+        "memory_allocator_manager": {
+            "bytes_to_release": _GIVEN_BACK_BYTES,
+            "memory_release_interval": _seconds(_GIVE_BACK_SECONDS),
+        },
+        "layered_runtime": {"layers": [{"name": "server", "static_layer": _RUNTIME}]},
+    }
+
+
+def _bounds(config: Config) -> dict[str, Any]:
+    """Bound connections; and reset what waits for most memory, where nearly all there is has been taken."""
     connections = {
         "@type": f"{_API}.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
         "max_active_downstream_connections": config.max_connections,
     }
-    name = "envoy.resource_monitors.global_downstream_max_connections"
+    heap = {
+        "@type": f"{_API}.resource_monitors.fixed_heap.v3.FixedHeapConfig",
+        "max_heap_size_bytes": available_bytes(),
+    }
+    largest, most = _RESET_FROM
+    reset = {"name": _HEAP, "scaled": {"scaling_threshold": largest, "saturation_threshold": most}}
     return {
-        "static_resources": {"listeners": [listener]},
-        "overload_manager": {"resource_monitors": [{"name": name, "typed_config": connections}]},
+        "refresh_interval": _seconds(_LOOK_SECONDS),
+        "resource_monitors": [
+            {"name": "envoy.resource_monitors.global_downstream_max_connections", "typed_config": connections},
+            {"name": _HEAP, "typed_config": heap},
+        ],
+        "actions": [{"name": "envoy.overload_actions.reset_high_memory_stream", "triggers": [reset]}],
+        "buffer_factory_config": {"minimum_account_to_track_power_of_two": _LARGE_POWER_OF_TWO},
     }
 
 
@@ -60,7 +91,8 @@ def _connection_manager(config: Config, module: str) -> dict[str, Any]:
                 "max_headers_count": _MAX_HEADERS,
             },
             "request_headers_timeout": _seconds(HANDSHAKE_SECONDS),
-            "stream_idle_timeout": "0s",  # see the routes
+            "stream_idle_timeout": "0s",  # the server looks after calls; a stream may have nothing to say
+            "stream_flush_timeout": _seconds(config.max_stall_seconds),
             "http2_protocol_options": {
                 "max_concurrent_streams": MAX_STREAMS,
                 "initial_stream_window_size": _STREAM_WINDOW_BYTES,
@@ -71,17 +103,32 @@ def _connection_manager(config: Config, module: str) -> dict[str, Any]:
                 },
             },
             "route_config": {"virtual_hosts": [_routes(config)]},
-            "http_filters": [_python(module)],
+            "http_filters": [_readable(), _python(module)],
         },
     }
 
 
 def _routes(config: Config) -> dict[str, Any]:
-    """Cut off callers who neither send nor read for long; those of streams may have nothing to say."""
+    """Bound what waits for Python of a request; above that Envoy answers 413."""
+    open_to_all = {"match": {"prefix": "/grpc."}, "non_forwarding_action": {}}
     return {
         "name": "grpc",
         "domains": ["*"],
         "request_body_buffer_limit": config.max_message_bytes + _STREAM_WINDOW_BYTES,
+        "routes": [open_to_all | {"request_body_buffer_limit": _MAX_OPEN_BYTES}],
+    }
+
+
+def _readable() -> dict[str, Any]:
+    """Turn away who asks for what is no path."""
+    path = {"url_path": {"path": {"safe_regex": {"regex": _PATHS}}}}
+    policy = {"permissions": [path], "principals": [{"any": True}]}
+    return {
+        "name": "paths",
+        "typed_config": {
+            "@type": f"{_API}.filters.http.rbac.v3.RBAC",
+            "rules": {"action": "ALLOW", "policies": {"readable": policy}},
+        },
     }
 
 

@@ -28,16 +28,14 @@ Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 _CHUNK_BYTES = 2**18  # that are handed over at a time; the next when Envoy has room
+_MAX_UNREAD_BYTES = 3 * _CHUNK_BYTES  # of answers written in a call: Envoy's buffer, a chunk beyond it, and the next
+_FIRST_SECONDS, _MAX_SECONDS = 0.002, 4.0  # between two looks at whether an answer is read
 _START = [(b"content-type", b"application/grpc"), (b"grpc-accept-encoding", ",".join(ENCODINGS).encode())]
 _OK = [(b"grpc-status", b"0")]
 
 
 class Ended(Exception):
     """The method has ended the call with a code."""
-
-
-class HungUp(asyncio.CancelledError):
-    """The caller has hung up; the task of its call ends as if it were cancelled."""
 
 
 class EnvoyCall:
@@ -48,8 +46,11 @@ class EnvoyCall:
         deadline: On time.monotonic(), in seconds; None where there is none.
         task: Which the call has to itself.
         began: On time.monotonic(), in seconds.
+        has_expired: Whether its task was cancelled for its deadline.
         serialize: Makes bytes of a message; None where methods give bytes.
+        hold: Told how much may be unread of what is written; None where nobody counts it.
         is_read: Whether the caller's part is over: then nothing but its hanging up can come.
+        sent_bytes: That were handed over; whether the caller has read them is not known.
     """
 
     __slots__ = (
@@ -64,8 +65,11 @@ class EnvoyCall:
         "_trailers",
         "began",
         "deadline",
+        "has_expired",
+        "hold",
         "is_read",
         "method",
+        "sent_bytes",
         "serialize",
         "task",
     )
@@ -77,9 +81,11 @@ class EnvoyCall:
         self._receive, self._send = receive, send
         self._metadata = metadata = metadata_of(scope["headers"])
         self.serialize: Callable[[Any], bytes] | None = None
+        self.hold: Callable[[int], None] | None = None
         self._trailers: Trailers = ()
         self._looking: asyncio.Future[dict[str, Any]] | None = None
-        self._is_started = self._is_over = self.is_read = False
+        self._is_started = self._is_over = self.is_read = self.has_expired = False
+        self.sent_bytes = 0
         timeout = metadata.get("grpc-timeout")
         seconds = seconds_of(str(timeout)) if timeout is not None else None
         self.deadline = None if seconds is None else self.began + seconds
@@ -90,6 +96,11 @@ class EnvoyCall:
         """Whether it says that it is a call of gRPC."""
         return str(self._metadata.get("content-type", "")).startswith("application/grpc")
 
+    @property
+    def takes_trailers(self) -> bool:
+        """Whether it says that it reads a status behind an answer; to one that does not Envoy gives none."""
+        return self._metadata.get("te") == "trailers"
+
     def invocation_metadata(self) -> Iterable[tuple[str, str | bytes]]:
         """What the caller says beside the message."""
         return self._metadata.items()
@@ -97,6 +108,17 @@ class EnvoyCall:
     def time_remaining(self) -> float | None:
         """Seconds until the caller's deadline; None where there is none."""
         return None if self.deadline is None else max(self.deadline - time.monotonic(), 0.0)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """The caller's IP address and port."""
+        host, port = self._client
+        return host, port
+
+    def expire(self) -> None:
+        """End the call for its deadline."""
+        self.has_expired = True
+        self.task.cancel()
 
     def peer(self) -> str:
         """Where the call comes from, as gRPC names it."""
@@ -129,7 +151,7 @@ class EnvoyCall:
             count: How many there may be.
 
         Raises:
-            HungUp: The caller has.
+            asyncio.CancelledError: The caller has hung up.
             BadMessage: What comes is none, too large, or one too many.
         """
         number, told = 0, partial(arriving, self.task)
@@ -147,7 +169,7 @@ class EnvoyCall:
     async def _next_chunk(self) -> bytes:
         event = await self._receive()
         if event["type"] != "http.request":
-            raise HungUp
+            raise asyncio.CancelledError  # none of ours: a group of tasks knows no other
         self.is_read = not event.get("more_body")
         content: bytes = event["body"]
         return content
@@ -171,9 +193,12 @@ class EnvoyCall:
         """Send a message, which `serialize` makes bytes of, and wait until there is room for the next.
 
         Raises:
-            HungUp: The caller has.
+            asyncio.CancelledError: The caller has hung up.
         """
         content = prefixed(message if self.serialize is None else self.serialize(message))
+        self.sent_bytes += len(content)
+        if self.hold:
+            self.hold(min(self.sent_bytes, _MAX_UNREAD_BYTES))
         if not self._is_started:
             self._is_started = True
             await self._send(_start(_START, trailers=True))
@@ -181,25 +206,26 @@ class EnvoyCall:
             for begin in range(0, len(content), _CHUNK_BYTES):
                 await self._send(_body(content[begin : begin + _CHUNK_BYTES], more=True))
         except OSError as error:  # what ASGI says of it
-            raise HungUp from error
+            raise asyncio.CancelledError from error
 
     async def answer(self, message: Any) -> None:
         """Send the only message of a call, and its end; a small one is not waited for.
 
         Raises:
-            HungUp: The caller has.
+            asyncio.CancelledError: The caller has hung up.
         """
         if self.serialize is not None or len(message) > _CHUNK_BYTES:
             await self.write(message)
             await self.end()
             return
         self._is_started = self._is_over = True
+        self.sent_bytes += len(message)
         try:
             await self._send(_start(_START, trailers=True))
             await self._send(_body(prefixed(message), more=False))
             await self._send(_trailers([*_OK, *headers_of(self._trailers)] if self._trailers else _OK))
         except OSError as error:
-            raise HungUp from error
+            raise asyncio.CancelledError from error
 
     def set_trailing_metadata(self, trailing_metadata: Trailers) -> None:
         """Say what goes with the end of a call that ends well."""
@@ -228,6 +254,13 @@ class EnvoyCall:
             else:
                 await self._send(_start([*_START, *status], trailers=False))
                 await self._send(_body(b"", more=False))
+
+    async def wait_until_read(self) -> None:
+        """Wait until the caller has all that was sent, or has hung up; Envoy only says so when asked."""
+        seconds = _FIRST_SECONDS
+        while (await self._receive())["type"] != "http.disconnect":
+            await asyncio.sleep(seconds)
+            seconds = min(2 * seconds, _MAX_SECONDS)
 
     async def refuse_http(self, status: int, message: str) -> None:
         """Answer what is no call of gRPC, as HTTP does."""

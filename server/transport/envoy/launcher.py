@@ -1,7 +1,7 @@
 """Starts Envoy with the server inside, and stands for it: signals, and how it ended.
 
 Envoy loads Python as a module (pyvoy). Its own way to stop would not wait for calls, so it never hears a signal: the
-server inside stops when this process closes a pipe, or has died.
+server inside stops when this process says so by a pipe, and ends at once when this process has died.
 """
 
 import json
@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -41,7 +41,7 @@ class Start:
         program: How it was started.
         executable: Python's, for processes that it starts.
         address: HOST:PORT that Envoy listens on.
-        pipe: Descriptor whose other end is closed when it is to stop.
+        pipe: Descriptor from which a byte comes when it is to stop; its end where the launcher has died.
     """
 
     arguments: list[str]
@@ -83,8 +83,9 @@ def run_inside_envoy(config: Config, arguments: Sequence[str], program: str) -> 
             start_new_session=True,  # Ctrl-C is for this process
         )
         os.close(reading)
-        with _closing_at_signals(writing):
+        with _telling_of_signals(writing):
             code = process.wait()
+        os.close(writing)
     if code < 0:
         raise EngineFault(f"Envoy was ended by {signal.Signals(-code).name}")
     return code
@@ -145,13 +146,12 @@ def reserve(listen: str) -> Iterator[tuple[str, int]]:
 
 
 @contextmanager
-def _closing_at_signals(pipe: int) -> Iterator[None]:
-    """Close a pipe at the first signal to stop; others change nothing."""
-    ends = [pipe]
+def _telling_of_signals(pipe: int) -> Iterator[None]:
+    """Write to a pipe at signals to stop; others change nothing."""
 
     def stop(*_: object) -> None:
-        if ends:
-            os.close(ends.pop())
+        with suppress(BrokenPipeError):  # it ends already
+            os.write(pipe, b"\0")
 
     def ignore(number: int, _: object) -> None:
         _log.info("%s changes nothing: files are read when they change", signal.Signals(number).name)
@@ -163,4 +163,3 @@ def _closing_at_signals(pipe: int) -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        stop()

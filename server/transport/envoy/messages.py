@@ -16,7 +16,7 @@ from server.errors import MalformedMessage, MessageReason
 PREFIX_BYTES = 5
 ENCODINGS = ("identity", "deflate", "gzip")  # that are read; answers are sent as they are
 _WINDOW_BITS = {"deflate": 15, "gzip": 31}  # zlib's, with its own header and with gzip's
-_STEP_BYTES = 2**20  # inflated at a time: a millisecond or two
+_STEP_BYTES = 2**20  # read or made at a time: a millisecond or two
 
 
 class BadMessage(MalformedMessage):
@@ -73,7 +73,7 @@ async def read_messages(
         chunks: As they come.
         most: Of a message: one that says that it is larger is refused unread.
         encoding: Of messages whose flag says that they are compressed.
-        arriving: Told how many bytes have come of a message that is not whole; may raise.
+        arriving: Told how many bytes have come that are not yet given; may raise.
 
     Raises:
         BadMessage: A message is too large, cut off, or compressed in a way that is not read.
@@ -83,19 +83,26 @@ async def read_messages(
     async for chunk in chunks:
         parts.append(chunk)
         found += len(chunk)
-        while found >= needed:
-            content = parts[0] if len(parts) == 1 else b"".join(parts)
-            if flag < 0:
-                flag, size = struct.unpack_from(">BI", content)
-                _check_prefix(flag, size, most)
-                parts, needed = [content], PREFIX_BYTES + size
-                continue
-            message, rest = content[PREFIX_BYTES:needed], content[needed:]
-            parts, found, needed = [rest], len(rest), PREFIX_BYTES
-            del content, rest
-            yield await inflate(message, most, encoding) if flag else message
-            del message
-            flag = -1
+        if found >= needed:
+            content, begin = parts[0] if len(parts) == 1 else b"".join(parts), 0
+            parts.clear()
+            while found >= needed:
+                if flag < 0:
+                    flag, size = struct.unpack_from(">BI", content, begin)
+                    _check_prefix(flag, size, most)
+                    needed = PREFIX_BYTES + size
+                    continue
+                message = content[begin + PREFIX_BYTES : begin + needed]
+                begin, found = begin + needed, found - needed
+                if not found:
+                    del content, chunk  # which may be large, and whoever takes the message may take long
+                arriving(found)
+                yield await inflate(message, most, encoding) if flag else message
+                del message
+                needed, flag = PREFIX_BYTES, -1
+            if found:
+                parts.append(content[begin:])
+                del content
         arriving(found)
     if found:
         raise BadMessage(f"the request ends inside a message, after {found} bytes of it")
@@ -120,15 +127,17 @@ async def inflate(content: bytes, most: MaxBytes, encoding: str) -> bytes:
     inflating = zlib.decompressobj(_WINDOW_BITS[encoding])
     parts, found = list[bytes](), 0
     try:
-        while not inflating.eof:
-            parts.append(inflating.decompress(content, min(_STEP_BYTES, most.value + 1 - found)))
-            content = inflating.unconsumed_tail
-            found += len(parts[-1])
-            if not (parts[-1] or content):
-                break
-            if found > most.value:
-                raise most.exceeded_by(f"more than {most.value} bytes, inflated")
-            if len(parts[-1]) == _STEP_BYTES:
+        for begin in range(0, len(content), _STEP_BYTES):
+            piece = content[begin : begin + _STEP_BYTES]
+            while not inflating.eof:
+                part = inflating.decompress(piece, min(_STEP_BYTES, most.value + 1 - found))
+                piece = inflating.unconsumed_tail
+                found += len(part)
+                if found > most.value:
+                    raise most.exceeded_by(f"more than {most.value} bytes, inflated")
+                if not (part or piece):
+                    break
+                parts.append(part)
                 await asyncio.sleep(0)
     except zlib.error as error:
         raise BadMessage(f"a message is no {encoding}: {error}") from error

@@ -10,17 +10,20 @@ from server.errors import Trailers
 Headers = Iterable[tuple[bytes, bytes]]
 _SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _MAX_DIGITS = 8
-_PLAIN = " !\"#$&'()*+,/:;<=>?@[]^`{|}"  # which a status message may have as it is, beside letters, digits and _.-~
+_PLAIN = " !\"#$&'()*+,/:;<=>?@[\\]^`{|}"  # which a status message may have as it is, beside letters, digits and _.-~
 
 
 def metadata_of(headers: Headers) -> dict[str, str | bytes]:
-    """Return what a caller says, by names in lower case; of a name that comes twice, the last."""
+    """Return what a caller says, by names in lower case; of a name that comes twice, the last.
+
+    Values of bytes that are the same name's may be joined by commas.
+    """
     metadata = dict[str, str | bytes]()
     for name, value in headers:
         key = name.decode("latin-1")
         if key.endswith("-bin"):
             try:
-                metadata[key] = base64.b64decode(value + b"==", validate=False)
+                metadata[key] = base64.b64decode(value.rpartition(b",")[2] + b"==")
             except binascii.Error:
                 metadata[key] = b""
         else:
@@ -48,4 +51,4 @@ def seconds_of(timeout: str) -> float | None:
 
 def percent_encoded(message: str) -> bytes:
     """Return a status message as grpc-message has it."""
-    return quote(message, safe=_PLAIN).encode()
+    return quote(message, safe=_PLAIN, errors="replace").encode()

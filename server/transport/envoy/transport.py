@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 
 import grpc
 
@@ -50,9 +51,9 @@ class EnvoyTransport:
 
     async def start(self) -> None:
         """Let Envoy listen, and wait until it does."""
-        self._watching = asyncio.create_task(self.application.watch())
-        await self._let_listen()
         host, port = split_address(self._address)
+        self._watching = asyncio.create_task(self.application.watch(partial(hang_up, port)))
+        await self._let_listen()
         while True:
             try:
                 _, writer = await asyncio.open_connection(host, port)

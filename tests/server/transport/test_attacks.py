@@ -22,6 +22,7 @@ from server.api.open_inference import open_inference_pb2 as oip
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.errors import StartError
 from tests.server.api.open_inference.messages import make_bytes_request
+from tests.server.asgi import BOTH
 from tests.server.asking import samples
 from tests.server.conftest import Running, Serve
 
@@ -60,6 +61,7 @@ async def refused(running: Running, request: api.ClassifyRequest, **how: object)
     return error.value.code()
 
 
+@BOTH
 async def test_a_message_that_inflates_beyond_the_limit_is_refused(start: Serve) -> None:
     """64 MB of nothing are 64 KB on the way."""
     bomb = api.ClassifyRequest(model="fashion", image=bytes(64 * 2**20))
@@ -120,6 +122,7 @@ async def test_a_watch_of_health_that_ends_leaves_the_others(running: Running) -
     assert (await staying.read()).status == health_pb2.HealthCheckResponse.SERVING
 
 
+@BOTH
 async def test_watches_beyond_the_limit_are_refused(start: Serve) -> None:
     """Counted and told when to come back, as all that is refused."""
     async with start(max_watches=1) as running:
@@ -185,6 +188,7 @@ LARGE = {
 }
 
 
+@BOTH
 @pytest.mark.parametrize("what", LARGE)
 async def test_a_message_that_would_take_much_once_parsed_is_refused(
     what: str, start: Serve, caplog: pytest.LogCaptureFixture

@@ -19,6 +19,7 @@ from server.api.open_inference import open_inference_pb2 as oip
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.errors import StartError
 from tests.server.api.open_inference.messages import make_bytes_request
+from tests.server.asgi import BOTH
 from tests.server.asking import samples
 from tests.server.conftest import Running, Serve
 
@@ -304,6 +305,7 @@ async def test_clients_known_by_certificate_call_methods_of_every_kind(
         assert await code_of(empty(iter([]))) is grpc.StatusCode.INVALID_ARGUMENT
 
 
+@BOTH
 async def test_streams_carry_the_client_too(start: Serve, clients: Path) -> None:
     """Each request of a stream is its client's."""
     async with start(clients=clients) as running:
@@ -377,6 +379,7 @@ async def test_clients_known_by_certificates_need_somebody_to_check_them(
             pass
 
 
+@BOTH
 async def test_one_client_at_its_quota_leaves_the_others_alone(start: Serve, write: Callable[[str], Path]) -> None:
     """The greedy one asks for all at once and gets one; the other is answered all the while."""
     clients = write(CLIENTS.replace("requests_per_second = 1000", "compute_seconds_per_second = 0.000001"))
