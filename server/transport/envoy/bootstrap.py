@@ -15,7 +15,6 @@ _APPLICATION = "server.inside_envoy:app"
 _BUFFER_BYTES = 2**18  # of answers that wait for one caller, and of requests that wait for Python
 _STREAM_WINDOW_BYTES, _CONNECTION_WINDOW_BYTES = 2**20, 2**24  # that callers may send before they are told to go on
 _MAX_OPEN_BYTES = 2**16  # of a request to health or reflection that waits for its turn
-_GIVEN_BACK_BYTES, _GIVE_BACK_SECONDS = 2**28, 1.0  # of memory that is free, to the system, each time
 _HEAP, _RESET_FROM, _LOOK_SECONDS = "envoy.resource_monitors.fixed_heap", (0.85, 0.95), 0.25
 _LARGE_POWER_OF_TWO = 17  # streams with fewer bytes than that are never reset for their memory
 _HEADERS_KB, _MAX_HEADERS = 32, 200
@@ -43,10 +42,6 @@ def make_bootstrap(config: Config, host: str, port: int, module: str) -> dict[st
     return {
         "static_resources": {"listeners": [listener]},
         "overload_manager": _bounds(config),
-        "memory_allocator_manager": {
-            "bytes_to_release": _GIVEN_BACK_BYTES,
-            "memory_release_interval": _seconds(_GIVE_BACK_SECONDS),
-        },
         "layered_runtime": {"layers": [{"name": "server", "static_layer": _RUNTIME}]},
     }
 

@@ -206,6 +206,8 @@ class EnvoyCall:
             for begin in range(0, len(content), _CHUNK_BYTES):
                 await self._send(_body(content[begin : begin + _CHUNK_BYTES], more=True))
         except OSError as error:  # what ASGI says of it
+            if asyncio.current_task() is not self.task:  # which may be busy with what has come before
+                self.task.cancel()
             raise asyncio.CancelledError from error
 
     async def answer(self, message: Any) -> None:

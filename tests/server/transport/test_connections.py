@@ -41,3 +41,17 @@ async def test_no_more_connections_are_taken_and_those_there_are_stay(running: R
             await asyncio.open_connection(host, port)
         socket.create_connection(elsewhere.getsockname()).close()
     assert (await running.stub.Embed(request)).model == "tiny-text"
+
+
+def test_one_caller_is_hung_up_on_and_others_stay() -> None:
+    """Known by address and port, on either side of whom others are."""
+    with socket.create_server(("127.0.0.1", 0)) as port:
+        callers = [socket.create_connection(port.getsockname()) for _ in range(3)]
+        taken = [port.accept()[0] for _ in callers]
+        hang_up(port.getsockname()[1], {callers[1].getsockname()})
+        assert callers[1].recv(1) == b""
+        for number in (0, 2):
+            taken[number].sendall(b"x")
+            assert callers[number].recv(1) == b"x"
+        for one in (*callers, *taken):
+            one.close()

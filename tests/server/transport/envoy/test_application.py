@@ -381,8 +381,29 @@ async def test_a_bad_message_among_tasks_is_refused() -> None:
     await until(call)
 
 
+async def test_who_aborts_among_tasks_has_ended_the_call(caplog: pytest.LogCaptureFixture) -> None:
+    """Which is no fault."""
+
+    async def abort(contents: AsyncIterator[bytes], servicer: Any) -> None:
+        async with asyncio.TaskGroup():
+            await servicer.abort(NotFound.code, "not there")
+
+    application, caller = Application(), Caller()
+    application.add(stream_stream_Unary=abort)
+    call = application.ask(caller)
+    assert await caller.ended() == "NOT_FOUND"
+    caller.is_gone = True
+    await until(call)
+    assert not caplog.records
+
+
 async def test_a_caller_that_hangs_up_among_tasks_ends_its_call(caplog: pytest.LogCaptureFixture) -> None:
     """While it sends, and nothing escapes or is logged."""
+
+    async def read(contents: AsyncIterator[bytes], servicer: Any) -> None:
+        async with asyncio.TaskGroup():
+            async for _ in contents:
+                pass
 
     class Leaving(Caller):
         async def receive(self) -> dict[str, Any]:
@@ -391,7 +412,39 @@ async def test_a_caller_that_hangs_up_among_tasks_ends_its_call(caplog: pytest.L
             return event
 
     application, caller = Application(), Leaving(chunks=[prefixed(b"one"), prefixed(b"two")], ends=False)
-    application.add(stream_stream_Unary=grouped)
+    application.add(stream_stream_Unary=read)
     await until(application.ask(caller))
     assert application.ledger.held_bytes == 0
     assert not caplog.records
+
+
+async def test_who_hangs_up_ends_what_it_has_sent_already() -> None:
+    """A thousand messages in a chunk, two at a time: the first that cannot be answered is the last that is read."""
+    read = 0
+
+    async def two_at_a_time(contents: AsyncIterator[bytes], servicer: Any) -> None:
+        nonlocal read
+        room = asyncio.Semaphore(2)
+
+        async def answer(content: bytes) -> None:
+            try:
+                await servicer.write(content)
+            finally:
+                room.release()
+
+        async with asyncio.TaskGroup() as group:
+            async for content in contents:
+                read += 1
+                await room.acquire()
+                group.create_task(answer(content))
+
+    application, caller = Application(), Caller(chunks=[prefixed(b"again") * 1000], ends=False)
+    application.add(stream_stream_Unary=two_at_a_time)
+    caller.room.clear()
+    call = application.ask(caller)
+    await caller.until(lambda: bool(caller.sent))
+    caller.is_gone = True
+    caller.room.set()
+    await until(call)
+    assert read < 10
+    assert application.ledger.held_bytes == 0

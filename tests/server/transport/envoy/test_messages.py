@@ -76,6 +76,27 @@ async def test_a_bomb_is_refused_at_its_limit(encoding: str) -> None:
         assert (refused.value.code, refused.value.reason) == (grpc.StatusCode.RESOURCE_EXHAUSTED, "bytes")
 
 
+async def test_a_bomb_is_never_inflated_beyond_its_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """By more than the byte that says so."""
+    inflate_some, made = zlib.decompressobj, list[int]()
+
+    class Inflating:
+        def __init__(self, bits: int) -> None:
+            self._inflating = inflate_some(bits)
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._inflating, name)
+
+        def decompress(self, content: bytes, most: int) -> bytes:
+            made.append(len(found := self._inflating.decompress(content, most)))
+            return found
+
+    monkeypatch.setattr(zlib, "decompressobj", Inflating)
+    with pytest.raises(BadMessage, match="inflated"):
+        await inflate(gzip.compress(bytes(10**7)), MOST, "gzip")
+    assert sum(made) == MOST.value + 1
+
+
 async def test_a_large_message_is_refused_by_its_prefix() -> None:
     """Before any of it has come; what came before it was given."""
     found = list[bytes]()

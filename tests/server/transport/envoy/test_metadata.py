@@ -4,7 +4,7 @@ import base64
 from urllib.parse import unquote
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from server.transport.envoy.metadata import headers_of, metadata_of, percent_encoded, seconds_of
@@ -73,6 +73,7 @@ def test_of_a_status_message_all_but_visible_characters_and_the_percent_sign_are
 
 
 @given(message=st.text(max_size=50))
+@example(message="half \ud800")
 def test_a_status_message_is_read_as_it_was_written(message: str) -> None:
     """With half of a pair of surrogates in it, too, which no UTF-8 has."""
     written = percent_encoded(message)
