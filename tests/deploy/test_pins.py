@@ -45,18 +45,27 @@ def test_every_requirement_has_a_pin_that_fits() -> None:
     assert check(everything, pins_of("constraints.txt")) == []
 
 
-def test_a_server_is_pinned_with_hashes_to_the_same_versions() -> None:
+@pytest.mark.parametrize(
+    ("name", "extras"),
+    [("requirements-server.txt", ["server", "trace"]), ("requirements-envoy.txt", ["server", "trace", "envoy"])],
+)
+def test_a_server_is_pinned_with_hashes_to_the_same_versions(name: str, extras: list[str]) -> None:
     """What the image installs is what the tests ran with."""
-    pins, checked = pins_of("requirements-server.txt"), pins_of("constraints.txt")
-    assert check(required(DECLARED["dependencies"], EXTRAS["server"], EXTRAS["trace"]), pins) == []
-    assert {name: version for name, version in pins.items() if checked.get(name) != version} == {}
-    assert (ROOT / "requirements-server.txt").read_text().count("--hash=sha256:") >= len(pins)
+    pins, checked = pins_of(name), pins_of("constraints.txt")
+    assert check(required(DECLARED["dependencies"], *(EXTRAS[extra] for extra in extras)), pins) == []
+    assert {one: version for one, version in pins.items() if checked.get(one) != version} == {}
+    assert (ROOT / name).read_text().count("--hash=sha256:") >= len(pins)
     assert "torch" not in pins
 
 
 @pytest.mark.parametrize(
     ("name", "origin"),
-    [("constraints.txt", "://"), ("requirements-server.txt", "://"), ("package-lock.json", '"resolved"')],
+    [
+        ("constraints.txt", "://"),
+        ("requirements-server.txt", "://"),
+        ("requirements-envoy.txt", "://"),
+        ("package-lock.json", '"resolved"'),
+    ],
 )
 def test_no_pin_says_where_it_is_fetched_from(name: str, origin: str) -> None:
     """Whoever installs chooses the index. npm's lock also has pages that ask for funds, which are no origin."""
