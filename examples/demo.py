@@ -118,8 +118,10 @@ def export_models(folder: Path) -> list[str]:
     """
     left_out = []
     for number, arguments in enumerate(MODELS, 1):
-        what = "from PyTorch to a verified artifact; the first download of its weights takes as long as 170 MB do"
-        _rule(f"export {number} of {len(MODELS)}: {' '.join(arguments)}", f"{what}, the rest half a minute or so")
+        what = (
+            "from PyTorch to a verified artifact; half a minute or so, and what weights that are not here take to come"
+        )
+        _rule(f"export {number} of {len(MODELS)}: {' '.join(arguments)}", f"{what} (170 MB in all)")
         command = [sys.executable, "-m", "export", *arguments, "--out", str(folder), "--summary"]
         done = subprocess.run(command, check=False)  # noqa: S603 -- our own fixed command
         if done.returncode == NOT_DOWNLOADED:
