@@ -132,6 +132,7 @@ class GrpcioTransport:
 
 
 def _options(config: Config) -> list[tuple[str, int]]:
+    answer_ms = round(ANSWER_SECONDS * 1e3)
     return [
         ("grpc.max_receive_message_length", config.max_message_bytes),
         ("grpc.max_send_message_length", config.max_message_bytes),
@@ -141,11 +142,11 @@ def _options(config: Config) -> list[tuple[str, int]]:
         ("grpc.max_allowed_incoming_connections", config.max_connections),
         ("grpc.max_connection_idle_ms", round(config.max_idle_seconds * 1e3)),
         ("grpc.keepalive_time_ms", round(config.keepalive_seconds * 1e3)),
-        ("grpc.keepalive_timeout_ms", ANSWER_SECONDS * 1000),
-        ("grpc.http2.ping_timeout_ms", ANSWER_SECONDS * 1000),  # this one ends the connection; a minute unless set
+        ("grpc.keepalive_timeout_ms", answer_ms),
+        ("grpc.http2.ping_timeout_ms", answer_ms),  # this one ends the connection; a minute unless set
         ("grpc.keepalive_permit_without_calls", 1),
         ("grpc.http2.min_ping_interval_without_data_ms", _PING_INTERVAL_MS),
-        ("grpc.server_handshake_timeout_ms", HANDSHAKE_SECONDS * 1000),
+        ("grpc.server_handshake_timeout_ms", round(HANDSHAKE_SECONDS * 1e3)),
         ("grpc.so_reuseport", 0),  # two servers on one port would share callers by chance
     ]
 

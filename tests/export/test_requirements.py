@@ -10,8 +10,9 @@ from packaging.requirements import Requirement
 
 import export
 
-# grpcio and transformers import these where they are, and do without where they are not.
+# grpcio, transformers and httpx import these where they are, and do without where they are not.
 TRIED = {"grpcio-health-checking", "grpcio-reflection", "grpcio-tools", "psutil", "colorama"}
+TRIED |= {"h2", "hpack", "hyperframe"}
 
 
 def import_all() -> set[str]:

@@ -1,5 +1,5 @@
 """A real server whose engine can be made to fail."""
 
-from tests.server.conftest import models_folder, start
+from tests.server.conftest import models_folder, start, transport
 
-__all__ = ["models_folder", "start"]
+__all__ = ["models_folder", "start", "transport"]

@@ -10,6 +10,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as pb
+from server.engine.session import Graph
 from server.errors import StartError
 from server.inference import image_rows
 from tests.server.asking import get, samples
@@ -114,17 +115,33 @@ async def test_a_server_that_stops_does_not_wait_for_an_image(start: Serve, monk
     may_end.set()
 
 
-async def test_a_deadline_that_passes_in_the_queue_is_counted_and_not_computed(start: Serve) -> None:
+async def test_a_deadline_that_passes_in_the_queue_is_counted_and_not_computed(
+    start: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The caller sees DEADLINE_EXCEEDED."""
-    async with start(max_queue_delay_ms=60_000) as running:  # it waits for others that do not come
+    may_end, run = threading.Event(), Graph.run
+
+    def held(graph: Graph, *args: Any, **how: Any) -> Any:
+        assert may_end.wait(60)
+        return run(graph, *args, **how)
+
+    async with start(instances=1) as running:
+        monkeypatch.setattr(Graph, "run", held)
+        request = api.EmbedRequest(model="tiny-text", text="the cat")
+        before = asyncio.ensure_future(running.stub.Embed(request))
+        async with asyncio.timeout(30):
+            while not (await samples(running))[("regard_instances_busy",)]:
+                pass
         with pytest.raises(grpc.aio.AioRpcError) as caught:
-            await running.stub.Embed(api.EmbedRequest(model="tiny-text", text="the cat"), timeout=0.2)
+            await running.stub.Embed(request, timeout=0.2)
         assert caught.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
         async with asyncio.timeout(30):
             while ("regard_dropped_total", "cancelled") not in (found := await samples(running)):
                 pass  # the server hears of it
         assert found[("regard_dropped_total", "cancelled")] == 1
-        assert ("regard_batch_rows_count", "tiny-text") not in found
+        may_end.set()
+        await before
+        assert (await samples(running))[("regard_batch_rows_sum", "tiny-text")] == 1
 
 
 async def test_a_port_that_is_taken_stops_the_start(running: Running, start: Serve) -> None:

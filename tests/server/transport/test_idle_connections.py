@@ -36,7 +36,7 @@ async def test_a_client_that_was_idle_opens_its_connection_again(start: Serve) -
 
 async def test_a_client_that_does_not_answer_is_gone(start: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """Half of a connection that the network has lost would stay for hours."""
-    monkeypatch.setattr(grpc_server, "_ANSWER_MS", 300)
+    monkeypatch.setattr(grpc_server, "ANSWER_SECONDS", 0.3)
     async with start(keepalive_seconds=0.3) as running, connected(running) as (reader, _):
         kinds = list[int]()
         with pytest.raises(ENDED):
@@ -47,7 +47,7 @@ async def test_a_client_that_does_not_answer_is_gone(start: Serve, monkeypatch: 
 
 async def test_a_connection_without_a_greeting_is_closed(start: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
     """It would hold one of the places that there are."""
-    monkeypatch.setattr(grpc_server, "_HANDSHAKE_MS", 300)
+    monkeypatch.setattr(grpc_server, "HANDSHAKE_SECONDS", 0.3)
     async with start() as running:
         reader, writer = await asyncio.open_connection(*split_address(running.started.address))
         await asyncio.wait_for(reader.read(), 30)
