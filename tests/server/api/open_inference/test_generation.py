@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from server.api.open_inference import open_inference_pb2 as pb
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.errors import NotPossible
 from server.generation.request import GeneratedText, GenerationRequest, Sampling
+from tests.golden import GOLDEN_MODELS
 from tests.server.api.generator import LAST, FakeGenerator, fields_of, whole
 from tests.server.api.open_inference.messages import make_bytes_request, make_request, words
 from tests.server.api.open_inference.writing import asked, read, stream
@@ -22,6 +24,12 @@ from tests.server.generation.fakes import END
 
 TOKEN = {"token", "text_piece", "log_probability"}
 RESULT = {"generated_text", "total_log_probability", "finish_reason"}
+
+
+@pytest.fixture(scope="module")
+def models_folder() -> Path:
+    """One model, in whose place writes what a test wants."""
+    return GOLDEN_MODELS
 
 
 @pytest.fixture

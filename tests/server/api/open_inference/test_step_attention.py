@@ -12,6 +12,7 @@ from server.api.open_inference import open_inference_pb2 as pb
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.attention.request import AttentionRequest
 from server.generation.request import GeneratedText, StepAttention
+from tests.golden import GOLDEN_MODELS
 from tests.server.api.generator import CROSS, FIRST, LAST, MEAN, FakeGenerator
 from tests.server.api.open_inference.messages import Array, Request, make_request
 from tests.server.api.open_inference.messages import read as read_arrays
@@ -29,6 +30,12 @@ ENDING = dataclasses.replace(
     ),
 )
 STEPS = {"cross_attention.1", "self_attention.2"}
+
+
+@pytest.fixture(scope="module")
+def models_folder() -> Path:
+    """One model, in whose place writes what a test wants."""
+    return GOLDEN_MODELS
 
 
 @pytest.fixture
