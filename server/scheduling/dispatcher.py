@@ -249,7 +249,7 @@ class Dispatcher:
         all_idle, is_one = place.idle == place.instances, len(self.places) == 1
         room = self.places.room(device) if self.places.bounds else ANY_ROOM
         items = self._queue.take(self.places.idle, all_threads=all_idle and is_one, room=room)
-        alone = all_idle and not len(self._queue) and items[0].graph.can_use_all_threads
+        alone = all_idle and not len(self._queue) and self._queue.is_for_all_threads(items)
         batch = self._note(items, place.instances if alone else 1, device)
         if (self.places.idle and len(self._queue)) or self._express_is_wanted:
             self.wake()

@@ -222,6 +222,18 @@ def test_rows_that_nothing_runs_beside_are_shared_out_where_all_threads_are_slow
         assert (len(batch.items), batch.instances) == (taken, instances)
 
 
+def test_one_row_has_one_thread_where_that_is_measured_to_end_sooner(clock: Clock) -> None:
+    """By a tenth: 2.5 seconds, though nothing else waits or runs; all threads once one has taken twice as long."""
+    for all_threads_seconds, instances in ((2.74, 2), (2.76, 1)):
+        dispatcher, graph = make(), GatedGraph(CostModel(run_seconds=0.5, token_seconds=ROW_SECONDS / 4))
+        graph.all_threads_cost = CostModel(run_seconds=all_threads_seconds)
+        batch = begin(dispatcher, graph)
+        assert batch.instances == instances
+        assert batch.expected_seconds == pytest.approx(2.5 if instances == 1 else all_threads_seconds)
+    end(dispatcher, batch, seconds=5.0)
+    assert begin(dispatcher, graph).instances == 2
+
+
 def test_an_instance_that_leaves_something_wakes_the_next() -> None:
     """Two graphs wait and one instance is woken."""
     graphs, dispatcher = (GatedGraph(), GatedGraph()), make(2)
