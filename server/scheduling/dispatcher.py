@@ -354,19 +354,20 @@ class Dispatcher:
 
         While others work, it waits for what is near, and never longer than a run's fixed cost, which is what sharing a
         run saves: for another instance that is about to end, to share what waits with it; for as many rows as it has
-        just answered, since their callers are likely to come back at once. An engine that is idle waits only where the
-        operator asked for a delay.
+        just answered, since their callers are likely to come back at once. Not where that is half of the time that
+        anybody has who waits. An engine that is idle waits only where the operator asked for a delay.
         """
         if not self.places.idle or not len(self._queue):
             return None
-        until, window = 0.0, self._window
-        if ends := [run.ends for run in self.places.running if run.instances]:
-            next_end = min(ends)
-            if self._queue.rows < window.rows or next_end < window.until:
+        now, until, window = time.monotonic(), 0.0, self._window
+        ends = [run.ends for run in self.places.running if run.instances] if now < window.until else ()
+        if ends and (self._queue.rows < window.rows or min(ends) < window.until):
+            first = min(item.begin_by for item in self._queue)
+            if window.until - now <= (first - now) / 2:
                 until = window.until
         if self._delay_seconds and self._queue.rows < self._limits.rows and not self._closing:
             until = max(until, min(self._delay_ends(item) for item in self._queue))
-        return max(until - time.monotonic(), 0.0)
+        return max(until - now, 0.0)
 
     def _delay_ends(self, item: BatchItem) -> float:
         """Say until when a request waits for others: half of the time that it has, or it would be dropped for that."""

@@ -143,6 +143,22 @@ def test_the_next_that_ends_is_waited_for_not_the_last(clock: Clock, graph: SumG
     assert dispatcher._wait_seconds() == RUN_SECONDS
 
 
+@pytest.mark.parametrize(("expires", "waits"), [(127.0, RUN_SECONDS), (125.0, 0.0), (113.0, 0.0)])
+def test_nobody_waits_for_company_who_has_no_time_for_it(
+    clock: Clock, graph: SumGraph, expires: float, waits: float
+) -> None:
+    """A run takes ten seconds and the window eight: it takes up to half of what anybody has, seventeen here."""
+    dispatcher, item = make(), make_item(graph)
+    begin(dispatcher, graph, rows=4)
+    end(dispatcher, begin(dispatcher, graph, rows=2))
+    item.expires = expires
+    add(dispatcher, item)
+    assert dispatcher._wait_seconds() == waits
+    clock.now += waits
+    dispatcher._drop_late()
+    assert dispatcher._begin(0).items == [item]
+
+
 def test_what_is_cleared_waits_no_more(clock: Clock, graph: SumGraph) -> None:
     """Nobody computes it, and nothing of it is held."""
     dispatcher, items = make(1), [make_item(graph), make_item(graph)]
