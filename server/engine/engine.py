@@ -163,8 +163,8 @@ class Engine:
         if self._contract.family == BARE_ONNX:
             self._warm_up_bare_onnx(outputs)
             return
-        self.plain.run(self._example(1, 1), outputs, all_threads=True)
         self._choose_execution()
+        self.plain.run(self._example(1, 1), outputs, all_threads=True)
         for name, graph, names in self._graphs():
             self._fit_costs(name, graph, names)
             for further in range(1, len(self._devices)):  # the first has run
