@@ -65,12 +65,12 @@ class Graph:
         Raises:
             StartError: It cannot be loaded, or would run on another device.
         """
-        self._of_instance = load_sessions(path, devices, instances.threads, spin=False)
+        self._of_instance = load_sessions(path, devices, instances.pool_threads, spin=False)
         on_cpu = devices[0].gpu is None
         is_bound = self._is_bound = devices[0].bound
         self._all_threads: Sequence[onnxruntime.InferenceSession] = ()
         if all_threads and on_cpu and instances.count > 1:
-            self._all_threads = load_sessions(path, devices, instances.all_threads, spin=True)
+            self._all_threads = load_sessions(path, devices, instances.threads, spin=True)
         self.runs: Sequence[Runs] = _bind(self._of_instance, devices, keep_on_device) if is_bound else ()
         self._options = _shrinking_options() if shrinks and on_cpu else None
         self.cost = self.all_threads_cost = CostModel()
