@@ -33,6 +33,7 @@ class Device:
         reason: Why this one, for the line at start.
         gpu: Which GPU; None for the CPU.
         bound: Whether sessions keep buffers there, and leave attention there; without it they use the caller's memory.
+        cpus: The CPUs that compute there, by number: those of a NUMA node; empty for any.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Device:
     reason: str
     gpu: int | None = None
     bound: bool = False
+    cpus: frozenset[int] = frozenset()
 
     @property
     def place(self) -> tuple[str, int]:
@@ -132,6 +134,18 @@ def choose_devices(wanted: str) -> tuple[Device, ...]:
     if missing:
         raise _lacking(wanted, missing)
     return tuple(choose_device(f"{kind}:{number}") for number in range(count))
+
+
+def on_nodes(devices: tuple[Device, ...], nodes: Sequence[frozenset[int]]) -> tuple[Device, ...]:
+    """Let each NUMA node be a device of its own where the CPU is the only one, so that no run is on two nodes.
+
+    Args:
+        devices: As chosen; GPUs stay, and what is named as one of several CPUs.
+        nodes: Their CPUs; none where there is one node.
+    """
+    if not nodes or [device.name for device in devices] != ["CPU"]:
+        return devices
+    return tuple(replace(devices[0], name=f"CPU:{number}", cpus=cpus) for number, cpus in enumerate(nodes))
 
 
 def names_of(devices: Sequence[Device]) -> str:

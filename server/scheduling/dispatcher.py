@@ -48,6 +48,7 @@ class Dispatcher:
         drop: Callable[[BatchItem], None],
         devices: Sequence[str] = ("CPU",),
         judge: Judge = judge_cpu,
+        enter: Callable[[int], None] = lambda device: None,
     ) -> None:
         """Make a dispatcher that has not started; `lost` says why an instance, or the last device, is gone.
 
@@ -59,6 +60,7 @@ class Dispatcher:
             drop: Takes a request that cannot be answered in time any more; likewise.
             devices: Their names, in the order in which graphs know them.
             judge: Says whether what a run raised means that its device has failed.
+            enter: Called first by each instance, in its thread, with its device's number.
         """
         self._limits, self._judge = limits, judge
         self._delay_seconds = delay_seconds
@@ -74,8 +76,13 @@ class Dispatcher:
         self._express = threading.Thread(target=self._work, args=(self._take_express,), name="express", daemon=True)
         self._threads = [
             *(
-                threading.Thread(target=self._work, args=(take,), name=f"instance_{device}_{i}", daemon=True)
-                for device, take in enumerate(partial(self._take, device) for device in range(len(devices)))
+                threading.Thread(
+                    target=self._work,
+                    args=(partial(self._take, device), partial(enter, device)),
+                    name=f"instance_{device}_{i}",
+                    daemon=True,
+                )
+                for device in range(len(devices))
                 for i in range(instances)
             ),
             self._express,
@@ -208,9 +215,10 @@ class Dispatcher:
         with self._ready:
             return list(self.places.running)
 
-    def _work(self, take: Callable[[], Batch | None]) -> None:
+    def _work(self, take: Callable[[], Batch | None], enter: Callable[[], None] = lambda: None) -> None:
         """What an instance does all its life; should it end before its time, the watchdog learns why."""
         try:
+            enter()
             self._run_batches(take)
         except BaseException as error:
             _log.critical("an instance of the engine has ended", exc_info=True)

@@ -1,7 +1,9 @@
 """Which threads compute, counted: those that call, and those of ONNX Runtime's pools."""
 
+import os
 import sys
 import threading
+from collections import Counter
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from server.engine.device import Device, Instances, choose_devices, share_cpus
+from server.engine.device import Device, Instances, choose_devices, on_nodes, share_cpus
 from server.engine.session import Graph
 from tests.server.engine.graphs import write_after_a_constant
 
@@ -72,3 +74,26 @@ def test_all_threads_compute_while_all_instances_run(tmp_path: Path) -> None:
         for done in [executor.submit(call) for _ in range(4)]:
             done.result()
         assert len(computed(workers | callers)) == 8
+
+
+def test_threads_of_a_node_stay_there(tmp_path: Path) -> None:
+    """Its pools' do; whoever loads the graph goes on where it was."""
+    before, allowed = threads(), os.sched_getaffinity(0)
+    nodes = [frozenset({cpu}) for cpu in sorted(allowed)[:2]]
+    devices = on_nodes(choose_devices("cpu"), nodes)
+    assert [(device.name, device.cpus) for device in devices] == [(f"CPU:{i}", cpus) for i, cpus in enumerate(nodes)]
+    kept = load(tmp_path, devices, Instances(2, 4), all_threads=True)
+    found = Counter(frozenset(os.sched_getaffinity(int(task))) for task in threads() - before)
+    assert found == dict.fromkeys(nodes, 2 + 3)  # of runs that share, and of one that has all
+    assert os.sched_getaffinity(0) == allowed
+    del kept
+
+
+def test_what_is_named_as_a_device_is_not_parted() -> None:
+    """Nor is a GPU, or a machine with one node."""
+    nodes = [frozenset({0}), frozenset({1})]
+    gpu = (Device("CUDA:0", (), "", gpu=0),)
+    for devices in (choose_devices("cpu:0"), choose_devices("cpu:0,cpu:1"), gpu):
+        assert on_nodes(devices, nodes) is devices
+    one = choose_devices("cpu")
+    assert on_nodes(one, ()) is one
