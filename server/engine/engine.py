@@ -237,12 +237,13 @@ class Engine:
     def _measure(self, name: str, graph: Graph, names: Sequence[str], *, all_threads: bool = False) -> Iterator[Sample]:
         """Run batches of several sizes, each until three runs or the time is up; yields the fastest of each.
 
-        Where instances share threads, all of them run at a time: alone a run would have the threads of the others.
+        Where instances share threads, all of them run at a time: alone a run would have the threads of the others. Not
+        of graphs without a choice, those with attention: a single run of theirs may take a gigabyte.
         """
         text, fixed = self._contract.text, self._contract.positions
         varies = text is not None and text.pad_token is None
         sizes = ((rows, min(length, fixed) if varies else fixed) for rows, length in _SAMPLES)
-        others = 0 if all_threads else self._instances.sharing - 1
+        others = 0 if all_threads or not graph.can_use_all_threads else self._instances.sharing - 1
         ends = time.perf_counter() + _MEASURING_SECONDS / (2 if all_threads else 1)
         with ThreadPoolExecutor(max(others, 1)) as executor:
             for rows, length in dict.fromkeys(sizes):

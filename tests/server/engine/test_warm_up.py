@@ -1,7 +1,7 @@
 """What is measured when a model is loaded, in counted runs."""
 
 import threading
-from collections import Counter
+from collections import defaultdict
 from types import SimpleNamespace
 
 import numpy as np
@@ -68,22 +68,22 @@ def test_measuring_all_threads_takes_half_the_time(monkeypatch: pytest.MonkeyPat
 def test_runs_that_share_threads_are_measured_at_a_time(
     instances: Instances, at_a_time: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Alone, each would take those of the others; a run of all threads is alone, and so is one that shares none."""
+    """Alone, each would take those of the others; a run of all threads is alone, and so is one with attention."""
     engine = Engine(ARTIFACT, read_contract(ARTIFACT / CONTRACT_FILE), choose_devices("cpu"), instances)
-    together, lock = threading.Barrier(at_a_time), threading.Lock()
-    running, most = Counter[bool](), Counter[bool]()
+    together, threads = threading.Barrier(at_a_time), defaultdict[tuple[Graph, bool], set[int]](set)
+    sharing = [engine.plain, engine.hidden]
 
-    def run(_: Graph, inputs, names, *, all_threads=False, device=0):  # type: ignore[no-untyped-def]
-        with lock:
-            running[all_threads] += 1
-            most[all_threads] = max(most[all_threads], running[all_threads])
-        if not all_threads:
+    def run(graph: Graph, inputs, names, *, all_threads=False, device=0):  # type: ignore[no-untyped-def]
+        threads[graph, all_threads].add(threading.get_ident())
+        if graph in sharing and not all_threads:
             together.wait(60)
-        with lock:
-            running[all_threads] -= 1
         return dict.fromkeys(names, np.zeros(1))
 
     monkeypatch.setattr(Graph, "run", run)
     monkeypatch.setattr(module, "check_given", lambda *_: None)
-    engine._fit("graph.onnx", engine.plain, ["embedding"])
-    assert most == {False: at_a_time, True: 1}
+    for name, graph, outputs in engine._graphs():
+        engine._fit(name, graph, outputs)
+    assert {key: len(found) for key, found in threads.items()} == {
+        (graph, all_threads): at_a_time if graph in sharing and not all_threads else 1 for graph, all_threads in threads
+    }
+    assert {(engine.plain, True), (engine.tapped, False)} < threads.keys()
