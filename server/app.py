@@ -23,8 +23,8 @@ from server.api.regard_v1.service import RegardService
 from server.attention.planning import AttentionLimits
 from server.auth.clients import Authenticator
 from server.config import EMBEDDED_MODELS, Config
-from server.engine.cpus import available_cpus
-from server.engine.device import Device, Instances, choose_devices, names_of, share_cpus
+from server.engine.cpus import bind_thread, plan_cpus
+from server.engine.device import Device, Instances, choose_devices, names_of, on_nodes, share_cpus
 from server.engine.execution import Execution
 from server.engine.faults import judge_of
 from server.errors import EngineFault
@@ -118,9 +118,9 @@ class Server:
         self._calls = Calls(ledger, self._metrics, max_bytes, max_seconds, transport.end_calls)
         self._transport = transport
         transport.open(config, self._authenticator, self._refusals, self._calls)
-        self._threads = config.threads or available_cpus()
-        self._executor = ThreadPoolExecutor(self._threads + 1, thread_name_prefix="worker")
-        self._decoders = Decoders(self._threads + 1, config.image_pixels, self._metrics)
+        self._cpus = plan_cpus(config.threads)
+        self._executor = ThreadPoolExecutor(self._cpus.threads + 1, thread_name_prefix="worker")
+        self._decoders = Decoders(self._cpus.threads + 1, config.image_pixels, self._metrics)
         self._heartbeat = Heartbeat(self._metrics.loop_lag.observe)
         self._http = MetricsServer(
             config.metrics, self._metrics.registry, lambda: self._heartbeat.is_alive, lambda: self._ready
@@ -160,9 +160,9 @@ class Server:
         if config.lanes:
             _log.warning("--lanes is deprecated, and will be gone in the next release: use --instances")
         address = self._transport.bind()
-        devices = choose_devices(config.device)
+        devices = on_nodes(choose_devices(config.device), self._cpus.nodes)
         self._metrics.build_info.labels(installed_version(), onnxruntime.__version__, names_of(devices)).set(1)
-        instances = share_cpus(self._threads, devices, config.instances or config.lanes)
+        instances = share_cpus(self._cpus.threads, devices, config.instances or config.lanes)
         services = Services(self._transport, self._calls, self._refusals, config)
         self._health = services.health
         self._repository = self._open_repository(devices, instances)
@@ -228,7 +228,7 @@ class Server:
         def device() -> Device:
             return self._in_service(devices)[0]
 
-        trial = Trial(device, self._threads, config.instances or config.lanes, execution)
+        trial = Trial(device, self._cpus.threads, config.instances or config.lanes, execution)
         return Repository(config.models, load, changed, trial)
 
     def _in_service(self, devices: Sequence[Device]) -> list[Device]:
@@ -366,4 +366,8 @@ def _make_scheduler(
     admission = Admission(config.max_queue_size, config.max_queue_bytes, config.max_queue_seconds, row_seconds)
     names = [device.name for device in devices]
     delay_seconds, judge = config.max_queue_delay_ms / 1e3, judge_of(devices[0])
-    return Scheduler(limits, admission, instances, metrics, delay_seconds, tracing, names, judge)
+
+    def enter(device: int) -> None:
+        bind_thread(devices[device].cpus)
+
+    return Scheduler(limits, admission, instances, metrics, delay_seconds, tracing, names, judge, enter)

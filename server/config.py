@@ -129,7 +129,7 @@ class Config(BaseSettings):
         0,
         ge=0,
         description="Batches that run at a time on each device, where they share its threads; 0 takes one a thread, at "
-        "most 4, and 2 on a GPU. A model's config.toml may have fewer.",
+        "most 4, and 2 on a GPU. Each of several NUMA nodes is a device. A model's config.toml may have fewer.",
     )
     lanes: int = Field(0, ge=0, description="Deprecated; use --instances.")
     max_batch_size: int = Field(
