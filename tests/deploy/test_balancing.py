@@ -4,24 +4,19 @@ import json
 import re
 import subprocess
 import sys
-from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import grpc
 import pytest
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from bench.envoy import FILE, PROGRAM, Envoy, envoy_before, fetch
-from regard.v1 import regard_pb2
 from regard.v1 import regard_pb2 as api
 from regard.v1.regard_pb2_grpc import RegardServiceStub
-from server.api.open_inference import open_inference_pb2
 from tests.faults.callers import Callers, embed, wait_until
 from tests.golden import GOLDEN_MODELS
 from tests.processes import ServerProcess, serving
+from tests.refusing import METHODS, Refusing, ask_for_all, refusing
 
 needs_envoy = pytest.mark.skipif(not PROGRAM, reason="no envoy (the extra regard[envoy] has one)")
 SLOW = """
@@ -130,79 +125,34 @@ def test_what_a_caller_brings_about_is_not_repeated() -> None:
         assert re.findall(r": (\d+)", statistics) == ["0", "0"]
 
 
-class Refusing(grpc.GenericRpcHandler):
-    """Answers every call of both protocols with a code, and counts those that arrive, by method."""
-
-    def __init__(self, code: grpc.StatusCode) -> None:
-        self.code, self.arrived = code, Counter[str]()
-
-    def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
-        if "grpc.health" in details.method:
-            return None
-        self.arrived[details.method] += 1
-        return grpc.stream_stream_rpc_method_handler(self.refuse)
-
-    def refuse(self, requests: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
-        next(requests)  # when all of it is there
-        context.abort(self.code, "no")
-        yield b""
-
-
-class Healthy(health_pb2_grpc.HealthServicer):
-    """Always."""
-
-    def Check(self, request: Any, context: Any) -> Any:  # noqa: N802
-        return health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.SERVING)
-
-
-@contextmanager
-def refusing(code: grpc.StatusCode) -> Iterator[tuple[Refusing, Envoy]]:
-    """Start Envoy before a server that refuses."""
-    handler = Refusing(code)
-    server = grpc.server(ThreadPoolExecutor(4), options=[("grpc.max_receive_message_length", -1)])
-    health_pb2_grpc.add_HealthServicer_to_server(Healthy(), server)
-    server.add_generic_rpc_handlers([handler])
-    port = server.add_insecure_port("127.0.0.1:0")
-    server.start()
-    try:
-        with envoy_before([f"127.0.0.1:{port}"]) as envoy:
-            wait_until(lambda: envoy.healthy == 1)
-            yield handler, envoy
-    finally:
-        server.stop(None).wait()
-
-
-SERVICES = (regard_pb2.DESCRIPTOR, open_inference_pb2.DESCRIPTOR)
-METHODS = [f"/{service.full_name}/{method.name}" for file in SERVICES
-           for service in file.services_by_name.values() for method in service.methods]  # fmt: skip
 ONCE = re.compile(
     r"/(Load|Unload|Attend$|Generate$|RepositoryModel|ModelStreamInfer$|TraceS|LogS|.*Memory(Unr|R)egister)"
 )
 
 
-def ask_for_all(envoy: Envoy, code: grpc.StatusCode) -> None:
-    """Call each method, and see what comes back."""
-    with grpc.insecure_channel(envoy.address) as channel:
-        for method in METHODS:
-            call = channel.unary_unary(method, request_serializer=bytes, response_deserializer=bytes)
-            with pytest.raises(grpc.RpcError) as caught:
-                call(b"", timeout=60)
-            assert caught.value.code() == code
+@contextmanager
+def refusing_behind_envoy(code: grpc.StatusCode) -> Iterator[tuple[Refusing, Envoy]]:
+    """Start Envoy before a server that refuses."""
+    with refusing(code) as (replica, address), envoy_before([address]) as envoy:
+        wait_until(lambda: envoy.healthy == 1)
+        yield replica, envoy
 
 
 @needs_envoy
 def test_what_can_be_repeated_is_and_nothing_else() -> None:
     """Where a replica says UNAVAILABLE: once and three times more, but not what changes it, nor streams."""
-    with refusing(grpc.StatusCode.UNAVAILABLE) as (replica, envoy):
-        ask_for_all(envoy, grpc.StatusCode.UNAVAILABLE)
+    code = grpc.StatusCode.UNAVAILABLE
+    with refusing_behind_envoy(code) as (replica, envoy):
+        assert ask_for_all(envoy.address) == {code}
     assert replica.arrived == {method: 1 if ONCE.search(method) else 4 for method in METHODS}
 
 
 @needs_envoy
 def test_who_is_told_to_come_back_later_hears_it_at_once() -> None:
     """A refusal for load says when: other replicas would refuse as well."""
-    with refusing(grpc.StatusCode.RESOURCE_EXHAUSTED) as (replica, envoy):
-        ask_for_all(envoy, grpc.StatusCode.RESOURCE_EXHAUSTED)
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    with refusing_behind_envoy(code) as (replica, envoy):
+        assert ask_for_all(envoy.address) == {code}
     assert replica.arrived == dict.fromkeys(METHODS, 1)
 
 
@@ -211,7 +161,9 @@ def test_who_is_told_to_come_back_later_hears_it_at_once() -> None:
 def test_a_request_is_repeated_up_to_a_size(mib: int, times: int) -> None:
     """Envoy keeps it until it is answered, up to 16 MiB, its window of a stream."""
     predict = "/regard.v1.RegardService/Predict"
-    with refusing(grpc.StatusCode.UNAVAILABLE) as (replica, envoy), grpc.insecure_channel(envoy.address) as channel:
+    with ExitStack() as stack:
+        replica, envoy = stack.enter_context(refusing_behind_envoy(grpc.StatusCode.UNAVAILABLE))
+        channel = stack.enter_context(grpc.insecure_channel(envoy.address))
         call = channel.unary_unary(predict, request_serializer=bytes, response_deserializer=bytes)
         with pytest.raises(grpc.RpcError):
             call(bytes(mib * 2**20), timeout=60)

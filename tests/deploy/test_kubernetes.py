@@ -135,7 +135,11 @@ def test_kserves_runtime_is_as_closed_and_does_not_take_what_is_for_others() -> 
     pod = {"containers": spec["containers"], "volumes": spec["volumes"]}
     check({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "regard"}, "spec": pod})
     service = documents(DEPLOY / "kserve" / "inferenceservice.yaml")["InferenceService"]
-    model = service["spec"]["predictor"]["model"]
+    predictor = service["spec"]["predictor"]
+    for field in ("fsGroup", "fsGroupChangePolicy"):
+        assert predictor["securityContext"][field] == pod_of(base())["securityContext"][field]
+    assert predictor["terminationGracePeriodSeconds"] > Config().drain_seconds
+    model = predictor["model"]
     assert model["modelFormat"]["name"] == ours["name"]
     assert model["protocolVersion"] in spec["protocolVersions"]
 

@@ -1,65 +1,24 @@
 """Replicas behind Envoy under load from 16 callers: one is slow, one is killed, some are added, all are renewed."""
 
-import re
 import signal
 import socket
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
-import numpy as np
 import pytest
 
-from bench.envoy import PROGRAM, ROUND_ROBIN, Envoy, envoy_before, fetch
-from regard import encoding
-from regard.v1.regard_pb2_grpc import RegardServiceStub
-from tests.faults.callers import Callers, wait_until
+from bench.envoy import PROGRAM, ROUND_ROBIN, Envoy, envoy_before
+from tests.faults.callers import wait_until
 from tests.processes import ServerProcess, serving
+from tests.scale.calls import answered_by, calling, wait_for_calls, wait_until_each_answers
 from tests.scale.names import Names, serving_names
 
 pytestmark = [
     pytest.mark.scale,
     pytest.mark.skipif(not PROGRAM, reason="no envoy (the extra regard[envoy] has one)"),
 ]
-CALLERS = 16
 SERVER, SLOW_SERVER = ((sys.executable, "-m", module) for module in ("server", "bench.slowed"))
-IMAGES = np.zeros((8, 1, 28, 28), np.float32)
-REQUEST = encoding.predict_request({"pixel_values": IMAGES}, "fashion", "", ("logits",), None, 0)
-
-
-def ask(stub: RegardServiceStub) -> None:
-    """Let the small model that the server embeds run."""
-    stub.Predict(REQUEST, timeout=60)
-
-
-def answered_by(replica: ServerProcess) -> int:
-    """How many calls it has answered."""
-    counted = re.findall(r'^regard_requests_total{code="OK",method="Predict".*} (.+)$',
-                         fetch(replica.metrics_address, "metrics"), re.MULTILINE)  # fmt: skip
-    return int(float(counted[0])) if counted else 0
-
-
-@contextmanager
-def calling(envoy: Envoy) -> Iterator[Callers]:
-    """Let callers call, all of whose calls have to be answered."""
-    callers = Callers(envoy.address, CALLERS, "{}", ask)
-    try:
-        yield callers
-    finally:
-        ended = callers.end()
-    assert set(ended) == {"OK"}, callers.messages
-
-
-def wait_for_calls(callers: Callers, count: int = 200) -> None:
-    """Wait until so many more are answered."""
-    enough = callers.codes["OK"] + count
-    wait_until(lambda: callers.codes["OK"] >= enough)
-
-
-def wait_until_each_answers(*replicas: ServerProcess) -> None:
-    """Wait until each has answered a call that it had not before."""
-    before = [answered_by(replica) for replica in replicas]
-    wait_until(lambda: all(answered_by(one) > count for one, count in zip(replicas, before, strict=True)))
 
 
 class Replicas:
@@ -108,7 +67,7 @@ def test_a_replica_slowed_to_a_third_gets_fewer_calls_by_weights_and_half_by_tur
         addresses = [replica.address for replica in replicas]
         envoy = stack.enter_context(envoy_before(addresses, **{} if weighted else ROUND_ROBIN))
         wait_until(lambda: envoy.healthy == 2)
-        with calling(envoy) as callers:
+        with calling(envoy.address) as callers:
 
             def shared() -> float:
                 """Of so many calls in a row, the slow one's beside the other's."""
@@ -125,7 +84,7 @@ def test_a_replica_slowed_to_a_third_gets_fewer_calls_by_weights_and_half_by_tur
 
 def test_one_of_three_is_killed_and_no_call_fails() -> None:
     """Its calls are repeated on the others; then it comes back."""
-    with replicas_by_name(3) as (replicas, (first, *others), envoy), calling(envoy) as callers:
+    with replicas_by_name(3) as (replicas, (first, *others), envoy), calling(envoy.address) as callers:
         wait_until_each_answers(first, *others)
         first.stop(signal.SIGKILL)
         wait_until(lambda: envoy.healthy == 2)
@@ -135,7 +94,7 @@ def test_one_of_three_is_killed_and_no_call_fails() -> None:
 
 def test_from_one_to_three_and_back_no_call_fails() -> None:
     """New addresses of the name get calls; those that end are not missed."""
-    with replicas_by_name(1) as (replicas, (first,), envoy), calling(envoy) as callers:
+    with replicas_by_name(1) as (replicas, (first,), envoy), calling(envoy.address) as callers:
         wait_until_each_answers(first)
         second, third = replicas.start(2), replicas.start(3)
         wait_until_each_answers(first, second, third)
@@ -148,7 +107,7 @@ def test_from_one_to_three_and_back_no_call_fails() -> None:
 
 def test_all_are_restarted_one_after_the_other_and_no_call_fails() -> None:
     """Each on its own address, which keeps its name: it says that it ends to the health check alone."""
-    with replicas_by_name(2) as (replicas, started, envoy), calling(envoy):
+    with replicas_by_name(2) as (replicas, started, envoy), calling(envoy.address):
         for number, replica in enumerate(started, start=1):
             assert replica.stop() == 0
             wait_until_each_answers(replicas.start(number))
