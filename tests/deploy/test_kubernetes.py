@@ -138,7 +138,7 @@ def test_kserves_runtime_is_as_closed_and_does_not_take_what_is_for_others() -> 
     predictor = service["spec"]["predictor"]
     for field in ("fsGroup", "fsGroupChangePolicy"):
         assert predictor["securityContext"][field] == pod_of(base())["securityContext"][field]
-    assert predictor["terminationGracePeriodSeconds"] > Config().drain_seconds
+    assert predictor["terminationGracePeriodSeconds"] > Config.model_fields["drain_seconds"].default
     model = predictor["model"]
     assert model["modelFormat"]["name"] == ours["name"]
     assert model["protocolVersion"] in spec["protocolVersions"]
@@ -244,8 +244,9 @@ def test_what_the_chart_makes_fits_the_schemas(variant: str) -> None:
 @needs_helm
 def test_helm_takes_the_commands_of_the_documentation() -> None:
     """As a shell hands them over, where a comma parts two values."""
-    commands = re.findall(r"^helm install .+$", (ROOT / "docs" / "deployment.md").read_text(), re.MULTILINE)
-    assert commands
+    pages = "".join((ROOT / "docs" / name).read_text() for name in ("deployment.md", "scaling.md"))
+    commands = re.findall(r"^helm install .+$", pages, re.MULTILINE)
+    assert len(commands) > 5
     for command in commands:
         _, _, *words = shlex.split(command, comments=True)
         done = subprocess.run([HELM, "template", *words], cwd=ROOT, capture_output=True, text=True, check=False)
