@@ -101,10 +101,11 @@ def lose_one(body: bytes, seconds: float) -> None:
     before = sum(killed - seconds <= when < killed for when in answered) / seconds
     gap = max(np.diff([killed, *(when for when in answered if when >= killed)]), default=float("inf"))
     back = seconds_until_back(answered, killed, before)
-    print(
-        f"one of three killed: {len(ends) - len(answered)} of {len(ends)} calls failed; {before:.0f} answers a second"
+    failed = f"{len(ends) - len(answered)} of {len(ends)} calls failed"
+    times = (
+        f"longest without an answer {gap:.2f} s, {_BACK:.0%} of {before:.0f} answers a second again after {back:.1f} s"
     )
-    print(f"before; longest without an answer {gap:.2f} s; {_BACK:.0%} of them again after {back:.1f} s")
+    print(f"one of three killed: {failed}, {times}")
 
 
 async def _kill(url: str, body: bytes, pid: int, seconds: float) -> tuple[float, list[tuple[float, Outcome]]]:
