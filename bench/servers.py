@@ -90,9 +90,9 @@ def only(models: Path, *names: str) -> Iterator[Path]:
 
 
 @contextmanager
-def serving_regard(models: Path, *flags: str, checkout: Path = ROOT) -> Iterator[Serving]:
-    """Start regard on free ports, with the code of a checkout."""
-    command = [sys.executable, "-m", "server", "--models", str(models.resolve()), "--listen", "127.0.0.1:0"]
+def serving_regard(models: Path, *flags: str, checkout: Path = ROOT, module: str = "server") -> Iterator[Serving]:
+    """Start regard on free ports, with the code of a checkout; another module may start it in its own way."""
+    command = [sys.executable, "-m", module, "--models", str(models.resolve()), "--listen", "127.0.0.1:0"]
     command += ["--metrics", "127.0.0.1:0", "--device", "cpu", "--log-level", "warning", *flags]
     started = time.perf_counter()
     checkout = checkout.resolve()
