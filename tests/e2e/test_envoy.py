@@ -66,12 +66,16 @@ def test_what_it_cannot_start_with_is_one_line(arguments: tuple[str, str], messa
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("missing", ["envoy", "find_libpython"])
-def test_without_its_packages_it_says_what_to_install(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one line."""
+@pytest.mark.parametrize(
+    ("missing", "extra"), [("envoy", "envoy"), ("find_libpython", "envoy"), ("onnxruntime", "server")]
+)
+def test_without_its_packages_it_says_what_to_install(
+    missing: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one line; the server's own, too, which only Envoy's process imports."""
     monkeypatch.setitem(sys.modules, missing, None)
     expected = f"--transport envoy: import of {missing} halted|--transport envoy: {missing} is not installed"
-    with pytest.raises(StartError, match=rf"({expected}).*expected regard\[envoy\]"):
+    with pytest.raises(StartError, match=rf"({expected}).*expected regard\[{extra}\]"):
         run_inside_envoy(Config.from_command_line([], "x"), [], "python -m server")
 
 
@@ -85,7 +89,30 @@ def test_it_listens_where_it_is_told_to(start_process: StartProcess) -> None:
         assert one.stop() == 0
 
 
+LOADED = """
+import atexit, os, sys
+def note():
+    with open(os.environ["NOTES"], "a") as notes:
+        notes.write(f"{sorted({'onnxruntime', 'numpy', 'server.app'} & set(sys.modules))}")
+atexit.register(note)
+"""
+
+
+def test_what_starts_it_has_no_engine(
+    start_process: StartProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The launcher stays small; Envoy's own process ends without what Python has for its end."""
+    (tmp_path / "sitecustomize.py").write_text(LOADED)
+    notes = tmp_path / "notes"
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", ""))))
+    monkeypatch.setenv("NOTES", str(notes))
+    with start_process(*ENVOY, "--models", str(GOLDEN_MODELS)) as one:
+        assert one.stop() == 0
+    assert notes.read_text() == "[]"
+
+
 def test_the_command_of_the_client_starts_it() -> None:
+    """`regard serve --transport envoy`."""
     """`regard serve --transport envoy`."""
     program = (sys.executable, "-m", "regard", "serve")
     with serving(*ENVOY, "--models", str(GOLDEN_MODELS), program=program) as one, regard.Client(one.address) as client:
