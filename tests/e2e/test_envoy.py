@@ -89,6 +89,16 @@ def test_it_listens_where_it_is_told_to(start_process: StartProcess) -> None:
         assert one.stop() == 0
 
 
+def test_a_name_is_listened_on_as_it_was_given(start_process: StartProcess) -> None:
+    """And told so, as grpcio does; the real port is told to Envoy."""
+    with start_process(*ENVOY, "--models", str(GOLDEN_MODELS), "--listen", "localhost:0") as one:
+        host, _, port = one.address.rpartition(":")
+        assert host == "localhost"
+        assert int(port) > 0
+        with regard.Client(one.address) as client:
+            assert client.models()
+
+
 LOADED = """
 import atexit, os, sys
 def note():

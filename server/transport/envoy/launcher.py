@@ -18,10 +18,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
 
-from server.address import family_of, split_address
+from server.address import family_of, join_address, split_address
 from server.config import Config
 from server.errors import EngineFault, StartError
 from server.signals import IGNORED, STOPPING, tell_ignored
+from server.subprocesses import environment
 from server.transport.envoy.bootstrap import make_bootstrap
 from server.transport.listening import cannot_listen, check_exposure, try_address
 
@@ -70,13 +71,12 @@ def run_inside_envoy(config: Config, arguments: Sequence[str], program: str) -> 
     installed = find_installed()
     with reserve(config.listen) as (host, port):
         reading, writing = os.pipe()
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        start = Start(list(arguments), program, sys.executable, address, reading)
+        start = Start(list(arguments), program, sys.executable, join_address(config.listen, port), reading)
         settings = json.dumps(make_bootstrap(config, host, port, installed.module))
         own = {_VARIABLE: json.dumps(asdict(start)), "LD_PRELOAD": installed.library, "PYTHONHOME": sys.base_prefix}
         process = subprocess.Popen(  # noqa: S603 -- our own command
             [installed.envoy, "--config-yaml", settings, *_OPTIONS],
-            env=os.environ | own | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env=environment() | own,
             pass_fds=[reading],
             start_new_session=True,  # Ctrl-C is for this process
         )
