@@ -15,14 +15,14 @@ def check_exposure(config: Config) -> None:
     """
     if is_loopback(config.listen) or config.allow_insecure:
         return
+    reached = f"--listen: {config.listen}: can be reached from other machines"
+    if config.transport == "envoy":
+        raise StartError(f"{reached}, and --transport envoy has no TLS here; expected --allow-insecure")
     missing = [] if config.tls_cert else ["--tls-cert and --tls-key"]
     if not config.clients and not config.tls_client_ca:
         missing.append("--clients or --tls-client-ca")
     if missing:
-        raise StartError(
-            f"--listen: {config.listen}: can be reached from other machines; expected {' and '.join(missing)}, "
-            "or --allow-insecure"
-        )
+        raise StartError(f"{reached}; expected {' and '.join(missing)}, or --allow-insecure")
 
 
 def cannot_listen(listen: str, error: OSError | RuntimeError) -> StartError:

@@ -27,6 +27,7 @@ from tests.processes import ROOT, ServerProcess, StartProcess, run_server, servi
 pytest.importorskip("pyvoy", reason="pyvoy is not installed")
 
 ENVOY = ("--transport", "envoy")
+EXPOSED = "can be reached from other machines, and --transport envoy has no TLS here; expected --allow-insecure"
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 
 
@@ -50,12 +51,15 @@ def sample(server: ServerProcess, name: str) -> float:
         (("--models", "/nowhere"), "--models: /nowhere: not a folder"),
         (("--metrics", "{taken}"), "--metrics: {taken}: cannot listen"),
         (("--listen", "{taken}"), "--listen: {taken}: cannot listen: Address already in use"),
-        (("--listen", "0.0.0.0:0"), "--listen: 0.0.0.0:0: can be reached from other machines"),
+        (("--listen", "0.0.0.0:0"), f"--listen: 0.0.0.0:0: {EXPOSED}"),
+        (("--listen", "[::]:0", "--clients", "clients.toml"), f"--listen: [::]:0: {EXPOSED}"),
+        (("--listen", "0.0.0.0:0", "--tls-cert", "cert.pem"), "--transport envoy: has no TLS here"),
+        (("--allow-insecure", "--tls-key", "key.pem"), "--transport envoy: has no TLS here"),
         (("--tls-cert", "cert.pem"), "--transport envoy: has no TLS here; expected none of --tls-cert"),
         (("--tls-client-ca", "ca.pem"), "--transport envoy: has no TLS here"),
     ],
 )
-def test_what_it_cannot_start_with_is_one_line(arguments: tuple[str, str], message: str) -> None:
+def test_what_it_cannot_start_with_is_one_line(arguments: tuple[str, ...], message: str) -> None:
     """From whichever of the two processes, with exit code 1 and no traceback."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -79,24 +83,18 @@ def test_without_its_packages_it_says_what_to_install(
         run_inside_envoy(Config.from_command_line([], "x"), [], "python -m server")
 
 
-def test_it_listens_where_it_is_told_to(start_process: StartProcess) -> None:
-    """On IPv6, too, on a port of its own."""
-    with start_process(*ENVOY, "--models", str(GOLDEN_MODELS), "--listen", "[::1]:0") as one:
-        assert one.address.startswith("[::1]:")
-        assert not one.address.endswith(":0")
+@pytest.mark.parametrize(
+    ("listen", "more"), [("[::1]:0", ()), ("localhost:0", ()), ("0.0.0.0:0", ("--allow-insecure",))], ids=str
+)
+def test_it_listens_where_it_is_told_to(listen: str, more: tuple[str, ...], start_process: StartProcess) -> None:
+    """On IPv6, by a name, and beyond loopback where that is meant; on a port of its own, as grpcio tells it."""
+    with start_process(*ENVOY, "--models", str(GOLDEN_MODELS), "--listen", listen, *more) as one:
+        host, _, port = one.address.rpartition(":")
+        assert host == listen.removesuffix(":0")
+        assert int(port) > 0
         with regard.Client(one.address) as client:
             assert client.embed(text="the cat").vector.size
         assert one.stop() == 0
-
-
-def test_a_name_is_listened_on_as_it_was_given(start_process: StartProcess) -> None:
-    """And told so, as grpcio does; the real port is told to Envoy."""
-    with start_process(*ENVOY, "--models", str(GOLDEN_MODELS), "--listen", "localhost:0") as one:
-        host, _, port = one.address.rpartition(":")
-        assert host == "localhost"
-        assert int(port) > 0
-        with regard.Client(one.address) as client:
-            assert client.models()
 
 
 LOADED = """

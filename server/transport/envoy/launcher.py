@@ -65,9 +65,9 @@ def run_inside_envoy(config: Config, arguments: Sequence[str], program: str) -> 
         StartError: Envoy is not installed, or the settings ask for what it does not have here.
         EngineFault: Something has ended Envoy.
     """
-    check_exposure(config)
     if config.tls_cert or config.tls_key or config.tls_client_ca:
         raise StartError("--transport envoy: has no TLS here; expected none of --tls-cert, --tls-key, --tls-client-ca")
+    check_exposure(config)
     installed = find_installed()
     with reserve(config.listen) as (host, port):
         reading, writing = os.pipe()
