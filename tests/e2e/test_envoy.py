@@ -225,6 +225,12 @@ def test_an_answer_that_is_not_read_to_its_end_is_reset(server: ServerProcess) -
     wait_until(lambda: sample(server, "regard_held_bytes") == 0)
 
 
+def test_memory_is_given_back_in_the_background(server: ServerProcess) -> None:
+    """By a thread that Envoy starts for its allocator where it is told to, and not otherwise."""
+    names = {path.read_text().strip() for path in Path(f"/proc/{server.serving_pid}/task").glob("*/comm")}
+    assert any("TcmallocProcessBackgroundActions".startswith(name) for name in names if len(name) > 8), names
+
+
 @pytest.mark.parametrize(
     ("path", "code"),
     [
