@@ -12,7 +12,7 @@ from server.transport.limits import ANSWER_SECONDS, HANDSHAKE_SECONDS, MAX_STREA
 
 _API = "type.googleapis.com/envoy.extensions"
 _APPLICATION = "server.inside_envoy:app"
-_BUFFER_BYTES = 2**18  # of answers that wait for one caller, and of requests that wait for Python
+_BUFFER_BYTES = 2**16  # of answers that wait for one caller, and of requests that wait for Python
 _STREAM_WINDOW_BYTES, _CONNECTION_WINDOW_BYTES = 2**20, 2**24  # that callers may send before they are told to go on
 _MAX_OPEN_BYTES = 2**16  # of a request to health or reflection that waits for its turn
 _HEAP, _RESET_FROM, _LOOK_SECONDS = "envoy.resource_monitors.fixed_heap", (0.85, 0.95), 0.25
