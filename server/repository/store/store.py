@@ -52,7 +52,7 @@ class Store:
         return tuple(part for part in self._url.partition("://")[2].split("/") if part)
 
     def list(self) -> dict[str, StoredFile]:
-        """List the files below the address, by their path from there; what leads elsewhere is left out.
+        """List the files below the address, by their path from there.
 
         Raises:
             StartError: It cannot be listed; says why.
@@ -64,8 +64,7 @@ class Store:
                 files.ls(root)  # which says why, where it is not there or may not be read
             prefix = f"{root.rstrip('/')}/"
             listed = {path[len(prefix) :]: info for path, info in found.items() if path.startswith(prefix)}
-        inside = {name: info for name, info in listed.items() if not {"", ".", ".."} & set(name.split("/"))}
-        return {name: _read_info(prefix + name, info) for name, info in inside.items()}
+        return {name: _read_info(prefix + name, info) for name, info in listed.items()}
 
     def read(self, file: StoredFile, max_bytes: int) -> bytes:
         """Read a small file.

@@ -190,16 +190,18 @@ def test_a_file_that_its_contract_lists_and_the_store_does_not_have_is_named(fol
 
 
 class Failing:
-    """Raises where weights are read from a place on, so many times."""
+    """Raises where weights are read from a place on, so many times, and again from the next place on if asked to."""
 
-    def __init__(self, times: int, first: int) -> None:
-        self.left, self._first, self._read = times, first, WatchedStore.cat_file
+    def __init__(self, times: int, first: int, again: int = 0) -> None:
+        self.left, self._first, self._again, self._read = times, first, again, WatchedStore.cat_file
 
     def cat_file(self, store: WatchedStore, path: str, start: int = 0, end: int | None = None) -> bytes:
         """Read, or raise."""
         found = self._read(store, path, start, end)
         if self.left and path.endswith("weights.bin") and start >= self._first:
             self.left -= 1
+            if not self.left:
+                self.left, self._first, self._again = self._again, start + CHUNK, 0
             raise ConnectionResetError(104, "Connection reset by peer")
         return found
 
@@ -208,11 +210,11 @@ def test_a_store_that_fails_midway_is_asked_again_for_the_rest(
     folder: Path, cache: Path, log: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What has come is kept."""
-    failing = Failing(2, 2 * CHUNK)
+    failing = Failing(2, 2 * CHUNK, again=2)
     monkeypatch.setattr(WatchedStore, "cat_file", lambda *args, **kwargs: failing.cat_file(*args, **kwargs))
     assert contents(fetch(open_store(f"watched://{folder}", cache))) == contents(artifact(folder))
     starts = [first for name, first in reads(log) if name == "weights.bin"]
-    assert starts == [0, CHUNK, *[2 * CHUNK] * 3, *range(3 * CHUNK, WEIGHTS_BYTES, CHUNK)]
+    assert starts == [0, CHUNK, *[2 * CHUNK] * 3, *[3 * CHUNK] * 3, *range(4 * CHUNK, WEIGHTS_BYTES, CHUNK)]
 
 
 def test_a_store_that_goes_on_failing_is_given_up_and_the_next_fetch_goes_on(
