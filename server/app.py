@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -38,10 +39,12 @@ from server.inference.sound import AudioLimits
 from server.inference.workers import Workers
 from server.ledger import Ledger
 from server.memory import watch_memory
-from server.repository.folder_watch import watch
+from server.repository.folder_watch import poll, watch
 from server.repository.lifecycle import Repository
 from server.repository.limits import Usage
 from server.repository.loading import LoadedModel, load_model
+from server.repository.store.cache import Cache
+from server.repository.store.remote_models import RemoteModels
 from server.repository.trial import Trial
 from server.scheduling.admission import Admission
 from server.scheduling.batch import BatchLimits
@@ -129,6 +132,7 @@ class Server:
         self._memory = SharedMemory(config.max_message_bytes)
         self._scheduler: Scheduler | None = None
         self._is_closed = False
+        self._stopping = threading.Event()
         self._background = set[asyncio.Task[Any]]()
 
     async def __aenter__(self) -> "Server":
@@ -137,6 +141,7 @@ class Server:
     async def __aexit__(self, *_: object) -> None:
         for task in self._background:
             task.cancel()
+        self._stopping.set()
         await self._transport.close()
         if self._scheduler and not self._is_closed:
             await self._scheduler.close()
@@ -166,6 +171,7 @@ class Server:
         instances = share_cpus(self._cpus.threads, devices, config.instances or config.lanes)
         services = Services(self._transport, self._calls, self._refusals, config)
         self._health = services.health
+        self._models = self._open_models()
         self._repository = self._open_repository(devices, instances)
         if not await self._load(stop):
             return False
@@ -224,13 +230,23 @@ class Server:
             return load_model(folder, self._in_service(devices), instances, usage, execution)
 
         if not config.trial_load or config.models == EMBEDDED_MODELS:
-            return Repository(config.models, load, changed)
+            return Repository(self._models, load, changed)
 
         def device() -> Device:
             return self._in_service(devices)[0]
 
         trial = Trial(device, self._cpus.threads, config.instances or config.lanes, execution)
-        return Repository(config.models, load, changed, trial)
+        return Repository(self._models, load, changed, trial)
+
+    def _open_models(self) -> Path | RemoteModels:
+        """Say where models are: in a folder, or in a store, of which a cache keeps what is loaded."""
+        config = self._config
+        if isinstance(config.models, Path):
+            return config.models
+        cache = Cache(config.models_cache, config.models_cache_bytes, self._stopping)
+        models = RemoteModels(config.models, cache, self._stopping)
+        _log.info("what is loaded of %s is kept in %s", models, models.folder)
+        return models
 
     def _in_service(self, devices: Sequence[Device]) -> list[Device]:
         """Put a device that is in service in the place of each that has failed, where nothing runs any more."""
@@ -283,7 +299,13 @@ class Server:
         """Follow changes of the models folder and of the clients, and callers who stand still."""
         self._background.add(asyncio.create_task(self._calls.watch()))
         if self._config.watch:
-            watching = asyncio.create_task(watch(self._config.models, self._repository))
+            models, repository = self._models, self._repository
+            following = (
+                watch(models, repository)
+                if isinstance(models, Path)
+                else poll(models, repository, self._config.poll_seconds)
+            )
+            watching = asyncio.create_task(following)
             watching.add_done_callback(_report_end)
             self._background.add(watching)
         if not self._authenticator.is_open:

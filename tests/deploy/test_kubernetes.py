@@ -221,6 +221,7 @@ VARIANTS = {
     "gpus": ("gpus=2", 'models={"from": "claim"}'),
     "image": ('models={"from": "image", "path": "minilm", "image": {"reference": "registry/models:1"}}',),
     "store": ('models={"from": "store", "store": {"source": ":s3,env_auth:bucket/models", "secret": "s3"}}',),
+    "url": ('models={"from": "url", "path": "minilm", "url": {"address": "s3://bucket/models", "secret": "s3"}}',),
     "keda": ('autoscaling={"by": "keda"}', 'serviceMonitor={"enabled": true, "labels": {"release": "x"}}'),
     "secured": ('tls={"secret": "tls"}', 'clients={"secret": "clients"}'),
     "placed": ('autoscaling={"by": "none"}', 'nodeSelector={"gpu": "yes"}', 'tolerations=[{"operator": "Exists"}]'),
@@ -267,6 +268,22 @@ def test_models_come_from_where_the_values_say() -> None:
     folders = [environment_of(one)["REGARD_MODELS"] for one in (claim, image, store)]
     assert folders == ["/models", "/models/minilm", "/models"]
     assert "REGARD_MODELS" not in environment_of(render())
+
+
+@needs_helm
+def test_a_server_fetches_from_a_url_into_a_volume_of_its_own() -> None:
+    """With the secret's variables, out to the store, and as long as that takes."""
+    rendered = render(*VARIANTS["url"])
+    pod = pod_of(rendered)
+    server = pod["containers"][0]
+    told = environment_of(rendered)
+    assert (told["REGARD_MODELS"], told["REGARD_MODELS_CACHE"]) == ("s3://bucket/models/minilm", "/models")
+    assert server["envFrom"] == [{"secretRef": {"name": "s3"}}]
+    assert {"name": "models", "mountPath": "/models"} in server["volumeMounts"]
+    assert {"name": "models", "emptyDir": {"sizeLimit": "20Gi"}} in pod["volumes"]
+    assert "initContainers" not in pod
+    assert server["startupProbe"]["failureThreshold"] == 1800
+    assert {"ports": [{"port": 443}]} in rendered["NetworkPolicy"]["spec"]["egress"]
 
 
 @needs_helm
@@ -330,6 +347,7 @@ def test_who_scales_is_one_of_three() -> None:
     [
         ('models={"from": "image"}', "models.image.reference: expected an image that holds models"),
         ('models={"from": "store"}', "models.store.source: expected what rclone is to copy"),
+        ('models={"from": "url"}', "models.url.address: expected a URL such as s3://bucket/models"),
         ('models={"from": "s3"}', "/models/from"),
         ("replicas=3", "additional properties 'replicas' not allowed"),
         ('settings={"max_inputs": 1}', "max_inputs"),
