@@ -30,7 +30,7 @@ EXPONENTIAL = replace(
 )
 
 
-def mean_seconds(machine: Machine, load: float, requests: int = 10_000) -> float:
+def mean_seconds(machine: Machine, load: float, requests: int = 5_000) -> float:
     """The mean latency at a share of what one instance can do."""
     simulation = Simulation(machine, (10,), CONTRACT)
     simulation.open_loop(load / SECONDS, requests)
@@ -93,10 +93,18 @@ def test_two_replicas_answer_twice_as_many() -> None:
 
 
 def burst_with(start_seconds: float) -> Simulation:
-    """A load that goes from half of what one replica can do to one and a half."""
-    slow = replace(PLAIN, slow=10.0)
-    simulation = Simulation(slow, (10,), CONTRACT, autoscaler=Autoscaler(start_seconds), choose=least_requests)
-    simulation.open_loop_at(burst(0.05 / SECONDS, 0.15 / SECONDS))
+    """A load that goes from half of what one replica can do, two runs a second, to one and a half."""
+    rows = CostModel(
+        run_seconds=0.0, token_seconds=0.05
+    )  # half a second for a row: what a queue's seconds are counted by
+    simulation = Simulation(
+        replace(PLAIN, cost=rows, all_threads_cost=rows),
+        (10,),
+        CONTRACT,
+        autoscaler=Autoscaler(start_seconds),
+        choose=least_requests,
+    )
+    simulation.open_loop_at(burst(1.0, 3.0))
     return simulation
 
 
