@@ -58,7 +58,7 @@ def main() -> None:
 def balanced(modules: Sequence[str], **cluster: Any) -> Iterator[tuple[Envoy, list[Serving]]]:
     """Start replicas by these modules, and Envoy before them."""
     with ExitStack() as stack:
-        replicas = [stack.enter_context(serving_regard(EMBEDDED_MODELS, *_FLAGS, module=module)) for module in modules]
+        replicas = [stack.enter_context(serving_regard(EMBEDDED_MODELS, *_FLAGS, program=[name])) for name in modules]
         envoy = stack.enter_context(envoy_before([replica.address for replica in replicas], **cluster))
         while envoy.healthy < len(replicas):
             time.sleep(0.05)
