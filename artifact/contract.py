@@ -512,7 +512,7 @@ class Contract(_Part):
     @model_validator(mode="after")
     def _check_references(self) -> Self:
         outputs = {spec.name for spec in self.outputs}
-        if outside := [name for name in self.files if Path(name).name != name]:
+        if outside := [name for name in self.files if not _is_file_name(name)]:
             raise ValueError(f"files: {outside[0]!r}: expected names of files in the artifact's own folder")
         if self.labels and "logits" not in outputs:
             raise ValueError("labels: given without an output named logits")
@@ -588,6 +588,10 @@ class Contract(_Part):
             raise ValueError("late: expected single texts of at most as many tokens as queries or documents")
 
 
+def _is_file_name(name: str) -> bool:
+    return name not in ("", ".", "..") and not set(name) & set("/\\\0")
+
+
 def read_contract(path: Path) -> Contract:
     """Read and check a contract.
 
@@ -600,8 +604,15 @@ def read_contract(path: Path) -> Contract:
 def read_as(kind: type[Read], path: Path) -> Read:
     """Read and check a file of a kind of contract; raises as read_contract."""
     try:
-        return kind.model_validate_json(path.read_bytes())
+        content = path.read_bytes()
     except OSError as error:
         raise ContractError(f"{path}: cannot be read: {error.strerror}") from error
+    return parse_as(kind, content, str(path))
+
+
+def parse_as(kind: type[Read], content: bytes, place: str) -> Read:
+    """Check the content of a file of a kind of contract, which messages call by its place; raises as read_contract."""
+    try:
+        return kind.model_validate_json(content)
     except ValidationError as error:
-        raise ContractError(f"{path}: {explain(error)}") from error
+        raise ContractError(f"{place}: {explain(error)}") from error

@@ -12,7 +12,8 @@ import gc
 import itertools
 import json
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ import numpy as np
 import uvloop
 
 from bench.peers import PREDICT
-from bench.senders import Send, sending
+from bench.senders import Outcome, Send, sending
 from bench.workloads import TEXT, make_requests
 
 SEED = 1
@@ -70,7 +71,7 @@ class Tally:
 async def main() -> None:
     """Print throughput, latencies, refusals and errors as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("target", help="regard's address, or with --body a URL")
+    parser.add_argument("target", help="regard's addresses, with commas between, asked in turn; or with --body a URL")
     parser.add_argument("--seconds", type=float, required=True)
     parser.add_argument("--callers", type=int, default=0, help="in a closed loop")
     parser.add_argument("--rate", type=float, default=0, help="requests a second, Poisson")
@@ -79,11 +80,14 @@ async def main() -> None:
     parser.add_argument("--body", type=Path, help="a file to send instead of requests to regard")
     parser.add_argument("--content-type", default="", help="of --body, to be sent over HTTP/1.1; none: over gRPC")
     args = parser.parse_args()
-    url = args.target if args.body else f"http://{args.target}{PREDICT}"
+    urls = [args.target] if args.body else [f"http://{address}{PREDICT}" for address in args.target.split(",")]
     requests = itertools.repeat((args.body.read_bytes(), False)) if args.body else pick(args.size, args.attention)
     tally = Tally()
-    async with sending(url, args.content_type) as send:
-        await send(next(requests)[0])
+    async with AsyncExitStack() as stack:
+        sends = [await stack.enter_async_context(sending(url, args.content_type)) for url in urls]
+        for send in sends:
+            await send(next(requests)[0])
+        send = in_turn(sends)
         gc.freeze()  # the collector's pauses would count as the server's
         gc.set_threshold(10_000)
         started, used = time.perf_counter(), time.process_time()
@@ -93,6 +97,16 @@ async def main() -> None:
             await ask_at_a_rate(send, requests, tally, arrivals(args.rate, args.seconds))
         seconds = time.perf_counter() - started
         print(json.dumps(tally.report(seconds) | {"generator_cpus": (time.process_time() - used) / seconds}))
+
+
+def in_turn(sends: Sequence[Send]) -> Send:
+    """Send to one after the other."""
+    turn = itertools.cycle(sends)
+
+    async def send(body: bytes) -> Outcome:
+        return await next(turn)(body)
+
+    return send if len(sends) > 1 else sends[0]
 
 
 def pick(size: str, attention_share: float) -> Iterator[Request]:

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +80,13 @@ def cpu_seconds(pid: int) -> float:
     return ticks / os.sysconf("SC_CLK_TCK")
 
 
+def loop_cpu_seconds(pid: int) -> float:
+    """CPU seconds of a server's event loop, which is its main thread."""
+    # proc(5): the name in brackets may hold blanks; after it utime and stime are fields 14 and 15.
+    fields = Path("/proc", str(pid), "task", str(pid), "stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 @contextmanager
 def only(models: Path, *names: str) -> Iterator[Path]:
     """A models folder with some models, and nothing else in the server's memory."""
@@ -90,9 +97,18 @@ def only(models: Path, *names: str) -> Iterator[Path]:
 
 
 @contextmanager
-def serving_regard(models: Path, *flags: str, checkout: Path = ROOT) -> Iterator[Serving]:
-    """Start regard on free ports, with the code of a checkout."""
-    command = [sys.executable, "-m", "server", "--models", str(models.resolve()), "--listen", "127.0.0.1:0"]
+def serving_regard(
+    models: Path, *flags: str, checkout: Path = ROOT, program: Sequence[str] = ("server",)
+) -> Iterator[Serving]:
+    """Start regard on free ports, with the code of a checkout.
+
+    Args:
+        models: Folder of what it serves.
+        flags: More of its flags.
+        checkout: Whose code.
+        program: The module that is run, and what comes before the server's flags.
+    """
+    command = [sys.executable, "-m", *program, "--models", str(models.resolve()), "--listen", "127.0.0.1:0"]
     command += ["--metrics", "127.0.0.1:0", "--device", "cpu", "--log-level", "warning", *flags]
     started = time.perf_counter()
     checkout = checkout.resolve()

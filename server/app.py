@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import math
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -23,8 +24,8 @@ from server.api.regard_v1.service import RegardService
 from server.attention.planning import AttentionLimits
 from server.auth.clients import Authenticator
 from server.config import EMBEDDED_MODELS, Config
-from server.engine.cpus import available_cpus
-from server.engine.device import Device, Instances, choose_devices, names_of, share_cpus
+from server.engine.cpus import bind_thread, plan_cpus
+from server.engine.device import Device, Instances, choose_devices, names_of, on_nodes, share_cpus
 from server.engine.execution import Execution
 from server.engine.faults import judge_of
 from server.errors import EngineFault
@@ -38,10 +39,12 @@ from server.inference.sound import AudioLimits
 from server.inference.workers import Workers
 from server.ledger import Ledger
 from server.memory import watch_memory
-from server.repository.folder_watch import watch
+from server.repository.folder_watch import poll, watch
 from server.repository.lifecycle import Repository
 from server.repository.limits import Usage
 from server.repository.loading import LoadedModel, load_model
+from server.repository.store.cache import Cache
+from server.repository.store.remote_models import RemoteModels
 from server.repository.trial import Trial
 from server.scheduling.admission import Admission
 from server.scheduling.batch import BatchLimits
@@ -51,8 +54,9 @@ from server.telemetry.heartbeat import Heartbeat
 from server.telemetry.load import LoadMeter
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import Tracing
-from server.transport.grpc_server import GrpcioTransport, check_exposure, make_authenticator
+from server.transport.grpc_server import GrpcioTransport, make_authenticator
 from server.transport.http import MetricsServer
+from server.transport.listening import check_exposure
 from server.transport.load_reports import LoadReports
 from server.transport.refusals import Refusals
 from server.transport.services import Services
@@ -118,9 +122,9 @@ class Server:
         self._calls = Calls(ledger, self._metrics, max_bytes, max_seconds, transport.end_calls)
         self._transport = transport
         transport.open(config, self._authenticator, self._refusals, self._calls)
-        self._threads = config.threads or available_cpus()
-        self._executor = ThreadPoolExecutor(self._threads + 1, thread_name_prefix="worker")
-        self._decoders = Decoders(self._threads + 1, config.image_pixels, self._metrics)
+        self._cpus = plan_cpus(config.threads)
+        self._executor = ThreadPoolExecutor(self._cpus.threads + 1, thread_name_prefix="worker")
+        self._decoders = Decoders(self._cpus.threads + 1, config.image_pixels, self._metrics)
         self._heartbeat = Heartbeat(self._metrics.loop_lag.observe)
         self._http = MetricsServer(
             config.metrics, self._metrics.registry, lambda: self._heartbeat.is_alive, lambda: self._ready
@@ -128,6 +132,7 @@ class Server:
         self._memory = SharedMemory(config.max_message_bytes)
         self._scheduler: Scheduler | None = None
         self._is_closed = False
+        self._stopping = threading.Event()
         self._background = set[asyncio.Task[Any]]()
 
     async def __aenter__(self) -> "Server":
@@ -136,6 +141,7 @@ class Server:
     async def __aexit__(self, *_: object) -> None:
         for task in self._background:
             task.cancel()
+        self._stopping.set()
         await self._transport.close()
         if self._scheduler and not self._is_closed:
             await self._scheduler.close()
@@ -160,11 +166,12 @@ class Server:
         if config.lanes:
             _log.warning("--lanes is deprecated, and will be gone in the next release: use --instances")
         address = self._transport.bind()
-        devices = choose_devices(config.device)
+        devices = on_nodes(choose_devices(config.device), self._cpus.nodes)
         self._metrics.build_info.labels(installed_version(), onnxruntime.__version__, names_of(devices)).set(1)
-        instances = share_cpus(self._threads, devices, config.instances or config.lanes)
+        instances = share_cpus(self._cpus.threads, devices, config.instances or config.lanes)
         services = Services(self._transport, self._calls, self._refusals, config)
         self._health = services.health
+        self._models = self._open_models()
         self._repository = self._open_repository(devices, instances)
         if not await self._load(stop):
             return False
@@ -223,13 +230,23 @@ class Server:
             return load_model(folder, self._in_service(devices), instances, usage, execution)
 
         if not config.trial_load or config.models == EMBEDDED_MODELS:
-            return Repository(config.models, load, changed)
+            return Repository(self._models, load, changed)
 
         def device() -> Device:
             return self._in_service(devices)[0]
 
-        trial = Trial(device, self._threads, config.instances or config.lanes, execution)
-        return Repository(config.models, load, changed, trial)
+        trial = Trial(device, self._cpus.threads, config.instances or config.lanes, execution)
+        return Repository(self._models, load, changed, trial)
+
+    def _open_models(self) -> Path | RemoteModels:
+        """Say where models are: in a folder, or in a store, of which a cache keeps what is loaded."""
+        config = self._config
+        if isinstance(config.models, Path):
+            return config.models
+        cache = Cache(config.models_cache, config.models_cache_bytes, self._stopping)
+        models = RemoteModels(config.models, cache, self._stopping)
+        _log.info("what is loaded of %s is kept in %s", models, models.folder)
+        return models
 
     def _in_service(self, devices: Sequence[Device]) -> list[Device]:
         """Put a device that is in service in the place of each that has failed, where nothing runs any more."""
@@ -282,7 +299,13 @@ class Server:
         """Follow changes of the models folder and of the clients, and callers who stand still."""
         self._background.add(asyncio.create_task(self._calls.watch()))
         if self._config.watch:
-            watching = asyncio.create_task(watch(self._config.models, self._repository))
+            models, repository = self._models, self._repository
+            following = (
+                watch(models, repository)
+                if isinstance(models, Path)
+                else poll(models, repository, self._config.poll_seconds)
+            )
+            watching = asyncio.create_task(following)
             watching.add_done_callback(_report_end)
             self._background.add(watching)
         if not self._authenticator.is_open:
@@ -366,4 +389,8 @@ def _make_scheduler(
     admission = Admission(config.max_queue_size, config.max_queue_bytes, config.max_queue_seconds, row_seconds)
     names = [device.name for device in devices]
     delay_seconds, judge = config.max_queue_delay_ms / 1e3, judge_of(devices[0])
-    return Scheduler(limits, admission, instances, metrics, delay_seconds, tracing, names, judge)
+
+    def enter(device: int) -> None:
+        bind_thread(devices[device].cpus)
+
+    return Scheduler(limits, admission, instances, metrics, delay_seconds, tracing, names, judge, enter)

@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, Field, ValidationError
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationError
 from pydantic_settings import BaseSettings, CliApp, CliSettingsSource, SettingsConfigDict
 
 from server.address import split_address
@@ -44,6 +44,10 @@ def _device(value: str) -> str:
     return value
 
 
+def _models(value: object) -> object:
+    return Path(value) if isinstance(value, str) and "://" not in value else value
+
+
 Address = Annotated[str, AfterValidator(_address)]
 
 
@@ -60,10 +64,22 @@ class Config(BaseSettings):
         cli_avoid_json=True,
     )
 
-    models: Path = Field(
+    models: Annotated[Path | str, BeforeValidator(_models)] = Field(
         EMBEDDED_MODELS,
         description="Folder of artifacts, NAME/VERSION, or of a single model, or an artifact itself; without it two "
-        "small models are served.",
+        "small models are served. Also of a store, by its URL (s3://BUCKET/PREFIX, gs://, az://, file://), with the "
+        "extra regard[store] and the store's own package: what is loaded is fetched from there and verified.",
+    )
+    models_cache: Path | None = Field(
+        None,
+        description="Folder where artifacts of a store are kept, once for all servers of the machine; without it, one "
+        "among the user's caches, or in the temporary folder.",
+    )
+    models_cache_bytes: int = Field(
+        0,
+        ge=0,
+        description="Most bytes of that folder: artifacts that were not used for longest are removed for new ones, and "
+        "a larger one is refused. 0 removes nothing, and takes what fits on the disk.",
     )
     listen: Address = Field(
         "127.0.0.1:8001",
@@ -101,6 +117,12 @@ class Config(BaseSettings):
         False,
         description="Follow changes in the models folder; without it models are loaded and unloaded on request only.",
     )
+    poll_seconds: float = Field(
+        60.0,
+        ge=1,
+        le=86_400,
+        description="How often --watch looks at the models of a store, in seconds: each time it lists what lies there.",
+    )
     device: Annotated[str, AfterValidator(_device)] = Field(
         "auto",
         description="auto, cpu, cuda, cuda:N, tensorrt or tensorrt:N; all but auto refuse to start on anything else. "
@@ -129,7 +151,7 @@ class Config(BaseSettings):
         0,
         ge=0,
         description="Batches that run at a time on each device, where they share its threads; 0 takes one a thread, at "
-        "most 4, and 2 on a GPU. A model's config.toml may have fewer.",
+        "most 4, and 2 on a GPU. Each of several NUMA nodes is a device. A model's config.toml may have fewer.",
     )
     lanes: int = Field(0, ge=0, description="Deprecated; use --instances.")
     max_batch_size: int = Field(

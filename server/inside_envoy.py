@@ -8,10 +8,11 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
-from server.__main__ import announce, explain
+from server.__main__ import explain
 from server.app import serve
 from server.config import Config
 from server.errors import EngineFault, StartError
+from server.process import announce
 from server.telemetry.logs import set_up
 from server.transport.envoy.call import Receive, Send
 from server.transport.envoy.launcher import Start

@@ -44,6 +44,7 @@ from regard.generation import (
     SoundPositions,
 )
 from regard.hidden_states import HiddenStates, HiddenStatesRequest, LayerHiddenStates
+from regard.replicas import replica_options
 from regard.scores import RankedDocument, Ranking, TokenMatches
 from regard.word_times import WordTime, request_word_times, word_times
 
@@ -98,6 +99,7 @@ __all__ = [
     "VersionState",
     "WordTime",
     "__version__",
+    "replica_options",
     "request_word_times",
     "word_times",
 ]

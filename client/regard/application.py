@@ -28,12 +28,11 @@ def start(command: str, arguments: list[str]) -> int:
     _put_on_path(folder)
     sys.argv = [f"regard {command}", *arguments]
     try:
-        module = import_module(f"{package}.__main__")
+        return int(import_module(f"{package}.__main__").main() or 0)
     except ModuleNotFoundError as error:
         if (folder / (error.name or "").partition(".")[0]).is_dir():
             raise  # a part of the application itself
         raise CannotStart(f"regard {command} needs {error.name}: {how_to_install(extra)}") from error
-    return int(module.main() or 0)
 
 
 def find_application() -> Path:

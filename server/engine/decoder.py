@@ -129,11 +129,11 @@ class Decoder:
         """
         self.generation = generation
         self._devices = devices
-        self._one = load_sessions(path, devices, instances.threads, spin=False)
+        self._one = load_sessions(path, devices, instances.pool_threads, spin=False)
         self._check(path)
         self._all: Sequence[onnxruntime.InferenceSession] = ()
         if devices[0].gpu is None and instances.count > 1:
-            self._all = load_sessions(path, devices, instances.all_threads, spin=True)
+            self._all = load_sessions(path, devices, instances.threads, spin=True)
         self.cost = CostModel()
 
     @property

@@ -33,6 +33,7 @@ class Device:
         reason: Why this one, for the line at start.
         gpu: Which GPU; None for the CPU.
         bound: Whether sessions keep buffers there, and leave attention there; without it they use the caller's memory.
+        cpus: The CPUs that compute there, by number: those of a NUMA node; empty for any.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Device:
     reason: str
     gpu: int | None = None
     bound: bool = False
+    cpus: frozenset[int] = frozenset()
 
     @property
     def place(self) -> tuple[str, int]:
@@ -49,31 +51,40 @@ class Device:
 
 @dataclass(frozen=True)
 class Instances:
-    """How the CPUs are shared: so many runs at a time, each with so many threads.
+    """How a device's CPUs are shared: so many runs at a time, which have so many threads among them.
 
     Two runs of one thread each do more than one run of two threads: threads of one run wait for each other after every
-    operator (docs/performance.md has the figures).
+    operator (docs/performance.md has the figures). Threads beyond one a run are in one pool, of which each run takes
+    those that are free: alone all of them, beside others its part.
+
+    Attributes:
+        count: Runs at a time, at least 1.
+        threads: Of all together, those that call included; no fewer than runs.
     """
 
     count: int
     threads: int
 
     @property
-    def all_threads(self) -> int:
-        """Threads of a run that is alone."""
-        return self.count * self.threads
+    def pool_threads(self) -> int:
+        """What a session that all of them share is to be told: its pool, and whoever calls."""
+        return self.threads - self.count + 1
+
+    @property
+    def sharing(self) -> int:
+        """How many runs share what is in the pool; 1 where it is empty, so that no run takes a thread of another."""
+        return self.count if self.threads > self.count else 1
 
 
 def share_cpus(threads: int, devices: "Sequence[Device]", instances: int = 0) -> Instances:
-    """Share threads among devices, and a device's among its instances.
+    """Share threads among devices; of a device, none has more runs at a time than threads.
 
-    Of these 0 takes one a thread up to four, and on a GPU two, to copy while it computes.
+    Of instances 0 takes one a thread up to four, and on a GPU two, to copy while it computes.
     """
     if devices[0].gpu is not None:
-        return Instances(instances or 2, 1)
+        return Instances(instances or 2, instances or 2)
     threads = max(threads // len(devices), 1)
-    count = min(instances or _MAX_INSTANCES, threads)
-    return Instances(count, threads // count)
+    return Instances(min(instances or _MAX_INSTANCES, threads), threads)
 
 
 class AssignedNode(Protocol):
@@ -123,6 +134,18 @@ def choose_devices(wanted: str) -> tuple[Device, ...]:
     if missing:
         raise _lacking(wanted, missing)
     return tuple(choose_device(f"{kind}:{number}") for number in range(count))
+
+
+def on_nodes(devices: tuple[Device, ...], nodes: Sequence[frozenset[int]]) -> tuple[Device, ...]:
+    """Let each NUMA node be a device of its own where the CPU is the only one, so that no run is on two nodes.
+
+    Args:
+        devices: As chosen; GPUs stay, and what is named as one of several CPUs.
+        nodes: Their CPUs; none where there is one node.
+    """
+    if not nodes or [device.name for device in devices] != ["CPU"]:
+        return devices
+    return tuple(replace(devices[0], name=f"CPU:{number}", cpus=cpus) for number, cpus in enumerate(nodes))
 
 
 def names_of(devices: Sequence[Device]) -> str:

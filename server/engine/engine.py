@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -77,6 +78,7 @@ class Engine:
         if execution.precision == "float32":
             devices = [without_tf32(device) for device in devices]
         self._folder, self._contract, self._devices, self._execution = folder, contract, devices, execution
+        self._instances = instances
         device = devices[0]
         check_contract(folder, contract)
         if contract.precision == "bfloat16" and device.gpu is None:
@@ -163,8 +165,8 @@ class Engine:
         if self._contract.family == BARE_ONNX:
             self._warm_up_bare_onnx(outputs)
             return
-        self.plain.run(self._example(1, 1), outputs, all_threads=True)
         self._choose_execution()
+        self.plain.run(self._example(1, 1), outputs, all_threads=True)
         for name, graph, names in self._graphs():
             self._fit_costs(name, graph, names)
             for further in range(1, len(self._devices)):  # the first has run
@@ -233,21 +235,30 @@ class Engine:
             graph.all_threads_cost = fit_costs(list(self._measure(name, graph, names, all_threads=True)))
 
     def _measure(self, name: str, graph: Graph, names: Sequence[str], *, all_threads: bool = False) -> Iterator[Sample]:
-        """Run batches of several sizes, each until three runs or the time is up; yields the fastest of each."""
+        """Run batches of several sizes, each until three runs or the time is up; yields the fastest of each.
+
+        Where instances share threads, all of them run at a time: alone a run would have the threads of the others. Not
+        of graphs without a choice, those with attention: a single run of theirs may take a gigabyte.
+        """
         text, fixed = self._contract.text, self._contract.positions
         varies = text is not None and text.pad_token is None
         sizes = ((rows, min(length, fixed) if varies else fixed) for rows, length in _SAMPLES)
+        others = 0 if all_threads or not graph.can_use_all_threads else self._instances.sharing - 1
         ends = time.perf_counter() + _MEASURING_SECONDS / (2 if all_threads else 1)
-        for rows, length in dict.fromkeys(sizes):
-            inputs, seconds = self._example(rows, length), list[float]()
-            while len(seconds) < 3 and (not seconds or time.perf_counter() < ends):
-                started = time.perf_counter()
-                found = graph.run(inputs, names, all_threads=all_threads)
-                seconds.append(time.perf_counter() - started)
-            check_given(self._folder, self._contract, name, inputs, found)
-            yield Sample(rows, length, min(seconds))
-            if time.perf_counter() > ends:
-                return
+        with ThreadPoolExecutor(max(others, 1)) as executor:
+            for rows, length in dict.fromkeys(sizes):
+                inputs, seconds = self._example(rows, length), list[float]()
+                while len(seconds) < 3 and (not seconds or time.perf_counter() < ends):
+                    started = time.perf_counter()
+                    beside = [executor.submit(graph.run, inputs, names) for _ in range(others)]
+                    found = graph.run(inputs, names, all_threads=all_threads)
+                    for other in beside:
+                        other.result()
+                    seconds.append(time.perf_counter() - started)
+                check_given(self._folder, self._contract, name, inputs, found)
+                yield Sample(rows, length, min(seconds))
+                if time.perf_counter() > ends:
+                    return
 
     def _example(self, rows: int, length: int) -> dict[str, Array]:
         return example(self._contract, rows, length)

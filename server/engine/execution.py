@@ -5,6 +5,7 @@ buffers whatever is chosen: it concerns the plain graph.
 """
 
 import hashlib
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -138,20 +139,27 @@ class _Choice:
         return self._graph.unbound() if way == "unbound" else self._bound
 
     def measure(self) -> Iterator[str]:
-        """Let the graph run in the fastest way; yields what was found, in words."""
-        made: dict[Way, Sequence[Runs]] = {"bound": self._bound}
-        others: tuple[Way, ...] = ("unbound", "tensorrt")
-        for way in others:
+        """Let the graph run in the fastest way; yields what was found, in words.
+
+        Raises:
+            StartError: It can run in none.
+        """
+        sizes = [(min(rows, self._wanted.max_rows), self._clip(length)) for rows, length in _MEASURED]
+        made, seconds, lacking = dict[Way, Sequence[Runs]](), dict[Way, float](), dict[Way, str]()
+        ways: tuple[Way, ...] = ("bound", "unbound", "tensorrt")
+        for way in ways:
             try:
                 if way == "tensorrt" and self._wanted.tensorrt_cache is None:
                     raise StartError("without --tensorrt-cache its engine would be built at every load")
                 made[way] = self._make(way)
+                seconds[way] = sum(self._seconds(made[way][0], size) for size in sizes)
             except Exception as error:  # ONNX Runtime's exceptions have no common base
-                yield f"{way} is not to be had: {self._reason(error)}"
-        sizes = [(min(rows, self._wanted.max_rows), self._clip(length)) for rows, length in _MEASURED]
-        seconds = {way: sum(self._seconds(runs[0], size) for size in sizes) for way, runs in made.items()}
+                lacking[way] = self._reason(error)
+                yield f"{way} is not to be had: {lacking[way]}"
+        if not seconds:
+            raise _refusal(self._path, "execution", "auto", lacking["bound"], "a graph that this device can run")
         fastest = min(seconds, key=lambda way: seconds[way])
-        taken = fastest if seconds[fastest] < _FASTER * seconds["bound"] else "bound"
+        taken = fastest if seconds[fastest] < _FASTER * seconds.get("bound", math.inf) else "bound"
         self._graph.runs = made[taken]
         found = ", ".join(f"{way} {1e3 * each:.3f} ms" for way, each in seconds.items())
         yield f"{taken} is taken, runs of {' and '.join(map(_show, sizes))} take {found}"
@@ -161,12 +169,12 @@ class _Choice:
         """Keep the shapes whose replay is faster even for the smallest batch that is padded to them."""
         try:
             captured = self._capture(otherwise)
+            seconds = {
+                shape: tuple(self._seconds(runs, self._smallest(shape)) for runs in (captured[0], otherwise[0]))
+                for shape in captured[0].shapes
+            }
         except Exception as error:  # ONNX Runtime's exceptions have no common base
             return f"cuda_graphs are not to be had: {self._reason(error)}"
-        seconds = {
-            shape: tuple(self._seconds(runs, self._smallest(shape)) for runs in (captured[0], otherwise[0]))
-            for shape in captured[0].shapes
-        }
         kept = [shape for shape, (replayed, plain) in seconds.items() if replayed < _FASTER * plain]
         if not kept:
             return f"cuda_graphs are faster for none of {', '.join(map(_show, seconds))}"

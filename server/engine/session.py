@@ -13,6 +13,7 @@ import onnxruntime
 from artifact.dtypes import BFLOAT16, Array
 from server.engine.capture_gate import GATE
 from server.engine.cost import CostModel
+from server.engine.cpus import bound_to
 from server.engine.device import Device, Instances, check_placement
 from server.engine.device_ops import Weights, measures_on
 from server.engine.io_binding import BoundSession, Runs
@@ -65,12 +66,12 @@ class Graph:
         Raises:
             StartError: It cannot be loaded, or would run on another device.
         """
-        self._of_instance = load_sessions(path, devices, instances.threads, spin=False)
+        self._of_instance = load_sessions(path, devices, instances.pool_threads, spin=False)
         on_cpu = devices[0].gpu is None
         is_bound = self._is_bound = devices[0].bound
         self._all_threads: Sequence[onnxruntime.InferenceSession] = ()
         if all_threads and on_cpu and instances.count > 1:
-            self._all_threads = load_sessions(path, devices, instances.all_threads, spin=True)
+            self._all_threads = load_sessions(path, devices, instances.threads, spin=True)
         self.runs: Sequence[Runs] = _bind(self._of_instance, devices, keep_on_device) if is_bound else ()
         self._options = _shrinking_options() if shrinks and on_cpu else None
         self.cost = self.all_threads_cost = CostModel()
@@ -214,7 +215,8 @@ def load_session(path: Path, device: Device, threads: int, *, spin: bool) -> onn
     options.add_session_config_entry(_STOP_SPINNING_AFTER_A_RUN, "1")
     options.add_session_config_entry(RECORD_ASSIGNMENT, "1")
     try:
-        with nullcontext() if device.gpu is None else GATE.use():
+        # The threads of its pool may run where the one may that starts them.
+        with bound_to(device.cpus), nullcontext() if device.gpu is None else GATE.use():
             # Without enable_fallback=0 it would make, or at a failed run replace, a session with fewer providers.
             session = onnxruntime.InferenceSession(path, options, providers=list(device.providers), enable_fallback=0)
     except Exception as error:  # ONNX Runtime's exceptions have no common base

@@ -11,7 +11,7 @@ from typing import TypeVar
 from server.errors import InvalidInput, NotFound, StartError
 from server.repository.limits import Usage
 from server.repository.loading import Fingerprint, LoadedModel
-from server.repository.models_folder import ModelsFolder
+from server.repository.models_folder import Models, ModelsFolder
 
 Found = TypeVar("Found")
 
@@ -69,8 +69,8 @@ class Model:
 class Catalog:
     """The models by name; lives in the event loop."""
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = ModelsFolder(folder)
+    def __init__(self, models: Path | Models) -> None:
+        self._folder: Models = ModelsFolder(models) if isinstance(models, Path) else models
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="folder")
         self._models: dict[str, Model] = {}
 
@@ -135,6 +135,14 @@ class Catalog:
         numbers = {*found, *(number for number, state in states.items() if state != UNLOADED)}
         not_chosen = (State.UNAVAILABLE, "not loaded: not wanted by the model's settings, or new")
         return [Entry(name, number, *states.get(number, not_chosen)) for number in sorted(numbers)]
+
+    async def refresh(self) -> None:
+        """Look anew at what there is, where that takes long.
+
+        Raises:
+            StartError: It cannot be looked at; what was seen before stays.
+        """
+        await self._read(self._folder.refresh)
 
     async def is_of_one(self) -> bool:
         """Whether the models folder is a single model's, or an artifact."""

@@ -1,11 +1,16 @@
-"""Follows changes in the models folder while the server runs."""
+"""Follows changes of the models while the server runs, in a folder or in a store."""
 
 import asyncio
+import logging
 from pathlib import Path
 
 from watchfiles import awatch
 
+from server.errors import StartError
 from server.repository.lifecycle import Repository
+from server.repository.store.remote_models import RemoteModels
+
+_log = logging.getLogger(__name__)
 
 # A version being copied is looked at when nothing has changed for so long, or again and again while it has.
 _QUIET_MS, _LONGEST_MS = 500, 5000
@@ -23,3 +28,19 @@ async def watch(folder: Path, repository: Repository) -> None:
         for name in sorted(names):
             if not name.startswith("."):
                 await repository.sync(name)
+
+
+async def poll(models: RemoteModels, repository: Repository, seconds: float) -> None:
+    """Likewise of a store, which tells of no change: list it again and again, so many seconds apart."""
+    seen = dict[str, object]()
+    while True:
+        try:
+            await repository.refresh()
+        except StartError as error:
+            _log.warning("--watch: %s", error)
+        else:
+            before, seen = seen, models.stamps()
+            changed = {name for name in {*before, *seen} if before.get(name) != seen.get(name)}
+            for name in sorted(changed | models.unfinished()):
+                await repository.sync(name)
+        await asyncio.sleep(seconds)

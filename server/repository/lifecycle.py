@@ -9,6 +9,7 @@ import gc
 import logging
 import weakref
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -18,9 +19,11 @@ from server.memory import give_back_memory
 from server.repository.catalog import UNLOADED, Catalog, Model, State, one_of
 from server.repository.limits import Usage
 from server.repository.loading import LoadedModel, fingerprint
+from server.repository.models_folder import NOTHING_THERE, Models
 from server.repository.settings import ModelSettings, SettingsError, read_settings
 
 _log = logging.getLogger(__name__)
+_MAX_FETCHES = 4  # versions that are fetched from a store at a time
 
 Load = Callable[[Path, Usage], LoadedModel]
 Try = Callable[[Path], Awaitable[None]]
@@ -34,16 +37,17 @@ async def _trust(folder: Path) -> None:
 class Repository(Catalog):
     """The models by name, and their lives; lives in the event loop."""
 
-    def __init__(self, folder: Path, load: Load, changed: Changed, try_out: Try = _trust) -> None:
+    def __init__(self, models: Path | Models, load: Load, changed: Changed, try_out: Try = _trust) -> None:
         """Make a repository that has loaded nothing.
 
         Args:
-            folder: The models folder.
+            models: The models folder, or models elsewhere.
             load: Loads one version; called in a thread.
             changed: Told the newest version served of a model whenever that changes; None for none.
             try_out: Sees whether a version can be loaded, before it is; raises StartError where it cannot.
         """
-        super().__init__(folder)
+        super().__init__(models)
+        self._fetchers = ThreadPoolExecutor(_MAX_FETCHES, thread_name_prefix="fetch")
         self._load = load
         self._changed = changed
         self._try_out = try_out
@@ -59,10 +63,10 @@ class Repository(Catalog):
             StartError: The folder holds no artifact, or no model that can be served.
         """
         self._loop = asyncio.get_running_loop()
+        await self.refresh()
         names = await self._read(self._folder.names)
         if not names:
-            expected = "NAME/VERSION/contract.json, VERSION/contract.json or contract.json"
-            raise StartError(f"--models: {self._folder}: holds no artifact; expected {expected}")
+            raise StartError(f"--models: {self._folder}: {NOTHING_THERE}")
         failures = [reason for name in names if (reason := await self._start_model(name))]
         if failures and (strict or len(failures) == len(names)):
             raise StartError("; ".join(failures))
@@ -70,7 +74,7 @@ class Repository(Catalog):
     async def _start_model(self, name: str) -> str:
         """Load a model; returns why nothing of it is served."""
         try:
-            await self.load(name)
+            await self._follow(name)
         except ServerError as error:
             if name not in self._models or not self._models[name].served:
                 _log.error("%s is not served: %s", name, error)
@@ -95,8 +99,16 @@ class Repository(Catalog):
 
         Raises:
             NotFound: The folder holds no such model.
-            NotPossible: A version or the settings cannot be used; what was served goes on.
+            NotPossible: A version or the settings cannot be used, or a store cannot be listed; what was served goes on.
         """
+        try:
+            await self.refresh()
+        except StartError as error:
+            raise NotPossible(str(error)) from error
+        await self._follow(name)
+
+    async def _follow(self, name: str) -> None:
+        """Serve a model as its folder was when it was last looked at; raises as load."""
         if not await self._read(lambda: self._folder.versions(name)):
             names = await self._read(self._names)
             raise NotFound(f"model: {name[:100]!r} is not in the models folder; expected {one_of(names)}")
@@ -114,7 +126,7 @@ class Repository(Catalog):
         async with one.lock:
             try:
                 settings = await self._read(lambda: read_settings(self._folder.model(name)))
-            except SettingsError as error:
+            except (SettingsError, StartError) as error:
                 raise NotPossible(str(error)) from error
             one.usage.settings, found = settings, await self._read(lambda: self._folder.versions(name))
             wanted, failures = await self._load_versions(name, one, settings, found)
@@ -144,14 +156,16 @@ class Repository(Catalog):
         return wanted, failures
 
     async def _load_version(self, name: str, one: Model, number: int) -> LoadedModel:
-        folder = await self._read(lambda: self._folder.version(name, number))
-        if not await self._read(folder.is_dir):
-            raise StartError(f"{folder}: not there")
+        if number not in one.served:
+            one.states[number] = (State.LOADING, "")
+        fetching = self._loop.run_in_executor(self._fetchers, self._folder.version, name, number)
+        with await fetching as folder:
+            return await self._load_from(folder, name, one, number)
+
+    async def _load_from(self, folder: Path, name: str, one: Model, number: int) -> LoadedModel:
         seen = await asyncio.to_thread(fingerprint, folder), one.usage.settings.of_engine
         if number in one.served and one.fingerprints.get(number) == seen:
             return one.served[number]
-        if number not in one.served:
-            one.states[number] = (State.LOADING, "")
         await self._try_out(folder)
         loaded = await asyncio.to_thread(self._load, folder, one.usage)
         if (found := f"{loaded.name}/{loaded.version}") != f"{name}/{number}":
@@ -178,7 +192,7 @@ class Repository(Catalog):
         """Follow a change in the folder, as the watcher saw it; what goes wrong is logged."""
         try:
             if await self._read(lambda: self._folder.versions(name)):
-                await self.load(name)
+                await self._follow(name)
             elif name in self._models and (self._models[name].served or self._models[name].is_unloaded_idle):
                 await self.unload(name)
         except ServerError as error:

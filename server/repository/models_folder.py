@@ -6,8 +6,10 @@ all models, that of one, or the artifact itself.
 
 import json
 import os
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from artifact.contract import CONTRACT_FILE, PLAIN_GRAPH
 from artifact.files import versions
@@ -15,6 +17,30 @@ from artifact.towers import TOWERS_FILE
 from server.errors import StartError
 
 _CONTRACTS = (TOWERS_FILE, CONTRACT_FILE)
+NOTHING_THERE = "holds no artifact; expected NAME/VERSION/contract.json, VERSION/contract.json or contract.json"
+
+
+class Models(Protocol):
+    """Where models are: in a folder (ModelsFolder), or in a store (store.remote_models.RemoteModels)."""
+
+    @property
+    def is_of_one(self) -> bool:
+        """Whether it is the folder of a single model, or an artifact."""
+
+    def refresh(self) -> None:
+        """Look anew, where that takes long; what the other methods say is of then. Raises StartError."""
+
+    def names(self) -> list[str]:
+        """List the models; raises StartError."""
+
+    def versions(self, name: str) -> list[int]:
+        """List the versions of a model, the newest first."""
+
+    def model(self, name: str) -> Path:
+        """Return the folder on this machine where a model's settings lie; raises StartError."""
+
+    def version(self, name: str, number: int) -> AbstractContextManager[Path]:
+        """Have a version in a folder on this machine, which stays while the block lasts; raises StartError."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +65,9 @@ class ModelsFolder:
     def is_of_one(self) -> bool:
         """Whether it is a single model's, or an artifact."""
         return self._only() is not None
+
+    def refresh(self) -> None:
+        """Do nothing: every call looks."""
 
     def names(self) -> list[str]:
         """List the models that have a version and a name that callers can give; hidden folders are none.
@@ -69,11 +98,17 @@ class ModelsFolder:
             return self._path if only.version is None else self._path.parent
         return self._path / name
 
-    def version(self, name: str, number: int) -> Path:
-        """Return the folder of a version, or where it would be."""
-        if not versions(self._path / name) and self._only() == _Only(name, number):
-            return self._path
-        return self.model(name) / str(number)
+    def version(self, name: str, number: int) -> AbstractContextManager[Path]:
+        """Return the folder of a version.
+
+        Raises:
+            StartError: There is none.
+        """
+        is_only = not versions(self._path / name) and self._only() == _Only(name, number)
+        folder = self._path if is_only else self.model(name) / str(number)
+        if not folder.is_dir():
+            raise StartError(f"{folder}: not there")
+        return nullcontext(folder)
 
     def _only(self) -> _Only | None:
         try:

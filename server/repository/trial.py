@@ -5,7 +5,6 @@ and runs it once; it ends with 0, or with 1 and the reason on its standard outpu
 """
 
 import asyncio
-import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
@@ -19,6 +18,7 @@ from server.errors import StartError
 from server.repository.limits import Usage
 from server.repository.loading import load_model
 from server.repository.settings import read_settings
+from server.subprocesses import environment
 
 _MAX_SECONDS = 600.0
 
@@ -53,7 +53,7 @@ class Trial:
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.DEVNULL,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env=environment(),
         )
         try:
             async with asyncio.timeout(_MAX_SECONDS):

@@ -48,6 +48,7 @@ class Dispatcher:
         drop: Callable[[BatchItem], None],
         devices: Sequence[str] = ("CPU",),
         judge: Judge = judge_cpu,
+        enter: Callable[[int], None] = lambda device: None,
     ) -> None:
         """Make a dispatcher that has not started; `lost` says why an instance, or the last device, is gone.
 
@@ -59,6 +60,7 @@ class Dispatcher:
             drop: Takes a request that cannot be answered in time any more; likewise.
             devices: Their names, in the order in which graphs know them.
             judge: Says whether what a run raised means that its device has failed.
+            enter: Called first by each instance, in its thread, with its device's number.
         """
         self._limits, self._judge = limits, judge
         self._delay_seconds = delay_seconds
@@ -74,8 +76,13 @@ class Dispatcher:
         self._express = threading.Thread(target=self._work, args=(self._take_express,), name="express", daemon=True)
         self._threads = [
             *(
-                threading.Thread(target=self._work, args=(take,), name=f"instance_{device}_{i}", daemon=True)
-                for device, take in enumerate(partial(self._take, device) for device in range(len(devices)))
+                threading.Thread(
+                    target=self._work,
+                    args=(partial(self._take, device), partial(enter, device)),
+                    name=f"instance_{device}_{i}",
+                    daemon=True,
+                )
+                for device in range(len(devices))
                 for i in range(instances)
             ),
             self._express,
@@ -208,9 +215,10 @@ class Dispatcher:
         with self._ready:
             return list(self.places.running)
 
-    def _work(self, take: Callable[[], Batch | None]) -> None:
+    def _work(self, take: Callable[[], Batch | None], enter: Callable[[], None] = lambda: None) -> None:
         """What an instance does all its life; should it end before its time, the watchdog learns why."""
         try:
+            enter()
             self._run_batches(take)
         except BaseException as error:
             _log.critical("an instance of the engine has ended", exc_info=True)
@@ -249,7 +257,7 @@ class Dispatcher:
         all_idle, is_one = place.idle == place.instances, len(self.places) == 1
         room = self.places.room(device) if self.places.bounds else ANY_ROOM
         items = self._queue.take(self.places.idle, all_threads=all_idle and is_one, room=room)
-        alone = all_idle and not len(self._queue) and items[0].graph.can_use_all_threads
+        alone = all_idle and not len(self._queue) and self._queue.is_for_all_threads(items)
         batch = self._note(items, place.instances if alone else 1, device)
         if (self.places.idle and len(self._queue)) or self._express_is_wanted:
             self.wake()
@@ -354,19 +362,20 @@ class Dispatcher:
 
         While others work, it waits for what is near, and never longer than a run's fixed cost, which is what sharing a
         run saves: for another instance that is about to end, to share what waits with it; for as many rows as it has
-        just answered, since their callers are likely to come back at once. An engine that is idle waits only where the
-        operator asked for a delay.
+        just answered, since their callers are likely to come back at once. Not where that is half of the time that
+        anybody has who waits. An engine that is idle waits only where the operator asked for a delay.
         """
         if not self.places.idle or not len(self._queue):
             return None
-        until, window = 0.0, self._window
-        if ends := [run.ends for run in self.places.running if run.instances]:
-            next_end = min(ends)
-            if self._queue.rows < window.rows or next_end < window.until:
+        now, until, window = time.monotonic(), 0.0, self._window
+        ends = [run.ends for run in self.places.running if run.instances] if now < window.until else ()
+        if ends and (self._queue.rows < window.rows or min(ends) < window.until):
+            first = min(item.begin_by for item in self._queue)
+            if window.until - now <= (first - now) / 2:
                 until = window.until
         if self._delay_seconds and self._queue.rows < self._limits.rows and not self._closing:
             until = max(until, min(self._delay_ends(item) for item in self._queue))
-        return max(until - time.monotonic(), 0.0)
+        return max(until - now, 0.0)
 
     def _delay_ends(self, item: BatchItem) -> float:
         """Say until when a request waits for others: half of the time that it has, or it would be dropped for that."""

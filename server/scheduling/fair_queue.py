@@ -150,6 +150,13 @@ class FairQueue:
         load = Load.of(batch)
         return self._group(batch[0]).run_seconds(load.rows, load.longest, all_threads=all_threads)
 
+    def is_for_all_threads(self, batch: Sequence[BatchItem]) -> bool:
+        """Whether a batch that has the machine to itself should use all of it; see Group.pays_to_share_out."""
+        if not batch[0].graph.can_use_all_threads:
+            return False
+        load = Load.of(batch)
+        return not self._group(batch[0]).pays_to_share_out(load.rows, 1, load.longest)
+
     def learn(self, batch: Sequence[BatchItem], seconds: float, *, whole: bool, all_threads: bool = False) -> None:
         """Correct what a batch was expected to take by what it took; one that failed says nothing of the next."""
         expected = self.batch_seconds(batch, all_threads=all_threads)

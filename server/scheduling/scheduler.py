@@ -57,6 +57,7 @@ class Scheduler:
         tracing: Tracing | None = None,
         devices: Sequence[str] = ("CPU",),
         judge: Judge = judge_cpu,
+        enter: Callable[[int], None] = lambda device: None,
     ) -> None:
         """Make a scheduler that has not started.
 
@@ -69,12 +70,13 @@ class Scheduler:
             tracing: Where batches are traced; None for nowhere.
             devices: Their names, in the order in which graphs know them.
             judge: Says whether what a run raised means that its device has failed.
+            enter: Called first by each instance, in its thread, with its device's number.
         """
         self._tracing = tracing or Tracing()
         self._limits, self._admission = limits, admission
         self._metrics = metrics
         tell = self._finish_soon, self._drop_soon
-        dispatcher = Dispatcher(limits, instances, delay_seconds, *tell, devices, judge)
+        dispatcher = Dispatcher(limits, instances, delay_seconds, *tell, devices, judge, enter)
         metrics.instances.set_function(lambda: float(dispatcher.places.instances))
         for place in dispatcher.places:
             metrics.device_up.labels(place.name).set_function(partial(_up, place))

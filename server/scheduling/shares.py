@@ -13,7 +13,7 @@ from server.scheduling.companions import NEGLIGIBLE_SHARE
 _NEWEST_SHARE = 0.1  # what the newest run tells about how much slower the engine is than when it was measured alone
 _UNSEEN_SHARE = 0.002  # of being slower, which runs of one kind are taken to have lost with each of the other
 _MAX_FIXED_SHARE = 0.25  # of runs that share rows out; smaller ones lose more than they gain
-_SLOWEST_OF_SEVERAL = 1.1  # runs at a time, against their mean: all have ended when the slowest has
+_SLOWEST_OF_SEVERAL = 1.1  # runs at a time, against their mean: all have ended when the slowest has; or chance, of one
 
 
 class Group:
@@ -55,7 +55,7 @@ class Group:
 
         Args:
             rows: All of them.
-            instances: How many runs.
+            instances: How many runs; one where the rows cannot be parted.
             length: What all are padded to.
         """
         rows_apart = -(-rows // instances)

@@ -1,11 +1,10 @@
-"""The gRPC server: its options, its port, and whom it may listen to."""
+"""The gRPC server: its options and its port."""
 
-import socket
 from collections.abc import Iterable, Sequence
 
 import grpc
 
-from server.address import family_of, is_loopback, join_address, split_address
+from server.address import is_loopback, join_address, split_address
 from server.api.calls import Calls
 from server.api.servicer import Task
 from server.auth.clients import Authenticator
@@ -15,29 +14,12 @@ from server.transport.auth_interceptor import AuthInterceptor
 from server.transport.connections import hang_up, stop_listening
 from server.transport.grpc_calls import end_calls
 from server.transport.limits import ANSWER_SECONDS, HANDSHAKE_SECONDS, MAX_STREAMS
+from server.transport.listening import cannot_listen, try_address
 from server.transport.refusals import Refusals
 from server.transport.tls import Certificates, TlsFiles
 
 _MAX_PENDING = 4000  # calls that gRPC holds until the event loop takes them; it cancels further ones, anybody's
 _PING_INTERVAL_MS = 5_000  # more often is an attack; docs/operations.md has clients ask every ten seconds
-
-
-def check_exposure(config: Config) -> None:
-    """Refuse to be reached from other machines without TLS and authentication, unless the operator allows it.
-
-    Raises:
-        StartError: Says what is missing.
-    """
-    if is_loopback(config.listen) or config.allow_insecure:
-        return
-    missing = [] if config.tls_cert else ["--tls-cert and --tls-key"]
-    if not config.clients and not config.tls_client_ca:
-        missing.append("--clients or --tls-client-ca")
-    if missing:
-        raise StartError(
-            f"--listen: {config.listen}: can be reached from other machines; expected {' and '.join(missing)}, "
-            "or --allow-insecure"
-        )
 
 
 def make_authenticator(config: Config) -> Authenticator:
@@ -149,17 +131,3 @@ def _options(config: Config) -> list[tuple[str, int]]:
         ("grpc.server_handshake_timeout_ms", round(HANDSHAKE_SECONDS * 1e3)),
         ("grpc.so_reuseport", 0),  # two servers on one port would share callers by chance
     ]
-
-
-def cannot_listen(listen: str, error: OSError | RuntimeError) -> StartError:
-    """Say that an address cannot be had, and why."""
-    return StartError(f"--listen: {listen}: cannot listen: {getattr(error, 'strerror', None) or error}")
-
-
-def try_address(listen: str) -> None:
-    """See whether a socket can be bound to an address.
-
-    Raises:
-        OSError: It cannot.
-    """
-    socket.create_server(split_address(listen), family=family_of(listen)).close()

@@ -35,7 +35,11 @@ class LoadReports(OpenRcaServiceServicer):
 
     def trailers(self) -> Trailers:
         """What goes with the end of a call."""
-        return ((_TRAILER, self._report()),)
+        load = self._meter.read()
+        if load is not self._load or not self._content:
+            self._load, content = load, _report(load).SerializeToString()
+            self._content = content + _NOTHING * (len(content) % 3)
+        return ((_TRAILER, self._content),)
 
     async def StreamCoreMetrics(self, request: OrcaLoadReportRequest, context: Servicer) -> None:  # noqa: N802
         """Report now, and then as often as the caller asks for, until it hangs up.
@@ -51,24 +55,16 @@ class LoadReports(OpenRcaServiceServicer):
         self._streams += 1
         try:
             while True:
-                await context.write(OrcaLoadReport.FromString(self._report()))
+                await context.write(_report(self._meter.read()))
                 await asyncio.sleep(seconds)
         finally:
             self._streams -= 1
 
-    def _report(self) -> bytes:
-        load = self._meter.read()
-        if load is not self._load or not self._content:
-            self._load, self._content = load, _encode(load)
-        return self._content
 
-
-def _encode(load: Load) -> bytes:
-    report = OrcaLoadReport(
+def _report(load: Load) -> OrcaLoadReport:
+    return OrcaLoadReport(
         application_utilization=load.utilization,
         rps_fractional=load.answers_per_second,
         eps=load.faults_per_second,
         named_metrics={"queue_seconds": load.queue_seconds},
     )
-    content = report.SerializeToString()
-    return content + _NOTHING * (len(content) % 3)

@@ -99,6 +99,7 @@ def test_hidden_states_have_the_positions_of_their_axis() -> None:
         ({"image": {"crop_size": 8, "mean": [0], "std": [1]}}, "patches: missing; expected the grid of the images"),
         ({"image": {"crop_size": 0, "mean": [0], "std": [1]}}, "crop_size"),
         ({"files": {"../x": ""}}, "expected names of files in the artifact's own folder"),
+        ({"files": {"..": ""}}, "files: '..': expected names of files in the artifact's own folder"),
         ({"unknown": 1}, "unknown"),
     ],
 )

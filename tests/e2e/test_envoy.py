@@ -27,6 +27,7 @@ from tests.processes import ROOT, ServerProcess, StartProcess, run_server, servi
 pytest.importorskip("pyvoy", reason="pyvoy is not installed")
 
 ENVOY = ("--transport", "envoy")
+EXPOSED = "can be reached from other machines, and --transport envoy has no TLS here; expected --allow-insecure"
 INFER = "/inference.GRPCInferenceService/ModelInfer"
 
 
@@ -50,12 +51,15 @@ def sample(server: ServerProcess, name: str) -> float:
         (("--models", "/nowhere"), "--models: /nowhere: not a folder"),
         (("--metrics", "{taken}"), "--metrics: {taken}: cannot listen"),
         (("--listen", "{taken}"), "--listen: {taken}: cannot listen: Address already in use"),
-        (("--listen", "0.0.0.0:0"), "--listen: 0.0.0.0:0: can be reached from other machines"),
+        (("--listen", "0.0.0.0:0"), f"--listen: 0.0.0.0:0: {EXPOSED}"),
+        (("--listen", "[::]:0", "--clients", "clients.toml"), f"--listen: [::]:0: {EXPOSED}"),
+        (("--listen", "0.0.0.0:0", "--tls-cert", "cert.pem"), "--transport envoy: has no TLS here"),
+        (("--allow-insecure", "--tls-key", "key.pem"), "--transport envoy: has no TLS here"),
         (("--tls-cert", "cert.pem"), "--transport envoy: has no TLS here; expected none of --tls-cert"),
         (("--tls-client-ca", "ca.pem"), "--transport envoy: has no TLS here"),
     ],
 )
-def test_what_it_cannot_start_with_is_one_line(arguments: tuple[str, str], message: str) -> None:
+def test_what_it_cannot_start_with_is_one_line(arguments: tuple[str, ...], message: str) -> None:
     """From whichever of the two processes, with exit code 1 and no traceback."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         address = f"127.0.0.1:{taken.getsockname()[1]}"
@@ -66,26 +70,57 @@ def test_what_it_cannot_start_with_is_one_line(arguments: tuple[str, str], messa
     assert "Traceback" not in done.stderr
 
 
-@pytest.mark.parametrize("missing", ["envoy", "find_libpython"])
-def test_without_its_packages_it_says_what_to_install(missing: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In one line."""
+@pytest.mark.parametrize(
+    ("missing", "extra"), [("envoy", "envoy"), ("find_libpython", "envoy"), ("onnxruntime", "server")]
+)
+def test_without_its_packages_it_says_what_to_install(
+    missing: str, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In one line; the server's own, too, which only Envoy's process imports."""
     monkeypatch.setitem(sys.modules, missing, None)
     expected = f"--transport envoy: import of {missing} halted|--transport envoy: {missing} is not installed"
-    with pytest.raises(StartError, match=rf"({expected}).*expected regard\[envoy\]"):
+    with pytest.raises(StartError, match=rf"({expected}).*expected regard\[{extra}\]"):
         run_inside_envoy(Config.from_command_line([], "x"), [], "python -m server")
 
 
-def test_it_listens_where_it_is_told_to(start_process: StartProcess) -> None:
-    """On IPv6, too, on a port of its own."""
-    with start_process(*ENVOY, "--models", str(GOLDEN_MODELS), "--listen", "[::1]:0") as one:
-        assert one.address.startswith("[::1]:")
-        assert not one.address.endswith(":0")
+@pytest.mark.parametrize(
+    ("listen", "more"), [("[::1]:0", ()), ("localhost:0", ()), ("0.0.0.0:0", ("--allow-insecure",))], ids=str
+)
+def test_it_listens_where_it_is_told_to(listen: str, more: tuple[str, ...], start_process: StartProcess) -> None:
+    """On IPv6, by a name, and beyond loopback where that is meant; on a port of its own, as grpcio tells it."""
+    with start_process(*ENVOY, "--models", str(GOLDEN_MODELS), "--listen", listen, *more) as one:
+        host, _, port = one.address.rpartition(":")
+        assert host == listen.removesuffix(":0")
+        assert int(port) > 0
         with regard.Client(one.address) as client:
             assert client.embed(text="the cat").vector.size
         assert one.stop() == 0
 
 
+LOADED = """
+import atexit, os, sys
+def note():
+    with open(os.environ["NOTES"], "a") as notes:
+        notes.write(f"{sorted({'onnxruntime', 'numpy', 'server.app'} & set(sys.modules))}")
+atexit.register(note)
+"""
+
+
+def test_what_starts_it_has_no_engine(
+    start_process: StartProcess, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The launcher stays small; Envoy's own process ends without what Python has for its end."""
+    (tmp_path / "sitecustomize.py").write_text(LOADED)
+    notes = tmp_path / "notes"
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", ""))))
+    monkeypatch.setenv("NOTES", str(notes))
+    with start_process(*ENVOY, "--models", str(GOLDEN_MODELS)) as one:
+        assert one.stop() == 0
+    assert notes.read_text() == "[]"
+
+
 def test_the_command_of_the_client_starts_it() -> None:
+    """`regard serve --transport envoy`."""
     """`regard serve --transport envoy`."""
     program = (sys.executable, "-m", "regard", "serve")
     with serving(*ENVOY, "--models", str(GOLDEN_MODELS), program=program) as one, regard.Client(one.address) as client:
@@ -188,6 +223,12 @@ def test_an_answer_that_is_not_read_to_its_end_is_reset(server: ServerProcess) -
             assert part, "the connection was closed"
             received += part
     wait_until(lambda: sample(server, "regard_held_bytes") == 0)
+
+
+def test_memory_is_given_back_in_the_background(server: ServerProcess) -> None:
+    """By a thread that Envoy starts for its allocator where it is told to, and not otherwise."""
+    names = {path.read_text().strip() for path in Path(f"/proc/{server.serving_pid}/task").glob("*/comm")}
+    assert any("TcmallocProcessBackgroundActions".startswith(name) for name in names if len(name) > 8), names
 
 
 @pytest.mark.parametrize(

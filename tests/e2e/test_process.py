@@ -13,7 +13,7 @@ import pytest
 import regard
 from server.healthcheck import flags_of
 from tests.golden import GOLDEN_PAIRS
-from tests.processes import CLOTHING, ROOT, StartProcess, environment, run_server
+from tests.processes import CLOTHING, ROOT, TRANSPORTS, StartProcess, environment, run_server
 
 
 def regard_command(address: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -84,6 +84,20 @@ def test_a_bad_port_device_or_artifact_is_one_clear_line(tmp_path: Path) -> None
 def records(stream: str) -> list[dict[str, Any]]:
     """What a log for machines holds; fails where a line of it is none, but for gRPC's own as it stops to listen."""
     return [json.loads(line) for line in stream.splitlines() if "Closing acceptor" not in line]
+
+
+@pytest.mark.parametrize("transport", TRANSPORTS)
+def test_without_the_engine_the_command_says_what_to_install(
+    transport: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Though it is imported late, and with Envoy in another process."""
+    (tmp_path / "sitecustomize.py").write_text('import sys; sys.modules["onnxruntime"] = None')
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(tmp_path), os.environ.get("PYTHONPATH", ""))))
+    done = regard_command("", "serve", "--transport", transport, "--listen", "127.0.0.1:0")
+    (line,) = done.stderr.splitlines()
+    assert done.returncode == 1
+    assert "onnxruntime" in line
+    assert "[server]" in line
 
 
 def test_with_json_logs_what_is_served_where_is_a_record() -> None:

@@ -7,6 +7,8 @@ from contextlib import contextmanager, suppress
 from itertools import count
 from pathlib import Path
 
+from tests.faults.callers import wait_until
+
 _NUMBERS = count()
 _CONTROLLERS = ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"), ("/sys/fs/cgroup", "memory.max")
 
@@ -39,6 +41,7 @@ def limited(limit_bytes: int | None) -> Iterator[tuple[str, ...]]:
         try:
             yield ("/bin/sh", "-c", 'echo $$ > "$0/cgroup.procs" && exec "$@"', str(group), *server)
         finally:
+            wait_until(lambda: not _lines(group / "cgroup.procs"))  # Envoy ends a moment after what started it
             group.rmdir()
 
 

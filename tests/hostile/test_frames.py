@@ -2,9 +2,11 @@
 
 import gzip
 import os
+import socket
 import threading
 import time
 from collections import Counter
+from collections.abc import Callable
 
 import pytest
 
@@ -22,30 +24,45 @@ CODES = ("closed", "no answer", "UNAVAILABLE", "RESOURCE_EXHAUSTED", "INVALID_AR
 PART = 16_000
 
 
-def flood(target: Target, what: bytes, *, before: bytes = b"") -> "Counter[str]":
-    """Say the same again and again on many connections, and read nothing."""
+def on_many_connections(target: Target, say: Callable[[socket.socket, float], str], seconds: float) -> "Counter[str]":
+    """Say something on many connections, again and again until time is over.
+
+    Args:
+        target: Whom to.
+        say: Speaks on a connection until a time of the monotonic clock at most; returns how that ended.
+        seconds: A connection's patience.
+    """
     over, codes = time.monotonic() + SECONDS, Counter[str]()
 
-    def say() -> None:
+    def go_on() -> None:
         while time.monotonic() < over:
             try:
                 with connected(target.address) as connection:
-                    connection.settimeout(0.2)
-                    connection.sendall(greeting() + before)
-                    while time.monotonic() < over:
-                        connection.sendall(what)
-                    codes["not read"] += 1
+                    connection.settimeout(seconds)
+                    codes[say(connection, over)] += 1
             except TimeoutError:  # the server takes no more
                 codes["no answer"] += 1
             except ConnectionError:
                 codes["closed"] += 1
 
-    threads = [threading.Thread(target=say) for _ in range(CONNECTIONS)]
+    threads = [threading.Thread(target=go_on) for _ in range(CONNECTIONS)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     return codes
+
+
+def flood(target: Target, what: bytes, *, before: bytes = b"") -> "Counter[str]":
+    """Say the same again and again on many connections, and read nothing."""
+
+    def say(connection: socket.socket, over: float) -> str:
+        connection.sendall(greeting() + before)
+        while time.monotonic() < over:
+            connection.sendall(what)
+        return "not read"
+
+    return on_many_connections(target, say, 0.2)
 
 
 def pings(target: Target) -> "Counter[str]":
@@ -84,26 +101,12 @@ def messages_behind_a_turn(target: Target) -> "Counter[str]":
     body = b"\1" + (2**25).to_bytes(4) + packed
     parts = b"".join(frame(http2.DATA, body[begin : begin + PART], stream=1) for begin in range(0, len(body), PART))
     head = frame(http2.HEADERS, http2.fields(CHECK, grpc_encoding="gzip"), flags=http2.END_HEADERS, stream=1)
-    over, codes = time.monotonic() + SECONDS, Counter[str]()
 
-    def say() -> None:
-        while (left := over - time.monotonic()) > 0:
-            try:
-                with connected(target.address) as connection:
-                    connection.settimeout(0.5)
-                    connection.sendall(greeting() + head + parts * 4)
-                    codes[read_code(connection, left)] += 1
-            except TimeoutError:
-                codes["no answer"] += 1
-            except ConnectionError:
-                codes["closed"] += 1
+    def say(connection: socket.socket, over: float) -> str:
+        connection.sendall(greeting() + head + parts * 4)
+        return read_code(connection, over - time.monotonic())
 
-    threads = [threading.Thread(target=say) for _ in range(CONNECTIONS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    return codes
+    return on_many_connections(target, say, 0.5)
 
 
 ATTACKS: tuple[Attack, ...] = (

@@ -1,7 +1,9 @@
 """A server on several devices, which the CPU stands for: all of them work, and one that fails is done without."""
 
 import asyncio
+import os
 import shutil
+import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -18,6 +20,7 @@ from regard.v1 import types_pb2 as pb
 from server import app
 from server.api.regard_v1.tensors import read_tensor, write_tensor
 from server.config import EMBEDDED_MODELS
+from server.engine.cpus import Cpus
 from server.engine.decoder import BoundStep, Decoder
 from server.engine.faults import judge_gpu
 from server.engine.session import Graph
@@ -274,3 +277,23 @@ async def _write_until(running: Running, watched: Watched, failing: int, is_time
             break
     watched.enter = enter  # type: ignore[method-assign]
     assert watched.failing == {failing}
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or len(os.sched_getaffinity(0)) < 2, reason="threads are bound to two CPUs here"
+)
+async def test_each_numa_node_has_instances_of_its_own(start: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bound to its CPUs, of which a machine with one node has one each; answers are the same."""
+    async with start() as running:
+        expected = await embed(running)
+    first, second = (frozenset({cpu}) for cpu in sorted(os.sched_getaffinity(0))[:2])
+    monkeypatch.setattr(app, "plan_cpus", lambda threads: Cpus(2, (first, second)))
+    async with start() as running:
+        same(await embed(running), expected)
+        assert [device.name for device in running.started.devices] == ["CPU:0", "CPU:1"]
+        bound = {
+            thread.name: frozenset(os.sched_getaffinity(thread.native_id or 0))
+            for thread in threading.enumerate()
+            if thread.name.startswith("instance_")
+        }
+        assert bound == {"instance_0_0": first, "instance_1_0": second}

@@ -15,6 +15,6 @@ def test_onnx_runtime_is_told_not_to_report_to_its_makers() -> None:
 
 def test_a_loaded_server_has_no_torch_in_memory() -> None:
     """Nor by way of something it imports."""
-    code = "import server.__main__, sys; print(sorted({'torch', 'onnx', 'transformers'} & set(sys.modules)))"
+    code = "import server.process, sys; print(sorted({'torch', 'onnx', 'transformers'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

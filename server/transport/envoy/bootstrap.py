@@ -12,11 +12,12 @@ from server.transport.limits import ANSWER_SECONDS, HANDSHAKE_SECONDS, MAX_STREA
 
 _API = "type.googleapis.com/envoy.extensions"
 _APPLICATION = "server.inside_envoy:app"
-_BUFFER_BYTES = 2**18  # of answers that wait for one caller, and of requests that wait for Python
+_BUFFER_BYTES = 2**16  # of answers that wait for one caller, and of requests that wait for Python
 _STREAM_WINDOW_BYTES, _CONNECTION_WINDOW_BYTES = 2**20, 2**24  # that callers may send before they are told to go on
 _MAX_OPEN_BYTES = 2**16  # of a request to health or reflection that waits for its turn
 _HEAP, _RESET_FROM, _LOOK_SECONDS = "envoy.resource_monitors.fixed_heap", (0.85, 0.95), 0.25
 _LARGE_POWER_OF_TWO = 17  # streams with fewer bytes than that are never reset for their memory
+_RELEASE_BYTES = 2**26  # of what was freed, given back in a second: Envoy's allocator is everybody's, and keeps it
 _HEADERS_KB, _MAX_HEADERS = 32, 200
 # Further calls that came with these wait for the event loop's next turn: who resets them at once (CVE-2023-44487) has
 # done so by then, and Python never hears of them.
@@ -42,6 +43,7 @@ def make_bootstrap(config: Config, host: str, port: int, module: str) -> dict[st
     return {
         "static_resources": {"listeners": [listener]},
         "overload_manager": _bounds(config),
+        "memory_allocator_manager": {"bytes_to_release": _RELEASE_BYTES, "memory_release_interval": _seconds(1)},
         "layered_runtime": {"layers": [{"name": "server", "static_layer": _RUNTIME}]},
     }
 

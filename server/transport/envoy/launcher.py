@@ -5,7 +5,6 @@ server inside stops when this process says so by a pipe, and ends at once when t
 """
 
 import json
-import logging
 import os
 import signal
 import socket
@@ -19,13 +18,13 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
 
-from server.address import family_of, split_address
+from server.address import family_of, join_address, split_address
 from server.config import Config
 from server.errors import EngineFault, StartError
+from server.signals import IGNORED, STOPPING, tell_ignored
+from server.subprocesses import environment
 from server.transport.envoy.bootstrap import make_bootstrap
-from server.transport.grpc_server import cannot_listen, check_exposure, try_address
-
-_log = logging.getLogger(__name__)
+from server.transport.listening import cannot_listen, check_exposure, try_address
 
 _VARIABLE = "_REGARD_INSIDE_ENVOY"
 _OPTIONS = ("--disable-hot-restart", "--concurrency", "1", "--log-level", "error")
@@ -66,19 +65,18 @@ def run_inside_envoy(config: Config, arguments: Sequence[str], program: str) -> 
         StartError: Envoy is not installed, or the settings ask for what it does not have here.
         EngineFault: Something has ended Envoy.
     """
-    check_exposure(config)
     if config.tls_cert or config.tls_key or config.tls_client_ca:
         raise StartError("--transport envoy: has no TLS here; expected none of --tls-cert, --tls-key, --tls-client-ca")
+    check_exposure(config)
     installed = find_installed()
     with reserve(config.listen) as (host, port):
-        address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         reading, writing = os.pipe()
-        start = Start(list(arguments), program, sys.executable, address, reading)
+        start = Start(list(arguments), program, sys.executable, join_address(config.listen, port), reading)
         settings = json.dumps(make_bootstrap(config, host, port, installed.module))
         own = {_VARIABLE: json.dumps(asdict(start)), "LD_PRELOAD": installed.library, "PYTHONHOME": sys.base_prefix}
         process = subprocess.Popen(  # noqa: S603 -- our own command
             [installed.envoy, "--config-yaml", settings, *_OPTIONS],
-            env=os.environ | own | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            env=environment() | own,
             pass_fds=[reading],
             start_new_session=True,  # Ctrl-C is for this process
         )
@@ -111,6 +109,8 @@ def find_installed() -> Installed:
         libraries = import_module("find_libpython").candidate_paths()
     except ImportError as error:
         raise StartError(f"--transport envoy: {error.name} is not installed; expected regard[envoy]") from error
+    if find_spec("onnxruntime") is None:  # which Envoy's process would say with a traceback
+        raise StartError("--transport envoy: onnxruntime is not installed; expected regard[server]")
     module = find_spec("pyvoy._pyvoy")
     if module is None or module.origin is None:
         raise StartError("--transport envoy: pyvoy has no module for this platform; expected one")
@@ -153,11 +153,11 @@ def _telling_of_signals(pipe: int) -> Iterator[None]:
         with suppress(BrokenPipeError):  # it ends already
             os.write(pipe, b"\0")
 
-    def ignore(number: int, _: object) -> None:
-        _log.info("%s changes nothing: files are read when they change", signal.Signals(number).name)
+    def tell(number: int, _: object) -> None:
+        tell_ignored(number)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    before |= {number: signal.signal(number, ignore) for number in (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)}
+    before = {number: signal.signal(number, stop) for number in STOPPING}
+    before |= {number: signal.signal(number, tell) for number in IGNORED}
     try:
         yield
     finally:

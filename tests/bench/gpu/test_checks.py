@@ -169,7 +169,7 @@ def test_only_float32_is_compared_with_tf32_too() -> None:
 def test_what_is_compared_with_has_all_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
     """And what stands in for a device one thread, as a run beside others has."""
     monkeypatch.setattr(engines, "cpus", lambda: 7)
-    monkeypatch.setattr(engines, "Graph", lambda path, devices, instances, keep_on_device: instances.all_threads)
+    monkeypatch.setattr(engines, "Graph", lambda path, devices, instances, keep_on_device: instances.pool_threads)
     found: list[Any] = [make_graph(Path(), device) for device in (PLAIN_CPU, STAND_IN.choose())]
     assert found == [7, 1]
 

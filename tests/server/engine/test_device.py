@@ -125,11 +125,11 @@ def test_the_cpu_stands_for_several_devices_which_share_its_threads() -> None:
     assert [(device.name, device.providers) for device in devices] == [("CPU:0", (CPU,)), ("CPU:1", (CPU,))]
     assert names_of(devices) == "CPU:0,CPU:1"
     assert share_cpus(2, devices) == Instances(1, 1)
-    assert share_cpus(8, devices) == Instances(4, 1)
-    assert share_cpus(8, devices, 2) == Instances(2, 2)
+    assert share_cpus(8, devices) == Instances(4, 4)
+    assert share_cpus(8, devices, 2) == Instances(2, 4)
     assert share_cpus(1, devices, 3) == Instances(1, 1)
-    assert share_cpus(8, devices[:1], 2) == Instances(2, 4)
-    assert share_cpus(8, (CUDA_DEVICE, CUDA_DEVICE)) == Instances(2, 1)
+    assert share_cpus(8, devices[:1], 2) == Instances(2, 8)
+    assert share_cpus(8, (CUDA_DEVICE, CUDA_DEVICE)) == Instances(2, 2)
 
 
 def test_all_gpus_are_taken_where_all_are_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,7 +124,7 @@ def test_a_device_has_one_session_of_a_graph(devices: Sequence[Device], sessions
 
 def test_runs_with_all_threads_have_a_session_on_each_device() -> None:
     """Of more than one thread."""
-    graph = Graph(ARTIFACT / PLAIN_GRAPH, choose_devices("cpu:0,cpu:1"), Instances(2, 1), all_threads=True)
+    graph = Graph(ARTIFACT / PLAIN_GRAPH, choose_devices("cpu:0,cpu:1"), Instances(2, 2), all_threads=True)
     assert graph.can_use_all_threads
     assert len({*map(id, graph._all_threads), *map(id, graph._of_instance)}) == 4
     found = [graph.run(make_inputs(), ["embedding"], all_threads=True, device=one)["embedding"] for one in (0, 1)]
@@ -143,7 +143,7 @@ class Said:
 
 def test_a_run_is_that_of_its_devices_session() -> None:
     """With one thread, and with all."""
-    graph = Graph(ARTIFACT / PLAIN_GRAPH, choose_devices("cpu:0,cpu:1"), Instances(2, 1), all_threads=True)
+    graph = Graph(ARTIFACT / PLAIN_GRAPH, choose_devices("cpu:0,cpu:1"), Instances(2, 2), all_threads=True)
     graph._of_instance, graph._all_threads = [Said(0), Said(1)], [Said(2), Said(3)]
     ran = [graph.run({}, ["x"], all_threads=all_threads, device=one) for all_threads in (False, True) for one in (0, 1)]
     assert ran == [{"x": 0}, {"x": 1}, {"x": 2}, {"x": 3}]

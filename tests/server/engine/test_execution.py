@@ -241,6 +241,29 @@ def test_auto_takes_the_fastest_way(
     assert "cuda_graphs are faster for none of 2x8, 2x16, 4x8, 4x16" in caplog.text
 
 
+@pytest.mark.parametrize("broken", [UnboundSession, BoundSession, CapturedRuns])
+def test_a_way_that_fails_while_it_is_measured_is_done_without(
+    broken: type, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Auto takes one of the others, and says why; a model that runs in none is not loaded."""
+    failing = {broken}
+
+    def seconds(runs: Runs, size: Shape) -> float:
+        if type(runs) in failing:
+            raise RuntimeError("cannot run")
+        return 1.0
+
+    scripted(monkeypatch, seconds)
+    caplog.set_level(logging.INFO)
+    (runs,) = make(TEXT, **SMALL).plain.runs
+    assert type(runs) is (UnboundSession if broken is BoundSession else BoundSession)
+    name = {UnboundSession: "unbound is", BoundSession: "bound is", CapturedRuns: "cuda_graphs are"}[broken]
+    assert f"{name} not to be had: cannot run" in caplog.text
+    failing |= {BoundSession, UnboundSession}
+    with pytest.raises(StartError, match=r"model.onnx: execution: auto: cannot run; expected a graph that"):
+        make(TEXT, **SMALL)
+
+
 def test_auto_keeps_the_shapes_that_are_faster_for_the_smallest_batch_padded_to_them(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, replayed: list[Shape]
 ) -> None:

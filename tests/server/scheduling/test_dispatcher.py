@@ -143,6 +143,22 @@ def test_the_next_that_ends_is_waited_for_not_the_last(clock: Clock, graph: SumG
     assert dispatcher._wait_seconds() == RUN_SECONDS
 
 
+@pytest.mark.parametrize(("expires", "waits"), [(127.0, RUN_SECONDS), (125.0, 0.0), (113.0, 0.0)])
+def test_nobody_waits_for_company_who_has_no_time_for_it(
+    clock: Clock, graph: SumGraph, expires: float, waits: float
+) -> None:
+    """A run takes ten seconds and the window eight: it takes up to half of what anybody has, seventeen here."""
+    dispatcher, item = make(), make_item(graph)
+    begin(dispatcher, graph, rows=4)
+    end(dispatcher, begin(dispatcher, graph, rows=2))
+    item.expires = expires
+    add(dispatcher, item)
+    assert dispatcher._wait_seconds() == waits
+    clock.now += waits
+    dispatcher._drop_late()
+    assert dispatcher._begin(0).items == [item]
+
+
 def test_what_is_cleared_waits_no_more(clock: Clock, graph: SumGraph) -> None:
     """Nobody computes it, and nothing of it is held."""
     dispatcher, items = make(1), [make_item(graph), make_item(graph)]
@@ -220,6 +236,18 @@ def test_rows_that_nothing_runs_beside_are_shared_out_where_all_threads_are_slow
         add(dispatcher, *(make_item(graph, rows=rows) for _ in range(4 // rows)))
         batch = dispatcher._begin(0)
         assert (len(batch.items), batch.instances) == (taken, instances)
+
+
+def test_one_row_has_one_thread_where_that_is_measured_to_end_sooner(clock: Clock) -> None:
+    """By a tenth: 2.5 seconds, though nothing else waits or runs; all threads once one has taken twice as long."""
+    for all_threads_seconds, instances in ((2.74, 2), (2.76, 1)):
+        dispatcher, graph = make(), GatedGraph(CostModel(run_seconds=0.5, token_seconds=ROW_SECONDS / 4))
+        graph.all_threads_cost = CostModel(run_seconds=all_threads_seconds)
+        batch = begin(dispatcher, graph)
+        assert batch.instances == instances
+        assert batch.expected_seconds == pytest.approx(2.5 if instances == 1 else all_threads_seconds)
+    end(dispatcher, batch, seconds=5.0)
+    assert begin(dispatcher, graph).instances == 2
 
 
 def test_an_instance_that_leaves_something_wakes_the_next() -> None:

@@ -1,0 +1,134 @@
+"""Fetches one artifact into a folder: goes on where a fetch before it was cut off, and takes nothing unverified."""
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from threading import Event
+from typing import BinaryIO
+
+from artifact.errors import ArtifactError
+from artifact.files import hash_file
+from server.errors import ShuttingDown, StartError
+from server.repository.store.artifact import Artifact, check_hash, find
+from server.repository.store.store import Store, StoredFile
+
+_log = logging.getLogger(__name__)
+_PAUSES_SECONDS = (1.0, 4.0)  # before what failed is asked for again
+_READ_BYTES = 2**20
+
+
+class Fetch:
+    """Fetches one artifact."""
+
+    def __init__(self, store: Store, stored: Mapping[str, StoredFile], artifact: Artifact, stopping: Event) -> None:
+        """Say which.
+
+        Args:
+            store: Where it lies.
+            stored: Its files, by their path within it.
+            artifact: What it is made of.
+            stopping: Set where the server stops.
+
+        Raises:
+            StartError: A file that its contract lists is not in the store.
+        """
+        self._store, self._artifact, self._stopping = store, artifact, stopping
+        self._files = {path: find(store, stored, path) for path in artifact.files}
+
+    @cached_property
+    def total_bytes(self) -> int:
+        """Bytes of everything that is to be fetched.
+
+        Raises:
+            StartError: The store does not tell.
+        """
+        return sum(map(self._store.size, self._files.values()))
+
+    def __call__(self, part: Path) -> None:
+        """Fetch it into a folder, which may have something of it already.
+
+        Raises:
+            StartError: A file cannot be read, or does not match its hash.
+            ShuttingDown: The server stops meanwhile.
+        """
+        began = time.monotonic()
+        _log.info("%s: fetching %d bytes from %s", part, self.total_bytes, self._store)
+        for path, file in self._files.items():
+            self._fetch_file(file, part / path, self._artifact.files[path])
+        for path, content in self._artifact.contracts.items():
+            (part / path).parent.mkdir(parents=True, exist_ok=True)
+            with (part / path).open("wb") as target:
+                target.write(content)
+                _flush(target)
+        for folder in {(part / path).parent for path in (*self._files, *self._artifact.contracts)}:
+            sync_folder(folder)
+        _log.info("%s: fetched and verified within %.1f s", part, time.monotonic() - began)
+
+    def _fetch_file(self, file: StoredFile, target: Path, expected: str) -> None:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("a+b") as there:
+            kept = there.tell()
+            found = self._complete(file, there)
+            if kept and found != expected:  # it was of another content, or is damaged
+                there.truncate(0)
+                found = self._complete(file, there)
+            if found != expected:
+                there.truncate(0)
+            _flush(there)
+        check_hash(self._store.name(file), found, expected)
+
+    def _complete(self, file: StoredFile, target: BinaryIO) -> str:
+        """Append what is missing; returns the sha256 of all, in hexadecimal."""
+        target.seek(0)
+        digest, have = hashlib.sha256(), 0
+        while chunk := target.read(_READ_BYTES):
+            digest.update(chunk)
+            have += len(chunk)
+        failures = 0
+        while have < self._store.size(file):
+            try:
+                for chunk in self._store.chunks(file, have):
+                    self._check_stopping()
+                    target.write(chunk)
+                    digest.update(chunk)
+                    have, failures = have + len(chunk), 0
+            except StartError as error:
+                if failures == len(_PAUSES_SECONDS):
+                    raise
+                _log.warning("%s; asking again", error)
+                self._stopping.wait(_PAUSES_SECONDS[failures])
+                self._check_stopping()
+                failures += 1
+        return digest.hexdigest()
+
+    def _check_stopping(self) -> None:
+        if self._stopping.is_set():
+            raise ShuttingDown("the server is stopping")
+
+
+def is_whole(folder: Path, artifact: Artifact) -> bool:
+    """Whether a folder has all of an artifact, as its contracts say."""
+    try:
+        return all((folder / path).read_bytes() == content for path, content in artifact.contracts.items()) and all(
+            hash_file(folder / path) == expected for path, expected in artifact.files.items()
+        )
+    except (OSError, ArtifactError):
+        return False
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in a folder written to the disk."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _flush(file: BinaryIO) -> None:
+    file.flush()
+    os.fsync(file.fileno())

@@ -1,0 +1,13 @@
+"""What signals do to a server, whatever carries its calls."""
+
+import logging
+import signal
+
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+IGNORED = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+_log = logging.getLogger(__name__)
+
+
+def tell_ignored(number: int) -> None:
+    """Log that a signal changes nothing."""
+    _log.info("%s changes nothing: files are read when they change", signal.Signals(number).name)

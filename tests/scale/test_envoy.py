@@ -1,0 +1,122 @@
+"""Replicas behind Envoy under load from 16 callers: one is slow, one is killed, some are added, all are renewed."""
+
+import signal
+import socket
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+
+import pytest
+
+from bench.envoy import PROGRAM, ROUND_ROBIN, Envoy, envoy_before
+from tests.faults.callers import wait_until
+from tests.processes import ServerProcess, serving
+from tests.scale.calls import answered_by, calling, wait_for_calls, wait_until_each_answers
+from tests.scale.names import Names, serving_names
+
+pytestmark = [
+    pytest.mark.scale,
+    pytest.mark.skipif(not PROGRAM, reason="no envoy (the extra regard[envoy] has one)"),
+]
+SERVER, SLOW_SERVER = ((sys.executable, "-m", module) for module in ("server", "bench.slowed"))
+
+
+class Replicas:
+    """Servers whose addresses are those of one name: each on another of this machine's, all on one port."""
+
+    def __init__(self, names: Names, stack: ExitStack) -> None:
+        self._names, self._stack = names, stack
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+
+    def start(self, number: int) -> ServerProcess:
+        """Start one; once it is ready, its address has the name."""
+        flags = ("--load-reports", "--listen", f"127.0.0.{number}:{self.port}")
+        replica = self._stack.enter_context(serving(*flags))
+        self.name(number)
+        return replica
+
+    def name(self, number: int) -> None:
+        """Let an address have the name, whether anybody listens there or not."""
+        self._names.addresses = tuple({*self._names.addresses, f"127.0.0.{number}"})
+
+    def stop(self, replica: ServerProcess) -> None:
+        """Take its name away, as a cluster does, and tell it to end."""
+        host = replica.address.partition(":")[0]
+        self._names.addresses = tuple(one for one in self._names.addresses if one != host)
+        assert replica.stop() == 0
+
+
+@contextmanager
+def replicas_by_name(count: int) -> Iterator[tuple[Replicas, list[ServerProcess], Envoy]]:
+    """Start replicas, and Envoy, which finds them by their name."""
+    with ExitStack() as stack:
+        names = stack.enter_context(serving_names(()))
+        replicas = Replicas(names, stack)
+        started = [replicas.start(number + 1) for number in range(count)]
+        envoy = stack.enter_context(envoy_before([f"replica:{replicas.port}"], names.place))
+        wait_until(lambda: envoy.healthy == count)
+        yield replicas, started, envoy
+
+
+@pytest.mark.parametrize("weighted", [True, False])
+def test_a_replica_slowed_to_a_third_gets_fewer_calls_by_weights_and_half_by_turns(weighted: bool) -> None:
+    """Less than half of the other's calls by what both report; as many as the other where each has its turn."""
+    with ExitStack() as stack:
+        replicas = [stack.enter_context(serving("--load-reports", program=one)) for one in (SERVER, SLOW_SERVER)]
+        addresses = [replica.address for replica in replicas]
+        envoy = stack.enter_context(envoy_before(addresses, **{} if weighted else ROUND_ROBIN))
+        wait_until(lambda: envoy.healthy == 2)
+        with calling(envoy.address) as callers:
+
+            def shared() -> float:
+                """Of so many calls in a row, the slow one's beside the other's."""
+                before = [answered_by(replica) for replica in replicas]
+                wait_for_calls(callers, 400)
+                fast, slow = (answered_by(one) - count for one, count in zip(replicas, before, strict=True))
+                return slow / fast
+
+            if weighted:
+                wait_until(lambda: shared() < 0.5)
+            else:
+                assert shared() > 0.8
+
+
+def test_one_of_three_is_killed_and_no_call_fails() -> None:
+    """Its calls are repeated on the others; then it comes back."""
+    with replicas_by_name(3) as (replicas, (first, *others), envoy), calling(envoy.address) as callers:
+        wait_until_each_answers(first, *others)
+        first.stop(signal.SIGKILL)
+        wait_until(lambda: envoy.healthy == 2)
+        wait_for_calls(callers)
+        wait_until_each_answers(replicas.start(1))
+
+
+def test_from_one_to_three_and_back_no_call_fails() -> None:
+    """New addresses of the name get calls; those that end are not missed."""
+    with replicas_by_name(1) as (replicas, (first,), envoy), calling(envoy.address) as callers:
+        wait_until_each_answers(first)
+        second, third = replicas.start(2), replicas.start(3)
+        wait_until_each_answers(first, second, third)
+        for replica in (first, second):
+            replicas.stop(replica)
+            wait_for_calls(callers)
+        wait_until(lambda: envoy.healthy == 1)
+        wait_until_each_answers(third)
+
+
+def test_all_are_restarted_one_after_the_other_and_no_call_fails() -> None:
+    """Each on its own address, which keeps its name: it says that it ends to the health check alone."""
+    with replicas_by_name(2) as (replicas, started, envoy), calling(envoy.address):
+        for number, replica in enumerate(started, start=1):
+            assert replica.stop() == 0
+            wait_until_each_answers(replicas.start(number))
+
+
+def test_one_that_comes_late_is_noticed_before_anybody_calls() -> None:
+    """Which Envoy looks for once a minute by itself."""
+    with replicas_by_name(1) as (replicas, _, envoy):
+        replicas.name(2)
+        wait_until(lambda: envoy.page("clusters").count("health_flags::/failed_active_hc") == 1)
+        replicas.start(2)
+        wait_until(lambda: envoy.healthy == 2, seconds=30)

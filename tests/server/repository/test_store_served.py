@@ -1,0 +1,235 @@
+"""A server whose models lie in a store."""
+
+import asyncio
+import shutil
+from pathlib import Path
+from threading import Event
+
+import grpc
+import pytest
+
+from regard.v1 import regard_pb2 as api
+from server import app
+from server.config import Config
+from server.engine.device import Instances
+from server.errors import NotPossible, StartError
+from server.repository import folder_watch
+from server.repository.folder_watch import poll
+from server.repository.lifecycle import Repository
+from server.repository.loading import load_model
+from server.repository.store.cache import Cache
+from server.repository.store.remote_models import RemoteModels
+from tests.faults.callers import wait_until
+from tests.golden import GOLDEN_MODELS
+from tests.server.conftest import Running, Serve
+from tests.server.repository.folders import (
+    DEVICES,
+    add_model,
+    add_version,
+    artifact,
+    damage,
+    edit_contract,
+    nobody_cares,
+    settle,
+    states,
+)
+from tests.server.repository.stores import GATE, LOG, reads, watch_stores
+
+TINY = "tiny-text"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """What lies in the store."""
+    shutil.copytree(GOLDEN_MODELS, tmp_path / "bucket")
+    watch_stores()
+    return tmp_path / "bucket"
+
+
+def make(folder: Path, cache: Path) -> tuple[RemoteModels, Repository]:
+    """A repository of a store, with one thread, that has loaded nothing."""
+    models = RemoteModels(f"watched://{folder}", Cache(cache, 0, Event()), Event())
+    return models, Repository(
+        models, lambda path, usage: load_model(path, DEVICES, Instances(1, 1), usage), nobody_cares
+    )
+
+
+async def embed(running: Running, model: str = TINY) -> str:
+    """Ask; returns which version answered."""
+    return str((await running.stub.Embed(api.EmbedRequest(model=model, text="the cat"))).version)
+
+
+def kept(tmp_path: Path) -> set[str]:
+    """Versions in the cache."""
+    return {path.name.partition("-")[0] for path in tmp_path.glob("cache/*/tiny-text/[0-9]*")}
+
+
+def test_models_are_a_path_or_a_url() -> None:
+    """Of a URL nothing is lost."""
+    for url in ("s3://bucket/models", "hf://org/models", "file:///models"):
+        assert Config.from_command_line(["--models", url]).models == url
+    assert Config.from_command_line(["--models", "models/x"]).models == Path("models/x")
+
+
+async def test_a_server_answers_from_a_store_and_loads_what_is_new_there(
+    folder: Path, tmp_path: Path, start: Serve
+) -> None:
+    """Each tried in a process of its own first, with its settings; unloaded, its files stay for others."""
+    settle(folder, "max_requests = 3\n")
+    flags = {"models": f"file://{folder}", "models_cache": tmp_path / "cache", "trial_load": True}
+    async with start(**flags) as running:
+        assert await embed(running) == "1"
+        add_version(folder, 2)
+        assert await embed(running) == "1"
+        await running.stub.LoadModel(api.LoadModelRequest(model=TINY))
+        assert await embed(running) == "2"
+        await running.stub.UnloadModel(api.UnloadModelRequest(model=TINY))
+        assert kept(tmp_path) == {"1", "2"}
+
+
+async def test_a_fetch_holds_neither_the_loop_nor_other_models(
+    folder: Path, tmp_path: Path, start: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While it lasts, the version is LOADING, and what is served answers; a model that comes with the start, too."""
+    gate, log = tmp_path / "gate", tmp_path / "log"
+    async with start(models=f"watched://{folder}", models_cache=tmp_path / "cache") as running:
+        monkeypatch.setenv(GATE, f"weights.bin:0:{gate}")
+        monkeypatch.setenv(LOG, str(log))
+        add_model(folder, "other")
+        load = asyncio.ensure_future(running.stub.LoadModel(api.LoadModelRequest(model="other")))
+        await asyncio.to_thread(wait_until, lambda: ("weights.bin", 0) in reads(log))
+        found = {one.model: one.state for one in (await running.stub.ListModels(api.ListModelsRequest())).versions}
+        assert found == {TINY: "READY", "other": "LOADING"}
+        assert await embed(running) == "1"
+        assert not load.done()
+        gate.touch()
+        await load
+        assert await embed(running, "other") == "1"
+
+
+async def test_a_stop_does_not_wait_for_what_is_fetched(
+    folder: Path, tmp_path: Path, start: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another process has it; the server ends though that goes on."""
+    async with start(models=f"watched://{folder}", models_cache=tmp_path / "cache") as running:
+        add_version(folder, 2)
+        waiting = Event()
+        monkeypatch.setattr("server.repository.store.cache.try_lock", lambda *_, **__: waiting.set())
+        monkeypatch.setattr("server.repository.store.locks.try_lock", lambda *_, **__: None)
+        load = asyncio.ensure_future(running.stub.LoadModel(api.LoadModelRequest(model=TINY)))
+        await asyncio.to_thread(waiting.wait, 60)
+    assert kept(tmp_path) == {"1"}
+    with pytest.raises((grpc.aio.AioRpcError, asyncio.CancelledError)):
+        await load
+
+
+async def test_the_store_is_followed(
+    folder: Path, tmp_path: Path, start: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A version that comes is served, one that goes is not, and so are models."""
+    monkeypatch.setattr(app, "poll", lambda models, repository, _: poll(models, repository, 0.01))
+    flags = {"models": f"file://{folder}", "models_cache": tmp_path / "cache", "watch": True}
+    async with start(**flags) as running:
+        assert await embed(running) == "1"
+        add_version(folder, 2)
+        while await embed(running) != "2":
+            pass
+        add_model(folder, "other")
+        shutil.rmtree(artifact(folder, 2))
+        while await embed(running) != "1":
+            pass
+        shutil.rmtree(folder / TINY)
+        with pytest.raises(grpc.aio.AioRpcError, match="is not served; expected one of other"):
+            while await embed(running):
+                pass
+
+
+class Polls:
+    """Lets a poll go round as often as it is told to, in the place of its sleeping."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self._asleep, self._wake = asyncio.Event(), asyncio.Event()
+        monkeypatch.setattr(folder_watch.asyncio, "sleep", self._sleep)  # type: ignore[attr-defined]
+
+    async def _sleep(self, _: float) -> None:
+        self._asleep.set()
+        await self._wake.wait()
+        self._wake.clear()
+
+    async def once(self) -> None:
+        """Let it look once more."""
+        await self._asleep.wait()
+        self._asleep.clear()
+        self._wake.set()
+        await self._asleep.wait()
+
+
+async def test_what_could_not_be_fetched_is_tried_again_and_what_is_damaged_is_not(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until it changes; a poll without news reads nothing, and a store that is away is a warning."""
+    monkeypatch.setattr("server.repository.store.fetching._PAUSES_SECONDS", ())
+    log = tmp_path / "log"
+    monkeypatch.setenv(LOG, str(log))
+    models, repository = make(folder, tmp_path / "cache")
+    await repository.start()
+    polls = Polls(monkeypatch)
+    following = asyncio.create_task(poll(models, repository, 60))
+    add_version(folder, 2)
+    damage(artifact(folder, 2) / "weights.bin")
+    await polls.once()
+    assert "changed or damaged" in (await states(repository))[2][1]
+    before = len(reads(log))
+    await polls.once()
+    assert len(reads(log)) == before
+    shutil.copyfile(artifact(folder) / "weights.bin", artifact(folder, 2) / "weights.bin")
+    with monkeypatch.context() as patch:
+        patch.setattr("server.repository.store.store.Store.chunks", fail)
+        await polls.once()
+        patch.setattr("server.repository.store.store.Store.list", fail)
+        await polls.once()
+    assert (await states(repository))[1][0] == "READY"
+    await polls.once()
+    assert (await states(repository))[2] == ("READY", "")
+    following.cancel()
+
+
+def fail(*_: object) -> None:
+    """As a store that is away."""
+    raise StartError("no network")
+
+
+async def test_what_is_in_the_cache_is_loaded_though_the_store_is_away(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A model that was unloaded because nobody asked; who asks for a load by name is told."""
+    settle(folder, "unload_after_idle_seconds = 0.01\n")
+    _, repository = make(folder, tmp_path / "cache")
+    await repository.start()
+    await asyncio.to_thread(wait_until, lambda: repository.is_unloaded_idle(TINY))
+    monkeypatch.setattr("server.repository.store.store.Store.list", fail)
+    monkeypatch.setattr("server.repository.store.store.Store.chunks", fail)
+    assert (await repository.acquire(TINY, "")).version == "1"
+    with pytest.raises(NotPossible, match="no network"):
+        await repository.load(TINY)
+
+
+async def test_a_version_that_was_replaced_is_loaded_anew(folder: Path, tmp_path: Path) -> None:
+    """And one that was not is left as it is."""
+    _, repository = make(folder, tmp_path / "cache")
+    await repository.start()
+    first = repository.find(TINY, "1")
+    await repository.load(TINY)
+    assert repository.find(TINY, "1") is first
+    edit_contract(folder, lambda contract: contract.update({"description": "another"}))
+    await repository.load(TINY)
+    assert repository.find(TINY, "1").contract.description == "another"
+
+
+async def test_a_store_without_models_stops_the_start(folder: Path, tmp_path: Path, start: Serve) -> None:
+    """With what was expected there."""
+    shutil.rmtree(folder / TINY)
+    (folder / "notes").touch()
+    with pytest.raises(StartError, match=r"--models: file:///.*/bucket: holds no artifact; expected NAME/VERSION/"):
+        async with start(models=f"file://{folder}", models_cache=tmp_path / "cache"):
+            pass
