@@ -42,13 +42,17 @@ def brief() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
-def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A models folder with both models."""
-    folder = tmp_path_factory.mktemp("models")
+def link_models(folder: Path) -> Path:
+    """Put the embedded image model and the golden text model into a folder."""
     (folder / "fashion").symlink_to(EMBEDDED_MODELS / "fashion")
     (folder / "tiny-text").symlink_to(GOLDEN_MODELS / "tiny-text")
     return folder
+
+
+@pytest.fixture(scope="session")
+def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models folder with both models."""
+    return link_models(tmp_path_factory.mktemp("models"))
 
 
 def make_config(**settings: Any) -> Config:  # one keyword for each flag

@@ -33,6 +33,13 @@ async def running(models_folder: Path, transport: Callable[[], Transport] | None
 
 
 @pytest.fixture
+async def alone(start: Serve) -> AsyncIterator[Running]:
+    """A server for one test: which counts what is asked, or changes how it is done."""
+    async with start() as server:
+        yield server
+
+
+@pytest.fixture
 def generator(monkeypatch: pytest.MonkeyPatch) -> FakeGenerator:
     """Stands in for the server's."""
     return stand_in(monkeypatch)

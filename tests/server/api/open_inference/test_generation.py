@@ -14,12 +14,11 @@ from server.api.open_inference import open_inference_pb2 as pb
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.errors import NotPossible
 from server.generation.request import GeneratedText, GenerationRequest, Sampling
-from tests.golden import GOLDEN_MODELS
 from tests.server.api.generator import LAST, FakeGenerator, fields_of, whole
 from tests.server.api.open_inference.messages import make_bytes_request, make_request, words
 from tests.server.api.open_inference.writing import asked, read, stream
 from tests.server.asking import CODES, refused
-from tests.server.conftest import Running, Serve
+from tests.server.conftest import Running, Serve, link_models
 from tests.server.generation.fakes import END
 
 TOKEN = {"token", "text_piece", "log_probability"}
@@ -27,9 +26,9 @@ RESULT = {"generated_text", "total_log_probability", "finish_reason"}
 
 
 @pytest.fixture(scope="module")
-def models_folder() -> Path:
-    """One model, in whose place writes what a test wants."""
-    return GOLDEN_MODELS
+def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of few models, since each test starts a server."""
+    return link_models(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture

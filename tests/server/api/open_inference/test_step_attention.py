@@ -12,13 +12,12 @@ from server.api.open_inference import open_inference_pb2 as pb
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.attention.request import AttentionRequest
 from server.generation.request import GeneratedText, StepAttention
-from tests.golden import GOLDEN_MODELS
 from tests.server.api.generator import CROSS, FIRST, LAST, MEAN, FakeGenerator
 from tests.server.api.open_inference.messages import Array, Request, make_request
 from tests.server.api.open_inference.messages import read as read_arrays
 from tests.server.api.open_inference.writing import asked, stream
 from tests.server.asking import CODES, refused
-from tests.server.conftest import Running, Serve
+from tests.server.conftest import Running, Serve, link_models
 
 LATER = np.array([0.5, 0.25, 0.125, 0.125], dtype=np.float32)  # of self attention, one key more than MEAN
 LATER_CROSS = CROSS[::-1].copy()
@@ -33,9 +32,9 @@ STEPS = {"cross_attention.1", "self_attention.2"}
 
 
 @pytest.fixture(scope="module")
-def models_folder() -> Path:
-    """One model, in whose place writes what a test wants."""
-    return GOLDEN_MODELS
+def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of few models, since each test starts a server."""
+    return link_models(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture
