@@ -1,7 +1,9 @@
 """/metrics, /healthz and /readyz over HTTP, from a thread of its own."""
 
+import socket
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -53,6 +55,10 @@ class MetricsServer:
 
     def close(self) -> None:
         """Stop serving and free the port."""
+        # What accepts looks only twice a second whether it shall end; a port that no longer listens wakes it. Not every
+        # system says so of a port that listens.
+        with suppress(OSError):
+            self._server.socket.shutdown(socket.SHUT_RDWR)
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -41,13 +42,17 @@ def brief() -> Iterator[None]:
         yield
 
 
-@pytest.fixture(scope="session")
-def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A models folder with both models."""
-    folder = tmp_path_factory.mktemp("models")
+def link_models(folder: Path) -> Path:
+    """Put the embedded image model and the golden text model into a folder."""
     (folder / "fashion").symlink_to(EMBEDDED_MODELS / "fashion")
     (folder / "tiny-text").symlink_to(GOLDEN_MODELS / "tiny-text")
     return folder
+
+
+@pytest.fixture(scope="session")
+def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A models folder with both models."""
+    return link_models(tmp_path_factory.mktemp("models"))
 
 
 def make_config(**settings: Any) -> Config:  # one keyword for each flag
@@ -68,25 +73,28 @@ def transport() -> Callable[[], Transport] | None:
     return None
 
 
+@asynccontextmanager
+async def starting(
+    models_folder: Path, transport: Callable[[], Transport] | None = None, **settings: Any
+) -> AsyncIterator[Running]:
+    """Start a server with given settings; it is stopped when the block ends."""
+    config = make_config(**({"models": models_folder} | settings))
+    stop, started = asyncio.Event(), asyncio.get_running_loop().create_future()
+    carrying = transport() if transport else None
+    task = asyncio.create_task(serve(config, stop, started.set_result, carrying))
+    await asyncio.wait([task, started], return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        await task
+    async with grpc.aio.insecure_channel(started.result().address) as channel:
+        yield Running(started.result(), channel, RegardServiceStub(channel), stop, task)
+        stop.set()
+        await task
+
+
 @pytest.fixture
 def start(models_folder: Path, transport: Callable[[], Transport] | None) -> Serve:
     """Start a server with given settings; it is stopped when the block ends."""
-
-    @asynccontextmanager
-    async def starting(**settings: Any) -> AsyncIterator[Running]:
-        config = make_config(**({"models": models_folder} | settings))
-        stop, started = asyncio.Event(), asyncio.get_running_loop().create_future()
-        carrying = transport() if transport else None
-        task = asyncio.create_task(serve(config, stop, started.set_result, carrying))
-        await asyncio.wait([task, started], return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            await task
-        async with grpc.aio.insecure_channel(started.result().address) as channel:
-            yield Running(started.result(), channel, RegardServiceStub(channel), stop, task)
-            stop.set()
-            await task
-
-    return starting
+    return partial(starting, models_folder, transport)
 
 
 @pytest.fixture

@@ -108,8 +108,8 @@ def head_of(request: pb.ModelInferRequest) -> tuple[bytes, ...]:
 
     Callers say the same again and again, with other elements.
     """
-    inputs, outputs = request.inputs, request.outputs
-    if request.parameters or len(inputs) + len(outputs) > _MAX_PARTS or not request.raw_input_contents:
+    inputs, outputs, raw_count = request.inputs, request.outputs, len(request.raw_input_contents)
+    if request.parameters or len(inputs) + len(outputs) > _MAX_PARTS or not 0 < raw_count <= _MAX_PARTS:
         return ()
     parts = [b"%d" % len(inputs)]
     for tensor in inputs:

@@ -211,8 +211,9 @@ async def test_labels_and_images_are_counted_as_requests(running: Running, monke
     assert counted == [1]
 
 
-async def test_both_parts_of_a_call_are_counted_as_one(running: Running, stub: GRPCInferenceServiceStub) -> None:
+async def test_both_parts_of_a_call_are_counted_as_one(alone: Running) -> None:
     """By statistics and metrics, with the rows and the time of both; an input that failed is one, too."""
+    stub = GRPCInferenceServiceStub(alone.channel)
 
     async def counted() -> tuple[int, int, int, int]:
         (found,) = (await stub.ModelStatistics(oip.ModelStatisticsRequest(name="tiny-clip"))).model_stats
@@ -220,19 +221,19 @@ async def test_both_parts_of_a_call_are_counted_as_one(running: Running, stub: G
         return figures.success.count, figures.compute_input.count, figures.fail.count, found.inference_count
 
     images = pb.Images(items=[PHOTO, b"no image"])
-    await running.stub.Classify(api.ClassifyRequest(model="tiny-clip", image=PHOTO, candidate_labels=LABELS))
+    await alone.stub.Classify(api.ClassifyRequest(model="tiny-clip", image=PHOTO, candidate_labels=LABELS))
     assert await counted() == (1, 1, 0, len(LABELS) + 1)
-    await running.stub.Classify(api.ClassifyRequest(model="tiny-clip", images=images, candidate_labels=LABELS))
-    await running.stub.Align(api.AlignRequest(model="tiny-clip", image=PHOTO, text=TEXT))
+    await alone.stub.Classify(api.ClassifyRequest(model="tiny-clip", images=images, candidate_labels=LABELS))
+    await alone.stub.Align(api.AlignRequest(model="tiny-clip", image=PHOTO, text=TEXT))
     assert await counted() == (3, 3, 0, 2 * (len(LABELS) + 1) + 2)
     for call in (
-        running.stub.Classify(api.ClassifyRequest(model="tiny-clip", image=b"x", candidate_labels=LABELS)),
-        running.stub.Align(api.AlignRequest(model="tiny-clip", image=b"x", text=TEXT)),
-        running.stub.Align(api.AlignRequest(model="tiny-clip", image=PHOTO, text=" ")),
+        alone.stub.Classify(api.ClassifyRequest(model="tiny-clip", image=b"x", candidate_labels=LABELS)),
+        alone.stub.Align(api.AlignRequest(model="tiny-clip", image=b"x", text=TEXT)),
+        alone.stub.Align(api.AlignRequest(model="tiny-clip", image=PHOTO, text=" ")),
     ):
         await refused(call, "expected")
     assert (await counted())[:3] == (3, 3, 3)
-    found = await samples(running)
+    found = await samples(alone)
     assert found[("regard_stage_seconds_count", "hidden", "tiny-clip", "compute")] == 1
     assert ("regard_hidden_states_sent_bytes_total", "tiny-clip") not in found, "a map's are compared here"
     assert found[("regard_failed_inputs_total", "INVALID_ARGUMENT")] == 1
@@ -351,10 +352,9 @@ async def test_models_say_that_they_are_two_towers(running: Running, stub: GRPCI
 
 
 @pytest.mark.parametrize("model", TOWERS)
-async def test_the_open_inference_protocol_takes_texts_images_or_tensors(
-    model: str, stub: GRPCInferenceServiceStub
-) -> None:
+async def test_the_open_inference_protocol_takes_texts_images_or_tensors(model: str, alone: Running) -> None:
     """In rows; each by its tower, with its attention."""
+    stub = GRPCInferenceServiceStub(alone.channel)
     found = read(await stub.ModelInfer(make_bytes_request(model, "text", b"a cat", TEXT.encode())))
     expected = [run_text(model, text)["embedding"][0] for text in ("a cat", TEXT)]
     np.testing.assert_allclose(found["embedding"], expected, atol=TOLERANCE)

@@ -1,8 +1,11 @@
-"""The port for metrics says nothing of callers who misbehave."""
+"""The port for metrics says nothing of callers who misbehave, and closes at once."""
 
 import socket
 import struct
+import sys
 import urllib.request
+from functools import partialmethod
+from socketserver import BaseServer
 
 import pytest
 from prometheus_client import CollectorRegistry
@@ -25,3 +28,11 @@ def test_a_connection_that_is_reset_writes_no_traceback(capfd: pytest.CaptureFix
         assert page.read() == b"alive\n"
     server.close()
     assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a port that listens cannot be told to end")
+@pytest.mark.timeout(60)
+def test_it_closes_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not when what accepts looks whether it shall end, which here it does every ten minutes."""
+    monkeypatch.setattr(BaseServer, "serve_forever", partialmethod(BaseServer.serve_forever, poll_interval=600))
+    MetricsServer("127.0.0.1:0", CollectorRegistry(), lambda: True, lambda: True).close()

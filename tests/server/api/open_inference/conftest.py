@@ -1,7 +1,6 @@
 """A real server, asked through the Open Inference Protocol: models with a contract, and without one."""
 
 import shutil
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -9,9 +8,7 @@ import pytest
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.config import EMBEDDED_MODELS
 from tests.golden import BARE_ONNX_MODELS, GOLDEN_MODELS, GOLDEN_TOWERS
-from tests.server.conftest import Running, Serve, start
-
-__all__ = ["start"]
+from tests.server.conftest import Running
 
 
 @pytest.fixture(scope="session")
@@ -23,13 +20,6 @@ def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "fashion").symlink_to(EMBEDDED_MODELS / "fashion")
     (folder / "tiny-clip").symlink_to(GOLDEN_TOWERS / "tiny-clip")
     return folder
-
-
-@pytest.fixture
-async def running(start: Serve) -> AsyncIterator[Running]:
-    """A server with default settings."""
-    async with start() as server:
-        yield server
 
 
 @pytest.fixture

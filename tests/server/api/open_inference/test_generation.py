@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,11 +18,17 @@ from tests.server.api.generator import LAST, FakeGenerator, fields_of, whole
 from tests.server.api.open_inference.messages import make_bytes_request, make_request, words
 from tests.server.api.open_inference.writing import asked, read, stream
 from tests.server.asking import CODES, refused
-from tests.server.conftest import Running, Serve
+from tests.server.conftest import Running, Serve, link_models
 from tests.server.generation.fakes import END
 
 TOKEN = {"token", "text_piece", "log_probability"}
 RESULT = {"generated_text", "total_log_probability", "finish_reason"}
+
+
+@pytest.fixture(scope="module")
+def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of few models, since each test starts a server."""
+    return link_models(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ from server.api.open_inference.computing import head_of, remember
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.api.open_inference.reading import Reading
 from tests.server.api.open_inference.messages import Request, make_bytes_request, make_request, read, tokens_of
+from tests.server.conftest import Running
 
 
 def anew(request: Request) -> Request:
@@ -31,10 +32,9 @@ async def test_others_that_say_the_same_have_their_own_elements_read(stub: GRPCI
             np.testing.assert_array_equal(array, expected[name])
 
 
-async def test_nothing_but_elements_is_read_again(
-    stub: GRPCInferenceServiceStub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_nothing_but_elements_is_read_again(alone: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a request that says what one before it said."""
+    stub = GRPCInferenceServiceStub(alone.channel)
     declared, declare = list[str](), Reading._declare
 
     def note(reading: Reading, request: Request, *given: Any, **more: Any) -> Any:

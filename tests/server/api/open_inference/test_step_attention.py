@@ -17,7 +17,7 @@ from tests.server.api.open_inference.messages import Array, Request, make_reques
 from tests.server.api.open_inference.messages import read as read_arrays
 from tests.server.api.open_inference.writing import asked, stream
 from tests.server.asking import CODES, refused
-from tests.server.conftest import Running, Serve
+from tests.server.conftest import Running, Serve, link_models
 
 LATER = np.array([0.5, 0.25, 0.125, 0.125], dtype=np.float32)  # of self attention, one key more than MEAN
 LATER_CROSS = CROSS[::-1].copy()
@@ -29,6 +29,12 @@ ENDING = dataclasses.replace(
     ),
 )
 STEPS = {"cross_attention.1", "self_attention.2"}
+
+
+@pytest.fixture(scope="module")
+def models_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of few models, since each test starts a server."""
+    return link_models(tmp_path_factory.mktemp("models"))
 
 
 @pytest.fixture

@@ -488,10 +488,9 @@ async def test_a_client_without_attention_gets_scores_but_no_map(start: Serve, t
         assert said[0] == CODES.PERMISSION_DENIED
 
 
-async def test_labels_and_both_of_a_map_are_charged(
-    running: Running, stub: GRPCInferenceServiceStub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_labels_and_both_of_a_map_are_charged(alone: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """By the quota, each a request but for the first; by the ledger, before they are made; by statistics, once."""
+    stub = GRPCInferenceServiceStub(alone.channel)
     counted, held, hold = list[int](), dict[str, list[int]](), Account.hold
 
     def note(account: Account, part: str, size_bytes: int) -> None:

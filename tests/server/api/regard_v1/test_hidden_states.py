@@ -92,13 +92,13 @@ async def test_a_model_says_which_states_it_has(running: Running) -> None:
     assert [(layer.layer, layer.dim) for layer in model.hidden_state_layers] == [(0, 32), (1, 32), (2, 32)]
 
 
-async def test_what_is_sent_is_counted(running: Running) -> None:
+async def test_what_is_sent_is_counted(alone: Running) -> None:
     """Apart from attention, and as runs of a graph of its own."""
-    await running.stub.Embed(api.EmbedRequest(model="tiny-text", text="a dog"))
-    assert ("regard_hidden_states_sent_bytes_total", "tiny-text") not in await samples(running)
+    await alone.stub.Embed(api.EmbedRequest(model="tiny-text", text="a dog"))
+    assert ("regard_hidden_states_sent_bytes_total", "tiny-text") not in await samples(alone)
     wanted = pb.HiddenStatesRequest(layers=[1], pooling=CLS)
-    await running.stub.Embed(api.EmbedRequest(model="tiny-text", text="a dog", hidden_states=wanted))
-    found = await samples(running)
+    await alone.stub.Embed(api.EmbedRequest(model="tiny-text", text="a dog", hidden_states=wanted))
+    found = await samples(alone)
     assert found[("regard_hidden_states_sent_bytes_total", "tiny-text")] == 32 * 4
     assert found[("regard_batch_seconds_count", "hidden", "tiny-text")] == 1
     assert ("regard_attention_sent_bytes_total", "tiny-text") not in found

@@ -61,7 +61,7 @@ async def test_layers_are_streamed_one_a_message(running: Running) -> None:
     assert second.attention.WhichOneof("positions") is None
 
 
-async def test_a_stream_is_a_request_until_its_last_layer(running: Running, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_stream_is_a_request_until_its_last_layer(alone: Running, monkeypatch: pytest.MonkeyPatch) -> None:
     """It counts against the model's limits while layers are written, and as failed if its caller leaves."""
     written, gate = asyncio.Event(), threading.Event()
     loop, write = asyncio.get_running_loop(), messages.write_next
@@ -72,20 +72,20 @@ async def test_a_stream_is_a_request_until_its_last_layer(running: Running, monk
         return write(layers, timings)
 
     monkeypatch.setattr(service, "write_next", write_slowly)
-    call = running.stub.Attend(api.AttendRequest(model="tiny-text", text=TEXTS[0], attention=pb.AttentionRequest()))
+    call = alone.stub.Attend(api.AttendRequest(model="tiny-text", text=TEXTS[0], attention=pb.AttentionRequest()))
     first = asyncio.ensure_future(call.read())
     await asyncio.wait_for(written.wait(), 30)
     sent = ("regard_attention_sent_bytes_total", "tiny-text")
-    assert (await samples(running))[("regard_requests_in_flight",)] == 1
-    assert sent not in await samples(running)
+    assert (await samples(alone))[("regard_requests_in_flight",)] == 1
+    assert sent not in await samples(alone)
     call.cancel()
     await asyncio.gather(first, return_exceptions=True)
     ended = ("regard_requests_total", "CANCELLED", "Attend", "tiny-text")
     async with asyncio.timeout(30):
-        while ended not in await samples(running):
+        while ended not in await samples(alone):
             pass
     gate.set()
-    assert sent not in await samples(running)
+    assert sent not in await samples(alone)
 
 
 async def test_more_outputs_than_a_graph_has_are_refused_by_their_count(running: Running) -> None:
