@@ -176,7 +176,7 @@ def _with_threads(config: Config) -> Config:
 
 
 def _unary(method: Method) -> Callable[..., Any]:
-    async def run(self: Replica, request: bytes | AsyncIterator[bytes], grpc_context: Any) -> Answer:
+    async def run(self: Replica, request: bytes, grpc_context: Any) -> Answer:
         return Answer(await self._transport.answer(method.path, request, grpc_context))
 
     return run

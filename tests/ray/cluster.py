@@ -33,8 +33,8 @@ _OF_RAY = {
 class Cluster:
     """A cluster that has started, with nothing on it yet."""
 
-    def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self._process = process
+    def __init__(self, process: "subprocess.Popen[str]", log: Path) -> None:
+        self._process, self._log = process, log
         self.address, self.config = "", dict[str, Any]()
         self._hear()
 
@@ -87,7 +87,7 @@ class Cluster:
             if line.startswith("@"):
                 found = json.loads(line[1:])
                 return found | {"answer": found.get("answer")}
-        raise AssertionError(f"the cluster has ended with {self._process.wait()}")
+        raise AssertionError(f"the cluster has ended with {self._process.wait()}: {self._log.read_text()[-2000:]}")
 
 
 def free_ports(count: int) -> list[int]:
@@ -109,22 +109,24 @@ def running_cluster(workers: int, **variables: str) -> Iterator[Cluster]:
     }
     with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as folder:
         own = {"RAY_TMPDIR": folder, "PYTHONPATH": os.pathsep.join([str(ROOT / "client"), str(ROOT)])}
-        process = subprocess.Popen(
-            [sys.executable, "-m", "tests.ray.driver", str(workers)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=(Path(folder) / "driver.log").open("w"),
-            text=True,
-            cwd=ROOT,
-            env=environment() | _OF_RAY | ports | own | variables,
-        )
-        try:
-            cluster = Cluster(process)
-            yield cluster
-            cluster.tell("shutdown")
-            process.wait(60)
-        finally:
-            end_processes(folder)
+        with (
+            (Path(folder) / "driver.log").open("w") as log,
+            subprocess.Popen(
+                [sys.executable, "-m", "tests.ray.driver", str(workers)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                text=True,
+                cwd=ROOT,
+                env=environment() | _OF_RAY | ports | own | variables,
+            ) as process,
+        ):
+            try:
+                cluster = Cluster(process, Path(log.name))
+                yield cluster
+                cluster.tell("shutdown")
+            finally:
+                end_processes(folder)
 
 
 def end_processes(folder: str) -> None:
