@@ -7,7 +7,7 @@ SMALL := $(VENV)/.ready-small
 INSTALL := $(BIN)/pip install --no-compile --quiet --disable-pip-version-check --constraint constraints.txt
 STUBS := client/regard/v1 $(foreach stub,server/api/open_inference/open_inference server/transport/orca,$(addprefix $(stub)_pb2,.py .pyi _grpc.py))
 
-.PHONY: help setup demo test test-fast coverage mutants lock lock-check test-install test-containers test-hostile lint types proto proto-check bench bench-long gpu-check gpu-check-stand-in audit image sbom check clean
+.PHONY: help setup demo test test-fast coverage mutants lock lock-check test-install test-containers test-scale test-hostile lint types proto proto-check bench bench-long gpu-check gpu-check-stand-in audit image sbom check clean
 
 help: ## List the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -39,7 +39,7 @@ test: $(READY) ## Run the tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 test-fast: $(READY) ## What one runs before every commit: a minute on two cores
-	$(BIN)/python -m pytest --numprocesses 2 -m 'not slow and not install and not containers' tests/artifact tests/client tests/deploy tests/model tests/server
+	$(BIN)/python -m pytest --numprocesses 2 -m 'not slow and not install and not containers and not scale' tests/artifact tests/client tests/deploy tests/model tests/server
 
 coverage: $(READY) ## Run the tests and show what of server/, artifact/ and export/ they reach, branch by branch
 	$(BIN)/python -m pytest --numprocesses 2 --cov=artifact --cov=export --cov=server --cov-branch --cov-report=term --cov-report=html:build/coverage
@@ -49,6 +49,10 @@ test-install: $(READY) ## Tests that install: the server alone, serving the embe
 
 test-containers: $(READY) ## Build the images and run the stack, where a Docker engine is there
 	$(BIN)/python -m pytest -m containers tests/containers
+
+test-scale: $(READY) ## Tests of regard on Ray Serve, over clusters on this machine; installs Ray
+	$(INSTALL) --editable '.[ray]'
+	$(BIN)/python -m pytest -m scale tests/ray
 
 # LIMIT_MB=1024 gives the server that much memory, as a container would; 0 gives it what there is.
 LIMIT_MB ?= 0

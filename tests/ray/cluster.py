@@ -35,26 +35,27 @@ class Cluster:
 
     def __init__(self, process: "subprocess.Popen[str]", log: Path) -> None:
         self._process, self._log = process, log
-        self.address, self.config = "", dict[str, Any]()
+        self._ports = free_ports(2)
+        self.address = f"127.0.0.1:{self._ports[1]}"
         self._hear()
 
     def deploy(self, *, arguments: dict[str, Any] | None = None, **options: Any) -> None:
-        """Deploy deploy/ray/serve.yaml with other arguments and options, and wait until it is as it says."""
-        if not self.config:
-            self.config = yaml.safe_load(_CONFIG.read_text())
-            http, grpc = free_ports(2)
-            self.config["proxy_location"] = "HeadOnly"  # the nodes are all on this machine
-            self.config["http_options"] = {"port": http}
-            self.config["grpc_options"]["port"] = grpc
-            self.address = f"127.0.0.1:{grpc}"
-        (application,) = self.config["applications"]
+        """Deploy deploy/ray/serve.yaml with other arguments and options of its deployment; see `until`.
+
+        Args:
+            arguments: Of the application.
+            options: Those of autoscaling_config go beside what the file says; with num_replicas there is none.
+        """
+        config = yaml.safe_load(_CONFIG.read_text())
+        config["proxy_location"] = "HeadOnly"  # the nodes are all on this machine
+        config["http_options"]["port"], config["grpc_options"]["port"] = self._ports
+        (application,) = config["applications"]
         application["args"] |= {"trial_load": False} | (arguments or {})
         (deployment,) = application["deployments"]
-        if "num_replicas" in options:
-            deployment.pop("autoscaling_config", None)
-        for name, value in options.items():
-            deployment[name] = value if name != "autoscaling_config" else deployment[name] | value
-        self.tell("deploy", self.config)
+        scaling = deployment.pop("autoscaling_config")
+        if "num_replicas" not in options:
+            options["autoscaling_config"] = scaling | options.get("autoscaling_config", {})
+        self.tell("deploy", config | {"applications": [application | {"deployments": [deployment | options]}]})
 
     def until(self, replicas: int) -> None:
         """Wait until the application runs with so many replicas, and no more that start or stop.
