@@ -84,7 +84,7 @@ def ended(call: Callable[[], Any]) -> tuple[grpc.StatusCode, str, set[str]]:
 def refused(channel: grpc.Channel) -> dict[str, Any]:
     """Ask what is refused, in many ways."""
     own, infer = regard_pb2_grpc.RegardServiceStub(channel), open_inference_pb2_grpc.GRPCInferenceServiceStub(channel)
-    raw = channel.unary_unary("/regard.v1.RegardService/Embed")
+    raw: Any = channel.unary_unary("/regard.v1.RegardService/Embed")
     model_infer = open_inference_pb2.ModelInferRequest
     generate = regard_pb2.GenerateRequest
     return {
@@ -118,7 +118,7 @@ def test_what_is_refused_ends_as_on_grpcio(both: Both) -> None:
 def test_a_message_that_is_too_large_is_refused(both: Both) -> None:
     """Before it is parsed; gRPC's own words for it differ."""
     with grpc.insecure_channel(both.ray) as channel:
-        raw = channel.unary_unary("/regard.v1.RegardService/Embed")
+        raw: Any = channel.unary_unary("/regard.v1.RegardService/Embed")
         code, details, _ = ended(lambda: raw(bytes(MAX_BYTES + 1), metadata=OWN))
     assert (code, str(MAX_BYTES) in details) == (grpc.StatusCode.RESOURCE_EXHAUSTED, True)
 
@@ -162,7 +162,7 @@ def test_a_deadline_is_known_to_the_server(both: Both) -> None:
 def test_who_hangs_up_frees_what_was_held(both: Both) -> None:
     """A watch of health that its caller leaves, a hundred times: more than one address may have open here."""
     with grpc.insecure_channel(both.ray) as channel:
-        stub = health_pb2_grpc.HealthStub(channel)
+        stub: Any = health_pb2_grpc.HealthStub(channel)
         for _ in range(100):
             watch = stub.Watch(health_pb2.HealthCheckRequest(service="fashion"))
             assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
@@ -173,7 +173,7 @@ def test_who_hangs_up_frees_what_was_held(both: Both) -> None:
 def test_reflection_lists_the_services(both: Both) -> None:
     """To who is known."""
     with grpc.insecure_channel(both.ray) as channel:
-        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        stub: Any = reflection_pb2_grpc.ServerReflectionStub(channel)
         asked = reflection_pb2.ServerReflectionRequest(list_services="")
         answer = next(stub.ServerReflectionInfo(iter([asked]), metadata=OWN))
         assert "regard.v1.RegardService" in {one.name for one in answer.list_services_response.service}
