@@ -123,7 +123,7 @@ class Replica:
         with suppress(asyncio.CancelledError):
             await asyncio.wait([self._living])
 
-    def check_health(self) -> None:
+    async def check_health(self) -> None:
         """Say whether it serves; Ray asks often.
 
         Raises:
@@ -132,7 +132,7 @@ class Replica:
         if self._living.done():
             raise EngineFault("the server has ended; its log says why")
 
-    def record_autoscaling_stats(self) -> dict[str, float]:
+    async def record_autoscaling_stats(self) -> dict[str, float]:
         """Say how busy it is, in mean over the last two seconds: seconds of work that wait, and utilization."""
         load = self._server.load()
         return {"queue_seconds": load.queue_seconds, "utilization": load.utilization}
