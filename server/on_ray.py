@@ -13,16 +13,14 @@ from ray.serve._private.constants import RAY_SERVE_ENABLE_DIRECT_INGRESS
 from server.__main__ import announce, explain
 from server.app import Server
 from server.config import Config
-from server.errors import EngineFault, InvalidInput, StartError
+from server.errors import EngineFault, InvalidInput
 from server.telemetry.logs import set_up
 from server.transport.ray.methods import Method, add_services, methods
+from server.transport.ray.settings import config_of, models_of
 from server.transport.ray.transport import RayTransport
 
 _log = logging.getLogger(__name__)
 
-_OTHERS = ("listen", "transport", "tls_cert", "tls_key", "tls_client_ca")  # which Ray Serve's own options say
-_ANY_ADDRESS = "[::]:0"  # that Ray listens on
-_METRICS = "127.0.0.1:0"  # several replicas may be on one machine
 _MAX_CALLS = 100_000  # that Ray hands over: what there is room for the server knows itself, and says when to come back
 
 
@@ -37,31 +35,6 @@ class Answer(NamedTuple):
     def SerializeToString(self) -> bytes:  # noqa: N802 -- protobuf's
         """Return them."""
         return self.content
-
-
-def config_of(arguments: Mapping[str, Any]) -> Config:
-    """Read the settings: an application's arguments, then environment, then defaults.
-
-    Args:
-        arguments: By the names of settings: max_queue_size is --max-queue-size.
-
-    Raises:
-        StartError: Names the setting, its value and what was expected.
-    """
-    for name in _OTHERS:
-        if name in arguments:
-            raise StartError(
-                f"{name}: {arguments[name]!r}: expected none: Ray Serve's grpc_options say where it listens"
-            )
-    config = Config.from_values({"metrics": _METRICS} | dict(arguments) | {"listen": _ANY_ADDRESS})
-    if not config.allow_insecure:
-        raise StartError(
-            "allow_insecure: False: Ray Serve's gRPC port has no TLS, and other machines reach it; expected true, and "
-            "clients with it unless everybody may call"
-        )
-    if config.manage == "on":
-        raise StartError("manage: 'on': reaches one replica of several; expected off, and user_config for models")
-    return config.model_copy(update=dict.fromkeys(("tls_cert", "tls_key", "tls_client_ca")))
 
 
 def application(replica: type["Replica"], arguments: Mapping[str, Any]) -> serve.Application:
@@ -151,23 +124,13 @@ class Replica:
         """
         is_first, self._is_configured = not self._is_configured, True
         try:
-            names = _models_of(user_config)
+            names = models_of(user_config)
         except InvalidInput as error:
             if is_first:
                 raise
             _log.error("nothing has changed: %s", error)
             return
         await self._server.set_models(names)
-
-
-def _models_of(user_config: Mapping[str, Any]) -> list[str] | None:
-    for field, value in user_config.items():
-        if field not in {"models", "revision"}:
-            raise InvalidInput(f"user_config.{field}", value, "models or revision")
-    names = user_config.get("models")
-    if names is not None and not (isinstance(names, list) and names and all(isinstance(one, str) for one in names)):
-        raise InvalidInput("user_config.models", names, "a list of names of models")
-    return names
 
 
 def _with_threads(config: Config) -> Config:
