@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import socket
 import subprocess
 import sys
@@ -114,6 +115,11 @@ def running_cluster(workers: int, **variables: str) -> Iterator[Cluster]:
         "RAY_SERVE_FALLBACK_PROXY_HTTP_PORT": http,
         "RAY_SERVE_FALLBACK_PROXY_GRPC_PORT": grpc,
     }
+    # Replicas would share theirs with another cluster's.
+    first = random.randrange(20_000, 30_000, 400)  # noqa: S311 -- no secret
+    for place, protocol in enumerate(("HTTP", "GRPC")):
+        ports[f"RAY_SERVE_DIRECT_INGRESS_MIN_{protocol}_PORT"] = str(first + 200 * place)
+        ports[f"RAY_SERVE_DIRECT_INGRESS_MAX_{protocol}_PORT"] = str(first + 200 * place + 199)
     with tempfile.TemporaryDirectory(prefix="r", dir="/tmp", ignore_cleanup_errors=True) as folder:
         own = {"RAY_TMPDIR": folder, "PYTHONPATH": os.pathsep.join([str(ROOT / "client"), str(ROOT)])}
         with (
