@@ -39,7 +39,7 @@ test: $(READY) ## Run the tests
 	$(BIN)/python -m pytest --numprocesses 2 --dist worksteal
 
 test-fast: $(READY) ## What one runs before every commit: a minute on two cores
-	$(BIN)/python -m pytest --numprocesses 2 -m 'not slow and not install and not containers' tests/artifact tests/client tests/deploy tests/model tests/server
+	$(BIN)/python -m pytest --numprocesses 2 -m 'not slow and not install and not containers and not scale' tests/artifact tests/client tests/deploy tests/model tests/server
 
 coverage: $(READY) ## Run the tests and show what of server/, artifact/ and export/ they reach, branch by branch
 	$(BIN)/python -m pytest --numprocesses 2 --cov=artifact --cov=export --cov=server --cov-branch --cov-report=term --cov-report=html:build/coverage
@@ -51,6 +51,7 @@ test-containers: $(READY) ## Build the images and run the stack, where a Docker 
 	$(BIN)/python -m pytest -m containers tests/containers
 
 test-scale: $(READY) ## Several servers under load, behind Envoy and on Ray: killed, added, renewed; minutes
+	$(INSTALL) --editable '.[ray]'
 	$(BIN)/python -m pytest -m scale tests
 
 # LIMIT_MB=1024 gives the server that much memory, as a container would; 0 gives it what there is.

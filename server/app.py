@@ -5,7 +5,7 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +51,7 @@ from server.scheduling.batch import BatchLimits
 from server.scheduling.scheduler import Scheduler
 from server.telemetry.descriptors import raise_limit, watch_descriptors
 from server.telemetry.heartbeat import Heartbeat
-from server.telemetry.load import LoadMeter
+from server.telemetry.load import Load, LoadMeter
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import Tracing
 from server.transport.grpc_server import GrpcioTransport, make_authenticator
@@ -212,6 +212,14 @@ class Server:
         if not await scheduler.close(max(ends - time.monotonic(), _LAST_MOMENT_SECONDS)):
             raise EngineFault(f"a run has not ended within {self._config.drain_seconds:g} s (--drain-seconds)")
 
+    def load(self) -> Load:
+        """Say how busy it is, once it has started."""
+        return self._load_meter.read()
+
+    async def set_models(self, names: Collection[str] | None) -> None:
+        """Serve these models; see Repository.serve_only."""
+        await self._repository.serve_only(names)
+
     def _open_repository(self, devices: Sequence[Device], instances: Instances) -> Repository:
         async def changed(name: str, newest: LoadedModel | None) -> None:
             """Let health and metrics say whether a model is served, and the scheduler know its bound."""
@@ -276,7 +284,9 @@ class Server:
         pipeline = Pipeline(workers, self._decoders, cache, inputs, attention, metrics, self._tracing)
         limits = GenerationLimits(config.max_beams, config.max_answer_bytes)
         generator = Generator(pipeline, scheduler, limits, instances, config.max_batch_size, metrics, len(devices))
-        reports = _make_load_reports(scheduler, metrics, config)
+        seconds = scheduler.queue_seconds, scheduler.running_seconds
+        self._load_meter = LoadMeter(metrics, *seconds, lambda: scheduler.instances)
+        reports = LoadReports(self._load_meter, config.max_watches)
         if config.load_reports:
             services.add_load_reports(reports)
         self._rpcs = RpcHandler(
@@ -372,11 +382,6 @@ def _input_limits(config: Config) -> InputLimits:
         config.max_inputs,
         AudioLimits(config.max_audio_bytes, config.max_audio_samples),
     )
-
-
-def _make_load_reports(scheduler: Scheduler, metrics: Metrics, config: Config) -> LoadReports:
-    seconds = scheduler.queue_seconds, scheduler.running_seconds
-    return LoadReports(LoadMeter(metrics, *seconds, lambda: scheduler.instances), config.max_watches)
 
 
 def _make_scheduler(

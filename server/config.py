@@ -360,8 +360,23 @@ class Config(BaseSettings):
             flags: CliSettingsSource[Any] = CliSettingsSource(cls, cli_prog_name=program)
             return CliApp.run(cls, cli_args=arguments, cli_settings_source=flags)
         except ValidationError as error:
-            lines = (_explain(item["loc"], item["input"], item["msg"]) for item in error.errors())
-            raise StartError("; ".join(lines)) from error
+            raise _start_error(error) from error
+
+    @classmethod
+    def from_values(cls, values: Mapping[str, Any]) -> Self:
+        """Take values by the settings' names, then environment, then defaults.
+
+        Raises:
+            StartError: Names the setting, its value and what was expected.
+        """
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            raise _start_error(error) from error
+
+
+def _start_error(error: ValidationError) -> StartError:
+    return StartError("; ".join(_explain(item["loc"], item["input"], item["msg"]) for item in error.errors()))
 
 
 def _explain(location: tuple[int | str, ...], value: object, message: str) -> str:

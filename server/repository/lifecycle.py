@@ -8,7 +8,7 @@ import asyncio
 import gc
 import logging
 import weakref
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -199,6 +199,22 @@ class Repository(Catalog):
             _log.error("%s", error)
         except Exception:  # the watcher goes on
             _log.exception("%s could not be loaded", name)
+
+    async def serve_only(self, names: Collection[str] | None) -> None:
+        """Serve models as their folders now are, and no others; one that cannot be served is logged.
+
+        Args:
+            names: Of the models; None for all that the folder has.
+        """
+        wanted = await self._read(self._names) if names is None else names
+        for name in sorted(set(wanted)):
+            try:
+                await self.load(name)
+            except ServerError as error:
+                _log.error("%s", error)
+        for name in self._known():
+            if name not in wanted:
+                await self.unload(name)
 
     async def _serve(self, name: str, one: Model, wanted: dict[int, LoadedModel]) -> None:
         """Move requests to these versions, and let go of the others."""

@@ -177,7 +177,6 @@ def test_kuberays_pods_have_what_ray_serve_is_told() -> None:
     assert ours["args"]["models"] in {mount["mountPath"] for mount in container["volumeMounts"]}
 
 
-@pytest.mark.skipif(not (DEPLOY / "ray" / "serve.yaml").exists(), reason="no deploy/ray/serve.yaml")
 def test_kuberay_runs_what_serve_run_does() -> None:
     """The same application, services and way to scale."""
     _, config = ray_service()

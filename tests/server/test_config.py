@@ -86,3 +86,12 @@ def test_budgets_come_from_the_memory_that_there_is(monkeypatch: pytest.MonkeyPa
     assert (given.held_bytes, given.image_pixels) == (5, 7)
     monkeypatch.setattr("server.config.available_bytes", lambda: 2**40)
     assert Config.from_command_line([]).image_pixels == 50_000_000
+
+
+def test_values_by_name_are_checked_as_flags_are() -> None:
+    """As an application of another host has them."""
+    assert Config.from_values({"max_queue_size": "7", "allow_insecure": True}).max_queue_size == 7
+    with pytest.raises(StartError, match=r"--max-queue-size \(REGARD_MAX_QUEUE_SIZE\): 0"):
+        Config.from_values({"max_queue_size": 0})
+    with pytest.raises(StartError, match="--modls"):
+        Config.from_values({"modls": "x"})

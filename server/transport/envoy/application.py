@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any
 
 import grpc
 
@@ -18,6 +18,7 @@ from server.ledger import CALL_BYTES
 from server.transport.auth_interceptor import AuthInterceptor
 from server.transport.envoy.call import Ended, EnvoyCall, Receive, Send
 from server.transport.envoy.messages import BadMessage, MaxBytes
+from server.transport.methods import Methods, first_of, implementation_of
 from server.transport.refusals import Refusals
 
 _log = logging.getLogger(__name__)
@@ -27,13 +28,6 @@ _LOOKS_AT_A_TIME = 200
 _SMALL_BYTES = 2**14  # an answer of which it is waited until it is read where it is one of so many, drawn by lot:
 _ONE_OF = 16
 _LAST_SECONDS = 5.0  # which a caller has to read what it was told when its call was cut off
-
-
-class Details(NamedTuple):
-    """What is known of a call before its message is read; see grpc.HandlerCallDetails."""
-
-    method: str
-    invocation_metadata: Iterable[tuple[str, str | bytes]]
 
 
 class GrpcApplication:
@@ -50,17 +44,16 @@ class GrpcApplication:
             refusals: Tells callers whose message is none.
             max_message_bytes: Of a message, as it is sent and inflated.
         """
-        self._interceptor = interceptor
+        self._methods = Methods(interceptor)
         self._known_calls, self._refusals = calls, refusals
         self._most = MaxBytes(max_message_bytes, "the server's --max-message-bytes")
-        self._services = list[grpc.GenericRpcHandler]()
         self._calls = dict[Task, EnvoyCall]()
         self._looked_at: Iterator[EnvoyCall] = iter(())
         self._stuck = set[tuple[str, int]]()  # callers who do not read how their calls ended
 
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
         """Add a service, as generated code does."""
-        self._services += handlers
+        self._methods.add_generic_rpc_handlers(handlers)
 
     async def __call__(self, scope: Mapping[str, Any], receive: Receive, send: Send) -> None:
         """Answer a call, which is an http scope of ASGI."""
@@ -126,18 +119,18 @@ class GrpcApplication:
         try:
             await self._answer(call)
         except Exception as error:
-            if isinstance(_first(error), Ended):
+            if isinstance(first_of(error), Ended):
                 return
             _log.exception("%s failed", call.method)
             await call.end(grpc.StatusCode.INTERNAL, "internal error; the server's log has the details")
 
     async def _answer(self, call: EnvoyCall) -> None:
-        handler = await self._find(call)
+        handler = await self._methods.find(call.method, call.invocation_metadata())
         if handler is None:
             await call.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
         if handler.response_streaming and (known := self._known_calls.of(call.task)):
             call.hold = partial(known.account.hold, "sent")
-        method = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
+        method = implementation_of(handler)
         call.serialize, fewer = handler.response_serializer, getattr(method, "max_message_bytes", None)
         most = self._most if fewer is None else MaxBytes(fewer, "of this method")
         try:
@@ -146,7 +139,7 @@ class GrpcApplication:
             else:
                 answer = await method(await call.message(most, self._arriving), call)
         except (ServerError, ExceptionGroup) as raised:  # of the message: what a method raises is told by the method
-            error = _first(raised).with_traceback(None)
+            error = first_of(raised).with_traceback(None)
             if not isinstance(error, ServerError):
                 raise
         else:
@@ -158,19 +151,6 @@ class GrpcApplication:
         if isinstance(error, BadMessage):
             self._refusals.metrics.messages_refused.labels(error.reason).inc()
         await self._refusals.end(call.method.rpartition("/")[2], error, call)
-
-    async def _find(self, call: EnvoyCall) -> Any:
-        details: Any = Details(call.method, call.invocation_metadata())
-        if self._interceptor is None:
-            return self._handler_of(details)
-
-        async def find(details: grpc.HandlerCallDetails) -> Any:
-            return self._handler_of(details)
-
-        return await self._interceptor.intercept_service(find, details)
-
-    def _handler_of(self, details: grpc.HandlerCallDetails) -> Any:
-        return next(filter(None, (service.service(details) for service in self._services)), None)
 
     def _arriving(self, task: Task, size_bytes: int) -> None:
         """Count what has come of a message that is not whole; raises TooBusy where there is no room for it."""
@@ -207,13 +187,6 @@ class GrpcApplication:
         for call in found:
             if call.task in self._calls:
                 call.look()
-
-
-def _first(error: Exception) -> Exception:
-    """Return an error, or the first of a group of tasks."""
-    while isinstance(error, ExceptionGroup):
-        error = error.exceptions[0]
-    return error
 
 
 def _why_cancelled(call: EnvoyCall) -> tuple[grpc.StatusCode, str]:

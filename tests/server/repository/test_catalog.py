@@ -385,3 +385,21 @@ async def test_a_model_has_limits_of_its_own(folder: Path) -> None:
     usage.enter()
     usage.hold(60)
     usage.hold(40)
+
+
+async def test_models_are_changed_together_and_one_that_cannot_be_served_holds_up_none(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Those that are named, or all of the folder; new versions are seen, and what is wrong is logged."""
+    add_model(folder, "other")
+    repository = make(folder)
+    await repository.start()
+    add_version(folder, 2)
+    await repository.serve_only(["tiny-text", "invented"])
+    assert [(model.name, model.version) for model in repository.all()] == [("tiny-text", "2")]
+    assert "model: 'invented' is not in the models folder" in caplog.text
+    await repository.serve_only(None)
+    assert {model.name for model in repository.all()} == {"other", "tiny-text"}
+    shutil.rmtree(folder / "other")
+    await repository.serve_only(None)
+    assert {model.name for model in repository.all()} == {"tiny-text"}

@@ -1,0 +1,158 @@
+"""The server as a Ray Serve application: a replica each holds all of it below the transport; see transport/ray/."""
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import ray
+from ray import serve
+from ray.serve._private.constants import RAY_SERVE_ENABLE_DIRECT_INGRESS
+
+from server.__main__ import explain
+from server.app import Server
+from server.config import Config
+from server.errors import EngineFault, InvalidInput
+from server.process import announce
+from server.telemetry.logs import set_up
+from server.transport.ray.methods import Method, add_services, methods
+from server.transport.ray.settings import config_of, models_of
+from server.transport.ray.transport import RayTransport
+
+_log = logging.getLogger(__name__)
+
+_MAX_CALLS = 100_000  # that Ray hands over: what there is room for the server knows itself, and says when to come back
+
+
+__all__ = ["Replica", "add_services", "application"]
+
+
+class Answer(NamedTuple):
+    """A message, which Ray asks for its bytes."""
+
+    content: bytes
+
+    def SerializeToString(self) -> bytes:  # noqa: N802 -- protobuf's
+        """Return them."""
+        return self.content
+
+
+def application(replica: type["Replica"], arguments: Mapping[str, Any]) -> serve.Application:
+    """Make an application of one deployment, "regard", whose options a config file may say otherwise.
+
+    Args:
+        replica: The class, which a replica's process has to be able to import by its name.
+        arguments: See config_of.
+
+    Raises:
+        StartError: They cannot be used.
+    """
+    config = config_of(arguments)
+    deployment = serve.deployment(
+        replica,
+        name="regard",
+        max_ongoing_requests=_MAX_CALLS,
+        graceful_shutdown_timeout_s=config.drain_seconds,
+    )
+    return deployment.bind(dict(arguments))
+
+
+class Replica:
+    """One server; its methods are the services', which Ray calls by name."""
+
+    async def __init__(self, arguments: Mapping[str, Any]) -> None:  # type: ignore[misc]  # Ray waits for it
+        """Load the models; the threads are the CPUs that Ray gives it, unless the settings say others.
+
+        Args:
+            arguments: See config_of.
+
+        Raises:
+            StartError: The settings or the models cannot be used.
+        """
+        self._config = config = _with_threads(config_of(arguments))
+        set_up(config.log_level, config.log_format)
+        self._stop, self._is_configured = asyncio.Event(), False
+        self._transport = RayTransport(raises=not RAY_SERVE_ENABLE_DIRECT_INGRESS)
+        self._server = Server(config, self._transport)
+        started = asyncio.get_running_loop().create_future()
+        self._living = asyncio.create_task(self._live(started))
+        await asyncio.wait([started, self._living], return_when=asyncio.FIRST_COMPLETED)
+        if self._living.done():
+            self._living.result()
+
+    async def _live(self, started: "asyncio.Future[None]") -> None:
+        try:
+            async with self._server as server:
+                if await server.start(self._stop):
+                    announce(self._config.log_format, server.started)
+                    started.set_result(None)
+                    await server.run(self._stop)
+        except EngineFault as error:
+            explain(error, self._config.log_format)  # and ends the process, in whose place Ray starts another
+
+    async def __del__(self) -> None:
+        """End, when Ray has sent the last answers."""
+        self._stop.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.wait([self._living])
+
+    async def check_health(self) -> None:
+        """Say whether it serves; Ray asks often.
+
+        Raises:
+            EngineFault: It does no more.
+        """
+        if self._living.done():
+            raise EngineFault("the server has ended; its log says why")
+
+    async def record_autoscaling_stats(self) -> dict[str, float]:
+        """Say how busy it is, in mean over the last two seconds: seconds of work that wait, and utilization."""
+        load = self._server.load()
+        return {"queue_seconds": load.queue_seconds, "utilization": load.utilization}
+
+    async def reconfigure(self, user_config: Mapping[str, Any]) -> None:
+        """Serve the models as their folder now is, as an application's user_config says; nobody's call fails for it.
+
+        Ray calls it on every replica when user_config has changed, for which `revision` may have any value. It stops a
+        replica for which that raises: so what is wrong with a later one, or with a model, is logged, and nothing ends.
+
+        Args:
+            user_config: `models`, the names of those to serve, all others being unloaded; without it all of the folder.
+
+        Raises:
+            InvalidInput: The first one says something else.
+        """
+        is_first, self._is_configured = not self._is_configured, True
+        try:
+            names = models_of(user_config)
+        except InvalidInput as error:
+            if is_first:
+                raise
+            _log.error("nothing has changed: %s", error)
+            return
+        await self._server.set_models(names)
+
+
+def _with_threads(config: Config) -> Config:
+    cpus = ray.get_runtime_context().get_assigned_resources().get("CPU", 0)
+    return config if config.threads else config.model_copy(update={"threads": max(int(cpus), 1)})
+
+
+def _unary(method: Method) -> Callable[..., Any]:
+    async def run(self: Replica, request: bytes, grpc_context: Any) -> Answer:
+        return Answer(await self._transport.answer(method.path, request, grpc_context))
+
+    return run
+
+
+def _streaming(method: Method) -> Callable[..., Any]:
+    async def run(self: Replica, request: bytes | AsyncIterator[bytes], grpc_context: Any) -> AsyncGenerator[Answer]:
+        async for content in self._transport.stream(method.path, request, grpc_context):
+            yield Answer(content)
+
+    return run
+
+
+for _method in methods():
+    setattr(Replica, _method.name, (_streaming if _method.response_streaming else _unary)(_method))

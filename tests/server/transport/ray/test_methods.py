@@ -1,0 +1,91 @@
+from typing import Any
+
+import pytest
+
+from server.api.calls import Calls
+from server.config import Config
+from server.ledger import Ledger
+from server.telemetry.metrics import Metrics
+from server.transport.ray.methods import add_services, methods
+from server.transport.refusals import Refusals
+from server.transport.services import Services
+from tests.server.transport.ray.calling import ray_context
+
+
+def test_no_two_services_have_a_method_of_the_same_name_by_which_ray_would_find_the_wrong_one() -> None:
+    """It dispatches on the last part of a path."""
+    names = [method.name for method in methods()]
+    assert len(names) == len(set(names))
+    assert {"Classify", "ModelInfer", "Check", "ServerReflectionInfo"} <= set(names)
+
+
+def test_every_service_on_the_grpc_port_is_on_rays_too() -> None:
+    """Health and reflection as well."""
+    server = Server()
+    add_services(object(), server)
+    own = Server()
+    Services(own, *_parts())  # type: ignore[arg-type]
+    assert server.paths >= own.paths
+
+
+@pytest.mark.parametrize("seconds", [1.5, None, 1e9, -1.0])
+async def test_the_deadline_is_told_to_what_ray_puts_in_a_methods_place(seconds: float | None) -> None:
+    """In milliseconds, as gRPC has it; nothing where there is none."""
+    told = list[Any]()
+
+    async def run(request: bytes, context: Any) -> bytes:
+        told.extend([request, dict(context.invocation_metadata()), context.peer()])
+        return b"answer"
+
+    server = Server()
+    add_services(object(), server)
+    handler = server.handlers["/inference.GRPCInferenceService/ModelInfer"]
+    assert handler.request_deserializer is None
+    replaced = handler._replace(response_serializer=None, unary_unary=run)
+    assert await replaced.unary_unary(b"request", ray_context(remaining=seconds)) == b"answer"
+    expected = {1.5: "1500m", None: None, 1e9: "99999999m", -1.0: "0m"}[seconds]
+    assert told == [b"request", {"x": "y"} | ({"grpc-timeout": expected} if expected else {}), "ipv4:192.0.2.1:5"]
+
+
+async def test_the_deadline_is_told_to_streams_which_end_when_they_are_closed() -> None:
+    """And nothing of them is left open."""
+    ended = list[bool]()
+
+    async def run(request: bytes, context: Any) -> Any:
+        try:
+            yield dict(context.invocation_metadata())["grpc-timeout"].encode()
+            yield b"more"
+        finally:
+            ended.append(True)
+
+    server = Server()
+    add_services(object(), server)
+    handler = server.handlers["/regard.v1.RegardService/Generate"]
+    answers = handler._replace(unary_stream=run).unary_stream(b"request", ray_context(remaining=2.0))
+    assert await anext(answers) == b"2000m"
+    await answers.aclose()
+    assert ended == [True]
+
+
+class Server:
+    """What generated code adds services to."""
+
+    def __init__(self) -> None:
+        self.handlers = dict[str, Any]()
+        self.paths = set[str]()
+
+    def add_generic_rpc_handlers(self, handlers: Any) -> None:
+        for generic in handlers:
+            methods = getattr(generic, "_method_handlers", None)
+            if methods is None:
+                methods = generic._handler._method_handlers
+            self.handlers |= methods
+            self.paths |= set(methods)
+
+    def add_registered_method_handlers(self, service: str, handlers: Any) -> None:
+        del service, handlers
+
+
+def _parts() -> tuple[Calls, Refusals, Config]:
+    metrics = Metrics()
+    return Calls(Ledger(1e9), metrics, 10_000, 60.0, lambda tasks: None), Refusals(metrics, 10), Config.from_values({})
