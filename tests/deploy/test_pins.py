@@ -98,7 +98,7 @@ OWN = {"artifact", "export", "model", "regard", "server"}
     [
         ("artifact", ["server"]),
         ("artifact", ["export"]),
-        ("server", ["server", "trace", "ray"]),
+        ("server", ["server", "trace", "store", "ray"]),
         ("export", ["export"]),
         ("model", ["export"]),
         ("client/regard", ["explore"]),
