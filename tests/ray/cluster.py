@@ -3,13 +3,14 @@
 import json
 import os
 import random
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -35,8 +36,8 @@ _OF_RAY = {
 class Cluster:
     """A cluster that has started, with nothing on it yet."""
 
-    def __init__(self, process: "subprocess.Popen[str]", log: Path) -> None:
-        self._process, self._log = process, log
+    def __init__(self, process: "subprocess.Popen[str]", folder: str, log: Path) -> None:
+        self._process, self._folder, self._log = process, folder, log
         self._ports = free_ports(2)
         self.address = f"127.0.0.1:{self._ports[1]}"
         self._hear()
@@ -81,6 +82,10 @@ class Cluster:
         """See driver.Driver.status."""
         found: dict[str, Any] = self.tell("status")
         return found
+
+    def processes(self) -> list[int]:
+        """All that have started, by number."""
+        return processes_of(self._folder)
 
     def tell(self, *command: Any) -> Any:
         """Have the process do something, and return its answer."""
@@ -135,20 +140,25 @@ def running_cluster(workers: int, **variables: str) -> Iterator[Cluster]:
             ) as process,
         ):
             try:
-                cluster = Cluster(process, Path(log.name))
+                cluster = Cluster(process, folder, Path(log.name))
                 yield cluster
                 cluster.tell("shutdown")
             finally:
                 end_processes(folder)
 
 
+def processes_of(folder: str) -> list[int]:
+    """Every process that was started with a cluster's folder."""
+    mark, found = f"RAY_TMPDIR={folder}".encode(), list[int]()
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if mark in (entry / "environ").read_bytes().split(b"\0"):
+                found.append(int(entry.name))
+    return found
+
+
 def end_processes(folder: str) -> None:
-    """Kill what a cluster has left: every process that was started with its folder."""
-    for entry in Path("/proc").iterdir():
-        try:
-            if entry.name.isdigit() and f"RAY_TMPDIR={folder}".encode() in (entry / "environ").read_bytes().split(
-                b"\0"
-            ):
-                os.kill(int(entry.name), 9)
-        except OSError:
-            continue
+    """Kill what a cluster has left."""
+    for pid in processes_of(folder):
+        with suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
