@@ -51,6 +51,8 @@ def read_certificates(config: Config) -> Certificates | None:
 class GrpcioTransport:
     """grpcio's server in this process; see transport.Transport."""
 
+    counts_arriving = False
+
     def __init__(self) -> None:
         self._server: grpc.aio.Server | None = None
         self._address = ""
