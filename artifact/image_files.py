@@ -38,11 +38,13 @@ class ImageFile:
         content: What a decoder needs of it.
         scans: How often a decoder goes over all pixels; more than once for a progressive JPEG.
         orientation: EXIF's, 1 to 8; 1, upright, where none can be read.
+        size: Width and height in pixels, of a WebP; None for other kinds, which Pillow opens without memory for pixels.
     """
 
     content: bytes
     scans: int = 1
     orientation: int = 1
+    size: tuple[int, int] | None = None
 
 
 def read_image_file(content: bytes) -> ImageFile:
@@ -125,7 +127,7 @@ def _read_png(content: bytes) -> ImageFile:
 
 
 def _read_webp(content: bytes) -> ImageFile:
-    """Count the chunks, all of which libwebp looks at; it keeps metadata to itself."""
+    """Tell the size, and count the chunks, all of which libwebp looks at; it keeps metadata to itself."""
     place, orientation, stop = 12, 1, min(8 + int.from_bytes(content[4:8], "little"), len(content))
     for _ in _counted():
         kind, size = content[place : place + 4], int.from_bytes(content[place + 4 : place + 8], "little")
@@ -134,7 +136,25 @@ def _read_webp(content: bytes) -> ImageFile:
         place += 8 + size + size % 2
         if place >= stop:
             break
-    return ImageFile(content, orientation=orientation)
+    return ImageFile(content, orientation=orientation, size=_webp_size(content))
+
+
+def _webp_size(content: bytes) -> tuple[int, int]:
+    """Read width and height from the first chunk (RFC 9649, 2.5 to 2.7; RFC 6386, 9.1).
+
+    Raises:
+        InputError: There is none that tells them.
+    """
+    kind, start = content[12:16], content[20:30]
+    if kind == b"VP8 " and len(start) == 10 and start[3:6] == b"\x9d\x01\x2a":
+        width, height = struct.unpack_from("<HH", start, 6)
+        return width & 0x3FFF, height & 0x3FFF  # what is above says how to scale
+    if kind == b"VP8L" and len(start) >= 5 and start[0] == 0x2F:
+        (bits,) = struct.unpack_from("<I", start, 1)
+        return (bits & 0x3FFF) + 1, (bits >> 14 & 0x3FFF) + 1
+    if kind == b"VP8X" and len(start) == 10:
+        return int.from_bytes(start[4:7], "little") + 1, int.from_bytes(start[7:], "little") + 1
+    raise InputError("image", f"{len(content)} bytes without a header", "a whole WEBP file")
 
 
 def _counted() -> Iterator[int]:

@@ -12,7 +12,7 @@ from PIL import Image, UnidentifiedImageError
 
 from artifact.contract import ImageContract
 from artifact.errors import InputError
-from artifact.image_files import FORMATS, read_image_file
+from artifact.image_files import FORMATS, ImageFile, read_image_file
 
 _RESAMPLE = {
     "bilinear": Image.Resampling.BILINEAR,
@@ -70,26 +70,26 @@ class OpenedImage:
     """An image whose size is known and whose pixels are not decoded yet.
 
     Attributes:
-        image: As Pillow opened it.
-        orientation: EXIF's, 1 to 8.
-        size_bytes: Of its file.
-        scans: How often a decoder goes over all pixels.
+        file: What is decoded.
+        size: Width and height, in pixels.
+        size_bytes: Of what was sent.
+        image: As Pillow opened it; None of a WebP, whose reader asks for 8 bytes a pixel as it opens a file.
     """
 
-    image: Image.Image
-    orientation: int
+    file: ImageFile
+    size: tuple[int, int]
     size_bytes: int
-    scans: int = 1
+    image: Image.Image | None
 
     @property
     def pixels(self) -> int:
         """Width times height."""
-        return self.image.width * self.image.height
+        return math.prod(self.size)
 
     @property
     def scan_pixels(self) -> int:
         """Pixels times scans; what is scanned are whole blocks of a JPEG, 8 x 8, however narrow it is."""
-        return self.scans * math.prod(-(-side // _BLOCK) * _BLOCK for side in self.image.size)
+        return self.file.scans * math.prod(-(-side // _BLOCK) * _BLOCK for side in self.size)
 
     @property
     def decoded_pixels(self) -> int:
@@ -118,15 +118,18 @@ def open_image(content: bytes, limits: ImageLimits) -> OpenedImage:
         InputError: Not such a file, damaged, or too large.
     """
     file = read_image_file(content)
-    with _telling_damage(len(content), limits):
-        image = Image.open(io.BytesIO(file.content), formats=FORMATS)
-    opened = OpenedImage(image, file.orientation, len(content), file.scans)
-    size = f"{image.width} x {image.height} pixels"
+    size, image = file.size, None
+    if size is None:
+        with _telling_damage(len(content), limits):
+            image = _open(file)
+        size = image.size
+    opened = OpenedImage(file, size, len(content), image)
+    said = f"{size[0]} x {size[1]} pixels"
     if opened.pixels > limits.pixels:
-        raise InputError("image", size, f"at most {limits.pixels} pixels (the server's --max-image-pixels)")
+        raise InputError("image", said, f"at most {limits.pixels} pixels (the server's --max-image-pixels)")
     if opened.scan_pixels > limits.scan_pixels:
         expected = f"at most {limits.scan_pixels} pixels in all scans (the server's --max-image-scan-pixels)"
-        raise InputError("image", f"{size} in each of {file.scans} scans", expected)
+        raise InputError("image", f"{said} in each of {file.scans} scans", expected)
     return opened
 
 
@@ -161,9 +164,14 @@ def decode_image(opened: OpenedImage, contract: ImageContract, limits: ImageLimi
 
 def _turn_upright(opened: OpenedImage, limits: ImageLimits) -> Image.Image:
     with _telling_damage(opened.size_bytes, limits):
-        opened.image.load()
-    turn = _UPRIGHT.get(opened.orientation)
-    return _to_8_bits(opened.image if turn is None else opened.image.transpose(turn))
+        image = opened.image or _open(opened.file)
+        image.load()
+    turn = _UPRIGHT.get(opened.file.orientation)
+    return _to_8_bits(image if turn is None else image.transpose(turn))
+
+
+def _open(file: ImageFile) -> Image.Image:
+    return Image.open(io.BytesIO(file.content), formats=FORMATS)
 
 
 @contextmanager

@@ -118,8 +118,9 @@ class Server:
         self._authenticator = make_authenticator(config)
         self._refusals = Refusals(self._metrics, config.max_refusal_lines)
         ledger = Ledger(config.held_bytes)
-        max_bytes, max_seconds = config.max_message_bytes, config.max_stall_seconds
-        self._calls = Calls(ledger, self._metrics, max_bytes, max_seconds, transport.end_calls)
+        unseen_bytes = 0 if transport.counts_arriving else config.max_message_bytes
+        max_seconds = config.max_stall_seconds
+        self._calls = Calls(ledger, self._metrics, unseen_bytes, max_seconds, transport.end_calls)
         self._transport = transport
         transport.open(config, self._authenticator, self._refusals, self._calls)
         self._cpus = plan_cpus(config.threads)

@@ -59,20 +59,20 @@ class Calls:
     """
 
     def __init__(
-        self, ledger: Ledger, metrics: Metrics, max_message_bytes: int, max_seconds: float, end_calls: EndCalls
+        self, ledger: Ledger, metrics: Metrics, unseen_bytes: int, max_seconds: float, end_calls: EndCalls
     ) -> None:
         """Begin without any.
 
         Args:
             ledger: Where it is counted what they hold.
             metrics: Where it is counted who was cut off.
-            max_message_bytes: What a message may bring.
+            unseen_bytes: What may have come of a message before it is there, and is not counted as it comes.
             max_seconds: How long a caller may take to send a request or to read an answer.
             end_calls: The transport's way to cut them off.
         """
         self.ledger = ledger
         self._end_calls = end_calls
-        self._max_message_bytes, self._max_seconds = max_message_bytes, max_seconds
+        self._unseen_bytes, self._max_seconds = unseen_bytes, max_seconds
         self.metrics = metrics
         self._calls = dict[Task, Call]()
         metrics.held_bytes.set_function(lambda: float(ledger.held_bytes))
@@ -126,7 +126,7 @@ class Calls:
             self.look(time.monotonic())
 
     def look(self, now: float) -> None:
-        """Cut off who takes too long; a message that is long in coming counts as the largest there may be.
+        """Cut off who takes too long; a message that is long in coming counts as all that may have come of it.
 
         Where there is no room for that beside what others hold, its call is cut off, too.
         """
@@ -144,9 +144,9 @@ class Calls:
         if what and seconds > self._max_seconds:
             done = "sent its request" if what == "request" else "read its answer"
             return f"has not {done} for {self._max_seconds:g} s (--max-stall-seconds)"
-        if what == "request" and seconds > _SLOW_SECONDS:
+        if what == "request" and self._unseen_bytes and seconds > _SLOW_SECONDS:
             try:
-                call.account.reserve(request=self._max_message_bytes)
+                call.account.reserve(request=self._unseen_bytes)
             except TooBusy as error:
                 return f"takes long to send its request, and {error}"
         return ""

@@ -13,12 +13,13 @@ from server.errors import StartError
 from server.transport.auth_interceptor import AuthInterceptor
 from server.transport.connections import hang_up, stop_listening
 from server.transport.grpc_calls import end_calls
-from server.transport.limits import ANSWER_SECONDS, HANDSHAKE_SECONDS, MAX_STREAMS
+from server.transport.limits import ANSWER_SECONDS, HANDSHAKE_SECONDS
 from server.transport.listening import cannot_listen, try_address
 from server.transport.refusals import Refusals
 from server.transport.tls import Certificates, TlsFiles
 
 _MAX_PENDING = 4000  # calls that gRPC holds until the event loop takes them; it cancels further ones, anybody's
+_MAX_STREAMS = 1024  # of one connection; what a balancer in front needs
 _PING_INTERVAL_MS = 5_000  # more often is an attack; docs/operations.md has clients ask every ten seconds
 
 
@@ -50,6 +51,8 @@ def read_certificates(config: Config) -> Certificates | None:
 
 class GrpcioTransport:
     """grpcio's server in this process; see transport.Transport."""
+
+    counts_arriving = False
 
     def __init__(self) -> None:
         self._server: grpc.aio.Server | None = None
@@ -118,7 +121,7 @@ def _options(config: Config) -> list[tuple[str, int]]:
     return [
         ("grpc.max_receive_message_length", config.max_message_bytes),
         ("grpc.max_send_message_length", config.max_message_bytes),
-        ("grpc.max_concurrent_streams", MAX_STREAMS),
+        ("grpc.max_concurrent_streams", _MAX_STREAMS),
         ("grpc.server.max_pending_requests", _MAX_PENDING),  # from here on by chance, and from the second on always
         ("grpc.server.max_pending_requests_hard_limit", _MAX_PENDING),
         ("grpc.max_allowed_incoming_connections", config.max_connections),

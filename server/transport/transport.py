@@ -13,7 +13,13 @@ from server.transport.refusals import Refusals
 
 
 class Transport(Protocol):
-    """Carries calls; it is opened, bound and started, in this order, and lives in the event loop."""
+    """Carries calls; it is opened, bound and started, in this order, and lives in the event loop.
+
+    Attributes:
+        counts_arriving: Whether it counts a message's bytes as they come.
+    """
+
+    counts_arriving: bool
 
     def end_calls(self, tasks: Sequence[Task]) -> None:
         """End calls; see servicer.EndCalls."""

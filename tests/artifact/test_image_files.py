@@ -166,6 +166,47 @@ def test_the_orientation_is_read_from_exif_alone(order: str, kind: int, letter: 
         assert [read_image_file(file).orientation for file in files] == [expected] * 3
 
 
+@pytest.mark.parametrize(("mode", "kept"), [("RGB", False), ("RGBA", False), ("RGB", True), ("RGBA", True)])
+def test_the_size_of_a_webp_is_told_by_its_first_chunk(mode: str, kept: bool) -> None:
+    """Of each kind: lossy, lossless, extended with transparency, metadata or frames."""
+    images = [picture(width, height).convert(mode) for width, height in ((1, 1), (60, 40), (301, 2), (3, 700))]
+    for image in images:
+        for more in ({}, {"exif": b"II*\0"}, {"save_all": True, "append_images": [image.rotate(180)]}):
+            assert read_image_file(encode(image, "WEBP", lossless=kept, **more)).size == image.size
+    scaled = bytearray(encode(images[1], "WEBP"))
+    if scaled[12:16] == b"VP8 ":
+        scaled[27] |= 0x40  # the upper bits say how to scale, which nobody does
+        assert read_image_file(bytes(scaled)).size == (60, 40)
+
+
+def test_a_large_webp_is_refused_before_its_reader_sees_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reader asks for 8 bytes a pixel as it opens a file, so that it waits for its turn, too."""
+    monkeypatch.setattr(Image, "open", None)
+    for more in ({"lossless": True}, {}, {"exif": b"II*\0"}):
+        content = encode(picture(), "WEBP", **more)
+        assert open_image(content, ImageLimits(60 * 40)).pixels == 60 * 40
+        with pytest.raises(InputError, match=r"^image: 60 x 40 pixels; expected at most 2399 pixels"):
+            open_image(content, ImageLimits(60 * 40 - 1))
+
+
+def test_a_webp_that_says_two_sizes_is_refused() -> None:
+    """Its canvas is small, its picture is not."""
+    content = bytearray(encode(picture(), "WEBP", exif=b"II*\0"))
+    content[24:30] = bytes(6)
+    assert read_image_file(bytes(content)).size == (1, 1)
+    with pytest.raises(InputError, match="expected a whole JPEG, PNG, WEBP file"):
+        read_image(bytes(content), CONTRACT, LIMITS)
+
+
+@pytest.mark.parametrize("cut", [12, 16, 20, 24])
+def test_a_webp_without_a_size_is_refused(cut: int) -> None:
+    """Cut short, or with something else at its beginning."""
+    for content in (encode(picture(), "WEBP"), encode(picture(), "WEBP", lossless=True)):
+        for damaged in (content[:cut], content[:12] + bytes(12) + content[24:]):
+            with pytest.raises(InputError, match=f"{len(damaged)} bytes without a header; expected a whole WEBP file"):
+                read_image_file(damaged)
+
+
 def test_of_an_animation_the_first_picture_counts() -> None:
     """And no other is decoded."""
     others = [Image.new("RGB", (60, 40), "red")] * 3

@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import sys
 import urllib.request
 from collections.abc import Iterator
@@ -278,6 +279,31 @@ def test_a_message_of_which_too_much_waits_is_refused(server: ServerProcess) -> 
             head = frame(http2.HEADERS, http2.fields(path), flags=http2.END_HEADERS, stream=1)
             connection.sendall(greeting() + head + frame(http2.DATA, prefix, stream=1))
             assert read_code(connection, 60) == "RESOURCE_EXHAUSTED"
+
+
+def test_a_connection_has_so_many_streams_and_no_more(server: ServerProcess) -> None:
+    """Envoy says so when it greets."""
+    with connected(server.address) as connection:
+        connection.sendall(greeting())
+        head = connection.recv(9, socket.MSG_WAITALL)
+        settings = struct.iter_unpack(">HI", connection.recv(int.from_bytes(head[:3]), socket.MSG_WAITALL))
+    assert head[3] == http2.SETTINGS
+    assert dict(settings)[http2.MAX_CONCURRENT_STREAMS] == 256
+
+
+def test_who_resets_calls_at_once_is_hung_up_on(server: ServerProcess) -> None:
+    """Not one whose calls end, however many they are."""
+    head = frame(http2.HEADERS, http2.fields("/no.such.Service/Method"), flags=http2.END_HEADERS, stream=1)
+    with connected(server.address) as connection:
+        streams = (stream.to_bytes(4, "big") for stream in range(1, 301, 2))
+        pairs = (
+            head[:5] + stream + head[9:] + frame(http2.RESET, bytes(4))[:5] + stream + bytes(4) for stream in streams
+        )
+        connection.sendall(greeting() + b"".join(pairs))
+        assert read_code(connection, 60) == "closed"
+    with regard.Client(server.address) as client:
+        for _ in range(150):
+            assert client.models()
 
 
 def test_nothing_is_said_of_callers_that_hang_up(capfd: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from server.address import split_address
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 DATA, HEADERS, RESET, SETTINGS, CONTINUATION = 0, 1, 3, 4, 9
 END_STREAM, END_HEADERS, PADDED, PRIORITY = 1, 4, 8, 32
-INITIAL_WINDOW_SIZE = 4
+MAX_CONCURRENT_STREAMS, INITIAL_WINDOW_SIZE = 3, 4
 _NAMES = {str(code.value[0]).encode(): code.name for code in grpc.StatusCode}
 
 

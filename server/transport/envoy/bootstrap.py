@@ -8,20 +8,24 @@ from typing import Any
 
 from server.config import Config
 from server.memory import available_bytes
-from server.transport.limits import ANSWER_SECONDS, HANDSHAKE_SECONDS, MAX_STREAMS
+from server.transport.limits import ANSWER_SECONDS, HANDSHAKE_SECONDS
 
 _API = "type.googleapis.com/envoy.extensions"
 _APPLICATION = "server.inside_envoy:app"
-_BUFFER_BYTES = 2**16  # of answers that wait for one caller, and of requests that wait for Python
+# That are read of a connection at a time, and of answers that wait for one caller. A read is worked off whole before
+# Envoy counts what it answered, and whatever all connections' reads make is there at once.
+_BUFFER_BYTES = 2**14
+_MAX_STREAMS = 256  # of one connection: each takes some 20 KB, here and in Envoy, whether or not its answer is read
 _STREAM_WINDOW_BYTES, _CONNECTION_WINDOW_BYTES = 2**20, 2**24  # that callers may send before they are told to go on
 _MAX_OPEN_BYTES = 2**16  # of a request to health or reflection that waits for its turn
 _HEAP, _RESET_FROM, _LOOK_SECONDS = "envoy.resource_monitors.fixed_heap", (0.85, 0.95), 0.25
 _LARGE_POWER_OF_TWO = 17  # streams with fewer bytes than that are never reset for their memory
 _RELEASE_BYTES = 2**26  # of what was freed, given back in a second: Envoy's allocator is everybody's, and keeps it
 _HEADERS_KB, _MAX_HEADERS = 32, 200
-# Further calls that came with these wait for the event loop's next turn: who resets them at once (CVE-2023-44487) has
-# done so by then, and Python never hears of them.
-_RUNTIME = {"http.max_requests_per_io_cycle": 4}
+# Further calls of a read wait for the event loop's turns, one in each: who resets them (CVE-2023-44487) or hangs up
+# at the first refusal has done so by then, and Python never hears of them. A connection half of whose first hundred
+# calls were reset within a second is closed.
+_RUNTIME = {"http.max_requests_per_io_cycle": 1, "overload.premature_reset_total_stream_count": 100}
 _PATHS = "[!-$&-~]+"  # pyvoy decodes what is percent-encoded, and never answers where that is no UTF-8
 
 
@@ -91,7 +95,7 @@ def _connection_manager(config: Config, module: str) -> dict[str, Any]:
             "stream_idle_timeout": "0s",  # the server looks after calls; a stream may have nothing to say
             "stream_flush_timeout": _seconds(config.max_stall_seconds),
             "http2_protocol_options": {
-                "max_concurrent_streams": MAX_STREAMS,
+                "max_concurrent_streams": _MAX_STREAMS,
                 "initial_stream_window_size": _STREAM_WINDOW_BYTES,
                 "initial_connection_window_size": _CONNECTION_WINDOW_BYTES,
                 "connection_keepalive": {

@@ -22,6 +22,8 @@ _TRY_SECONDS = 0.01
 class EnvoyTransport:
     """Envoy around this process; see transport.Transport."""
 
+    counts_arriving = True
+
     def __init__(self, address: str, let_listen: Callable[[], Awaitable[None]]) -> None:
         """Begin a life.
 

@@ -204,7 +204,7 @@ async def test_who_does_not_read_leaves_room_for_other_clients(
 async def test_a_message_that_is_long_in_coming_counts_as_the_largest() -> None:
     """Nobody knows how much of it is there; once it has come, its own size counts."""
     ledger = Ledger()
-    calls = Calls(ledger, Metrics(), max_message_bytes=1000, max_seconds=60, end_calls=end_calls)
+    calls = Calls(ledger, Metrics(), unseen_bytes=1000, max_seconds=60, end_calls=end_calls)
 
     async def run() -> list[int]:
         calls.begin(reads=True)
@@ -229,7 +229,7 @@ async def test_many_calls_are_cut_off_in_one_look(caplog: pytest.LogCaptureFixtu
         looks.append(len(tasks))
         end_calls(tasks)
 
-    calls = Calls(Ledger(), Metrics(), max_message_bytes=1000, max_seconds=60, end_calls=end_once)
+    calls = Calls(Ledger(), Metrics(), unseen_bytes=1000, max_seconds=60, end_calls=end_once)
     tasks = [asyncio.create_task(silent_call(calls)) for _ in range(50)]
     await asyncio.sleep(0)
     calls.look(time.monotonic() + 59)
@@ -260,7 +260,7 @@ async def test_answers_that_wait_to_be_read_leave_room_for_requests(start: Serve
 
 async def test_messages_that_are_long_in_coming_give_way_where_there_is_no_room() -> None:
     """Those that began first stay, and one alone always does."""
-    calls = Calls(Ledger(2500), Metrics(), max_message_bytes=1000, max_seconds=60, end_calls=end_calls)
+    calls = Calls(Ledger(2500), Metrics(), unseen_bytes=1000, max_seconds=60, end_calls=end_calls)
 
     tasks = [asyncio.create_task(silent_call(calls)) for _ in range(4)]
     await asyncio.sleep(0)
@@ -276,7 +276,7 @@ async def test_messages_that_are_long_in_coming_give_way_where_there_is_no_room(
 
 async def test_a_call_that_has_not_begun_joins_no_client() -> None:
     """One of a method that nobody serves, or that is refused where much is held: nothing would part it again."""
-    calls = Calls(Ledger(1000), Metrics(), max_message_bytes=1000, max_seconds=60, end_calls=end_calls)
+    calls = Calls(Ledger(1000), Metrics(), unseen_bytes=1000, max_seconds=60, end_calls=end_calls)
     held = Account(calls.ledger)
     held.belong_to("one")
     held.hold("request", 900)

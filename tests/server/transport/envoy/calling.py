@@ -110,7 +110,7 @@ class Application:
         self.ledger = Ledger(limits.get("max_held_bytes", math.inf))
         refusals = Refusals(self.metrics, 10)
         stall = limits.get("max_stall_seconds", 60.0)
-        self.calls = Calls(self.ledger, self.metrics, 10_000, stall, lambda tasks: self.grpc.end_calls(tasks))
+        self.calls = Calls(self.ledger, self.metrics, 0, stall, lambda tasks: self.grpc.end_calls(tasks))
         made = interceptor(refusals, self.calls) if interceptor else None
         self.grpc = GrpcApplication(made, self.calls, refusals, 10_000)
 

@@ -4,6 +4,7 @@ import asyncio
 import gzip
 import logging
 import queue
+import time
 from collections.abc import AsyncIterator, Callable, Container
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 
 from server.auth.clients import Authenticator
 from server.errors import NotFound
+from server.ledger import Account
 from server.transport.auth_interceptor import AuthInterceptor
 from server.transport.envoy import application as envoy_application
 from server.transport.envoy.messages import prefixed
@@ -307,6 +309,22 @@ async def test_who_sends_too_slowly_is_told_so() -> None:
     await until(application.ask(caller))
     assert caller.status == ("CANCELLED", "the server has ended the call")
     cutting.cancel()
+
+
+async def test_who_is_slow_where_much_is_held_is_not_cut_off() -> None:
+    """Its message's bytes count when they come; a server that is kept busy is slow to see them."""
+    application = Application(max_held_bytes=1000)
+    application.add(unary_unary_Unary=echo)
+    filling = Account(application.ledger)
+    filling.hold("request", 2000)
+    caller = Caller(chunks=[], ends=False)
+    call = application.ask(caller)
+    await caller.arrived.wait()
+    application.calls.look(time.monotonic() + 30)
+    assert not call.cancelling()
+    assert application.ledger.held_bytes == 2000
+    call.cancel()
+    await until(call)
 
 
 async def test_messages_of_a_stream_come_one_by_one() -> None:
