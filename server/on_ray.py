@@ -107,7 +107,7 @@ class Replica:
             raise EngineFault("the server has ended; its log says why")
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
-        """Say how busy it is, in mean over the last two seconds: seconds of work that wait, and utilization."""
+        """Say how busy it was since Ray asked last: seconds of work that wait, and utilization."""
         load = self._server.load()
         return {"queue_seconds": load.queue_seconds, "utilization": load.utilization}
 
