@@ -13,7 +13,7 @@ from ray.serve._private.constants import RAY_SERVE_ENABLE_DIRECT_INGRESS
 from server.__main__ import explain
 from server.app import Server
 from server.config import Config
-from server.errors import EngineFault, InvalidInput
+from server.errors import EngineFault, ServerError, StartError
 from server.process import announce
 from server.telemetry.logs import set_up
 from server.transport.ray.methods import Method, add_services, methods
@@ -122,16 +122,16 @@ class Replica:
 
         Raises:
             InvalidInput: The first one says something else.
+            NotFound: It names a model that the folder has not.
+            StartError: The folder has none any more.
         """
         is_first, self._is_configured = not self._is_configured, True
         try:
-            names = models_of(user_config)
-        except InvalidInput as error:
+            await self._server.set_models(models_of(user_config, watches=self._config.watch))
+        except (ServerError, StartError, OSError) as error:
             if is_first:
                 raise
             _log.error("nothing has changed: %s", error)
-            return
-        await self._server.set_models(names)
 
 
 def _with_threads(config: Config) -> Config:

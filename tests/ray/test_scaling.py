@@ -34,7 +34,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def test_a_model_is_replaced_on_all_replicas_and_no_call_fails(cluster: Cluster, folder: Path) -> None:
-    """By user_config: a version that cannot be loaded replaces nothing, the one behind it all."""
+    """By user_config: a version that cannot be loaded replaces nothing, nor does a name that is none."""
     options: dict[str, Any] = {"arguments": {"models": str(folder.parent)}, "num_replicas": 3}
     cluster.deploy(**options, user_config={"revision": 1})
     cluster.until(replicas=3)
@@ -42,6 +42,9 @@ async def test_a_model_is_replaced_on_all_replicas_and_no_call_fails(cluster: Cl
         await load.more(100)
         publish(folder, 2, broken=True)
         await asyncio.to_thread(cluster.deploy, **options, user_config={"revision": 2})
+        await asyncio.to_thread(cluster.until, replicas=3)
+        await load.more(100)
+        await asyncio.to_thread(cluster.deploy, **options, user_config={"models": ["pluss"]})
         await asyncio.to_thread(cluster.until, replicas=3)
         await load.more(100)
         assert set(load.answers) == {1.0}
