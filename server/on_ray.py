@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import ray
 from ray import serve
-from ray.serve._private.constants import RAY_SERVE_ENABLE_DIRECT_INGRESS
 
 from server.__main__ import explain
 from server.app import Server
@@ -73,7 +72,7 @@ class Replica:
         self._config = config = _with_threads(config_of(arguments))
         set_up(config.log_level, config.log_format)
         self._stop, self._is_configured = asyncio.Event(), False
-        self._transport = RayTransport(raises=not RAY_SERVE_ENABLE_DIRECT_INGRESS)
+        self._transport = RayTransport()
         self._server = Server(config, self._transport)
         started = asyncio.get_running_loop().create_future()
         self._living = asyncio.create_task(self._live(started))
