@@ -8,6 +8,10 @@ from typing import Any, NamedTuple
 
 import ray
 from ray import serve
+from ray.serve._private.constants import (
+    RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S,
+    RAY_SERVE_ENABLE_DIRECT_INGRESS,
+)
 
 from server.__main__ import explain
 from server.app import Server
@@ -48,11 +52,13 @@ def application(replica: type["Replica"], arguments: Mapping[str, Any]) -> serve
         StartError: They cannot be used.
     """
     config = config_of(arguments)
+    # Of its time to end a replica waits so long for proxies to leave it out, and is asked as before.
+    left_out_seconds = RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S if RAY_SERVE_ENABLE_DIRECT_INGRESS else 0.0
     deployment = serve.deployment(
         replica,
         name="regard",
         max_ongoing_requests=_MAX_CALLS,
-        graceful_shutdown_timeout_s=config.drain_seconds,
+        graceful_shutdown_timeout_s=left_out_seconds + config.drain_seconds,
     )
     return deployment.bind(dict(arguments))
 
@@ -89,6 +95,10 @@ class Replica:
                     await server.run(self._stop)
         except EngineFault as error:
             explain(error, self._config.log_format)  # and ends the process, in whose place Ray starts another
+        except Exception:
+            if started.done():  # nobody waits for it any more; see check_health
+                _log.exception("the server has ended")
+            raise
 
     async def __del__(self) -> None:
         """End, when Ray has sent the last answers."""
