@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 class RayTransport:
     """Ray Serve around this process; see transport.Transport."""
 
+    counts_arriving = False  # a message comes whole
+
     def __init__(self) -> None:
         """Begin a life."""
         self._calls = dict[Task, RayCall]()

@@ -6,10 +6,19 @@ from typing import Any
 import grpc
 import pytest
 
+from server.app import Server
+from server.config import Config
 from server.errors import TooBusy
 from server.transport.ray.call import Ended
 from server.transport.ray.methods import PROCESS, THIS_PROCESS
+from server.transport.ray.transport import RayTransport
 from tests.server.transport.ray.calling import PATH, Around, ray_context
+
+
+async def test_it_has_what_a_server_asks_of_a_transport() -> None:
+    """Which is made with it, and ends before it has started."""
+    async with Server(Config.from_values({"metrics": "127.0.0.1:0"}), RayTransport()):
+        pass
 
 
 async def test_a_call_is_answered_with_bytes_and_trailers() -> None:
