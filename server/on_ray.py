@@ -8,12 +8,15 @@ from typing import Any, NamedTuple
 
 import ray
 from ray import serve
-from ray.serve._private.constants import RAY_SERVE_ENABLE_DIRECT_INGRESS
+from ray.serve._private.constants import (
+    RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S,
+    RAY_SERVE_ENABLE_DIRECT_INGRESS,
+)
 
 from server.__main__ import explain
 from server.app import Server
 from server.config import Config
-from server.errors import EngineFault, InvalidInput
+from server.errors import EngineFault, ServerError, StartError
 from server.process import announce
 from server.telemetry.logs import set_up
 from server.transport.ray.methods import Method, add_services, methods
@@ -49,11 +52,13 @@ def application(replica: type["Replica"], arguments: Mapping[str, Any]) -> serve
         StartError: They cannot be used.
     """
     config = config_of(arguments)
+    # Of its time to end a replica waits so long for proxies to leave it out, and is asked as before.
+    left_out_seconds = RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S if RAY_SERVE_ENABLE_DIRECT_INGRESS else 0.0
     deployment = serve.deployment(
         replica,
         name="regard",
         max_ongoing_requests=_MAX_CALLS,
-        graceful_shutdown_timeout_s=config.drain_seconds,
+        graceful_shutdown_timeout_s=left_out_seconds + config.drain_seconds,
     )
     return deployment.bind(dict(arguments))
 
@@ -73,7 +78,7 @@ class Replica:
         self._config = config = _with_threads(config_of(arguments))
         set_up(config.log_level, config.log_format)
         self._stop, self._is_configured = asyncio.Event(), False
-        self._transport = RayTransport(raises=not RAY_SERVE_ENABLE_DIRECT_INGRESS)
+        self._transport = RayTransport()
         self._server = Server(config, self._transport)
         started = asyncio.get_running_loop().create_future()
         self._living = asyncio.create_task(self._live(started))
@@ -90,6 +95,10 @@ class Replica:
                     await server.run(self._stop)
         except EngineFault as error:
             explain(error, self._config.log_format)  # and ends the process, in whose place Ray starts another
+        except Exception:
+            if started.done():  # nobody waits for it any more; see check_health
+                _log.exception("the server has ended")
+            raise
 
     async def __del__(self) -> None:
         """End, when Ray has sent the last answers."""
@@ -107,7 +116,7 @@ class Replica:
             raise EngineFault("the server has ended; its log says why")
 
     async def record_autoscaling_stats(self) -> dict[str, float]:
-        """Say how busy it is, in mean over the last two seconds: seconds of work that wait, and utilization."""
+        """Say how busy it was since Ray asked last: seconds of work that wait, and utilization."""
         load = self._server.load()
         return {"queue_seconds": load.queue_seconds, "utilization": load.utilization}
 
@@ -122,16 +131,16 @@ class Replica:
 
         Raises:
             InvalidInput: The first one says something else.
+            NotFound: It names a model that the folder has not.
+            StartError: The folder has none any more.
         """
         is_first, self._is_configured = not self._is_configured, True
         try:
-            names = models_of(user_config)
-        except InvalidInput as error:
+            await self._server.set_models(models_of(user_config, watches=self._config.watch))
+        except (ServerError, StartError, OSError) as error:
             if is_first:
                 raise
             _log.error("nothing has changed: %s", error)
-            return
-        await self._server.set_models(names)
 
 
 def _with_threads(config: Config) -> Config:

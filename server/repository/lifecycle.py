@@ -10,6 +10,7 @@ import logging
 import weakref
 from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -63,13 +64,18 @@ class Repository(Catalog):
             StartError: The folder holds no artifact, or no model that can be served.
         """
         self._loop = asyncio.get_running_loop()
+        names = await self._look()
+        failures = [reason for name in names if (reason := await self._start_model(name))]
+        if failures and (strict or len(failures) == len(names)):
+            raise StartError("; ".join(failures))
+
+    async def _look(self) -> list[str]:
+        """Look anew, and list the models; raises StartError where there are none."""
         await self.refresh()
         names = await self._read(self._folder.names)
         if not names:
             raise StartError(f"--models: {self._folder}: {NOTHING_THERE}")
-        failures = [reason for name in names if (reason := await self._start_model(name))]
-        if failures and (strict or len(failures) == len(names)):
-            raise StartError("; ".join(failures))
+        return names
 
     async def _start_model(self, name: str) -> str:
         """Load a model; returns why nothing of it is served."""
@@ -201,20 +207,26 @@ class Repository(Catalog):
             _log.exception("%s could not be loaded", name)
 
     async def serve_only(self, names: Collection[str] | None) -> None:
-        """Serve models as their folders now are, and no others; one that cannot be served is logged.
+        """Serve models as their folders now are, and no others; one that cannot be loaded is logged.
 
         Args:
             names: Of the models; None for all that the folder has.
+
+        Raises:
+            NotFound: The folder has none of such a name; nothing has changed.
+            StartError: It has no model, or cannot be looked at; likewise.
         """
-        wanted = await self._read(self._names) if names is None else names
-        for name in sorted(set(wanted)):
-            try:
-                await self.load(name)
-            except ServerError as error:
-                _log.error("%s", error)
+        found = await self._look()
+        for name in names or ():
+            if name not in found:
+                raise NotFound(f"model: {name[:100]!r} is not in the models folder; expected {one_of(found)}")
+        wanted = set(found if names is None else names)
+        for name in sorted(wanted):
+            await self.sync(name)
         for name in self._known():
             if name not in wanted:
-                await self.unload(name)
+                with suppress(NotFound):  # somebody else has unloaded it
+                    await self.unload(name)
 
     async def _serve(self, name: str, one: Model, wanted: dict[int, LoadedModel]) -> None:
         """Move requests to these versions, and let go of the others."""

@@ -8,7 +8,7 @@ from statistics import fmean
 
 from server.telemetry.metrics import Metrics
 
-_TICK_SECONDS, _TICKS = 0.1, 20  # between two looks at least, and looks that are kept
+_TICK_SECONDS, _SECONDS = 0.1, 2.0  # between two looks at least, and how far back they go
 _FAULTS = frozenset({"INTERNAL", "UNAVAILABLE", "UNKNOWN"})
 
 
@@ -66,13 +66,15 @@ class LoadMeter:
         """
         self._metrics, self._clock = metrics, clock
         self._queue_seconds, self._running_seconds, self._instances = queue_seconds, running_seconds, instances
-        self._looks = deque([self._look()], maxlen=_TICKS + 1)
+        self._looks = deque([self._look()])
         self._load = Load(queue_seconds=self._looks[0].queue_seconds)
 
     def read(self) -> Load:
         """Return how busy the server is; the same object until there is something new to say."""
         if self._clock() - self._looks[-1].seconds >= _TICK_SECONDS:
             self._looks.append(self._look())
+            while len(self._looks) > 2 and self._looks[-1].seconds - self._looks[0].seconds > _SECONDS:
+                self._looks.popleft()
             self._load = self._between(self._looks[0], self._looks[-1])
         return self._load
 

@@ -161,13 +161,16 @@ def ray_service() -> tuple[Manifest, Manifest]:
 
 
 def test_kuberays_pods_have_what_ray_serve_is_told() -> None:
-    """Ports that KubeRay's service finds by their names; the models' folder; the image of Ray's version."""
+    """Ports that KubeRay's service finds by their names; variables; the models' folder; the image of Ray's version."""
     spec, config = ray_service()
+    variables = dict(re.findall(r"(RAY_SERVE_[A-Z_]+)=(1)", (ROOT / "docs" / "scaling.md").read_text()))
+    assert len(variables) == 2
     cluster = spec["rayClusterConfig"]
     groups = [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
     for pod in (group["template"]["spec"] for group in groups):
         check({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "ray"}, "spec": pod})
         (container,) = pod["containers"]
+        assert {variable["name"]: variable["value"] for variable in container["env"]} == variables
         assert container["image"].rpartition(":")[2] == cluster["rayVersion"]
         assert {"allowPrivilegeEscalation": False, "runAsNonRoot": True}.items() <= container["securityContext"].items()
         ports = {port["name"]: port["containerPort"] for port in container["ports"]}

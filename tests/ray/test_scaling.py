@@ -14,6 +14,7 @@ from tests.server.api.open_inference.messages import make_request
 from tests.server.api.open_inference.test_reload import publish
 
 ONE = make_request("plus", x=np.zeros((1, 2), np.float32))
+SINGLE = make_request("fashion", pixel_values=np.zeros((1, 1, 28, 28), np.float32))
 MANY = make_request("fashion", pixel_values=np.zeros((32, 1, 28, 28), np.float32))
 
 
@@ -34,7 +35,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def test_a_model_is_replaced_on_all_replicas_and_no_call_fails(cluster: Cluster, folder: Path) -> None:
-    """By user_config: a version that cannot be loaded replaces nothing, the one behind it all."""
+    """By user_config: a version that cannot be loaded replaces nothing, nor does a name that is none."""
     options: dict[str, Any] = {"arguments": {"models": str(folder.parent)}, "num_replicas": 3}
     cluster.deploy(**options, user_config={"revision": 1})
     cluster.until(replicas=3)
@@ -42,6 +43,9 @@ async def test_a_model_is_replaced_on_all_replicas_and_no_call_fails(cluster: Cl
         await load.more(100)
         publish(folder, 2, broken=True)
         await asyncio.to_thread(cluster.deploy, **options, user_config={"revision": 2})
+        await asyncio.to_thread(cluster.until, replicas=3)
+        await load.more(100)
+        await asyncio.to_thread(cluster.deploy, **options, user_config={"models": ["pluss"]})
         await asyncio.to_thread(cluster.until, replicas=3)
         await load.more(100)
         assert set(load.answers) == {1.0}
@@ -53,15 +57,17 @@ async def test_a_model_is_replaced_on_all_replicas_and_no_call_fails(cluster: Cl
 
 
 async def test_replicas_are_added_while_work_waits_and_taken_away_when_none_does(cluster: Cluster) -> None:
-    """By what replicas say of seconds that wait; calls that they have are answered."""
+    """By what replicas say of seconds that wait; a single caller goes on while two of three end."""
     scaling = {"max_replicas": 3, "upscale_delay_s": 0, "downscale_delay_s": 5}
     cluster.deploy(autoscaling_config=scaling)
     cluster.until(replicas=1)
     async with loading(cluster.address, MANY, callers=32) as load:
         await asyncio.to_thread(cluster.until, replicas=3)
         await load.more(100)
-    await asyncio.to_thread(cluster.until, replicas=1)
-    assert load.failures == []
+    async with loading(cluster.address, SINGLE, callers=1) as lighter:
+        await asyncio.to_thread(cluster.until, replicas=1)
+        await lighter.more(100)
+    assert (load.failures, lighter.failures) == ([], [])
 
 
 async def test_a_node_dies_and_no_call_fails(cluster: Cluster, folder: Path, record_property: Any) -> None:

@@ -10,7 +10,7 @@ import grpc
 from server.api.servicer import Task
 from server.errors import Trailers
 from server.transport.envoy.metadata import seconds_of
-from server.transport.ray.methods import TIMEOUT
+from server.transport.ray.methods import PROCESS, THIS_PROCESS, TIMEOUT
 
 
 class Ended(Exception):
@@ -25,6 +25,7 @@ class RayCall:
         task: Which the method runs in.
         is_cut_off: Whether the server itself has cancelled it.
         is_stream: Whether its answers are a stream.
+        is_direct: Whether this process itself took the call, and no proxy of Ray's.
         serialize: Makes bytes of a message; None where methods give bytes.
     """
 
@@ -40,7 +41,8 @@ class RayCall:
         self.path, self.task, self.is_stream = path, task, is_stream
         self._context = context
         self._metadata = list(context.invocation_metadata())
-        timeout = dict(self._metadata).get(TIMEOUT)
+        told = dict(self._metadata)
+        self.is_direct, timeout = told.get(PROCESS) == THIS_PROCESS, told.get(TIMEOUT)
         seconds = seconds_of(str(timeout)) if timeout is not None else None
         self._deadline = None if seconds is None else time.monotonic() + seconds
         self._answers = asyncio.Queue[bytes | None]()  # None behind the last; there is one at most that waits

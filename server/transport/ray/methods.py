@@ -6,6 +6,7 @@ with. Bytes always are, and need no parser twice.
 """
 
 import math
+import uuid
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing
 from typing import Any, NamedTuple
@@ -18,6 +19,8 @@ from regard.v1 import regard_pb2
 from server.api.open_inference import open_inference_pb2
 
 TIMEOUT = "grpc-timeout"  # which gRPC itself reads and leaves out, so that no caller can give it
+PROCESS = "regard-process"  # the last of this name is not the caller's
+THIS_PROCESS = uuid.uuid4().hex
 _MAX_TIMEOUT_MS = 99_999_999
 SERVICES: tuple[Any, ...] = (  # descriptors, of which protobuf has types that do not go together
     regard_pb2.DESCRIPTOR.services_by_name["RegardService"],
@@ -67,7 +70,7 @@ def _handler_of(method: Method) -> Any:
 
 
 class _Handler(type(grpc.unary_unary_rpc_method_handler(lambda *_: None))):  # type: ignore[misc]  # a named tuple
-    """A method without a parser; the function that Ray puts in it is told the caller's deadline."""
+    """A method without a parser; the function that Ray puts in it is told the deadline, and where the call came in."""
 
     def _replace(self, **changes: Any) -> Any:
         for name, tell in _TELLING.items():
@@ -78,7 +81,7 @@ class _Handler(type(grpc.unary_unary_rpc_method_handler(lambda *_: None))):  # t
 
 def _telling(function: Callable[[Any, Any], Awaitable[bytes]]) -> Callable[[Any, Any], Awaitable[bytes]]:
     async def run(request: Any, context: Any) -> bytes:
-        return await function(request, _WithDeadline(context))
+        return await function(request, _Told(context))
 
     return run
 
@@ -87,7 +90,7 @@ def _telling_stream(
     function: Callable[[Any, Any], AsyncGenerator[bytes]],
 ) -> Callable[[Any, Any], AsyncGenerator[bytes]]:
     async def run(request: Any, context: Any) -> AsyncGenerator[bytes]:
-        async with aclosing(function(request, _WithDeadline(context))) as answers:
+        async with aclosing(function(request, _Told(context))) as answers:
             async for answer in answers:
                 yield answer
 
@@ -102,8 +105,8 @@ _TELLING: dict[str, Callable[[Any], Any]] = {
 }
 
 
-class _WithDeadline:
-    """gRPC's side of a call, whose metadata say the deadline, too: nothing else of it reaches a replica."""
+class _Told:
+    """gRPC's side of a call, whose metadata say more: nothing else of it reaches a replica."""
 
     def __init__(self, context: Any) -> None:
         self._context = context
@@ -112,8 +115,11 @@ class _WithDeadline:
         return getattr(self._context, name)
 
     def invocation_metadata(self) -> tuple[tuple[str, str | bytes], ...]:
-        """What the caller says beside the message, and in how many milliseconds it wants the answer."""
-        metadata = tuple(self._context.invocation_metadata() or ())
+        """What the caller says beside the message, in how many milliseconds it wants the answer, and who took the call.
+
+        That is the replica itself, or Ray's own proxy, to which HAProxy, too, hands calls where it knows no replica.
+        """
+        metadata = (*(self._context.invocation_metadata() or ()), (PROCESS, THIS_PROCESS))
         seconds = self._context.time_remaining()
         if seconds is None:
             return metadata

@@ -36,8 +36,12 @@ def config_of(arguments: Mapping[str, Any]) -> Config:
     return config.model_copy(update=dict.fromkeys(("tls_cert", "tls_key", "tls_client_ca")))
 
 
-def models_of(user_config: Mapping[str, Any]) -> list[str] | None:
+def models_of(user_config: Mapping[str, Any], *, watches: bool) -> list[str] | None:
     """Read which models a user_config names; None for all.
+
+    Args:
+        user_config: The deployment's.
+        watches: Whether the server follows its models folder, and so serves whatever is changed there.
 
     Raises:
         InvalidInput: It says something else.
@@ -48,4 +52,6 @@ def models_of(user_config: Mapping[str, Any]) -> list[str] | None:
     names = user_config.get("models")
     if names is not None and not (isinstance(names, list) and names and all(isinstance(one, str) for one in names)):
         raise InvalidInput("user_config.models", names, "a list of names of models")
+    if names and watches:
+        raise InvalidInput("user_config.models", names, "none with watch, which serves whatever its folder has")
     return names

@@ -25,14 +25,10 @@ _log = logging.getLogger(__name__)
 class RayTransport:
     """Ray Serve around this process; see transport.Transport."""
 
-    def __init__(self, *, raises: bool) -> None:
-        """Begin a life.
+    counts_arriving = False  # a message comes whole
 
-        Args:
-            raises: Whether a stream that fails has to raise for its caller to hear of it: where Ray's own proxy stands
-                between, which takes a code with an answer or an exception, and sends no trailers with the latter.
-        """
-        self._raises = raises
+    def __init__(self) -> None:
+        """Begin a life."""
         self._calls = dict[Task, RayCall]()
 
     def open(self, config: Config, authenticator: Authenticator, refusals: Refusals, calls: Calls) -> None:
@@ -93,7 +89,8 @@ class RayTransport:
             context: A ray.serve.grpc_util.RayServegRPCContext.
 
         Raises:
-            Ended: It fails, and Ray has to be told so.
+            Ended: It fails, and Ray's own proxy stands between, which takes a code with an answer or an exception, and
+                sends no trailers with the latter.
         """
         begun = asyncio.get_running_loop().create_future()
         task = asyncio.ensure_future(self._run_when(begun, request))  # which lasts until its last answer is taken
@@ -107,7 +104,7 @@ class RayTransport:
         finally:  # its caller may have hung up
             task.cancel()
             await asyncio.wait([task])
-        if self._raises and call.has_failed:
+        if call.has_failed and not call.is_direct:
             raise Ended
 
     async def _run_when(self, begun: "asyncio.Future[RayCall]", request: bytes | AsyncIterator[bytes]) -> None:

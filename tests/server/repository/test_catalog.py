@@ -387,7 +387,7 @@ async def test_a_model_has_limits_of_its_own(folder: Path) -> None:
     usage.hold(40)
 
 
-async def test_models_are_changed_together_and_one_that_cannot_be_served_holds_up_none(
+async def test_models_are_changed_together_and_one_that_cannot_be_loaded_holds_up_none(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Those that are named, or all of the folder; new versions are seen, and what is wrong is logged."""
@@ -395,11 +395,29 @@ async def test_models_are_changed_together_and_one_that_cannot_be_served_holds_u
     repository = make(folder)
     await repository.start()
     add_version(folder, 2)
-    await repository.serve_only(["tiny-text", "invented"])
+    await repository.serve_only(["tiny-text"])
     assert [(model.name, model.version) for model in repository.all()] == [("tiny-text", "2")]
-    assert "model: 'invented' is not in the models folder" in caplog.text
+    add_version(folder, 3)
+    damage(artifact(folder, 3) / "contract.json")
     await repository.serve_only(None)
-    assert {model.name for model in repository.all()} == {"other", "tiny-text"}
+    assert [(model.name, model.version) for model in repository.all()] == [("other", "1"), ("tiny-text", "2")]
+    assert "contract.json" in caplog.text
     shutil.rmtree(folder / "other")
     await repository.serve_only(None)
     assert {model.name for model in repository.all()} == {"tiny-text"}
+
+
+async def test_a_name_that_the_folder_has_not_and_a_folder_that_is_away_change_nothing(folder: Path) -> None:
+    """Everything else would be unloaded for a letter."""
+    add_model(folder, "other")
+    repository = make(folder)
+    await repository.start()
+    with pytest.raises(NotFound, match=r"'tiny-txt' is not in the models folder; expected one of other, tiny-text"):
+        await repository.serve_only(["other", "tiny-txt"])
+    shutil.move(folder, f"{folder}-away")
+    with pytest.raises(StartError, match="not a folder"):
+        await repository.serve_only(None)
+    shutil.copytree(f"{folder}-away/tiny-text/1", folder / "notes")
+    with pytest.raises(StartError, match="holds no artifact"):
+        await repository.serve_only(None)
+    assert {model.name for model in repository.all()} == {"other", "tiny-text"}

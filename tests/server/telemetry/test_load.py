@@ -71,6 +71,22 @@ def test_it_looks_ten_times_a_second_and_forgets_after_two() -> None:
     assert meter.read() == Load()
 
 
+def test_who_asks_every_three_seconds_has_means_since_the_last_time() -> None:
+    """As Ray's autoscaler does: what was busy before that does not count."""
+    clock = Clock()
+    engine, metrics, meter = make(clock)
+    for _ in range(5):
+        clock.now += 3.0
+        metrics.engine_seconds.of["m", "plain"].value += 6.0
+        engine.queue_seconds = 4.0
+        assert meter.read().utilization > 1.0
+    engine.queue_seconds = 0.0
+    clock.now += 3.0
+    assert meter.read() == Load(queue_seconds=2.0, utilization=2.0)
+    clock.now += 3.0
+    assert meter.read() == Load()
+
+
 @pytest.mark.parametrize("instances", [0, 1])
 def test_a_server_without_devices_says_something(instances: int) -> None:
     """The last has failed, and the server is about to end."""

@@ -12,6 +12,7 @@ from server.auth.clients import Authenticator
 from server.config import Config
 from server.ledger import Ledger
 from server.telemetry.metrics import Metrics
+from server.transport.ray.methods import PROCESS, THIS_PROCESS
 from server.transport.ray.transport import RayTransport
 from server.transport.refusals import Refusals
 
@@ -49,17 +50,17 @@ class Context:
 
 
 def ray_context(metadata: dict[str, str | bytes] | None = None, remaining: float | None = None) -> Context:
-    """Make a context."""
-    return Context(metadata or {"x": "y"}, remaining)
+    """Make a context, of a call that this process took unless the metadata say otherwise."""
+    return Context({"x": "y", PROCESS: THIS_PROCESS} if metadata is None else metadata, remaining)
 
 
 class Around:
     """A transport with one service, whose only method does as a test says."""
 
-    def __init__(self, kind: str, method: Callable[..., Any], *, raises: bool = False, **limits: Any) -> None:
+    def __init__(self, kind: str, method: Callable[..., Any], **limits: Any) -> None:
         self.metrics, self.ledger = Metrics(), Ledger(math.inf)
         refusals = Refusals(self.metrics, 10)
-        self.transport = RayTransport(raises=raises)
+        self.transport = RayTransport()
         self.calls = Calls(self.ledger, self.metrics, 10_000, 60.0, self.transport.end_calls)
         config = Config.from_values({"max_message_bytes": 2**20} | limits)
         self.transport.open(config, Authenticator(config.clients, manage=False), refusals, self.calls)

@@ -6,7 +6,7 @@ from server.api.calls import Calls
 from server.config import Config
 from server.ledger import Ledger
 from server.telemetry.metrics import Metrics
-from server.transport.ray.methods import add_services, methods
+from server.transport.ray.methods import PROCESS, THIS_PROCESS, add_services, methods
 from server.transport.refusals import Refusals
 from server.transport.services import Services
 from tests.server.transport.ray.calling import ray_context
@@ -44,7 +44,23 @@ async def test_the_deadline_is_told_to_what_ray_puts_in_a_methods_place(seconds:
     replaced = handler._replace(response_serializer=None, unary_unary=run)
     assert await replaced.unary_unary(b"request", ray_context(remaining=seconds)) == b"answer"
     expected = {1.5: "1500m", None: None, 1e9: "99999999m", -1.0: "0m"}[seconds]
-    assert told == [b"request", {"x": "y"} | ({"grpc-timeout": expected} if expected else {}), "ipv4:192.0.2.1:5"]
+    metadata = {"x": "y", PROCESS: THIS_PROCESS} | ({"grpc-timeout": expected} if expected else {})
+    assert told == [b"request", metadata, "ipv4:192.0.2.1:5"]
+
+
+async def test_no_caller_says_which_process_took_its_call() -> None:
+    """Of a name that comes twice, the last counts."""
+    told = dict[str, Any]()
+
+    async def run(request: bytes, context: Any) -> bytes:
+        told.update(context.invocation_metadata())
+        return b""
+
+    server = Server()
+    add_services(object(), server)
+    handler = server.handlers["/inference.GRPCInferenceService/ModelInfer"]._replace(unary_unary=run)
+    await handler.unary_unary(b"", ray_context({PROCESS: "invented"}))
+    assert told[PROCESS] == THIS_PROCESS
 
 
 async def test_the_deadline_is_told_to_streams_which_end_when_they_are_closed() -> None:

@@ -33,4 +33,12 @@ def test_settings_are_the_servers() -> None:
 def test_a_user_config_that_says_something_else_is_refused(user_config: dict[str, Any]) -> None:
     """With the field and what was expected."""
     with pytest.raises(InvalidInput, match=r"expected (models or revision|a list of names of models)"):
-        models_of(user_config)
+        models_of(user_config, watches=False)
+
+
+def test_models_are_named_or_their_folder_is_watched() -> None:
+    """What is watched would be served again when it changes."""
+    assert models_of({"models": ["a"], "revision": 3}, watches=False) == ["a"]
+    assert models_of({"revision": 3}, watches=True) is None
+    with pytest.raises(InvalidInput, match=r"user_config\.models: \['a'\]; expected none with watch"):
+        models_of({"models": ["a"]}, watches=True)

@@ -6,9 +6,19 @@ from typing import Any
 import grpc
 import pytest
 
+from server.app import Server
+from server.config import Config
 from server.errors import TooBusy
 from server.transport.ray.call import Ended
+from server.transport.ray.methods import PROCESS, THIS_PROCESS
+from server.transport.ray.transport import RayTransport
 from tests.server.transport.ray.calling import PATH, Around, ray_context
+
+
+async def test_it_has_what_a_server_asks_of_a_transport() -> None:
+    """Which is made with it, and ends before it has started."""
+    async with Server(Config.from_values({"metrics": "127.0.0.1:0"}), RayTransport()):
+        pass
 
 
 async def test_a_call_is_answered_with_bytes_and_trailers() -> None:
@@ -169,21 +179,21 @@ async def test_one_message_is_a_stream_for_a_method_that_reads_one() -> None:
     assert await Around("stream_stream", run).ask(b"only", ray_context()) == b"only"
 
 
-@pytest.mark.parametrize("raises", [False, True])
-async def test_a_stream_that_fails_says_so_and_raises_where_ray_needs_that(*, raises: bool) -> None:
-    """What was written before is read."""
+@pytest.mark.parametrize("process", [THIS_PROCESS, "that of Ray's proxy"])
+async def test_a_stream_that_fails_says_so_and_raises_where_ray_needs_that(process: str) -> None:
+    """Behind Ray's own proxy, whatever other calls come by. What was written before is read."""
 
     async def run(content: bytes, servicer: Any) -> None:
         await servicer.write(b"first")
         await servicer.abort(grpc.StatusCode.NOT_FOUND, "no such thing", (("a", "b"),))
 
-    context, found = ray_context(), list[bytes]()
+    context, found = ray_context({PROCESS: process}), list[bytes]()
 
     async def read() -> None:
-        async for answer in Around("unary_stream", run, raises=raises).transport.stream(PATH, b"", context):
+        async for answer in Around("unary_stream", run).transport.stream(PATH, b"", context):
             found.append(answer)
 
-    if raises:
+    if process != THIS_PROCESS:
         with pytest.raises(Ended):
             await read()
     else:
