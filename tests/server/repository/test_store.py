@@ -301,6 +301,17 @@ def test_a_damaged_copy_in_the_cache_is_mended(folder: Path, cache: Path, log: P
     assert {name for name, _ in reads(log)[before:]} == {"weights.bin"}
 
 
+def test_a_damaged_copy_stays_as_it_is_for_who_has_it_mapped(folder: Path, cache: Path) -> None:
+    """Shortened, it would end a server that reads it there (SIGBUS)."""
+    models = open_store(f"file://{folder}", cache)
+    damaged = fetch(models) / "weights.bin"
+    damage(damaged)
+    content = damaged.read_bytes()
+    with damaged.open("rb") as there:
+        fetch(models)
+        assert there.read() == content
+
+
 def test_a_version_of_new_content_has_a_place_of_its_own(folder: Path, cache: Path) -> None:
     """Whoever loads the old one is not disturbed."""
     models = open_store(f"file://{folder}", cache)
