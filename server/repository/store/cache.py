@@ -143,7 +143,7 @@ class Cache:
 def default_folder() -> Path:
     """Return a folder of the user's own: among the user's caches, or, without any, in the temporary folder."""
     caches = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))  # noqa: PTH111 -- a user without a home has none
-    nearest = next(folder for folder in (caches, *caches.parents) if folder.exists())
+    nearest = next((folder for folder in (caches, *caches.parents) if os.access(folder, os.F_OK)), caches)
     if caches.is_absolute() and os.access(nearest, os.W_OK):
         return caches / "regard" / "models"
     return Path(tempfile.gettempdir()) / f"regard-models-{os.getuid()}"

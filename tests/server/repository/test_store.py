@@ -1,5 +1,6 @@
 """Models of a store: listed, fetched once, verified before they are anywhere, and refused with what is wrong."""
 
+import errno
 import hashlib
 import json
 import os
@@ -464,6 +465,11 @@ def test_a_contract_that_is_none_is_told_with_its_place(folder: Path, cache: Pat
         fetch(open_store(f"file://{folder}", cache))
 
 
+def deny(*_: object, **__: object) -> None:
+    """As the operating system does of what lies in a folder that this user may not enter."""
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
 def test_the_cache_is_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Among the caches; in the temporary folder for who has no home; nowhere that others may write to."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
@@ -475,7 +481,9 @@ def test_the_cache_is_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("HOME", "/proc/nowhere")
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(os, "access", lambda *_: False)
-    assert default_folder() == tmp_path / f"regard-models-{os.getuid()}"
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", deny)  # as of another user's home
+        assert default_folder() == tmp_path / f"regard-models-{os.getuid()}"
     (tmp_path / "file").touch()
     with pytest.raises(StartError, match=r"--models-cache: .*/file/x: cannot be made: Not a directory"):
         Cache(tmp_path / "file" / "x", 0, Event())
