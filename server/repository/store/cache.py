@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -126,14 +127,15 @@ class Cache:
         others = [path for path in self.folder.glob("*/*/*-*") if path.is_dir() and path != but]
         sizes = {path: _size(path) for path in others}
         total = sum(sizes.values())
-        for path in sorted(others, key=lambda path: path.stat().st_mtime_ns):
+        for path in sorted(others, key=_last_used_ns):
             if total <= max_bytes:
                 return
             whole = path.with_name(path.name.removesuffix(_PART).removeprefix(".")) if path.suffix == _PART else path
             if (lock := try_lock(_lock(whole))) is None:
                 continue
             with lock:
-                shutil.rmtree(path)
+                if path.is_dir():  # another process may have removed it before
+                    shutil.rmtree(path)
             _log.info("%s is removed from the cache, which has room for %d bytes", path, self._max_bytes)
             total -= sizes[path]
         if total > max_bytes:
@@ -164,4 +166,14 @@ def _lock(place: Path) -> Path:
 
 
 def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """Bytes of a folder's files; none of one that another process removes meanwhile."""
+    with suppress(FileNotFoundError):
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return 0
+
+
+def _last_used_ns(folder: Path) -> int:
+    """When a folder was last used, in nanoseconds of the epoch; 0 for one that is there no more."""
+    with suppress(FileNotFoundError):
+        return folder.stat().st_mtime_ns
+    return 0

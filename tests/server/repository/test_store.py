@@ -11,11 +11,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import fsspec
 import pytest
 
 from server.errors import ShuttingDown, StartError
+from server.repository.store import cache as caching
 from server.repository.store import fetching
 from server.repository.store import store as module
 from server.repository.store.artifact import Unfit
@@ -371,6 +373,27 @@ def test_what_was_not_used_for_longest_makes_room_unless_it_is_being_loaded(fold
     for name in (TINY, "b"):
         fetch(unlimited, name)
     assert kept(cache) == {"tiny-text/1", "b/1", "c/1", "d/1"}
+
+
+@pytest.mark.parametrize(("where", "name", "asked"), [(Path, "is_dir", "{}"), (caching, "try_lock", ".{}.lock")])
+def test_two_processes_that_make_room_at_once_are_not_in_each_others_way(
+    where: Any, name: str, asked: str, folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another has removed since it was listed, or measured, is room, and no error."""
+    add_model(folder, "b")
+    size = sum(path.stat().st_size for path in artifact(folder).iterdir())
+    models = open_store(f"file://{folder}", cache, max_bytes=size * 3 // 2)
+    place, look = fetch(models), getattr(where, name)
+
+    def remove(path: Path, **kwargs: bool) -> object:
+        found = look(path, **kwargs)
+        if path == place.with_name(asked.format(place.name)):
+            shutil.rmtree(place, ignore_errors=True)
+        return found
+
+    monkeypatch.setattr(where, name, remove)
+    fetch(models, "b")
+    assert kept(cache) == {"b/1"}
 
 
 def test_a_server_that_stops_waits_for_no_other_process(folder: Path, cache: Path) -> None:
