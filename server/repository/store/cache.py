@@ -24,6 +24,7 @@ _log = logging.getLogger(__name__)
 _ODD = re.compile(r"[^A-Za-z0-9._-]+")
 _PART, _LOCK = ".part", ".lock"
 _OTHERS_MAY = 0o022  # write
+_MAX_ROUNDS = 5  # of fetching, or of having others fetch, what is gone again before it can be held
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ class Cache:
         part = _part(place)
         try:
             model.mkdir(mode=0o700, parents=True, exist_ok=True)
-            while True:
+            for _ in range(_MAX_ROUNDS):
                 held = self._wait(place, shared=True)
                 if is_whole(place, artifact):
                     os.utime(place)
@@ -105,6 +106,7 @@ class Cache:
                     sync_folder(model)
         except OSError as error:
             raise StartError(f"{place}: cannot be written: {error.strerror or error}") from error
+        raise StartError(f"{place}: was fetched {_MAX_ROUNDS} times, and was gone or damaged each time before its load")
 
     def _wait(self, place: Path, *, shared: bool = False) -> Lock:
         lock = _lock(place)

@@ -315,6 +315,13 @@ def test_a_damaged_copy_stays_as_it_is_for_who_has_it_mapped(folder: Path, cache
         assert there.read() == content
 
 
+def test_what_is_never_whole_is_given_up(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a disk that does not keep what is written, or where others remove it each time for their own."""
+    monkeypatch.setattr(caching, "is_whole", lambda *_: False)
+    with pytest.raises(StartError, match=r"tiny-text/1-.*: was fetched 5 times, and was gone or damaged each time"):
+        fetch(open_store(f"file://{folder}", cache))
+
+
 def test_a_version_of_new_content_has_a_place_of_its_own(folder: Path, cache: Path) -> None:
     """Whoever loads the old one is not disturbed."""
     models = open_store(f"file://{folder}", cache)
