@@ -1,10 +1,10 @@
 """The models of a store, as ModelsFolder has those of a folder: listed when asked to, fetched when one is loaded."""
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from threading import Event
 
 from artifact.contract import CONTRACT_FILE
@@ -103,9 +103,9 @@ class RemoteModels:
             elif self._settings.get(name) != file or not target.exists():
                 content = self._store.read(file, _MAX_SETTINGS_BYTES)
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                new = folder / f".{SETTINGS_FILE}-{os.getpid()}"
-                new.write_bytes(content)
-                new.replace(target)
+                with NamedTemporaryFile(prefix=f".{SETTINGS_FILE}-", dir=folder, delete=False) as new:
+                    new.write(content)
+                Path(new.name).replace(target)
                 self._settings[name] = file
         except OSError as error:
             raise StartError(f"{target}: cannot be written: {error.strerror}") from error

@@ -344,6 +344,24 @@ def test_the_settings_of_a_model_come_from_the_store(folder: Path, cache: Path) 
     assert not (models.model(TINY) / "config.toml").exists()
 
 
+def test_settings_are_written_by_containers_that_share_a_cache(
+    folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processes of the same number, each in its container, that start at once."""
+    (folder / TINY / "config.toml").write_text("versions = 2\n")
+    first, second = (open_store(f"file://{folder}", cache) for _ in range(2))
+    replace = Path.replace
+
+    def after_another(path: Path, target: Path) -> Path:
+        monkeypatch.setattr(Path, "replace", replace)
+        second.model(TINY)
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", after_another)
+    assert (first.model(TINY) / "config.toml").read_text() == "versions = 2\n"
+    assert [path.name for path in first.model(TINY).iterdir()] == ["config.toml"]
+
+
 def test_an_artifact_larger_than_the_cache_may_be_is_refused(folder: Path, cache: Path, log: Path) -> None:
     """Before it is fetched."""
     with pytest.raises(Unfit, match=r"has [0-9]+ bytes; expected at most 100000 \(--models-cache-bytes\)"):
