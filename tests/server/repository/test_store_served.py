@@ -19,6 +19,7 @@ from server.repository.lifecycle import Repository
 from server.repository.loading import load_model
 from server.repository.store.cache import Cache
 from server.repository.store.remote_models import RemoteModels
+from server.repository.store.store import Store, StoredFile
 from tests.faults.callers import wait_until
 from tests.golden import GOLDEN_MODELS
 from tests.server.conftest import Running, Serve
@@ -212,6 +213,34 @@ async def test_what_is_in_the_cache_is_loaded_though_the_store_is_away(
     assert (await repository.acquire(TINY, "")).version == "1"
     with pytest.raises(NotPossible, match="no network"):
         await repository.load(TINY)
+
+
+async def test_a_listing_that_hangs_holds_up_no_load_from_the_cache(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor who asks which versions there are: what was seen before is told."""
+    settle(folder, "unload_after_idle_seconds = 0.01\n")
+    _, repository = make(folder, tmp_path / "cache")
+    await repository.start()
+    await asyncio.to_thread(wait_until, lambda: repository.is_unloaded_idle(TINY))
+    gate, asked, listed = Event(), Event(), Store.list
+
+    def wait(store: Store) -> dict[str, StoredFile]:
+        asked.set()
+        gate.wait()
+        return listed(store)
+
+    monkeypatch.setattr(Store, "list", wait)
+    refreshing = asyncio.create_task(repository.refresh())
+    try:
+        assert await asyncio.to_thread(asked.wait, 30)
+        async with asyncio.timeout(60):
+            assert (await repository.acquire(TINY, "")).version == "1"
+            assert [entry.version for entry in await repository.index()] == [1]
+        assert not refreshing.done()
+    finally:
+        gate.set()
+    await refreshing
 
 
 async def test_a_version_that_was_replaced_is_loaded_anew(folder: Path, tmp_path: Path) -> None:
