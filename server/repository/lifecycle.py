@@ -201,20 +201,30 @@ class Repository(Catalog):
             _log.exception("%s could not be loaded", name)
 
     async def serve_only(self, names: Collection[str] | None) -> None:
-        """Serve models as their folders now are, and no others; one that cannot be served is logged.
+        """Serve models as their folders now are, and no others; what cannot be done is logged.
+
+        Where the folder or the store cannot be looked at, nothing changes.
 
         Args:
             names: Of the models; None for all that the folder has.
         """
-        wanted = await self._read(self._names) if names is None else names
+        try:
+            await self.refresh()
+            wanted = await self._read(self._folder.names) if names is None else names
+        except StartError as error:
+            _log.error("nothing has changed: %s", error)
+            return
         for name in sorted(set(wanted)):
-            try:
-                await self.load(name)
-            except ServerError as error:
-                _log.error("%s", error)
+            await self._try_to(self._follow(name))
         for name in self._known():
             if name not in wanted:
-                await self.unload(name)
+                await self._try_to(self.unload(name))
+
+    async def _try_to(self, change: Awaitable[None]) -> None:
+        try:
+            await change
+        except ServerError as error:
+            _log.error("%s", error)
 
     async def _serve(self, name: str, one: Model, wanted: dict[int, LoadedModel]) -> None:
         """Move requests to these versions, and let go of the others."""

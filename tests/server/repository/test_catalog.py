@@ -403,3 +403,7 @@ async def test_models_are_changed_together_and_one_that_cannot_be_served_holds_u
     shutil.rmtree(folder / "other")
     await repository.serve_only(None)
     assert {model.name for model in repository.all()} == {"tiny-text"}
+    shutil.move(folder, folder.parent / "away")
+    await repository.serve_only(None)
+    assert {model.name for model in repository.all()} == {"tiny-text"}
+    assert "nothing has changed: --models: " in caplog.text

@@ -243,6 +243,28 @@ async def test_a_listing_that_hangs_holds_up_no_load_from_the_cache(
     await refreshing
 
 
+async def test_models_that_are_changed_together_are_those_that_the_store_now_has(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Listed once, before; a store that is away changes nothing."""
+    _, repository = make(folder, tmp_path / "cache")
+    await repository.start()
+    add_model(folder, "other")
+    listed, listings = Store.list, list[str]()
+
+    def note(store: Store) -> dict[str, StoredFile]:
+        listings.append(str(store))
+        return listed(store)
+
+    monkeypatch.setattr(Store, "list", note)
+    await repository.serve_only(None)
+    assert {model.name for model in repository.all()} == {"other", TINY}
+    assert len(listings) == 1
+    monkeypatch.setattr(Store, "list", fail)
+    await repository.serve_only(["other"])
+    assert {model.name for model in repository.all()} == {"other", TINY}
+
+
 async def test_a_version_that_was_replaced_is_loaded_anew(folder: Path, tmp_path: Path) -> None:
     """And one that was not is left as it is."""
     _, repository = make(folder, tmp_path / "cache")
