@@ -17,7 +17,9 @@ from server.repository import folder_watch
 from server.repository.folder_watch import poll
 from server.repository.lifecycle import Repository
 from server.repository.loading import load_model
+from server.repository.store.artifact import Artifact
 from server.repository.store.cache import Cache
+from server.repository.store.fetching import is_whole
 from server.repository.store.remote_models import RemoteModels
 from server.repository.store.store import Store, StoredFile
 from tests.faults.callers import wait_until
@@ -163,6 +165,29 @@ class Polls:
         self._asleep.clear()
         self._wake.set()
         await self._asleep.wait()
+
+
+async def test_what_was_loaded_at_the_start_is_not_looked_at_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a poll that finds nothing else: hashes of all models would take CPUs from the first callers."""
+    hashed = list[Path]()
+
+    def note(place: Path, artifact: Artifact) -> bool:
+        hashed.append(place)
+        return is_whole(place, artifact)
+
+    models, repository = make(folder, tmp_path / "cache")
+    await repository.start()
+    monkeypatch.setattr("server.repository.store.cache.is_whole", note)
+    polls = Polls(monkeypatch)
+    following = asyncio.create_task(poll(models, repository, 60))
+    await polls.once()
+    assert hashed == []
+    edit_contract(folder, lambda contract: contract.update({"description": "another"}))
+    await polls.once()
+    assert hashed
+    following.cancel()
 
 
 async def test_what_could_not_be_fetched_is_tried_again_and_what_is_damaged_is_not(
