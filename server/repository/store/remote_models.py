@@ -71,6 +71,10 @@ class RemoteModels:
         if not listing.versions:
             raise StartError(f"--models: {self}: {NOTHING_THERE}")
         self._listing = listing
+        for known in (self._artifacts, self._unfit):
+            for name, number in tuple(known):
+                if number not in listing.versions.get(name, ()):
+                    known.pop((name, number), None)
 
     def stamps(self) -> dict[str, object]:
         """Return what changes with the files of each model, by name."""
@@ -123,8 +127,8 @@ class RemoteModels:
         if stored is None:
             raise StartError(f"{self}: {name}/{number} is not there")
         key = (name, number)
-        if key in self._unfit and self._unfit[key][0] == stored:
-            raise Unfit(self._unfit[key][1])
+        if (unfit := self._unfit.get(key)) and unfit[0] == stored:
+            raise Unfit(unfit[1])
         try:
             artifact = self._artifact(key, stored)
             fetch = Fetch(self._store, stored, artifact, self._stopping)
@@ -140,9 +144,9 @@ class RemoteModels:
 
     def _artifact(self, key: tuple[str, int], stored: Stored) -> Artifact:
         """Read what a version is made of, where that may have changed: else the store need not be there."""
-        if key not in self._artifacts or self._artifacts[key][0] != stored:
-            self._artifacts[key] = stored, read_artifact(self._store, stored)
-        return self._artifacts[key][1]
+        if (known := self._artifacts.get(key)) is None or known[0] != stored:
+            known = self._artifacts[key] = stored, read_artifact(self._store, stored)
+        return known[1]
 
 
 def _read_listing(files: Stored, root: tuple[str, ...]) -> _Listing:

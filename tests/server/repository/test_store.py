@@ -116,6 +116,22 @@ def test_what_is_there_is_not_fetched_again(folder: Path, cache: Path, log: Path
     assert reads(log)[before:] == [("contract.json", 0)]
 
 
+def test_what_has_left_the_store_is_forgotten(folder: Path, cache: Path, log: Path, tmp_path: Path) -> None:
+    """A server that follows a store for years does not keep the contracts of all that ever lay there."""
+    add_version(folder, 2)
+    models = open_store(f"watched://{folder}", cache)
+    fetch(models)
+    fetch(models, number=2)
+    shutil.move(artifact(folder), tmp_path / "away")
+    models.refresh()
+    shutil.move(tmp_path / "away", artifact(folder))
+    models.refresh()
+    before = len(reads(log))
+    fetch(models)
+    fetch(models, number=2)
+    assert reads(log)[before:] == [("contract.json", 0)]
+
+
 def test_two_towers_are_fetched_with_what_each_lists(cache: Path) -> None:
     """Both folders."""
     source = GOLDEN_TOWERS / "tiny-clip" / "1"
