@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 import tempfile
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -32,13 +32,13 @@ class Held:
     """An artifact in the cache, which no process removes until the block ends."""
 
     folder: Path
-    lock: Lock
+    lock: ExitStack
 
     def __enter__(self) -> Path:
         return self.folder
 
     def __exit__(self, *_: object) -> None:
-        self.lock.__exit__()
+        self.lock.close()
 
 
 class Cache:
@@ -88,11 +88,11 @@ class Cache:
         try:
             model.mkdir(mode=0o700, parents=True, exist_ok=True)
             for _ in range(_MAX_ROUNDS):
-                held = self._wait(place, shared=True)
-                if is_whole(place, artifact):
-                    os.utime(place)
-                    return Held(place, held)
-                held.__exit__()
+                with ExitStack() as held:
+                    held.enter_context(self._wait(place, shared=True))
+                    if is_whole(place, artifact):
+                        os.utime(place)
+                        return Held(place, held.pop_all())
                 with self._wait(place):
                     if is_whole(place, artifact):
                         continue  # another has fetched it

@@ -454,6 +454,21 @@ def test_a_server_that_stops_waits_for_no_other_process(folder: Path, cache: Pat
     assert kept(cache) == {"tiny-text/1"}
 
 
+def test_a_lock_is_let_go_of_where_what_it_is_for_fails(
+    folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or no process could replace or remove the copy while this one lives."""
+    models = open_store(f"file://{folder}", cache)
+    place = fetch(models)
+    monkeypatch.setattr(os, "utime", deny)
+    with pytest.raises(StartError, match="cannot be written: Permission denied"):
+        fetch(models)
+    lock = try_lock(place.with_name(f".{place.name}.lock"))
+    assert lock
+    with lock:
+        pass
+
+
 @pytest.mark.parametrize(
     ("url", "message"),
     [
