@@ -25,6 +25,8 @@ _log = logging.getLogger(__name__)
 class RayTransport:
     """Ray Serve around this process; see transport.Transport."""
 
+    counts_arriving = False
+
     def __init__(self, *, raises: bool) -> None:
         """Begin a life.
 

@@ -6,9 +6,19 @@ from typing import Any
 import grpc
 import pytest
 
+from server.app import Server
 from server.errors import TooBusy
 from server.transport.ray.call import Ended
+from server.transport.ray.transport import RayTransport
+from tests.server.conftest import make_config
 from tests.server.transport.ray.calling import PATH, Around, ray_context
+
+
+async def test_a_server_starts_with_it() -> None:
+    """So that it has all that a transport must have, where Ray is not installed to try."""
+    async with Server(make_config(), RayTransport(raises=False)) as server:
+        assert await server.start(asyncio.Event())
+        assert server.started.address == "Ray Serve's gRPC port"
 
 
 async def test_a_call_is_answered_with_bytes_and_trailers() -> None:
