@@ -4,7 +4,8 @@ import logging
 import signal
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
-IGNORED = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
+# Windows has none of them.
+IGNORED = tuple(getattr(signal, name) for name in ("SIGHUP", "SIGUSR1", "SIGUSR2") if hasattr(signal, name))
 _log = logging.getLogger(__name__)
 
 

@@ -72,6 +72,7 @@ class Catalog:
     def __init__(self, models: Path | Models) -> None:
         self._folder: Models = ModelsFolder(models) if isinstance(models, Path) else models
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="folder")
+        self._lister = ThreadPoolExecutor(1, thread_name_prefix="list")
         self._models: dict[str, Model] = {}
 
     def all(self) -> list[LoadedModel]:
@@ -137,12 +138,12 @@ class Catalog:
         return [Entry(name, number, *states.get(number, not_chosen)) for number in sorted(numbers)]
 
     async def refresh(self) -> None:
-        """Look anew at what there is, where that takes long.
+        """Look anew at what there is, where that takes long; what was seen before is there meanwhile.
 
         Raises:
             StartError: It cannot be looked at; what was seen before stays.
         """
-        await self._read(self._folder.refresh)
+        await asyncio.get_running_loop().run_in_executor(self._lister, self._folder.refresh)
 
     async def is_of_one(self) -> bool:
         """Whether the models folder is a single model's, or an artifact."""

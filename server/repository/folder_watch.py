@@ -31,8 +31,11 @@ async def watch(folder: Path, repository: Repository) -> None:
 
 
 async def poll(models: RemoteModels, repository: Repository, seconds: float) -> None:
-    """Likewise of a store, which tells of no change: list it again and again, so many seconds apart."""
-    seen = dict[str, object]()
+    """Likewise of a store, which tells of no change: list it again and again, so many seconds apart.
+
+    What was listed before is taken to be loaded: to look at it once more would read and hash all of it.
+    """
+    seen = models.stamps()
     while True:
         try:
             await repository.refresh()

@@ -283,6 +283,7 @@ def test_a_server_fetches_from_a_url_into_a_volume_of_its_own() -> None:
     assert server["envFrom"] == [{"secretRef": {"name": "s3"}}]
     assert {"name": "models", "mountPath": "/models"} in server["volumeMounts"]
     assert {"name": "models", "emptyDir": {"sizeLimit": "20Gi"}} in pod["volumes"]
+    assert told["REGARD_MODELS_CACHE_BYTES"] == str(18 * 2**30)
     assert "initContainers" not in pod
     assert server["startupProbe"]["failureThreshold"] == 1800
     assert {"ports": [{"port": 443}]} in rendered["NetworkPolicy"]["spec"]["egress"]
@@ -350,6 +351,7 @@ def test_who_scales_is_one_of_three() -> None:
         ('models={"from": "image"}', "models.image.reference: expected an image that holds models"),
         ('models={"from": "store"}', "models.store.source: expected what rclone is to copy"),
         ('models={"from": "url"}', "models.url.address: expected a URL such as s3://bucket/models"),
+        ('models={"from": "url", "url": {"address": "s3://x", "size": "20G"}}', "/models/url/size"),
         ('models={"from": "s3"}', "/models/from"),
         ("replicas=3", "additional properties 'replicas' not allowed"),
         ('settings={"max_inputs": 1}', "max_inputs"),

@@ -26,6 +26,7 @@ class HypercornTransport(EnvoyTransport):
         config.errorlog = None
         config.graceful_timeout = 0.1
         config.keep_alive_max_requests = 10**9
+        config.keep_alive_timeout = 10**6  # seconds; else it hangs up on a module's channel while a call begins
         config.max_app_queue_size = 1000
         self._serving = asyncio.create_task(serve(self._answer, config, shutdown_trigger=self._stop.wait))
 

@@ -18,3 +18,11 @@ def test_a_loaded_server_has_no_torch_in_memory() -> None:
     code = "import server.process, sys; print(sorted({'torch', 'onnx', 'transformers'} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_system_without_signals_of_posix_can_be_told_what_the_flags_are() -> None:
+    """As Windows: they are looked for where the module is imported."""
+    code = "import signal; del signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2; import server.__main__ as m; m.main()"
+    command = [sys.executable, "-c", code, "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "--models-cache" in done.stdout

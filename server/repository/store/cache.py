@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import tempfile
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
@@ -23,6 +24,7 @@ _log = logging.getLogger(__name__)
 _ODD = re.compile(r"[^A-Za-z0-9._-]+")
 _PART, _LOCK = ".part", ".lock"
 _OTHERS_MAY = 0o022  # write
+_MAX_ROUNDS = 5  # of fetching, or of having others fetch, what is gone again before it can be held
 
 
 @dataclass(frozen=True)
@@ -30,13 +32,13 @@ class Held:
     """An artifact in the cache, which no process removes until the block ends."""
 
     folder: Path
-    lock: Lock
+    lock: ExitStack
 
     def __enter__(self) -> Path:
         return self.folder
 
     def __exit__(self, *_: object) -> None:
-        self.lock.__exit__()
+        self.lock.close()
 
 
 class Cache:
@@ -85,12 +87,12 @@ class Cache:
         part = _part(place)
         try:
             model.mkdir(mode=0o700, parents=True, exist_ok=True)
-            while True:
-                held = self._wait(place, shared=True)
-                if is_whole(place, artifact):
-                    os.utime(place)
-                    return Held(place, held)
-                held.__exit__()
+            for _ in range(_MAX_ROUNDS):
+                with ExitStack() as held:
+                    held.enter_context(self._wait(place, shared=True))
+                    if is_whole(place, artifact):
+                        os.utime(place)
+                        return Held(place, held.pop_all())
                 with self._wait(place):
                     if is_whole(place, artifact):
                         continue  # another has fetched it
@@ -104,6 +106,7 @@ class Cache:
                     sync_folder(model)
         except OSError as error:
             raise StartError(f"{place}: cannot be written: {error.strerror or error}") from error
+        raise StartError(f"{place}: was fetched {_MAX_ROUNDS} times, and was gone or damaged each time before its load")
 
     def _wait(self, place: Path, *, shared: bool = False) -> Lock:
         lock = _lock(place)
@@ -126,14 +129,15 @@ class Cache:
         others = [path for path in self.folder.glob("*/*/*-*") if path.is_dir() and path != but]
         sizes = {path: _size(path) for path in others}
         total = sum(sizes.values())
-        for path in sorted(others, key=lambda path: path.stat().st_mtime_ns):
+        for path in sorted(others, key=_last_used_ns):
             if total <= max_bytes:
                 return
             whole = path.with_name(path.name.removesuffix(_PART).removeprefix(".")) if path.suffix == _PART else path
             if (lock := try_lock(_lock(whole))) is None:
                 continue
             with lock:
-                shutil.rmtree(path)
+                if path.is_dir():  # another process may have removed it before
+                    shutil.rmtree(path)
             _log.info("%s is removed from the cache, which has room for %d bytes", path, self._max_bytes)
             total -= sizes[path]
         if total > max_bytes:
@@ -143,7 +147,7 @@ class Cache:
 def default_folder() -> Path:
     """Return a folder of the user's own: among the user's caches, or, without any, in the temporary folder."""
     caches = Path(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"))  # noqa: PTH111 -- a user without a home has none
-    nearest = next(folder for folder in (caches, *caches.parents) if folder.exists())
+    nearest = next((folder for folder in (caches, *caches.parents) if os.access(folder, os.F_OK)), caches)
     if caches.is_absolute() and os.access(nearest, os.W_OK):
         return caches / "regard" / "models"
     return Path(tempfile.gettempdir()) / f"regard-models-{os.getuid()}"
@@ -164,4 +168,14 @@ def _lock(place: Path) -> Path:
 
 
 def _size(folder: Path) -> int:
-    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    """Bytes of a folder's files; none of one that another process removes meanwhile."""
+    with suppress(FileNotFoundError):
+        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+    return 0
+
+
+def _last_used_ns(folder: Path) -> int:
+    """When a folder was last used, in nanoseconds of the epoch; 0 for one that is there no more."""
+    with suppress(FileNotFoundError):
+        return folder.stat().st_mtime_ns
+    return 0

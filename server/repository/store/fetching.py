@@ -70,20 +70,24 @@ class Fetch:
 
     def _fetch_file(self, file: StoredFile, target: Path, expected: str) -> None:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with target.open("a+b") as there:
-            kept = there.tell()
-            found = self._complete(file, there)
-            if kept and found != expected:  # it was of another content, or is damaged
-                there.truncate(0)
-                found = self._complete(file, there)
-            if found != expected:
-                there.truncate(0)
-            _flush(there)
+        kept = target.exists()
+        found = self._complete(file, target)
+        if kept and found != expected:  # it was of another content, or is damaged
+            target.unlink()  # which takes nothing from a server that has it mapped, as shortening it would
+            found = self._complete(file, target)
+        if found != expected:
+            target.unlink()
         check_hash(self._store.name(file), found, expected)
 
-    def _complete(self, file: StoredFile, target: BinaryIO) -> str:
+    def _complete(self, file: StoredFile, target: Path) -> str:
         """Append what is missing; returns the sha256 of all, in hexadecimal."""
-        target.seek(0)
+        with target.open("a+b") as there:
+            there.seek(0)
+            found = self._append(file, there)
+            _flush(there)
+        return found
+
+    def _append(self, file: StoredFile, target: BinaryIO) -> str:
         digest, have = hashlib.sha256(), 0
         while chunk := target.read(_READ_BYTES):
             digest.update(chunk)

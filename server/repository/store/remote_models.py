@@ -1,10 +1,10 @@
 """The models of a store, as ModelsFolder has those of a folder: listed when asked to, fetched when one is loaded."""
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from threading import Event
 
 from artifact.contract import CONTRACT_FILE
@@ -71,6 +71,10 @@ class RemoteModels:
         if not listing.versions:
             raise StartError(f"--models: {self}: {NOTHING_THERE}")
         self._listing = listing
+        for known in (self._artifacts, self._unfit):
+            for name, number in tuple(known):
+                if number not in listing.versions.get(name, ()):
+                    known.pop((name, number), None)
 
     def stamps(self) -> dict[str, object]:
         """Return what changes with the files of each model, by name."""
@@ -103,9 +107,9 @@ class RemoteModels:
             elif self._settings.get(name) != file or not target.exists():
                 content = self._store.read(file, _MAX_SETTINGS_BYTES)
                 folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-                new = folder / f".{SETTINGS_FILE}-{os.getpid()}"
-                new.write_bytes(content)
-                new.replace(target)
+                with NamedTemporaryFile(prefix=f".{SETTINGS_FILE}-", dir=folder, delete=False) as new:
+                    new.write(content)
+                Path(new.name).replace(target)
                 self._settings[name] = file
         except OSError as error:
             raise StartError(f"{target}: cannot be written: {error.strerror}") from error
@@ -123,8 +127,8 @@ class RemoteModels:
         if stored is None:
             raise StartError(f"{self}: {name}/{number} is not there")
         key = (name, number)
-        if key in self._unfit and self._unfit[key][0] == stored:
-            raise Unfit(self._unfit[key][1])
+        if (unfit := self._unfit.get(key)) and unfit[0] == stored:
+            raise Unfit(unfit[1])
         try:
             artifact = self._artifact(key, stored)
             fetch = Fetch(self._store, stored, artifact, self._stopping)
@@ -140,9 +144,9 @@ class RemoteModels:
 
     def _artifact(self, key: tuple[str, int], stored: Stored) -> Artifact:
         """Read what a version is made of, where that may have changed: else the store need not be there."""
-        if key not in self._artifacts or self._artifacts[key][0] != stored:
-            self._artifacts[key] = stored, read_artifact(self._store, stored)
-        return self._artifacts[key][1]
+        if (known := self._artifacts.get(key)) is None or known[0] != stored:
+            known = self._artifacts[key] = stored, read_artifact(self._store, stored)
+        return known[1]
 
 
 def _read_listing(files: Stored, root: tuple[str, ...]) -> _Listing:

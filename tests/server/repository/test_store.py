@@ -1,5 +1,6 @@
 """Models of a store: listed, fetched once, verified before they are anywhere, and refused with what is wrong."""
 
+import errno
 import hashlib
 import json
 import os
@@ -10,11 +11,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Event
+from typing import Any
 
 import fsspec
 import pytest
 
 from server.errors import ShuttingDown, StartError
+from server.repository.store import cache as caching
 from server.repository.store import fetching
 from server.repository.store import store as module
 from server.repository.store.artifact import Unfit
@@ -110,6 +113,22 @@ def test_what_is_there_is_not_fetched_again(folder: Path, cache: Path, log: Path
     before = len(reads(log))
     models = open_store(f"watched://{folder}", cache)
     assert fetch(models) == fetch(models) == place
+    assert reads(log)[before:] == [("contract.json", 0)]
+
+
+def test_what_has_left_the_store_is_forgotten(folder: Path, cache: Path, log: Path, tmp_path: Path) -> None:
+    """A server that follows a store for years does not keep the contracts of all that ever lay there."""
+    add_version(folder, 2)
+    models = open_store(f"watched://{folder}", cache)
+    fetch(models)
+    fetch(models, number=2)
+    shutil.move(artifact(folder), tmp_path / "away")
+    models.refresh()
+    shutil.move(tmp_path / "away", artifact(folder))
+    models.refresh()
+    before = len(reads(log))
+    fetch(models)
+    fetch(models, number=2)
     assert reads(log)[before:] == [("contract.json", 0)]
 
 
@@ -301,6 +320,24 @@ def test_a_damaged_copy_in_the_cache_is_mended(folder: Path, cache: Path, log: P
     assert {name for name, _ in reads(log)[before:]} == {"weights.bin"}
 
 
+def test_a_damaged_copy_stays_as_it_is_for_who_has_it_mapped(folder: Path, cache: Path) -> None:
+    """Shortened, it would end a server that reads it there (SIGBUS)."""
+    models = open_store(f"file://{folder}", cache)
+    damaged = fetch(models) / "weights.bin"
+    damage(damaged)
+    content = damaged.read_bytes()
+    with damaged.open("rb") as there:
+        fetch(models)
+        assert there.read() == content
+
+
+def test_what_is_never_whole_is_given_up(folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a disk that does not keep what is written, or where others remove it each time for their own."""
+    monkeypatch.setattr(caching, "is_whole", lambda *_: False)
+    with pytest.raises(StartError, match=r"tiny-text/1-.*: was fetched 5 times, and was gone or damaged each time"):
+        fetch(open_store(f"file://{folder}", cache))
+
+
 def test_a_version_of_new_content_has_a_place_of_its_own(folder: Path, cache: Path) -> None:
     """Whoever loads the old one is not disturbed."""
     models = open_store(f"file://{folder}", cache)
@@ -321,6 +358,24 @@ def test_the_settings_of_a_model_come_from_the_store(folder: Path, cache: Path) 
     (folder / TINY / "config.toml").unlink()
     models.refresh()
     assert not (models.model(TINY) / "config.toml").exists()
+
+
+def test_settings_are_written_by_containers_that_share_a_cache(
+    folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Processes of the same number, each in its container, that start at once."""
+    (folder / TINY / "config.toml").write_text("versions = 2\n")
+    first, second = (open_store(f"file://{folder}", cache) for _ in range(2))
+    replace = Path.replace
+
+    def after_another(path: Path, target: Path) -> Path:
+        monkeypatch.setattr(Path, "replace", replace)
+        second.model(TINY)
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", after_another)
+    assert (first.model(TINY) / "config.toml").read_text() == "versions = 2\n"
+    assert [path.name for path in first.model(TINY).iterdir()] == ["config.toml"]
 
 
 def test_an_artifact_larger_than_the_cache_may_be_is_refused(folder: Path, cache: Path, log: Path) -> None:
@@ -361,6 +416,27 @@ def test_what_was_not_used_for_longest_makes_room_unless_it_is_being_loaded(fold
     assert kept(cache) == {"tiny-text/1", "b/1", "c/1", "d/1"}
 
 
+@pytest.mark.parametrize(("where", "name", "asked"), [(Path, "is_dir", "{}"), (caching, "try_lock", ".{}.lock")])
+def test_two_processes_that_make_room_at_once_are_not_in_each_others_way(
+    where: Any, name: str, asked: str, folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What another has removed since it was listed, or measured, is room, and no error."""
+    add_model(folder, "b")
+    size = sum(path.stat().st_size for path in artifact(folder).iterdir())
+    models = open_store(f"file://{folder}", cache, max_bytes=size * 3 // 2)
+    place, look = fetch(models), getattr(where, name)
+
+    def remove(path: Path, **kwargs: bool) -> object:
+        found = look(path, **kwargs)
+        if path == place.with_name(asked.format(place.name)):
+            shutil.rmtree(place, ignore_errors=True)
+        return found
+
+    monkeypatch.setattr(where, name, remove)
+    fetch(models, "b")
+    assert kept(cache) == {"b/1"}
+
+
 def test_a_server_that_stops_waits_for_no_other_process(folder: Path, cache: Path) -> None:
     """Nor for what is on its way."""
     stopping = Event()
@@ -376,6 +452,21 @@ def test_a_server_that_stops_waits_for_no_other_process(folder: Path, cache: Pat
     with pytest.raises(ShuttingDown):
         fetch(models, TINY, 2)
     assert kept(cache) == {"tiny-text/1"}
+
+
+def test_a_lock_is_let_go_of_where_what_it_is_for_fails(
+    folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or no process could replace or remove the copy while this one lives."""
+    models = open_store(f"file://{folder}", cache)
+    place = fetch(models)
+    monkeypatch.setattr(os, "utime", deny)
+    with pytest.raises(StartError, match="cannot be written: Permission denied"):
+        fetch(models)
+    lock = try_lock(place.with_name(f".{place.name}.lock"))
+    assert lock
+    with lock:
+        pass
 
 
 @pytest.mark.parametrize(
@@ -453,6 +544,11 @@ def test_a_contract_that_is_none_is_told_with_its_place(folder: Path, cache: Pat
         fetch(open_store(f"file://{folder}", cache))
 
 
+def deny(*_: object, **__: object) -> None:
+    """As the operating system does of what lies in a folder that this user may not enter."""
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
 def test_the_cache_is_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Among the caches; in the temporary folder for who has no home; nowhere that others may write to."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "caches"))
@@ -464,7 +560,9 @@ def test_the_cache_is_the_users_own(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("HOME", "/proc/nowhere")
     monkeypatch.setattr(tempfile, "gettempdir", lambda: str(tmp_path))
     monkeypatch.setattr(os, "access", lambda *_: False)
-    assert default_folder() == tmp_path / f"regard-models-{os.getuid()}"
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "stat", deny)  # as of another user's home
+        assert default_folder() == tmp_path / f"regard-models-{os.getuid()}"
     (tmp_path / "file").touch()
     with pytest.raises(StartError, match=r"--models-cache: .*/file/x: cannot be made: Not a directory"):
         Cache(tmp_path / "file" / "x", 0, Event())

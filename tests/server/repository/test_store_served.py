@@ -17,8 +17,11 @@ from server.repository import folder_watch
 from server.repository.folder_watch import poll
 from server.repository.lifecycle import Repository
 from server.repository.loading import load_model
+from server.repository.store.artifact import Artifact
 from server.repository.store.cache import Cache
+from server.repository.store.fetching import is_whole
 from server.repository.store.remote_models import RemoteModels
+from server.repository.store.store import Store, StoredFile
 from tests.faults.callers import wait_until
 from tests.golden import GOLDEN_MODELS
 from tests.server.conftest import Running, Serve
@@ -164,6 +167,29 @@ class Polls:
         await self._asleep.wait()
 
 
+async def test_what_was_loaded_at_the_start_is_not_looked_at_again(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a poll that finds nothing else: hashes of all models would take CPUs from the first callers."""
+    hashed = list[Path]()
+
+    def note(place: Path, artifact: Artifact) -> bool:
+        hashed.append(place)
+        return is_whole(place, artifact)
+
+    models, repository = make(folder, tmp_path / "cache")
+    await repository.start()
+    monkeypatch.setattr("server.repository.store.cache.is_whole", note)
+    polls = Polls(monkeypatch)
+    following = asyncio.create_task(poll(models, repository, 60))
+    await polls.once()
+    assert hashed == []
+    edit_contract(folder, lambda contract: contract.update({"description": "another"}))
+    await polls.once()
+    assert hashed
+    following.cancel()
+
+
 async def test_what_could_not_be_fetched_is_tried_again_and_what_is_damaged_is_not(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,6 +238,56 @@ async def test_what_is_in_the_cache_is_loaded_though_the_store_is_away(
     assert (await repository.acquire(TINY, "")).version == "1"
     with pytest.raises(NotPossible, match="no network"):
         await repository.load(TINY)
+
+
+async def test_a_listing_that_hangs_holds_up_no_load_from_the_cache(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor who asks which versions there are: what was seen before is told."""
+    settle(folder, "unload_after_idle_seconds = 0.01\n")
+    _, repository = make(folder, tmp_path / "cache")
+    await repository.start()
+    await asyncio.to_thread(wait_until, lambda: repository.is_unloaded_idle(TINY))
+    gate, asked, listed = Event(), Event(), Store.list
+
+    def wait(store: Store) -> dict[str, StoredFile]:
+        asked.set()
+        gate.wait()
+        return listed(store)
+
+    monkeypatch.setattr(Store, "list", wait)
+    refreshing = asyncio.create_task(repository.refresh())
+    try:
+        assert await asyncio.to_thread(asked.wait, 30)
+        async with asyncio.timeout(60):
+            assert (await repository.acquire(TINY, "")).version == "1"
+            assert [entry.version for entry in await repository.index()] == [1]
+        assert not refreshing.done()
+    finally:
+        gate.set()
+    await refreshing
+
+
+async def test_models_that_are_changed_together_are_those_that_the_store_now_has(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Listed once, before; a store that is away changes nothing."""
+    _, repository = make(folder, tmp_path / "cache")
+    await repository.start()
+    add_model(folder, "other")
+    listed, listings = Store.list, list[str]()
+
+    def note(store: Store) -> dict[str, StoredFile]:
+        listings.append(str(store))
+        return listed(store)
+
+    monkeypatch.setattr(Store, "list", note)
+    await repository.serve_only(None)
+    assert {model.name for model in repository.all()} == {"other", TINY}
+    assert len(listings) == 1
+    monkeypatch.setattr(Store, "list", fail)
+    await repository.serve_only(["other"])
+    assert {model.name for model in repository.all()} == {"other", TINY}
 
 
 async def test_a_version_that_was_replaced_is_loaded_anew(folder: Path, tmp_path: Path) -> None:

@@ -86,18 +86,18 @@ async def test_each_image_has_the_labels_that_it_has_alone(running: Running) -> 
     assert len(answer.results) == len(images)
 
 
-async def test_an_input_that_cannot_be_used_has_an_error_of_its_own(running: Running) -> None:
+async def test_an_input_that_cannot_be_used_has_an_error_of_its_own(alone: Running) -> None:
     """It names field and index; the others are answered, and it is counted."""
-    answer = await running.stub.Embed(of_texts("a dog", " ", "one bad mat", "dog " * 99))
+    answer = await alone.stub.Embed(of_texts("a dog", " ", "one bad mat", "dog " * 99))
     assert [result.HasField("vector") for result in answer.results] == [True, False, True, False]
     errors = [result.error for result in answer.results]
     assert [error.code for error in errors] == [0, 3, 0, 3]
     assert errors[1].message == "texts[1]: empty; expected a text with something in it"
     assert errors[3].message.startswith("texts[3]: 101 tokens; expected at most")
-    pictures = await running.stub.Classify(of_images(b"no image", CLOTHING[0], CLOTHING[0][:200]))
+    pictures = await alone.stub.Classify(of_images(b"no image", CLOTHING[0], CLOTHING[0][:200]))
     assert [bool(result.labels) for result in pictures.results] == [False, True, False]
     assert [result.error.message[:10] for result in pictures.results] == ["images[0]:", "", "images[2]:"]
-    assert (await samples(running))[("regard_failed_inputs_total", "INVALID_ARGUMENT")] == 4
+    assert (await samples(alone))[("regard_failed_inputs_total", "INVALID_ARGUMENT")] == 4
 
 
 async def test_a_call_whose_inputs_all_have_errors_is_answered(running: Running) -> None:

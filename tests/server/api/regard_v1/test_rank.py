@@ -53,16 +53,16 @@ async def test_documents_are_ranked_by_their_scores(running: Running) -> None:
     assert answer.timings.batch_size >= 1
 
 
-async def test_documents_with_an_error_come_last(running: Running) -> None:
+async def test_documents_with_an_error_come_last(alone: Running) -> None:
     """All of them, whatever top_k is; they are counted."""
-    answer = await running.stub.Rank(rank("", "a dog", "dog " * 99, "the cat sat", top_k=1))
+    answer = await alone.stub.Rank(rank("", "a dog", "dog " * 99, "the cat sat", top_k=1))
     assert [one.index for one in answer.documents][1:] == [0, 2]
     assert answer.documents[0].index in (1, 3)
     assert answer.documents[1].error.message == "documents[0]: empty; expected a text with something in it"
     assert answer.documents[2].error.message.startswith("documents[2]: 106 tokens; expected at most 64")
     assert {one.error.code for one in answer.documents[1:]} == {3}
-    assert (await samples(running))[("regard_failed_inputs_total", "INVALID_ARGUMENT")] == 2
-    nothing = await running.stub.Rank(rank("", " "))
+    assert (await samples(alone))[("regard_failed_inputs_total", "INVALID_ARGUMENT")] == 2
+    nothing = await alone.stub.Rank(rank("", " "))
     assert [one.index for one in nothing.documents] == [0, 1]
 
 
