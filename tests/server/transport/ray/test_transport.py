@@ -179,7 +179,7 @@ async def test_one_message_is_a_stream_for_a_method_that_reads_one() -> None:
     assert await Around("stream_stream", run).ask(b"only", ray_context()) == b"only"
 
 
-@pytest.mark.parametrize("process", [THIS_PROCESS, "that of Ray's proxy"])
+@pytest.mark.parametrize("process", [THIS_PROCESS, "that of Ray's proxy"], ids=["own", "proxy"])
 async def test_a_stream_that_fails_says_so_and_raises_where_ray_needs_that(process: str) -> None:
     """Behind Ray's own proxy, whatever other calls come by. What was written before is read."""
 
