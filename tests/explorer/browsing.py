@@ -12,7 +12,8 @@ import pytest
 pytest.importorskip("playwright", reason="playwright is not installed: the page is not tested in a browser")
 
 from playwright.sync_api import Browser as Browser
-from playwright.sync_api import ConsoleMessage, Locator, Page
+from playwright.sync_api import ConsoleMessage, Page
+from playwright.sync_api import Locator as Locator
 from playwright.sync_api import Route as Route
 from playwright.sync_api import expect as expect
 

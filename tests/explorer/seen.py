@@ -4,11 +4,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regard import Generated
-from tests.explorer.browsing import Visit, expect
+from tests.explorer.browsing import Locator, Visit, expect
 from tests.explorer.writing import WORD
 
 LINK = f"model=g2p&text={WORD}"
 SHOWN = 6e-4
+_MAX_LOOKS, _LOOK_MS = 100, 50
 
 
 def alignment(whole: Generated, layer: int) -> NDArray[np.float32]:
@@ -24,8 +25,17 @@ def names(whole: Generated) -> list[str]:
 def expect_row(visit: Visit, row: NDArray[np.float32], panel: int = 0) -> None:
     """Insist that every token that was read shows the weight of a row."""
     tokens = visit.page.locator(".panel").nth(panel).locator(".named:not(.written) .token")
+    expect_weights(tokens, row)
+
+
+def expect_weights(tokens: Locator, row: NDArray[np.float32]) -> None:
+    """Insist that these tokens show weights, which may be some frames later than the rest of the page."""
     expect(tokens).to_have_count(len(row))
-    shown = [float((token.get_attribute("title") or "").split()[-1]) for token in tokens.all()]
+    for _ in range(_MAX_LOOKS):
+        shown = [float((token.get_attribute("title") or "").split()[-1]) for token in tokens.all()]
+        if np.allclose(shown, row, rtol=SHOWN, atol=1e-7):
+            return
+        tokens.page.wait_for_timeout(_LOOK_MS)
     np.testing.assert_allclose(shown, row, rtol=SHOWN, atol=1e-7)
 
 

@@ -7,8 +7,7 @@ from numpy.typing import NDArray
 from regard import Attention, AttentionRequest, Client
 from tests.explorer.browsing import Browser, Visit, expect, visiting
 from tests.explorer.running import TEXT, Explorer
-
-SHOWN = 6e-4
+from tests.explorer.seen import SHOWN, expect_weights
 
 
 @pytest.fixture(scope="module")
@@ -28,9 +27,7 @@ def weights(answer: Attention, layer: int) -> NDArray[np.float32]:
 
 def expect_row(visit: Visit, row: NDArray[np.float32], panel: int = 0) -> None:
     """Insist that every token shows the weight of a row."""
-    tokens = visit.page.locator(".panel").nth(panel).locator(".token")
-    shown = [float((token.get_attribute("title") or "").split()[-1]) for token in tokens.all()]
-    np.testing.assert_allclose(shown, row, rtol=SHOWN, atol=1e-7)
+    expect_weights(visit.page.locator(".panel").nth(panel).locator(".token"), row)
 
 
 def test_a_text_is_shown_token_by_token(browser: Browser, explorer: Explorer, answer: Attention) -> None:

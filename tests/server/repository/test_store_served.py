@@ -286,7 +286,8 @@ async def test_models_that_are_changed_together_are_those_that_the_store_now_has
     assert {model.name for model in repository.all()} == {"other", TINY}
     assert len(listings) == 1
     monkeypatch.setattr(Store, "list", fail)
-    await repository.serve_only(["other"])
+    with pytest.raises(StartError, match="no network"):
+        await repository.serve_only(["other"])
     assert {model.name for model in repository.all()} == {"other", TINY}
 
 
