@@ -15,6 +15,7 @@ from server.transport.auth_interceptor import AuthInterceptor
 from server.transport.envoy.application import GrpcApplication
 from server.transport.envoy.messages import prefixed
 from server.transport.refusals import Refusals
+from tests.server.transport.begun import Begun
 
 
 @dataclass
@@ -121,22 +122,8 @@ class Application:
             kind, _, short = name.rpartition("_")
             handlers[short] = getattr(grpc, f"{kind}_rpc_method_handler")(method)
         generic = grpc.method_handlers_generic_handler("test.Service", handlers)
-        self.grpc.add_generic_rpc_handlers([_Begun(generic, self.calls)])
+        self.grpc.add_generic_rpc_handlers([Begun(generic, self.calls)])
 
     def ask(self, caller: Caller) -> "asyncio.Task[None]":
         """Begin a call, in a task of its own."""
         return asyncio.ensure_future(self.grpc(caller.scope(), caller.receive, caller.send))
-
-
-class _Begun(grpc.GenericRpcHandler):
-    """Notes that a call has begun, as the server's own handlers do."""
-
-    def __init__(self, handler: grpc.GenericRpcHandler, calls: Calls) -> None:
-        self._handler, self._calls = handler, calls
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
-        """Find the method."""
-        found = self._handler.service(handler_call_details)
-        if found:
-            self._calls.begin(reads=not found.request_streaming)
-        return found

@@ -15,6 +15,7 @@ from server.telemetry.metrics import Metrics
 from server.transport.ray.methods import PROCESS, THIS_PROCESS
 from server.transport.ray.transport import RayTransport
 from server.transport.refusals import Refusals
+from tests.server.transport.begun import Begun
 
 PATH = "/test.Service/Run"
 
@@ -66,21 +67,8 @@ class Around:
         self.transport.open(config, Authenticator(config.clients, manage=False), refusals, self.calls)
         handler = getattr(grpc, f"{kind}_rpc_method_handler")(method)
         generic = grpc.method_handlers_generic_handler("test.Service", {"Run": handler})
-        self.transport.add_generic_rpc_handlers([_Begun(generic, self.calls)])
+        self.transport.add_generic_rpc_handlers([Begun(generic, self.calls)])
 
     def ask(self, content: bytes, context: Context) -> "asyncio.Task[bytes]":
         """Begin a call with one answer, in a task of its own."""
         return asyncio.ensure_future(self.transport.answer(PATH, content, context))
-
-
-class _Begun(grpc.GenericRpcHandler):
-    """Notes that a call has begun, as the server's own handlers do."""
-
-    def __init__(self, handler: grpc.GenericRpcHandler, calls: Calls) -> None:
-        self._handler, self._calls = handler, calls
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Any:
-        found = self._handler.service(handler_call_details)
-        if found:
-            self._calls.begin(reads=not found.request_streaming)
-        return found
