@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -100,20 +101,32 @@ def _wait(command: Sequence[str], output: object, seconds: float) -> int | None:
 
 def _end_all(pid: int, mark: str) -> None:
     """End a check and all that it left: its process group, and those with its mark, in whatever session they are."""
+    ends = time.monotonic() + _END_SECONDS
+    while (left := list(_marked(mark.encode()))) and time.monotonic() < ends:
+        for process in left:
+            _kill(process, ends)
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
-    ends = time.monotonic() + _END_SECONDS
-    while (left := list(_marked(mark.encode()))) and time.monotonic() < ends:  # until the kernel has ended them
-        for one in left:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(one, signal.SIGKILL)
+
+
+def _kill(process: int, ends: float) -> None:
+    """Kill the one of a descriptor, close that, and return when the one has ended: its memory goes some time before."""
+    try:
+        with contextlib.suppress(ProcessLookupError):
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+        waiting = select.poll()
+        waiting.register(process, select.POLLIN)
+        waiting.poll(max(ends - time.monotonic(), 0) * 1000)
+    finally:
+        os.close(process)
 
 
 def _marked(mark: bytes) -> Iterator[int]:
+    """Open a descriptor of each process with the mark; one that is ending has none any more."""
     for path in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):  # it has just ended, or is somebody else's
             if mark in path.read_bytes().split(b"\0"):
-                yield int(path.parent.name)
+                yield os.pidfd_open(int(path.parent.name))
 
 
 def read_rows(path: Path) -> Iterator[Row]:

@@ -46,6 +46,9 @@ def hangs(setting: Setting) -> Iterator[Row]:
 
 
 def leave_behind() -> subprocess.Popen[bytes]:
-    """Start what never ends, in a session of its own, as servers are."""
-    command = [sys.executable, "-c", "import threading; threading.Event().wait()"]
-    return subprocess.Popen(command, start_new_session=True)
+    """Start what never ends, in a session of its own, as servers are, and takes its time to give its memory back."""
+    program = "import threading; held = b'1' * 2**28; print('held', flush=True); threading.Event().wait()"
+    process = subprocess.Popen([sys.executable, "-c", program], start_new_session=True, stdout=subprocess.PIPE)
+    assert process.stdout is not None
+    process.stdout.readline()
+    return process

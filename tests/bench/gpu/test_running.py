@@ -53,7 +53,7 @@ def test_a_check_that_cannot_be_started_fails() -> None:
 
 def test_a_check_that_does_not_end_is_ended_with_what_it_started() -> None:
     """Within the time there is; its rows are kept."""
-    rows = run(Check("hanging", f"{_BROKEN}:hangs"), seconds=4)
+    rows = run(Check("hanging", f"{_BROKEN}:hangs"), seconds=6)
     assert [row.status for row in rows] == ["passed", "measured", "measured", "failed"]
     assert "had not ended" in rows[-1].why
     assert not is_alive(int(rows[2].measured))
