@@ -1,7 +1,8 @@
 """What balancing by load reports gains, and what the end of a replica costs: `python -m bench.balancing`.
 
 Two replicas behind Envoy as deploy/envoy/envoy.yaml has it; runs of one take three times as long (bench/slowed.py).
-Latencies of callers who ask again as soon as they are answered: by weights, and each replica in its turn, interleaved.
+Latencies by weights, and each replica in its turn, interleaved: of callers who ask again as soon as they are answered,
+and of calls that come at a rate whatever happens, nine tenths of the answers a second that those callers get in turn.
 Then three alike, one of which is killed: calls that failed, the longest time without an answer, and how long until
 there are 90 % of the answers again. Replicas, Envoy and callers share the CPUs; a replica computes on one.
 """
@@ -34,6 +35,7 @@ _FLAGS = ("--load-reports", "--threads", "1")
 _PREDICT = "regard.v1.RegardService/Predict"
 _POLICIES: dict[str, dict[str, Any]] = {"by weights": {}, "in turn": ROUND_ROBIN}
 _PERCENTILES = ("p50_ms", "p95_ms", "p99_ms")
+_LOAD = 0.9  # of what is answered in turn, as a rate
 _SETTLE_SECONDS = 5.0  # reports count after one, and are means over two
 _BACK, _WINDOW_SECONDS = 0.9, 0.5
 
@@ -66,15 +68,33 @@ def balanced(modules: Sequence[str], **cluster: Any) -> Iterator[tuple[Envoy, li
 
 
 def compare(body: Path, rounds: int, seconds: float) -> None:
-    """Print a table: medians over the rounds, and of the ratio within a round."""
+    """Print a table of callers in a closed loop, and one of calls at a rate."""
+    closed = _measure(body, rounds, seconds, {"callers": _CALLERS})
+    rate = _LOAD * statistics.median(one["per_second"] for one in closed["in turn"])
+    _tell(f"{_CALLERS} callers", closed)
+    _tell(f"{rate:.0f} calls a second", _measure(body, rounds, seconds, {"rate": rate}))
+
+
+def _measure(body: Path, rounds: int, seconds: float, how: dict[str, float]) -> dict[str, list[dict[str, float]]]:
+    """Measure each policy in each round; see bench.load for what figures have."""
     figures: dict[str, list[dict[str, float]]] = {policy: [] for policy in _POLICIES}
     for _ in range(rounds):
         for policy, cluster in _POLICIES.items():
             with balanced(["server", "bench.slowed"], **cluster) as (envoy, _):
-                figures[policy].append(_ask(envoy, body, seconds))
-    print(
-        f"| one of two slowed to a third, {_CALLERS} callers | calls a second | p50, ms | p95, ms | p99, ms | errors |"
-    )
+                figures[policy].append(_ask(envoy, body, seconds, how))
+    return figures
+
+
+def _ask(envoy: Envoy, body: Path, seconds: float, how: dict[str, float]) -> dict[str, float]:
+    url = f"http://{envoy.address}/{_PREDICT}"
+    run("bench.load", url, how | {"body": body, "seconds": _SETTLE_SECONDS})
+    figure: dict[str, float] = json.loads(run("bench.load", url, how | {"body": body, "seconds": seconds}))
+    return figure
+
+
+def _tell(asked: str, figures: dict[str, list[dict[str, float]]]) -> None:
+    """Print medians over the rounds, and of the ratio of 99th percentiles within a round."""
+    print(f"| one of two slowed to a third, {asked} | calls a second | p50, ms | p95, ms | p99, ms | errors |")
     print("|---|---|---|---|---|---|")
     for policy, found in figures.items():
         medians = [statistics.median(one[name] for one in found) for name in ("per_second", *_PERCENTILES)]
@@ -84,13 +104,6 @@ def compare(body: Path, rounds: int, seconds: float) -> None:
     print(
         f"\np99 by weights against in turn: {statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})\n"
     )
-
-
-def _ask(envoy: Envoy, body: Path, seconds: float) -> dict[str, float]:
-    url, callers = f"http://{envoy.address}/{_PREDICT}", {"body": body, "callers": _CALLERS}
-    run("bench.load", url, callers | {"seconds": _SETTLE_SECONDS})
-    figure: dict[str, float] = json.loads(run("bench.load", url, callers | {"seconds": seconds}))
-    return figure
 
 
 def lose_one(body: bytes, seconds: float) -> None:
