@@ -7,6 +7,7 @@ ExportError             nothing was published
 ├── TraceError          torch cannot export the network
 ├── ProbeError          the graph does not run on its own inputs
 ├── TapError            its attention cannot be tapped
+├── RelevanceError      the relevance of its input cannot be computed
 ├── AccuracyError       a lower precision costs too much
 ├── VerificationError   the graphs do not do what the network does
 └── PublishError        the version cannot be published
@@ -60,3 +61,7 @@ class VerificationError(ExportError):
 
 class PublishError(ExportError):
     """A version that cannot be published."""
+
+
+class RelevanceError(ExportError):
+    """A graph whose relevance cannot be computed; names the operator that has no reverse rule, and its node."""

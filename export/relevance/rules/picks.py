@@ -1,0 +1,82 @@
+"""What takes parts out of a value or puts parts together: the gradient goes back to the places they came from."""
+
+from collections.abc import Sequence
+
+from onnx import NodeProto
+
+from export.relevance.reverse import Reverse
+from export.tapping.view import attribute
+
+
+def _gather(reverse: Reverse, node: NodeProto, given: Sequence[str]) -> None:
+    """Of indices that come once or more: rows of an identity matrix, turned, bring each back and sum them."""
+    value, indices = node.input[0], node.input[1]
+    axis, rank = attribute(node, "axis", 0) % reverse.rank(value), reverse.rank(value)
+    flat = reverse.add("Reshape", [indices, reverse.view.add_numbers([-1], reverse.name("all"))])  # [I]
+    count = reverse.size_of(value, axis)
+    # The gathered axes, however many, are one again, and the last: [..., I]
+    sizes = reverse.add("Shape", [value])
+    parts = [reverse.add("Slice", [sizes, *_ends(reverse, 0, axis)])] if axis else []
+    parts.append(reverse.add("Shape", [flat]))
+    if axis < rank - 1:
+        parts.append(reverse.add("Slice", [sizes, *_ends(reverse, axis + 1, rank)]))
+    joined = reverse.add("Reshape", [given[0], reverse.add("Concat", parts, axis=0)])
+    turn = [*(one for one in range(rank) if one != axis), axis]
+    last = reverse.add("Transpose", [joined], perm=turn)
+    values = reverse.add("Cast", [_one_hot(reverse, flat, count)], to=reverse.view.dtype(value))  # [I, N]
+    spread = reverse.add("MatMul", [last, values])
+    reverse.give(value, reverse.add("Transpose", [spread], perm=sorted(range(rank), key=turn.__getitem__)))
+
+
+def _one_hot(reverse: Reverse, indices: str, count: str) -> str:
+    """Rows of an identity matrix, bool [I, N]; indices below 0 count from the end."""
+    zero = reverse.whole(0)
+    below = reverse.add("Less", [indices, zero])
+    wrapped = reverse.add("Where", [below, reverse.add("Add", [indices, count]), indices])
+    one = reverse.whole(1)
+    places = reverse.add("Range", [zero, reverse.add("Squeeze", [count]), one])
+    column = reverse.add("Reshape", [wrapped, reverse.view.add_numbers([-1, 1], reverse.name("column"))])
+    return reverse.add("Equal", [column, places])
+
+
+def _ends(reverse: Reverse, first: int, last: int) -> list[str]:
+    return [reverse.view.add_numbers([place], reverse.name("place")) for place in (first, last, 0)]
+
+
+def _slice(reverse: Reverse, node: NodeProto, given: Sequence[str]) -> None:
+    """Which places were taken is told by slicing the numbers of all places."""
+    value = node.input[0]
+    places = reverse.add("Slice", [_places(reverse, value), *node.input[1:]])
+    flat = reverse.add("Reshape", [given[0], reverse.view.add_numbers([-1], reverse.name("all"))])
+    taken = reverse.add("Reshape", [places, reverse.view.add_numbers([-1], reverse.name("all"))])
+    count = reverse.add("Reshape", [reverse.add("Size", [value]), reverse.view.add_numbers([1], reverse.name("row"))])
+    nothing = reverse.add("Expand", [reverse.number(0.0, value), count])
+    filled = reverse.add("ScatterElements", [nothing, taken, flat], axis=0)
+    reverse.give(value, reverse.add("Reshape", [filled, reverse.add("Shape", [value])]))
+
+
+def _places(reverse: Reverse, value: str) -> str:
+    """The numbers of all elements of a value, in its shape, int64."""
+    zero, one = (reverse.whole(number) for number in (0, 1))
+    places = reverse.add("Range", [zero, reverse.add("Size", [value]), one])
+    return reverse.add("Reshape", [places, reverse.add("Shape", [value])])
+
+
+def _concat(reverse: Reverse, node: NodeProto, given: Sequence[str]) -> None:
+    """Parts of the gradient, as long as the parts; what does not vary is a term."""
+    axis = attribute(node, "axis", 0) % reverse.rank(node.output[0])
+    lengths = reverse.add("Concat", [reverse.size_of(name, axis) for name in node.input], axis=0)
+    parts = reverse.split(given[0], lengths, len(node.input), axis)
+    for value, part in zip(node.input, parts, strict=True):
+        reverse.give_back(value, part, value)
+
+
+def _split(reverse: Reverse, node: NodeProto, given: Sequence[str]) -> None:
+    parts = [
+        part or reverse.add("Mul", [name, reverse.number(0.0, name)])
+        for name, part in zip(node.output, given, strict=True)
+    ]
+    reverse.give(node.input[0], reverse.add("Concat", parts, axis=attribute(node, "axis", 0)))
+
+
+PICKS = {"Gather": _gather, "Slice": _slice, "Concat": _concat, "Split": _split}

@@ -1,0 +1,1 @@
+"""Relevance: each rule against autograd, and whole networks against an independent implementation in PyTorch."""
