@@ -1,6 +1,7 @@
-"""The files of artifacts: versions in a models folder, and hashes."""
+"""The files of artifacts: versions in a models folder, hashes, and what is written to the disk."""
 
 import hashlib
+import os
 import stat
 from pathlib import Path
 
@@ -58,3 +59,16 @@ def hash_file(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ArtifactError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def sync_to_disk(path: Path) -> None:
+    """Have what was written to a file, or the names in a folder, outlast a loss of power.
+
+    Raises:
+        OSError: The disk does not take it.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

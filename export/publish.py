@@ -1,6 +1,5 @@
 """Puts a finished artifact into the models folder, whole or not at all; the last step of an export."""
 
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -9,7 +8,7 @@ from pathlib import Path
 
 from artifact.contract import CONTRACT_FILE, Contract, read_contract
 from artifact.errors import ContractError
-from artifact.files import versions
+from artifact.files import sync_to_disk, versions
 from artifact.towers import TowersContract
 from export.errors import PublishError
 
@@ -61,20 +60,12 @@ def publish(staging: Path, out: Path, contract: Contract | TowersContract) -> Pa
         PublishError: The version exists.
     """
     for file in staging.rglob("*"):
-        _sync(file)
+        sync_to_disk(file)
     target = out / contract.name / str(contract.version)
     staging.chmod(0o755)  # mkdtemp made it private
     try:
         staging.rename(target)
     except OSError as error:
         raise PublishError(f"{target}: cannot be published: {error.strerror}") from error
-    _sync(target.parent)
+    sync_to_disk(target.parent)
     return target
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
+from artifact.files import sync_to_disk
 from server.errors import StartError
 from server.repository.store.artifact import Artifact, Unfit
-from server.repository.store.fetching import Fetch, is_whole, sync_folder
+from server.repository.store.fetching import Fetch, is_whole
 from server.repository.store.locks import Lock, check_locks, try_lock, wait_for_lock
 
 _log = logging.getLogger(__name__)
@@ -103,7 +104,7 @@ class Cache:
                     self._make_room(fetch.total_bytes, part, place)
                     fetch(part)
                     part.rename(place)
-                    sync_folder(model)
+                    sync_to_disk(model)
         except OSError as error:
             raise StartError(f"{place}: cannot be written: {error.strerror or error}") from error
         raise StartError(f"{place}: was fetched {_MAX_ROUNDS} times, and was gone or damaged each time before its load")

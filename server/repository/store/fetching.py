@@ -11,7 +11,7 @@ from threading import Event
 from typing import BinaryIO
 
 from artifact.errors import ArtifactError
-from artifact.files import hash_file
+from artifact.files import hash_file, sync_to_disk
 from server.errors import ShuttingDown, StartError
 from server.repository.store.artifact import Artifact, check_hash, find
 from server.repository.store.store import Store, StoredFile
@@ -65,7 +65,7 @@ class Fetch:
                 target.write(content)
                 _flush(target)
         for folder in {(part / path).parent for path in (*self._files, *self._artifact.contracts)}:
-            sync_folder(folder)
+            sync_to_disk(folder)
         _log.info("%s: fetched and verified within %.1f s", part, time.monotonic() - began)
 
     def _fetch_file(self, file: StoredFile, target: Path, expected: str) -> None:
@@ -122,15 +122,6 @@ def is_whole(folder: Path, artifact: Artifact) -> bool:
         )
     except (OSError, ArtifactError):
         return False
-
-
-def sync_folder(folder: Path) -> None:
-    """Have the names in a folder written to the disk."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _flush(file: BinaryIO) -> None:
