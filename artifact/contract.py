@@ -24,6 +24,9 @@ LOWERED_GRAPH = "attention.lowered.onnx"  # the tapped graph with eager attentio
 DECODER_GRAPH = "decoder.onnx"  # one step of the decoder, for one token of each row
 LOWERED_DECODER_GRAPH = "decoder.lowered.onnx"  # the same of operators that every provider has
 NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]*$"
+# What names of files on Windows may not have: learn.microsoft.com/windows/win32/fileio/naming-a-file.
+_NOT_IN_FILE_NAMES = frozenset('<>:"/\\|?*') | frozenset(map(chr, range(32)))
+_WINDOWS_DEVICES = {"CON", "PRN", "AUX", "NUL", *(port + digit for port in ("COM", "LPT") for digit in "123456789¹²³")}
 BATCH_AXIS, SEQUENCE_AXIS = "batch", "seq_len"
 MAX_CELLS = 4096  # of a layer's grid, or a window, along one edge
 _IMAGE_AXES = 4  # batch, channels, height, width
@@ -589,7 +592,9 @@ class Contract(_Part):
 
 
 def _is_file_name(name: str) -> bool:
-    return name not in ("", ".", "..") and not set(name) & set("/\\\0")
+    """Whether it names a file in the folder that it is put after, on POSIX and on Windows, and nothing else."""
+    is_device = name.partition(".")[0].rstrip().upper() in _WINDOWS_DEVICES
+    return not is_device and not name.endswith((".", " ")) and bool(name) and not set(name) & _NOT_IN_FILE_NAMES
 
 
 def read_contract(path: Path) -> Contract:

@@ -8,7 +8,7 @@ import json
 import os
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Protocol
 
 from artifact.contract import CONTRACT_FILE, PLAIN_GRAPH
@@ -151,4 +151,5 @@ def _read_place(folder: Path) -> tuple[str, int] | None:
 
 def is_name(name: str) -> bool:
     """Whether it names a folder in the models folder, and not one outside."""
-    return bool(name) and not name.startswith(".") and "/" not in name and "\\" not in name and "\0" not in name
+    is_plain = not name.startswith(".") and "/" not in name and "\\" not in name and "\0" not in name
+    return is_plain and bool(name) and PurePath(name).name == name  # on Windows C:x leads to that drive

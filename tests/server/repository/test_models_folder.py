@@ -3,12 +3,13 @@
 import asyncio
 import json
 import shutil
-from pathlib import Path
+from pathlib import Path, PurePath, PurePosixPath, PureWindowsPath
 
 import pytest
 
 from regard.v1 import regard_pb2 as api
 from server.errors import StartError
+from server.repository import models_folder
 from tests.golden import BARE_ONNX_MODELS, GOLDEN_MODELS, GOLDEN_TOWERS
 from tests.server.conftest import Serve
 from tests.server.repository.folders import add_version, load, make
@@ -99,3 +100,13 @@ async def test_the_folder_of_one_model_is_followed(mounted: Path, start: Serve) 
         shutil.rmtree(mounted / "2")
         while await served() != "1":
             pass
+
+
+@pytest.mark.parametrize(("platform", "is_one"), [(PurePosixPath, True), (PureWindowsPath, False)])
+def test_a_name_that_leads_to_a_drive_is_none(
+    platform: type[PurePath], is_one: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where there are drives; callers give names."""
+    monkeypatch.setattr(models_folder, "PurePath", platform)
+    assert models_folder.is_name("c:secret") is is_one
+    assert models_folder.is_name("tiny-text")
