@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Hashable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +11,7 @@ from server.errors import InvalidInput, NotFound, StartError
 from server.repository.limits import Usage
 from server.repository.loading import Fingerprint, LoadedModel
 from server.repository.models_folder import Models, ModelsFolder
+from server.repository.waiting import WaitingThreads
 
 Found = TypeVar("Found")
 
@@ -71,8 +71,8 @@ class Catalog:
 
     def __init__(self, models: Path | Models) -> None:
         self._folder: Models = ModelsFolder(models) if isinstance(models, Path) else models
-        self._reader = ThreadPoolExecutor(1, thread_name_prefix="folder")
-        self._lister = ThreadPoolExecutor(1, thread_name_prefix="list")
+        self._reader = WaitingThreads(1, "folder")
+        self._lister = WaitingThreads(1, "list")
         self._models: dict[str, Model] = {}
 
     def all(self) -> list[LoadedModel]:

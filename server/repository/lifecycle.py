@@ -9,7 +9,6 @@ import gc
 import logging
 import weakref
 from collections.abc import Awaitable, Callable, Collection
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -17,11 +16,12 @@ from pathlib import Path
 from server.engine.engine import Engine
 from server.errors import NotFound, NotPossible, ServerError, StartError
 from server.memory import give_back_memory
-from server.repository.catalog import UNLOADED, Catalog, Model, State, one_of
+from server.repository.catalog import UNLOADED, Catalog, Found, Model, State, one_of
 from server.repository.limits import Usage
 from server.repository.loading import LoadedModel, fingerprint
 from server.repository.models_folder import NOTHING_THERE, Models
 from server.repository.settings import ModelSettings, SettingsError, read_settings
+from server.repository.waiting import WaitingThreads
 
 _log = logging.getLogger(__name__)
 _MAX_FETCHES = 4  # versions that are fetched from a store at a time
@@ -48,7 +48,7 @@ class Repository(Catalog):
             try_out: Sees whether a version can be loaded, before it is; raises StartError where it cannot.
         """
         super().__init__(models)
-        self._fetchers = ThreadPoolExecutor(_MAX_FETCHES, thread_name_prefix="fetch")
+        self._fetchers = WaitingThreads(_MAX_FETCHES, "fetch")
         self._load = load
         self._changed = changed
         self._try_out = try_out
@@ -131,7 +131,7 @@ class Repository(Catalog):
     async def _load_all(self, name: str, one: Model) -> None:
         async with one.lock:
             try:
-                settings = await self._read(lambda: read_settings(self._folder.model(name)))
+                settings = await self._fetch(lambda: read_settings(self._folder.model(name)))
             except (SettingsError, StartError) as error:
                 raise NotPossible(str(error)) from error
             one.usage.settings, found = settings, await self._read(lambda: self._folder.versions(name))
@@ -164,9 +164,12 @@ class Repository(Catalog):
     async def _load_version(self, name: str, one: Model, number: int) -> LoadedModel:
         if number not in one.served:
             one.states[number] = (State.LOADING, "")
-        fetching = self._loop.run_in_executor(self._fetchers, self._folder.version, name, number)
-        with await fetching as folder:
+        with await self._fetch(lambda: self._folder.version(name, number)) as folder:
             return await self._load_from(folder, name, one, number)
+
+    async def _fetch(self, what: Callable[[], Found]) -> Found:
+        """Ask for what a store may have to send, a few at a time, so that what hangs holds up no look into a folder."""
+        return await self._loop.run_in_executor(self._fetchers, what)
 
     async def _load_from(self, folder: Path, name: str, one: Model, number: int) -> LoadedModel:
         seen = await asyncio.to_thread(fingerprint, folder), one.usage.settings.of_engine

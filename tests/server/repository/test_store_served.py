@@ -2,6 +2,7 @@
 
 import asyncio
 import shutil
+import subprocess
 from pathlib import Path
 from threading import Event
 
@@ -9,6 +10,7 @@ import grpc
 import pytest
 
 from regard.v1 import regard_pb2 as api
+from regard.v1.regard_pb2_grpc import RegardServiceStub
 from server import app
 from server.config import Config
 from server.engine.device import Instances
@@ -24,6 +26,7 @@ from server.repository.store.remote_models import RemoteModels
 from server.repository.store.store import Store, StoredFile
 from tests.faults.callers import wait_until
 from tests.golden import GOLDEN_MODELS
+from tests.processes import ROOT, environment, serving
 from tests.server.conftest import Running, Serve
 from tests.server.repository.folders import (
     DEVICES,
@@ -36,7 +39,7 @@ from tests.server.repository.folders import (
     settle,
     states,
 )
-from tests.server.repository.stores import GATE, LOG, reads, watch_stores
+from tests.server.repository.stores import GATE, HANG, LOG, SERVER, reads, watch_stores
 
 TINY = "tiny-text"
 
@@ -114,7 +117,7 @@ async def test_a_stop_does_not_wait_for_what_is_fetched(
     folder: Path, tmp_path: Path, start: Serve, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Another process has it; the server ends though that goes on."""
-    async with start(models=f"watched://{folder}", models_cache=tmp_path / "cache") as running:
+    async with start(models=f"watched://{folder}", models_cache=tmp_path / "cache", drain_seconds=0.1) as running:
         add_version(folder, 2)
         waiting = Event()
         monkeypatch.setattr("server.repository.store.cache.try_lock", lambda *_, **__: waiting.set())
@@ -124,6 +127,45 @@ async def test_a_stop_does_not_wait_for_what_is_fetched(
     assert kept(tmp_path) == {"1"}
     with pytest.raises((grpc.aio.AioRpcError, asyncio.CancelledError)):
         await load
+
+
+def watched_flags(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, hangs: str) -> list[str]:
+    """Flags of a server of a store that never answers to this, once the file hang is there."""
+    monkeypatch.setenv(HANG, f"{hangs}:{tmp_path / 'hang'}")
+    cache = str(tmp_path / "cache")
+    return ["--models", f"watched://{folder}", "--models-cache", cache, "--drain-seconds", "0.1"]
+
+
+@pytest.mark.parametrize("hangs", ["list", "weights.bin", "config.toml"])
+def test_a_stop_ends_though_the_store_never_answers(
+    hangs: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To who lists it, or reads a file; the caller who waits for it is told."""
+    flags, hang = watched_flags(folder, tmp_path, monkeypatch, hangs), tmp_path / "hang"
+    with serving(*flags, program=SERVER) as replica, grpc.insecure_channel(replica.address) as channel:
+        settle(folder, "max_requests = 3\n")
+        add_version(folder, 2)
+        hang.touch()
+        load = RegardServiceStub(channel).LoadModel.future(api.LoadModelRequest(model=TINY))
+        wait_until(lambda: hang.read_text() == hangs)
+        assert replica.stop() == 0
+        assert isinstance(load.exception(), grpc.RpcError)
+
+
+def test_a_start_ends_though_the_store_never_answers(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before anything is served."""
+    flags, hang = watched_flags(folder, tmp_path, monkeypatch, "list"), tmp_path / "hang"
+    hang.touch()
+    ports = ["--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]
+    with subprocess.Popen([*SERVER, *flags, *ports], cwd=ROOT, env=environment()) as process:
+        try:
+            wait_until(lambda: hang.read_text() == "list")
+            process.terminate()
+            assert process.wait(60) == 0
+        finally:
+            process.kill()
 
 
 async def test_the_store_is_followed(
