@@ -78,8 +78,9 @@ class Config(BaseSettings):
     models_cache_bytes: int = Field(
         0,
         ge=0,
-        description="Most bytes of that folder: artifacts that were not used for longest are removed for new ones, and "
-        "a larger one is refused. 0 removes nothing, and takes what fits on the disk.",
+        description="Most bytes of that folder, with what is being fetched: artifacts that were not used for longest "
+        "are removed for new ones, and one that finds no room is refused. 0 removes nothing, and takes what fits on "
+        "the disk.",
     )
     listen: Address = Field(
         "127.0.0.1:8001",

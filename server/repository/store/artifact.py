@@ -1,6 +1,7 @@
 """What an artifact in a store is made of: its contracts, and the files that these list with their hashes."""
 
 import hashlib
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -12,6 +13,7 @@ from server.repository.store.store import Store, StoredFile
 
 _MAX_CONTRACT_BYTES = 64 * 2**20
 _KEY_CHARACTERS = 16
+_log = logging.getLogger(__name__)
 
 
 class Unfit(StartError):
@@ -38,7 +40,7 @@ class Artifact:
 
 
 def read_artifact(store: Store, stored: Mapping[str, StoredFile]) -> Artifact:
-    """Read the contracts of an artifact.
+    """Read the contracts of an artifact, once more where they are not what they must be: they may have come damaged.
 
     Args:
         store: Where it lies.
@@ -48,6 +50,14 @@ def read_artifact(store: Store, stored: Mapping[str, StoredFile]) -> Artifact:
         StartError: A contract cannot be read.
         Unfit: One is not what it must be, or lists what it may not.
     """
+    try:
+        return _read(store, stored)
+    except Unfit as error:
+        _log.warning("%s; reading it again", error)
+        return _read(store, stored)
+
+
+def _read(store: Store, stored: Mapping[str, StoredFile]) -> Artifact:
     try:
         if TOWERS_FILE not in stored:
             contract, content = _read_contract(store, stored, CONTRACT_FILE)

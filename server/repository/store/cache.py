@@ -10,20 +10,20 @@ import os
 import re
 import shutil
 import tempfile
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event
 
 from artifact.files import sync_to_disk
 from server.errors import StartError
-from server.repository.store.artifact import Artifact, Unfit
+from server.repository.store.artifact import Artifact
 from server.repository.store.fetching import Fetch, is_whole
 from server.repository.store.locks import Lock, check_locks, try_lock, wait_for_lock
+from server.repository.store.room import Room, lock_of, part_of
 
 _log = logging.getLogger(__name__)
 _ODD = re.compile(r"[^A-Za-z0-9._-]+")
-_PART, _LOCK = ".part", ".lock"
 _OTHERS_MAY = 0o022  # write
 _MAX_ROUNDS = 5  # of fetching, or of having others fetch, what is gone again before it can be held
 
@@ -50,15 +50,16 @@ class Cache:
 
         Args:
             folder: Where; None for one of the user's own.
-            max_bytes: Most bytes of all artifacts in it, for which those are removed that were not used for longest;
-                0 removes nothing.
+            max_bytes: Most bytes of all artifacts in it, those on their way included, for which those are removed that
+                were not used for longest; 0 removes nothing.
             stopping: Set where the server stops.
 
         Raises:
             StartError: It cannot be made, or is one that others may write to.
         """
         check_locks()
-        self.folder, self._max_bytes, self._stopping = folder or default_folder(), max_bytes, stopping
+        self.folder, self._stopping = folder or default_folder(), stopping
+        self._room = Room(self.folder, max_bytes, stopping)
         try:
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if folder is None:
@@ -85,7 +86,7 @@ class Cache:
             ShuttingDown: The server stops meanwhile.
         """
         place = model / f"{number}-{artifact.key}"
-        part = _part(place)
+        part = part_of(place)
         try:
             model.mkdir(mode=0o700, parents=True, exist_ok=True)
             for _ in range(_MAX_ROUNDS):
@@ -101,48 +102,20 @@ class Cache:
                         _log.warning("%s: changed or damaged; what is wrong of it is fetched again", place)
                         shutil.rmtree(part, ignore_errors=True)
                         place.rename(part)
-                    self._make_room(fetch.total_bytes, part, place)
-                    fetch(part)
-                    part.rename(place)
+                    with self._room.promised(place, fetch.total_bytes):
+                        fetch(part)
+                        part.rename(place)
                     sync_to_disk(model)
         except OSError as error:
             raise StartError(f"{place}: cannot be written: {error.strerror or error}") from error
         raise StartError(f"{place}: was fetched {_MAX_ROUNDS} times, and was gone or damaged each time before its load")
 
     def _wait(self, place: Path, *, shared: bool = False) -> Lock:
-        lock = _lock(place)
+        lock = lock_of(place)
         if (held := try_lock(lock, shared=shared)) is not None:
             return held
         _log.info("%s: waiting for another process, which has it", place)
         return wait_for_lock(lock, self._stopping, shared=shared)
-
-    def _make_room(self, coming_bytes: int, part: Path, place: Path) -> None:
-        """Remove what was not used for longest, where the limit asks for it, and see whether the disk has room."""
-        if most := self._max_bytes:
-            if coming_bytes > most:
-                raise Unfit(f"{place}: has {coming_bytes} bytes; expected at most {most} (--models-cache-bytes)")
-            self._remove_until(most - coming_bytes, but=part)
-        missing, free = coming_bytes - _size(part), shutil.disk_usage(self.folder).free
-        if missing > free:
-            raise StartError(f"{place}: {missing} bytes are to be fetched; {self.folder} has {free} free")
-
-    def _remove_until(self, max_bytes: int, but: Path) -> None:
-        others = [path for path in self.folder.glob("*/*/*-*") if path.is_dir() and path != but]
-        sizes = {path: _size(path) for path in others}
-        total = sum(sizes.values())
-        for path in sorted(others, key=_last_used_ns):
-            if total <= max_bytes:
-                return
-            whole = path.with_name(path.name.removesuffix(_PART).removeprefix(".")) if path.suffix == _PART else path
-            if (lock := try_lock(_lock(whole))) is None:
-                continue
-            with lock:
-                if path.is_dir():  # another process may have removed it before
-                    shutil.rmtree(path)
-            _log.info("%s is removed from the cache, which has room for %d bytes", path, self._max_bytes)
-            total -= sizes[path]
-        if total > max_bytes:
-            raise StartError(f"{but}: no room beside what is being loaded, {total} bytes (--models-cache-bytes)")
 
 
 def default_folder() -> Path:
@@ -158,25 +131,3 @@ def _check_own(folder: Path) -> None:
     status = folder.stat()
     if status.st_uid != os.getuid() or status.st_mode & _OTHERS_MAY:
         raise StartError(f"--models-cache: {folder}: others may write to it; expected a folder of this user alone")
-
-
-def _part(place: Path) -> Path:
-    return place.with_name(f".{place.name}{_PART}")
-
-
-def _lock(place: Path) -> Path:
-    return place.with_name(f".{place.name}{_LOCK}")
-
-
-def _size(folder: Path) -> int:
-    """Bytes of a folder's files; none of one that another process removes meanwhile."""
-    with suppress(FileNotFoundError):
-        return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
-    return 0
-
-
-def _last_used_ns(folder: Path) -> int:
-    """When a folder was last used, in nanoseconds of the epoch; 0 for one that is there no more."""
-    with suppress(FileNotFoundError):
-        return folder.stat().st_mtime_ns
-    return 0

@@ -17,7 +17,7 @@ from server.repository.store.artifact import Artifact, check_hash, find
 from server.repository.store.store import Store, StoredFile
 
 _log = logging.getLogger(__name__)
-_PAUSES_SECONDS = (1.0, 4.0)  # before what failed is asked for again
+_PAUSES_SECONDS = (1.0, 4.0)  # before what failed, or came damaged, is asked for again
 _READ_BYTES = 2**20
 
 
@@ -41,12 +41,13 @@ class Fetch:
 
     @cached_property
     def total_bytes(self) -> int:
-        """Bytes of everything that is to be fetched.
+        """Bytes of the artifact.
 
         Raises:
             StartError: The store does not tell.
         """
-        return sum(map(self._store.size, self._files.values()))
+        contracts = sum(map(len, self._artifact.contracts.values()))
+        return contracts + sum(map(self._store.size, self._files.values()))
 
     def __call__(self, part: Path) -> None:
         """Fetch it into a folder, which may have something of it already.
@@ -57,6 +58,7 @@ class Fetch:
         """
         began = time.monotonic()
         _log.info("%s: fetching %d bytes from %s", part, self.total_bytes, self._store)
+        self._drop_longer(part)
         for path, file in self._files.items():
             self._fetch_file(file, part / path, self._artifact.files[path])
         for path, content in self._artifact.contracts.items():
@@ -68,16 +70,25 @@ class Fetch:
             sync_to_disk(folder)
         _log.info("%s: fetched and verified within %.1f s", part, time.monotonic() - began)
 
+    def _drop_longer(self, part: Path) -> None:
+        """Remove what is of another content: no room is kept for more than the store now has."""
+        for path, file in self._files.items():
+            if (part / path).exists() and (part / path).stat().st_size > self._store.size(file):
+                (part / path).unlink()
+
     def _fetch_file(self, file: StoredFile, target: Path, expected: str) -> None:
+        """Fetch a file, again where it is not what it must be, until the same has come twice: then that lies there."""
         target.parent.mkdir(parents=True, exist_ok=True)
-        kept = target.exists()
-        found = self._complete(file, target)
-        if kept and found != expected:  # it was of another content, or is damaged
+        pauses = [*([0.0] if target.exists() else []), *_PAUSES_SECONDS]  # what was kept may be of another content
+        before, name = "", self._store.name(file)
+        while (found := self._complete(file, target)) != expected:
             target.unlink()  # which takes nothing from a server that has it mapped, as shortening it would
-            found = self._complete(file, target)
-        if found != expected:
-            target.unlink()
-        check_hash(self._store.name(file), found, expected)
+            if found == before or not pauses:
+                break
+            before = found
+            _log.warning("%s: came with sha256 %s; its contract says %s; fetching it again", name, found, expected)
+            self._pause(pauses.pop(0))
+        check_hash(name, found, expected)
 
     def _complete(self, file: StoredFile, target: Path) -> str:
         """Append what is missing; returns the sha256 of all, in hexadecimal."""
@@ -104,10 +115,13 @@ class Fetch:
                 if failures == len(_PAUSES_SECONDS):
                     raise
                 _log.warning("%s; asking again", error)
-                self._stopping.wait(_PAUSES_SECONDS[failures])
-                self._check_stopping()
+                self._pause(_PAUSES_SECONDS[failures])
                 failures += 1
         return digest.hexdigest()
+
+    def _pause(self, seconds: float) -> None:
+        self._stopping.wait(seconds)
+        self._check_stopping()
 
     def _check_stopping(self) -> None:
         if self._stopping.is_set():

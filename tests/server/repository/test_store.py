@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -18,7 +19,7 @@ import pytest
 
 from server.errors import ShuttingDown, StartError
 from server.repository.store import cache as caching
-from server.repository.store import fetching
+from server.repository.store import fetching, room
 from server.repository.store import store as module
 from server.repository.store.artifact import Unfit
 from server.repository.store.cache import Cache, default_folder
@@ -159,6 +160,7 @@ def test_a_flipped_byte_is_refused_and_not_asked_for_until_it_changes(folder: Pa
     with pytest.raises(Unfit, match=message):
         fetch(models)
     assert kept(cache) == set()
+    assert reads(log).count(("weights.bin", 0)) == 2  # which came alike: so it was not damaged on its way
     before = len(reads(log))
     with pytest.raises(Unfit, match=message):
         fetch(models)
@@ -167,6 +169,43 @@ def test_a_flipped_byte_is_refused_and_not_asked_for_until_it_changes(folder: Pa
     (artifact(folder) / "weights.bin").write_bytes(whole)
     models.refresh()
     assert contents(fetch(models)) == contents(artifact(folder))
+
+
+class Damaging:
+    """Damages a file on its way, so many times, each time elsewhere."""
+
+    def __init__(self, name: str, times: int) -> None:
+        self._name, self._left, self._read = name, times, WatchedStore.cat_file
+
+    def cat_file(self, store: WatchedStore, path: str, start: int = 0, end: int | None = None) -> bytes:
+        """Read what is there, or not quite."""
+        found = bytearray(self._read(store, path, start, end))
+        if self._left and path.endswith(self._name) and start == 0:
+            found[self._left] ^= 0x80
+            self._left -= 1
+        return bytes(found)
+
+
+@pytest.mark.parametrize(("name", "times"), [("weights.bin", 1), ("weights.bin", 2), ("contract.json", 1)])
+def test_what_comes_damaged_is_fetched_again(
+    name: str, times: int, folder: Path, cache: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One bad transfer is not a bad artifact."""
+    damaging = Damaging(name, times)
+    monkeypatch.setattr(WatchedStore, "cat_file", lambda *args, **kwargs: damaging.cat_file(*args, **kwargs))
+    assert contents(fetch(open_store(f"watched://{folder}", cache))) == contents(artifact(folder))
+    assert reads(log).count((name, 0)) == times + 1
+
+
+def test_what_comes_damaged_each_time_is_given_up(
+    folder: Path, cache: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After three times, each of another content."""
+    damaging = Damaging("weights.bin", 1000)
+    monkeypatch.setattr(WatchedStore, "cat_file", lambda *args, **kwargs: damaging.cat_file(*args, **kwargs))
+    with pytest.raises(Unfit, match=r"weights.bin: sha256 .*: changed or damaged, and not taken"):
+        fetch(open_store(f"watched://{folder}", cache))
+    assert reads(log).count(("weights.bin", 0)) == 3
 
 
 @pytest.mark.parametrize("name", ["../secret", "..", "/etc/hostname", "a/b", "", "a\\b", "a\0b", "contract.json"])
@@ -416,11 +455,95 @@ def test_what_was_not_used_for_longest_makes_room_unless_it_is_being_loaded(fold
     assert kept(cache) == {"tiny-text/1", "b/1", "c/1", "d/1"}
 
 
-@pytest.mark.parametrize(("where", "name", "asked"), [(Path, "is_dir", "{}"), (caching, "try_lock", ".{}.lock")])
-def test_two_processes_that_make_room_at_once_are_not_in_each_others_way(
+def size_of(folder: Path) -> int:
+    """Bytes of all files below it."""
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.fixture
+def gated(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A file without which no weights come."""
+    monkeypatch.setenv(GATE, f"weights.bin:0:{tmp_path / 'gate'}")
+    return tmp_path / "gate"
+
+
+def test_versions_that_are_fetched_at_once_have_room_together_or_are_refused(
+    folder: Path, cache: Path, log: Path, gated: Path
+) -> None:
+    """What is under way counts as a whole before it is there; what has no room beside it is refused unfetched."""
+    for name in ("b", "c"):
+        add_model(folder, name)
+    size = size_of(artifact(folder))
+    models = open_store(f"watched://{folder}", cache, max_bytes=size * 5 // 2)
+    with ThreadPoolExecutor(2) as threads:
+        try:
+            fetching = [threads.submit(fetch, models, name) for name in (TINY, "b")]
+            wait_until(lambda: reads(log).count(("weights.bin", 0)) == 2)
+            before = len(reads(log))
+            message = (
+                r"/c/1-.*: has 22[0-9]{4} bytes, and what is being loaded and fetched 44[0-9]{4}; expected at most"
+            )
+            with pytest.raises(StartError, match=message) as raised:
+                fetch(models, "c")
+            assert not isinstance(raised.value, Unfit)
+            assert reads(log)[before:] == [("contract.json", 0)]
+        finally:
+            gated.touch()
+        assert {future.result().parent.name for future in fetching} == {TINY, "b"}
+    fetch(models, "c")
+    assert len(kept(cache)) == 2
+
+
+def test_the_bound_of_the_cache_holds_while_something_is_fetched(
+    folder: Path, cache: Path, log: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever was left by fetches that were killed: more than the store has, and a promise that nobody keeps."""
+    add_model(folder, "b")
+    size, sizes, read = size_of(artifact(folder)), list[int](), WatchedStore.cat_file
+    unlimited = open_store(f"watched://{folder}", cache)
+    room.lock_of(fetch(unlimited)).write_text(str(size * 9))
+    left = (place := fetch(unlimited, "b")).rename(room.part_of(place))
+    (left / "tokenizer.json").unlink()
+    with (left / "weights.bin").open("ab") as weights:
+        weights.write(bytes(size // 2))
+
+    def measure(store: WatchedStore, path: str, *where: Any) -> bytes:
+        if not path.endswith("contract.json"):  # which tells how much is coming
+            sizes.append(sum(map(size_of, cache.glob("*/*/*-*"))))
+        return bytes(read(store, path, *where))
+
+    monkeypatch.setattr(WatchedStore, "cat_file", measure)
+    fetch(open_store(f"watched://{folder}", cache, max_bytes=size), "b")
+    assert kept(cache) == {"b/1"}
+    assert max(sizes) <= size
+
+
+def test_a_disk_has_room_for_what_is_promised_to_others(
+    folder: Path, cache: Path, log: Path, gated: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or both would be cut off when it is full."""
+    add_model(folder, "b")
+    size = size_of(artifact(folder))
+    usage = shutil.disk_usage(folder)._replace(free=size + WEIGHTS_BYTES // 2)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
+    models = open_store(f"watched://{folder}", cache)
+    with ThreadPoolExecutor(1) as threads:
+        try:
+            fetching = threads.submit(fetch, models)
+            wait_until(lambda: ("weights.bin", 0) in reads(log))
+            with pytest.raises(StartError, match=r"[0-9]+ bytes are .* free, [0-9]+ of which are promised to other"):
+                fetch(models, "b")
+        finally:
+            gated.touch()
+        room.lock_of(fetching.result()).write_text(str(size * 9))  # as one leaves it that is killed
+    assert fetch(models, "b").parent.name == "b"
+
+
+@pytest.mark.parametrize(("where", "name", "asked"), [(Path, "is_dir", "{}"), (room, "try_lock", ".{}.lock")])
+def test_what_somebody_removes_while_room_is_made_is_room(
     where: Any, name: str, asked: str, folder: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What another has removed since it was listed, or measured, is room, and no error."""
+    """And no error: since it was listed, or measured."""
     add_model(folder, "b")
     size = sum(path.stat().st_size for path in artifact(folder).iterdir())
     models = open_store(f"file://{folder}", cache, max_bytes=size * 3 // 2)
