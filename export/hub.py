@@ -9,7 +9,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
@@ -104,8 +104,7 @@ def fetch_snapshot(repository: str, revision: str = DEFAULT_REVISION) -> Snapsho
     wanted = revision
     try:
         wanted = _find_commit(repository, revision)
-        with _progress() as bars:
-            folder = Path(snapshot_download(repository, revision=wanted, allow_patterns=list(_READ), tqdm_class=bars))
+        folder = _download(repository, wanted)
         paths = [file.path for file in get_cached_repo_tree(repository, revision=wanted)]
         _check_weights(repository, paths)
         _check_hashes([folder / path for path in paths if _is_read(path)])
@@ -116,6 +115,16 @@ def fetch_snapshot(repository: str, revision: str = DEFAULT_REVISION) -> Snapsho
         raise HubError(f"{repository}: {error}") from error
     except Exception as error:  # the library raises whatever its parts raise
         raise HubError(f"{repository}: {_reason(repository, error)}. {_elsewhere(repository, wanted)}") from error
+
+
+def _download(repository: str, commit: str) -> Path:
+    """Return the folder of what an export reads; without bars where the cache has it, which would tell of 0 bytes."""
+    read = list(_READ)
+    with suppress(CachedRepoTreeNotFoundError, LocalEntryNotFoundError):
+        get_cached_repo_tree(repository, revision=commit)  # which says what "all" is
+        return Path(snapshot_download(repository, revision=commit, allow_patterns=read, local_files_only=True))
+    with _progress() as bars:
+        return Path(snapshot_download(repository, revision=commit, allow_patterns=read, tqdm_class=bars))
 
 
 @contextmanager

@@ -242,12 +242,13 @@ def test_no_network_is_one_line_at_once(hub: Hub, settings: dict[str, str]) -> N
 
 
 def test_a_terminal_shows_how_far_a_download_is(hub: Hub, settings: dict[str, str], tmp_path: Path) -> None:
-    """To its end, on lines of its own; a pipe gets nothing."""
+    """To its end, on lines of its own, and on none where the cache has all; a pipe gets nothing."""
     hub.commit(ID, golden())
     seen = watch(settings, "-c", FETCH, ID)
     assert re.search(r"Fetching 3 files: 100%.* 3/3 ", seen)
     assert re.search(r"\d+%.* 106kB / +106kB ", seen)
     assert seen.endswith("\n")
+    assert watch(settings, "-c", FETCH, ID) == ""
     assert not run(settings | {"HF_HOME": str(tmp_path / "other")}, "-c", FETCH, ID).stderr
 
 
