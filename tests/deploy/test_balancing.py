@@ -3,49 +3,28 @@
 import json
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import grpc
 import pytest
 
-from bench.envoy import FILE, PROGRAM, Envoy, envoy_before, fetch
+from bench.envoy import FILE, PROGRAM, Envoy, envoy_before
 from regard.v1 import regard_pb2 as api
 from regard.v1.regard_pb2_grpc import RegardServiceStub
-from tests.faults.callers import Callers, embed, wait_until
-from tests.golden import GOLDEN_MODELS
+from tests.faults.callers import Callers, wait_until
 from tests.processes import ServerProcess, serving
 from tests.refusing import METHODS, Refusing, ask_for_all, refusing
+from tests.scale.calls import SERVER, SLOW_SERVER, answered_by, ask
 
 needs_envoy = pytest.mark.skipif(not PROGRAM, reason="no envoy (the extra regard[envoy] has one)")
-SLOW = """
-import sys, time
-from server import __main__
-from server.engine import session
-run = session.Graph.run
-def instead(self, *inputs, **how):
-    time.sleep(0.05)
-    return run(self, *inputs, **how)
-session.Graph.run = instead
-sys.exit(__main__.main())
-"""
-
-
-def count_of(replica: ServerProcess) -> float:
-    """How many texts it has embedded."""
-    counted = re.findall(r'^regard_requests_total{code="OK",method="Embed".*} (.+)$',
-                         fetch(replica.metrics_address, "metrics"), re.MULTILINE)  # fmt: skip
-    return float(counted[0]) if counted else 0.0
 
 
 @contextmanager
 def two_replicas() -> Iterator[list[ServerProcess]]:
-    """Start a server, and one whose runs take a twentieth of a second longer; both tell of their load."""
-    flags = ("--models", str(GOLDEN_MODELS), "--load-reports")
+    """Start a server, and one that is slowed to a third; both tell of their load."""
     with ExitStack() as started:
-        programs = [(sys.executable, "-m", "server"), (sys.executable, "-c", SLOW)]
-        yield [started.enter_context(serving(*flags, program=program)) for program in programs]
+        yield [started.enter_context(serving("--load-reports", program=program)) for program in (SERVER, SLOW_SERVER)]
 
 
 @contextmanager
@@ -58,11 +37,11 @@ def balanced() -> Iterator[tuple[Envoy, list[ServerProcess]]]:
 
 def wait_until_spread(replicas: list[ServerProcess]) -> None:
     """Wait until the slow one has had less than half of the other's calls, of two hundred in a row."""
-    before = [0.0, 0.0]
+    before = [0, 0]
 
     def is_spread() -> bool:
         nonlocal before
-        now = [count_of(replica) for replica in replicas]
+        now = [answered_by(replica) for replica in replicas]
         fast, slow = (count - then for count, then in zip(now, before, strict=True))
         if fast + slow < 200:
             return False
@@ -84,7 +63,7 @@ def test_envoy_takes_its_configuration() -> None:
 def test_behind_envoy_a_slow_replica_gets_less_and_one_that_goes_is_not_missed() -> None:
     """By the reports that come with answers; then the fast one is killed, and every call is answered."""
     with balanced() as (envoy, replicas):
-        callers = Callers(envoy.address, 8, "{}", embed)
+        callers = Callers(envoy.address, 8, "{}", ask)
         try:
             wait_until_spread(replicas)
             answered = callers.codes["OK"]
@@ -101,7 +80,7 @@ def test_grpcs_clients_send_less_to_a_slow_replica(out_of_band: bool) -> None:
     weighted = {"blackoutPeriod": "1s", "enableOobLoadReport": out_of_band, "oobReportingPeriod": "1s"}
     policy = json.dumps({"loadBalancingConfig": [{"weighted_round_robin": weighted}]})
     with two_replicas() as replicas:
-        callers = Callers(f"ipv4:{','.join(replica.address for replica in replicas)}", 8, policy, embed)
+        callers = Callers(f"ipv4:{','.join(replica.address for replica in replicas)}", 8, policy, ask)
         try:
             wait_until_spread(replicas)
         finally:
@@ -111,14 +90,14 @@ def test_grpcs_clients_send_less_to_a_slow_replica(out_of_band: bool) -> None:
 
 @needs_envoy
 def test_what_a_caller_brings_about_is_not_repeated() -> None:
-    """A text that is refused for its bytes comes back from the first replica that it was sent to."""
+    """An image that is none is refused by the first replica that it was sent to."""
     with balanced() as (envoy, _):
-        bad = api.EmbedRequest(model="tiny-text", text="x" * 300_000)
+        bad = api.ClassifyRequest(model="fashion", image=b"none")
 
-        def ask(stub: RegardServiceStub) -> None:
-            stub.Embed(bad, timeout=60)
+        def ask_badly(stub: RegardServiceStub) -> None:
+            stub.Classify(bad, timeout=60)
 
-        callers = Callers(envoy.address, 1, "{}", ask)
+        callers = Callers(envoy.address, 1, "{}", ask_badly)
         wait_until(lambda: callers.codes["INVALID_ARGUMENT"] > 4)
         assert set(callers.end()) == {"INVALID_ARGUMENT"}
         statistics = envoy.page("stats?filter=cluster.regard.(upstream_rq_retry$|outlier.*ejections_active)")

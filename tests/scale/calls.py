@@ -1,6 +1,7 @@
 """16 callers of the small model that the server embeds, none of whose calls may fail; and which replica answers."""
 
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +13,7 @@ from regard.v1.regard_pb2_grpc import RegardServiceStub
 from tests.faults.callers import Callers, wait_until
 from tests.processes import ServerProcess
 
+SERVER, SLOW_SERVER = ((sys.executable, "-m", module) for module in ("server", "bench.slowed"))
 CALLERS = 16
 IMAGES = np.zeros((8, 1, 28, 28), np.float32)
 REQUEST = encoding.predict_request({"pixel_values": IMAGES}, "fashion", "", ("logits",), None, 0)
