@@ -203,8 +203,13 @@ def prepare_arrays(model: LoadedModel, inputs: Tensors, limits: InputLimits) -> 
     return PreparedInput(checked, sizes[BATCH_AXIS], length, axis_sizes=sizes)
 
 
-def choose_outputs(model: LoadedModel, wanted: tuple[str, ...]) -> tuple[str, ...]:
+def choose_outputs(model: LoadedModel, wanted: tuple[str, ...], beside: str = "") -> tuple[str, ...]:
     """Check the names of outputs; none wanted means all.
+
+    Args:
+        model: Whose they are.
+        wanted: The names.
+        beside: What else the caller can ask for, for the error.
 
     Raises:
         InvalidInput: A name is unknown.
@@ -212,7 +217,7 @@ def choose_outputs(model: LoadedModel, wanted: tuple[str, ...]) -> tuple[str, ..
     known = tuple(spec.name for spec in model.contract.outputs)
     for name in wanted:
         if name not in known:
-            raise InvalidInput("outputs", repr(name), f"{', '.join(known)}, the outputs of {model.name}")
+            raise InvalidInput("outputs", repr(name), f"{', '.join(known)}, the outputs of {model.name}{beside}")
     return tuple(dict.fromkeys(wanted)) or known
 
 

@@ -14,7 +14,7 @@ from artifact.dtypes import Array
 from server.api.counts import MAX_TENSORS, check_count
 from server.api.open_inference import open_inference_pb2 as pb
 from server.api.open_inference.fields import rename_fields
-from server.api.open_inference.generation import Generating, Tell, check_none, is_written
+from server.api.open_inference.generation import OUTPUTS, Generating, Tell, check_none, is_written, writes_of
 from server.api.open_inference.outputs import check_vectors, kept_name, name_attention, name_states, name_vectors
 from server.api.open_inference.parameters import (
     FURTHER_PREFIXES,
@@ -301,7 +301,7 @@ def _read_wanted(request: pb.ModelInferRequest, tower: LoadedModel, *, labelled:
     ordinary = tuple(name for name in ordinary if name not in made)
     outputs: tuple[str, ...] = ()
     if ordinary or not (places or labelled):
-        outputs = choose_outputs(tower, ordinary)
+        outputs = choose_outputs(tower, ordinary, _name_beside(request, tower, made))
     if vectors := read_vector_request(request.parameters):
         check_vectors(vectors, tower, outputs)
     kept = kept_name(tower) if kept_name(tower) in places or not places else ""
@@ -309,6 +309,14 @@ def _read_wanted(request: pb.ModelInferRequest, tower: LoadedModel, *, labelled:
     computed = tuple(dict.fromkeys((*outputs, *late)))
     placed = frozenset(name for name, place in places.items() if place is not None)
     return _Wanted(places, outputs, attention, hidden_states, vectors, kept, computed, placed)
+
+
+def _name_beside(request: pb.ModelInferRequest, tower: LoadedModel, made: Sequence[str]) -> str:
+    """Say what can be asked for besides outputs of the graph."""
+    others = f"; or {', '.join(made)}" if made else ""
+    if writes_of(tower, [tensor.name for tensor in request.inputs]):
+        others += f"; or, with none of these, {', '.join(OUTPUTS)} of the text that it writes"
+    return others
 
 
 def _name(found: InferenceResponse, wanted: _Wanted, candidates: Candidates | None, *, query: bool) -> Arrays:

@@ -98,9 +98,13 @@ class Generating(Reading):
 
 def is_written(model: LoadedModel, names: Collection[str], outputs: Collection[str]) -> bool:
     """Whether a request lets a model write: it brings a text, and `stop` or not, and names no output of the graph."""
-    brings = [name for name in names if name != STOP]
     named = {name for name in outputs if not name.startswith(STEP_PREFIXES)}
-    return model.contract.writes_of_text and brings == ["text"] and named <= set(OUTPUTS)
+    return writes_of(model, names) and named <= set(OUTPUTS)
+
+
+def writes_of(model: LoadedModel, names: Collection[str]) -> bool:
+    """Whether a model can write of inputs of these names: a text, and `stop` or not."""
+    return model.contract.writes_of_text and [name for name in names if name != STOP] == ["text"]
 
 
 def check_none(parameters: Parameters) -> None:

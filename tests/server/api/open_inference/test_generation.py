@@ -70,6 +70,21 @@ async def test_all_of_it_is_one_response_of_modelinfer(
     assert [streams for _, _, streams in generator.requests] == [False, True]
 
 
+@pytest.mark.parametrize("names", [["tokens"], ["token", "logits"]])
+async def test_an_unknown_output_beside_a_text_is_told_what_there_is(
+    names: list[str], stub: GRPCInferenceServiceStub
+) -> None:
+    """Of the graph, or else of the text that is written."""
+    request = asked()
+    for name in names:
+        request.outputs.add(name=name)
+    message = (
+        rf"outputs: '{names[0]}'; expected .*logits.*, the outputs of tiny-text; or, with none of these, token, "
+        "text_piece, log_probability, generated_text, total_log_probability, finish_reason of the text that it writes"
+    )
+    assert await refused(stub.ModelInfer(request), message) == CODES.INVALID_ARGUMENT
+
+
 async def test_outputs_are_chosen_by_name(stub: GRPCInferenceServiceStub) -> None:
     """As many responses come."""
     request = asked()
