@@ -3,7 +3,8 @@
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 
 import numpy as np
 
@@ -29,6 +30,12 @@ def answered_by(replica: ServerProcess) -> int:
     counted = re.findall(r'^regard_requests_total{code="OK",method="Predict".*} (.+)$',
                          fetch(replica.metrics_address, "metrics"), re.MULTILINE)  # fmt: skip
     return int(float(counted[0])) if counted else 0
+
+
+def start_together(stack: ExitStack, *servers: AbstractContextManager[ServerProcess]) -> list[ServerProcess]:
+    """Start servers at once, each of which takes a core for seconds."""
+    with ThreadPoolExecutor(len(servers)) as threads:
+        return list(threads.map(stack.enter_context, servers))
 
 
 @contextmanager

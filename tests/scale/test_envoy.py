@@ -10,7 +10,15 @@ import pytest
 from bench.envoy import PROGRAM, ROUND_ROBIN, Envoy, envoy_before
 from tests.faults.callers import wait_until
 from tests.processes import ServerProcess, serving
-from tests.scale.calls import SERVER, SLOW_SERVER, answered_by, calling, wait_for_calls, wait_until_each_answers
+from tests.scale.calls import (
+    SERVER,
+    SLOW_SERVER,
+    answered_by,
+    calling,
+    start_together,
+    wait_for_calls,
+    wait_until_each_answers,
+)
 from tests.scale.names import Names, serving_names
 
 pytestmark = [
@@ -27,12 +35,13 @@ class Replicas:
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
 
-    def start(self, number: int) -> ServerProcess:
-        """Start one; once it is ready, its address has the name."""
-        flags = ("--load-reports", "--listen", f"127.0.0.{number}:{self.port}")
-        replica = self._stack.enter_context(serving(*flags))
-        self.name(number)
-        return replica
+    def start(self, *numbers: int) -> list[ServerProcess]:
+        """Start some at once; when all are ready, their addresses have the name."""
+        listens = [("--listen", f"127.0.0.{number}:{self.port}") for number in numbers]
+        started = start_together(self._stack, *(serving("--load-reports", *listen) for listen in listens))
+        for number in numbers:
+            self.name(number)
+        return started
 
     def name(self, number: int) -> None:
         """Let an address have the name, whether anybody listens there or not."""
@@ -51,7 +60,7 @@ def replicas_by_name(count: int) -> Iterator[tuple[Replicas, list[ServerProcess]
     with ExitStack() as stack:
         names = stack.enter_context(serving_names(()))
         replicas = Replicas(names, stack)
-        started = [replicas.start(number + 1) for number in range(count)]
+        started = replicas.start(*range(1, count + 1))
         envoy = stack.enter_context(envoy_before([f"replica:{replicas.port}"], names.place))
         wait_until(lambda: envoy.healthy == count)
         yield replicas, started, envoy
@@ -60,7 +69,7 @@ def replicas_by_name(count: int) -> Iterator[tuple[Replicas, list[ServerProcess]
 def test_a_replica_slowed_to_a_third_gets_as_many_calls_by_turns() -> None:
     """So that it is the weights that spare it, where there are some (tests/deploy/test_balancing.py)."""
     with ExitStack() as stack:
-        replicas = [stack.enter_context(serving("--load-reports", program=one)) for one in (SERVER, SLOW_SERVER)]
+        replicas = start_together(stack, *(serving("--load-reports", program=one) for one in (SERVER, SLOW_SERVER)))
         envoy = stack.enter_context(envoy_before([replica.address for replica in replicas], **ROUND_ROBIN))
         wait_until(lambda: envoy.healthy == 2)
         before = [answered_by(replica) for replica in replicas]
@@ -77,14 +86,14 @@ def test_one_of_three_is_killed_and_no_call_fails() -> None:
         first.stop(signal.SIGKILL)
         wait_until(lambda: envoy.healthy == 2)
         wait_for_calls(callers)
-        wait_until_each_answers(replicas.start(1))
+        wait_until_each_answers(*replicas.start(1))
 
 
 def test_from_one_to_three_and_back_no_call_fails() -> None:
     """New addresses of the name get calls; those that end are not missed."""
     with replicas_by_name(1) as (replicas, (first,), envoy), calling(envoy.address) as callers:
         wait_until_each_answers(first)
-        second, third = replicas.start(2), replicas.start(3)
+        second, third = replicas.start(2, 3)
         wait_until_each_answers(first, second, third)
         for replica in (first, second):
             replicas.stop(replica)
@@ -98,7 +107,7 @@ def test_all_are_restarted_one_after_the_other_and_no_call_fails() -> None:
     with replicas_by_name(2) as (replicas, started, envoy), calling(envoy.address):
         for number, replica in enumerate(started, start=1):
             assert replica.stop() == 0
-            wait_until_each_answers(replicas.start(number))
+            wait_until_each_answers(*replicas.start(number))
 
 
 def test_one_that_comes_late_is_noticed_before_anybody_calls() -> None:
