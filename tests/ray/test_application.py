@@ -2,13 +2,18 @@
 
 import asyncio
 import logging
+import os
+import subprocess
+import sys
 from importlib import import_module
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from server.errors import EngineFault
+from tests.processes import ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, when it is imported
 
@@ -31,6 +36,26 @@ def test_a_replica_that_ends_has_time_for_its_calls_behind_that_for_proxies_to_l
     monkeypatch.setattr(on_ray, "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", 30.0)
     found = on_ray.application(import_module("regard.ray").Replica, {"allow_insecure": True, "drain_seconds": 12})
     assert found._bound_deployment._deployment_config.graceful_shutdown_timeout_s == seconds
+
+
+def test_the_server_is_on_the_path_of_processes_that_use_it_alone(tmp_path: Path) -> None:
+    """Whoever imports regard.ray may have a module named server; Ray's processes get the replica by its name."""
+    script = """if True:
+        import sys
+        before = list(sys.path)
+        import regard.ray
+        assert sys.path == before and sys.argv[1] not in before and "server" not in sys.modules
+        from ray import cloudpickle
+        pickled = cloudpickle.dumps(regard.ray.Replica)
+        assert set(before) <= set(sys.path) and sys.argv[1] in sys.path
+        assert b"regard.ray" in pickled and len(pickled) < 100
+        assert cloudpickle.loads(pickled) is regard.ray.Replica
+        assert not hasattr(regard.ray, "Other")
+    """
+    variables = os.environ | {"PYTHONPATH": str(ROOT / "client"), "PYTHONSAFEPATH": "1"}
+    command = [sys.executable, "-c", script, str(ROOT)]
+    done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 async def test_what_ends_a_server_is_logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
