@@ -11,8 +11,10 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 
 from server.errors import EngineFault
+from server.transport.ray.settings import config_of
 from tests.processes import ROOT
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # Ray's own, when it is imported
@@ -36,6 +38,17 @@ def test_a_replica_that_ends_has_time_for_its_calls_behind_that_for_proxies_to_l
     monkeypatch.setattr(on_ray, "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S", 30.0)
     found = on_ray.application(import_module("regard.ray").Replica, {"allow_insecure": True, "drain_seconds": 12})
     assert found._bound_deployment._deployment_config.graceful_shutdown_timeout_s == seconds
+
+
+@pytest.mark.parametrize("name", ["serve", "gpus"])
+def test_the_files_to_deploy_are_what_ray_and_the_server_take(name: str) -> None:
+    """As Ray's schema has it; and applications of a file fit one GPU together, if they name one at all."""
+    schema = import_module("ray.serve.schema").ServeDeploySchema
+    config = schema.model_validate(yaml.safe_load((ROOT / "deploy" / "ray" / f"{name}.yaml").read_text()))
+    for application in config.applications:
+        config_of(application.args)
+    gpus = [one.deployments[0].ray_actor_options.num_gpus for one in config.applications]
+    assert gpus == ([0.5, 0.5] if name == "gpus" else [None])
 
 
 def test_the_server_is_on_the_path_of_processes_that_use_it_alone(tmp_path: Path) -> None:
