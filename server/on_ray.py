@@ -2,6 +2,8 @@
 
 import asyncio
 import logging
+import math
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -30,6 +32,7 @@ from server.transport.ray.transport import RayTransport
 _log = logging.getLogger(__name__)
 
 _ANY_HOST = ("0.0.0.0", "::")  # noqa: S104 -- what others may have bound
+_TELL_AGAIN_SECONDS = 60.0  # Ray tells all its proxies each time
 _TARGET_SECONDS = 5.0  # for all replicas to say where their metrics are
 _MAX_CALLS = 100_000  # that Ray hands over: what there is room for the server knows itself, and says when to come back
 
@@ -87,7 +90,8 @@ class Replica:
         set_up(config.log_level, config.log_format)
         self._stop, self._is_configured = asyncio.Event(), False
         self._transport = RayTransport()
-        self._context, self._told = serve.get_replica_context(), list[str]()
+        self._context = serve.get_replica_context()
+        self._told, self._told_at = list[str](), -math.inf
         wanted = models_of(self._context._deployment_config.user_config or {}, watches=config.watch)
         self._server = Server(config, self._transport, wanted, self._tell_loaded)
         started = asyncio.get_running_loop().create_future()
@@ -120,18 +124,22 @@ class Replica:
 
     def _tell_loaded(self, names: list[str]) -> None:
         """Tell Ray which models are loaded here, by which its own proxy chooses a replica; HAProxy does not ask."""
+        now = time.monotonic()
+        is_known = names == self._told and now - self._told_at < _TELL_AGAIN_SECONDS
         self._told = names
-        if RAY_SERVE_ENABLE_DIRECT_INGRESS:
+        if RAY_SERVE_ENABLE_DIRECT_INGRESS or is_known:
             return
         try:
             _get_global_client().record_request_routing_info(
                 RequestRoutingInfo(replica_id=self._context.replica_id, multiplexed_model_ids=names)
             )
+            self._told_at = now
         except Exception as error:  # of Ray's; it is told again soon
+            self._told_at = -math.inf
             _log.warning("Ray's controller cannot be told which models are loaded: %s", error)
 
     async def check_health(self) -> None:
-        """Say whether it serves; Ray asks often, and is told what is loaded, which another controller does not know.
+        """Say whether it serves; Ray asks often, and is told again what is loaded: a new controller knows nothing.
 
         Raises:
             EngineFault: It does no more.

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -69,6 +70,38 @@ def test_the_server_is_on_the_path_of_processes_that_use_it_alone(tmp_path: Path
     command = [sys.executable, "-c", script, str(ROOT)]
     done = subprocess.run(command, cwd=tmp_path, env=variables, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("is_direct", [False, True])
+def test_rays_controller_is_told_of_changes_and_now_and_then(is_direct: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It tells every proxy each time; one that could not be reached is told again, and for HAProxy none is."""
+    on_ray: Any = import_module("server.on_ray")
+    told, now, fails = list[list[str]](), [100.0], [False]
+
+    def record(info: Any) -> None:
+        if fails[0]:
+            raise RuntimeError("no controller")
+        assert info.replica_id == "this one"
+        told.append(info.multiplexed_model_ids)
+
+    monkeypatch.setattr(on_ray, "RAY_SERVE_ENABLE_DIRECT_INGRESS", is_direct)
+    monkeypatch.setattr(on_ray, "_get_global_client", lambda: SimpleNamespace(record_request_routing_info=record))
+    monkeypatch.setattr(on_ray, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    replica = SimpleNamespace(_context=SimpleNamespace(replica_id="this one"), _told=[], _told_at=-math.inf)
+
+    def tell(*names: str) -> int:
+        before = len(told)
+        on_ray.Replica._tell_loaded(replica, list(names))
+        return len(told) - before
+
+    counts = [tell(), tell("a"), tell("a"), tell("a", "b")]
+    now[0] += 61
+    counts.append(tell("a", "b"))
+    fails[0] = True
+    counts.append(tell("a"))
+    fails[0] = False
+    counts += [tell("a"), tell("a")]
+    assert counts == ([0] * 8 if is_direct else [1, 1, 0, 1, 1, 0, 1, 0])
 
 
 async def test_what_ends_a_server_is_logged(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
