@@ -89,6 +89,18 @@ def ask(channel: grpc.Channel, name: str, **options: Any) -> ModelInferResponse:
     return answer
 
 
+def until_known(channel: grpc.Channel, name: str, application: str) -> None:
+    """Wait until the proxy has heard of an application, which is after its replicas run."""
+    while True:
+        try:
+            ask(channel, name, metadata=[("application", application)])
+        except grpc.RpcError as error:
+            assert f"Application '{application}' not found" in str(error)
+            time.sleep(0.2)
+        else:
+            return
+
+
 def replicas_of(before: dict[tuple[str, str], float], after: dict[tuple[str, str], float]) -> dict[str, set[str]]:
     """Who has computed what in between, by model."""
     return {
@@ -159,6 +171,7 @@ def test_applications_are_told_apart_by_metadata_and_share_a_gpu(cluster: Cluste
         cluster.until(2, name)
     with grpc.insecure_channel(cluster.address) as channel:
         for name, model in zip(names, NAMES, strict=True):
+            until_known(channel, model, name)
             for _ in range(CALLS):
                 assert ask(channel, model, metadata=[("application", name)]).model_name == model
             other = NAMES[model == NAMES[0]]
