@@ -33,9 +33,12 @@ def has_haproxy(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture(scope="module")
 def cluster(has_haproxy: bool) -> Iterator[Cluster]:
-    """Start a head, where the proxy is, and two nodes of one CPU and what Ray takes for one GPU."""
+    """Start a head, where the proxy is, and a node of one CPU and what Ray takes for one GPU.
+
+    Replicas on several nodes of this machine would share their ports, and take each other's calls.
+    """
     how = {name: str(int(has_haproxy)) for name in ("RAY_SERVE_ENABLE_HA_PROXY", "RAY_SERVE_THROUGHPUT_OPTIMIZED")}
-    with running_cluster(2, **how) as cluster:
+    with running_cluster(1, **how) as cluster:
         yield cluster
 
 
@@ -47,6 +50,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / name).mkdir()
         publish(folder / name, 1)
     return folder
+
+
+def options_for(folder: Path) -> dict[str, Any]:
+    """Two replicas that have one model each at a time, and half a CPU."""
+    arguments = {"models": str(folder), "max_loaded_models": 1}
+    return {"arguments": arguments, "num_replicas": 2, "ray_actor_options": {"num_cpus": 0.5}}
 
 
 def request_for(name: str) -> ModelInferRequest:
@@ -118,7 +127,7 @@ def test_calls_go_to_the_replica_that_has_their_model(cluster: Cluster, folder: 
 
     All of a stream's requests go where the first does.
     """
-    cluster.deploy(arguments={"models": str(folder), "max_loaded_models": 1}, num_replicas=2)
+    cluster.deploy(**options_for(folder))
     cluster.until(replicas=2)
     found = until_targets(cluster, 2)
     assert {one["labels"]["application"] for one in found} == {"regard"}
@@ -144,7 +153,7 @@ def test_calls_go_to_the_replica_that_has_their_model(cluster: Cluster, folder: 
 
 async def test_what_is_served_changes_on_all_replicas_whatever_they_have_loaded(cluster: Cluster, folder: Path) -> None:
     """A new version is served everywhere from when the change is made; a model that is not named, nowhere."""
-    options: dict[str, Any] = {"arguments": {"models": str(folder), "max_loaded_models": 1}, "num_replicas": 2}
+    options = options_for(folder)
     await asyncio.to_thread(cluster.deploy, **options, user_config={"revision": 1})
     await asyncio.to_thread(cluster.until, replicas=2)
     async with loading(cluster.address, request_for("one")) as load:
@@ -165,10 +174,10 @@ def test_applications_are_told_apart_by_metadata_and_share_a_gpu(cluster: Cluste
     """Half of one each: Ray's arithmetic, on a node where it only counts GPUs. A third has no place."""
     names = ("left", "right")
     apart = {name: {"models": str(folder / model), "device": "cpu"} for name, model in zip(names, NAMES, strict=True)}
-    half: dict[str, Any] = {"num_replicas": 2, "ray_actor_options": {"num_cpus": 0.1, "num_gpus": 0.5}}
+    half: dict[str, Any] = {"num_replicas": 1, "ray_actor_options": {"num_cpus": 0.1, "num_gpus": 0.5}}
     cluster.deploy(applications=apart, **half)
     for name in names:
-        cluster.until(2, name)
+        cluster.until(1, name)
     with grpc.insecure_channel(cluster.address) as channel:
         for name, model in zip(names, NAMES, strict=True):
             until_known(channel, model, name)
@@ -189,4 +198,4 @@ def test_applications_are_told_apart_by_metadata_and_share_a_gpu(cluster: Cluste
     while not cluster.status("middle")["replicas"]:
         time.sleep(0.2)
     assert "RUNNING" not in cluster.status("middle")["replicas"]
-    assert cluster.status("left")["replicas"] == {"RUNNING": 2}
+    assert cluster.status("left")["replicas"] == {"RUNNING": 1}
