@@ -177,7 +177,7 @@ proto-breaking: $(BUF) ## Fail where proto/ breaks callers of the last release
 
 rules-check: ## Check Prometheus' configuration and rules, and run the rules' tests; needs promtool (Debian: prometheus)
 	@command -v promtool >/dev/null || { echo "promtool is not installed (Debian: apt-get install prometheus)"; exit 1; }
-	cd deploy/prometheus && promtool check config prometheus.yml && promtool test rules rules.test.yml
+	cd deploy/prometheus && promtool check config prometheus.yml ray.yml && promtool test rules rules.test.yml
 
 # For Linux on x86-64; elsewhere helm has to be there. Amazon's layer for Lambda holds it, in three archives.
 build/helm/helm/helm: | $(READY)

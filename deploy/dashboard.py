@@ -24,6 +24,8 @@ def _quantile(share: float, metric: str) -> str:
     return f"histogram_quantile({share}, {_rate(f'{metric}_bucket', 'le')})"
 
 
+_REPLICA = "(application, replica)"  # which Prometheus is told of replicas on Ray, and of no others
+_OF_REPLICA = "{{application}} {{replica}}"
 # The question, then panels: title, unit, and queries with their legends.
 ROWS: dict[str, list[tuple[str, str, dict[str, str]]]] = {
     "Is it well?": [
@@ -92,6 +94,15 @@ ROWS: dict[str, list[tuple[str, str, dict[str, str]]]] = {
             "CPUs that decode, by client",
             "short",
             {_rate("regard_client_decoding_seconds_total", "client"): "{{client}}"},
+        ),
+    ],
+    "On Ray: which replica does what?": [
+        ("Requests a second", "reqps", {f"sum by {_REPLICA} (rate(regard_requests_total{_OVER}))": _OF_REPLICA}),
+        ("Work that waits", "s", {f"sum by {_REPLICA} (regard_queue_seconds)": _OF_REPLICA}),
+        (
+            "Instances busy",
+            "percentunit",
+            {f"sum by {_REPLICA} (regard_instances_busy) / sum by {_REPLICA} (regard_instances)": _OF_REPLICA},
         ),
     ],
     "What does the process take?": [

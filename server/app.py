@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -103,14 +104,26 @@ async def serve(
 class Server:
     """A server; what it holds is let go of when the block ends, however far it came."""
 
-    def __init__(self, config: Config, transport: Transport) -> None:
+    def __init__(
+        self,
+        config: Config,
+        transport: Transport,
+        models: Collection[str] | None = None,
+        tell: Callable[[list[str]], None] = lambda names: None,
+    ) -> None:
         """Open the HTTP port, and make what needs no model.
+
+        Args:
+            config: The settings.
+            transport: What carries calls.
+            models: Names of those to serve; None for all that the folder has.
+            tell: Told which are loaded or being loaded, whenever that may have changed.
 
         Raises:
             StartError: The settings cannot be used.
         """
         check_exposure(config)
-        self._config = config
+        self._config, self._names, self._tell_loaded = config, models, tell
         self._began = time.monotonic()
         self._ready = False
         self._metrics, self._tracing = Metrics(), Tracing.from_environment()
@@ -157,6 +170,7 @@ class Server:
         """Bind the port, load the models and answer requests; returns False where it was told to stop meanwhile.
 
         Raises:
+            NotFound: A model that is to be served is not there.
             StartError: The port, the device or the models cannot be used.
         """
         config = self._config
@@ -224,7 +238,8 @@ class Server:
     def _open_repository(self, devices: Sequence[Device], instances: Instances) -> Repository:
         async def changed(name: str, newest: LoadedModel | None) -> None:
             """Let health and metrics say whether a model is served, and the scheduler know its bound."""
-            await self._health.set_status(name, serving=newest is not None)
+            serving = newest is not None or self._repository.is_unloaded_idle(name)
+            await self._health.set_status(name, serving=serving)
             self._metrics.forget_model(name)
             if self._scheduler:
                 self._scheduler.bound_model(name, newest.usage.settings.instances if newest else None)
@@ -238,14 +253,17 @@ class Server:
         def load(folder: Path, usage: Usage) -> LoadedModel:
             return load_model(folder, self._in_service(devices), instances, usage, execution)
 
+        make = partial(
+            Repository, self._models, load, changed, max_loaded=config.max_loaded_models, tell=self._tell_loaded
+        )
         if not config.trial_load or config.models == EMBEDDED_MODELS:
-            return Repository(self._models, load, changed)
+            return make()
 
         def device() -> Device:
             return self._in_service(devices)[0]
 
         trial = Trial(device, self._cpus.threads, config.instances or config.lanes, execution)
-        return Repository(self._models, load, changed, trial)
+        return make(trial)
 
     def _open_models(self) -> Path | RemoteModels:
         """Say where models are: in a folder, or in a store, of which a cache keeps what is loaded."""
@@ -264,7 +282,7 @@ class Server:
 
     async def _load(self, stop: asyncio.Event) -> bool:
         """Load the models; False where the server was told to stop before everything was loaded."""
-        loading = asyncio.create_task(self._repository.start(strict=self._config.strict_models))
+        loading = asyncio.create_task(self._repository.start(self._names, strict=self._config.strict_models))
         await _first(stop.wait(), loading)
         if loading.done():
             loading.result()

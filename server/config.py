@@ -111,6 +111,12 @@ class Config(BaseSettings):
         description="Load each version in a process of its own first, so that none can end the server; takes a second "
         "or two a version. Not done for the embedded models.",
     )
+    max_loaded_models: int = Field(
+        0,
+        ge=0,
+        description="Most models that are loaded at a time: each is loaded when it is first asked for, in the place of "
+        "the one that was not asked for longest. Versions that are served count as one. 0 loads all at the start.",
+    )
     strict_models: bool = Field(
         False, description="Refuse to start where a model cannot be served; without it the others are served."
     )

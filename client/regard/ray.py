@@ -1,21 +1,34 @@
 """regard as a Ray Serve application: `serve run regard.ray:app models=DIR allow_insecure=true`; docs/scaling.md.
 
-A process of Ray's imports this module to find the server, which the wheel carries as files that no import sees: so what
-Ray is given has its names here.
+The wheel carries the server as files that no import sees, so what Ray is given has its names here. The server is put on
+the path of a process that uses one of them, a proxy's or a replica's, and not of one that imports this module alone.
 """
 
 import sys
+from functools import cache
 from importlib import import_module
 from typing import Any
 
 from regard.application import find_application
 
-sys.path.insert(0, str(find_application()))
-_on_ray: Any = import_module("server.on_ray")
+
+@cache
+def _on_ray() -> Any:
+    sys.path.insert(0, str(find_application()))
+    return import_module("server.on_ray")
 
 
-class Replica(_on_ray.Replica):  # type: ignore[misc]  # of what is not on the path before
-    """A replica, by a name that can be imported everywhere."""
+def __getattr__(name: str) -> Any:
+    """Make Replica, by which Ray's processes unpickle it, when it is first asked for."""
+    if name != "Replica":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    made = {
+        "__module__": __name__,
+        "__qualname__": name,
+        "__doc__": "A replica, by a name that any process can import.",
+    }
+    globals()[name] = type(name, (_on_ray().Replica,), made)
+    return globals()[name]
 
 
 def app(arguments: dict[str, Any]) -> Any:
@@ -27,12 +40,12 @@ def app(arguments: dict[str, Any]) -> Any:
     Raises:
         StartError: They cannot be used.
     """
-    return _on_ray.application(Replica, arguments)
+    return _on_ray().application(sys.modules[__name__].Replica, arguments)
 
 
 def add_services(servicer: object, server: Any) -> None:
     """Add regard's services to Ray's gRPC server: a name for grpc_servicer_functions."""
-    _on_ray.add_services(servicer, server)
+    _on_ray().add_services(servicer, server)
 
 
 def replicas_for_utilization(context: Any) -> tuple[float, dict[str, Any]]:

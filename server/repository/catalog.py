@@ -50,7 +50,8 @@ class Model:
         fingerprints: Of the folders that they were loaded from, and what of the settings is the engine's.
         states: Of every version that was ever looked at, with the reason.
         lock: Held while what is served changes.
-        is_unloaded_idle: Whether it was unloaded because nobody asked for it; it loads again for the next who does.
+        is_unloaded_idle: Whether it is not loaded because nobody asks for it; it loads for the next who does.
+        asked: When somebody last did, in turns of the repository's.
         loading: The load on its way.
         timer: Until it is unloaded when nobody asks.
     """
@@ -62,14 +63,16 @@ class Model:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     is_unloaded_idle: bool = False
     writes: bool = False
-    loading: "asyncio.Task[None] | None" = None
+    asked: int = 0
+    loading: "asyncio.Task[bool] | None" = None
     timer: asyncio.TimerHandle | None = None
 
 
 class Catalog:
     """The models by name; lives in the event loop."""
 
-    def __init__(self, models: Path | Models) -> None:
+    def __init__(self, models: Path | Models, max_loaded: int = 0) -> None:
+        self._max_loaded = max_loaded  # models; 0 for all
         self._folder: Models = ModelsFolder(models) if isinstance(models, Path) else models
         self._reader = WaitingThreads(1, "folder")
         self._lister = WaitingThreads(1, "list")
@@ -83,7 +86,8 @@ class Catalog:
         """Look up what a request names.
 
         Args:
-            name: May be empty where there is a single model, or a single one that does or does not write.
+            name: May be empty where there is a single model, or a single one that does or does not write; the latter
+                where all are loaded.
             version: An integer as text; empty for the newest.
             writes: Whether what is asked for without a name is a model that writes text.
 
@@ -110,7 +114,7 @@ class Catalog:
         if name:
             return name if name in self._models else ""
         names = self._known()
-        if len(names) > 1:
+        if len(names) > 1 and not self._max_loaded:  # of one that was not loaded it is not known whether it writes
             names = [one for one in names if self._models[one].writes == writes]
         return names[0] if len(names) == 1 else ""
 
@@ -118,12 +122,16 @@ class Catalog:
         """Names that requests may give."""
         return [name for name, one in sorted(self._models.items()) if one.served or one.is_unloaded_idle]
 
+    def loaded(self) -> list[str]:
+        """Name the models that are loaded, or are being loaded."""
+        return [name for name, one in sorted(self._models.items()) if one.served or one.loading]
+
     def versions_of(self, name: str) -> list[int]:
         """List the versions of a model that are served, the oldest first."""
         return list(self._models[name].served) if name in self._models else []
 
     def is_unloaded_idle(self, name: str) -> bool:
-        """Whether a model was unloaded because nobody asked for it, and loads again for the next who does."""
+        """Whether a model is not loaded because nobody asks for it, and loads for the next who does."""
         return name in self._models and self._models[name].is_unloaded_idle
 
     async def index(self) -> list[Entry]:
@@ -134,7 +142,8 @@ class Catalog:
     def _index(self, name: str, found: list[int]) -> list[Entry]:
         states = self._models[name].states if name in self._models else {}
         numbers = {*found, *(number for number, state in states.items() if state != UNLOADED)}
-        not_chosen = (State.UNAVAILABLE, "not loaded: not wanted by the model's settings, or new")
+        why = "nobody has asked for it" if self.is_unloaded_idle(name) else "not wanted by the model's settings, or new"
+        not_chosen = (State.UNAVAILABLE, f"not loaded: {why}")
         return [Entry(name, number, *states.get(number, not_chosen)) for number in sorted(numbers)]
 
     async def refresh(self) -> None:

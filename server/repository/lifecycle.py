@@ -6,10 +6,11 @@ has and is then freed. A version that cannot be loaded replaces nothing: it is l
 
 import asyncio
 import gc
+import itertools
 import logging
 import weakref
 from collections.abc import Awaitable, Callable, Collection
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -29,16 +30,30 @@ _MAX_FETCHES = 4  # versions that are fetched from a store at a time
 Load = Callable[[Path, Usage], LoadedModel]
 Try = Callable[[Path], Awaitable[None]]
 Changed = Callable[[str, LoadedModel | None], Awaitable[None]]
+Tell = Callable[[list[str]], None]
 
 
 async def _trust(folder: Path) -> None:
     """Load a version without trying it first."""
 
 
+def _tell_nobody(names: list[str]) -> None:
+    """Keep to oneself what is loaded."""
+
+
 class Repository(Catalog):
     """The models by name, and their lives; lives in the event loop."""
 
-    def __init__(self, models: Path | Models, load: Load, changed: Changed, try_out: Try = _trust) -> None:
+    def __init__(
+        self,
+        models: Path | Models,
+        load: Load,
+        changed: Changed,
+        try_out: Try = _trust,
+        *,
+        max_loaded: int = 0,
+        tell: Tell = _tell_nobody,
+    ) -> None:
         """Make a repository that has loaded nothing.
 
         Args:
@@ -46,41 +61,59 @@ class Repository(Catalog):
             load: Loads one version; called in a thread.
             changed: Told the newest version served of a model whenever that changes; None for none.
             try_out: Sees whether a version can be loaded, before it is; raises StartError where it cannot.
+            max_loaded: Models that are loaded at a time, each when it is first asked for; 0 loads all at once.
+            tell: Told which models are loaded or being loaded, whenever that may have changed.
         """
-        super().__init__(models)
+        super().__init__(models, max_loaded)
+        self._turns = itertools.count(1)
+        self._room = asyncio.Lock()  # who has it may load
+        self._tell = tell
         self._fetchers = WaitingThreads(_MAX_FETCHES, "fetch")
         self._load = load
         self._changed = changed
         self._try_out = try_out
         self._idle_tasks: set[asyncio.Task[None]] = set()
 
-    async def start(self, *, strict: bool = False) -> None:
-        """Load every model in the folder; one that cannot be loaded is listed with its reason.
+    async def start(self, names: Collection[str] | None = None, *, strict: bool = False) -> None:
+        """Load models; one that cannot be loaded is listed with its reason.
 
         Args:
+            names: Of the models; None for all that the folder has.
             strict: Whether every model must have a version that can be served.
 
         Raises:
-            StartError: The folder holds no artifact, or no model that can be served.
+            NotFound: The folder has none of such a name.
+            StartError: The folder holds no artifact, or no model that can be served; or none is loaded yet, and every
+                one must be.
         """
+        if strict and self._max_loaded:
+            raise StartError("--strict-models: True; expected False with --max-loaded-models, which loads none yet")
         self._loop = asyncio.get_running_loop()
-        names = await self._look()
+        names = await self._look(names)
         failures = [reason for name in names if (reason := await self._start_model(name))]
         if failures and (strict or len(failures) == len(names)):
             raise StartError("; ".join(failures))
 
-    async def _look(self) -> list[str]:
-        """Look anew, and list the models; raises StartError where there are none."""
+    async def _look(self, wanted: Collection[str] | None) -> list[str]:
+        """Look anew, and list the models that are wanted, None for all.
+
+        Raises:
+            NotFound: There is none of such a name.
+            StartError: There are none, or they cannot be looked at.
+        """
         await self.refresh()
         names = await self._read(self._folder.names)
         if not names:
             raise StartError(f"--models: {self._folder}: {NOTHING_THERE}")
-        return names
+        for name in wanted or ():
+            if name not in names:
+                raise NotFound(f"model: {name[:100]!r} is not in the models folder; expected {one_of(names)}")
+        return names if wanted is None else sorted(wanted)
 
     async def _start_model(self, name: str) -> str:
         """Load a model; returns why nothing of it is served."""
         try:
-            await self._follow(name)
+            await self._follow(name, at_once=not self._max_loaded)
         except ServerError as error:
             if name not in self._models or not self._models[name].served:
                 _log.error("%s is not served: %s", name, error)
@@ -89,13 +122,16 @@ class Repository(Catalog):
         return ""
 
     async def acquire(self, name: str, version: str, *, writes: bool = False) -> LoadedModel:
-        """Like find; loads a model first that was unloaded because nobody asked for it."""
-        if not version and (one := self._models.get(name)) and one.served:
+        """Like find; loads a model first that is not loaded because nobody asks for it."""
+        one = self._models.get(name)
+        if one and one.served and not version:
+            one.asked = next(self._turns)
             return next(reversed(one.served.values()))
         name = name or self.label("", writes=writes)
-        if self.is_unloaded_idle(name):
-            one = self._models[name]
-            await asyncio.shield(one.loading or self._start_load(name, one))
+        if one := self._models.get(name):
+            one.asked = next(self._turns)
+            while one.is_unloaded_idle and await asyncio.shield(one.loading or self._start_load(name, one)):
+                pass  # another may have taken its room before its caller's turn
         return self.find(name, version, writes=writes)
 
     async def load(self, name: str) -> None:
@@ -113,23 +149,38 @@ class Repository(Catalog):
             raise NotPossible(str(error)) from error
         await self._follow(name)
 
-    async def _follow(self, name: str) -> None:
-        """Serve a model as its folder was when it was last looked at; raises as load."""
+    async def _follow(self, name: str, *, at_once: bool = True) -> None:
+        """Serve a model as its folder was when it was last looked at; raises as load.
+
+        Args:
+            name: Of the model.
+            at_once: Whether one that is not loaded is, and not when somebody asks for it.
+        """
         if not await self._read(lambda: self._folder.versions(name)):
             names = await self._read(self._names)
             raise NotFound(f"model: {name[:100]!r} is not in the models folder; expected {one_of(names)}")
         one = self._models.setdefault(name, Model(Usage(ModelSettings(), partial(self._when_idle, name))))
         while one.loading is not None:
             await asyncio.wait({one.loading})
+        if not (at_once or one.served):
+            one.is_unloaded_idle = True
+            await self._changed(name, None)
+            return
         await asyncio.shield(self._start_load(name, one))
 
-    def _start_load(self, name: str, one: Model) -> "asyncio.Task[None]":
+    def _start_load(self, name: str, one: Model) -> "asyncio.Task[bool]":
+        def forget(done: "asyncio.Task[bool]") -> None:
+            _forget(one, done)
+            self._tell(self.loaded())
+
         one.loading = task = asyncio.ensure_future(self._load_all(name, one))
-        task.add_done_callback(lambda done: _forget(one, done))
+        task.add_done_callback(forget)
+        self._tell(self.loaded())
         return task
 
-    async def _load_all(self, name: str, one: Model) -> None:
-        async with one.lock:
+    async def _load_all(self, name: str, one: Model) -> bool:
+        """Load what is wanted of a model; returns whether there is any."""
+        async with self._room if self._max_loaded else nullcontext(), one.lock:
             try:
                 settings = await self._fetch(lambda: read_settings(self._folder.model(name)))
             except (SettingsError, StartError) as error:
@@ -140,6 +191,7 @@ class Repository(Catalog):
             await self._serve(name, one, wanted)
         if failures:
             raise NotPossible("; ".join(failures))
+        return bool(wanted)
 
     async def _load_versions(
         self, name: str, one: Model, settings: ModelSettings, found: list[int]
@@ -176,12 +228,33 @@ class Repository(Catalog):
         if number in one.served and one.fingerprints.get(number) == seen:
             return one.served[number]
         await self._try_out(folder)
+        await self._make_room(one)
         loaded = await asyncio.to_thread(self._load, folder, one.usage)
         if (found := f"{loaded.name}/{loaded.version}") != f"{name}/{number}":
             raise StartError(f"{folder}: holds {found}; expected {name}/{number}")
         one.fingerprints[number] = seen
         _log.info("%s %d is loaded", name, number)
         return loaded
+
+    async def _make_room(self, wanted: Model) -> None:
+        """Let go of what was not asked for longest until one more may be loaded; of what is in use last.
+
+        That answers the requests that it has, and is freed then.
+        """
+        while self._max_loaded:
+            others = [(name, one) for name, one in self._models.items() if one.served and one is not wanted]
+            if len(others) < self._max_loaded:
+                return
+            name, one = min(others, key=lambda other: (other[1].usage.requests > 0, other[1].asked))
+            async with one.lock:
+                if one.served:
+                    await self._set_aside(name, one, "another is asked for (--max-loaded-models)")
+
+    async def _set_aside(self, name: str, one: Model, why: str) -> None:
+        """Unload a model until somebody asks for it; its lock is held."""
+        one.is_unloaded_idle = True
+        _log.info("%s is unloaded: %s", name, why)
+        await self._serve(name, one, {})
 
     async def unload(self, name: str) -> None:
         """Stop serving a model; requests that it has are answered.
@@ -201,7 +274,7 @@ class Repository(Catalog):
         """Follow a change in the folder, as the watcher saw it; what goes wrong is logged."""
         try:
             if await self._read(lambda: self._folder.versions(name)):
-                await self._follow(name)
+                await self._follow(name, at_once=not self._max_loaded)
             elif name in self._models and (self._models[name].served or self._models[name].is_unloaded_idle):
                 await self.unload(name)
         except ServerError as error:
@@ -219,12 +292,8 @@ class Repository(Catalog):
             NotFound: The folder has none of such a name; nothing has changed.
             StartError: It has no model, or cannot be looked at; likewise.
         """
-        found = await self._look()
-        for name in names or ():
-            if name not in found:
-                raise NotFound(f"model: {name[:100]!r} is not in the models folder; expected {one_of(found)}")
-        wanted = set(found if names is None else names)
-        for name in sorted(wanted):
+        wanted = await self._look(names)
+        for name in wanted:
             await self.sync(name)
         for name in self._known():
             if name not in wanted:
@@ -240,6 +309,7 @@ class Repository(Catalog):
                 one.states[number] = (State.READY, "")
         if not one.is_unloaded_idle:
             await self._changed(name, next(reversed(one.served.values()), None))
+        self._tell(self.loaded())
         if one.served and not one.usage.requests:
             self._when_idle(name)
         for number, model in before.items():
@@ -287,9 +357,8 @@ class Repository(Catalog):
     async def _unload_idle(self, name: str, one: Model) -> None:
         async with one.lock:
             if not one.usage.requests:
-                one.is_unloaded_idle = True
-                _log.info("%s is unloaded: nobody asked for %g s", name, one.usage.settings.unload_after_idle_seconds)
-                await self._serve(name, one, {})
+                seconds = one.usage.settings.unload_after_idle_seconds
+                await self._set_aside(name, one, f"nobody asked for {seconds:g} s")
 
 
 def _give_back(engine: Engine | None) -> None:
@@ -301,7 +370,7 @@ def _give_back(engine: Engine | None) -> None:
         give_back_memory()
 
 
-def _forget(one: Model, done: "asyncio.Task[None]") -> None:
+def _forget(one: Model, done: "asyncio.Task[bool]") -> None:
     """End a load; what it raised has been told to those who waited, if anyone did."""
     one.loading = None
     if not done.cancelled():

@@ -27,7 +27,7 @@ _MAX_VARINT_BYTES, _MORE = 10, 128
 _SHORT_BYTES = 256  # a list of integers that is shorter counts by its bytes
 _TEXTS = ("text", "items", "first", "second", "query", "candidate_labels")  # other strings are names, and lists
 _UNNAMED = ("items", "value", "string_param")  # callers write pairs[1].first, parameters[prompt]
-_MAX_KEY, _KEY_TAG = 64, 0x0A  # bytes; of field 1, a string
+_MAX_KEY, _FIRST_TAG = 64, 0x0A  # bytes; of field 1, a string
 _INTEGERS = (
     FieldDescriptor.TYPE_BOOL,
     FieldDescriptor.TYPE_ENUM,
@@ -185,20 +185,25 @@ def _name(content: bytes, messages: Sequence[_Message]) -> str:
         field = message.fields[message.last].descriptor
         name += "" if field.name in _UNNAMED else f".{field.name}" if name else field.name
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
-            key = _read_key(content, inner_start)
+            key = read_first_text(content, _MAX_KEY, inner_start)
             name += f"[{key}]" if key else ""
         elif field.is_repeated:
             name += f"[{message.place}]"
     return name
 
 
-def _read_key(content: bytes, start: int) -> str:
-    """Read the key of a map's entry where it stands first and is short; else empty."""
-    if content[start] != _KEY_TAG:
+def read_first_text(content: bytes, most: int, start: int = 0) -> str:
+    """Read field 1 of a message, a text, where it stands first, has so many bytes at most and is printable; else empty.
+
+    Raises:
+        IndexError: The message ends within the field's head, or is empty.
+        MalformedMessage: The field's length is no number.
+    """
+    if content[start] != _FIRST_TAG:
         return ""
     length, start = _read_varint(content, start + 1)
-    key = content[start : start + min(length, _MAX_KEY)].decode(errors="replace")
-    return key if length <= _MAX_KEY and key.isprintable() else ""
+    text = content[start : start + min(length, most)].decode(errors="replace")
+    return text if length <= most and text.isprintable() else ""
 
 
 def _read_varint(content: bytes, position: int) -> tuple[int, int]:

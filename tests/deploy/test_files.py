@@ -61,6 +61,14 @@ def test_every_alert_has_its_page_in_the_runbook() -> None:
         assert rule["annotations"]["runbook"] == f"docs/runbook.md#{rule['alert'].lower()}"
 
 
+def test_replicas_on_ray_are_scraped_as_the_rules_expect() -> None:
+    """By the same job, with the same rules."""
+    ours, other = (yaml.safe_load((PROMETHEUS / name).read_text()) for name in ("ray.yml", "prometheus.yml"))
+    assert ours["rule_files"] == other["rule_files"]
+    assert [one["job_name"] for one in ours["scrape_configs"]] == [one["job_name"] for one in other["scrape_configs"]]
+    assert all("http_sd_configs" in one for one in ours["scrape_configs"])
+
+
 @pytest.mark.skipif(not PROMTOOL, reason="no promtool (Debian: prometheus)")
 def test_promtool_accepts_configuration_and_rules() -> None:
     """With the rules' own tests: each alert fires when it should."""

@@ -147,8 +147,9 @@ def test_kserves_runtime_is_as_closed_and_does_not_take_what_is_for_others() -> 
 @pytest.mark.parametrize("name", ["kserve/servingruntime", "kserve/inferenceservice", "ray/rayservice"])
 def test_operators_kinds_fit_their_definitions(name: str) -> None:
     """As KServe and KubeRay publish them; a field that is misspelt is none of theirs."""
-    (manifest,) = documents(DEPLOY / f"{name}.yaml").values()
-    check(manifest)
+    manifest, *others = documents(DEPLOY / f"{name}.yaml").values()
+    for one in (manifest, *others):
+        check(one)
     manifest["spec"]["misspelt"] = True
     with pytest.raises(jsonschema.ValidationError, match="misspelt"):
         check(manifest)
@@ -177,7 +178,27 @@ def test_kuberays_pods_have_what_ray_serve_is_told() -> None:
         assert ports["serve"] == config["http_options"]["port"]
         assert ports["serve-grpc"] == config["grpc_options"]["port"]
     (ours,) = config["applications"]
-    assert ours["args"]["models"] in {mount["mountPath"] for mount in container["volumeMounts"]}
+    mounts = {mount["mountPath"]: mount["name"] for mount in container["volumeMounts"]}
+    volumes = {volume["name"]: volume for volume in pod["volumes"]}
+    assert "persistentVolumeClaim" in volumes[mounts[ours["args"]["models"]]]
+    assert "secret" in volumes[mounts[str(Path(ours["args"]["clients"]).parent)]]
+
+
+def test_kuberays_ports_are_for_the_cluster_and_grpc_for_callers() -> None:
+    """The policy is that of both groups' pods; only they, and the operator, reach what runs what it is told."""
+    spec, config = ray_service()
+    policy = documents(DEPLOY / "ray" / "rayservice.yaml")["NetworkPolicy"]["spec"]
+    cluster = spec["rayClusterConfig"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        assert policy["podSelector"]["matchLabels"].items() <= group["template"]["metadata"]["labels"].items()
+    own, operator, callers, monitoring = policy["ingress"]
+    assert (own["from"], "ports" in own) == ([{"podSelector": policy["podSelector"]}], False)
+    reached = [{port["port"] for port in rule["ports"]} for rule in (operator, callers, monitoring)]
+    http, grpc = config["http_options"]["port"], config["grpc_options"]["port"]
+    assert reached[0] == {8265, http}
+    assert reached[1] == {grpc}
+    assert reached[2] & {8265, grpc} == set()
+    assert callers["from"] == base()["NetworkPolicy"]["spec"]["ingress"][0]["from"]
 
 
 def test_kuberay_runs_what_serve_run_does() -> None:

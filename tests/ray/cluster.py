@@ -30,6 +30,8 @@ _OF_RAY = {
     "RAY_SERVE_DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": "2",
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_raylet_start_wait_time_s": "300",
+    "RAY_agent_register_timeout_ms": "300000",
+    "RAY_worker_register_timeout_seconds": "300",
     "RAY_health_check_initial_delay_ms": "60000",
     "RAY_health_check_timeout_ms": "20000",
 }
@@ -41,14 +43,21 @@ class Cluster:
     def __init__(self, process: "subprocess.Popen[str]", folder: str, log: Path) -> None:
         self._process, self._folder, self._log = process, folder, log
         self._ports = free_ports(2)
-        self.address = f"127.0.0.1:{self._ports[1]}"
+        self.http, self.address = (f"127.0.0.1:{port}" for port in self._ports)
         self._hear()
 
-    def deploy(self, *, arguments: dict[str, Any] | None = None, **options: Any) -> None:
+    def deploy(
+        self,
+        *,
+        arguments: dict[str, Any] | None = None,
+        applications: dict[str, dict[str, Any]] | None = None,
+        **options: Any,
+    ) -> None:
         """Deploy deploy/ray/serve.yaml with other arguments and options of its deployment; see `until`.
 
         Args:
-            arguments: Of the application.
+            arguments: Of the application, or of each.
+            applications: Arguments of several, by name; without it there is one, "regard".
             options: Those of autoscaling_config go beside what the file says; with num_replicas there is none.
         """
         config = yaml.safe_load(_CONFIG.read_text())
@@ -60,16 +69,21 @@ class Cluster:
         scaling = deployment.pop("autoscaling_config")
         if "num_replicas" not in options:
             options["autoscaling_config"] = scaling | options.get("autoscaling_config", {})
-        self.tell("deploy", config | {"applications": [application | {"deployments": [deployment | options]}]})
+        application["deployments"] = [deployment | options]
+        config["applications"] = [
+            application | {"name": name, "route_prefix": f"/{name}", "args": application["args"] | own}
+            for name, own in (applications or {"regard": {}}).items()
+        ]
+        self.tell("deploy", config)
 
-    def until(self, replicas: int) -> None:
+    def until(self, replicas: int, application: str = "regard") -> None:
         """Wait until the application runs with so many replicas, and no more that start or stop.
 
         Raises:
             AssertionError: It cannot be deployed.
         """
         while True:
-            found = self.status()
+            found = self.status(application)
             assert found["status"] != "DEPLOY_FAILED", found["message"]
             if found["status"] == "RUNNING" and found["replicas"] == {"RUNNING": replicas}:
                 return
@@ -80,9 +94,9 @@ class Cluster:
         while self.status()["replicas"].get("RUNNING", 0) != replicas:
             time.sleep(_LOOK_SECONDS)
 
-    def status(self) -> dict[str, Any]:
+    def status(self, application: str = "regard") -> dict[str, Any]:
         """See driver.Driver.status."""
-        found: dict[str, Any] = self.tell("status")
+        found: dict[str, Any] = self.tell("status", application)
         return found
 
     def processes(self) -> list[int]:

@@ -18,12 +18,13 @@ from ray.serve.schema import ServeDeploySchema
 
 
 class Driver:
-    """The cluster: a head, where the proxy is, and workers of one CPU each, on which replicas are."""
+    """The cluster: a head, where the proxy is, and workers of one CPU and one GPU each, on which replicas are."""
 
     def __init__(self, workers: int) -> None:
         args = {"num_cpus": 0, "object_store_memory": 10**8, "include_dashboard": False}
         self.cluster = Cluster(initialize_head=True, head_node_args=args)
-        self.workers = [self.cluster.add_node(num_cpus=1, object_store_memory=10**8) for _ in range(workers)]
+        of_worker = {"num_cpus": 1, "num_gpus": 1, "object_store_memory": 10**8}  # GPUs that Ray counts; there are none
+        self.workers = [self.cluster.add_node(**of_worker) for _ in range(workers)]
         ray.init(address=self.cluster.address, namespace="serve", log_to_driver=False, logging_level="ERROR")
 
     def deploy(self, config: dict[str, Any]) -> None:
@@ -36,9 +37,9 @@ class Driver:
         )
         client.deploy_apps(schema, _blocking=False)
 
-    def status(self) -> dict[str, Any]:
-        """Say what there is: the application's state, replicas by their states, and why."""
-        application = serve.status().applications["regard"]
+    def status(self, name: str) -> dict[str, Any]:
+        """Say what there is of an application: its state, replicas by their states, and why."""
+        application = serve.status().applications[name]
         deployment = application.deployments.get("regard")
         return {
             "status": str(application.status.value),

@@ -13,13 +13,12 @@ import grpc
 
 from server.api.calls import Calls
 from server.api.servicer import Task
-from server.errors import ServerError
 from server.ledger import CALL_BYTES
 from server.transport.auth_interceptor import AuthInterceptor
 from server.transport.envoy.call import Ended, EnvoyCall, Receive, Send
-from server.transport.envoy.messages import BadMessage, MaxBytes
-from server.transport.methods import Methods, first_of, implementation_of
+from server.transport.methods import Methods, first_of
 from server.transport.refusals import Refusals
+from server.transport.wire import MaxBytes
 
 _log = logging.getLogger(__name__)
 
@@ -44,9 +43,8 @@ class GrpcApplication:
             refusals: Tells callers whose message is none.
             max_message_bytes: Of a message, as it is sent and inflated.
         """
-        self._methods = Methods(interceptor)
-        self._known_calls, self._refusals = calls, refusals
-        self._most = MaxBytes(max_message_bytes, "the server's --max-message-bytes")
+        self._methods = Methods(interceptor, refusals, max_message_bytes)
+        self._known_calls = calls
         self._calls = dict[Task, EnvoyCall]()
         self._looked_at: Iterator[EnvoyCall] = iter(())
         self._stuck = set[tuple[str, int]]()  # callers who do not read how their calls ended
@@ -125,32 +123,20 @@ class GrpcApplication:
             await call.end(grpc.StatusCode.INTERNAL, "internal error; the server's log has the details")
 
     async def _answer(self, call: EnvoyCall) -> None:
-        handler = await self._methods.find(call.method, call.invocation_metadata())
-        if handler is None:
-            await call.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
+        answered = await self._methods.run(call.method, call, partial(self._request, call))
+        if answered is None:
+            return
+        if answered.is_stream:
+            await call.end()
+        else:
+            await call.answer(answered.answer)
+
+    async def _request(self, call: EnvoyCall, handler: Any, most: MaxBytes) -> Any:
         if handler.response_streaming and (known := self._known_calls.of(call.task)):
             call.hold = partial(known.account.hold, "sent")
-        method = implementation_of(handler)
-        call.serialize, fewer = handler.response_serializer, getattr(method, "max_message_bytes", None)
-        most = self._most if fewer is None else MaxBytes(fewer, "of this method")
-        try:
-            if handler.request_streaming:
-                answer = await method(call.messages(most, self._arriving), call)
-            else:
-                answer = await method(await call.message(most, self._arriving), call)
-        except (ServerError, ExceptionGroup) as raised:  # of the message: what a method raises is told by the method
-            error = first_of(raised).with_traceback(None)
-            if not isinstance(error, ServerError):
-                raise
-        else:
-            if handler.response_streaming:
-                await call.end()
-            else:
-                await call.answer(answer)
-            return
-        if isinstance(error, BadMessage):
-            self._refusals.metrics.messages_refused.labels(error.reason).inc()
-        await self._refusals.end(call.method.rpartition("/")[2], error, call)
+        if handler.request_streaming:
+            return call.messages(most, self._arriving)
+        return await call.message(most, self._arriving)
 
     def _arriving(self, task: Task, size_bytes: int) -> None:
         """Count what has come of a message that is not whole; raises TooBusy where there is no room for it."""

@@ -15,13 +15,12 @@ from server.api.servicer import Task
 from server.errors import Trailers
 from server.transport.envoy.messages import (
     ENCODINGS,
-    BadMessage,
-    MaxBytes,
     only_message,
     prefixed,
     read_messages,
 )
-from server.transport.envoy.metadata import headers_of, metadata_of, percent_encoded, seconds_of
+from server.transport.envoy.metadata import headers_of, metadata_of, percent_encoded
+from server.transport.wire import BadMessage, MaxBytes, seconds_of
 
 Arriving = Callable[[Task, int], None]
 Receive = Callable[[], Awaitable[dict[str, Any]]]

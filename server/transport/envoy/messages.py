@@ -7,48 +7,15 @@ import asyncio
 import struct
 import zlib
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from typing import NamedTuple
 
 import grpc
 
-from server.errors import MalformedMessage, MessageReason
+from server.transport.wire import BadMessage, MaxBytes
 
 PREFIX_BYTES = 5
 ENCODINGS = ("identity", "deflate", "gzip")  # that are read; answers are sent as they are
 _WINDOW_BITS = {"deflate": 15, "gzip": 31}  # zlib's, with its own header and with gzip's
 _STEP_BYTES = 2**20  # read or made at a time: a millisecond or two
-
-
-class BadMessage(MalformedMessage):
-    """What a caller sends is no message, too large, or compressed in a way that is not read."""
-
-    def __init__(
-        self,
-        message: str,
-        code: grpc.StatusCode = grpc.StatusCode.INTERNAL,
-        reason: MessageReason = "malformed",
-    ) -> None:
-        """Compose the error.
-
-        Args:
-            message: What is wrong.
-            code: What gRPC has for it.
-            reason: Likewise, for metrics.
-        """
-        super().__init__(message, reason)
-        self.code = code  # type: ignore[misc]  # of this one, not of all
-
-
-class MaxBytes(NamedTuple):
-    """What a message may have, as it is sent and inflated, and who says so."""
-
-    value: int
-    whose: str
-
-    def exceeded_by(self, found: str) -> BadMessage:
-        """Say that a message is larger."""
-        message = f"a message of {found}; expected at most {self.value} ({self.whose})"
-        return BadMessage(message, grpc.StatusCode.RESOURCE_EXHAUSTED, "bytes")
 
 
 def prefixed(content: bytes) -> bytes:

@@ -8,8 +8,6 @@ from urllib.parse import quote
 from server.errors import Trailers
 
 Headers = Iterable[tuple[bytes, bytes]]
-_SECONDS = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
-_MAX_DIGITS = 8
 _PLAIN = " !\"#$&'()*+,/:;<=>?@[\\]^`{|}"  # which a status message may have as it is, beside letters, digits and _.-~
 
 
@@ -39,14 +37,6 @@ def headers_of(metadata: Trailers) -> list[tuple[bytes, bytes]]:
 def _value(name: str, value: str | bytes) -> bytes:
     content = value.encode() if isinstance(value, str) else value
     return base64.b64encode(content).rstrip(b"=") if name.endswith("-bin") else content
-
-
-def seconds_of(timeout: str) -> float | None:
-    """Read grpc-timeout, at most eight digits and a unit; None for what is none."""
-    digits, unit = timeout[:-1], timeout[-1:]
-    if unit in _SECONDS and 0 < len(digits) <= _MAX_DIGITS and digits.isascii() and digits.isdecimal():
-        return int(digits) * _SECONDS[unit]
-    return None
 
 
 def percent_encoded(message: str) -> bytes:

@@ -9,8 +9,8 @@ import grpc
 
 from server.api.servicer import Task
 from server.errors import Trailers
-from server.transport.envoy.metadata import seconds_of
 from server.transport.ray.methods import PROCESS, THIS_PROCESS, TIMEOUT
+from server.transport.wire import seconds_of
 
 
 class Ended(Exception):

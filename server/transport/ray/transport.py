@@ -12,12 +12,11 @@ from server.api.calls import Calls
 from server.api.servicer import Task
 from server.auth.clients import Authenticator
 from server.config import Config
-from server.errors import ServerError
 from server.transport.auth_interceptor import AuthInterceptor
-from server.transport.envoy.messages import BadMessage, MaxBytes
-from server.transport.methods import Methods, first_of, implementation_of
+from server.transport.methods import Methods, first_of
 from server.transport.ray.call import Ended, RayCall
 from server.transport.refusals import Refusals
+from server.transport.wire import MaxBytes
 
 _log = logging.getLogger(__name__)
 
@@ -34,9 +33,7 @@ class RayTransport:
     def open(self, config: Config, authenticator: Authenticator, refusals: Refusals, calls: Calls) -> None:
         """Take services from now on."""
         interceptor = None if authenticator.is_open else AuthInterceptor(authenticator, refusals, calls)
-        self._methods = Methods(interceptor)
-        self._refusals = refusals
-        self._most = MaxBytes(config.max_message_bytes, "the server's --max-message-bytes")
+        self._methods = Methods(interceptor, refusals, config.max_message_bytes)
 
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
         """Add a service, as generated code does."""
@@ -131,31 +128,16 @@ class RayTransport:
         return None
 
     async def _answer(self, call: RayCall, request: bytes | AsyncIterator[bytes]) -> bytes | None:
-        handler = await self._methods.find(call.path, call.invocation_metadata())
-        if handler is None:
-            await call.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
-        method = implementation_of(handler)
-        fewer = getattr(method, "max_message_bytes", None)
-        most = self._most if fewer is None else MaxBytes(fewer, "of this method")
-        call.serialize = handler.response_serializer
-        try:
+        async def messages(handler: Any, most: MaxBytes) -> Any:
             if handler.request_streaming:
-                answer = await method(_messages(request, most), call)
-            else:
-                assert isinstance(request, bytes)  # noqa: S101 -- as it is registered
-                answer = await method(_checked(request, most), call)
-        except (ServerError, ExceptionGroup) as raised:  # of the message: what a method raises is told by the method
-            error = first_of(raised).with_traceback(None)
-            if not isinstance(error, ServerError):
-                raise
-        else:
-            if answer is None or call.serialize is None:
-                return answer  # type: ignore[no-any-return]
-            return call.serialize(answer)
-        if isinstance(error, BadMessage):
-            self._refusals.metrics.messages_refused.labels(error.reason).inc()
-        await self._refusals.end(call.path.rpartition("/")[2], error, call)
-        return None
+                return _messages(request, most)
+            assert isinstance(request, bytes)  # noqa: S101 -- as it is registered
+            return _checked(request, most)
+
+        answered = await self._methods.run(call.path, call, messages)
+        if answered is None or answered.answer is None:
+            return None
+        return answered.answer if call.serialize is None else call.serialize(answered.answer)
 
 
 async def _messages(request: bytes | AsyncIterator[bytes], most: MaxBytes) -> AsyncGenerator[bytes]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from server.engine.device import Instances, choose_devices
 from server.repository.lifecycle import Repository
+from server.repository.limits import Usage
 from server.repository.loading import LoadedModel, load_model
 
 DEVICES = choose_devices("cpu")
@@ -31,9 +32,13 @@ async def nobody_cares(name: str, newest: LoadedModel | None) -> None:
     """Take the news that something else is served."""
 
 
-def make(folder: Path) -> Repository:
+def make(folder: Path, **options: Any) -> Repository:
     """A repository with one thread that has loaded nothing."""
-    return Repository(folder, lambda path, usage: load_model(path, DEVICES, Instances(1, 1), usage), nobody_cares)
+
+    def load_one(path: Path, usage: Usage) -> LoadedModel:
+        return load_model(path, DEVICES, Instances(1, 1), usage)
+
+    return Repository(folder, load_one, nobody_cares, **options)
 
 
 def load(folder: Path) -> Repository:

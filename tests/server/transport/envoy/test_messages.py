@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.errors import TooBusy
-from server.transport.envoy.messages import BadMessage, MaxBytes, inflate, only_message, prefixed, read_messages
+from server.transport.envoy.messages import inflate, only_message, prefixed, read_messages
+from server.transport.wire import BadMessage, MaxBytes
 
 MOST = MaxBytes(1000, "the test's")
 COMPRESS: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress}

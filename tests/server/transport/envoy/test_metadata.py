@@ -7,7 +7,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from server.transport.envoy.metadata import headers_of, metadata_of, percent_encoded, seconds_of
+from server.transport.envoy.metadata import headers_of, metadata_of, percent_encoded
+from server.transport.wire import seconds_of
 
 
 @given(content=st.binary(max_size=50), pads=st.booleans())
