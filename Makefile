@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SMALL := $(VENV)/.ready-small
 INSTALL := $(BIN)/pip install --no-compile --quiet --disable-pip-version-check --constraint constraints.txt
+# Hundreds of processes import the same code: each would compile it anew, torch and what is beside it for five seconds.
+unexport PYTHONDONTWRITEBYTECODE
 STUBS := client/regard/v1 $(foreach stub,server/api/open_inference/open_inference server/transport/orca,$(addprefix $(stub)_pb2,.py .pyi _grpc.py))
 
 .PHONY: help setup demo test test-fast coverage mutants lock lock-check test-install test-containers test-scale test-hostile lint types proto proto-check bench bench-long gpu-check gpu-check-stand-in audit image sbom check clean
