@@ -47,7 +47,7 @@ coverage: $(READY) ## Run the tests and show what of server/, artifact/ and expo
 	$(BIN)/python -m pytest --numprocesses 2 --cov=artifact --cov=export --cov=server --cov-branch --cov-report=term --cov-report=html:build/coverage
 
 test-install: $(READY) ## Tests that install: the server alone, serving the embedded model; KServe's client, asking
-	$(BIN)/python -m pytest -m install
+	$(BIN)/python -m pytest -m install tests/e2e/test_install.py tests/server/api/open_inference/test_kserve.py
 
 test-containers: $(READY) ## Build the images and run the stack, where a Docker engine is there
 	$(BIN)/python -m pytest -m containers tests/containers
