@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 SMALL := $(VENV)/.ready-small
 INSTALL := $(BIN)/pip install --no-compile --quiet --disable-pip-version-check --constraint constraints.txt
+# Hundreds of processes import the same code: each would compile it anew, torch and what is beside it for five seconds.
+unexport PYTHONDONTWRITEBYTECODE
 STUBS := client/regard/v1 $(foreach stub,server/api/open_inference/open_inference server/transport/orca,$(addprefix $(stub)_pb2,.py .pyi _grpc.py))
 
 .PHONY: help setup demo test test-fast coverage mutants lock lock-check test-install test-containers test-scale test-hostile lint types proto proto-check bench bench-long gpu-check gpu-check-stand-in audit image sbom check clean
@@ -45,7 +47,7 @@ coverage: $(READY) ## Run the tests and show what of server/, artifact/ and expo
 	$(BIN)/python -m pytest --numprocesses 2 --cov=artifact --cov=export --cov=server --cov-branch --cov-report=term --cov-report=html:build/coverage
 
 test-install: $(READY) ## Tests that install: the server alone, serving the embedded model; KServe's client, asking
-	$(BIN)/python -m pytest -m install
+	$(BIN)/python -m pytest -m install tests/e2e/test_install.py tests/server/api/open_inference/test_kserve.py
 
 test-containers: $(READY) ## Build the images and run the stack, where a Docker engine is there
 	$(BIN)/python -m pytest -m containers tests/containers

@@ -77,8 +77,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Do not look for garbage among what was imported, half a million objects: it takes half a second each time."""
+    """Do not look for garbage among what was imported, half a million objects, which takes half a second each time.
+
+    Nor so often: torch's exporter makes objects by the million, and a twelfth of its time went into looking.
+    """
     gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
 
 
 @pytest.fixture

@@ -49,8 +49,19 @@ class ServerProcess:
         return self.process.wait(_STOP_SECONDS)
 
 
+def has_ended(pid: int) -> bool:
+    """Whether a process is gone, or a zombie that nobody has asked about yet."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
 def _is_envoy(pid: str) -> bool:
-    return b"envoy" in Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0]
+    try:
+        return b"envoy" in Path(f"/proc/{pid}/cmdline").read_bytes().partition(b"\0")[0]
+    except (FileNotFoundError, ProcessLookupError):  # it has ended meanwhile
+        return False
 
 
 def environment() -> dict[str, str]:

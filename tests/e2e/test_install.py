@@ -29,22 +29,22 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if (ROOT / name).is_file():
             (source / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(ROOT / name, source / name)
-    pip(sys.executable, "wheel", "--no-deps", "--wheel-dir", str(folder), str(source))
+    pip("wheel", "--no-deps", "--wheel-dir", str(folder), str(source))
     (built,) = folder.glob("*.whl")
     return built
 
 
-def pip(python: str, *arguments: str) -> None:
+def pip(*arguments: str) -> None:
     """Run pip."""
-    subprocess.run([python, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments], check=True)
+    subprocess.run([sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments], check=True)
 
 
 def install(folder: Path, wheel: Path, extra: str) -> Path:
     """Make a virtual environment with the wheel and an extra; returns its folder of programs."""
-    subprocess.run([sys.executable, "-m", "venv", folder], check=True)
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", folder], check=True)
     constraints = ("--constraint", str(ROOT / "constraints.txt"))
     # Python compiles what it imports; pip would compile all, most of which is never imported.
-    pip(str(folder / "bin" / "python"), "install", "--no-compile", *constraints, f"{wheel}[{extra}]")
+    pip("--python", str(folder), "install", "--no-compile", *constraints, f"{wheel}[{extra}]")
     return folder / "bin"
 
 

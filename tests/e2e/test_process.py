@@ -12,8 +12,10 @@ import pytest
 
 import regard
 from server.healthcheck import flags_of
-from tests.golden import GOLDEN_PAIRS
+from tests.golden import GOLDEN_MODELS, GOLDEN_PAIRS
 from tests.processes import CLOTHING, ROOT, TRANSPORTS, StartProcess, environment, run_server
+
+SMALL = ("--models", str(GOLDEN_MODELS))  # loads in half the time of what is embedded
 
 
 def regard_command(address: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -53,7 +55,7 @@ def test_the_command_line_shows_what_one_text_attends_to_in_the_other(start_proc
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_stops_it_cleanly(start_each: StartProcess, number: signal.Signals) -> None:
     """Exit code 0 and nothing more on stdout."""
-    with start_each() as server:
+    with start_each(*SMALL) as server:
         assert server.stop(number) == 0
         assert server.process.stdout is not None
         assert server.process.stdout.read() == ""
@@ -167,17 +169,17 @@ def test_the_command_line_lists_classifies_embeds_and_attends(start_process: Sta
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2])
 def test_other_signals_end_nothing(start_each: StartProcess, number: signal.Signals) -> None:
     """Neither what runs, nor a graceful stop afterwards."""
-    with start_each() as server:
+    with start_each(*SMALL) as server:
         server.process.send_signal(number)
         with regard.Client(server.address) as client:
-            assert [model.name for model in client.models()] == ["fashion", "g2p"]
+            assert [model.name for model in client.models()] == ["tiny-text"]
         assert server.stop() == 0
 
 
 def test_the_healthcheck_of_the_container_follows_the_server(start_process: StartProcess) -> None:
     """Exit code 0 while it serves, 1 when it is gone."""
     command = [sys.executable, "-m", "server.healthcheck"]
-    with start_process() as server:
+    with start_process(*SMALL) as server:
         env = environment() | {"REGARD_LISTEN": server.address}
         assert subprocess.run(command, cwd=ROOT, env=env, check=False).returncode == 0
         server.stop()
@@ -188,7 +190,7 @@ def test_the_healthcheck_of_the_container_follows_the_server(start_process: Star
 def test_the_healthcheck_takes_the_servers_flags(start_process: StartProcess) -> None:
     """A server that was told its port by a flag, not by the environment."""
     command = [sys.executable, "-m", "server.healthcheck", "--listen"]
-    with start_process() as server:
+    with start_process(*SMALL) as server:
         found = subprocess.run([*command, server.address], cwd=ROOT, env=environment(), check=False)
         other = subprocess.run([*command, "127.0.0.1:1"], cwd=ROOT, env=environment(), capture_output=True, check=False)
         assert (found.returncode, other.returncode) == (0, 1)

@@ -36,7 +36,8 @@ _CLIENTS = "".join(
     f'[clients.{name}]\ntokens = ["{token}"]\nallow = ["infer", "attention", "manage"]\n'
     for name, token in TOKENS.items()
 )
-_BACK_SECONDS = 10.0 if IS_FULL else 3.0  # within which memory must be back
+_BACK_SECONDS = 10.0 if IS_FULL else 30.0  # within which memory must be back
+_BACK_MB = 32.0  # what may be left of it before the time is up, in full
 _QUIET_SECONDS = 3.0 if IS_FULL else 0.4
 _MAX_LEFT_MB = 128.0
 _MAX_HOLD_MS, _MAX_WAIT_MS = 5e3, 10e3  # safety limits; the table says what was measured
@@ -149,8 +150,12 @@ class Hostile:
         self.is_spoilt = False  # by an attack that ended it or left much behind
         self.target = Target(server.address, TOKENS["attacker"])
 
-    def measure(self, attack: Attack) -> Record:
+    def measure(self, attack: Attack, back_mb: float) -> Record:
         """Run an attack; the server is still there afterwards, and answers the honest caller.
+
+        Args:
+            attack: What is done to the server.
+            back_mb: Memory is back where no more than that is left.
 
         Raises:
             AssertionError: It is not.
@@ -163,7 +168,7 @@ class Hostile:
         codes = attack(self.target)
         beside = self._observing.report()
         lag_seconds = max((bound for bound, count in self._lags().items() if count > lags[bound]), default=0.0)
-        left = self._settle(quiet.end_bytes)
+        left = self._settle(quiet.end_bytes, back_mb)
         assert self._server.process.poll() is None, f"the server ended with {self._server.process.poll()}"
         self.is_spoilt = left > _MAX_LEFT_MB * MB
         return Record(
@@ -201,14 +206,14 @@ class Hostile:
         below = dict(zip(buckets, (0.0, *buckets.values()), strict=False))
         return {bound: count - below[bound] for bound, count in buckets.items()}
 
-    def _settle(self, before: int) -> int:
+    def _settle(self, before: int, back_mb: float) -> int:
         """Wait until the honest caller is answered again and memory is back, or no longer; returns what is left."""
         ends, pause = time.monotonic() + _BACK_SECONDS, threading.Event()
         while True:
             pause.wait(0.1)
             seen = self._observing.report()
             left = seen.end_bytes - before
-            if (seen.codes.get("OK") and left < 32 * MB) or time.monotonic() > ends:
+            if (seen.codes.get("OK") and left < back_mb * MB) or time.monotonic() > ends:
                 return left
 
 
@@ -243,7 +248,7 @@ def withstanding(hostile: Hostile, record_property: Callable[[str, object], None
     def withstand(
         attack: Attack, codes: Sequence[str], max_growth_mb: float, *, max_left_mb: float = _MAX_LEFT_MB
     ) -> None:
-        record = hostile.measure(attack)
+        record = hostile.measure(attack, _BACK_MB if IS_FULL else max_left_mb)
         record_property(RECORDED, record.row())
         check(record, codes, max_growth_mb, max_left_mb=max_left_mb)
 

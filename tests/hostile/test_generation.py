@@ -17,6 +17,7 @@ from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as pb
 from regard.v1.regard_pb2_grpc import RegardServiceStub
 from server.config import EMBEDDED_MODELS
+from tests.faults.callers import wait_until
 from tests.hostile.asking import channel_of
 from tests.hostile.conftest import folder_of
 from tests.hostile.http2 import call, connected, greeting
@@ -123,4 +124,4 @@ def test_who_lets_much_be_written_leaves_others_their_share(
     bounds = ("--max-queue-size", str(PLACES - ROWS), "--max-held-bytes", str(MAX_HELD_MB * 2**20))
     with attacked(transport, models, tmp_path / "clients.toml", *bounds) as hostile:
         withstanding(hostile, record_property)(attack, codes, MAX_GROWTH_MB)
-        assert hostile.metric("regard_generation_rows") == 0
+        wait_until(lambda: hostile.metric("regard_generation_rows") == 0)

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from server.errors import MalformedMessage, TooBusy
 from server.transport import turns as module
 from server.transport.turns import Turns
+from tests.server.fakes import Clock
 
 
 async def parse(content: bytes) -> str:
@@ -108,8 +110,9 @@ async def test_a_message_that_never_comes_is_not_waited_for(monkeypatch: pytest.
 @pytest.mark.parametrize("hangs_up", [True, False])
 async def test_what_grpc_still_inflates_is_waited_for(hangs_up: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cancelled it would never be freed, and the next message must not be inflated beside it."""
+    clock, turns = Clock(), Turns()
     monkeypatch.setattr(module, "_LOOK_SECONDS", 0.001)
-    turns = Turns()
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock))
     large, other = Caller(turns, "a", ends=False), Caller(turns, "b")
     await settle()
     if hangs_up:
@@ -119,10 +122,11 @@ async def test_what_grpc_still_inflates_is_waited_for(hangs_up: bool, monkeypatc
     assert large.is_read
     assert not other.is_read
     assert not large._comes.cancelled()
+    clock.now += 0.5
     large.send()
     other.send()
     assert await asyncio.wait_for(other.task, 10) == "message"
-    assert turns._resting["a"] > time.monotonic(), "it took long for nothing"
+    assert turns._resting["a"] == clock.now + 4.5, "it took long for nothing"
     assert turns._giving_back is not None
     await asyncio.wait_for(turns._giving_back, 10)
 
@@ -154,33 +158,42 @@ async def test_a_reading_that_fails_passes_the_turn_on(error: BaseException) -> 
     assert not turns._resting
 
 
-async def test_an_address_whose_message_took_long_for_nothing_rests() -> None:
+async def test_an_address_whose_message_took_long_for_nothing_rests(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nine times as long, while others are read: a message that is inflated holds the event loop."""
-    turns, heard = Turns(), list[tuple[str, float]]()
+    clock, turns, heard = Clock(), Turns(), list[str]()
+    monkeypatch.setattr(module, "time", SimpleNamespace(monotonic=clock))
 
     async def refuse(content: bytes) -> MalformedMessage:
-        time.sleep(0.06)  # noqa: ASYNC251 -- as gRPC does
+        clock.now += 0.06
         return MalformedMessage(f"{len(content)} bytes")
 
     async def hold(content: bytes) -> str:
-        time.sleep(0.06)  # noqa: ASYNC251 -- as others do
+        clock.now += 0.06
         return content.decode()
 
     async def call(address: str, parse: Callable[[bytes], Awaitable[object]]) -> None:
         await turns.read(address, messages(), parse)
-        heard.append((address, time.monotonic()))
+        heard.append(address)
 
-    await asyncio.gather(call("greedy", refuse), call("greedy", parse), call("modest", hold), call("modest", parse))
-    assert [address for address, _ in heard] == ["greedy", "modest", "modest", "greedy"]
-    (_, began), *_, (_, ends) = heard
-    assert ends - began > 8 * 0.06
-    await call("greedy", parse)
-    await call("greedy", parse)
-    assert heard[-1][1] - ends < 8 * 0.06, "what is read does not let its address rest"
-    await call("greedy", refuse)
-    began = heard[-1][1]
-    await call("greedy", parse)
-    assert heard[-1][1] - began > 8 * 0.06, "nobody else is there"
+    async def later(seconds: float) -> list[str]:
+        clock.now += seconds
+        turns._wake()
+        await settle()
+        return heard
+
+    asked = (("greedy", refuse), ("greedy", parse), ("modest", hold), ("modest", parse))
+    calls = [asyncio.create_task(call(*one)) for one in asked]
+    await asyncio.wait_for(asyncio.gather(calls[0], *calls[2:]), 10)
+    assert await later(7 * 0.06) == ["greedy", "modest", "modest"]
+    assert await later(2 * 0.06) == ["greedy", "modest", "modest", "greedy"]
+    for _ in range(2):  # what is read does not let its address rest
+        await asyncio.wait_for(call("greedy", hold), 10)
+    await asyncio.wait_for(call("greedy", refuse), 10)
+    resting = asyncio.create_task(call("greedy", parse))
+    await settle()
+    assert await later(8 * 0.06) == ["greedy", "modest", "modest", *["greedy"] * 4], "nobody else is there"
+    assert await later(2 * 0.06) == ["greedy", "modest", "modest", *["greedy"] * 5]
+    await resting
 
 
 async def test_memory_is_given_back_once_for_many_messages_and_may_fail(monkeypatch: pytest.MonkeyPatch) -> None:
