@@ -44,6 +44,7 @@ from regard.generation import (
     SoundPositions,
 )
 from regard.hidden_states import HiddenStates, HiddenStatesRequest, LayerHiddenStates
+from regard.options import AttendOptions, ClassifyOptions, EmbedOptions
 from regard.replicas import replica_options
 from regard.scores import RankedDocument, Ranking, TokenMatches
 from regard.word_times import WordTime, request_word_times, word_times
@@ -54,14 +55,17 @@ __all__ = [
     "Answers",
     "AsyncClient",
     "AsyncTokenStream",
+    "AttendOptions",
     "Attention",
     "AttentionLayer",
     "AttentionRequest",
     "AttentionWindow",
     "Box",
     "Classification",
+    "ClassifyOptions",
     "Client",
     "DeadlineExceeded",
+    "EmbedOptions",
     "Embedding",
     "FailedPrecondition",
     "GenerateOptions",

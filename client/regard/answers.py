@@ -391,6 +391,17 @@ class Answers(Sequence[Answer], Generic[Answer]):
         """The errors, by the index of their input."""
         return {number: one for number, one in enumerate(self.each) if isinstance(one, RegardError)}
 
+    def checked(self) -> "Answers[Answer]":
+        """Return this where every input has an answer.
+
+        Raises:
+            RegardError: The error of the first that has none.
+        """
+        for one in self.each:
+            if isinstance(one, RegardError):
+                raise one
+        return self
+
     def __len__(self) -> int:
         return len(self.each)
 

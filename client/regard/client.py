@@ -11,7 +11,6 @@ from regard.align_calls import AlignCalls
 from regard.answers import Classification, Embedding, Model, Prediction, TextRole, VectorFormat, VersionState
 from regard.attention import Attention, AttentionRequest
 from regard.channels import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS, ChannelOptions, connection
-from regard.errors import from_rpc_error
 from regard.generate_calls import GenerateCalls
 from regard.hidden_states import HiddenStatesRequest
 from regard.inputs import ImageSource
@@ -342,11 +341,4 @@ class Client(ManyCalls, AlignCalls, GenerateCalls):
         request = encoding.attend_request(
             image, text, pair, inputs, model, version, truncate, attention, priority, prompt
         )
-        first, seconds = None, self._seconds(timeout)
-        try:
-            for answer in self._stub.Attend(request, timeout=seconds, metadata=self._to.metadata):
-                layer = decoding.read_attended(answer, first)
-                first = first or layer
-                yield layer
-        except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
+        yield from self._layers(request, timeout)
