@@ -18,7 +18,7 @@ CALLS = 4
 """Calls at a time. Of 64 texts each they keep a server's batches full (`python -m bench.many`)."""
 MOST_INPUTS, MOST_BYTES = 64, 4 * 2**20
 """Of a call: more make no input cheaper. A single input may have more bytes."""
-_FIRST_INPUTS = 8
+_FIRST_INPUTS = 8  # four calls of so few fill a batch still
 _SHORT_SECONDS, _LONG_SECONDS = 1.0, 5.0  # calls in between keep their size; deadlines are 30 s unless said otherwise
 _LEAST_WAIT_SECONDS = 0.01  # a hint of 0 ms is no reason to ask as fast as one can
 _MOST_WAIT_SECONDS = 600.0
@@ -41,7 +41,7 @@ class Pace:
     def answered(self, count: int, seconds: float) -> None:
         """Learn of a call of so many inputs."""
         if seconds > _LONG_SECONDS:
-            self.inputs = max(1, min(self.inputs, count // 2))
+            self.inputs = max(min(_FIRST_INPUTS, self._most), min(self.inputs, count // 2))
         elif seconds < _SHORT_SECONDS and count >= self.inputs:
             self.inputs = min(2 * self.inputs, self._most)
 

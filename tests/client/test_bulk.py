@@ -220,7 +220,11 @@ def test_calls_have_more_inputs_while_they_are_short() -> None:
         sizes.append(found.inputs)
         found.answered(found.inputs, seconds)
     assert (sizes, found.inputs) == ([8, 16, 32, 64, 64, 64, 32], 32)
+    for _ in range(3):
+        found.answered(found.inputs, 9.0)
+    assert found.inputs == 8
     found.too_large(32)
+    found.answered(8, 0.1)
     found.answered(16, 0.1)
     assert found.inputs == 16
     found.busy(16)
