@@ -15,7 +15,7 @@ import grpc
 
 from regard import checks
 from regard.answers import Model
-from regard.errors import InvalidArgument, InvalidCall, RegardError
+from regard.errors import FailedPrecondition, InvalidArgument, InvalidCall, RegardError
 from regard.inputs import read_file, read_pair
 from regard.pace import MOST_BYTES, Gate, Pace, Patience, is_of_all
 
@@ -167,8 +167,15 @@ def iterate(kind: Kind, inputs: Any) -> Iterator[Any]:
 
 
 def most_inputs(model: Model, kind: Kind) -> int:
-    """Return how many inputs a call of a model takes."""
-    return max(model.max_inputs, model.of("image" if kind == "images" else "text").max_inputs)
+    """Return how many inputs a call of a model takes.
+
+    Raises:
+        FailedPrecondition: The server takes one alone.
+    """
+    if most := max(model.max_inputs, model.of("image" if kind == "images" else "text").max_inputs):
+        return most
+    wrong = f"model: {model.name!r} takes a single input a call; expected a server that is newer"
+    raise FailedPrecondition(grpc.StatusCode.FAILED_PRECONDITION, wrong)
 
 
 def _read(field: str, kind: Kind, value: Any) -> tuple[Any, int]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,9 +11,10 @@ from rich.text import Text
 
 import regard
 from regard.aligning import align
-from regard.answers import Embedding, TextRole, VectorFormat
+from regard.answers import Classification, Embedding, TextRole, VectorFormat
 from regard.application import start
 from regard.attending import attend
+from regard.bulk_commands import BULK_OPTIONS, BulkOptions, Work
 from regard.channels import DEFAULT_TIMEOUT_SECONDS
 from regard.client import Client
 from regard.console import (
@@ -20,9 +22,11 @@ from regard.console import (
     ModelOption,
     PairOption,
     PromptOption,
-    SourceArgument,
+    ResultsOption,
+    SourcesArgument,
     Terminal,
     TruncateOption,
+    check_output,
     choose,
     choose_both,
     print_json,
@@ -32,8 +36,9 @@ from regard.console import OutputClosed as OutputClosed  # cli.py explains it
 from regard.flags import takes
 from regard.generating import generate
 from regard.identity import read_identity
-from regard.lines import LinesOption, ask_each, read_lines
+from regard.lines import ask_each, read_lines
 from regard.ranking import rank
+from regard.results import RESULT_SUFFIXES
 from regard.sources import InputError, Source, read_labels, read_pair, read_source
 from regard.states_file import STATES_OPTIONS, StatesOptions
 from regard.summaries import show_vector
@@ -42,7 +47,6 @@ from regard.terminal import clean, cosine_table, labels_line, labels_table, mode
 app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="As the models folder names it.")]
-SourcesArgument = Annotated[list[str], typer.Argument(metavar="FILE|TEXT...", help="As for classify; one or several.")]
 
 
 def _file(variable: str, text: str) -> Any:
@@ -117,9 +121,12 @@ def unload(context: typer.Context, model: ModelArgument) -> None:
 
 
 @app.command()
+@takes("bulk", BulkOptions, BULK_OPTIONS)
 def classify(
     context: typer.Context,
-    source: SourceArgument,
+    sources: SourcesArgument,
+    *,
+    bulk: BulkOptions,
     pair: PairOption = None,
     model: ModelOption = "",
     top_k: Annotated[int, typer.Option(min=1, help="How many labels.")] = 5,
@@ -128,30 +135,33 @@ def classify(
     ] = "",
     template: Annotated[str, typer.Option(help="The sentence that each of --labels is put into, at its {}.")] = "",
     truncate: TruncateOption = False,
-    lines: LinesOption = False,
+    output: ResultsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Name what a photo, a text or a pair of texts is; with --lines, each line of a file (and JSON, one a line)."""
+    """Name what photos, texts or a pair of texts are."""
     client: Client = context.obj
-    if lines and (pair is not None or labels):
-        option = "--labels: each line is a text" if labels else "--pair: each line is a text of its own"
-        raise InputError(f"{option}; expected no --lines")
-    if lines:
-        texts = read_lines(source)
-        taking = client.model(model) if model else choose(client, texts[0], "classify")
-        for each, found in ask_each(
-            texts,
-            taking.max_inputs,
-            lambda part: client.classify_many(texts=part, model=taking.name, top_k=top_k, truncate=truncate),
-        ):
-            warn_if_cut(each, found)
-            if as_json:
-                print_json({"input": each.name, **dataclasses.asdict(found)})
-            else:
-                Terminal().print(labels_line(each.title, found), soft_wrap=True)
-        return
-    given = read_pair(source, pair)
+    check_output(output, RESULT_SUFFIXES, "answers are written")
     own: dict[str, Any] = {"candidate_labels": read_labels(labels), "label_template": template}
+    if bulk.wants(sources, output) or bulk.lines or len(sources) > 1:
+        if pair is not None:
+            raise InputError("--pair: each input is a text of its own; expected one")
+        if bulk.lines and labels:
+            raise InputError("--labels: each line is a text; expected no --lines")
+
+        def ask(name: str, _: Source, inputs: dict[str, Any]) -> Iterator[Any]:
+            yield from client.classify_many(**inputs, model=name, top_k=top_k, truncate=truncate, **own)
+
+        def show(source: Source, found: Classification) -> None:
+            if as_json:
+                print_json({"input": source.name, **dataclasses.asdict(found)})
+            else:
+                Terminal().print(labels_line(source.title, found), soft_wrap=True)
+
+        name = model or (choose_both(client).name if labels else "")
+        Work(client, "classify", sources, bulk, output).run(name, ask, show)
+        return
+    (source,) = sources
+    given = read_pair(source, pair, as_text=bulk.as_text)
     name = model or (choose_both(client) if labels else choose(client, given, "classify")).name
     answer = client.classify(**given.given, model=name, top_k=top_k, truncate=truncate, **own)
     warn_if_cut(given, answer)
@@ -163,15 +173,16 @@ def classify(
 
 @app.command()
 @takes("states", StatesOptions, STATES_OPTIONS)
+@takes("bulk", BulkOptions, BULK_OPTIONS)
 def embed(
     context: typer.Context,
     sources: SourcesArgument,
     *,
+    bulk: BulkOptions,
     states: StatesOptions,
     model: ModelOption = "",
     prompt: PromptOption = "",
     truncate: TruncateOption = False,
-    lines: LinesOption = False,
     dimensions: Annotated[
         int, typer.Option(min=0, help="Only the first so many numbers, as regard models lists them (0: all).")
     ] = 0,
@@ -187,7 +198,17 @@ def embed(
     asked: dict[str, Any] = {"truncate": truncate, "prompt": prompt, "hidden_states": states.request()}
     asked |= {"dimensions": dimensions, "vector_format": vector_format, "max_terms": max_terms, "with_terms": True}
     asked["role"] = role
-    if lines:
+    if not states.layers and (bulk.wants(sources, states.output) or bulk.lines):
+
+        def ask(name: str, _: Source, inputs: dict[str, Any]) -> Iterator[Any]:
+            yield from client.embed_many(**inputs, model=name, **asked)
+
+        def show(source: Source, found: Embedding) -> None:
+            show_vector(source, found, as_json=as_json, states=False)
+
+        Work(client, "embed", sources, bulk, states.output).run(model, ask, show)
+        return
+    if bulk.lines:
         kept = list[tuple[Source, Embedding]]()
         texts = [text for source in sources for text in read_lines(source)]
         states.check_inputs(len(texts))
@@ -203,7 +224,7 @@ def embed(
         finally:  # an error of one line, or of a later call, loses none of the others
             states.save(kept)
         return
-    given = [read_source(source) for source in sources]
+    given = [read_source(source, as_text=bulk.as_text) for source in sources]
     states.check_inputs(len(given))
     if len({source.modality for source in given}) > 1:
         name = _choose_for_both(client, model)

@@ -28,8 +28,16 @@ PairOption = Annotated[
     str | None, typer.Option("--pair", metavar="FILE|TEXT", help="Second text, read together with the first.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
-SourceArgument = Annotated[
-    str, typer.Argument(metavar="FILE|TEXT", help="A photo, a text file, a text, or - for stdin.")
+ResultsOption = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", metavar="FILE", help="Write answers there: .jsonl, .npz or .parquet."),
+]
+SourcesArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="FILE|TEXT...",
+        help="Photos, text files, texts, folders, patterns ('photos/*.jpg'), or - for stdin; one or several.",
+    ),
 ]
 
 
@@ -66,12 +74,12 @@ def choose_both(client: Client, *, aligns: bool = False) -> Model:
 PICTURE_SUFFIXES = (".png", ".svg", ".pdf")
 
 
-def check_output(output: Path | None, suffixes: Sequence[str]) -> None:
-    """Refuse a picture that could not be written, before anything is asked."""
+def check_output(output: Path | None, suffixes: Sequence[str], what: str = "a picture ends") -> None:
+    """Refuse a file that could not be written, before anything is asked."""
     if output is None:
         return
     if output.suffix.lower() not in suffixes:
-        raise typer.BadParameter(f"{output}: a picture ends in {', '.join(suffixes)}", param_hint="-o")
+        raise typer.BadParameter(f"{output}: {what} in {', '.join(suffixes)}", param_hint="-o")
     if not output.parent.is_dir():
         raise InputError(f"-o {output}: {output.parent} is no folder")
 
