@@ -59,8 +59,16 @@ _SUFFIXES = (*PICTURE_SUFFIXES, ".html")
 
 
 _VIEW_OPTIONS = {
-    "view": typer.Option(help="How to show it (default: heads for photos, matrix for texts)."),
-    "measure": typer.Option(help="What to show (default: weights, or what the view is of)."),
+    "view": typer.Option(
+        metavar="VIEW",
+        help="How to show it: overlay, heads, queries, matrix, arcs, entropy, distance (default: heads for photos, "
+        "matrix for texts).",
+    ),
+    "measure": typer.Option(
+        metavar="MEASURE",
+        help="What to show: weights, rollout, entropy, distance, contribution, contribution_rollout (default: weights, "
+        "or what the view is of).",
+    ),
     "layers": typer.Option(
         "--layer",
         help="Layer; negative counts from the last; several stand side by side "
@@ -115,7 +123,8 @@ OutputOption = Annotated[
     typer.Option(
         "-o",
         "--output",
-        help="Picture: .png, .svg, .pdf, or a page, .html (default for photos: NAME-attention.png in this folder).",
+        help="Picture: .png, .svg, .pdf, or a page, .html (default for photos: NAME-attention.png in this folder); "
+        "numbers: .jsonl, .npz, .parquet.",
     ),
 ]
 CompareOption = Annotated[str, typer.Option(metavar="MODEL", help="Put this model beside it.")]
@@ -139,7 +148,7 @@ def attend(
     truncate: TruncateOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a transformer attends to: a picture for photos, token by token for texts, a sheet for a folder."""
+    """Show what a transformer attends to: a picture for photos, token by token for texts, a sheet for many."""
     check_output(output, (*_SUFFIXES, *RESULT_SUFFIXES))
     is_bulk = bulk.wants(sources, output) or bulk.lines or len(sources) > 1
     if is_bulk:

@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from regard.answers import Classification, Embedding, Model
+from regard.application import OutputClosed
 from regard.client import Client
 from regard.sources import InputError, Source, Task, choose_model, choose_towers
 from regard.terminal import clean
@@ -39,10 +40,6 @@ SourcesArgument = Annotated[
         help="Photos, text files, texts, folders, patterns ('photos/*.jpg'), or - for stdin; one or several.",
     ),
 ]
-
-
-class OutputClosed(Exception):
-    """Whoever read the output went away."""
 
 
 class Terminal(Console):
