@@ -18,6 +18,7 @@ from regard.channels import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS, 
 from regard.generate_calls import AsyncGenerateCalls
 from regard.hidden_states import HiddenStatesRequest
 from regard.inputs import ImageSource
+from regard.origin import told
 from regard.scores import Ranking
 from regard.v1 import regard_pb2 as rpc
 
@@ -131,7 +132,9 @@ class AsyncClient(AsyncManyCalls, AsyncGenerateCalls):
             candidate_labels=candidate_labels,
             label_template=label_template,
         )
-        return decoding.read_classification(await self._call(self._stub.Classify, request, timeout))
+        return told(
+            decoding.read_classification(await self._call(self._stub.Classify, request, timeout)), request, attention
+        )
 
     async def embed(
         self,
@@ -169,7 +172,8 @@ class AsyncClient(AsyncManyCalls, AsyncGenerateCalls):
             with_terms=with_terms,
             role=role,
         )
-        return decoding.read_embedding(await self._call(self._stub.Embed, request, timeout))
+        answer = await self._call(self._stub.Embed, request, timeout)
+        return told(decoding.read_embedding(answer), request, attention)
 
     async def rank(
         self,
@@ -238,4 +242,4 @@ class AsyncClient(AsyncManyCalls, AsyncGenerateCalls):
             image, text, pair, inputs, model, version, truncate, attention, priority, prompt
         )
         async for layer in self._layers(request, timeout):
-            yield layer
+            yield told(layer, request, attention)

@@ -12,6 +12,7 @@ from regard.calls import AsyncCalls
 from regard.errors import RegardError
 from regard.inputs import ImageSource
 from regard.options import AttendOptions, ClassifyOptions, EmbedOptions
+from regard.origin import told, told_each
 
 
 class AsyncManyCalls(AsyncCalls):
@@ -131,7 +132,8 @@ class AsyncManyCalls(AsyncCalls):
 
         async def ask(values: Sequence[Any]) -> list[Attention]:
             request = encoding.attend_request(**{kind.removesuffix("s"): values[0]}, **options)
-            return [Attention.join([layer async for layer in self._layers(request, timeout)])]
+            found = Attention.join([layer async for layer in self._layers(request, timeout)])
+            return [told(found, request, options.get("attention"))]
 
         each = inputs if isinstance(inputs, AsyncIterable) else iterate(kind, inputs)
         return answer_each_async(kind, each, most, ask, single=True, raise_errors=raise_errors)
@@ -148,7 +150,9 @@ class AsyncManyCalls(AsyncCalls):
         options: Mapping[str, Any],
     ) -> Any:
         async def once() -> Answers[Any]:
-            answers = read(await self._call(method, build(**{kind: inputs}, **options), timeout))
+            request = build(**{kind: inputs}, **options)
+            answers = read(await self._call(method, request, timeout))
+            told_each(answers.each, request, options.get("attention"))
             return answers.checked() if raise_errors else answers
 
         if not isinstance(inputs, Iterator | AsyncIterator):
@@ -161,6 +165,9 @@ class AsyncManyCalls(AsyncCalls):
             return most_inputs(decoding.read_model(answer.model), kind)
 
         async def ask(values: Sequence[Any]) -> Sequence[Any]:
-            return read(await self._call(method, build(**{kind: values}, **options), timeout)).each
+            request = build(**{kind: values}, **options)
+            found = read(await self._call(method, request, timeout)).each
+            told_each(found, request, options.get("attention"))
+            return found
 
         return answer_each_async(kind, inputs, most, ask, single=False, raise_errors=raise_errors)

@@ -15,6 +15,7 @@ from regard.generate_calls import GenerateCalls
 from regard.hidden_states import HiddenStatesRequest
 from regard.inputs import ImageSource
 from regard.many import ManyCalls
+from regard.origin import told
 from regard.v1 import regard_pb2 as rpc
 
 
@@ -230,7 +231,7 @@ class Client(ManyCalls, AlignCalls, GenerateCalls):
             candidate_labels=candidate_labels,
             label_template=label_template,
         )
-        return decoding.read_classification(self._call(self._stub.Classify, request, timeout))
+        return told(decoding.read_classification(self._call(self._stub.Classify, request, timeout)), request, attention)
 
     def embed(
         self,
@@ -296,7 +297,7 @@ class Client(ManyCalls, AlignCalls, GenerateCalls):
             with_terms=with_terms,
             role=role,
         )
-        return decoding.read_embedding(self._call(self._stub.Embed, request, timeout))
+        return told(decoding.read_embedding(self._call(self._stub.Embed, request, timeout)), request, attention)
 
     def attend(
         self,
@@ -341,4 +342,5 @@ class Client(ManyCalls, AlignCalls, GenerateCalls):
         request = encoding.attend_request(
             image, text, pair, inputs, model, version, truncate, attention, priority, prompt
         )
-        yield from self._layers(request, timeout)
+        for layer in self._layers(request, timeout):
+            yield told(layer, request, attention)

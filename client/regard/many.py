@@ -13,6 +13,7 @@ from regard.errors import RegardError
 from regard.hidden_states import HiddenStatesRequest
 from regard.inputs import ImageSource
 from regard.options import AttendOptions, ClassifyOptions, EmbedOptions
+from regard.origin import told, told_each
 from regard.scores import Ranking
 
 
@@ -268,7 +269,8 @@ class ManyCalls(BlockingCalls):
 
         def ask(values: Sequence[Any], running: Running) -> list[Attention]:
             request = encoding.attend_request(**{kind.removesuffix("s"): values[0]}, **options)
-            return [Attention.join(list(self._layers(request, timeout, running)))]
+            found = Attention.join(list(self._layers(request, timeout, running)))
+            return [told(found, request, options.get("attention"))]
 
         return answer_each(kind, iterate(kind, inputs), lambda: 1, ask, single=True, raise_errors=raise_errors)
 
@@ -284,7 +286,9 @@ class ManyCalls(BlockingCalls):
         options: Mapping[str, Any],
     ) -> Any:
         if not isinstance(inputs, Iterator):
-            answers = read(self._call(method, build(**{kind: inputs}, **options), timeout))
+            request = build(**{kind: inputs}, **options)
+            answers = read(self._call(method, request, timeout))
+            told_each(answers.each, request, options.get("attention"))
             return answers.checked() if raise_errors else answers
         build(**{kind: []}, **options)  # refuses what it can before anything is read
 
@@ -293,6 +297,9 @@ class ManyCalls(BlockingCalls):
             return most_inputs(decoding.read_model(self._call(self._stub.GetModel, request, timeout).model), kind)
 
         def ask(values: Sequence[Any], running: Running) -> Sequence[Any]:
-            return read(self._call_held(method, build(**{kind: values}, **options), timeout, running)).each
+            request = build(**{kind: values}, **options)
+            found = read(self._call_held(method, request, timeout, running)).each
+            told_each(found, request, options.get("attention"))
+            return found
 
         return answer_each(kind, inputs, most, ask, single=False, raise_errors=raise_errors)
