@@ -63,7 +63,7 @@ def test_a_text_is_drawn_token_by_token() -> None:
         ({"view": "pie"}, "view is 'pie'; expected None, 'heads'"),
     ):
         with pytest.raises(regard.InvalidArgument, match=re.escape(told)):
-            attention.plot(**wrong)  # type: ignore[arg-type]
+            attention.plot(**wrong)
     with pytest.raises(LookupError, match="no layer 9"):
         attention.plot(layer=9)
 
