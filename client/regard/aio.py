@@ -10,19 +10,20 @@ import grpc.aio
 from numpy.typing import NDArray
 
 from regard import decoding, encoding
+from regard.aio_many import AsyncManyCalls
 from regard.alignment import Alignment
-from regard.answers import Answers, Classification, Embedding, Model, Prediction, TextRole, VectorFormat, VersionState
+from regard.answers import Classification, Embedding, Model, Prediction, TextRole, VectorFormat, VersionState
 from regard.attention import Attention, AttentionRequest
 from regard.channels import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS, ChannelOptions, connection
-from regard.errors import from_rpc_error
 from regard.generate_calls import AsyncGenerateCalls
 from regard.hidden_states import HiddenStatesRequest
 from regard.inputs import ImageSource
+from regard.origin import told
 from regard.scores import Ranking
 from regard.v1 import regard_pb2 as rpc
 
 
-class AsyncClient(AsyncGenerateCalls):
+class AsyncClient(AsyncManyCalls, AsyncGenerateCalls):
     """`Client` for asyncio: arguments, answers and errors are the same, and each call is awaited.
 
     Make it inside a running event loop and use it in that loop only; close it by `async with` or `close`.
@@ -131,7 +132,9 @@ class AsyncClient(AsyncGenerateCalls):
             candidate_labels=candidate_labels,
             label_template=label_template,
         )
-        return decoding.read_classification(await self._call(self._stub.Classify, request, timeout))
+        return told(
+            decoding.read_classification(await self._call(self._stub.Classify, request, timeout)), request, attention
+        )
 
     async def embed(
         self,
@@ -169,79 +172,8 @@ class AsyncClient(AsyncGenerateCalls):
             with_terms=with_terms,
             role=role,
         )
-        return decoding.read_embedding(await self._call(self._stub.Embed, request, timeout))
-
-    async def classify_many(
-        self,
-        *,
-        images: Sequence[ImageSource] | None = None,
-        texts: Sequence[str] | None = None,
-        pairs: Sequence[tuple[str, str]] | None = None,
-        model: str = "",
-        version: str = "",
-        top_k: int = 5,
-        truncate: bool = False,
-        attention: AttentionRequest | None = None,
-        priority: int = 0,
-        timeout: float | None = None,
-        hidden_states: HiddenStatesRequest | None = None,
-        candidate_labels: Sequence[str] = (),
-        label_template: str = "",
-    ) -> Answers[Classification]:
-        """As `Client.classify_many`."""
-        request = encoding.classify_many_request(
-            images,
-            texts,
-            pairs,
-            model,
-            version,
-            top_k,
-            truncate,
-            attention,
-            priority,
-            hidden_states=hidden_states,
-            candidate_labels=candidate_labels,
-            label_template=label_template,
-        )
-        return decoding.read_classifications(await self._call(self._stub.Classify, request, timeout))
-
-    async def embed_many(
-        self,
-        *,
-        images: Sequence[ImageSource] | None = None,
-        texts: Sequence[str] | None = None,
-        model: str = "",
-        version: str = "",
-        truncate: bool = False,
-        attention: AttentionRequest | None = None,
-        priority: int = 0,
-        timeout: float | None = None,
-        prompt: str = "",
-        hidden_states: HiddenStatesRequest | None = None,
-        dimensions: int = 0,
-        vector_format: VectorFormat = "float32",
-        max_terms: int = 0,
-        with_terms: bool = False,
-        role: TextRole = "document",
-    ) -> Answers[Embedding]:
-        """As `Client.embed_many`."""
-        request = encoding.embed_many_request(
-            images,
-            texts,
-            model,
-            version,
-            truncate,
-            attention,
-            priority,
-            prompt,
-            hidden_states=hidden_states,
-            dimensions=dimensions,
-            vector_format=vector_format,
-            max_terms=max_terms,
-            with_terms=with_terms,
-            role=role,
-        )
-        return decoding.read_embeddings(await self._call(self._stub.Embed, request, timeout))
+        answer = await self._call(self._stub.Embed, request, timeout)
+        return told(decoding.read_embedding(answer), request, attention)
 
     async def rank(
         self,
@@ -309,11 +241,5 @@ class AsyncClient(AsyncGenerateCalls):
         request = encoding.attend_request(
             image, text, pair, inputs, model, version, truncate, attention, priority, prompt
         )
-        first, seconds = None, self._seconds(timeout)
-        try:
-            async for answer in self._stub.Attend(request, timeout=seconds, metadata=self._to.metadata):
-                layer = decoding.read_attended(answer, first)
-                first = first or layer
-                yield layer
-        except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
+        async for layer in self._layers(request, timeout):
+            yield told(layer, request, attention)

@@ -43,7 +43,7 @@ def align(
     truncate: TruncateOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show which patch of a photo answers to which word of a text, by two towers: a table, and a picture with -o."""
+    """Show which patch of a photo answers to which word of a text, by two towers: a table; a picture with -o."""
     check_output(output, PICTURE_SUFFIXES)
     seen, words = read_source(photo), read_source(text)
     if seen.image is None:

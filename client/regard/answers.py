@@ -267,7 +267,7 @@ class Label:
     probability: float
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Classification:
     """The answer to classify.
 
@@ -289,6 +289,10 @@ class Classification:
     timings: Timings
     hidden_states: HiddenStates | None = None
 
+    def __repr__(self) -> str:
+        labels = ", ".join(f"{label.name} {label.probability:.4g}" for label in self.labels)
+        return f"Classification({self.model} {self.version}: {labels}{_beside(self)})"
+
 
 @dataclass(frozen=True, eq=False)
 class SparseVector:
@@ -305,7 +309,7 @@ class SparseVector:
     terms: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Embedding:
     """The answer to embed.
 
@@ -334,6 +338,10 @@ class Embedding:
     scale: float = 1.0
     sparse: SparseVector | None = None
     tokens: tuple[Token, ...] | None = None
+
+    def __repr__(self) -> str:
+        shape = " x ".join(map(str, self.vector.shape))
+        return f"Embedding({self.model} {self.version}: {self.vector.dtype} [{shape}]{_beside(self)})"
 
     def to_floats(self) -> NDArray[np.float32]:
         """Return the vector as float32 [D], near to what the model gave; of "binary", 1 for each bit set, else -1."""
@@ -391,6 +399,17 @@ class Answers(Sequence[Answer], Generic[Answer]):
         """The errors, by the index of their input."""
         return {number: one for number, one in enumerate(self.each) if isinstance(one, RegardError)}
 
+    def checked(self) -> "Answers[Answer]":
+        """Return this where every input has an answer.
+
+        Raises:
+            RegardError: The error of the first that has none.
+        """
+        for one in self.each:
+            if isinstance(one, RegardError):
+                raise one
+        return self
+
     def __len__(self) -> int:
         return len(self.each)
 
@@ -410,3 +429,9 @@ class Answers(Sequence[Answer], Generic[Answer]):
         if isinstance(one, RegardError):
             raise one
         return one
+
+
+def _beside(answer: Classification | Embedding) -> str:
+    """Name what else came."""
+    beside = {"cut": answer.truncated, "attention": answer.attention, "hidden states": answer.hidden_states}
+    return "".join(f"; {name}" for name, value in beside.items() if value)

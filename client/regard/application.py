@@ -9,11 +9,16 @@ from regard.extras import how_to_install
 
 _BUNDLE = Path(__file__).parent / "_app"
 _CHECKOUT = Path(__file__).parents[2]
+DEFAULT_TIMEOUT_SECONDS = 30.0
 PARTS = {"serve": ("server", "server"), "export": ("export", "export")}
 
 
 class CannotStart(Exception):
     """What the application needs is not installed."""
+
+
+class OutputClosed(Exception):
+    """Whoever read the output went away."""
 
 
 def start(command: str, arguments: list[str]) -> int:

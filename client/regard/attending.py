@@ -1,7 +1,7 @@
 """The command `regard attend`: reads its options, asks for just what a view needs, prints it and has it drawn."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -10,6 +10,7 @@ from rich.text import Text
 
 from regard.answers import Classification, Embedding, Model
 from regard.attention import AttentionRequest, LayerAttention
+from regard.bulk_commands import BULK_OPTIONS, BulkOptions, Work
 from regard.client import Client
 from regard.console import (
     PICTURE_SUFFIXES,
@@ -17,7 +18,7 @@ from regard.console import (
     ModelOption,
     PairOption,
     PromptOption,
-    SourceArgument,
+    SourcesArgument,
     Terminal,
     TruncateOption,
     check_output,
@@ -30,7 +31,8 @@ from regard.flags import takes
 from regard.generation import GenerateOptions, StepKind
 from regard.growing import steps
 from regard.matrices import Matrix, attended, in_shares, layer_name, matrices, unit_name
-from regard.sources import InputError, Source, read_pair, read_photos
+from regard.results import RESULT_SUFFIXES, is_results
+from regard.sources import InputError, Source, is_folder, read_pair, read_photos
 from regard.tables import tables
 from regard.terminal import numbers_table, token_picture
 from regard.views import (
@@ -57,8 +59,16 @@ _SUFFIXES = (*PICTURE_SUFFIXES, ".html")
 
 
 _VIEW_OPTIONS = {
-    "view": typer.Option(help="How to show it (default: heads for photos, matrix for texts)."),
-    "measure": typer.Option(help="What to show (default: weights, or what the view is of)."),
+    "view": typer.Option(
+        metavar="VIEW",
+        help="How to show it: overlay, heads, queries, matrix, arcs, entropy, distance (default: heads for photos, "
+        "matrix for texts).",
+    ),
+    "measure": typer.Option(
+        metavar="MEASURE",
+        help="What to show: weights, rollout, entropy, distance, contribution, contribution_rollout (default: weights, "
+        "or what the view is of).",
+    ),
     "layers": typer.Option(
         "--layer",
         help="Layer; negative counts from the last; several stand side by side "
@@ -113,7 +123,8 @@ OutputOption = Annotated[
     typer.Option(
         "-o",
         "--output",
-        help="Picture: .png, .svg, .pdf, or a page, .html (default for photos: NAME-attention.png in this folder).",
+        help="Picture: .png, .svg, .pdf, or a page, .html (default for photos: NAME-attention.png in this folder); "
+        "numbers: .jsonl, .npz, .parquet.",
     ),
 ]
 CompareOption = Annotated[str, typer.Option(metavar="MODEL", help="Put this model beside it.")]
@@ -121,10 +132,12 @@ CompareOption = Annotated[str, typer.Option(metavar="MODEL", help="Put this mode
 
 @takes("options", ViewOptions, _VIEW_OPTIONS)
 @takes("style", PictureStyle, _STYLE_OPTIONS)
+@takes("bulk", BulkOptions, BULK_OPTIONS)
 def attend(
     context: typer.Context,
-    source: SourceArgument,
+    sources: SourcesArgument,
     *,
+    bulk: BulkOptions,
     pair: PairOption = None,
     output: OutputOption = None,
     options: ViewOptions,
@@ -135,15 +148,21 @@ def attend(
     truncate: TruncateOption = False,
     as_json: JsonOption = False,
 ) -> None:
-    """Show what a transformer attends to: a picture for photos, token by token for texts, a sheet for a folder."""
-    check_output(output, _SUFFIXES)
-    if photos := read_photos(source):
-        _refuse_for_sheets({"--pair": pair, "--compare": compare, "--json": as_json, "--prompt": prompt})
-        _draw_sheet(
-            context.obj, output or Path(f"{Path(source).resolve().name}-attention.png"), photos, options, model, style
-        )
+    """Show what a transformer attends to: a picture for photos, token by token for texts, a sheet for many."""
+    check_output(output, (*_SUFFIXES, *RESULT_SUFFIXES))
+    is_bulk = bulk.wants(sources, output) or bulk.lines or len(sources) > 1
+    if is_bulk:
+        _refuse_for_many({"--pair": pair, "--compare": compare, "--json": as_json})
+    if is_results(output):
+        _write_many(Work(context.obj, "attend", sources, bulk, output), options, model, prompt, truncate)
         return
-    given = read_pair(source, pair)
+    if is_bulk:
+        _refuse_for_many({"--prompt": prompt})
+        photos = read_photos(bulk.gathering.read(sources))
+        name = Path(sources[0]).resolve().name if is_folder(sources[0]) else "photos"
+        _draw_sheet(context.obj, output or Path(f"{name}-attention.png"), photos, options, model, style)
+        return
+    given = read_pair(sources[0], pair, as_text=bulk.as_text)
     view = choose_view(options, is_photo=given.image is not None)
     client: Client = context.obj
     models = _models(client, given, model, compare)
@@ -160,9 +179,22 @@ def attend(
         _draw(output, view, style, given, answers)
 
 
-def _refuse_for_sheets(given: dict[str, object]) -> None:
+def _refuse_for_many(given: dict[str, object]) -> None:
     if wrong := [option for option, value in given.items() if value]:
-        raise InputError(f"{wrong[0]}: a folder is drawn as one sheet; expected none")
+        raise InputError(f"{wrong[0]}: many inputs are drawn as one sheet or written with -o; expected none")
+
+
+def _write_many(work: Work, options: ViewOptions, model: str, prompt: str, truncate: bool) -> None:
+    """Write what a view shows of each input, as numbers."""
+
+    def ask(name: str, first: Source, inputs: dict[str, Any]) -> Iterator[Any]:
+        taking = work.client.model(name).of(first.modality)
+        if step_kind(options, taking):
+            raise InputError(f"-o {work.output}: {name} writes; expected --kind encoder, or regard generate")
+        asked = request_for(choose_view(options, is_photo=first.modality == "image"), options, taking)
+        return work.client.attend_many(**inputs, model=name, attention=asked, prompt=prompt, truncate=truncate)
+
+    work.run(model, ask, lambda source, answer: None)
 
 
 def _draw_sheet(
@@ -172,9 +204,9 @@ def _draw_sheet(
     view = choose_view(options, is_photo=True)
     for option, chosen in (("--layer", options.layers), ("--row", options.rows)):
         if len(chosen) > 1:
-            raise InputError(f"{option} {', '.join(map(str, chosen))}: a folder is drawn as one sheet; expected one")
+            raise InputError(f"{option} {', '.join(map(str, chosen))}: photos are drawn as one sheet; expected one")
     if view not in SHEETS:
-        raise InputError(f"--view {view}: a folder is drawn as one sheet; expected {' or '.join(SHEETS)}")
+        raise InputError(f"--view {view}: photos are drawn as one sheet; expected {' or '.join(SHEETS)}")
     if output.suffix.lower() not in PICTURE_SUFFIXES:
         raise InputError(f"-o {output}: a sheet ends in {', '.join(PICTURE_SUFFIXES)}")
     (model,) = _models(client, photos[0], name, "")

@@ -3,13 +3,18 @@
 import dataclasses
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from regard.checks import MAX_INT32, choice, flag, integer, integers, real
 from regard.errors import InvalidCall
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from regard.showing import PlotView
 
 AttentionKind = Literal["self", "causal", "cross", "unspecified"]
 HeadReduction = Literal["mean", "max", "min"]
@@ -196,7 +201,7 @@ class AttentionWindow:
         return (self.height, self.width) == (self.rows, self.cols) and not (self.shift_rows or self.shift_cols)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class LayerAttention:
     """The attention weights of one layer, or what was made of them.
 
@@ -233,8 +238,12 @@ class LayerAttention:
     window: AttentionWindow | None = None
     class_attention: bool = False
 
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{axis} {size}" for axis, size in zip(self.axes, self.weights.shape, strict=True))
+        return f"layer {self.layer}: {self.measure} [{sizes}]"
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Attention:
     """The attention of one request, over its own length: padding never shows.
 
@@ -264,7 +273,11 @@ class Attention:
         """
         if not parts:
             raise InvalidCall.of("parts: (); expected at least one")
-        return dataclasses.replace(parts[0], layers=tuple(layer for part in parts for layer in part.layers))
+        from regard.origin import keep, origin_of
+
+        whole = dataclasses.replace(parts[0], layers=tuple(layer for part in parts for layer in part.layers))
+        keep(whole, origin_of(parts[0]))
+        return whole
 
     def layer(self, number: int) -> LayerAttention:
         """Return one layer by its number in the model, or, if negative, counted from the last of those sent.
@@ -278,6 +291,79 @@ class Attention:
             LookupError: The answer does not hold this layer.
         """
         return pick_layer(self.layers, number)
+
+    def plot(
+        self,
+        *,
+        layer: int = -1,
+        head: int | None = None,
+        row: int | None = None,
+        view: "PlotView | None" = None,
+        photo: Any = None,
+    ) -> "Figure":
+        """Draw one layer as a matplotlib figure: over the photo that was sent, or token by token.
+
+        Model, patches and photo are known from the call; `regard.pictures` draws whatever else is wanted.
+
+        Args:
+            layer: As for `layer`.
+            head: Only this; None for a panel each.
+            row: Of an image: the query position; None for the first that came, the class token where there is one.
+            view: "heads" for a panel each, "overlay" for their mean over a photo, "matrix" or "arcs" for their mean
+                between tokens; None for what fits.
+            photo: Bytes of an image, or an image of Pillow, instead of the one that was sent.
+
+        Raises:
+            InvalidArgument: An argument has no such value, or there is no photo.
+            LookupError: The answer does not hold this layer.
+            ModuleNotFoundError: matplotlib is not installed; it comes with the extra explore.
+        """
+        from regard.showing import plot
+
+        return plot(self, layer, head, row, view, photo)
+
+    def to_numpy(self) -> NDArray[np.floating]:
+        """Return all layers as one array, [layer, ...] as `axes` of each goes on, e.g. [L, H, Q, K].
+
+        Raises:
+            InvalidArgument: Their shapes differ; `layer(n).weights` has each.
+        """
+        from regard.showing import to_numpy
+
+        return to_numpy(self)
+
+    def to_xarray(self) -> Any:
+        """Return all layers as an xarray.DataArray with named axes, numbers of layers, heads and positions, and tokens.
+
+        Raises:
+            InvalidArgument: As `to_numpy`.
+            ModuleNotFoundError: xarray is not installed.
+        """
+        from regard.showing import to_xarray
+
+        return to_xarray(self)
+
+    def to_dataframe(self) -> Any:
+        """Return a pandas.DataFrame with a row for each number: layer, head, query and key, their tokens, the number.
+
+        Raises:
+            ModuleNotFoundError: pandas is not installed.
+        """
+        from regard.showing import to_dataframe
+
+        return to_dataframe(self)
+
+    def _repr_html_(self) -> str:
+        """Show the last layer in a notebook: pointing at a cell tells its number."""
+        from regard.showing import to_html
+
+        return to_html(self)
+
+    def __repr__(self) -> str:
+        what = f"{len(self.tokens)} tokens" if self.tokens is not None else "no tokens"
+        if self.patches is not None:
+            what = f"{self.patches.rows} x {self.patches.cols} patches"
+        return f"Attention({', '.join(map(repr, self.layers))}; {what})"
 
 
 def pick_layer(layers: Sequence[Layer], number: int) -> Layer:

@@ -1,15 +1,18 @@
 """How a client makes its calls: over one channel, each with the token and a deadline, until it is closed."""
 
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import grpc
 import grpc.aio
 
-from regard import checks
+from regard import checks, decoding
+from regard.attention import Attention
+from regard.bulk_calls import Running
 from regard.channels import Connection
 from regard.errors import from_rpc_error
+from regard.v1 import regard_pb2 as rpc
 from regard.v1.regard_pb2_grpc import RegardServiceStub
 
 _Answer = TypeVar("_Answer")
@@ -60,6 +63,35 @@ class BlockingCalls(_Calls):
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error
 
+    def _call_held(
+        self, method: Callable[..., _Answer], request: object, timeout: float | None, running: Running
+    ) -> _Answer:
+        """As `_call`, but so that another thread may cancel it."""
+        future: Any = getattr(method, "future")  # noqa: B009 -- of every stub's method, unlike of callables
+        call = future(request, timeout=self._seconds(timeout), metadata=self._to.metadata)
+        with running.holding(call):
+            try:
+                answer: _Answer = call.result()
+            except grpc.FutureCancelledError as error:
+                raise checks.closed() from error
+            except grpc.RpcError as error:
+                raise from_rpc_error(error) from error
+            return answer
+
+    def _layers(
+        self, request: rpc.AttendRequest, timeout: float | None, running: Running | None = None
+    ) -> Iterator[Attention]:
+        call = self._stub.Attend(request, timeout=self._seconds(timeout), metadata=self._to.metadata)
+        first = None
+        with (running or Running()).holding(call):
+            try:
+                for answer in call:
+                    layer = decoding.read_attended(answer, first)
+                    first = first or layer
+                    yield layer
+            except grpc.RpcError as error:
+                raise from_rpc_error(error) from error
+
 
 class AsyncCalls(_Calls):
     """Calls that are awaited, in the event loop in which this was made."""
@@ -94,5 +126,19 @@ class AsyncCalls(_Calls):
         seconds = self._seconds(timeout)
         try:
             return await method(request, timeout=seconds, metadata=self._to.metadata)
+        except grpc.RpcError as error:
+            raise from_rpc_error(error) from error
+
+    async def _layers(
+        self,
+        request: rpc.AttendRequest,
+        timeout: float | None,  # noqa: ASYNC109 -- as above
+    ) -> AsyncIterator[Attention]:
+        first, seconds = None, self._seconds(timeout)
+        try:
+            async for answer in self._stub.Attend(request, timeout=seconds, metadata=self._to.metadata):
+                layer = decoding.read_attended(answer, first)
+                first = first or layer
+                yield layer
         except grpc.RpcError as error:
             raise from_rpc_error(error) from error

@@ -7,9 +7,9 @@ from typing import Any
 import grpc
 
 from regard import checks
+from regard.application import DEFAULT_TIMEOUT_SECONDS as DEFAULT_TIMEOUT_SECONDS
 from regard.identity import Metadata, metadata_of
 
-DEFAULT_TIMEOUT_SECONDS = 30.0
 DEFAULT_MAX_MESSAGE_BYTES = 256 * 2**20
 """Room for all of ViT-L/16's attention over one image (about 60 MB) four times over."""
 ChannelOptions = Sequence[tuple[str, Any]]

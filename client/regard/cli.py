@@ -8,8 +8,7 @@ import sys
 import warnings
 
 import regard
-from regard.application import PARTS, CannotStart, start
-from regard.errors import RegardError, Unavailable
+from regard.application import PARTS, CannotStart, OutputClosed, start
 from regard.extras import how_to_install
 
 _EXTRA = {"typer", "rich", "matplotlib", "PIL", "starlette", "uvicorn"}
@@ -42,14 +41,23 @@ def _run() -> int:
         return _run_commands()
     except ModuleNotFoundError as error:
         return _explain_missing(error)
-    except Unavailable as error:
-        return _fail(f"{error} (is a server running there? see --server, and --ca where it has TLS)")
     except UnicodeEncodeError as error:
         return _fail(f"this terminal's encoding, {error.encoding}, cannot show the answer: set PYTHONIOENCODING=utf-8")
-    except (RegardError, CannotStart, OSError, ValueError) as error:
+    except (CannotStart, OSError, ValueError) as error:
         return _fail(str(error))
     except KeyboardInterrupt:
         return _fail("interrupted", 130)
+    except Exception as error:
+        return _explain(error)
+
+
+def _explain(error: Exception) -> int:
+    from regard.errors import RegardError, Unavailable  # gRPC, which is there by now
+
+    if not isinstance(error, RegardError):
+        raise error
+    hint = " (is a server running there? see --server, and --ca where it has TLS)"
+    return _fail(f"{error}{hint if isinstance(error, Unavailable) else ''}")
 
 
 def _run_without_typer(first: str, others: list[str]) -> int:
@@ -63,7 +71,7 @@ def _run_without_typer(first: str, others: list[str]) -> int:
 
 
 def _run_commands() -> int:
-    from regard.commands import OutputClosed, run  # here, since typer may be missing
+    from regard.start import run  # here, since typer may be missing
 
     try:
         with warnings.catch_warnings():

@@ -11,11 +11,11 @@ from regard.align_calls import AlignCalls
 from regard.answers import Classification, Embedding, Model, Prediction, TextRole, VectorFormat, VersionState
 from regard.attention import Attention, AttentionRequest
 from regard.channels import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS, ChannelOptions, connection
-from regard.errors import from_rpc_error
 from regard.generate_calls import GenerateCalls
 from regard.hidden_states import HiddenStatesRequest
 from regard.inputs import ImageSource
 from regard.many import ManyCalls
+from regard.origin import told
 from regard.v1 import regard_pb2 as rpc
 
 
@@ -231,7 +231,7 @@ class Client(ManyCalls, AlignCalls, GenerateCalls):
             candidate_labels=candidate_labels,
             label_template=label_template,
         )
-        return decoding.read_classification(self._call(self._stub.Classify, request, timeout))
+        return told(decoding.read_classification(self._call(self._stub.Classify, request, timeout)), request, attention)
 
     def embed(
         self,
@@ -297,7 +297,7 @@ class Client(ManyCalls, AlignCalls, GenerateCalls):
             with_terms=with_terms,
             role=role,
         )
-        return decoding.read_embedding(self._call(self._stub.Embed, request, timeout))
+        return told(decoding.read_embedding(self._call(self._stub.Embed, request, timeout)), request, attention)
 
     def attend(
         self,
@@ -342,11 +342,5 @@ class Client(ManyCalls, AlignCalls, GenerateCalls):
         request = encoding.attend_request(
             image, text, pair, inputs, model, version, truncate, attention, priority, prompt
         )
-        first, seconds = None, self._seconds(timeout)
-        try:
-            for answer in self._stub.Attend(request, timeout=seconds, metadata=self._to.metadata):
-                layer = decoding.read_attended(answer, first)
-                first = first or layer
-                yield layer
-        except grpc.RpcError as error:
-            raise from_rpc_error(error) from error
+        for layer in self._layers(request, timeout):
+            yield told(layer, request, attention)

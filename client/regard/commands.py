@@ -1,91 +1,52 @@
 """The commands of `regard`, built with typer."""
 
 import dataclasses
-import os
-from pathlib import Path
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import typer
 from rich.text import Text
 
-import regard
 from regard.aligning import align
-from regard.answers import Embedding, TextRole, VectorFormat
+from regard.answers import Classification, Embedding, TextRole, VectorFormat
 from regard.application import start
 from regard.attending import attend
-from regard.channels import DEFAULT_TIMEOUT_SECONDS
+from regard.bulk_commands import BULK_OPTIONS, BulkOptions, Work
 from regard.client import Client
 from regard.console import (
     JsonOption,
     ModelOption,
     PairOption,
     PromptOption,
-    SourceArgument,
+    ResultsOption,
+    SourcesArgument,
     Terminal,
     TruncateOption,
+    check_output,
     choose,
     choose_both,
     print_json,
     warn_if_cut,
 )
-from regard.console import OutputClosed as OutputClosed  # cli.py explains it
+from regard.examples import EXAMPLES
 from regard.flags import takes
 from regard.generating import generate
-from regard.identity import read_identity
-from regard.lines import LinesOption, ask_each, read_lines
+from regard.lines import ask_each, read_lines
 from regard.ranking import rank
+from regard.results import RESULT_SUFFIXES
 from regard.sources import InputError, Source, read_labels, read_pair, read_source
+from regard.start import connect, new_app
 from regard.states_file import STATES_OPTIONS, StatesOptions
 from regard.summaries import show_vector
-from regard.terminal import clean, cosine_table, labels_line, labels_table, models_table
+from regard.terminal import TABLE_CELLS, clean, cosine_table, labels_line, labels_table, models_list, models_table
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+app = new_app()
+app.callback()(connect)
 
 ModelArgument = Annotated[str, typer.Argument(metavar="MODEL", help="As the models folder names it.")]
-SourcesArgument = Annotated[list[str], typer.Argument(metavar="FILE|TEXT...", help="As for classify; one or several.")]
 
 
-def _file(variable: str, text: str) -> Any:
-    return typer.Option(metavar="FILE", envvar=variable, help=text)
-
-
-def run() -> int:
-    """Run the command line of sys.argv and return its exit code; what goes wrong in a command is raised."""
-    try:
-        app(prog_name="regard")
-    except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0
-    return 0
-
-
-def _print_version(asked: bool) -> None:
-    if asked:
-        typer.echo(f"regard {regard.__version__}")
-        raise typer.Exit
-
-
-@app.callback()
-def connect(
-    context: typer.Context,
-    server: Annotated[str, typer.Option(metavar="HOST:PORT", envvar="REGARD_SERVER")] = "127.0.0.1:8001",
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="For each call.")] = DEFAULT_TIMEOUT_SECONDS,
-    tls: Annotated[bool, typer.Option("--tls", help="Encrypt, trusting whom the system trusts.")] = False,
-    ca: Annotated[Path | None, _file("REGARD_CA", "Encrypt, trusting this authority (PEM).")] = None,
-    cert: Annotated[Path | None, _file("REGARD_CERT", "Certificate to show the server (PEM).")] = None,
-    key: Annotated[Path | None, _file("REGARD_KEY", "Its key (PEM).")] = None,
-    token_file: Annotated[Path | None, _file("REGARD_TOKEN_FILE", "Holds the token; or set REGARD_TOKEN.")] = None,
-    version: Annotated[
-        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
-    ] = False,
-) -> None:
-    """Ask a regard server what a photo or a text is, and what the transformer attends to."""
-    identity = read_identity(ca, cert, key, token_file, os.environ, tls=tls)
-    context.meta["identity"] = identity
-    client = Client(server, timeout=timeout, credentials=identity.credentials, token=identity.token)
-    context.obj = context.with_resource(client)
-
-
-@app.command()
+@app.command(epilog=EXAMPLES["models"])
 def models(context: typer.Context, as_json: JsonOption = False) -> None:
     """List the models: what they take, what they can do; and versions that are not served, with the reason."""
     client: Client = context.obj
@@ -93,14 +54,15 @@ def models(context: typer.Context, as_json: JsonOption = False) -> None:
     if as_json:
         print_json([dataclasses.asdict(model) for model in served])
         return
-    Terminal().print(models_table(served))
+    terminal = Terminal()
+    terminal.print((models_table if terminal.width >= TABLE_CELLS else models_list)(served))
     for version in client.versions():
         if version.state != "READY" or version.reason:
             line = f"{version.model} {version.version} is {version.state}: {version.reason}".rstrip(": ")
             Terminal().print(Text(clean(line)), soft_wrap=True)
 
 
-@app.command()
+@app.command(epilog=EXAMPLES["load"])
 def load(context: typer.Context, model: ModelArgument) -> None:
     """Let the server load a model's new and changed versions, and unload what is no longer wanted."""
     client: Client = context.obj
@@ -108,7 +70,7 @@ def load(context: typer.Context, model: ModelArgument) -> None:
     typer.echo(f"regard: {loaded.name} {loaded.version} is served", err=True)
 
 
-@app.command()
+@app.command(epilog=EXAMPLES["unload"])
 def unload(context: typer.Context, model: ModelArgument) -> None:
     """Let the server stop serving a model."""
     client: Client = context.obj
@@ -116,10 +78,13 @@ def unload(context: typer.Context, model: ModelArgument) -> None:
     typer.echo(f"regard: {clean(model)} is no longer served", err=True)
 
 
-@app.command()
+@app.command(epilog=EXAMPLES["classify"])
+@takes("bulk", BulkOptions, BULK_OPTIONS)
 def classify(
     context: typer.Context,
-    source: SourceArgument,
+    sources: SourcesArgument,
+    *,
+    bulk: BulkOptions,
     pair: PairOption = None,
     model: ModelOption = "",
     top_k: Annotated[int, typer.Option(min=1, help="How many labels.")] = 5,
@@ -128,30 +93,33 @@ def classify(
     ] = "",
     template: Annotated[str, typer.Option(help="The sentence that each of --labels is put into, at its {}.")] = "",
     truncate: TruncateOption = False,
-    lines: LinesOption = False,
+    output: ResultsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Name what a photo, a text or a pair of texts is; with --lines, each line of a file (and JSON, one a line)."""
+    """Name what photos, texts or a pair of texts are; of many a line each, or a file with -o."""
     client: Client = context.obj
-    if lines and (pair is not None or labels):
-        option = "--labels: each line is a text" if labels else "--pair: each line is a text of its own"
-        raise InputError(f"{option}; expected no --lines")
-    if lines:
-        texts = read_lines(source)
-        taking = client.model(model) if model else choose(client, texts[0], "classify")
-        for each, found in ask_each(
-            texts,
-            taking.max_inputs,
-            lambda part: client.classify_many(texts=part, model=taking.name, top_k=top_k, truncate=truncate),
-        ):
-            warn_if_cut(each, found)
-            if as_json:
-                print_json({"input": each.name, **dataclasses.asdict(found)})
-            else:
-                Terminal().print(labels_line(each.title, found), soft_wrap=True)
-        return
-    given = read_pair(source, pair)
+    check_output(output, RESULT_SUFFIXES, "answers are written")
     own: dict[str, Any] = {"candidate_labels": read_labels(labels), "label_template": template}
+    if bulk.wants(sources, output) or bulk.lines or len(sources) > 1:
+        if pair is not None:
+            raise InputError("--pair: each input is a text of its own; expected one")
+        if bulk.lines and labels:
+            raise InputError("--labels: each line is a text; expected no --lines")
+
+        def ask(name: str, _: Source, inputs: dict[str, Any]) -> Iterator[Any]:
+            yield from client.classify_many(**inputs, model=name, top_k=top_k, truncate=truncate, **own)
+
+        def show(source: Source, found: Classification) -> None:
+            if as_json:
+                print_json({"input": source.name, **dataclasses.asdict(found)})
+            else:
+                Terminal().print(labels_line(source.title, found), soft_wrap=True)
+
+        name = model or (choose_both(client).name if labels else "")
+        Work(client, "classify", sources, bulk, output).run(name, ask, show)
+        return
+    (source,) = sources
+    given = read_pair(source, pair, as_text=bulk.as_text)
     name = model or (choose_both(client) if labels else choose(client, given, "classify")).name
     answer = client.classify(**given.given, model=name, top_k=top_k, truncate=truncate, **own)
     warn_if_cut(given, answer)
@@ -161,17 +129,18 @@ def classify(
         Terminal().print(labels_table(answer))
 
 
-@app.command()
+@app.command(epilog=EXAMPLES["embed"])
 @takes("states", StatesOptions, STATES_OPTIONS)
+@takes("bulk", BulkOptions, BULK_OPTIONS)
 def embed(
     context: typer.Context,
     sources: SourcesArgument,
     *,
+    bulk: BulkOptions,
     states: StatesOptions,
     model: ModelOption = "",
     prompt: PromptOption = "",
     truncate: TruncateOption = False,
-    lines: LinesOption = False,
     dimensions: Annotated[
         int, typer.Option(min=0, help="Only the first so many numbers, as regard models lists them (0: all).")
     ] = 0,
@@ -182,12 +151,22 @@ def embed(
     max_terms: Annotated[int, typer.Option(min=0, help="Of sparse vectors: the heaviest so many terms (0: all).")] = 0,
     as_json: JsonOption = False,
 ) -> None:
-    """Turn photos or texts into vectors; of several, print the cosine of every pair (or JSON, one a line)."""
+    """Turn photos or texts into vectors; of several print each pair's cosine, of many a line each, or a file."""
     client: Client = context.obj
     asked: dict[str, Any] = {"truncate": truncate, "prompt": prompt, "hidden_states": states.request()}
     asked |= {"dimensions": dimensions, "vector_format": vector_format, "max_terms": max_terms, "with_terms": True}
     asked["role"] = role
-    if lines:
+    if not states.layers and (bulk.wants(sources, states.output) or bulk.lines):
+
+        def ask(name: str, _: Source, inputs: dict[str, Any]) -> Iterator[Any]:
+            yield from client.embed_many(**inputs, model=name, **asked)
+
+        def show(source: Source, found: Embedding) -> None:
+            show_vector(source, found, as_json=as_json, states=False)
+
+        Work(client, "embed", sources, bulk, states.output).run(model, ask, show)
+        return
+    if bulk.lines:
         kept = list[tuple[Source, Embedding]]()
         texts = [text for source in sources for text in read_lines(source)]
         states.check_inputs(len(texts))
@@ -203,7 +182,7 @@ def embed(
         finally:  # an error of one line, or of a later call, loses none of the others
             states.save(kept)
         return
-    given = [read_source(source) for source in sources]
+    given = [read_source(source, as_text=bulk.as_text) for source in sources]
     states.check_inputs(len(given))
     if len({source.modality for source in given}) > 1:
         name = _choose_for_both(client, model)
@@ -217,13 +196,13 @@ def embed(
     states.save(list(zip(given, answers, strict=True)))
 
 
-app.command()(rank)
-app.command()(align)
-app.command()(attend)
-app.command()(generate)
+app.command(epilog=EXAMPLES["rank"])(rank)
+app.command(epilog=EXAMPLES["align"])(align)
+app.command(epilog=EXAMPLES["attend"])(attend)
+app.command(epilog=EXAMPLES["generate"])(generate)
 
 
-@app.command()
+@app.command(epilog=EXAMPLES["explore"])
 def explore(
     context: typer.Context,
     listen: Annotated[str, typer.Option(metavar="HOST:PORT", help="Port 0 takes a free one.")] = "127.0.0.1:8080",

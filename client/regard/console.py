@@ -12,6 +12,7 @@ import typer
 from rich.console import Console
 
 from regard.answers import Classification, Embedding, Model
+from regard.application import OutputClosed
 from regard.client import Client
 from regard.sources import InputError, Source, Task, choose_model, choose_towers
 from regard.terminal import clean
@@ -28,13 +29,17 @@ PairOption = Annotated[
     str | None, typer.Option("--pair", metavar="FILE|TEXT", help="Second text, read together with the first.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead.")]
-SourceArgument = Annotated[
-    str, typer.Argument(metavar="FILE|TEXT", help="A photo, a text file, a text, or - for stdin.")
+ResultsOption = Annotated[
+    Path | None,
+    typer.Option("-o", "--output", metavar="FILE", help="Write answers there: .jsonl, .npz or .parquet."),
 ]
-
-
-class OutputClosed(Exception):
-    """Whoever read the output went away."""
+SourcesArgument = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="FILE|TEXT...",
+        help="Photos, text files, texts, folders, patterns ('photos/*.jpg'), or - for stdin; one or several.",
+    ),
+]
 
 
 class Terminal(Console):
@@ -66,12 +71,12 @@ def choose_both(client: Client, *, aligns: bool = False) -> Model:
 PICTURE_SUFFIXES = (".png", ".svg", ".pdf")
 
 
-def check_output(output: Path | None, suffixes: Sequence[str]) -> None:
-    """Refuse a picture that could not be written, before anything is asked."""
+def check_output(output: Path | None, suffixes: Sequence[str], what: str = "a picture ends") -> None:
+    """Refuse a file that could not be written, before anything is asked."""
     if output is None:
         return
     if output.suffix.lower() not in suffixes:
-        raise typer.BadParameter(f"{output}: a picture ends in {', '.join(suffixes)}", param_hint="-o")
+        raise typer.BadParameter(f"{output}: {what} in {', '.join(suffixes)}", param_hint="-o")
     if not output.parent.is_dir():
         raise InputError(f"-o {output}: {output.parent} is no folder")
 

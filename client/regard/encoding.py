@@ -143,15 +143,16 @@ def _vector(
 
 
 def classify_many_request(
-    images: Sequence[ImageSource] | None,
-    texts: Sequence[str] | None,
-    pairs: Sequence[Pair] | None,
-    model: str,
-    version: str,
-    top_k: int,
-    truncate: bool,
-    attention: AttentionRequest | None,
-    priority: int,
+    images: Sequence[ImageSource] | None = None,
+    texts: Sequence[str] | None = None,
+    pairs: Sequence[Pair] | None = None,
+    *,
+    model: str = "",
+    version: str = "",
+    top_k: int = 5,
+    truncate: bool = False,
+    attention: AttentionRequest | None = None,
+    priority: int = 0,
     hidden_states: HiddenStatesRequest | None = None,
     candidate_labels: Sequence[str] = (),
     label_template: str = "",
@@ -168,13 +169,14 @@ def classify_many_request(
 
 
 def embed_many_request(
-    images: Sequence[ImageSource] | None,
-    texts: Sequence[str] | None,
-    model: str,
-    version: str,
-    truncate: bool,
-    attention: AttentionRequest | None,
-    priority: int,
+    images: Sequence[ImageSource] | None = None,
+    texts: Sequence[str] | None = None,
+    *,
+    model: str = "",
+    version: str = "",
+    truncate: bool = False,
+    attention: AttentionRequest | None = None,
+    priority: int = 0,
     prompt: str = "",
     hidden_states: HiddenStatesRequest | None = None,
     dimensions: int = 0,
@@ -240,15 +242,15 @@ def align_request(
 
 
 def attend_request(
-    image: ImageSource | None,
-    text: str | None,
-    pair: Pair | None,
-    inputs: Mapping[str, NDArray[Any]] | None,
-    model: str,
-    version: str,
-    truncate: bool,
-    attention: AttentionRequest | None,
-    priority: int,
+    image: ImageSource | None = None,
+    text: str | None = None,
+    pair: Pair | None = None,
+    inputs: Mapping[str, NDArray[Any]] | None = None,
+    model: str = "",
+    version: str = "",
+    truncate: bool = False,
+    attention: AttentionRequest | None = None,
+    priority: int = 0,
     prompt: str = "",
 ) -> rpc.AttendRequest:
     """Build a request from an image, a text, a pair of texts or arrays; raises as `classify_request`."""

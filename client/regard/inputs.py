@@ -42,10 +42,20 @@ def _text(text: Any) -> str:
     return checks.text("text", text)
 
 
-def _pair(field: str, pair: Any) -> pb.TextPair:
+def read_pair(field: str, pair: Any) -> Pair:
+    """Return both texts.
+
+    Raises:
+        InvalidCall: It is no pair of texts.
+    """
     if not isinstance(pair, list | tuple) or len(pair) != 2:
         raise checks.invalid(field, pair, "two texts, as a tuple")
     first, second = checks.texts(field, pair)
+    return first, second
+
+
+def _pair(field: str, pair: Any) -> pb.TextPair:
+    first, second = read_pair(field, pair)
     return pb.TextPair(first=first, second=second)
 
 
@@ -60,7 +70,7 @@ def _images(images: Any) -> pb.Images:
     if isinstance(images, str | bytes | os.PathLike):
         raise checks.invalid("images", images, expected)
     items = checks.items("images", images, expected)
-    return pb.Images(items=[_file_bytes(f"images[{number}]", image) for number, image in enumerate(items)])
+    return pb.Images(items=[read_file(f"images[{number}]", image) for number, image in enumerate(items)])
 
 
 def read_audio(audio: AudioSource) -> bytes:
@@ -69,13 +79,18 @@ def read_audio(audio: AudioSource) -> bytes:
     Raises:
         InvalidCall: They are none, or the file cannot be read.
     """
-    content = _file_bytes("audio", audio)
+    content = read_file("audio", audio)
     if not content:
         raise checks.invalid("audio", content, "a WAV or FLAC file with something in it")
     return content
 
 
-def _file_bytes(field: str, file: ImageSource | AudioSource) -> bytes:
+def read_file(field: str, file: ImageSource | AudioSource) -> bytes:
+    """Return the bytes of a file, which are given themselves or by its path.
+
+    Raises:
+        InvalidCall: They are neither, or the file cannot be read.
+    """
     if isinstance(file, bytes):
         return file
     if not isinstance(file, str | os.PathLike):
@@ -99,7 +114,7 @@ def write_tensors(inputs: Mapping[str, NDArray[Any]]) -> dict[str, pb.Tensor]:
 
 
 _WRITERS: dict[str, Callable[[Any], Any]] = {
-    "image": partial(_file_bytes, "image"),
+    "image": partial(read_file, "image"),
     "images": _images,
     "text": _text,
     "texts": lambda texts: pb.Texts(items=checks.texts("texts", texts)),

@@ -4,6 +4,7 @@ import codecs
 import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, TypeVar
 
@@ -30,15 +31,34 @@ def read_lines(argument: str) -> list[Source]:
         InputError: It is not UTF-8, or has no text in it.
         OSError: It cannot be read.
     """
+    return list(each_line(argument))
+
+
+def each_line(argument: str) -> Iterator[Source]:
+    """Yield what `read_lines` returns one by one, so that a file or a stream may be of any length.
+
+    Raises:
+        InputError: As `read_lines`, when the line is reached.
+        OSError: It cannot be read.
+    """
     if argument == "-" and sys.stdin is None:
         raise InputError("-: stdin is closed; expected texts there, one a line")
-    content = sys.stdin.buffer.read() if argument == "-" else Path(argument).read_bytes()
-    where = "stdin" if argument == "-" else argument
-    lines = _LINE_ENDS.split(content.removeprefix(codecs.BOM_UTF8))
-    found = [_read_line(line, where, number) for number, line in enumerate(lines, start=1) if line.strip()]
-    if not (texts := [source for source in found if source.name.strip()]):
+    where, number, is_empty = "stdin" if argument == "-" else argument, 0, True
+    with nullcontext(sys.stdin.buffer) if argument == "-" else Path(argument).open("rb") as file:
+        for chunk in file:  # ends at LF; CR alone ends lines too
+            chunk = chunk.removeprefix(codecs.BOM_UTF8) if number == 0 else chunk
+            for line in _lines_of(chunk):
+                number += 1
+                if line.strip() and (source := _read_line(line, where, number)).name.strip():
+                    is_empty = False
+                    yield source
+    if is_empty:
         raise InputError(f"{where}: no text in it; expected texts, one a line")
-    return texts
+
+
+def _lines_of(chunk: bytes) -> list[bytes]:
+    lines = _LINE_ENDS.split(chunk)
+    return lines if lines[-1] else lines[:-1]
 
 
 def _read_line(line: bytes, where: str, number: int) -> Source:

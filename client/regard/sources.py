@@ -13,6 +13,19 @@ _TITLE_CHARACTERS = 60
 DAMAGED_IMAGE = (OSError, ValueError, SyntaxError, struct.error)
 """What Pillow raises for a file that begins like an image and does not go on like one."""
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
+_FILE_SUFFIXES = IMAGE_SUFFIXES | {
+    ".txt",
+    ".csv",
+    ".parquet",
+    ".jsonl",
+    ".md",
+    ".wav",
+    ".flac",
+    ".gif",
+    ".heic",
+    ".pdf",
+}
+_HOW_TO_SAY = "; expected one, or --text (of classify, embed and attend) before a text"
 
 Task = Literal["classify", "embed", "attend", "rank", "generate"]
 
@@ -32,6 +45,7 @@ class Source:
         second: Of a pair the second text, else None.
         file: Where it stands, of a file of lines: the file as it was given, or "stdin"; else empty.
         number: Its line there, from 1; else 0.
+        path: Of a photo that the client is to read: its file; else None.
     """
 
     name: str
@@ -40,6 +54,7 @@ class Source:
     second: str | None = None
     file: str = ""
     number: int = 0
+    path: Path | None = None
 
     @property
     def pair(self) -> tuple[str, str] | None:
@@ -62,18 +77,30 @@ class Source:
         return f"{self.file}, line {self.number}: {self.title}" if self.number else self.title
 
     @property
+    def value(self) -> Any:
+        """The input itself."""
+        return self.pair or next(one for one in (self.text, self.image, self.path) if one is not None)
+
+    @property
     def modality(self) -> Modality:
         """What a model must take to take this."""
-        return "text" if self.image is None else "image"
+        return "image" if self.text is None else "text"
 
 
-def read_source(argument: str) -> Source:
+def read_source(argument: str, *, as_text: bool | None = None, name: str = "") -> Source:
     """Read an argument: `-` is stdin, an existing file is a photo or a text, anything else is a text itself.
 
+    Args:
+        argument: Of the command line.
+        as_text: Whether it is a text (True) or a file (False) for certain.
+        name: What to call a file, instead of its own name.
+
     Raises:
-        InputError: A file that is neither a photo nor UTF-8, or a photo's name without a file.
+        InputError: A file that is neither a photo nor UTF-8, or what looks like a file's name where no file is.
         OSError: A file that cannot be read.
     """
+    if as_text:
+        return _from_text(argument)
     if argument == "-":
         if sys.stdin is None:
             raise InputError("-: stdin is closed; expected a photo or a text there")
@@ -84,45 +111,40 @@ def read_source(argument: str) -> Source:
         data = path.read_bytes()
         if named_like_image and not is_image(data):
             raise InputError(f"{argument}: {len(data)} bytes that are no JPEG, PNG or WebP image, in spite of the name")
-        return _from_bytes(path.name, data)
-    if named_like_image:
-        raise InputError(f"{argument}: no such file")
+        return _from_bytes(name or path.name, data)
     if _is(path.is_dir) and "/" in argument:
         raise InputError(f"{argument}: a folder; expected a file or a text")
-    try:
-        argument.encode()
-    except UnicodeEncodeError as error:
-        raise InputError("the text is not valid UTF-8") from error
-    return Source(argument, None, argument)
+    if as_text is False or _looks_like_path(argument):
+        raise InputError(f"{argument}: no such file{'' if as_text is False else _HOW_TO_SAY}")
+    return _from_text(argument)
 
 
-def read_photos(argument: str) -> list[Source]:
-    """Read all photos of a folder, by name; empty where the argument is none.
+def read_photos(sources: Iterable[Source]) -> list[Source]:
+    """Return photos with their bytes, to be drawn.
 
     Raises:
-        InputError: No photo is there, or a file is none in spite of its name.
+        InputError: One is a text, or no photo in spite of its name.
         OSError: A file that cannot be read.
     """
-    folder = Path(argument)
-    if argument == "-" or not _is(folder.is_dir):
-        return []
-    found = [read_source(str(path)) for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES]
-    if not found:
-        raise InputError(f"{argument}: a folder without photos; expected JPEG, PNG or WebP files, a file or a text")
-    return found
+    photos = []
+    for source in sources:
+        if source.modality == "text":
+            raise InputError(f"{source.place}: a text; expected photos, or -o with .jsonl, .npz or .parquet")
+        photos.append(read_source(str(source.path)) if source.path else source)
+    return photos
 
 
-def read_pair(argument: str, second: str | None) -> Source:
+def read_pair(argument: str, second: str | None, *, as_text: bool | None = None) -> Source:
     """Read an argument and, where there is one, the second text beside it.
 
     Raises:
         InputError: As read_source; or one of two is no text.
         OSError: A file that cannot be read.
     """
-    source = read_source(argument)
+    source = read_source(argument, as_text=as_text)
     if second is None:
         return source
-    other = read_source(second)
+    other = read_source(second, as_text=as_text)
     if source.text is None or other.text is None:
         raise InputError("--pair: a photo; expected two texts")
     return Source(f"{source.name} | {other.name}", None, source.text, other.text)
@@ -180,6 +202,26 @@ def can_do(model: Model, task: Task) -> bool:
     if task == "generate":
         return model.generation is not None
     return {"classify": model.can_classify, "embed": model.can_embed, "rank": model.can_rank}[task]
+
+
+def is_folder(argument: str) -> bool:
+    """Tell whether an argument is a folder."""
+    return _is(Path(argument).is_dir)
+
+
+def _looks_like_path(argument: str) -> bool:
+    """Tell whether somebody who wrote this meant a file: by its ending, or a separator in a single word."""
+    if Path(argument).suffix.lower() in _FILE_SUFFIXES:
+        return True
+    return "/" in argument and not any(letter.isspace() for letter in argument)
+
+
+def _from_text(text: str) -> Source:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise InputError("the text is not valid UTF-8") from error
+    return Source(text, None, text)
 
 
 def _is(kind: Callable[[], bool]) -> bool:

@@ -8,8 +8,9 @@ import numpy as np
 import typer
 
 from regard.answers import Embedding
-from regard.console import tell_written
+from regard.console import check_output, tell_written
 from regard.hidden_states import HiddenStatesRequest, Pooling
+from regard.results import RESULT_SUFFIXES
 from regard.sources import InputError, Source
 
 STATES_OPTIONS = {
@@ -20,7 +21,10 @@ STATES_OPTIONS = {
     ),
     "pooling": typer.Option(help="Of hidden states: cls, mean or last (default: every position)."),
     "output": typer.Option(
-        "-o", "--output", metavar="FILE", help="Save hidden states there, in a .npz (default: print a line a layer)."
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="Write vectors there, .jsonl, .npz or .parquet; hidden states alone, a .npz (default: print).",
     ),
 }
 
@@ -40,12 +44,11 @@ class StatesOptions:
             BadParameter: An option is given without the layers, or the file is none of numpy's.
             InputError: The file's folder is not there.
         """
-        if not self.layers and (self.pooling or self.output):
-            raise typer.BadParameter("expected --hidden-layer with it", param_hint="-o" if self.output else "--pooling")
-        if self.output is not None and self.output.suffix != ".npz":
+        if not self.layers and self.pooling:
+            raise typer.BadParameter("expected --hidden-layer with it", param_hint="--pooling")
+        if self.layers and self.output is not None and self.output.suffix != ".npz":
             raise typer.BadParameter(f"{self.output}: hidden states are saved in a .npz", param_hint="-o")
-        if self.output is not None and not self.output.parent.is_dir():
-            raise InputError(f"-o {self.output}: {self.output.parent} is no folder")
+        check_output(self.output, RESULT_SUFFIXES, "answers are written")
         return HiddenStatesRequest(layers=self.layers, pooling=self.pooling) if self.layers else None
 
     def check_inputs(self, count: int) -> None:

@@ -19,6 +19,8 @@ from regard.tables import Table as Numbers
 
 _LABEL_CELLS, _LEAST_LABEL_CELLS = 14, 5
 _HEADING_LINES = 10
+TABLE_CELLS = 100
+"""In fewer columns of a terminal, a table of models is no longer readable."""
 _SHADES = " ░▒▓█"
 _VIRIDIS = np.array([[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]])
 """Five colours of matplotlib's viridis, which colour-blind people can read, as RGB from 0 to 255."""
@@ -53,13 +55,32 @@ def models_table(models: Sequence[Model]) -> Table:
     return table
 
 
+def models_list(models: Sequence[Model]) -> Text:
+    """Write what the table has, a paragraph a model, for terminals in which columns would not be readable."""
+    lines = list[str]()
+    for model in models:
+        depth = "" if (found := _depth(model)) == "-" else f"; {found} layers x heads"
+        lines += [f"{model.name} {model.version}", f"  {model.family}, {model.precision}, {model.device}{depth}"]
+        lines += [f"  takes {_takes(model)}", f"  can {_can(model)}"]
+    return Text("\n".join(lines))
+
+
 def labels_table(answer: Classification) -> Table:
     """Draw labels with their probabilities and bars, most probable first."""
     table = Table.grid(padding=(0, 2))
     for label in answer.labels:
         bar = Bar(1, 0, label.probability, width=30, color="cyan")
-        table.add_row(Text(clean(label.name)), f"{100 * label.probability:5.1f} %", bar)
+        table.add_row(Text(clean(label.name)), f"{percent(label.probability):>5} %", bar)
     return table
+
+
+def percent(share: float) -> str:
+    """Write a share of 1 in percent, with as many digits as keep it from looking certain or impossible."""
+    for digits in range(1, 6):
+        text = f"{100 * share:.{digits}f}"
+        if share in (0, 1) or float(text) not in (0, 100):
+            return text
+    return "<0.00001" if share < 0.5 else ">99.99999"
 
 
 def cosine_table(names: Sequence[str], vectors: Sequence[NDArray[np.float32]]) -> Table:
@@ -169,7 +190,7 @@ def clean(text: str) -> str:
 
 def labels_line(title: str, answer: Classification) -> Text:
     """Write labels with their probabilities beside a text, most probable first."""
-    labels = ", ".join(f"{clean(label.name)} {100 * label.probability:.1f} %" for label in answer.labels)
+    labels = ", ".join(f"{clean(label.name)} {percent(label.probability)} %" for label in answer.labels)
     return Text(f"{clean(title)}: {labels}")
 
 

@@ -3,7 +3,7 @@
 import io
 import socket
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
@@ -44,6 +44,9 @@ _REDUCTIONS: dict[int, Any] = {
     pb.HEAD_REDUCTION_MAX: np.max,
     pb.HEAD_REDUCTION_MIN: np.min,
 }
+
+Trailers = tuple[tuple[str, str], ...]
+Refusal = tuple[grpc.StatusCode, str, Trailers]
 
 
 def free_address() -> str:
@@ -181,6 +184,7 @@ class FakeServer(RegardServiceServicer):
         error: Status and message to answer instead.
         held: While set, answers wait for `released`.
         trailers: What goes with an error.
+        judge: Says by a request which error, with trailers, to answer instead; None for none.
         has_towers: Whether it serves a model of two towers besides.
         has_writer: Whether it serves a model that writes besides.
         breaks_off: Whether a text that is streamed ends without its last message.
@@ -196,7 +200,8 @@ class FakeServer(RegardServiceServicer):
         self.released = threading.Event()
         self.truncated = False
         self.has_towers = self.has_writer = self.breaks_off = False
-        self.trailers: tuple[tuple[str, str], ...] = ()
+        self.trailers: Trailers = ()
+        self.judge: Callable[[Any, grpc.ServicerContext], Refusal | None] = lambda request, context: None
 
     def Predict(self, request: rpc.PredictRequest, context: grpc.ServicerContext) -> rpc.PredictResponse:  # noqa: N802
         """Send every input back as an output."""
@@ -392,6 +397,9 @@ class FakeServer(RegardServiceServicer):
         if self.error is not None:
             context.set_trailing_metadata(self.trailers)
             context.abort(*self.error)
+        if refusal := self.judge(request, context):
+            context.set_trailing_metadata(refusal[2])
+            context.abort(*refusal[:2])
 
 
 @contextmanager

@@ -341,10 +341,10 @@ def test_a_folder_of_photos_is_drawn_as_one_sheet(run: Run, server: FakeServer, 
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (["--view", "queries"], "--view queries: a folder is drawn as one sheet; expected heads or overlay"),
-        (["--layer", "0", "--layer", "1"], "--layer 0, 1: a folder is drawn as one sheet; expected one"),
-        (["--row", "3", "--row", "4"], "--row 3, 4: a folder is drawn as one sheet; expected one"),
-        (["--json"], "--json: a folder is drawn as one sheet"),
+        (["--view", "queries"], "--view queries: photos are drawn as one sheet; expected heads or overlay"),
+        (["--layer", "0", "--layer", "1"], "--layer 0, 1: photos are drawn as one sheet; expected one"),
+        (["--row", "3", "--row", "4"], "--row 3, 4: photos are drawn as one sheet; expected one"),
+        (["--json"], "--json: many inputs are drawn as one sheet or written"),
         (["-o", "sheet.html"], "-o sheet.html: a sheet ends in .png, .svg, .pdf"),
     ],
 )
@@ -360,7 +360,7 @@ def test_what_a_sheet_cannot_show_is_refused(run: Run, photo: Path, arguments: l
 def test_a_folder_without_photos_is_refused(run: Run) -> None:
     """It is no text."""
     Path("empty").mkdir()
-    assert "empty: a folder without photos; expected" in run("attend", "empty").err
+    assert "empty: a folder without photos or .txt files; expected" in run("attend", "empty").err
 
 
 def test_scale_and_contour_are_options_of_every_picture(run: Run, photo: Path, monkeypatch: pytest.MonkeyPatch) -> None:

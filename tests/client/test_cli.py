@@ -15,8 +15,7 @@ import grpc
 import pytest
 
 from regard.answers import Generation
-from regard.lines import parts
-from regard.sources import InputError, Source, choose_model, read_source
+from regard.sources import InputError, choose_model, read_source
 from tests.client.conftest import Run
 from tests.client.fake import FakeServer, free_address, models, photo_bytes
 
@@ -110,7 +109,7 @@ def test_lines_are_asked_for_in_calls_of_what_the_server_takes(run: Run, server:
     done = run("embed", "texts.txt", "--lines", "--json")
     lines = [json.loads(line) for line in done.out.splitlines()]
     assert [(line["input"], line["vector"].index(1.0)) for line in lines] == [("a", 1), (" b", 0), ("c", 3), ("d", 0)]
-    assert [list(request.texts.items) for request in server.requests[1:]] == [["a", " b", "c"], ["d"]]
+    assert [list(request.texts.items) for request in server.requests[2:]] == [["a", " b", "c"], ["d"]]
     assert (done.code, done.err) == (0, "regard: using minilm\n")
 
 
@@ -119,7 +118,10 @@ def test_a_line_that_has_an_error_is_told_and_the_others_are_answered(run: Run, 
     (tmp_path / "texts.txt").write_bytes("a\n\nb\u2028b\r\n\fc\rbad\nd\n".encode())
     done = run("embed", "texts.txt", "--lines", "--model", "minilm")
     assert len([line for line in done.out.split("\n") if "wide" in line]) == 4
-    assert done.err == "regard: texts.txt, line 5: bad: INVALID_ARGUMENT: texts[0]: bad; expected a good one\n"
+    assert done.err.splitlines() == [
+        "regard: texts.txt, line 5: bad: INVALID_ARGUMENT: texts[3]: bad; expected a good one",
+        "regard: 1 of 5 inputs have errors: named above",
+    ]
     assert done.code == 1
 
 
@@ -144,7 +146,7 @@ def test_lines_come_from_stdin_too(run: Run, server: FakeServer, monkeypatch: py
 def test_a_file_without_lines_is_refused(run: Run, tmp_path: Path, content: bytes, what: str) -> None:
     """As is one that is not there."""
     (tmp_path / "texts.txt").write_bytes(content)
-    done = run("embed", "texts.txt", "--lines")
+    done = run("embed", "texts.txt", "--lines", "--model", "minilm")
     assert (done.code, done.err) == (1, f"regard: texts.txt{what}\n")
     assert "No such file" in run("embed", "none.txt", "--lines").err
 
@@ -159,13 +161,7 @@ def test_lines_need_a_server_that_takes_several(run: Run, tmp_path: Path) -> Non
     """An older one would say that there is neither image nor text."""
     (tmp_path / "texts.txt").write_text("a\n")
     done = run("embed", "texts.txt", "--lines", "--model", "tensors")
-    assert (done.code, done.err[:55]) == (1, "regard: --lines: this server takes a single text a call")
-
-
-def test_a_call_of_lines_has_no_more_than_four_megabytes() -> None:
-    """But for a single longer text; nor more than 64 lines."""
-    sources = [Source("", None, text) for text in ("a" * 2**21, "b" * 2**21, "c", "d" * 2**23, *["e"] * 65)]
-    assert [len(part) for part in parts(sources, 256)] == [2, 1, 1, 64, 1]
+    assert (done.code, done.err[:55]) == (1, "regard: FAILED_PRECONDITION: model: 'tensors' takes a s")
 
 
 def test_photos_and_texts_are_not_compared(run: Run, photo: Path) -> None:

@@ -212,7 +212,7 @@ def test_the_command_line_prints_states_as_json(run: Run) -> None:
     ("arguments", "message"),
     [
         (("--pooling", "mean"), "expected --hidden-layer with it"),
-        (("-o", "a.npz"), "expected --hidden-layer with it"),
+        (("-o", "a.txt"), "a.txt: answers are written in .jsonl, .npz, .parquet"),
         (("--hidden-layer", "1", "-o", "a.txt"), "a.txt: hidden states are saved in a .npz"),
         (("--hidden-layer", "1", "-o", "no/a.npz"), "-o no/a.npz: no is no folder"),
         (("--hidden-layer", "1", "-o", "a.npz", "b"), "-o: several inputs differ in their positions; expected one"),

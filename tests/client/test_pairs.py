@@ -145,7 +145,10 @@ def test_the_commands_read_pairs(run: Run, server: FakeServer, tmp_path: Path) -
     [
         (["classify", "photo.png", "--pair", "a"], "--pair: a photo; expected two texts"),
         (["classify", "a", "--pair", "photo.png"], "--pair: a photo; expected two texts"),
-        (["classify", "a", "--pair", "b", "--lines"], "--pair: each line is a text of its own; expected no --lines"),
+        (
+            ["classify", "a", "--pair", "b", "--lines"],
+            "--pair: each input is a text of its own; expected one",
+        ),
         (
             ["classify", "a", "--pair", "b"],
             "the server has no model that can classify pairs of texts; see: regard models",

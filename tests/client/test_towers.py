@@ -23,10 +23,10 @@ async def test_labels_of_ones_own_are_sent(client: Client, aio_client: AsyncClie
     given = {"candidate_labels": LABELS, "label_template": "a photo of {}."}
     answer = client.classify(image=photo_bytes(), **given)  # type: ignore[arg-type]
     assert [label.name for label in answer.labels] == LABELS
-    many = client.classify_many(images=[photo_bytes()], **given)  # type: ignore[arg-type]
+    many = client.classify_many(images=[photo_bytes()], **given)  # type: ignore[call-overload]
     assert [label.name for label in many[0].labels] == LABELS
     await aio_client.classify(image=photo_bytes(), **given)  # type: ignore[arg-type]
-    await aio_client.classify_many(images=[photo_bytes()], **given)  # type: ignore[arg-type]
+    await aio_client.classify_many(images=[photo_bytes()], **given)  # type: ignore[call-overload]
     for request in server.requests:
         assert list(request.candidate_labels) == LABELS
         assert request.label_template == "a photo of {}."

@@ -101,7 +101,7 @@ OWN = {"artifact", "export", "model", "regard", "server"}
         ("server", ["server", "trace", "store", "ray"]),
         ("export", ["export"]),
         ("model", ["export"]),
-        ("client/regard", ["explore"]),
+        ("client/regard", ["explore", "tables"]),
     ],
 )
 def test_every_import_is_declared(folder: str, extras: list[str]) -> None:

@@ -8,10 +8,10 @@ import urllib.request
 
 import pytest
 
-from regard.commands import run
 from regard.explorer import Settings
 from regard.explorer.serve import listen, read_address, url_of
 from regard.sources import InputError
+from regard.start import run
 from tests.client.fake import FakeServer
 from tests.processes import environment
 

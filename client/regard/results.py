@@ -1,0 +1,237 @@
+"""Files of results that an interruption does not harm: a journal that grows by a line an input, then the file itself.
+
+`FILE.partial` has a line of JSON for each input, arrays in base64. A run that goes on after another drops a last line
+that is not whole and skips as many inputs as there are lines; their names must be the same. Once all inputs are there,
+FILE is made of it, beside its place first, and put there in one step.
+"""
+
+import base64
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regard.gathering import parquet
+from regard.records import Record
+from regard.sources import InputError, Source
+
+RESULT_SUFFIXES = (".jsonl", ".npz", ".parquet")
+_ROWS = 1024  # of a Parquet file that are in memory at a time
+_ARRAY = "array"
+
+
+def is_results(output: Path | None) -> bool:
+    """Tell by its suffix whether a file is to hold results."""
+    return output is not None and output.suffix.lower() in RESULT_SUFFIXES
+
+
+@dataclass
+class Results:
+    """A file of results that is being written.
+
+    Attributes:
+        output: The file.
+        resume: Whether to go on after what an earlier run has written.
+        errors: How many of its inputs have one.
+    """
+
+    output: Path
+    resume: bool = False
+    errors: int = 0
+    _journal: IO[bytes] | None = field(default=None, repr=False)
+    _known: list[str] = field(default_factory=list, repr=False)
+
+    @property
+    def partial(self) -> Path:
+        """The journal's name."""
+        return self.output.with_name(f"{self.output.name}.partial")
+
+    def check(self) -> None:
+        """Refuse what could not be written, before anything is asked.
+
+        Raises:
+            InputError: No such folder, something is not installed, or an earlier run was interrupted, and no resume.
+        """
+        if not self.output.parent.is_dir():
+            raise InputError(f"-o {self.output}: {self.output.parent} is no folder")
+        if self.output.suffix.lower() == ".parquet":
+            parquet()
+        if self.partial.exists() and not self.resume:
+            raise InputError(f"{self.partial}: of an interrupted run; expected --resume to go on, or remove it")
+
+    @property
+    def is_done(self) -> bool:
+        """Whether an earlier run has written all."""
+        return self.resume and self.output.exists() and not self.partial.exists()
+
+    def __enter__(self) -> Self:
+        self._journal = open(self.partial, "r+b" if self.partial.exists() else "w+b", buffering=0)  # noqa: PTH123 -- closed by __exit__
+        size = 0
+        with self.partial.open("rb") as written:
+            for line in written:
+                if not line.endswith(b"\n"):
+                    break
+                record = json.loads(line)
+                self._known.append(record["input"])
+                self.errors += record["error"] is not None
+                size += len(line)
+        self._journal.truncate(size)
+        self._journal.seek(size)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._journal is not None:
+            self._journal.close()
+
+    @property
+    def count(self) -> int:
+        """How many inputs are there already."""
+        return len(self._known)
+
+    def skip(self, sources: Iterator[Source]) -> Iterator[Source]:
+        """Yield the inputs that are not there yet.
+
+        Raises:
+            InputError: Those that are there are others.
+        """
+        for number, name in enumerate(self._known, start=1):
+            if (source := next(sources, None)) is None or source.name != name:
+                got = "nothing" if source is None else repr(source.title)
+                raise InputError(
+                    f"{self.partial}, line {number}: {name[:60]!r}; got {got}: --resume wants the same inputs"
+                )
+        yield from sources
+
+    def add(self, record: Record) -> None:
+        """Write what came for the next input."""
+        assert self._journal is not None  # noqa: S101 -- within a with block
+        self.errors += record["error"] is not None
+        line = json.dumps(record, ensure_ascii=False, default=_pack).encode("utf-8", "surrogatepass") + b"\n"
+        self._journal.write(line)
+
+    def finish(self) -> None:
+        """Make the file of the journal, and remove that."""
+        beside = self.output.with_name(f".{self.output.name}.new")
+        write = {".jsonl": _write_lines, ".npz": _write_npz, ".parquet": _write_parquet}
+        write[self.output.suffix.lower()](self._records, beside)
+        os.replace(beside, self.output)  # noqa: PTH105 -- in one step
+        self.partial.unlink()
+
+    def _records(self) -> Iterator[Record]:
+        with self.partial.open("rb") as lines:
+            for line in lines:
+                yield json.loads(line, object_hook=_unpack)
+
+
+def _pack(value: Any) -> Any:
+    if not isinstance(value, np.ndarray):
+        raise TypeError(f"{type(value).__name__} is nothing that results hold")
+    data = base64.b64encode(np.ascontiguousarray(value).tobytes()).decode()
+    return {_ARRAY: data, "dtype": value.dtype.str, "shape": list(value.shape)}
+
+
+def _unpack(found: dict[str, Any]) -> Any:
+    if _ARRAY not in found:
+        return found
+    data = np.frombuffer(base64.b64decode(found[_ARRAY]), found["dtype"])
+    return data.reshape(found["shape"])
+
+
+def _write_lines(records: Any, path: Path) -> None:
+    with path.open("w", encoding="utf-8", errors="surrogatepass", newline="\n") as file:
+        for record in records():
+            file.write(json.dumps(record, ensure_ascii=False, default=np.ndarray.tolist) + "\n")
+
+
+def _write_npz(records: Any, path: Path) -> None:
+    columns = _columns(records())
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **columns)
+
+
+def _columns(records: Iterator[Record]) -> dict[str, NDArray[Any]]:
+    """Put the same of all inputs into one array; where they differ in shape, flat behind each other, with offsets.
+
+    Inputs without one have NaN or 0 there; flat, nothing. Shapes of several axes stand beside flat ones.
+    """
+    rows = list(records)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns: dict[str, NDArray[Any]] = {}
+    for name in names:
+        values = [row.get(name) for row in rows]
+        columns |= _column(name, values)
+    return columns
+
+
+def _column(name: str, values: Sequence[Any]) -> dict[str, NDArray[Any]]:
+    first = next((value for value in values if value is not None), "")
+    if isinstance(first, str):
+        return {name: np.array(["" if value is None else value for value in values])}
+    if not isinstance(first, np.ndarray | list):
+        return {name: np.array([type(first)() if value is None else value for value in values])}
+    arrays = [
+        None if value is None else np.asarray(value, None if isinstance(first, np.ndarray) else str) for value in values
+    ]
+    there = [one for one in arrays if one is not None]
+    if len({one.shape for one in there}) == 1 and there[0].dtype.kind != "U":
+        empty = np.full(there[0].shape, np.nan if there[0].dtype.kind == "f" else 0, there[0].dtype)
+        return {name: np.stack([empty if one is None else one for one in arrays])}
+    flat = [np.empty(0, there[0].dtype) if one is None else one.reshape(-1) for one in arrays]
+    found = {name: np.concatenate(flat), f"{name}.offsets": np.cumsum([0, *map(len, flat)], dtype=np.int64)}
+    if there[0].ndim > 1:
+        missing = (0,) * there[0].ndim
+        found[f"{name}.shapes"] = np.array([missing if one is None else one.shape for one in arrays], np.int64)
+    return found
+
+
+def _write_parquet(records: Any, path: Path) -> None:
+    import pyarrow
+
+    firsts: Record = {}
+    for record in records():
+        for name, value in _flat(record).items():
+            if firsts.get(name) is None:
+                firsts[name] = value
+    schema = pyarrow.schema([(name, _type_of(value)) for name, value in firsts.items()])
+    with parquet().ParquetWriter(path, schema) as writer:
+        for rows in _batches(records()):
+            writer.write_table(pyarrow.Table.from_pylist([_flat(row) for row in rows], schema=schema))
+
+
+def _flat(record: Record) -> Record:
+    """Return what a row of Parquet holds: arrays as lists, with the shape beside those of several axes."""
+    row: Record = {}
+    for name, value in record.items():
+        if isinstance(value, np.ndarray):
+            row[name] = value.reshape(-1)
+            row |= {f"{name}.shape": np.array(value.shape, np.int32)} if value.ndim > 1 else {}
+        else:
+            row[name] = value
+    return row
+
+
+def _type_of(value: Any) -> Any:
+    import pyarrow
+
+    if isinstance(value, np.ndarray):
+        return pyarrow.list_(pyarrow.from_numpy_dtype(value.dtype))
+    if isinstance(value, list):
+        return pyarrow.list_(pyarrow.string())
+    types = {bool: pyarrow.bool_(), int: pyarrow.int64(), float: pyarrow.float64()}
+    return types.get(type(value), pyarrow.string())
+
+
+def _batches(records: Iterator[Record]) -> Iterator[list[Record]]:
+    rows = list[Record]()
+    for record in records:
+        rows.append(record)
+        if len(rows) == _ROWS:
+            yield rows
+            rows = []
+    if rows:
+        yield rows

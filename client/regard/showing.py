@@ -1,0 +1,208 @@
+"""Attention for notebooks: as a figure, as HTML, as arrays with named axes, as a table of numbers."""
+
+import base64
+import dataclasses
+import html
+from itertools import product
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regard import checks
+from regard.attention import Attention, LayerAttention, PatchGrid
+from regard.errors import InvalidCall
+from regard.origin import origin_of
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PlotView = Literal["heads", "overlay", "matrix", "arcs"]
+_VIEWS = ("heads", "overlay", "matrix", "arcs")
+_MOST_TOKENS = 64
+"""In HTML; the picture has all."""
+_INK = "68,1,84"  # viridis' darkest
+
+
+def plot(attention: Attention, layer: int, head: int | None, row: int | None, view: str | None, photo: Any) -> "Figure":
+    """Draw one layer; see `Attention.plot`."""
+    from regard import pictures  # needs matplotlib
+
+    checks.choice("view", view, (None, *_VIEWS))
+    origin, chosen = origin_of(attention), attention.layer(layer)
+    title: dict[str, Any] = {"model": origin.model or "attention", "asked": origin.asked}
+    if chosen.measure in ("entropy", "distance"):
+        return pictures.head_chart(attention, **title)
+    chosen = select(chosen, "head", head)
+    several = "head" in chosen.axes and len(chosen.heads) > 1
+    if attention.tokens is not None:
+        drawn = {"heads": pictures.token_heads, "matrix": pictures.token_heatmap, "arcs": pictures.token_arcs}
+        name = view or ("heads" if several else "matrix")
+        if name not in drawn:
+            raise checks.invalid("view", view, "heads, matrix or arcs, since tokens lie on no photo")
+        return drawn[name](chosen, attention.tokens, key_tokens=attention.key_tokens, **title)
+    if attention.patches is None:
+        raise InvalidCall.of("attention: says neither tokens nor patches; expected that of a text or an image")
+    if view in ("matrix", "arcs"):
+        raise checks.invalid("view", view, "heads or overlay, since patches lie on a photo")
+    image = origin.image if photo is None else photo
+    if image is None:
+        raise InvalidCall.of("photo: None; expected the image that was sent, which this attention did not keep")
+    opened = pictures.open_photo(image) if isinstance(image, bytes) else image
+    drawing = pictures.head_grid if (view or ("heads" if several else "overlay")) == "heads" else pictures.overlay
+    return drawing(opened, _one_row(chosen, row), attention.patches, **title)
+
+
+def select(layer: LayerAttention, axis: str, number: int | None) -> LayerAttention:
+    """Return a layer with one of its heads or queries alone; None for all.
+
+    Raises:
+        InvalidCall: It is not there.
+    """
+    if number is None:
+        return layer
+    there = {"head": layer.heads, "query": layer.queries}[axis]
+    field = {"head": "head", "query": "row"}[axis]
+    if axis not in layer.axes or number not in there:
+        raise checks.invalid(field, number, f"one of {', '.join(map(str, there))}")
+    at = layer.axes.index(axis)
+
+    def cut(values: NDArray[Any]) -> NDArray[Any]:
+        return np.take(values, [there.index(number)], at)
+
+    changes: dict[str, Any] = {"heads" if axis == "head" else "queries": (number,), "weights": cut(layer.weights)}
+    indices = None if layer.indices is None else cut(layer.indices)
+    return dataclasses.replace(layer, indices=indices, **changes)
+
+
+def to_numpy(attention: Attention) -> NDArray[np.floating]:
+    """Stack the layers; see `Attention.to_numpy`."""
+    shapes = {(layer.axes, layer.weights.shape) for layer in attention.layers}
+    if len(shapes) != 1:
+        found = ", ".join(sorted(str(list(shape)) for _, shape in shapes)) or "none"
+        raise InvalidCall.of(f"attention: layers of shapes {found}; expected the same of all: see layer(n).weights")
+    return np.stack([layer.weights for layer in attention.layers])
+
+
+def to_xarray(attention: Attention) -> Any:
+    """Stack the layers, with axes and their places named; see `Attention.to_xarray`."""
+    try:
+        import xarray
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"to_xarray needs {error.name}: pip install xarray", name=error.name) from error
+    first = attention.layers[0]
+    coordinates: dict[str, Any] = {"layer": [layer.layer for layer in attention.layers]}
+    coordinates |= {axis: places for axis, places in _places(attention, first).items() if axis in first.axes}
+    for axis, names in _names(attention, first).items():
+        coordinates[f"{axis}_token"] = (axis, names)
+    dims = ("layer", *first.axes)
+    return xarray.DataArray(to_numpy(attention), coordinates, dims, name=first.measure)
+
+
+def to_dataframe(attention: Attention) -> Any:
+    """Return a row for each number; see `Attention.to_dataframe`."""
+    try:
+        import pandas
+    except ModuleNotFoundError as error:
+        raise ModuleNotFoundError(f"to_dataframe needs {error.name}: pip install pandas", name=error.name) from error
+    parts = [pandas.DataFrame(_columns(attention, layer)) for layer in attention.layers]
+    return pandas.concat(parts, ignore_index=True)
+
+
+def to_html(attention: Attention) -> str:
+    """Return the last layer that came, heads averaged, so that pointing at a cell tells its number."""
+    layer = attention.layers[-1]
+    weights = layer.weights.astype(np.float32)
+    what = f"{origin_of(attention).model} · layer {layer.layer}".removeprefix(" · ")
+    if "head" in layer.axes:
+        weights, what = weights.mean(axis=layer.axes.index("head")), f"{what} · mean of {len(layer.heads)} heads"
+    caption = html.escape(f"{what} · {layer.measure}")
+    if weights.ndim != 2 or layer.indices is not None:
+        return f"<p>{caption}</p><pre>{html.escape(repr(attention))}</pre>"
+    if attention.tokens is not None:
+        return _token_table(attention, layer, weights, caption)
+    image = origin_of(attention).image
+    if attention.patches is None or image is None or attention.patches.box is None or layer.window or layer.keys:
+        return f"<p>{caption}</p><pre>{html.escape(repr(attention))}</pre>"
+    return _photo(attention.patches, image, weights[0], caption)
+
+
+def _one_row(layer: LayerAttention, row: int | None) -> LayerAttention:
+    """Return one query of a layer: the class token, or whichever is the first that came."""
+    if "query" not in layer.axes:
+        return layer
+    return select(layer, "query", layer.queries[0] if row is None else row)
+
+
+def _places(attention: Attention, layer: LayerAttention) -> dict[str, list[int]]:
+    keys = layer.keys or range(layer.weights.shape[layer.axes.index("key")] if "key" in layer.axes else 0)
+    return {"head": list(layer.heads), "query": list(layer.queries), "key": list(keys)}
+
+
+def _names(attention: Attention, layer: LayerAttention) -> dict[str, list[str]]:
+    """Return the texts of tokens along the axes that have some."""
+    tokens = {"query": attention.tokens, "key": attention.key_tokens or attention.tokens}
+    places = _places(attention, layer)
+    return {
+        axis: [found[place].text for place in places[axis]]
+        for axis, found in tokens.items()
+        if found and axis in layer.axes
+    }
+
+
+def _columns(attention: Attention, layer: LayerAttention) -> dict[str, Any]:
+    places, names = _places(attention, layer), _names(attention, layer)
+    along = [places.get(axis) or list(range(size)) for axis, size in zip(layer.axes, layer.weights.shape, strict=True)]
+    grid = list(product(*along))
+    columns: dict[str, Any] = {"layer": [layer.layer] * len(grid)}
+    for at, axis in enumerate(layer.axes):
+        columns[axis] = [row[at] for row in grid]
+        if axis in names:
+            by_place = dict(zip(places[axis], names[axis], strict=True))
+            columns[f"{axis}_token"] = [by_place[place] for place in columns[axis]]
+    if layer.indices is not None:
+        columns["key"] = layer.indices.reshape(-1)
+    return columns | {layer.measure: layer.weights.reshape(-1)}
+
+
+def _shade(weight: float, most: float) -> str:
+    return f"rgba({_INK},{(max(weight, 0) / most) ** 0.5:.3f})"
+
+
+def _token_table(attention: Attention, layer: LayerAttention, weights: NDArray[np.floating], caption: str) -> str:
+    names, most = _names(attention, layer), max(float(np.nanmax(weights)), 1e-9)
+    rows, keys = (names[axis][:_MOST_TOKENS] for axis in ("query", "key"))
+    upright = "writing-mode:vertical-rl;font-weight:normal;padding:2px;text-align:right"
+    head = "".join(f'<th style="{upright}">{html.escape(key)}</th>' for key in keys)
+    lines = [f"<tr><th></th>{head}</tr>"]
+    for name, row in zip(rows, weights, strict=False):
+        cells = "".join(
+            f'<td style="width:1.2em;padding:0;background:{_shade(float(weight), most)}"'
+            f' title="{html.escape(f"{name} → {key}: {weight:.3g}")}"></td>'
+            for key, weight in zip(keys, row, strict=False)
+        )
+        lines.append(f'<tr><th style="font-weight:normal;text-align:right">{html.escape(name)}</th>{cells}</tr>')
+    cut = f" · the first {_MOST_TOKENS} tokens" if max(map(len, names.values())) > _MOST_TOKENS else ""
+    return f'<table style="border-collapse:collapse"><caption>{caption}{cut}</caption>{"".join(lines)}</table>'
+
+
+def _photo(grid: PatchGrid, image: bytes, row: NDArray[np.floating], caption: str) -> str:
+    box, patches = grid.box, row[grid.prefix_tokens :].reshape(grid.rows, grid.cols)
+    assert box is not None and grid.image_width and grid.image_height  # noqa: S101 -- of an image that was sent
+    most = max(float(np.nanmax(patches)), 1e-9)
+    cells = "".join(
+        f'<div style="background:{_shade(float(weight), most)}" title="row {line}, column {at}: {weight:.3g}"></div>'
+        for (line, at), weight in np.ndenumerate(patches)
+    )
+    across, down = 100 / grid.image_width, 100 / grid.image_height
+    tracks = f"grid-template:repeat({grid.rows},1fr)/repeat({grid.cols},1fr)"
+    area = f"left:{box.left * across:.3f}%;top:{box.top * down:.3f}%"
+    area += f";width:{(box.right - box.left) * across:.3f}%;height:{(box.bottom - box.top) * down:.3f}%"
+    kind = "png" if image.startswith(b"\x89PNG") else "webp" if image.startswith(b"RIFF") else "jpeg"
+    data = base64.b64encode(image).decode()
+    return (
+        f'<figure style="margin:0;width:360px"><div style="position:relative;overflow:hidden">'
+        f'<img style="display:block;width:100%" alt="" src="data:image/{kind};base64,{data}">'
+        f'<div style="position:absolute;{area};display:grid;{tracks}">'
+        f"{cells}</div></div><figcaption>{caption}</figcaption></figure>"
+    )
