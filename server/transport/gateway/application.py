@@ -19,6 +19,7 @@ from server.api.rest.exchange import Asked, HttpAnswer, HttpRequest, Refusal, Ro
 from server.api.rest.fields import write_json
 from server.api.rest.json_bounds import JsonBounds
 from server.api.rest.open_inference import HEADER_LENGTH
+from server.api.rest.openapi import PATH, describe
 from server.api.servicer import Task
 from server.config import Config
 from server.errors import InternalFault, InvalidInput, MalformedMessage, PermissionDenied, ServerError
@@ -97,10 +98,20 @@ class Gateway:
         return others
 
     def _route(self, routes: Iterable[Route]) -> Any:
+        routes = list(routes)
+        page = HttpAnswer(describe(routes))
+
+        async def answer_page(scope: Scope, receive: Receive, send: Send) -> None:
+            """Describe the paths, to everybody: they are no secret."""
+            await _Exchange(scope, Body(receive, {}, MaxBytes(0, "")), receive, send).send(page)
+
         router = Router(
             [
-                StarletteRoute(route.path, _Endpoint(partial(self._answer, route)), methods=[route.verb])
-                for route in routes
+                StarletteRoute(PATH, _Endpoint(answer_page), methods=["GET"]),
+                *(
+                    StarletteRoute(route.path, _Endpoint(partial(self._answer, route)), methods=[route.verb])
+                    for route in routes
+                ),
             ],
             redirect_slashes=False,
             default=_answer_unknown,
@@ -311,7 +322,7 @@ class _Endpoint:
 async def _answer_unknown(scope: Scope, receive: Receive, send: Send) -> None:
     """Say that there is nothing by this path."""
     path = str(scope["path"])[:100]
-    answer = write_json({"error": f"path: {path!r} is not known; expected one of /openapi.json"}, 404)
+    answer = write_json({"error": f"path: {path!r} is not known; expected one of {PATH}"}, 404)
     await _Exchange(scope, Body(receive, {}, MaxBytes(0, "")), receive, send).send(answer)
 
 
