@@ -4,7 +4,7 @@ https://connectrpc.com/docs/protocol#unary-request
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Self
 
 import grpc
 from google.protobuf import json_format
@@ -21,17 +21,20 @@ _SERVICE: Any = api.DESCRIPTOR.services_by_name["RegardService"]
 
 
 def connect_routes() -> Iterator[Route]:
-    """Yield a path for each method that has one answer."""
-    for method in _SERVICE.methods:
-        if not (method.client_streaming or method.server_streaming):
-            path = f"/{_SERVICE.full_name}/{method.name}"
-            yield Route("POST", path, path, _Method(method).read, write_error)
+    """Yield a path for each method."""
+    for name in _SERVICE.methods_by_name:
+        path = f"/{_SERVICE.full_name}/{name}"
+        yield Route("POST", path, path, Method.by_path(path).read, write_error)
 
 
 def write_error(refusal: Refusal) -> HttpAnswer:
     """Say why there is no answer."""
-    code = "canceled" if refusal.code is grpc.StatusCode.CANCELLED else refusal.code.name.lower()
-    return write_json({"code": code, "message": refusal.message}, refusal.http_status)
+    return write_json({"code": code_name(refusal.code), "message": refusal.message}, refusal.http_status)
+
+
+def code_name(code: grpc.StatusCode) -> str:
+    """Return what Connect calls a code."""
+    return "canceled" if code is grpc.StatusCode.CANCELLED else code.name.lower()
 
 
 class _Bytes:
@@ -45,11 +48,17 @@ class _Bytes:
         return self._content
 
 
-class _Method:
+class Method:
     """Reads what asks a method."""
 
     def __init__(self, method: Any) -> None:
         self._asked, self._answered = GetMessageClass(method.input_type), GetMessageClass(method.output_type)
+        self._is_stream: bool = method.server_streaming
+
+    @classmethod
+    def by_path(cls, path: str) -> Self:
+        """Find a method of regard.v1 by /SERVICE/METHOD."""
+        return cls(_SERVICE.methods_by_name[path.rpartition("/")[2]])
 
     def read(self, request: HttpRequest) -> Asked:
         """Read a request.
@@ -58,19 +67,33 @@ class _Method:
             MalformedMessage: It is neither JSON nor says that it is a message.
             InvalidInput: A field is not known, or has another type.
         """
+        if self._is_stream:
+            raise MalformedMessage(
+                "content-type: of one answer; expected application/connect+json, application/grpc-web"
+            )
         kind = str(request.headers.get("content-type", "")).partition(";")[0].strip().lower()
         if kind == PROTO:
             return Asked(_Bytes(request.body), lambda content: HttpAnswer(content, PROTO))
         if kind != JSON:
             raise MalformedMessage(f"content-type: {kind[:100]!r}; expected {JSON} or {PROTO}")
-        return Asked(self._read_json(request.body), self._write_json)
+        return Asked(self.read_json(request.body), self._write_json)
 
-    def _read_json(self, body: bytes) -> Message:
+    def read_json(self, body: bytes) -> Message:
+        """Read a message.
+
+        Raises:
+            MalformedMessage: It is no JSON.
+            InvalidInput: A field is not known, or has another type.
+        """
         message: Message = self._asked()
         try:
             return json_format.ParseDict(read_object(body), message)
         except (json_format.ParseError, ValueError, TypeError) as error:
             raise InvalidInput("body", str(error).splitlines()[0], "what the method's .proto says") from None
 
+    def parse_answer(self, content: bytes) -> Message:
+        """Parse an answer."""
+        return self._answered.FromString(content)
+
     def _write_json(self, content: bytes) -> HttpAnswer:
-        return write_json(json_format.MessageToDict(self._answered.FromString(content)))
+        return write_json(json_format.MessageToDict(self.parse_answer(content)))

@@ -4,9 +4,9 @@ import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 from starlette.middleware.cors import CORSMiddleware
@@ -17,6 +17,7 @@ from server.api.calls import Calls
 from server.api.rest.connect import PROTO
 from server.api.rest.exchange import Asked, HttpAnswer, HttpRequest, Refusal, Route
 from server.api.rest.fields import write_json
+from server.api.rest.framed import Framing, is_framed
 from server.api.rest.json_bounds import JsonBounds
 from server.api.rest.open_inference import HEADER_LENGTH
 from server.api.rest.openapi import PATH, describe
@@ -43,6 +44,7 @@ _MAX_TIMEOUT_MS = 10**10 - 1  # as Connect has it
 Receive = Callable[[], Any]
 Send = Callable[[dict[str, Any]], Any]
 Scope = Mapping[str, Any]
+Answer = TypeVar("Answer")
 
 
 class Gateway:
@@ -135,12 +137,17 @@ class Gateway:
         call = HttpCall(route.method, headers, address, list(self._connections.names_of(address)), task)
         self._calls[task] = call
         exchange = _Exchange(scope, Body(receive, headers, self._most), receive, send)
+        kind = str(headers.get("content-type", "")).partition(";")[0].strip().lower()
         try:
-            try:
-                answer = await self._run(route, call, exchange, headers)
-            except Ended as ended:
-                answer = _refuse(route, ended.refusal)
-            await exchange.send(answer)
+            if route.path == route.method and is_framed(kind):
+                await self._answer_framed(Framing(kind, route.path), call, exchange, headers)
+            else:
+                read = partial(self._read, route, call, exchange, headers)
+                try:
+                    answer = await self._run(call, headers, partial(self._ask, call, read))
+                except Ended as ended:
+                    answer = _refuse(route, ended.refusal)
+                await exchange.send(answer)
         except HungUp:
             pass
         except asyncio.CancelledError:
@@ -150,8 +157,9 @@ class Gateway:
             del self._calls[task]
 
     async def _run(
-        self, route: Route, call: HttpCall, exchange: "_Exchange", headers: dict[str, str | bytes]
-    ) -> HttpAnswer:
+        self, call: HttpCall, headers: dict[str, str | bytes], ask: Callable[[Any], Awaitable[Answer]]
+    ) -> Answer:
+        """Run a method, by a function that is given how it is run; what goes wrong is raised as Ended."""
         timer = None
         try:
             if refused := self._why_refused(call, headers):
@@ -159,8 +167,7 @@ class Gateway:
             handler = await self._methods.find(call.path, call.invocation_metadata())
             if call.deadline is not None:
                 timer = asyncio.get_running_loop().call_at(_on_loop(call.deadline), call.expire)
-            asked = partial(self._read, route, call, exchange, headers)
-            return await self._ask(handler, call, asked, exchange)
+            return await ask(handler)
         except ServerError as error:
             call.status = 413 if isinstance(error, BadMessage) and error.reason == "bytes" else 0
             if isinstance(error, MalformedMessage):
@@ -193,7 +200,7 @@ class Gateway:
         call.deadline = None if seconds is None else time.monotonic() + seconds
         return None
 
-    async def _ask(self, handler: Any, call: HttpCall, read: Callable[[], Any], exchange: "_Exchange") -> HttpAnswer:
+    async def _ask(self, call: HttpCall, read: Callable[[], Awaitable[Asked]], handler: Any) -> HttpAnswer:
         """Run a method, which reads the request when it may."""
         method = implementation_of(handler)
         call.serialize = handler.response_serializer
@@ -237,6 +244,43 @@ class Gateway:
         asked: Asked = await self._workers.decode(partial(route.read, request), size)
         self._hold(call, "arriving", 0)
         return asked
+
+    async def _answer_framed(
+        self, framing: Framing, call: HttpCall, exchange: "_Exchange", headers: dict[str, str | bytes]
+    ) -> None:
+        """Answer in frames: a method that has one answer, or a stream of them."""
+
+        async def read() -> AsyncGenerator[bytes]:
+            if known := self._known_calls.of(call.task):
+                known.is_counted = True
+            bounds = None if framing.is_binary else JsonBounds(self._max_values)
+            body = await exchange.body.read(partial(self._arriving, call), bounds, None)
+            exchange.watch(call)
+            self._hold(call, "arriving", COPIES * len(body) + (_VALUE_BYTES * bounds.values if bounds else 0))
+            message = await self._workers.decode(partial(framing.read, body), len(body))
+            self._hold(call, "arriving", 0)
+            yield message
+
+        async def ask(handler: Any) -> None:
+            method, contents = implementation_of(handler), read()
+            call.serialize = handler.response_serializer
+            if handler.request_streaming:  # or refused unread
+                await method(contents, call)
+                return
+            found = await method(await anext(contents), call)
+            if found is not None:
+                await call.write(found)
+
+        async def write(content: bytes) -> None:
+            await exchange.send_part(framing.content_type, framing.frame(content))
+
+        call.write_one, refusal = write, None
+        try:
+            await self._run(call, headers, ask)
+        except Ended as ended:
+            refusal = ended.refusal
+        trailers = refusal.trailers if refusal else call.trailers
+        await exchange.send_part(framing.content_type, framing.end(refusal, trailers), is_last=True)
 
     def _arriving(self, call: HttpCall, size_bytes: int) -> None:
         """Count what has come of a body that is not whole; raises TooBusy where there is no room for it."""
@@ -290,6 +334,20 @@ class _Exchange:
             piece = answer.content[begin : begin + _CHUNK_BYTES]
             await self._send({"type": "http.response.body", "body": piece, "more_body": True})
         await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def send_part(self, content_type: str, content: bytes, *, is_last: bool = False) -> None:
+        """Send a part of an answer, and wait until there is room for the next."""
+        if not self.has_begun:
+            self.has_begun = True
+            headers = [(b"content-type", content_type.encode())]
+            if not self.body.is_read:
+                headers.append((b"connection", b"close"))
+            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
+        for begin in range(0, len(content), _CHUNK_BYTES):
+            piece = content[begin : begin + _CHUNK_BYTES]
+            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
+        if is_last:
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
 
     def watch(self, call: HttpCall) -> None:
         """Cancel a call when its caller hangs up."""
