@@ -87,9 +87,9 @@ class Config(BaseSettings):
     )
     http: Address | None = Field(
         None,
-        description="HOST:PORT for HTTP, with the extra regard[http]: the Open Inference Protocol with binary tensors, "
-        "OpenAI's embeddings, and rerank; port 0 takes a free one. Beyond loopback it needs what --listen does. Off "
-        "unless set.",
+        description="HOST:PORT for HTTP, with the extra regard[http]; port 0 takes a free one. Off unless set. "
+        "The Open Inference Protocol with binary tensors, OpenAI's embeddings, rerank, and regard.v1 for Connect and "
+        "gRPC-Web. Beyond loopback it needs what --listen does.",
     )
     http_cors: str = Field(
         "",
