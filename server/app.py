@@ -55,6 +55,7 @@ from server.telemetry.heartbeat import Heartbeat
 from server.telemetry.load import Load, LoadMeter
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import Tracing
+from server.transport.beside import Both, ending, open_http
 from server.transport.grpc_server import GrpcioTransport, make_authenticator
 from server.transport.http import MetricsServer
 from server.transport.listening import check_exposure
@@ -71,10 +72,11 @@ _LOOK_SECONDS = 1.0  # between two looks at the file of clients
 
 @dataclass(frozen=True)
 class Started:
-    """What is served where, for the lines at start and for tests."""
+    """What is served where, for the lines at start and for tests; no http_address where HTTP is off."""
 
     address: str
     metrics_address: str
+    http_address: str
     devices: tuple[Device, ...]
     contracts: list[Contract]
     start_seconds: float
@@ -132,12 +134,16 @@ class Server:
         self._refusals = Refusals(self._metrics, config.max_refusal_lines)
         ledger = Ledger(config.held_bytes)
         unseen_bytes = 0 if transport.counts_arriving else config.max_message_bytes
-        max_seconds = config.max_stall_seconds
-        self._calls = Calls(ledger, self._metrics, unseen_bytes, max_seconds, transport.end_calls)
+        gateways = list[Any]()
+        end_calls = ending(transport.end_calls, gateways)
+        self._calls = Calls(ledger, self._metrics, unseen_bytes, config.max_stall_seconds, end_calls)
         self._transport = transport
         transport.open(config, self._authenticator, self._refusals, self._calls)
         self._cpus = plan_cpus(config.threads)
         self._executor = ThreadPoolExecutor(self._cpus.threads + 1, thread_name_prefix="worker")
+        self._workers = Workers(self._executor)
+        self._gateway = open_http(config, self._authenticator, self._refusals, self._calls, self._workers)
+        gateways += [self._gateway] if self._gateway else []
         self._decoders = Decoders(self._cpus.threads + 1, config.image_pixels, self._metrics)
         self._heartbeat = Heartbeat(self._metrics.loop_lag.observe)
         self._http = MetricsServer(
@@ -157,6 +163,8 @@ class Server:
             task.cancel()
         self._stopping.set()
         await self._transport.close()
+        if self._gateway:
+            await self._gateway.stop(0)
         if self._scheduler and not self._is_closed:
             await self._scheduler.close()
         self._memory.unregister()
@@ -181,10 +189,11 @@ class Server:
         if config.lanes:
             _log.warning("--lanes is deprecated, and will be gone in the next release: use --instances")
         address = self._transport.bind()
+        http_address = self._gateway.bind() if self._gateway else ""
         devices = on_nodes(choose_devices(config.device), self._cpus.nodes)
         self._metrics.build_info.labels(installed_version(), onnxruntime.__version__, names_of(devices)).set(1)
         instances = share_cpus(self._cpus.threads, devices, config.instances or config.lanes)
-        services = Services(self._transport, self._calls, self._refusals, config)
+        services = Services(Both(self._transport, self._gateway), self._calls, self._refusals, config)
         self._health = services.health
         self._models = self._open_models()
         self._repository = self._open_repository(devices, instances)
@@ -196,12 +205,14 @@ class Server:
         self._scheduler.start()
         self._add_services(services, self._scheduler, devices, instances.count)
         await self._transport.start()
+        if self._gateway:
+            await self._gateway.start()
         await services.set_serving()
         self._ready = True
         self._follow()
         contracts = [model.contract for model in self._repository.all()]
         seconds = time.monotonic() - self._began
-        self.started = Started(address, self._http.address, devices, contracts, seconds)
+        self.started = Started(address, self._http.address, http_address, devices, contracts, seconds)
         return True
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -296,7 +307,7 @@ class Server:
     ) -> None:
         """Put the two protocols together."""
         config, metrics = self._config, self._metrics
-        workers = Workers(self._executor)
+        workers = self._workers
         cache = ResponseCache(scheduler.submit, scheduler.submit_all, config.cache_bytes, metrics)
         inputs = _input_limits(config)
         attention = AttentionLimits(config.max_answer_bytes, config.max_attention_bytes)
@@ -367,6 +378,8 @@ class Server:
     async def _hang_up(self) -> None:
         await asyncio.sleep(_LAST_MOMENT_SECONDS)
         await self._transport.stop(_LAST_MOMENT_SECONDS)
+        if self._gateway:
+            await self._gateway.stop(_LAST_MOMENT_SECONDS)
 
 
 async def _follow_clients(authenticator: Authenticator) -> None:

@@ -86,6 +86,17 @@ class Config(BaseSettings):
         "127.0.0.1:8001",
         description="HOST:PORT for gRPC; port 0 takes a free one. Beyond loopback it needs TLS and authentication.",
     )
+    http: Address | None = Field(
+        None,
+        description="HOST:PORT for HTTP, with the extra regard[http]; port 0 takes a free one. Off unless set. "
+        "The Open Inference Protocol with binary tensors, OpenAI's embeddings, rerank, and regard.v1 for Connect and "
+        "gRPC-Web. Beyond loopback it needs what --listen does.",
+    )
+    http_cors: str = Field(
+        "",
+        description="Origins of web pages that may ask over HTTP, with commas between, for example "
+        "https://app.example.com; * lets every page. Pages of other origins are refused with 403.",
+    )
     metrics: Address = Field(
         "127.0.0.1:9090", description="HOST:PORT for /metrics, /healthz and /readyz; port 0 takes a free one."
     )

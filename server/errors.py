@@ -186,6 +186,21 @@ class Unimplemented(ServerError):
     code = grpc.StatusCode.UNIMPLEMENTED
 
 
+class Repeated(ServerError):
+    """An error that a part of an answer has, told of the whole."""
+
+    def __init__(self, number: int, message: str) -> None:
+        """Compose the error.
+
+        Args:
+            number: Of google.rpc.Code.
+            message: The part's.
+        """
+        super().__init__(message)
+        codes = {code.value[0]: code for code in grpc.StatusCode}
+        self.code = codes[number]  # type: ignore[misc]  # of this one, not of all
+
+
 class InternalFault(ServerError):
     """A fault of the server's own; says nothing of its inside."""
 

@@ -57,6 +57,7 @@ def _log_started(started: Started) -> None:
         "models": [f"{contract.name}/{contract.version}" for contract in started.contracts],
         "address": started.address,
         "metrics_address": started.metrics_address,
+        **({"http_address": started.http_address} if started.http_address else {}),
     }
     _log.info("ready after %.1f s", started.start_seconds, extra={"fields": fields})
 
@@ -74,6 +75,8 @@ def _print_started(started: Started) -> None:
         shown = f"attention of {len(layers)} layers x {layers[0].num_heads} heads" if layers else "no attention"
         shown = "two towers" if len(named) > 1 else shown
         lines.append(f"  {contract.name} {contract.version}: {contract.family}, takes {takes}, {shown}")
+    if started.http_address:
+        lines.append(f"HTTP on {started.http_address}")
     lines.append(f"gRPC on {started.address}, metrics on http://{started.metrics_address}/metrics")
     lines.append(f"ready after {started.start_seconds:.1f} s")
     print("\n".join(lines), flush=True)

@@ -42,6 +42,8 @@ _NEEDS = {
     "examples/test_demo.py": "matplotlib",
     "examples/test_late.py": "torch",
     "explorer": "starlette",
+    "server/api/rest": "uvicorn",
+    "server/transport/gateway": "uvicorn",
 }
 # What make test-fast leaves out: fuzzing, attacks, reloads under load, pictures, and what starts many servers.
 _SLOW = (

@@ -197,6 +197,11 @@ class PreparedInput:
         """Whether a text was cut."""
         return isinstance(self.source, Tokens) and self.source.truncated
 
+    @property
+    def num_tokens(self) -> int:
+        """How many tokens a single text has, special ones included; 0 of anything else."""
+        return len(self.source.ids) if isinstance(self.source, Tokens) else 0
+
 
 @dataclass(slots=True, eq=False)
 class InferenceResponse:

@@ -29,7 +29,8 @@ def make_authenticator(config: Config) -> Authenticator:
     Raises:
         StartError: The file cannot be used, or names certificates that nobody is asked for.
     """
-    manage = is_loopback(config.listen) if config.manage == "auto" else config.manage == "on"
+    addresses = [config.listen, *([config.http] if config.http else [])]
+    manage = all(map(is_loopback, addresses)) if config.manage == "auto" else config.manage == "on"
     authenticator = Authenticator(config.clients, manage=manage)
     if authenticator.knows_certificates and not config.tls_client_ca:
         raise StartError("--clients: knows some by their certificates; expected --tls-client-ca with it")

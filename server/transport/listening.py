@@ -13,10 +13,12 @@ def check_exposure(config: Config) -> None:
     Raises:
         StartError: Says what is missing.
     """
-    if is_loopback(config.listen) or config.allow_insecure:
+    flags = {"--listen": config.listen, "--http": config.http}
+    exposed = next((flag for flag, address in flags.items() if address and not is_loopback(address)), None)
+    if exposed is None or config.allow_insecure:
         return
-    reached = f"--listen: {config.listen}: can be reached from other machines"
-    if config.transport == "envoy":
+    reached = f"{exposed}: {flags[exposed]}: can be reached from other machines"
+    if exposed == "--listen" and config.transport == "envoy":
         raise StartError(f"{reached}, and --transport envoy has no TLS here; expected --allow-insecure")
     missing = [] if config.tls_cert else ["--tls-cert and --tls-key"]
     if not config.clients and not config.tls_client_ca:

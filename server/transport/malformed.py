@@ -20,7 +20,7 @@ from server.context import address_of
 from server.errors import MalformedMessage, ServerError, TooBusy
 from server.transport.field_count import MessageLimits, check_fields, fields_of
 from server.transport.refusals import Refusals
-from server.transport.transport import Transport
+from server.transport.transport import TakesServices
 from server.transport.turns import Turns
 
 _MAKERS = {  # by whether requests and responses are streams
@@ -36,7 +36,7 @@ class MalformedMessageHandler:
 
     def __init__(
         self,
-        server: Transport,
+        server: TakesServices,
         calls: Calls,
         refusals: Refusals,
         limits: MessageLimits,

@@ -20,7 +20,7 @@ from server.transport.health import Health
 from server.transport.malformed import MalformedMessageHandler
 from server.transport.orca_pb2_grpc import OpenRcaServiceServicer, add_OpenRcaServiceServicer_to_server
 from server.transport.refusals import Refusals
-from server.transport.transport import Transport
+from server.transport.transport import TakesServices
 
 _SERVICES = (
     regard_pb2.DESCRIPTOR.services_by_name["RegardService"].full_name,
@@ -35,7 +35,7 @@ _HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"].full_name
 class Services:
     """Adds services to a server that has not started."""
 
-    def __init__(self, server: Transport, calls: Calls, refusals: Refusals, config: Config) -> None:
+    def __init__(self, server: TakesServices, calls: Calls, refusals: Refusals, config: Config) -> None:
         """Add health and reflection."""
         text_bytes = max(config.max_text_bytes, _MIN_TEXT_BYTES)
         told = config.max_text_bytes if config.max_text_bytes < text_bytes else 0

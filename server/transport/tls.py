@@ -5,6 +5,7 @@ The files are looked at before each handshake, so that a renewed certificate is 
 
 import ssl
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,10 +37,25 @@ class Certificates:
             StartError: One cannot be read, is no PEM, or certificate and key do not belong together.
         """
         self._needs_clients = files.client_authority is not None
+        self._paths = files
         try:
             self._files = Reloading("TLS", tuple(files), lambda: _read(files))
         except ValueError as error:
             raise StartError(f"--tls-cert, --tls-key, --tls-client-ca: cannot be used: {error}") from error
+
+    def context(self) -> ssl.SSLContext:
+        """Make what Python's own TLS is done with; each handshake has the newest certificate."""
+        context = _context(self._paths)
+        newest = [context]
+
+        def choose(handshake: ssl.SSLSocket | ssl.SSLObject, name: str | None, _: ssl.SSLContext) -> None:
+            if self._files.refresh():
+                with suppress(OSError, ValueError):  # changed again since it was read
+                    newest[0] = _context(self._paths)
+            handshake.context = newest[0]
+
+        context.sni_callback = choose
+        return context
 
     def credentials(self) -> grpc.ServerCredentials:
         """Make what a port is bound with; callers need a certificate where there is an authority to check it."""
@@ -59,13 +75,20 @@ def _read(files: TlsFiles) -> grpc.ServerCertificateConfiguration:
     """
     try:
         certificate, key, *authority = [path.read_bytes() for path in files]
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.load_cert_chain(files.certificate, files.key, password=_no_password)
-        for one in authority:
-            context.load_verify_locations(cadata=one.decode("ascii", errors="replace"))
+        _context(files)
     except (OSError, ValueError) as error:
         raise ValueError(_explain(error)) from error
     return grpc.ssl_server_certificate_configuration([(key, certificate)], authority[0] if authority else None)
+
+
+def _context(files: TlsFiles) -> ssl.SSLContext:
+    """Make what handshakes are done with; callers need a certificate where there is an authority to check it."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(files.certificate, files.key, password=_no_password)
+    if files.client_authority:
+        context.load_verify_locations(cadata=files.client_authority.read_text("ascii", errors="replace"))
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
 
 
 def _no_password() -> bytes:

@@ -12,7 +12,14 @@ from server.config import Config
 from server.transport.refusals import Refusals
 
 
-class Transport(Protocol):
+class TakesServices(Protocol):
+    """Stands for a grpc.aio.Server to which services are added."""
+
+    def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
+        """Add a service, as generated code does."""
+
+
+class Transport(TakesServices, Protocol):
     """Carries calls; it is opened, bound and started, in this order, and lives in the event loop.
 
     Attributes:
@@ -26,9 +33,6 @@ class Transport(Protocol):
 
     def open(self, config: Config, authenticator: Authenticator, refusals: Refusals, calls: Calls) -> None:
         """Take services from now on; is called once."""
-
-    def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
-        """Add a service, as generated code does."""
 
     def bind(self) -> str:
         """Bind the port; returns the address with the real one.

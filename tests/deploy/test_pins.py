@@ -47,7 +47,10 @@ def test_every_requirement_has_a_pin_that_fits() -> None:
 
 @pytest.mark.parametrize(
     ("name", "extras"),
-    [("requirements-server.txt", ["server", "trace"]), ("requirements-envoy.txt", ["server", "trace", "envoy"])],
+    [
+        ("requirements-server.txt", ["server", "http", "trace"]),
+        ("requirements-envoy.txt", ["server", "http", "trace", "envoy"]),
+    ],
 )
 def test_a_server_is_pinned_with_hashes_to_the_same_versions(name: str, extras: list[str]) -> None:
     """What the image installs is what the tests ran with."""
@@ -98,7 +101,7 @@ OWN = {"artifact", "export", "model", "regard", "server"}
     [
         ("artifact", ["server"]),
         ("artifact", ["export"]),
-        ("server", ["server", "trace", "store", "ray"]),
+        ("server", ["server", "http", "trace", "store", "ray"]),
         ("export", ["export"]),
         ("model", ["export"]),
         ("client/regard", ["explore", "tables"]),

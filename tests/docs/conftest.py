@@ -31,22 +31,29 @@ STAND_INS = {
 
 
 @pytest.fixture(scope="session")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a server with the models of models/, and stand-ins for those that are not there."""
+def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, str]]:
+    """Where a server listens for gRPC and HTTP, with the models of models/, and stand-ins for those not there."""
     models = tmp_path_factory.mktemp("docs-models")
     for name, stand_in in STAND_INS.items():
         _place(name, stand_in, models)
     command = [sys.executable, "-m", "server", "--models", str(models)]
-    command += ["--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0"]
+    command += ["--listen", "127.0.0.1:0", "--metrics", "127.0.0.1:0", "--http", "127.0.0.1:0"]
     env = environment(REGARD_TRIAL_LOAD="false")  # a second for each model, which tests of it take
     with subprocess.Popen(command, cwd=ROOT, env=env, stdout=subprocess.PIPE, text=True) as process:
         try:
             assert process.stdout is not None
+            http = next(line for line in process.stdout if line.startswith("HTTP on ")).split()[2]
             said = next(line for line in process.stdout if line.startswith("gRPC on "))
             assert next(line for line in process.stdout).startswith("ready")
-            yield said.split()[2].rstrip(",")
+            yield said.split()[2].rstrip(","), http
         finally:
             process.kill()
+
+
+@pytest.fixture(scope="session")
+def server(addresses: tuple[str, str]) -> str:
+    """Where it listens for gRPC."""
+    return addresses[0]
 
 
 @pytest.fixture

@@ -44,6 +44,8 @@ _TYPED = {
     "fp64_contents": "float64",
 }
 DATATYPE_OF = {name: datatype for datatype, (name, _) in _DATATYPES.items()}
+CONTENTS_OF = {datatype: contents for datatype, (_, contents) in _DATATYPES.items()}
+"""The field of typed contents of a datatype; empty for what travels raw only."""
 _MAX_AXES = 16
 _IS_BIG = sys.byteorder == "big"
 _AT_A_TIME = 2**14  # elements of a list, a millisecond
@@ -99,6 +101,15 @@ def read_raw(contents: Sequence[bytes], declared: Mapping[str, Declared]) -> dic
     for (name, (dtype, shape)), raw in zip(declared.items(), contents, strict=True):
         arrays[name] = _read_raw(f"inputs[{name}]", dtype, math.prod(shape), raw).reshape(shape)
     return arrays
+
+
+def read_output(output: pb.ModelInferResponse.InferOutputTensor, raw: bytes) -> Array:
+    """Read the elements of an output that write_tensor has written.
+
+    Returns:
+        [elements], of BYTES an object array of bytes.
+    """
+    return _read_raw(f"outputs[{output.name}]", _dtype(output.datatype), math.prod(output.shape), raw)
 
 
 def read_shapes(request: Request, max_strings: int) -> dict[str, Declared]:

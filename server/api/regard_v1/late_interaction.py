@@ -79,5 +79,6 @@ def write_late_ranking(found: ManyResponses, answer: api.RankResponse, request: 
             message.token_matches.similarities.extend(aligned.similarities.tolist())
             message.token_matches.document_tokens.CopyFrom(describe_tokens(document.tokens()))
         with_further(one, message)
+    answer.num_tokens = sum(one.prepared.num_tokens for one in (first, *(each[1] for each in scored)))
     for number, fault in failed.items():
         write_error(fault, f"documents[{number}]", answer.documents.add(index=number).error)

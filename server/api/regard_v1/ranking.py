@@ -60,6 +60,7 @@ def write_ranking(found: ManyResponses, answer: api.RankResponse, request: api.R
     for number, one in scored[: request.top_k or None]:
         score = _score(_logit(one), found.model.contract, raw=request.raw_scores)
         with_further(one, answer.documents.add(index=number, score=score, truncated=one.prepared.truncated))
+    answer.num_tokens = sum(one.prepared.num_tokens for _, one in scored)
     failed = [(number, one) for number, one in enumerate(found.each) if isinstance(one, ServerError)]
     for number, error in failed:
         write_error(error, f"documents[{number}]", answer.documents.add(index=number).error)

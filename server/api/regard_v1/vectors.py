@@ -49,7 +49,7 @@ def write_vector(found: InferenceResponse, wanted: Wanted) -> api.EmbedResponse:
 
 def fill_vector(found: InferenceResponse, message: Embedded, wanted: Wanted) -> Embedded:
     """Write the one output that was asked for into an answer, and its attention or hidden states."""
-    message.truncated = found.prepared.truncated
+    message.truncated, message.num_tokens = found.prepared.truncated, found.prepared.num_tokens
     if found.model.contract.late:
         fill_vectors(found, message.token_vectors, query=wanted.query)
         return with_further(found, message)

@@ -6,7 +6,15 @@ from typing import Any
 from server.config import Config
 from server.errors import InvalidInput, StartError
 
-_OTHERS = ("listen", "transport", "tls_cert", "tls_key", "tls_client_ca")  # which Ray Serve's own options say
+_OTHERS = (
+    "listen",
+    "transport",
+    "tls_cert",
+    "tls_key",
+    "tls_client_ca",
+    "http",
+    "http_cors",
+)  # which Ray Serve's own options say
 _ANY_ADDRESS = "[::]:0"  # that Ray listens on
 _METRICS = "127.0.0.1:0"  # several replicas may be on one machine
 

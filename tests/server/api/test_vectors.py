@@ -103,7 +103,7 @@ def test_a_vector_that_does_not_fit_is_the_error_of_its_input() -> None:
     each = [
         SimpleNamespace(
             outputs={"embedding": np.array([[1, number]], np.float32)},
-            prepared=SimpleNamespace(truncated=False),
+            prepared=SimpleNamespace(truncated=False, num_tokens=4),
             model=SimpleNamespace(contract=contract),
             plan=None,
         )

@@ -72,7 +72,7 @@ async def test_the_order_is_that_of_the_logits(monkeypatch: pytest.MonkeyPatch) 
     each = [SimpleNamespace(outputs={"logits": np.array([[logit]], np.float32)}) for logit in logits]
     monkeypatch.setattr("server.api.regard_v1.ranking.InferenceResponse", SimpleNamespace)
     for one in each:
-        one.prepared, one.plan = SimpleNamespace(truncated=False), None
+        one.prepared, one.plan = SimpleNamespace(truncated=False, num_tokens=4), None
     found: Any = SimpleNamespace(each=each, model=SimpleNamespace(contract=SimpleNamespace(activation="sigmoid")))
     answer = api.RankResponse()
     write_ranking(found, answer, api.RankRequest())

@@ -28,7 +28,7 @@ def test_every_service_on_the_grpc_port_is_on_rays_too() -> None:
     server = Server()
     add_services(server, tell_model=False)
     own = Server()
-    Services(own, *_parts())  # type: ignore[arg-type]
+    Services(own, *_parts())
     assert server.paths >= own.paths
 
 
