@@ -67,10 +67,10 @@ class Methods:
         Raises:
             Exception: What the method raises, or `call.abort`.
         """
-        handler = await self._find(path, call.invocation_metadata() or ())
+        handler = await self.find(path, call.invocation_metadata() or ())
         if handler is None:
             await call.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
-        method = _implementation_of(handler)
+        method = implementation_of(handler)
         call.serialize, fewer = handler.response_serializer, getattr(method, "max_message_bytes", None)
         most = self._most if fewer is None else MaxBytes(fewer, "of this method")
         try:
@@ -86,7 +86,7 @@ class Methods:
         await self._refusals.end(path.rpartition("/")[2], error, call)
         return None
 
-    async def _find(self, path: str, metadata: Iterable[tuple[str, str | bytes]]) -> Any:
+    async def find(self, path: str, metadata: Iterable[tuple[str, str | bytes]]) -> Any:
         """Return how a method is run, or refused; None where there is none.
 
         Args:
@@ -106,7 +106,7 @@ class Methods:
         return next(filter(None, (service.service(details) for service in self._services)), None)
 
 
-def _implementation_of(handler: Any) -> Any:
+def implementation_of(handler: Any) -> Any:
     """Return the coroutine function, or the asynchronous generator, that a handler runs."""
     return handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
 

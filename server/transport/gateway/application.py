@@ -27,13 +27,13 @@ from server.errors import InternalFault, InvalidInput, MalformedMessage, Permiss
 from server.inference.workers import Workers
 from server.ledger import COPIES
 from server.transport.auth_interceptor import AuthInterceptor
-from server.transport.envoy.messages import BadMessage, MaxBytes
-from server.transport.envoy.metadata import metadata_of, seconds_of
+from server.transport.envoy.metadata import metadata_of
 from server.transport.gateway.body import Body, HungUp
 from server.transport.gateway.call import Ended, HttpCall
 from server.transport.gateway.connections import Connections
 from server.transport.methods import Methods, first_of, implementation_of
 from server.transport.refusals import Refusals
+from server.transport.wire import BadMessage, MaxBytes, seconds_of
 
 _log = logging.getLogger(__name__)
 
@@ -71,7 +71,7 @@ class Gateway:
             connections: That are open.
             routes: What is asked by which path.
         """
-        self._methods = Methods(interceptor)
+        self._methods = Methods(interceptor, refusals, config.max_message_bytes)
         self._known_calls, self._refusals, self._workers = calls, refusals, workers
         self._connections = connections
         self._most = MaxBytes(config.max_message_bytes, "the server's --max-message-bytes")

@@ -7,7 +7,8 @@ import grpc
 
 from server.api.rest.json_bounds import JsonBounds
 from server.errors import MalformedMessage
-from server.transport.envoy.messages import BadMessage, MaxBytes, inflate
+from server.transport.envoy.messages import inflate
+from server.transport.wire import BadMessage, MaxBytes
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 ENCODINGS = ("gzip", "deflate")
