@@ -49,6 +49,18 @@ export interface Model {
   max_tokens: number;
   device: string;
   precision: string;
+  description: string;
+  can_classify: boolean;
+  num_labels: number;
+  embedding_dim: number;
+}
+
+/** A photograph that comes with the page: what links call it, its file, and whether it is of clothes. */
+export interface SamplePhoto {
+  photo: string;
+  file: string;
+  text: string;
+  isToy: boolean;
 }
 
 export interface Writer {

@@ -68,6 +68,13 @@ export async function fetchPhoto(name, signal) {
 }
 
 /**
+ * A photograph that comes with the page.
+ * @param {string} file
+ * @param {AbortSignal} signal
+ */
+export const fetchSample = async (file, signal) => (await call(`static/${file}`, { signal })).blob();
+
+/**
  * Ask the server; the answer as wire.js describes it.
  * @param {Question} question
  * @param {AbortSignal} signal

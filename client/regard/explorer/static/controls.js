@@ -81,6 +81,7 @@ export function drawControls({ state, model, models }, inPage, change) {
   if (headField) headField.hidden = measure === "contribution_rollout"; // sums the heads
   group("head-choices", heads, state.head, (value) => change({ head: headOf(value) }));
   byId("compare").setAttribute("aria-pressed", String(Boolean(state.other)));
+  byId("task").textContent = taskOf(model);
   byId("about-model").textContent = aboutModel(model, measure);
   drawScale(state);
 }
@@ -164,6 +165,36 @@ function drawModels(models, model) {
 
 /** @param {Window} window */
 const windowsOf = ({ rows, cols, height, width }) => `windows of ${height} × ${width} on a grid of ${rows} × ${cols}`;
+
+/**
+ * What a server lacks, and what to do about it.
+ * @param {"photo" | "text"} input
+ * @param {Model[]} models
+ */
+export function lackingWords(input, models) {
+  if (models.some((model) => model.can_show))
+    return `The server has no model that shows attention over ${input}s, but over ${input === "photo" ? "texts" : "photos"}.`;
+  return (
+    "The server has no model that shows attention. “regard export” makes one of a model of the transformers library; " +
+    "put it where the server looks for models, and press ↻ above."
+  );
+}
+
+/**
+ * What a model is for.
+ * @param {Model} model
+ */
+function taskOf({ modality, can_classify, num_labels, embedding_dim, takes_labels, takes_pairs, writer }) {
+  const of = modality === "image" ? "photos" : takes_pairs ? "texts and pairs of texts" : "texts";
+  const tasks = [
+    can_classify && `classifies ${of} into ${num_labels} labels`,
+    takes_labels && "compares photos with labels of your own",
+    embedding_dim > 0 && `embeds ${of} as vectors of ${embedding_dim} numbers`,
+    writer && "writes texts",
+  ].filter((task) => typeof task === "string");
+  const words = tasks.join("; ");
+  return words && `${words[0].toUpperCase()}${words.slice(1)}.`;
+}
 
 /**
  * @param {Model} model

@@ -2,11 +2,11 @@
 
 /** @import { Model, Picture, Question, Reply, Seen, Shown, State } from "../types.d.ts" */
 
-import { fetchModels, fetchPhoto, isAbort, Problem, problemOf, sendPhoto } from "./api.js";
+import { fetchModels, fetchPhoto, fetchSample, isAbort, Problem, problemOf, sendPhoto } from "./api.js";
 import { Asker, questionOf } from "./asking.js";
 import { chosenModel, linkedState, partsOf } from "./choosing.js";
 import { HEAT_OPACITY } from "./colour.js";
-import { drawControls } from "./controls.js";
+import { drawControls, lackingWords } from "./controls.js";
 import { byId } from "./dom.js";
 import { drawFacts } from "./facts.js";
 import { listen } from "./gestures.js";
@@ -15,6 +15,7 @@ import { Looking } from "./looking.js";
 import { isWritten, measureOf } from "./measures.js";
 import { lengthOf } from "./places.js";
 import { Plots } from "./plots.js";
+import { drawSamples, firstSample, isSample, sampleOf } from "./samples.js";
 import { take } from "./save.js";
 import { fromFragment, toFragment } from "./state.js";
 import { Status } from "./status.js";
@@ -85,6 +86,7 @@ export class Page {
   async restore() {
     this.looking.forget();
     if (this.given) return this.give(this.given); // asking what is served has called that off
+    if (!location.hash) this.state = { ...this.state, ...firstSample(this.models) };
     byId("text").value = this.state.text || byId("text").value;
     byId("second").value = this.state.second;
     byId("candidates").value = this.state.labels;
@@ -92,15 +94,21 @@ export class Page {
   }
 
   /**
-   * Fetch the photo that a link names from the explorer, and show the state.
+   * Fetch the photo that a link names from the explorer, or from the samples, and show the state.
    * @param {string} name
    */
   async fetchNamed(name) {
     const signal = this.begin("Fetching the photo", () => this.show());
     this.coming = signal;
     try {
-      const fetched = await fetchPhoto(name, signal);
-      await this.photo.take(fetched.blob, name, fetched, signal);
+      const sample = sampleOf(name);
+      if (sample) {
+        const blob = await fetchSample(sample.file, signal);
+        await this.photo.take(blob, name, await sendPhoto(blob, signal), signal);
+      } else {
+        const fetched = await fetchPhoto(name, signal);
+        await this.photo.take(fetched.blob, name, fetched, signal);
+      }
     } catch (error) {
       this.status.fail(error, () => (problemOf(error).code === "PHOTO_GONE" ? byId("file").click() : this.show()));
       return;
@@ -121,6 +129,16 @@ export class Page {
   change(fields) {
     this.state = { ...this.state, ...fields };
     return this.show();
+  }
+
+  /**
+   * Show a sample.
+   * @param {Partial<State>} fields
+   */
+  async changeSample(fields) {
+    byId("text").value = fields.text ?? byId("text").value;
+    await this.change(fields);
+    this.reveal();
   }
 
   /** Show the state: from what is in the page, or by asking. */
@@ -146,7 +164,7 @@ export class Page {
   /** There is no model for this: say which the link names, or what the server lacks. */
   lacksModel() {
     const { model, version, input } = this.state;
-    this.rest(`The server has no model that shows attention over ${input}s.`);
+    this.rest(lackingWords(input, this.models));
     if (!model) return;
     const wanted = `model: '${model}', version '${version}'; expected one for ${input}s that is served`;
     this.status.fail(new Problem("NOT_FOUND", wanted), () => this.start());
@@ -271,6 +289,8 @@ export class Page {
     /** @param {number} layer */
     const inPage = (layer) => Boolean(model && this.asker.find(questionOf(this.state, model, layer, this.state.head)));
     drawControls({ state: this.state, model, models: this.models }, inPage, (fields) => this.change(fields));
+    drawSamples(this.state, model, (fields) => this.changeSample(fields));
+    byId("can").hidden = !isSample(this.state);
   }
 
   /**

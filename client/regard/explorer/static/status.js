@@ -115,9 +115,9 @@ export class Status {
     const button = make("button", { type: "button", class: "primary", text: words, click: again });
     byId("problem").append(
       make("strong", { text: TITLES[code] ?? "Something went wrong" }),
-      make("p", { class: "said", text: `${code}: ${message}` }),
       make("p", { text: adviceOn(problemOf(error)) }),
       button,
+      make("p", { class: "said", text: `${code}: ${message}` }),
     );
     byId("problem").hidden = false;
     if (retrySeconds !== null) this.countDown(button, retrySeconds, again);
