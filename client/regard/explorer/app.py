@@ -28,6 +28,8 @@ from regard.sources import is_image
 
 STATIC = Path(__file__).parent / "static"
 _MODELS_TIMEOUT_SECONDS = 5.0
+_RECONNECT = [("grpc.max_reconnect_backoff_ms", 2000)]
+"""A server that is back is found when the page asks again; gRPC by itself waits up to two minutes between attempts."""
 _CLOSED = 499  # as web servers log a caller who hung up; nobody reads it
 _AROUND_BYTES = 2**16
 _NOT_KEPT = {"cache-control": "no-store"}
@@ -61,7 +63,11 @@ def make_app(settings: Settings) -> ASGIApp:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         credentials, token = settings.identity.credentials, settings.identity.token
         async with AsyncClient(
-            settings.server, timeout=settings.timeout_seconds, credentials=credentials, token=token
+            settings.server,
+            timeout=settings.timeout_seconds,
+            credentials=credentials,
+            token=token,
+            options=_RECONNECT,
         ) as client:
             app.state.client = client
             yield

@@ -4,6 +4,7 @@
 
 import { besideOf, keyOf, withModel } from "./choosing.js";
 import { byId } from "./dom.js";
+import { flattened } from "./files.js";
 import { CURVES } from "./scales.js";
 import { named } from "./state.js";
 
@@ -99,7 +100,10 @@ function listenToDrops(page) {
     over(false);
     giveFrom(event.dataTransfer);
   });
-  document.addEventListener("paste", (event) => giveFrom(event.clipboardData));
+  document.addEventListener("paste", async (event) => {
+    const file = event.clipboardData?.files[0];
+    if (file) page.give(await flattened(file));
+  });
 }
 
 /**

@@ -7,8 +7,9 @@ import { Asker, questionOf } from "./asking.js";
 import { chosenModel, linkedState, partsOf } from "./choosing.js";
 import { HEAT_OPACITY } from "./colour.js";
 import { drawControls, lackingWords } from "./controls.js";
-import { byId } from "./dom.js";
+import { byId, enable } from "./dom.js";
 import { drawFacts } from "./facts.js";
+import { faultOf } from "./files.js";
 import { listen } from "./gestures.js";
 import { HeldPhoto } from "./held.js";
 import { Looking } from "./looking.js";
@@ -18,7 +19,7 @@ import { Plots } from "./plots.js";
 import { drawSamples, firstSample, isSample, sampleOf } from "./samples.js";
 import { take } from "./save.js";
 import { fromFragment, toFragment } from "./state.js";
-import { Status } from "./status.js";
+import { isOfFile, Status } from "./status.js";
 import { View } from "./view.js";
 import { carried } from "./windows.js";
 import { Words } from "./words.js";
@@ -110,7 +111,7 @@ export class Page {
         await this.photo.take(fetched.blob, name, fetched, signal);
       }
     } catch (error) {
-      this.status.fail(error, () => (problemOf(error).code === "PHOTO_GONE" ? byId("file").click() : this.show()));
+      this.status.fail(error, () => (isOfFile(error) ? byId("file").click() : this.show()));
       return;
     }
     this.coming = null;
@@ -194,6 +195,7 @@ export class Page {
    */
   present(model, replies) {
     this.status.end();
+    this.status.serverIs("", true);
     this.lay(model, replies);
   }
 
@@ -218,6 +220,7 @@ export class Page {
     const lags = other?.reply.writing && lengthOf(other.reply) < lengthOf(reply); // whoever looks is not written there
     const ground = reply.patches && this.photo.groundFor(reply.patches);
     this.shown = { model, main, other: lags ? null : (other ?? null), ground };
+    enable(true);
     drawFacts(reply, measure);
     this.draw();
     this.drawChoices();
@@ -298,15 +301,12 @@ export class Page {
    * @param {Blob} blob
    */
   async give(blob) {
-    const most = this.limits.photo_bytes;
-    if (blob.size > most) {
-      const message = `photo: ${blob.size} bytes; expected at most ${most}`;
-      return this.status.fail(new Problem("RESOURCE_EXHAUSTED", message), () => byId("file").click());
-    }
     const again = () => this.give(blob);
     const signal = this.begin("Handing over the photo", again);
     Object.assign(this, { given: blob, coming: signal });
     try {
+      const fault = await faultOf(blob, this.limits.photo_bytes);
+      if (fault) throw fault;
       const kept = await sendPhoto(blob, signal);
       await this.photo.take(blob, kept.photo, kept, signal);
       Object.assign(this, { given: null, coming: null });
@@ -317,7 +317,7 @@ export class Page {
       this.reveal();
     } catch (error) {
       if (!isAbort(error)) this.given = null;
-      this.status.fail(error, again);
+      this.status.fail(error, isOfFile(error) ? () => byId("file").click() : again);
     }
     return undefined;
   }
@@ -347,6 +347,7 @@ export class Page {
     this.words.close();
     this.plots.close();
     this.shown = null;
+    enable(false);
     byId("shown").hidden = true;
     byId("empty").hidden = Boolean(words);
     if (words) this.status.note(words);
