@@ -146,7 +146,7 @@ class Visit:
 
     def top(self, panel: int = 0) -> list[tuple[str, float]]:
         """Return the places that are attended to most, with their weights as the page has them."""
-        entries = self.page.locator(".panel").nth(panel).locator(".top li")
+        entries = self.page.locator(".panel").nth(panel).locator(".top li:not([hidden])")
         found = entries.evaluate_all(
             "items => items.map((one) => [one.querySelector('.name').innerText, one.querySelector('.value').title])"
         )  # all at once, since another picture may be drawn meanwhile

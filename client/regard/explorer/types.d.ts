@@ -6,7 +6,7 @@ export type Reduction = "mean" | "max" | "min";
 export type Head = number | Reduction;
 /** The position that attends, or all of them on average. */
 export type Query = number | "all";
-export type Measure = "weights" | "rollout" | "contribution_rollout" | Written;
+export type Measure = "weights" | "rollout" | "contribution_rollout" | "similarity" | Written;
 /** What a step of a model that writes attends to: tokens of the text that it reads, or those before it. */
 export type Written = "cross" | "causal";
 
@@ -52,6 +52,8 @@ export interface Model {
   description: string;
   can_classify: boolean;
   num_labels: number;
+  /** After which layers positions have vectors that can be asked for. */
+  compared_layers: number[];
   embedding_dim: number;
 }
 
@@ -102,6 +104,8 @@ export interface State {
   smooth: boolean;
   multiples: boolean;
   common: boolean;
+  contour: boolean;
+  original: boolean;
 }
 
 export type Curve = "linear" | "sqrt" | "log";
@@ -119,13 +123,19 @@ export interface Scale extends End {
   chosen: number | null;
   opacity: number;
   smooth: boolean;
+  contour: boolean;
   common: End | null;
 }
 
-/** How weights are told: times `count`, if any; `mixed`: they are no shares of 1. */
+/**
+ * How weights are told: times `count`, if any; `mixed`: they are no shares of 1; `byRow`: times another count in each row
+ * of a matrix; `cosine`: they are cosines.
+ */
 export interface Unit {
   count: number | null;
   mixed: boolean;
+  byRow?: boolean;
+  cosine?: boolean;
 }
 
 /** One picture's layer, by its number, and head. */
@@ -286,6 +296,8 @@ export interface Shown {
   main: Picture;
   other: Picture | null;
   ground: OffscreenCanvas | null;
+  /** The photo in colour, where it is to be seen as it is. */
+  bare: OffscreenCanvas | null;
 }
 
 /** What is shown, and who attends. */
@@ -301,6 +313,8 @@ export interface PictureView<R extends Reply = Reply> extends Picture<R> {
   query: Query;
   key: number | null;
   ground: OffscreenCanvas | null;
+  /** What is seen in place of ground and map, if anything. */
+  bare: OffscreenCanvas | null;
   scale: Scale;
   unit: Unit;
   /** The grid of the first picture, in which positions are told. */
@@ -360,6 +374,7 @@ export interface SpecialElements {
   charts: HTMLDetailsElement;
   clip: HTMLSelectElement;
   common: HTMLInputElement;
+  contour: HTMLInputElement;
   curve: HTMLSelectElement;
   download: HTMLDetailsElement;
   file: HTMLInputElement;
@@ -369,6 +384,7 @@ export interface SpecialElements {
   model: HTMLSelectElement;
   multiples: HTMLInputElement;
   opacity: HTMLInputElement;
+  original: HTMLInputElement;
   second: HTMLTextAreaElement;
   smooth: HTMLInputElement;
   start: HTMLSelectElement;

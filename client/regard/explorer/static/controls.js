@@ -5,7 +5,7 @@
 import { keyOf } from "./choosing.js";
 import { HEAT_OPACITY } from "./colour.js";
 import { byId, make, radios } from "./dom.js";
-import { isWritten, layerOf, layersOf, measureOf, measuresOf } from "./measures.js";
+import { isHeadless, isWritten, layerOf, layersOf, measureOf, measuresOf } from "./measures.js";
 import { headOf, MEASURES, named, REDUCTIONS } from "./state.js";
 
 /** @type {Record<Measure, { text: string, title: string }>} */
@@ -20,6 +20,10 @@ const MEASURE_WORDS = {
   contribution_rollout: {
     text: "contributions",
     title: "What each position adds to each other, through all layers up to this one (Modarressi et al. 2022)",
+  },
+  similarity: {
+    text: "similarity",
+    title: "How alike the vectors of two positions are that leave this layer: their cosine",
   },
 };
 const ENCODER_WORDS = { text: "encoder", title: "What one layer of the encoder attends to in the text that is read" };
@@ -78,7 +82,7 @@ export function drawControls({ state, model, models }, inPage, change) {
     class: typeof head === "number" ? "" : "word",
   }));
   const headField = byId("head-choices").closest("fieldset");
-  if (headField) headField.hidden = measure === "contribution_rollout"; // sums the heads
+  if (headField) headField.hidden = isHeadless(measure);
   group("head-choices", heads, state.head, (value) => change({ head: headOf(value) }));
   byId("compare").setAttribute("aria-pressed", String(Boolean(state.other)));
   byId("task").textContent = taskOf(model);
@@ -89,9 +93,14 @@ export function drawControls({ state, model, models }, inPage, change) {
 /** @param {State} state */
 function drawScale(state) {
   byId("curve").value = state.curve ?? "";
-  byId("clip").value = String(state.clip ?? "");
+  const clip = byId("clip");
+  const wanted = String(state.clip ?? "");
+  if (![...clip.options].some(({ value }) => value === wanted))
+    clip.append(make("option", { value: wanted, text: `percentile ${wanted}` })); // of a link
+  clip.value = wanted;
   byId("opacity").value = String(Math.round(100 * (state.opacity ?? HEAT_OPACITY)));
-  for (const name of /** @type {const} */ (["smooth", "multiples", "common"])) byId(name).checked = state[name];
+  for (const name of /** @type {const} */ (["smooth", "multiples", "common", "contour", "original"]))
+    byId(name).checked = state[name];
   byId("over-photo").hidden = state.input !== "photo";
 }
 

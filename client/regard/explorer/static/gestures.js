@@ -19,7 +19,7 @@ export function listen(page) {
   const on = (id, event, action) => byId(id).addEventListener(event, action);
   const [words, charts, download] = [byId("words"), byId("charts"), byId("download")];
   on("model", "change", () => choose(page, byId("model").value));
-  for (const name of /** @type {const} */ (["smooth", "multiples", "common"]))
+  for (const name of /** @type {const} */ (["smooth", "multiples", "common", "contour", "original"]))
     on(name, "change", () => page.change({ [name]: byId(name).checked }));
   on("curve", "change", () => page.change({ curve: named(CURVES, byId("curve").value) }));
   on("clip", "change", () => page.change({ clip: Number(byId("clip").value) || null }));

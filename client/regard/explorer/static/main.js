@@ -219,7 +219,8 @@ export class Page {
     if (!grows && typeof query === "number" && query >= lengthOf(reply)) this.state = { ...this.state, query: null };
     const lags = other?.reply.writing && lengthOf(other.reply) < lengthOf(reply); // whoever looks is not written there
     const ground = reply.patches && this.photo.groundFor(reply.patches);
-    this.shown = { model, main, other: lags ? null : (other ?? null), ground };
+    const bare = reply.patches && this.state.original ? this.photo.bareFor(reply.patches) : null;
+    this.shown = { model, main, other: lags ? null : (other ?? null), ground, bare };
     enable(true);
     drawFacts(reply, measure);
     this.draw();
@@ -251,7 +252,7 @@ export class Page {
     if (able && this.state.words)
       this.words.show(this.state, model, {
         ...{ curve: "linear", end: 1, largest: 1, percentile: 100, chosen: null, common: null },
-        ...{ opacity: this.state.opacity ?? HEAT_OPACITY, smooth: this.state.smooth },
+        ...{ opacity: this.state.opacity ?? HEAT_OPACITY, smooth: this.state.smooth, contour: false },
       });
     else this.words.close();
   }

@@ -7,7 +7,7 @@ import { CURVES } from "./scales.js";
 /** @type {Reduction[]} */
 export const REDUCTIONS = ["mean", "max", "min"];
 /** @type {Measure[]} */
-export const MEASURES = ["cross", "causal", "weights", "rollout", "contribution_rollout"];
+export const MEASURES = ["cross", "causal", "weights", "rollout", "contribution_rollout", "similarity"];
 
 /**
  * The start: nothing chosen.
@@ -36,6 +36,8 @@ export const START = Object.freeze({
   smooth: true, // whether maps run smoothly from patch to patch
   multiples: false, // whether weights are told in multiples of 1/N
   common: false, // whether every head has the same scale
+  contour: false, // whether a line runs around the patches that hold most of a map
+  original: false, // whether the photo is seen as it is, without the map
 });
 
 /**
@@ -70,6 +72,8 @@ export function toFragment(state) {
   add("rough", !state.smooth);
   add("multiples", state.multiples);
   add("common", state.common);
+  add("contour", state.contour);
+  add("original", state.original);
   return fields.toString();
 }
 
@@ -105,6 +109,8 @@ export function fromFragment(fragment) {
     smooth: fields.get("rough") !== "true",
     multiples: fields.get("multiples") === "true",
     common: fields.get("common") === "true",
+    contour: fields.get("contour") === "true",
+    original: fields.get("original") === "true",
   };
 }
 

@@ -1,12 +1,12 @@
 // The matrix of which tokens attend to which.
 
-/** @import { Head, Layer, PictureEvents, Query, Scale, TextReply, TextView } from "../types.d.ts" */
+/** @import { Head, Layer, PictureEvents, Query, Scale, TextReply, TextView, Unit } from "../types.d.ts" */
 
 import { paint, viridisTable } from "./colour.js";
 import { contextOf, make } from "./dom.js";
 import { matrixOf } from "./numbers.js";
 import { lookersOf } from "./places.js";
-import { shareOf } from "./scales.js";
+import { shareOf, toldMatrix } from "./scales.js";
 
 const LARGEST_CELL = 26;
 const SMALLEST_LABELLED = 10;
@@ -16,34 +16,52 @@ const table = viridisTable();
 
 /** @typedef {{ band: number, cell: number, width: number, height: number }} Place Where a matrix lies, in CSS pixels */
 
+const MAX_IMAGES = 32;
+/** @type {Map<string, { matrix: Float32Array, canvas: OffscreenCanvas }>} */
+const images = new Map();
+
 /**
- * The matrix as colours, one pixel a weight.
+ * The matrix as colours, one pixel a weight; those last drawn are kept, since pointing changes none of them.
  * @param {Layer} layer
  * @param {Head} head
  * @param {Scale} scale
+ * @param {Unit} unit
  */
-function imageOf(layer, head, scale) {
+function imageOf(layer, head, scale, unit) {
   const [, queries, keys] = layer.shape;
   const matrix = matrixOf(layer, head);
+  const { curve, end } = scale;
+  const key = JSON.stringify([layer.layer, layer.kind, layer.measure, head, curve, end, Boolean(unit.byRow)]);
+  const kept = images.get(key);
+  images.delete(key);
+  if (kept?.matrix === matrix) {
+    images.set(key, kept);
+    return kept.canvas;
+  }
   const canvas = new OffscreenCanvas(keys, queries);
   contextOf(canvas).putImageData(
-    paint(matrix, keys, queries, table, (weight) => shareOf(scale, weight)),
+    paint(toldMatrix(layer, head, unit), keys, queries, table, (weight) => shareOf(scale, weight)),
     0,
     0,
   );
+  images.set(key, { matrix, canvas });
+  for (const oldest of images.keys()) {
+    if (images.size <= MAX_IMAGES) break;
+    images.delete(oldest);
+  }
   return canvas;
 }
 
 /**
  * Draw the matrix alone, and a line around the row that looks.
  * @param {HTMLCanvasElement} canvas
- * @param {{ layer: Layer, head: Head, query: Query, scale: Scale }} view
+ * @param {{ layer: Layer, head: Head, query: Query, scale: Scale, unit: Unit }} view
  */
-export function paintMatrix(canvas, { layer, head, query, scale }) {
+export function paintMatrix(canvas, { layer, head, query, scale, unit }) {
   const [, queries] = layer.shape;
   const context = contextOf(canvas);
   context.imageSmoothingEnabled = false;
-  context.drawImage(imageOf(layer, head, scale), 0, 0, canvas.width, canvas.height);
+  context.drawImage(imageOf(layer, head, scale, unit), 0, 0, canvas.width, canvas.height);
   if (typeof query === "number")
     frame(context, 0, (query * canvas.height) / queries, canvas.width, canvas.height / queries);
 }
@@ -129,7 +147,7 @@ export function paintLabelled(canvas, view, { band, cell, width, height }, finen
   const context = contextOf(canvas);
   context.scale(fineness, fineness);
   context.imageSmoothingEnabled = false;
-  context.drawImage(imageOf(view.layer, view.head, view.scale), band, band, keys * cell, queries * cell);
+  context.drawImage(imageOf(view.layer, view.head, view.scale, view.unit), band, band, keys * cell, queries * cell);
   if (band) paintLabels(context, view, band, cell);
   if (typeof view.query === "number") frame(context, band, band + view.query * cell, keys * cell, cell);
   if (view.key !== null) frame(context, band + view.key * cell, band, cell, queries * cell);

@@ -33,6 +33,7 @@ export function tokenLine(events, label) {
       for (const [at, chip] of line.fill(view.reply.tokens).entries()) {
         colour(chip, view, at, end);
         mark(chip, view, at);
+        chip.classList.toggle("key", at === view.key);
       }
     },
   };
