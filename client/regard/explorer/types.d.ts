@@ -331,6 +331,8 @@ export type PhotoView = PictureView<PhotoReply> & { ground: OffscreenCanvas; hom
 /** What a picture tells the page. `point` and `cell` with null: the pointer left. `key`: true where it was used. */
 export interface PictureEvents {
   point(position: number | null): void;
+  /** A finger is dragged over a position, which attends whatever is pinned. */
+  scrub(position: number | null): void;
   /** Both null: the pointer left. The query alone null: whoever looked before goes on. */
   cell(query: number | null, key: number | null): void;
   pin(position: number): void;

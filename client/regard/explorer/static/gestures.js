@@ -15,6 +15,7 @@ import { named } from "./state.js";
 export function listen(page) {
   listenToInputs(page);
   listenToDrops(page);
+  listenToStrip();
   /** @type {(id: string, event: string, action: () => unknown) => void} */
   const on = (id, event, action) => byId(id).addEventListener(event, action);
   const [words, charts, download] = [byId("words"), byId("charts"), byId("download")];
@@ -78,6 +79,16 @@ function listenToInputs(page) {
   file.addEventListener("change", () => {
     if (file.files?.[0]) page.give(file.files[0]);
     file.value = "";
+  });
+}
+
+/** A finger that is dragged over layers or heads chooses one after the other. */
+function listenToStrip() {
+  byId("strip").addEventListener("pointermove", (event) => {
+    if (event.pointerType === "mouse") return;
+    const chip = document.elementFromPoint(event.clientX, event.clientY)?.closest("#strip .chip");
+    const input = chip?.querySelector("input");
+    if (input && !input.checked) input.click();
   });
 }
 

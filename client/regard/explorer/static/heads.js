@@ -66,7 +66,7 @@ export function headGrid(choose) {
  */
 function cellOf(head, choose) {
   const canvas = make("canvas", { "aria-hidden": "true" });
-  const label = make("span");
+  const label = make("span", { text: `head ${head}` });
   return {
     canvas,
     label,

@@ -56,6 +56,7 @@ export class Page {
     this.looking = new Looking(this);
     this.view = new View({
       point: (position) => this.looking.point(position),
+      scrub: (position) => this.looking.scrub(position),
       cell: (query, key) => this.looking.cell(query, key),
       pin: (position) => this.looking.pin(position),
       key: (key) => this.looking.press(key),
@@ -323,9 +324,10 @@ export class Page {
     return undefined;
   }
 
-  /** On a screen so narrow that the picture is below the choices, go there. */
+  /** On a screen so narrow that the picture is not beside the choices, go there, once it is drawn. */
   reveal() {
-    if (this.shown && window.matchMedia("(max-width: 780px)").matches) byId("view").scrollIntoView();
+    if (this.shown && window.matchMedia("(max-width: 780px)").matches)
+      requestAnimationFrame(() => byId("view").scrollIntoView());
   }
 
   /**

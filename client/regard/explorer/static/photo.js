@@ -194,7 +194,14 @@ export function photoView(events) {
       ((event.clientY - box.top) / box.height) * height,
     );
   };
-  canvas.addEventListener("pointermove", (event) => event.pointerType === "mouse" && events.point(at(event)));
+  canvas.addEventListener("pointermove", (event) => {
+    if (event.pointerType === "mouse") events.point(at(event));
+    else events.scrub(at(event));
+  });
+  canvas.addEventListener("pointerup", (event) => {
+    const position = at(event);
+    if (event.pointerType !== "mouse" && position !== null) events.pin(position);
+  });
   canvas.addEventListener("pointerleave", () => events.point(null));
   canvas.addEventListener("blur", () => events.point(null));
   canvas.addEventListener("click", (event) => {

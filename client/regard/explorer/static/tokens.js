@@ -136,6 +136,7 @@ function lineOf(label, events) {
         click: () => events.press(position),
       },
       make("span", { text: token.text }),
+      " ",
       make("small"),
     );
   return {

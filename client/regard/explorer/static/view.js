@@ -40,6 +40,7 @@ function looksOf({ main, query, measure }) {
   return `What ${looker} ${query === "all" && main.reply.tokens ? "attend" : "attends"} to`;
 }
 
+const touch = window.matchMedia("(hover: none)");
 /** What is said of these before the layer. */
 const PARTS = { cross: ["alignment"], causal: ["decoder"], weights: ["encoder"] };
 
@@ -266,7 +267,7 @@ export class View {
     byId("hint").textContent = pinned
       ? "Pinned. “Release” or the Escape key lets the pointer choose again."
       : reply.tokens
-        ? `Point at a ${reply.writing ? "written token" : "token"} or use the arrow keys; click or Enter pins.`
-        : "Point at a patch or use the arrow keys; click or Enter pins.";
+        ? `${touch.matches ? "Tap" : "Point at"} a ${reply.writing ? "written token" : "token"}${touch.matches ? "" : " or use the arrow keys; click or Enter pins"}.`
+        : `${touch.matches ? "Tap a patch, or drag sideways over the picture" : "Point at a patch or use the arrow keys; click or Enter pins"}.`;
   }
 }
