@@ -106,6 +106,9 @@ export interface State {
   common: boolean;
   contour: boolean;
   original: boolean;
+  words_only: boolean;
+  reading: boolean;
+  overview: boolean;
 }
 
 export type Curve = "linear" | "sqrt" | "log";
@@ -190,6 +193,9 @@ export interface Layer extends Omit<PackedLayer, "shape"> {
 export interface Token {
   text: string;
   special: boolean;
+  /** Where it lies in the text, in code points; both 0 of special tokens. */
+  start?: number;
+  end?: number;
 }
 
 /** A token that was written, special where it ends the text. */
@@ -323,6 +329,8 @@ export interface PictureView<R extends Reply = Reply> extends Picture<R> {
   pinned: boolean;
   title: string;
   ink: string;
+  /** The text that tokens lie in, where it is seen as such; else null. */
+  text: string | null;
 }
 
 export type TextView = PictureView<TextReply>;
@@ -386,6 +394,9 @@ export interface SpecialElements {
   model: HTMLSelectElement;
   multiples: HTMLInputElement;
   opacity: HTMLInputElement;
+  overview: HTMLDetailsElement;
+  reading: HTMLInputElement;
+  words_only: HTMLInputElement;
   original: HTMLInputElement;
   second: HTMLTextAreaElement;
   smooth: HTMLInputElement;

@@ -99,7 +99,15 @@ function drawScale(state) {
     clip.append(make("option", { value: wanted, text: `percentile ${wanted}` })); // of a link
   clip.value = wanted;
   byId("opacity").value = String(Math.round(100 * (state.opacity ?? HEAT_OPACITY)));
-  for (const name of /** @type {const} */ (["smooth", "multiples", "common", "contour", "original"]))
+  for (const name of /** @type {const} */ ([
+    "smooth",
+    "multiples",
+    "common",
+    "contour",
+    "original",
+    "words_only",
+    "reading",
+  ]))
     byId(name).checked = state[name];
   byId("over-photo").hidden = state.input !== "photo";
 }

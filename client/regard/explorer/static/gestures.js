@@ -20,8 +20,9 @@ export function listen(page) {
   const on = (id, event, action) => byId(id).addEventListener(event, action);
   const [words, charts, download] = [byId("words"), byId("charts"), byId("download")];
   on("model", "change", () => choose(page, byId("model").value));
-  for (const name of /** @type {const} */ (["smooth", "multiples", "common", "contour", "original"]))
+  for (const name of /** @type {const} */ (["smooth", "multiples", "common", "contour", "original", "reading"]))
     on(name, "change", () => page.change({ [name]: byId(name).checked }));
+  on("words_only", "change", () => page.change({ words_only: byId("words_only").checked, query: null }));
   on("curve", "change", () => page.change({ curve: named(CURVES, byId("curve").value) }));
   on("clip", "change", () => page.change({ clip: Number(byId("clip").value) || null }));
   on("opacity", "change", () => page.change({ opacity: Number(byId("opacity").value) / 100 }));
@@ -33,6 +34,10 @@ export function listen(page) {
   on("compare", "click", () => compare(page));
   on("words", "toggle", () => words.open !== page.state.words && page.shown && page.change({ words: words.open }));
   on("charts", "toggle", () => charts.open !== page.state.charts && page.shown && page.change({ charts: charts.open }));
+  const overview = byId("overview");
+  on("overview", "toggle", () => {
+    if (overview.open !== page.state.overview && page.shown) page.change({ overview: overview.open });
+  });
   on("copy", "click", () => copyLink());
   for (const button of download.querySelectorAll("button")) {
     button.addEventListener("click", () => {

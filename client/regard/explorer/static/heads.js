@@ -15,7 +15,7 @@ const SMALL_PIXELS = 168;
 const MS_LEFT = 4; // of an idle time, to begin another head
 const MAX_MS = 100; // until the next head is drawn, idle or not
 /** @param {(idle: Idle) => void} draw */
-const whenIdle = (draw) =>
+export const whenIdle = (draw) =>
   window.requestIdleCallback
     ? window.requestIdleCallback(draw, { timeout: MAX_MS })
     : setTimeout(draw, 16, { timeRemaining: () => 0 });

@@ -12,15 +12,17 @@ import { drawFacts } from "./facts.js";
 import { faultOf } from "./files.js";
 import { listen } from "./gestures.js";
 import { HeldPhoto } from "./held.js";
+import { hasSpecial, withoutSpecial } from "./hidden.js";
 import { Looking } from "./looking.js";
 import { isWritten, measureOf } from "./measures.js";
+import { Overview } from "./overview.js";
 import { lengthOf } from "./places.js";
 import { Plots } from "./plots.js";
 import { drawSamples, firstSample, isSample, sampleOf } from "./samples.js";
 import { take } from "./save.js";
 import { fromFragment, toFragment } from "./state.js";
 import { isOfFile, Status } from "./status.js";
-import { View } from "./view.js";
+import { isMixed, View } from "./view.js";
 import { carried } from "./windows.js";
 import { Words } from "./words.js";
 import { Writer } from "./writer.js";
@@ -66,6 +68,7 @@ export class Page {
       other: (fields) => this.state.other && this.change({ other: { ...this.state.other, ...fields } }),
     });
     this.words = new Words(this.asker, (patches) => this.photo.groundFor(patches));
+    this.overview = new Overview(this.asker, (layer, head) => this.change({ layer, head }));
     this.plots = new Plots(this.asker, (layer, head) => this.change({ layer, head, measure: "weights" }));
   }
 
@@ -209,7 +212,10 @@ export class Page {
     const measure = measureOf(this.state, model);
     const [main, other] = partsOf(this.state, model).map((part, at) => {
       const reply = replies[at];
-      return reply && pictureOf(reply, measure, part);
+      const picture = reply && pictureOf(reply, measure, part);
+      return picture && this.state.words_only && hasSpecial(picture)
+        ? withoutSpecial(picture, !isMixed(model, picture.layer, measure))
+        : picture;
     });
     if (!main) return;
     byId("shown").classList.remove("stale");
@@ -228,6 +234,7 @@ export class Page {
     this.drawChoices();
     this.showWords(model);
     this.showPlots(model, main);
+    this.showOverview(model, main);
   }
 
   /**
@@ -267,6 +274,19 @@ export class Page {
     Object.assign(byId("charts"), { hidden: !able, open: this.state.charts });
     if (able && this.state.charts) this.plots.show(this.state, model, { layer: layer.layer, head });
     else this.plots.close();
+  }
+
+  /**
+   * Every head of every layer, in small.
+   * @param {Model} model
+   * @param {Picture} picture
+   */
+  showOverview(model, { layer, head }) {
+    const able = measureOf(this.state, model) === "weights";
+    Object.assign(byId("overview"), { hidden: !able, open: this.state.overview });
+    if (able && this.state.overview)
+      this.overview.show(this.state, model, { layer: layer.layer, head }, (patches) => this.photo.groundFor(patches));
+    else this.overview.close();
   }
 
   /** Draw what is shown, soon; several calls before then are one. */
@@ -349,6 +369,7 @@ export class Page {
     this.status.end();
     this.words.close();
     this.plots.close();
+    this.overview.close();
     this.shown = null;
     enable(false);
     byId("shown").hidden = true;

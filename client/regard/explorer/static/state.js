@@ -37,6 +37,9 @@ export const START = Object.freeze({
   multiples: false, // whether weights are told in multiples of 1/N
   common: false, // whether every head has the same scale
   contour: false, // whether a line runs around the patches that hold most of a map
+  words_only: false, // whether special tokens are left out
+  reading: false, // whether a text is seen as a text, its weights as shading
+  overview: false, // whether every layer and head is shown
   original: false, // whether the photo is seen as it is, without the map
 });
 
@@ -74,6 +77,9 @@ export function toFragment(state) {
   add("common", state.common);
   add("contour", state.contour);
   add("original", state.original);
+  add("words_only", state.words_only);
+  add("reading", state.reading);
+  add("overview", state.overview);
   return fields.toString();
 }
 
@@ -111,6 +117,9 @@ export function fromFragment(fragment) {
     common: fields.get("common") === "true",
     contour: fields.get("contour") === "true",
     original: fields.get("original") === "true",
+    words_only: fields.get("words_only") === "true",
+    reading: fields.get("reading") === "true",
+    overview: fields.get("overview") === "true",
   };
 }
 

@@ -27,7 +27,7 @@ const headName = (head, count) => (typeof head === "number" ? `head ${head}` : `
  * @param {{ layer: number }} layer
  * @param {Measure} measure
  */
-const isMixed = (model, { layer }, measure) =>
+export const isMixed = (model, { layer }, measure) =>
   measure === "similarity" || (measure === "weights" && Boolean(model.layers[layer]?.mixes_heads));
 
 /**
@@ -137,6 +137,7 @@ export class View {
     if (second) this.drawSecond(first, second, shown);
     byId("overlap").hidden = !second;
     byId("on-photo").hidden = Boolean(main.reply.tokens);
+    byId("on-text").hidden = !main.reply.tokens || Boolean(main.reply.writing);
     this.drawQueries(shown);
     const hasHeads = measure === "weights" || isWritten(measure);
     byId("every-head").hidden = !hasHeads;
@@ -193,6 +194,7 @@ export class View {
       pinned: isPinned(part.reply, query) && state.query === looker,
       title: titleOf(model, part, measure),
       ink: getComputedStyle(document.body).color,
+      text: state.reading && part.reply.tokens && !part.reply.writing ? state.text : null,
     };
   }
 
