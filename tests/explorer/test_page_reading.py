@@ -117,6 +117,44 @@ def test_a_large_matrix_is_zoomed_into(browser: Browser, explorer: Explorer) -> 
         assert _matrix_width(visit) == pytest.approx(before)
 
 
+def test_arcs_are_those_that_can_be_seen(browser: Browser, explorer: Explorer) -> None:
+    """From a fiftieth of the largest; those of whoever attends stand out, and come last."""
+    run = """async ([query, key]) => {
+      const { arcsOf } = await import("./static/arcs.js");
+      const matrix = Float32Array.of(0.5, 0.25, 0.009, 0, 1, 0.02);
+      return arcsOf({ matrix, keys: 3, end: 0.5, query, key }).map((arc) => Object.values(arc));
+    }"""
+    with visiting(browser, explorer) as visit:
+        everybody, one, pointed = (visit.page.evaluate(run, seen) for seen in (["all", None], [0, None], ["all", 1]))
+    assert [arc[:2] for arc in everybody] == [[1, 2], [0, 1], [0, 0], [1, 1]]
+    assert [arc[2] for arc in everybody] == pytest.approx([0.04, 0.5, 1, 1])
+    assert all(strong for *_, strong in everybody)
+    assert [arc[:2] for arc in one if arc[3]] == [[0, 1], [0, 0]] == [arc[:2] for arc in one[-2:]]
+    assert [arc[:2] for arc in pointed if arc[3]] == [[0, 1], [1, 1]]
+
+
+def test_arcs_stand_in_place_of_the_matrix(browser: Browser, explorer: Explorer, answer: Attention) -> None:
+    """Pointing at the left says who attends, at the right what is attended to; a click pins; a link keeps it."""
+    assert answer.tokens is not None
+    names = [token.text for token in answer.tokens]
+    with visiting(browser, explorer) as visit:
+        visit.type(TEXT)
+        expect(visit.find("canvas.matrix")).to_be_visible()
+        visit.page.get_by_label("arcs").check()
+        expect(visit.find("canvas.matrix")).to_have_count(0)
+        arcs = visit.find("canvas.arcs")
+        arcs.hover(position={"x": 20, "y": 22 * 2.5})
+        visit.looks_is(f"What “{names[2]}” attends to")
+        arcs.click(position={"x": 20, "y": 22 * 1.5})
+        visit.looks_is(f"What “{names[1]}” attends to")
+        box = arcs.bounding_box()
+        assert box is not None
+        assert box["height"] == pytest.approx(22 * len(names), abs=1)
+        arcs.hover(position={"x": box["width"] - 20, "y": 22 * 3.5})
+        expect(visit.find(".told")).to_contain_text(f"from “{names[1]}” to “{names[3]}”")
+        assert "arcs=true" in visit.page.url
+
+
 def test_a_short_text_needs_no_zoom(browser: Browser, explorer: Explorer) -> None:
     """Its cells are as large as they get."""
     with visiting(browser, explorer) as visit:

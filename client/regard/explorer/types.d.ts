@@ -108,6 +108,7 @@ export interface State {
   original: boolean;
   words_only: boolean;
   reading: boolean;
+  arcs: boolean;
   overview: boolean;
 }
 
@@ -331,6 +332,8 @@ export interface PictureView<R extends Reply = Reply> extends Picture<R> {
   ink: string;
   /** The text that tokens lie in, where it is seen as such; else null. */
   text: string | null;
+  /** Whether arcs are seen in place of the matrix. */
+  arcs: boolean;
 }
 
 export type TextView = PictureView<TextReply>;
@@ -380,6 +383,7 @@ export type Child = Node | string | null;
 
 /** The elements of index.html that have an id, where they are more than an HTMLElement. */
 export interface SpecialElements {
+  arcs: HTMLInputElement;
   candidates: HTMLInputElement;
   charts: HTMLDetailsElement;
   clip: HTMLSelectElement;

@@ -107,6 +107,7 @@ function drawScale(state) {
     "original",
     "words_only",
     "reading",
+    "arcs",
   ]))
     byId(name).checked = state[name];
   byId("over-photo").hidden = state.input !== "photo";

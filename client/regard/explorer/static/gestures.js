@@ -20,7 +20,7 @@ export function listen(page) {
   const on = (id, event, action) => byId(id).addEventListener(event, action);
   const [words, charts, download] = [byId("words"), byId("charts"), byId("download")];
   on("model", "change", () => choose(page, byId("model").value));
-  for (const name of /** @type {const} */ (["smooth", "multiples", "common", "contour", "original", "reading"]))
+  for (const name of /** @type {const} */ (["smooth", "multiples", "common", "contour", "original", "reading", "arcs"]))
     on(name, "change", () => page.change({ [name]: byId(name).checked }));
   on("words_only", "change", () => page.change({ words_only: byId("words_only").checked, query: null }));
   on("curve", "change", () => page.change({ curve: named(CURVES, byId("curve").value) }));

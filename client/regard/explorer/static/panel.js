@@ -2,6 +2,7 @@
 
 /** @import { PictureView, Scale, Unit, ViewEvents } from "../types.d.ts" */
 
+import { arcsView } from "./arcs.js";
 import { heatTable, paintStrip, viridisTable } from "./colour.js";
 import { contextOf, make } from "./dom.js";
 import { exact, said, topOf } from "./numbers.js";
@@ -25,6 +26,7 @@ export class Panel {
     this.photo = photoView(events);
     this.lines = { text: tokenLine(events, label), read: readLine(events, label), written: writtenLine(events, label) };
     this.matrix = matrixView(events);
+    this.arcs = arcsView(events);
     this.caption = make("figcaption");
     this.body = make("div", { class: "body" });
     this.scale = scale();
@@ -48,7 +50,8 @@ export class Panel {
    */
   draw(view) {
     const ofText = isText(view);
-    const { node } = ofText ? this.matrix : this.photo;
+    const between = view.arcs ? this.arcs : this.matrix;
+    const { node } = ofText ? between : this.photo;
     if (this.body.firstChild !== node) this.body.replaceChildren(node);
     this.node.classList.toggle("of-text", ofText);
     const writes = Boolean(view.reply.writing);
@@ -56,7 +59,7 @@ export class Panel {
     for (const line of [this.lines.read, this.lines.written]) line.node.hidden = !writes;
     if (isText(view)) {
       for (const line of writes ? [this.lines.read, this.lines.written] : [this.lines.text]) line.draw(view);
-      this.matrix.draw(view);
+      between.draw(view);
     }
     if (isPhoto(view)) this.photo.draw(view);
     const start = prefixOf(view.reply);

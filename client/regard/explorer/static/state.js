@@ -39,6 +39,7 @@ export const START = Object.freeze({
   contour: false, // whether a line runs around the patches that hold most of a map
   words_only: false, // whether special tokens are left out
   reading: false, // whether a text is seen as a text, its weights as shading
+  arcs: false, // whether arcs between tokens are seen in place of the matrix
   overview: false, // whether every layer and head is shown
   original: false, // whether the photo is seen as it is, without the map
 });
@@ -79,6 +80,7 @@ export function toFragment(state) {
   add("original", state.original);
   add("words_only", state.words_only);
   add("reading", state.reading);
+  add("arcs", state.arcs);
   add("overview", state.overview);
   return fields.toString();
 }
@@ -119,6 +121,7 @@ export function fromFragment(fragment) {
     original: fields.get("original") === "true",
     words_only: fields.get("words_only") === "true",
     reading: fields.get("reading") === "true",
+    arcs: fields.get("arcs") === "true",
     overview: fields.get("overview") === "true",
   };
 }

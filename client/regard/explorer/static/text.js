@@ -226,7 +226,7 @@ function paintLabels(context, { reply, query, key, ink }, band, cell) {
  * @param {string} word
  * @param {number} pixels
  */
-function fitted(context, word, pixels) {
+export function fitted(context, word, pixels) {
   if (context.measureText(word).width <= pixels) return word;
   let kept = word;
   while (kept && context.measureText(`${kept}…`).width > pixels) kept = kept.slice(0, -1);

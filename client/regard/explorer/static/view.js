@@ -195,6 +195,7 @@ export class View {
       title: titleOf(model, part, measure),
       ink: getComputedStyle(document.body).color,
       text: state.reading && part.reply.tokens && !part.reply.writing ? state.text : null,
+      arcs: state.arcs,
     };
   }
 
