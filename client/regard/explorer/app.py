@@ -18,6 +18,7 @@ from regard.aio import AsyncClient
 from regard.channels import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS
 from regard.errors import RegardError
 from regard.explorer import writing
+from regard.explorer.comparing import compare
 from regard.explorer.guard import Guard
 from regard.explorer.photos import MAX_BYTES, PhotoStore, media_type, orientation
 from regard.explorer.problems import Problem, from_problem, from_server, invalid, photo_gone
@@ -79,6 +80,7 @@ def make_app(settings: Settings) -> ASGIApp:
             Route("/api/photos", _keep_photo, methods=["POST"]),
             Route("/api/photos/{name}", _photo),
             Route("/api/attend", _attend, methods=["POST"]),
+            Route("/api/compare", _compare, methods=["POST"]),
             Route("/api/write", _write, methods=["POST"]),
             Mount("/static", StaticFiles(directory=STATIC)),
         ],
@@ -125,6 +127,12 @@ async def _attend(request: Request) -> Response:
     asked = read_request(await _json(request), state.photos)
     response = await _unless_gone(request, ask(state.client, asked))
     return Response(encode(response), media_type=MEDIA_TYPE, headers=_NOT_KEPT)
+
+
+async def _compare(request: Request) -> Response:
+    state = request.app.state
+    body = await _json(request)
+    return JSONResponse(await _unless_gone(request, compare(state.client, body, state.photos)), headers=_NOT_KEPT)
 
 
 async def _write(request: Request) -> Response:

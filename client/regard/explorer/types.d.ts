@@ -148,6 +148,12 @@ export interface Part {
   head: Head;
 }
 
+/** How two answers differ, as comparing.py says it: one of these. */
+export interface Change {
+  labels?: { name: string; before: number; after: number }[];
+  cosine?: number;
+}
+
 /** What requests.py reads, or, without a measure, writing.py. */
 export interface Question {
   model: string;

@@ -23,6 +23,7 @@ import { take } from "./save.js";
 import { fromFragment, toFragment } from "./state.js";
 import { isOfFile, Status } from "./status.js";
 import { isMixed, View } from "./view.js";
+import { WhatIf } from "./whatif.js";
 import { carried } from "./windows.js";
 import { Words } from "./words.js";
 import { Writer } from "./writer.js";
@@ -67,6 +68,7 @@ export class Page {
       head: (head) => this.change({ head }),
       other: (fields) => this.state.other && this.change({ other: { ...this.state.other, ...fields } }),
     });
+    this.whatIf = new WhatIf(this);
     this.words = new Words(this.asker, (patches) => this.photo.groundFor(patches));
     this.overview = new Overview(this.asker, (layer, head) => this.change({ layer, head }));
     this.plots = new Plots(this.asker, (layer, head) => this.change({ layer, head, measure: "weights" }));
@@ -294,7 +296,9 @@ export class Page {
     if (this.drawing || !this.shown) return;
     this.drawing = requestAnimationFrame(() => {
       this.drawing = 0;
-      if (this.shown) this.view.draw(this.seen());
+      if (!this.shown) return;
+      this.view.draw(this.seen());
+      this.whatIf.draw(this.seen());
     });
   }
 
