@@ -110,7 +110,11 @@ def test_axe_finds_nothing(browser: Browser, explorer: Explorer, scheme: Any, sc
             expect(visit.find("svg.chart")).to_have_count(2)
         elif what == "text":
             visit.type(TEXT)
-            expect(visit.find("canvas.matrix")).to_be_visible()
+            visit.find(".token").nth(2).click()
+            visit.button("Compare two heads").click()
+            expect(visit.find("canvas.matrix")).to_have_count(2)
+            visit.page.get_by_text("Every layer and head", exact=True).click()
+            expect(visit.find("#layers-of-heads button")).to_have_count(8)
         else:
             expect(visit.find("#empty")).to_be_visible()
         visit.page.evaluate(AXE.read_text())

@@ -75,7 +75,7 @@ export function paintMatrix(canvas, { layer, head, query, scale, unit }) {
  */
 export function matrixView(events) {
   const canvas = make("canvas", { class: "matrix", role: "img" });
-  const scroll = make("div", { class: "zoomed", role: "region", "aria-label": "Matrix", tabindex: "0" }, canvas);
+  const scroll = make("div", { class: "zoomed", role: "group", "aria-label": "Matrix", tabindex: "0" }, canvas);
   let zoom = 1;
   /** @param {number} factor */
   const zoomBy = (factor) => {
