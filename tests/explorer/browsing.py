@@ -46,16 +46,20 @@ def find_chromium() -> str:
     return path
 
 
+EMPTY = "head=mean"
+"""Of a link to a page that shows nothing yet."""
+
+
 @contextmanager
 def visiting(
-    browser: Browser, explorer: Explorer, fragment: str = "", *, refusals: bool = False, **context: Any
+    browser: Browser, explorer: Explorer, fragment: str = EMPTY, *, refusals: bool = False, **context: Any
 ) -> Iterator["Visit"]:
     """Open the page, and insist at the end that the browser found no fault with it.
 
     Args:
         browser: Which one.
         explorer: Whose page.
-        fragment: Of a link.
+        fragment: Of a link. Without any the page shows a sample.
         refusals: The test provokes answers that are errors, which the browser logs.
         context: What Playwright's contexts take: viewport, color_scheme.
     """
@@ -143,7 +147,7 @@ class Visit:
 
     def top(self, panel: int = 0) -> list[tuple[str, float]]:
         """Return the places that are attended to most, with their weights as the page has them."""
-        entries = self.page.locator(".panel").nth(panel).locator(".top li")
+        entries = self.page.locator(".panel").nth(panel).locator(".top li:not([hidden])")
         found = entries.evaluate_all(
             "items => items.map((one) => [one.querySelector('.name').innerText, one.querySelector('.value').title])"
         )  # all at once, since another picture may be drawn meanwhile

@@ -69,7 +69,7 @@ def test_a_link_whose_photo_is_gone_asks_for_it_again(browser: Browser, explorer
     link = f"model=fashion&version=1&photo={'0' * 64}&layer=2&head=1&query=9"
     with visiting(browser, explorer, link, refusals=True) as visit:
         expect(visit.find("#problem")).to_contain_text("photo is gone")
-        expect(visit.button("Choose the photo")).to_be_visible()
+        expect(visit.button("Choose another file")).to_be_visible()
         visit.give(SANDAL)
         visit.title_is("fashion", "layer 2", "head 1")
         visit.looks_is("What the patch in row 1, column 1 attends to")
@@ -97,6 +97,8 @@ def test_the_link_is_copied(browser: Browser, explorer: Explorer) -> None:
 def test_where_copying_is_not_allowed_the_link_is_shown(browser: Browser, explorer: Explorer) -> None:
     """Selected, to be copied by hand."""
     with visiting(browser, explorer) as visit:
+        visit.give(SANDAL)
+        visit.title_is("fashion", "layer 3", "mean of 4 heads")
         visit.page.evaluate("() => { navigator.clipboard.writeText = () => Promise.reject(new Error('no')); }")
         visit.button("Copy link").click()
         expect(visit.find("#link")).to_have_value(visit.page.url)

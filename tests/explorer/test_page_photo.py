@@ -195,6 +195,7 @@ def test_every_head_is_shown_in_small_and_chosen_by_a_click(
     with visiting(browser, explorer) as visit:
         visit.give(SANDAL)
         expect(visit.find(".head")).to_have_count(4)
+        expect(visit.find("#heads .heads")).to_have_attribute("aria-busy", "false")
         for head, words in enumerate(visit.find(".head").all_inner_texts()):
             assert float(words.split("max ")[1]) == pytest.approx(float(attention[3, head, 0, 1:].max()), rel=0.06)
         visit.find(".head").nth(1).click()

@@ -157,9 +157,11 @@ def test_every_head_may_have_one_scale(browser: Browser, explorer: Explorer) -> 
     with visiting(browser, explorer) as visit:
         visit.give(_grey())
         visit.title_is("fashion", "layer 3", "mean of 4 heads")
+        expect(visit.page.locator(".heads[aria-busy='false']")).to_be_visible()
         own = visit.page.evaluate(brightest)
         visit.page.get_by_text("Scale", exact=True).click()
         visit.page.get_by_label("one scale for every head").check()
+        expect(visit.page.locator(".heads[aria-busy='true']")).to_have_count(0)
         shared = visit.page.evaluate(brightest)
         most = [float(words.split("max ")[1]) for words in visit.find(".head").all_inner_texts()]
         faintest = int(np.argmin(most))

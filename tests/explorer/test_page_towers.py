@@ -226,6 +226,7 @@ def test_charts_ask_for_no_labels(browser: Browser, explorer: Explorer) -> None:
     }"""
     layers = [{"layer": 0, "heads": 1, "window": None}]
     model = {"name": "m", "version": "1", "modality": "image", "takes_labels": True, "layers": layers}
+    model |= {"compared_layers": []}
     with visiting(browser, explorer) as visit:
         chart, layer = visit.page.evaluate(script, model)
     assert chart == {"model": "m", "version": "1", "photo": "a", "measure": "entropy"}

@@ -149,7 +149,7 @@ def test_rollouts_are_offered_of_layers_of_one_grid_that_cut_nothing_up(browser:
     script = """async ([windows, patches]) => {
       const { measuresOf } = await import('/static/measures.js');
       const layers = windows.map((window, layer) => ({ layer, window, has_contributions: false }));
-      return measuresOf({ layers, patches, writer: null }).includes('rollout');
+      return measuresOf({ layers, patches, writer: null, compared_layers: [] }).includes('rollout');
     }"""
     with visiting(browser, swin) as visit:
         for windows in ([whole, whole], [None, whole], [None, None]):
@@ -165,7 +165,8 @@ def test_of_mixed_heads_nothing_is_offered_that_takes_rows_for_shares(browser: B
       const { START } = await import('/static/state.js');
       const { chartQuestion } = await import('/static/asking.js');
       const { measuresOf } = await import('/static/measures.js');
-      const model = { name: 'm', version: '1', modality: 'image', patches: { rows: 2, cols: 3 }, writer: null, layers };
+      const about = { name: 'm', version: '1', modality: 'image', writer: null, compared_layers: [] };
+      const model = { ...about, patches: { rows: 2, cols: 3 }, layers };
       const charts = ['entropy', 'distance'].map((what) => chartQuestion({ ...START, photo: 'a' }, model, what));
       return [measuresOf(model), ...charts.map((question) => question && (question.layers ?? 'all'))];
     }"""

@@ -246,7 +246,7 @@ def test_a_cell_of_the_matrix_tells_who_attends_to_what(
 def test_the_sides_of_the_matrix_are_what_was_written_and_what_was_read(
     browser: Browser, before_writer: Explorer, whole: Generated
 ) -> None:
-    """Rows first, then columns, however often they are drawn."""
+    """What the axes are, then rows, then columns, however often they are drawn."""
     note = """() => {
       const { prototype } = CanvasRenderingContext2D;
       const { fillText } = prototype;
@@ -258,7 +258,7 @@ def test_the_sides_of_the_matrix_are_what_was_written_and_what_was_read(
         visit.page.evaluate(note)
         visit.choose("layers", 1)
         visit.title_is("g2p", "alignment", "layer 1", "mean of 4 heads")
-        sides = names(whole) + [token.text for token in whole.source]
+        sides = ["attended to →", "← attends", *names(whole), *(token.text for token in whole.source)]
         drawn = visit.page.evaluate("window.words")
         assert drawn == sides * (len(drawn) // len(sides))
         assert drawn
@@ -349,4 +349,4 @@ def test_the_page_lets_a_model_write(browser: Browser, before_writer: Explorer) 
         expect(visit.find("#written")).to_have_text("AH T EH N SH AH N")
         visit.page.select_option("#model", "tiny-text/1/text")
         visit.title_is("tiny-text", "layer 1", "mean of 4 heads")
-        expect(visit.page.locator("#measures input")).to_have_count(3)
+        expect(visit.page.locator("#measures input")).to_have_count(4)

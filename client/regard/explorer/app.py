@@ -18,6 +18,7 @@ from regard.aio import AsyncClient
 from regard.channels import DEFAULT_MAX_MESSAGE_BYTES, DEFAULT_TIMEOUT_SECONDS
 from regard.errors import RegardError
 from regard.explorer import writing
+from regard.explorer.comparing import compare
 from regard.explorer.guard import Guard
 from regard.explorer.photos import MAX_BYTES, PhotoStore, media_type, orientation
 from regard.explorer.problems import Problem, from_problem, from_server, invalid, photo_gone
@@ -28,6 +29,8 @@ from regard.sources import is_image
 
 STATIC = Path(__file__).parent / "static"
 _MODELS_TIMEOUT_SECONDS = 5.0
+_RECONNECT = [("grpc.max_reconnect_backoff_ms", 2000)]
+"""A server that is back is found when the page asks again; gRPC by itself waits up to two minutes between attempts."""
 _CLOSED = 499  # as web servers log a caller who hung up; nobody reads it
 _AROUND_BYTES = 2**16
 _NOT_KEPT = {"cache-control": "no-store"}
@@ -61,7 +64,11 @@ def make_app(settings: Settings) -> ASGIApp:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         credentials, token = settings.identity.credentials, settings.identity.token
         async with AsyncClient(
-            settings.server, timeout=settings.timeout_seconds, credentials=credentials, token=token
+            settings.server,
+            timeout=settings.timeout_seconds,
+            credentials=credentials,
+            token=token,
+            options=_RECONNECT,
         ) as client:
             app.state.client = client
             yield
@@ -73,6 +80,7 @@ def make_app(settings: Settings) -> ASGIApp:
             Route("/api/photos", _keep_photo, methods=["POST"]),
             Route("/api/photos/{name}", _photo),
             Route("/api/attend", _attend, methods=["POST"]),
+            Route("/api/compare", _compare, methods=["POST"]),
             Route("/api/write", _write, methods=["POST"]),
             Mount("/static", StaticFiles(directory=STATIC)),
         ],
@@ -119,6 +127,12 @@ async def _attend(request: Request) -> Response:
     asked = read_request(await _json(request), state.photos)
     response = await _unless_gone(request, ask(state.client, asked))
     return Response(encode(response), media_type=MEDIA_TYPE, headers=_NOT_KEPT)
+
+
+async def _compare(request: Request) -> Response:
+    state = request.app.state
+    body = await _json(request)
+    return JSONResponse(await _unless_gone(request, compare(state.client, body, state.photos)), headers=_NOT_KEPT)
 
 
 async def _write(request: Request) -> Response:

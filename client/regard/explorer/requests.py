@@ -15,11 +15,13 @@ from regard.attention import Attention, AttentionRequest, LayerAttention
 from regard.errors import InvalidCall
 from regard.explorer.photos import PhotoStore
 from regard.explorer.problems import Problem, invalid, photo_gone
+from regard.hidden_states import HiddenStatesRequest
 from regard.sources import read_labels
 from regard.views import AttentionResult
 
 # What is a share of 1, which float16 holds well.
 _SHARES = ("weights", "rollout", "contribution_rollout")
+_SIMILARITY = "similarity"
 _MAX_NUMBER = 2**31  # as protobuf's int32
 FieldTypes = Mapping[str, tuple[type, str]]
 """The type of each field that a request may have, and that in words."""
@@ -32,7 +34,7 @@ _TYPES: FieldTypes = {
     "labels": (str, "labels with commas between"),
     "words": (str, "a text"),
     "truncate": (bool, "true or false"),
-    "measure": (str, "weights, rollout, entropy, distance, contribution or contribution_rollout"),
+    "measure": (str, "weights, rollout, entropy, distance, contribution, contribution_rollout or similarity"),
     "reduce": (str, "mean, max or min"),
     "layers": (list, "a list of numbers"),
     "heads": (list, "a list of numbers"),
@@ -53,6 +55,7 @@ class PageRequest:
         words: Of two towers: a text whose words' maps over the photo are wanted, in place of attention; empty for none.
         truncate: Cut a text that is too long.
         attention: What is wanted.
+        compared_layer: The layer after which positions are compared, in place of attention; None for none.
     """
 
     model: str
@@ -64,6 +67,7 @@ class PageRequest:
     words: str
     truncate: bool
     attention: AttentionRequest
+    compared_layer: int | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,7 @@ def read_request(body: bytes, photos: PhotoStore) -> PageRequest:
         words=fields.get("words", ""),
         truncate=fields.get("truncate", False),
         attention=_read_attention(fields),
+        compared_layer=_read_compared(fields),
     )
 
 
@@ -138,7 +143,10 @@ async def ask(client: AsyncClient, asked: PageRequest) -> PageResponse:
     classifies = model.can_classify or bool(asked.labels)
     if asked.labels:
         given["candidate_labels"] = asked.labels
-    if not (classifies or (model.can_embed and not pair)):
+    if asked.compared_layer is not None:
+        wanted = HiddenStatesRequest(layers=(asked.compared_layer + 1,), normalize=True)
+        given = {**given, "attention": None, "hidden_states": wanted}
+    if not (classifies or (model.can_embed and not pair)) and asked.compared_layer is None:
         result = AttentionResult.join(model, [part async for part in client.attend(**given)])
         return PageResponse(result.model, result.version, (), result.truncated, result.attention, timings=None)
     answer: Classification | Embedding = await (client.classify if classifies else client.embed)(**given)
@@ -147,9 +155,21 @@ async def ask(client: AsyncClient, asked: PageRequest) -> PageResponse:
         version=answer.version,
         labels=answer.labels if isinstance(answer, Classification) else (),
         truncated=answer.truncated,
-        attention=answer.attention or Attention(()),
+        attention=answer.attention or _similarities(answer, asked.compared_layer) or Attention(()),
         timings=answer.timings,
     )
+
+
+def _similarities(answer: Classification | Embedding, layer: int | None) -> Attention | None:
+    """Lay the cosines of all positions with each other, after a layer, out as that layer's rows, [N, N]."""
+    states = answer.hidden_states
+    if states is None or layer is None:
+        return None
+    vectors = states.layers[0].values.astype(np.float32)
+    cosines = (vectors @ vectors.T).astype(np.float16)
+    positions = tuple(range(len(cosines)))
+    rows = LayerAttention(layer, "self", ("query", "key"), (0,), positions, cosines)
+    return Attention((rows,), tokens=states.tokens, patches=states.patches)
 
 
 def _word_maps(found: Alignment, text: str) -> PageResponse:
@@ -197,9 +217,20 @@ def _fits(value: Any, kind: type) -> bool:
     return isinstance(value, kind)
 
 
+def _read_compared(fields: Mapping[str, Any]) -> int | None:
+    if fields.get("measure") != _SIMILARITY:
+        return None
+    layers = fields.get("layers", [])
+    if len(layers) != 1 or layers[0] < 0:
+        raise invalid("layers", layers, "one layer of those after which positions are compared")
+    return int(layers[0])
+
+
 def _read_attention(fields: Mapping[str, Any]) -> AttentionRequest:
     """Rows of weights travel as float16, off by 2.5e-4 at most: half the bytes; the few numbers of charts whole."""
     measure = fields.get("measure", "weights")
+    if measure == _SIMILARITY:
+        return AttentionRequest()
     try:
         return AttentionRequest(
             layers=tuple(fields.get("layers", ())),

@@ -51,16 +51,28 @@ def _describe_model(model: Model) -> dict[str, Any]:
         "modality": model.modality,
         "can_show": can_do(model, "attend") or _writer(model) is not None,
         "can_classify": model.can_classify,
+        "num_labels": len(model.labels),
+        "embedding_dim": model.embedding_dim if model.can_embed else 0,
         "takes_pairs": model.takes_pairs,
         "writer": _writer(model),
         "takes_labels": False,
         "takes_words": False,
         "layers": [dataclasses.asdict(layer) for layer in model.attention_layers],
+        "compared_layers": _compared_layers(model),
         "patches": model.patches and dataclasses.asdict(model.patches),
         "max_tokens": model.max_tokens,
         "device": model.device,
         "precision": model.precision,
     }
+
+
+def _compared_layers(model: Model) -> list[int]:
+    """Say after which layers positions have vectors to compare, over the same grid as its attention."""
+    if not (model.can_embed or model.can_classify) or any(
+        each.window or each.class_attention for each in model.attention_layers
+    ):
+        return []
+    return [each.layer - 1 for each in model.hidden_state_layers if each.layer > 0]
 
 
 def _writer(model: Model) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ export type Reduction = "mean" | "max" | "min";
 export type Head = number | Reduction;
 /** The position that attends, or all of them on average. */
 export type Query = number | "all";
-export type Measure = "weights" | "rollout" | "contribution_rollout" | Written;
+export type Measure = "weights" | "rollout" | "contribution_rollout" | "similarity" | Written;
 /** What a step of a model that writes attends to: tokens of the text that it reads, or those before it. */
 export type Written = "cross" | "causal";
 
@@ -49,6 +49,20 @@ export interface Model {
   max_tokens: number;
   device: string;
   precision: string;
+  description: string;
+  can_classify: boolean;
+  num_labels: number;
+  /** After which layers positions have vectors that can be asked for. */
+  compared_layers: number[];
+  embedding_dim: number;
+}
+
+/** A photograph that comes with the page: what links call it, its file, and whether it is of clothes. */
+export interface SamplePhoto {
+  photo: string;
+  file: string;
+  text: string;
+  isToy: boolean;
 }
 
 export interface Writer {
@@ -90,6 +104,12 @@ export interface State {
   smooth: boolean;
   multiples: boolean;
   common: boolean;
+  contour: boolean;
+  original: boolean;
+  words_only: boolean;
+  reading: boolean;
+  arcs: boolean;
+  overview: boolean;
 }
 
 export type Curve = "linear" | "sqrt" | "log";
@@ -107,19 +127,31 @@ export interface Scale extends End {
   chosen: number | null;
   opacity: number;
   smooth: boolean;
+  contour: boolean;
   common: End | null;
 }
 
-/** How weights are told: times `count`, if any; `mixed`: they are no shares of 1. */
+/**
+ * How weights are told: times `count`, if any; `mixed`: they are no shares of 1; `byRow`: times another count in each row
+ * of a matrix; `cosine`: they are cosines.
+ */
 export interface Unit {
   count: number | null;
   mixed: boolean;
+  byRow?: boolean;
+  cosine?: boolean;
 }
 
 /** One picture's layer, by its number, and head. */
 export interface Part {
   layer: number;
   head: Head;
+}
+
+/** How two answers differ, as comparing.py says it: one of these. */
+export interface Change {
+  labels?: { name: string; before: number; after: number }[];
+  cosine?: number;
 }
 
 /** What requests.py reads, or, without a measure, writing.py. */
@@ -168,6 +200,9 @@ export interface Layer extends Omit<PackedLayer, "shape"> {
 export interface Token {
   text: string;
   special: boolean;
+  /** Where it lies in the text, in code points; both 0 of special tokens. */
+  start?: number;
+  end?: number;
 }
 
 /** A token that was written, special where it ends the text. */
@@ -274,6 +309,8 @@ export interface Shown {
   main: Picture;
   other: Picture | null;
   ground: OffscreenCanvas | null;
+  /** The photo in colour, where it is to be seen as it is. */
+  bare: OffscreenCanvas | null;
 }
 
 /** What is shown, and who attends. */
@@ -289,6 +326,8 @@ export interface PictureView<R extends Reply = Reply> extends Picture<R> {
   query: Query;
   key: number | null;
   ground: OffscreenCanvas | null;
+  /** What is seen in place of ground and map, if anything. */
+  bare: OffscreenCanvas | null;
   scale: Scale;
   unit: Unit;
   /** The grid of the first picture, in which positions are told. */
@@ -297,6 +336,10 @@ export interface PictureView<R extends Reply = Reply> extends Picture<R> {
   pinned: boolean;
   title: string;
   ink: string;
+  /** The text that tokens lie in, where it is seen as such; else null. */
+  text: string | null;
+  /** Whether arcs are seen in place of the matrix. */
+  arcs: boolean;
 }
 
 export type TextView = PictureView<TextReply>;
@@ -305,6 +348,8 @@ export type PhotoView = PictureView<PhotoReply> & { ground: OffscreenCanvas; hom
 /** What a picture tells the page. `point` and `cell` with null: the pointer left. `key`: true where it was used. */
 export interface PictureEvents {
   point(position: number | null): void;
+  /** A finger is dragged over a position, which attends whatever is pinned. */
+  scrub(position: number | null): void;
   /** Both null: the pointer left. The query alone null: whoever looked before goes on. */
   cell(query: number | null, key: number | null): void;
   pin(position: number): void;
@@ -344,10 +389,12 @@ export type Child = Node | string | null;
 
 /** The elements of index.html that have an id, where they are more than an HTMLElement. */
 export interface SpecialElements {
+  arcs: HTMLInputElement;
   candidates: HTMLInputElement;
   charts: HTMLDetailsElement;
   clip: HTMLSelectElement;
   common: HTMLInputElement;
+  contour: HTMLInputElement;
   curve: HTMLSelectElement;
   download: HTMLDetailsElement;
   file: HTMLInputElement;
@@ -357,6 +404,10 @@ export interface SpecialElements {
   model: HTMLSelectElement;
   multiples: HTMLInputElement;
   opacity: HTMLInputElement;
+  overview: HTMLDetailsElement;
+  reading: HTMLInputElement;
+  words_only: HTMLInputElement;
+  original: HTMLInputElement;
   second: HTMLTextAreaElement;
   smooth: HTMLInputElement;
   start: HTMLSelectElement;

@@ -1,6 +1,6 @@
 // The page's calls to the explorer it came from.
 
-/** @import { Question, Reply, Served, WrittenPart } from "../types.d.ts" */
+/** @import { Change, Question, Reply, Served, WrittenPart } from "../types.d.ts" */
 
 import { decode } from "./wire.js";
 
@@ -68,6 +68,13 @@ export async function fetchPhoto(name, signal) {
 }
 
 /**
+ * A photograph that comes with the page.
+ * @param {string} file
+ * @param {AbortSignal} signal
+ */
+export const fetchSample = async (file, signal) => (await call(`static/${file}`, { signal })).blob();
+
+/**
  * Ask the server; the answer as wire.js describes it.
  * @param {Question} question
  * @param {AbortSignal} signal
@@ -77,6 +84,17 @@ export async function attend(question, signal) {
   const headers = { "content-type": "application/json" };
   const body = JSON.stringify(question);
   return decode(await (await call("api/attend", { method: "POST", body, headers, signal })).arrayBuffer());
+}
+
+/**
+ * How the answer to another input differs.
+ * @param {object} question
+ * @param {AbortSignal} signal
+ * @returns {Promise<Change>}
+ */
+export async function compare(question, signal) {
+  const headers = { "content-type": "application/json" };
+  return (await call("api/compare", { method: "POST", body: JSON.stringify(question), headers, signal })).json();
 }
 
 /**

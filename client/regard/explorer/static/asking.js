@@ -25,6 +25,7 @@ export function questionOf(state, model, number, head) {
   const place = model.layers.indexOf(layer);
   const question = { ...inputOf(state, model), measure };
   if (measure === "weights") return { ...question, layers: [place] };
+  if (measure === "similarity") return { ...question, layers: [layer.layer] };
   const layers = Array.from({ length: place + 1 }, (_, layer) => layer);
   if (measure === "contribution_rollout") return { ...question, layers };
   return typeof head === "number" ? { ...question, layers, heads: [head] } : { ...question, layers, reduce: head };

@@ -22,8 +22,14 @@ export function chosenModel(state, models) {
   const able = models.filter((model) => model.modality === modality && model.can_show);
   const named = able.find(({ name, version }) => name === state.model && (!state.version || version === state.version));
   if (state.model) return named ?? null;
-  return able.find((model) => !model.name.includes("fashion") && !model.writer) ?? able[0] ?? null;
+  return able.find((model) => !isToy(model) && !model.writer) ?? able[0] ?? null;
 }
+
+/**
+ * Whether a model knows clothes alone.
+ * @param {Model} model
+ */
+export const isToy = ({ name }) => name.includes("fashion");
 
 /**
  * Layer and head of the one or two pictures, as the model has them.

@@ -5,7 +5,7 @@
 import { keyOf } from "./choosing.js";
 import { HEAT_OPACITY } from "./colour.js";
 import { byId, make, radios } from "./dom.js";
-import { isWritten, layerOf, layersOf, measureOf, measuresOf } from "./measures.js";
+import { isHeadless, isWritten, layerOf, layersOf, measureOf, measuresOf } from "./measures.js";
 import { headOf, MEASURES, named, REDUCTIONS } from "./state.js";
 
 /** @type {Record<Measure, { text: string, title: string }>} */
@@ -20,6 +20,10 @@ const MEASURE_WORDS = {
   contribution_rollout: {
     text: "contributions",
     title: "What each position adds to each other, through all layers up to this one (Modarressi et al. 2022)",
+  },
+  similarity: {
+    text: "similarity",
+    title: "How alike the vectors of two positions are that leave this layer: their cosine",
   },
 };
 const ENCODER_WORDS = { text: "encoder", title: "What one layer of the encoder attends to in the text that is read" };
@@ -78,9 +82,10 @@ export function drawControls({ state, model, models }, inPage, change) {
     class: typeof head === "number" ? "" : "word",
   }));
   const headField = byId("head-choices").closest("fieldset");
-  if (headField) headField.hidden = measure === "contribution_rollout"; // sums the heads
+  if (headField) headField.hidden = isHeadless(measure);
   group("head-choices", heads, state.head, (value) => change({ head: headOf(value) }));
   byId("compare").setAttribute("aria-pressed", String(Boolean(state.other)));
+  byId("task").textContent = taskOf(model);
   byId("about-model").textContent = aboutModel(model, measure);
   drawScale(state);
 }
@@ -88,9 +93,23 @@ export function drawControls({ state, model, models }, inPage, change) {
 /** @param {State} state */
 function drawScale(state) {
   byId("curve").value = state.curve ?? "";
-  byId("clip").value = String(state.clip ?? "");
+  const clip = byId("clip");
+  const wanted = String(state.clip ?? "");
+  if (![...clip.options].some(({ value }) => value === wanted))
+    clip.append(make("option", { value: wanted, text: `percentile ${wanted}` })); // of a link
+  clip.value = wanted;
   byId("opacity").value = String(Math.round(100 * (state.opacity ?? HEAT_OPACITY)));
-  for (const name of /** @type {const} */ (["smooth", "multiples", "common"])) byId(name).checked = state[name];
+  for (const name of /** @type {const} */ ([
+    "smooth",
+    "multiples",
+    "common",
+    "contour",
+    "original",
+    "words_only",
+    "reading",
+    "arcs",
+  ]))
+    byId(name).checked = state[name];
   byId("over-photo").hidden = state.input !== "photo";
 }
 
@@ -164,6 +183,36 @@ function drawModels(models, model) {
 
 /** @param {Window} window */
 const windowsOf = ({ rows, cols, height, width }) => `windows of ${height} × ${width} on a grid of ${rows} × ${cols}`;
+
+/**
+ * What a server lacks, and what to do about it.
+ * @param {"photo" | "text"} input
+ * @param {Model[]} models
+ */
+export function lackingWords(input, models) {
+  if (models.some((model) => model.can_show))
+    return `The server has no model that shows attention over ${input}s, but over ${input === "photo" ? "texts" : "photos"}.`;
+  return (
+    "The server has no model that shows attention. “regard export” makes one of a model of the transformers library; " +
+    "put it where the server looks for models, and press ↻ above."
+  );
+}
+
+/**
+ * What a model is for.
+ * @param {Model} model
+ */
+function taskOf({ modality, can_classify, num_labels, embedding_dim, takes_labels, takes_pairs, writer }) {
+  const of = modality === "image" ? "photos" : takes_pairs ? "texts and pairs of texts" : "texts";
+  const tasks = [
+    can_classify && `classifies ${of} into ${num_labels} labels`,
+    takes_labels && "compares photos with labels of your own",
+    embedding_dim > 0 && `embeds ${of} as vectors of ${embedding_dim} numbers`,
+    writer && "writes texts",
+  ].filter((task) => typeof task === "string");
+  const words = tasks.join("; ");
+  return words && `${words[0].toUpperCase()}${words.slice(1)}.`;
+}
 
 /**
  * @param {Model} model

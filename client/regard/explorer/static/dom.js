@@ -57,6 +57,15 @@ export function byId(id) {
 }
 
 /**
+ * Switch what needs something shown on or off.
+ * @param {boolean} on
+ */
+export function enable(on) {
+  for (const id of ["copy", "compare"]) byId(id).toggleAttribute("disabled", !on);
+  byId("download").inert = !on;
+}
+
+/**
  * What draws on a canvas.
  * @param {{ getContext(kind: "2d"): unknown }} canvas
  * @returns {OffscreenCanvasRenderingContext2D} What every canvas can do

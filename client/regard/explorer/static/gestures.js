@@ -4,6 +4,7 @@
 
 import { besideOf, keyOf, withModel } from "./choosing.js";
 import { byId } from "./dom.js";
+import { flattened } from "./files.js";
 import { CURVES } from "./scales.js";
 import { named } from "./state.js";
 
@@ -14,12 +15,14 @@ import { named } from "./state.js";
 export function listen(page) {
   listenToInputs(page);
   listenToDrops(page);
+  listenToStrip();
   /** @type {(id: string, event: string, action: () => unknown) => void} */
   const on = (id, event, action) => byId(id).addEventListener(event, action);
   const [words, charts, download] = [byId("words"), byId("charts"), byId("download")];
   on("model", "change", () => choose(page, byId("model").value));
-  for (const name of /** @type {const} */ (["smooth", "multiples", "common"]))
+  for (const name of /** @type {const} */ (["smooth", "multiples", "common", "contour", "original", "reading", "arcs"]))
     on(name, "change", () => page.change({ [name]: byId(name).checked }));
+  on("words_only", "change", () => page.change({ words_only: byId("words_only").checked, query: null }));
   on("curve", "change", () => page.change({ curve: named(CURVES, byId("curve").value) }));
   on("clip", "change", () => page.change({ clip: Number(byId("clip").value) || null }));
   on("opacity", "change", () => page.change({ opacity: Number(byId("opacity").value) / 100 }));
@@ -31,6 +34,10 @@ export function listen(page) {
   on("compare", "click", () => compare(page));
   on("words", "toggle", () => words.open !== page.state.words && page.shown && page.change({ words: words.open }));
   on("charts", "toggle", () => charts.open !== page.state.charts && page.shown && page.change({ charts: charts.open }));
+  const overview = byId("overview");
+  on("overview", "toggle", () => {
+    if (overview.open !== page.state.overview && page.shown) page.change({ overview: overview.open });
+  });
   on("copy", "click", () => copyLink());
   for (const button of download.querySelectorAll("button")) {
     button.addEventListener("click", () => {
@@ -80,6 +87,16 @@ function listenToInputs(page) {
   });
 }
 
+/** A finger that is dragged over layers or heads chooses one after the other. */
+function listenToStrip() {
+  byId("strip").addEventListener("pointermove", (event) => {
+    if (event.pointerType === "mouse") return;
+    const chip = document.elementFromPoint(event.clientX, event.clientY)?.closest("#strip .chip");
+    const input = chip?.querySelector("input");
+    if (input && !input.checked) input.click();
+  });
+}
+
 /**
  * Photos may be dropped anywhere on the page, or pasted.
  * @param {Page} page
@@ -99,7 +116,10 @@ function listenToDrops(page) {
     over(false);
     giveFrom(event.dataTransfer);
   });
-  document.addEventListener("paste", (event) => giveFrom(event.clipboardData));
+  document.addEventListener("paste", async (event) => {
+    const file = event.clipboardData?.files[0];
+    if (file) page.give(await flattened(file));
+  });
 }
 
 /**

@@ -2,23 +2,46 @@
 
 /** @import { PictureView } from "../types.d.ts" */
 
+/** @typedef {{ timeRemaining(): number }} Idle */
+
 import { make } from "./dom.js";
-import { exact, largestOf, look, matrixOf } from "./numbers.js";
+import { exact, largestOf, look } from "./numbers.js";
 import { paintPhoto } from "./photo.js";
 import { isPhoto, prefixOf, seenOf } from "./places.js";
-import { scaleOfOne } from "./scales.js";
+import { scaleOfOne, toldMatrix } from "./scales.js";
 import { paintMatrix } from "./text.js";
 
 const SMALL_PIXELS = 168;
+const MS_LEFT = 4; // of an idle time, to begin another head
+const MAX_MS = 100; // until the next head is drawn, idle or not
+/** @param {(idle: Idle) => void} draw */
+export const whenIdle = (draw) =>
+  window.requestIdleCallback
+    ? window.requestIdleCallback(draw, { timeout: MAX_MS })
+    : setTimeout(draw, 16, { timeRemaining: () => 0 });
 
 /**
- * The grid; `choose(head)` is called with the number of the head that was clicked.
+ * The grid, drawn head after head while the page has nothing else to do. `choose(head)` is called with the number of the
+ * head that was clicked.
  * @param {(head: number) => void} choose
  */
 export function headGrid(choose) {
   const grid = make("div", { class: "heads" });
   /** @type {ReturnType<typeof cellOf>[]} */
   let cells = [];
+  /** @type {PictureView | null} */
+  let shown = null;
+  let [next, left] = [0, 0];
+  /** @param {Idle} idle */
+  const drawSome = (idle) => {
+    do {
+      next = (next + 1) % cells.length;
+      if (shown) drawCell(cells[next], next, shown);
+      left -= 1;
+    } while (left > 0 && idle.timeRemaining() > MS_LEFT);
+    if (left > 0) whenIdle(drawSome);
+    else grid.setAttribute("aria-busy", "false");
+  };
   return {
     node: grid,
     /** @param {PictureView} view */
@@ -28,7 +51,11 @@ export function headGrid(choose) {
         cells = Array.from({ length: count }, (_, head) => cellOf(head, choose));
         grid.replaceChildren(...cells.map((cell) => cell.node));
       }
-      for (const [head, cell] of cells.entries()) drawCell(cell, head, view);
+      for (const [head, { node }] of cells.entries()) node.setAttribute("aria-pressed", String(view.head === head));
+      shown = view;
+      if (left === 0) whenIdle(drawSome);
+      left = count; // goes on where it was, so that none is left out while the pointer moves
+      grid.setAttribute("aria-busy", "true");
     },
   };
 }
@@ -39,7 +66,7 @@ export function headGrid(choose) {
  */
 function cellOf(head, choose) {
   const canvas = make("canvas", { "aria-hidden": "true" });
-  const label = make("span");
+  const label = make("span", { text: `head ${head}` });
   return {
     canvas,
     label,
@@ -52,20 +79,25 @@ function cellOf(head, choose) {
  * @param {number} head
  * @param {PictureView} view
  */
-function drawCell({ canvas, label, node }, head, view) {
-  const { layer, reply, query } = view;
+function drawCell({ canvas, label }, head, view) {
+  const { layer, reply, query, unit } = view;
   const row = look(layer, head, query);
-  const seen = reply.patches ? row.subarray(prefixOf(reply)) : matrixOf(layer, head);
+  const seen = reply.patches ? row.subarray(prefixOf(reply)) : toldMatrix(layer, head, unit);
   const scale = scaleOfOne(view.scale, layer, seen);
   label.textContent = `head ${layer.heads[head]} · max ${exact(Number(largestOf(seen).toPrecision(2)))}`;
-  node.setAttribute("aria-pressed", String(view.head === head));
   if (isPhoto(view)) {
     const { left, top, right, bottom } = seenOf(view.reply.patches);
     resize(canvas, SMALL_PIXELS, Math.round((SMALL_PIXELS * (bottom - top)) / (right - left)));
-    paintPhoto(canvas, { ...view, row, scale, part: { x: left, y: top, width: right - left, height: bottom - top } });
+    paintPhoto(canvas, {
+      ...view,
+      bare: null,
+      row,
+      scale,
+      part: { x: left, y: top, width: right - left, height: bottom - top },
+    });
   } else {
     resize(canvas, SMALL_PIXELS, Math.round((SMALL_PIXELS * layer.shape[1]) / layer.shape[2]));
-    paintMatrix(canvas, { layer, head, query, scale });
+    paintMatrix(canvas, { layer, head, query, scale, unit });
   }
 }
 

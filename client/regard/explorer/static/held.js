@@ -3,7 +3,7 @@
 /** @import { Grid } from "../types.d.ts" */
 
 import { byId, contextOf } from "./dom.js";
-import { groundOf } from "./photo.js";
+import { bareOf, groundOf } from "./photo.js";
 import { openPhoto } from "./upright.js";
 
 /** A photo, or none yet. */
@@ -42,6 +42,14 @@ export class HeldPhoto {
     const of = `${patches.image_width}x${patches.image_height}`;
     if (this.ground?.of !== of) this.ground = { of, canvas: groundOf(this.picture, patches) };
     return this.ground.canvas;
+  }
+
+  /**
+   * The photo in colour, in the same proportions.
+   * @param {Grid} patches
+   */
+  bareFor(patches) {
+    return bareOf(this.picture, patches);
   }
 }
 

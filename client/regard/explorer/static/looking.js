@@ -54,6 +54,17 @@ export class Looking {
   }
 
   /**
+   * A finger is dragged over a position: that looks, whatever is pinned.
+   * @param {number | null} position
+   */
+  scrub(position) {
+    if (position === null) return;
+    this.hover = position;
+    this.key = null;
+    this.page.draw();
+  }
+
+  /**
    * The pointer is on a cell of the matrix.
    * @param {number | null} query
    * @param {number | null} key

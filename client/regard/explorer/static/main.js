@@ -2,23 +2,28 @@
 
 /** @import { Model, Picture, Question, Reply, Seen, Shown, State } from "../types.d.ts" */
 
-import { fetchModels, fetchPhoto, isAbort, Problem, problemOf, sendPhoto } from "./api.js";
+import { fetchModels, fetchPhoto, fetchSample, isAbort, Problem, problemOf, sendPhoto } from "./api.js";
 import { Asker, questionOf } from "./asking.js";
 import { chosenModel, linkedState, partsOf } from "./choosing.js";
 import { HEAT_OPACITY } from "./colour.js";
-import { drawControls } from "./controls.js";
-import { byId } from "./dom.js";
+import { drawControls, lackingWords } from "./controls.js";
+import { byId, enable } from "./dom.js";
 import { drawFacts } from "./facts.js";
+import { faultOf } from "./files.js";
 import { listen } from "./gestures.js";
 import { HeldPhoto } from "./held.js";
+import { hasSpecial, withoutSpecial } from "./hidden.js";
 import { Looking } from "./looking.js";
 import { isWritten, measureOf } from "./measures.js";
+import { Overview } from "./overview.js";
 import { lengthOf } from "./places.js";
 import { Plots } from "./plots.js";
+import { drawSamples, firstSample, isSample, sampleOf } from "./samples.js";
 import { take } from "./save.js";
 import { fromFragment, toFragment } from "./state.js";
-import { Status } from "./status.js";
-import { View } from "./view.js";
+import { isOfFile, Status } from "./status.js";
+import { isMixed, View } from "./view.js";
+import { WhatIf } from "./whatif.js";
 import { carried } from "./windows.js";
 import { Words } from "./words.js";
 import { Writer } from "./writer.js";
@@ -54,6 +59,7 @@ export class Page {
     this.looking = new Looking(this);
     this.view = new View({
       point: (position) => this.looking.point(position),
+      scrub: (position) => this.looking.scrub(position),
       cell: (query, key) => this.looking.cell(query, key),
       pin: (position) => this.looking.pin(position),
       key: (key) => this.looking.press(key),
@@ -62,7 +68,9 @@ export class Page {
       head: (head) => this.change({ head }),
       other: (fields) => this.state.other && this.change({ other: { ...this.state.other, ...fields } }),
     });
+    this.whatIf = new WhatIf(this);
     this.words = new Words(this.asker, (patches) => this.photo.groundFor(patches));
+    this.overview = new Overview(this.asker, (layer, head) => this.change({ layer, head }));
     this.plots = new Plots(this.asker, (layer, head) => this.change({ layer, head, measure: "weights" }));
   }
 
@@ -85,6 +93,7 @@ export class Page {
   async restore() {
     this.looking.forget();
     if (this.given) return this.give(this.given); // asking what is served has called that off
+    if (!location.hash) this.state = { ...this.state, ...firstSample(this.models) };
     byId("text").value = this.state.text || byId("text").value;
     byId("second").value = this.state.second;
     byId("candidates").value = this.state.labels;
@@ -92,17 +101,23 @@ export class Page {
   }
 
   /**
-   * Fetch the photo that a link names from the explorer, and show the state.
+   * Fetch the photo that a link names from the explorer, or from the samples, and show the state.
    * @param {string} name
    */
   async fetchNamed(name) {
     const signal = this.begin("Fetching the photo", () => this.show());
     this.coming = signal;
     try {
-      const fetched = await fetchPhoto(name, signal);
-      await this.photo.take(fetched.blob, name, fetched, signal);
+      const sample = sampleOf(name);
+      if (sample) {
+        const blob = await fetchSample(sample.file, signal);
+        await this.photo.take(blob, name, await sendPhoto(blob, signal), signal);
+      } else {
+        const fetched = await fetchPhoto(name, signal);
+        await this.photo.take(fetched.blob, name, fetched, signal);
+      }
     } catch (error) {
-      this.status.fail(error, () => (problemOf(error).code === "PHOTO_GONE" ? byId("file").click() : this.show()));
+      this.status.fail(error, () => (isOfFile(error) ? byId("file").click() : this.show()));
       return;
     }
     this.coming = null;
@@ -121,6 +136,16 @@ export class Page {
   change(fields) {
     this.state = { ...this.state, ...fields };
     return this.show();
+  }
+
+  /**
+   * Show a sample.
+   * @param {Partial<State>} fields
+   */
+  async changeSample(fields) {
+    byId("text").value = fields.text ?? byId("text").value;
+    await this.change(fields);
+    this.reveal();
   }
 
   /** Show the state: from what is in the page, or by asking. */
@@ -146,7 +171,7 @@ export class Page {
   /** There is no model for this: say which the link names, or what the server lacks. */
   lacksModel() {
     const { model, version, input } = this.state;
-    this.rest(`The server has no model that shows attention over ${input}s.`);
+    this.rest(lackingWords(input, this.models));
     if (!model) return;
     const wanted = `model: '${model}', version '${version}'; expected one for ${input}s that is served`;
     this.status.fail(new Problem("NOT_FOUND", wanted), () => this.start());
@@ -176,6 +201,7 @@ export class Page {
    */
   present(model, replies) {
     this.status.end();
+    this.status.serverIs("", true);
     this.lay(model, replies);
   }
 
@@ -188,7 +214,10 @@ export class Page {
     const measure = measureOf(this.state, model);
     const [main, other] = partsOf(this.state, model).map((part, at) => {
       const reply = replies[at];
-      return reply && pictureOf(reply, measure, part);
+      const picture = reply && pictureOf(reply, measure, part);
+      return picture && this.state.words_only && hasSpecial(picture)
+        ? withoutSpecial(picture, !isMixed(model, picture.layer, measure))
+        : picture;
     });
     if (!main) return;
     byId("shown").classList.remove("stale");
@@ -199,12 +228,15 @@ export class Page {
     if (!grows && typeof query === "number" && query >= lengthOf(reply)) this.state = { ...this.state, query: null };
     const lags = other?.reply.writing && lengthOf(other.reply) < lengthOf(reply); // whoever looks is not written there
     const ground = reply.patches && this.photo.groundFor(reply.patches);
-    this.shown = { model, main, other: lags ? null : (other ?? null), ground };
+    const bare = reply.patches && this.state.original ? this.photo.bareFor(reply.patches) : null;
+    this.shown = { model, main, other: lags ? null : (other ?? null), ground, bare };
+    enable(true);
     drawFacts(reply, measure);
     this.draw();
     this.drawChoices();
     this.showWords(model);
     this.showPlots(model, main);
+    this.showOverview(model, main);
   }
 
   /**
@@ -230,7 +262,7 @@ export class Page {
     if (able && this.state.words)
       this.words.show(this.state, model, {
         ...{ curve: "linear", end: 1, largest: 1, percentile: 100, chosen: null, common: null },
-        ...{ opacity: this.state.opacity ?? HEAT_OPACITY, smooth: this.state.smooth },
+        ...{ opacity: this.state.opacity ?? HEAT_OPACITY, smooth: this.state.smooth, contour: false },
       });
     else this.words.close();
   }
@@ -246,12 +278,27 @@ export class Page {
     else this.plots.close();
   }
 
+  /**
+   * Every head of every layer, in small.
+   * @param {Model} model
+   * @param {Picture} picture
+   */
+  showOverview(model, { layer, head }) {
+    const able = measureOf(this.state, model) === "weights";
+    Object.assign(byId("overview"), { hidden: !able, open: this.state.overview });
+    if (able && this.state.overview)
+      this.overview.show(this.state, model, { layer: layer.layer, head }, (patches) => this.photo.groundFor(patches));
+    else this.overview.close();
+  }
+
   /** Draw what is shown, soon; several calls before then are one. */
   draw() {
     if (this.drawing || !this.shown) return;
     this.drawing = requestAnimationFrame(() => {
       this.drawing = 0;
-      if (this.shown) this.view.draw(this.seen());
+      if (!this.shown) return;
+      this.view.draw(this.seen());
+      this.whatIf.draw(this.seen());
     });
   }
 
@@ -271,6 +318,8 @@ export class Page {
     /** @param {number} layer */
     const inPage = (layer) => Boolean(model && this.asker.find(questionOf(this.state, model, layer, this.state.head)));
     drawControls({ state: this.state, model, models: this.models }, inPage, (fields) => this.change(fields));
+    drawSamples(this.state, model, (fields) => this.changeSample(fields));
+    byId("can").hidden = !isSample(this.state);
   }
 
   /**
@@ -278,15 +327,12 @@ export class Page {
    * @param {Blob} blob
    */
   async give(blob) {
-    const most = this.limits.photo_bytes;
-    if (blob.size > most) {
-      const message = `photo: ${blob.size} bytes; expected at most ${most}`;
-      return this.status.fail(new Problem("RESOURCE_EXHAUSTED", message), () => byId("file").click());
-    }
     const again = () => this.give(blob);
     const signal = this.begin("Handing over the photo", again);
     Object.assign(this, { given: blob, coming: signal });
     try {
+      const fault = await faultOf(blob, this.limits.photo_bytes);
+      if (fault) throw fault;
       const kept = await sendPhoto(blob, signal);
       await this.photo.take(blob, kept.photo, kept, signal);
       Object.assign(this, { given: null, coming: null });
@@ -297,14 +343,15 @@ export class Page {
       this.reveal();
     } catch (error) {
       if (!isAbort(error)) this.given = null;
-      this.status.fail(error, again);
+      this.status.fail(error, isOfFile(error) ? () => byId("file").click() : again);
     }
     return undefined;
   }
 
-  /** On a screen so narrow that the picture is below the choices, go there. */
+  /** On a screen so narrow that the picture is not beside the choices, go there, once it is drawn. */
   reveal() {
-    if (this.shown && window.matchMedia("(max-width: 780px)").matches) byId("view").scrollIntoView();
+    if (this.shown && window.matchMedia("(max-width: 780px)").matches)
+      requestAnimationFrame(() => byId("view").scrollIntoView());
   }
 
   /**
@@ -326,7 +373,9 @@ export class Page {
     this.status.end();
     this.words.close();
     this.plots.close();
+    this.overview.close();
     this.shown = null;
+    enable(false);
     byId("shown").hidden = true;
     byId("empty").hidden = Boolean(words);
     if (words) this.status.note(words);

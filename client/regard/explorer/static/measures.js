@@ -9,14 +9,21 @@ import { canRollOut } from "./windows.js";
  * The measures that a model has, its usual one first: of one that writes, what its text attends to.
  * @param {Model} model
  */
-export function measuresOf({ layers, patches, writer }) {
+export function measuresOf({ layers, patches, writer, compared_layers }) {
   /** @type {Measure[]} */
   const measures = writer ? ["cross", "causal"] : [];
   if (layers.length) measures.push("weights");
   if (layers.length && canRollOut(layers, patches)) measures.push("rollout");
   if (layers.length && layers.every((layer) => layer.has_contributions)) measures.push("contribution_rollout");
+  if (layers.length && layers.every(({ layer }) => compared_layers.includes(layer))) measures.push("similarity");
   return measures;
 }
+
+/**
+ * Whether a measure has no heads.
+ * @param {Measure} measure
+ */
+export const isHeadless = (measure) => measure === "contribution_rollout" || measure === "similarity";
 
 /**
  * The measure that a state means for a model.

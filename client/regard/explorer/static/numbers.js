@@ -134,6 +134,20 @@ export function largestOf(numbers) {
 }
 
 /**
+ * Several lists of numbers as one.
+ * @param {Float32Array[]} lists
+ */
+export function joined(lists) {
+  const all = new Float32Array(lists.reduce((sum, { length }) => sum + length, 0));
+  let at = 0;
+  for (const list of lists) {
+    all.set(list, at);
+    at += list.length;
+  }
+  return all;
+}
+
+/**
  * The places of the largest weights, the largest first.
  * @param {Float32Array} row
  * @param {number} count

@@ -2,6 +2,7 @@
 
 /** @import { PictureView, Scale, Unit, ViewEvents } from "../types.d.ts" */
 
+import { arcsView } from "./arcs.js";
 import { heatTable, paintStrip, viridisTable } from "./colour.js";
 import { contextOf, make } from "./dom.js";
 import { exact, said, topOf } from "./numbers.js";
@@ -25,11 +26,12 @@ export class Panel {
     this.photo = photoView(events);
     this.lines = { text: tokenLine(events, label), read: readLine(events, label), written: writtenLine(events, label) };
     this.matrix = matrixView(events);
+    this.arcs = arcsView(events);
     this.caption = make("figcaption");
     this.body = make("div", { class: "body" });
     this.scale = scale();
     this.told = make("p", { class: "told" });
-    this.top = make("ol", { class: "top" });
+    this.top = new TopList(events);
     this.instead = make("ol", { class: "top" });
     this.choices = make(
       "div",
@@ -37,7 +39,7 @@ export class Panel {
       make("p", { class: "fine", text: "Likeliest here" }),
       this.instead,
     );
-    const reading = make("div", { class: "reading" }, this.scale.node, this.told, this.top, this.choices);
+    const reading = make("div", { class: "reading" }, this.scale.node, this.told, this.top.node, this.choices);
     const lines = Object.values(this.lines).map((line) => line.node);
     this.node = make("figure", { class: "panel" }, this.caption, ...lines, this.body, reading);
   }
@@ -48,7 +50,8 @@ export class Panel {
    */
   draw(view) {
     const ofText = isText(view);
-    const { node } = ofText ? this.matrix : this.photo;
+    const between = view.arcs ? this.arcs : this.matrix;
+    const { node } = ofText ? between : this.photo;
     if (this.body.firstChild !== node) this.body.replaceChildren(node);
     this.node.classList.toggle("of-text", ofText);
     const writes = Boolean(view.reply.writing);
@@ -56,7 +59,7 @@ export class Panel {
     for (const line of [this.lines.read, this.lines.written]) line.node.hidden = !writes;
     if (isText(view)) {
       for (const line of writes ? [this.lines.read, this.lines.written] : [this.lines.text]) line.draw(view);
-      this.matrix.draw(view);
+      between.draw(view);
     }
     if (isPhoto(view)) this.photo.draw(view);
     const start = prefixOf(view.reply);
@@ -64,7 +67,11 @@ export class Panel {
     const scale = ofText ? { ...view.scale, ...endOf(view.layer, shown, view.scale.chosen) } : view.scale;
     this.scale.draw(scale, view.unit, ofText);
     this.told.textContent = tell(view);
-    this.top.replaceChildren(...topOf(shown, TOP_COUNT).map((key) => topEntry(view, start + key, scale.largest)));
+    this.top.draw(
+      view,
+      topOf(shown, TOP_COUNT).map((key) => start + key),
+      scale.largest,
+    );
     const might = typeof view.query === "number" ? (view.reply.writing?.tokens[view.query].alternatives ?? []) : [];
     this.choices.hidden = might.length === 0;
     this.instead.replaceChildren(
@@ -82,6 +89,8 @@ export function tell({ reply, row, query, key, pinned, unit, scale }) {
     const told = unit.mixed ? "" : ` (${said(row[key], unit)})`;
     return `${exact(row[key])}${told} from ${lookerOf(reply, query)} to ${nameOf(reply, key)}`;
   }
+  if (unit.cosine)
+    return "Cosines of the vectors that leave this layer: 1 points the same way, 0 has nothing in common.";
   if (unit.mixed) return "Heads of this layer are mixed: weights are no shares of 1.";
   if (prefixOf(reply) > 0) {
     const apart = row.subarray(0, prefixOf(reply)).reduce((sum, weight) => sum + weight, 0);
@@ -92,12 +101,37 @@ export function tell({ reply, row, query, key, pinned, unit, scale }) {
   return reply.tokens && scale.curve === "sqrt" ? "Colours follow the square root of the weight." : "";
 }
 
-/**
- * @param {PictureView} view
- * @param {number} key
- * @param {number} largest
- */
-const topEntry = ({ reply, row, unit }, key, largest) => entry(nameOf(reply, key), row[key], largest, unit);
+/** What is attended to most. Entries stay while others are written into them; pointing at one lights its place up. */
+class TopList {
+  /** @param {ViewEvents} events */
+  constructor(events) {
+    /** @type {number[]} */
+    this.keys = [];
+    const leave = () => events.cell(null, null);
+    this.entries = Array.from({ length: TOP_COUNT }, (_, at) => {
+      const enter = () => events.cell(null, this.keys[at]);
+      return make("li", { tabindex: "0", pointerenter: enter, pointerleave: leave, focus: enter, blur: leave });
+    });
+    this.node = make("ol", { class: "top lit" }, ...this.entries);
+  }
+
+  /**
+   * @param {PictureView} view
+   * @param {number[]} keys
+   * @param {number} largest
+   */
+  draw({ reply, row, unit, key: pointed }, keys, largest) {
+    this.keys = keys;
+    for (const [at, node] of this.entries.entries()) {
+      const key = keys[at];
+      node.hidden = key === undefined;
+      node.replaceChildren();
+      if (key === undefined) continue;
+      node.append(...entry(nameOf(reply, key), row[key], largest, unit).childNodes);
+      node.classList.toggle("pointed", key === pointed);
+    }
+  }
+}
 
 /**
  * @param {string} name

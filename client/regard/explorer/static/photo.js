@@ -3,6 +3,7 @@
 /** @import { Grid, PhotoReply, PhotoView, PictureEvents, Rect, Scale } from "../types.d.ts" */
 
 import { DIMMED, heatTable, paint } from "./colour.js";
+import { CONTOUR_SHARE, edgesOf, holdingMass } from "./contour.js";
 import { contextOf, make } from "./dom.js";
 import { isPinned, patchAt, prefixOf, rectOf, seenOf } from "./places.js";
 import { shareOf, smoothed } from "./scales.js";
@@ -11,11 +12,11 @@ import { MOST_PIXELS } from "./upright.js";
 const MAP_PIXELS = 384;
 
 /**
- * A photo made grey and darker, at the size at which it is drawn; the ground for every map over it.
+ * A photo in the proportions that the server saw, at the size at which it is drawn.
  * @param {OffscreenCanvas | null} picture
  * @param {Grid} patches
  */
-export function groundOf(picture, patches) {
+export function bareOf(picture, patches) {
   const scale = MOST_PIXELS / Math.max(patches.image_width, patches.image_height);
   const [width, height] = [patches.image_width, patches.image_height].map((side) =>
     Math.max(1, Math.round(side * scale)),
@@ -26,7 +27,18 @@ export function groundOf(picture, patches) {
   context.fillRect(0, 0, width, height);
   context.imageSmoothingQuality = "high";
   if (picture) context.drawImage(picture, 0, 0, width, height);
-  const image = context.getImageData(0, 0, width, height);
+  return canvas;
+}
+
+/**
+ * The same grey and darker: the ground for every map over it.
+ * @param {OffscreenCanvas | null} picture
+ * @param {Grid} patches
+ */
+export function groundOf(picture, patches) {
+  const canvas = bareOf(picture, patches);
+  const context = contextOf(canvas);
+  const image = context.getImageData(0, 0, canvas.width, canvas.height);
   for (let at = 0; at < image.data.length; at += 4) {
     const [red, green, blue] = image.data.subarray(at, at + 3);
     image.data.fill((0.299 * red + 0.587 * green + 0.114 * blue) * DIMMED, at, at + 3);
@@ -58,9 +70,9 @@ function mapOf(reply, row, scale, pixels) {
  * Draw the ground, the map over what the network saw, and a frame around the patch that looks.
  * `part` is the rectangle of the photo to show, in its pixels; without it all, dark where the network saw nothing.
  * @param {HTMLCanvasElement} canvas
- * @param {Pick<PhotoView, "reply" | "row" | "query" | "key" | "ground" | "scale"> & { part?: Rect }} view
+ * @param {Pick<PhotoView, "reply" | "row" | "query" | "key" | "ground" | "bare" | "scale"> & { part?: Rect }} view
  */
-export function paintPhoto(canvas, { reply, row, query, key, ground, scale, part }) {
+export function paintPhoto(canvas, { reply, row, query, key, ground, bare, scale, part }) {
   const { patches } = reply;
   const { left, top, right, bottom } = patches.box;
   const view = part ?? { x: 0, y: 0, width: patches.image_width, height: patches.image_height };
@@ -71,7 +83,7 @@ export function paintPhoto(canvas, { reply, row, query, key, ground, scale, part
   context.imageSmoothingEnabled = true;
   context.imageSmoothingQuality = "high";
   context.drawImage(
-    ground,
+    bare ?? ground,
     view.x * shown,
     view.y * shown,
     view.width * shown,
@@ -90,7 +102,8 @@ export function paintPhoto(canvas, { reply, row, query, key, ground, scale, part
   context.beginPath();
   context.rect(seen.left, seen.top, seen.right - seen.left, seen.bottom - seen.top);
   context.clip();
-  context.drawImage(mapOf(reply, row, scale, canvas.width), left, top, right - left, bottom - top);
+  if (!bare) context.drawImage(mapOf(reply, row, scale, canvas.width), left, top, right - left, bottom - top);
+  if (scale.contour) outline(context, patches, row.subarray(prefixOf(reply)), zoom, part ? 1 : 2);
   context.restore();
   if (isPinned(reply, query)) frame(context, rectOf(patches, query), zoom, "#fff", part ? 1.5 : 3);
   if (key !== null && key !== query && key >= prefixOf(reply)) frame(context, rectOf(patches, key), zoom, "#7fd8ff", 2);
@@ -108,6 +121,30 @@ function darken(context, patches) {
   context.fillRect(0, box.bottom, width, height - box.bottom);
   context.fillRect(0, box.top, box.left, box.bottom - box.top);
   context.fillRect(box.right, box.top, width - box.right, box.bottom - box.top);
+}
+
+/**
+ * A line around the patches that hold most of a map, white on a dark rim.
+ * @param {OffscreenCanvasRenderingContext2D} context
+ * @param {Grid} patches
+ * @param {Float32Array} numbers
+ * @param {{ x: number }} scale
+ * @param {number} pixels
+ */
+function outline(context, patches, numbers, scale, pixels) {
+  const path = new Path2D();
+  for (const [x, y, toX, toY] of edgesOf(holdingMass(numbers, CONTOUR_SHARE), patches)) {
+    path.moveTo(x, y);
+    path.lineTo(toX, toY);
+  }
+  context.lineCap = "square";
+  for (const [stroke, thick] of /** @type {const} */ ([
+    ["#000", 2.2 * pixels],
+    ["#fff", pixels],
+  ])) {
+    Object.assign(context, { strokeStyle: stroke, lineWidth: thick / scale.x });
+    context.stroke(path);
+  }
 }
 
 /**
@@ -157,7 +194,14 @@ export function photoView(events) {
       ((event.clientY - box.top) / box.height) * height,
     );
   };
-  canvas.addEventListener("pointermove", (event) => event.pointerType === "mouse" && events.point(at(event)));
+  canvas.addEventListener("pointermove", (event) => {
+    if (event.pointerType === "mouse") events.point(at(event));
+    else events.scrub(at(event));
+  });
+  canvas.addEventListener("pointerup", (event) => {
+    const position = at(event);
+    if (event.pointerType !== "mouse" && position !== null) events.pin(position);
+  });
   canvas.addEventListener("pointerleave", () => events.point(null));
   canvas.addEventListener("blur", () => events.point(null));
   canvas.addEventListener("click", (event) => {

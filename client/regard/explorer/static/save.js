@@ -177,14 +177,15 @@ function drawScale(context, view, left, top, width) {
   paintStrip(context, { x: left, y: top, width, height: STRIP_PIXELS }, table, !isText(view));
   context.fillStyle = "#e6e6e6";
   context.font = "14px system-ui, sans-serif";
-  ticksOf(view.scale, view.unit).forEach((tick, at) => {
+  const unit = isText(view) && view.unit.byRow ? { ...view.unit, count: 1 } : view.unit;
+  ticksOf(view.scale, unit).forEach((tick, at) => {
     context.textAlign = /** @type {const} */ (["left", "center", "right"])[at];
     context.fillText(tick, left + (at * width) / 2, top + STRIP_PIXELS + 16);
   });
   context.textAlign = "left";
   const curve = { linear: "", sqrt: ", square root", log: ", logarithm" }[view.scale.curve];
-  const unit = view.unit.count ? "weight, 1 / N is uniform" : "weight";
-  context.fillText(`${unit}${curve}. ${beyondOf(view.scale, view.unit)}`, left, top + STRIP_PIXELS + 36, width);
+  const named = unit.cosine ? "cosine" : unit.count ? "weight, 1 / N is uniform" : "weight";
+  context.fillText(`${named}${curve}. ${beyondOf(view.scale, unit)}`, left, top + STRIP_PIXELS + 36, width);
 }
 
 /** @param {TextView} view */

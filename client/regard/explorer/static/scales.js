@@ -1,8 +1,8 @@
 // How weights become shares of a scale, and what lies between the patches of a map: as regard/scales.py. Pure.
 
-/** @import { Curve, End, Layer, Query, Scale, Unit } from "../types.d.ts" */
+/** @import { Curve, End, Head, Layer, Query, Scale, Unit } from "../types.d.ts" */
 
-import { largestOf } from "./numbers.js";
+import { largestOf, matrixOf } from "./numbers.js";
 
 /** @type {Curve[]} */
 export const CURVES = ["linear", "sqrt", "log"];
@@ -26,16 +26,14 @@ export function endOf(layer, numbers, chosen) {
 }
 
 /**
- * The end that two scales have in common.
- * @param {End} first
- * @param {End} second
+ * The furthest of the ends of pictures that are beside each other.
+ * @param {{ scale: Scale }[]} views
  * @returns {End}
  */
-export const commonEnd = (first, second) => ({
-  end: Math.max(first.end, second.end),
-  largest: Math.max(first.largest, second.largest),
-  percentile: Math.min(first.percentile, second.percentile),
-});
+export function widest(views) {
+  const [{ end, largest, percentile }] = views.map(({ scale }) => scale).sort((a, b) => b.end - a.end);
+  return { end, largest, percentile };
+}
 
 /**
  * A percentile, between two numbers on the line from one to the other.
@@ -82,7 +80,22 @@ export function unitOf({ kind, window, shape }, query, { multiples, mixed }) {
   const [, queries, keys] = shape;
   const all = window ? window.height * window.width : keys;
   const before = typeof query === "number" ? keys - queries + query + 1 : null; // whoever writes sees no further
-  return { count: multiples && !mixed ? (kind === "causal" ? before : all) : null, mixed };
+  const told = multiples && !mixed;
+  return { count: told ? (kind === "causal" ? before : all) : null, mixed, byRow: told && kind === "causal" };
+}
+
+/**
+ * The matrix of a head as it is told: in multiples of uniform attention where each row divides itself over keys of its
+ * own number, [Q * K].
+ * @param {Layer} layer
+ * @param {Head} head
+ * @param {Unit} unit
+ */
+export function toldMatrix(layer, head, { byRow }) {
+  const matrix = matrixOf(layer, head);
+  if (!byRow) return matrix;
+  const [, queries, keys] = layer.shape;
+  return matrix.map((weight, at) => weight * (keys - queries + Math.floor(at / keys) + 1));
 }
 
 /**

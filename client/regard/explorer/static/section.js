@@ -6,7 +6,7 @@
 
 import { isAbort, problemOf } from "./api.js";
 import { byId, make } from "./dom.js";
-import { adviceOn } from "./status.js";
+import { adviceOn, countDown, waitOf } from "./status.js";
 
 /** What is drawn into an element of the page, and said in another whose id ends in "-status". */
 export class Section {
@@ -18,6 +18,8 @@ export class Section {
     this.asker = asker;
     this.id = id;
     this.abort = new AbortController();
+    /** @type {number | undefined} */
+    this.timer = undefined;
   }
 
   /**
@@ -28,6 +30,7 @@ export class Section {
    */
   async ask(questions, waiting, again) {
     this.abort.abort();
+    clearInterval(this.timer);
     this.abort = new AbortController();
     const { signal } = this.abort;
     if (!this.asker.findAll(questions)) this.say(make("span", { class: "spinner" }), waiting);
@@ -39,7 +42,9 @@ export class Section {
       const problem = problemOf(error);
       this.fill();
       const button = make("button", { type: "button", text: "Try again", click: again });
-      this.say(`${problem.code}: ${problem.message} ${adviceOn(problem)}`, button);
+      this.say(`${adviceOn(problem)} ${problem.code}: ${problem.message}`, button);
+      const seconds = waitOf(error);
+      if (seconds !== null) this.timer = countDown(button, seconds, again);
       return null;
     }
   }
@@ -56,6 +61,7 @@ export class Section {
   /** Nothing to see: closed, or no input. */
   close() {
     this.abort.abort();
+    clearInterval(this.timer);
     this.fill();
   }
 

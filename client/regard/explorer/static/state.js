@@ -7,7 +7,7 @@ import { CURVES } from "./scales.js";
 /** @type {Reduction[]} */
 export const REDUCTIONS = ["mean", "max", "min"];
 /** @type {Measure[]} */
-export const MEASURES = ["cross", "causal", "weights", "rollout", "contribution_rollout"];
+export const MEASURES = ["cross", "causal", "weights", "rollout", "contribution_rollout", "similarity"];
 
 /**
  * The start: nothing chosen.
@@ -36,6 +36,12 @@ export const START = Object.freeze({
   smooth: true, // whether maps run smoothly from patch to patch
   multiples: false, // whether weights are told in multiples of 1/N
   common: false, // whether every head has the same scale
+  contour: false, // whether a line runs around the patches that hold most of a map
+  words_only: false, // whether special tokens are left out
+  reading: false, // whether a text is seen as a text, its weights as shading
+  arcs: false, // whether arcs between tokens are seen in place of the matrix
+  overview: false, // whether every layer and head is shown
+  original: false, // whether the photo is seen as it is, without the map
 });
 
 /**
@@ -70,6 +76,12 @@ export function toFragment(state) {
   add("rough", !state.smooth);
   add("multiples", state.multiples);
   add("common", state.common);
+  add("contour", state.contour);
+  add("original", state.original);
+  add("words_only", state.words_only);
+  add("reading", state.reading);
+  add("arcs", state.arcs);
+  add("overview", state.overview);
   return fields.toString();
 }
 
@@ -105,6 +117,12 @@ export function fromFragment(fragment) {
     smooth: fields.get("rough") !== "true",
     multiples: fields.get("multiples") === "true",
     common: fields.get("common") === "true",
+    contour: fields.get("contour") === "true",
+    original: fields.get("original") === "true",
+    words_only: fields.get("words_only") === "true",
+    reading: fields.get("reading") === "true",
+    arcs: fields.get("arcs") === "true",
+    overview: fields.get("overview") === "true",
   };
 }
 

@@ -4,6 +4,11 @@ import { isAbort, Problem, problemOf } from "./api.js";
 import { byId, make } from "./dom.js";
 
 const SLOW_SECONDS = 5;
+const AGAIN_SECONDS = 5;
+/** Whoever is gone may come back, and is asked again. */
+const GONE = ["UNAVAILABLE", "EXPLORER_GONE"];
+/** Another file mends these. */
+const OF_FILES = ["PHOTO_GONE", "FILE_KIND"];
 
 /** @type {Record<string, string>} */
 const ADVICE = {
@@ -14,6 +19,9 @@ const ADVICE = {
     "The server took too long. A smaller model is faster; “regard --timeout SECONDS explore” waits longer.",
   PHOTO_GONE:
     "Give the photo again: drop it on the page or choose its file. Everything else of the link stays as it is.",
+  FILE_KIND:
+    "Save it as a JPEG first, or open it and paste a copy of the picture here. Phones store photos as HEIC: " +
+    "“most compatible” in the camera’s settings makes them JPEG.",
   NOT_FOUND: "The model may have been unloaded or replaced. Choose another, or ask again what is served.",
   INVALID_ARGUMENT: "Change what the message names, and ask again.",
   FAILED_PRECONDITION: "Choose another model.",
@@ -28,13 +36,28 @@ export function adviceOn({ code, server, retrySeconds }) {
   if (code === "UNAVAILABLE") {
     return (
       `Is a server running at ${server}? Start one with “python -m server --listen ${server}”, or start this ` +
-      "explorer with “regard --server HOST:PORT explore”."
+      "explorer with “regard --server HOST:PORT explore”. The page goes on by itself once one answers."
     );
   }
   if (code === "RESOURCE_EXHAUSTED" && retrySeconds !== null)
     return "The server is busy. The page asks again by itself.";
   if (code === "RESOURCE_EXHAUSTED") return "Something is larger than allowed: give a smaller photo or a shorter text.";
   return ADVICE[code] ?? "Try again; the server’s log may say more.";
+}
+
+/**
+ * Whether another file is what helps.
+ * @param {unknown} error
+ */
+export const isOfFile = (error) => OF_FILES.includes(problemOf(error).code);
+
+/**
+ * In how many seconds to ask again without being told to; null for not at all.
+ * @param {unknown} error
+ */
+export function waitOf(error) {
+  const { code, retrySeconds } = problemOf(error);
+  return retrySeconds ?? (GONE.includes(code) ? AGAIN_SECONDS : null);
 }
 
 /** @type {Record<string, string>} */
@@ -44,11 +67,29 @@ const TITLES = {
   RESOURCE_EXHAUSTED: "Too busy, or too large",
   DEADLINE_EXCEEDED: "No answer in time",
   PHOTO_GONE: "This link’s photo is gone",
+  FILE_KIND: "The server takes no such file",
   NOT_FOUND: "No such model",
   CANCELLED: "Called off",
   INVALID_ARGUMENT: "The server does not take this",
   FAILED_PRECONDITION: "This model cannot do that",
 };
+
+/**
+ * Say on a button how long until it presses itself; returns the timer, which whoever asks again or gives up clears.
+ * @param {HTMLButtonElement} button
+ * @param {number} seconds
+ * @param {() => unknown} again
+ */
+export function countDown(button, seconds, again) {
+  const end = performance.now() + Math.max(1, seconds) * 1000;
+  const tick = () => {
+    const left = (end - performance.now()) / 1000;
+    if (left <= 0) again();
+    else button.textContent = `Try again (by itself in ${Math.ceil(left)} s)`;
+  };
+  tick();
+  return setInterval(tick, 200);
+}
 
 /** Shows one state at a time in the page's status and alert regions, and ends what is waited for. */
 export class Status {
@@ -105,38 +146,22 @@ export class Status {
    * @param {() => unknown} again
    * @param {number | null} retrySeconds
    */
-  fail(error, again, retrySeconds = problemOf(error).retrySeconds) {
+  fail(error, again, retrySeconds = waitOf(error)) {
     if (isAbort(error)) return;
     const { code, message, server } = problemOf(error);
     this.end();
     if (!(error instanceof Problem)) console.error(error);
     if (server) this.serverIs(server, code !== "UNAVAILABLE");
-    const words = code === "PHOTO_GONE" ? "Choose the photo" : "Try again";
+    const words = isOfFile(error) ? "Choose another file" : "Try again";
     const button = make("button", { type: "button", class: "primary", text: words, click: again });
     byId("problem").append(
       make("strong", { text: TITLES[code] ?? "Something went wrong" }),
-      make("p", { class: "said", text: `${code}: ${message}` }),
       make("p", { text: adviceOn(problemOf(error)) }),
       button,
+      make("p", { class: "said", text: `${code}: ${message}` }),
     );
     byId("problem").hidden = false;
-    if (retrySeconds !== null) this.countDown(button, retrySeconds, again);
-  }
-
-  /**
-   * @param {HTMLButtonElement} button
-   * @param {number} seconds
-   * @param {() => unknown} again
-   */
-  countDown(button, seconds, again) {
-    const end = performance.now() + Math.max(1, seconds) * 1000;
-    const tick = () => {
-      const left = (end - performance.now()) / 1000;
-      if (left <= 0) again();
-      else button.textContent = `Try again (by itself in ${Math.ceil(left)} s)`;
-    };
-    tick();
-    this.timer = setInterval(tick, 200);
+    if (retrySeconds !== null) this.timer = countDown(button, retrySeconds, again);
   }
 
   /**

@@ -1,59 +1,91 @@
 // The matrix of which tokens attend to which.
 
-/** @import { Head, Layer, PictureEvents, Query, Scale, TextReply, TextView } from "../types.d.ts" */
+/** @import { Head, Layer, PictureEvents, Query, Scale, TextReply, TextView, Unit } from "../types.d.ts" */
 
 import { paint, viridisTable } from "./colour.js";
 import { contextOf, make } from "./dom.js";
 import { matrixOf } from "./numbers.js";
 import { lookersOf } from "./places.js";
-import { shareOf } from "./scales.js";
+import { shareOf, toldMatrix } from "./scales.js";
 
 const LARGEST_CELL = 26;
 const SMALLEST_LABELLED = 10;
+const AXIS = 20; // pixels for the name of an axis
+const MAX_PIXELS = 8192; // of a matrix that is zoomed into
 const MOST_LABEL_PIXELS = 110;
 const FONT = "12px ui-monospace, Menlo, Consolas, monospace";
 const table = viridisTable();
 
 /** @typedef {{ band: number, cell: number, width: number, height: number }} Place Where a matrix lies, in CSS pixels */
 
+const MAX_IMAGES = 32;
+/** @type {Map<string, { matrix: Float32Array, canvas: OffscreenCanvas }>} */
+const images = new Map();
+
 /**
- * The matrix as colours, one pixel a weight.
+ * The matrix as colours, one pixel a weight; those last drawn are kept, since pointing changes none of them.
  * @param {Layer} layer
  * @param {Head} head
  * @param {Scale} scale
+ * @param {Unit} unit
  */
-function imageOf(layer, head, scale) {
+function imageOf(layer, head, scale, unit) {
   const [, queries, keys] = layer.shape;
   const matrix = matrixOf(layer, head);
+  const { curve, end } = scale;
+  const key = JSON.stringify([layer.layer, layer.kind, layer.measure, head, curve, end, Boolean(unit.byRow)]);
+  const kept = images.get(key);
+  images.delete(key);
+  if (kept?.matrix === matrix) {
+    images.set(key, kept);
+    return kept.canvas;
+  }
   const canvas = new OffscreenCanvas(keys, queries);
   contextOf(canvas).putImageData(
-    paint(matrix, keys, queries, table, (weight) => shareOf(scale, weight)),
+    paint(toldMatrix(layer, head, unit), keys, queries, table, (weight) => shareOf(scale, weight)),
     0,
     0,
   );
+  images.set(key, { matrix, canvas });
+  for (const oldest of images.keys()) {
+    if (images.size <= MAX_IMAGES) break;
+    images.delete(oldest);
+  }
   return canvas;
 }
 
 /**
  * Draw the matrix alone, and a line around the row that looks.
  * @param {HTMLCanvasElement} canvas
- * @param {{ layer: Layer, head: Head, query: Query, scale: Scale }} view
+ * @param {{ layer: Layer, head: Head, query: Query, scale: Scale, unit: Unit }} view
  */
-export function paintMatrix(canvas, { layer, head, query, scale }) {
+export function paintMatrix(canvas, { layer, head, query, scale, unit }) {
   const [, queries] = layer.shape;
   const context = contextOf(canvas);
   context.imageSmoothingEnabled = false;
-  context.drawImage(imageOf(layer, head, scale), 0, 0, canvas.width, canvas.height);
+  context.drawImage(imageOf(layer, head, scale, unit), 0, 0, canvas.width, canvas.height);
   if (typeof query === "number")
     frame(context, 0, (query * canvas.height) / queries, canvas.width, canvas.height / queries);
 }
 
 /**
- * The matrix with the tokens along its sides. `events`: cell(query, key) or cell(null, null), pin(query).
+ * The matrix with the tokens along its sides; where cells are small, buttons make them larger. `events`: cell(query, key)
+ * or cell(null, null), pin(query).
  * @param {PictureEvents} events
  */
 export function matrixView(events) {
   const canvas = make("canvas", { class: "matrix", role: "img" });
+  const scroll = make("div", { class: "zoomed", role: "group", "aria-label": "Matrix", tabindex: "0" }, canvas);
+  let zoom = 1;
+  /** @param {number} factor */
+  const zoomBy = (factor) => {
+    zoom *= factor;
+    if (view) draw(view);
+  };
+  const smaller = make("button", { type: "button", text: "−", "aria-label": "Smaller", click: () => zoomBy(1 / 2) });
+  const larger = make("button", { type: "button", text: "+", "aria-label": "Larger", click: () => zoomBy(2) });
+  const buttons = make("div", { class: "zoom" }, smaller, larger);
+  const node = make("div", {}, buttons, scroll);
   /** @type {TextView | null} */
   let view = null;
   /** @type {Place | null} */
@@ -79,37 +111,43 @@ export function matrixView(events) {
     const [query] = at(event);
     if (query !== null) events.pin(query);
   });
-  return {
-    node: canvas,
-    /** @param {TextView} next */
-    draw(next) {
-      view = next;
-      place = placeOf(next, canvas.parentElement?.clientWidth ?? 0);
-      canvas.setAttribute(
-        "aria-label",
-        `Which positions attend to which: ${next.title}; rows attend to columns. The same numbers stand on the tokens.`,
-      );
-      paintLabelled(canvas, next, place);
-    },
+  /** @param {TextView} next */
+  const draw = (next) => {
+    view = next;
+    const available = node.clientWidth;
+    const fits = placeOf(next, available).cell;
+    const largest = Math.min(LARGEST_CELL / fits, MAX_PIXELS / (window.devicePixelRatio || 1) / (available || 1));
+    zoom = Math.max(1, Math.min(zoom, 2 ** Math.floor(Math.log2(largest))));
+    buttons.hidden = largest < 2;
+    smaller.disabled = zoom <= 1;
+    larger.disabled = zoom * 2 > largest;
+    place = placeOf(next, available, zoom);
+    canvas.setAttribute(
+      "aria-label",
+      `Which positions attend to which: ${next.title}; rows attend to columns. The same numbers stand on the tokens.`,
+    );
+    paintLabelled(canvas, next, place);
   };
+  return { node, draw };
 }
 
 /**
  * Where labels and cells lie in a given width: cells as large as fit, labels only where they can be read.
  * @param {{ layer: Layer, reply: TextReply }} view
  * @param {number} available
+ * @param {number} zoom How many times as wide the matrix may be
  */
-export function placeOf({ layer, reply }, available) {
+export function placeOf({ layer, reply }, available, zoom = 1) {
   const [, queries, keys] = layer.shape;
   const context = contextOf(new OffscreenCanvas(1, 1));
   context.font = FONT;
   const longest = Math.max(
     ...[...lookersOf(reply), ...reply.tokens].map((token) => context.measureText(token.text).width),
   );
-  const labels = Math.min(MOST_LABEL_PIXELS, Math.ceil(longest) + 12);
+  const labels = AXIS + Math.min(MOST_LABEL_PIXELS, Math.ceil(longest) + 12);
   /** @param {number} band */
-  const fits = (band) => Math.min(LARGEST_CELL, (available - band) / keys);
-  const band = fits(labels) >= SMALLEST_LABELLED ? labels : 0;
+  const fits = (band) => Math.min(LARGEST_CELL, (available * zoom - band) / keys);
+  const band = fits(labels) >= SMALLEST_LABELLED ? labels : AXIS;
   const cell = fits(band);
   return { band, cell, width: band + keys * cell, height: band + queries * cell };
 }
@@ -129,10 +167,31 @@ export function paintLabelled(canvas, view, { band, cell, width, height }, finen
   const context = contextOf(canvas);
   context.scale(fineness, fineness);
   context.imageSmoothingEnabled = false;
-  context.drawImage(imageOf(view.layer, view.head, view.scale), band, band, keys * cell, queries * cell);
-  if (band) paintLabels(context, view, band, cell);
+  context.drawImage(imageOf(view.layer, view.head, view.scale, view.unit), band, band, keys * cell, queries * cell);
+  nameAxes(context, view.ink, band, width, height);
+  if (band > AXIS) paintLabels(context, view, band, cell);
   if (typeof view.query === "number") frame(context, band, band + view.query * cell, keys * cell, cell);
   if (view.key !== null) frame(context, band + view.key * cell, band, cell, queries * cell);
+}
+
+/**
+ * Say along which side lie the tokens that attend, and along which those that are attended to.
+ * @param {OffscreenCanvasRenderingContext2D} context
+ * @param {string} ink
+ * @param {number} band
+ * @param {number} width
+ * @param {number} height
+ */
+function nameAxes(context, ink, band, width, height) {
+  Object.assign(context, { fillStyle: ink, font: "12px system-ui, sans-serif", textBaseline: "middle" });
+  context.textAlign = "left";
+  context.fillText("attended to →", band, AXIS / 2, width - band);
+  context.save();
+  context.translate(AXIS / 2, band);
+  context.rotate(-Math.PI / 2);
+  context.textAlign = "right";
+  context.fillText("← attends", 0, 0, height - band);
+  context.restore();
 }
 
 /**
@@ -148,7 +207,7 @@ function paintLabels(context, { reply, query, key, ink }, band, cell) {
   context.textAlign = "right";
   lookersOf(reply).forEach((token, at) => {
     context.globalAlpha = at === query || query === "all" ? 1 : 0.7;
-    context.fillText(fitted(context, token.text, band - 10), band - 6, band + (at + 0.5) * cell);
+    context.fillText(fitted(context, token.text, band - AXIS - 10), band - 6, band + (at + 0.5) * cell);
   });
   context.textAlign = "left";
   reply.tokens.forEach((token, at) => {
@@ -156,7 +215,7 @@ function paintLabels(context, { reply, query, key, ink }, band, cell) {
     context.save();
     context.translate(band + (at + 0.5) * cell, band - 6);
     context.rotate(-Math.PI / 2);
-    context.fillText(fitted(context, token.text, band - 10), 0, 0);
+    context.fillText(fitted(context, token.text, band - AXIS - 10), 0, 0);
     context.restore();
   });
   context.globalAlpha = 1;
@@ -167,7 +226,7 @@ function paintLabels(context, { reply, query, key, ink }, band, cell) {
  * @param {string} word
  * @param {number} pixels
  */
-function fitted(context, word, pixels) {
+export function fitted(context, word, pixels) {
   if (context.measureText(word).width <= pixels) return word;
   let kept = word;
   while (kept && context.measureText(`${kept}…`).width > pixels) kept = kept.slice(0, -1);

@@ -30,9 +30,13 @@ export function tokenLine(events, label) {
     draw(view) {
       shown = view;
       const { end } = endOf(view.layer, view.row, view.scale.chosen);
+      const words = view.text === null ? null : piecesOf(view.reply.tokens, view.text);
+      line.node.classList.toggle("reading-view", words !== null);
       for (const [at, chip] of line.fill(view.reply.tokens).entries()) {
         colour(chip, view, at, end);
+        chip.firstElementChild?.replaceChildren(words ? words[at] : view.reply.tokens[at].text);
         mark(chip, view, at);
+        chip.classList.toggle("key", at === view.key);
       }
     },
   };
@@ -135,6 +139,7 @@ function lineOf(label, events) {
         click: () => events.press(position),
       },
       make("span", { text: token.text }),
+      " ",
       make("small"),
     );
   return {
@@ -151,6 +156,25 @@ function lineOf(label, events) {
       return chips;
     },
   };
+}
+
+/**
+ * What each token is of a text, with what lies before it that is of none: together they are the text. Where tokens do
+ * not follow each other in it, as those of a pair, each stands for itself.
+ * @param {Token[]} tokens
+ * @param {string} text
+ */
+export function piecesOf(tokens, text) {
+  const letters = Array.from(text);
+  let before = 0;
+  const pieces = tokens.map(({ special, start = 0, end = 0, text: own }) => {
+    if (special) return ` ${own} `;
+    const piece = letters.slice(before, end).join("");
+    const follows = start >= before && end > start && end <= letters.length;
+    before = follows ? end : Number.POSITIVE_INFINITY;
+    return follows ? piece : null;
+  });
+  return pieces.every((piece) => piece !== null) ? pieces : tokens.map((token) => `${token.text} `);
 }
 
 /**

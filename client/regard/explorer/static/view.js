@@ -1,15 +1,16 @@
 // Everything that shows an answer: title, who looks, one or two panels, every head.
 
-/** @import { Head, Measure, Model, Picture, PictureView, Query, Scale, Seen, State, ViewEvents } from "../types.d.ts" */
+/** @import { Head, Measure, Model, Picture, PictureView, Query, Scale, Seen, State, Unit } from "../types.d.ts" */
+/** @import { ViewEvents } from "../types.d.ts" */
 
 import { HEAT_OPACITY } from "./colour.js";
 import { byId, choice, make } from "./dom.js";
 import { headGrid } from "./heads.js";
 import { isWritten, layerOf, layersOf } from "./measures.js";
-import { exact, look, matrixOf, overlap, said, topOf } from "./numbers.js";
+import { exact, joined, look, overlap, said, topOf } from "./numbers.js";
 import { Panel } from "./panel.js";
 import { isPinned, lookerOf, nameOf, prefixOf } from "./places.js";
-import { commonEnd, endOf, unitOf } from "./scales.js";
+import { endOf, toldMatrix, unitOf, widest } from "./scales.js";
 import { headOf, REDUCTIONS } from "./state.js";
 import { carried } from "./windows.js";
 
@@ -26,8 +27,20 @@ const headName = (head, count) => (typeof head === "number" ? `head ${head}` : `
  * @param {{ layer: number }} layer
  * @param {Measure} measure
  */
-const isMixed = (model, { layer }, measure) => measure === "weights" && Boolean(model.layers[layer]?.mixes_heads);
+export const isMixed = (model, { layer }, measure) =>
+  measure === "similarity" || (measure === "weights" && Boolean(model.layers[layer]?.mixes_heads));
 
+/**
+ * What is shown of whom, as a heading.
+ * @param {Seen} shown
+ */
+function looksOf({ main, query, measure }) {
+  const looker = lookerOf(main.reply, query);
+  if (measure === "similarity") return `What is like ${looker}`;
+  return `What ${looker} ${query === "all" && main.reply.tokens ? "attend" : "attends"} to`;
+}
+
+const touch = window.matchMedia("(hover: none)");
 /** What is said of these before the layer. */
 const PARTS = { cross: ["alignment"], causal: ["decoder"], weights: ["encoder"] };
 
@@ -38,6 +51,7 @@ const PARTS = { cross: ["alignment"], causal: ["decoder"], weights: ["encoder"] 
  * @param {Measure} measure
  */
 export function titleOf(model, { layer: { layer }, head }, measure) {
+  if (measure === "similarity") return `${model.name} · similarity after layer ${layer}`;
   if (measure === "contribution_rollout") return `${model.name} · contributions to layer ${layer} · all heads`;
   const what = measure === "rollout" ? `rollout to layer ${layer}` : `layer ${layer}`;
   const part = model.writer && measure !== "rollout" ? PARTS[measure] : [];
@@ -53,7 +67,8 @@ export function spokenOf({ main, query, model, measure, state }) {
   const row = look(main.layer, main.head, query);
   const [most] = topOf(row, 1);
   const unit = unitOf(main.layer, query, { multiples: state.multiples, mixed: isMixed(model, main.layer, measure) });
-  return `${lookerOf(main.reply, query)} attends most to ${nameOf(main.reply, most)}, ${said(row[most], unit)}`;
+  const attends = measure === "similarity" ? "is most like" : "attends most to";
+  return `${lookerOf(main.reply, query)} ${attends} ${nameOf(main.reply, most)}, ${said(row[most], unit)}`;
 }
 
 /**
@@ -62,9 +77,10 @@ export function spokenOf({ main, query, model, measure, state }) {
  * @param {Picture} part
  * @param {Float32Array} numbers
  * @param {Query} query
+ * @param {Unit} unit
  * @returns {Scale}
  */
-function scaleOf(state, { layer, reply }, numbers, query) {
+function scaleOf(state, { layer, reply }, numbers, query, unit) {
   const isText = Boolean(reply.tokens);
   /** @type {Scale} */
   const scale = {
@@ -73,15 +89,23 @@ function scaleOf(state, { layer, reply }, numbers, query) {
     chosen: state.clip,
     opacity: state.opacity ?? HEAT_OPACITY,
     smooth: state.smooth,
+    contour: state.contour,
     common: null,
   };
   if (!state.common) return scale;
   const heads = Array.from({ length: layer.shape[0] }, (_, head) =>
-    isText ? matrixOf(layer, head) : look(layer, head, query).subarray(prefixOf(reply)),
+    isText ? toldMatrix(layer, head, unit) : look(layer, head, query).subarray(prefixOf(reply)),
   );
-  const common = heads.map((each) => endOf(layer, each, state.clip)).reduce(commonEnd);
+  const common = endOf(layer, joined(heads), state.clip);
   return { ...scale, ...common, common };
 }
+
+/**
+ * The numbers that a picture draws: a row over patches, a whole matrix between tokens.
+ * @param {Picture & { row: Float32Array, unit: Unit }} view
+ */
+const toldNumbers = ({ layer, head, reply, row, unit }) =>
+  reply.tokens ? toldMatrix(layer, head, unit) : row.subarray(prefixOf(reply));
 
 /** Shows one answer, or two side by side. `events`: those of a panel; head(n), query(q), release(), other(fields). */
 export class View {
@@ -101,10 +125,9 @@ export class View {
   draw(shown) {
     byId("shown").hidden = false;
     byId("empty").hidden = true;
-    const { main, other, measure, model, query } = shown;
+    const { main, other, measure, model } = shown;
     byId("title").textContent = titleOf(model, main, measure);
-    byId("looks").textContent =
-      `What ${lookerOf(main.reply, query)} ${query === "all" && main.reply.tokens ? "attend" : "attends"} to`;
+    byId("looks").textContent = looksOf(shown);
     byId("written").textContent = main.reply.writing?.text.trim() ?? "";
     const [first, second = null] = this.viewsOf(shown);
     this.panels[0].draw(first);
@@ -113,7 +136,8 @@ export class View {
     byId("panels").classList.toggle("two", Boolean(second));
     if (second) this.drawSecond(first, second, shown);
     byId("overlap").hidden = !second;
-    byId("smoothing").hidden = Boolean(main.reply.tokens);
+    byId("on-photo").hidden = Boolean(main.reply.tokens);
+    byId("on-text").hidden = !main.reply.tokens || Boolean(main.reply.writing);
     this.drawQueries(shown);
     const hasHeads = measure === "weights" || isWritten(measure);
     byId("every-head").hidden = !hasHeads;
@@ -136,8 +160,8 @@ export class View {
     const parts = shown.other ? [shown.main, shown.other] : [shown.main];
     const views = parts.map((part) => this.viewOf(part, shown));
     if (views.length < 2) return views;
-    const end = commonEnd(views[0].scale, views[1].scale);
-    return views.map((view) => ({ ...view, scale: { ...view.scale, ...end } }));
+    const end = endOf(shown.main.layer, joined(views.map(toldNumbers)), shown.state.clip);
+    return views.map((view) => ({ ...view, scale: { ...view.scale, ...(view.scale.common ? widest(views) : end) } }));
   }
 
   /**
@@ -145,14 +169,18 @@ export class View {
    * @param {Seen} shown
    * @returns {PictureView}
    */
-  viewOf(part, { main, state, measure, model, query: looker, key: pointed, ground }) {
+  viewOf(part, { main, state, measure, model, query: looker, key: pointed, ground, bare }) {
     const [home, own] = [main.reply.patches, part.reply.patches];
     // A position is one of the first picture's grid; a layer with other windows may have another.
     const query = part.layer.class_attention ? 0 : home && own ? (carried(home, own, looker) ?? "all") : looker;
     const key = home && own ? carried(home, own, pointed) : pointed;
     const row = look(part.layer, part.head, query);
-    const numbers = part.reply.tokens ? matrixOf(part.layer, part.head) : row.subarray(prefixOf(part.reply));
     const mixed = isMixed(model, part.layer, measure);
+    const unit = {
+      ...unitOf(part.layer, query, { multiples: state.multiples, mixed }),
+      cosine: measure === "similarity",
+    };
+    const numbers = toldNumbers({ ...part, row, unit });
     return {
       ...part,
       home,
@@ -160,11 +188,14 @@ export class View {
       key,
       ground,
       row,
-      scale: scaleOf(state, part, numbers, query),
-      unit: unitOf(part.layer, query, { multiples: state.multiples, mixed }),
+      bare,
+      scale: scaleOf(state, part, numbers, query, unit),
+      unit,
       pinned: isPinned(part.reply, query) && state.query === looker,
       title: titleOf(model, part, measure),
       ink: getComputedStyle(document.body).color,
+      text: state.reading && part.reply.tokens && !part.reply.writing ? state.text : null,
+      arcs: state.arcs,
     };
   }
 
@@ -191,6 +222,10 @@ export class View {
       );
     }
     this.panels[1].draw(second);
+    if (measure === "similarity") {
+      byId("overlap").textContent = "Cosines are no shares of 1 to compare.";
+      return;
+    }
     if ([first, second].some(({ layer }) => model.layers[layer.layer]?.mixes_heads && measure === "weights")) {
       byId("overlap").textContent = "Heads of these layers are mixed: their rows are no shares of 1 to compare.";
       return;
@@ -235,7 +270,7 @@ export class View {
     byId("hint").textContent = pinned
       ? "Pinned. “Release” or the Escape key lets the pointer choose again."
       : reply.tokens
-        ? `Point at a ${reply.writing ? "written token" : "token"} or use the arrow keys; click or Enter pins.`
-        : "Point at a patch or use the arrow keys; click or Enter pins.";
+        ? `${touch.matches ? "Tap" : "Point at"} a ${reply.writing ? "written token" : "token"}${touch.matches ? "" : " or use the arrow keys; click or Enter pins"}.`
+        : `${touch.matches ? "Tap a patch, or drag sideways over the picture" : "Point at a patch or use the arrow keys; click or Enter pins"}.`;
   }
 }

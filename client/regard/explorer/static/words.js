@@ -70,6 +70,7 @@ function mapOf(reply, word, place, ground, scale) {
     query: "all",
     key: null,
     ground,
+    bare: null,
     scale: { ...scale, end: largest - least || 1 },
     part,
   });

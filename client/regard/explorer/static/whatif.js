@@ -1,0 +1,129 @@
+// What if a patch or a token were not there: its place is covered, and labels or the vector are compared.
+
+/** @import { Change, Grid, PhotoReply, Seen, TextReply } from "../types.d.ts" */
+
+/** @import { Page } from "./main.js" */
+
+import { compare, isAbort, problemOf, sendPhoto } from "./api.js";
+import { byId, contextOf, make } from "./dom.js";
+import { exact, percent } from "./numbers.js";
+import { isPinned, nameOf, rectOf } from "./places.js";
+import { adviceOn } from "./status.js";
+
+const MAX_LABELS = 5;
+
+/** Covers what is pinned in a page, and says in place what that changes. */
+export class WhatIf {
+  /** @param {Page} page */
+  constructor(page) {
+    this.page = page;
+    this.abort = new AbortController();
+    this.about = "";
+    byId("mask").addEventListener("click", () => this.ask());
+  }
+
+  /**
+   * What was said of another input or position is taken away; the button stands where it can do something.
+   * @param {Seen} seen
+   */
+  draw({ state, model, main, query }) {
+    const about = JSON.stringify([model.name, model.version, state.photo, state.text, state.labels, query]);
+    const { reply } = main;
+    const able = model.can_classify || model.embedding_dim > 0 || (model.takes_labels && Boolean(state.labels));
+    const token = reply.tokens && typeof query === "number" ? reply.tokens[query] : null;
+    const there = reply.patches ? isPinned(reply, query) : Boolean(token && !token.special && token.end);
+    const pinned = isPinned(reply, state.query) && state.query === query;
+    byId("mask").hidden = !(able && there && pinned && !reply.writing && !(model.takes_pairs && state.second));
+    byId("mask").textContent = reply.patches ? "Cover it and compare" : "Leave it out and compare";
+    if (about === this.about) return;
+    this.about = about;
+    this.abort.abort();
+    byId("changed").replaceChildren();
+  }
+
+  /** Cover what is pinned, and compare. */
+  async ask() {
+    this.abort.abort();
+    this.abort = new AbortController();
+    const { signal } = this.abort;
+    const { state, model, main, query } = this.page.seen();
+    if (typeof query !== "number") return;
+    const host = byId("changed");
+    host.replaceChildren(make("span", { class: "spinner" }), "comparing …");
+    try {
+      const given = main.reply.patches
+        ? await this.covered(/** @type {PhotoReply} */ (main.reply), query, signal)
+        : { text: state.text, other: without(/** @type {TextReply} */ (main.reply), state.text, query) };
+      const labels = model.takes_labels && state.labels ? { labels: state.labels } : {};
+      const asked = { model: model.name, version: model.version, truncate: state.truncate, ...labels, ...given };
+      const change = await compare(asked, signal);
+      if (!signal.aborted) host.replaceChildren(...told(change, nameOf(main.reply, query)));
+    } catch (error) {
+      if (isAbort(error) || signal.aborted) return;
+      const problem = problemOf(error);
+      host.replaceChildren(`${adviceOn(problem)} ${problem.code}: ${problem.message}`);
+    }
+  }
+
+  /**
+   * The photo as the page drew it, and the same with a patch in the mean colour of the photo: the explorer's names.
+   * @param {PhotoReply} reply
+   * @param {number} query
+   * @param {AbortSignal} signal
+   */
+  async covered({ patches }, query, signal) {
+    const canvas = this.page.photo.bareFor(patches);
+    const photo = (await sendPhoto(await canvas.convertToBlob({ type: "image/png" }), signal)).photo;
+    cover(canvas, patches, query);
+    const other = (await sendPhoto(await canvas.convertToBlob({ type: "image/png" }), signal)).photo;
+    return { photo, other };
+  }
+}
+
+/**
+ * Paint over a patch with the mean colour of a photo.
+ * @param {OffscreenCanvas} canvas
+ * @param {Grid} patches
+ * @param {number} position
+ */
+export function cover(canvas, patches, position) {
+  const context = contextOf(canvas);
+  const mean = new OffscreenCanvas(1, 1);
+  contextOf(mean).imageSmoothingQuality = "high";
+  contextOf(mean).drawImage(canvas, 0, 0, 1, 1);
+  const [red, green, blue] = contextOf(mean).getImageData(0, 0, 1, 1).data;
+  const scale = canvas.width / patches.image_width;
+  const { x, y, width, height } = rectOf(patches, position);
+  context.fillStyle = `rgb(${red} ${green} ${blue})`;
+  context.fillRect(x * scale, y * scale, width * scale, height * scale);
+}
+
+/**
+ * A text without one of its tokens.
+ * @param {TextReply} reply
+ * @param {string} text
+ * @param {number} position
+ */
+function without({ tokens }, text, position) {
+  const letters = Array.from(text);
+  const { start = 0, end = 0 } = tokens[position];
+  return [...letters.slice(0, start), ...letters.slice(end)].join("");
+}
+
+/**
+ * @param {Change} change
+ * @param {string} name
+ */
+function told({ labels, cosine }, name) {
+  if (!labels) {
+    const words = `Without ${name} the vector turns: its cosine with the one before is ${exact(cosine ?? 0)}.`;
+    return [make("p", { text: words })];
+  }
+  const most = labels
+    .toSorted((a, b) => Math.max(b.before, b.after) - Math.max(a.before, a.after))
+    .slice(0, MAX_LABELS);
+  const lines = most.map((each) =>
+    make("li", { text: `${each.name}: ${percent(each.before)} → ${percent(each.after)}` }),
+  );
+  return [make("p", { text: `Without ${name}:` }), make("ul", {}, ...lines)];
+}
