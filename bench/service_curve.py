@@ -100,6 +100,24 @@ class Curve:
     residuals: Residuals | None = None
     lost: float = 0.0
 
+    def seconds(self, run: Record) -> float:
+        """What a run of so many rows takes in the mean, beside as much work of the event loop."""
+        mean = statistics.mean(self.residuals.ratios) if self.residuals else 1.0
+        return self.cost.seconds(run.rows, run.length) * mean + self.lost * run.loop_seconds
+
+
+@dataclass(frozen=True)
+class Curves:
+    """What runs of one thread and of all threads take."""
+
+    one_thread: Curve
+    all_threads: Curve
+
+    def slowness(self, runs: Sequence[Record]) -> float:
+        """How many times longer than by the curves some runs took, all in all; 1 where there are none."""
+        expected = sum((self.one_thread if run.instances == 1 else self.all_threads).seconds(run) for run in runs)
+        return sum(run.seconds for run in runs) / expected if runs else 1.0
+
 
 def measure(models: Path, cores: Sequence[Sequence[int]], rounds: int, seconds: float, tokens: int) -> Measured:
     """Start a replica on each set of cores, and ask all of them in turn, at shares of the peak of each round."""
@@ -138,8 +156,13 @@ def _ask(replicas: Sequence[Serving], load: float, how: dict[str, float], second
     return Window(load, how.get("rate", 0.0), seconds, started, time.monotonic(), used, seen)
 
 
-def fit(measured: Measured, length: int, contract: Contract) -> list[Machine]:
-    """Make the machine of one replica, for each round: they differ in how slow the round was, and in the way."""
+def fit(measured: Measured, length: int, contract: Contract) -> list[dict[float, Machine]]:
+    """Make the machine of one replica, for each round and load: they differ in how slow it was, and in the way.
+
+    A machine that is shared changes its speed within seconds, and at nine tenths of the peak a twentieth more makes
+    half as much latency again. So of each load it is told how slow the machine was then, by what its runs took beside
+    those of the peak; nothing of what callers saw of that load is used.
+    """
     calibrated = [one for one in itertools.chain(*measured.rounds) if one.load not in CHECKED]
     records = [_within(own, calibrated) for own in measured.records]
     asked = [window for window in calibrated if window.load in CALIBRATED]
@@ -147,33 +170,54 @@ def fit(measured: Measured, length: int, contract: Contract) -> list[Machine]:
     caller_seconds = statistics.median(one.seen["generator_cpus"] / one.per_second for one in asked)
     speed = _loop_speed(list(itertools.chain(*records)), loop_seconds)
     loop_share = speed * loop_seconds / (loop_seconds + caller_seconds)
+    told = [CostModel(*parts) for parts in records[0][-1].costs]
+    curves = fit_curves(list(itertools.chain(*records)), told)
     machine = replace(
-        fit_runs(records, len(measured.cores[0]), loop_share),
+        make_machine(curves, told, len(measured.cores[0]), loop_share),
         loop_seconds=loop_seconds,
         loop_speed=speed,
         caller_seconds=caller_seconds,
     )
     machines = []
     for windows in measured.rounds:
-        fitted = fit_peak(machine, windows[0].per_second / len(records), length, contract)
+        slowness = {one.load: _slowness(curves, measured, one) for one in windows}
+        peak = windows[0]
+        fitted = fit_peak(machine, peak.per_second / len(records), length, contract)
+        found = {
+            load: replace(fitted, slow=fitted.slow * slow / slowness[peak.load]) for load, slow in slowness.items()
+        }
         alone = next(window for window in windows if window.load == ALONE)
-        p50_ms = simulate(fitted, alone, len(records), length, contract).p50_ms
-        machines.append(replace(fitted, way_seconds=max(alone.seen["p50_ms"] - p50_ms, 0.0) / 1e3))
+        p50_ms = simulate(found[ALONE], alone, len(records), length, contract).p50_ms
+        way_seconds = max(alone.seen["p50_ms"] - p50_ms, 0.0) / 1e3
+        machines.append({load: replace(one, way_seconds=way_seconds) for load, one in found.items()})
     return machines
 
 
-def fit_runs(replicas: Sequence[Sequence[Record]], instances: int, loop_share: float) -> Machine:
+def _slowness(curves: Curves, measured: Measured, window: Window) -> float:
+    return curves.slowness([run for own in measured.records for run in _within(own, [window])])
+
+
+def fit_curves(runs: Sequence[Record], told: Sequence[CostModel]) -> Curves:
     """Draw the curves of runs of one thread and of all threads through what was recorded.
 
     Args:
-        replicas: The runs of each.
-        instances: Of each.
+        runs: Of all replicas.
+        told: At warm-up, of both kinds.
+    """
+    one = fit_curve([run for run in runs if run.instances == 1], told[0], tells_loop=False)
+    return Curves(one, fit_curve([run for run in runs if run.instances > 1], told[1], tells_loop=True))
+
+
+def make_machine(curves: Curves, told: Sequence[CostModel], instances: int, loop_share: float) -> Machine:
+    """Make a machine of its curves.
+
+    Args:
+        curves: Of its runs.
+        told: At warm-up, of both kinds.
+        instances: Of each replica.
         loop_share: CPU seconds of the event loop, of each second in which it or the callers are at work.
     """
-    told = [CostModel(*parts) for parts in replicas[0][-1].costs]
-    runs = list(itertools.chain(*replicas))
-    one = fit_curve([run for run in runs if run.instances == 1], told[0], tells_loop=False)
-    every = fit_curve([run for run in runs if run.instances > 1], told[1], tells_loop=True)
+    one, every = curves.one_thread, curves.all_threads
     return Machine(
         cost=one.cost,
         all_threads_cost=every.cost,

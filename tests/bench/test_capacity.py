@@ -53,7 +53,7 @@ def test_a_comparison_is_as_wrong_as_its_worst_percentile() -> None:
         {"p50_ms": 10.0, "p95_ms": 20.0, "p99_ms": 40.0},
         {"p50_ms": 11.0, "p95_ms": 15.0, "p99_ms": 41.0},
     )
-    assert Comparison(0.5, 100.0, measured, simulated).error == pytest.approx(0.25)
+    assert Comparison(0.5, 100.0, 1.0, measured, simulated).error == pytest.approx(0.25)
 
 
 async def test_callers_ask_several_servers_in_turn() -> None:

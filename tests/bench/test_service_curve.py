@@ -3,13 +3,14 @@
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from io import StringIO
 
 import numpy as np
 import pytest
 
 from bench.recorded import Record, record_to
-from bench.service_curve import ALONE, CALIBRATED, Measured, Window, fit, fit_curve, fit_peak
+from bench.service_curve import ALONE, CALIBRATED, CHECKED, Measured, Window, fit, fit_curve, fit_peak
 from bench.simulation.machine import Machine
 from bench.simulation.service import Simulation
 from server.engine.cost import CostModel
@@ -88,10 +89,28 @@ def test_a_machine_is_read_off_its_loads() -> None:
     """Front and callers by their CPU time, and the way by the median where nobody waits."""
     cost = CostModel(0.010)
     windows = [window(math.inf, 0.0), window(ALONE, 20.0), *(window(load, 0.0) for load in CALIBRATED)]
-    (machine,) = fit(Measured([[0, 1]], [windows], [runs(cost, 0.0)]), 10, CONTRACT)
+    (found,) = fit(Measured([[0, 1]], [windows], [runs(cost, 0.0)]), 10, CONTRACT)
+    machine = found[math.inf]
     assert machine.loop_seconds == pytest.approx(0.0004)
     assert machine.caller_seconds == pytest.approx(0.0001)
     assert machine.instances == 2
     assert machine.told == (TOLD, TOLD)
     simulated = Simulation(machine, (10,), CONTRACT).open_loop(10.0, requests=500)
     assert simulated.p50_ms == pytest.approx(20.0, rel=0.1)
+
+
+def test_how_slow_a_machine_was_under_a_load_is_told_by_its_runs() -> None:
+    """Of a load whose runs took half as long again as the others'."""
+    cost = CostModel(0.010)
+    slower = replace(window(CHECKED[0], 0.0), started=1000.0, ended=2000.0)
+    usual = [
+        replace(one, ended=999.0) for one in (window(math.inf, 0.0), window(ALONE, 20.0), *map(_plain, CALIBRATED))
+    ]
+    slow = [replace(run, started=run.started + 1000.5, seconds=1.5 * run.seconds) for run in runs(cost, 0.0)]
+    (found,) = fit(Measured([[0, 1]], [[*usual, slower]], [[*runs(cost, 0.0), *slow]]), 10, CONTRACT)
+    assert found[CHECKED[0]].slow == pytest.approx(1.5 * found[math.inf].slow, rel=0.01)
+    assert found[CALIBRATED[0]].slow == pytest.approx(found[math.inf].slow, rel=0.01)
+
+
+def _plain(load: float) -> Window:
+    return window(load, 0.0)
