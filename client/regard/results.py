@@ -1,9 +1,9 @@
 """Files of results that an interruption does not harm: a journal that grows by a line an input, then the file itself.
 
 `FILE.partial` says in its first line what is asked, then has a line of JSON for each input, arrays in base64. A run
-that goes on after another drops a last line that is not whole and skips as many inputs as there are lines; what is asked
-and their names must be the same. Once all inputs are there, FILE is made of it, beside its place first, and put there in
-one step. One run at a time writes it, where the system locks files.
+that goes on after another drops a last line that is not whole and skips as many inputs as there are lines; what is
+asked and their names must be the same. Once all inputs are there, FILE is made of it, beside its place first, and put
+there in one step. One run at a time writes it, where the system locks files.
 """
 
 import base64
