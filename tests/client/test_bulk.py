@@ -1,6 +1,7 @@
 """Iterators of inputs: in order, bounded, and as the server says it can."""
 
 import itertools
+import sys
 import threading
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -164,6 +165,21 @@ def test_no_more_is_read_than_is_needed(client: Client) -> None:
     answers.close()  # type: ignore[attr-defined]  # it is a generator
     most_ahead = 3 * (bulk_calls._AHEAD + 1)
     assert next(count) <= 501 + most_ahead
+
+
+async def test_nothing_is_left_of_an_iterator_that_is_closed(aio_client: AsyncClient) -> None:
+    """No generator that its loop would have to close later."""
+    seen = list[Any]()
+    before = sys.get_asyncgen_hooks()
+    sys.set_asyncgen_hooks(before.firstiter, seen.append)
+    try:
+        answers = aio_client.embed_many(texts=itertools.repeat("a"), model="minilm")
+        await anext(answers)
+        await answers.aclose()  # type: ignore[attr-defined]  # it is a generator
+        del answers
+    finally:
+        sys.set_asyncgen_hooks(*before)
+    assert seen == []
 
 
 async def test_no_more_is_read_than_is_needed_by_asyncio(aio_client: AsyncClient) -> None:
