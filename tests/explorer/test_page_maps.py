@@ -54,7 +54,7 @@ def test_a_contour_is_drawn_and_kept_by_a_link(browser: Browser, explorer: Explo
         before = visit.page.evaluate("document.querySelector('canvas.photo').toDataURL()")
         visit.page.get_by_label("line around 60 %").check()
         expect(visit.page).to_have_url(re.compile("contour=true"))
-        visit.page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+        visit.is_drawn()
         assert visit.page.evaluate("document.querySelector('canvas.photo').toDataURL()") != before
 
 
