@@ -154,7 +154,8 @@ def attend(
     if is_bulk:
         _refuse_for_many({"--pair": pair, "--compare": compare, "--json": as_json})
     if is_results(output):
-        _write_many(Work(context.obj, "attend", sources, bulk, output), options, model, prompt, truncate)
+        asked = {**dataclasses.asdict(options), "prompt": prompt, "truncate": truncate}
+        _write_many(Work(context.obj, "attend", sources, bulk, output, asked), options, model, prompt, truncate)
         return
     if is_bulk:
         _refuse_for_many({"--prompt": prompt})

@@ -335,6 +335,8 @@ class Attention:
     def to_xarray(self) -> Any:
         """Return all layers as an xarray.DataArray with named axes, numbers of layers, heads and positions, and tokens.
 
+        After top_k the last axis is "rank", and "key" and "key_token" say of each number which key it is of.
+
         Raises:
             InvalidArgument: As `to_numpy`.
             ModuleNotFoundError: xarray is not installed.

@@ -3,9 +3,18 @@
 import asyncio
 import threading
 from collections import deque
-from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterable,
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Iterator,
+    Sequence,
+)
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import Any
 
 import grpc
@@ -129,11 +138,12 @@ async def answer_each_async(
                 return found
 
     try:
-        async for part in _parts_async(cutter, inputs):
-            ahead.append(asyncio.create_task(answer(part)))
-            while ahead and (len(ahead) >= _AHEAD or ahead[0].done()):
-                for one in _checked(await ahead.popleft(), raise_errors):
-                    yield one
+        async with aclosing(_parts_async(cutter, inputs)) as parts:
+            async for part in parts:
+                ahead.append(asyncio.create_task(answer(part)))
+                while ahead and (len(ahead) >= _AHEAD or ahead[0].done()):
+                    for one in _checked(await ahead.popleft(), raise_errors):
+                        yield one
         while ahead:
             for one in _checked(await ahead.popleft(), raise_errors):
                 yield one
@@ -160,7 +170,7 @@ def _parts(cutter: Cutter, inputs: Iterable[Any]) -> Iterator[Part]:
     yield from cutter.rest()
 
 
-async def _parts_async(cutter: Cutter, inputs: Iterable[Any] | AsyncIterable[Any]) -> AsyncIterator[Part]:
+async def _parts_async(cutter: Cutter, inputs: Iterable[Any] | AsyncIterable[Any]) -> AsyncGenerator[Part, None]:
     if isinstance(inputs, AsyncIterable):
         async for value in inputs:
             for part in cutter.add(value):

@@ -1,7 +1,7 @@
 """What `regard embed`, `classify` and `attend` do with many inputs: ask in order, print or write the answers."""
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,6 +63,7 @@ class Work:
         arguments: Of the command line.
         options: How they are read.
         output: The file of results; None to show each answer.
+        asked: What is asked of each, for JSON: a run that goes on must ask the same.
     """
 
     client: Client
@@ -70,6 +71,7 @@ class Work:
     arguments: Sequence[str]
     options: BulkOptions
     output: Path | None
+    asked: Mapping[str, Any]
 
     def run(
         self,
@@ -102,7 +104,7 @@ class Work:
         self._write(self.output, model, ask)
 
     def _write(self, output: Path, model: str, ask: Callable[[str, Source, dict[str, Any]], Iterator[Any]]) -> None:
-        results = Results(output, self.options.resume)
+        results = Results(output, self.options.resume, {"task": self.task, "model": model, **self.asked})
         results.check()
         if results.is_done:
             typer.echo(f"regard: {output} is whole already", err=True)

@@ -106,8 +106,10 @@ def classify(
         if bulk.lines and labels:
             raise InputError("--labels: each line is a text; expected no --lines")
 
+        own |= {"top_k": top_k, "truncate": truncate}
+
         def ask(name: str, _: Source, inputs: dict[str, Any]) -> Iterator[Any]:
-            yield from client.classify_many(**inputs, model=name, top_k=top_k, truncate=truncate, **own)
+            yield from client.classify_many(**inputs, model=name, **own)
 
         def show(source: Source, found: Classification) -> None:
             if as_json:
@@ -116,7 +118,7 @@ def classify(
                 Terminal().print(labels_line(source.title, found), soft_wrap=True)
 
         name = model or (choose_both(client).name if labels else "")
-        Work(client, "classify", sources, bulk, output).run(name, ask, show)
+        Work(client, "classify", sources, bulk, output, own).run(name, ask, show)
         return
     (source,) = sources
     given = read_pair(source, pair, as_text=bulk.as_text)
@@ -164,7 +166,7 @@ def embed(
         def show(source: Source, found: Embedding) -> None:
             show_vector(source, found, as_json=as_json, states=False)
 
-        Work(client, "embed", sources, bulk, states.output).run(model, ask, show)
+        Work(client, "embed", sources, bulk, states.output, asked).run(model, ask, show)
         return
     if bulk.lines:
         kept = list[tuple[Source, Embedding]]()

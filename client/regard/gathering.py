@@ -81,7 +81,7 @@ class Gathering:
             raise InputError(f"{argument}: a folder without photos or .txt files; expected some, a file or a text")
         if _is_pattern(argument) and self.as_text is False:
             raise InputError(f"{argument}: no such file")
-        yield read_source(argument, as_text=self.as_text)
+        yield read_source(argument, as_text=self.as_text, name=argument)
 
     def _column(self, argument: str, column: str) -> Iterator[Source]:
         if not _is_table(argument):
@@ -128,9 +128,12 @@ def _paths(argument: str) -> list[Path]:
 def _csv_column(argument: str, column: str) -> Iterator[str]:
     with Path(argument).open(newline="", encoding="utf-8-sig") as file:
         rows = csv.DictReader(file)
-        _check_column(argument, column, rows.fieldnames or ())
-        for row in rows:
-            yield row[column] or ""
+        try:
+            _check_column(argument, column, rows.fieldnames or ())
+            for row in rows:
+                yield row[column] or ""
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise InputError(f"{argument}: {error}; expected CSV in UTF-8") from error
 
 
 def _parquet_column(argument: str, column: str) -> Iterator[Any]:
@@ -163,13 +166,11 @@ def _rows(argument: str, column: str | None) -> int | None:
     if column is not None and argument.lower().endswith(".parquet"):
         with parquet().ParquetFile(argument) as table:
             return int(table.metadata.num_rows)
-    if argument == "-":
+    if column is not None or not Path(argument).is_file():  # a pipe can be read only once
         return None
     with Path(argument).open("rb") as file:
-        if column is None:
-            blocks = iter(lambda: file.read(2**20), b"")
-            return sum(block.count(b"\n") for block in blocks)  # about: the last may lack its end, some be empty
-    return None
+        blocks = iter(lambda: file.read(2**20), b"")
+        return sum(block.count(b"\n") for block in blocks)  # about: the last may lack its end, some be empty
 
 
 def peek(sources: Iterator[Source]) -> tuple[Source, Iterator[Source]]:

@@ -1,14 +1,15 @@
 """Files of results that an interruption does not harm: a journal that grows by a line an input, then the file itself.
 
-`FILE.partial` has a line of JSON for each input, arrays in base64. A run that goes on after another drops a last line
-that is not whole and skips as many inputs as there are lines; their names must be the same. Once all inputs are there,
-FILE is made of it, beside its place first, and put there in one step.
+`FILE.partial` says in its first line what is asked, then has a line of JSON for each input, arrays in base64. A run
+that goes on after another drops a last line that is not whole and skips as many inputs as there are lines; what is
+asked and their names must be the same. Once all inputs are there, FILE is made of it, beside its place first, and put
+there in one step. One run at a time writes it, where the system locks files.
 """
 
 import base64
 import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Self
@@ -19,6 +20,11 @@ from numpy.typing import NDArray
 from regard.gathering import parquet
 from regard.records import Record
 from regard.sources import InputError, Source
+
+try:
+    import fcntl
+except ModuleNotFoundError:  # not on Windows
+    fcntl = None  # type: ignore[assignment]
 
 RESULT_SUFFIXES = (".jsonl", ".npz", ".parquet")
 _ROWS = 1024  # of a Parquet file that are in memory at a time
@@ -37,14 +43,17 @@ class Results:
     Attributes:
         output: The file.
         resume: Whether to go on after what an earlier run has written.
+        asked: What is asked of each input, for JSON.
         errors: How many of its inputs have one.
     """
 
     output: Path
     resume: bool = False
+    asked: Mapping[str, Any] = field(default_factory=dict)
     errors: int = 0
     _journal: IO[bytes] | None = field(default=None, repr=False)
     _known: list[str] = field(default_factory=list, repr=False)
+    _added: int = 0
 
     @property
     def partial(self) -> Path:
@@ -55,10 +64,13 @@ class Results:
         """Refuse what could not be written, before anything is asked.
 
         Raises:
-            InputError: No such folder, something is not installed, or an earlier run was interrupted, and no resume.
+            InputError: No such folder, or it is a folder itself, something is not installed, or an earlier run was
+                interrupted, and no resume.
         """
         if not self.output.parent.is_dir():
             raise InputError(f"-o {self.output}: {self.output.parent} is no folder")
+        if self.output.is_dir():
+            raise InputError(f"-o {self.output}: a folder; expected a file's name")
         if self.output.suffix.lower() == ".parquet":
             parquet()
         if self.partial.exists() and not self.resume:
@@ -70,23 +82,65 @@ class Results:
         return self.resume and self.output.exists() and not self.partial.exists()
 
     def __enter__(self) -> Self:
-        self._journal = open(self.partial, "r+b" if self.partial.exists() else "w+b", buffering=0)  # noqa: PTH123 -- closed by __exit__
-        size = 0
-        with self.partial.open("rb") as written:
-            for line in written:
-                if not line.endswith(b"\n"):
-                    break
-                record = json.loads(line)
-                self._known.append(record["input"])
-                self.errors += record["error"] is not None
-                size += len(line)
-        self._journal.truncate(size)
-        self._journal.seek(size)
+        """Begin, or go on.
+
+        Raises:
+            InputError: Another run writes it, it is damaged, or the earlier run asked for something else.
+            OSError: It cannot be written.
+        """
+        self._journal = open(self.partial, "r+b" if self.partial.exists() else "x+b")  # noqa: PTH123 -- closed by __exit__
+        try:
+            self._lock(self._journal)
+            self._go_on(self._journal)
+        except BaseException:
+            self._journal.close()
+            raise
         return self
 
+    def _lock(self, journal: IO[bytes]) -> None:
+        if fcntl is None:
+            return
+        try:
+            fcntl.flock(journal, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"{self.partial}: another run is writing it") from error
+
+    def _go_on(self, journal: IO[bytes]) -> None:
+        """Read what is there, and drop a last line that is not whole."""
+        size = 0
+        for number, line in enumerate(journal):
+            if not line.endswith(b"\n"):
+                break
+            try:
+                self._know(json.loads(line), is_first=number == 0)
+            except (ValueError, TypeError, LookupError) as error:
+                if isinstance(error, InputError):
+                    raise
+                wrong = f"{self.partial}, line {number + 1}: damaged; expected what this program wrote: remove the file"
+                raise InputError(wrong) from error
+            size += len(line)
+        journal.truncate(size)
+        journal.seek(size)
+        if not size:
+            self._write(self.asked)
+
+    def _know(self, record: Record, *, is_first: bool) -> None:
+        if not is_first:
+            self._known.append(record["input"])
+            self.errors += record["error"] is not None
+            return
+        now = json.loads(json.dumps(self.asked))
+        for name in sorted({*record, *now}):
+            if (before := record.get(name)) != now.get(name):
+                wrong = f"{name}: {now.get(name)!r}; expected {before!r}, as before: --resume wants the same options"
+                raise InputError(f"{self.partial}: {wrong}")
+
     def __exit__(self, *_: object) -> None:
+        """Leave the journal for another run, unless nothing stands in it."""
         if self._journal is not None:
             self._journal.close()
+            if not self._known and not self._added:
+                self.partial.unlink(missing_ok=True)
 
     @property
     def count(self) -> int:
@@ -103,16 +157,21 @@ class Results:
             if (source := next(sources, None)) is None or source.name != name:
                 got = "nothing" if source is None else repr(source.title)
                 raise InputError(
-                    f"{self.partial}, line {number}: {name[:60]!r}; got {got}: --resume wants the same inputs"
+                    f"{self.partial}, input {number}: {name[:60]!r}; got {got}: --resume wants the same inputs"
                 )
         yield from sources
 
     def add(self, record: Record) -> None:
         """Write what came for the next input."""
-        assert self._journal is not None  # noqa: S101 -- within a with block
+        self._write(record)
+        self._added += 1
         self.errors += record["error"] is not None
-        line = json.dumps(record, ensure_ascii=False, default=_pack).encode("utf-8", "surrogatepass") + b"\n"
-        self._journal.write(line)
+
+    def _write(self, record: Mapping[str, Any]) -> None:
+        assert self._journal is not None  # noqa: S101 -- within a with block
+        line = json.dumps(record, ensure_ascii=False, default=_pack)
+        self._journal.write(line.encode("utf-8", "surrogatepass") + b"\n")
+        self._journal.flush()  # a disk that is full is an error of this line
 
     def finish(self) -> None:
         """Make the file of the journal, and remove that."""
@@ -124,6 +183,7 @@ class Results:
 
     def _records(self) -> Iterator[Record]:
         with self.partial.open("rb") as lines:
+            next(lines)
             for line in lines:
                 yield json.loads(line, object_hook=_unpack)
 

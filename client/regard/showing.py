@@ -3,6 +3,7 @@
 import base64
 import dataclasses
 import html
+from collections.abc import Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regard import checks
-from regard.attention import Attention, LayerAttention, PatchGrid
+from regard.attention import Attention, LayerAttention, PatchGrid, Token
 from regard.errors import InvalidCall
 from regard.origin import origin_of
 
@@ -90,13 +91,18 @@ def to_xarray(attention: Attention) -> Any:
         import xarray
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"to_xarray needs {error.name}: pip install xarray", name=error.name) from error
-    first = attention.layers[0]
+    numbers, first = to_numpy(attention), attention.layers[0]
+    axes = first.axes if first.indices is None else (*first.axes[:-1], "rank")
+    dims, names = ("layer", *axes), _names(attention, first)
     coordinates: dict[str, Any] = {"layer": [layer.layer for layer in attention.layers]}
-    coordinates |= {axis: places for axis, places in _places(attention, first).items() if axis in first.axes}
-    for axis, names in _names(attention, first).items():
-        coordinates[f"{axis}_token"] = (axis, names)
-    dims = ("layer", *first.axes)
-    return xarray.DataArray(to_numpy(attention), coordinates, dims, name=first.measure)
+    coordinates |= {axis: places for axis, places in _places(attention, first).items() if axis in axes}
+    coordinates |= {f"{axis}_token": (axis, names[axis]) for axis in names if axis in axes}
+    if first.indices is not None:
+        keys = np.stack([layer.indices for layer in attention.layers if layer.indices is not None])
+        coordinates["key"] = (dims, keys)
+        if tokens := _key_tokens(attention):
+            coordinates["key_token"] = (dims, np.array([token.text for token in tokens])[keys])
+    return xarray.DataArray(numbers, coordinates, dims, name=first.measure)
 
 
 def to_dataframe(attention: Attention) -> Any:
@@ -105,12 +111,16 @@ def to_dataframe(attention: Attention) -> Any:
         import pandas
     except ModuleNotFoundError as error:
         raise ModuleNotFoundError(f"to_dataframe needs {error.name}: pip install pandas", name=error.name) from error
+    if not attention.layers:
+        return pandas.DataFrame()
     parts = [pandas.DataFrame(_columns(attention, layer)) for layer in attention.layers]
     return pandas.concat(parts, ignore_index=True)
 
 
 def to_html(attention: Attention) -> str:
     """Return the last layer that came, heads averaged, so that pointing at a cell tells its number."""
+    if not attention.layers:
+        return f"<pre>{html.escape(repr(attention))}</pre>"
     layer = attention.layers[-1]
     weights = layer.weights.astype(np.float32)
     what = f"{origin_of(attention).model} · layer {layer.layer}".removeprefix(" · ")
@@ -141,13 +151,17 @@ def _places(attention: Attention, layer: LayerAttention) -> dict[str, list[int]]
 
 def _names(attention: Attention, layer: LayerAttention) -> dict[str, list[str]]:
     """Return the texts of tokens along the axes that have some."""
-    tokens = {"query": attention.tokens, "key": attention.key_tokens or attention.tokens}
+    tokens = {"query": attention.tokens, "key": _key_tokens(attention)}
     places = _places(attention, layer)
     return {
         axis: [found[place].text for place in places[axis]]
         for axis, found in tokens.items()
         if found and axis in layer.axes
     }
+
+
+def _key_tokens(attention: Attention) -> Sequence[Token] | None:
+    return attention.key_tokens or attention.tokens
 
 
 def _columns(attention: Attention, layer: LayerAttention) -> dict[str, Any]:
@@ -162,6 +176,8 @@ def _columns(attention: Attention, layer: LayerAttention) -> dict[str, Any]:
             columns[f"{axis}_token"] = [by_place[place] for place in columns[axis]]
     if layer.indices is not None:
         columns["key"] = layer.indices.reshape(-1)
+        if tokens := _key_tokens(attention):
+            columns["key_token"] = [tokens[place].text for place in columns["key"]]
     return columns | {layer.measure: layer.weights.reshape(-1)}
 
 

@@ -23,6 +23,7 @@ from export.tapping.view import GraphView
 
 WEIGHTS = "relevance.weights"
 _STATE_AXES = 3  # [B, N, D]
+_LEAST_OPSET = 13  # axes as inputs
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,13 @@ def add_relevance(
         method: Which gradient.
 
     Raises:
-        RelevanceError: An operator has no rule, or the graph has no value that is all that enters its layers.
+        RelevanceError: An operator has no rule, the graph has no value that is all that enters its layers, no such
+            output, an older opset, or relevance already.
     """
     model = ModelProto()
     model.CopyFrom(lowered)
     view = GraphView(model, folder)
+    _check(view, output)
     embedded = find_embedded(view, output)
     reverse = Reverse(view, method, embedded)
     weights = _declare_weights(view, output)
@@ -75,6 +78,19 @@ def add_relevance(
     sort_nodes(model)
     _prune(model)
     return model, names
+
+
+def _check(view: GraphView, output: str) -> None:
+    given = [value.name for value in view.model.graph.output]
+    if output not in given:
+        raise RelevanceError(f"output: {output!r}; expected one of {', '.join(given)}")
+    if view.opset < _LEAST_OPSET:
+        raise RelevanceError(f"opset: {view.opset}; expected {_LEAST_OPSET} or later")
+    graph = view.model.graph
+    names = [value.name for value in graph.input] + [tensor.name for tensor in graph.initializer]
+    names += [name for node in graph.node for name in node.output]
+    if taken := next((name for name in names if name.startswith("relevance.")), ""):
+        raise RelevanceError(f"{taken}: a name that this adds; expected a graph without relevance")
 
 
 def find_embedded(view: GraphView, output: str) -> str:

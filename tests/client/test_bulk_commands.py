@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,9 @@ def test_columns_of_csv_files_are_taken(run: Run, tmp_path: Path) -> None:
     done = run("classify", "files.csv", "--column", "path", "--file", "--model", "photos", "-o", "out.jsonl")
     assert done.code == 1
     assert [bool(one["error"]) for one in read_lines(tmp_path / "out.jsonl")] == [False, True]
+    (tmp_path / "latin.csv").write_bytes(b"text\n\xe4\n")
+    done = run("embed", "latin.csv", "--column", "text", *MINILM, "-o", "other.jsonl")
+    assert (done.code, "latin.csv: 'utf-8' codec" in done.err) == (1, True)
     assert "in.csv: a table; expected --column" in run("embed", "in.csv", *MINILM).err
 
 
@@ -121,6 +125,8 @@ def test_a_folder_or_a_pattern_is_its_photos(run: Run, photos: Path, tmp_path: P
     """By name, without what is none."""
     assert run("classify", given, "--model", "photos", "-o", "out.jsonl").code == 0
     assert [one["input"] for one in read_lines(tmp_path / "out.jsonl")] == ["photos/a.jpg", "photos/b.png"]
+    assert run("classify", "photos/a.jpg", "photos/b.png", "--model", "photos", "-o", "named.jsonl").code == 0
+    assert (tmp_path / "named.jsonl").read_text() == (tmp_path / "out.jsonl").read_text()
     shown = run("classify", given, "--model", "photos", "--top-k", "1")
     assert shown.out == "photos/a.jpg: cat 75.0 %\nphotos/b.png: cat 75.0 %\n"
 
@@ -154,13 +160,14 @@ def test_a_run_that_was_killed_goes_on(server: FakeServer, tmp_path: Path, run: 
     server.judge = hold_back
     partial, asked = tmp_path / "out.jsonl.partial", ("embed", "--lines", "texts.txt", *MINILM, "-o", "out.jsonl")
     process = subprocess.Popen([*REGARD, "--server", server.address, *asked], cwd=tmp_path, env=os.environ)
-    while process.poll() is None and (not partial.exists() or partial.read_bytes().count(b"\n") < 30):
+    while process.poll() is None and (not partial.exists() or partial.read_bytes().count(b"\n") < 31):
         server.arrived.wait(0.01)  # its lines are what is waited for
     process.send_signal(signal.SIGKILL)
     process.wait(60)
     server.released.set()
     written = partial.read_bytes()
-    assert 30 <= written.count(b"\n") <= 40
+    there = written.count(b"\n") - 1  # the first line says what is asked
+    assert 30 <= there <= 40
     with partial.open("ab") as file:
         file.write(b'{"input": "a 4')  # the kernel had no more
     refused = run(*asked)
@@ -174,7 +181,7 @@ def test_a_run_that_was_killed_goes_on(server: FakeServer, tmp_path: Path, run: 
     assert [one["input"] for one in found] == texts
     assert [one["vector"] for one in found] == [direction(text) for text in texts]
     again = [text for request in server.requests if hasattr(request, "texts") for text in request.texts.items]
-    assert sorted(again) == sorted(texts[written.count(b"\n") :])
+    assert sorted(again) == sorted(texts[there:])
     assert run(*asked, "--resume").err == "regard: out.jsonl is whole already\n"
 
 
@@ -191,10 +198,62 @@ def test_a_run_goes_on_with_the_same_inputs_alone(tmp_path: Path) -> None:
     with Results(tmp_path / "out.npz", resume=True) as later:
         assert (later.count, later.errors) == (2, 1)
         assert [source.name for source in later.skip(sources("a", "b", "c"))] == ["c"]
-        with pytest.raises(InputError, match="line 2: 'b'; got 'x': --resume wants the same inputs"):
+        with pytest.raises(InputError, match="input 2: 'b'; got 'x': --resume wants the same inputs"):
             list(later.skip(sources("a", "x")))
-        with pytest.raises(InputError, match="line 1: 'a'; got nothing"):
+        with pytest.raises(InputError, match="input 1: 'a'; got nothing"):
             list(later.skip(sources()))
+
+
+def test_a_run_goes_on_with_the_same_options_alone(run: Run, texts: Path, tmp_path: Path) -> None:
+    """Else vectors of two kinds would stand in one file."""
+    asked = ("embed", "--lines", texts, *MINILM, "-o", "out.jsonl")
+    partial = tmp_path / "out.jsonl.partial"
+    assert run(*asked).code == 1
+    with Results(tmp_path / "out.jsonl", asked={"task": "embed", "model": "minilm", "dimensions": 0}) as results:
+        results.add({"input": "a", "error": None})
+    done = run(*asked, "--dimensions", "2", "--resume")
+    assert (done.code, "dimensions: 2; expected 0, as before: --resume wants the same options" in done.err) == (1, True)
+    partial.write_bytes(b'{}\n{"input": "a"\n')
+    with pytest.raises(InputError, match="line 2: damaged; expected what"):
+        Results(tmp_path / "out.jsonl", resume=True).__enter__()
+
+
+def test_a_run_that_wrote_nothing_leaves_nothing(run: Run, tmp_path: Path) -> None:
+    """The next one needs no --resume."""
+    assert run("embed", "--lines", "none.txt", *MINILM, "-o", "out.jsonl").code == 1
+    (tmp_path / "some.txt").write_text("a")
+    assert run("embed", "--lines", "some.txt", "--model", "none", "-o", "out.jsonl").code == 1
+    assert run("embed", "--lines", "some.txt", *MINILM, "-o", "out.jsonl").code == 0
+    (tmp_path / "folder.npz").mkdir()
+    assert "folder.npz: a folder; expected a file" in run("embed", "a", *MINILM, "-o", "folder.npz").err
+
+
+def test_one_run_at_a_time_writes_a_file(tmp_path: Path) -> None:
+    """Another one is refused, with --resume too, and leaves it as it is."""
+    pytest.importorskip("fcntl", reason="this system locks no files")
+    with Results(tmp_path / "out.npz") as first:
+        first.add({"input": "a", "error": None})
+        with pytest.raises(InputError, match="another run is writing it"):
+            Results(tmp_path / "out.npz", resume=True).__enter__()
+        first.add({"input": "b", "error": None})
+    with Results(tmp_path / "out.npz", resume=True) as later:
+        assert later.count == 2
+
+
+def test_a_line_that_is_not_written_whole_is_an_error(tmp_path: Path) -> None:
+    """A disk that is full takes part of a line; the next run asks for that input again."""
+    resource = pytest.importorskip("resource", reason="this system limits no files")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    results = Results(tmp_path / "out.npz")
+    with pytest.raises(OSError, match="large"), results:
+        results.add({"input": "a", "error": None})
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
+        try:
+            results.add({"input": "b" * 20_000, "error": None})
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    with Results(tmp_path / "out.npz", resume=True) as later:
+        assert later.count == 1
 
 
 def test_arrays_of_several_shapes_stand_flat_with_offsets(tmp_path: Path) -> None:
@@ -251,3 +310,13 @@ def test_inputs_are_counted_for_the_bar(photos: Path, texts: Path) -> None:
     assert Gathering().count([str(photos), "a text"]) == 3
     assert Gathering(lines=True).count([str(texts), str(texts)]) == 14
     assert Gathering(lines=True).count(["-"]) is None
+
+
+def test_a_pipe_is_read_once(run: Run, tmp_path: Path) -> None:
+    """Not counted first: then nothing would be left of it."""
+    os.mkfifo(tmp_path / "pipe")
+    writer = threading.Thread(target=(tmp_path / "pipe").write_text, args=("a\nb\n",))
+    writer.start()
+    assert run("embed", "--lines", "pipe", *MINILM, "-o", "out.jsonl").code == 0
+    writer.join()
+    assert [one["input"] for one in read_lines(tmp_path / "out.jsonl")] == ["a", "b"]

@@ -133,6 +133,36 @@ def test_numbers_are_rows_for_pandas() -> None:
     assert row.weights.item() == pytest.approx(17 / 48)
 
 
+def largest_of_text() -> Attention:
+    """Return the two largest weights of each row, [1 head, 3 queries, 2]."""
+    weights, keys = np.array([[[0.6, 0.4]] * 3], np.float32), np.array([[[2, 0], [1, 2], [0, 1]]], np.int32)
+    axes = ("head", "query", "key")
+    return Attention((LayerAttention(0, "self", axes, (4,), (0, 1, 2), weights, indices=keys),), TOKENS)
+
+
+def test_the_largest_weights_are_of_their_own_keys() -> None:
+    """Of which each row has others."""
+    pytest.importorskip("xarray", reason="it is optional")
+    found, table = largest_of_text().to_xarray(), largest_of_text().to_dataframe()
+    words = ["sat", "[CLS]", "<b>", "sat", "[CLS]", "<b>"]
+    assert found.dims == ("layer", "head", "query", "rank")
+    assert found.coords["key"].values.ravel().tolist() == table["key"].tolist() == [2, 0, 1, 2, 0, 1]
+    assert found.coords["key_token"].values.ravel().tolist() == table["key_token"].tolist() == words
+    assert found.coords["query_token"].values.tolist() == ["[CLS]", "<b>", "sat"]
+
+
+def test_attention_without_layers_is_shown() -> None:
+    """In a notebook as its repr, as a table without rows; it is no array."""
+    nothing = Attention((), TOKENS)
+    assert nothing._repr_html_() == "<pre>Attention(; 3 tokens)</pre>"
+    with pytest.raises(regard.InvalidArgument, match="layers of shapes none; expected the same"):
+        nothing.to_numpy()
+    pytest.importorskip("xarray", reason="it is optional")
+    with pytest.raises(regard.InvalidArgument, match="layers of shapes none"):
+        nothing.to_xarray()
+    assert len(nothing.to_dataframe()) == 0
+
+
 @pytest.mark.parametrize(("module", "method"), [("xarray", "to_xarray"), ("pandas", "to_dataframe")])
 def test_what_is_not_installed_is_named(module: str, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the command that installs it."""

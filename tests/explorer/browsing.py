@@ -129,6 +129,11 @@ class Visit:
         expect(self.page.locator("#view")).to_have_attribute("aria-busy", "false")
         expect(self.page.locator("#looks")).to_have_text(words)
 
+    def is_drawn(self) -> None:
+        """Wait until what was chosen last is drawn: the picture within two frames, then every head in small."""
+        self.page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+        expect(self.page.locator(".heads[aria-busy='true']")).to_have_count(0)
+
     def photo_point(self, row: int, col: int, rows: int = 7, cols: int = 7, panel: int = 0) -> dict[str, float]:
         """Return where a patch lies on the canvas, for a photo that is seen whole, once nothing moves it any more."""
         expect(self.page.locator("#view")).to_have_attribute("aria-busy", "false")

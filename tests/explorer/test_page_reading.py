@@ -186,7 +186,6 @@ def test_every_layer_and_head_is_shown(browser: Browser, explorer: Explorer, wha
           const { data } = copy.getImageData(0, 0, canvas.width, canvas.height);
           return data.every((value, at) => at % 4 < 3 || value === 255);
         })"""
-        visit.page.evaluate("new Promise((idle) => requestIdleCallback(idle, { timeout: 2000 }))")
-        assert visit.page.evaluate(painted)
+        visit.page.wait_for_function(painted)
         assert visit.asked == asked
         assert "overview=true" in visit.page.url

@@ -145,8 +145,7 @@ def test_a_link_restores_the_scale(browser: Browser, explorer: Explorer) -> None
 
 def test_every_head_may_have_one_scale(browser: Browser, explorer: Explorer) -> None:
     """Then a faint head is drawn faintly: its brightest pixel changes."""
-    brightest = """async () => {
-      await new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)));
+    brightest = """() => {
       return [...document.querySelectorAll(".head canvas")].map((canvas) => {
         const context = new OffscreenCanvas(canvas.width, canvas.height).getContext("2d", { willReadFrequently: true });
         context.drawImage(canvas, 0, 0);
@@ -157,11 +156,11 @@ def test_every_head_may_have_one_scale(browser: Browser, explorer: Explorer) -> 
     with visiting(browser, explorer) as visit:
         visit.give(_grey())
         visit.title_is("fashion", "layer 3", "mean of 4 heads")
-        expect(visit.page.locator(".heads[aria-busy='false']")).to_be_visible()
+        visit.is_drawn()
         own = visit.page.evaluate(brightest)
         visit.page.get_by_text("Scale", exact=True).click()
         visit.page.get_by_label("one scale for every head").check()
-        expect(visit.page.locator(".heads[aria-busy='true']")).to_have_count(0)
+        visit.is_drawn()
         shared = visit.page.evaluate(brightest)
         most = [float(words.split("max ")[1]) for words in visit.find(".head").all_inner_texts()]
         faintest = int(np.argmin(most))

@@ -101,3 +101,16 @@ def test_a_token_is_left_out(browser: Browser, explorer: Explorer) -> None:
         assert (asked["text"], asked["other"]) == (TEXT, TEXT.replace("good", ""))
         expect(visit.find("#changed")).to_contain_text("Without “good”:")
         expect(visit.find("#changed li")).to_have_count(2)
+
+
+def test_a_comparison_is_asked_for_again_by_itself(browser: Browser, explorer: Explorer) -> None:
+    """Where nobody answers, as the page says."""
+    with visiting(browser, explorer, refusals=True) as visit:
+        visit.type(TEXT)
+        visit.find(".token").filter(has_text="good").click()
+        visit.page.route("**/api/compare", lambda route: route.abort())
+        visit.button("Leave it out and compare").click()
+        expect(visit.find("#changed")).to_contain_text("EXPLORER_GONE")
+        expect(visit.find("#changed button")).to_contain_text("by itself in")
+        visit.page.unroute("**/api/compare")
+        expect(visit.find("#changed")).to_contain_text("Without “good”:")

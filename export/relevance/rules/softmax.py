@@ -7,17 +7,12 @@ from collections.abc import Sequence
 
 from onnx import NodeProto
 
-from export.errors import RelevanceError
 from export.relevance.reverse import Reverse
-from export.tapping.view import attribute, name_of
-
-_ONE_AXIS = 13  # the opset from which a softmax is over one axis, not all behind it
+from export.tapping.view import attribute
 
 
 def _softmax(reverse: Reverse, node: NodeProto, given: Sequence[str]) -> None:
     axis, output = attribute(node, "axis", -1), node.output[0]
-    if reverse.view.opset < _ONE_AXIS and axis not in (-1, reverse.rank(output) - 1):
-        raise RelevanceError(f"{name_of(node)}: a softmax over several axes has no reverse rule")
     weighted = reverse.add("Mul", [given[0], output])
     mean = reverse.reduce_sum(weighted, [axis], keepdims=1)
     reverse.give(node.input[0], reverse.add("Sub", [weighted, reverse.add("Mul", [output, mean])]))

@@ -185,11 +185,11 @@ def test_what_enters_the_layers_is_found(tmp_path: Path) -> None:
     assert_equal(found, states[0].numpy())
 
 
-def test_a_graph_whose_input_goes_past_the_first_layer_is_refused() -> None:
-    """Relevance of its positions would leave out what went past."""
+def two_tables(opset: int = 20, others: tuple[str, ...] = ("other",)) -> ModelProto:
+    """Attention of one table's rows to another's, which go past the first value."""
     nodes = [
         helper.make_node("Gather", ["table", "ids"], ["one"]),
-        helper.make_node("Gather", ["other", "ids"], ["two"]),
+        helper.make_node("Gather", [others[0], "ids"], ["two"]),
         helper.make_node("Softmax", ["one"], ["held"]),
         helper.make_node("MatMul", ["held", "two"], ["mixed"]),
         helper.make_node("Add", ["mixed", "one"], ["y"]),
@@ -200,8 +200,21 @@ def test_a_graph_whose_input_goes_past_the_first_layer_is_refused() -> None:
         "graph",
         [helper.make_tensor_value_info("ids", TensorProto.INT64, ["batch", 3])],
         [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["batch", 3, 3])],
-        [onnx.numpy_helper.from_array(table, name) for name in ("table", "other")],
+        [onnx.numpy_helper.from_array(table, name) for name in ("table", *others)],
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=9)
-    with pytest.raises(RelevanceError, match="through which all of the input goes"):
-        add_relevance(model, Path(), "y")
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=9)
+
+
+@pytest.mark.parametrize(
+    ("model", "output", "message"),
+    [
+        (two_tables(), "y", "through which all of the input goes"),
+        (two_tables(), "z", "output: 'z'; expected one of y"),
+        (two_tables(12), "y", "opset: 12; expected 13 or later"),
+        (two_tables(20, (WEIGHTS,)), "y", "relevance.weights: a name that this adds"),
+    ],
+)
+def test_a_graph_without_relevance_is_refused(model: ModelProto, output: str, message: str) -> None:
+    """Where input goes past the first layer, relevance of its positions would leave that out."""
+    with pytest.raises(RelevanceError, match=message):
+        add_relevance(model, Path(), output)

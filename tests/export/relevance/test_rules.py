@@ -22,7 +22,7 @@ def numbers(*shape: int) -> Floats:
     return _random.standard_normal(shape).astype(np.float32)
 
 
-X = numbers(2, 3, 4)
+X, FLAT = numbers(2, 3, 4), numbers(3, 4)
 LEFT, TALL = numbers(5, 3), numbers(6, 1, 5, 3)
 MATRIX, STACK, VECTOR, SCALE = numbers(4, 5), numbers(3, 4, 4), numbers(4), numbers(4)
 PICKED = np.array([2, 0, -1, 0])
@@ -34,6 +34,11 @@ NUMBERS = {
     "three": np.array(3.0, dtype=np.float32),
     "half": np.array(0.5, dtype=np.float32),
 }
+
+
+def seed_like(output: Any) -> Floats:
+    """Normal numbers of a shape, the same whichever tests ran before."""
+    return np.asarray(np.random.default_rng(7).standard_normal(tuple(output.shape)), dtype=np.float32)
 
 
 def node(op_type: str, *inputs: str, output: str = "y", **attributes: Any) -> Any:
@@ -176,7 +181,7 @@ def test_the_gradient_is_that_of_autograd(name: str) -> None:
     nodes, given, function = CASES[name]
     x = torch.from_numpy(X.copy()).requires_grad_()
     output = function(x)
-    seed = np.asarray(_random.standard_normal(tuple(output.shape)), dtype=np.float32)
+    seed = seed_like(output)
     (expected,) = torch.autograd.grad((output * as_tensor(seed)).sum(), x)
     gradient, _ = gradient_of(make_graph(nodes, X, {**NUMBERS, **given}), X, seed)
     np.testing.assert_allclose(gradient, expected.numpy(), atol=_TOLERANCE, rtol=1e-5)
@@ -188,13 +193,13 @@ def test_each_part_of_a_gemm_has_the_gradient_of_autograd(name: str, side: str) 
     """Whichever varies."""
     flags, right, added = GEMMS[name]
     turned_left, turned_right = flags.get("transA", 0), flags.get("transB", 0)
-    left = numbers(3, 4)
+    left = FLAT
     parts = {"left": left, "right": right, "added": added}
     varying = torch.from_numpy(parts[side].copy()).requires_grad_()
     a, b, c = (varying if one == side else as_tensor(array) for one, array in parts.items())
     product = (a.T if turned_left else a) @ (b.T if turned_right else b)
     output = flags.get("alpha", 1.0) * product + flags.get("beta", 1.0) * c
-    seed = np.asarray(_random.standard_normal(tuple(output.shape)), dtype=np.float32)
+    seed = seed_like(output)
     (expected,) = torch.autograd.grad((output * as_tensor(seed)).sum(), varying)
     names = ["x" if one == side else one for one in parts]
     graph = make_graph([node("Gemm", *names, **flags)], parts[side], {k: v for k, v in parts.items() if k != side})
@@ -213,7 +218,7 @@ def test_with_libra_input_and_terms_make_up_the_output(name: str) -> None:
     nodes, given, _ = CASES[name]
     graph = make_graph(nodes, X, {**NUMBERS, **given})
     (output,) = run_graph(graph, ["y"], {"x": X})
-    seed = np.asarray(_random.standard_normal(output.shape), dtype=np.float32)
+    seed = seed_like(output)
     gradient, terms = gradient_of(graph, X, seed, "libra")
     assert float((X * gradient).sum() + terms.sum()) == pytest.approx(float((output * seed).sum()), abs=1e-4)
 

@@ -1,11 +1,10 @@
 // The page's entry: holds what is chosen and given, asks when it must, and draws after every change.
 
-/** @import { Model, Picture, Question, Reply, Seen, Shown, State } from "../types.d.ts" */
+/** @import { Model, Question, Reply, Seen, Shown, State } from "../types.d.ts" */
 
 import { fetchModels, fetchPhoto, fetchSample, isAbort, Problem, problemOf, sendPhoto } from "./api.js";
 import { Asker, questionOf } from "./asking.js";
 import { chosenModel, linkedState, partsOf } from "./choosing.js";
-import { HEAT_OPACITY } from "./colour.js";
 import { drawControls, lackingWords } from "./controls.js";
 import { byId, enable } from "./dom.js";
 import { drawFacts } from "./facts.js";
@@ -15,17 +14,15 @@ import { HeldPhoto } from "./held.js";
 import { hasSpecial, withoutSpecial } from "./hidden.js";
 import { Looking } from "./looking.js";
 import { isWritten, measureOf } from "./measures.js";
-import { Overview } from "./overview.js";
 import { lengthOf } from "./places.js";
-import { Plots } from "./plots.js";
 import { drawSamples, firstSample, isSample, sampleOf } from "./samples.js";
 import { take } from "./save.js";
+import { Sections } from "./sections.js";
 import { fromFragment, toFragment } from "./state.js";
 import { isOfFile, Status } from "./status.js";
 import { isMixed, View } from "./view.js";
 import { WhatIf } from "./whatif.js";
 import { carried } from "./windows.js";
-import { Words } from "./words.js";
 import { Writer } from "./writer.js";
 import { pictureOf } from "./writing.js";
 
@@ -69,9 +66,7 @@ export class Page {
       other: (fields) => this.state.other && this.change({ other: { ...this.state.other, ...fields } }),
     });
     this.whatIf = new WhatIf(this);
-    this.words = new Words(this.asker, (patches) => this.photo.groundFor(patches));
-    this.overview = new Overview(this.asker, (layer, head) => this.change({ layer, head }));
-    this.plots = new Plots(this.asker, (layer, head) => this.change({ layer, head, measure: "weights" }));
+    this.sections = new Sections(this);
   }
 
   /** Fetch the list of models, then show what the link says; keeps trying while no server answers. */
@@ -234,9 +229,7 @@ export class Page {
     drawFacts(reply, measure);
     this.draw();
     this.drawChoices();
-    this.showWords(model);
-    this.showPlots(model, main);
-    this.showOverview(model, main);
+    this.sections.show(model, main);
   }
 
   /**
@@ -250,45 +243,6 @@ export class Page {
     this.looking.forget();
     this.state = { ...this.state, query: carried(before.patches, reply.patches, this.state.query) };
     this.remember();
-  }
-
-  /**
-   * The maps of the labels' words, where the model has such.
-   * @param {Model} model
-   */
-  showWords(model) {
-    const able = model.takes_words && Boolean(this.state.labels);
-    Object.assign(byId("words"), { hidden: !able, open: this.state.words });
-    if (able && this.state.words)
-      this.words.show(this.state, model, {
-        ...{ curve: "linear", end: 1, largest: 1, percentile: 100, chosen: null, common: null },
-        ...{ opacity: this.state.opacity ?? HEAT_OPACITY, smooth: this.state.smooth, contour: false },
-      });
-    else this.words.close();
-  }
-
-  /**
-   * @param {Model} model
-   * @param {Picture} picture
-   */
-  showPlots(model, { layer, head }) {
-    const able = !isWritten(measureOf(this.state, model));
-    Object.assign(byId("charts"), { hidden: !able, open: this.state.charts });
-    if (able && this.state.charts) this.plots.show(this.state, model, { layer: layer.layer, head });
-    else this.plots.close();
-  }
-
-  /**
-   * Every head of every layer, in small.
-   * @param {Model} model
-   * @param {Picture} picture
-   */
-  showOverview(model, { layer, head }) {
-    const able = measureOf(this.state, model) === "weights";
-    Object.assign(byId("overview"), { hidden: !able, open: this.state.overview });
-    if (able && this.state.overview)
-      this.overview.show(this.state, model, { layer: layer.layer, head }, (patches) => this.photo.groundFor(patches));
-    else this.overview.close();
   }
 
   /** Draw what is shown, soon; several calls before then are one. */
@@ -371,9 +325,7 @@ export class Page {
    */
   rest(words) {
     this.status.end();
-    this.words.close();
-    this.plots.close();
-    this.overview.close();
+    this.sections.close();
     this.shown = null;
     enable(false);
     byId("shown").hidden = true;

@@ -8,7 +8,7 @@ import { compare, isAbort, problemOf, sendPhoto } from "./api.js";
 import { byId, contextOf, make } from "./dom.js";
 import { exact, percent } from "./numbers.js";
 import { isPinned, nameOf, rectOf } from "./places.js";
-import { adviceOn } from "./status.js";
+import { adviceOn, countDown, waitOf } from "./status.js";
 
 const MAX_LABELS = 5;
 
@@ -18,6 +18,8 @@ export class WhatIf {
   constructor(page) {
     this.page = page;
     this.abort = new AbortController();
+    /** @type {number | undefined} */
+    this.timer = undefined;
     this.about = "";
     byId("mask").addEventListener("click", () => this.ask());
   }
@@ -37,15 +39,22 @@ export class WhatIf {
     byId("mask").textContent = reply.patches ? "Cover it and compare" : "Leave it out and compare";
     if (about === this.about) return;
     this.about = about;
-    this.abort.abort();
+    this.end();
     byId("changed").replaceChildren();
+  }
+
+  /** Nothing is waited for any more. */
+  end() {
+    this.abort.abort();
+    clearInterval(this.timer);
   }
 
   /** Cover what is pinned, and compare. */
   async ask() {
-    this.abort.abort();
+    this.end();
     this.abort = new AbortController();
     const { signal } = this.abort;
+    if (!this.page.shown) return;
     const { state, model, main, query } = this.page.seen();
     if (typeof query !== "number") return;
     const host = byId("changed");
@@ -61,7 +70,11 @@ export class WhatIf {
     } catch (error) {
       if (isAbort(error) || signal.aborted) return;
       const problem = problemOf(error);
-      host.replaceChildren(`${adviceOn(problem)} ${problem.code}: ${problem.message}`);
+      const again = () => this.ask();
+      const button = make("button", { type: "button", text: "Try again", click: again });
+      host.replaceChildren(`${adviceOn(problem)} ${problem.code}: ${problem.message} `, button);
+      const seconds = waitOf(error);
+      if (seconds !== null) this.timer = countDown(button, seconds, again);
     }
   }
 
