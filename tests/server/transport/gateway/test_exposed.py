@@ -22,7 +22,7 @@ CLIENTS = f"""
 [clients.app]
 tokens = ["{TOKEN}"]
 allow = ["infer"]
-requests_per_second = 1
+requests_per_second = 0.001
 
 [clients.operator]
 tokens = ["{OPERATOR}"]
