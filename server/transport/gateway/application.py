@@ -21,13 +21,13 @@ from server.errors import InternalFault, ServerError
 from server.inference.workers import COPY_INLINE_BYTES, Workers
 from server.ledger import COPIES
 from server.transport.auth_interceptor import AuthInterceptor
-from server.transport.envoy.metadata import metadata_of
 from server.transport.gateway.admission import Admission, origins_of
 from server.transport.gateway.body import Body, HungUp, Receive
 from server.transport.gateway.call import Ended, HttpCall
 from server.transport.gateway.connections import Connections
 from server.transport.gateway.exchange import Exchange, Scope, Send, headers_of, refuse
 from server.transport.gateway.paths import make_router
+from server.transport.metadata import metadata_of
 from server.transport.methods import Answered, Methods, first_of
 from server.transport.refusals import Refusals
 from server.transport.wire import BadMessage, MaxBytes

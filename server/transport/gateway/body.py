@@ -9,11 +9,10 @@ import grpc
 from server.api.rest.exchange import Headers
 from server.api.rest.json_bounds import JsonBounds
 from server.errors import MalformedMessage
-from server.transport.envoy.messages import inflate
+from server.transport.inflating import COMPRESSIONS, inflate
 from server.transport.wire import BadMessage, MaxBytes
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
-ENCODINGS = ("gzip", "deflate")
 _STEP_BYTES = 2**18
 _MAX_DIGITS = 15
 
@@ -53,8 +52,8 @@ class Body:
             MalformedMessage: The JSON is too large.
             HungUp: The caller has.
         """
-        if self._encoding not in ("identity", *ENCODINGS):
-            what = f"content-encoding: {self._encoding[:100]!r}; expected {' or '.join(ENCODINGS)}, or none"
+        if self._encoding not in ("identity", *COMPRESSIONS):
+            what = f"content-encoding: {self._encoding[:100]!r}; expected {' or '.join(COMPRESSIONS)}, or none"
             raise BadMessage(what, grpc.StatusCode.INVALID_ARGUMENT)
         if len(self._said) > _MAX_DIGITS or (self._said and int(self._said) > most.value):
             raise most.exceeded_by(f"{self._said[:40]} bytes")

@@ -52,7 +52,7 @@ async def test_what_is_inflated_is_bounded(start: Serve, compress: Any) -> None:
         damaged = await http.post(INFER, content=b"no gzip", headers={"content-encoding": "gzip"})
         assert (damaged.status_code, "gzip" in damaged.text) == (400, True)
         unknown = await http.post(INFER, content=b"", headers={"content-encoding": "br"})
-        assert "content-encoding: 'br'; expected gzip or deflate" in unknown.json()["error"]
+        assert "content-encoding: 'br'; expected deflate or gzip" in unknown.json()["error"]
         content = compress(json.dumps(TEXT).encode())
         headers = {"content-encoding": "gzip"} if content[:1] != b"{" else {}
         assert (await http.post(INFER, content=content, headers=headers)).status_code == 200
@@ -149,14 +149,16 @@ async def test_headers_that_do_not_come_end_the_connection(
     start: Serve, monkeypatch: pytest.MonkeyPatch, answered: int, begin: bytes
 ) -> None:
     """Before any request, and behind one, where a connection may be idle for longer until the next begins."""
-    monkeypatch.setattr(connections, "HANDSHAKE_SECONDS", 0.1)
     async with start(http=HTTP, max_idle_seconds=60 if begin else 1) as running:
+        if not answered:
+            monkeypatch.setattr(connections, "HANDSHAKE_SECONDS", 0.1)
         raw = await Raw.dial(running.started.http_address)
-        for _ in range(answered):
+        if answered:
             await raw.send(head("/v2/health/live", verb="GET"))
             assert (await raw.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
-        await raw.send(begin)
+            monkeypatch.setattr(connections, "HANDSHAKE_SECONDS", 0.1)
         with contextlib.suppress(ConnectionError):
+            await raw.send(begin)
             assert await raw.answer() == (0, b"")
         await raw.close()
 
