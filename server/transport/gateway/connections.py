@@ -122,8 +122,22 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and say so."""
-        await super().startup(sockets)
+        """Listen, and say so; as uvicorn's, which lets handshakes of TLS take a minute."""
+        config, state = self.config, self.server_state
+        protocol: Any = config.http_protocol_class
+
+        def connect() -> asyncio.Protocol:
+            made: asyncio.Protocol = protocol(config=config, server_state=state, app_state={})
+            return made
+
+        loop, within = asyncio.get_running_loop(), HANDSHAKE_SECONDS if config.ssl else None
+        self.servers = [
+            await loop.create_server(
+                connect, sock=one, ssl=config.ssl, backlog=config.backlog, ssl_handshake_timeout=within
+            )
+            for one in sockets or ()
+        ]
+        self.started = True
         self.listening.set()
 
 
