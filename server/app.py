@@ -182,7 +182,7 @@ class Server:
             StartError: The port, the device or the models cannot be used.
         """
         config = self._config
-        raise_limit(config.max_connections)
+        raise_limit(config.max_connections * (2 if config.http else 1))
         watched = (self._heartbeat.beat(), watch_descriptors(self._metrics.no_descriptors.inc), watch_memory())
         for watching in watched:
             self._background.add(asyncio.create_task(watching))

@@ -251,7 +251,7 @@ class Config(BaseSettings):
         description="Longest time that a caller may take to send a request or to read an answer, in seconds; its call "
         "is cut off then, since it holds memory.",
     )
-    max_connections: int = Field(4096, ge=1, description="Most connections; further ones are closed.")
+    max_connections: int = Field(4096, ge=1, description="Most connections of each port; further ones are closed.")
     max_watches: int = Field(
         4096,
         ge=1,

@@ -31,7 +31,7 @@ def raise_limit(connections: int) -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
     if most < wanted:
         _log.warning(
-            "descriptors: at most %d (ulimit -n); --max-connections %d needs %d: further connections will wait",
+            "descriptors: at most %d (ulimit -n); %d connections (--max-connections) need %d: further ones will wait",
             most, connections, wanted,
         )  # fmt: skip
 

@@ -6,10 +6,10 @@ from typing import Any, NamedTuple, Protocol
 import grpc
 
 from server.api.servicer import Servicer
-from server.errors import ServerError
+from server.errors import MalformedMessage, ServerError
 from server.transport.auth_interceptor import AuthInterceptor
 from server.transport.refusals import Refusals
-from server.transport.wire import BadMessage, MaxBytes
+from server.transport.wire import MaxBytes
 
 
 class Details(NamedTuple):
@@ -67,10 +67,10 @@ class Methods:
         Raises:
             Exception: What the method raises, or `call.abort`.
         """
-        handler = await self.find(path, call.invocation_metadata() or ())
+        handler = await self._find(path, call.invocation_metadata() or ())
         if handler is None:
             await call.abort(grpc.StatusCode.UNIMPLEMENTED, "Method not found!")
-        method = implementation_of(handler)
+        method = handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
         call.serialize, fewer = handler.response_serializer, getattr(method, "max_message_bytes", None)
         most = self._most if fewer is None else MaxBytes(fewer, "of this method")
         try:
@@ -81,12 +81,12 @@ class Methods:
                 raise
         else:
             return Answered(answer, handler.response_streaming)
-        if isinstance(error, BadMessage):
+        if isinstance(error, MalformedMessage):
             self._refusals.metrics.messages_refused.labels(error.reason).inc()
         await self._refusals.end(path.rpartition("/")[2], error, call)
         return None
 
-    async def find(self, path: str, metadata: Iterable[tuple[str, str | bytes]]) -> Any:
+    async def _find(self, path: str, metadata: Iterable[tuple[str, str | bytes]]) -> Any:
         """Return how a method is run, or refused; None where there is none.
 
         Args:
@@ -104,11 +104,6 @@ class Methods:
 
     def _handler_of(self, details: grpc.HandlerCallDetails) -> Any:
         return next(filter(None, (service.service(details) for service in self._services)), None)
-
-
-def implementation_of(handler: Any) -> Any:
-    """Return the coroutine function, or the asynchronous generator, that a handler runs."""
-    return handler.unary_unary or handler.unary_stream or handler.stream_unary or handler.stream_stream
 
 
 def first_of(error: Exception) -> Exception:

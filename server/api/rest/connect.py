@@ -12,11 +12,11 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 
 from regard.v1 import regard_pb2 as api
-from server.api.rest.exchange import JSON, Asked, HttpAnswer, HttpRequest, Refusal, Route
+from server.api.rest.exchange import JSON, Asked, Headers, HttpAnswer, HttpRequest, Refusal, Route, content_type_of
 from server.api.rest.fields import read_object, write_json
 from server.errors import InvalidInput, MalformedMessage
 
-PROTO = "application/proto"
+_PROTO = "application/proto"
 _SERVICE: Any = api.DESCRIPTOR.services_by_name["RegardService"]
 
 
@@ -24,7 +24,7 @@ def connect_routes() -> Iterator[Route]:
     """Yield a path for each method."""
     for name in _SERVICE.methods_by_name:
         path = f"/{_SERVICE.full_name}/{name}"
-        yield Route("POST", path, path, Method.by_path(path).read, write_error)
+        yield Route("POST", path, path, Method.by_path(path).read, write_error, _json_bytes)
 
 
 def write_error(refusal: Refusal) -> HttpAnswer:
@@ -35,6 +35,10 @@ def write_error(refusal: Refusal) -> HttpAnswer:
 def code_name(code: grpc.StatusCode) -> str:
     """Return what Connect calls a code."""
     return "canceled" if code is grpc.StatusCode.CANCELLED else code.name.lower()
+
+
+def _json_bytes(headers: Headers) -> int | None:
+    return 0 if content_type_of(headers) == _PROTO else None
 
 
 class _Bytes:
@@ -71,11 +75,11 @@ class Method:
             raise MalformedMessage(
                 "content-type: of one answer; expected application/connect+json, application/grpc-web"
             )
-        kind = str(request.headers.get("content-type", "")).partition(";")[0].strip().lower()
-        if kind == PROTO:
-            return Asked(_Bytes(request.body), lambda content: HttpAnswer(content, PROTO))
+        kind = content_type_of(request.headers)
+        if kind == _PROTO:
+            return Asked(_Bytes(request.body), lambda content: HttpAnswer(content, _PROTO))
         if kind != JSON:
-            raise MalformedMessage(f"content-type: {kind[:100]!r}; expected {JSON} or {PROTO}")
+            raise MalformedMessage(f"content-type: {kind[:100]!r}; expected {JSON} or {_PROTO}")
         return Asked(self.read_json(request.body), self._write_json)
 
     def read_json(self, body: bytes) -> Message:

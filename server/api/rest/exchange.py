@@ -23,6 +23,13 @@ STATUSES: Mapping[grpc.StatusCode, int] = {
     grpc.StatusCode.UNAUTHENTICATED: 401,
 }
 _FAULT = 500
+Headers = Mapping[str, str | bytes]
+"""By names in lower case; of a name that comes twice, the last."""
+
+
+def content_type_of(headers: Headers) -> str:
+    """Return the type of a body, in lower case and without parameters; empty where nobody says."""
+    return str(headers.get("content-type", "")).partition(";")[0].strip().lower()
 
 
 @dataclass(frozen=True)
@@ -31,12 +38,12 @@ class HttpRequest:
 
     Attributes:
         names: What the path names, by the names of its parts.
-        headers: By names in lower case; of a name that comes twice, the last.
+        headers: See Headers.
         body: Inflated.
     """
 
     names: Mapping[str, str]
-    headers: Mapping[str, str | bytes]
+    headers: Headers
     body: bytes
 
 
@@ -96,6 +103,8 @@ class Route:
         method: gRPC's, /SERVICE/METHOD.
         read: Reads a request; raises ServerError.
         write_error: Says why there is no answer.
+        json_bytes: Says by a request's headers how many bytes of its body, from its beginning, are read as JSON; None
+            for all.
     """
 
     verb: str
@@ -103,3 +112,4 @@ class Route:
     method: str
     read: Callable[[HttpRequest], Asked]
     write_error: Callable[[Refusal], HttpAnswer]
+    json_bytes: Callable[[Headers], int | None] = lambda headers: None

@@ -1,6 +1,7 @@
 """The fields of a JSON object, each with its type; what has another one, and what nobody knows, is refused by name."""
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn, TypeVar
 
@@ -17,6 +18,7 @@ _NAMES: Mapping[type, str] = {
     list: "a list",
     dict: "an object",
 }
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 Object = Mapping[str, Any]
 
 
@@ -29,20 +31,39 @@ def read_object(content: bytes, known: Sequence[str] = ()) -> dict[str, Any]:
 
     Raises:
         MalformedMessage: It is none.
-        InvalidInput: It has another field.
+        InvalidInput: It has another field, or a string with half of a surrogate pair.
     """
     if not content:
         return {}
     try:
-        read = json.loads(content.decode(), parse_constant=_refuse_constant)
+        text = content.decode()
+        read = json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=_make_object)
     except UnicodeDecodeError as error:
         raise MalformedMessage(f"body: byte {error.start} is no UTF-8; expected JSON") from None
     except (ValueError, RecursionError) as error:
         raise MalformedMessage(f"body: no JSON: {error}; expected an object") from None
     if not isinstance(read, dict):
         raise MalformedMessage(f"body: {_kind(read)}; expected a JSON object")
+    if _SURROGATE.search(text):
+        _check_whole(read)
     check_known("", read, known)
     return read
+
+
+def _check_whole(value: Any, where: str = "") -> None:
+    """Refuse strings with half of a surrogate pair, which no message can have: protobuf has several errors for them."""
+    if isinstance(value, dict):
+        for name, one in value.items():
+            _check_whole(name, where or "body")
+            _check_whole(one, f"{where}.{name}" if where else name)
+    elif isinstance(value, list):
+        for number, one in enumerate(value):
+            _check_whole(one, f"{where}[{number}]")
+    elif isinstance(value, str) and not value.isascii():
+        try:
+            value.encode()
+        except UnicodeEncodeError:
+            raise InvalidInput(where, repr(value), "whole characters, no half of a surrogate pair") from None
 
 
 def check_known(where: str, fields: Object, known: Sequence[str]) -> None:
@@ -99,7 +120,7 @@ def fill(message: Message, **fields: Any) -> Message:
     """Fill a message with what JSON had.
 
     Raises:
-        InvalidInput: A string has half of a surrogate pair, or a number is beyond the field's.
+        InvalidInput: A number is beyond the field's.
     """
     for name, value in fields.items():
         if value is None:
@@ -109,7 +130,7 @@ def fill(message: Message, **fields: Any) -> Message:
                 getattr(message, name).extend(value)
             else:
                 setattr(message, name, value)
-        except (TypeError, ValueError) as error:  # UnicodeEncodeError is one
+        except (TypeError, ValueError) as error:
             raise InvalidInput(name, show(value), f"what the field takes ({str(error)[:100]})") from None
     return message
 
@@ -128,6 +149,14 @@ def show(value: object) -> str:
 
 def _kind(value: object) -> str:
     return _NAMES.get(type(value), "null" if value is None else "a number")
+
+
+def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(name for name in made if names.count(name) > 1)[:100]!r} is given twice")
+    return made
 
 
 def _refuse_constant(name: str) -> NoReturn:

@@ -16,7 +16,7 @@ from server.api.rest.exchange import Refusal
 from server.errors import MalformedMessage, Trailers
 
 _WEB, _WEB_TEXT, _CONNECT = "application/grpc-web", "application/grpc-web-text", "application/connect+"
-_PREFIX_BYTES = 5
+PREFIX_BYTES = 5  # of each message
 _TRAILERS, _END = 0x80, 0x02  # flags: of gRPC-Web's last frame, and of Connect's
 
 
@@ -51,10 +51,10 @@ class Framing:
                 body = base64.b64decode(body, validate=True)
             except binascii.Error:
                 raise MalformedMessage(f"body: no base64; expected it for {self.content_type}") from None
-        size = len(body) - _PREFIX_BYTES
-        if size < 0 or body[0] or int.from_bytes(body[1:_PREFIX_BYTES]) != size:
+        size = len(body) - PREFIX_BYTES
+        if size < 0 or body[0] or int.from_bytes(body[1:PREFIX_BYTES]) != size:
             raise MalformedMessage("body: expected a 0, the length in 4 bytes, and one message that is not compressed")
-        content = body[_PREFIX_BYTES:]
+        content = body[PREFIX_BYTES:]
         return self._method.read_json(content).SerializeToString() if self._method else content
 
     def frame(self, content: bytes) -> bytes:

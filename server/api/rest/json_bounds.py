@@ -14,13 +14,15 @@ _BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 class JsonBounds:
     """Looks at the pieces of a JSON text, up to its bounds; others are refused before they are read whole."""
 
-    def __init__(self, max_values: int) -> None:
+    def __init__(self, max_values: int, prefix_bytes: int = 0) -> None:
         """Begin before the text.
 
         Args:
             max_values: Most numbers, strings and names, lists and objects.
+            prefix_bytes: That stand before it and are not looked at.
         """
         self.values = 1
+        self._prefix_bytes = prefix_bytes
         self._max_values = max_values
         self._depth = 0
         self._open = b""  # what a piece begins with that begins inside a string
@@ -31,6 +33,9 @@ class JsonBounds:
         Raises:
             MalformedMessage: There are too many values, or one lies too deep.
         """
+        if self._prefix_bytes:
+            prefix = min(self._prefix_bytes, len(piece))
+            self._prefix_bytes, piece = self._prefix_bytes - prefix, piece[prefix:]
         rest = _STRING.sub(rb"\1", self._open + piece)
         if rest.endswith(b'"'):
             slashes = len(piece) - len(piece.rstrip(b"\\"))

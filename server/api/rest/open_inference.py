@@ -18,14 +18,14 @@ from server.api.open_inference.tensors import (
     read_tensors,
     write_tensor,
 )
-from server.api.rest.exchange import BINARY, Asked, HttpAnswer, HttpRequest
+from server.api.rest.exchange import BINARY, Asked, Headers, HttpAnswer, HttpRequest
 from server.api.rest.fields import Object, check_known, fill, need, read_object, show, take, write_json
 from server.errors import InvalidInput, MalformedMessage
 
-HEADER_LENGTH = "inference-header-content-length"
+_HEADER_LENGTH = "inference-header-content-length"
 _BINARY_SIZE, _BINARY, _ALL_BINARY = "binary_data_size", "binary_data", "binary_data_output"
 _FIELDS = ("id", "parameters", "inputs", "outputs")
-_MAX_INT64 = 2**63 - 1
+_MAX_INT64, _MAX_DIGITS = 2**63 - 1, 11
 _NO_MEMORY = SharedMemory(0)
 
 
@@ -56,14 +56,18 @@ def read_infer(request: HttpRequest, max_numbers: int) -> Asked:
     return Asked(message, partial(_write, binary=binary, all_binary=all_binary, max_numbers=max_numbers))
 
 
+def json_bytes(headers: Headers) -> int | None:
+    """Say how many bytes the JSON has, which the binary tensors come behind; None for all, or where it is no number."""
+    said = str(headers.get(_HEADER_LENGTH, ""))
+    return int(said) if said.isascii() and said.isdecimal() and len(said) <= _MAX_DIGITS else None
+
+
 def _header_length(request: HttpRequest) -> int:
-    """Where the JSON ends, which the binary tensors come behind."""
-    said = request.headers.get(HEADER_LENGTH)
+    said, length = request.headers.get(_HEADER_LENGTH), json_bytes(request.headers)
     if said is None:
         return len(request.body)
-    length = int(said) if isinstance(said, str) and said.isascii() and said.isdecimal() and len(said) < 12 else -1
-    if not 0 <= length <= len(request.body):
-        raise InvalidInput(HEADER_LENGTH, said, f"a number of bytes, of {len(request.body)} that came")
+    if length is None or length > len(request.body):
+        raise InvalidInput(_HEADER_LENGTH, said, f"a number of bytes, of {len(request.body)} that came")
     return length
 
 

@@ -3,6 +3,7 @@
 import base64
 import binascii
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -11,7 +12,7 @@ from google.protobuf.message import Message
 from server.api.open_inference import open_inference_pb2 as pb
 from server.api.rest.exchange import Asked, HttpAnswer, HttpRequest, Refusal, Route
 from server.api.rest.fields import fill, need, read_object, show, take, write_json
-from server.api.rest.open_inference import read_infer
+from server.api.rest.open_inference import json_bytes, read_infer
 from server.api.rest.plain import to_plain
 from server.errors import InvalidInput
 
@@ -69,7 +70,8 @@ def open_inference_routes(max_numbers: int) -> Iterator[Route]:
             ("POST", f"/v2/{path}/region/{{name}}/unregister", unregister, partial(_read_unregister, name)),
         ]
     for verb, way, method, read in found:
-        yield Route(verb, way, f"{_SERVICE}{method}", read, write_error)
+        route = Route(verb, way, f"{_SERVICE}{method}", read, write_error)
+        yield replace(route, json_bytes=json_bytes) if read is infer else route
 
 
 def _read_named(asked: type[Message], answered: type[Message], request: HttpRequest) -> Asked:

@@ -19,7 +19,7 @@ from server.transport.envoy.messages import (
     prefixed,
     read_messages,
 )
-from server.transport.envoy.metadata import headers_of, metadata_of, percent_encoded
+from server.transport.metadata import headers_of, metadata_of, percent_encoded
 from server.transport.wire import BadMessage, MaxBytes, seconds_of
 
 Arriving = Callable[[Task, int], None]

@@ -1,50 +1,41 @@
-"""The ASGI application: finds the method that a path means, runs it, and writes its answer."""
+"""The ASGI application: runs the method that a path means, and writes its answer."""
 
 import asyncio
 import logging
 import math
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any
 
 import grpc
-from starlette.middleware.cors import CORSMiddleware
-from starlette.routing import Route as StarletteRoute
-from starlette.routing import Router
 
 from server.api.calls import Calls
-from server.api.rest.connect import PROTO
-from server.api.rest.exchange import Asked, HttpAnswer, HttpRequest, Refusal, Route
-from server.api.rest.fields import write_json
-from server.api.rest.framed import Framing, is_framed
+from server.api.rest.exchange import Asked, HttpAnswer, HttpRequest, Refusal, Route, content_type_of
+from server.api.rest.framed import PREFIX_BYTES, Framing, is_framed
 from server.api.rest.json_bounds import JsonBounds
-from server.api.rest.open_inference import HEADER_LENGTH
-from server.api.rest.openapi import PATH, describe
 from server.api.servicer import Task
 from server.config import Config
-from server.errors import InternalFault, InvalidInput, MalformedMessage, PermissionDenied, ServerError
-from server.inference.workers import Workers
+from server.errors import InternalFault, ServerError
+from server.inference.workers import COPY_INLINE_BYTES, Workers
 from server.ledger import COPIES
 from server.transport.auth_interceptor import AuthInterceptor
-from server.transport.envoy.metadata import metadata_of
-from server.transport.gateway.body import Body, HungUp
+from server.transport.gateway.admission import Admission, origins_of
+from server.transport.gateway.body import Body, HungUp, Receive
 from server.transport.gateway.call import Ended, HttpCall
 from server.transport.gateway.connections import Connections
-from server.transport.methods import Methods, first_of, implementation_of
+from server.transport.gateway.exchange import Exchange, Scope, Send, headers_of, refuse
+from server.transport.gateway.paths import make_router
+from server.transport.metadata import metadata_of
+from server.transport.methods import Answered, Methods, first_of
 from server.transport.refusals import Refusals
-from server.transport.wire import BadMessage, MaxBytes, seconds_of
+from server.transport.wire import BadMessage, MaxBytes
 
 _log = logging.getLogger(__name__)
 
-_CHUNK_BYTES = 2**18  # sent at a time; the next when there is room
 _VALUE_BYTES = 100  # of an object for a value of JSON
-_TIMEOUTS_MS = ("x-request-timeout-ms", "connect-timeout-ms")
-_MAX_TIMEOUT_MS = 10**10 - 1  # as Connect has it
-Receive = Callable[[], Any]
-Send = Callable[[dict[str, Any]], Any]
-Scope = Mapping[str, Any]
-Answer = TypeVar("Answer")
+Read = Callable[[MaxBytes], Awaitable[bytes]]
 
 
 class Gateway:
@@ -74,11 +65,10 @@ class Gateway:
         self._methods = Methods(interceptor, refusals, config.max_message_bytes)
         self._known_calls, self._refusals, self._workers = calls, refusals, workers
         self._connections = connections
-        self._most = MaxBytes(config.max_message_bytes, "the server's --max-message-bytes")
         self._max_values = config.max_message_fields + config.max_message_integers
-        self._origins = [origin.strip() for origin in config.http_cors.split(",") if origin.strip()]
+        self._admission = Admission(config)
         self._calls = dict[Task, HttpCall]()
-        self._application = self._route(routes)
+        self._application = make_router(routes, origins_of(config), self._answer)
 
     def add_generic_rpc_handlers(self, handlers: Iterable[grpc.GenericRpcHandler]) -> None:
         """Add a service, as generated code does."""
@@ -99,35 +89,6 @@ class Gateway:
                 others.append(task)
         return others
 
-    def _route(self, routes: Iterable[Route]) -> Any:
-        routes = list(routes)
-        page = HttpAnswer(describe(routes))
-
-        async def answer_page(scope: Scope, receive: Receive, send: Send) -> None:
-            """Describe the paths, to everybody: they are no secret."""
-            await _Exchange(scope, Body(receive, {}, MaxBytes(0, "")), receive, send).send(page)
-
-        router = Router(
-            [
-                StarletteRoute(PATH, _Endpoint(answer_page), methods=["GET"]),
-                *(
-                    StarletteRoute(route.path, _Endpoint(partial(self._answer, route)), methods=[route.verb])
-                    for route in routes
-                ),
-            ],
-            redirect_slashes=False,
-            default=_answer_unknown,
-        )
-        if not self._origins:
-            return router
-        return CORSMiddleware(
-            router,
-            allow_origins=self._origins,
-            allow_methods=["GET", "POST"],
-            allow_headers=["*"],
-            expose_headers=["*"],
-        )
-
     async def _answer(self, route: Route, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request by the method of a path; nothing that happens in it leaves it."""
         task = asyncio.current_task()
@@ -136,18 +97,13 @@ class Gateway:
         address = scope["client"]
         call = HttpCall(route.method, headers, address, list(self._connections.names_of(address)), task)
         self._calls[task] = call
-        exchange = _Exchange(scope, Body(receive, headers, self._most), receive, send)
-        kind = str(headers.get("content-type", "")).partition(";")[0].strip().lower()
+        exchange = Exchange(scope, Body(receive, headers), receive, send)
+        kind = content_type_of(headers)
         try:
             if route.path == route.method and is_framed(kind):
-                await self._answer_framed(Framing(kind, route.path), call, exchange, headers)
+                await self._answer_framed(Framing(kind, route.path), call, exchange)
             else:
-                read = partial(self._read, route, call, exchange, headers)
-                try:
-                    answer = await self._run(call, headers, partial(self._ask, call, read))
-                except Ended as ended:
-                    answer = _refuse(route, ended.refusal)
-                await exchange.send(answer)
+                await exchange.send(await self._ask(route, call, exchange))
         except HungUp:
             pass
         except asyncio.CancelledError:
@@ -156,131 +112,107 @@ class Gateway:
             exchange.stop_watching()
             del self._calls[task]
 
-    async def _run(
-        self, call: HttpCall, headers: dict[str, str | bytes], ask: Callable[[Any], Awaitable[Answer]]
-    ) -> Answer:
-        """Run a method, by a function that is given how it is run; what goes wrong is raised as Ended."""
+    async def _run(self, call: HttpCall, read: Read) -> Answered:
+        """Run a method.
+
+        Args:
+            call: The transport's side of it.
+            read: Reads its message, once it may.
+
+        Raises:
+            Ended: It has ended with a code.
+            HungUp: The caller has.
+        """
+
+        async def request(handler: Any, most: MaxBytes) -> Any:
+            return _only(read, most) if handler.request_streaming else await read(most)  # or refused unread
+
         timer = None
         try:
-            if refused := self._why_refused(call, headers):
-                await self._refusals.end(call.method, refused, call)
-            handler = await self._methods.find(call.path, call.invocation_metadata())
-            if call.deadline is not None:
-                timer = asyncio.get_running_loop().call_at(_on_loop(call.deadline), call.expire)
-            return await ask(handler)
-        except ServerError as error:
-            call.status = 413 if isinstance(error, BadMessage) and error.reason == "bytes" else 0
-            if isinstance(error, MalformedMessage):
-                self._refusals.metrics.messages_refused.labels(error.reason).inc()
-            await self._refusals.end(call.method, error.with_traceback(None), call)
+            seconds = self._admission.check(call.headers)
+            if seconds is not None:
+                call.deadline = time.monotonic() + seconds
+                timer = asyncio.get_running_loop().call_later(seconds, call.expire)
+            answered = await self._methods.run(call.path, call, request)
+        except ServerError as refused:  # by its headers
+            await self._refusals.end(call.method, refused.with_traceback(None), call)
             raise
-        except (Ended, HungUp, asyncio.CancelledError):
-            raise
-        except Exception as error:
-            first = first_of(error)
-            if isinstance(first, Ended):
-                raise first from None
-            _log.exception("%s failed", call.method)
-            fault = InternalFault()
-            raise Ended(Refusal(fault.code, str(fault))) from error
         finally:
             if timer:
                 timer.cancel()
+        assert answered is not None  # noqa: S101 -- what ends a call raises
+        return answered
 
-    def _why_refused(self, call: HttpCall, headers: Mapping[str, str | bytes]) -> ServerError | None:
-        """Say what is wrong with a request's headers; nothing where nothing is."""
-        origin = headers.get("origin")
-        if origin is not None and origin not in self._origins and "*" not in self._origins:
-            what = f"origin: {origin!r} is not named by --http-cors; expected one that is, or a caller that is no page"
-            return PermissionDenied(what)
-        try:
-            seconds = _read_timeout(headers)
-        except InvalidInput as error:
-            return error
-        call.deadline = None if seconds is None else time.monotonic() + seconds
-        return None
-
-    async def _ask(self, call: HttpCall, read: Callable[[], Awaitable[Asked]], handler: Any) -> HttpAnswer:
-        """Run a method, which reads the request when it may."""
-        method = implementation_of(handler)
-        call.serialize = handler.response_serializer
+    async def _ask(self, route: Route, call: HttpCall, exchange: Exchange) -> HttpAnswer:
+        """Run a method; returns its answer, or why there is none."""
         asked: list[Asked] = []
 
-        async def contents() -> AsyncGenerator[bytes]:
-            asked.append(await read())
-            yield asked[0].message.SerializeToString()
+        async def read(most: MaxBytes) -> bytes:
+            json_bytes = route.json_bytes(call.headers)
+            body = await self._read(call, exchange, most, JsonBounds(self._max_values), json_bytes)
 
-        if handler.request_streaming:  # or refused unread
-            await method(contents(), call)
-            content = call.answer
-        else:
-            message = await anext(messages := contents())
-            found = await method(message, call)
-            await messages.aclose()
-            content = found if call.serialize is None else call.serialize(found)
-        assert content is not None  # noqa: S101 -- methods that fail raise
-        answer: HttpAnswer = await self._workers.encode(partial(asked[0].write, content), len(content))
+            def understand() -> tuple[Asked, bytes]:
+                found = route.read(HttpRequest(exchange.names, call.headers, body))
+                return found, found.message.SerializeToString()
+
+            size = len(body) if json_bytes is None else json_bytes
+            found, message = await self._workers.decode(understand, size if len(body) < COPY_INLINE_BYTES else math.inf)
+            self._hold(call, "arriving", 0)
+            asked.append(found)
+            return message
+
+        try:
+            answered = await self._run(call, read)
+            content = call.answer if answered.is_stream else call.bytes_of(answered.answer)
+            assert content is not None  # noqa: S101 -- methods that fail raise
+            answer = await self._workers.encode(partial(asked[0].write, content), len(content))
+        except Exception as error:
+            return refuse(route, _why_ended(call, error))
         self._hold(call, "written", COPIES * len(answer.content))
-        return HttpAnswer(
-            answer.content, answer.content_type, answer.status, {**answer.headers, **_headers_of(call.trailers)}
-        )
+        return replace(answer, headers={**answer.headers, **headers_of(call.trailers)})
 
-    async def _read(
-        self, route: Route, call: HttpCall, exchange: "_Exchange", headers: dict[str, str | bytes]
-    ) -> Asked:
-        """Read a request, and watch from then on whether its caller hangs up."""
-        bounds = JsonBounds(self._max_values)
-        said = str(headers.get(HEADER_LENGTH, ""))
-        json_bytes = int(said) if said.isascii() and said.isdecimal() and len(said) < 12 else None
-        if str(headers.get("content-type", "")).startswith(PROTO):
-            json_bytes = 0
-        if known := self._known_calls.of(call.task):
-            known.is_counted = True
-        body = await exchange.body.read(partial(self._arriving, call), bounds, json_bytes)
-        self._hold(call, "arriving", COPIES * len(body) + _VALUE_BYTES * bounds.values)
-        exchange.watch(call)
-        request = HttpRequest(exchange.names, headers, body)
-        size = len(body) if json_bytes is None else json_bytes
-        asked: Asked = await self._workers.decode(partial(route.read, request), size)
-        self._hold(call, "arriving", 0)
-        return asked
-
-    async def _answer_framed(
-        self, framing: Framing, call: HttpCall, exchange: "_Exchange", headers: dict[str, str | bytes]
-    ) -> None:
+    async def _answer_framed(self, framing: Framing, call: HttpCall, exchange: Exchange) -> None:
         """Answer in frames: a method that has one answer, or a stream of them."""
 
-        async def read() -> AsyncGenerator[bytes]:
-            if known := self._known_calls.of(call.task):
-                known.is_counted = True
-            bounds = None if framing.is_binary else JsonBounds(self._max_values)
-            body = await exchange.body.read(partial(self._arriving, call), bounds, None)
-            exchange.watch(call)
-            self._hold(call, "arriving", COPIES * len(body) + (_VALUE_BYTES * bounds.values if bounds else 0))
-            message = await self._workers.decode(partial(framing.read, body), len(body))
+        async def read(most: MaxBytes) -> bytes:
+            bounds = None if framing.is_binary else JsonBounds(self._max_values, PREFIX_BYTES)
+            body = await self._read(call, exchange, most, bounds)
+            message: bytes = await self._workers.decode(partial(framing.read, body), len(body))
             self._hold(call, "arriving", 0)
-            yield message
-
-        async def ask(handler: Any) -> None:
-            method, contents = implementation_of(handler), read()
-            call.serialize = handler.response_serializer
-            if handler.request_streaming:  # or refused unread
-                await method(contents, call)
-                return
-            found = await method(await anext(contents), call)
-            if found is not None:
-                await call.write(found)
+            return message
 
         async def write(content: bytes) -> None:
             await exchange.send_part(framing.content_type, framing.frame(content))
 
         call.write_one, refusal = write, None
         try:
-            await self._run(call, headers, ask)
-        except Ended as ended:
-            refusal = ended.refusal
+            answered = await self._run(call, read)
+            if answered.answer is not None:
+                await write(call.bytes_of(answered.answer))
+        except Exception as error:
+            refusal = _why_ended(call, error)
         trailers = refusal.trailers if refusal else call.trailers
         await exchange.send_part(framing.content_type, framing.end(refusal, trailers), is_last=True)
+
+    async def _read(
+        self,
+        call: HttpCall,
+        exchange: Exchange,
+        most: MaxBytes,
+        bounds: JsonBounds | None,
+        json_bytes: int | None = None,
+    ) -> bytes:
+        """Read a body, and watch from then on whether its caller hangs up; for arguments and errors see Body.read."""
+        if known := self._known_calls.of(call.task):
+            known.is_counted = True
+        try:
+            body = await exchange.body.read(most, partial(self._arriving, call), bounds, json_bytes)
+        except BadMessage as error:
+            call.status = 413 if error.reason == "bytes" else 0
+            raise
+        self._hold(call, "arriving", COPIES * len(body) + (_VALUE_BYTES * bounds.values if bounds else 0))
+        exchange.watch(call)
+        return body
 
     def _arriving(self, call: HttpCall, size_bytes: int) -> None:
         """Count what has come of a body that is not whole; raises TooBusy where there is no room for it."""
@@ -292,7 +224,7 @@ class Gateway:
         if known := self._known_calls.of(call.task):
             known.account.hold(part, size_bytes)
 
-    async def _end_cancelled(self, route: Route, call: HttpCall, exchange: "_Exchange") -> None:
+    async def _end_cancelled(self, route: Route, call: HttpCall, exchange: Exchange) -> None:
         """Say why a call was cancelled, where there is somebody to tell."""
         call.task.uncancel()
         if call.is_gone:
@@ -301,121 +233,31 @@ class Gateway:
             self._connections.abort(call.address)
         elif call.has_expired:
             refusal = Refusal(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline has passed")
-            await exchange.send(_refuse(route, refusal))
+            await exchange.send(refuse(route, refusal))
         elif call.is_cut_off:
             why = "the request has not come in time (--max-stall-seconds), or there is no room for it"
-            await exchange.send(_refuse(route, Refusal(grpc.StatusCode.CANCELLED, why, status=408)))
+            await exchange.send(refuse(route, Refusal(grpc.StatusCode.CANCELLED, why, status=408)))
         else:
-            await exchange.send(_refuse(route, Refusal(grpc.StatusCode.UNAVAILABLE, "the server is stopping")))
+            await exchange.send(refuse(route, Refusal(grpc.StatusCode.UNAVAILABLE, "the server is stopping")))
 
 
-class _Exchange:
-    """A request's way to read and to answer."""
-
-    def __init__(self, scope: Scope, body: Body, receive: Receive, send: Send) -> None:
-        self.names: Mapping[str, str] = scope.get("path_params", {})
-        self.body = body
-        self._receive, self._send = receive, send
-        self._watching: asyncio.Task[None] | None = None
-        self.has_begun = False
-
-    async def send(self, answer: HttpAnswer) -> None:
-        """Send an answer, and wait until there is room for all of it; the connection ends where the body is unread."""
-        headers = [
-            (b"content-type", answer.content_type.encode()),
-            (b"content-length", str(len(answer.content)).encode()),
-            *((name.lower().encode(), value.encode("latin-1", "replace")) for name, value in answer.headers.items()),
-        ]
-        if not self.body.is_read:
-            headers.append((b"connection", b"close"))
-        self.has_begun = True
-        await self._send({"type": "http.response.start", "status": answer.status, "headers": headers})
-        for begin in range(0, len(answer.content), _CHUNK_BYTES):
-            piece = answer.content[begin : begin + _CHUNK_BYTES]
-            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
-        await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    async def send_part(self, content_type: str, content: bytes, *, is_last: bool = False) -> None:
-        """Send a part of an answer, and wait until there is room for the next."""
-        if not self.has_begun:
-            self.has_begun = True
-            headers = [(b"content-type", content_type.encode())]
-            if not self.body.is_read:
-                headers.append((b"connection", b"close"))
-            await self._send({"type": "http.response.start", "status": 200, "headers": headers})
-        for begin in range(0, len(content), _CHUNK_BYTES):
-            piece = content[begin : begin + _CHUNK_BYTES]
-            await self._send({"type": "http.response.body", "body": piece, "more_body": True})
-        if is_last:
-            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
-
-    def watch(self, call: HttpCall) -> None:
-        """Cancel a call when its caller hangs up."""
-
-        async def watch() -> None:
-            while (await self._receive())["type"] != "http.disconnect":
-                pass
-            if not call.task.done():
-                call.is_gone = True
-                call.task.cancel()
-
-        self._watching = asyncio.create_task(watch())
-
-    def stop_watching(self) -> None:
-        """Watch no more."""
-        if self._watching:
-            self._watching.cancel()
+async def _only(read: Read, most: MaxBytes) -> AsyncGenerator[bytes]:
+    """Yield the one message of a request."""
+    yield await read(most)
 
 
-class _Endpoint:
-    """An ASGI application for Starlette, which calls functions otherwise."""
-
-    def __init__(self, answer: Callable[..., Any]) -> None:
-        self._answer = answer
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await self._answer(scope, receive, send)
-
-
-async def _answer_unknown(scope: Scope, receive: Receive, send: Send) -> None:
-    """Say that there is nothing by this path."""
-    path = str(scope["path"])[:100]
-    answer = write_json({"error": f"path: {path!r} is not known; expected one of {PATH}"}, 404)
-    await _Exchange(scope, Body(receive, {}, MaxBytes(0, "")), receive, send).send(answer)
-
-
-def _refuse(route: Route, refusal: Refusal) -> HttpAnswer:
-    answer = route.write_error(refusal)
-    headers = {**answer.headers, **_headers_of(refusal.trailers)}
-    return HttpAnswer(answer.content, answer.content_type, answer.status, headers)
-
-
-def _headers_of(trailers: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
-    """Return what goes with an end as headers; when to retry as HTTP says it, in whole seconds."""
-    headers = dict[str, str]()
-    for name, value in trailers:
-        if name == "grpc-retry-pushback-ms":
-            headers["retry-after"] = str(math.ceil(int(value) / 1e3))
-        elif isinstance(value, str):
-            headers[name] = value
-    return headers
-
-
-def _read_timeout(headers: Mapping[str, str | bytes]) -> float | None:
-    """Read in how many seconds the answer is wanted; None where nobody says.
+def _why_ended(call: HttpCall, error: Exception) -> Refusal:
+    """Say how a call has failed; what nobody foresaw goes into the log.
 
     Raises:
-        InvalidInput: It is no number of milliseconds.
+        HungUp: There is nobody to tell.
     """
-    for name in _TIMEOUTS_MS:
-        if (said := headers.get(name)) is not None:
-            text = str(said)
-            if not (text.isascii() and text.isdecimal() and int(text[:12]) <= _MAX_TIMEOUT_MS):
-                raise InvalidInput(name, said, f"whole milliseconds, at most {_MAX_TIMEOUT_MS}")
-            return int(text) / 1e3
-    timeout = headers.get("grpc-timeout")
-    return None if timeout is None else seconds_of(str(timeout))
-
-
-def _on_loop(monotonic: float) -> float:
-    return asyncio.get_running_loop().time() + monotonic - time.monotonic()
+    first = first_of(error)
+    if isinstance(first, HungUp):
+        raise first
+    if isinstance(first, Ended):
+        return first.refusal
+    if not isinstance(first, ServerError):  # or the method is counted, and its answer cannot be said in this protocol
+        _log.error("%s failed", call.method, exc_info=error)
+        first = InternalFault()
+    return Refusal(first.code, str(first), (*first.trailers, *call.trailers))

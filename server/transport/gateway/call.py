@@ -7,7 +7,7 @@ from urllib.parse import quote
 
 import grpc
 
-from server.api.rest.exchange import Refusal
+from server.api.rest.exchange import Headers, Refusal
 from server.api.servicer import Task
 from server.errors import Trailers
 
@@ -27,6 +27,7 @@ class HttpCall:
 
     Attributes:
         path: /SERVICE/METHOD.
+        headers: The request's.
         task: Which the call has to itself.
         address: The caller's IP address and port.
         deadline: On time.monotonic(), in seconds; None where there is none.
@@ -39,20 +40,18 @@ class HttpCall:
         trailers: What goes with the end of a call that ends well.
     """
 
-    def __init__(
-        self, path: str, metadata: Mapping[str, str | bytes], address: tuple[str, int], names: Iterable[str], task: Task
-    ) -> None:
+    def __init__(self, path: str, headers: Headers, address: tuple[str, int], names: Iterable[str], task: Task) -> None:
         """Begin a call.
 
         Args:
             path: /SERVICE/METHOD.
-            metadata: What the caller says beside the message; keys are in lower case.
+            headers: The request's.
             address: The caller's IP address and port.
             names: On its certificate.
             task: Which the call has to itself.
         """
         self.path, self.task, self.address = path, task, address
-        self._metadata, self._names = metadata, names
+        self.headers, self._names = headers, names
         self.deadline: float | None = None
         self.is_cut_off = self.has_expired = self.is_gone = False
         self.status = 0
@@ -68,7 +67,7 @@ class HttpCall:
 
     def invocation_metadata(self) -> Iterable[tuple[str, str | bytes]]:
         """What the caller says beside the message."""
-        return self._metadata.items()
+        return self.headers.items()
 
     def time_remaining(self) -> float | None:
         """Seconds until the caller's deadline; None where there is none."""
@@ -88,9 +87,13 @@ class HttpCall:
         """Who the connection says it is: the names on its certificate."""
         return {"x509_subject_alternative_name": [name.encode() for name in self._names]}
 
+    def bytes_of(self, message: Any) -> bytes:
+        """Return an answer as it is sent."""
+        return message if self.serialize is None else self.serialize(message)
+
     async def write(self, message: Any) -> None:
         """Send a message of a stream, or keep the only one, which `serialize` makes bytes of."""
-        content: bytes = message if self.serialize is None else self.serialize(message)
+        content = self.bytes_of(message)
         if self.write_one:
             await self.write_one(content)
         else:

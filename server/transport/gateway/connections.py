@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 import uvicorn
+from h11 import LocalProtocolError
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from server.address import family_of, join_address, split_address
@@ -89,7 +90,10 @@ class _Connection(H11Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read what has come; a request that has begun and whose headers are not whole has so long."""
-        super().data_received(data)
+        try:
+            super().data_received(data)
+        except LocalProtocolError:  # uvicorn refuses what is no HTTP behind an answer, where nothing can be said
+            self.transport.abort()
         if self.cycle is None or self.cycle.response_complete:
             if self._waiting is None and not self.transport.is_closing():
                 self._wait_for_headers()
@@ -118,8 +122,22 @@ class _Server(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Listen, and say so."""
-        await super().startup(sockets)
+        """Listen, and say so; as uvicorn's, which lets handshakes of TLS take a minute."""
+        config, state = self.config, self.server_state
+        protocol: Any = config.http_protocol_class
+
+        def connect() -> asyncio.Protocol:
+            made: asyncio.Protocol = protocol(config=config, server_state=state, app_state={})
+            return made
+
+        loop, within = asyncio.get_running_loop(), HANDSHAKE_SECONDS if config.ssl else None
+        self.servers = [
+            await loop.create_server(
+                connect, sock=one, ssl=config.ssl, backlog=config.backlog, ssl_handshake_timeout=within
+            )
+            for one in sockets or ()
+        ]
+        self.started = True
         self.listening.set()
 
 

@@ -28,7 +28,11 @@ print(resource.getrlimit(resource.RLIMIT_NOFILE)[0])
     ("hard", "raised", "said"),
     [
         (4096, "528", ""),
-        (64, "64", "descriptors: at most 64 (ulimit -n); --max-connections 400 needs 528: further connections will"),
+        (
+            64,
+            "64",
+            "descriptors: at most 64 (ulimit -n); 400 connections (--max-connections) need 528: further ones will",
+        ),
     ],
 )
 def test_the_limit_is_raised_as_far_as_the_system_lets(hard: int, raised: str, said: str) -> None:

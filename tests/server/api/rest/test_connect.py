@@ -43,7 +43,7 @@ async def test_a_message_may_travel_as_it_is(running: Running, http: httpx2.Asyn
         (b'{"model":"tiny-text","text":""}', "application/json", 400, "invalid_argument", "text"),
         (b'{"modle":"tiny-text"}', "application/json", 400, "invalid_argument", "modle"),
         (b'{"model":7}', "application/json", 400, "invalid_argument", "model"),
-        (b'{"text":"\\ud800"}', "application/json", 400, "invalid_argument", "body"),
+        (b'{"text":"\\ud800"}', "application/json", 400, "invalid_argument", "text: "),
         (b"[", "application/json", 400, "invalid_argument", "no JSON"),
         (b"\xff\xff", "application/proto", 400, "invalid_argument", "no message of this method"),
         (b"{}", "text/plain", 400, "invalid_argument", "content-type: 'text/plain'; expected application/json"),

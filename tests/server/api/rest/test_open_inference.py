@@ -58,7 +58,10 @@ async def test_what_is_wrong_is_named(
     ("content", "words"),
     [
         (b"{", "body: no JSON"),
-        (b'{"inputs": [{"name":"text","datatype":"BYTES","shape":[1],"data":["\\ud800"]}]}', "inputs[text].data"),
+        (
+            b'{"inputs": [{"name":"text","datatype":"BYTES","shape":[1],"data":["\\ud800"]}]}',
+            "inputs[0].data[0]: '\\ud800'",
+        ),
         (b'{"id": "\\ud800"}', "id: "),
         (b"[]", "body: a list; expected a JSON object"),
         (b'{"inputs": NaN}', "NaN, which JSON has not"),

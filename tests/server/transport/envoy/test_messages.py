@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.errors import TooBusy
-from server.transport.envoy.messages import inflate, only_message, prefixed, read_messages
+from server.transport.envoy.messages import only_message, prefixed, read_messages
+from server.transport.inflating import inflate
 from server.transport.wire import BadMessage, MaxBytes
 
 MOST = MaxBytes(1000, "the test's")

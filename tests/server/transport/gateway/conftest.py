@@ -37,4 +37,4 @@ class Raw:
 
 def head(path: str, *headers: str, verb: str = "POST") -> bytes:
     """The headers of a request."""
-    return "\r\n".join([f"{verb} {path} HTTP/1.1", "Host: regard", *headers, "", ""]).encode()
+    return "\r\n".join([f"{verb} {path} HTTP/1.1", "Host: localhost", *headers, "", ""]).encode()

@@ -3,11 +3,14 @@
 import contextlib
 import gzip
 import json
+import threading
 from typing import Any
 
 import httpx2
 import pytest
 
+from server import app
+from server.api.rest import open_inference, open_inference_routes
 from server.transport.gateway import connections
 from tests.server.asking import samples
 from tests.server.conftest import Serve
@@ -49,7 +52,7 @@ async def test_what_is_inflated_is_bounded(start: Serve, compress: Any) -> None:
         damaged = await http.post(INFER, content=b"no gzip", headers={"content-encoding": "gzip"})
         assert (damaged.status_code, "gzip" in damaged.text) == (400, True)
         unknown = await http.post(INFER, content=b"", headers={"content-encoding": "br"})
-        assert "content-encoding: 'br'; expected gzip or deflate" in unknown.json()["error"]
+        assert "content-encoding: 'br'; expected deflate or gzip" in unknown.json()["error"]
         content = compress(json.dumps(TEXT).encode())
         headers = {"content-encoding": "gzip"} if content[:1] != b"{" else {}
         assert (await http.post(INFER, content=content, headers=headers)).status_code == 200
@@ -64,6 +67,66 @@ async def test_values_are_counted_as_they_come(start: Serve) -> None:
         assert status == 400
         assert b"more than 2048 values" in content
         await raw.close()
+
+
+@pytest.mark.parametrize(
+    "header", [{"Inference-Header-Content-Length": "0"}, {"Content-Type": "application/proto"}], ids=str
+)
+async def test_values_are_counted_whatever_a_header_says_of_another_path(start: Serve, header: dict[str, str]) -> None:
+    """Only where a path has what is no JSON it is believed how much of a body is."""
+    async with (
+        start(http=HTTP, max_message_fields=1024, max_message_integers=1024) as running,
+        _client(running) as http,
+    ):
+        body = json.dumps({"model": "tiny-text", "input": ["a"] * 3000})
+        refused = await http.post("/v1/embeddings", content=body, headers=header)
+        assert (refused.status_code, "more than 2048 values" in refused.text) == (400, True)
+
+
+async def test_values_are_counted_behind_the_length_of_a_message(start: Serve) -> None:
+    """Which may have a byte that is a quotation mark: 0x2200."""
+    async with (
+        start(http=HTTP, max_message_fields=1024, max_message_integers=1024) as running,
+        _client(running) as http,
+    ):
+        body = json.dumps({"model": "tiny-text", "texts": {"items": ["a"] * 2100}}, separators=(",", ":")).encode()
+        content = b"\0" + (0x2200).to_bytes(4) + body.ljust(0x2200)
+        headers = {"Content-Type": "application/connect+json"}
+        refused = await http.post("/regard.v1.RegardService/Embed", content=content, headers=headers)
+        assert (len(content), "more than 2048 values" in refused.text) == (0x2205, True)
+
+
+async def test_what_is_large_is_read_in_a_worker(start: Serve, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However little of it is JSON: it is copied."""
+    threads, read = [], open_inference.read_infer
+
+    def reading(*given: Any, **more: Any) -> Any:
+        threads.append(threading.current_thread())
+        return read(*given, **more)
+
+    monkeypatch.setattr(open_inference_routes, "read_infer", reading)
+    async with start(http=HTTP) as running, _client(running) as http:
+        for size in (10, 2**21):
+            tensor = {"name": "text", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": size}}
+            said = json.dumps({"inputs": [tensor]}).encode()
+            headers = {"Inference-Header-Content-Length": str(len(said))}
+            await http.post(INFER, content=said + bytes(size), headers=headers)
+    assert [thread is threading.main_thread() for thread in threads] == [True, False]
+
+
+async def test_what_is_no_http_behind_an_answer_ends_the_connection(
+    start: Serve, caplog: pytest.LogCaptureFixture
+) -> None:
+    """And nothing is logged of it: anybody could fill the log."""
+    async with start(http=HTTP) as running:
+        raw = await Raw.dial(running.started.http_address)
+        await raw.send(head(INFER, "Transfer-Encoding: chunked", verb="PUT"))
+        assert (await raw.reader.readuntil(b"\r\n\r\nMethod Not Allowed")).startswith(b"HTTP/1.1 405")
+        await raw.send(b"no number\r\n")
+        with contextlib.suppress(ConnectionError):
+            assert await raw.answer() == (0, b"")
+        await raw.close()
+    assert not [record for record in caplog.records if record.name == "asyncio"]
 
 
 async def test_who_does_not_send_all_of_a_request_is_cut_off(start: Serve) -> None:
@@ -86,14 +149,16 @@ async def test_headers_that_do_not_come_end_the_connection(
     start: Serve, monkeypatch: pytest.MonkeyPatch, answered: int, begin: bytes
 ) -> None:
     """Before any request, and behind one, where a connection may be idle for longer until the next begins."""
-    monkeypatch.setattr(connections, "HANDSHAKE_SECONDS", 0.1)
     async with start(http=HTTP, max_idle_seconds=60 if begin else 1) as running:
+        if not answered:
+            monkeypatch.setattr(connections, "HANDSHAKE_SECONDS", 0.1)
         raw = await Raw.dial(running.started.http_address)
-        for _ in range(answered):
+        if answered:
             await raw.send(head("/v2/health/live", verb="GET"))
             assert (await raw.reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
-        await raw.send(begin)
+            monkeypatch.setattr(connections, "HANDSHAKE_SECONDS", 0.1)
         with contextlib.suppress(ConnectionError):
+            await raw.send(begin)
             assert await raw.answer() == (0, b"")
         await raw.close()
 
@@ -127,6 +192,17 @@ async def test_connections_are_bounded(start: Serve) -> None:
         assert (await fourth.reader.readline()).startswith(b"HTTP/1.1 200")
         for raw in (first, second, third, fourth):
             await raw.close()
+
+
+@pytest.mark.parametrize(("address", "needed"), [(HTTP, 14), (None, 7)])
+async def test_there_are_descriptors_for_the_connections_of_both_ports(
+    start: Serve, monkeypatch: pytest.MonkeyPatch, address: str | None, needed: int
+) -> None:
+    """Each port takes as many."""
+    wanted = list[int]()
+    monkeypatch.setattr(app, "raise_limit", wanted.append)
+    async with start(http=address, max_connections=7):
+        assert wanted == [needed]
 
 
 async def test_a_deadline_is_that_of_the_header(start: Serve) -> None:

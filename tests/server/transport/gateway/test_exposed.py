@@ -1,5 +1,7 @@
 """HTTP that other machines can reach: TLS, tokens, permissions, certificates, and pages of other origins."""
 
+import asyncio
+import contextlib
 import ssl
 from pathlib import Path
 from typing import Any
@@ -9,6 +11,7 @@ import pytest
 import trustme
 
 from server.errors import StartError
+from server.transport.gateway import connections
 from tests.server.asking import samples
 from tests.server.conftest import Running, Serve
 from tests.server.transport.gateway.conftest import Raw, head
@@ -22,7 +25,7 @@ CLIENTS = f"""
 [clients.app]
 tokens = ["{TOKEN}"]
 allow = ["infer"]
-requests_per_second = 1
+requests_per_second = 0.001
 
 [clients.operator]
 tokens = ["{OPERATOR}"]
@@ -103,6 +106,19 @@ async def test_tls_is_that_of_grpc_and_a_renewed_certificate_is_taken(start: Ser
             _issue(second, tmp_path)
         with pytest.raises(httpx2.TransportError):
             await client_of(running).get("/v2/health/live")
+
+
+async def test_a_handshake_that_does_not_come_ends_the_connection(
+    start: Serve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As headers do, before anything is known of who calls."""
+    monkeypatch.setattr(connections, "HANDSHAKE_SECONDS", 0.1)
+    _issue(trustme.CA(), tmp_path)
+    async with start(http=HTTP, tls_cert=tmp_path / "cert.pem", tls_key=tmp_path / "key.pem") as running:
+        raw = await Raw.dial(running.started.http_address)
+        with contextlib.suppress(ConnectionError):
+            assert await asyncio.wait_for(raw.reader.read(), 30) == b""
+        await raw.close()
 
 
 async def test_who_calls_may_be_known_by_a_certificate(start: Serve, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from server.transport.envoy.metadata import headers_of, metadata_of, percent_encoded
+from server.transport.metadata import headers_of, metadata_of, percent_encoded
 from server.transport.wire import seconds_of
 
 
