@@ -52,7 +52,7 @@ if TYPE_CHECKING:
     from regard.options import AttendOptions, ClassifyOptions, EmbedOptions
     from regard.replicas import replica_options
     from regard.scores import RankedDocument, Ranking, TokenMatches
-    from regard.word_times import WordTime, request_word_times, word_times
+    from regard.timed_words import WordTime, request_word_times, word_times
 
 __all__ = [
     "Alignment",
@@ -129,7 +129,7 @@ _MODULES = (
     "options",
     "replicas",
     "scores",
-    "word_times",
+    "timed_words",
 )
 
 

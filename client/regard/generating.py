@@ -28,7 +28,7 @@ from regard.generation import FinishReason, Generated, GeneratedToken, GenerateO
 from regard.growing import print_alignment, print_rows, token_name, written
 from regard.sources import InputError, Source, can_do, read_source
 from regard.terminal import clean
-from regard.word_times import request_word_times, word_times
+from regard.timed_words import request_word_times, word_times
 
 _ENDS: dict[FinishReason, str] = {
     "end": "ended by the model",

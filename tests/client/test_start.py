@@ -1,5 +1,6 @@
 """What starts with a command: nothing that it does not need."""
 
+import pkgutil
 import shlex
 import subprocess
 import sys
@@ -99,3 +100,10 @@ def _group() -> Any:
     from regard.commands import app
 
     return typer.main.get_command(app)
+
+
+def test_no_module_has_the_name_of_what_the_package_gives() -> None:
+    """Importing the module would put it in the place of the other."""
+    modules = {module.name for module in pkgutil.iter_modules(regard.__path__)}
+    assert modules.isdisjoint(regard.__all__)
+    assert set(regard._MODULES) <= modules

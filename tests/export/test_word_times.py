@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from transformers.models.whisper import generation_whisper as library
 
-from regard.word_times import smooth, warp
+from regard.timed_words import smooth, warp
 
 
 def test_words_are_found_as_the_library_finds_them() -> None:

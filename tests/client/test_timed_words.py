@@ -13,8 +13,8 @@ from regard.answers import Generation, Model
 from regard.attention import LayerAttention
 from regard.decoding import read_model
 from regard.generation import FinishReason, Generated, GeneratedText, GeneratedToken, GenerationTimings, SoundPositions
+from regard.timed_words import align, smooth, warp
 from regard.v1 import types_pb2 as pb
-from regard.word_times import align, smooth, warp
 
 HEADS = ((0, 1), (2, 0))
 SPOKEN = (" the", " c", "at", ",", " sat")  # each at two positions of its own
