@@ -12,7 +12,7 @@ import export
 
 # grpcio, transformers and httpx import these where they are, and do without where they are not.
 TRIED = {"grpcio-health-checking", "grpcio-reflection", "grpcio-tools", "psutil", "colorama"}
-TRIED |= {"h2", "hpack", "hyperframe"}
+TRIED |= {"brotli", "h2", "hpack", "hyperframe", "sniffio"}
 
 
 def import_all() -> set[str]:
