@@ -43,8 +43,9 @@ def cluster(has_haproxy: bool) -> Iterator[Cluster]:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Models that add the number of their version: one and two, with version 1."""
+def folder(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Models that add the number of their version: one and two, with version 1; each cluster has its own."""
+    del cluster
     folder = tmp_path_factory.mktemp("models")
     for name in NAMES:
         (folder / name).mkdir()
