@@ -9,6 +9,18 @@ export const REDUCTIONS = ["mean", "max", "min"];
 /** @type {Measure[]} */
 export const MEASURES = ["cross", "causal", "weights", "rollout", "contribution_rollout", "similarity"];
 
+/** What is shown or not, and is so under its own name in a link. */
+const FLAGS = /** @type {const} */ ([
+  "multiples",
+  "common",
+  "contour",
+  "original",
+  "words_only",
+  "reading",
+  "arcs",
+  "overview",
+]);
+
 /**
  * The start: nothing chosen.
  * @type {Readonly<State>}
@@ -74,14 +86,7 @@ export function toFragment(state) {
   add("clip", state.clip);
   add("opacity", state.opacity);
   add("rough", !state.smooth);
-  add("multiples", state.multiples);
-  add("common", state.common);
-  add("contour", state.contour);
-  add("original", state.original);
-  add("words_only", state.words_only);
-  add("reading", state.reading);
-  add("arcs", state.arcs);
-  add("overview", state.overview);
+  for (const flag of FLAGS) add(flag, state[flag]);
   return fields.toString();
 }
 
@@ -115,15 +120,17 @@ export function fromFragment(fragment) {
     clip: numberOf(fields.get("clip"), 100) || null,
     opacity: numberOf(fields.get("opacity"), 1),
     smooth: fields.get("rough") !== "true",
-    multiples: fields.get("multiples") === "true",
-    common: fields.get("common") === "true",
-    contour: fields.get("contour") === "true",
-    original: fields.get("original") === "true",
-    words_only: fields.get("words_only") === "true",
-    reading: fields.get("reading") === "true",
-    arcs: fields.get("arcs") === "true",
-    overview: fields.get("overview") === "true",
+    ...flagsOf(fields),
   };
+}
+
+/**
+ * The flags that a link names.
+ * @param {URLSearchParams} fields
+ */
+function flagsOf(fields) {
+  const flags = FLAGS.map((flag) => [flag, fields.get(flag) === "true"]);
+  return /** @type {Record<typeof FLAGS[number], boolean>} */ (Object.fromEntries(flags));
 }
 
 /**
