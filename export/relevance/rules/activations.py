@@ -22,7 +22,9 @@ _Slope = Callable[[], str]
 
 def _relu(reverse: Reverse, node: NodeProto, given: Sequence[str]) -> None:
     value = node.input[0]
-    reverse.give(value, _where_above(reverse, value, 0.0, given[0]))
+    above = reverse.add("Greater", [value, reverse.number(0.0, value)])
+    kept = reverse.add("Cast", [above], to=reverse.view.dtype(value) or TensorProto.FLOAT)
+    reverse.give(value, reverse.add("Mul", [given[0], kept]))
 
 
 def _leaky_relu(reverse: Reverse, node: NodeProto, given: Sequence[str]) -> None:
@@ -96,12 +98,6 @@ def _erf(reverse: Reverse, node: NodeProto, given: Sequence[str]) -> None:
     power = reverse.add("Exp", [reverse.add("Neg", [reverse.add("Mul", [value, value])])])
     slope = reverse.add("Mul", [power, reverse.number(2 / math.sqrt(math.pi), value)])
     reverse.give(value, reverse.add("Mul", [given[0], slope]))
-
-
-def _where_above(reverse: Reverse, value: str, bound: float, gradient: str) -> str:
-    above = reverse.add("Greater", [value, reverse.number(bound, value)])
-    kept = reverse.add("Cast", [above], to=reverse.view.dtype(value) or TensorProto.FLOAT)
-    return reverse.add("Mul", [gradient, kept])
 
 
 ACTIVATIONS = {
