@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -22,6 +21,7 @@ from tests.server.api.open_inference.messages import make_bytes_request
 from tests.server.asgi import BOTH
 from tests.server.asking import samples
 from tests.server.conftest import Running, Serve
+from tests.server.transport.pki import Pki
 
 TOKEN, OPERATOR = "the-token-of-an-app", "the-token-of-the-operator"
 CLIENTS = f"""
@@ -41,31 +41,6 @@ requests_per_second = 0.001
 """
 TEXT = api.EmbedRequest(model="tiny-text", text="the cat")
 SEEN = api.EmbedRequest(model="tiny-text", text="the cat", attention=pb.AttentionRequest())
-
-
-@dataclass(frozen=True)
-class Pki:
-    """An authority, and the files of a server's certificate."""
-
-    authority: trustme.CA
-    folder: Path
-
-    @property
-    def settings(self) -> dict[str, Any]:
-        """The server's."""
-        return {"tls_cert": self.folder / "cert.pem", "tls_key": self.folder / "key.pem"}
-
-    def issue(self) -> None:
-        """Write a certificate and its key, as a renewal does."""
-        issued = self.authority.issue_cert("localhost", "127.0.0.1")
-        (self.folder / "cert.pem").write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
-        (self.folder / "key.pem").write_bytes(issued.private_key_pem.bytes())
-
-    def credentials(self, certificate: trustme.LeafCert | None = None) -> grpc.ChannelCredentials:
-        """A caller's."""
-        chain = b"".join(part.bytes() for part in certificate.cert_chain_pems) if certificate else None
-        key = certificate.private_key_pem.bytes() if certificate else None
-        return grpc.ssl_channel_credentials(self.authority.cert_pem.bytes(), key, chain)
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import ssl
 from pathlib import Path
-from typing import Any
 
 import httpx2
 import pytest
@@ -15,6 +14,7 @@ from server.transport.gateway import connections
 from tests.server.asking import samples
 from tests.server.conftest import Running, Serve
 from tests.server.transport.gateway.conftest import Raw, head
+from tests.server.transport.pki import Pki
 
 INFER = "/v2/models/tiny-text/infer"
 HTTP = "127.0.0.1:0"
@@ -95,15 +95,15 @@ async def test_pages_of_other_origins_are_refused_unless_named(start: Serve) -> 
 async def test_tls_is_that_of_grpc_and_a_renewed_certificate_is_taken(start: Serve, tmp_path: Path) -> None:
     """Without a restart."""
     first, second = trustme.CA(), trustme.CA()
-    _issue(first, tmp_path)
-    settings: dict[str, Any] = {"tls_cert": tmp_path / "cert.pem", "tls_key": tmp_path / "key.pem"}
-    async with start(http=HTTP, **settings) as running:
+    pki = Pki(first, tmp_path)
+    pki.issue()
+    async with start(http=HTTP, **pki.settings) as running:
         for authority in (first, second):
             context = ssl.create_default_context()
             authority.configure_trust(context)
             async with client_of(running, context=context) as client:
                 assert (await client.get("/v2/health/live")).status_code == 200
-            _issue(second, tmp_path)
+            Pki(second, tmp_path).issue()
         with pytest.raises(httpx2.TransportError):
             await client_of(running).get("/v2/health/live")
 
@@ -113,8 +113,9 @@ async def test_a_handshake_that_does_not_come_ends_the_connection(
 ) -> None:
     """As headers do, before anything is known of who calls."""
     monkeypatch.setattr(connections, "HANDSHAKE_SECONDS", 0.1)
-    _issue(trustme.CA(), tmp_path)
-    async with start(http=HTTP, tls_cert=tmp_path / "cert.pem", tls_key=tmp_path / "key.pem") as running:
+    pki = Pki(trustme.CA(), tmp_path)
+    pki.issue()
+    async with start(http=HTTP, **pki.settings) as running:
         raw = await Raw.dial(running.started.http_address)
         with contextlib.suppress(ConnectionError):
             assert await asyncio.wait_for(raw.reader.read(), 30) == b""
@@ -124,16 +125,12 @@ async def test_a_handshake_that_does_not_come_ends_the_connection(
 async def test_who_calls_may_be_known_by_a_certificate(start: Serve, tmp_path: Path) -> None:
     """And who has none is not let in."""
     authority = trustme.CA()
-    _issue(authority, tmp_path)
+    pki = Pki(authority, tmp_path)
+    pki.issue()
     (tmp_path / "ca.pem").write_bytes(authority.cert_pem.bytes())
     (tmp_path / "clients.toml").write_text('[clients.sensor]\ncertificate = "sensor.example"\n')
-    settings: dict[str, Any] = {
-        "tls_cert": tmp_path / "cert.pem",
-        "tls_key": tmp_path / "key.pem",
-        "tls_client_ca": tmp_path / "ca.pem",
-        "clients": tmp_path / "clients.toml",
-    }
-    async with start(http=HTTP, **settings) as running:
+    known = {"tls_client_ca": tmp_path / "ca.pem", "clients": tmp_path / "clients.toml"}
+    async with start(http=HTTP, **pki.settings, **known) as running:
         statuses = []
         for name in ("sensor.example", "stranger.example"):
             context = ssl.create_default_context()
@@ -146,12 +143,6 @@ async def test_who_calls_may_be_known_by_a_certificate(start: Serve, tmp_path: P
         authority.configure_trust(context)
         with pytest.raises(httpx2.TransportError):
             await client_of(running, context=context).get("/v2/health/live")
-
-
-def _issue(authority: trustme.CA, folder: Path) -> None:
-    issued = authority.issue_cert("localhost", "127.0.0.1")
-    (folder / "cert.pem").write_bytes(b"".join(part.bytes() for part in issued.cert_chain_pems))
-    (folder / "key.pem").write_bytes(issued.private_key_pem.bytes())
 
 
 async def test_beyond_loopback_it_needs_what_grpc_does(start: Serve) -> None:
