@@ -20,6 +20,7 @@ NUMBER_BYTES = 4  # of one attention weight, or one number of a hidden state, fl
 PLAIN_GRAPH, TAPPED_GRAPH, WEIGHTS_FILE = "model.onnx", "attention.onnx", "weights.bin"
 CONTRIBUTIONS_GRAPH = "contributions.onnx"  # the plain graph with what each position adds to each other
 HIDDEN_GRAPH = "hidden.onnx"  # the plain graph with what enters and leaves each layer
+RELEVANCE_GRAPH = "relevance.onnx"  # the plain graph with what each position did for a score
 LOWERED_GRAPH = "attention.lowered.onnx"  # the tapped graph with eager attention
 DECODER_GRAPH = "decoder.onnx"  # one step of the decoder, for one token of each row
 LOWERED_DECODER_GRAPH = "decoder.lowered.onnx"  # the same of operators that every provider has
@@ -343,6 +344,34 @@ class HiddenStateContract(_Part):
         return self.positions(sizes, positions) * self.dim * NUMBER_BYTES
 
 
+class RelevanceContract(_Part):
+    """What the relevance graph gives: how much each position did for a score, by Libra (see export/relevance).
+
+    A score is a sum of the numbers of an ordinary output. What positions did, and the rest, make it up.
+
+    Attributes:
+        output: Whose numbers the score is of, float32 [batch, column].
+        weights: An input, float32 [batch, column]: what of each is in the score. A row of zeros, and a request without
+            it, asks for the largest number alone.
+        positions: An output, float32 [batch, position].
+        position_axis: As of HiddenStateContract.
+        rest: An output, float32 [batch]: what belongs to no position.
+        score: An output, float32 [batch].
+    """
+
+    output: str
+    weights: str
+    positions: str
+    position_axis: int | str = SEQUENCE_AXIS
+    rest: str
+    score: str
+
+    @property
+    def outputs(self) -> tuple[str, str, str]:
+        """The further outputs of its graph."""
+        return self.positions, self.rest, self.score
+
+
 class DerivedAxis(_Part):
     """How many positions a network makes of those of an input: (n + offset) // unit, as convolutions do.
 
@@ -407,6 +436,7 @@ class Contract(_Part):
         generation: How it writes, of an encoder-decoder; the plain graph is then its encoder. None for others.
         projected: Of a tower, a further output of the hidden graph: the last hidden state of each position, projected
             as the embedding is, into the space of both towers, but not normalised; its layer is the last.
+        relevance: None where there is no relevance graph.
         limits: Most positions of symbolic axes, by name.
         derived_axes: Axes of outputs whose size follows from an input's.
         precision: What the graphs compute in; their inputs and outputs are the same for all.
@@ -433,6 +463,7 @@ class Contract(_Part):
     attention: tuple[AttentionContract, ...] = ()
     hidden_states: tuple[HiddenStateContract, ...] = ()
     projected: HiddenStateContract | None = None
+    relevance: RelevanceContract | None = None
     patches: PatchContract | None = None
     precision: Precision = "float32"
     limits: dict[str, int] = {}
@@ -485,6 +516,11 @@ class Contract(_Part):
         return self.text is not None and self.text.pairs and scores == (1,)
 
     @property
+    def explains_labels(self) -> bool:
+        """Whether it can say what each position did for a label's logit."""
+        return self.relevance is not None and self.relevance.output == "logits" and bool(self.labels)
+
+    @property
     def tapped_outputs(self) -> list[str]:
         """The further outputs of the tapped graph."""
         names = [(layer.output, layer.value_norms) for layer in self.attention]
@@ -502,7 +538,7 @@ class Contract(_Part):
 
     @property
     def further_axes(self) -> dict[str, tuple[int | str | None, ...]]:
-        """The axes of the further outputs of the tapped, the contributions and the hidden graph, by name."""
+        """The axes of the further outputs of all graphs but the plain one, by name."""
         axes = dict[str, tuple[int | str | None, ...]]()
         for layer in self.attention:
             axes[layer.output] = (BATCH_AXIS, layer.num_heads, layer.query_axis, layer.key_axis)
@@ -510,6 +546,8 @@ class Contract(_Part):
                 axes[layer.value_norms] = (BATCH_AXIS, layer.num_heads, layer.key_axis)
             if layer.contribution:
                 axes[layer.contribution] = (BATCH_AXIS, layer.query_axis, layer.key_axis)
+        if why := self.relevance:
+            axes |= {why.positions: (BATCH_AXIS, why.position_axis), why.rest: (BATCH_AXIS,), why.score: (BATCH_AXIS,)}
         return axes | {state.output: (BATCH_AXIS, state.position_axis, state.dim) for state in self.hidden_outputs}
 
     @model_validator(mode="after")
@@ -521,6 +559,8 @@ class Contract(_Part):
             raise ValueError("labels: given without an output named logits")
         if self.embedding and self.embedding.output not in outputs:
             raise ValueError(f"embedding.output: {self.embedding.output!r} is no output")
+        if self.relevance and self.relevance.output not in outputs:
+            raise ValueError(f"relevance.output: {self.relevance.output!r} is no output")
         if self.late:
             self._check_late(self.late)
         if self.generation:

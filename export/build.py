@@ -19,17 +19,19 @@ from artifact.contract import (
     LOWERED_GRAPH,
     NAME_PATTERN,
     PLAIN_GRAPH,
+    RELEVANCE_GRAPH,
     TAPPED_GRAPH,
     WEIGHTS_FILE,
     Contract,
     HiddenStateContract,
     Precision,
+    RelevanceContract,
 )
 from artifact.verification import Accuracy, Check
 from export.accuracy import ask_graph, ask_network, measure_accuracy, misses
 from export.compare import LIMITS
 from export.contracts import TOKENIZER_FILE, Written, make_contract
-from export.errors import AccuracyError, PublishError
+from export.errors import AccuracyError, PublishError, RelevanceError
 from export.fold import fold_constants
 from export.graph import externalize
 from export.half_storage import store_halves
@@ -39,6 +41,7 @@ from export.probe import Axes, declare_axes, find_axes, find_limits, find_longes
 from export.publish import next_version, publish, same_as_newest, staging_folder, write_contract
 from export.quantize import Quantizer
 from export.references import Reference, reference_of, reference_of_graph
+from export.relevance.graph import add_relevance
 from export.room import check_room
 from export.served import GRAPHS, check_loads
 from export.sources import Source
@@ -50,6 +53,7 @@ from export.verify import verify
 from export.verify_steps import verify_steps
 from export.write_steps import STEP_GRAPHS, write_steps
 
+_SCORE_AXES = 2  # [batch, column]
 _DTYPES: dict[Precision, torch.dtype] = {
     "float32": torch.float32,
     "float16": torch.float16,
@@ -239,7 +243,62 @@ def _write_graphs(
         onnx.save_model(contributing, folder / CONTRIBUTIONS_GRAPH)
     hidden, further = _write_hidden(plain, states, source, folder, runs_here=runs_here)
     projected = describe_projected(states.names, further) if hidden else None
-    return Written(plain, taps, {**further, **axes}, kinds, found.derived, contributions, hidden, projected)
+    relevance: RelevanceContract | None = None
+    told: Mapping[str, Axes] = {}
+    if precise.precision == "float32" and not source.writing:
+        explained = lowered if lowered is not None else tapped
+        relevance, told = _write_relevance(explained, plain, source, axes, folder, report)
+    every = {**further, **told, **axes}
+    return Written(plain, taps, every, kinds, found.derived, contributions, hidden, projected, relevance)
+
+
+def _write_relevance(
+    lowered: ModelProto,
+    plain: ModelProto,
+    source: Source,
+    axes: Mapping[str, Axes],
+    folder: Path,
+    report: Callable[[str], None],
+) -> tuple[RelevanceContract | None, Mapping[str, Axes]]:
+    """Write the relevance graph, of logits or else of vectors, and the axes of its outputs; none where it has none."""
+    output = next((name for name in _scores(source) if axes.get(name, ())[:1] == (BATCH_AXIS,)), "")
+    if not output or len(axes[output]) != _SCORE_AXES:
+        return None, {}
+    graph, kept = ModelProto(), {value.name for value in plain.graph.output}
+    graph.CopyFrom(lowered)
+    for value in [value for value in graph.graph.output if value.name not in kept]:
+        graph.graph.output.remove(value)
+    try:
+        graph, names = add_relevance(graph, folder, output)
+    except RelevanceError as error:
+        report(f"no relevance of {output}: {error}")
+        return None, {}
+    path = folder / RELEVANCE_GRAPH
+    onnx.save_model(graph, path)
+    found = find_axes(run_graph(path), source.traits).axes
+    batch, position = found[names.positions]
+    if batch != BATCH_AXIS or position is None:
+        path.unlink()
+        report(f"no relevance of {output}: its positions are [{batch or '?'}, {position or '?'}]")
+        return None, {}
+    declare_axes(graph, found)
+    onnx.save_model(graph, path)
+    contract = RelevanceContract(
+        output=output,
+        weights=names.weights,
+        positions=names.positions,
+        position_axis=position,
+        rest=names.rest,
+        score=names.score,
+    )
+    return contract, found
+
+
+def _scores(source: Source) -> Iterator[str]:
+    """Names of the outputs that are explained, the first that there is."""
+    yield "logits"
+    if source.traits.embedding:
+        yield source.traits.embedding.output
 
 
 def _write_hidden(

@@ -12,6 +12,7 @@ from artifact.contract import (
     HIDDEN_GRAPH,
     LOWERED_GRAPH,
     PLAIN_GRAPH,
+    RELEVANCE_GRAPH,
     SEQUENCE_AXIS,
     TAPPED_GRAPH,
     Precision,
@@ -25,6 +26,7 @@ from export.probe import Axes, is_attention
 from export.queries import choose_queries
 from export.reach import Reach
 from export.references import Reference
+from export.relevance.graph import POSITIONS, REST, SCORE
 from export.session import run_session
 from export.traits import Feed, Traits
 from server.errors import first_line
@@ -56,7 +58,7 @@ LIMITS: dict[Precision, Limits] = {
     "int8": Limits(torch=None, plain=1e-5, row_sum=1e-5, alone=5e-2, lowered=5e-2),
 }
 ALONE = "row alone"
-_BESIDE = (CONTRIBUTIONS_GRAPH, HIDDEN_GRAPH)  # beside the plain and the tapped graph
+_BESIDE = (CONTRIBUTIONS_GRAPH, HIDDEN_GRAPH, RELEVANCE_GRAPH)  # beside the plain and the tapped graph
 
 
 @dataclass(frozen=True, eq=False)
@@ -108,12 +110,23 @@ def compare_case(reference: Reference, graphs: Graphs, case: Case, *, lowered: b
     further = {name: run(sessions[name], case.feed) for name in _BESIDE if name in sessions}
     for name, found in further.items():
         yield from _compare_plain(sessions[name], graphs, from_plain, found, case)
+    if RELEVANCE_GRAPH in further:
+        yield _check_complete(graphs, further[RELEVANCE_GRAPH], case)
     if limits.torch:
         found = {**further.get(HIDDEN_GRAPH, {}), **from_tapped, **from_plain}
         yield from _compare_reference(reference, graphs, found, case, limits.torch)
     if lowered and LOWERED_GRAPH in sessions:
         for name, array in run(sessions[LOWERED_GRAPH], case.feed).items():
             yield difference(name, "lowered form", array, from_tapped[name], case, graphs, limits.lowered)
+
+
+def _check_complete(graphs: Graphs, found: Mapping[str, Array], case: Case) -> Difference:
+    """How far what positions did, and the rest, are from making up the score."""
+    positions = found[POSITIONS].astype(np.float64)
+    total, scale = positions.sum(1) + found[REST], max(1.0, float(np.abs(positions).sum(1).max(initial=0)))
+    return Difference(
+        SCORE, "adds up", max_abs(total, found[SCORE]), scale, scale * graphs.limits.plain, case.positions
+    )
 
 
 def compare_served(graphs: Graphs, name: str, found: Mapping[str, Array], case: Case) -> Iterator[Difference]:

@@ -14,6 +14,7 @@ from artifact.contract import (
     DerivedAxis,
     HiddenStateContract,
     PatchContract,
+    RelevanceContract,
     TensorContract,
     TextContract,
     WindowContract,
@@ -44,6 +45,7 @@ class Written:
         contributions: Outputs of the third graph, by layer.
         states: The hidden states that the hidden graph gives; none where there is no such graph.
         projected: What it gives besides, of a tower; see Contract.
+        relevance: What the relevance graph gives; None where there is none.
     """
 
     plain: ModelProto
@@ -54,6 +56,7 @@ class Written:
     contributions: Mapping[int, str]
     states: tuple[HiddenStateContract, ...] = ()
     projected: HiddenStateContract | None = None
+    relevance: RelevanceContract | None = None
 
 
 def make_contract(source: Source, written: Written, folder: Path, version: int) -> Contract:
@@ -88,6 +91,7 @@ def _describe(source: Source, written: Written, folder: Path, version: int) -> C
         attention=tuple(_attention_contract(one, written, traits.windows, patches) for one in written.taps),
         hidden_states=written.states,
         projected=written.projected,
+        relevance=written.relevance,
         patches=patches,
         limits={axis: traits.limit(axis) for axis in traits.axes},
         derived_axes=written.derived,

@@ -16,7 +16,15 @@ from typing import Self
 import numpy as np
 import onnxruntime
 
-from artifact.contract import CONTRIBUTIONS_GRAPH, HIDDEN_GRAPH, LOWERED_GRAPH, PLAIN_GRAPH, TAPPED_GRAPH, Contract
+from artifact.contract import (
+    CONTRIBUTIONS_GRAPH,
+    HIDDEN_GRAPH,
+    LOWERED_GRAPH,
+    PLAIN_GRAPH,
+    RELEVANCE_GRAPH,
+    TAPPED_GRAPH,
+    Contract,
+)
 from artifact.dtypes import Array
 from artifact.towers import TowersContract
 from export.errors import VerificationError
@@ -24,7 +32,7 @@ from export.session import run_session
 from server.engine.prepacked_weights import packed
 from server.engine.session import make_options
 
-GRAPHS = (PLAIN_GRAPH, TAPPED_GRAPH, LOWERED_GRAPH, CONTRIBUTIONS_GRAPH, HIDDEN_GRAPH)
+GRAPHS = (PLAIN_GRAPH, TAPPED_GRAPH, LOWERED_GRAPH, CONTRIBUTIONS_GRAPH, HIDDEN_GRAPH, RELEVANCE_GRAPH)
 SECONDS = 600
 
 

@@ -2,6 +2,7 @@
 
 The score of a row is the sum of an output's numbers times weights that come with the request: 1 at a label and 0
 elsewhere is that label's logit; with -1 at another it is their difference; another input's embedding, the similarity.
+Weights that are all 0, and those of a request that brings none, stand for 1 at the largest number of the row.
 
 With "libra" (Mehri et al. 2025, "LibraGrad: Balancing Gradient Flow for Universally Better Vision Transformer
 Attributions", CVPR) what enters the first layer, times its gradient, plus what is added on the way (biases), times the
@@ -13,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto, helper
 
 from export.errors import RelevanceError
@@ -21,7 +23,7 @@ from export.relevance.rules import RULES
 from export.tapping.tap import sort_nodes
 from export.tapping.view import GraphView
 
-WEIGHTS = "relevance.weights"
+WEIGHTS, POSITIONS, REST, SCORE = (f"relevance.{name}" for name in ("weights", "positions", "rest", "score"))
 _STATE_AXES = 3  # [B, N, D]
 _LEAST_OPSET = 13  # axes as inputs
 
@@ -31,7 +33,7 @@ class Relevance:
     """What a relevance graph has, by name.
 
     Attributes:
-        weights: An input, float32, of the shape of the output whose score is explained.
+        weights: An input, float32 [B, C] as the output whose score is explained; it may be left out.
         positions: Relevance of each position, float32 [B, N].
         rest: What belongs to none, float32 [B].
         score: What is explained, float32 [B]; the sum of both.
@@ -53,7 +55,7 @@ def add_relevance(
     Args:
         lowered: A tapped graph without Attention nodes; it is not changed.
         folder: Where its weights lie, if not in itself.
-        output: What is explained, float32 [B, ...].
+        output: What is explained, float32 [B, C].
         method: Which gradient.
 
     Raises:
@@ -66,11 +68,11 @@ def add_relevance(
     _check(view, output)
     embedded = find_embedded(view, output)
     reverse = Reverse(view, method, embedded)
-    weights = _declare_weights(view, output)
+    weights = _choose_weights(reverse, output, _declare_weights(view))
     score = reverse.add("Mul", [output, weights])
     reverse.walk(output, weights, RULES)
     positions, rest = _sum_terms(reverse, embedded)
-    names = Relevance(weights, "relevance.positions", "relevance.rest", "relevance.score", embedded)
+    names = Relevance(WEIGHTS, POSITIONS, REST, SCORE, embedded)
     made = (names.positions, positions, 2), (names.rest, rest, 1), (names.score, _sum_rows(reverse, score), 1)
     for name, value, rank in made:
         view.add("Identity", [value], name)
@@ -163,13 +165,22 @@ def _leading_to(view: GraphView, output: str, ahead: set[str]) -> set[str]:
     return found
 
 
-def _declare_weights(view: GraphView, output: str) -> str:
-    given = next(value for value in view.model.graph.output if value.name == output)
-    value = helper.make_tensor_value_info(WEIGHTS, TensorProto.FLOAT, [])
-    value.CopyFrom(given)
-    value.name = WEIGHTS
+def _declare_weights(view: GraphView) -> str:
+    """Declare the weights, an input that may be left out: it has a value of its own, 0."""
+    value = helper.make_tensor_value_info(WEIGHTS, TensorProto.FLOAT, ["rows", "columns"])
     view.model.graph.input.append(value)
-    return WEIGHTS
+    return view.add_constant(np.zeros((1, 1), dtype=np.float32), WEIGHTS)
+
+
+def _choose_weights(reverse: Reverse, output: str, given: str) -> str:
+    """The weights that came, or 1 at the largest number of a row where they are all 0; float32 [B, C]."""
+    add, zero = reverse.add, reverse.number(0.0, output)
+    largest = add("ArgMax", [output], axis=1, keepdims=1)  # [B, 1]
+    columns = add("Range", [reverse.whole(0), add("Squeeze", [reverse.size_of(output, 1)]), reverse.whole(1)])
+    first = add("Cast", [add("Equal", [largest, columns])], to=TensorProto.FLOAT)  # [B, C]
+    differs = add("Cast", [add("Not", [add("Equal", [given, zero])])], to=TensorProto.FLOAT)
+    any_given = add("Greater", [reverse.reduce_sum(differs, [1], keepdims=1), zero])  # [B, 1]
+    return add("Where", [any_given, given, first])
 
 
 def _sum_terms(reverse: Reverse, embedded: str) -> tuple[str, str]:

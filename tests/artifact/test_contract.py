@@ -67,7 +67,7 @@ def test_a_layer_has_the_axes_of_its_weights_norms_and_contributions() -> None:
     """Each under the output's name; what a layer has not, is not there."""
     layer = CONTRACT.attention[0].model_copy(update={"value_norms": "norms", "contribution": "added", "key_axis": 3})
     bare = CONTRACT.attention[1].model_copy(update={"value_norms": None, "contribution": None})
-    contract = CONTRACT.model_copy(update={"attention": (layer, bare), "hidden_states": ()})
+    contract = CONTRACT.model_copy(update={"attention": (layer, bare), "hidden_states": (), "relevance": None})
     assert contract.further_axes == {
         layer.output: ("batch", 4, "seq_len", 3),
         "norms": ("batch", 4, 3),
@@ -76,6 +76,19 @@ def test_a_layer_has_the_axes_of_its_weights_norms_and_contributions() -> None:
     }
     assert contract.tapped_outputs == [layer.output, "norms", bare.output]
     assert contract.contributions == ["added"]
+
+
+def test_relevance_has_a_number_for_each_position_and_two_for_each_row() -> None:
+    """And it is of an output that there is."""
+    relevance = CONTRACT.relevance
+    assert relevance is not None
+    axes = CONTRACT.further_axes
+    found = [axes[name] for name in relevance.outputs]
+    assert found == [("batch", "seq_len"), ("batch",), ("batch",)]
+    assert CONTRACT.explains_labels
+    without = {**CONTRACT.model_dump(), "relevance": {**relevance.model_dump(), "output": "scores"}}
+    with pytest.raises(ValidationError, match=r"relevance\.output: 'scores' is no output"):
+        Contract.model_validate(without)
 
 
 def test_hidden_states_have_the_positions_of_their_axis() -> None:

@@ -44,12 +44,12 @@ def nudged(source: Source) -> Source:
 
 
 def test_an_artifact_holds_all_that_the_server_needs(source: Source, out: Path) -> None:
-    """Five graphs, one weights file, tokenizer, contract with true hashes and a verification table."""
+    """Six graphs, one weights file, tokenizer, contract with true hashes and a verification table."""
     steps: list[str] = []
     built = build(source, out, steps.append)
     assert (built.folder, built.unchanged) == (out / "tiny-text" / "1", False)
     graphs = ["attention.lowered.onnx", "attention.onnx", "contributions.onnx", "hidden.onnx", "model.onnx"]
-    files = sorted([*graphs, "contract.json", "tokenizer.json", "weights.bin"])
+    files = sorted([*graphs, "relevance.onnx", "contract.json", "tokenizer.json", "weights.bin"])
     assert everything_below(built.folder) == files
     contract = read_contract(built.folder / "contract.json")
     assert contract == built.contract
@@ -61,6 +61,7 @@ def test_an_artifact_holds_all_that_the_server_needs(source: Source, out: Path) 
     for tensor in ("last_hidden_state", "embedding", "logits", "attention.0", "attention.1"):
         assert {(tensor, "against torch"), (tensor, "row alone")} <= checks
     assert {("attention.0", "rows sum to 1"), ("logits", "against plain"), ("attention.1", "lowered form")} <= checks
+    assert {("relevance.score", "adds up"), ("relevance.positions", "row alone")} <= checks
     assert [layer.value_norms for layer in contract.attention] == ["value_norms.0", "value_norms.1"]
     assert all(line.max_abs <= line.limit for line in contract.verification)
     assert set(contract.made_with) == {"regard", "torch", "onnx", "onnxscript"}
@@ -150,7 +151,7 @@ def test_the_golden_artifact_still_is_what_an_export_gives(source: Source, out: 
         np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize(("name", "further"), [("fashion", set()), ("g2p", {"one step in torch"})])
+@pytest.mark.parametrize(("name", "further"), [("fashion", {"adds up"}), ("g2p", {"one step in torch"})])
 def test_an_embedded_artifact_is_the_committed_checkpoint(name: str, further: set[str]) -> None:
     """Its hashes are the files', and its verification compared it with the network."""
     from server.config import EMBEDDED_MODELS

@@ -63,12 +63,18 @@ def lowered_graph(network: Any, folder: Path, image_size: int | None = None) -> 
 
 
 def relevance_of(
-    graph: ModelProto, feed: dict[str, Floats], weights: Floats, output: str = "logits", method: Method = "libra"
+    graph: ModelProto,
+    feed: dict[str, Floats],
+    weights: Floats | None,
+    output: str = "logits",
+    method: Method = "libra",
 ) -> tuple[Floats, Floats, Floats]:
     """Relevance of positions [B, N], the rest [B] and the score [B]."""
     explained, names = add_relevance(graph, Path(), output, method)
     given = {value.name for value in explained.graph.input}
-    taken = {name: array for name, array in {**feed, WEIGHTS: weights}.items() if name in given}
+    taken = {name: array for name, array in feed.items() if name in given}
+    if weights is not None:
+        taken[WEIGHTS] = weights
     positions, rest, score = run_graph(explained, [names.positions, names.rest, names.score], taken)
     return positions, rest, score
 
@@ -125,6 +131,22 @@ def test_a_row_alone_has_the_relevance_that_it_has_in_a_batch(tmp_path: Path) ->
     both, _, _ = relevance_of(graph, {"input_ids": _IDS, "attention_mask": _MASK}, weights_like(2))
     alone, _, _ = relevance_of(graph, {"input_ids": _IDS[1:, :3], "attention_mask": _MASK[1:, :3]}, weights_like(1))
     np.testing.assert_allclose(alone, both[1:, :3], atol=1e-5 * float(np.abs(both).max()))
+
+
+def test_without_weights_the_largest_logit_is_explained(tmp_path: Path) -> None:
+    """Of each row its own, be they left out, or 0 in that row."""
+    graph, feed = (
+        lowered_graph(text_network("norms behind, mean"), tmp_path),
+        {"input_ids": _IDS, "attention_mask": _MASK},
+    )
+    (logits,) = run_graph(graph, ["logits"], feed)
+    first = np.eye(3, dtype=np.float32)[logits.argmax(1)]
+    expected, rest, score = relevance_of(graph, feed, first)
+    assert_equal(score, logits.max(1))
+    for weights in (None, np.stack([np.zeros(3, dtype=np.float32), first[1]])):
+        found, others, also = relevance_of(graph, feed, weights)
+        np.testing.assert_array_equal(found, expected)
+        np.testing.assert_array_equal((others, also), (rest, score))
 
 
 def test_the_gradient_is_that_of_autograd_and_what_it_gives_is_not_complete(tmp_path: Path) -> None:
