@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import onnxruntime
 
+from artifact.contract import RELEVANCE_GRAPH
 from artifact.dtypes import BFLOAT16, Array
 from server.engine.capture_gate import GATE
 from server.engine.cost import CostModel
 from server.engine.cpus import bound_to
-from server.engine.device import Device, Instances, check_placement
+from server.engine.device import ERRORS_ONLY, Device, Instances, check_placement
 from server.engine.device_ops import Weights, measures_on
 from server.engine.io_binding import BoundSession, Runs
 from server.errors import StartError, first_line
@@ -214,6 +215,8 @@ def load_session(path: Path, device: Device, threads: int, *, spin: bool) -> onn
     options.add_session_config_entry(_SPINNING, str(int(spin)))
     options.add_session_config_entry(_STOP_SPINNING_AFTER_A_RUN, "1")
     options.add_session_config_entry(RECORD_ASSIGNMENT, "1")
+    if path.name == RELEVANCE_GRAPH:
+        options.log_severity_level = ERRORS_ONLY  # not that an input may be left out, which is meant
     try:
         # The threads of its pool may run where the one may that starts them.
         with bound_to(device.cpus), nullcontext() if device.gpu is None else GATE.use():

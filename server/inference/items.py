@@ -8,25 +8,30 @@ from server.hidden_states.plan import HiddenStatesPlan
 from server.hidden_states.planning import plan_hidden_states
 from server.inference.preprocess import pair_positions, special_positions
 from server.inference.request import InferenceRequest, Plan, PreparedInput
+from server.relevance.plan import RelevancePlan
+from server.relevance.planning import plan_relevance
 from server.scheduling.batch import BatchItem, Runner
 
 
 def plan_request(request: InferenceRequest, prepared: PreparedInput, limits: AttentionLimits) -> Plan | None:
-    """Plan the attention or the hidden states of a request, if it wants any.
+    """Plan the attention, the hidden states or the relevance of a request, if it wants any.
 
     Raises:
-        ServerError: As plan_attention and plan_hidden_states; or both are wanted.
+        ServerError: As plan_attention, plan_hidden_states and plan_relevance; or several are wanted.
     """
     if not request.further_field:
         return None
-    if request.attention and request.hidden_states:
-        raise InvalidInput("hidden_states", "beside attention", "one of both, or a call for each")
+    asked = [field for field in ("attention", "hidden_states", "relevance") if getattr(request, field)]
+    if len(asked) > 1:
+        raise InvalidInput(asked[1], f"beside {asked[0]}", "one of both, or a call for each")
     contract = request.model.contract
     special = special_positions(request.model, prepared)
     sizes, pair = contract.axis_sizes(prepared.inputs), pair_positions(prepared)
     positions = Positions(prepared.rows, sizes, prepared.length, special, pair)
     if request.hidden_states:
         return plan_hidden_states(request.hidden_states, contract, prepared.inputs, positions, limits)
+    if request.relevance:
+        return plan_relevance(request.relevance, contract, positions, limits)
     assert request.attention  # noqa: S101 -- or there is no field
     return plan_attention(request.attention, contract, positions, limits, layer_by_layer=request.layer_by_layer)
 
@@ -35,16 +40,20 @@ def make_item(request: InferenceRequest, prepared: PreparedInput, plan: Plan | N
     """Choose the graph that gives no more than what is wanted."""
     engine, contract = request.model.engine, request.model.contract
     graph: Runner | None = None
+    inputs = prepared.inputs
     match plan:
         case AttentionPlan():
             graph = engine.contributing if plan.takes_contributions else engine.tapped
         case HiddenStatesPlan():
             graph = engine.hidden
+        case RelevancePlan():
+            graph = engine.explaining
+            inputs = {**inputs, plan.contract.weights: plan.weights}
     further = plan.outputs if plan else ()
     return BatchItem(
         graph or engine.plain,
         contract,
-        prepared.inputs,
+        inputs,
         prepared.rows,
         prepared.length,
         request.outputs,

@@ -19,6 +19,7 @@ _ADDED_TOKENS, _UTF8_BYTES = 16, 4  # special ones, generously; of a character, 
 _FEWER = {
     "attention": "fewer inputs, layers, heads or rows",
     "hidden_states": "fewer inputs, layers or positions",
+    "relevance": "fewer inputs",
 }
 
 

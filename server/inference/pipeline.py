@@ -90,7 +90,7 @@ class Pipeline:
     async def _compute(self, request: InferenceRequest, context: RpcContext, started_ns: int) -> InferenceResponse:
         prepared = await self._prepare(request, context)
         check_answer_size(request, prepared, self.attention.answer_bytes)
-        plan = plan_request(request, prepared, self.attention) if request.attention or request.hidden_states else None
+        plan = plan_request(request, prepared, self.attention) if request.further_field else None
         if plan:
             _reserve(request, plan, prepared.rows, context.account)
         decode_ns = time.perf_counter_ns() - started_ns
@@ -191,7 +191,7 @@ class _Running(Generic[Told]):
             self._fail()
             raise
         try:
-            if request.attention or request.hidden_states:
+            if request.further_field:
                 context.caller.require("attention", request.further_field)
             self._response = await self._compute(request, context, self._started_ns)
         except BaseException:

@@ -19,10 +19,13 @@ from server.hidden_states.reduce import ReducedStates, reduce_states
 from server.hidden_states.request import HiddenStatesRequest
 from server.inference.sound import Sound
 from server.inference.vectors import WHOLE_VECTORS, VectorRequest
+from server.relevance.plan import RelevancePlan
+from server.relevance.reduce import Relevance, explain_rows
+from server.relevance.request import RelevanceRequest
 from server.repository.loading import LoadedModel
 from server.scheduling.batch import GraphKind, Result
 
-Plan = AttentionPlan | HiddenStatesPlan
+Plan = AttentionPlan | HiddenStatesPlan | RelevancePlan
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +141,7 @@ class InferenceRequest:
         outputs: Names of the ordinary outputs wanted.
         attention: What is wanted of the attention; None for none.
         hidden_states: What is wanted of the hidden states; None for none.
+        relevance: What is to be explained; None for nothing.
         layer_by_layer: Whether each layer of the attention has a message of its own.
         unsent: Outputs that are no part of the answer: they go to shared memory, or are compared here.
         max_sent: Of several inputs, how many are answered at most, whichever they are; 0 for all.
@@ -151,6 +155,7 @@ class InferenceRequest:
     outputs: tuple[str, ...]
     attention: AttentionRequest | None = None
     hidden_states: HiddenStatesRequest | None = None
+    relevance: RelevanceRequest | None = None
     layer_by_layer: bool = False
     unsent: frozenset[str] = frozenset()
     max_sent: int = 0
@@ -163,14 +168,17 @@ class InferenceRequest:
         """Whether it takes to know what the positions of an input stand for."""
         if self.model.contract.late and self.outputs == (self.model.contract.late.output,):
             return True
-        return self.attention is not None or (self.hidden_states is not None and self.hidden_states.tells_positions)
+        if self.attention is not None or self.relevance is not None:
+            return True
+        return self.hidden_states is not None and self.hidden_states.tells_positions
 
     @property
     def further_field(self) -> str:
         """The field that asks for more than outputs; empty where there is none."""
         if self.hidden_states and self.hidden_states.projected:
             return "map"
-        return "attention" if self.attention else "hidden_states" if self.hidden_states else ""
+        given = {"attention": self.attention, "hidden_states": self.hidden_states, "relevance": self.relevance}
+        return next((field for field, wanted in given.items() if wanted), "")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -210,7 +218,7 @@ class InferenceResponse:
     Attributes:
         model: Which answered.
         prepared: Its input.
-        plan: What it wants of the attention or the hidden states; None for neither.
+        plan: What it wants of the attention, the hidden states or relevance; None for nothing of them.
         result: Outputs, and these before they are reduced.
         timings: The stages so far.
         graph: Which of the model's graphs ran.
@@ -242,7 +250,7 @@ class InferenceResponse:
 
     @property
     def further_bytes(self) -> int:
-        """Size of the attention or the hidden states that are sent; those of a map are compared, and are not."""
+        """Size of the attention, hidden states or relevance sent; hidden states of a map are compared, and are not."""
         is_map = isinstance(self.plan, HiddenStatesPlan) and self.model.contract.projected in self.plan.states
         return self.plan.answer_bytes(self.rows) if self.plan and not is_map else 0
 
@@ -262,6 +270,12 @@ class InferenceResponse:
             return iter(())
         left = self._take_further()
         return reduce_states(self.plan, left, lambda name: left.pop(name, None))
+
+    def relevance(self) -> list[Relevance]:
+        """Say of each row why it has its score; nothing where that was not asked for."""
+        if not isinstance(self.plan, RelevancePlan):
+            return []
+        return explain_rows(self.plan, self.outputs["logits"], self._take_further())
 
     def _take_further(self) -> dict[str, Weights]:
         left = dict(self.result.further)

@@ -20,7 +20,7 @@ from server.telemetry.timings import NO_TIME, BatchTimes
 
 # A place in the queue: priority, due, arrived.
 Order = tuple[int, float, float]
-GraphKind = Literal["plain", "tapped", "contributions", "hidden", "decoder"]
+GraphKind = Literal["plain", "tapped", "contributions", "hidden", "relevance", "decoder"]
 Layer = AttentionContract | HiddenStateContract
 
 
@@ -172,6 +172,8 @@ class BatchItem:
             return "plain"
         if any(state.output == self.further[0] for state in self.contract.hidden_outputs):
             return "hidden"
+        if self.contract.relevance and self.further[0] in self.contract.relevance.outputs:
+            return "relevance"
         return "contributions" if self.further[0] in self.contract.contributions else "tapped"
 
     def may_share(self, other: "BatchItem") -> bool:

@@ -83,6 +83,8 @@ def collate(items: Sequence[BatchItem]) -> dict[str, Array]:
             array[(slice(start, start + item.rows), *map(slice, source.shape[1:]))] = source
             start += item.rows
         collated[spec.name] = array
+    for name in first.inputs.keys() - collated.keys():  # what only this graph takes, a row each
+        collated[name] = np.concatenate([item.inputs[name] for item in items])
     return collated
 
 

@@ -92,7 +92,7 @@ class PredictResponse(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., outputs: _Optional[_Mapping[str, _types_pb2.Tensor]] = ..., attention: _Optional[_Union[_types_pb2.Attention, _Mapping]] = ..., timings: _Optional[_Union[_types_pb2.Timings, _Mapping]] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStates, _Mapping]] = ...) -> None: ...
 
 class ClassifyRequest(_message.Message):
-    __slots__ = ("model", "version", "image", "text", "texts", "images", "pair", "pairs", "top_k", "truncate", "attention", "priority", "timeout_ms", "hidden_states", "candidate_labels", "label_template")
+    __slots__ = ("model", "version", "image", "text", "texts", "images", "pair", "pairs", "top_k", "truncate", "attention", "priority", "timeout_ms", "hidden_states", "candidate_labels", "label_template", "relevance")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
@@ -109,6 +109,7 @@ class ClassifyRequest(_message.Message):
     HIDDEN_STATES_FIELD_NUMBER: _ClassVar[int]
     CANDIDATE_LABELS_FIELD_NUMBER: _ClassVar[int]
     LABEL_TEMPLATE_FIELD_NUMBER: _ClassVar[int]
+    RELEVANCE_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     image: bytes
@@ -125,10 +126,11 @@ class ClassifyRequest(_message.Message):
     hidden_states: _types_pb2.HiddenStatesRequest
     candidate_labels: _containers.RepeatedScalarFieldContainer[str]
     label_template: str
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., image: _Optional[bytes] = ..., text: _Optional[str] = ..., texts: _Optional[_Union[_types_pb2.Texts, _Mapping]] = ..., images: _Optional[_Union[_types_pb2.Images, _Mapping]] = ..., pair: _Optional[_Union[_types_pb2.TextPair, _Mapping]] = ..., pairs: _Optional[_Union[_types_pb2.TextPairs, _Mapping]] = ..., top_k: _Optional[int] = ..., truncate: bool = ..., attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStatesRequest, _Mapping]] = ..., candidate_labels: _Optional[_Iterable[str]] = ..., label_template: _Optional[str] = ...) -> None: ...
+    relevance: _types_pb2.RelevanceRequest
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., image: _Optional[bytes] = ..., text: _Optional[str] = ..., texts: _Optional[_Union[_types_pb2.Texts, _Mapping]] = ..., images: _Optional[_Union[_types_pb2.Images, _Mapping]] = ..., pair: _Optional[_Union[_types_pb2.TextPair, _Mapping]] = ..., pairs: _Optional[_Union[_types_pb2.TextPairs, _Mapping]] = ..., top_k: _Optional[int] = ..., truncate: bool = ..., attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStatesRequest, _Mapping]] = ..., candidate_labels: _Optional[_Iterable[str]] = ..., label_template: _Optional[str] = ..., relevance: _Optional[_Union[_types_pb2.RelevanceRequest, _Mapping]] = ...) -> None: ...
 
 class ClassifyResponse(_message.Message):
-    __slots__ = ("model", "version", "labels", "truncated", "attention", "timings", "results", "hidden_states")
+    __slots__ = ("model", "version", "labels", "truncated", "attention", "timings", "results", "hidden_states", "relevance")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
@@ -137,6 +139,7 @@ class ClassifyResponse(_message.Message):
     TIMINGS_FIELD_NUMBER: _ClassVar[int]
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     HIDDEN_STATES_FIELD_NUMBER: _ClassVar[int]
+    RELEVANCE_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     labels: _containers.RepeatedCompositeFieldContainer[Label]
@@ -145,21 +148,24 @@ class ClassifyResponse(_message.Message):
     timings: _types_pb2.Timings
     results: _containers.RepeatedCompositeFieldContainer[ClassifyResult]
     hidden_states: _types_pb2.HiddenStates
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., truncated: bool = ..., attention: _Optional[_Union[_types_pb2.Attention, _Mapping]] = ..., timings: _Optional[_Union[_types_pb2.Timings, _Mapping]] = ..., results: _Optional[_Iterable[_Union[ClassifyResult, _Mapping]]] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStates, _Mapping]] = ...) -> None: ...
+    relevance: _types_pb2.Relevance
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., truncated: bool = ..., attention: _Optional[_Union[_types_pb2.Attention, _Mapping]] = ..., timings: _Optional[_Union[_types_pb2.Timings, _Mapping]] = ..., results: _Optional[_Iterable[_Union[ClassifyResult, _Mapping]]] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStates, _Mapping]] = ..., relevance: _Optional[_Union[_types_pb2.Relevance, _Mapping]] = ...) -> None: ...
 
 class ClassifyResult(_message.Message):
-    __slots__ = ("labels", "truncated", "attention", "error", "hidden_states")
+    __slots__ = ("labels", "truncated", "attention", "error", "hidden_states", "relevance")
     LABELS_FIELD_NUMBER: _ClassVar[int]
     TRUNCATED_FIELD_NUMBER: _ClassVar[int]
     ATTENTION_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     HIDDEN_STATES_FIELD_NUMBER: _ClassVar[int]
+    RELEVANCE_FIELD_NUMBER: _ClassVar[int]
     labels: _containers.RepeatedCompositeFieldContainer[Label]
     truncated: bool
     attention: _types_pb2.Attention
     error: _types_pb2.InputError
     hidden_states: _types_pb2.HiddenStates
-    def __init__(self, labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., truncated: bool = ..., attention: _Optional[_Union[_types_pb2.Attention, _Mapping]] = ..., error: _Optional[_Union[_types_pb2.InputError, _Mapping]] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStates, _Mapping]] = ...) -> None: ...
+    relevance: _types_pb2.Relevance
+    def __init__(self, labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., truncated: bool = ..., attention: _Optional[_Union[_types_pb2.Attention, _Mapping]] = ..., error: _Optional[_Union[_types_pb2.InputError, _Mapping]] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStates, _Mapping]] = ..., relevance: _Optional[_Union[_types_pb2.Relevance, _Mapping]] = ...) -> None: ...
 
 class Label(_message.Message):
     __slots__ = ("index", "name", "probability")

@@ -78,6 +78,7 @@ def _describe_one(model: LoadedModel, max_batch_size: int, max_inputs: int, devi
         described.patches.CopyFrom(describe_patches(contract.patches))
     if contract.generation:
         described.generation.CopyFrom(_describe_generation(contract.generation))
+    described.can_explain = contract.explains_labels
     for layer in contract.attention:
         added = described.attention_layers.add(
             layer=layer.layer,

@@ -12,6 +12,7 @@ from regard.v1 import types_pb2 as pb
 from server.api.regard_v1.attention import read_attention, write_layers
 from server.api.regard_v1.describe import describe_positions
 from server.api.regard_v1.hidden_states import read_hidden_states, write_states
+from server.api.regard_v1.relevance import read_relevance, write_relevance
 from server.api.regard_v1.tensors import write_tensor
 from server.attention.plan import AttentionPlan
 from server.context import Timings
@@ -27,6 +28,8 @@ from server.inference.request import (
     Texts,
 )
 from server.inference.vectors import WHOLE_VECTORS, VectorFormat, VectorRequest
+from server.relevance.plan import RelevancePlan
+from server.relevance.request import RelevanceRequest
 from server.repository.loading import LoadedModel
 
 Asked = api.PredictRequest | api.ClassifyRequest | api.EmbedRequest | api.RankRequest
@@ -126,9 +129,14 @@ def read_request(
     """
     attention = read_attention(message.attention) if message.HasField("attention") else None
     hidden_states = read_hidden_states(message.hidden_states) if message.HasField("hidden_states") else None
+    relevance: RelevanceRequest | None = None
+    if isinstance(message, api.ClassifyRequest) and message.HasField("relevance"):
+        relevance = read_relevance(message.relevance)
     vectors = read_dense(message) if isinstance(message, api.EmbedRequest) else WHOLE_VECTORS
     max_sent = message.top_k if isinstance(message, api.RankRequest) and model.contract.late is None else 0
-    return InferenceRequest(model, inputs, outputs, attention, hidden_states, max_sent=max_sent, vectors=vectors)
+    return InferenceRequest(
+        model, inputs, outputs, attention, hidden_states, relevance, max_sent=max_sent, vectors=vectors
+    )
 
 
 def read_dense(message: api.EmbedRequest) -> VectorRequest:
@@ -243,7 +251,7 @@ def top_labels(logits: NDArray[np.float32], names: tuple[str, ...], count: int) 
 
 
 def with_further(found: InferenceResponse, message: WithFurther) -> WithFurther:
-    """Write what was asked for of attention or hidden states into an answer, with what its positions stand for."""
+    """Write what was asked for besides outputs into an answer, with what its positions stand for."""
     match found.plan:
         case AttentionPlan():
             message.attention.CopyFrom(pb.Attention(**describe_positions(found)))
@@ -253,4 +261,6 @@ def with_further(found: InferenceResponse, message: WithFurther) -> WithFurther:
             message.hidden_states.CopyFrom(pb.HiddenStates(**({} if plan.pooling else describe_positions(found))))
             for reduced in found.hidden_states():
                 write_states(plan, reduced, message.hidden_states.layers.add(), batched=found.is_batched)
+        case RelevancePlan() as plan if isinstance(message, api.ClassifyResponse | api.ClassifyResult):
+            write_relevance(plan, found, message.relevance)
     return message

@@ -1,0 +1,1 @@
+"""Why this label: what is wanted of the relevance of positions, what that takes, and what is made of it."""

@@ -1,0 +1,1 @@
+"""Relevance: what is planned, and what is made of what was computed."""
