@@ -50,6 +50,7 @@ if TYPE_CHECKING:
     )
     from regard.hidden_states import HiddenStates, HiddenStatesRequest, LayerHiddenStates
     from regard.options import AttendOptions, ClassifyOptions, EmbedOptions
+    from regard.relevance import Relevance, RelevanceRequest
     from regard.replicas import replica_options
     from regard.scores import RankedDocument, Ranking, TokenMatches
     from regard.timed_words import WordTime, request_word_times, word_times
@@ -94,6 +95,8 @@ __all__ = [
     "RankedDocument",
     "Ranking",
     "RegardError",
+    "Relevance",
+    "RelevanceRequest",
     "ResourceExhausted",
     "Sampling",
     "SoundPositions",
@@ -127,6 +130,7 @@ _MODULES = (
     "generation",
     "hidden_states",
     "options",
+    "relevance",
     "replicas",
     "scores",
     "timed_words",

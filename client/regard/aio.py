@@ -19,6 +19,7 @@ from regard.generate_calls import AsyncGenerateCalls
 from regard.hidden_states import HiddenStatesRequest
 from regard.inputs import ImageSource
 from regard.origin import told
+from regard.relevance import RelevanceRequest
 from regard.scores import Ranking
 from regard.v1 import regard_pb2 as rpc
 
@@ -116,6 +117,7 @@ class AsyncClient(AsyncManyCalls, AsyncGenerateCalls):
         hidden_states: HiddenStatesRequest | None = None,
         candidate_labels: Sequence[str] = (),
         label_template: str = "",
+        relevance: RelevanceRequest | None = None,
     ) -> Classification:
         """As `Client.classify`."""
         request = encoding.classify_request(
@@ -131,6 +133,7 @@ class AsyncClient(AsyncManyCalls, AsyncGenerateCalls):
             hidden_states=hidden_states,
             candidate_labels=candidate_labels,
             label_template=label_template,
+            relevance=relevance,
         )
         return told(
             decoding.read_classification(await self._call(self._stub.Classify, request, timeout)), request, attention

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from regard.attention import Attention, AttentionKind, AttentionWindow, PatchGrid, Token
 from regard.errors import RegardError
 from regard.hidden_states import HiddenStates
+from regard.relevance import Relevance
 
 TextRole = Literal["document", "query"]
 VectorFormat = Literal["float32", "float16", "int8", "binary"]
@@ -178,6 +179,7 @@ class Model:
             model's own files do not say.
         takes_pairs: Whether two texts may be one input of classify and attend.
         can_rank: Whether rank is possible.
+        can_explain: Whether classify can say why: its argument relevance.
         activation: What makes scores of logits: "softmax", "sigmoid" or "identity"; "" where the model's own files do
             not say. Classify takes the softmax in any case.
         hidden_state_layers: Empty where no hidden states were exported.
@@ -215,6 +217,7 @@ class Model:
     similarity: str = ""
     takes_pairs: bool = False
     can_rank: bool = False
+    can_explain: bool = False
     activation: str = ""
     hidden_state_layers: tuple[HiddenStateLayer, ...] = ()
     matryoshka_dims: tuple[int, ...] = ()
@@ -279,6 +282,7 @@ class Classification:
         attention: None unless asked for.
         hidden_states: Likewise.
         timings: Of this request.
+        relevance: As attention.
     """
 
     model: str
@@ -288,6 +292,7 @@ class Classification:
     attention: Attention | None
     timings: Timings
     hidden_states: HiddenStates | None = None
+    relevance: Relevance | None = None
 
     def __repr__(self) -> str:
         labels = ", ".join(f"{label.name} {label.probability:.4g}" for label in self.labels)

@@ -16,6 +16,7 @@ from regard.hidden_states import HiddenStatesRequest
 from regard.inputs import ImageSource
 from regard.many import ManyCalls
 from regard.origin import told
+from regard.relevance import RelevanceRequest
 from regard.v1 import regard_pb2 as rpc
 
 
@@ -187,6 +188,7 @@ class Client(ManyCalls, AlignCalls, GenerateCalls):
         hidden_states: HiddenStatesRequest | None = None,
         candidate_labels: Sequence[str] = (),
         label_template: str = "",
+        relevance: RelevanceRequest | None = None,
     ) -> Classification:
         """Name what an image, a text or a pair of texts is.
 
@@ -205,16 +207,17 @@ class Client(ManyCalls, AlignCalls, GenerateCalls):
             candidate_labels: Of two towers, which need some, the labels to choose from, as many as the model's
                 max_inputs; of other models none. Each label's index counts in them.
             label_template: A sentence with {} where each of these labels goes; empty means the towers' own.
+            relevance: Which label to explain, but not beside attention or hidden states; None for none.
 
         Returns:
-            The labels with their probabilities, and the attention or the hidden states where they were asked for.
+            The labels with their probabilities, and what else was asked for.
 
         Raises:
             InvalidArgument: Not exactly one of image, text and pair is given, the path cannot be read, the file is no
                 image, the text is too long, or another argument has no such value.
             NotFound: No such model or version is served.
-            FailedPrecondition: The model does not classify, takes no pairs or no candidate labels, or has no attention
-                or no hidden states to show.
+            FailedPrecondition: The model does not classify, takes no pairs or no candidate labels, has no attention
+                or hidden states to show, or cannot explain labels.
             RegardError: The call failed.
         """
         request = encoding.classify_request(
@@ -230,6 +233,7 @@ class Client(ManyCalls, AlignCalls, GenerateCalls):
             hidden_states=hidden_states,
             candidate_labels=candidate_labels,
             label_template=label_template,
+            relevance=relevance,
         )
         return told(decoding.read_classification(self._call(self._stub.Classify, request, timeout)), request, attention)
 

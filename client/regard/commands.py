@@ -22,19 +22,18 @@ from regard.console import (
     SourcesArgument,
     Terminal,
     TruncateOption,
-    check_output,
     choose,
     choose_both,
     print_json,
     warn_if_cut,
 )
 from regard.examples import EXAMPLES
+from regard.explaining import WHY_OPTIONS, WhyCommand, WhyOptions, print_why
 from regard.flags import takes
 from regard.generating import generate
 from regard.lines import ask_each, read_lines
 from regard.ranking import rank
-from regard.results import RESULT_SUFFIXES
-from regard.sources import InputError, Source, read_labels, read_pair, read_source
+from regard.sources import InputError, Source, Task, read_labels, read_pair, read_source
 from regard.start import connect, new_app
 from regard.states_file import STATES_OPTIONS, StatesOptions
 from regard.summaries import show_vector
@@ -78,7 +77,8 @@ def unload(context: typer.Context, model: ModelArgument) -> None:
     typer.echo(f"regard: {clean(model)} is no longer served", err=True)
 
 
-@app.command(epilog=EXAMPLES["classify"])
+@app.command(epilog=EXAMPLES["classify"], cls=WhyCommand)
+@takes("why", WhyOptions, WHY_OPTIONS)
 @takes("bulk", BulkOptions, BULK_OPTIONS)
 def classify(
     context: typer.Context,
@@ -87,6 +87,7 @@ def classify(
     bulk: BulkOptions,
     pair: PairOption = None,
     model: ModelOption = "",
+    why: WhyOptions,
     top_k: Annotated[int, typer.Option(min=1, help="How many labels.")] = 5,
     labels: Annotated[
         str, typer.Option(metavar="A,B,C", help="Of two towers: the labels to choose from, between commas.")
@@ -98,9 +99,11 @@ def classify(
 ) -> None:
     """Name what photos, texts or a pair of texts are; of many a line each, or a file with -o."""
     client: Client = context.obj
-    check_output(output, RESULT_SUFFIXES, "answers are written")
+    is_many = bulk.wants(sources, output) or bulk.lines or len(sources) > 1
+    why.check(output, labels, is_many=is_many)
+    task: Task = "classify" if why.request is None else "explain"
     own: dict[str, Any] = {"candidate_labels": read_labels(labels), "label_template": template}
-    if bulk.wants(sources, output) or bulk.lines or len(sources) > 1:
+    if is_many:
         if pair is not None:
             raise InputError("--pair: each input is a text of its own; expected one")
         if bulk.lines and labels:
@@ -109,7 +112,7 @@ def classify(
         own |= {"top_k": top_k, "truncate": truncate}
 
         def ask(name: str, _: Source, inputs: dict[str, Any]) -> Iterator[Any]:
-            yield from client.classify_many(**inputs, model=name, **own)
+            yield from why.checked(client.classify_many(**inputs, model=name, relevance=why.request, **own))
 
         def show(source: Source, found: Classification) -> None:
             if as_json:
@@ -118,17 +121,21 @@ def classify(
                 Terminal().print(labels_line(source.title, found), soft_wrap=True)
 
         name = model or (choose_both(client).name if labels else "")
-        Work(client, "classify", sources, bulk, output, own).run(name, ask, show)
+        Work(client, task, sources, bulk, output, own | why.asked).run(name, ask, show)
         return
     (source,) = sources
     given = read_pair(source, pair, as_text=bulk.as_text)
-    name = model or (choose_both(client) if labels else choose(client, given, "classify")).name
-    answer = client.classify(**given.given, model=name, top_k=top_k, truncate=truncate, **own)
+    name = model or (choose_both(client) if labels else choose(client, given, task)).name
+    answer = client.classify(**given.given, model=name, top_k=top_k, truncate=truncate, relevance=why.request, **own)
     warn_if_cut(given, answer)
     if as_json:
         print_json(dataclasses.asdict(answer))
     else:
         Terminal().print(labels_table(answer))
+        if why.request is not None:
+            print_why(answer)
+    if output is not None:
+        why.draw(output, given, answer)
 
 
 @app.command(epilog=EXAMPLES["embed"])

@@ -29,6 +29,7 @@ from regard.attention import Attention, AttentionKind, AttentionWindow, Box, Lay
 from regard.encoding import MEASURES, TEXTS_OF_PAIR
 from regard.errors import RegardError, from_input_error
 from regard.hidden_states import HiddenStates, LayerHiddenStates
+from regard.relevance import Relevance
 from regard.scores import RankedDocument, Ranking, TokenMatches
 from regard.tensors import DTYPE_NAMES, read_tensor
 from regard.v1 import regard_pb2 as rpc
@@ -179,6 +180,7 @@ def read_model(model: pb.Model) -> Model:
         similarity=model.similarity,
         takes_pairs=model.takes_pairs,
         can_rank=model.can_rank,
+        can_explain=model.can_explain,
         activation=model.activation,
         hidden_state_layers=tuple(HiddenStateLayer(state.layer, state.dim) for state in model.hidden_state_layers),
         matryoshka_dims=tuple(model.matryoshka_dims),
@@ -238,6 +240,7 @@ def _read_labels(
         attention=_attention_of(one),
         timings=timings,
         hidden_states=_hidden_states_of(one),
+        relevance=_relevance_of(one),
     )
 
 
@@ -288,10 +291,10 @@ def _read_attention(attention: pb.Attention, truncated: bool = False) -> Attenti
 
 
 def _read_positions(
-    message: pb.Attention | pb.HiddenStates,
+    message: pb.Attention | pb.HiddenStates | pb.Relevance,
 ) -> tuple[tuple[Token, ...] | None, PatchGrid | None]:
     """Read what the positions stand for: tokens, patches or neither."""
-    kind = message.WhichOneof("positions")
+    kind = message.WhichOneof("of" if isinstance(message, pb.Relevance) else "positions")
     tokens = read_tokens(message.tokens) if kind == "tokens" else None
     return tokens, _read_patches(message.patches) if kind == "patches" else None
 
@@ -313,6 +316,26 @@ def _hidden_states_of(
         for state in states.layers
     )
     return HiddenStates(layers=layers, tokens=tokens, patches=patches)
+
+
+def _relevance_of(one: rpc.ClassifyResponse | rpc.ClassifyResult) -> Relevance | None:
+    if not one.HasField("relevance"):
+        return None
+    why = one.relevance
+    tokens, patches = _read_positions(why)
+    return Relevance(
+        label=why.label,
+        against=why.against,
+        score=why.score,
+        values=read_tensor(why.values),
+        positions=tuple(why.positions),
+        unsent=why.unsent,
+        rest=why.rest,
+        error=why.error,
+        relative_error=why.relative_error,
+        tokens=tokens,
+        patches=patches,
+    )
 
 
 def _read_states(state: pb.LayerHiddenStates) -> NDArray[np.floating]:

@@ -10,6 +10,7 @@ from regard.answers import TextRole, VectorFormat
 from regard.attention import AttentionRequest, HeadReduction, Measure, TextOfPair
 from regard.hidden_states import HiddenStatesRequest, Pooling
 from regard.inputs import ImageSource, Pair, write_input, write_tensors
+from regard.relevance import RelevanceRequest
 from regard.tensors import DTYPES
 from regard.v1 import regard_pb2 as rpc
 from regard.v1 import types_pb2 as pb
@@ -84,6 +85,7 @@ def classify_request(
     hidden_states: HiddenStatesRequest | None = None,
     candidate_labels: Sequence[str] = (),
     label_template: str = "",
+    relevance: RelevanceRequest | None = None,
 ) -> rpc.ClassifyRequest:
     """Build a request from an image, a text or a pair of texts.
 
@@ -95,6 +97,7 @@ def classify_request(
         truncate=checks.flag("truncate", truncate),
         **write_input(image=image, text=text, pair=pair),
         hidden_states=_write_hidden_states(hidden_states),
+        relevance=_write_relevance(relevance),
         **_candidates(candidate_labels, label_template),
         **_shared(model, version, attention, priority),
     )
@@ -156,6 +159,7 @@ def classify_many_request(
     hidden_states: HiddenStatesRequest | None = None,
     candidate_labels: Sequence[str] = (),
     label_template: str = "",
+    relevance: RelevanceRequest | None = None,
 ) -> rpc.ClassifyRequest:
     """Build a request from several images, texts or pairs of texts; raises as `classify_request`."""
     return rpc.ClassifyRequest(
@@ -163,6 +167,7 @@ def classify_many_request(
         truncate=checks.flag("truncate", truncate),
         **write_input(images=images, texts=texts, pairs=pairs),
         hidden_states=_write_hidden_states(hidden_states),
+        relevance=_write_relevance(relevance),
         **_candidates(candidate_labels, label_template),
         **_shared(model, version, attention, priority),
     )
@@ -324,6 +329,18 @@ def write_attention(attention: AttentionRequest | None, field: str = "attention"
         renormalize=attention.renormalize,
         rows_of_text=TEXTS_OF_PAIR[attention.rows_of_text],
         keys_of_text=TEXTS_OF_PAIR[attention.keys_of_text],
+    )
+
+
+def _write_relevance(relevance: RelevanceRequest | None) -> pb.RelevanceRequest | None:
+    if relevance is None:
+        return None
+    if not isinstance(relevance, RelevanceRequest):
+        raise checks.invalid("relevance", relevance, "a RelevanceRequest")
+    return pb.RelevanceRequest(
+        label=checks.name("relevance.label", relevance.label),
+        against=checks.name("relevance.against", relevance.against),
+        drop_special=checks.flag("relevance.drop_special", relevance.drop_special),
     )
 
 

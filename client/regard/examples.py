@@ -7,6 +7,7 @@ _COMMANDS = {
     "classify": (
         "regard classify cat.jpg --model vit-s14",
         "regard classify 'A fine film.' --model sentiment",
+        "regard classify 'Not good.' --why negative -o why.png",
         "regard classify photos/ --labels cat,dog -o labels.jsonl",
     ),
     "embed": (

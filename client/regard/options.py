@@ -6,6 +6,7 @@ from typing import TypedDict
 from regard.answers import TextRole, VectorFormat
 from regard.attention import AttentionRequest
 from regard.hidden_states import HiddenStatesRequest
+from regard.relevance import RelevanceRequest
 
 
 class ManyOptions(TypedDict, total=False):
@@ -35,12 +36,14 @@ class ClassifyOptions(ManyOptions, total=False):
         candidate_labels: Of two towers, which need some, the labels to choose from, as many as the model's max_inputs;
             of other models none. Each label's index counts in them.
         label_template: A sentence with {} where each of these labels goes; empty means the towers' own.
+        relevance: Which label to explain for each, but not beside attention or hidden states; None for none.
     """
 
     top_k: int
     hidden_states: HiddenStatesRequest | None
     candidate_labels: Sequence[str]
     label_template: str
+    relevance: RelevanceRequest | None
 
 
 class EmbedOptions(ManyOptions, total=False):

@@ -7,6 +7,7 @@ import numpy as np
 from regard.answers import Classification, Embedding
 from regard.attention import Attention
 from regard.errors import RegardError
+from regard.relevance import Relevance
 from regard.sources import Source
 
 Record = dict[str, Any]
@@ -25,7 +26,8 @@ def record_of(source: Source, answer: Embedding | Classification | Attention | R
         return record | _vector(answer)
     if isinstance(answer, Classification):
         probabilities = np.array([label.probability for label in answer.labels], np.float32)
-        return record | {"labels": [label.name for label in answer.labels], "probabilities": probabilities}
+        record |= {"labels": [label.name for label in answer.labels], "probabilities": probabilities}
+        return record | (_relevance(answer.relevance) if answer.relevance else {})
     return record | _attention(answer)
 
 
@@ -40,14 +42,32 @@ def _vector(answer: Embedding) -> Record:
 
 def _attention(answer: Attention) -> Record:
     """Return an array for each layer, named by its measure and number, with axes as the request leaves them."""
+    found = _positions(answer)
+    for layer in answer.layers:
+        found[f"{layer.measure}.{layer.layer}"] = layer.weights
+        if layer.indices is not None:
+            found[f"keys.{layer.layer}"] = layer.indices
+    return found
+
+
+def _relevance(why: Relevance) -> Record:
+    """Return what is explained, a number for each position, and what it adds up to."""
+    return _positions(why) | {
+        "why": why.label,
+        "against": why.against,
+        "score": why.score,
+        "relevance": why.values,
+        "rest": why.rest,
+        "relative_error": why.relative_error,
+    }
+
+
+def _positions(answer: Attention | Relevance) -> Record:
+    """Return what positions stand for: tokens, or prefix tokens, rows and columns of patches."""
     found: Record = {}
     if answer.tokens is not None:
         found["tokens"] = [token.text for token in answer.tokens]
     if answer.patches is not None:
         grid = answer.patches
         found["patches"] = np.array([grid.prefix_tokens, grid.rows, grid.cols], np.int32)
-    for layer in answer.layers:
-        found[f"{layer.measure}.{layer.layer}"] = layer.weights
-        if layer.indices is not None:
-            found[f"keys.{layer.layer}"] = layer.indices
     return found

@@ -71,12 +71,24 @@ def scale_end(layer: LayerAttention, numbers: Iterable[NDArray[np.floating]], sc
         scale: What was chosen.
     """
     known = np.concatenate([each[~np.isnan(each)].ravel() for each in numbers])
+    return _end(known, scale, _PRODUCT_PERCENTILE if is_product(layer) else 100.0)
+
+
+def signed_end(numbers: NDArray[np.floating], scale: Scale) -> End:
+    """Say where a scale ends that is as long on both sides of 0: by the numbers without their signs.
+
+    Args:
+        numbers: Of any shape.
+        scale: What was chosen; its percentile is 100 where none was.
+    """
+    return _end(np.abs(numbers).ravel(), scale, 100.0)
+
+
+def _end(known: NDArray[np.floating], scale: Scale, usual_percentile: float) -> End:
     largest = float(known.max(initial=0))
     if scale.end is not None:
         return End(scale.end, largest, 100)
-    percentile = scale.percentile
-    if percentile is None:
-        percentile = _PRODUCT_PERCENTILE if is_product(layer) else 100.0
+    percentile = usual_percentile if scale.percentile is None else scale.percentile
     value = float(np.percentile(known, percentile)) if known.size and percentile < 100 else largest
     if value <= 0:  # nearly all are 0: the few that are not are all there is to be seen
         value, percentile = largest, 100.0

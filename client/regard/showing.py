@@ -1,9 +1,9 @@
-"""Attention for notebooks: as a figure, as HTML, as arrays with named axes, as a table of numbers."""
+"""Attention and relevance for notebooks: as a figure, as HTML, as arrays with named axes, as a table of numbers."""
 
 import base64
 import dataclasses
 import html
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -14,6 +14,8 @@ from regard import checks
 from regard.attention import Attention, LayerAttention, PatchGrid, Token
 from regard.errors import InvalidCall
 from regard.origin import origin_of
+from regard.reasons import AGAINST_COLOUR, FOR_COLOUR, headline, names, on_patches, unplaced
+from regard.relevance import Relevance
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -46,12 +48,61 @@ def plot(attention: Attention, layer: int, head: int | None, row: int | None, vi
         raise InvalidCall.of("attention: says neither tokens nor patches; expected that of a text or an image")
     if view in ("matrix", "arcs"):
         raise checks.invalid("view", view, "heads or overlay, since patches lie on a photo")
-    image = origin.image if photo is None else photo
-    if image is None:
-        raise InvalidCall.of("photo: None; expected the image that was sent, which this attention did not keep")
-    opened = pictures.open_photo(image) if isinstance(image, bytes) else image
+    opened = _open(origin.image if photo is None else photo)
     drawing = pictures.head_grid if (view or ("heads" if several else "overlay")) == "heads" else pictures.overlay
     return drawing(opened, _one_row(chosen, row), attention.patches, **title)
+
+
+def plot_relevance(why: Relevance, photo: Any) -> "Figure":
+    """Draw it; see `Relevance.plot`."""
+    from regard import pictures  # needs matplotlib
+
+    origin = origin_of(why)
+    if why.tokens is not None:
+        return pictures.relevance_text(why, model=origin.model)
+    if why.patches is None:
+        raise InvalidCall.of("relevance: says neither tokens nor patches; expected that of a text or an image")
+    return pictures.relevance_map(_open(origin.image if photo is None else photo), why, model=origin.model)
+
+
+def relevance_html(why: Relevance) -> str:
+    """Return it so that pointing at a token or a patch tells its number."""
+    caption = html.escape(" · ".join([headline(why, origin_of(why).model), unplaced(why)]))
+    image = origin_of(why).image
+    if why.tokens is not None:
+        shade = _signed_shade(why.values)
+        words = "".join(
+            f'<span style="background:{shade(value)};padding:1px 3px;margin:1px" title="{value:+.3g}">{name}</span> '
+            for name, value in zip(map(html.escape, names(why)), map(float, why.values), strict=True)
+        )
+        return f'<p style="line-height:1.8">{words}</p><p>{caption}</p>'
+    if why.patches is None or image is None or why.patches.box is None:
+        return f"<p>{caption}</p><pre>{html.escape(repr(why))}</pre>"
+    on_grid = on_patches(why)
+    return _photo(why.patches, image, on_grid, caption, _signed_shade(on_grid))
+
+
+def _signed_shade(values: NDArray[np.floating]) -> Callable[[float], str]:
+    """Return what makes a colour of a number: one for those above 0, one for those below, clear at 0."""
+    most = max(float(np.abs(values).max(initial=0)), 1e-9)
+
+    def shade(value: float) -> str:
+        return f"{FOR_COLOUR if value > 0 else AGAINST_COLOUR}{round(255 * abs(value) / most):02x}"
+
+    return shade
+
+
+def _open(image: Any) -> Any:
+    """Open the bytes of a photo; an image of Pillow is one already.
+
+    Raises:
+        InvalidCall: There is none.
+    """
+    from regard import pictures
+
+    if image is None:
+        raise InvalidCall.of("photo: None; expected the image that was sent, which this answer did not keep")
+    return pictures.open_photo(image) if isinstance(image, bytes) else image
 
 
 def select(layer: LayerAttention, axis: str, number: int | None) -> LayerAttention:
@@ -134,7 +185,9 @@ def to_html(attention: Attention) -> str:
     image = origin_of(attention).image
     if attention.patches is None or image is None or attention.patches.box is None or layer.window or layer.keys:
         return f"<p>{caption}</p><pre>{html.escape(repr(attention))}</pre>"
-    return _photo(attention.patches, image, weights[0], caption)
+    on_grid = weights[0, attention.patches.prefix_tokens :].reshape(attention.patches.rows, attention.patches.cols)
+    most = max(float(np.nanmax(on_grid)), 1e-9)
+    return _photo(attention.patches, image, on_grid, caption, lambda weight: _shade(weight, most))
 
 
 def _one_row(layer: LayerAttention, row: int | None) -> LayerAttention:
@@ -202,12 +255,14 @@ def _token_table(attention: Attention, layer: LayerAttention, weights: NDArray[n
     return f'<table style="border-collapse:collapse"><caption>{caption}{cut}</caption>{"".join(lines)}</table>'
 
 
-def _photo(grid: PatchGrid, image: bytes, row: NDArray[np.floating], caption: str) -> str:
-    box, patches = grid.box, row[grid.prefix_tokens :].reshape(grid.rows, grid.cols)
+def _photo(
+    grid: PatchGrid, image: bytes, patches: NDArray[np.floating], caption: str, shade: Callable[[float], str]
+) -> str:
+    """Lay numbers [rows, cols] over a photo, each cell in the colour that `shade` says."""
+    box = grid.box
     assert box is not None and grid.image_width and grid.image_height  # noqa: S101 -- of an image that was sent
-    most = max(float(np.nanmax(patches)), 1e-9)
     cells = "".join(
-        f'<div style="background:{_shade(float(weight), most)}" title="row {line}, column {at}: {weight:.3g}"></div>'
+        f'<div style="background:{shade(float(weight))}" title="row {line}, column {at}: {weight:.3g}"></div>'
         for (line, at), weight in np.ndenumerate(patches)
     )
     across, down = 100 / grid.image_width, 100 / grid.image_height

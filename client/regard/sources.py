@@ -27,7 +27,7 @@ _FILE_SUFFIXES = IMAGE_SUFFIXES | {
 }
 _HOW_TO_SAY = "; expected one, or --text (of classify, embed and attend) before a text"
 
-Task = Literal["classify", "embed", "attend", "rank", "generate"]
+Task = Literal["classify", "embed", "attend", "rank", "generate", "explain"]
 
 
 class InputError(ValueError):
@@ -201,7 +201,8 @@ def can_do(model: Model, task: Task) -> bool:
         return bool(model.attention_layers) and model.modality not in (None, "audio")
     if task == "generate":
         return model.generation is not None
-    return {"classify": model.can_classify, "embed": model.can_embed, "rank": model.can_rank}[task]
+    able = {"classify": model.can_classify, "embed": model.can_embed, "rank": model.can_rank}
+    return able.get(task, model.can_explain)
 
 
 def is_folder(argument: str) -> bool:

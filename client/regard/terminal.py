@@ -14,6 +14,7 @@ from rich.text import Text
 from regard.answers import Classification, Model
 from regard.attention import Token
 from regard.matrices import Matrix, attended, tokens_at
+from regard.reasons import in_short
 from regard.sources import Task, can_do
 from regard.tables import Table as Numbers
 
@@ -189,9 +190,10 @@ def clean(text: str) -> str:
 
 
 def labels_line(title: str, answer: Classification) -> Text:
-    """Write labels with their probabilities beside a text, most probable first."""
+    """Write labels with their probabilities beside a text, most probable first, and why where that was asked for."""
     labels = ", ".join(f"{clean(label.name)} {percent(label.probability)} %" for label in answer.labels)
-    return Text(f"{clean(title)}: {labels}")
+    why = f"; {clean(in_short(answer.relevance))}" if answer.relevance else ""
+    return Text(f"{clean(title)}: {labels}{why}")
 
 
 def _takes(model: Model) -> str:
@@ -215,6 +217,7 @@ def _sizes(model: Model) -> str:
 def _can(model: Model) -> str:
     tasks: dict[Task, str] = {
         "classify": f"classify ({len(model.labels)})",
+        "explain": "explain",
         "embed": f"embed ({_sizes(model)})",
         "rank": "rank",
         "attend": "attend",

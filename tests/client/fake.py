@@ -29,6 +29,8 @@ GRID = pb.PatchGrid(
     box=pb.Box(left=15, top=0, right=75, bottom=40),
 )
 WORDS = ["[CLS]", "cats", "sit", "##ting", "[SEP]"]
+RELEVANCE_OF_TEXT = (0.25, -1.5, 0.5, 2.0, -0.125)
+RELEVANCE_OF_IMAGE = (0.5, 1.0, -2.0, 0.25, 0.0, 0.75, 3.0)
 VERSIONS = [
     rpc.VersionState(model="words", version="1", state="READY"),
     rpc.VersionState(model="words", version="2", state="UNAVAILABLE", reason="weights.bin: changed or damaged"),
@@ -102,6 +104,7 @@ def models() -> list[pb.Model]:
         "device": "CPU",
         "max_inputs": 3,
     }
+    explained = image | {"can_explain": True}
     text = {
         "max_inputs": 3,
         "version": "2",
@@ -117,7 +120,7 @@ def models() -> list[pb.Model]:
     return [
         pb.Model(name="fashion", family="vit", can_classify=True, labels=labels, can_embed=True, **image),  # type: ignore[arg-type]
         pb.Model(name="minilm", family="bert", can_embed=True, embedding_dim=4, embedding_normalized=True, **text),  # type: ignore[arg-type]
-        pb.Model(name="photos", family="vit", can_classify=True, labels=labels, inputs=[pixels], **image),  # type: ignore[arg-type]
+        pb.Model(name="photos", family="vit", can_classify=True, labels=labels, inputs=[pixels], **explained),  # type: ignore[arg-type]
         pb.Model(name="tensors", version="1", family="bert", device="CUDA:0"),
         pb.Model(
             name="late",
@@ -236,6 +239,7 @@ class FakeServer(RegardServiceServicer):
                     truncated=self.truncated,
                     attention=_attention(request),
                     hidden_states=_hidden_states(request),
+                    relevance=_relevance(request),
                 )
                 for _ in range(count)
             ]
@@ -248,6 +252,7 @@ class FakeServer(RegardServiceServicer):
             attention=_attention(request),
             timings=TIMINGS,
             hidden_states=_hidden_states(request),
+            relevance=_relevance(request),
         )
 
     def Embed(self, request: rpc.EmbedRequest, context: grpc.ServicerContext) -> rpc.EmbedResponse:  # noqa: N802
@@ -415,6 +420,34 @@ def serving() -> Iterator[FakeServer]:
     finally:
         fake.released.set()
         server.stop(None).wait()
+
+
+def _relevance(request: rpc.ClassifyRequest) -> pb.Relevance | None:
+    """Explain with numbers that add up to 3 of an image, and to 1.5 of a text; without special ones, to as much."""
+    if not request.HasField("relevance"):
+        return None
+    asked, of_image = request.relevance, request.WhichOneof("input") in ("image", "images")
+    values, rest = (RELEVANCE_OF_IMAGE, -0.5) if of_image else (RELEVANCE_OF_TEXT, 0.375)
+    positions = list(range(1, 7 if of_image else 4)) if asked.drop_special else []
+    sent = np.array([values[place] for place in positions] or values)
+    found = pb.Relevance(
+        label=asked.label or "cat",
+        against=asked.against,
+        score=sum(values) + rest,
+        values=float_tensor(sent),
+        positions=positions,
+        unsent=sum(values) - float(sent.sum()),
+        rest=rest,
+        error=2e-7,
+        relative_error=4.2e-8,
+    )
+    if of_image:
+        found.patches.CopyFrom(GRID)
+        return found
+    places = [(0, 0), (0, 4), (5, 8), (8, 12), (0, 0)]
+    for number, (word, (start, end)) in enumerate(zip(WORDS, places, strict=True)):
+        found.tokens.tokens.append(pb.Token(id=number, text=word, start=start, end=end, special=not end))
+    return found
 
 
 def step_weights(step: int) -> NDArray[np.float32]:

@@ -1,4 +1,4 @@
-"""Pictures of attention as matplotlib figures, for notebooks and the command line.
+"""Pictures of attention and relevance as matplotlib figures, for notebooks and the command line.
 
 Functions return a `matplotlib.figure.Figure` and touch no global state; `save` or `figure.savefig(path)` writes it.
 """
@@ -12,6 +12,7 @@ from regard.pictures.matches import match_lines
 from regard.pictures.overlays import head_grid, overlay, query_maps
 from regard.pictures.page import Page, write_page
 from regard.pictures.photos import open_photo, patch_map
+from regard.pictures.relevance import relevance_map, relevance_text
 from regard.pictures.sheets import SheetPhoto, contact_sheet
 from regard.pictures.style import PRINT, SCREEN, Drawing, Style, make_style
 from regard.pictures.texts import token_heads, token_heatmap
@@ -40,6 +41,8 @@ __all__ = [
     "overlay",
     "patch_map",
     "query_maps",
+    "relevance_map",
+    "relevance_text",
     "save",
     "side_by_side",
     "spread_rows",

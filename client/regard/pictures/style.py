@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -9,7 +10,7 @@ from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colorbar import Colorbar
-from matplotlib.colors import Colormap, ListedColormap, LogNorm, Normalize, PowerNorm
+from matplotlib.colors import Colormap, ListedColormap, LogNorm, Normalize, PowerNorm, to_rgb
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from numpy.typing import NDArray
@@ -24,7 +25,7 @@ CM_PER_INCH = 2.54
 PRINT_WIDTH_CM = 17.0
 """The text's width on an A4 page with usual margins, and of two columns of a journal."""
 MARGIN_INCHES = 0.05
-_BAR_INCHES, _BAR_GAP_INCHES = 0.13, 0.08
+_BAR_INCHES, _BAR_GAP_INCHES, _LYING_INCHES = 0.13, 0.08, 3.0
 # The colours of Okabe and Ito 2008, "Color Universal Design"; those that each background carries well come first.
 _OKABE_ITO = {
     "light": ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000", "#b8a800"),
@@ -156,6 +157,20 @@ def heat_colours(opacity: float = Style.opacity) -> ListedColormap:
     return ListedColormap(colours, name="heat")
 
 
+def signed_colours(theme: Theme, opacity: float | None = None) -> ListedColormap:
+    """Return blue for numbers below 0 and orange for those above, which colour-blind people can tell apart.
+
+    Both grow from clear to an opacity, over a photo; or, where none is given, from the paper's colour.
+    """
+    orange, blue = _OKABE_ITO[theme][:2] if theme == "dark" else _OKABE_ITO[theme][1::-1]
+    share = np.linspace(-1, 1, 2 * _HEAT_STEPS)[:, np.newaxis]
+    hue = np.where(share > 0, to_rgb(orange), to_rgb(blue))
+    strength = np.abs(share) ** 0.8
+    if opacity is not None:
+        return ListedColormap(np.hstack([hue, opacity * strength]), name="signed")
+    return ListedColormap(strength * hue + (1 - strength) * to_rgb(Style(theme).paper), name="signed")
+
+
 def norm_of(scale: Scale, usual: Curve, end: float) -> Normalize:
     """Return what turns numbers from 0 to an end into shares of a scale.
 
@@ -217,10 +232,11 @@ def draw_bar(
     """
     arrow = _BAR_INCHES if beyond else 0.0
     left, top = corner[0] + _BAR_GAP_INCHES, corner[1]
-    axes = place(drawn_on, left, top + arrow, _BAR_INCHES, height - arrow)
-    bar = whole(drawn_on).colorbar(
-        mappable, cax=axes, extend="max" if beyond else "neither", extendfrac=arrow / (height - arrow), format=_numeral
-    )
+    below = arrow if _is_signed(mappable) else 0.0
+    length = height - arrow - below
+    axes = place(drawn_on, left, top + arrow, _BAR_INCHES, length)
+    extend = _extend(mappable, beyond=beyond)
+    bar = whole(drawn_on).colorbar(mappable, cax=axes, extend=extend, extendfrac=arrow / length, format=_numeral)
     axes.minorticks_off()
     axes.tick_params(colors=style.ink, length=0, labelsize=style.small())
     fitted = fit_title(label, height, style.text_points)
@@ -231,6 +247,43 @@ def draw_bar(
         strip = axes.imshow(blends(mappable.cmap), extent=(0, 1, 0, 1), transform=axes.transAxes, aspect="auto")
         strip.set(interpolation="nearest", zorder=0.5)
     return bar
+
+
+def draw_bar_below(
+    drawn_on: Canvas, top: float, mappable: ScalarMappable, style: Style, label: str, *, beyond: bool
+) -> None:
+    """Draw a scale that lies below a picture, with what its numbers are under it; `beyond` as for `draw_bar`.
+
+    Args:
+        drawn_on: What it is drawn on.
+        top: Of the bar, in inches from the upper edge of that.
+        mappable: What it is the scale of.
+        style: Colours and measures.
+        label: What the numbers are.
+        beyond: Whether there are numbers beyond its ends.
+    """
+    width = min(_LYING_INCHES, inches_of(drawn_on)[0] - 4 * _BAR_INCHES)
+    axes = place(drawn_on, 2 * _BAR_INCHES, top, width, _BAR_INCHES)
+    extend, share = _extend(mappable, beyond=beyond), _BAR_INCHES / width
+    options: dict[str, Any] = {"orientation": "horizontal", "extend": extend, "extendfrac": share, "format": _numeral}
+    bar = whole(drawn_on).colorbar(mappable, cax=axes, **options)
+    axes.minorticks_off()
+    axes.locator_params(nbins=5)
+    axes.tick_params(colors=style.ink, length=0, labelsize=style.small())
+    axes.set_xlabel(label, color=style.ink, fontsize=style.small(), labelpad=2)
+    bar.outline.set_visible(False)
+
+
+def _is_signed(mappable: ScalarMappable) -> bool:
+    lowest, _ = mappable.get_clim()
+    return lowest is not None and lowest < 0
+
+
+def _extend(mappable: ScalarMappable, *, beyond: bool) -> str:
+    """Say where a bar has arrows."""
+    if not beyond:
+        return "neither"
+    return "both" if _is_signed(mappable) else "max"
 
 
 def _numeral(value: float, _: object = None) -> str:

@@ -1,0 +1,177 @@
+"""Why a label, at the command line: the options of `regard classify --why`, what they print and what they draw."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.bar import Bar
+from rich.table import Table
+from rich.text import Text
+from typer.core import TyperCommand
+
+from regard.answers import Classification
+from regard.console import PICTURE_SUFFIXES, Terminal, check_output, tell_written
+from regard.errors import RegardError
+from regard.reasons import AGAINST_COLOUR, FOR_COLOUR, headline, others, strongest
+from regard.relevance import Relevance, RelevanceRequest
+from regard.results import RESULT_SUFFIXES
+from regard.sources import InputError, Source
+from regard.terminal import clean
+from regard.views import Size, Theme
+
+_MOST, _BAR_CELLS = 20, 40
+_WHY = "--why"
+
+WHY_OPTIONS = {
+    "why": typer.Option(
+        _WHY,
+        metavar="[LABEL]",
+        help="Say why it is this label, or the most probable one: which tokens or patches spoke for it and against "
+        "it; -o .png, .svg or .pdf draws that. Stands behind the inputs.",
+    ),
+    "against": typer.Option(metavar="LABEL", help="Of --why LABEL: why that one and not this."),
+    "size": typer.Option(help="Of its picture; screen: dark, 150 dpi; print: light, 17 cm wide, 300 dpi."),
+    "theme": typer.Option(help="Instead of the size's own."),
+}
+
+
+class WhyCommand(TyperCommand):
+    """A command whose --why may stand without a label, which typer has no option for."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put an empty label behind a --why that ends the line or stands before another option."""
+        ends = args.index("--") if "--" in args else len(args)
+        filled = []
+        for place, each in enumerate(args):
+            bare = each == _WHY and place < ends and (place + 1 == len(args) or args[place + 1].startswith("-"))
+            filled.append(f"{_WHY}=" if bare else each)
+        return super().parse_args(ctx, filled)
+
+
+@dataclass(frozen=True)
+class WhyOptions:
+    """What is to be explained, as the options of the command line say it.
+
+    Attributes:
+        why: The label; empty for the most probable, None for no explanation.
+        against: What it is told apart from; empty for none.
+        size: Of the picture; None for that of a screen.
+        theme: Of it; None for the size's own.
+    """
+
+    why: str | None = None
+    against: str = ""
+    size: Size | None = None
+    theme: Theme | None = None
+
+    @property
+    def request(self) -> RelevanceRequest | None:
+        """What is asked of the server; None for nothing."""
+        return None if self.why is None else RelevanceRequest(label=self.why, against=self.against)
+
+    @property
+    def asked(self) -> dict[str, str]:
+        """What must be the same where a run goes on; empty for no explanation."""
+        return {} if self.why is None else {"why": self.why, "against": self.against}
+
+    def check(self, output: Path | None, labels: str, *, is_many: bool) -> None:
+        """Refuse options that contradict each other, and a file that could not be written.
+
+        Raises:
+            BadParameter: The file has another suffix than can be written.
+            InputError: Any other.
+        """
+        pictures = () if self.why is None or is_many else PICTURE_SUFFIXES
+        if is_many and self.why is not None and _is_picture(output):
+            raise InputError(f"-o {output}: a picture is of one input; expected {_listed(RESULT_SUFFIXES)} of several")
+        what = "pictures and answers are written" if pictures else "answers are written"
+        hint = "" if self.why is not None or not _is_picture(output) else " (pictures with --why)"
+        check_output(output, (*pictures, *RESULT_SUFFIXES), f"{what}{hint}")
+        if self.against and not self.why:
+            wrong = "--why without a label" if self.why == "" else "no --why"
+            raise InputError(f"--against {self.against}: given with {wrong}; expected --why LABEL with it")
+        if self.against and self.against == self.why:
+            raise InputError(f"--against {self.against}: the label of --why itself; expected another")
+        if self.why is not None and labels:
+            raise InputError(f"--labels {labels}: given with --why, which explains a model's own labels; expected none")
+        if (self.size or self.theme) and not (_is_picture(output) and self.why is not None):
+            given = f"--size {self.size}" if self.size else f"--theme {self.theme}"
+            raise InputError(
+                f"{given}: given without a picture; expected --why and -o with {_listed(PICTURE_SUFFIXES)}"
+            )
+
+    def checked(self, answers: Iterable[Any]) -> Iterator[Any]:
+        """Yield answers and errors of several inputs.
+
+        Raises:
+            InputError: The server did not say why of an answer, and it was asked.
+        """
+        for one in answers:
+            if self.why is not None and not isinstance(one, RegardError):
+                explained(one)
+            yield one
+
+    def draw(self, output: Path, source: Source, answer: Classification) -> None:
+        """Draw it over the photo, or token by token, and write that.
+
+        Raises:
+            OSError: The file cannot be written.
+        """
+        from regard import pictures  # matplotlib takes half a second that the other commands need not spend
+
+        style = pictures.make_style(self.size or "screen", self.theme)
+        why = explained(answer)
+        if source.image is not None:
+            drawn = pictures.relevance_map(pictures.open_photo(source.image), why, model=answer.model, style=style)
+        else:
+            drawn = pictures.relevance_text(why, model=answer.model, style=style)
+        pictures.save(drawn, output)
+        tell_written(output)
+
+
+def explained(answer: Classification) -> Relevance:
+    """Return why an answer has its label.
+
+    Raises:
+        InputError: The server did not say.
+    """
+    if answer.relevance is None:
+        raise InputError("the server sent no relevance; expected one that knows ClassifyRequest.relevance")
+    return answer.relevance
+
+
+def print_why(answer: Classification) -> None:
+    """Print what is explained, then each position's number with a bar, the strongest first, then the rest."""
+    why, terminal = explained(answer), Terminal()
+    terminal.print("", Text(clean(headline(why)), "bold"), soft_wrap=True, sep="\n")
+    terminal.print(_table(why))
+
+
+def _table(why: Relevance) -> Table:
+    ranked = strongest(why)
+    shown, hidden = ranked[:_MOST], ranked[_MOST:]
+    beside = [(f"{len(hidden)} others", sum(value for _, value in hidden))] if hidden else []
+    beside += others(why)
+    most = max((abs(value) for _, value in (*shown, *beside)), default=0) or 1.0
+    table = Table.grid(padding=(0, 2))
+    for name, value in shown:
+        table.add_row(Text(clean(name)), f"{value:+.4f}", _bar(value, most))
+    for name, value in beside:
+        table.add_row(Text(name, "dim"), f"{value:+.4f}", _bar(value, most))
+    return table
+
+
+def _bar(value: float, most: float) -> Bar:
+    """Draw a number to the right of the middle where it is above 0, else to the left."""
+    begin, end = sorted((most, most + value))
+    return Bar(2 * most, begin, end, width=_BAR_CELLS, color=FOR_COLOUR if value > 0 else AGAINST_COLOUR)
+
+
+def _is_picture(output: Path | None) -> bool:
+    return output is not None and output.suffix.lower() in PICTURE_SUFFIXES
+
+
+def _listed(suffixes: Sequence[str]) -> str:
+    return f"{', '.join(suffixes[:-1])} or {suffixes[-1]}"

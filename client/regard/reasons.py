@@ -1,0 +1,98 @@
+"""What relevance says, in words and numbers: of the whole, and of each position by its name."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from regard.matrices import positions, query_name, tokens_at
+from regard.relevance import Relevance
+
+FOR_COLOUR, AGAINST_COLOUR = "#e69f00", "#56b4e9"
+"""Of Okabe and Ito 2008, which colour-blind people can tell apart."""
+_SHORT = 3
+"""So many positions stand in a line."""
+
+
+def subject(why: Relevance) -> str:
+    """Name what is explained: a label, or one against another."""
+    return f"{why.label} against {why.against}" if why.against else why.label
+
+
+def headline(why: Relevance, model: str = "") -> str:
+    """Say what is explained, its score and how far it adds up, in one line whose phrases end at " · "."""
+    named = f"{model} · " if model else ""
+    return f"{named}why {subject(why)} · score {why.score:.4g} · {adds_up(why)}"
+
+
+def adds_up(why: Relevance) -> str:
+    """Say within which share of all that is added the parts make up the score, rounded up to one digit."""
+    if not why.relative_error:
+        return "adds up exactly"
+    exponent = math.floor(math.log10(why.relative_error))
+    bound = math.ceil(why.relative_error / 10.0**exponent)
+    bound, exponent = (1, exponent + 1) if bound == 10 else (bound, exponent)
+    return f"adds up within {bound}e{exponent}"
+
+
+def in_short(why: Relevance) -> str:
+    """Name what is explained and the strongest few positions, in a line."""
+    told = " · ".join(f"{name} {value:+.3g}" for name, value in strongest(why)[:_SHORT])
+    return f"why {subject(why)}: {told}"
+
+
+def strongest(why: Relevance) -> list[tuple[str, float]]:
+    """Return the name and number of each position, the largest first whatever its sign."""
+    named = zip(names(why), map(float, why.values), strict=True)
+    return sorted(named, key=lambda one: -abs(one[1]))
+
+
+def names(why: Relevance) -> list[str]:
+    """Name each position that was sent: a token, with its place where it comes twice; a patch; else its number."""
+    places = positions_of(why)
+    if why.tokens is not None:
+        words = [token.text for token in tokens_at(why.tokens, places)]
+        counts = Counter(words)
+        return [f"{word} ({place})" if counts[word] > 1 else word for word, place in zip(words, places, strict=True)]
+    if why.patches is None:
+        return [f"position {place}" for place in places]
+    return [query_name(place, why.patches).removeprefix("the ").removeprefix("patch in ") for place in places]
+
+
+def positions_of(why: Relevance) -> Sequence[int]:
+    """Return which positions were sent."""
+    return why.positions or range(len(why.values))
+
+
+def others(why: Relevance) -> list[tuple[str, float]]:
+    """Return what was added besides the positions that were sent: the rest, and what was left out where any was."""
+    unsent = [("left out", why.unsent)] if why.positions else []
+    return [*unsent, ("no position", why.rest)]
+
+
+def unplaced(why: Relevance) -> str:
+    """Say what was added that has no place on the input: an image's prefix tokens, then as `others`."""
+    prefix = why.patches.prefix_tokens if why.patches else 0
+    sent = [float(value) for place, value in zip(positions_of(why), why.values, strict=True) if place < prefix]
+    name = "class token" if len(sent) == 1 else f"{len(sent)} prefix tokens"
+    parts = [(name, sum(sent))] if sent else []
+    return " · ".join(f"{name} {value:+.3g}" for name, value in [*parts, *others(why)])
+
+
+def on_patches(why: Relevance) -> NDArray[np.float32]:
+    """Return the numbers of an image's patches as they lie on it, float32 [rows, cols]; 0 where none was sent.
+
+    Raises:
+        ValueError: It is of no image, or a position lies outside the grid.
+    """
+    grid = why.patches
+    if grid is None:
+        raise ValueError("relevance without patches; expected that of an image")
+    count, places = positions(grid), list(positions_of(why))
+    if places and max(places) >= count:
+        raise ValueError(f"relevance of position {max(places)}; expected fewer than {count}, as the patches lie")
+    dense = np.zeros(count, np.float32)
+    dense[places] = why.values
+    return dense[grid.prefix_tokens :].reshape(grid.rows, grid.cols)

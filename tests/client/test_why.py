@@ -1,0 +1,155 @@
+"""`regard classify --why` against the fake server: what it prints, writes, draws and refuses."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.client.conftest import Run
+from tests.client.fake import RELEVANCE_OF_IMAGE, RELEVANCE_OF_TEXT, FakeServer
+
+
+def test_why_is_printed_below_the_labels(run: Run, server: FakeServer) -> None:
+    """The strongest first, to the right of the middle where it spoke for the label."""
+    done = run("classify", "cats sitting", "--model", "photos", "--why")
+    assert server.requests[-1].HasField("relevance") and not server.requests[-1].relevance.label
+    lines = done.out.splitlines()
+    assert lines[0].startswith("cat     75.0 %")
+    assert lines[3] == "why cat · score 1.5 · adds up within 5e-8"
+    assert [line.split()[:2] for line in lines[4:9]] == [
+        ["##ting", "+2.0000"],
+        ["cats", "-1.5000"],
+        ["sit", "+0.5000"],
+        ["[CLS]", "+0.2500"],
+        ["[SEP]", "-0.1250"],
+    ]
+    assert lines[9].startswith("no position  +0.3750")
+    middle = lines[4].index("█")
+    assert lines[4].count("█") == 20 and lines[5].rstrip().endswith("█") and len(lines[5].rstrip()) == middle
+
+
+def test_a_long_input_has_its_strongest_positions_printed(
+    run: Run, photo: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others' sum stands below them."""
+    monkeypatch.setattr("regard.explaining._MOST", 2)
+    done = run("classify", photo, "--why", "--model", "photos")
+    lines = [line.split("█")[0].rstrip(" ▐▕▌▍▎▏▋▊▉") for line in done.out.splitlines()[4:]]
+    assert lines == [
+        "row 1, column 2  +3.0000",
+        "row 0, column 1  -2.0000",
+        "5 others         +2.5000",
+        "no position      -0.5000",
+    ]
+
+
+def test_the_first_model_that_explains_is_taken(run: Run, photo: Path, server: FakeServer) -> None:
+    """A label and another reach the server; of texts none can here."""
+    done = run("classify", photo, "--why", "[dog]", "--against", "bird")
+    assert (done.code, done.err) == (0, "regard: using photos\n")
+    assert "why [dog] against bird · score 3" in done.out
+    assert (server.requests[-1].relevance.label, server.requests[-1].relevance.against) == ("[dog]", "bird")
+    assert "no model that can explain texts" in run("classify", "a text", "--why").err
+
+
+def test_a_label_is_optional_wherever_why_stands(run: Run, server: FakeServer) -> None:
+    """Before another option there is none; with = any is taken; behind -- it is a text."""
+    for arguments, label in (
+        (("--why", "--model", "photos", "hm"), ""),
+        (("hm", "--model", "photos", "--why"), ""),
+        (("hm", "--model", "photos", "--why=-x"), "-x"),
+        (("hm", "--why", "cat", "--model", "photos"), "cat"),
+    ):
+        assert run("classify", *arguments).code == 0
+        assert server.requests[-1].relevance.label == label
+    run("classify", "--model", "photos", "--", "--why")
+    assert server.requests[-1].text == "--why" and not server.requests[-1].HasField("relevance")
+
+
+def test_json_has_all_of_it(run: Run) -> None:
+    """Of one input and of several."""
+    one = json.loads(run("classify", "cats sitting", "--model", "photos", "--why", "--json").out)
+    assert one["relevance"]["values"] == list(RELEVANCE_OF_TEXT)
+    assert [one["relevance"][name] for name in ("label", "score", "rest")] == ["cat", 1.5, 0.375]
+    assert one["relevance"]["tokens"][3]["text"] == "##ting"
+    lines = run("classify", "a b", "c d", "--model", "photos", "--why", "--json").out.splitlines()
+    assert [json.loads(line)["relevance"]["values"] for line in lines] == [list(RELEVANCE_OF_TEXT)] * 2
+
+
+def test_several_inputs_have_a_line_each(run: Run) -> None:
+    """With the three strongest positions."""
+    done = run("classify", "a b", "c d", "--model", "photos", "--why", "cat")
+    assert done.out.splitlines()[1] == ("c d: cat 75.0 %, [dog] 25.0 %; why cat: ##ting +2 · cats -1.5 · sit +0.5")
+
+
+def test_results_have_columns_of_it(run: Run, photo: Path, tmp_path: Path) -> None:
+    """A number for each position, what they stand for, and what they add up to."""
+    assert run("classify", "a b", "c d", "--model", "photos", "--why", "-o", "why.jsonl").code == 0
+    found = [json.loads(line) for line in (tmp_path / "why.jsonl").read_text().splitlines()]
+    assert [(one["why"], one["score"], one["relevance"]) for one in found] == [
+        ("cat", 1.5, list(RELEVANCE_OF_TEXT))
+    ] * 2
+    assert (found[0]["tokens"][3], found[0]["rest"], found[0]["against"]) == ("##ting", 0.375, "")
+    assert run("classify", photo, "--model", "photos", "--why", "-o", "why.npz").code == 0
+    with np.load(tmp_path / "why.npz") as arrays:
+        np.testing.assert_array_equal(arrays["relevance"], [RELEVANCE_OF_IMAGE])
+        np.testing.assert_array_equal(arrays["patches"], [[1, 2, 3]])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--against", "cat"], "--against cat: given with no --why; expected --why LABEL"),
+        (["--against", "cat", "--why"], "--against cat: given with --why without a label"),
+        (["--why", "cat", "--against", "cat"], "--against cat: the label of --why itself; expected another"),
+        (["--why", "--labels", "a,b"], "--labels a,b: given with --why"),
+        (["--why", "--theme", "light"], "--theme light: given without a picture"),
+        (["--size", "print", "-o", "a.jsonl", "--why"], "--size print: given without a picture"),
+        (["other", "-o", "a.png", "--why"], "-o a.png: a picture is of one input; expected .jsonl, .npz or .parquet"),
+        (["-o", "a.png"], "(pictures with --why) in .jsonl, .npz, .parquet"),
+        (["-o", "a.gif", "--why"], "a.gif: pictures and answers are written in .png"),
+        (["-o", "nowhere/a.png", "--why"], "nowhere is no folder"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(
+    run: Run, server: FakeServer, arguments: list[str], told: str
+) -> None:
+    """Before anything is asked."""
+    done = run("classify", "hm", "--model", "photos", *arguments)
+    assert done.code in (1, 2)
+    assert told in " ".join(done.err.split())
+    assert server.requests == []
+
+
+def test_a_server_that_sends_none_is_told(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An older one does not know the field."""
+    monkeypatch.setattr("tests.client.fake._relevance", lambda request: None)
+    told = "regard: the server sent no relevance; expected one that knows ClassifyRequest.relevance\n"
+    for inputs in (("hm",), ("hm", "ha"), ("hm", "-o", "a.jsonl")):
+        done = run("classify", *inputs, "--model", "photos", "--why")
+        assert (done.code, done.err) == (1, told)
+    assert run("classify", "hm", "ha", "--model", "photos").code == 0
+
+
+@pytest.mark.parametrize("suffix", [".png", ".svg", ".pdf"])
+def test_the_command_line_writes_pictures(run: Run, photo: Path, tmp_path: Path, suffix: str) -> None:
+    """Of a photo and of a text; labels are printed all the same."""
+    pytest.importorskip("matplotlib", reason="pictures need the extra explore")
+    for given in (photo, "cats sitting"):
+        done = run("classify", given, "--model", "photos", "--why", "-o", f"why{suffix}", "--size", "print")
+        assert (done.code, done.err) == (0, f"regard: wrote why{suffix}\n")
+        assert "why cat" in done.out
+        assert (tmp_path / f"why{suffix}").stat().st_size > 1000
+        (tmp_path / f"why{suffix}").unlink()
+
+
+def test_size_and_theme_of_the_command_line_are_those_of_the_picture(run: Run, tmp_path: Path) -> None:
+    """Light on white, dark on nearly black."""
+    pytest.importorskip("matplotlib", reason="pictures need the extra explore")
+    from PIL import Image
+
+    for options, corner in ((("--size", "print"), 255), (("--size", "print", "--theme", "dark"), 16), ((), 16)):
+        assert run("classify", "cats", "--model", "photos", "--why", "-o", "why.png", *options).code == 0
+        with Image.open(tmp_path / "why.png") as image:
+            assert image.convert("RGB").getpixel((0, 0))[0] == corner  # type: ignore[index]
