@@ -348,7 +348,7 @@ class FakeServer(RegardServiceServicer):
         if request.num_beams <= 1:
             for number, token in enumerate(end.results[0].tokens):
                 if self.held and number == 2:
-                    self.released.wait(30)
+                    self.released.wait()
                 yield rpc.GenerateResponse(token=token)
             del end.results[0].tokens[:]
         if not self.breaks_off:
@@ -398,7 +398,7 @@ class FakeServer(RegardServiceServicer):
     def _receive(self, request: Any, context: grpc.ServicerContext) -> None:
         self._note(request, context)
         if self.held:
-            self.released.wait(30)
+            self.released.wait()
         if self.error is not None:
             context.set_trailing_metadata(self.trailers)
             context.abort(*self.error)
