@@ -101,7 +101,9 @@ def _print_version(asked: bool) -> None:
 def connect(
     context: typer.Context,
     server: Annotated[str, typer.Option(metavar="HOST:PORT", envvar="REGARD_SERVER")] = "127.0.0.1:8001",
-    timeout: Annotated[float, typer.Option(metavar="SECONDS", min=0, help="For each call.")] = DEFAULT_TIMEOUT_SECONDS,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0, help="For each call; many inputs are given up after four.")
+    ] = DEFAULT_TIMEOUT_SECONDS,
     tls: Annotated[bool, typer.Option("--tls", help="Encrypt, trusting whom the system trusts.")] = False,
     ca: Annotated[Path | None, _file("REGARD_CA", "Encrypt, trusting this authority (PEM).")] = None,
     cert: Annotated[Path | None, _file("REGARD_CERT", "Certificate to show the server (PEM).")] = None,
