@@ -1,8 +1,6 @@
-"""Attention for notebooks: as a figure, as HTML, as arrays with named axes, as a table of numbers."""
+"""Attention for notebooks: as a figure, as arrays with named axes, as a table of numbers."""
 
-import base64
 import dataclasses
-import html
 from collections.abc import Sequence
 from itertools import product
 from typing import TYPE_CHECKING, Any, Literal
@@ -11,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from regard import checks
-from regard.attention import Attention, LayerAttention, PatchGrid, Token
+from regard.attention import Attention, LayerAttention, Token
 from regard.errors import InvalidCall
 from regard.origin import origin_of
 
@@ -20,9 +18,6 @@ if TYPE_CHECKING:
 
 PlotView = Literal["heads", "overlay", "matrix", "arcs"]
 _VIEWS = ("heads", "overlay", "matrix", "arcs")
-_MOST_TOKENS = 64
-"""In HTML; the picture has all."""
-_INK = "68,1,84"  # viridis' darkest
 
 
 def plot(attention: Attention, layer: int, head: int | None, row: int | None, view: str | None, photo: Any) -> "Figure":
@@ -93,7 +88,7 @@ def to_xarray(attention: Attention) -> Any:
         raise ModuleNotFoundError(f"to_xarray needs {error.name}: pip install xarray", name=error.name) from error
     numbers, first = to_numpy(attention), attention.layers[0]
     axes = first.axes if first.indices is None else (*first.axes[:-1], "rank")
-    dims, names = ("layer", *axes), _names(attention, first)
+    dims, names = ("layer", *axes), names_of(attention, first)
     coordinates: dict[str, Any] = {"layer": [layer.layer for layer in attention.layers]}
     coordinates |= {axis: places for axis, places in _places(attention, first).items() if axis in axes}
     coordinates |= {f"{axis}_token": (axis, names[axis]) for axis in names if axis in axes}
@@ -117,26 +112,6 @@ def to_dataframe(attention: Attention) -> Any:
     return pandas.concat(parts, ignore_index=True)
 
 
-def to_html(attention: Attention) -> str:
-    """Return the last layer that came, heads averaged, so that pointing at a cell tells its number."""
-    if not attention.layers:
-        return f"<pre>{html.escape(repr(attention))}</pre>"
-    layer = attention.layers[-1]
-    weights = layer.weights.astype(np.float32)
-    what = f"{origin_of(attention).model} · layer {layer.layer}".removeprefix(" · ")
-    if "head" in layer.axes:
-        weights, what = weights.mean(axis=layer.axes.index("head")), f"{what} · mean of {len(layer.heads)} heads"
-    caption = html.escape(f"{what} · {layer.measure}")
-    if weights.ndim != 2 or layer.indices is not None:
-        return f"<p>{caption}</p><pre>{html.escape(repr(attention))}</pre>"
-    if attention.tokens is not None:
-        return _token_table(attention, layer, weights, caption)
-    image = origin_of(attention).image
-    if attention.patches is None or image is None or attention.patches.box is None or layer.window or layer.keys:
-        return f"<p>{caption}</p><pre>{html.escape(repr(attention))}</pre>"
-    return _photo(attention.patches, image, weights[0], caption)
-
-
 def _one_row(layer: LayerAttention, row: int | None) -> LayerAttention:
     """Return one query of a layer: the class token, or whichever is the first that came."""
     if "query" not in layer.axes:
@@ -149,8 +124,8 @@ def _places(attention: Attention, layer: LayerAttention) -> dict[str, list[int]]
     return {"head": list(layer.heads), "query": list(layer.queries), "key": list(keys)}
 
 
-def _names(attention: Attention, layer: LayerAttention) -> dict[str, list[str]]:
-    """Return the texts of tokens along the axes that have some."""
+def names_of(attention: Attention, layer: LayerAttention) -> dict[str, list[str]]:
+    """Return the texts of tokens along the axes of a layer that have some."""
     tokens = {"query": attention.tokens, "key": _key_tokens(attention)}
     places = _places(attention, layer)
     return {
@@ -165,7 +140,7 @@ def _key_tokens(attention: Attention) -> Sequence[Token] | None:
 
 
 def _columns(attention: Attention, layer: LayerAttention) -> dict[str, Any]:
-    places, names = _places(attention, layer), _names(attention, layer)
+    places, names = _places(attention, layer), names_of(attention, layer)
     along = [places.get(axis) or list(range(size)) for axis, size in zip(layer.axes, layer.weights.shape, strict=True)]
     grid = list(product(*along))
     columns: dict[str, Any] = {"layer": [layer.layer] * len(grid)}
@@ -179,46 +154,3 @@ def _columns(attention: Attention, layer: LayerAttention) -> dict[str, Any]:
         if tokens := _key_tokens(attention):
             columns["key_token"] = [tokens[place].text for place in columns["key"]]
     return columns | {layer.measure: layer.weights.reshape(-1)}
-
-
-def _shade(weight: float, most: float) -> str:
-    return f"rgba({_INK},{(max(weight, 0) / most) ** 0.5:.3f})"
-
-
-def _token_table(attention: Attention, layer: LayerAttention, weights: NDArray[np.floating], caption: str) -> str:
-    names, most = _names(attention, layer), max(float(np.nanmax(weights)), 1e-9)
-    rows, keys = (names[axis][:_MOST_TOKENS] for axis in ("query", "key"))
-    upright = "writing-mode:vertical-rl;font-weight:normal;padding:2px;text-align:right"
-    head = "".join(f'<th style="{upright}">{html.escape(key)}</th>' for key in keys)
-    lines = [f"<tr><th></th>{head}</tr>"]
-    for name, row in zip(rows, weights, strict=False):
-        cells = "".join(
-            f'<td style="width:1.2em;padding:0;background:{_shade(float(weight), most)}"'
-            f' title="{html.escape(f"{name} → {key}: {weight:.3g}")}"></td>'
-            for key, weight in zip(keys, row, strict=False)
-        )
-        lines.append(f'<tr><th style="font-weight:normal;text-align:right">{html.escape(name)}</th>{cells}</tr>')
-    cut = f" · the first {_MOST_TOKENS} tokens" if max(map(len, names.values())) > _MOST_TOKENS else ""
-    return f'<table style="border-collapse:collapse"><caption>{caption}{cut}</caption>{"".join(lines)}</table>'
-
-
-def _photo(grid: PatchGrid, image: bytes, row: NDArray[np.floating], caption: str) -> str:
-    box, patches = grid.box, row[grid.prefix_tokens :].reshape(grid.rows, grid.cols)
-    assert box is not None and grid.image_width and grid.image_height  # noqa: S101 -- of an image that was sent
-    most = max(float(np.nanmax(patches)), 1e-9)
-    cells = "".join(
-        f'<div style="background:{_shade(float(weight), most)}" title="row {line}, column {at}: {weight:.3g}"></div>'
-        for (line, at), weight in np.ndenumerate(patches)
-    )
-    across, down = 100 / grid.image_width, 100 / grid.image_height
-    tracks = f"grid-template:repeat({grid.rows},1fr)/repeat({grid.cols},1fr)"
-    area = f"left:{box.left * across:.3f}%;top:{box.top * down:.3f}%"
-    area += f";width:{(box.right - box.left) * across:.3f}%;height:{(box.bottom - box.top) * down:.3f}%"
-    kind = "png" if image.startswith(b"\x89PNG") else "webp" if image.startswith(b"RIFF") else "jpeg"
-    data = base64.b64encode(image).decode()
-    return (
-        f'<figure style="margin:0;width:360px"><div style="position:relative;overflow:hidden">'
-        f'<img style="display:block;width:100%" alt="" src="data:image/{kind};base64,{data}">'
-        f'<div style="position:absolute;{area};display:grid;{tracks}">'
-        f"{cells}</div></div><figcaption>{caption}</figcaption></figure>"
-    )
