@@ -356,8 +356,8 @@ class Attention:
         return to_dataframe(self)
 
     def _repr_html_(self) -> str:
-        """Show the last layer in a notebook: pointing at a cell tells its number."""
-        from regard.showing import to_html
+        """Show the last layer in a notebook: pointing at a cell tells its number, and shows what its row attends to."""
+        from regard.notebook_html import to_html
 
         return to_html(self)
 

@@ -77,7 +77,7 @@ class Relevance:
 
     def _repr_html_(self) -> str:
         """Show it in a notebook: pointing at a token or a patch tells its number."""
-        from regard.showing import relevance_html
+        from regard.relevance_html import relevance_html
 
         return relevance_html(self)
 

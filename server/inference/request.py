@@ -33,7 +33,7 @@ class Texts:
     """Texts, a row each, or pairs of texts.
 
     Attributes:
-        texts: As they came; of pairs, the first of each.
+        texts: As they came, or each as the ids of its tokens; of pairs, the first of each.
         truncate: Whether one with too many tokens is cut.
         prompt: The name of what is put before each; empty for the model's default. Pairs have none.
         second: Of pairs, the second text of each; else empty.
@@ -41,7 +41,7 @@ class Texts:
         queries: Of late interaction: how many, the first ones, are queries and no documents.
     """
 
-    texts: tuple[str, ...]
+    texts: tuple[str | tuple[int, ...], ...]
     truncate: bool
     prompt: str = ""
     second: tuple[str, ...] = ()
@@ -56,7 +56,7 @@ class Texts:
 
     @property
     def sizes(self) -> list[int]:
-        """Characters of each row."""
+        """Characters, or tokens, of each row."""
         sizes = map(len, self.texts)
         return list(map(add, sizes, map(len, self.second)) if self.second else sizes)
 
@@ -65,8 +65,8 @@ class Texts:
         """How much there is to read."""
         return sum(self.sizes)
 
-    def row(self, number: int) -> tuple[str, str | None]:
-        """Return a row: a text, or a pair."""
+    def row(self, number: int) -> tuple[str | tuple[int, ...], str | None]:
+        """Return a row: a text, in letters or in tokens, or a pair."""
         return self.texts[number], self.second[number] if self.second else None
 
     def __len__(self) -> int:

@@ -178,13 +178,14 @@ class Label(_message.Message):
     def __init__(self, index: _Optional[int] = ..., name: _Optional[str] = ..., probability: _Optional[float] = ...) -> None: ...
 
 class EmbedRequest(_message.Message):
-    __slots__ = ("model", "version", "image", "text", "texts", "images", "truncate", "attention", "priority", "timeout_ms", "prompt", "hidden_states", "dimensions", "vector_format", "max_terms", "with_terms", "role")
+    __slots__ = ("model", "version", "image", "text", "texts", "images", "token_ids", "truncate", "attention", "priority", "timeout_ms", "prompt", "hidden_states", "dimensions", "vector_format", "max_terms", "with_terms", "role")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     IMAGE_FIELD_NUMBER: _ClassVar[int]
     TEXT_FIELD_NUMBER: _ClassVar[int]
     TEXTS_FIELD_NUMBER: _ClassVar[int]
     IMAGES_FIELD_NUMBER: _ClassVar[int]
+    TOKEN_IDS_FIELD_NUMBER: _ClassVar[int]
     TRUNCATE_FIELD_NUMBER: _ClassVar[int]
     ATTENTION_FIELD_NUMBER: _ClassVar[int]
     PRIORITY_FIELD_NUMBER: _ClassVar[int]
@@ -202,6 +203,7 @@ class EmbedRequest(_message.Message):
     text: str
     texts: _types_pb2.Texts
     images: _types_pb2.Images
+    token_ids: _types_pb2.TokenIdLists
     truncate: bool
     attention: _types_pb2.AttentionRequest
     priority: int
@@ -213,7 +215,7 @@ class EmbedRequest(_message.Message):
     max_terms: int
     with_terms: bool
     role: TextRole
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., image: _Optional[bytes] = ..., text: _Optional[str] = ..., texts: _Optional[_Union[_types_pb2.Texts, _Mapping]] = ..., images: _Optional[_Union[_types_pb2.Images, _Mapping]] = ..., truncate: bool = ..., attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., prompt: _Optional[str] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStatesRequest, _Mapping]] = ..., dimensions: _Optional[int] = ..., vector_format: _Optional[_Union[VectorFormat, str]] = ..., max_terms: _Optional[int] = ..., with_terms: bool = ..., role: _Optional[_Union[TextRole, str]] = ...) -> None: ...
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., image: _Optional[bytes] = ..., text: _Optional[str] = ..., texts: _Optional[_Union[_types_pb2.Texts, _Mapping]] = ..., images: _Optional[_Union[_types_pb2.Images, _Mapping]] = ..., token_ids: _Optional[_Union[_types_pb2.TokenIdLists, _Mapping]] = ..., truncate: bool = ..., attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., prompt: _Optional[str] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStatesRequest, _Mapping]] = ..., dimensions: _Optional[int] = ..., vector_format: _Optional[_Union[VectorFormat, str]] = ..., max_terms: _Optional[int] = ..., with_terms: bool = ..., role: _Optional[_Union[TextRole, str]] = ...) -> None: ...
 
 class EmbedResponse(_message.Message):
     __slots__ = ("model", "version", "vector", "truncated", "attention", "timings", "results", "hidden_states", "vector_scale", "sparse", "token_vectors", "num_tokens")

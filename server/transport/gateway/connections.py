@@ -257,10 +257,17 @@ class Listener:
         if self._serving.done():
             self._serving.result()
 
-    async def stop(self, seconds: float) -> None:
-        """Listen no more, and end what is left after so many seconds."""
+    async def stop(self, seconds: float, end_calls: Callable[[], None]) -> None:
+        """Listen no more; after so many seconds end the calls that are left, and after as many again the connections.
+
+        Args:
+            seconds: To wait.
+            end_calls: Lets each call tell its caller.
+        """
         if self._server and self._serving:
             self._server.should_exit = True
+            await asyncio.wait([self._serving], timeout=seconds)
+            end_calls()
             await asyncio.wait([self._serving], timeout=seconds)
             self._connections.abort_all()
             self._server.force_exit = True
