@@ -97,8 +97,8 @@ function inputOf(state, model) {
  */
 export class Asker {
   /**
-   * `photoBlob` returns the photo that the page holds, or null.
-   * @param {() => Blob | null} photoBlob
+   * `photoBlob` returns the photo of a name that the page holds, or null.
+   * @param {(name: string) => Blob | null} photoBlob
    */
   constructor(photoBlob) {
     this.photoBlob = photoBlob;
@@ -160,7 +160,7 @@ export class Asker {
     try {
       return await attend(question, signal);
     } catch (error) {
-      const blob = this.photoBlob();
+      const blob = question.photo ? this.photoBlob(question.photo) : null;
       if (!(error instanceof Problem) || error.code !== "PHOTO_GONE" || !blob) throw error;
       await sendPhoto(blob, signal);
       return attend(question, signal);
