@@ -28,6 +28,12 @@ import { Writer } from "./writer.js";
 import { pictureOf } from "./writing.js";
 
 const MODELS_RETRY_SECONDS = 5;
+/**
+ * What takes as long as some questions: others of the same models and measures.
+ * @param {Question[]} questions
+ */
+const likeOf = (questions) =>
+  questions.map(({ model, version, measure }) => [model, version, measure].join()).join("; ");
 
 /** The page. One object, made once below. */
 export class Page {
@@ -111,9 +117,9 @@ export class Page {
       const sample = sampleOf(name);
       if (sample) {
         const blob = await fetchSample(sample.file, signal);
-        await held.take(blob, name, await sendPhoto(blob, signal), signal);
+        await held.take(blob, name, await sendPhoto(blob, signal, this.status.told()), signal);
       } else {
-        const fetched = await fetchPhoto(name, signal);
+        const fetched = await fetchPhoto(name, signal, this.status.told());
         await held.take(fetched.blob, name, fetched, signal);
       }
     } catch (error) {
@@ -231,10 +237,12 @@ export class Page {
    */
   async fetch(questions, model) {
     const again = () => this.show();
-    const signal = this.begin(`Asking ${model.name}`, again);
+    const signal = this.begin(`Asking ${model.name}`, again, likeOf(questions));
     try {
-      const replies = await this.asker.askAll(questions, signal);
-      return signal.aborted ? null : replies;
+      const replies = await this.asker.askAll(questions, signal, this.status.told());
+      if (signal.aborted) return null;
+      this.status.came();
+      return replies;
     } catch (error) {
       this.status.fail(error, again);
       return null;
@@ -350,7 +358,7 @@ export class Page {
     try {
       const fault = await faultOf(blob, this.limits.photo_bytes);
       if (fault) throw fault;
-      const kept = await sendPhoto(blob, signal);
+      const kept = await sendPhoto(blob, signal, this.status.told());
       await (ofSecond ? this.second : this.photo).take(blob, kept.photo, kept, signal);
       Object.assign(this, { given: null, coming: null });
       if (ofSecond) return await this.changeOther({ photo: kept.photo, query: null });
@@ -376,11 +384,12 @@ export class Page {
    * Begin to wait, ending what was waited for before.
    * @param {string} what
    * @param {() => unknown} again
+   * @param {string} like What other waits are for the same
    */
-  begin(what, again) {
+  begin(what, again, like = what) {
     byId("shown").classList.add("stale");
     byId("empty").hidden = true;
-    return this.status.begin(what, again);
+    return this.status.begin(what, again, like);
   }
 
   /**

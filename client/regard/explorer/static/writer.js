@@ -66,6 +66,7 @@ export class Writer {
       }
       signal.throwIfAborted();
       if (!growing.end) throw new Problem("INTERNAL", "the answer ended before the text did");
+      page.status.came();
       page.asker.keep(question, growing.reply());
       this.show(model); // page.show draws nothing where another layer has to be written first
       byId("spoken").textContent = `${model.name} has written: ${growing.text}`;
