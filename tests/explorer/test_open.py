@@ -29,7 +29,7 @@ Open = Callable[..., str]
 def opened(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """What a browser is asked to open; there is none."""
     urls: list[str] = []
-    monkeypatch.setattr("webbrowser.open", lambda url: bool(urls.append(url)))
+    monkeypatch.setattr("webbrowser.open", urls.append)
     return urls
 
 

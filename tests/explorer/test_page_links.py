@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +120,53 @@ def test_the_picture_is_saved_with_its_title(browser: Browser, explorer: Explore
         assert min(picture.size) > 300
         assert len(picture.convert("RGB").getcolors(2**24) or []) > 20
     assert name.endswith(".png")
+
+
+def _colours(content: bytes) -> dict[tuple[int, int, int], int]:
+    """Colours of a picture, and how many pixels have each."""
+    with Image.open(io.BytesIO(content)) as picture:
+        pixels = np.asarray(picture.convert("RGB")).reshape(-1, 3)
+    found, counts = np.unique(pixels, axis=0, return_counts=True)
+    return {(red, green, blue): int(count) for (red, green, blue), count in zip(found.tolist(), counts, strict=True)}
+
+
+def _chips(visit: Visit) -> set[tuple[int, ...]]:
+    """The grounds of the tokens in the page."""
+    visit.is_drawn()
+    grounds = visit.find(".token").evaluate_all("(all) => all.map((one) => getComputedStyle(one).backgroundColor)")
+    return {tuple(int(part) for part in re.findall(r"\d+", ground)) for ground in grounds}
+
+
+@pytest.mark.parametrize("view", ["", "&reading=true", "&arcs=true&arc_heads=0.2", "&reading=true&arcs=true"])
+def test_the_picture_of_a_text_has_what_is_seen(browser: Browser, explorer: Explorer, view: str) -> None:
+    """Tokens or the text in their colours, and the matrix, or the arcs of each head in the colours of its legend."""
+    with visiting(browser, explorer, f"model=tiny-text&text={TEXT}&layer=0&head=mean&curve=log{view}") as visit:
+        expect(visit.find("canvas.arcs" if "arcs" in view else "canvas.matrix")).to_be_visible()
+        chips = _chips(visit)
+        _, content = download(visit, "Picture (PNG)")
+    colours = _colours(content)
+    assert len(chips) > 3, chips
+    assert all(colours.get(chip, 0) > 300 for chip in chips)  # type: ignore[call-overload]
+    heads = {(0x56, 0xB4, 0xE9), (0x00, 0x9E, 0x73)}
+    assert all((colours.get(head, 0) > 100) == ("arc_heads" in view) for head in heads)
+    cells = [colour for colour, count in colours.items() if count > 2400 and colour not in chips]  # each is 52 x 52
+    assert (len(cells) > 8) == ("arcs" not in view), cells
+
+
+def test_the_picture_of_two_holds_both_on_one_scale(browser: Browser, explorer: Explorer) -> None:
+    """Beside each other, with the tokens of each."""
+    link = f"model=tiny-text&text={TEXT}&layer=0&curve=log"
+    sizes, chips, colours = [], [], []
+    for fragment in (link, f"{link}&beside_text=a bad {TEXT}"):
+        with visiting(browser, explorer, fragment) as visit:
+            expect(visit.find("canvas.matrix").last).to_be_visible()
+            chips.append(_chips(visit))
+            _, content = download(visit, "Picture (PNG)")
+        with Image.open(io.BytesIO(content)) as picture:
+            sizes.append(picture.width)
+        colours.append(_colours(content))
+    assert sizes[1] == pytest.approx(2 * sizes[0], rel=0.05)
+    assert all(colours[1].get(chip, 0) > 300 for chip in chips[1])  # type: ignore[call-overload]
 
 
 def test_numbers_are_saved_in_three_forms(browser: Browser, explorer: Explorer, real_server: str) -> None:

@@ -17,7 +17,7 @@ const FAINT = 0.12;
 const FONT = "13px ui-monospace, Menlo, Consolas, monospace";
 
 /** Pixels that are drawn, and that are not, by turns. */
-const DASHES = { solid: [], dashed: [6, 4], dotted: [1.5, 3] };
+export const DASHES = { solid: [], dashed: [6, 4], dotted: [1.5, 3] };
 
 /** @typedef {{ query: number, key: number, share: number, strong: boolean }} Arc */
 
