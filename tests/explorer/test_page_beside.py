@@ -137,7 +137,7 @@ _PARTNERS = """async ([tokens, others, text, other]) => {
         (["[C]", "abc", "de"], ["a", "bc", "d", "e"], "abc de", "abc de", [0, 0, 2]),
         (["a", "bc", "d"], ["a", "xy", "z", "d"], "a bc d", "a xy z d", [0, 1, 3]),
         (["a", "x", "y", "d"], ["a", "d"], "a x y d", "a d", [0, 0, 0, 1]),
-        (["p", "a", "b", "q"], ["r", "n", "a", "b", "s"], "p a b q", "r n a b s", [0, 2, 3, 4]),
+        (["p", "a", "b", "q"], ["r", "n", "a", "b", "sssss"], "p a b q", "r n a b sssss", [0, 2, 3, 4]),
     ],
     ids=["the same", "other tokens", "another word", "words left out", "two edits"],
 )
@@ -177,22 +177,27 @@ def test_a_second_photo_is_shown_beside_the_first(browser: Browser, explorer: Ex
             assert [weight for _, weight in visit.top(panel)] == pytest.approx(wanted[panel], rel=1e-3)
         assert _ends(visit) == [str(float(f"{max(wanted[0][0], wanted[1][0]):.3g}"))] * 2
         link, seen = visit.page.url.partition("#")[2], (visit.top(0), visit.top(1))
-        colours = _middles(visit)
+        colours = _colours(visit)
     assert re.search("beside_photo=[0-9a-f]{64}", link)
     with visiting(browser, explorer, link) as visit:
         expect(visit.find("canvas.photo")).to_have_count(2)
         visit.looks_is("What the patch in row 2, column 3 attends to")
         visit.is_drawn()
         assert (visit.top(0), visit.top(1)) == seen
-        assert _middles(visit) == colours, "each map over its own photo"
+        assert _colours(visit) == colours
+        visit.page.get_by_label("original photo").check()
+        visit.is_drawn()
+        first, second = _colours(visit)
+        np.testing.assert_allclose(second, [200, 30, 30, 255], atol=12)
+        assert max(first[:3]) - min(first[:3]) < 12, "grey, as the sandal is"
 
 
-def _middles(visit: Visit) -> list[list[int]]:
-    """The colour in the middle of both pictures."""
+def _colours(visit: Visit) -> list[list[int]]:
+    """The colour at a quarter of the width of both pictures."""
     found: list[list[int]] = visit.page.evaluate(
         """() => [...document.querySelectorAll("canvas.photo")].map((canvas) => {
           const context = new OffscreenCanvas(1, 1).getContext("2d");
-          context.drawImage(canvas, -canvas.width / 2, -canvas.height / 2);
+          context.drawImage(canvas, -canvas.width / 4, -canvas.height / 2);
           return [...context.getImageData(0, 0, 1, 1).data];
         })"""
     )
@@ -240,6 +245,29 @@ def test_models_for_the_other_input_are_not_offered_beside(browser: Browser, exp
     with visiting(browser, explorer, f"model=tiny-text&text={FIRST}") as visit:
         expect(visit.find("canvas.matrix")).to_have_count(1)
         assert visit.page.locator("#beside-model option").all_text_contents() == ["the same", "tiny-text"]
+
+
+@pytest.mark.parametrize(("multiples", "ends"), [(False, [0.9, 0.9]), (True, [0.5, 1.0])])
+def test_multiples_of_uniform_attention_have_one_scale(
+    browser: Browser, explorer: Explorer, multiples: bool, ends: list[float]
+) -> None:
+    """A weight of 0.5 among four keys is twice 1/N, one of 0.9 among two is 1.8 times: twice 1/N ends both scales."""
+    run = """async (multiples) => {
+      const { View } = await import("./static/view.js");
+      const state = { clip: null, common: false, multiples, query: null };
+      const model = { name: "a", layers: [{ layer: 0, num_heads: 1 }], writer: null };
+      const [main, other] = [[0.5, 0.5, 0, 0], [0.9, 0.1]].map((weights) => ({
+        layer: { layer: 0, kind: "self", measure: "weights", heads: [0], window: null, half: false,
+          shape: [1, 1, weights.length], data: Float32Array.from(weights) },
+        head: 0, side: { state, model, measure: "weights" },
+        reply: { tokens: weights.map(() => ({ text: "a" })), patches: null } }));
+      const places = { query: 0, key: null };
+      const seen = { main, other, state, measure: "weights", ...places, beside: places };
+      const views = View.prototype.viewsOf.call(View.prototype, seen);
+      return views.flatMap(({ scale, rowEnd }) => [scale.end, rowEnd.end]);
+    }"""
+    with visiting(browser, explorer) as visit:
+        assert visit.page.evaluate(run, multiples) == pytest.approx([ends[0], ends[0], ends[1], ends[1]], rel=1e-6)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

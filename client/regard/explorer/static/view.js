@@ -1,6 +1,6 @@
 // Everything that shows an answer: title, who looks, one or two panels, every head.
 
-/** @import { Head, Measure, Model, Picture, PictureEvents, PictureView, Places, Query, Scale, Seen } from "../types.d.ts" */
+/** @import { End, Head, Measure, Model, Picture, PictureEvents, PictureView, Places, Query, Scale, Seen } from "../types.d.ts" */
 /** @import { Side, SidePicture, State, Unit, ViewEvents } from "../types.d.ts" */
 
 import { HEAT_OPACITY } from "./colour.js";
@@ -10,7 +10,7 @@ import { isWritten, layerOf, layersOf } from "./measures.js";
 import { exact, joined, look, overlap, said, topOf } from "./numbers.js";
 import { Panel } from "./panel.js";
 import { isPinned, lookerOf, nameOf, prefixOf } from "./places.js";
-import { endOf, toldMatrix, unitOf, widest } from "./scales.js";
+import { endOf, endTimes, toldMatrix, unitOf, widest } from "./scales.js";
 import { headOf, REDUCTIONS } from "./state.js";
 
 /**
@@ -227,9 +227,24 @@ export class View {
     const isSamePhoto = main.side.state.photo === other.side.state.photo;
     const views = [first, { ...this.viewOf(other, beside, seen), home: isSamePhoto ? main.reply.patches : null }];
     if (main.side.measure !== other.side.measure) return views;
-    const end = first.scale.common ? widest(views) : endOf(main.layer, joined(views.map(toldNumbers)), state.clip);
-    const rowEnd = endOf(main.layer, joined(views.map(({ row }) => row)), state.clip);
-    return views.map((view) => ({ ...view, rowEnd, scale: { ...view.scale, ...end } }));
+    // In multiples of 1/N colours are those of multiples: of two models each has its own N.
+    const counts = views.map(({ unit }) => unit.count ?? 1);
+    const told = views.map(({ unit }, at) => (unit.byRow ? 1 : counts[at]));
+    /** @type {(numbers: Float32Array[], times: number[]) => End} */
+    const endOfBoth = (numbers, times) =>
+      endOf(main.layer, joined(numbers.map((each, at) => each.map((number) => number * times[at]))), state.clip);
+    const end = first.scale.common
+      ? widest(views.map(({ scale }, at) => endTimes(scale, told[at])))
+      : endOfBoth(views.map(toldNumbers), told);
+    const rowEnd = endOfBoth(
+      views.map(({ row }) => row),
+      counts,
+    );
+    return views.map((view, at) => ({
+      ...view,
+      rowEnd: endTimes(rowEnd, 1 / counts[at]),
+      scale: { ...view.scale, ...endTimes(end, 1 / told[at]) },
+    }));
   }
 
   /**
