@@ -111,6 +111,8 @@ def test_heads_that_there_are_not_have_no_arcs(browser: Browser, explorer: Explo
     with visiting(browser, explorer, f"{_LINK}&arc_heads={heads}") as visit:
         expect(visit.find("canvas.arcs")).to_be_visible()
         expect(visit.find(".arc-heads [aria-pressed='true']")).to_have_count(int(heads.startswith("0")))
+        label = visit.find("canvas.arcs").get_attribute("aria-label") or ""
+        assert re.findall(r"arcs of heads ([^;]*);", label) == ["0"] * heads.startswith("0")
 
 
 def test_one_scale_holds_for_all_arcs(browser: Browser, explorer: Explorer) -> None:

@@ -232,7 +232,11 @@ export class View {
     const told = views.map(({ unit }, at) => (unit.byRow ? 1 : counts[at]));
     /** @type {(numbers: Float32Array[], times: number[]) => End} */
     const endOfBoth = (numbers, times) =>
-      endOf(main.layer, joined(numbers.map((each, at) => each.map((number) => number * times[at]))), state.clip);
+      endOf(
+        main.layer,
+        joined(numbers.map((each, at) => (times[at] === 1 ? each : each.map((number) => number * times[at])))),
+        state.clip,
+      );
     const end = first.scale.common
       ? widest(views.map(({ scale }, at) => endTimes(scale, told[at])))
       : endOfBoth(views.map(toldNumbers), told);
