@@ -75,6 +75,11 @@ def test_a_second_text_is_shown_beside_the_first(browser: Browser, explorer: Exp
         visit.page.get_by_label("Layer of the second picture").select_option("same layer")
         visit.button("One picture alone").click()
         expect(visit.find("canvas.matrix")).to_have_count(1)
+        sample = visit.find("#beside-texts button").first
+        sample.click()
+        expect(visit.find("canvas.matrix")).to_have_count(2)
+        expect(sample).to_have_attribute("aria-pressed", "true")
+        assert visit.page.input_value("#beside-text") == sample.inner_text()
 
 
 def _box(locator: Any) -> dict[str, float]:

@@ -26,7 +26,11 @@ export function drawBeside(state, model, models, change) {
   byId("beside-of-photo").hidden = isText;
   byId("beside-none").disabled = !state.other;
   drawModels(state, model, models);
-  if (isText) fillTexts("beside-texts", beside, state.other?.text ?? "", (text) => change({ text, query: null }));
+  if (isText)
+    fillTexts("beside-texts", beside, state.other?.text ?? "", (text) => {
+      byId("beside-text").value = text;
+      change({ text, query: null });
+    });
   else fillPhotos("beside-photos", beside, state.other?.photo ?? null, (photo) => change({ photo, query: null }));
 }
 
