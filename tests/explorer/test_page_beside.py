@@ -197,6 +197,29 @@ def test_a_second_photo_is_shown_beside_the_first(browser: Browser, explorer: Ex
         assert max(first[:3]) - min(first[:3]) < 12, "grey, as the sandal is"
 
 
+def test_patches_of_two_photos_belong_together_by_their_place(browser: Browser, explorer: Explorer) -> None:
+    """As far across and down, whatever the photos' sizes and grids are; the class token belongs to the class token."""
+    run = """async ([from, to, position]) => (await import("./static/windows.js")).carried(from, to, position)"""
+
+    def grid(side: int, width: int, height: int) -> dict[str, Any]:
+        box = {"left": 0, "top": 0, "right": width, "bottom": height}
+        return {
+            "prefix_tokens": 1,
+            "rows": side,
+            "cols": side,
+            "image_width": width,
+            "image_height": height,
+            "box": box,
+        }
+
+    small, large = grid(4, 100, 100), grid(8, 200, 400)
+    with visiting(browser, explorer) as visit:
+        carried = [visit.page.evaluate(run, [small, large, 1 + 4 * row + col]) for row, col in ((0, 0), (1, 2), (3, 3))]
+        assert carried == [1, 1 + 8 * 2 + 4, 1 + 8 * 6 + 6]
+        assert visit.page.evaluate(run, [large, small, 1 + 8 * 3 + 7]) == 1 + 4 + 3
+        assert visit.page.evaluate(run, [small, large, 0]) == 0
+
+
 def _colours(visit: Visit) -> list[list[int]]:
     """The colour at a quarter of the width of both pictures."""
     found: list[list[int]] = visit.page.evaluate(
