@@ -9,10 +9,12 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
+from PIL import Image
 
 from regard.sources import InputError
 from regard.start import run
@@ -57,10 +59,12 @@ def _fields(link: str) -> dict[str, str]:
 
 
 def test_a_photo_is_opened_on_the_page_that_runs(
-    browser: Browser, explorer: Explorer, real_server: str, attend: Open
+    browser: Browser, explorer: Explorer, real_server: str, attend: Open, tmp_path: Path
 ) -> None:
     """The page has it, and shows the layer, head and row that were asked for."""
-    link = attend(real_server, _at(explorer), str(SANDAL), "--layer", "2", "--head", "1", "--row", "9")
+    photo = tmp_path / "circle.png"  # no sample, which every page has
+    Image.radial_gradient("L").save(photo)
+    link = attend(real_server, _at(explorer), str(photo), "--layer", "2", "--head", "1", "--row", "9")
     assert link.startswith(explorer.url)
     with visiting(browser, explorer, link.partition("#")[2]) as visit:
         visit.title_is("fashion", "layer 2", "head 1")
