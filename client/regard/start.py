@@ -123,4 +123,13 @@ def connect(
     context.obj = context.with_resource(client)
 
 
+def explorer_settings(context: typer.Context, *host_names: str) -> Any:
+    """Return the settings of an explorer that asks the same server as a command, under these names of this machine."""
+    from regard.explorer import Settings  # Starlette is needed here alone
+
+    asked = context.parent.params if context.parent is not None else {}
+    names = frozenset(host_names)
+    return Settings(asked["server"], asked["timeout"], host_names=names, identity=context.meta["identity"])
+
+
 app.callback()(connect)
