@@ -47,7 +47,7 @@ def make_item(request: InferenceRequest, prepared: PreparedInput, plan: Plan | N
         case HiddenStatesPlan():
             graph = engine.hidden
         case RelevancePlan():
-            graph = engine.explaining
+            graph = engine.explaining[plan.contract.graph]
             inputs = {**inputs, plan.contract.weights: plan.weights}
     further = plan.outputs if plan else ()
     return BatchItem(
