@@ -28,13 +28,16 @@ def headline(why: Relevance, model: str = "") -> str:
 
 
 def adds_up(why: Relevance) -> str:
-    """Say within which share of all that is added the parts make up the score, rounded up to one digit."""
+    """Say by which method, and within which share of all that is added the parts make up the score, rounded up."""
+    method = "" if why.method == "libra" else f"{why.method} "
+    if why.relative_error is None:
+        return f"{method}makes up no score"
     if not why.relative_error:
-        return "adds up exactly"
+        return f"{method}adds up exactly"
     exponent = math.floor(math.log10(why.relative_error))
     bound = math.ceil(why.relative_error / 10.0**exponent)
     bound, exponent = (1, exponent + 1) if bound == 10 else (bound, exponent)
-    return f"adds up within {bound}e{exponent}"
+    return f"{method}adds up within {bound}e{exponent}"
 
 
 def in_short(why: Relevance) -> str:
@@ -67,9 +70,10 @@ def positions_of(why: Relevance) -> Sequence[int]:
 
 
 def others(why: Relevance) -> list[tuple[str, float]]:
-    """Return what was added besides the positions that were sent: the rest, and what was left out where any was."""
+    """Return what was added besides the positions that were sent: what was left out, the rest, the baseline's score."""
     unsent = [("left out", why.unsent)] if why.positions else []
-    return [*unsent, ("no position", why.rest)]
+    rest = [("no position", why.rest)] if why.method == "libra" else []
+    return [*unsent, *rest, *([("baseline", why.baseline)] if why.baseline is not None else [])]
 
 
 def unplaced(why: Relevance) -> str:

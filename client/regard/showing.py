@@ -67,7 +67,7 @@ def plot_relevance(why: Relevance, photo: Any) -> "Figure":
 
 def relevance_html(why: Relevance) -> str:
     """Return it so that pointing at a token or a patch tells its number."""
-    caption = html.escape(" · ".join([headline(why, origin_of(why).model), unplaced(why)]))
+    caption = html.escape(" · ".join(filter(None, [headline(why, origin_of(why).model), unplaced(why)])))
     image = origin_of(why).image
     if why.tokens is not None:
         shade = _signed_shade(why.values)
