@@ -342,6 +342,7 @@ def _read_relevance(why: pb.Relevance) -> Relevance:
         patches=patches,
         method=_METHODS.get(why.method, "libra"),
         baseline=why.baseline if why.HasField("baseline") else None,
+        words=tuple(why.words),
     )
 
 

@@ -99,8 +99,7 @@ class WhyOptions:
         """What must be the same where a run goes on; empty for no explanation."""
         if not self.is_asked:
             return {}
-        asked = {"why": ",".join(self.why), "against": self.against, "method": self.method, "steps": str(self.steps)}
-        return asked
+        return {"why": ",".join(self.why), "against": self.against, "method": self.method, "steps": str(self.steps)}
 
     def check(self, output: Path | None, labels: str, *, is_many: bool) -> None:
         """Refuse options that contradict each other, and a file that could not be written.

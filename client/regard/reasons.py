@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from regard.errors import InvalidCall
 from regard.matrices import positions, query_name, tokens_at
-from regard.relevance import Relevance
+from regard.relevance import Relevance, WordRelevance
 
 FOR_COLOUR, AGAINST_COLOUR = "#e69f00", "#56b4e9"
 """Of Okabe and Ito 2008, which colour-blind people can tell apart."""
@@ -62,6 +63,23 @@ def names(why: Relevance) -> list[str]:
     if why.patches is None:
         return [f"position {place}" for place in places]
     return [query_name(place, why.patches).removeprefix("the ").removeprefix("patch in ") for place in places]
+
+
+def by_word(why: Relevance) -> tuple[WordRelevance, ...]:
+    """Sum the tokens of each word; see `Relevance.by_word`."""
+    if why.tokens is None or len(why.words) != len(why.values):
+        raise InvalidCall.of("relevance: says no words; expected that of a text, by a server that tells them")
+    found = dict[int, list[int]]()
+    for number, word in enumerate(why.words):
+        if word >= 0:
+            found.setdefault(word, []).append(number)
+    places, words = positions_of(why), list[WordRelevance]()
+    for numbers in found.values():
+        tokens = [why.tokens[places[number]] for number in numbers]
+        value = sum(float(why.values[number]) for number in numbers)
+        at = tuple(places[number] for number in numbers)
+        words.append(WordRelevance(tokens[0].start, tokens[-1].end, value, at, tokens[0].of_text))
+    return tuple(words)
 
 
 def positions_of(why: Relevance) -> Sequence[int]:

@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from numpy.typing import NDArray
 
-    from regard.attention import PatchGrid, Token
+    from regard.attention import PatchGrid, TextOfPair, Token
 
 
 RelevanceMethod = Literal["libra", "gradient", "integrated-gradients", "genatt", "legrad"]
@@ -38,6 +38,25 @@ class RelevanceRequest:
     top: int = 0
 
 
+@dataclass(frozen=True)
+class WordRelevance:
+    """What the tokens of a word did together.
+
+    Attributes:
+        start: Where in its text the word begins, in code points.
+        end: Where it ends, exclusive.
+        value: The sum of its tokens' numbers.
+        tokens: Positions of these.
+        of_text: Of a pair: "first" or "second", the text that it is in; else None.
+    """
+
+    start: int
+    end: int
+    value: float
+    tokens: tuple[int, ...]
+    of_text: "TextOfPair | None" = None
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Relevance:
     """What each position did for a score.
@@ -60,6 +79,7 @@ class Relevance:
         patches: Of an image, how positions lie on it.
         method: How it was computed.
         baseline: Of integrated gradients, the score of zeros in place of what enters the first layer; else None.
+        words: Of a text, which word each of values is of, counted from 0; -1 for special tokens.
     """
 
     label: str
@@ -75,6 +95,17 @@ class Relevance:
     patches: "PatchGrid | None" = None
     method: RelevanceMethod = "libra"
     baseline: float | None = None
+    words: tuple[int, ...] = ()
+
+    def by_word(self) -> "tuple[WordRelevance, ...]":
+        """Sum the tokens of each word, in the order of the text; special tokens are left out.
+
+        Raises:
+            InvalidArgument: It is of no text, or the server does not tell words.
+        """
+        from regard.reasons import by_word
+
+        return by_word(self)
 
     def plot(self, *, photo: Any = None) -> "Figure":
         """Draw it as a matplotlib figure: over the photo that was sent, or token by token.

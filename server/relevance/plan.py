@@ -60,8 +60,9 @@ class RelevancePlan:
 
     @property
     def index_counts(self) -> list[int]:
-        """How many indices come with what is sent."""
-        return [0 if self.positions is None else len(self.positions)] * self._answers
+        """How many indices come with what is sent: of positions, where these are some, and of words."""
+        sent = self.count if self.positions is None else 2 * len(self.positions)
+        return [sent] * self._answers
 
     @property
     def is_open(self) -> bool:

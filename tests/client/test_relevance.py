@@ -122,6 +122,19 @@ def test_what_cannot_be_sent_is_refused(client: Client, asked: dict[str, Any], m
         client.classify(text="a", model="photos", relevance=RelevanceRequest(**asked))
 
 
+def test_tokens_of_a_word_are_summed(client: Client) -> None:
+    """Where special tokens are left out, too; what tells no words is refused."""
+    for asked in ({}, {"drop_special": True}):
+        words = of_text(client, **asked).by_word()
+        assert [(word.start, word.end, word.value, word.tokens) for word in words] == [
+            (0, 4, -1.5, (1,)),
+            (5, 12, 2.5, (2, 3)),
+        ]
+    for why in (of_image(client), dataclasses.replace(of_text(client), words=())):
+        with pytest.raises(regard.InvalidArgument, match="relevance: says no words"):
+            why.by_word()
+
+
 def test_models_say_whether_they_explain(client: Client, run: Run) -> None:
     """In Python and in the table."""
     assert [model.name for model in client.models() if model.can_explain] == ["photos"]

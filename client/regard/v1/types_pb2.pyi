@@ -271,7 +271,7 @@ class RelevanceRequest(_message.Message):
     def __init__(self, label: _Optional[str] = ..., against: _Optional[str] = ..., drop_special: bool = ..., method: _Optional[_Union[RelevanceMethod, str]] = ..., steps: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., top: _Optional[int] = ...) -> None: ...
 
 class Relevance(_message.Message):
-    __slots__ = ("index", "label", "against", "score", "values", "positions", "unsent", "rest", "error", "relative_error", "tokens", "patches", "method", "baseline")
+    __slots__ = ("index", "label", "against", "score", "values", "positions", "unsent", "rest", "error", "relative_error", "tokens", "patches", "method", "baseline", "words")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     AGAINST_FIELD_NUMBER: _ClassVar[int]
@@ -286,6 +286,7 @@ class Relevance(_message.Message):
     PATCHES_FIELD_NUMBER: _ClassVar[int]
     METHOD_FIELD_NUMBER: _ClassVar[int]
     BASELINE_FIELD_NUMBER: _ClassVar[int]
+    WORDS_FIELD_NUMBER: _ClassVar[int]
     index: int
     label: str
     against: str
@@ -300,7 +301,8 @@ class Relevance(_message.Message):
     patches: PatchGrid
     method: RelevanceMethod
     baseline: float
-    def __init__(self, index: _Optional[int] = ..., label: _Optional[str] = ..., against: _Optional[str] = ..., score: _Optional[float] = ..., values: _Optional[_Union[Tensor, _Mapping]] = ..., positions: _Optional[_Iterable[int]] = ..., unsent: _Optional[float] = ..., rest: _Optional[float] = ..., error: _Optional[float] = ..., relative_error: _Optional[float] = ..., tokens: _Optional[_Union[TokenSequence, _Mapping]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ..., method: _Optional[_Union[RelevanceMethod, str]] = ..., baseline: _Optional[float] = ...) -> None: ...
+    words: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, index: _Optional[int] = ..., label: _Optional[str] = ..., against: _Optional[str] = ..., score: _Optional[float] = ..., values: _Optional[_Union[Tensor, _Mapping]] = ..., positions: _Optional[_Iterable[int]] = ..., unsent: _Optional[float] = ..., rest: _Optional[float] = ..., error: _Optional[float] = ..., relative_error: _Optional[float] = ..., tokens: _Optional[_Union[TokenSequence, _Mapping]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ..., method: _Optional[_Union[RelevanceMethod, str]] = ..., baseline: _Optional[float] = ..., words: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Attention(_message.Message):
     __slots__ = ("layers", "tokens", "patches")

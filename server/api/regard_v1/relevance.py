@@ -5,6 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from artifact.contract import RelevanceMethod
+from artifact.text import Tokens
 from regard.v1 import types_pb2 as pb
 from server.api.regard_v1.describe import METHODS, describe_positions
 from server.api.regard_v1.tensors import write_tensor
@@ -42,7 +43,18 @@ def write_relevance(plan: RelevancePlan, found: InferenceResponse) -> Iterable[p
         message = pb.Relevance(**describe_positions(found))
         _write(why, found.model.contract.labels, message)
         message.positions.extend(plan.positions or ())
+        if isinstance(source := found.prepared.source, Tokens):
+            words = _number_words(source)
+            message.words.extend(words if plan.positions is None else [words[place] for place in plan.positions])
         yield message
+
+
+def _number_words(tokens: Tokens) -> list[int]:
+    """Number the words of both texts of a pair as one; -1 for no word."""
+    parts = tokens.parts or [0] * len(tokens.words)
+    pairs = list(zip(parts, tokens.words, strict=True))
+    before = max((word + 1 for part, word in pairs if word is not None and not part), default=0)
+    return [-1 if word is None else word + (before if part else 0) for part, word in pairs]
 
 
 def _write(why: Relevance, labels: tuple[str, ...], message: pb.Relevance) -> None:

@@ -13,8 +13,10 @@ from tokenizers import Tokenizer
 import server
 from artifact.contract import read_contract
 from artifact.images import ImageLimits, read_image
+from artifact.text import Tokens
 from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as pb
+from server.api.regard_v1.relevance import _number_words
 from server.api.regard_v1.tensors import read_tensor
 from tests.golden import GOLDEN_MODELS, GOLDEN_NETWORK
 from tests.server.api.reference import TOLERANCE
@@ -282,3 +284,34 @@ async def test_methods_that_a_model_lacks_are_refused(running: Running) -> None:
     request.relevance.method = 99  # type: ignore[assignment]
     message = "relevance.method: 99; expected one of the values of RelevanceMethod"
     assert await refused(running.stub.Classify(request), message) == grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_tokens_say_of_which_word_they_are(running: Running) -> None:
+    """As the tokenizer splits a text; those of a pair's second text go on; special tokens are of none."""
+    request = api.ClassifyRequest(model="tiny-text", text="the catdog, ran", relevance=pb.RelevanceRequest())
+    why = (await running.stub.Classify(request)).relevance
+    spelt = [token.text for token in why.tokens.tokens]
+    assert len(spelt) == len(why.words)
+    grouped = dict[int, str]()
+    for word, text in zip(why.words, spelt, strict=True):
+        grouped[word] = grouped.get(word, "") + text.removeprefix("##")
+    assert grouped == {-1: "[CLS][SEP]", 0: "the", 1: "catdog", 2: ",", 3: "ran"}
+    request.relevance.drop_special = True
+    part = (await running.stub.Classify(request)).relevance
+    assert list(part.words) == [word for word in why.words if word >= 0]
+    image = api.ClassifyRequest(model="fashion", image=CLOTHING.read_bytes(), relevance=pb.RelevanceRequest())
+    assert not (await running.stub.Classify(image)).relevance.words
+
+
+def test_words_of_a_pair_are_numbered_as_one() -> None:
+    """The second text's behind the first's."""
+    tokens = Tokens(
+        ids=np.arange(6),
+        texts=[""] * 6,
+        offsets=[(0, 0)] * 6,
+        special=[False] * 6,
+        truncated=False,
+        parts=(None, 0, 0, None, 1, 1),
+        words=(None, 0, 1, None, 0, 0),
+    )
+    assert _number_words(tokens) == [-1, 0, 1, -1, 2, 2]
