@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import typer
 from rich.bar import Bar
@@ -33,7 +33,8 @@ WHY_OPTIONS = {
     ),
     "why_top": typer.Option(min=0, metavar="N", help="The same of the N most probable labels."),
     "method": typer.Option(
-        help="How --why explains: one of those that the model was exported with (its relevance_methods)."
+        metavar="METHOD",
+        help=f"How --why explains, as the model was exported: {', '.join(get_args(RelevanceMethod))}.",
     ),
     "steps": typer.Option(min=0, metavar="N", help="Of integrated-gradients: at how many points; 0 for 64."),
     "against": typer.Option(metavar="LABEL", help="Of --why LABEL: why that one and not this."),

@@ -88,12 +88,12 @@ def test_what_integrated_gradients_add_up_to_is_told() -> None:
     positions, score = wanted.outputs
     found = {
         positions: np.array([[9] * 5, [9] * 5, [1, 2, -3, 4, 0.5]], dtype=np.float32),
-        score: np.array([5, 1, 3], dtype=np.float32),
+        score: np.array([5, 1.5, 3], dtype=np.float32),
     }
     (why,) = explain_row(wanted, np.zeros((3, 2), dtype=np.float32), found)
     assert why.values.tolist() == [1, 2, -3, 4, 0.5]
     assert (why.score, why.rest) == (5, 0)
-    assert why.completeness == Completeness(baseline=1.0, error=0.5, relative_error=0.5 / 10.5)
+    assert why.completeness == Completeness(baseline=1.5, error=1.0, relative_error=1 / 10.5)
 
 
 @pytest.mark.parametrize("method", ["gradient", "genatt", "legrad"])
