@@ -26,6 +26,8 @@ class Tokens:
         types: int64 [N], which of two texts each is of, as the network is told; None for a single text, all zeros.
         parts: Which of two texts each came from, 0 or 1; None for special ones. Empty like texts, and for single texts.
         unattended: How many at the end others do not attend to, though they have vectors of their own.
+        words: Which word of its text each is of, as the tokenizer tells them apart, counted from 0; None for special
+            ones. Empty like texts.
     """
 
     ids: NDArray[np.int64]
@@ -36,6 +38,7 @@ class Tokens:
     types: NDArray[np.int64] | None = None
     parts: Sequence[int | None] = ()
     unattended: int = 0
+    words: Sequence[int | None] = ()
 
 
 class TextReader:
@@ -211,4 +214,5 @@ def _tokens(encoding: Encoding, before: int, *, truncated: bool, positions: bool
         offsets=[(max(start - before, 0), max(end - before, 0)) for start, end in encoding.offsets],
         special=[bool(flag) for flag in encoding.special_tokens_mask],
         truncated=truncated,
+        words=encoding.word_ids,
     )

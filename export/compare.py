@@ -12,7 +12,6 @@ from artifact.contract import (
     HIDDEN_GRAPH,
     LOWERED_GRAPH,
     PLAIN_GRAPH,
-    RELEVANCE_GRAPH,
     SEQUENCE_AXIS,
     TAPPED_GRAPH,
     Precision,
@@ -58,7 +57,7 @@ LIMITS: dict[Precision, Limits] = {
     "int8": Limits(torch=None, plain=1e-5, row_sum=1e-5, alone=5e-2, lowered=5e-2),
 }
 ALONE = "row alone"
-_BESIDE = (CONTRIBUTIONS_GRAPH, HIDDEN_GRAPH, RELEVANCE_GRAPH)  # beside the plain and the tapped graph
+_BESIDE = (CONTRIBUTIONS_GRAPH, HIDDEN_GRAPH)  # beside the plain and the tapped graph
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,14 +109,26 @@ def compare_case(reference: Reference, graphs: Graphs, case: Case, *, lowered: b
     further = {name: run(sessions[name], case.feed) for name in _BESIDE if name in sessions}
     for name, found in further.items():
         yield from _compare_plain(sessions[name], graphs, from_plain, found, case)
-    if RELEVANCE_GRAPH in further:
-        yield _check_complete(graphs, further[RELEVANCE_GRAPH], case)
     if limits.torch:
         found = {**further.get(HIDDEN_GRAPH, {}), **from_tapped, **from_plain}
         yield from _compare_reference(reference, graphs, found, case, limits.torch)
     if lowered and LOWERED_GRAPH in sessions:
         for name, array in run(sessions[LOWERED_GRAPH], case.feed).items():
             yield difference(name, "lowered form", array, from_tapped[name], case, graphs, limits.lowered)
+
+
+def compare_relevance(graphs: Graphs, name: str, case: Case) -> Iterator[Difference]:
+    """Yield how a relevance graph differs from the plain one in one case, and how far it is from adding up if it is to.
+
+    Args:
+        graphs: The plain one and that.
+        name: Its file.
+        case: What both are run on.
+    """
+    from_plain, found = run(graphs.sessions[PLAIN_GRAPH], case.feed), run(graphs.sessions[name], case.feed)
+    yield from _compare_plain(graphs.sessions[name], graphs, from_plain, found, case)
+    if REST in found:
+        yield _check_complete(graphs, found, case)
 
 
 def _check_complete(graphs: Graphs, found: Mapping[str, Array], case: Case) -> Difference:

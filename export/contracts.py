@@ -45,7 +45,7 @@ class Written:
         contributions: Outputs of the third graph, by layer.
         states: The hidden states that the hidden graph gives; none where there is no such graph.
         projected: What it gives besides, of a tower; see Contract.
-        relevance: What the relevance graph gives; None where there is none.
+        relevance: What the relevance graphs give.
     """
 
     plain: ModelProto
@@ -56,7 +56,7 @@ class Written:
     contributions: Mapping[int, str]
     states: tuple[HiddenStateContract, ...] = ()
     projected: HiddenStateContract | None = None
-    relevance: RelevanceContract | None = None
+    relevance: tuple[RelevanceContract, ...] = ()
 
 
 def make_contract(source: Source, written: Written, folder: Path, version: int) -> Contract:
@@ -91,7 +91,8 @@ def _describe(source: Source, written: Written, folder: Path, version: int) -> C
         attention=tuple(_attention_contract(one, written, traits.windows, patches) for one in written.taps),
         hidden_states=written.states,
         projected=written.projected,
-        relevance=written.relevance,
+        relevance=next((one for one in written.relevance if one.graph == "libra"), None),
+        other_relevance=tuple(one for one in written.relevance if one.graph != "libra"),
         patches=patches,
         limits={axis: traits.limit(axis) for axis in traits.axes},
         derived_axes=written.derived,

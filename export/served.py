@@ -21,7 +21,6 @@ from artifact.contract import (
     HIDDEN_GRAPH,
     LOWERED_GRAPH,
     PLAIN_GRAPH,
-    RELEVANCE_GRAPH,
     TAPPED_GRAPH,
     Contract,
 )
@@ -32,7 +31,7 @@ from export.session import run_session
 from server.engine.prepacked_weights import packed
 from server.engine.session import make_options
 
-GRAPHS = (PLAIN_GRAPH, TAPPED_GRAPH, LOWERED_GRAPH, CONTRIBUTIONS_GRAPH, HIDDEN_GRAPH, RELEVANCE_GRAPH)
+GRAPHS = (PLAIN_GRAPH, TAPPED_GRAPH, LOWERED_GRAPH, CONTRIBUTIONS_GRAPH, HIDDEN_GRAPH)
 SECONDS = 600
 
 

@@ -26,7 +26,7 @@ from regard.answers import (
     VersionState,
 )
 from regard.attention import Attention, AttentionKind, AttentionWindow, Box, LayerAttention, PatchGrid, Token
-from regard.encoding import MEASURES, TEXTS_OF_PAIR
+from regard.encoding import MEASURES, RELEVANCE_METHODS, TEXTS_OF_PAIR
 from regard.errors import RegardError, from_input_error
 from regard.hidden_states import HiddenStates, LayerHiddenStates
 from regard.relevance import Relevance
@@ -43,6 +43,7 @@ _KINDS: dict[pb.AttentionKind, AttentionKind] = {
 _MAX_PAIRS = 2**26  # queries times keys of a layer with windows; SAM at 1,024 pixels has 2**20
 _TEXT_NAMES = {number: name for name, number in TEXTS_OF_PAIR.items()}
 _MEASURE_NAMES = {number: name for name, number in MEASURES.items()}
+_METHODS = {number: name for name, number in RELEVANCE_METHODS.items()}
 _MODALITIES: dict[pb.Modality, Takes] = {
     pb.MODALITY_TEXT: "text",
     pb.MODALITY_IMAGE: "image",
@@ -181,6 +182,7 @@ def read_model(model: pb.Model) -> Model:
         takes_pairs=model.takes_pairs,
         can_rank=model.can_rank,
         can_explain=model.can_explain,
+        relevance_methods=tuple(_METHODS[number] for number in model.relevance_methods if number in _METHODS),
         activation=model.activation,
         hidden_state_layers=tuple(HiddenStateLayer(state.layer, state.dim) for state in model.hidden_state_layers),
         matryoshka_dims=tuple(model.matryoshka_dims),
@@ -232,6 +234,7 @@ def _read_labels(
     answer: rpc.ClassifyResponse, one: rpc.ClassifyResponse | rpc.ClassifyResult, timings: Timings
 ) -> Classification:
     """Read one input's labels: of the answer itself, or of one of its results."""
+    explained = _relevances_of(one)
     return Classification(
         model=answer.model,
         version=answer.version,
@@ -240,7 +243,8 @@ def _read_labels(
         attention=_attention_of(one),
         timings=timings,
         hidden_states=_hidden_states_of(one),
-        relevance=_relevance_of(one),
+        relevance=next(iter(explained), None),
+        relevances=explained,
     )
 
 
@@ -318,10 +322,11 @@ def _hidden_states_of(
     return HiddenStates(layers=layers, tokens=tokens, patches=patches)
 
 
-def _relevance_of(one: rpc.ClassifyResponse | rpc.ClassifyResult) -> Relevance | None:
-    if not one.HasField("relevance"):
-        return None
-    why = one.relevance
+def _relevances_of(one: rpc.ClassifyResponse | rpc.ClassifyResult) -> tuple[Relevance, ...]:
+    return tuple(map(_read_relevance, [one.relevance] if one.HasField("relevance") else one.relevances))
+
+
+def _read_relevance(why: pb.Relevance) -> Relevance:
     tokens, patches = _read_positions(why)
     return Relevance(
         label=why.label,
@@ -331,10 +336,13 @@ def _relevance_of(one: rpc.ClassifyResponse | rpc.ClassifyResult) -> Relevance |
         positions=tuple(why.positions),
         unsent=why.unsent,
         rest=why.rest,
-        error=why.error,
-        relative_error=why.relative_error,
+        error=why.error if why.HasField("error") else None,
+        relative_error=why.relative_error if why.HasField("relative_error") else None,
         tokens=tokens,
         patches=patches,
+        method=_METHODS.get(why.method, "libra"),
+        baseline=why.baseline if why.HasField("baseline") else None,
+        words=tuple(why.words),
     )
 
 

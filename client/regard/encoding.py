@@ -10,7 +10,7 @@ from regard.answers import TextRole, VectorFormat
 from regard.attention import AttentionRequest, HeadReduction, Measure, TextOfPair
 from regard.hidden_states import HiddenStatesRequest, Pooling
 from regard.inputs import ImageSource, Pair, write_input, write_tensors
-from regard.relevance import RelevanceRequest
+from regard.relevance import RelevanceMethod, RelevanceRequest
 from regard.tensors import DTYPES
 from regard.v1 import regard_pb2 as rpc
 from regard.v1 import types_pb2 as pb
@@ -38,6 +38,13 @@ _VECTOR_FORMATS: dict[VectorFormat, rpc.VectorFormat] = {
     "float16": rpc.VECTOR_FORMAT_FLOAT16,
     "int8": rpc.VECTOR_FORMAT_INT8,
     "binary": rpc.VECTOR_FORMAT_BINARY,
+}
+RELEVANCE_METHODS: dict[RelevanceMethod, pb.RelevanceMethod] = {
+    "libra": pb.RELEVANCE_METHOD_UNSPECIFIED,
+    "gradient": pb.RELEVANCE_METHOD_GRADIENT,
+    "integrated-gradients": pb.RELEVANCE_METHOD_INTEGRATED_GRADIENTS,
+    "genatt": pb.RELEVANCE_METHOD_GENATT,
+    "legrad": pb.RELEVANCE_METHOD_LEGRAD,
 }
 MEASURES: dict[Measure, pb.AttentionMeasure] = {
     "weights": pb.ATTENTION_MEASURE_UNSPECIFIED,
@@ -337,10 +344,15 @@ def _write_relevance(relevance: RelevanceRequest | None) -> pb.RelevanceRequest 
         return None
     if not isinstance(relevance, RelevanceRequest):
         raise checks.invalid("relevance", relevance, "a RelevanceRequest")
+    checks.choice("relevance.method", relevance.method, tuple(RELEVANCE_METHODS))
     return pb.RelevanceRequest(
         label=checks.name("relevance.label", relevance.label),
         against=checks.name("relevance.against", relevance.against),
         drop_special=checks.flag("relevance.drop_special", relevance.drop_special),
+        method=RELEVANCE_METHODS[relevance.method],
+        steps=checks.integer("relevance.steps", relevance.steps, 0, checks.MAX_INT32),
+        labels=checks.texts("relevance.labels", relevance.labels),
+        top=checks.integer("relevance.top", relevance.top, 0, checks.MAX_INT32),
     )
 
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from regard.errors import InvalidCall
 from regard.matrices import positions, query_name, tokens_at
-from regard.relevance import Relevance
+from regard.relevance import Relevance, WordRelevance
 
 FOR_COLOUR, AGAINST_COLOUR = "#e69f00", "#56b4e9"
 """Of Okabe and Ito 2008, which colour-blind people can tell apart."""
@@ -28,13 +29,16 @@ def headline(why: Relevance, model: str = "") -> str:
 
 
 def adds_up(why: Relevance) -> str:
-    """Say within which share of all that is added the parts make up the score, rounded up to one digit."""
+    """Say by which method, and within which share of all that is added the parts make up the score, rounded up."""
+    method = "" if why.method == "libra" else f"{why.method} "
+    if why.relative_error is None:
+        return f"{method}makes up no score"
     if not why.relative_error:
-        return "adds up exactly"
+        return f"{method}adds up exactly"
     exponent = math.floor(math.log10(why.relative_error))
     bound = math.ceil(why.relative_error / 10.0**exponent)
     bound, exponent = (1, exponent + 1) if bound == 10 else (bound, exponent)
-    return f"adds up within {bound}e{exponent}"
+    return f"{method}adds up within {bound}e{exponent}"
 
 
 def in_short(why: Relevance) -> str:
@@ -61,15 +65,33 @@ def names(why: Relevance) -> list[str]:
     return [query_name(place, why.patches).removeprefix("the ").removeprefix("patch in ") for place in places]
 
 
+def by_word(why: Relevance) -> tuple[WordRelevance, ...]:
+    """Sum the tokens of each word; see `Relevance.by_word`."""
+    if why.tokens is None or len(why.words) != len(why.values):
+        raise InvalidCall.of("relevance: says no words; expected that of a text, by a server that tells them")
+    found = dict[int, list[int]]()
+    for number, word in enumerate(why.words):
+        if word >= 0:
+            found.setdefault(word, []).append(number)
+    places, words = positions_of(why), list[WordRelevance]()
+    for numbers in found.values():
+        tokens = [why.tokens[places[number]] for number in numbers]
+        value = sum(float(why.values[number]) for number in numbers)
+        at = tuple(places[number] for number in numbers)
+        words.append(WordRelevance(tokens[0].start, tokens[-1].end, value, at, tokens[0].of_text))
+    return tuple(words)
+
+
 def positions_of(why: Relevance) -> Sequence[int]:
     """Return which positions were sent."""
     return why.positions or range(len(why.values))
 
 
 def others(why: Relevance) -> list[tuple[str, float]]:
-    """Return what was added besides the positions that were sent: the rest, and what was left out where any was."""
+    """Return what was added besides the positions that were sent: what was left out, the rest, the baseline's score."""
     unsent = [("left out", why.unsent)] if why.positions else []
-    return [*unsent, ("no position", why.rest)]
+    rest = [("no position", why.rest)] if why.method == "libra" else []
+    return [*unsent, *rest, *([("baseline", why.baseline)] if why.baseline is not None else [])]
 
 
 def unplaced(why: Relevance) -> str:

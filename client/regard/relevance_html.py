@@ -14,7 +14,7 @@ from regard.relevance import Relevance
 
 def relevance_html(why: Relevance) -> str:
     """Return it over the photo, or behind the text."""
-    caption = html.escape(" · ".join([headline(why, origin_of(why).model), unplaced(why)]))
+    caption = html.escape(" · ".join(filter(None, [headline(why, origin_of(why).model), unplaced(why)])))
     image, grid = origin_of(why).image, why.patches
     if why.tokens is not None:
         shade = signed_shade(why.values)

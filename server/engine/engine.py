@@ -18,9 +18,9 @@ from artifact.contract import (
     LOWERED_DECODER_GRAPH,
     LOWERED_GRAPH,
     PLAIN_GRAPH,
-    RELEVANCE_GRAPH,
     TAPPED_GRAPH,
     Contract,
+    RelevanceGraph,
 )
 from artifact.dtypes import Array
 from server.engine.agreement import check_contract, check_declared, check_given, check_runs
@@ -90,7 +90,7 @@ class Engine:
         tapped = choose_tapped(contract, device, form)
         beside = [CONTRIBUTIONS_GRAPH] if contract.contributions else []
         beside += [HIDDEN_GRAPH] if contract.hidden_states else []
-        beside += [RELEVANCE_GRAPH] if contract.relevance else []
+        beside += [one.file for one in contract.explained]
         decoders = [name for name in (DECODER_GRAPH, LOWERED_DECODER_GRAPH) if name in contract.files]
         graphs = (PLAIN_GRAPH, *tapped[:1], *beside, *decoders[:1])
         check_room(folder, graphs, devices)
@@ -101,15 +101,19 @@ class Engine:
             self.tapped: Graph | None = None
             self.contributing: Graph | None = None
             self.hidden: Graph | None = None
-            self.explaining: Graph | None = None
             if contract.contributions:
                 self.contributing = Graph(
                     sources[CONTRIBUTIONS_GRAPH], devices, instances, keep_on_device, shrinks=True
                 )
             if contract.hidden_states:
                 self.hidden = Graph(sources[HIDDEN_GRAPH], devices, instances, keep_on_device, all_threads=True)
-            if contract.relevance:
-                self.explaining = Graph(sources[RELEVANCE_GRAPH], devices, instances, keep_on_device, all_threads=True)
+            # Of other methods than Libra without a session for a run alone: they are for comparing, and take memory.
+            self.explaining: dict[RelevanceGraph, Graph] = {
+                one.graph: Graph(
+                    sources[one.file], devices, instances, keep_on_device, all_threads=one.graph == "libra"
+                )
+                for one in contract.explained
+            }
             if contract.attention:
                 shrinks = _weights_bytes(contract) > _MUCH_ATTENTION_BYTES
 
@@ -146,8 +150,8 @@ class Engine:
             yield CONTRIBUTIONS_GRAPH, self.contributing, [*outputs, *self._contract.contributions]
         if self.hidden:
             yield HIDDEN_GRAPH, self.hidden, [*outputs, *(state.output for state in self._contract.hidden_outputs)]
-        if self.explaining and self._contract.relevance:
-            yield RELEVANCE_GRAPH, self.explaining, [*outputs, *self._contract.relevance.outputs]
+        for one in self._contract.explained:
+            yield one.file, self.explaining[one.graph], [*outputs, *one.outputs]
 
     def warm_up(self) -> None:
         """Run each session, so that the first caller does not pay for it, and measure what batches cost.

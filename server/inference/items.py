@@ -1,5 +1,10 @@
 """What a prepared request is for the scheduler: its attention or hidden states planned, its graph chosen."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
 from server.attention.plan import AttentionPlan
 from server.attention.planning import AttentionLimits, Positions, plan_attention
 from server.context import RpcContext
@@ -10,7 +15,10 @@ from server.inference.preprocess import pair_positions, special_positions
 from server.inference.request import InferenceRequest, Plan, PreparedInput
 from server.relevance.plan import RelevancePlan
 from server.relevance.planning import plan_relevance
-from server.scheduling.batch import BatchItem, Runner
+from server.scheduling.batch import BatchItem, Result, Runner
+from server.scheduling.grouping import Each
+
+_LOGITS = "logits"
 
 
 def plan_request(request: InferenceRequest, prepared: PreparedInput, limits: AttentionLimits) -> Plan | None:
@@ -37,26 +45,57 @@ def plan_request(request: InferenceRequest, prepared: PreparedInput, limits: Att
 
 
 def make_item(request: InferenceRequest, prepared: PreparedInput, plan: Plan | None, context: RpcContext) -> BatchItem:
-    """Choose the graph that gives no more than what is wanted."""
+    """Choose the graph that gives no more than what is wanted; that of logits alone where these have to come first."""
     engine, contract = request.model.engine, request.model.contract
     graph: Runner | None = None
-    inputs = prepared.inputs
+    inputs, rows = prepared.inputs, prepared.rows
     match plan:
         case AttentionPlan():
             graph = engine.contributing if plan.takes_contributions else engine.tapped
         case HiddenStatesPlan():
             graph = engine.hidden
-        case RelevancePlan():
-            graph = engine.explaining
-            inputs = {**inputs, plan.contract.weights: plan.weights}
-    further = plan.outputs if plan else ()
+        case RelevancePlan() if not plan.is_open:
+            graph = engine.explaining[plan.contract.graph]
+            inputs, rows = plan.spread(inputs), plan.rows_each
+    further = plan.outputs if plan and graph else ()
     return BatchItem(
         graph or engine.plain,
         contract,
         inputs,
-        prepared.rows,
+        rows,
         prepared.length,
         request.outputs,
         further,
         context,
+    )
+
+
+def settle(plan: Plan | None, computed: Result) -> Plan | None:
+    """Return the plan that goes on from what was computed of an input: None where that was all."""
+    if isinstance(plan, RelevancePlan) and plan.is_open:
+        return plan.settled(computed.outputs[_LOGITS])
+    return None
+
+
+def rows_of(item: BatchItem) -> list[BatchItem]:
+    """Return an item for each row of one."""
+    if item.rows == 1:
+        return [item]
+    rows = ({name: array[row : row + 1] for name, array in item.inputs.items()} for row in range(item.rows))
+    return [replace(item, inputs=own, rows=1) for own in rows]
+
+
+def join_rows(found: Sequence[Each]) -> Each:
+    """Put what became of an item's rows together, in their order: the error of one is that of all."""
+    results = [one for one in found if isinstance(one, Result)]
+    if len(found) == 1 or len(results) < len(found):
+        return next((one for one in found if not isinstance(one, Result)), found[0])
+    first = results[0]
+    return replace(
+        first,
+        outputs={name: np.concatenate([one.outputs[name] for one in results]) for name in first.outputs},
+        further={name: np.concatenate([np.asarray(one.further[name]) for one in results]) for name in first.further},
+        queue_ns=max(one.queue_ns for one in results),
+        compute_ns=max(one.compute_ns for one in results),
+        batch_size=max(one.batch_size for one in results),
     )

@@ -20,7 +20,7 @@ from server.hidden_states.request import HiddenStatesRequest
 from server.inference.sound import Sound
 from server.inference.vectors import WHOLE_VECTORS, VectorRequest
 from server.relevance.plan import RelevancePlan
-from server.relevance.reduce import Relevance, explain_rows
+from server.relevance.reduce import Relevance, explain_row
 from server.relevance.request import RelevanceRequest
 from server.repository.loading import LoadedModel
 from server.scheduling.batch import GraphKind, Result
@@ -272,10 +272,10 @@ class InferenceResponse:
         return reduce_states(self.plan, left, lambda name: left.pop(name, None))
 
     def relevance(self) -> list[Relevance]:
-        """Say of each row why it has its score; nothing where that was not asked for."""
+        """Say why the input, which is one row, has each score; nothing where that was not asked for."""
         if not isinstance(self.plan, RelevancePlan):
             return []
-        return explain_rows(self.plan, self.outputs["logits"], self._take_further())
+        return explain_row(self.plan, self.outputs["logits"], self._take_further())
 
     def _take_further(self) -> dict[str, Weights]:
         left = dict(self.result.further)

@@ -6,63 +6,93 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from artifact.contract import RelevanceMethod
 from artifact.dtypes import Array
 from server.engine.device_ops import Weights
-from server.relevance.plan import RelevancePlan
+from server.relevance.plan import RelevancePlan, Target
 
 Floats = NDArray[np.float32]
 
 
-@dataclass(frozen=True, eq=False)
-class Relevance:
-    """Why one row has its score.
+@dataclass(frozen=True)
+class Completeness:
+    """Of a method whose parts make up a score: how far they do.
 
     Attributes:
-        label: Index of the label that is explained.
-        against: Index of the label that it is told apart from; None for none.
-        values: What each position that is sent did, signed, float32 [positions].
-        unsent: What those did that are not sent.
-        rest: What belongs to no position.
-        score: What is explained.
-        error: How far all of that is from making up the score, in its unit.
+        baseline: The score of zeros in the input's place, which the parts leave out; None where they leave out nothing.
+        error: How far all parts are from making up the score, or its distance from the baseline's, in its unit.
         relative_error: The same as a share of all that was added, whatever its sign.
     """
 
+    baseline: float | None
+    error: float
+    relative_error: float
+
+
+@dataclass(frozen=True, eq=False)
+class Relevance:
+    """Why a row has a score.
+
+    Attributes:
+        method: How it is explained.
+        label: Index of the label that is explained.
+        against: Index of the label that it is told apart from; None for none.
+        values: What each position that is sent did, float32 [positions]; signed by the methods that tell.
+        unsent: What those did that are not sent.
+        rest: What belongs to no position; 0 by the methods that do not tell.
+        score: What is explained.
+        completeness: None by the methods whose numbers do not make up a score.
+    """
+
+    method: RelevanceMethod
     label: int
     against: int | None
     values: Floats
     unsent: float
     rest: float
     score: float
-    error: float
-    relative_error: float
+    completeness: Completeness | None
 
 
-def explain_rows(plan: RelevancePlan, logits: Array, found: Mapping[str, Weights]) -> list[Relevance]:
-    """Say why each row has its score.
+def explain_row(plan: RelevancePlan, logits: Array, found: Mapping[str, Weights]) -> list[Relevance]:
+    """Say why a row has the score of each target.
 
     Args:
-        plan: What was asked for.
-        logits: float32 [rows, C].
-        found: By output name; padding that batching added already cut off.
+        plan: What was asked for, settled.
+        logits: float32 [plan.rows_each, C], the first of the row as it is.
+        found: By output name, the rows of a target together; padding that batching added already cut off.
     """
-    values, rests, scores = (np.asarray(found[name]) for name in plan.outputs)
-    return [_explain(plan, *row) for row in zip(logits, values, rests, scores, strict=True)]
+    names, points = plan.contract, plan.points
+    values, scores = np.asarray(found[names.positions]), np.asarray(found[names.score])
+    rests = np.asarray(found[names.rest]) if names.rest else np.zeros_like(scores)
+    made = []
+    for number, target in enumerate(plan.targets):
+        own = slice(number * points, (number + 1) * points)
+        made.append(_explain(plan, target, logits[0], values[own], float(rests[own][0]), scores[own]))
+    return made
 
 
-def _explain(plan: RelevancePlan, logits: Floats, values: Floats, rest: float, score: float) -> Relevance:
-    label = int(np.argmax(logits)) if plan.label is None else plan.label
-    whole = values.astype(np.float64)
-    sent = values if plan.positions is None else values[list(plan.positions)]
-    error = abs(float(whole.sum() + rest - score))
-    scale = float(np.abs(whole).sum() + abs(rest))
+def _explain(
+    plan: RelevancePlan, target: Target, logits: Floats, values: Floats, rest: float, scores: Floats
+) -> Relevance:
+    whole, baseline, score = values[0].astype(np.float64), None, float(scores[0])
+    if plan.path is not None:
+        whole, baseline = plan.path.shares @ values.astype(np.float64), float(scores[1])
+    told = whole.astype(np.float32)
+    sent = told if plan.positions is None else told[list(plan.positions)]
     return Relevance(
-        label=label,
-        against=plan.against,
+        method=plan.method,
+        label=int(np.argmax(logits)) if target.label is None else target.label,
+        against=target.against,
         values=sent,
-        unsent=float(whole.sum() - sent.sum(dtype=np.float64)),
-        rest=float(rest),
-        score=float(score),
-        error=error,
-        relative_error=error / scale if scale else 0.0,
+        unsent=float(whole.sum() - sent.sum(dtype=np.float64)) if plan.positions is not None else 0.0,
+        rest=rest,
+        score=score,
+        completeness=_measure(whole, rest, score, baseline) if plan.is_complete else None,
     )
+
+
+def _measure(whole: NDArray[np.float64], rest: float, score: float, baseline: float | None) -> Completeness:
+    error = abs(float(whole.sum() + rest + (baseline or 0.0) - score))
+    scale = float(np.abs(whole).sum() + abs(rest))
+    return Completeness(baseline, error, error / scale if scale else 0.0)

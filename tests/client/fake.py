@@ -104,7 +104,8 @@ def models() -> list[pb.Model]:
         "device": "CPU",
         "max_inputs": 3,
     }
-    explained = image | {"can_explain": True}
+    methods = [pb.RELEVANCE_METHOD_UNSPECIFIED, pb.RELEVANCE_METHOD_GENATT]
+    explained = image | {"can_explain": True, "relevance_methods": methods}
     text = {
         "max_inputs": 3,
         "version": "2",
@@ -240,6 +241,7 @@ class FakeServer(RegardServiceServicer):
                     attention=_attention(request),
                     hidden_states=_hidden_states(request),
                     relevance=_relevance(request),
+                    relevances=_relevances(request),
                 )
                 for _ in range(count)
             ]
@@ -253,6 +255,7 @@ class FakeServer(RegardServiceServicer):
             timings=TIMINGS,
             hidden_states=_hidden_states(request),
             relevance=_relevance(request),
+            relevances=_relevances(request),
         )
 
     def Embed(self, request: rpc.EmbedRequest, context: grpc.ServicerContext) -> rpc.EmbedResponse:  # noqa: N802
@@ -423,9 +426,23 @@ def serving() -> Iterator[FakeServer]:
 
 
 def _relevance(request: rpc.ClassifyRequest) -> pb.Relevance | None:
+    """Explain one label, where no more are asked for."""
+    asked = request.relevance
+    return _explain(request) if request.HasField("relevance") and not asked.labels and not asked.top else None
+
+
+def _relevances(request: rpc.ClassifyRequest) -> list[pb.Relevance]:
+    """Explain each of several, named or the most probable."""
+    asked, found = request.relevance, []
+    for label in asked.labels or ["cat", "[dog]"][: asked.top]:
+        one = _explain(request)
+        one.label = label
+        found.append(one)
+    return found
+
+
+def _explain(request: rpc.ClassifyRequest) -> pb.Relevance:
     """Explain with numbers that add up to 3 of an image, and to 1.5 of a text; without special ones, to as much."""
-    if not request.HasField("relevance"):
-        return None
     asked, of_image = request.relevance, request.WhichOneof("input") in ("image", "images")
     values, rest = (RELEVANCE_OF_IMAGE, -0.5) if of_image else (RELEVANCE_OF_TEXT, 0.375)
     positions = list(range(1, 7 if of_image else 4)) if asked.drop_special else []
@@ -438,9 +455,13 @@ def _relevance(request: rpc.ClassifyRequest) -> pb.Relevance | None:
         positions=positions,
         unsent=sum(values) - float(sent.sum()),
         rest=rest,
-        error=2e-7,
-        relative_error=4.2e-8,
+        method=asked.method,
+        words=[] if of_image else [[-1, 0, 1, 1, -1][place] for place in positions or range(5)],
     )
+    if asked.method in (pb.RELEVANCE_METHOD_UNSPECIFIED, pb.RELEVANCE_METHOD_INTEGRATED_GRADIENTS):
+        found.error, found.relative_error = 2e-7, 4.2e-8
+    if asked.method == pb.RELEVANCE_METHOD_INTEGRATED_GRADIENTS:
+        found.baseline = -0.25
     if of_image:
         found.patches.CopyFrom(GRID)
         return found

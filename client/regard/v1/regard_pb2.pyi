@@ -130,7 +130,7 @@ class ClassifyRequest(_message.Message):
     def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., image: _Optional[bytes] = ..., text: _Optional[str] = ..., texts: _Optional[_Union[_types_pb2.Texts, _Mapping]] = ..., images: _Optional[_Union[_types_pb2.Images, _Mapping]] = ..., pair: _Optional[_Union[_types_pb2.TextPair, _Mapping]] = ..., pairs: _Optional[_Union[_types_pb2.TextPairs, _Mapping]] = ..., top_k: _Optional[int] = ..., truncate: bool = ..., attention: _Optional[_Union[_types_pb2.AttentionRequest, _Mapping]] = ..., priority: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStatesRequest, _Mapping]] = ..., candidate_labels: _Optional[_Iterable[str]] = ..., label_template: _Optional[str] = ..., relevance: _Optional[_Union[_types_pb2.RelevanceRequest, _Mapping]] = ...) -> None: ...
 
 class ClassifyResponse(_message.Message):
-    __slots__ = ("model", "version", "labels", "truncated", "attention", "timings", "results", "hidden_states", "relevance")
+    __slots__ = ("model", "version", "labels", "truncated", "attention", "timings", "results", "hidden_states", "relevance", "relevances")
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
     LABELS_FIELD_NUMBER: _ClassVar[int]
@@ -140,6 +140,7 @@ class ClassifyResponse(_message.Message):
     RESULTS_FIELD_NUMBER: _ClassVar[int]
     HIDDEN_STATES_FIELD_NUMBER: _ClassVar[int]
     RELEVANCE_FIELD_NUMBER: _ClassVar[int]
+    RELEVANCES_FIELD_NUMBER: _ClassVar[int]
     model: str
     version: str
     labels: _containers.RepeatedCompositeFieldContainer[Label]
@@ -149,23 +150,26 @@ class ClassifyResponse(_message.Message):
     results: _containers.RepeatedCompositeFieldContainer[ClassifyResult]
     hidden_states: _types_pb2.HiddenStates
     relevance: _types_pb2.Relevance
-    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., truncated: bool = ..., attention: _Optional[_Union[_types_pb2.Attention, _Mapping]] = ..., timings: _Optional[_Union[_types_pb2.Timings, _Mapping]] = ..., results: _Optional[_Iterable[_Union[ClassifyResult, _Mapping]]] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStates, _Mapping]] = ..., relevance: _Optional[_Union[_types_pb2.Relevance, _Mapping]] = ...) -> None: ...
+    relevances: _containers.RepeatedCompositeFieldContainer[_types_pb2.Relevance]
+    def __init__(self, model: _Optional[str] = ..., version: _Optional[str] = ..., labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., truncated: bool = ..., attention: _Optional[_Union[_types_pb2.Attention, _Mapping]] = ..., timings: _Optional[_Union[_types_pb2.Timings, _Mapping]] = ..., results: _Optional[_Iterable[_Union[ClassifyResult, _Mapping]]] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStates, _Mapping]] = ..., relevance: _Optional[_Union[_types_pb2.Relevance, _Mapping]] = ..., relevances: _Optional[_Iterable[_Union[_types_pb2.Relevance, _Mapping]]] = ...) -> None: ...
 
 class ClassifyResult(_message.Message):
-    __slots__ = ("labels", "truncated", "attention", "error", "hidden_states", "relevance")
+    __slots__ = ("labels", "truncated", "attention", "error", "hidden_states", "relevance", "relevances")
     LABELS_FIELD_NUMBER: _ClassVar[int]
     TRUNCATED_FIELD_NUMBER: _ClassVar[int]
     ATTENTION_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
     HIDDEN_STATES_FIELD_NUMBER: _ClassVar[int]
     RELEVANCE_FIELD_NUMBER: _ClassVar[int]
+    RELEVANCES_FIELD_NUMBER: _ClassVar[int]
     labels: _containers.RepeatedCompositeFieldContainer[Label]
     truncated: bool
     attention: _types_pb2.Attention
     error: _types_pb2.InputError
     hidden_states: _types_pb2.HiddenStates
     relevance: _types_pb2.Relevance
-    def __init__(self, labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., truncated: bool = ..., attention: _Optional[_Union[_types_pb2.Attention, _Mapping]] = ..., error: _Optional[_Union[_types_pb2.InputError, _Mapping]] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStates, _Mapping]] = ..., relevance: _Optional[_Union[_types_pb2.Relevance, _Mapping]] = ...) -> None: ...
+    relevances: _containers.RepeatedCompositeFieldContainer[_types_pb2.Relevance]
+    def __init__(self, labels: _Optional[_Iterable[_Union[Label, _Mapping]]] = ..., truncated: bool = ..., attention: _Optional[_Union[_types_pb2.Attention, _Mapping]] = ..., error: _Optional[_Union[_types_pb2.InputError, _Mapping]] = ..., hidden_states: _Optional[_Union[_types_pb2.HiddenStates, _Mapping]] = ..., relevance: _Optional[_Union[_types_pb2.Relevance, _Mapping]] = ..., relevances: _Optional[_Iterable[_Union[_types_pb2.Relevance, _Mapping]]] = ...) -> None: ...
 
 class Label(_message.Message):
     __slots__ = ("index", "name", "probability")

@@ -36,6 +36,14 @@ class HiddenStatesPooling(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     HIDDEN_STATES_POOLING_MEAN: _ClassVar[HiddenStatesPooling]
     HIDDEN_STATES_POOLING_LAST: _ClassVar[HiddenStatesPooling]
 
+class RelevanceMethod(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    RELEVANCE_METHOD_UNSPECIFIED: _ClassVar[RelevanceMethod]
+    RELEVANCE_METHOD_GRADIENT: _ClassVar[RelevanceMethod]
+    RELEVANCE_METHOD_INTEGRATED_GRADIENTS: _ClassVar[RelevanceMethod]
+    RELEVANCE_METHOD_GENATT: _ClassVar[RelevanceMethod]
+    RELEVANCE_METHOD_LEGRAD: _ClassVar[RelevanceMethod]
+
 class HeadReduction(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     HEAD_REDUCTION_UNSPECIFIED: _ClassVar[HeadReduction]
@@ -86,6 +94,11 @@ HIDDEN_STATES_POOLING_UNSPECIFIED: HiddenStatesPooling
 HIDDEN_STATES_POOLING_CLS: HiddenStatesPooling
 HIDDEN_STATES_POOLING_MEAN: HiddenStatesPooling
 HIDDEN_STATES_POOLING_LAST: HiddenStatesPooling
+RELEVANCE_METHOD_UNSPECIFIED: RelevanceMethod
+RELEVANCE_METHOD_GRADIENT: RelevanceMethod
+RELEVANCE_METHOD_INTEGRATED_GRADIENTS: RelevanceMethod
+RELEVANCE_METHOD_GENATT: RelevanceMethod
+RELEVANCE_METHOD_LEGRAD: RelevanceMethod
 HEAD_REDUCTION_UNSPECIFIED: HeadReduction
 HEAD_REDUCTION_MEAN: HeadReduction
 HEAD_REDUCTION_MAX: HeadReduction
@@ -252,17 +265,25 @@ class LayerHiddenStates(_message.Message):
     def __init__(self, layer: _Optional[int] = ..., axes: _Optional[_Iterable[str]] = ..., positions: _Optional[_Iterable[int]] = ..., values: _Optional[_Union[Tensor, _Mapping]] = ..., scales: _Optional[_Union[Tensor, _Mapping]] = ..., offsets: _Optional[_Union[Tensor, _Mapping]] = ...) -> None: ...
 
 class RelevanceRequest(_message.Message):
-    __slots__ = ("label", "against", "drop_special")
+    __slots__ = ("label", "against", "drop_special", "method", "steps", "labels", "top")
     LABEL_FIELD_NUMBER: _ClassVar[int]
     AGAINST_FIELD_NUMBER: _ClassVar[int]
     DROP_SPECIAL_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    STEPS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
+    TOP_FIELD_NUMBER: _ClassVar[int]
     label: str
     against: str
     drop_special: bool
-    def __init__(self, label: _Optional[str] = ..., against: _Optional[str] = ..., drop_special: bool = ...) -> None: ...
+    method: RelevanceMethod
+    steps: int
+    labels: _containers.RepeatedScalarFieldContainer[str]
+    top: int
+    def __init__(self, label: _Optional[str] = ..., against: _Optional[str] = ..., drop_special: bool = ..., method: _Optional[_Union[RelevanceMethod, str]] = ..., steps: _Optional[int] = ..., labels: _Optional[_Iterable[str]] = ..., top: _Optional[int] = ...) -> None: ...
 
 class Relevance(_message.Message):
-    __slots__ = ("index", "label", "against", "score", "values", "positions", "unsent", "rest", "error", "relative_error", "tokens", "patches")
+    __slots__ = ("index", "label", "against", "score", "values", "positions", "unsent", "rest", "error", "relative_error", "tokens", "patches", "method", "baseline", "words")
     INDEX_FIELD_NUMBER: _ClassVar[int]
     LABEL_FIELD_NUMBER: _ClassVar[int]
     AGAINST_FIELD_NUMBER: _ClassVar[int]
@@ -275,6 +296,9 @@ class Relevance(_message.Message):
     RELATIVE_ERROR_FIELD_NUMBER: _ClassVar[int]
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     PATCHES_FIELD_NUMBER: _ClassVar[int]
+    METHOD_FIELD_NUMBER: _ClassVar[int]
+    BASELINE_FIELD_NUMBER: _ClassVar[int]
+    WORDS_FIELD_NUMBER: _ClassVar[int]
     index: int
     label: str
     against: str
@@ -287,7 +311,10 @@ class Relevance(_message.Message):
     relative_error: float
     tokens: TokenSequence
     patches: PatchGrid
-    def __init__(self, index: _Optional[int] = ..., label: _Optional[str] = ..., against: _Optional[str] = ..., score: _Optional[float] = ..., values: _Optional[_Union[Tensor, _Mapping]] = ..., positions: _Optional[_Iterable[int]] = ..., unsent: _Optional[float] = ..., rest: _Optional[float] = ..., error: _Optional[float] = ..., relative_error: _Optional[float] = ..., tokens: _Optional[_Union[TokenSequence, _Mapping]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ...) -> None: ...
+    method: RelevanceMethod
+    baseline: float
+    words: _containers.RepeatedScalarFieldContainer[int]
+    def __init__(self, index: _Optional[int] = ..., label: _Optional[str] = ..., against: _Optional[str] = ..., score: _Optional[float] = ..., values: _Optional[_Union[Tensor, _Mapping]] = ..., positions: _Optional[_Iterable[int]] = ..., unsent: _Optional[float] = ..., rest: _Optional[float] = ..., error: _Optional[float] = ..., relative_error: _Optional[float] = ..., tokens: _Optional[_Union[TokenSequence, _Mapping]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ..., method: _Optional[_Union[RelevanceMethod, str]] = ..., baseline: _Optional[float] = ..., words: _Optional[_Iterable[int]] = ...) -> None: ...
 
 class Attention(_message.Message):
     __slots__ = ("layers", "tokens", "patches")
@@ -438,7 +465,7 @@ class SimilarityMap(_message.Message):
     def __init__(self, tokens: _Optional[_Union[TokenSequence, _Mapping]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ..., similarities: _Optional[_Union[Tensor, _Mapping]] = ..., text_similarities: _Optional[_Union[Tensor, _Mapping]] = ..., similarity: _Optional[float] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "family", "description", "inputs", "outputs", "modality", "can_classify", "labels", "can_embed", "embedding_dim", "embedding_normalized", "attention_layers", "patches", "max_tokens", "max_batch_size", "device", "precision", "max_inputs", "prompts", "default_prompt", "similarity", "takes_pairs", "can_rank", "activation", "hidden_state_layers", "can_explain", "matryoshka_dims", "embedding_sparse", "token_vector_dim", "query_tokens", "document_tokens", "towers", "max_audio_seconds", "generation")
+    __slots__ = ("name", "version", "family", "description", "inputs", "outputs", "modality", "can_classify", "labels", "can_embed", "embedding_dim", "embedding_normalized", "attention_layers", "patches", "max_tokens", "max_batch_size", "device", "precision", "max_inputs", "prompts", "default_prompt", "similarity", "takes_pairs", "can_rank", "activation", "hidden_state_layers", "can_explain", "relevance_methods", "matryoshka_dims", "embedding_sparse", "token_vector_dim", "query_tokens", "document_tokens", "towers", "max_audio_seconds", "generation")
     class PromptsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -473,6 +500,7 @@ class Model(_message.Message):
     ACTIVATION_FIELD_NUMBER: _ClassVar[int]
     HIDDEN_STATE_LAYERS_FIELD_NUMBER: _ClassVar[int]
     CAN_EXPLAIN_FIELD_NUMBER: _ClassVar[int]
+    RELEVANCE_METHODS_FIELD_NUMBER: _ClassVar[int]
     MATRYOSHKA_DIMS_FIELD_NUMBER: _ClassVar[int]
     EMBEDDING_SPARSE_FIELD_NUMBER: _ClassVar[int]
     TOKEN_VECTOR_DIM_FIELD_NUMBER: _ClassVar[int]
@@ -508,6 +536,7 @@ class Model(_message.Message):
     activation: str
     hidden_state_layers: _containers.RepeatedCompositeFieldContainer[HiddenStateLayer]
     can_explain: bool
+    relevance_methods: _containers.RepeatedScalarFieldContainer[RelevanceMethod]
     matryoshka_dims: _containers.RepeatedScalarFieldContainer[int]
     embedding_sparse: bool
     token_vector_dim: int
@@ -516,7 +545,7 @@ class Model(_message.Message):
     towers: Towers
     max_audio_seconds: float
     generation: Generation
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., family: _Optional[str] = ..., description: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., modality: _Optional[_Union[Modality, str]] = ..., can_classify: bool = ..., labels: _Optional[_Iterable[str]] = ..., can_embed: bool = ..., embedding_dim: _Optional[int] = ..., embedding_normalized: bool = ..., attention_layers: _Optional[_Iterable[_Union[AttentionLayer, _Mapping]]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ..., max_tokens: _Optional[int] = ..., max_batch_size: _Optional[int] = ..., device: _Optional[str] = ..., precision: _Optional[str] = ..., max_inputs: _Optional[int] = ..., prompts: _Optional[_Mapping[str, str]] = ..., default_prompt: _Optional[str] = ..., similarity: _Optional[str] = ..., takes_pairs: bool = ..., can_rank: bool = ..., activation: _Optional[str] = ..., hidden_state_layers: _Optional[_Iterable[_Union[HiddenStateLayer, _Mapping]]] = ..., can_explain: bool = ..., matryoshka_dims: _Optional[_Iterable[int]] = ..., embedding_sparse: bool = ..., token_vector_dim: _Optional[int] = ..., query_tokens: _Optional[int] = ..., document_tokens: _Optional[int] = ..., towers: _Optional[_Union[Towers, _Mapping]] = ..., max_audio_seconds: _Optional[float] = ..., generation: _Optional[_Union[Generation, _Mapping]] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[str] = ..., family: _Optional[str] = ..., description: _Optional[str] = ..., inputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., outputs: _Optional[_Iterable[_Union[TensorSpec, _Mapping]]] = ..., modality: _Optional[_Union[Modality, str]] = ..., can_classify: bool = ..., labels: _Optional[_Iterable[str]] = ..., can_embed: bool = ..., embedding_dim: _Optional[int] = ..., embedding_normalized: bool = ..., attention_layers: _Optional[_Iterable[_Union[AttentionLayer, _Mapping]]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ..., max_tokens: _Optional[int] = ..., max_batch_size: _Optional[int] = ..., device: _Optional[str] = ..., precision: _Optional[str] = ..., max_inputs: _Optional[int] = ..., prompts: _Optional[_Mapping[str, str]] = ..., default_prompt: _Optional[str] = ..., similarity: _Optional[str] = ..., takes_pairs: bool = ..., can_rank: bool = ..., activation: _Optional[str] = ..., hidden_state_layers: _Optional[_Iterable[_Union[HiddenStateLayer, _Mapping]]] = ..., can_explain: bool = ..., relevance_methods: _Optional[_Iterable[_Union[RelevanceMethod, str]]] = ..., matryoshka_dims: _Optional[_Iterable[int]] = ..., embedding_sparse: bool = ..., token_vector_dim: _Optional[int] = ..., query_tokens: _Optional[int] = ..., document_tokens: _Optional[int] = ..., towers: _Optional[_Union[Towers, _Mapping]] = ..., max_audio_seconds: _Optional[float] = ..., generation: _Optional[_Union[Generation, _Mapping]] = ...) -> None: ...
 
 class Generation(_message.Message):
     __slots__ = ("num_layers", "num_heads", "max_tokens", "starts", "default_start", "num_beams", "length_penalty", "vocab_size", "alignment_heads")

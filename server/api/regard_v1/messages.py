@@ -265,5 +265,9 @@ def with_further(found: InferenceResponse, message: WithFurther) -> WithFurther:
             for reduced in found.hidden_states():
                 write_states(plan, reduced, message.hidden_states.layers.add(), batched=found.is_batched)
         case RelevancePlan() as plan if isinstance(message, api.ClassifyResponse | api.ClassifyResult):
-            write_relevance(plan, found, message.relevance)
+            answers = list(write_relevance(plan, found))
+            if plan.is_list:
+                message.relevances.extend(answers)
+            else:
+                message.relevance.CopyFrom(answers[0])
     return message
