@@ -156,7 +156,10 @@ def _verify(base: Base, contract: RelevanceContract, axes: Mapping[str, Axes]) -
     if failed := [line for line in table if not line.max_abs <= line.limit]:
         told = (f"{line.tensor}: {line.check}: {line.max_abs:.3g}, limit {line.limit:.3g}" for line in failed)
         raise VerificationError("; ".join(told))
-    if contract.graph == "libra":
-        return table
-    names = {line.tensor: f"{contract.graph}.{line.tensor.removeprefix('relevance.')}" for line in table}
-    return tuple(line.model_copy(update={"tensor": names[line.tensor]}) for line in table)
+    return tuple(line.model_copy(update={"tensor": _name(line.tensor, contract.graph)}) for line in table)
+
+
+def _name(tensor: str, graph: RelevanceGraph) -> str:
+    """What the table calls a tensor, of which other graphs may have one of that name."""
+    own = tensor.startswith("relevance.")
+    return tensor if own and graph == "libra" else f"{graph}.{tensor.removeprefix('relevance.')}"
