@@ -26,7 +26,7 @@ from regard.answers import (
     VersionState,
 )
 from regard.attention import Attention, AttentionKind, AttentionWindow, Box, LayerAttention, PatchGrid, Token
-from regard.encoding import MEASURES, TEXTS_OF_PAIR
+from regard.encoding import MEASURES, STATISTIC_NUMBERS, TEXTS_OF_PAIR
 from regard.errors import RegardError, from_input_error
 from regard.hidden_states import HiddenStates, LayerHiddenStates
 from regard.scores import RankedDocument, Ranking, TokenMatches
@@ -42,6 +42,7 @@ _KINDS: dict[pb.AttentionKind, AttentionKind] = {
 _MAX_PAIRS = 2**26  # queries times keys of a layer with windows; SAM at 1,024 pixels has 2**20
 _TEXT_NAMES = {number: name for name, number in TEXTS_OF_PAIR.items()}
 _MEASURE_NAMES = {number: name for name, number in MEASURES.items()}
+_STATISTIC_NAMES = {number: name for name, number in STATISTIC_NUMBERS.items()}
 _MODALITIES: dict[pb.Modality, Takes] = {
     pb.MODALITY_TEXT: "text",
     pb.MODALITY_IMAGE: "image",
@@ -338,6 +339,7 @@ def read_layer(layer: pb.LayerAttention) -> LayerAttention:
         covered_layers=tuple(layer.covered_layers),
         window=_window_of(layer),
         class_attention=layer.class_attention,
+        statistics=tuple(_STATISTIC_NAMES[one] for one in layer.statistics if one in _STATISTIC_NAMES),
     )
 
 

@@ -145,6 +145,31 @@ def mean_distance(weights: Floats, apart: Floats) -> Floats:
     return np.asarray(sums / len(apart), dtype=np.float32)
 
 
+def as_one_head(values: Floats) -> Floats:
+    """Take [B, Q, K] for what one head has, [B, 1, Q, K]."""
+    return values[:, None]
+
+
+def received(weights: Floats) -> Floats:
+    """What each key gets, averaged over the rows: [B, H, Q, K] to [B, H, K]."""
+    rows = weights.shape[-2]
+    return np.asarray((np.full((1, rows), 1 / rows, dtype=np.float32) @ weights)[..., 0, :])
+
+
+def sum_places(weights: Floats, places: NDArray[np.int64]) -> Floats:
+    """Sum some weights of each head.
+
+    Args:
+        weights: [B, H, Q, K].
+        places: int64 [P], query * K + key of each; at least one.
+
+    Returns:
+        [B, H].
+    """
+    flat = weights.reshape(*weights.shape[:2], -1)
+    return np.asarray(flat[..., places].sum(axis=-1, dtype=np.float64), dtype=np.float32)
+
+
 def largest(weights: Floats, count: int) -> tuple[Floats, NDArray[np.int32]]:
     """Keep the largest of each row, in falling order, equal ones in the order of their keys.
 
