@@ -37,6 +37,7 @@ from regard.results import RESULT_SUFFIXES
 from regard.sources import InputError, Source, read_labels, read_pair, read_source
 from regard.start import connect, new_app
 from regard.states_file import STATES_OPTIONS, StatesOptions
+from regard.studying import study
 from regard.summaries import show_vector
 from regard.terminal import TABLE_CELLS, clean, cosine_table, labels_line, labels_table, models_list, models_table
 
@@ -201,6 +202,7 @@ def embed(
 app.command(epilog=EXAMPLES["rank"])(rank)
 app.command(epilog=EXAMPLES["align"])(align)
 app.command(epilog=EXAMPLES["attend"])(attend)
+app.command(epilog=EXAMPLES["study"])(study)
 app.command(epilog=EXAMPLES["generate"])(generate)
 
 

@@ -209,7 +209,7 @@ def test_what_is_sent_names_its_statistics_and_is_a_few_bytes() -> None:
 
 def test_a_span_counts_the_tokens_that_it_touches() -> None:
     """Special ones, at 0 to 0, never."""
-    found = with_spans(TEXT, ON_TEXT["offsets"], [(0, 1), (5, 7)])
+    found = with_spans(TEXT, ON_TEXT["offsets"], [(0, 1), (5, 8)])
     assert found.region == [1, 4]
     with pytest.raises(
         InvalidInput, match=r"attention.spans: 9 to 20; expected one that holds some of the 9 characters"
