@@ -1,7 +1,7 @@
 """A study over many images: `python -m bench.study` tells what memory it takes as it grows, and its bytes on the wire.
 
 `regard study` runs in a process of its own, through a relay that counts what passes, so with HTTP/2's frames; resident
-sizes of that process and of the server's are read each time it has sent another 250 images. The first tenth warms up.
+sizes of that process and of the server's are read each time it has sent another 250 images. The first fifth warms up.
 Then the maps of a few images are fetched whole through the same relay.
 """
 
@@ -140,11 +140,11 @@ def measure(serving: Serving, model: str, images: int) -> list[str]:
                 for _ in client.attend(image=image, model=model):
                     pass
         map_bytes = (relay.received_bytes - before) / _WHOLE
-    warm = [size for number, *size in sizes if number > images / 10] or [size for _, *size in sizes]
+    warm = [size for number, *size in sizes if number > images / 5] or [size for _, *size in sizes]
     lines = [f"| {model}, {images:,} images | client, MB | server, MB |", "|---|---|---|"]
-    tenth = max(len(warm) // 9, 1)
-    first, last = warm[:tenth], warm[-tenth:]
-    for title, part in (("second tenth", first), ("last tenth", last)):
+    fifth = max(len(warm) // 4, 1)
+    first, last = warm[:fifth], warm[-fifth:]
+    for title, part in (("second fifth", first), ("last fifth", last)):
         lines.append(f"| {title}, median | {_median(part, 0):.1f} | {_median(part, 1):.1f} |")
     growth = [_median(last, at) / _median(first, at) - 1 for at in (0, 1)]
     lines += [f"| growth | {growth[0]:+.1%} | {growth[1]:+.1%} |", "", "| bytes an image | |", "|---|---|"]

@@ -95,7 +95,7 @@ class AttentionRequest:
         statistics: Numbers that the server makes of each head's rows and sends instead of them, [H, S]: "entropy",
             "distance", attention to the "first" position, "separator", "registers", "special" positions, a "sink", the
             "previous", "next" and "current" position, "duplicate" and "induction" patterns, a "region", and the "norm"
-            of what is added. [Over a data set](study.md) says what each is.
+            of what is added. The documentation's page "Over a data set" says what each is.
         spans: Of "region" in a text: its parts, (start, end) in code points.
         boxes: Of "region" in an image: (left, top, right, bottom) in pixels of the sent image.
 
