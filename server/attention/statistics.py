@@ -145,9 +145,12 @@ def mean_distance(
     first = 0 if patches is None else patches.prefix_tokens
     rows = [row for row, position in enumerate(queries) if position >= first]
     columns = [column for column, position in enumerate(keys) if position >= first]
-    attended = on.normalize_rows(on.choose_keys(on.choose(weights, None, rows), columns))
-    apart = array_ops.distances([queries[row] for row in rows], [keys[column] for column in columns], patches)
-    return on.mean_distance(attended, apart)
+    apart = np.zeros((len(queries), len(keys)), np.float32)
+    on_input = [queries[row] for row in rows], [keys[column] for column in columns]
+    apart[np.ix_(rows, columns)] = array_ops.distances(*on_input, patches)
+    counted = np.zeros(len(keys), np.float32)
+    counted[columns] = 1
+    return on.mean_distance(weights, apart, counted, rows)
 
 
 def duplicates(token_ids: NDArray[np.int64]) -> Pairs:

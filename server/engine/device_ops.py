@@ -142,9 +142,9 @@ class DeviceMeasures:
         """See array_ops.entropy."""
         return self._run("entropy", weights)[0]
 
-    def mean_distance(self, weights: DeviceArray, apart: Array) -> DeviceArray:
+    def mean_distance(self, weights: DeviceArray, apart: Array, counted: Array, rows: Sequence[int]) -> DeviceArray:
         """See array_ops.mean_distance."""
-        return self._run("mean_distance", weights, apart)[0]
+        return self._run("mean_distance", weights, apart, counted, rows)[0]
 
     def as_one_head(self, values: DeviceArray) -> DeviceArray:
         """See array_ops.as_one_head."""
