@@ -489,9 +489,11 @@ def _statistics(request: rpc.EmbedRequest, text: str) -> pb.Attention:
     asked, message = request.attention, pb.Attention()
     layers = list(asked.layers) or list(range(NUM_LAYERS))
     for layer, numbers in zip(layers, statistics_of(text, layers, len(asked.statistics)), strict=True):
-        one = message.layers.add(layer=layer, axes=["head", "statistic"], heads=range(NUM_HEADS))
+        of_all = asked.measure == pb.ATTENTION_MEASURE_CONTRIBUTION
+        axes = ["statistic"] if of_all else ["head", "statistic"]
+        one = message.layers.add(layer=layer, axes=axes, heads=range(NUM_HEADS))
         one.statistics.extend(asked.statistics)
-        one.weights.CopyFrom(float_tensor(numbers))
+        one.weights.CopyFrom(float_tensor(numbers[0] if of_all else numbers))
     return message
 
 

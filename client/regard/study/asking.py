@@ -75,6 +75,8 @@ class StudyOptions:
             found += ["first"] if prefix == 1 else ["first", "registers", "special"]
         if self.drop_special:
             found = [one for one in found if one not in ("first", "separator", "registers", "special")]
+        if self.cls_only and kind == "images":  # which has no place on the picture
+            found.remove("distance")
         if self.value_weighted or self.contributions:
             found.append("norm")
         if self.spans or self.boxes:

@@ -22,7 +22,8 @@ def has_parquet() -> bool:
 def write_tables(folder: Folder) -> None:
     """Write the parts that have no table yet to tables/, which pandas.read_parquet reads as one.
 
-    Columns: input (int32, its number), name, layer, head (int16), then float32 a statistic; null where there is none.
+    Columns: input (int32, its number), name, layer, head (int16; null where a layer has one number for all), then
+    float32 a statistic; null where there is none.
     """
     import pyarrow
     import pyarrow.parquet
@@ -46,7 +47,7 @@ def _columns(folder: Folder, number: int) -> dict[str, Any]:
     places = [(at, head) for at, layer in enumerate(folder.asked["layers"]) for head in range(len(layer["heads"]))]
     at_layers, at_heads = np.array(places, dtype=np.int64).T
     layers = np.array([layer["layer"] for layer in folder.asked["layers"]], np.int16)
-    heads = np.array([folder.asked["layers"][at]["heads"][head] for at, head in places], np.int16)
+    heads = [folder.asked["layers"][at]["heads"][head] for at, head in places]
     inputs = np.arange(first, first + len(values), dtype=np.int32)
     names = np.array(folder.inputs(number)[0], dtype=object)
     chosen = values[:, at_layers, at_heads]
@@ -54,7 +55,7 @@ def _columns(folder: Folder, number: int) -> dict[str, Any]:
         "input": np.repeat(inputs, len(places)),
         "name": pyarrow.array(np.repeat(names, len(places)), pyarrow.string()).dictionary_encode(),
         "layer": np.tile(layers[at_layers], len(values)),
-        "head": np.tile(heads, len(values)),
+        "head": pyarrow.array(heads * len(values), pyarrow.int16()),
     }
     for column, statistic in enumerate(folder.asked["statistics"]):
         columns[statistic] = pyarrow.array(chosen[..., column].reshape(-1), from_pandas=True)  # NaN as null

@@ -18,6 +18,7 @@ from regard.sources import InputError
 from regard.study import Study, compare
 from regard.study.folder import PART_INPUTS, Folder
 from regard.study.report import report_html
+from regard.v1 import types_pb2 as pb
 from tests.client.conftest import Run
 from tests.client.fake import NUM_HEADS, NUM_LAYERS, FakeServer, photo_bytes, statistics_of
 from tests.client.test_cli import REGARD
@@ -127,6 +128,29 @@ def test_what_is_asked_fits_the_model(server: FakeServer, client: Client, tmp_pa
     assert found.layers == [(11, [0, 1, 2])]
     assert found.statistics[-1] == "norm"
     assert not {"first", "separator", "special"} & set(found.statistics)
+
+
+def test_contributions_are_of_all_heads_together(client: Client, tmp_path: Path) -> None:
+    """One number a layer, which no head has."""
+    found = client.study(tmp_path / "study", texts=["a", "bb"], **MINILM, contributions=True)
+    assert found.layers[3] == (3, [None])
+    np.testing.assert_allclose(found.moments.mean[:, 0], numbers_of(["a", "bb"])[:, :, 0].mean(axis=0), rtol=1e-6)
+    assert found.rank("sink")[0].head is None
+    assert "layer 11: 12.5" in report_html(found).replace('<span class="number">', "")
+    pandas = pytest.importorskip("pandas", reason="needs the extra tables")
+    assert pandas.read_parquet(found.path / "tables")["head"].isna().all()
+
+
+def test_the_class_token_of_pictures_is_at_no_distance(server: FakeServer, client: Client, tmp_path: Path) -> None:
+    """It has no place there; a text's has."""
+    server.judge = lambda request, _: (
+        (grpc.StatusCode.FAILED_PRECONDITION, "seen", ()) if request.DESCRIPTOR.name == "ClassifyRequest" else None
+    )
+    with pytest.raises(Exception, match="seen"):
+        client.study(tmp_path / "images", images=[photo_bytes()], model="photos", cls_only=True)
+    assert pb.ATTENTION_STATISTIC_DISTANCE not in server.requests[-1].attention.statistics
+    client.study(tmp_path / "texts", texts=["a"], model="minilm", cls_only=True)
+    assert pb.ATTENTION_STATISTIC_DISTANCE in server.requests[-1].attention.statistics
 
 
 def test_pictures_and_pairs_are_asked_for_likewise(server: FakeServer, client: Client, tmp_path: Path) -> None:
