@@ -36,6 +36,7 @@ from regard.ranking import rank
 from regard.sources import InputError, Source, Task, read_labels, read_pair, read_source
 from regard.start import connect, explorer_settings, new_app
 from regard.states_file import STATES_OPTIONS, StatesOptions
+from regard.studying import study
 from regard.summaries import show_vector
 from regard.terminal import TABLE_CELLS, clean, cosine_table, labels_line, labels_table, models_list, models_table
 
@@ -208,6 +209,7 @@ def embed(
 app.command(epilog=EXAMPLES["rank"])(rank)
 app.command(epilog=EXAMPLES["align"])(align)
 app.command(epilog=EXAMPLES["attend"])(attend)
+app.command(epilog=EXAMPLES["study"])(study)
 app.command(epilog=EXAMPLES["generate"])(generate)
 
 

@@ -26,7 +26,7 @@ from regard.answers import (
     VersionState,
 )
 from regard.attention import Attention, AttentionKind, AttentionWindow, Box, LayerAttention, PatchGrid, Token
-from regard.encoding import MEASURES, RELEVANCE_METHODS, TEXTS_OF_PAIR
+from regard.encoding import MEASURES, RELEVANCE_METHODS, STATISTIC_NUMBERS, TEXTS_OF_PAIR
 from regard.errors import RegardError, from_input_error
 from regard.hidden_states import HiddenStates, LayerHiddenStates
 from regard.relevance import Relevance
@@ -44,6 +44,7 @@ _MAX_PAIRS = 2**26  # queries times keys of a layer with windows; SAM at 1,024 p
 _TEXT_NAMES = {number: name for name, number in TEXTS_OF_PAIR.items()}
 _MEASURE_NAMES = {number: name for name, number in MEASURES.items()}
 _METHODS = {number: name for name, number in RELEVANCE_METHODS.items()}
+_STATISTIC_NAMES = {number: name for name, number in STATISTIC_NUMBERS.items()}
 _MODALITIES: dict[pb.Modality, Takes] = {
     pb.MODALITY_TEXT: "text",
     pb.MODALITY_IMAGE: "image",
@@ -369,6 +370,7 @@ def read_layer(layer: pb.LayerAttention) -> LayerAttention:
         covered_layers=tuple(layer.covered_layers),
         window=_window_of(layer),
         class_attention=layer.class_attention,
+        statistics=tuple(_STATISTIC_NAMES[one] for one in layer.statistics if one in _STATISTIC_NAMES),
     )
 
 

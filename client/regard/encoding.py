@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from regard import checks
 from regard.answers import TextRole, VectorFormat
-from regard.attention import AttentionRequest, HeadReduction, Measure, TextOfPair
+from regard.attention import STATISTICS, AttentionRequest, HeadReduction, Measure, Statistic, TextOfPair
 from regard.hidden_states import HiddenStatesRequest, Pooling
 from regard.inputs import ImageSource, Pair, write_input, write_tensors
 from regard.relevance import RelevanceMethod, RelevanceRequest
@@ -53,6 +53,9 @@ MEASURES: dict[Measure, pb.AttentionMeasure] = {
     "distance": pb.ATTENTION_MEASURE_DISTANCE,
     "contribution": pb.ATTENTION_MEASURE_CONTRIBUTION,
     "contribution_rollout": pb.ATTENTION_MEASURE_CONTRIBUTION_ROLLOUT,
+}
+STATISTIC_NUMBERS: dict[Statistic, Any] = {
+    statistic: pb.AttentionStatistic.Value(f"ATTENTION_STATISTIC_{statistic.upper()}") for statistic in STATISTICS
 }
 
 
@@ -336,6 +339,9 @@ def write_attention(attention: AttentionRequest | None, field: str = "attention"
         renormalize=attention.renormalize,
         rows_of_text=TEXTS_OF_PAIR[attention.rows_of_text],
         keys_of_text=TEXTS_OF_PAIR[attention.keys_of_text],
+        statistics=[STATISTIC_NUMBERS[statistic] for statistic in attention.statistics],
+        spans=[pb.TextSpan(start=start, end=end) for start, end in attention.spans],
+        boxes=[pb.Box(left=left, top=top, right=right, bottom=low) for left, top, right, low in attention.boxes],
     )
 
 

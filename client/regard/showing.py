@@ -28,6 +28,8 @@ def plot(attention: Attention, layer: int, head: int | None, row: int | None, vi
     checks.choice("view", view, (None, *_VIEWS))
     origin, chosen = origin_of(attention), attention.layer(layer)
     title: dict[str, Any] = {"model": origin.model or "attention", "asked": origin.asked}
+    if chosen.statistics:
+        raise InvalidCall.of(f"attention: statistics ({', '.join(chosen.statistics)}); expected weights to draw")
     if chosen.measure in ("entropy", "distance"):
         return pictures.head_chart(attention, **title)
     chosen = select(chosen, "head", head)
@@ -142,9 +144,10 @@ def _one_row(layer: LayerAttention, row: int | None) -> LayerAttention:
     return select(layer, "query", layer.queries[0] if row is None else row)
 
 
-def _places(attention: Attention, layer: LayerAttention) -> dict[str, list[int]]:
+def _places(attention: Attention, layer: LayerAttention) -> dict[str, list[Any]]:
     keys = layer.keys or range(layer.weights.shape[layer.axes.index("key")] if "key" in layer.axes else 0)
-    return {"head": list(layer.heads), "query": list(layer.queries), "key": list(keys)}
+    statistics: list[Any] = list(layer.statistics)
+    return {"head": list(layer.heads), "query": list(layer.queries), "key": list(keys), "statistic": statistics}
 
 
 def names_of(attention: Attention, layer: LayerAttention) -> dict[str, list[str]]:

@@ -23,6 +23,7 @@ COMMANDS = {
     "rank": "Sort texts by how well each answers a query, best first (or JSON, one a line).",
     "align": "Show which patch of a photo answers to which word of a text, by two towers: a table; a picture with -o.",
     "attend": "Show what a transformer attends to: a picture for photos, token by token for texts, a sheet for many.",
+    "study": "Count what every head attends to over a data set, reduced on the server; a page shows it.",
     "generate": "Let an encoder-decoder write a text, token by token; shows what each token attended to in the source.",
     "explore": "Show attention on a page in the browser: drop a photo or type a text, point at a patch or a token.",
     "serve": "Serve exported models, or the small one that regard brings (extra server); --help lists its own options.",

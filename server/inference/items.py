@@ -2,11 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
+from artifact.images import Pixels
+from artifact.text import Tokens
 from server.attention.plan import AttentionPlan
-from server.attention.planning import AttentionLimits, Positions, plan_attention
+from server.attention.planning import AttentionLimits, plan_attention
+from server.attention.positions import Positions
 from server.context import RpcContext
 from server.errors import InvalidInput
 from server.hidden_states.plan import HiddenStatesPlan
@@ -35,13 +39,23 @@ def plan_request(request: InferenceRequest, prepared: PreparedInput, limits: Att
     contract = request.model.contract
     special = special_positions(request.model, prepared)
     sizes, pair = contract.axis_sizes(prepared.inputs), pair_positions(prepared)
-    positions = Positions(prepared.rows, sizes, prepared.length, special, pair)
+    positions = Positions(prepared.rows, sizes, prepared.length, special, pair, **_origin(prepared))
     if request.hidden_states:
         return plan_hidden_states(request.hidden_states, contract, prepared.inputs, positions, limits)
     if request.relevance:
         return plan_relevance(request.relevance, contract, positions, limits)
     assert request.attention  # noqa: S101 -- or there is no field
     return plan_attention(request.attention, contract, positions, limits, layer_by_layer=request.layer_by_layer)
+
+
+def _origin(prepared: PreparedInput) -> dict[str, Any]:
+    """Say what a single text's or image's positions came from, as fields of Positions."""
+    match prepared.source:
+        case Tokens() as tokens:
+            return {"token_ids": tokens.ids, "offsets": tokens.offsets}
+        case Pixels() as pixels:
+            return {"seen": pixels.box}
+    return {}
 
 
 def make_item(request: InferenceRequest, prepared: PreparedInput, plan: Plan | None, context: RpcContext) -> BatchItem:

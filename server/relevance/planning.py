@@ -2,7 +2,8 @@
 
 from artifact.contract import Contract, RelevanceContract
 from server.attention.indices import without_special
-from server.attention.planning import AttentionLimits, Positions
+from server.attention.planning import AttentionLimits
+from server.attention.positions import Positions
 from server.errors import InvalidInput, NotPossible
 from server.relevance.path import straight_path
 from server.relevance.plan import RelevancePlan, Target

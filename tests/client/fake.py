@@ -529,7 +529,26 @@ def _embed_one(request: rpc.EmbedRequest, number: int, text: str) -> rpc.EmbedRe
     if text == "bad":
         return rpc.EmbedResult(error=pb.InputError(code=3, message=f"texts[{number}]: bad; expected a good one"))
     vector = np.eye(4)[ord(text[0]) % 4]
-    return rpc.EmbedResult(**_vector(request, vector), hidden_states=_hidden_states(request))
+    attention = _statistics(request, text) if request.attention.statistics else None
+    return rpc.EmbedResult(**_vector(request, vector), hidden_states=_hidden_states(request), attention=attention)
+
+
+def statistics_of(text: str, layers: Sequence[int], count: int) -> NDArray[np.float32]:
+    """Return what this server counts in a text, [layer, NUM_HEADS, statistic]: more in long texts and late layers."""
+    numbers = np.add.outer(layers, np.add.outer(np.arange(NUM_HEADS) / 10, np.arange(count) / 100)) + len(text)
+    return numbers.astype(np.float32)
+
+
+def _statistics(request: rpc.EmbedRequest, text: str) -> pb.Attention:
+    asked, message = request.attention, pb.Attention()
+    layers = list(asked.layers) or list(range(NUM_LAYERS))
+    for layer, numbers in zip(layers, statistics_of(text, layers, len(asked.statistics)), strict=True):
+        of_all = asked.measure == pb.ATTENTION_MEASURE_CONTRIBUTION
+        axes = ["statistic"] if of_all else ["head", "statistic"]
+        one = message.layers.add(layer=layer, axes=axes, heads=range(NUM_HEADS))
+        one.statistics.extend(asked.statistics)
+        one.weights.CopyFrom(float_tensor(numbers[0] if of_all else numbers))
+    return message
 
 
 def _vector(request: rpc.EmbedRequest, vector: NDArray[Any]) -> dict[str, Any]:

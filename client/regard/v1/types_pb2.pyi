@@ -23,6 +23,24 @@ class DataType(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     DATA_TYPE_UINT32: _ClassVar[DataType]
     DATA_TYPE_UINT64: _ClassVar[DataType]
 
+class AttentionStatistic(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    ATTENTION_STATISTIC_UNSPECIFIED: _ClassVar[AttentionStatistic]
+    ATTENTION_STATISTIC_ENTROPY: _ClassVar[AttentionStatistic]
+    ATTENTION_STATISTIC_DISTANCE: _ClassVar[AttentionStatistic]
+    ATTENTION_STATISTIC_FIRST: _ClassVar[AttentionStatistic]
+    ATTENTION_STATISTIC_SEPARATOR: _ClassVar[AttentionStatistic]
+    ATTENTION_STATISTIC_REGISTERS: _ClassVar[AttentionStatistic]
+    ATTENTION_STATISTIC_SPECIAL: _ClassVar[AttentionStatistic]
+    ATTENTION_STATISTIC_SINK: _ClassVar[AttentionStatistic]
+    ATTENTION_STATISTIC_PREVIOUS: _ClassVar[AttentionStatistic]
+    ATTENTION_STATISTIC_NEXT: _ClassVar[AttentionStatistic]
+    ATTENTION_STATISTIC_CURRENT: _ClassVar[AttentionStatistic]
+    ATTENTION_STATISTIC_DUPLICATE: _ClassVar[AttentionStatistic]
+    ATTENTION_STATISTIC_INDUCTION: _ClassVar[AttentionStatistic]
+    ATTENTION_STATISTIC_REGION: _ClassVar[AttentionStatistic]
+    ATTENTION_STATISTIC_NORM: _ClassVar[AttentionStatistic]
+
 class TextOfPair(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     TEXT_OF_PAIR_UNSPECIFIED: _ClassVar[TextOfPair]
@@ -87,6 +105,21 @@ DATA_TYPE_INT16: DataType
 DATA_TYPE_UINT16: DataType
 DATA_TYPE_UINT32: DataType
 DATA_TYPE_UINT64: DataType
+ATTENTION_STATISTIC_UNSPECIFIED: AttentionStatistic
+ATTENTION_STATISTIC_ENTROPY: AttentionStatistic
+ATTENTION_STATISTIC_DISTANCE: AttentionStatistic
+ATTENTION_STATISTIC_FIRST: AttentionStatistic
+ATTENTION_STATISTIC_SEPARATOR: AttentionStatistic
+ATTENTION_STATISTIC_REGISTERS: AttentionStatistic
+ATTENTION_STATISTIC_SPECIAL: AttentionStatistic
+ATTENTION_STATISTIC_SINK: AttentionStatistic
+ATTENTION_STATISTIC_PREVIOUS: AttentionStatistic
+ATTENTION_STATISTIC_NEXT: AttentionStatistic
+ATTENTION_STATISTIC_CURRENT: AttentionStatistic
+ATTENTION_STATISTIC_DUPLICATE: AttentionStatistic
+ATTENTION_STATISTIC_INDUCTION: AttentionStatistic
+ATTENTION_STATISTIC_REGION: AttentionStatistic
+ATTENTION_STATISTIC_NORM: AttentionStatistic
 TEXT_OF_PAIR_UNSPECIFIED: TextOfPair
 TEXT_OF_PAIR_FIRST: TextOfPair
 TEXT_OF_PAIR_SECOND: TextOfPair
@@ -189,7 +222,7 @@ class InputError(_message.Message):
     def __init__(self, code: _Optional[int] = ..., message: _Optional[str] = ...) -> None: ...
 
 class AttentionRequest(_message.Message):
-    __slots__ = ("layers", "heads", "head_reduction", "rows", "cls_only", "dtype", "keys", "measure", "residual_share", "value_weighted", "top_k", "drop_special", "renormalize", "rows_of_text", "keys_of_text")
+    __slots__ = ("layers", "heads", "head_reduction", "rows", "cls_only", "dtype", "keys", "measure", "residual_share", "value_weighted", "top_k", "drop_special", "renormalize", "rows_of_text", "keys_of_text", "statistics", "spans", "boxes")
     LAYERS_FIELD_NUMBER: _ClassVar[int]
     HEADS_FIELD_NUMBER: _ClassVar[int]
     HEAD_REDUCTION_FIELD_NUMBER: _ClassVar[int]
@@ -205,6 +238,9 @@ class AttentionRequest(_message.Message):
     RENORMALIZE_FIELD_NUMBER: _ClassVar[int]
     ROWS_OF_TEXT_FIELD_NUMBER: _ClassVar[int]
     KEYS_OF_TEXT_FIELD_NUMBER: _ClassVar[int]
+    STATISTICS_FIELD_NUMBER: _ClassVar[int]
+    SPANS_FIELD_NUMBER: _ClassVar[int]
+    BOXES_FIELD_NUMBER: _ClassVar[int]
     layers: _containers.RepeatedScalarFieldContainer[int]
     heads: _containers.RepeatedScalarFieldContainer[int]
     head_reduction: HeadReduction
@@ -220,7 +256,18 @@ class AttentionRequest(_message.Message):
     renormalize: bool
     rows_of_text: TextOfPair
     keys_of_text: TextOfPair
-    def __init__(self, layers: _Optional[_Iterable[int]] = ..., heads: _Optional[_Iterable[int]] = ..., head_reduction: _Optional[_Union[HeadReduction, str]] = ..., rows: _Optional[_Iterable[int]] = ..., cls_only: bool = ..., dtype: _Optional[_Union[DataType, str]] = ..., keys: _Optional[_Iterable[int]] = ..., measure: _Optional[_Union[AttentionMeasure, str]] = ..., residual_share: _Optional[float] = ..., value_weighted: bool = ..., top_k: _Optional[int] = ..., drop_special: bool = ..., renormalize: bool = ..., rows_of_text: _Optional[_Union[TextOfPair, str]] = ..., keys_of_text: _Optional[_Union[TextOfPair, str]] = ...) -> None: ...
+    statistics: _containers.RepeatedScalarFieldContainer[AttentionStatistic]
+    spans: _containers.RepeatedCompositeFieldContainer[TextSpan]
+    boxes: _containers.RepeatedCompositeFieldContainer[Box]
+    def __init__(self, layers: _Optional[_Iterable[int]] = ..., heads: _Optional[_Iterable[int]] = ..., head_reduction: _Optional[_Union[HeadReduction, str]] = ..., rows: _Optional[_Iterable[int]] = ..., cls_only: bool = ..., dtype: _Optional[_Union[DataType, str]] = ..., keys: _Optional[_Iterable[int]] = ..., measure: _Optional[_Union[AttentionMeasure, str]] = ..., residual_share: _Optional[float] = ..., value_weighted: bool = ..., top_k: _Optional[int] = ..., drop_special: bool = ..., renormalize: bool = ..., rows_of_text: _Optional[_Union[TextOfPair, str]] = ..., keys_of_text: _Optional[_Union[TextOfPair, str]] = ..., statistics: _Optional[_Iterable[_Union[AttentionStatistic, str]]] = ..., spans: _Optional[_Iterable[_Union[TextSpan, _Mapping]]] = ..., boxes: _Optional[_Iterable[_Union[Box, _Mapping]]] = ...) -> None: ...
+
+class TextSpan(_message.Message):
+    __slots__ = ("start", "end")
+    START_FIELD_NUMBER: _ClassVar[int]
+    END_FIELD_NUMBER: _ClassVar[int]
+    start: int
+    end: int
+    def __init__(self, start: _Optional[int] = ..., end: _Optional[int] = ...) -> None: ...
 
 class HiddenStatesRequest(_message.Message):
     __slots__ = ("layers", "positions", "drop_special", "pooling", "normalize", "dtype")
@@ -327,7 +374,7 @@ class Attention(_message.Message):
     def __init__(self, layers: _Optional[_Iterable[_Union[LayerAttention, _Mapping]]] = ..., tokens: _Optional[_Union[TokenSequence, _Mapping]] = ..., patches: _Optional[_Union[PatchGrid, _Mapping]] = ...) -> None: ...
 
 class LayerAttention(_message.Message):
-    __slots__ = ("layer", "kind", "axes", "heads", "queries", "weights", "keys", "scale", "indices", "measure", "covered_layers", "window", "class_attention")
+    __slots__ = ("layer", "kind", "axes", "heads", "queries", "weights", "keys", "scale", "indices", "measure", "covered_layers", "window", "class_attention", "statistics")
     LAYER_FIELD_NUMBER: _ClassVar[int]
     KIND_FIELD_NUMBER: _ClassVar[int]
     AXES_FIELD_NUMBER: _ClassVar[int]
@@ -341,6 +388,7 @@ class LayerAttention(_message.Message):
     COVERED_LAYERS_FIELD_NUMBER: _ClassVar[int]
     WINDOW_FIELD_NUMBER: _ClassVar[int]
     CLASS_ATTENTION_FIELD_NUMBER: _ClassVar[int]
+    STATISTICS_FIELD_NUMBER: _ClassVar[int]
     layer: int
     kind: AttentionKind
     axes: _containers.RepeatedScalarFieldContainer[str]
@@ -354,7 +402,8 @@ class LayerAttention(_message.Message):
     covered_layers: _containers.RepeatedScalarFieldContainer[int]
     window: AttentionWindow
     class_attention: bool
-    def __init__(self, layer: _Optional[int] = ..., kind: _Optional[_Union[AttentionKind, str]] = ..., axes: _Optional[_Iterable[str]] = ..., heads: _Optional[_Iterable[int]] = ..., queries: _Optional[_Iterable[int]] = ..., weights: _Optional[_Union[Tensor, _Mapping]] = ..., keys: _Optional[_Iterable[int]] = ..., scale: _Optional[float] = ..., indices: _Optional[_Union[Tensor, _Mapping]] = ..., measure: _Optional[_Union[AttentionMeasure, str]] = ..., covered_layers: _Optional[_Iterable[int]] = ..., window: _Optional[_Union[AttentionWindow, _Mapping]] = ..., class_attention: bool = ...) -> None: ...
+    statistics: _containers.RepeatedScalarFieldContainer[AttentionStatistic]
+    def __init__(self, layer: _Optional[int] = ..., kind: _Optional[_Union[AttentionKind, str]] = ..., axes: _Optional[_Iterable[str]] = ..., heads: _Optional[_Iterable[int]] = ..., queries: _Optional[_Iterable[int]] = ..., weights: _Optional[_Union[Tensor, _Mapping]] = ..., keys: _Optional[_Iterable[int]] = ..., scale: _Optional[float] = ..., indices: _Optional[_Union[Tensor, _Mapping]] = ..., measure: _Optional[_Union[AttentionMeasure, str]] = ..., covered_layers: _Optional[_Iterable[int]] = ..., window: _Optional[_Union[AttentionWindow, _Mapping]] = ..., class_attention: bool = ..., statistics: _Optional[_Iterable[_Union[AttentionStatistic, str]]] = ...) -> None: ...
 
 class AttentionWindow(_message.Message):
     __slots__ = ("rows", "cols", "height", "width", "shift_rows", "shift_cols", "cell_size")

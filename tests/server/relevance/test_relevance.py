@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from artifact.contract import Contract, RelevanceContract, RelevanceGraph, RelevanceMethod
-from server.attention.planning import AttentionLimits, Positions
+from server.attention.planning import AttentionLimits
+from server.attention.positions import Positions
 from server.errors import InvalidInput, NotPossible
 from server.relevance.path import straight_path
 from server.relevance.plan import RelevancePlan
