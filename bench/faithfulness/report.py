@@ -1,0 +1,110 @@
+"""The tables of a run, in Markdown, and its figures for JSON."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.faithfulness.intervals import Interval, differences, intervals
+from bench.faithfulness.measures import DEFAULT, RANDOM
+from bench.faithfulness.protocols import HIGHER_IS_BETTER
+
+RANDOMISED = "randomised"
+_PUBLISHED = {"GenAtt": 6.68, "AttnLRP": 6.38, "Libra FullGrad+": 5.77, "random": 0.01}
+PUBLISHED = "Published SRG of DINOv2-S on ImageNet (ResLRP preprint, table A.4): " + ", ".join(
+    f"{name} {number}" for name, number in _PUBLISHED.items()
+)
+_TITLES = {
+    "srg": "SRG ↑",
+    "deletion": "deletion ↓",
+    "insertion": "insertion ↑",
+    "aopc": "AOPC ↑",
+    "positive": "positive ↓",
+    "negative": "negative ↑",
+    "comprehensiveness": "comprehensiveness ↑",
+    "sufficiency": "sufficiency ↓",
+    "pointing": "pointing game ↑",
+    "mass_inside": "mass inside ↑",
+    RANDOMISED: "randomised, to 0",
+}
+_TABLES = (
+    ("deletion", "insertion", "aopc"),
+    ("positive", "negative"),
+    ("comprehensiveness", "sufficiency"),
+    ("pointing", "mass_inside", RANDOMISED),
+)
+_SHOWN_BEST = 3
+
+
+@dataclass(frozen=True, eq=False)
+class Figures:
+    """What was measured on the inputs of one model.
+
+    Attributes:
+        model: Its name.
+        inputs: How many, and what.
+        filling: How parts were masked.
+        measures: Their names.
+        scores: By protocol: float64 [measure, input].
+    """
+
+    model: str
+    inputs: str
+    filling: str
+    measures: Sequence[str]
+    scores: Mapping[str, NDArray[np.float64]]
+
+    def found(self) -> dict[str, dict[str, Interval]]:
+        """By protocol and measure: the mean over the inputs, with its interval."""
+        return {
+            protocol: dict(zip(self.measures, intervals(scores), strict=True))
+            for protocol, scores in self.scores.items()
+        }
+
+    def to_json(self) -> dict[str, object]:
+        """All of it but single inputs."""
+        found = {
+            protocol: {name: asdict(interval) for name, interval in by.items()} for protocol, by in self.found().items()
+        }
+        return {"model": self.model, "inputs": self.inputs, "masked": self.filling, "scores": found}
+
+
+def tables(figures: Figures) -> Iterator[str]:
+    """The lines of the tables: by SRG, then by the others in the same order; then who is best by what."""
+    found = figures.found()
+    less = dict(zip(figures.measures, differences(figures.scores["srg"], figures.measures.index(DEFAULT)), strict=True))
+    order = sorted(figures.measures, key=lambda name: -found["srg"][name].mean)
+    yield f"\n**{figures.model}: {figures.inputs}, {figures.filling}**\n"
+    yield f"| measure | {_TITLES['srg']} | less that of {DEFAULT}, paired |"
+    yield "|---|---|---|"
+    for name in order:
+        yield f"| {name} | {_shown(found['srg'][name])} | {'' if name == DEFAULT else _shown(less[name])} |"
+    for protocols in _TABLES:
+        if columns := [one for one in protocols if one in found]:
+            yield f"\n| measure | {' | '.join(_TITLES[one] for one in columns)} |"
+            yield "|---|" + "---|" * len(columns)
+            for name in order:
+                if not all(np.isnan(found[one][name].mean) for one in columns):
+                    yield f"| {name} | {' | '.join(_shown(found[one][name]) for one in columns)} |"
+    yield "\n| by | the best three |\n|---|---|"
+    for protocol, higher in HIGHER_IS_BETTER.items():
+        best = sorted(figures.measures, key=lambda name: found[protocol][name].mean, reverse=higher)
+        yield f"| {_TITLES[protocol]} | {', then '.join(best[:_SHOWN_BEST])} |"
+    yield "\n" + verdict(figures)
+
+
+def verdict(figures: Figures) -> str:
+    """Say over which measures the default's SRG is, intervals apart."""
+    found = figures.found()["srg"]
+    others = [name for name in figures.measures if name not in (DEFAULT, RANDOM)]
+    apart = [name for name in others if found[name].high < found[DEFAULT].low]
+    rest = [name for name in others if name not in apart]
+    said = f"SRG of {DEFAULT} is above that of {len(apart)} of {len(others)} measures, intervals apart"
+    return f"{said}; not of {', '.join(rest)}." if rest else f"{said}."
+
+
+def _shown(interval: Interval) -> str:
+    if np.isnan(interval.mean):
+        return ""
+    return f"{interval.mean:.2f} ({interval.low:.2f} to {interval.high:.2f})"
