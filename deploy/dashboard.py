@@ -26,6 +26,7 @@ def _quantile(share: float, metric: str) -> str:
 
 _REPLICA = "(application, replica)"  # which Prometheus is told of replicas on Ray, and of no others
 _OF_REPLICA = "{{application}} {{replica}}"
+_OF_LAYER = "{{model}}, {{input}}, layer {{layer}}"
 # The question, then panels: title, unit, and queries with their legends.
 ROWS: dict[str, list[tuple[str, str, dict[str, str]]]] = {
     "Is it well?": [
@@ -63,6 +64,20 @@ ROWS: dict[str, list[tuple[str, str, dict[str, str]]]] = {
         ("Attention sent", "Bps", {_rate("regard_attention_sent_bytes_total", "model"): "{{model}}"}),
         ("Hidden states sent", "Bps", {_rate("regard_hidden_states_sent_bytes_total", "model"): "{{model}}"}),
         ("Encoding, mean", "s", {_mean("regard_stage_seconds", "graph", '{stage="encode"}'): "{{graph}}"}),
+    ],
+    "Does attention move (where inputs are sampled)?": [
+        (name.capitalize(), "percentunit", {_mean(f"regard_attention_{name}_ratio", "model, input, layer"): _OF_LAYER})
+        for name in ("entropy", "sink", "distance")
+    ]
+    + [
+        (
+            "Inputs sampled a second",
+            "short",
+            {
+                _rate("regard_attention_samples_total", "model"): "{{model}}",
+                _rate("regard_attention_samples_dropped_total", "model, reason"): "{{model}}, dropped: {{reason}}",
+            },
+        ),
     ],
     "How fast is text written?": [
         ("Tokens a second", "short", {_rate("regard_generated_tokens_total", "model"): "{{model}}"}),

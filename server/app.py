@@ -32,6 +32,7 @@ from server.engine.faults import judge_of
 from server.errors import EngineFault
 from server.generation.generator import Generator
 from server.generation.validation import GenerationLimits
+from server.inference.attention_samples import AttentionSamples
 from server.inference.decoding import Decoders
 from server.inference.pipeline import Pipeline
 from server.inference.preprocess import InputLimits
@@ -311,7 +312,8 @@ class Server:
         cache = ResponseCache(scheduler.submit, scheduler.submit_all, config.cache_bytes, metrics)
         inputs = _input_limits(config)
         attention = AttentionLimits(config.max_answer_bytes, config.max_attention_bytes)
-        pipeline = Pipeline(workers, self._decoders, cache, inputs, attention, metrics, self._tracing)
+        samples = AttentionSamples(scheduler.compute_spare, workers, attention, metrics)
+        pipeline = Pipeline(workers, self._decoders, cache, inputs, attention, metrics, self._tracing, samples)
         limits = GenerationLimits(config.max_beams, config.max_answer_bytes)
         generator = Generator(pipeline, scheduler, limits, instances, config.max_batch_size, metrics, len(devices))
         seconds = scheduler.queue_seconds, scheduler.running_seconds

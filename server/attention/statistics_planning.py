@@ -56,12 +56,31 @@ def find_places(
     return places
 
 
+def those_of(
+    wanted: Sequence[Statistic], layer: AttentionContract, shape: tuple[int, int], count: int
+) -> tuple[Statistic, ...]:
+    """Return those statistics that a layer has; none where its heads are mixed."""
+    if layer.mixes_heads:
+        return ()
+    if _is_on_windows(layer):
+        return tuple(one for one in wanted if one == "entropy")
+    return tuple(one for one in wanted if one in ANYWHERE or not _is_on_others(layer, shape, count))
+
+
+def _is_on_windows(layer: AttentionContract) -> bool:
+    return layer.window is not None and not layer.window.is_whole
+
+
+def _is_on_others(layer: AttentionContract, shape: tuple[int, int], count: int) -> bool:
+    """Whether its rows and keys are not the positions of the input."""
+    return layer.kind == "cross" or shape != (count, count)
+
+
 def _check_layer(
     wanted: Sequence[Statistic], number: int, layer: AttentionContract, shape: tuple[int, int], count: int
 ) -> None:
     """Refuse what a layer's rows and keys do not allow."""
-    on_windows = layer.window is not None and not layer.window.is_whole
-    on_others = layer.kind == "cross" or shape != (count, count)
+    on_windows, on_others = _is_on_windows(layer), _is_on_others(layer, shape, count)
     for statistic in wanted:
         if on_windows and statistic != "entropy":
             expected = f"ATTENTION_STATISTIC_ENTROPY alone of layer {number}, which attends in windows"

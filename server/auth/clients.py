@@ -41,6 +41,7 @@ class _Entry(BaseModel):
         requests_per_second: Most requests; None for no limit. A second's worth may come at once.
         compute_seconds_per_second: Most time of the engine; likewise.
         weight: Its share of the engine while others wait, too: with 2 it gets twice what a client with 1 gets.
+        sample: Whether numbers of its inputs' attention may go into metrics, where a model's inputs are sampled.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -52,6 +53,7 @@ class _Entry(BaseModel):
     requests_per_second: float | None = Field(default=None, gt=0)
     compute_seconds_per_second: float | None = Field(default=None, gt=0)
     weight: float = Field(default=1.0, gt=0, allow_inf_nan=False)
+    sample: bool = False
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -74,10 +76,17 @@ class Client:
     """Somebody who calls."""
 
     def __init__(
-        self, name: str, allow: Iterable[Permission] = ALL, quota: Quota | None = None, weight: float = 1.0
+        self,
+        name: str,
+        allow: Iterable[Permission] = ALL,
+        quota: Quota | None = None,
+        weight: float = 1.0,
+        *,
+        sample: bool = True,
     ) -> None:
         self.name = name
         self.weight = weight  # of its share of the engine
+        self.may_be_sampled = sample  # as metrics of attention
         self.quota = quota or Quota(name)
         self._allow = frozenset(allow)
 
@@ -243,4 +252,4 @@ def _index(file: _File, before: Mapping[str, Client]) -> _Known:
 def _client(name: str, entry: _Entry, before: Client | None) -> Client:
     rates = entry.requests_per_second, entry.compute_seconds_per_second
     quota = before.quota if before and before.quota.rates == rates else Quota(name, *rates)
-    return Client(name, entry.allow, quota, entry.weight)
+    return Client(name, entry.allow, quota, entry.weight, sample=entry.sample)

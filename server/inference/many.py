@@ -11,6 +11,7 @@ from artifact.images import Pixels
 from server.attention.planning import AttentionLimits
 from server.context import RpcContext, Timings
 from server.errors import InvalidInput, ServerError
+from server.inference.attention_samples import AttentionSamples
 from server.inference.decoding import Decoders
 from server.inference.items import join_rows, make_item, plan_request, rows_of, settle
 from server.inference.many_bounds import Ready, check_together, reserve_together
@@ -36,6 +37,7 @@ class ManyInputs:
         cache: Stands before the scheduler.
         inputs: Most of what a request may bring.
         attention: Most of the attention, or the hidden states, that may be computed and sent, of all inputs together.
+        samples: Of attention, from inputs that did not ask for it.
     """
 
     workers: Workers
@@ -43,6 +45,7 @@ class ManyInputs:
     cache: ResponseCache
     inputs: InputLimits
     attention: AttentionLimits
+    samples: AttentionSamples
 
     async def compute(self, request: InferenceRequest, context: RpcContext, started_ns: int) -> ManyResponses:
         """Compute a request of texts or images.
@@ -69,6 +72,8 @@ class ManyInputs:
                 check_together(request, list(ready.values()), count, self.attention)
                 reserve_together(request, list(ready.values()), count, context.account)
                 outcomes |= await self._compute(request, ready, count - len(outcomes) - len(ready), found)
+                computed = [one.prepared for number, one in ready.items() if _is_answered(outcomes[number])]
+                found.sampled += [computed[place] for place in self.samples.choose(request, context, len(computed))]
             computing_ns += time.perf_counter_ns() - began_ns
         found.each = [outcomes[number] for number in range(count)]
         found.timings.decode_ns = time.perf_counter_ns() - started_ns - computing_ns
@@ -138,6 +143,10 @@ def _prepare(
     if errors and not any(isinstance(outcome, Ready) for outcome in outcomes.values()):
         raise errors[0]
     return outcomes
+
+
+def _is_answered(outcome: InferenceResponse | ServerError) -> bool:
+    return isinstance(outcome, InferenceResponse)
 
 
 def _observe(result: Result, timings: Timings) -> None:

@@ -10,6 +10,7 @@ from typing import Generic, TypeVar
 from server.attention.planning import AttentionLimits
 from server.context import RpcContext, Timings
 from server.errors import TooBusy
+from server.inference.attention_samples import AttentionSamples
 from server.inference.decoding import Decoders
 from server.inference.image_rows import image_contract, read_images
 from server.inference.items import make_item, plan_request, settle
@@ -62,6 +63,7 @@ class Pipeline:
         attention: Most of the attention, or the hidden states, that may be computed and sent.
         metrics: Where answers are counted.
         tracing: Where stages are told.
+        samples: Of attention, from requests that did not ask for it.
     """
 
     workers: Workers
@@ -71,6 +73,7 @@ class Pipeline:
     attention: AttentionLimits
     metrics: Metrics
     tracing: Tracing
+    samples: AttentionSamples
 
     def run(self, request: InferenceRequest, context: RpcContext) -> "_Running[InferenceResponse]":
         """Compute a request; the block encodes its response, and what it takes is told as that stage.
@@ -117,7 +120,7 @@ class Pipeline:
             usage.release(held_bytes)
 
     async def _compute_each(self, request: InferenceRequest, context: RpcContext, started_ns: int) -> ManyResponses:
-        many = ManyInputs(self.workers, self.decoders, self.cache, self.inputs, self.attention)
+        many = ManyInputs(self.workers, self.decoders, self.cache, self.inputs, self.attention, self.samples)
         found = await many.compute(request, context, started_ns)
         results = [one.result.size_bytes for one in found.each if isinstance(one, InferenceResponse)]
         context.account.hold("result", sum(results))
@@ -229,6 +232,7 @@ class _Running(Generic[Told]):
             for part in _KEPT:
                 account.hold(part, 0)
         self._pipeline.tell(self._response, request.first_part, self._context, self._started_ns)
+        self._pipeline.samples.take(request, self._response, self._context)
 
     def _fail(self) -> None:
         of_parts: bool = self._request.is_first_part or self._request.first_part is not None

@@ -1,7 +1,7 @@
 """A request as the protocols hand it down, and the response that they get back."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from operator import add
 from typing import ClassVar
 
@@ -292,12 +292,14 @@ class ManyResponses:
         each: In the order of the inputs, each the response of a request for it alone, or the error.
         timings: The stages so far, of the longest.
         graph: Which of the model's graphs ran.
+        sampled: Inputs of these whose attention is sampled once they are answered.
     """
 
     model: LoadedModel
     each: list[InferenceResponse | ServerError]
     timings: Timings
     graph: GraphKind = "plain"
+    sampled: list[PreparedInput] = field(default_factory=list)
 
     @property
     def rows(self) -> int:

@@ -46,6 +46,8 @@ class ModelSettings(BaseModel):
             ("lowered"), or "auto": fused, and on a GPU that cannot run it so, lowered.
         execution: How runs without attention are executed on a GPU, see engine.execution.Execution, also for the next
             three; None for what --execution says.
+        sample_attention: Share of its inputs whose attention is computed, too, for metrics: 0 none, 1 all.
+        max_samples_per_second: Most of these a second.
         unload_after_idle_seconds: Unload it when nobody has asked for so long, and load it again for the next who
             does; None for never.
     """
@@ -64,6 +66,8 @@ class ModelSettings(BaseModel):
     instances: int | None = Field(default=None, ge=1)
     max_requests: int | None = Field(default=None, ge=1)
     max_input_bytes: int | None = Field(default=None, ge=1)
+    sample_attention: float = Field(default=0.0, ge=0, le=1)
+    max_samples_per_second: float = Field(default=1.0, gt=0, allow_inf_nan=False)
     unload_after_idle_seconds: float | None = Field(default=None, gt=0)
 
     @property

@@ -106,6 +106,7 @@ class BatchItem:
         alone_seconds: What a run of it alone takes, on an engine that has nothing else to do.
         was_lost: Whether a device failed while it was computed there, so that it is tried once more, alone.
         runs_once: Whether it is computed in one run of its graph, which the cost model foretells.
+        is_spare: Whether it is computed only while nothing else is, and by one instance.
     """
 
     graph: Runner
@@ -131,6 +132,7 @@ class BatchItem:
     rows_seconds: float = field(init=False)
     alone_seconds: float = field(init=False)
     runs_once: ClassVar[bool] = True
+    is_spare: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         self.held_bytes = 0
@@ -198,6 +200,13 @@ class BatchItem:
     def charge(self, seconds: float) -> None:
         """Charge the caller for what was computed, whether or not it still waits."""
         self.context.caller.quota.charge(self.reserved_seconds, seconds)
+
+
+@dataclass(eq=False, slots=True)
+class SpareItem(BatchItem):
+    """What nobody waits for: it is computed while nothing else is."""
+
+    is_spare: ClassVar[bool] = True
 
 
 @dataclass(eq=False, slots=True)

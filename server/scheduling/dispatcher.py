@@ -9,11 +9,14 @@ the one where it is done first. What was on a device that fails is tried once mo
 Beside the instances there is an express thread: while all of them are busy with long runs of other models, it runs what
 is short. The operating system gives a thread that mostly sleeps a core at once, so that a step of half a millisecond
 does not wait for a batch of fifty.
+
+What nobody waits for (spare items) has no place in the queue: one begins when nothing waits and nothing runs.
 """
 
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -67,6 +70,7 @@ class Dispatcher:
         self._finish = finish
         self._drop = drop
         self._queue: FairQueue = FairQueue(limits)
+        self._spare = deque[BatchItem]()
         self._window = _Window(rows=0, until=0.0)
         self._closing = False
         self.lost = ""
@@ -122,9 +126,17 @@ class Dispatcher:
             self._queue.add(item)
             return self.places.idle > 0 or self._goes_by_express(item)
 
+    def add_spare(self, item: BatchItem) -> None:
+        """Keep what nobody waits for until nothing waits and nothing runs; `wake` lets a free instance look."""
+        with self._lock:
+            self._spare.append(item)
+
     def remove(self, item: BatchItem) -> bool:
         """Take a request out, its caller having gone; False where it does not wait any more."""
         with self._ready:
+            if item in self._spare:
+                self._spare.remove(item)
+                return True
             was_there = self._queue.remove(item)
             if was_there:  # which it may have been fair to wait for
                 self._express_ready.notify()
@@ -136,6 +148,8 @@ class Dispatcher:
             waiting = list(self._queue)
             for item in waiting:
                 self._queue.remove(item)
+            waiting += self._spare
+            self._spare.clear()
             return waiting
 
     def wait_seconds(self, item: BatchItem, order: Order, *, exactly: bool = False) -> float:
@@ -249,6 +263,9 @@ class Dispatcher:
                     return self._begin(device)
                 if self._closing and not len(self._queue):
                     return None
+                if self._spare and not len(self._queue) and not self.places.running:
+                    self._queue.add(self._spare.popleft())
+                    return self._begin(device)
                 place.ready.wait(wait_seconds)
             return None
 
@@ -258,6 +275,7 @@ class Dispatcher:
         room = self.places.room(device) if self.places.bounds else ANY_ROOM
         items = self._queue.take(self.places.idle, all_threads=all_idle and is_one, room=room)
         alone = all_idle and not len(self._queue) and self._queue.is_for_all_threads(items)
+        alone = alone and not items[0].is_spare  # whoever comes meanwhile finds an instance free
         batch = self._note(items, place.instances if alone else 1, device)
         if (self.places.idle and len(self._queue)) or self._express_is_wanted:
             self.wake()
@@ -303,8 +321,10 @@ class Dispatcher:
             if self._closing:
                 self._wake_all()
             if not batch.instances:
-                if self.places.bounds:  # of which it had its part
+                if self.places.bounds or self._spare:  # it had its part of a bound, or was the last that ran
                     place.ready.notify()
+                return
+            if batch.items[0].is_spare:  # nobody comes back for more
                 return
             expected_rows = min(sum(item.rows for item in batch.items), self._limits.rows)
             until = time.monotonic() + self._queue.fixed_seconds(batch.items[0])
@@ -321,7 +341,8 @@ class Dispatcher:
             self._queue.learn(batch.items, 0.0, whole=False)  # its clients have had nothing for it
             needed = 2 if lost.may_be_input else 1
             is_left = sum(place.is_up for place in self.places) >= needed and not self._closing
-            again = [item for item in batch.items if is_left and not item.was_lost and not item.is_given_up]
+            wanted = [item for item in batch.items if not (item.was_lost or item.is_given_up or item.is_spare)]
+            again = wanted if is_left else []
             for item in again:
                 item.was_lost = True
                 self._queue.add(item)

@@ -25,7 +25,7 @@ from server.errors import (
 )
 from server.ledger import has_room
 from server.scheduling.admission import Admission
-from server.scheduling.batch import Batch, BatchItem, BatchLimits, Load, Result, resolve
+from server.scheduling.batch import Batch, BatchItem, BatchLimits, Load, Result, SpareItem, resolve
 from server.scheduling.cutting import PartialResult, cut
 from server.scheduling.dispatcher import Dispatcher
 from server.scheduling.estimate import MAX_SHARE, LatencyMargin
@@ -135,6 +135,25 @@ class Scheduler:
     async def take_turn(self, item: BatchItem) -> Result:
         """As submit, for work of requests that were admitted before: it is not refused for what else waits."""
         return await self._count(self._compute_on, item)
+
+    async def compute_spare(self, item: SpareItem) -> Result:
+        """Compute what no caller waits for once nothing waits and nothing runs, however long that takes.
+
+        Raises:
+            InvalidInput: It would take too long.
+            ShuttingDown: The server stopped before.
+            DeviceFailed: The device failed on which it ran.
+            InternalFault: The engine failed on it.
+        """
+        self._arrive(item)
+        self._check_row(item)
+        item.reply = self._loop.create_future()
+        self._dispatcher.add_spare(item)
+        self._dispatcher.wake()
+        try:
+            return await item.reply
+        finally:
+            self._dispatcher.remove(item)
 
     @property
     def max_wait_seconds(self) -> float:

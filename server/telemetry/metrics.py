@@ -11,6 +11,7 @@ from server.telemetry.timings import BatchTimes
 
 _SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 _ROWS = (1, 2, 4, 8, 16, 32, 64, 128)
+_TENTHS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 _SHARES = (0.0, 0.05, 0.1, 0.15, 0.2, 0.25, 0.5, 0.75)
 
 
@@ -28,6 +29,7 @@ class Metrics:
         self._add_queue()
         self._add_batches()
         self._add_answers()
+        self._add_attention_samples()
         self._add_generation()
 
     def _counter(self, name: str, what: str, *labels: str) -> Counter:
@@ -162,6 +164,35 @@ class Metrics:
         self._stages_of: dict[tuple[str, str], list[Distribution]] = {}  # of STAGES, by model and graph
         self.attention_bytes = self._counter("attention_sent_bytes", "Attention weights sent, in bytes", "model")
         self.hidden_states_bytes = self._counter("hidden_states_sent_bytes", "Hidden states sent, in bytes", "model")
+
+    def _add_attention_samples(self) -> None:
+        self.attention_samples = self._counter("attention_samples", "Inputs whose attention was sampled", "model")
+        self.attention_samples_dropped = self._counter(
+            "attention_samples_dropped",
+            "Inputs chosen for a sample and not computed, by why: rate, busy (callers had the engine), refused, failed",
+            *("model", "reason"),
+        )
+        labels = ("model", "input", "layer")
+        self.attention_statistics = {
+            "entropy": self._histogram(
+                "attention_entropy_ratio",
+                "Entropy of sampled rows of attention, of the logarithm of the keys, mean of a layer's heads",
+                *labels,
+                bounds=_TENTHS,
+            ),
+            "sink": self._histogram(
+                "attention_sink_ratio",
+                "Attention to the key that gets most in a sampled input, mean of a layer's heads",
+                *labels,
+                bounds=_TENTHS,
+            ),
+            "distance": self._histogram(
+                "attention_distance_ratio",
+                "Distance of attention in a sampled input, of the longest that there is, mean of a layer's heads",
+                *labels,
+                bounds=_TENTHS,
+            ),
+        }
 
     def _add_generation(self) -> None:
         self.generation_rows = self._gauge("generation_rows", "Rows that are written, and that wait for a place")

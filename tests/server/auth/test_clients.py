@@ -126,6 +126,17 @@ def test_a_changed_file_is_taken_and_one_that_is_damaged_is_not(file: Path, capl
     assert not any(token in caplog.text for token in (OLD, NEW, OTHER))
 
 
+def test_clients_of_a_file_are_sampled_only_where_it_says_so(tmp_path: Path) -> None:
+    """Everybody is, without one: the operator turned it on."""
+    (tmp_path / "clients.toml").write_text(
+        f'[clients.private]\ntokens = ["{OLD}"]\n[clients.open]\ntokens = ["{NEW}"]\nsample = true'
+    )
+    authenticator = Authenticator(tmp_path / "clients.toml", manage=False)
+    assert not authenticator.identify(bearer(OLD)).may_be_sampled
+    assert authenticator.identify(bearer(NEW)).may_be_sampled
+    assert Authenticator(None, manage=False).identify({}).may_be_sampled
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from artifact.contract import read_contract
+from artifact.errors import InputError
 from artifact.images import ImageLimits, Pixels
 from artifact.text import Tokens
 from server.attention.planning import AttentionLimits
@@ -20,6 +21,7 @@ from server.auth.quota import Quota
 from server.config import EMBEDDED_MODELS
 from server.context import RpcContext
 from server.errors import InvalidInput, PermissionDenied, TooBusy
+from server.inference.attention_samples import AttentionSamples
 from server.inference.decoding import Decoders
 from server.inference.many_bounds import Ready, images_bytes, reserve_together, texts_bytes
 from server.inference.pipeline import Pipeline
@@ -30,6 +32,7 @@ from server.inference.vectors import VectorFormat, VectorRequest
 from server.inference.workers import Workers
 from server.ledger import Account, Ledger
 from server.repository.loading import LoadedModel
+from server.repository.settings import ModelSettings
 from server.telemetry.metrics import Metrics
 from server.telemetry.tracing import Tracing
 from tests.server.fakes import CONTRACT, Clock, EchoGraph, make_model, scheduling
@@ -67,7 +70,9 @@ async def pipeline() -> AsyncIterator[Pipeline]:
         with ThreadPoolExecutor(1) as executor:
             cache = ResponseCache(scheduler.submit, scheduler.submit_all, 0, metrics)
             inputs, attention = InputLimits(4, 100, ImageLimits(), 10**6), AttentionLimits(10**6, 10**6)
-            yield Pipeline(Workers(executor), decoders, cache, inputs, attention, metrics, Tracing())
+            workers = Workers(executor)
+            samples = AttentionSamples(scheduler.compute_spare, workers, attention, metrics, chance=lambda: 0.0)
+            yield Pipeline(workers, decoders, cache, inputs, attention, metrics, Tracing(), samples)
             decoders.close()
 
 
@@ -216,3 +221,31 @@ def test_vectors_are_held_as_they_are_computed_and_sent_as_they_are_rounded() ->
             held.setdefault(number_format, []).append(account._parts["result"])
             assert account._parts["answer"] == 2 * count * sizes[number_format]
     assert held == {name: [2 * 128, 4 * 128] for name in held}
+
+
+async def test_inputs_that_were_answered_may_be_sampled_each(pipeline: Pipeline) -> None:
+    """Here each is; without what could not be read or computed."""
+
+    def reads(text: str, second: str | None = None, **how: Any) -> Tokens:
+        if text == "bad":
+            raise InputError("text", text, "a good one")
+        return read(text, second, **how)
+
+    class Failing(EchoGraph):
+        def run(self, inputs: Any, names: Any, **how: Any) -> Any:
+            if inputs["input_ids"].shape[1] == 4:
+                raise RuntimeError("broken")
+            return super().run(inputs, names, **how)
+
+    engine = SimpleNamespace(plain=Failing(), tapped=EchoGraph())
+    model = echo(reader=SimpleNamespace(read=reads), engine=engine)
+    request = replace(wanted("one two", "bad", "this one breaks it", "three"), model=model)
+    request.model.usage.settings = ModelSettings(sample_attention=1, max_samples_per_second=1e6)
+    async with pipeline.run_each(request, RpcContext()) as found:
+        assert [list(one.inputs["input_ids"].shape) for one in found.sampled] == [[1, 2], [1, 1]]
+        assert not pipeline.samples._waiting
+    await asyncio.wait(list(pipeline.samples._waiting))
+    name = "regard_attention_entropy_ratio_count"
+    labels = {"model": "tiny-text", "input": "text", "layer": "0"}
+    assert pipeline.metrics.registry.get_sample_value("regard_attention_samples_total", {"model": "tiny-text"}) == 2
+    assert pipeline.metrics.registry.get_sample_value(name, labels) == 1  # log 1 is no scale

@@ -18,6 +18,7 @@ from server.auth.clients import Client
 from server.context import RpcContext, Timings
 from server.errors import InvalidInput, NotPossible, PermissionDenied, TooBusy
 from server.hidden_states.request import HiddenStatesRequest
+from server.inference.attention_samples import AttentionSamples
 from server.inference.decoding import Decoders
 from server.inference.pipeline import Pipeline
 from server.inference.preprocess import InputLimits
@@ -56,14 +57,16 @@ async def pipeline() -> AsyncIterator[Pipeline]:
     async with scheduling(metrics=metrics) as scheduler:
         decoders = Decoders(2, 100, metrics)
         with ThreadPoolExecutor(1) as executor:
+            workers, attention = Workers(executor), AttentionLimits(10**6, 10**6)
             yield Pipeline(
-                Workers(executor),
+                workers,
                 decoders,
                 ResponseCache(scheduler.submit, scheduler.submit_all, 0, metrics),
                 InputLimits(8, 100, ImageLimits(100), 100),
-                AttentionLimits(10**6, 10**6),
+                attention,
                 metrics,
                 Spans(),
+                AttentionSamples(scheduler.compute_spare, workers, attention, metrics),
             )
             decoders.close()
 

@@ -192,6 +192,8 @@ def test_a_policy_says_which_versions_are_served(folder: Path, settings: str, se
         ("versions = 0", r"config\.toml: versions: expected a number of the newest from 1"),
         ('versions = "newest"', r"config\.toml: versions: expected .* \(got 'newest'\)"),
         ("versions = []", r"config\.toml: versions: expected"),
+        ("sample_attention = 2", r"sample_attention: Input should be less than or equal to 1 \(got '2'\)"),
+        ("max_samples_per_second = 0", r"max_samples_per_second: Input should be greater than 0 \(got '0'\)"),
         ("max_requests = 0", r"config\.toml: max_requests: Input should be greater than or equal to 1 \(got '0'\)"),
         ("verions = 1", r"config\.toml: verions: Extra inputs are not permitted"),
         ("versions = ", r"config\.toml: cannot be read: Invalid value"),
