@@ -21,6 +21,8 @@ PLAIN_GRAPH, TAPPED_GRAPH, WEIGHTS_FILE = "model.onnx", "attention.onnx", "weigh
 CONTRIBUTIONS_GRAPH = "contributions.onnx"  # the plain graph with what each position adds to each other
 HIDDEN_GRAPH = "hidden.onnx"  # the plain graph with what enters and leaves each layer
 RELEVANCE_GRAPH = "relevance.onnx"  # the plain graph with what each position did for a score
+SIMILARITY_GRAPH = "similarity.onnx"  # the same for a similarity: the vector's numbers times those of another
+PARTS_GRAPH = "parts.onnx"  # the plain graph with what one position of each row adds to the vector
 LOWERED_GRAPH = "attention.lowered.onnx"  # the tapped graph with eager attention
 DECODER_GRAPH = "decoder.onnx"  # one step of the decoder, for one token of each row
 LOWERED_DECODER_GRAPH = "decoder.lowered.onnx"  # the same of operators that every provider has
@@ -372,6 +374,21 @@ class RelevanceContract(_Part):
         return self.positions, self.rest, self.score
 
 
+class SimilarityContract(_Part):
+    """What similarity and parts graph give of a vector, by Libra (see export/relevance).
+
+    Attributes:
+        relevance: Of the similarity graph; the weights are another input's vector.
+        chosen: An input of the parts graph, int64 [batch]: a position of each row, counted from 0. One below 0, and a
+            request without it, asks for what belongs to no position.
+        part: Its output, float32 [batch, dim]: what that adds to the vector. All parts of an input sum to it.
+    """
+
+    relevance: RelevanceContract
+    chosen: str
+    part: str
+
+
 class DerivedAxis(_Part):
     """How many positions a network makes of those of an input: (n + offset) // unit, as convolutions do.
 
@@ -437,6 +454,7 @@ class Contract(_Part):
         projected: Of a tower, a further output of the hidden graph: the last hidden state of each position, projected
             as the embedding is, into the space of both towers, but not normalised; its layer is the last.
         relevance: None where there is no relevance graph.
+        similarity: Of the embedding; None where its similarities cannot be explained.
         limits: Most positions of symbolic axes, by name.
         derived_axes: Axes of outputs whose size follows from an input's.
         precision: What the graphs compute in; their inputs and outputs are the same for all.
@@ -464,6 +482,7 @@ class Contract(_Part):
     hidden_states: tuple[HiddenStateContract, ...] = ()
     projected: HiddenStateContract | None = None
     relevance: RelevanceContract | None = None
+    similarity: SimilarityContract | None = None
     patches: PatchContract | None = None
     precision: Precision = "float32"
     limits: dict[str, int] = {}
@@ -546,8 +565,11 @@ class Contract(_Part):
                 axes[layer.value_norms] = (BATCH_AXIS, layer.num_heads, layer.key_axis)
             if layer.contribution:
                 axes[layer.contribution] = (BATCH_AXIS, layer.query_axis, layer.key_axis)
-        if why := self.relevance:
+        explained = (self.relevance, self.similarity.relevance if self.similarity else None)
+        for why in (one for one in explained if one is not None):
             axes |= {why.positions: (BATCH_AXIS, why.position_axis), why.rest: (BATCH_AXIS,), why.score: (BATCH_AXIS,)}
+        if self.similarity and self.embedding:
+            axes[self.similarity.part] = (BATCH_AXIS, self.embedding.dim)
         return axes | {state.output: (BATCH_AXIS, state.position_axis, state.dim) for state in self.hidden_outputs}
 
     @model_validator(mode="after")
@@ -561,6 +583,9 @@ class Contract(_Part):
             raise ValueError(f"embedding.output: {self.embedding.output!r} is no output")
         if self.relevance and self.relevance.output not in outputs:
             raise ValueError(f"relevance.output: {self.relevance.output!r} is no output")
+        if self.similarity and (self.embedding is None or self.embedding.output != self.similarity.relevance.output):
+            found = self.similarity.relevance.output
+            raise ValueError(f"similarity.relevance.output: {found!r}; expected that of embedding")
         if self.late:
             self._check_late(self.late)
         if self.generation:

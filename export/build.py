@@ -26,6 +26,7 @@ from artifact.contract import (
     HiddenStateContract,
     Precision,
     RelevanceContract,
+    SimilarityContract,
 )
 from artifact.verification import Accuracy, Check
 from export.accuracy import ask_graph, ask_network, measure_accuracy, misses
@@ -44,6 +45,7 @@ from export.references import Reference, reference_of, reference_of_graph
 from export.relevance.graph import add_relevance
 from export.room import check_room
 from export.served import GRAPHS, check_loads
+from export.similarity import write_similarity
 from export.sources import Source
 from export.tapping.contributions import tap_contributions
 from export.tapping.packed import part_packed_attention
@@ -244,12 +246,15 @@ def _write_graphs(
     hidden, further = _write_hidden(plain, states, source, folder, runs_here=runs_here)
     projected = describe_projected(states.names, further) if hidden else None
     relevance: RelevanceContract | None = None
+    similarity: SimilarityContract | None = None
     told: Mapping[str, Axes] = {}
     if precise.precision == "float32" and not source.writing:
         explained = lowered if lowered is not None else tapped
         relevance, told = _write_relevance(explained, plain, source, axes, folder, report)
+        similarity, compared = write_similarity(explained, plain, source.traits, axes, folder, report)
+        told = {**told, **compared}
     every = {**further, **told, **axes}
-    return Written(plain, taps, every, kinds, found.derived, contributions, hidden, projected, relevance)
+    return Written(plain, taps, every, kinds, found.derived, contributions, hidden, projected, relevance, similarity)
 
 
 def _write_relevance(
@@ -260,9 +265,9 @@ def _write_relevance(
     folder: Path,
     report: Callable[[str], None],
 ) -> tuple[RelevanceContract | None, Mapping[str, Axes]]:
-    """Write the relevance graph, of logits or else of vectors, and the axes of its outputs; none where it has none."""
-    output = next((name for name in _scores(source) if axes.get(name, ())[:1] == (BATCH_AXIS,)), "")
-    if not output or len(axes[output]) != _SCORE_AXES:
+    """Write the relevance graph of logits, and the axes of its outputs; none where it has none."""
+    output = "logits"
+    if len(axes.get(output, ())) != _SCORE_AXES or axes[output][:1] != (BATCH_AXIS,):
         return None, {}
     graph, kept = ModelProto(), {value.name for value in plain.graph.output}
     graph.CopyFrom(lowered)
@@ -292,13 +297,6 @@ def _write_relevance(
         score=names.score,
     )
     return contract, found
-
-
-def _scores(source: Source) -> Iterator[str]:
-    """Names of the outputs that are explained, the first that there is."""
-    yield "logits"
-    if source.traits.embedding:
-        yield source.traits.embedding.output
 
 
 def _write_hidden(

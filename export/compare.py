@@ -11,9 +11,11 @@ from artifact.contract import (
     CONTRIBUTIONS_GRAPH,
     HIDDEN_GRAPH,
     LOWERED_GRAPH,
+    PARTS_GRAPH,
     PLAIN_GRAPH,
     RELEVANCE_GRAPH,
     SEQUENCE_AXIS,
+    SIMILARITY_GRAPH,
     TAPPED_GRAPH,
     Precision,
 )
@@ -26,7 +28,8 @@ from export.probe import Axes, is_attention
 from export.queries import choose_queries
 from export.reach import Reach
 from export.references import Reference
-from export.relevance.graph import POSITIONS, REST, SCORE
+from export.relevance.graph import POSITIONS, REST, SCORE, WEIGHTS
+from export.relevance.parts import CHOSEN, PART
 from export.session import run_session
 from export.traits import Feed, Traits
 from server.errors import first_line
@@ -58,7 +61,9 @@ LIMITS: dict[Precision, Limits] = {
     "int8": Limits(torch=None, plain=1e-5, row_sum=1e-5, alone=5e-2, lowered=5e-2),
 }
 ALONE = "row alone"
-_BESIDE = (CONTRIBUTIONS_GRAPH, HIDDEN_GRAPH, RELEVANCE_GRAPH)  # beside the plain and the tapped graph
+_SEED = 0
+# Beside the plain and the tapped graph.
+_BESIDE = (CONTRIBUTIONS_GRAPH, HIDDEN_GRAPH, RELEVANCE_GRAPH, SIMILARITY_GRAPH, PARTS_GRAPH)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,8 +115,10 @@ def compare_case(reference: Reference, graphs: Graphs, case: Case, *, lowered: b
     further = {name: run(sessions[name], case.feed) for name in _BESIDE if name in sessions}
     for name, found in further.items():
         yield from _compare_plain(sessions[name], graphs, from_plain, found, case)
-    if RELEVANCE_GRAPH in further:
-        yield _check_complete(graphs, further[RELEVANCE_GRAPH], case)
+    for name in further.keys() & {RELEVANCE_GRAPH, SIMILARITY_GRAPH}:
+        yield _check_complete(graphs, further[name], case)
+    if PARTS_GRAPH in further:
+        yield from _check_parts(graphs, further[PARTS_GRAPH][PART], case)
     if limits.torch:
         found = {**further.get(HIDDEN_GRAPH, {}), **from_tapped, **from_plain}
         yield from _compare_reference(reference, graphs, found, case, limits.torch)
@@ -127,6 +134,21 @@ def _check_complete(graphs: Graphs, found: Mapping[str, Array], case: Case) -> D
     return Difference(
         SCORE, "adds up", max_abs(total, found[SCORE]), scale, scale * graphs.limits.plain, case.positions
     )
+
+
+def _check_parts(graphs: Graphs, rest: Array, case: Case) -> Iterator[Difference]:
+    """How far parts times the numbers of another vector are from the relevance that positions have for these."""
+    weights = np.random.default_rng(_SEED).standard_normal(rest.shape).astype(np.float32)
+    told = run(graphs.sessions[SIMILARITY_GRAPH], {**case.feed, WEIGHTS: weights})
+    positions, rows = told[POSITIONS], np.arange(len(rest))
+    chosen = rows % np.array(case.lengths or positions.shape[1])
+    part = run(graphs.sessions[PARTS_GRAPH], {**case.feed, CHOSEN: chosen})[PART]
+    scale = max(1.0, float(np.abs(positions).sum(1).max(initial=0)))
+    limit = scale * graphs.limits.plain
+    for found, expected in ((part, positions[rows, chosen]), (rest, told[REST])):
+        yield Difference(
+            PART, "as relevance", max_abs((found * weights).sum(1), expected), scale, limit, case.positions
+        )
 
 
 def compare_served(graphs: Graphs, name: str, found: Mapping[str, Array], case: Case) -> Iterator[Difference]:

@@ -65,24 +65,25 @@ def add_relevance(
     model = ModelProto()
     model.CopyFrom(lowered)
     view = GraphView(model, folder)
-    _check(view, output)
+    check_output(view, output)
     embedded = find_embedded(view, output)
     reverse = Reverse(view, method, embedded)
     weights = _choose_weights(reverse, output, _declare_weights(view))
     score = reverse.add("Mul", [output, weights])
     reverse.walk(output, weights, RULES)
-    positions, rest = _sum_terms(reverse, embedded)
+    positions, rest = sum_terms(reverse, embedded)
     names = Relevance(WEIGHTS, POSITIONS, REST, SCORE, embedded)
     made = (names.positions, positions, 2), (names.rest, rest, 1), (names.score, _sum_rows(reverse, score), 1)
     for name, value, rank in made:
         view.add("Identity", [value], name)
         model.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, [None] * rank))
     sort_nodes(model)
-    _prune(model)
+    prune(model)
     return model, names
 
 
-def _check(view: GraphView, output: str) -> None:
+def check_output(view: GraphView, output: str) -> None:
+    """Refuse a graph to which relevance of an output cannot be added; raises as add_relevance."""
     given = [value.name for value in view.model.graph.output]
     if output not in given:
         raise RelevanceError(f"output: {output!r}; expected one of {', '.join(given)}")
@@ -183,7 +184,7 @@ def _choose_weights(reverse: Reverse, output: str, given: str) -> str:
     return add("Where", [any_given, given, first])
 
 
-def _sum_terms(reverse: Reverse, embedded: str) -> tuple[str, str]:
+def sum_terms(reverse: Reverse, embedded: str) -> tuple[str, str]:
     """Sum terms times their gradients: by position [B, N], and those of none [B]."""
     view, gradient = reverse.view, reverse.gradient(embedded)
     if not gradient:
@@ -194,6 +195,8 @@ def _sum_terms(reverse: Reverse, embedded: str) -> tuple[str, str]:
         share = reverse.add("Mul", [given, term])
         if _has_positions(view.shape(output), view.shape(embedded)):
             positions.append(reverse.reduce_sum(share, [-1], keepdims=0))
+        elif _has_positions(_turned(view.shape(output)), view.shape(embedded)):  # [N, B, D], as torch's own attention
+            positions.append(reverse.add("Transpose", [reverse.reduce_sum(share, [-1], keepdims=0)], perm=[1, 0]))
         else:
             rest.append(_sum_rows(reverse, share))
     nothing = reverse.reduce_sum(reverse.add("Mul", [positions[0], reverse.number(0.0, embedded)]), [-1], keepdims=0)
@@ -217,7 +220,11 @@ def _has_positions(shape: Sequence[object] | None, embedded: Sequence[object] | 
     return shape is not None and embedded is not None and len(shape) == _STATE_AXES and shape[:2] == embedded[:2]
 
 
-def _prune(model: ModelProto) -> None:
+def _turned(shape: Sequence[object] | None) -> Sequence[object] | None:
+    return None if shape is None else (*reversed(shape[:2]), *shape[2:])
+
+
+def prune(model: ModelProto) -> None:
     """Leave out what no output needs, weights included."""
     needed = {value.name for value in model.graph.output}
     kept = list[NodeProto]()

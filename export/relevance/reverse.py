@@ -34,6 +34,7 @@ class Reverse:
         view: Of the graph; is added to.
         method: Which gradient.
         terms: What was added on the way, the gradient there, and the value that has the gradient's shape.
+        given: Every value that was given a gradient, with that, which has its shape.
     """
 
     def __init__(self, view: GraphView, method: Method, source: str) -> None:
@@ -46,6 +47,7 @@ class Reverse:
         """
         self.view, self.method, self._source = view, method, source
         self.terms: list[tuple[str, str, str]] = []
+        self.given: list[tuple[str, str]] = []
         self._varying = varying(view, [source], method)
         self._gradients: dict[str, list[str]] = {}
         self._made = 0
@@ -91,6 +93,7 @@ class Reverse:
         """Add to the gradient of a value, if that varies."""
         if self.varies(value):
             self._gradients.setdefault(value, []).append(gradient)
+            self.given.append((value, gradient))
 
     def give_back(self, value: str, gradient: str, output: str) -> None:
         """Add to the gradient of a value that was spread over the axes of an output; or keep it, where it is a term."""

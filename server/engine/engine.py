@@ -17,8 +17,10 @@ from artifact.contract import (
     HIDDEN_GRAPH,
     LOWERED_DECODER_GRAPH,
     LOWERED_GRAPH,
+    PARTS_GRAPH,
     PLAIN_GRAPH,
     RELEVANCE_GRAPH,
+    SIMILARITY_GRAPH,
     TAPPED_GRAPH,
     Contract,
 )
@@ -91,6 +93,7 @@ class Engine:
         beside = [CONTRIBUTIONS_GRAPH] if contract.contributions else []
         beside += [HIDDEN_GRAPH] if contract.hidden_states else []
         beside += [RELEVANCE_GRAPH] if contract.relevance else []
+        beside += [SIMILARITY_GRAPH, PARTS_GRAPH] if contract.similarity else []
         decoders = [name for name in (DECODER_GRAPH, LOWERED_DECODER_GRAPH) if name in contract.files]
         graphs = (PLAIN_GRAPH, *tapped[:1], *beside, *decoders[:1])
         check_room(folder, graphs, devices)
@@ -102,6 +105,8 @@ class Engine:
             self.contributing: Graph | None = None
             self.hidden: Graph | None = None
             self.explaining: Graph | None = None
+            self.comparing: Graph | None = None
+            self.parting: Graph | None = None
             if contract.contributions:
                 self.contributing = Graph(
                     sources[CONTRIBUTIONS_GRAPH], devices, instances, keep_on_device, shrinks=True
@@ -110,6 +115,11 @@ class Engine:
                 self.hidden = Graph(sources[HIDDEN_GRAPH], devices, instances, keep_on_device, all_threads=True)
             if contract.relevance:
                 self.explaining = Graph(sources[RELEVANCE_GRAPH], devices, instances, keep_on_device, all_threads=True)
+            if contract.similarity:
+                self.comparing, self.parting = (
+                    Graph(sources[name], devices, instances, keep_on_device, all_threads=True)
+                    for name in (SIMILARITY_GRAPH, PARTS_GRAPH)
+                )
             if contract.attention:
                 shrinks = _weights_bytes(contract) > _MUCH_ATTENTION_BYTES
 
@@ -148,6 +158,9 @@ class Engine:
             yield HIDDEN_GRAPH, self.hidden, [*outputs, *(state.output for state in self._contract.hidden_outputs)]
         if self.explaining and self._contract.relevance:
             yield RELEVANCE_GRAPH, self.explaining, [*outputs, *self._contract.relevance.outputs]
+        if self.comparing and self.parting and (compared := self._contract.similarity):
+            yield SIMILARITY_GRAPH, self.comparing, [*outputs, *compared.relevance.outputs]
+            yield PARTS_GRAPH, self.parting, [*outputs, compared.part]
 
     def warm_up(self) -> None:
         """Run each session, so that the first caller does not pay for it, and measure what batches cost.
