@@ -1,5 +1,7 @@
 """What a prepared request is for the scheduler: its attention or hidden states planned, its graph chosen."""
 
+import numpy as np
+
 from server.attention.plan import AttentionPlan
 from server.attention.planning import AttentionLimits, Positions, plan_attention
 from server.context import RpcContext
@@ -10,6 +12,7 @@ from server.inference.preprocess import pair_positions, special_positions
 from server.inference.request import InferenceRequest, Plan, PreparedInput
 from server.relevance.plan import RelevancePlan
 from server.relevance.planning import plan_relevance
+from server.relevance.similarity import SimilarityPlan, plan_similarity
 from server.scheduling.batch import BatchItem, Runner
 
 
@@ -17,7 +20,7 @@ def plan_request(request: InferenceRequest, prepared: PreparedInput, limits: Att
     """Plan the attention, the hidden states or the relevance of a request, if it wants any.
 
     Raises:
-        ServerError: As plan_attention, plan_hidden_states and plan_relevance; or several are wanted.
+        ServerError: As plan_attention, plan_hidden_states, plan_relevance and plan_similarity; or several are wanted.
     """
     if not request.further_field:
         return None
@@ -32,6 +35,8 @@ def plan_request(request: InferenceRequest, prepared: PreparedInput, limits: Att
         return plan_hidden_states(request.hidden_states, contract, prepared.inputs, positions, limits)
     if request.relevance:
         return plan_relevance(request.relevance, contract, positions, limits)
+    if request.similarity:
+        return plan_similarity(request.similarity, contract, positions, limits)
     assert request.attention  # noqa: S101 -- or there is no field
     return plan_attention(request.attention, contract, positions, limits, layer_by_layer=request.layer_by_layer)
 
@@ -40,7 +45,7 @@ def make_item(request: InferenceRequest, prepared: PreparedInput, plan: Plan | N
     """Choose the graph that gives no more than what is wanted."""
     engine, contract = request.model.engine, request.model.contract
     graph: Runner | None = None
-    inputs = prepared.inputs
+    inputs, rows = prepared.inputs, prepared.rows
     match plan:
         case AttentionPlan():
             graph = engine.contributing if plan.takes_contributions else engine.tapped
@@ -49,12 +54,17 @@ def make_item(request: InferenceRequest, prepared: PreparedInput, plan: Plan | N
         case RelevancePlan():
             graph = engine.explaining
             inputs = {**inputs, plan.contract.weights: plan.weights}
+        case SimilarityPlan():
+            graph = engine.parting if plan.weights is None else engine.comparing
+            rows = plan.runs
+            repeated = {name: np.broadcast_to(array, (rows, *array.shape[1:])) for name, array in inputs.items()}
+            inputs = {**repeated, **plan.further_inputs}
     further = plan.outputs if plan else ()
     return BatchItem(
         graph or engine.plain,
         contract,
         inputs,
-        prepared.rows,
+        rows,
         prepared.length,
         request.outputs,
         further,

@@ -52,13 +52,20 @@ def explain_rows(plan: RelevancePlan, logits: Array, found: Mapping[str, Weights
 
 def _explain(plan: RelevancePlan, logits: Floats, values: Floats, rest: float, score: float) -> Relevance:
     label = int(np.argmax(logits)) if plan.label is None else plan.label
+    return add_up(label, plan.against, plan.positions, values, rest, score)
+
+
+def add_up(
+    label: int, against: int | None, positions: tuple[int, ...] | None, values: Floats, rest: float, score: float
+) -> Relevance:
+    """Say what is sent of a row, and how far all of it makes up the score; arguments are the fields of Relevance."""
     whole = values.astype(np.float64)
-    sent = values if plan.positions is None else values[list(plan.positions)]
+    sent = values if positions is None else values[list(positions)]
     error = abs(float(whole.sum() + rest - score))
     scale = float(np.abs(whole).sum() + abs(rest))
     return Relevance(
         label=label,
-        against=plan.against,
+        against=against,
         values=sent,
         unsent=float(whole.sum() - sent.sum(dtype=np.float64)),
         rest=float(rest),
