@@ -180,6 +180,7 @@ class Model:
         takes_pairs: Whether two texts may be one input of classify and attend.
         can_rank: Whether rank is possible.
         can_explain: Whether classify can say why: its argument relevance.
+        can_explain_similarity: Whether compare can.
         activation: What makes scores of logits: "softmax", "sigmoid" or "identity"; "" where the model's own files do
             not say. Classify takes the softmax in any case.
         hidden_state_layers: Empty where no hidden states were exported.
@@ -218,6 +219,7 @@ class Model:
     takes_pairs: bool = False
     can_rank: bool = False
     can_explain: bool = False
+    can_explain_similarity: bool = False
     activation: str = ""
     hidden_state_layers: tuple[HiddenStateLayer, ...] = ()
     matryoshka_dims: tuple[int, ...] = ()

@@ -12,9 +12,18 @@ from numpy.typing import NDArray
 
 from regard import checks
 from regard.attention import Attention, LayerAttention, PatchGrid, Token
+from regard.comparison import SimilarityRelevance
 from regard.errors import InvalidCall
 from regard.origin import origin_of
-from regard.reasons import AGAINST_COLOUR, FOR_COLOUR, headline, names, on_patches, unplaced
+from regard.reasons import (
+    AGAINST_COLOUR,
+    FOR_COLOUR,
+    headline,
+    names,
+    on_patches,
+    similarity_headline,
+    unplaced,
+)
 from regard.relevance import Relevance
 
 if TYPE_CHECKING:
@@ -63,6 +72,23 @@ def plot_relevance(why: Relevance, photo: Any) -> "Figure":
     if why.patches is None:
         raise InvalidCall.of("relevance: says neither tokens nor patches; expected that of a text or an image")
     return pictures.relevance_map(_open(origin.image if photo is None else photo), why, model=origin.model)
+
+
+def plot_pairs(why: SimilarityRelevance) -> "Figure":
+    """Draw it; see `SimilarityRelevance.plot`."""
+    from regard import pictures  # needs matplotlib
+
+    if why.pairs is None:
+        raise InvalidCall.of("relevance: without pairs; expected those of compare with pairs=True")
+    return pictures.pair_matrix(why, model=origin_of(why.first).model)
+
+
+def pairs_html(why: SimilarityRelevance) -> str:
+    """Return the pairs so that pointing at one tells its number; without pairs, both inputs."""
+    caption = html.escape(similarity_headline(why, origin_of(why.first).model))
+    if why.pairs is None:
+        return f"<p>{caption}</p>{relevance_html(why.first)}{relevance_html(why.second)}"
+    return _matrix_html(names(why.first), names(why.second), why.pairs, caption, _signed_shade(why.pairs))
 
 
 def relevance_html(why: Relevance) -> str:
@@ -239,19 +265,30 @@ def _shade(weight: float, most: float) -> str:
 
 
 def _token_table(attention: Attention, layer: LayerAttention, weights: NDArray[np.floating], caption: str) -> str:
-    names, most = _names(attention, layer), max(float(np.nanmax(weights)), 1e-9)
-    rows, keys = (names[axis][:_MOST_TOKENS] for axis in ("query", "key"))
+    named, most = _names(attention, layer), max(float(np.nanmax(weights)), 1e-9)
+    return _matrix_html(named["query"], named["key"], weights, caption, lambda weight: _shade(weight, most))
+
+
+def _matrix_html(
+    row_names: Sequence[str],
+    column_names: Sequence[str],
+    numbers: NDArray[np.floating],
+    caption: str,
+    shade: Callable[[float], str],
+) -> str:
+    """Lay numbers [rows, columns] out as a table, each cell in the colour that `shade` says."""
+    rows, keys = (side[:_MOST_TOKENS] for side in (row_names, column_names))
     upright = "writing-mode:vertical-rl;font-weight:normal;padding:2px;text-align:right"
     head = "".join(f'<th style="{upright}">{html.escape(key)}</th>' for key in keys)
     lines = [f"<tr><th></th>{head}</tr>"]
-    for name, row in zip(rows, weights, strict=False):
+    for name, row in zip(rows, numbers, strict=False):
         cells = "".join(
-            f'<td style="width:1.2em;padding:0;background:{_shade(float(weight), most)}"'
+            f'<td style="width:1.2em;padding:0;background:{shade(float(weight))}"'
             f' title="{html.escape(f"{name} → {key}: {weight:.3g}")}"></td>'
             for key, weight in zip(keys, row, strict=False)
         )
         lines.append(f'<tr><th style="font-weight:normal;text-align:right">{html.escape(name)}</th>{cells}</tr>')
-    cut = f" · the first {_MOST_TOKENS} tokens" if max(map(len, names.values())) > _MOST_TOKENS else ""
+    cut = f" · the first {_MOST_TOKENS} tokens" if max(map(len, (row_names, column_names))) > _MOST_TOKENS else ""
     return f'<table style="border-collapse:collapse"><caption>{caption}{cut}</caption>{"".join(lines)}</table>'
 
 
