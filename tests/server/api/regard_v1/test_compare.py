@@ -8,7 +8,10 @@ import pytest
 
 from regard.v1 import regard_pb2 as api
 from regard.v1 import types_pb2 as pb
+from server.api.open_inference import open_inference_pb2 as oip
+from server.api.open_inference.open_inference_pb2_grpc import GRPCInferenceServiceStub
 from server.api.regard_v1.tensors import read_tensor
+from server.auth.quota import Quota
 from tests.server.api.reference import TOLERANCE
 from tests.server.api.towers import link_models, picture
 from tests.server.asking import refused, samples
@@ -183,3 +186,39 @@ async def test_what_is_compared_is_counted_once_by_its_graph(running: Running) -
     """Whose name is that of the last run."""
     await running.stub.Compare(asked(*SIDES[0], pairs=True))
     assert any("parts" in labels for labels in await samples(running))
+
+
+@pytest.mark.parametrize("wanted", [None, {}, {"pairs": True}], ids=["similarity", "positions", "pairs"])
+async def test_each_input_is_counted_as_a_request_and_both_as_one_answer(
+    wanted: dict[str, bool] | None, running: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many runs it takes; the first was counted when the request was admitted, and nothing stays held."""
+    counted = list[int]()
+    monkeypatch.setattr(Quota, "count", lambda quota, requests: counted.append(requests))
+    model, first, second = SIDES[1]
+    request = api.CompareRequest(model=model, first=first, second=second)
+    if wanted is not None:
+        request.relevance.CopyFrom(pb.SimilarityRelevanceRequest(**wanted))
+    stub, asks = GRPCInferenceServiceStub(running.channel), oip.ModelStatisticsRequest(name=model)
+    (before,) = (await stub.ModelStatistics(asks)).model_stats
+    answer = await running.stub.Compare(request)
+    assert counted == [1]
+    assert answer.timings.compute_ns > 0
+    (after,) = (await stub.ModelStatistics(asks)).model_stats
+    assert after.inference_stats.success.count == before.inference_stats.success.count + 1
+    assert after.inference_count == before.inference_count + 2
+    assert (await samples(running))["regard_held_bytes",] == 0
+
+
+async def test_a_client_without_attention_gets_a_similarity_and_no_reasons(start: Serve, tmp_path: Path) -> None:
+    """They tell what attention tells; nothing is computed of them."""
+    clients = tmp_path / "clients.toml"
+    clients.write_text('[clients.bob]\ntokens = ["0123456789abcdef0123456789abcdef"]\nallow = ["infer"]\n')
+    metadata = (("authorization", "Bearer 0123456789abcdef0123456789abcdef"),)
+    async with start(clients=clients) as server:
+        for pairs in (False, True):
+            call = server.stub.Compare(asked(*SIDES[0], pairs=pairs), metadata=metadata)
+            assert await refused(call, "relevance") == grpc.StatusCode.PERMISSION_DENIED
+        model, first, second = SIDES[0]
+        plain = api.CompareRequest(model=model, first=first, second=second)
+        assert (await server.stub.Compare(plain, metadata=metadata)).similarity
